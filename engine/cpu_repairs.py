@@ -1,0 +1,71 @@
+"""Two repairs that vLLM's CPU build up to 0.32 needs before it serves adapters safely.
+
+Touches `vllm.lora.ops.torch_ops.lora_ops` and `vllm.lora.punica_wrapper.punica_cpu` (0.32.0).
+Imported in the worker process before the model loads. Does nothing on CUDA.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import vllm.lora.ops.torch_ops.lora_ops as kernels
+import vllm.lora.punica_wrapper.punica_cpu as punica
+
+_KERNELS = ("bgmv_shrink", "bgmv_expand", "bgmv_expand_slice")
+
+Kernel = Callable[..., None]
+
+
+def skip_rows_without_adapter(kernel: Kernel) -> Kernel:
+    """Leave the output rows of tokens without an adapter (index -1) as they were.
+
+    Unrepaired, -1 counts from the end: a base-model token in a mixed batch silently gets the
+    adapter in the last slot (vLLM pull request 48421, in 0.33).
+
+    `inputs`: (tokens, in); `weights`: (slots, [1,] out, in); `output`: (>= tokens, >= out);
+    `indices`: (tokens,) slot numbers.
+    """
+
+    @functools.wraps(kernel)
+    def repaired(
+        inputs: torch.Tensor,
+        weights: torch.Tensor,
+        output: torch.Tensor,
+        indices: torch.Tensor,
+        *rest: Any,
+        **options: Any,
+    ) -> None:
+        without = indices < 0
+        if not bool(without.any()):
+            kernel(inputs, weights, output, indices, *rest, **options)
+            return
+        rows = output[: without.shape[0]]
+        untouched = rows[without].clone()
+        kernel(inputs, weights, output, indices.clamp(min=0), *rest, **options)
+        rows[without] = untouched
+
+    repaired.adaptry_repaired = True  # type: ignore[attr-defined]  # marks it as done
+    return repaired
+
+
+def needs_row_repair() -> bool:
+    """False on a build that masks such rows itself, or once repaired."""
+    kernel = kernels.bgmv_shrink
+    masks_itself = "no_lora_mask" in kernel.__code__.co_varnames
+    return not masks_itself and not hasattr(kernel, "adaptry_repaired")
+
+
+def repair() -> None:
+    """Apply both repairs to this process."""
+    if torch.cuda.is_available():
+        return
+    # Without a warm-up run a short first prompt reaches the AMX attention kernel before oneDNN
+    # has asked the operating system for AMX: SIGILL. Asking again is harmless.
+    if hasattr(torch.cpu, "_init_amx"):
+        torch.cpu._init_amx()
+    if needs_row_repair():
+        for name in _KERNELS:
+            repaired = skip_rows_without_adapter(getattr(kernels, name))
+            setattr(kernels, name, repaired)
+            setattr(punica, name, repaired)

@@ -1,0 +1,69 @@
+"""What the policy can decide; the controller carries it out and reports back."""
+
+from dataclasses import dataclass
+
+from engine.types import CacheOutcome, EvictionReason, VersionId
+
+Ticket = int
+"""Names one waiting request."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartLoad:
+    """Read, convert and pack beside the engine loop. Answer with `loaded` or `failed`."""
+
+    version: VersionId
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Enter the host tier with what was loaded. Answer with `moved` or `failed`."""
+
+    version: VersionId
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """Copy from the host tier into a free slot. Answer with `moved` or `failed`."""
+
+    version: VersionId
+
+
+@dataclass(frozen=True, slots=True)
+class Deactivate:
+    """Leave the slot, stay in host memory. Counts as done once decided."""
+
+    version: VersionId
+    reason: EvictionReason
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """Leave the host tier, and with it the slot if there is one. Counts as done once decided."""
+
+    version: VersionId
+    reason: EvictionReason
+    left_slot: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The adapter is in a slot and leased to this request."""
+
+    ticket: Ticket
+    version: VersionId
+    outcome: CacheOutcome
+
+
+Move = Commit | Activate | Deactivate | Evict
+"""What changes the engine's tiers; carried out in the order decided, between two steps."""
+
+Decision = StartLoad | Move | Grant
+
+
+@dataclass(frozen=True, slots=True)
+class Residency:
+    """Who is in which tier, each in LRU order: the next victim first."""
+
+    gpu: tuple[VersionId, ...]
+    host: tuple[VersionId, ...]

@@ -1,0 +1,70 @@
+"""A backend without an engine, for unit tests of the policy and the controller.
+
+Keeps the same promises as the real one and is stricter: whatever the policy must never decide
+(a commit past the capacity, a copy without a free slot) fails loudly.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from engine.decisions import Activate, Commit, Deactivate, Evict, Move
+from engine.errors import AdapterLoadFailed
+from engine.ports import EngineTruth, MoveResult
+from engine.types import AdapterVersion, VersionId
+
+
+class FakeBackend:
+    """`broken` versions fail to load; `load_seconds` is how long a load takes."""
+
+    def __init__(self, *, slots: int, host_capacity: int, load_seconds: float = 0.0) -> None:
+        self.slots = slots
+        self.host_capacity = host_capacity
+        self.load_seconds = load_seconds
+        self.broken: set[VersionId] = set()
+        self.refuses_slot: set[VersionId] = set()
+        self.loads: list[VersionId] = []
+        self.moves: list[Move] = []
+        self.gpu: dict[VersionId, None] = {}
+        self.host: dict[VersionId, AdapterVersion] = {}
+        self._staged: dict[VersionId, AdapterVersion] = {}
+
+    async def load(self, version: AdapterVersion) -> None:
+        self.loads.append(version.id)
+        await asyncio.sleep(self.load_seconds)
+        if version.id in self.broken:
+            raise AdapterLoadFailed(version.reference, "broken on purpose")
+        self._staged[version.id] = version
+
+    async def apply(self, moves: Sequence[Move]) -> list[MoveResult]:
+        await asyncio.sleep(0)
+        return [self._apply(move) for move in moves]
+
+    def _apply(self, move: Move) -> MoveResult:
+        self.moves.append(move)
+        try:
+            self._carry_out(move)
+        except (KeyError, RuntimeError) as error:
+            return MoveResult(0.0, f"{type(error).__name__}: {error}")
+        return MoveResult(0.0)
+
+    def _carry_out(self, move: Move) -> None:
+        match move:
+            case Commit(version):
+                if len(self.host) >= self.host_capacity:
+                    raise RuntimeError("the host tier is full")
+                self.host[version] = self._staged.pop(version)
+            case Activate(version):
+                if version not in self.host or version in self.refuses_slot:
+                    raise RuntimeError(f"{version} can't be activated")
+                if len(self.gpu) >= self.slots:
+                    raise RuntimeError("no free slot")
+                self.gpu[version] = None
+            case Deactivate(version):
+                del self.gpu[version]
+            case Evict(version):
+                del self.host[version]
+                self.gpu.pop(version, None)
+
+    async def truth(self) -> EngineTruth:
+        sizes = {version.id: version.size_bytes for version in self.host.values()}
+        return EngineTruth(gpu=tuple(self.gpu), host=tuple(self.host), size_bytes=sizes)

@@ -1,0 +1,39 @@
+"""Errors in the shape that OpenAI clients read, with a stable code for programs."""
+
+import json
+from collections.abc import Iterable
+from http import HTTPStatus
+
+from starlette.types import Send
+
+
+class BodyTooLarge(Exception):
+    """The request body is larger than we are willing to hold."""
+
+    status = 413
+    code = "body_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the request body is larger than {limit_bytes} bytes")
+
+
+def openai_error(
+    status: int, code: str, message: str, *, param: str | None = None
+) -> dict[str, object]:
+    """`{"error": {message, type, param, code}}`, as the OpenAI API and vLLM answer."""
+    kind = HTTPStatus(status).phrase.replace(" ", "") + "Error"
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+async def send_json(
+    send: Send, status: int, content: object, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    """One whole JSON response."""
+    body = json.dumps(content).encode()
+    start_headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *headers,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": start_headers})
+    await send({"type": "http.response.body", "body": body})

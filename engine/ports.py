@@ -1,0 +1,71 @@
+"""What the controller needs of the world outside. Real and fake parts implement the same ports."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from engine.decisions import Move
+from engine.types import (
+    AdapterVersion,
+    CacheOutcome,
+    EvictionReason,
+    MissCause,
+    Tier,
+    Transition,
+    VersionId,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MoveResult:
+    """How one move went. `error` is None when it succeeded."""
+
+    seconds: float
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTruth:
+    """What the engine itself holds, read back from it. Both tuples are in its own LRU order."""
+
+    gpu: tuple[VersionId, ...]
+    host: tuple[VersionId, ...]
+    size_bytes: dict[VersionId, int] = field(default_factory=dict)
+    in_step_loads: int = 0
+
+
+class Backend(Protocol):
+    """The two tiers of one engine. Its methods may be called side by side."""
+
+    async def load(self, version: AdapterVersion) -> None:
+        """Read and convert the files beside the engine loop and stage the result.
+
+        A staged adapter takes no place in either tier until a `Commit`.
+        Raises AdapterLoadFailed or EngineUnavailable; then nothing is staged.
+        """
+
+    async def apply(self, moves: Sequence[Move]) -> list[MoveResult]:
+        """Carry the moves out in this order, between two steps; one result for each.
+
+        A failed move changes nothing, and the following ones are still tried.
+        Raises EngineUnavailable.
+        """
+
+    async def truth(self) -> EngineTruth:
+        """Read back who is where. Raises EngineUnavailable."""
+
+
+class Observer(Protocol):
+    """Is told of every decision as it happens. Must not raise or block."""
+
+    def looked_up(self, outcome: CacheOutcome, cause: MissCause, wait_seconds: float) -> None:
+        """One request found its adapter (or not). `cause` counts for misses only."""
+
+    def evicted(self, version: AdapterVersion, tier: Tier, reason: EvictionReason) -> None: ...
+
+    def moved_in(self, version: AdapterVersion, transition: Transition, seconds: float) -> None: ...
+
+    def load_failed(self, version: AdapterVersion, transition: Transition, reason: str) -> None: ...
+
+    def drifted(self, versions: Sequence[VersionId]) -> None:
+        """The engine held something else than the controller thought."""

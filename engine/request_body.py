@@ -1,0 +1,48 @@
+"""Reads a request body ahead of the application and hands it on unchanged."""
+
+import json
+
+from starlette.types import Message, Receive
+
+from engine.openai_errors import BodyTooLarge
+
+
+async def read_body(receive: Receive, limit_bytes: int) -> bytes | None:
+    """The whole body, or None if the client left first. Raises BodyTooLarge."""
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit_bytes:
+            raise BodyTooLarge(limit_bytes)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body once and then whatever the server says next."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def model_of(body: bytes) -> str | None:
+    """The `model` that a JSON body names. None if there is none: vLLM says what is wrong."""
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    model = content.get("model") if isinstance(content, dict) else None
+    return model if isinstance(model, str) and model else None

@@ -1,0 +1,35 @@
+"""The engine's settings, from the environment (`ADAPTRY_…`) or a profile."""
+
+from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from engine.controller import Limits
+
+
+class EngineSettings(BaseSettings):
+    """Slots, host capacity and rank are vLLM's own arguments and are not repeated here."""
+
+    model_config = SettingsConfigDict(env_prefix="ADAPTRY_", extra="forbid", frozen=True)
+
+    max_slot_wait_seconds: PositiveFloat = Field(
+        2.0, description="After this wait a hot adapter has to let the waiting one in."
+    )
+    slot_timeout_seconds: PositiveFloat = Field(
+        120.0, description="After this wait for a slot a request is given up with 503."
+    )
+    max_waiting: PositiveInt = Field(1024, description="Requests that may wait; then 429.")
+    max_loads: PositiveInt = Field(2, description="Adapters loaded from disk side by side.")
+    max_body_bytes: PositiveInt = Field(32 * 2**20, description="Largest request body accepted.")
+    max_adapter_labels: PositiveInt = Field(
+        100, description="Adapters with a metrics label of their own; the rest is `_other`."
+    )
+    reconcile_seconds: PositiveFloat = Field(
+        10.0, description="How often the controller compares its picture with the engine's."
+    )
+
+    def limits(self) -> Limits:
+        return Limits(
+            max_slot_wait_seconds=self.max_slot_wait_seconds,
+            slot_timeout_seconds=self.slot_timeout_seconds,
+            max_waiting=self.max_waiting,
+        )

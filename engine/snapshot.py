@@ -1,0 +1,72 @@
+"""The cache as one value: for the REST API, the gauges and the tests."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from engine.policy import CachePolicy
+from engine.types import AdapterVersion, Tier, VersionId
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentAdapter:
+    """One adapter in memory. `hits` counts requests that found it there, in either tier."""
+
+    version: AdapterVersion
+    leases: int
+    waiting: int
+    pinned: Tier | None
+    hits: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSnapshot:
+    """Both tiers in LRU order: the next victim first."""
+
+    slots: int
+    host_capacity: int
+    gpu: tuple[ResidentAdapter, ...]
+    host: tuple[ResidentAdapter, ...]
+    loading: tuple[AdapterVersion, ...]
+    waiting: int
+    pinned: Mapping[Tier, int]
+
+    @property
+    def host_bytes(self) -> int:
+        """Size of the files of everything in the host tier."""
+        return sum(resident.version.size_bytes for resident in self.host)
+
+    def slots_by_state(self) -> dict[str, int]:
+        """Every slot once: `leased` wins over `pinned`, `pinned` over `idle`."""
+        leased = sum(r.leases > 0 for r in self.gpu)
+        pinned = sum(r.leases == 0 and r.pinned is Tier.GPU for r in self.gpu)
+        free = self.slots - len(self.gpu)
+        idle = len(self.gpu) - leased - pinned
+        return {"free": free, "idle": idle, "leased": leased, "pinned": pinned}
+
+
+def take_snapshot(
+    policy: CachePolicy,
+    versions: Mapping[VersionId, AdapterVersion],
+    hits: Mapping[VersionId, int],
+) -> CacheSnapshot:
+    """Read the policy's state; costs one pass over the host tier."""
+
+    def resident(version: VersionId) -> ResidentAdapter:
+        return ResidentAdapter(
+            version=versions[version],
+            leases=policy.leases(version),
+            waiting=policy.waiting.count(version),
+            pinned=policy.pins.tier_of(version),
+            hits=hits.get(version, 0),
+        )
+
+    residency = policy.residency()
+    return CacheSnapshot(
+        slots=policy.slots,
+        host_capacity=policy.host_capacity,
+        gpu=tuple(resident(v) for v in residency.gpu),
+        host=tuple(resident(v) for v in residency.host),
+        loading=tuple(versions[v] for v in policy.in_transit()),
+        waiting=len(policy.waiting),
+        pinned={tier: policy.pins.count(tier) for tier in Tier},
+    )

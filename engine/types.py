@@ -1,0 +1,82 @@
+"""Values that every part of the engine package speaks of."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+VersionId = NewType("VersionId", int)
+"""Row id of a version in the registry; vLLM knows it as `lora_int_id`. Positive, never reused."""
+
+
+class Tier(StrEnum):
+    """Where an adapter can be resident. All that is in the GPU tier is in the host tier too."""
+
+    GPU = "gpu"
+    HOST = "host"
+
+
+class CacheOutcome(StrEnum):
+    """What a request found when it asked for its adapter."""
+
+    GPU_HIT = "gpu_hit"  # in a slot
+    HOST_HIT = "host_hit"  # in host memory only
+    MISS = "miss"  # in neither
+
+
+class MissCause(StrEnum):
+    """Why a missed adapter was not in memory, as far as this process can know."""
+
+    COLD = "cold"  # first use of this adapter
+    EVICTED = "evicted"  # this version was resident before
+    NEW_VERSION = "new_version"  # another version of the adapter was resident before
+
+
+class EvictionReason(StrEnum):
+    """Why an adapter left a tier."""
+
+    CAPACITY = "capacity"  # least recently used when another one needed its place
+    HOST_EVICTED = "host_evicted"  # left its slot because it left the host tier
+    REQUESTED = "requested"  # an operator asked for it
+
+
+class Transition(StrEnum):
+    """The two steps on an adapter's way from disk to a slot."""
+
+    DISK_TO_HOST = "disk_to_host"
+    HOST_TO_GPU = "host_to_gpu"
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterVersion:
+    """One immutable version of an adapter, as the engine needs to know it.
+
+    `path` is an absolute local folder that stays as long as anything refers to the version.
+    """
+
+    id: VersionId
+    adapter: str
+    number: int
+    digest: str
+    path: str
+    rank: int
+    size_bytes: int
+
+    @property
+    def reference(self) -> str:
+        """What a person calls it: `name:3`."""
+        return f"{self.adapter}:{self.number}"
+
+    @property
+    def engine_name(self) -> str:
+        """What vLLM calls it. It is part of the prefix-cache key, so it names the weights too."""
+        return f"{self.adapter}:{self.number}-{self.digest[:8]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Proof that an adapter stays in its slot until the lease is given back."""
+
+    version: AdapterVersion
+    outcome: CacheOutcome
+    wait_seconds: float
+    load_seconds: float  # of the disk → host load this request waited for; 0 where there was none

@@ -1,0 +1,86 @@
+"""vLLM's own OpenAI application with our gateway, our routes and the registry's model list."""
+
+from argparse import Namespace
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
+from vllm.entrypoints.openai.models.protocol import ModelCard, ModelList, ModelPermission
+
+from engine import vllm_api
+from engine.controller import CacheController
+from engine.gateway import AdapterGateway, Leasing, RequestCounter, RequestedAdapters, Resolver
+from engine.gateway import requested_name as requested_adapter
+from engine.vllm_backend import LeasedAsyncLLM, lora_request
+from engine.vllm_generate import router as generate_router
+
+API_PREFIX = "/api/"
+
+ServedReferences = Callable[[], Awaitable[Sequence[str]]]
+
+
+async def build_application(
+    engine: LeasedAsyncLLM,
+    arguments: Namespace,
+    *,
+    controller: CacheController,
+    resolver: Resolver,
+    counter: RequestCounter,
+    served_references: ServedReferences,
+    routers: Sequence[APIRouter],
+    max_body_bytes: int,
+) -> FastAPI:
+    """Everything vLLM serves, and ours beside it; nothing of vLLM's is re-implemented."""
+    tasks = await engine.get_supported_tasks()
+    app: FastAPI = vllm_api.build_app()(arguments, tasks, engine.model_config)
+    app.title = "Adaptry"
+    await vllm_api.init_app_state()(engine, app.state, arguments, tasks)
+    models = app.state.openai_serving_models
+    base_models = frozenset(path.name for path in models.base_model_paths)
+    models.lora_requests = RequestedAdapters(lora_request)
+    _name_models_as_asked(models)
+    _list_models_from_registry(models, served_references)
+    engine.lease_for = Leasing(controller).lease_for
+    for router in [*routers, generate_router]:
+        app.include_router(router)
+    # last in the list is innermost: vLLM's own checks (API key, …) come before ours
+    app.user_middleware.append(
+        Middleware(
+            AdapterGateway,
+            resolver=resolver,
+            base_models=base_models,
+            counter=counter,
+            own_prefix=API_PREFIX,
+            max_body_bytes=max_body_bytes,
+        )
+    )
+    return app
+
+
+def _name_models_as_asked(models: Any) -> None:
+    """`model` in a response echoes the request, not the engine's name for the version."""
+
+    def model_name(request: Any = None) -> str:
+        asked = requested_adapter() if request is not None else None
+        return asked or str(models.base_model_paths[0].name)
+
+    models.model_name = model_name
+
+
+def _list_models_from_registry(models: Any, served_references: ServedReferences) -> None:
+    """`/v1/models` shows what can be asked for, loaded or not."""
+    list_base_models = models.registry.show_available_models
+
+    async def show_available_models() -> ModelList:
+        listed: ModelList = await list_base_models()
+        parent = models.base_model_paths[0].name
+        for reference in await served_references():
+            listed.data.append(
+                ModelCard(
+                    id=reference, root=reference, parent=parent, permission=[ModelPermission()]
+                )
+            )
+        return listed
+
+    models.show_available_models = show_available_models

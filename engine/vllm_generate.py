@@ -1,0 +1,76 @@
+"""`POST /generate`: one plain prompt in, plain text out, over vLLM's own completion service."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest, CompletionResponse
+from vllm.entrypoints.serve.utils.api_utils import with_cancellation
+
+
+class GenerateRequest(BaseModel):
+    """Sampling parameters that are left out take the model's own defaults."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: str | list[str]
+    model: Annotated[str | None, Field(description="Base model, or a reference to an adapter.")] = (
+        None
+    )
+    max_tokens: Annotated[int, Field(ge=1)] = 16
+    temperature: Annotated[float | None, Field(ge=0)] = None
+    top_p: Annotated[float | None, Field(gt=0, le=1)] = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class GenerateResponse(BaseModel):
+    """One text per prompt."""
+
+    text: list[str]
+    usage: Usage
+
+
+router = APIRouter(tags=["generate"])
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": GenerateRequest.model_json_schema()}},
+    }
+}
+
+
+@router.post("/generate", response_model=GenerateResponse, openapi_extra=_BODY)
+@with_cancellation
+async def generate(raw_request: Request) -> Any:
+    """Complete one prompt, or several, with the base model or an adapter.
+
+    The body is read as JSON whatever its content type says, so that a bare `curl -d` works.
+    """
+    try:
+        body = GenerateRequest.model_validate_json(await raw_request.body())
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False)) from error
+    completion = CompletionRequest(**body.model_dump(exclude_none=True))
+    service = raw_request.app.state.openai_serving_completion
+    answer = await service.create_completion(completion, raw_request)
+    if not isinstance(answer, CompletionResponse):
+        return JSONResponse(answer.model_dump(), status_code=answer.error.code)
+    usage = answer.usage
+    return GenerateResponse(
+        text=[choice.text for choice in answer.choices],
+        usage=Usage(
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens or 0,
+            total_tokens=usage.total_tokens,
+        ),
+    )

@@ -1,0 +1,423 @@
+"""The controller on the fake backend: single flight, leases, turns, pins, failures."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from engine.controller import CacheController, Limits
+from engine.errors import (
+    AdapterInUse,
+    AdapterLoadFailed,
+    AdapterPinned,
+    NotPinned,
+    PinBudgetExceeded,
+    QueueFull,
+    SlotWaitTimeout,
+)
+from engine.fake_backend import FakeBackend
+from engine.policy import CachePolicy
+from engine.types import (
+    AdapterVersion,
+    CacheOutcome,
+    EvictionReason,
+    MissCause,
+    Tier,
+    Transition,
+    VersionId,
+)
+
+
+class Recorder:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lookups: list[tuple[CacheOutcome, MissCause]] = []
+        self.evictions: list[tuple[VersionId, Tier, EvictionReason]] = []
+        self.moves: list[tuple[VersionId, Transition]] = []
+        self.failures: list[tuple[VersionId, Transition]] = []
+        self.drift: list[VersionId] = []
+
+    def looked_up(self, outcome: CacheOutcome, cause: MissCause, wait_seconds: float) -> None:
+        self.lookups.append((outcome, cause))
+
+    def evicted(self, version: AdapterVersion, tier: Tier, reason: EvictionReason) -> None:
+        self.evictions.append((version.id, tier, reason))
+
+    def moved_in(self, version: AdapterVersion, transition: Transition, seconds: float) -> None:
+        self.moves.append((version.id, transition))
+
+    def load_failed(self, version: AdapterVersion, transition: Transition, reason: str) -> None:
+        self.failures.append((version.id, transition))
+
+    def drifted(self, versions: Sequence[VersionId]) -> None:
+        self.drift.extend(versions)
+
+
+class Cache:
+    """One controller over a fake backend, with what the tests look at."""
+
+    def __init__(
+        self,
+        *,
+        slots: int = 2,
+        host: int = 4,
+        load_seconds: float = 0.0,
+        limits: Limits | None = None,
+    ) -> None:
+        self.policy = CachePolicy(slots=slots, host_capacity=host)
+        self.backend = FakeBackend(slots=slots, host_capacity=host, load_seconds=load_seconds)
+        self.observer = Recorder()
+        self.controller = CacheController(self.policy, self.backend, self.observer, limits)
+
+    async def use(self, version: AdapterVersion) -> CacheOutcome:
+        async with self.controller.lease(version) as lease:
+            return lease.outcome
+
+    def check(self) -> None:
+        """The engine holds what the policy thinks, and nothing is leased."""
+        self.policy.check()
+        residency = self.policy.residency()
+        assert set(residency.gpu) == set(self.backend.gpu)
+        assert set(residency.host) == set(self.backend.host)
+        assert not any(self.policy.leases(version) for version in residency.host)
+        assert not len(self.policy.waiting)
+
+
+@asynccontextmanager
+async def running(cache: Cache) -> AsyncIterator[Cache]:
+    task = asyncio.create_task(cache.controller.run())
+    try:
+        yield cache
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+def adapter(number: int, name: str | None = None) -> AdapterVersion:
+    return AdapterVersion(
+        id=VersionId(number),
+        adapter=name or f"a{number}",
+        number=1,
+        digest=f"{number:064x}",
+        path=f"/adapters/{number}",
+        rank=8,
+        size_bytes=100,
+    )
+
+
+A, B, C, D, E = (adapter(n) for n in range(1, 6))
+
+
+async def until(condition: object, seconds: float = 2.0) -> None:
+    assert callable(condition)
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_outcomes_and_evictions_of_a_scripted_sequence() -> None:
+    async with running(Cache(slots=2, host=3)) as cache:
+        outcomes = [await cache.use(version) for version in (A, A, B, C, A, D, B)]
+        assert outcomes == [
+            CacheOutcome.MISS,  # A
+            CacheOutcome.GPU_HIT,  # A
+            CacheOutcome.MISS,  # B
+            CacheOutcome.MISS,  # C takes A's slot, A stays in host memory
+            CacheOutcome.HOST_HIT,  # A takes B's slot
+            CacheOutcome.MISS,  # D: B is the oldest in host memory, in no slot
+            CacheOutcome.MISS,  # B again
+        ]
+        assert [cause for outcome, cause in cache.observer.lookups if outcome == "miss"] == [
+            MissCause.COLD,
+            MissCause.COLD,
+            MissCause.COLD,
+            MissCause.COLD,
+            MissCause.EVICTED,
+        ]
+        assert cache.observer.evictions == [
+            (A.id, Tier.GPU, EvictionReason.CAPACITY),
+            (B.id, Tier.GPU, EvictionReason.CAPACITY),
+            (B.id, Tier.HOST, EvictionReason.CAPACITY),
+            (C.id, Tier.GPU, EvictionReason.CAPACITY),
+            (C.id, Tier.HOST, EvictionReason.CAPACITY),
+            (A.id, Tier.GPU, EvictionReason.CAPACITY),
+        ]
+        cache.check()
+
+
+async def test_many_requests_for_a_cold_adapter_share_one_load() -> None:
+    async with running(Cache(load_seconds=0.02)) as cache:
+        outcomes = await asyncio.gather(*(cache.use(A) for _ in range(20)))
+        assert cache.backend.loads == [A.id]
+        assert set(outcomes) == {CacheOutcome.MISS}
+        cache.check()
+
+
+async def test_a_leased_adapter_is_never_put_out() -> None:
+    async with running(Cache(slots=1, host=1)) as cache:
+        async with cache.controller.lease(A):
+            waiting = asyncio.create_task(cache.use(B))
+            await until(lambda: cache.backend.loads == [A.id, B.id])
+            await asyncio.sleep(0.02)
+            assert list(cache.backend.gpu) == [A.id]
+            assert not waiting.done()
+        assert await waiting is CacheOutcome.MISS
+        assert list(cache.backend.gpu) == [B.id]
+        cache.check()
+
+
+async def test_a_cancelled_waiter_leaves_no_trace() -> None:
+    async with running(Cache(slots=1, host=2)) as cache:
+        async with cache.controller.lease(A):
+            waiting = asyncio.create_task(cache.use(B))
+            await until(lambda: B.id in cache.backend.host)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        assert await cache.use(A) is CacheOutcome.GPU_HIT
+        cache.check()
+
+
+async def test_a_waiter_cancelled_in_the_moment_of_its_grant_gives_the_lease_back() -> None:
+    async with running(Cache(slots=1, host=2)) as cache:
+        holder = cache.controller.lease(A)
+        await holder.__aenter__()
+        waiting = asyncio.create_task(cache.use(A))
+        other = asyncio.create_task(cache.use(B))
+        await until(lambda: B.id in cache.backend.host)
+        await waiting
+        await holder.__aexit__(None, None, None)
+        await until(lambda: B.id in cache.backend.gpu or other.done())
+        other.cancel()
+        await asyncio.gather(other, return_exceptions=True)
+        cache.check()
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_cancelling_at_any_turn_of_the_loop_leaks_nothing(turns: int) -> None:
+    async with running(Cache(slots=1, host=1)) as cache:
+        task = asyncio.create_task(cache.use(A))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert await cache.use(B) is CacheOutcome.MISS
+        await until(lambda: not cache.policy.in_transit())
+        cache.check()
+
+
+async def test_an_error_in_the_block_gives_the_lease_back() -> None:
+    async with running(Cache()) as cache:
+        with pytest.raises(ZeroDivisionError):
+            async with cache.controller.lease(A):
+                _ = 1 / 0
+        cache.check()
+
+
+async def test_a_failed_load_reaches_every_waiter_and_only_them() -> None:
+    async with running(Cache(load_seconds=0.01)) as cache:
+        cache.backend.broken.add(A.id)
+        results = await asyncio.gather(
+            cache.use(A), cache.use(A), cache.use(B), return_exceptions=True
+        )
+        assert [type(r) for r in results[:2]] == [AdapterLoadFailed, AdapterLoadFailed]
+        assert results[2] is CacheOutcome.MISS
+        assert cache.observer.failures == [(A.id, Transition.DISK_TO_HOST)]
+        cache.backend.broken.clear()
+        assert await cache.use(A) is CacheOutcome.MISS
+        cache.check()
+
+
+async def test_a_failed_copy_leaves_the_adapter_in_host_memory() -> None:
+    async with running(Cache()) as cache:
+        cache.backend.refuses_slot.add(A.id)
+        with pytest.raises(AdapterLoadFailed):
+            await cache.use(A)
+        assert cache.observer.failures == [(A.id, Transition.HOST_TO_GPU)]
+        cache.backend.refuses_slot.clear()
+        assert await cache.use(A) is CacheOutcome.HOST_HIT
+        cache.check()
+
+
+async def test_a_cold_adapter_gets_its_turn_while_hot_ones_never_pause() -> None:
+    limits = Limits(max_slot_wait_seconds=0.05)
+    async with running(Cache(slots=1, host=2, limits=limits)) as cache:
+        stop = asyncio.Event()
+
+        async def overlapping_streams(offset: float) -> int:
+            await asyncio.sleep(offset)
+            served = 0
+            while not stop.is_set():
+                async with cache.controller.lease(A):
+                    await asyncio.sleep(0.02)
+                served += 1
+            return served
+
+        hot = [asyncio.create_task(overlapping_streams(n * 0.005)) for n in range(4)]
+        await until(lambda: A.id in cache.backend.gpu)
+        async with asyncio.timeout(2):
+            assert await cache.use(B) is CacheOutcome.MISS
+        stop.set()
+        assert all(served > 1 for served in await asyncio.gather(*hot))
+        cache.check()
+
+
+async def test_a_request_that_never_gets_a_slot_is_given_up() -> None:
+    limits = Limits(max_slot_wait_seconds=10, slot_timeout_seconds=0.05)
+    async with running(Cache(slots=1, host=2, limits=limits)) as cache:
+        async with cache.controller.lease(A):
+            with pytest.raises(SlotWaitTimeout):
+                await cache.use(B)
+        cache.check()
+
+
+async def test_the_line_has_an_end() -> None:
+    async with running(Cache(slots=1, host=2, limits=Limits(max_waiting=2))) as cache:
+        async with cache.controller.lease(A):
+            waiting = [asyncio.create_task(cache.use(B)) for _ in range(2)]
+            await asyncio.sleep(0.01)
+            with pytest.raises(QueueFull):
+                await cache.use(C)
+        await asyncio.gather(*waiting)
+        cache.check()
+
+
+async def test_a_pinned_adapter_survives_a_scan() -> None:
+    async with running(Cache(slots=2, host=3)) as cache:
+        await cache.controller.pin(A, Tier.GPU)
+        for version in (B, C, D, E, B, C):
+            await cache.use(version)
+        assert await cache.use(A) is CacheOutcome.GPU_HIT
+        assert cache.controller.unpin(A) is Tier.GPU
+        for version in (B, C, D):
+            await cache.use(version)
+        assert await cache.use(A) is CacheOutcome.MISS
+        cache.check()
+
+
+async def test_pinning_in_host_memory_takes_no_slot() -> None:
+    async with running(Cache(slots=1, host=2)) as cache:
+        await cache.controller.pin(A, Tier.HOST)
+        assert list(cache.backend.host) == [A.id]
+        assert not cache.backend.gpu
+        for version in (B, C, D):
+            await cache.use(version)
+        assert await cache.use(A) is CacheOutcome.HOST_HIT
+        cache.check()
+
+
+async def test_the_pin_budget_always_leaves_a_place() -> None:
+    async with running(Cache(slots=2, host=3)) as cache:
+        await cache.controller.pin(A, Tier.GPU)
+        with pytest.raises(PinBudgetExceeded):
+            await cache.controller.pin(B, Tier.GPU)
+        await cache.controller.pin(B, Tier.HOST)
+        with pytest.raises(PinBudgetExceeded):
+            await cache.controller.pin(C, Tier.HOST)
+        assert await cache.use(D) is CacheOutcome.MISS
+        cache.check()
+
+
+async def test_a_pin_whose_load_fails_is_no_pin() -> None:
+    async with running(Cache()) as cache:
+        cache.backend.broken.update({A.id, B.id})
+        with pytest.raises(AdapterLoadFailed):
+            await cache.controller.pin(A, Tier.GPU)
+        with pytest.raises(AdapterLoadFailed):
+            await cache.controller.pin(B, Tier.HOST)
+        for version in (A, B):
+            with pytest.raises(NotPinned):
+                cache.controller.unpin(version)
+        assert cache.observer.lookups == []
+        cache.check()
+
+
+async def test_eviction_on_request() -> None:
+    async with running(Cache()) as cache:
+        await cache.use(A)
+        async with cache.controller.lease(A):
+            with pytest.raises(AdapterInUse):
+                cache.controller.evict(A)
+        assert cache.controller.evict(A) is True
+        assert cache.controller.evict(A) is False
+        await until(lambda: not cache.backend.host)
+        assert cache.observer.evictions == [
+            (A.id, Tier.HOST, EvictionReason.REQUESTED),
+            (A.id, Tier.GPU, EvictionReason.REQUESTED),
+        ]
+        await cache.controller.pin(B, Tier.HOST)
+        with pytest.raises(AdapterPinned):
+            cache.controller.evict(B)
+        cache.check()
+
+
+async def test_prefetch_brings_into_host_memory_only() -> None:
+    async with running(Cache()) as cache:
+        cache.controller.prefetch(A)
+        await until(lambda: list(cache.backend.host) == [A.id])
+        await until(lambda: not cache.policy.in_transit())
+        assert not cache.backend.gpu
+        assert await cache.use(A) is CacheOutcome.HOST_HIT
+        cache.check()
+
+
+async def test_another_version_of_a_loaded_adapter_misses_as_a_new_version() -> None:
+    async with running(Cache()) as cache:
+        await cache.use(A)
+        await cache.use(adapter(9, name="a1"))
+        assert cache.observer.lookups == [
+            (CacheOutcome.MISS, MissCause.COLD),
+            (CacheOutcome.MISS, MissCause.NEW_VERSION),
+        ]
+
+
+async def test_reconcile_reports_what_the_engine_holds_otherwise() -> None:
+    async with running(Cache()) as cache:
+        await cache.use(A)
+        await cache.controller.reconcile()
+        assert cache.observer.drift == []
+        del cache.backend.gpu[A.id]
+        await cache.controller.reconcile()
+        assert cache.observer.drift == [A.id]
+
+
+async def test_snapshot_counts_slots_by_state() -> None:
+    async with running(Cache(slots=3, host=4)) as cache:
+        await cache.controller.pin(A, Tier.GPU)
+        await cache.use(B)
+        async with cache.controller.lease(C):
+            snapshot = cache.controller.snapshot()
+            assert snapshot.slots_by_state() == {"free": 0, "idle": 1, "leased": 1, "pinned": 1}
+            assert snapshot.host_bytes == 300
+            assert [r.version for r in snapshot.gpu] == [A, B, C]
+
+
+async def test_random_traffic_with_cancellations_leaks_nothing() -> None:
+    import random
+
+    rng = random.Random(7)
+    versions = [adapter(n) for n in range(1, 9)]
+    async with running(Cache(slots=2, host=4, load_seconds=0.001)) as cache:
+
+        async def client() -> None:
+            for _ in range(25):
+                task = asyncio.create_task(hold(rng.choice(versions)))
+                if rng.random() < 0.4:
+                    await asyncio.sleep(rng.random() * 0.004)
+                    task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+        async def hold(version: AdapterVersion) -> None:
+            async with cache.controller.lease(version):
+                assert version.id in cache.backend.gpu
+                await asyncio.sleep(rng.random() * 0.002)
+                assert version.id in cache.backend.gpu
+
+        await asyncio.gather(*(client() for _ in range(10)))
+        await until(lambda: not cache.policy.in_transit())
+        cache.check()
+        misses = sum(outcome is CacheOutcome.MISS for outcome, _ in cache.observer.lookups)
+        assert misses > 0
