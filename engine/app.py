@@ -4,8 +4,8 @@ import asyncio
 import logging
 import socket
 from argparse import Namespace
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,19 @@ from engine.api import create_cache_router
 from engine.controller import CacheController
 from engine.health import create_health_router
 from engine.metrics import CacheMetrics
+from engine.model_folder import local_model_folder
 from engine.policy import CachePolicy
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.vllm_app import build_application
 from engine.vllm_backend import LeasedAsyncLLM, VllmBackend
 from registry.api import create_router
+from registry.artifacts import ArtifactStore
+from registry.base_model import read_base_model
+from registry.db import Database
+from registry.migrate import upgrade
 from registry.service import RegistryService
+from registry.settings import RegistrySettings
 
 logger = logging.getLogger(__name__)
 
@@ -37,32 +43,33 @@ class Server:
     engine: LeasedAsyncLLM
     controller: CacheController
     backend: VllmBackend
+    service: RegistryService
 
 
 @asynccontextmanager
 async def running_server(
-    arguments: Namespace, settings: EngineSettings, service: RegistryService
+    arguments: Namespace, settings: EngineSettings, registry_settings: RegistrySettings
 ) -> AsyncIterator[Server]:
-    """Start the engine and the controller; stop both on the way out."""
-    engine = _start_engine(arguments)
-    try:
+    """Start registry, engine and controller; stop them in the reverse order on the way out."""
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(_open_database(registry_settings))
+        engine = _start_engine(arguments)
+        stack.callback(engine.shutdown)
+        service = await _registry_service(arguments, engine, database, registry_settings)
         backend = VllmBackend(engine)
-        lora = engine.vllm_config.lora_config
-        policy = CachePolicy(
-            slots=lora.max_loras, host_capacity=lora.max_cpu_loras, max_loads=settings.max_loads
-        )
         metrics = CacheMetrics(max_adapter_labels=settings.max_adapter_labels)
-        controller = CacheController(policy, backend, metrics, settings.limits())
+        controller = CacheController(_policy(engine, settings), backend, metrics, settings.limits())
         truth = _LastTruth(controller, settings.reconcile_seconds)
         metrics.watch(controller.snapshot, lambda: truth.in_step_loads)
-        resolver = RegistryResolver(service)
+        stack.callback(metrics.close)
+        resolver = RegistryResolver(service.catalog)
         app = await build_application(
             engine,
             arguments,
             controller=controller,
             resolver=resolver,
             counter=metrics,
-            served_references=service.served_references,
+            served_references=service.catalog.served_references,
             routers=[
                 create_router(service),
                 create_cache_router(controller, resolver),
@@ -70,15 +77,65 @@ async def running_server(
             ],
             max_body_bytes=settings.max_body_bytes,
         )
-        background = [asyncio.create_task(controller.run()), asyncio.create_task(truth.keep())]
-        try:
-            yield Server(app, engine, controller, backend)
-        finally:
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+        await stack.enter_async_context(_background(controller.run(), truth.keep()))
+        yield Server(app, engine, controller, backend, service)
+
+
+@asynccontextmanager
+async def _open_database(settings: RegistrySettings) -> AsyncIterator[Database]:
+    await asyncio.to_thread(upgrade, settings.database_url)
+    database = Database(settings.database_url)
+    try:
+        yield database
     finally:
-        engine.shutdown()
+        await database.close()
+
+
+@asynccontextmanager
+async def _background(*work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(coroutine) for coroutine in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _policy(engine: LeasedAsyncLLM, settings: EngineSettings) -> CachePolicy:
+    lora = engine.vllm_config.lora_config
+    return CachePolicy(
+        slots=lora.max_loras, host_capacity=lora.max_cpu_loras, max_loads=settings.max_loads
+    )
+
+
+async def _registry_service(
+    arguments: Namespace,
+    engine: LeasedAsyncLLM,
+    database: Database,
+    settings: RegistrySettings,
+) -> RegistryService:
+    """For the base model that this engine serves, once its files are there."""
+    served = arguments.served_model_name or [arguments.model]
+    base_model = await asyncio.to_thread(
+        read_base_model, served[0], local_model_folder(arguments.model)
+    )
+    if base_model.shapes is None:
+        logger.warning("no safetensors of the base model here: adapter shapes can't be checked")
+    store = ArtifactStore(
+        settings.store.resolve(),
+        source_roots=settings.source_roots,
+        max_bytes=settings.max_adapter_bytes,
+        max_files=settings.max_adapter_files,
+    )
+    await asyncio.to_thread(store.open)
+    return RegistryService(
+        database,
+        store,
+        base_model,
+        max_rank=engine.vllm_config.lora_config.max_lora_rank,
+        reserved_names=frozenset(served),
+    )
 
 
 class _LastTruth:
@@ -115,9 +172,8 @@ async def register_folders(service: RegistryService, folders: Sequence[tuple[str
     """Register what `--lora-path` names; content that is known already stays as it is."""
     for name, folder in folders:
         registration = await service.register(name, str(folder), actor="command line")
-        version = registration.version
         state = "registered" if registration.created else "already registered"
-        logger.info("%s is %s as %s:%d", folder, state, version.adapter, version.number)
+        logger.info("%s is %s as %s", folder, state, registration.published.reference)
 
 
 async def serve_forever(server: Server, arguments: Namespace, listening: socket.socket) -> None:

@@ -3,7 +3,6 @@
 import os
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import Any
 
 from engine import vllm_api
 
@@ -32,7 +31,7 @@ def parse_engine_arguments(model: str, arguments: Sequence[str]) -> Namespace:
         name = argument.partition("=")[0].replace("_", "-")
         if name in _REFUSED:
             raise BadArgument(f"{name} can't be used with adaptry serve: {_REFUSED[name]}")
-    parsed = vllm_api.argument_parser().parse_args([model, *_with_defaults(arguments)])
+    parsed: Namespace = vllm_api.argument_parser().parse_args([model, *_with_defaults(arguments)])
     parsed.model = parsed.model_tag
     if (parsed.api_server_count or 1) > 1:
         raise BadArgument("--api-server-count must be 1: one process holds the cache controller")
@@ -65,20 +64,10 @@ def _with_defaults(arguments: Sequence[str]) -> list[str]:
     return complete
 
 
-def prefer_one_worker_process(parsed: Namespace, on_cpu: bool) -> None:
+def prefer_one_worker_process(parsed: Namespace) -> None:
     """On the CPU build host the only worker in the engine's process: it starts in half the time."""
+    on_cpu = vllm_api.is_cpu_build()
     ranks = parsed.tensor_parallel_size * parsed.pipeline_parallel_size
     if on_cpu and ranks == 1 and parsed.distributed_executor_backend is None:
         parsed.distributed_executor_backend = "uni"
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-
-
-def profile_arguments(options: dict[str, Any]) -> list[str]:
-    """`{max-loras: 2, enforce-eager: true}` as command-line arguments; false leaves one out."""
-    arguments: list[str] = []
-    for name, value in options.items():
-        if value is True:
-            arguments.append(f"--{name}")
-        elif value is not False and value is not None:
-            arguments.append(f"--{name}={value}")
-    return arguments

@@ -80,6 +80,17 @@ class CacheMetrics:
             "Adapters that the engine held elsewhere than the controller thought.",
             registry=registry,
         )
+        self._state: _CacheState | None = None
+        self._own: tuple[Collector, ...] = (
+            self._requests,
+            self._lookups,
+            self._misses,
+            self._evictions,
+            self._load_seconds,
+            self._load_failures,
+            self._slot_wait,
+            self._drift,
+        )
         self._create_children()
 
     def _create_children(self) -> None:
@@ -99,7 +110,14 @@ class CacheMetrics:
         self, snapshot: Callable[[], CacheSnapshot], in_step_loads: Callable[[], int]
     ) -> None:
         """Export the gauges, read at each scrape; calling the engine there would stall it."""
-        self._registry.register(_CacheState(snapshot, in_step_loads))
+        self._state = _CacheState(snapshot, in_step_loads)
+        self._registry.register(self._state)
+
+    def close(self) -> None:
+        """Take every series off the registry again, so that another server can be started."""
+        for collector in (self._state, *self._own):
+            if collector is not None:
+                self._registry.unregister(collector)
 
     def request_ended(self, adapter: str, outcome: str) -> None:
         """Count one HTTP request. `outcome` is one of REQUEST_OUTCOMES."""

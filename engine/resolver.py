@@ -3,8 +3,9 @@
 from cachetools import LRUCache
 
 from engine.types import AdapterVersion, VersionId
+from registry.catalog import Catalog
 from registry.names import parse_reference
-from registry.service import RegistryService, ResolvedVersion
+from registry.values import ResolvedVersion
 
 
 class RegistryResolver:
@@ -13,16 +14,16 @@ class RegistryResolver:
     The registry counts its changes (`generation`), so a moved alias is seen by the next request.
     """
 
-    def __init__(self, service: RegistryService, *, max_entries: int = 10_000) -> None:
-        self._service = service
+    def __init__(self, catalog: Catalog, *, max_entries: int = 10_000) -> None:
+        self._catalog = catalog
         self._answers: LRUCache[tuple[int, str], AdapterVersion] = LRUCache(max_entries)
 
     async def resolve(self, text: str) -> AdapterVersion:
         """Raises the registry's errors: a bad reference, an unknown adapter, not servable."""
-        key = (self._service.generation, text)
+        key = (self._catalog.generation, text)
         if (known := self._answers.get(key)) is not None:
             return known
-        version = _for_engine(await self._service.resolve(parse_reference(text)))
+        version = _for_engine(await self._catalog.resolve(parse_reference(text)))
         self._answers[key] = version
         return version
 

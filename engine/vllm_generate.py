@@ -50,7 +50,7 @@ _BODY = {
 
 
 @router.post("/generate", response_model=GenerateResponse, openapi_extra=_BODY)
-@with_cancellation
+@with_cancellation  # type: ignore[untyped-decorator]  # vLLM's
 async def generate(raw_request: Request) -> Any:
     """Complete one prompt, or several, with the base model or an adapter.
 

@@ -1,0 +1,60 @@
+"""Runs migrations: the URL comes from the caller, from ADAPTRY_DATABASE_URL, or is the default."""
+
+import asyncio
+from typing import Literal
+
+from alembic import context
+from sqlalchemy import Connection, make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+from sqlmodel import SQLModel
+
+import registry.models  # fills SQLModel.metadata
+from registry.db import make_folder
+from registry.settings import RegistrySettings
+
+
+def database_url() -> str:
+    given = context.config.attributes.get("database_url")
+    url = str(given or RegistrySettings().database_url)
+    make_folder(make_url(url))
+    return url
+
+
+def render_type(kind: str, item: object, _: object) -> str | Literal[False]:
+    """Migrations name the database's types, not ours, so that they outlive our code."""
+    is_ours = kind == "type" and isinstance(item, registry.models.UtcDateTime)
+    return "sa.DateTime(timezone=True)" if is_ours else False
+
+
+def run(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=SQLModel.metadata,
+        render_as_batch=True,  # SQLite can't alter most things in place
+        compare_type=True,
+        compare_server_default=True,
+        render_item=render_type,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def run_online() -> None:
+    engine = create_async_engine(database_url(), poolclass=NullPool)
+    async with engine.connect() as connection:
+        await connection.run_sync(run)
+        await connection.commit()
+    await engine.dispose()
+
+
+def run_offline() -> None:
+    context.configure(url=database_url(), target_metadata=SQLModel.metadata, literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if context.is_offline_mode():
+    run_offline()
+else:
+    asyncio.run(run_online())

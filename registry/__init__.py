@@ -1,0 +1,1 @@
+"""Control plane: adapters, immutable versions, aliases and their verified files."""

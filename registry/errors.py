@@ -1,0 +1,125 @@
+"""What the registry refuses, each with its HTTP status and a code that never changes.
+
+RegistryError
+├── InvalidReference     400  not `name`, `name@alias` or `name:3`
+├── InvalidPageToken     400
+├── UnknownAdapter       404
+├── UnknownVersion       404
+├── UnknownAlias         404
+├── VersionNotServable   409  retired, quarantined, still pending, …
+├── AliasMoved           409  somebody moved it first (compare-and-set)
+├── NameReserved         409  the base model's name
+├── SourceNotAllowed     403  outside the configured source roots
+├── SourceNotFound       404
+├── SourceTooLarge       413
+├── InvalidAdapter       422  what inspection found; the code says what
+├── StoreUnavailable     503  the disk
+└── DatabaseUnavailable  503
+"""
+
+
+class RegistryError(Exception):
+    """Base of the tree. `code` is for programs, `detail` for people."""
+
+    status = 500
+    code = "registry_error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class InvalidReference(RegistryError):
+    status = 400
+    code = "invalid_reference"
+
+
+class InvalidPageToken(RegistryError):
+    status = 400
+    code = "invalid_page_token"
+
+    def __init__(self) -> None:
+        super().__init__("page_token is not one that an earlier page gave")
+
+
+class UnknownAdapter(RegistryError):
+    status = 404
+    code = "unknown_adapter"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no adapter {name!r}")
+
+
+class UnknownVersion(RegistryError):
+    status = 404
+    code = "unknown_version"
+
+    def __init__(self, name: str, number: int) -> None:
+        super().__init__(f"adapter {name!r} has no version {number}")
+
+
+class UnknownAlias(RegistryError):
+    status = 404
+    code = "unknown_alias"
+
+    def __init__(self, name: str, alias: str) -> None:
+        super().__init__(f"adapter {name!r} has no alias {alias!r}")
+
+
+class VersionNotServable(RegistryError):
+    status = 409
+    code = "version_not_servable"
+
+    def __init__(self, reference: str, state: str) -> None:
+        super().__init__(f"{reference} is {state}")
+
+
+class AliasMoved(RegistryError):
+    status = 409
+    code = "alias_moved"
+
+    def __init__(self, reference: str, expected: int | None, found: int | None) -> None:
+        super().__init__(f"{reference} is at version {found}, not {expected}: read it again first")
+
+
+class NameReserved(RegistryError):
+    status = 409
+    code = "name_reserved"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} is the base model's name")
+
+
+class SourceNotAllowed(RegistryError):
+    status = 403
+    code = "source_not_allowed"
+
+
+class SourceNotFound(RegistryError):
+    status = 404
+    code = "source_not_found"
+
+
+class SourceTooLarge(RegistryError):
+    status = 413
+    code = "source_too_large"
+
+
+class InvalidAdapter(RegistryError):
+    """The adapter's files can't be served as they are; `code` names the defect."""
+
+    status = 422
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class StoreUnavailable(RegistryError):
+    status = 503
+    code = "store_unavailable"
+
+
+class DatabaseUnavailable(RegistryError):
+    status = 503
+    code = "database_unavailable"

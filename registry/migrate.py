@@ -1,0 +1,24 @@
+"""Brings a database to the newest schema with Alembic."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+
+from registry.errors import DatabaseUnavailable
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def alembic_config(database_url: str) -> Config:
+    """Alembic's configuration for this database. Raises DatabaseUnavailable without our scripts."""
+    if not (ROOT / "alembic.ini").is_file():
+        raise DatabaseUnavailable(f"the migrations are missing: there is no {ROOT / 'alembic.ini'}")
+    config = Config(str(ROOT / "alembic.ini"))
+    config.attributes["database_url"] = database_url
+    return config
+
+
+def upgrade(database_url: str) -> None:
+    """Apply what is missing. Blocks; call it from a thread where an event loop runs."""
+    command.upgrade(alembic_config(database_url), "head")

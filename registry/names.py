@@ -1,0 +1,54 @@
+"""How people name things: `name`, `name@alias` and `name:3`, alike in HTTP, CLI and docs."""
+
+import re
+from dataclasses import dataclass
+
+from registry.errors import InvalidReference
+
+DEFAULT_ALIAS = "default"
+MAX_VERSION = 2**31 - 1
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
+_NUMBER = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
+_RULE = "lower-case letters, digits, '.', '_' and '-', at most 64, a letter or digit first"
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterReference:
+    """One adapter, and which of its versions: a number, or where an alias points now.
+
+    With neither, it means the alias `default`.
+    """
+
+    adapter: str
+    alias: str | None = None
+    version: int | None = None
+
+    def __str__(self) -> str:
+        if self.version is not None:
+            return f"{self.adapter}:{self.version}"
+        return self.adapter if self.alias is None else f"{self.adapter}@{self.alias}"
+
+
+def parse_reference(text: str) -> AdapterReference:
+    """Read `name`, `name@alias` or `name:3`. Raises InvalidReference."""
+    name, at, alias = text.partition("@")
+    if at:
+        return AdapterReference(check_name(name), alias=check_name(alias, what="alias"))
+    name, colon, number = text.partition(":")
+    if not colon:
+        return AdapterReference(check_name(name))
+    if not _NUMBER.fullmatch(number) or int(number) > MAX_VERSION:
+        raise InvalidReference(f"{_shown(number)} is not a version number")
+    return AdapterReference(check_name(name), version=int(number))
+
+
+def check_name(name: str, what: str = "adapter") -> str:
+    """The name itself if it follows the rule. Raises InvalidReference."""
+    if not _NAME.fullmatch(name):
+        raise InvalidReference(f"{_shown(name)} is no {what} name: {_RULE}")
+    return name
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 80 else f"{text[:80]}…")

@@ -1,0 +1,73 @@
+"""Errors as RFC 9457 problem details, inside an application whose handlers are not ours."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+
+from registry.errors import RegistryError
+
+MEDIA_TYPE = "application/problem+json"
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+def problem_response(
+    request: Request, *, status: int, code: str, title: str, detail: str, **more: object
+) -> JSONResponse:
+    """One problem document; `code` is stable, `detail` is for people."""
+    content = {
+        "type": f"urn:adaptry:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "instance": request.url.path,
+        **more,
+    }
+    return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE)
+
+
+class ProblemRoute(APIRoute):
+    """Answers the registry's errors and malformed requests with problem details.
+
+    A route class, because the routes are included in vLLM's application, whose exception handlers
+    speak OpenAI's error format.
+    """
+
+    def get_route_handler(self) -> Handler:
+        inner = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            try:
+                return await inner(request)
+            except RegistryError as error:
+                return problem_response(
+                    request,
+                    status=error.status,
+                    code=error.code,
+                    title=type(error).__name__,
+                    detail=error.detail,
+                )
+            except RequestValidationError as error:
+                return _malformed(request, error)
+
+        return handler
+
+
+def _malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+    problems = [
+        {"field": ".".join(str(part) for part in problem["loc"]), "message": str(problem["msg"])}
+        for problem in error.errors()
+    ]
+    return problem_response(
+        request,
+        status=422,
+        code="invalid_request",
+        title="InvalidRequest",
+        detail="; ".join(f"{p['field']}: {p['message']}" for p in problems),
+        errors=problems,
+    )

@@ -1,0 +1,322 @@
+"""The gateway at the level of ASGI messages: who gets which status, and that no lease is lost."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from engine.controller import CacheController, Limits
+from engine.fake_backend import FakeBackend
+from engine.gateway import AdapterGateway, Leasing, RequestedAdapters, requested_name
+from engine.openai_errors import send_json
+from engine.policy import CachePolicy
+from engine.ports import Observer
+from engine.types import (
+    AdapterVersion,
+    CacheOutcome,
+    EvictionReason,
+    MissCause,
+    Tier,
+    Transition,
+    VersionId,
+)
+from registry.errors import UnknownAdapter
+
+VERSION = AdapterVersion(VersionId(7), "support", 3, "abcdef12" * 8, "/a", 8, 100)
+
+
+class Deaf:
+    """An observer that keeps nothing."""
+
+    def looked_up(self, outcome: CacheOutcome, cause: MissCause, wait_seconds: float) -> None: ...
+    def evicted(self, version: AdapterVersion, tier: Tier, reason: EvictionReason) -> None: ...
+    def moved_in(self, version: AdapterVersion, transition: Transition, seconds: float) -> None: ...
+    def load_failed(self, version: AdapterVersion, transition: Transition, reason: str) -> None: ...
+    def drifted(self, versions: object) -> None: ...
+
+
+class OneAdapter:
+    """Resolves `support` in all its spellings."""
+
+    async def resolve(self, text: str) -> AdapterVersion:
+        if text.split("@", maxsplit=1)[0] != "support":
+            raise UnknownAdapter(text)
+        return VERSION
+
+
+class Tally:
+    def __init__(self) -> None:
+        self.ended: list[tuple[str, str]] = []
+
+    def request_ended(self, adapter: str, outcome: str) -> None:
+        self.ended.append((adapter, outcome))
+
+
+class Client:
+    """Sends one request by hand and keeps what comes back; may leave at any message."""
+
+    def __init__(
+        self, body: bytes, *, path: str = "/v1/completions", leave_after: int = -1
+    ) -> None:
+        self._incoming = [{"type": "http.request", "body": body, "more_body": False}]
+        self.messages: list[Message] = []
+        self._left = asyncio.Event()
+        self._leave_after = leave_after
+        self.scope: Scope = {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "headers": [(b"content-type", b"application/json")],
+        }
+
+    async def receive(self) -> Message:
+        if self._incoming:
+            return self._incoming.pop(0)
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        self.messages.append(message)
+        if len(self.messages) == self._leave_after:
+            self.leave()
+
+    def leave(self) -> None:
+        self._left.set()
+
+    @property
+    def status(self) -> int:
+        return int(self.messages[0]["status"])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {k.decode(): v.decode() for k, v in self.messages[0]["headers"]}
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(m["body"] for m in self.messages[1:])
+
+
+class Stage:
+    """A gateway over a fake engine and a small application that generates like vLLM's routes."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.backend = FakeBackend(slots=1, host_capacity=1)
+        self.policy = CachePolicy(slots=1, host_capacity=1)
+        observer: Observer = Deaf()
+        self.controller = CacheController(self.policy, self.backend, observer, limits)
+        self.leasing = Leasing(self.controller)
+        self.table = RequestedAdapters(lambda version: version)
+        self.tally = Tally()
+        self.engine_calls = 0
+
+    def gateway(self, app: ASGIApp, max_body_bytes: int = 1000) -> AdapterGateway:
+        return AdapterGateway(
+            app,
+            resolver=OneAdapter(),
+            base_models=frozenset({"base"}),
+            counter=self.tally,
+            own_prefix="/api/",
+            max_body_bytes=max_body_bytes,
+        )
+
+    async def whole_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        async with self.leasing.lease_for(self.table[requested_name() or ""]):
+            self.engine_calls += 1
+        await send_json(send, 200, {"model": requested_name()})
+
+    async def streamed_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As Starlette streams: status first, then the body; leaving cancels it."""
+        await receive()
+        streaming = asyncio.create_task(self._stream(send))
+        leaving = asyncio.create_task(receive())
+        await asyncio.wait({streaming, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (streaming, leaving):
+            task.cancel()
+        await asyncio.gather(streaming, leaving, return_exceptions=True)
+
+    async def _stream(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            async with self.leasing.lease_for(None):
+                for n in range(3):
+                    await send({"type": "http.response.body", "body": b"%d" % n, "more_body": True})
+                    await asyncio.sleep(0.01)
+        except Exception as error:
+            text = f"data: {error}\n\n".encode()
+            await send({"type": "http.response.body", "body": text, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def idle(self) -> bool:
+        residency = self.policy.residency()
+        return not len(self.policy.waiting) and not any(map(self.policy.leases, residency.host))
+
+
+@asynccontextmanager
+async def running(stage: Stage) -> AsyncIterator[Stage]:
+    task = asyncio.create_task(stage.controller.run())
+    try:
+        yield stage
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def asking(model: object) -> bytes:
+    return json.dumps({"model": model, "prompt": "x"}).encode()
+
+
+async def test_an_answer_says_which_version_and_what_the_cache_did() -> None:
+    async with running(Stage()) as stage:
+        for expected in ("miss", "gpu_hit"):
+            client = Client(asking("support@prod"))
+            await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
+            assert client.status == 200
+            assert json.loads(client.body) == {"model": "support@prod"}
+            assert client.headers["x-adaptry-version"] == "support:3"
+            assert client.headers["x-adaptry-cache"] == expected
+            assert float(client.headers["x-adaptry-load-ms"]) >= 0
+        assert stage.tally.ended == [("support", "completed")] * 2
+        assert stage.idle()
+
+
+async def test_an_unknown_adapter_is_an_openai_404_and_never_reaches_the_engine() -> None:
+    async with running(Stage()) as stage:
+        client = Client(asking("nobody"))
+        await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
+        assert client.status == 404
+        error = json.loads(client.body)["error"]
+        assert error["code"] == "unknown_adapter"
+        assert error["param"] == "model"
+        assert error["type"] == "NotFoundError"
+        assert stage.engine_calls == 0
+
+
+@pytest.mark.parametrize("model", ["base", None, 7, ["support"], ""])
+async def test_what_names_no_adapter_passes_untouched(model: object) -> None:
+    async with running(Stage()) as stage:
+        seen: list[Message] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            seen.append(await receive())
+            assert "support" not in stage.table
+            await send_json(send, 200, {})
+
+        client = Client(asking(model))
+        await stage.gateway(app)(client.scope, client.receive, client.send)
+        assert seen[0]["body"] == asking(model)
+        assert "x-adaptry-version" not in client.headers
+        assert stage.tally.ended == []
+
+
+async def test_a_body_over_the_limit_is_refused_early() -> None:
+    async with running(Stage()) as stage:
+        client = Client(asking("support" * 1000))
+        await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
+        assert client.status == 413
+        assert json.loads(client.body)["error"]["code"] == "body_too_large"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 900])
+async def test_a_body_that_is_no_request_is_left_to_vllm(body: bytes) -> None:
+    async with running(Stage()) as stage:
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send_json(send, 400, {})
+
+        client = Client(body)
+        await stage.gateway(app)(client.scope, client.receive, client.send)
+        assert client.status == 400
+
+
+def streams(stage: Stage) -> ASGIApp:
+    return stage.streamed_answer
+
+
+def answers(stage: Stage) -> ASGIApp:
+    return stage.whole_answer
+
+
+@pytest.mark.parametrize("kind", [streams, answers])
+async def test_a_failed_load_has_a_proper_status_streaming_or_not(
+    kind: Callable[[Stage], ASGIApp],
+) -> None:
+    async with running(Stage()) as stage:
+        stage.backend.broken.add(VERSION.id)
+        client = Client(asking("support"))
+        await stage.gateway(kind(stage))(client.scope, client.receive, client.send)
+        assert client.status == 503
+        assert json.loads(client.body)["error"]["code"] == "adapter_load_failed"
+        assert stage.tally.ended == [("support", "failed")]
+        assert stage.idle()
+
+
+async def test_too_long_a_line_is_a_429_with_retry_after() -> None:
+    async with running(Stage(Limits(max_waiting=1))) as stage:
+        other = AdapterVersion(VersionId(8), "other", 1, "0" * 64, "/b", 8, 1)
+        async with stage.controller.lease(other):
+            first, second = Client(asking("support")), Client(asking("support"))
+            gateway = stage.gateway(stage.streamed_answer)
+            waiting = asyncio.create_task(gateway(first.scope, first.receive, first.send))
+            while not len(stage.policy.waiting):
+                await asyncio.sleep(0)
+            await gateway(second.scope, second.receive, second.send)
+            assert second.status == 429
+            assert int(second.headers["retry-after"]) >= 1
+            assert stage.tally.ended == [("support", "refused")]
+        await waiting
+        assert first.status == 200
+        assert stage.idle()
+
+
+async def test_a_client_that_leaves_before_the_first_byte_leaves_no_lease() -> None:
+    async with running(Stage()) as stage:
+        other = AdapterVersion(VersionId(8), "other", 1, "0" * 64, "/b", 8, 1)
+        async with stage.controller.lease(other):
+            client = Client(asking("support"))
+            gateway = stage.gateway(stage.streamed_answer)
+            request = asyncio.create_task(gateway(client.scope, client.receive, client.send))
+            while not len(stage.policy.waiting):
+                await asyncio.sleep(0)
+            client.leave()
+            await request
+            assert client.messages == []
+        assert stage.tally.ended == [("support", "cancelled")]
+        assert stage.idle()
+
+
+@pytest.mark.parametrize("messages", [1, 2, 3])
+async def test_a_client_that_leaves_mid_stream_leaves_no_lease(messages: int) -> None:
+    async with running(Stage()) as stage:
+        client = Client(asking("support"), leave_after=messages)
+        await stage.gateway(stage.streamed_answer)(client.scope, client.receive, client.send)
+        assert stage.tally.ended == [("support", "cancelled")]
+        assert stage.idle()
+
+
+async def test_tokenising_for_an_adapter_is_no_generation() -> None:
+    async with running(Stage()) as stage:
+
+        async def tokenise(scope: Scope, receive: Receive, send: Send) -> None:
+            assert stage.table["support"] == VERSION
+            await send_json(send, 200, {"tokens": [1]})
+
+        client = Client(asking("support"), path="/tokenize")
+        await stage.gateway(tokenise)(client.scope, client.receive, client.send)
+        assert client.headers["x-adaptry-version"] == "support:3"
+        assert "x-adaptry-cache" not in client.headers
+        assert stage.tally.ended == []
+
+
+async def test_our_own_routes_are_left_alone() -> None:
+    async with running(Stage()) as stage:
+        client = Client(asking("nobody"), path="/api/v1/cache/pins")
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send_json(send, 201, {})
+
+        await stage.gateway(app)(client.scope, client.receive, client.send)
+        assert client.status == 201
