@@ -126,7 +126,6 @@ async def _registry_service(
         settings.store.resolve(),
         source_roots=settings.source_roots,
         max_bytes=settings.max_adapter_bytes,
-        max_files=settings.max_adapter_files,
     )
     await asyncio.to_thread(store.open)
     return RegistryService(

@@ -21,4 +21,3 @@ class RegistrySettings(BaseSettings):
         (), description="Folders from which adapters may be registered by path."
     )
     max_adapter_bytes: PositiveInt = Field(8 * 2**30, description="Largest adapter taken in.")
-    max_adapter_files: PositiveInt = Field(64, description="Most files one adapter may have.")

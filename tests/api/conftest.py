@@ -60,9 +60,7 @@ async def service(tmp_path: Path) -> AsyncIterator[RegistryService]:
     database = Database(url)
     sources = tmp_path / "sources"
     sources.mkdir()
-    store = ArtifactStore(
-        tmp_path / "store", source_roots=[sources], max_bytes=1_000_000, max_files=8
-    )
+    store = ArtifactStore(tmp_path / "store", source_roots=[sources], max_bytes=1_000_000)
     store.open()
     yield RegistryService(database, store, BASE, max_rank=16, reserved_names=frozenset({"tiny"}))
     await database.close()

@@ -1,0 +1,134 @@
+"""Reads the header of a safetensors file and believes nothing in it unchecked.
+
+Format: 8 bytes little-endian header length, a JSON object `{name: {dtype, shape, data_offsets}}`,
+then the tensors' bytes, without holes. Source: the safetensors format description.
+"""
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from registry.errors import InvalidAdapter
+
+MAX_HEADER_BYTES = 25 * 2**20
+MAX_DIMENSIONS = 8
+MAX_DIMENSION = 2**40
+
+ITEM_BYTES = {
+    "BOOL": 1,
+    "U8": 1,
+    "I8": 1,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "U16": 2,
+    "I16": 2,
+    "F16": 2,
+    "BF16": 2,
+    "U32": 4,
+    "I32": 4,
+    "F32": 4,
+    "U64": 8,
+    "I64": 8,
+    "F64": 8,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Where one tensor lies. `offset_bytes` counts from the start of the file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset_bytes: int
+    size_bytes: int
+
+
+def read_header(path: Path) -> dict[str, TensorInfo]:
+    """Every tensor by name. Costs one read of the header, whatever the file's size.
+
+    Raises InvalidAdapter: `header_invalid`, `dtype_unsupported` or `tensor_out_of_bounds`.
+    """
+    with path.open("rb") as file:
+        file_bytes = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if file_bytes < 8 or length > min(MAX_HEADER_BYTES, file_bytes - 8):
+            _invalid(path, "its header is longer than the file or than we read")
+        raw = file.read(length)
+    data_start = 8 + length
+    entries = _parse(path, raw)
+    tensors = {
+        name: _tensor(path, name, entry, data_start)
+        for name, entry in entries.items()
+        if name != "__metadata__"
+    }
+    _check_layout(path, tensors, data_start, file_bytes)
+    return tensors
+
+
+def _parse(path: Path, raw: bytes) -> dict[str, Any]:
+    try:
+        entries = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_duplicates)
+    except (ValueError, RecursionError):
+        _invalid(path, "its header is not JSON, or names something twice")
+    if not isinstance(entries, dict):
+        _invalid(path, "its header is not a JSON object")
+    return entries
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a name stands twice")
+    return content
+
+
+def _tensor(path: Path, name: str, entry: Any, data_start: int) -> TensorInfo:
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        _invalid(path, f"{_shown(name)} is not described by dtype, shape and data_offsets")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+        raise InvalidAdapter(
+            "dtype_unsupported", f"{path.name}: {_shown(name)} has the dtype {_shown(str(dtype))}"
+        )
+    if not _are_sizes(shape, MAX_DIMENSION) or len(shape) > MAX_DIMENSIONS:
+        _invalid(path, f"{_shown(name)} has an impossible shape")
+    if not _are_sizes(offsets, 2**62) or len(offsets) != 2:
+        _invalid(path, f"{_shown(name)} has impossible offsets")
+    begin, end = offsets
+    if end - begin != math.prod(shape) * ITEM_BYTES[dtype]:
+        _invalid(path, f"{_shown(name)}: shape and bytes differ")
+    return TensorInfo(dtype, tuple(shape), data_start + begin, end - begin)
+
+
+def _are_sizes(value: Any, limit: int) -> bool:
+    return isinstance(value, list) and all(
+        type(item) is int and 0 <= item <= limit for item in value
+    )
+
+
+def _check_layout(
+    path: Path, tensors: dict[str, TensorInfo], data_start: int, file_bytes: int
+) -> None:
+    """The tensors must follow each other from the header's end to the file's end."""
+    position = data_start
+    for tensor in sorted(tensors.values(), key=lambda t: (t.offset_bytes, t.size_bytes)):
+        if tensor.offset_bytes != position:
+            _out_of_bounds(path, "its tensors overlap or leave holes")
+        position += tensor.size_bytes
+    if position != file_bytes:
+        _out_of_bounds(path, "it is shorter or longer than its tensors: cut off, perhaps")
+
+
+def _invalid(path: Path, why: str) -> NoReturn:
+    raise InvalidAdapter("header_invalid", f"{path.name} can't be read: {why}")
+
+
+def _out_of_bounds(path: Path, why: str) -> NoReturn:
+    raise InvalidAdapter("tensor_out_of_bounds", f"{path.name} can't be read: {why}")
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 120 else f"{text[:120]}…")

@@ -1,0 +1,140 @@
+"""One real engine for the whole session: vLLM with the demo model, served over real HTTP."""
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+import uvicorn
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 240
+
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class LiveServer:
+    """The server under test, from outside (HTTP) and from inside (its own event loop)."""
+
+    base_url: str
+    server: Any
+    loop: asyncio.AbstractEventLoop
+    stopping: asyncio.Event
+    client: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = httpx.Client(base_url=self.base_url, timeout=60)
+
+    def run(self, work: Coroutine[Any, Any, Answer], seconds: float = 60) -> Answer:
+        """Run a coroutine on the server's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(seconds)
+
+    def metrics(self) -> dict[str, float]:
+        """Every sample of /metrics by its name and labels as written."""
+        samples = {}
+        for line in self.client.get("/metrics").text.splitlines():
+            if not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                samples[name] = float(value)
+        return samples
+
+    def register(self, name: str, source: Path) -> dict[str, Any]:
+        response = self.client.post(
+            f"/api/v1/adapters/{name}/versions", json={"source": str(source)}
+        )
+        assert response.status_code in (200, 201), response.text
+        version: dict[str, Any] = response.json()
+        return version
+
+    def complete(self, model: str, prompt: str, **options: Any) -> httpx.Response:
+        body = {"model": model, "prompt": prompt, "temperature": 0, "max_tokens": 32, **options}
+        return self.client.post("/v1/completions", json=body)
+
+    def evict_all(self) -> None:
+        """Both tiers empty, nothing pinned: where a counted sequence can begin."""
+        cache = self.client.get("/api/v1/cache").json()
+        for resident in cache["host"]:
+            if resident["pinned"]:
+                self.client.delete(f"/api/v1/cache/pins/{resident['reference']}")
+            response = self.client.post(
+                "/api/v1/cache/evict", json={"reference": resident["reference"]}
+            )
+            assert response.status_code == 200, response.text
+
+
+def _serve(state: Path, listening: socket.socket, ready: Future[LiveServer]) -> None:
+    """The server's thread."""
+    try:
+        asyncio.run(_serve_on_loop(state, listening, ready))
+    except BaseException as error:
+        if not ready.done():
+            ready.set_exception(error)
+        raise
+
+
+async def _serve_on_loop(state: Path, listening: socket.socket, ready: Future[LiveServer]) -> None:
+    from adaptry.serve_arguments import parse
+    from engine.app import running_server
+    from engine.engine_arguments import parse_engine_arguments, prefer_one_worker_process
+    from engine.settings import EngineSettings
+    from registry.settings import RegistrySettings
+
+    base = str(ROOT / "demo" / "base")
+    asked = parse([base, "--profile", "demo", "--dtype", "float32", "--block-size", "32"])
+    arguments = parse_engine_arguments(asked.model, asked.vllm)
+    prefer_one_worker_process(arguments)
+    settings = EngineSettings(**asked.settings)
+    registry_settings = RegistrySettings(
+        database_url=f"sqlite+aiosqlite:///{state}/registry.db",
+        store=state / "store",
+        source_roots=(ROOT / "demo", state),
+    )
+    async with running_server(arguments, settings, registry_settings) as server:
+        http = uvicorn.Server(uvicorn.Config(server.app, log_level="warning"))
+        serving = asyncio.create_task(http.serve(sockets=[listening]))
+        port = listening.getsockname()[1]
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        live = LiveServer(f"http://127.0.0.1:{port}", server, loop, stopping)
+        while not http.started:
+            await asyncio.sleep(0.05)
+        ready.set_result(live)
+        await stopping.wait()
+        http.should_exit = True
+        await serving
+
+
+@pytest.fixture(scope="session")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """Starts the engine once; everything that needs it shares it."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    state = tmp_path_factory.mktemp("server")
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    ready: Future[LiveServer] = Future()
+    thread = threading.Thread(target=_serve, args=(state, listening, ready), daemon=True)
+    thread.start()
+    live = ready.result(START_SECONDS)
+    for folder in sorted((ROOT / "demo" / "adapters").iterdir()):
+        live.register(folder.name, folder)
+    yield live
+    live.client.close()
+    live.loop.call_soon_threadsafe(live.stopping.set)
+    thread.join(30)
+
+
+@pytest.fixture
+def server(live_server: LiveServer) -> LiveServer:
+    """The shared server with empty tiers."""
+    live_server.evict_all()
+    return live_server
