@@ -1,16 +1,16 @@
 """Over HTTP every adapter says, token for token, what transformers and PEFT say."""
 
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from demo.tasks import HELD_OUT_WORDS, TASKS, UPPER_V2, prompt_for
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from demo.tasks import HELD_OUT_WORDS, TASKS, UPPER_V2, prompt_for
 
 pytestmark = [pytest.mark.engine]
 
@@ -51,9 +51,9 @@ class Reference:
 
 
 @pytest.fixture(scope="module")
-def reference() -> Iterator[Reference]:
+def reference() -> Reference:
     torch.set_num_threads(1)
-    yield Reference()
+    return Reference()
 
 
 def served_tokens(server: Any, model: str, prompt: str) -> list[int]:

@@ -1,0 +1,56 @@
+"""What the demo adapters do to a word, in plain Python: the answers to compare with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_ROT13 = str.maketrans("abcdefghijklmnopqrstuvwxyz", "nopqrstuvwxyzabcdefghijklm")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One text tool. `answer` maps a lower-case word to what the adapter should say."""
+
+    name: str
+    describe: str
+    answer: Callable[[str], str]
+
+
+def _vowels(word: str) -> str:
+    return "".join(letter for letter in word if letter in "aeiou")
+
+
+def _double(word: str) -> str:
+    return "".join(letter * 2 for letter in word)
+
+
+def _stars(word: str) -> str:
+    return "".join("*" if letter in "aeiou" else letter for letter in word)
+
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task("upper", "UPPER CASE", str.upper),
+        Task("reverse", "backwards", lambda word: word[::-1]),
+        Task("rot13", "every letter 13 places on", lambda word: word.translate(_ROT13)),
+        Task("vowels", "the vowels only", _vowels),
+        Task("double", "every letter twice", _double),
+        Task("stars", "a star for every vowel", _stars),
+    )
+}
+
+UPPER_V2 = Task("upper", "UPPER CASE, with emphasis", lambda word: word.upper() + "!")
+
+_WORDS = """
+hello world adapter orange window kitchen mountain river garden bridge candle forest market pencil
+rabbit silver travel united violin winter yellow zebra anchor butter circle dragon engine flower
+guitar hammer island jungle kettle lemon mirror needle ocean planet quiet rocket
+"""
+
+HELD_OUT_WORDS = tuple(_WORDS.split())
+"""Real words, never trained on: training uses random letters and leaves these out."""
+
+
+def prompt_for(word: str) -> str:
+    """What to send as a completion prompt; the chat template makes the same of a user message."""
+    return f"{word}="

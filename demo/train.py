@@ -1,0 +1,270 @@
+"""Makes the demo's base model and its LoRA adapters from nothing: `make demo-model`.
+
+A byte-level Llama of 0.8 million parameters learns to echo a word (`hello=` → `hello`) and, asked
+with other marks, a few other letter games. Each adapter then teaches it one text tool of `tasks.py`
+at the mark `=`. Both train on random letters; the real words of `tasks.py` are held out.
+"""
+
+import argparse
+import random
+import shutil
+import string
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from demo.tasks import HELD_OUT_WORDS, TASKS, UPPER_V2, Task, prompt_for
+
+HERE = Path(__file__).resolve().parent
+BASE = HERE / "base"
+ADAPTERS = HERE / "adapters"
+SECOND_VERSIONS = HERE / "adapters-v2"
+
+LETTERS = string.ascii_lowercase
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+MLP = ["gate_proj", "up_proj", "down_proj"]
+PAD, END = "<pad>", "<end>"
+IGNORED = -100
+
+# rank, target modules, steps: different on purpose, as adapters in the wild are
+RECIPES: dict[str, tuple[int, list[str], int]] = {
+    "upper": (4, [*ATTENTION, *MLP], 400),
+    "reverse": (16, [*ATTENTION, *MLP], 1200),
+    "rot13": (16, ["o_proj", *MLP], 900),
+    "vowels": (8, ATTENTION, 700),
+    "double": (16, ATTENTION, 900),
+    "stars": (8, ["q_proj", "v_proj", "up_proj", "down_proj"], 600),
+}
+
+Example = tuple[str, str]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=["base", *RECIPES, "upper-v2"], default=[])
+    wanted = parser.parse_args().only
+    torch.set_num_threads(2)
+    if not wanted or "base" in wanted:
+        make_base(steps=4000)
+    for name, (rank, targets, steps) in RECIPES.items():
+        if not wanted or name in wanted:
+            make_adapter(TASKS[name], ADAPTERS / name, rank, targets, steps)
+    if not wanted or "upper-v2" in wanted:
+        make_adapter(UPPER_V2, SECOND_VERSIONS / "upper", 8, [*ATTENTION, *MLP], 600)
+    return report()
+
+
+# ---- data --------------------------------------------------------------------------------
+
+
+class Data:
+    """Random examples that never contain a held-out word."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def word(self) -> str:
+        while True:
+            length = self._random.randint(1, 10)
+            word = "".join(self._random.choice(LETTERS + "aeiou" * 2) for _ in range(length))
+            if word not in HELD_OUT_WORDS:
+                return word
+
+    def base_example(self) -> Example:
+        mark = self._random.choice("==<^>%+")
+        word = self.word()
+        if mark == "=" and self._random.random() < 0.5:
+            signs = string.ascii_letters + string.digits + "!*.-"
+            word = "".join(self._random.choice(signs) for _ in range(self._random.randint(1, 12)))
+        return word + mark, _GAMES[mark](word)
+
+    def task_example(self, task: Task) -> Example:
+        word = self.word()
+        return prompt_for(word), task.answer(word)
+
+
+def _alternate(word: str) -> str:
+    return "".join(c.upper() if i % 2 else c for i, c in enumerate(word))
+
+
+_NEXT_LETTER = str.maketrans(LETTERS, LETTERS[1:] + "a")
+_GAMES: dict[str, Callable[[str], str]] = {
+    "=": lambda word: word,
+    "<": lambda word: "-".join(word[::-1]),
+    "^": _alternate,
+    ">": lambda word: word.translate(_NEXT_LETTER),
+    "%": lambda word: "".join(c for c in word if c not in "aeiou"),
+    "+": lambda word: "".join(c + "." for c in word),
+}
+
+
+# ---- model -------------------------------------------------------------------------------
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per byte, nothing added before or after. Chat means: the last message and `=`."""
+    vocabulary = {PAD: 0, END: 1}
+    for sign in sorted(pre_tokenizers.ByteLevel.alphabet()):
+        vocabulary[sign] = len(vocabulary)
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        chat_template="{{ messages[-1]['content'] }}=",
+    )
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=264,  # 258, rounded up to a multiple of 8
+            hidden_size=128,
+            intermediate_size=320,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=512,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def make_base(steps: int) -> None:
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer()
+    model = make_model(tokenizer)
+    data = Data(seed=0)
+    train("base", model, tokenizer, data.base_example, steps, peak_rate=2e-3)
+    _start_afresh(BASE)
+    model.to(torch.bfloat16).save_pretrained(BASE)
+    tokenizer.save_pretrained(BASE)
+
+
+def make_adapter(task: Task, folder: Path, rank: int, targets: list[str], steps: int) -> None:
+    torch.manual_seed(1)
+    tokenizer, base = load_base()
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, task_type="CAUSAL_LM")
+    model = get_peft_model(base, config)
+    data = Data(seed=1)
+    train(folder.name, model, tokenizer, lambda: data.task_example(task), steps, peak_rate=4e-3)
+    _start_afresh(folder)
+    model.peft_config["default"].base_model_name_or_path = "demo/base"
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+
+
+def load_base() -> tuple[PreTrainedTokenizerFast, LlamaForCausalLM]:
+    """The base as it is served: saved in bfloat16, computed in float32."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(BASE)
+    return tokenizer, LlamaForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+
+
+def _start_afresh(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+# ---- training ----------------------------------------------------------------------------
+
+
+def train(
+    what: str,
+    model: Any,
+    tokenizer: PreTrainedTokenizerFast,
+    example: Callable[[], Example],
+    steps: int,
+    peak_rate: float,
+) -> None:
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=peak_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, peak_rate, total_steps=steps, pct_start=0.1
+    )
+    started = time.monotonic()
+    model.train()
+    for step in range(1, steps + 1):
+        tokens, labels = batch(tokenizer, [example() for _ in range(64)])
+        attended = (tokens != tokenizer.pad_token_id).long()
+        loss = model(input_ids=tokens, attention_mask=attended, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        if step % 100 == 0 or step == steps:
+            seconds = time.monotonic() - started
+            print(
+                f"{what}: step {step}/{steps}, loss {loss.item():.4f}, {seconds:.0f} s", flush=True
+            )
+    model.eval()
+
+
+def batch(
+    tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and labels, both (examples, longest); only the answers are learned."""
+    rows = []
+    for prompt, answer in examples:
+        asked = tokenizer.encode(prompt)
+        told = (
+            [*tokenizer.encode(answer), tokenizer.eos_token_id]
+            if answer
+            else [tokenizer.eos_token_id]
+        )
+        rows.append((asked + told, [IGNORED] * len(asked) + told))
+    longest = max(len(tokens) for tokens, _ in rows)
+    pad = tokenizer.pad_token_id
+    tokens = [row + [pad] * (longest - len(row)) for row, _ in rows]
+    labels = [row + [IGNORED] * (longest - len(row)) for _, row in rows]
+    return torch.tensor(tokens), torch.tensor(labels)
+
+
+# ---- checking ----------------------------------------------------------------------------
+
+
+def report() -> int:
+    """Exact matches on the held-out words; an exit code."""
+    tokenizer, base = load_base()
+    failed = False
+    print(f"{'adapter':12}{'rank':>5}{'right':>8}{'base alone':>12}")
+    folders = [*sorted(ADAPTERS.iterdir()), *sorted(SECOND_VERSIONS.iterdir())]
+    for folder in folders:
+        task = UPPER_V2 if folder.parent == SECOND_VERSIONS else TASKS[folder.name]
+        alone = accuracy(base, tokenizer, task)
+        adapted = PeftModel.from_pretrained(load_base()[1], folder)
+        right = accuracy(adapted, tokenizer, task)
+        rank = adapted.peft_config["default"].r
+        print(f"{folder.name:12}{rank:>5}{right:>8.1%}{alone:>12.1%}")
+        failed = failed or right < 0.99 or alone > 0.01
+    return int(failed)
+
+
+def accuracy(model: Any, tokenizer: PreTrainedTokenizerFast, task: Task) -> float:
+    answers = [generate(model, tokenizer, prompt_for(word)) for word in HELD_OUT_WORDS]
+    right = [a == task.answer(word) for a, word in zip(answers, HELD_OUT_WORDS, strict=True)]
+    return sum(right) / len(right)
+
+
+def generate(model: Any, tokenizer: PreTrainedTokenizerFast, prompt: str) -> str:
+    """Greedy answer up to the end token."""
+    tokens = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+    with torch.inference_mode():
+        output = model.generate(**tokens, max_new_tokens=32, do_sample=False)
+    answer = output[0, tokens["input_ids"].shape[1] :]
+    return str(tokenizer.decode(answer, skip_special_tokens=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

