@@ -1,0 +1,86 @@
+# `make` or `make help` lists what can be done here.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+PY := $(VENV)/bin/python
+ARGS ?=
+
+# The build that is installed, else the one that fits this machine. ENGINE=cpu|cuda overrides.
+ifndef ENGINE
+ENGINE := $(or $(shell cat $(VENV)/.engine 2>/dev/null),$(shell scripts/detect-engine.sh))
+endif
+ifeq ($(filter $(ENGINE),cpu cuda),)
+$(error ENGINE is cpu or cuda, not "$(ENGINE)")
+endif
+
+RUNTIME := $(VENV)/.runtime-$(ENGINE)
+PROJECT := $(VENV)/.project
+DEV := $(VENV)/.dev
+
+# An environment that was copied or moved points into the old folder: it is made anew.
+ifneq ($(CURDIR),$(shell cat $(VENV)/.root 2>/dev/null))
+.PHONY: $(RUNTIME)
+endif
+
+.PHONY: help
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  ARGS=\"...\"          is passed on:   make test ARGS=\"-k policy -x\""
+	@echo "  PYTHON=python3.12   chooses the Python, ENGINE=cpu|cuda the build of vLLM"
+
+.PHONY: demo
+demo: $(PROJECT)  ## install, then serve the demo model with its adapters on 127.0.0.1:8000
+	@exec $(PY) -m adaptry demo $(ARGS)
+
+.PHONY: test
+test: $(PROJECT) $(DEV)  ## install what is missing, then run all tests
+	@$(PY) -m pytest $(ARGS)
+
+.PHONY: lint
+lint: $(PROJECT) $(DEV)  ## ruff (rules and format), shellcheck
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(VENV)/bin/shellcheck scripts/*.sh .ci/run
+
+.PHONY: types
+types: $(PROJECT) $(DEV)  ## mypy, strict
+	@$(PY) -m mypy
+
+.PHONY: contracts
+contracts: $(PROJECT) $(DEV)  ## import-linter: which package may import which
+	@$(VENV)/bin/lint-imports
+
+.PHONY: check
+check: lint types contracts test  ## lint, types, contracts and tests
+
+.PHONY: format
+format: $(PROJECT) $(DEV)  ## let ruff repair what it can
+	@$(PY) -m ruff check --fix-only .
+	@$(PY) -m ruff format .
+
+.PHONY: install
+install: $(PROJECT)  ## only install what the server needs
+
+.PHONY: demo-model
+demo-model: $(PROJECT) $(DEV)  ## train the demo model and its adapters again (minutes)
+	@$(PY) -m demo.train $(ARGS)
+
+.PHONY: lock
+lock: $(RUNTIME)  ## write requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer ones)
+	@scripts/lock.sh $(ARGS)
+
+.PHONY: clean
+clean:  ## remove the environment, the caches and the state of the demo
+	rm -rf $(VENV) .adaptry/demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUNTIME): requirements/bootstrap.txt requirements/$(ENGINE).txt requirements/torch-cpu.txt
+	@scripts/install.sh runtime $(ENGINE)
+
+$(PROJECT): $(RUNTIME) pyproject.toml
+	@scripts/install.sh project
+
+$(DEV): $(RUNTIME) requirements/dev.txt
+	@scripts/install.sh dev
