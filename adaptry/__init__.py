@@ -1,0 +1,1 @@
+"""The `adaptry` command: nouns, then verbs, over the REST API; `serve` and `demo` start servers."""

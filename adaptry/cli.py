@@ -1,0 +1,87 @@
+"""The entry point: the tree of commands, and errors as one line on stderr."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adaptry import adapter_commands, cache_commands
+from adaptry.errors import CommandError
+from adaptry.options import show_help
+
+INTERRUPTED = 130  # what a shell reports for SIGINT
+
+app = typer.Typer(
+    invoke_without_command=True,
+    callback=show_help,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich's boxes take a tenth of a second and several lines
+    help="Serve many LoRA adapters on one vLLM engine, and see which are in memory.",
+)
+app.add_typer(adapter_commands.app, name="adapter")
+app.add_typer(cache_commands.app, name="cache")
+
+
+@app.command(add_help_option=False)
+def serve() -> None:
+    """Serve a model: adaptry serve MODEL [vLLM's own arguments] [ours]. See serve --help."""
+    raise AssertionError("main() hands these arguments on unparsed")
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(help="Where to listen on 127.0.0.1.")] = 8000,
+    state: Annotated[Path, typer.Option(help="Database, adapter store and log.")] = Path(
+        ".adaptry/demo"
+    ),
+) -> None:
+    """Serve the demo model with its adapters and say what to try."""
+    from adaptry.demo import run_demo
+
+    run_demo(port, state)
+
+
+database = typer.Typer(
+    invoke_without_command=True, callback=show_help, help="The registry's database."
+)
+app.add_typer(database, name="db")
+
+
+@database.command()
+def upgrade(
+    url: Annotated[
+        str | None,
+        typer.Option("--database", envvar="ADAPTRY_DATABASE_URL", metavar="URL"),
+    ] = None,
+) -> None:
+    """Bring the tables up to date; `serve` does so itself."""
+    from adaptry.database import upgrade_database
+
+    print(f"up to date: {upgrade_database(url)}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["serve"]:
+        # Untouched, for vLLM's own parser: ours would swallow `--` and reorder what it knows.
+        from adaptry.serve import run
+
+        return run(arguments[1:])
+    try:
+        code = app(arguments, prog_name="adaptry", standalone_mode=False)
+    except CommandError as error:
+        return _fail(str(error), error.exit_code)
+    except typer.TyperException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, exit_code: int) -> int:
+    print(f"adaptry: {' '.join(message.split())}", file=sys.stderr)
+    return exit_code

@@ -1,0 +1,59 @@
+"""How answers look on a terminal: aligned columns for people, JSON for programs."""
+
+import json
+from collections.abc import Iterable, Sequence
+
+from adaptry.rest import Json, JsonValue
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def show_json(content: object) -> None:
+    print(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """One line per row; numbers stand at the right of their column."""
+    lines = [tuple(headings), *map(tuple, rows)]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(headings))]
+    for line in lines:
+        cells = (_aligned(cell, width) for cell, width in zip(line, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _aligned(cell: str, width: int) -> str:
+    is_number = cell[:1].isdigit()
+    return cell.rjust(width) if is_number else cell.ljust(width)
+
+
+def show_fields(content: Json) -> None:
+    """One `name  value` line for each field that has a value."""
+    shown = {key: text(value) for key, value in content.items() if value not in (None, [], {})}
+    width = max(map(len, shown), default=0)
+    for key, value in shown.items():
+        print(f"{key.ljust(width)}  {value}")
+
+
+def text(value: JsonValue) -> str:
+    """A JSON value on one line."""
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return ", ".join(map(text, value))
+        case dict():
+            return ", ".join(f"{key}={text(entry)}" for key, entry in value.items())
+        case _:
+            return str(value)
+
+
+def size(value: JsonValue) -> str:
+    """A number of bytes in the unit that keeps it short."""
+    amount = float(value) if isinstance(value, int | float) else 0.0
+    steps = 0
+    while amount >= 1024 and steps < len(UNITS) - 1:
+        amount /= 1024
+        steps += 1
+    return f"{amount:.{min(steps, 1)}f} {UNITS[steps]}"

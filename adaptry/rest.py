@@ -1,0 +1,182 @@
+"""The client side of the REST API: one method per call, errors as one line."""
+
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from adaptry.errors import CommandError, UsageError
+
+JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
+Json = dict[str, JsonValue]
+
+API = "/api/v1"
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class NoServer(CommandError):
+    def __init__(self, base_url: str, reason: str) -> None:
+        super().__init__(f"no answer from {base_url}: {reason}. Is `adaptry serve` running there?")
+
+
+class Refused(CommandError):
+    """The server said no; `code` is the stable one of its problem details."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        self.status = status
+        self.code = code
+        super().__init__(f"{detail} [{code}]" if code else f"{detail} (HTTP {status})")
+
+
+class RestClient:
+    """Talks to one server. Closes its connections as a context manager."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        timeout_seconds: float = 120.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        if not base_url.startswith(("http://", "https://")):
+            raise UsageError(f"{base_url!r} is no server's URL: write http://HOST:PORT")
+        self.base_url = base_url.rstrip("/")
+        # A proxy of the environment must not stand between us and a server on this machine.
+        trust_env = urlsplit(base_url).hostname not in LOOPBACK
+        self._http = httpx.Client(
+            base_url=self.base_url,
+            timeout=httpx.Timeout(timeout_seconds, connect=5.0),
+            transport=transport,
+            trust_env=trust_env,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, JsonValue] | None = None,
+        query: Mapping[str, str | int] | None = None,
+    ) -> tuple[int, Json]:
+        """Status and JSON object of a success. Raises NoServer or Refused."""
+        try:
+            response = self._http.request(method, path, json=body, params=query)
+        except httpx.InvalidURL as error:
+            raise NoServer(self.base_url, str(error)) from error
+        except httpx.TransportError as error:
+            raise NoServer(self.base_url, str(error) or type(error).__name__) from error
+        if response.is_error:
+            raise _refusal(response)
+        return response.status_code, _object(response)
+
+    def is_ready(self) -> bool:
+        """Whether /readyz says so; a server that is not there yet is not ready."""
+        try:
+            return self._http.get("/readyz", timeout=2.0).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    # ---- adapters ------------------------------------------------------------------------
+
+    def register(self, name: str, source: str, description: str | None) -> tuple[Json, bool]:
+        """The version of these files, and whether it is a new one."""
+        body: Json = {"source": source}
+        if description is not None:
+            body["description"] = description
+        status, version = self.call("POST", f"{_adapter(name)}/versions", body)
+        return version, status == httpx.codes.CREATED
+
+    def adapters(self) -> list[Json]:
+        return list(self._pages(f"{API}/adapters"))
+
+    def adapter(self, name: str) -> Json:
+        return self.call("GET", _adapter(name))[1]
+
+    def versions(self, name: str) -> list[Json]:
+        return list(self._pages(f"{_adapter(name)}/versions"))
+
+    def aliases(self, name: str) -> list[Json]:
+        return list(self._pages(f"{_adapter(name)}/aliases"))
+
+    def move_alias(
+        self, name: str, alias: str, version: int, expected: int | None, reason: str | None
+    ) -> Json:
+        body: Json = {"version": version, "expected_version": expected}
+        if reason is not None:
+            body["reason"] = reason
+        return self.call("PUT", f"{_adapter(name)}/aliases/{_part(alias)}", body)[1]
+
+    def _pages(self, path: str) -> Iterator[Json]:
+        token = ""
+        while True:
+            query = {"page_token": token} if token else None
+            page = self.call("GET", path, query=query)[1]
+            yield from items(page)
+            token = str(page.get("next_page_token") or "")
+            if not token:
+                return
+
+    # ---- cache ---------------------------------------------------------------------------
+
+    def cache(self) -> Json:
+        return self.call("GET", f"{API}/cache")[1]
+
+    def pin(self, reference: str, tier: str) -> Json:
+        return self.call("POST", f"{API}/cache/pins", {"reference": reference, "tier": tier})[1]
+
+    def unpin(self, reference: str) -> Json:
+        return self.call("DELETE", f"{API}/cache/pins/{_part(reference)}")[1]
+
+    def prefetch(self, reference: str) -> Json:
+        return self.call("POST", f"{API}/cache/prefetch", {"reference": reference})[1]
+
+    def evict(self, reference: str) -> Json:
+        return self.call("POST", f"{API}/cache/evict", {"reference": reference})[1]
+
+
+def items(page: Json, key: str = "items") -> list[Json]:
+    """The objects of a list in an answer."""
+    value = page.get(key)
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _adapter(name: str) -> str:
+    return f"{API}/adapters/{_part(name)}"
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="@:")
+
+
+def _object(response: httpx.Response) -> Json:
+    """204 has no body; anything else of ours is a JSON object."""
+    if not response.content:
+        return {}
+    try:
+        content = response.json()
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise Refused(response.status_code, "", "this server does not speak Adaptry's API")
+    return content
+
+
+def _refusal(response: httpx.Response) -> Refused:
+    try:
+        problem = _object(response)
+    except Refused:
+        problem = {}
+    detail = str(problem.get("detail") or problem.get("title") or response.reason_phrase)
+    return Refused(response.status_code, str(problem.get("code") or ""), detail)

@@ -1,0 +1,122 @@
+"""`adaptry serve`: check what can be checked at once, then start the engine and serve."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from adaptry.errors import CommandError, UsageError
+from adaptry.preflight import check_compiler, check_engine
+from adaptry.serve_arguments import ServeArguments, parse, parser
+from registry.db import async_url
+from registry.errors import RegistryError
+from registry.settings import RegistrySettings
+
+
+def run(argv: Sequence[str]) -> int:
+    """Serve until stopped; the exit code. A mistake ends it with one line on standard error."""
+    if {"-h", "--help"} & set(argv):
+        parser().print_help()
+        print("\nvLLM's own arguments: vllm serve --help=all")
+        return 0
+    try:
+        _run(parse(argv))
+    except CommandError as error:
+        return _fail(str(error), error.exit_code)
+    except ValidationError as error:
+        return _fail(_first_problem(error), UsageError.exit_code)
+    except RegistryError as error:
+        return _fail(error.detail, 1)
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def _run(arguments: ServeArguments) -> None:
+    listening = _listen(arguments.host, arguments.port)
+    check_compiler(check_engine())
+    signal.signal(signal.SIGTERM, _interrupt)  # until the HTTP server has its own handlers
+    with listening:
+        _serve(arguments, listening)
+
+
+def _serve(arguments: ServeArguments, listening: socket.socket) -> None:
+    from engine import vllm_api
+    from engine.engine_arguments import (
+        BadArgument,
+        parse_engine_arguments,
+        prefer_one_worker_process,
+    )
+
+    try:
+        vllm_api.check_version()
+    except vllm_api.UnsupportedVllm as error:
+        raise CommandError(str(error)) from error
+    if vllm_api.is_cpu_build():
+        # the server needs a core too: OpenMP threads that spin for one are slower than fewer
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
+    own = [f"--host={arguments.host}", f"--port={arguments.port}"]
+    try:
+        parsed = parse_engine_arguments(arguments.model, [*arguments.vllm, *own])
+    except BadArgument as error:
+        raise UsageError(str(error)) from error
+    prefer_one_worker_process(parsed)
+    asyncio.run(_serve_engine(arguments, parsed, listening))
+
+
+async def _serve_engine(arguments: ServeArguments, parsed: Any, listening: socket.socket) -> None:
+    from engine.app import register_folders, running_server, serve_forever
+    from engine.settings import EngineSettings
+
+    settings = EngineSettings(**arguments.settings)
+    async with running_server(parsed, settings, _registry_settings(arguments)) as server:
+        await register_folders(server.service, arguments.adapters)
+        await serve_forever(server, parsed, listening)
+
+
+def _registry_settings(arguments: ServeArguments) -> RegistrySettings:
+    """The command line over the environment. Folders named on it may be registered from."""
+    given: dict[str, Any] = {}
+    if arguments.database is not None:
+        given["database_url"] = async_url(arguments.database)
+    if arguments.store is not None:
+        given["store"] = arguments.store
+    settings = RegistrySettings(**given)
+    named = (*arguments.source_roots, *(folder for _, folder in arguments.adapters))
+    roots = tuple(root.resolve() for root in (*settings.source_roots, *named))
+    return settings.model_copy(update={"source_roots": roots})
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before the engine takes a minute."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise CommandError(
+            f"port {port} on {host} can't be used ({error.strerror}): "
+            "stop what listens there or choose another one with --port"
+        ) from error
+    return listening
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
+def _fail(message: str, exit_code: int) -> int:
+    print(f"adaptry: {' '.join(message.split())}", file=sys.stderr)
+    return exit_code
