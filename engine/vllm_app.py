@@ -6,7 +6,6 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
-from vllm.entrypoints.openai.models.protocol import ModelCard, ModelList, ModelPermission
 
 from engine import vllm_api
 from engine.controller import CacheController
@@ -55,6 +54,7 @@ async def build_application(
             max_body_bytes=max_body_bytes,
         )
     )
+    app.middleware_stack = None  # built already; Starlette builds it again at the first request
     return app
 
 
@@ -72,15 +72,12 @@ def _list_models_from_registry(models: Any, served_references: ServedReferences)
     """`/v1/models` shows what can be asked for, loaded or not."""
     list_base_models = models.registry.show_available_models
 
-    async def show_available_models() -> ModelList:
-        listed: ModelList = await list_base_models()
-        parent = models.base_model_paths[0].name
+    async def show_available_models() -> Any:
+        listed = await list_base_models()
+        base = listed.data[0]
         for reference in await served_references():
-            listed.data.append(
-                ModelCard(
-                    id=reference, root=reference, parent=parent, permission=[ModelPermission()]
-                )
-            )
+            naming = {"id": reference, "root": reference, "parent": base.id}
+            listed.data.append(base.model_copy(update=naming, deep=True))
         return listed
 
     models.show_available_models = show_available_models
