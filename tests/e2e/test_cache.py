@@ -271,9 +271,9 @@ def test_a_cold_adapter_is_served_while_hot_streams_hold_every_slot(server: Any)
     assert_agrees_with_the_engine(server)
 
 
-def test_files_that_vanished_fail_their_own_request_only(server: Any, live_server: Any) -> None:
+def test_files_that_vanished_fail_their_own_request_only(server: Any) -> None:
     version = server.client.get(f"/api/v1/resolve?reference={F}").json()
-    folder = live_server.server.service.catalog._path_of(version["digest"])
+    (folder,) = server.state.glob(f"store/**/{version['digest']}")
     hidden = folder.with_name("hidden")
     folder.rename(hidden)
     try:

@@ -28,11 +28,11 @@ class Reference:
         self._tokenizer = AutoTokenizer.from_pretrained(ROOT / "demo" / "base")
         folders = sorted((ROOT / "demo" / "adapters").iterdir())
         first, *rest = folders
-        self._model: Any = PeftModel.from_pretrained(base, first, adapter_name=first.name)
+        self._model: Any = PeftModel.from_pretrained(base, first, adapter_name=_name(first.name))
         for folder in rest:
-            self._model.load_adapter(folder, adapter_name=folder.name)
+            self._model.load_adapter(folder, adapter_name=_name(folder.name))
         second = ROOT / "demo" / "adapters-v2" / "upper"
-        self._model.load_adapter(second, adapter_name="upper-v2")
+        self._model.load_adapter(second, adapter_name=_name("upper-v2"))
 
     def tokens(self, adapter: str | None, prompt: str) -> list[int]:
         """The generated token ids, without the end token."""
@@ -44,10 +44,15 @@ class Reference:
                 with self._model.disable_adapter():
                     output = self._model.generate(**encoded, **options)
             else:
-                self._model.set_adapter(adapter)
+                self._model.set_adapter(_name(adapter))
                 output = self._model.generate(**encoded, **options)
         generated = output[0, encoded["input_ids"].shape[1] :].tolist()
         return generated[: generated.index(end)] if end in generated else generated
+
+
+def _name(adapter: str) -> str:
+    """PEFT makes it a key of a ModuleDict, where `double` is a method of torch's already."""
+    return f"task-{adapter}"
 
 
 @pytest.fixture(scope="module")
@@ -155,11 +160,10 @@ def test_a_new_version_answers_at_once_and_the_old_one_never_changes(
 
 
 def test_the_source_folder_may_go_after_registration(
-    server: Any, reference: Reference, live_server: Any, tmp_path_factory: pytest.TempPathFactory
+    server: Any, reference: Reference
 ) -> None:
     """What was published is ours: the files that were pushed are not needed any more."""
-    state = Path(live_server.server.service._store.path_of("x")).parents[3]
-    source = state / "pushed"
+    source = server.state / "pushed"
     shutil.copytree(ROOT / "demo" / "adapters" / "rot13", source)
     config = source / "adapter_config.json"
     config.write_text(config.read_text() + "\n")  # other bytes: another version

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import uvicorn
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 240
 
 Answer = TypeVar("Answer")
@@ -25,6 +25,7 @@ class LiveServer:
     """The server under test, from outside (HTTP) and from inside (its own event loop)."""
 
     base_url: str
+    state: Path
     server: Any
     loop: asyncio.AbstractEventLoop
     stopping: asyncio.Event
@@ -75,9 +76,9 @@ def _serve(state: Path, listening: socket.socket, ready: Future[LiveServer]) -> 
     try:
         asyncio.run(_serve_on_loop(state, listening, ready))
     except BaseException as error:
-        if not ready.done():
-            ready.set_exception(error)
-        raise
+        if ready.done():
+            raise
+        ready.set_exception(error)
 
 
 async def _serve_on_loop(state: Path, listening: socket.socket, ready: Future[LiveServer]) -> None:
@@ -103,7 +104,7 @@ async def _serve_on_loop(state: Path, listening: socket.socket, ready: Future[Li
         port = listening.getsockname()[1]
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
-        live = LiveServer(f"http://127.0.0.1:{port}", server, loop, stopping)
+        live = LiveServer(f"http://127.0.0.1:{port}", state, server, loop, stopping)
         while not http.started:
             await asyncio.sleep(0.05)
         ready.set_result(live)
