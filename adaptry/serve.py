@@ -39,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _run(arguments: ServeArguments) -> None:
     listening = _listen(arguments.host, arguments.port)
-    check_compiler(check_engine())
+    check_compiler(check_engine(), eager="--enforce-eager" in arguments.vllm)
     signal.signal(signal.SIGTERM, _interrupt)  # until the HTTP server has its own handlers
     with listening:
         _serve(arguments, listening)

@@ -159,9 +159,7 @@ def test_a_new_version_answers_at_once_and_the_old_one_never_changes(
     assert served_tokens(server, name, LONG_PROMPT) == old
 
 
-def test_the_source_folder_may_go_after_registration(
-    server: Any, reference: Reference
-) -> None:
+def test_the_source_folder_may_go_after_registration(server: Any, reference: Reference) -> None:
     """What was published is ours: the files that were pushed are not needed any more."""
     source = server.state / "pushed"
     shutil.copytree(ROOT / "demo" / "adapters" / "rot13", source)

