@@ -1,5 +1,6 @@
 """The store of verified files: content-addressed, written whole or not at all."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -7,6 +8,7 @@ import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 from blake3 import blake3
@@ -21,7 +23,6 @@ from registry.errors import (
 from registry.inspect import PICKLE_FILE, WEIGHTS_FILE, Inspection
 from registry.peft_config import CONFIG_FILE
 
-_TAKEN = (CONFIG_FILE, WEIGHTS_FILE, PICKLE_FILE)
 _CHUNK_BYTES = 4 * 2**20
 
 
@@ -49,9 +50,9 @@ class ArtifactStore:
         try:
             self._adapters.mkdir(parents=True, exist_ok=True)
             self._quarantine.mkdir(parents=True, exist_ok=True)
-            for folder in self._quarantine.iterdir():
-                if not _owner_lives(folder.name):
-                    shutil.rmtree(folder, ignore_errors=True)
+            for leftover in self._quarantine.iterdir():
+                if not _owner_lives(leftover.name):
+                    _remove(leftover)
         except OSError as error:
             raise StoreUnavailable(f"{self._quarantine}: {error.strerror}") from error
 
@@ -68,7 +69,7 @@ class ArtifactStore:
         copy = self._quarantine / f"{os.getpid()}-{secrets.token_hex(8)}"
         try:
             copy.mkdir()
-            digest = _digest([self._copy(file, copy) for file in self._files(folder)])
+            digest = _digest(self._copy_all(self._files(folder), copy))
             inspection = check(copy)
             self._keep(copy, digest)
         except OSError as error:
@@ -78,40 +79,50 @@ class ArtifactStore:
         return StoredArtifact(digest, self.path_of(digest), inspection.size_bytes, inspection)
 
     def _source_folder(self, source: str) -> Path:
-        if "\0" in source:
-            raise SourceNotFound("the source is no path")
-        candidates = [Path(os.path.realpath(root / source)) for root in self._source_roots]
+        try:
+            candidates = [Path(os.path.realpath(root / source)) for root in self._source_roots]
+        except ValueError:  # a NUL, or half a character
+            raise SourceNotFound("the source is no path") from None
         allowed = [
             path for path in candidates if any(path.is_relative_to(r) for r in self._source_roots)
         ]
         if not allowed:
             raise SourceNotAllowed(f"{source!r} lies in none of the folders to register from")
         for path in allowed:
-            if path.is_dir():
+            if os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
                 return path
         raise SourceNotFound(f"{source!r} is not a folder")
 
     def _files(self, folder: Path) -> list[Path]:
         """What belongs to the adapter; other files stay where they are."""
-        files = [folder / name for name in _TAKEN if os.path.lexists(folder / name)]
-        for file in files:
-            if not stat.S_ISREG(file.lstat().st_mode):
-                raise InvalidAdapter("unsafe_file", f"{file.name} is not a regular file")
-        if sum(file.lstat().st_size for file in files) > self._max_bytes:
+        files = [folder / CONFIG_FILE, folder / WEIGHTS_FILE]
+        found = {file: status for file in files if (status := _status(file)) is not None}
+        pickle = folder / PICKLE_FILE
+        if files[1] not in found and (status := _status(pickle)) is not None:
+            found[pickle] = status  # only for inspection to name what is wrong
+        for file, status in found.items():
+            _check_regular(file, status)
+        if sum(status.st_size for status in found.values()) > self._max_bytes:
             raise SourceTooLarge(f"the adapter is larger than {self._max_bytes} bytes")
-        return files
+        return list(found)
 
-    def _copy(self, file: Path, into: Path) -> tuple[str, int, str]:
+    def _copy_all(self, files: Iterable[Path], into: Path) -> list[tuple[str, int, str]]:
+        copied: list[tuple[str, int, str]] = []
+        left_bytes = self._max_bytes
+        for file in files:
+            copied.append(self._copy(file, into, left_bytes))
+            left_bytes -= copied[-1][1]
+        return copied
+
+    def _copy(self, file: Path, into: Path, left_bytes: int) -> tuple[str, int, str]:
         """Copy and hash in one pass: (name, bytes, hash)."""
         hasher = blake3()
         size_bytes = 0
-        # NOFOLLOW: what was a file a moment ago must not have become a link
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
-        with os.fdopen(descriptor, "rb") as source, (into / file.name).open("xb") as target:
+        with _open_source(file) as source, (into / file.name).open("xb") as target:
             while chunk := source.read(_CHUNK_BYTES):
                 size_bytes += len(chunk)
-                if size_bytes > self._max_bytes:
-                    raise SourceTooLarge(f"{file.name} is larger than {self._max_bytes} bytes")
+                if size_bytes > left_bytes:  # it grew since we asked for its size
+                    raise SourceTooLarge(f"the adapter is larger than {self._max_bytes} bytes")
                 hasher.update(chunk)
                 target.write(chunk)
             target.flush()
@@ -124,6 +135,7 @@ class ArtifactStore:
         if kept.is_dir():
             return
         kept.parent.mkdir(exist_ok=True)
+        _sync_folder(self._adapters)
         _sync_folder(copy)
         try:
             copy.rename(kept)
@@ -139,9 +151,61 @@ def _digest(files: Iterable[tuple[str, int, str]]) -> str:
     return blake3("".join(lines).encode()).hexdigest()
 
 
+def _status(file: Path) -> os.stat_result | None:
+    """Of the file itself, were it a link; None if there is none."""
+    try:
+        return file.lstat()
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        raise _unreadable(file) from None
+
+
+def _open_source(file: Path) -> BinaryIO:
+    """What was a file a moment ago must not have become a link, or a pipe that would block us."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise SourceNotFound(f"{file.name} vanished while the adapter was read") from None
+    except PermissionError:
+        raise _unreadable(file) from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _unsafe(file) from None
+        raise
+    try:
+        _check_regular(file, os.fstat(descriptor))
+    except InvalidAdapter:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def _check_regular(file: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise _unsafe(file)
+
+
+def _unsafe(file: Path) -> InvalidAdapter:
+    return InvalidAdapter("unsafe_file", f"{file.name} is not a regular file")
+
+
+def _unreadable(file: Path) -> InvalidAdapter:
+    return InvalidAdapter("unreadable_file", f"this server may not read {file.name}")
+
+
 def _owner_lives(folder_name: str) -> bool:
     pid = folder_name.partition("-")[0]
-    return pid.isdigit() and int(pid) != os.getpid() and psutil.pid_exists(int(pid))
+    if not pid.isdecimal() or len(pid) > 9 or int(pid) == os.getpid():
+        return False
+    return psutil.pid_exists(int(pid))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

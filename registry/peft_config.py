@@ -9,6 +9,7 @@ from registry.errors import InvalidAdapter
 
 CONFIG_FILE = "adapter_config.json"
 MAX_CONFIG_BYTES = 2**20
+MAX_CONFIG_LEVELS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,16 @@ _UNSUPPORTED = (
     ("trainable_token_indices", "embedding_unsupported", "new or changed tokens"),
     ("layer_replication", "layer_replication_unsupported", "replicated layers"),
     ("fan_in_fan_out", "fan_in_fan_out_unsupported", "transposed weights"),
+    ("alora_invocation_tokens", "alora_unsupported", "activated LoRA"),
+    ("use_bdlora", "bdlora_unsupported", "block-diagonal LoRA"),
+    ("use_qalora", "qalora_unsupported", "QALoRA"),
+    ("arrow_config", "arrow_unsupported", "routing between adapters"),
+    ("kasa_config", "kasa_unsupported", "KaSA"),
+    ("monteclora_config", "monteclora_unsupported", "MonteCLoRA"),
 )
+
+# The other named ones (PiSSA, OLoRA, CorDA, LoftQ) change the base model's weights too.
+_HARMLESS_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica", "lora_ga"})
 
 
 def read_peft_config(folder: Path, max_rank: int) -> PeftConfig:
@@ -44,23 +54,43 @@ def read_peft_config(folder: Path, max_rank: int) -> PeftConfig:
     if raw.get("peft_type") != "LORA":
         kind = str(raw.get("peft_type"))[:80]
         raise InvalidAdapter("not_lora", f"peft_type is {kind!r}; only LORA is served")
+    _check_features(raw)
+    if "target_modules" not in raw:  # vLLM 0.32 refuses to load such a configuration
+        raise InvalidAdapter("config_invalid", f"{CONFIG_FILE} has no target_modules")
+    return PeftConfig(
+        rank=_rank(raw, max_rank), alpha=_alpha(raw), base_model=_base_model(raw), raw=raw
+    )
+
+
+def _check_features(raw: dict[str, Any]) -> None:
     for field, code, what in _UNSUPPORTED:
         if raw.get(field):
             raise InvalidAdapter(code, f"{field}: vLLM does not serve {what}")
     if raw.get("bias", "none") != "none":
         raise InvalidAdapter("bias_unsupported", "bias: vLLM does not serve trained biases")
+    init = raw.get("init_lora_weights")
+    if isinstance(init, str) and init.lower() not in _HARMLESS_INITS:
+        raise InvalidAdapter(
+            "init_lora_weights_unsupported",
+            f"init_lora_weights: {init[:80]!r} changes the base model; save it as a plain LoRA",
+        )
+
+
+def _rank(raw: dict[str, Any], max_rank: int) -> int:
     rank = raw.get("r")
     if type(rank) is not int or rank < 1:
         raise InvalidAdapter("rank_invalid", f"r is {str(rank)[:80]!r}, not a positive number")
     if rank > max_rank:
-        raise InvalidAdapter("rank_too_large", f"rank {rank} is over --max-lora-rank {max_rank}")
+        shown = str(rank)[:80]
+        raise InvalidAdapter("rank_too_large", f"rank {shown} is over --max-lora-rank {max_rank}")
+    return rank
+
+
+def _base_model(raw: dict[str, Any]) -> str | None:
     base_model = raw.get("base_model_name_or_path")
-    return PeftConfig(
-        rank=rank,
-        alpha=_alpha(raw),
-        base_model=base_model[:1024] if isinstance(base_model, str) else None,
-        raw=raw,
-    )
+    if not isinstance(base_model, str):
+        return None
+    return base_model.replace("\0", "")[:1024]  # PostgreSQL keeps no NUL in a text
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -69,12 +99,20 @@ def _read_json(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise InvalidAdapter("config_invalid", f"{CONFIG_FILE} is over {MAX_CONFIG_BYTES} bytes")
     try:
-        content = json.loads(path.read_bytes(), parse_constant=_no_constant)
+        # UTF-8 alone: from bytes, `json` would also read the UTF-16 that vLLM can't
+        content = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_no_constant)
+        # 1e999 and half characters can be read, but never be written to a table or an answer
+        json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except (ValueError, RecursionError):
         raise InvalidAdapter("config_invalid", f"{CONFIG_FILE} is not JSON") from None
-    if not isinstance(content, dict):
-        raise InvalidAdapter("config_invalid", f"{CONFIG_FILE} is not a JSON object")
+    if not isinstance(content, dict) or _is_deeper(content, MAX_CONFIG_LEVELS):
+        raise InvalidAdapter("config_invalid", f"{CONFIG_FILE} is not a plain JSON object")
     return content
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(levels == 1 or _is_deeper(item, levels - 1) for item in inner)
 
 
 def _no_constant(name: str) -> None:
@@ -84,6 +122,6 @@ def _no_constant(name: str) -> None:
 def _alpha(raw: dict[str, Any]) -> float:
     alpha: Any = raw.get("lora_alpha")
     is_number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
-    if not is_number or not 0 < float(alpha) < 1e6:
+    if not is_number or not 0 < alpha < 1e6:
         raise InvalidAdapter("config_invalid", "lora_alpha is not a positive number")
     return float(alpha)

@@ -7,6 +7,7 @@ then the tensors' bytes, without holes. Source: the safetensors format descripti
 import json
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,23 +17,19 @@ from registry.errors import InvalidAdapter
 MAX_HEADER_BYTES = 25 * 2**20
 MAX_DIMENSIONS = 8
 MAX_DIMENSION = 2**40
+MAX_NAME_LENGTH = 1024
 
-ITEM_BYTES = {
-    "BOOL": 1,
-    "U8": 1,
-    "I8": 1,
-    "F8_E4M3": 1,
-    "F8_E5M2": 1,
-    "U16": 2,
-    "I16": 2,
-    "F16": 2,
-    "BF16": 2,
-    "U32": 4,
-    "I32": 4,
-    "F32": 4,
-    "U64": 8,
-    "I64": 8,
-    "F64": 8,
+# JSON can say half a character, with which no answer of ours could be encoded
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+
+_ITEM_BITS = {
+    "F4": 4,
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 8),
+    **dict.fromkeys(("F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
+    **dict.fromkeys(("U32", "I32", "F32"), 32),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
 }
 
 
@@ -70,11 +67,15 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
 def _parse(path: Path, raw: bytes) -> dict[str, Any]:
     try:
-        entries = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_duplicates)
+        entries = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_int=_natural
+        )
     except (ValueError, RecursionError):
         _invalid(path, "its header is not JSON, or names something twice")
     if not isinstance(entries, dict):
         _invalid(path, "its header is not a JSON object")
+    if not _is_metadata(entries.get("__metadata__")):
+        _invalid(path, "its metadata are not texts by name")
     return entries
 
 
@@ -85,11 +86,29 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
+def _natural(digits: str) -> int:
+    if digits.startswith("-"):  # safetensors takes not even -0
+        raise ValueError("a negative number")
+    return int(digits)
+
+
+def _is_metadata(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, dict) and all(_is_text(text) for item in value.items() for text in item)
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and not _HALF_CHARACTER.search(value)
+
+
 def _tensor(path: Path, name: str, entry: Any, data_start: int) -> TensorInfo:
+    if not _is_text(name) or len(name) > MAX_NAME_LENGTH:
+        _invalid(path, f"{_shown(name)} is no name of a tensor")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         _invalid(path, f"{_shown(name)} is not described by dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+    if not isinstance(dtype, str) or dtype not in _ITEM_BITS:
         raise InvalidAdapter(
             "dtype_unsupported", f"{path.name}: {_shown(name)} has the dtype {_shown(str(dtype))}"
         )
@@ -98,7 +117,7 @@ def _tensor(path: Path, name: str, entry: Any, data_start: int) -> TensorInfo:
     if not _are_sizes(offsets, 2**62) or len(offsets) != 2:
         _invalid(path, f"{_shown(name)} has impossible offsets")
     begin, end = offsets
-    if end - begin != math.prod(shape) * ITEM_BYTES[dtype]:
+    if (end - begin) * 8 != math.prod(shape) * _ITEM_BITS[dtype]:
         _invalid(path, f"{_shown(name)}: shape and bytes differ")
     return TensorInfo(dtype, tuple(shape), data_start + begin, end - begin)
 
