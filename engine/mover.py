@@ -24,12 +24,14 @@ class Mover:
         self._queued: list[Move] = []
         self._wake = asyncio.Event()
         self._busy = False
+        self.submitted = 0
 
     @property
     def idle(self) -> bool:
         return not self._busy and not self._queued
 
     def submit(self, move: Move) -> None:
+        self.submitted += 1
         self._queued.append(move)
         self._wake.set()
 

@@ -61,8 +61,8 @@ class WaitingLine:
         """The awaited adapters, the longest awaited first."""
         return list(OrderedDict.fromkeys(w.version for w in self._waiters.values()))
 
-    def lost_slot(self, version: VersionId) -> None:
-        """Who came for a slot hit has to wait for a copy after all."""
+    def lost(self, version: VersionId, outcome: CacheOutcome) -> None:
+        """The adapter left its slot: whoever came for that finds only this after all."""
         for waiter in self._waiters.values():
-            if waiter.version == version and waiter.outcome is CacheOutcome.GPU_HIT:
-                waiter.outcome = CacheOutcome.HOST_HIT
+            if waiter.version == version:
+                waiter.outcome = outcome

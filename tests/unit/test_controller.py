@@ -1,16 +1,19 @@
 """The controller on the fake backend: single flight, leases, turns, pins, failures."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
 from engine.controller import CacheController, Limits
+from engine.decisions import Move
 from engine.errors import (
     AdapterInUse,
     AdapterLoadFailed,
     AdapterPinned,
+    EngineUnavailable,
     NotPinned,
     PinBudgetExceeded,
     QueueFull,
@@ -18,6 +21,7 @@ from engine.errors import (
 )
 from engine.fake_backend import FakeBackend
 from engine.policy import CachePolicy
+from engine.ports import EngineTruth, MoveResult
 from engine.types import (
     AdapterVersion,
     CacheOutcome,
@@ -38,21 +42,50 @@ class Recorder:
         self.moves: list[tuple[VersionId, Transition]] = []
         self.failures: list[tuple[VersionId, Transition]] = []
         self.drift: list[VersionId] = []
+        self.waits: list[float] = []
+        self.when_in_slot: Callable[[VersionId], object] = lambda version: None
 
     def looked_up(self, outcome: CacheOutcome, cause: MissCause, wait_seconds: float) -> None:
         self.lookups.append((outcome, cause))
+        self.waits.append(wait_seconds)
 
     def evicted(self, version: AdapterVersion, tier: Tier, reason: EvictionReason) -> None:
         self.evictions.append((version.id, tier, reason))
 
     def moved_in(self, version: AdapterVersion, transition: Transition, seconds: float) -> None:
         self.moves.append((version.id, transition))
+        if transition is Transition.HOST_TO_GPU:
+            self.when_in_slot(version.id)
 
     def load_failed(self, version: AdapterVersion, transition: Transition, reason: str) -> None:
         self.failures.append((version.id, transition))
 
     def drifted(self, versions: Sequence[VersionId]) -> None:
         self.drift.extend(versions)
+
+
+class UnreliableBackend(FakeBackend):
+    """Something else happens while it reads back who is where; loads and moves may break."""
+
+    truth_takes: Callable[[], Awaitable[object]] | None = None
+
+    load_breaks: Exception | None = None
+    apply_breaks: Exception | None = None
+
+    async def load(self, version: AdapterVersion) -> None:
+        if self.load_breaks is not None:
+            raise self.load_breaks
+        await super().load(version)
+
+    async def apply(self, moves: Sequence[Move]) -> list[MoveResult]:
+        if self.apply_breaks is not None:
+            raise self.apply_breaks
+        return await super().apply(moves)
+
+    async def truth(self) -> EngineTruth:
+        if self.truth_takes is not None:
+            await self.truth_takes()
+        return await super().truth()
 
 
 class Cache:
@@ -65,11 +98,14 @@ class Cache:
         host: int = 4,
         load_seconds: float = 0.0,
         limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.policy = CachePolicy(slots=slots, host_capacity=host)
-        self.backend = FakeBackend(slots=slots, host_capacity=host, load_seconds=load_seconds)
+        self.backend = UnreliableBackend(slots=slots, host_capacity=host, load_seconds=load_seconds)
         self.observer = Recorder()
-        self.controller = CacheController(self.policy, self.backend, self.observer, limits)
+        if limits is None:  # no timer that would make good what an event forgot
+            limits = Limits(max_slot_wait_seconds=60)
+        self.controller = CacheController(self.policy, self.backend, self.observer, limits, clock)
 
     async def use(self, version: AdapterVersion) -> CacheOutcome:
         async with self.controller.lease(version) as lease:
@@ -83,6 +119,7 @@ class Cache:
         assert set(residency.host) == set(self.backend.host)
         assert not any(self.policy.leases(version) for version in residency.host)
         assert not len(self.policy.waiting)
+        assert not self.controller._carrier.pending
 
 
 @asynccontextmanager
@@ -181,18 +218,37 @@ async def test_a_cancelled_waiter_leaves_no_trace() -> None:
         cache.check()
 
 
-async def test_a_waiter_cancelled_in_the_moment_of_its_grant_gives_the_lease_back() -> None:
+async def test_a_cancelled_waiter_lets_the_next_one_in_at_once() -> None:
     async with running(Cache(slots=1, host=2)) as cache:
-        holder = cache.controller.lease(A)
-        await holder.__aenter__()
-        waiting = asyncio.create_task(cache.use(A))
-        other = asyncio.create_task(cache.use(B))
-        await until(lambda: B.id in cache.backend.host)
+        async with cache.controller.lease(A):
+            leaving = asyncio.create_task(cache.use(B))
+            await until(lambda: B.id in cache.backend.host)
+            waiting = asyncio.create_task(cache.use(C))
+            await until(lambda: C.id in cache.backend.loads)
+            leaving.cancel()
+            await until(lambda: C.id in cache.backend.host)
         await waiting
-        await holder.__aexit__(None, None, None)
-        await until(lambda: B.id in cache.backend.gpu or other.done())
-        other.cancel()
-        await asyncio.gather(other, return_exceptions=True)
+        cache.check()
+
+
+@pytest.mark.parametrize("moment", ["just before its grant", "just after its grant"])
+async def test_a_waiter_cancelled_in_the_moment_of_its_grant_leaves_no_lease(moment: str) -> None:
+    async with running(Cache()) as cache:
+        task = asyncio.create_task(cache.use(A))
+        loop = asyncio.get_running_loop()
+        leave = (
+            task.cancel
+            if moment == "just before its grant"
+            else (
+                lambda: loop.call_soon(
+                    task.cancel
+                )  # runs before the task that is woken by the grant
+            )
+        )
+        cache.observer.when_in_slot = lambda version: leave()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (not cache.observer.lookups) == (moment == "just before its grant")
         cache.check()
 
 
@@ -231,6 +287,46 @@ async def test_a_failed_load_reaches_every_waiter_and_only_them() -> None:
         cache.check()
 
 
+async def test_a_bug_in_the_backend_fails_the_requests_and_nothing_else() -> None:
+    async with running(Cache()) as cache:
+        cache.backend.load_breaks = ZeroDivisionError()
+        with pytest.raises(AdapterLoadFailed, match="ZeroDivisionError"):
+            await asyncio.wait_for(cache.use(A), 2)
+        cache.backend.load_breaks = None
+        for error in (ZeroDivisionError("a bug"), EngineUnavailable("gone")):
+            cache.backend.apply_breaks = error
+            with pytest.raises(AdapterLoadFailed):
+                await asyncio.wait_for(cache.use(A), 2)
+        cache.backend.apply_breaks = None
+        assert await asyncio.wait_for(cache.use(A), 2) is CacheOutcome.MISS
+        cache.check()
+
+
+async def test_what_leaves_its_slot_with_its_host_place_says_so() -> None:
+    async with running(Cache(slots=1, host=1)) as cache:
+        await cache.use(A)
+        await cache.use(B)
+        assert cache.observer.evictions == [
+            (A.id, Tier.HOST, EvictionReason.CAPACITY),
+            (A.id, Tier.GPU, EvictionReason.HOST_EVICTED),
+        ]
+
+
+async def test_an_eviction_that_fails_counts_as_drift() -> None:
+    async with running(Cache()) as cache:
+        await cache.use(A)
+        del cache.backend.host[A.id]
+        cache.controller.evict(A)
+        await until(lambda: cache.observer.drift == [A.id])
+
+
+async def test_hits_count_those_who_found_it_in_memory() -> None:
+    async with running(Cache()) as cache:
+        for _ in range(3):
+            await cache.use(A)
+        assert cache.controller.snapshot().host[0].hits == 2
+
+
 async def test_a_failed_copy_leaves_the_adapter_in_host_memory() -> None:
     async with running(Cache()) as cache:
         cache.backend.refuses_slot.add(A.id)
@@ -265,12 +361,53 @@ async def test_a_cold_adapter_gets_its_turn_while_hot_ones_never_pause() -> None
         cache.check()
 
 
+async def test_a_cold_adapter_gets_its_turn_where_hot_ones_fill_host_memory() -> None:
+    limits = Limits(max_slot_wait_seconds=0.02)
+    async with running(Cache(slots=1, host=1, limits=limits)) as cache:
+        async with cache.controller.lease(A):
+            cold = asyncio.create_task(cache.use(B))
+            await until(lambda: cache.backend.loads == [A.id, B.id])
+            await asyncio.sleep(0.06)
+            held_back = asyncio.create_task(cache.use(A))
+            await asyncio.sleep(0.01)
+            assert not held_back.done()
+        assert await cold is CacheOutcome.MISS
+        assert await held_back is CacheOutcome.MISS
+        assert cache.observer.lookups[-1] == (CacheOutcome.MISS, MissCause.EVICTED)
+        cache.check()
+
+
+async def test_nobody_has_to_give_way_before_the_wait_limit() -> None:
+    now = 0.0
+    limits = Limits(max_slot_wait_seconds=0.02)
+    cache = Cache(slots=1, host=2, limits=limits, clock=lambda: now)
+    async with running(cache):
+        async with cache.controller.lease(A):
+            cold = asyncio.create_task(cache.use(B))
+            await until(lambda: B.id in cache.backend.host)
+            now = 0.019
+            await asyncio.sleep(0.03)  # the timer goes off several times
+            assert await cache.use(A) is CacheOutcome.GPU_HIT
+            now = 0.021
+            await asyncio.sleep(0.03)
+            held_back = asyncio.create_task(cache.use(A))
+            await asyncio.sleep(0.01)
+            assert not held_back.done()
+            now = 5.0
+        assert await cold is CacheOutcome.MISS
+        assert await held_back is CacheOutcome.HOST_HIT
+        assert cache.observer.waits[2] == 5.0
+        cache.check()
+
+
 async def test_a_request_that_never_gets_a_slot_is_given_up() -> None:
     limits = Limits(max_slot_wait_seconds=10, slot_timeout_seconds=0.05)
     async with running(Cache(slots=1, host=2, limits=limits)) as cache:
         async with cache.controller.lease(A):
             with pytest.raises(SlotWaitTimeout):
-                await cache.use(B)
+                await asyncio.wait_for(cache.use(B), 2)
+            assert len(cache.policy.waiting) == 0
+        assert await cache.use(B) is CacheOutcome.HOST_HIT
         cache.check()
 
 
@@ -335,6 +472,108 @@ async def test_a_pin_whose_load_fails_is_no_pin() -> None:
         cache.check()
 
 
+async def test_a_pin_waits_for_an_adapter_that_is_just_entering_host_memory() -> None:
+    async with running(Cache()) as cache:
+        cache.controller.prefetch(A)
+        while A.id not in cache.policy.residency().host:
+            await asyncio.sleep(0)
+        assert not cache.backend.host
+        await cache.controller.pin(A, Tier.HOST)
+        assert list(cache.backend.host) == [A.id]
+
+
+@pytest.mark.parametrize("first", Tier)
+async def test_pins_that_share_a_load_that_fails_all_say_why(first: Tier) -> None:
+    async with running(Cache(load_seconds=0.01)) as cache:
+        cache.backend.broken.add(A.id)
+        pins = [cache.controller.pin(A, tier) for tier in (first, Tier.HOST, Tier.HOST, first)]
+        results = await asyncio.gather(*pins, return_exceptions=True)
+        assert [type(r) for r in results] == [AdapterLoadFailed] * 4
+        assert A.id not in cache.policy.pins, "nothing is kept of an adapter that is not there"
+        assert cache.backend.loads == [A.id]
+        cache.check()
+
+
+async def test_a_pin_of_nothing_is_not_restored() -> None:
+    async with running(Cache(load_seconds=0.01)) as cache:
+        cache.backend.broken.add(A.id)
+        pins = [cache.controller.pin(A, tier) for tier in (Tier.GPU, Tier.HOST)]
+        await asyncio.gather(*pins, return_exceptions=True)
+        assert A.id not in cache.policy.pins
+
+
+async def test_a_pin_that_can_not_move_up_stays_where_it_was() -> None:
+    async with running(Cache()) as cache:
+        await cache.controller.pin(A, Tier.HOST)
+        cache.backend.refuses_slot.add(A.id)
+        with pytest.raises(AdapterLoadFailed):
+            await cache.controller.pin(A, Tier.GPU)
+        assert cache.controller.unpin(A) is Tier.HOST
+        cache.check()
+
+
+async def test_unpinning_lets_the_next_one_in_at_once() -> None:
+    async with running(Cache(slots=1, host=2)) as cache:
+        await cache.controller.pin(A, Tier.HOST)
+        async with cache.controller.lease(B):
+            waiting = asyncio.create_task(cache.use(C))
+            await until(lambda: C.id in cache.backend.loads)
+            await asyncio.sleep(0.01)
+            assert C.id not in cache.backend.host
+            cache.controller.unpin(A)
+            await until(lambda: C.id in cache.backend.host)
+        await waiting
+        cache.check()
+
+
+async def test_a_pin_given_up_lets_the_next_one_in_at_once() -> None:
+    async with running(Cache(slots=2, host=3)) as cache:
+        await cache.use(A)
+        async with cache.controller.lease(B), cache.controller.lease(C):
+            pinning = asyncio.create_task(cache.controller.pin(A, Tier.GPU))
+            waiting = asyncio.create_task(cache.use(D))
+            await until(lambda: D.id in cache.backend.loads)
+            pinning.cancel()
+            await until(lambda: D.id in cache.backend.host)
+        await waiting
+        cache.check()
+
+
+async def test_a_pin_ends_a_drain_at_once() -> None:
+    async with running(Cache(slots=1, host=2)) as cache:
+        async with cache.controller.lease(A):
+            cold = asyncio.create_task(cache.use(B))
+            await until(lambda: B.id in cache.backend.host)
+            assert cache.policy.drain_for(2) == A.id
+            held_back = asyncio.create_task(cache.use(A))
+            await asyncio.sleep(0.01)
+            assert not held_back.done()
+            await cache.controller.pin(A, Tier.HOST)
+            await until(held_back.done)
+        await cold
+        cache.check()
+
+
+async def test_a_lease_says_how_long_its_own_load_took() -> None:
+    async with running(Cache(load_seconds=0.02)) as cache:
+        async with cache.controller.lease(A) as lease:
+            assert lease.load_seconds >= 0.02
+            assert lease.wait_seconds >= lease.load_seconds
+        async with cache.controller.lease(A) as lease:
+            assert lease.load_seconds == 0.0
+
+
+async def test_stopping_ends_the_loads() -> None:
+    cache = Cache(load_seconds=60)
+    async with running(cache):
+        waiting = asyncio.create_task(cache.use(A))
+        await until(lambda: cache.backend.loads == [A.id])
+    await asyncio.sleep(0.01)
+    assert asyncio.all_tasks() == {asyncio.current_task(), waiting}
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+
 async def test_eviction_on_request() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
@@ -382,6 +621,38 @@ async def test_reconcile_reports_what_the_engine_holds_otherwise() -> None:
         del cache.backend.gpu[A.id]
         await cache.controller.reconcile()
         assert cache.observer.drift == [A.id]
+        cache.backend.gpu[A.id] = None
+        del cache.backend.host[A.id]
+        await cache.controller.reconcile()
+        assert cache.observer.drift == [A.id, A.id]
+
+
+async def test_reconcile_finds_differences_while_requests_come_and_go() -> None:
+    async with running(Cache()) as cache:
+        await cache.use(A)
+        await cache.use(B)
+        del cache.backend.gpu[A.id]
+        cache.backend.truth_takes = lambda: cache.use(A)  # hits, which change the order only
+        await cache.controller.reconcile()
+        assert cache.observer.drift == [A.id]
+
+
+async def test_reconcile_says_nothing_while_adapters_move() -> None:
+    async with running(Cache()) as cache:
+        await cache.use(A)
+        cache.backend.truth_takes = lambda: cache.use(B)
+        await cache.controller.reconcile()
+        cache.backend.truth_takes = None
+        waiting = asyncio.create_task(cache.use(C))
+        while C.id not in cache.policy.residency().host:
+            await asyncio.sleep(0)
+        await cache.controller.reconcile()
+        await waiting
+        cache.controller.evict(C)
+        for _ in range(4):  # while the move is queued, under way, done
+            await cache.controller.reconcile()
+            await asyncio.sleep(0)
+        assert cache.observer.drift == []
 
 
 async def test_snapshot_counts_slots_by_state() -> None:
@@ -392,6 +663,8 @@ async def test_snapshot_counts_slots_by_state() -> None:
             snapshot = cache.controller.snapshot()
             assert snapshot.slots_by_state() == {"free": 0, "idle": 1, "leased": 1, "pinned": 1}
             assert snapshot.host_bytes == 300
+            assert [r.hits for r in snapshot.gpu] == [0, 0, 0]
+            assert len(cache.observer.lookups) == 2, "a pin is no lookup"
             assert [r.version for r in snapshot.gpu] == [A, B, C]
 
 

@@ -132,7 +132,7 @@ class Stage:
         """As Starlette streams: status first, then the body; leaving cancels it."""
         await receive()
         streaming = asyncio.create_task(self._stream(send))
-        leaving = asyncio.create_task(receive())
+        leaving = asyncio.ensure_future(receive())
         await asyncio.wait({streaming, leaving}, return_when=asyncio.FIRST_COMPLETED)
         for task in (streaming, leaving):
             task.cancel()

@@ -6,12 +6,9 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
-    consumes,
     initialize,
     invariant,
-    multiple,
     precondition,
     rule,
 )
@@ -39,6 +36,7 @@ class Model:
     waiting: list[tuple[int, VersionId]] = field(default_factory=list)
     pins: dict[VersionId, Tier] = field(default_factory=dict)
     drained: dict[VersionId, VersionId] = field(default_factory=dict)
+    prefetch: list[VersionId] = field(default_factory=list)
 
     def is_moving(self, version: VersionId) -> bool:
         return any(move.version == version for move in self.moving)
@@ -54,13 +52,13 @@ class Model:
 
     def host_victims(self) -> list[VersionId]:
         """Who may leave the host tier, the one that must go first at the front."""
-        free = [
-            v
-            for v in self.host
-            if not self.is_moving(v) and v not in self.pins and not self.is_awaited(v)
-        ]
-        outside = [v for v in free if v not in self.gpu]
-        return outside + [v for v in free if v in self.gpu and v not in self.leases]
+        settled = [v for v in self.host if not self.is_moving(v) and v not in self.pins]
+        outside = [v for v in settled if v not in self.gpu and not self.is_awaited(v)]
+        idle = [v for v in settled if v in self.gpu and v not in self.leases]
+        return outside + [v for v in idle if not self.is_awaited(v) or self.leaves_host(v)]
+
+    def leaves_host(self, version: VersionId) -> bool:
+        return version in self.drained and self.drained[version] not in self.host
 
     def slot_victims(self, wanted_by: VersionId) -> list[VersionId]:
         return [
@@ -72,11 +70,38 @@ class Model:
             and self.drained.get(v, wanted_by) == wanted_by
         ]
 
+    def waits_for_slot(self) -> list[VersionId]:
+        """In host memory only; in order of arrival."""
+        ready = [v for _, v in self.waiting if v in self.host and v not in self.gpu]
+        return [v for v in ready if not self.is_moving(v)]
+
+    def who_drains_for(self, version: VersionId) -> VersionId | None:
+        """The hot adapter with the fewest leases, the least recently used of several."""
+        if version in self.drained.values():
+            return None
+        hot = [v for v in self.gpu if v in self.leases and v not in self.drained]
+        if version in self.waits_for_slot():
+            hot = [v for v in hot if self.pins.get(v) is not Tier.GPU]
+        elif version not in self.host + self.loading:
+            hot = [v for v in hot if v not in self.pins]
+            if sum(map(self.leaves_host, self.drained)) >= len(self.staged):
+                return None
+        else:
+            return None
+        return min(hot, key=self.leases.count, default=None)
+
+    def grantable(self) -> list[VersionId]:
+        ready = [v for _, v in self.waiting if v in self.gpu and v not in self.drained]
+        return [v for v in ready if not self.is_moving(v)]
+
+    def loadable(self) -> list[VersionId]:
+        """In the order in which their loads have to begin."""
+        known = self.host + self.loading + self.staged
+        return [v for v in [*(v for _, v in self.waiting), *self.prefetch] if v not in known]
+
 
 class PolicyMachine(RuleBasedStateMachine):
     """Random histories; every decision is judged by the model before it is believed."""
-
-    leased = Bundle("leased")
 
     @initialize(slots=st.integers(1, 3), extra=st.integers(0, 2), loads=st.integers(1, 3))
     def start(self, slots: int, extra: int, loads: int) -> None:
@@ -84,12 +109,13 @@ class PolicyMachine(RuleBasedStateMachine):
         self.model = Model(slots, slots + extra)
         self.max_loads = loads
         self.next_ticket = 1
+        self.load_order: list[VersionId] = []
         self.expected_outcome: dict[int, CacheOutcome] = {}
 
     # ---- what may happen -----------------------------------------------------------------
 
-    @rule(target=leased, version=VERSIONS)
-    def arrive(self, version: VersionId) -> object:
+    @rule(version=VERSIONS)
+    def arrive(self, version: VersionId) -> None:
         m = self.model
         ticket, self.next_ticket = self.next_ticket, self.next_ticket + 1
         activating = any(isinstance(x, Activate) and x.version == version for x in m.moving)
@@ -102,27 +128,32 @@ class PolicyMachine(RuleBasedStateMachine):
             self.expected_outcome[ticket] = CacheOutcome.MISS
         m.waiting.append((ticket, version))
         self.policy.arrive(ticket, version)
-        return multiple(*self.advance())
+        self.advance()
 
     @precondition(lambda self: self.model.waiting)
-    @rule(target=leased, data=st.data())
-    def cancel(self, data: st.DataObject) -> object:
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
         ticket, version = data.draw(st.sampled_from(self.model.waiting))
         self.model.waiting.remove((ticket, version))
         self.policy.cancel(ticket)
         self.end_drain_if_nobody_waits(version)
-        return multiple(*self.advance())
+        self.advance()
 
-    @rule(target=leased, version=consumes(leased))
-    def release(self, version: VersionId) -> object:
+    @precondition(lambda self: self.model.leases)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        version = data.draw(st.sampled_from(self.model.leases))
+        self.give_back(version)
+        self.advance()
+
+    def give_back(self, version: VersionId) -> None:
         self.model.leases.remove(version)
         self.model.touch(version)
         self.policy.release(version)
-        return multiple(*self.advance())
 
     @precondition(lambda self: self.model.loading)
-    @rule(target=leased, data=st.data(), works=st.sampled_from([True, True, True, False]))
-    def finish_load(self, data: st.DataObject, works: bool) -> object:
+    @rule(data=st.data(), works=st.sampled_from([True, True, True, False]))
+    def finish_load(self, data: st.DataObject, works: bool) -> None:
         version = data.draw(st.sampled_from(self.model.loading))
         self.model.loading.remove(version)
         if works:
@@ -130,31 +161,36 @@ class PolicyMachine(RuleBasedStateMachine):
             self.policy.loaded(version)
         else:
             self.fail(version)
-        return multiple(*self.advance())
+        self.advance()
 
     @precondition(lambda self: self.model.moving)
-    @rule(target=leased, works=st.sampled_from([True, True, True, False]))
-    def finish_move(self, works: bool) -> object:
+    @rule(works=st.sampled_from([True, True, True, False]))
+    def finish_move(self, works: bool) -> None:
         m = self.model
         move = m.moving.pop(0)
         if works:
-            self.policy.moved(move.version)
-            if isinstance(move, Activate):
-                m.drained = {h: c for h, c in m.drained.items() if c != move.version}
+            self.move_ends(move)
         else:
             tier = m.gpu if isinstance(move, Activate) else m.host
             tier.remove(move.version)
             self.fail(move.version)
-        return multiple(*self.advance())
+        self.advance()
 
-    @rule(target=leased)
-    def settle(self) -> object:
+    @rule()
+    def settle(self) -> None:
         """All loads and moves come to an end: the interesting states are far apart otherwise."""
-        granted: list[VersionId] = []
         while self.model.loading or self.model.moving:
             self.finish_one()
-            granted += self.advance()
-        return multiple(*granted)
+            self.advance()
+
+    @rule(version=VERSIONS)
+    def serve(self, version: VersionId) -> None:
+        """A whole request, if a slot is to be had: so that many adapters lie idle in the tiers."""
+        self.arrive(version)
+        self.settle()
+        if version in self.model.leases:
+            self.give_back(version)
+            self.advance()
 
     def finish_one(self) -> None:
         m = self.model
@@ -163,25 +199,40 @@ class PolicyMachine(RuleBasedStateMachine):
             m.staged.append(version)
             self.policy.loaded(version)
             return
-        move = m.moving.pop(0)
+        self.move_ends(m.moving.pop(0))
+
+    def move_ends(self, move: Commit | Activate) -> None:
         self.policy.moved(move.version)
         if isinstance(move, Activate):
-            m.drained = {h: c for h, c in m.drained.items() if c != move.version}
+            self.end_drain_for(move.version)
+        else:
+            self.no_prefetch(move.version)
+
+    def end_drain_for(self, version: VersionId) -> None:
+        m = self.model
+        m.drained = {hot: cold for hot, cold in m.drained.items() if cold != version}
+
+    def no_prefetch(self, version: VersionId) -> None:
+        self.model.prefetch = [v for v in self.model.prefetch if v != version]
 
     def fail(self, version: VersionId) -> None:
         m = self.model
         void = {ticket for ticket, v in m.waiting if v == version}
         m.waiting = [(t, v) for t, v in m.waiting if v != version]
-        m.drained = {h: c for h, c in m.drained.items() if c != version}
+        self.end_drain_for(version)
+        self.no_prefetch(version)
         assert set(self.policy.failed(version)) == void
 
-    @rule(target=leased, version=VERSIONS)
-    def prefetch(self, version: VersionId) -> object:
+    @rule(version=VERSIONS)
+    def prefetch(self, version: VersionId) -> None:
+        m = self.model
+        if version not in m.host + m.loading + m.staged + m.prefetch:
+            m.prefetch.append(version)
         self.policy.prefetch(version)
-        return multiple(*self.advance())
+        self.advance()
 
-    @rule(target=leased, version=VERSIONS, tier=st.sampled_from(Tier))
-    def pin(self, version: VersionId, tier: Tier) -> object:
+    @rule(version=VERSIONS, tier=st.sampled_from(Tier))
+    def pin(self, version: VersionId, tier: Tier) -> None:
         m = self.model
         others = [t for v, t in m.pins.items() if v != version]
         too_many = len(others) >= m.capacity - 1
@@ -193,21 +244,20 @@ class PolicyMachine(RuleBasedStateMachine):
         else:
             self.policy.pin(version, tier)
             m.pins[version] = tier
-            if tier is Tier.GPU:
-                m.drained.pop(version, None)
-        return multiple(*self.advance())
+            m.drained.pop(version, None)
+        self.advance()
 
-    @rule(target=leased, version=VERSIONS)
-    def unpin(self, version: VersionId) -> object:
+    @rule(version=VERSIONS)
+    def unpin(self, version: VersionId) -> None:
         if version in self.model.pins:
             assert self.policy.pins.remove(version) is self.model.pins.pop(version)
         else:
             with pytest.raises(NotPinned):
                 self.policy.pins.remove(version)
-        return multiple(*self.advance())
+        self.advance()
 
-    @rule(target=leased, version=VERSIONS)
-    def evict(self, version: VersionId) -> object:
+    @rule(version=VERSIONS)
+    def evict(self, version: VersionId) -> None:
         m = self.model
         on_its_way = version in m.loading or version in m.staged or m.is_moving(version)
         present = version in m.host or on_its_way
@@ -223,61 +273,72 @@ class PolicyMachine(RuleBasedStateMachine):
             assert decisions == wanted
             if present:
                 self.leave_host(version)
-        return multiple(*self.advance())
+        self.advance()
 
     @precondition(lambda self: self.model.waiting)
-    @rule(target=leased, data=st.data())
-    def lose_patience(self, data: st.DataObject) -> object:
+    @rule(data=st.data())
+    def lose_patience(self, data: st.DataObject) -> None:
         m = self.model
         ticket, version = data.draw(st.sampled_from(m.waiting))
-        chosen = self.policy.drain_for(ticket)
-        hot = [v for v in m.leases if v not in m.drained and m.pins.get(v) is not Tier.GPU]
-        loaded = version in m.host and version not in m.gpu and not m.is_moving(version)
-        if not loaded or version in m.drained.values() or not hot:
-            assert chosen is None
-        else:
-            assert chosen in hot
-            assert m.leases.count(chosen) == min(m.leases.count(v) for v in hot)
-            m.drained[chosen] = version
-        return multiple(*self.advance())
+        self.drain_for(ticket, version)
+        self.advance()
+
+    @rule()
+    def lose_all_patience(self) -> None:
+        for ticket, version in self.model.waiting:
+            self.drain_for(ticket, version)
+        self.advance()
+
+    def drain_for(self, ticket: int, version: VersionId) -> None:
+        chosen = self.model.who_drains_for(version)
+        assert self.policy.drain_for(ticket) == chosen
+        if chosen is not None:
+            self.model.drained[chosen] = version
 
     # ---- what the policy decides ---------------------------------------------------------
 
-    def advance(self) -> list[VersionId]:
-        granted: list[VersionId] = []
+    def advance(self) -> None:
         while decisions := self.policy.advance():
             for decision in decisions:
-                self.judge(decision, granted)
-        return granted
+                self.judge(decision)
+        self.nothing_more_could_be_done()
 
-    def judge(self, decision: Decision, granted: list[VersionId]) -> None:
+    def nothing_more_could_be_done(self) -> None:
+        m = self.model
+        assert not m.grantable(), "a waiter whose adapter is in a slot was not let in"
+        if len(m.loading) + len(m.staged) < self.max_loads:
+            assert not m.loadable(), "a load could have begun"
+        if m.staged:
+            assert len(m.host) == m.capacity, "there was room in the host tier"
+            assert not m.host_victims(), "room could have been made in the host tier"
+        if m.waits_for_slot():
+            assert len(m.gpu) == m.slots, "there was a free slot"
+            assert not any(map(m.slot_victims, m.waits_for_slot())), "a slot could be had"
+
+    def judge(self, decision: Decision) -> None:
         m = self.model
         match decision:
             case Grant(ticket, version, outcome):
-                assert version in m.gpu
-                assert not m.is_moving(version)
-                assert version not in m.drained
+                assert version == m.grantable()[0]
                 first = next(t for t, v in m.waiting if v == version)
                 assert ticket == first, "overtaken by a later request for the same adapter"
                 assert outcome is self.expected_outcome[ticket]
                 m.waiting.remove((ticket, version))
                 m.leases.append(version)
                 m.touch(version)
-                granted.append(version)
             case StartLoad(version):
-                assert version not in m.host + m.loading + m.staged, "loaded twice"
+                assert version == m.loadable()[0]
                 m.loading.append(version)
+                self.load_order = [v for v in self.load_order if v != version] + [version]
                 assert len(m.loading) + len(m.staged) <= self.max_loads
             case Commit(version):
+                assert version == min(m.staged, key=self.load_order.index), "staged first, in first"
                 m.staged.remove(version)
                 assert len(m.host) < m.capacity
                 m.host.append(version)
                 m.moving.append(decision)
             case Activate(version):
-                assert version in m.host
-                assert version not in m.gpu
-                assert not m.is_moving(version)
-                assert m.is_awaited(version)
+                assert version in m.waits_for_slot()
                 assert len(m.gpu) < m.slots
                 m.gpu.append(version)
                 self.sort_gpu_by_recency()
@@ -285,28 +346,20 @@ class PolicyMachine(RuleBasedStateMachine):
             case Deactivate(version, reason):
                 assert reason is EvictionReason.CAPACITY
                 assert len(m.gpu) == m.slots, "a slot was taken while another was free"
-                wanted_by = self.longest_waiting_for_slot(version)
-                assert version == m.slot_victims(wanted_by)[0]
+                assert version == self.victim_of_the_first_who_finds_one()
                 m.gpu.remove(version)
                 m.drained.pop(version, None)
-                for ticket, v in m.waiting:
-                    if v == version and self.expected_outcome[ticket] is CacheOutcome.GPU_HIT:
-                        self.expected_outcome[ticket] = CacheOutcome.HOST_HIT
+                self.expect_at_most(CacheOutcome.HOST_HIT, version)
             case Evict(version, reason, left_slot):
                 assert reason is EvictionReason.CAPACITY
                 assert len(m.host) == m.capacity
-                assert version == m.host_victims()[0]
+                assert [version] == m.host_victims()[:1]
                 assert left_slot == (version in m.gpu)
                 self.leave_host(version)
 
-    def longest_waiting_for_slot(self, victim: VersionId) -> VersionId:
-        """The first in line whom the victim's slot may go to."""
+    def victim_of_the_first_who_finds_one(self) -> VersionId:
         m = self.model
-        for _, version in m.waiting:
-            ready = version in m.host and version not in m.gpu and not m.is_moving(version)
-            if ready and victim in m.slot_victims(version):
-                return version
-        raise AssertionError(f"nobody may take {victim}'s slot")
+        return next(victims[0] for v in m.waits_for_slot() if (victims := m.slot_victims(v)))
 
     def sort_gpu_by_recency(self) -> None:
         self.model.gpu.sort(key=self.model.host.index)
@@ -316,11 +369,17 @@ class PolicyMachine(RuleBasedStateMachine):
         if version in self.model.gpu:
             self.model.gpu.remove(version)
         self.model.drained.pop(version, None)
+        self.expect_at_most(CacheOutcome.MISS, version)
+
+    def expect_at_most(self, outcome: CacheOutcome, version: VersionId) -> None:
+        for ticket, v in self.model.waiting:
+            if v == version and self.expected_outcome[ticket] is not CacheOutcome.MISS:
+                self.expected_outcome[ticket] = outcome
 
     def end_drain_if_nobody_waits(self, version: VersionId) -> None:
         m = self.model
         if not m.is_awaited(version):
-            m.drained = {h: c for h, c in m.drained.items() if c != version}
+            self.end_drain_for(version)
 
     # ---- what always holds ---------------------------------------------------------------
 
@@ -347,9 +406,7 @@ class PolicyMachine(RuleBasedStateMachine):
             if m.loading or m.moving:
                 self.finish_one()
             elif m.leases:
-                version = m.leases.pop(0)
-                m.touch(version)
-                self.policy.release(version)
+                self.give_back(m.leases[0])
             else:
                 self.advance()
                 assert m.loading or m.moving or m.leases, f"stuck: {m.waiting} wait for ever"
@@ -358,11 +415,4 @@ class PolicyMachine(RuleBasedStateMachine):
 
 
 TestPolicy = PolicyMachine.TestCase
-TestPolicy.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
-
-
-def test_capacities_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ValueError, match="capacities"):
-        CachePolicy(slots=0, host_capacity=1)
-    with pytest.raises(ValueError, match="capacities"):
-        CachePolicy(slots=2, host_capacity=1)
+TestPolicy.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)

@@ -1,0 +1,93 @@
+"""Who has to make room: the least recently used, or a hot adapter whose turn is over. Pure."""
+
+from engine.pins import PinBook
+from engine.tiers import Place, Tiers
+from engine.types import VersionId
+from engine.waiting import WaitingLine
+
+
+class Victims:
+    """Chooses; takes nobody out.
+
+    A draining adapter is hot, admits nobody and leaves for one that waited too long: its slot,
+    and its host place too if that one has none.
+    """
+
+    def __init__(self, tiers: Tiers, pins: PinBook, waiting: WaitingLine) -> None:
+        self._tiers = tiers
+        self._pins = pins
+        self._waiting = waiting
+        self._drains: dict[VersionId, VersionId] = {}  # who leaves → for whom
+
+    # ---- who is next ---------------------------------------------------------------------
+
+    def of_host(self) -> VersionId | None:
+        """The next to leave the host tier: one in no slot if there is any."""
+        outside_slots = [v for v in self._tiers.in_lru_order(Place.HOST) if self._may_leave(v)]
+        idle = [v for v in self._idle_in_slots() if self._may_leave(v) or self._gives_way(v)]
+        return next(iter(outside_slots + idle), None)
+
+    def of_slots(self, wanted_by: VersionId) -> VersionId | None:
+        """The next to leave its slot for this adapter."""
+        for version in self._idle_in_slots():
+            promised_to = self._drains.get(version, wanted_by)
+            if promised_to == wanted_by and not self._pins.in_slot(version):
+                return version
+        return None
+
+    def _idle_in_slots(self) -> list[VersionId]:
+        return [v for v in self._tiers.in_lru_order(Place.SLOT) if not self._tiers.leases(v)]
+
+    def _may_leave(self, version: VersionId) -> bool:
+        return version not in self._pins and not self._waiting.count(version)
+
+    def _gives_way(self, version: VersionId) -> bool:
+        """It drains for one that can't even enter the host tier, so it leaves that, awaited or not.
+
+        The place goes to whoever was staged first: all in line are beside the tiers.
+        """
+        return version in self._drains and not self._tiers.entered_host(self._drains[version])
+
+    # ---- drains --------------------------------------------------------------------------
+
+    def drain_for(self, version: VersionId) -> VersionId | None:
+        """Let the hot adapter with the fewest leases drain for this one; None if none can."""
+        if version in self._drains.values():
+            return None
+        if self._tiers.place_of(version) is Place.HOST:
+            able = [v for v in self._able_to_drain() if not self._pins.in_slot(v)]
+        elif self._finds_the_host_tier_full(version):
+            able = [v for v in self._able_to_drain() if v not in self._pins]
+        else:
+            return None
+        if not able:
+            return None
+        chosen = min(able, key=self._tiers.leases)
+        self._drains[chosen] = version
+        return chosen
+
+    def _able_to_drain(self) -> list[VersionId]:
+        """All are hot: an idle one would have been taken as a victim at once."""
+        return [v for v in self._tiers.in_lru_order(Place.SLOT) if v not in self._drains]
+
+    def _finds_the_host_tier_full(self, version: VersionId) -> bool:
+        """Staged, or held up by those who are. One drain for each staged adapter is enough."""
+        giving_way = sum(not self._tiers.entered_host(v) for v in self._drains.values())
+        held_up = self._tiers.place_of(version) in (None, Place.STAGED)
+        return held_up and giving_way < len(self._tiers.staged())
+
+    def is_draining(self, version: VersionId) -> bool:
+        return version in self._drains
+
+    def stop_draining(self, version: VersionId) -> None:
+        """It left its slot, or has to stay."""
+        self._drains.pop(version, None)
+
+    def end_drains_for(self, version: VersionId) -> None:
+        """It had its turn, or wants none any more."""
+        self._drains = {hot: cold for hot, cold in self._drains.items() if cold != version}
+
+    def check(self) -> None:
+        """Raise AssertionError if an adapter drains that is in no slot, or for nobody."""
+        assert set(self._drains) <= set(self._tiers.residency().gpu), "drains, but is in no slot"
+        assert all(map(self._waiting.count, self._drains.values())), "drains for nobody"
