@@ -34,7 +34,7 @@ def check_compiler(engine: str, *, eager: bool, search_path: str | None = None) 
     """Triton compiles a stub for each GPU kernel; on a CPU, graphs are compiled unless `eager`."""
     on_gpu = engine == "vllm"
     candidates = (os.environ.get("CC", "cc"), "gcc", "g++", "clang")
-    if eager and not on_gpu or any(shutil.which(name, path=search_path) for name in candidates):
+    if (eager and not on_gpu) or any(shutil.which(name, path=search_path) for name in candidates):
         return
     choice = "" if on_gpu else ", or start with --enforce-eager"
     raise NotReady(f"vLLM needs a C++ compiler here (Debian, Ubuntu: apt-get install g++){choice}")

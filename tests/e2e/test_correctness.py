@@ -46,7 +46,7 @@ class Reference:
             else:
                 self._model.set_adapter(_name(adapter))
                 output = self._model.generate(**encoded, **options)
-        generated = output[0, encoded["input_ids"].shape[1] :].tolist()
+        generated: list[int] = output[0, encoded["input_ids"].shape[1] :].tolist()
         return generated[: generated.index(end)] if end in generated else generated
 
 
