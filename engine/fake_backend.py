@@ -1,7 +1,7 @@
 """A backend without an engine, for unit tests of the policy and the controller.
 
-Keeps the same promises as the real one and is stricter: whatever the policy must never decide
-(a commit past the capacity, a copy without a free slot) fails loudly.
+Keeps the same promises as the real one, which a contract test holds both to: whatever the policy
+must never decide (a commit past the capacity, a copy without a free slot) fails loudly.
 """
 
 import asyncio
@@ -50,12 +50,17 @@ class FakeBackend:
     def _carry_out(self, move: Move) -> None:
         match move:
             case Commit(version):
+                staged = self._staged.pop(version)
+                if version in self.host:
+                    raise RuntimeError("is in the host tier already")
                 if len(self.host) >= self.host_capacity:
                     raise RuntimeError("the host tier is full")
-                self.host[version] = self._staged.pop(version)
+                self.host[version] = staged
             case Activate(version):
                 if version not in self.host or version in self.refuses_slot:
                     raise RuntimeError(f"{version} can't be activated")
+                if version in self.gpu:
+                    raise RuntimeError("is in a slot already")
                 if len(self.gpu) >= self.slots:
                     raise RuntimeError("no free slot")
                 self.gpu[version] = None

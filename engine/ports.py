@@ -47,8 +47,9 @@ class Backend(Protocol):
     async def apply(self, moves: Sequence[Move]) -> list[MoveResult]:
         """Carry the moves out in this order, between two steps; one result for each.
 
-        A failed move changes nothing, and the following ones are still tried.
-        Raises EngineUnavailable.
+        A failed move changes neither tier, and the following ones are still tried. A commit takes
+        what is staged, also when it fails. Fails for what must not be decided: a full tier, an
+        adapter that is there already, or one that isn't there. Raises EngineUnavailable.
         """
 
     async def truth(self) -> EngineTruth:

@@ -179,6 +179,8 @@ class AdapterCacheExtension:
         match verb:
             case "commit":
                 request, lora = staging.take(lora_id)
+                if lora_id in tiers._registered_adapters:
+                    raise RuntimeError("is in the host tier already")
                 if len(tiers) >= tiers.capacity:
                     raise RuntimeError("the host tier is full")
                 tiers._registered_adapters[lora_id] = lora
@@ -186,6 +188,8 @@ class AdapterCacheExtension:
             case "activate":
                 if lora_id not in tiers._registered_adapters:
                     raise RuntimeError("not in the host tier")
+                if lora_id in tiers._active_adapters:
+                    raise RuntimeError("is in a slot already")
                 self.model_runner.add_lora(self._adaptry_requests[lora_id])
             case "deactivate":
                 if not tiers.deactivate_adapter(lora_id):

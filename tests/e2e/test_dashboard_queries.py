@@ -64,15 +64,15 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def traffic(server: Server) -> Iterator[None]:
+def traffic(live_server: Server) -> Iterator[None]:
     """One short request for an adapter after the other, so that rates are above 0."""
-    models = httpx.get(f"{server.base_url}/v1/models", trust_env=False).json()["data"]
+    models = httpx.get(f"{live_server.base_url}/v1/models", trust_env=False).json()["data"]
     adapters = [model["id"] for model in models if model.get("parent")]
     assert adapters, models
     over = threading.Event()
 
     def ask() -> None:
-        with httpx.Client(base_url=server.base_url, trust_env=False, timeout=60) as client:
+        with httpx.Client(base_url=live_server.base_url, trust_env=False, timeout=60) as client:
             turn = 0
             while not over.wait(0.2):
                 body = {"model": adapters[turn % len(adapters)], "prompt": "a=", "max_tokens": 1}
@@ -88,14 +88,14 @@ def traffic(server: Server) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def prometheus(
-    server: Server, traffic: None, tmp_path_factory: pytest.TempPathFactory
+    live_server: Server, traffic: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Prometheus]:
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("prometheus is not installed (Debian, Ubuntu: apt-get install prometheus)")
     folder = tmp_path_factory.mktemp("prometheus")
     (folder / "prometheus.yml").write_text(
-        CONFIG.format(target=server.base_url.removeprefix("http://"))
+        CONFIG.format(target=live_server.base_url.removeprefix("http://"))
     )
     address = f"127.0.0.1:{free_port()}"
     command = [
