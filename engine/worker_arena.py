@@ -1,0 +1,108 @@
+"""Host memory for adapters, allocated once and used again: pinned on CUDA.
+
+Allocating pinned memory takes as long as all of a cold load, and stalls kernel launches meanwhile.
+"""
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+SLAB_BYTES = 256 * 2**20
+GRANULE_BYTES = 64 * 2**10
+
+
+@dataclass(slots=True)
+class Block:
+    """A piece of the arena. `memory`: (bytes,) uint8; what is in it on arrival is undefined."""
+
+    memory: torch.Tensor
+    slab: int
+    start: int
+    length: int  # with the padding up to a granule
+
+
+class HostArena:
+    """Hands out blocks of slabs that are never given back to the system. Thread-safe.
+
+    A block that the device may still be reading is given back with the event to wait for.
+    """
+
+    def __init__(self, *, pinned: bool, slab_bytes: int = SLAB_BYTES) -> None:
+        self._pinned = pinned
+        self._slab_bytes = slab_bytes
+        self._slabs: list[torch.Tensor] = []
+        self._free: list[list[tuple[int, int]]] = []  # per slab: (start, length), by start
+        self._leaving: deque[tuple[Block, Any]] = deque()
+        self._lock = threading.Lock()
+
+    @property
+    def allocated_bytes(self) -> int:
+        return sum(slab.numel() for slab in self._slabs)
+
+    def reserve(self, size_bytes: int) -> None:
+        """Allocate slabs for that much in advance, so that no load has to."""
+        with self._lock:
+            while self.allocated_bytes < size_bytes:
+                self._grow(self._slab_bytes)
+
+    def take(self, size_bytes: int) -> Block:
+        """Raises RuntimeError or MemoryError where the system has no more memory."""
+        length = max(1, -(-size_bytes // GRANULE_BYTES)) * GRANULE_BYTES
+        with self._lock:
+            self._collect()
+            place = self._best_fit(length)
+            if place is None:
+                self._grow(max(length, self._slab_bytes))
+                place = (len(self._slabs) - 1, 0)
+            slab, hole = place
+            start, available = self._free[slab].pop(hole)
+            if available > length:
+                self._free[slab].insert(hole, (start + length, available - length))
+            memory = self._slabs[slab][start : start + size_bytes]
+            return Block(memory, slab, start, length)
+
+    def give_back(self, block: Block, still_read: Any = None) -> None:
+        """`still_read`: a recorded CUDA event after the last copy out of it, if there was one."""
+        with self._lock:
+            self._leaving.append((block, still_read))
+            self._collect()
+
+    def _collect(self) -> None:
+        for _ in range(len(self._leaving)):
+            block, still_read = self._leaving.popleft()
+            if still_read is None or still_read.query():
+                self._put_back(block)
+            else:
+                self._leaving.append((block, still_read))
+
+    def _put_back(self, block: Block) -> None:
+        holes = sorted([*self._free[block.slab], (block.start, block.length)])
+        joined = [holes[0]]
+        for start, length in holes[1:]:
+            before, size = joined[-1]
+            if before + size == start:
+                joined[-1] = (before, size + length)
+            else:
+                joined.append((start, length))
+        self._free[block.slab] = joined
+
+    def _best_fit(self, length: int) -> tuple[int, int] | None:
+        """(slab, hole) of the smallest hole that is large enough."""
+        fitting = [
+            (available, slab, hole)
+            for slab, holes in enumerate(self._free)
+            for hole, (_, available) in enumerate(holes)
+            if available >= length
+        ]
+        if not fitting:
+            return None
+        _, slab, hole = min(fitting)
+        return slab, hole
+
+    def _grow(self, size_bytes: int) -> None:
+        slab = torch.empty(size_bytes, dtype=torch.uint8, pin_memory=self._pinned)
+        self._slabs.append(slab)
+        self._free.append([(0, size_bytes)])

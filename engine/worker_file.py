@@ -1,0 +1,111 @@
+"""An adapter's file as bytes: its header, and its data read straight into place.
+
+The safetensors format: 8 bytes with the header's length (little endian), a JSON header, the data
+section (https://huggingface.co/docs/safetensors).
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_MAX_HEADER_BYTES = 100 * 2**20
+
+# What PEFT notes for people. It says nothing about where the weights belong.
+_REMARKS = frozenset(
+    {"base_model_name_or_path", "revision", "inference_mode", "auto_mapping", "peft_version"}
+)
+
+
+class Unreadable(Exception):
+    """The file is not what its registration saw, or of a kind that only vLLM may know."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """Where a tensor lies in the data section."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+    def view_of(self, image: torch.Tensor) -> torch.Tensor:
+        """`image`: (bytes,) uint8, the data section."""
+        return image[self.start : self.end].view(self.dtype).view(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAdapter:
+    """An open weights file. `kind` is equal for adapters whose bytes belong in the same places."""
+
+    descriptor: int
+    data_start: int
+    size_bytes: int  # of the data section
+    header: bytes
+    kind: str
+
+    def tensors(self) -> Mapping[str, StoredTensor]:
+        """Raises Unreadable for a dtype or an alignment that can't be viewed in place."""
+        entries = json.loads(self.header)
+        entries.pop("__metadata__", None)
+        return {name: _stored(name, entry) for name, entry in entries.items()}
+
+    def read_into(self, memory: torch.Tensor) -> None:
+        """All of the data section, without the GIL. `memory`: (size_bytes,) uint8 on the host."""
+        view = memoryview(memory.numpy())
+        done = 0
+        while done < self.size_bytes:
+            count = os.preadv(self.descriptor, [view[done:]], self.data_start + done)
+            if count == 0:
+                raise Unreadable("the file is shorter than its header says")
+            done += count
+
+
+def _stored(name: str, entry: Mapping[str, Any]) -> StoredTensor:
+    dtype = _DTYPES.get(entry["dtype"])
+    start, end = entry["data_offsets"]
+    if dtype is None or start % dtype.itemsize:
+        raise Unreadable(f"{name} can't be viewed in place")
+    return StoredTensor(dtype, tuple(entry["shape"]), start, end)
+
+
+@contextmanager
+def open_adapter(folder: str) -> Iterator[OpenAdapter]:
+    """Raises OSError if a file is missing and Unreadable if it is no safetensors file."""
+    config = json.loads(Path(folder, CONFIG).read_bytes())
+    descriptor = os.open(Path(folder, WEIGHTS), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        length = int.from_bytes(os.pread(descriptor, 8, 0), "little")
+        if not 0 < length <= _MAX_HEADER_BYTES:
+            raise Unreadable("the file does not begin with a safetensors header")
+        header = os.pread(descriptor, length, 8)
+        size_bytes = os.fstat(descriptor).st_size - 8 - length
+        if len(header) < length or size_bytes <= 0:
+            raise Unreadable("the file is shorter than its header says")
+        kind = _kind(header, config)
+        yield OpenAdapter(descriptor, 8 + length, size_bytes, header, kind)
+    finally:
+        os.close(descriptor)
+
+
+def _kind(header: bytes, config: Mapping[str, Any]) -> str:
+    relevant = {name: _sorted(value) for name, value in config.items() if name not in _REMARKS}
+    digest = hashlib.sha256(header)
+    digest.update(json.dumps(relevant, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _sorted(value: Any) -> Any:
+    """PEFT writes sets as lists in any order."""
+    return sorted(map(str, value)) if isinstance(value, list) else value

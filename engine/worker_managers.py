@@ -1,0 +1,116 @@
+"""vLLM's own LoRA managers with the decisions taken out: who is evicted, and when files are read.
+
+Internals of vLLM that it touches (all present in 0.26.0 to 0.33.0; tested: 0.26.0 on CUDA, 0.32.0
+on CPU): `vllm.v1.worker.lora_model_runner_mixin.LRUCacheWorkerLoRAManager`, looked up there by
+name; `LRUCacheWorkerLoRAManager`: `_manager_cls`, `_adapter_manager`, `_load_adapter`, `device`;
+`LRUCacheLoRAModelManager`: `_registered_adapters`, `_active_adapters`, `lora_index_to_id`,
+`activate_adapter`, `deactivate_adapter`, `_create_merged_loras_inplace`.
+"""
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+import vllm.v1.worker.lora_model_runner_mixin as runner_mixin
+from vllm.lora.lora_model import LoRAModel
+from vllm.lora.model_manager import LRUCacheLoRAModelManager
+from vllm.lora.request import LoRARequest
+from vllm.lora.worker_manager import LRUCacheWorkerLoRAManager
+
+from engine.worker_arena import HostArena
+from engine.worker_image import ImageLoRA, ImageReader, SlotWriter, slot_writer
+
+_LOADER_THREADS = 2
+_LOADER_NAME = "adaptry-load"
+
+
+class ControlledModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLLM is untyped here
+    """vLLM's tiers, but during our moves nothing is evicted that we didn't name."""
+
+    adaptry_moving = False
+    adaptry_slot_writer: SlotWriter | None = None
+
+    def activate_adapter(self, lora_id: int) -> bool:
+        """Copy into a free slot. During our moves a full GPU tier is an error, not an eviction."""
+        needs_slot = lora_id not in self._active_adapters
+        if needs_slot and self.adaptry_moving and None not in self.lora_index_to_id:
+            raise RuntimeError("no free slot")
+        lora = self._registered_adapters.cache.get(lora_id)
+        if needs_slot and isinstance(lora, ImageLoRA):
+            return self._adaptry_activate(lora)
+        try:
+            return bool(super().activate_adapter(lora_id))
+        except Exception:
+            # 0.32 marks the slot before it copies: a half-copied adapter must not stay active
+            self.deactivate_adapter(lora_id)
+            raise
+
+    def _adaptry_activate(self, image: ImageLoRA) -> bool:
+        if None not in self.lora_index_to_id:
+            self._active_adapters.remove_oldest()  # as vLLM would, where it decides by itself
+        if self.adaptry_slot_writer is None:
+            self.adaptry_slot_writer = slot_writer(self.device)
+        slot = self.lora_index_to_id.index(None)
+        self.adaptry_slot_writer.write(slot, image)
+        self.lora_index_to_id[slot] = image.id
+        self._active_adapters[image.id] = None
+        self._active_adapters.touch(image.id)
+        return True
+
+
+class ControlledWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc]  # vLLM is untyped here
+    """Counts the disk loads that vLLM does by itself inside a step. There should be none."""
+
+    _manager_cls = ControlledModelManager
+    adaptry_in_step_loads = 0
+
+    def _load_adapter(self, lora_request: LoRARequest) -> LoRAModel:
+        if not threading.current_thread().name.startswith(_LOADER_NAME):
+            self.adaptry_in_step_loads += 1
+        return super()._load_adapter(lora_request)
+
+
+class Staging:
+    """Adapters on their way in: read by a thread, in no tier yet."""
+
+    def __init__(self) -> None:
+        self.arena = HostArena(pinned=torch.cuda.is_available())
+        self.reader = ImageReader(self.arena)
+        self._pool = ThreadPoolExecutor(_LOADER_THREADS, thread_name_prefix=_LOADER_NAME)
+        self._loads: dict[int, tuple[LoRARequest, Future[LoRAModel]]] = {}
+
+    def start(self, manager: ControlledWorkerManager, request: LoRARequest) -> None:
+        load = self._pool.submit(self._load, manager, request)
+        self._loads[request.lora_int_id] = (request, load)
+
+    def _load(self, manager: ControlledWorkerManager, request: LoRARequest) -> LoRAModel:
+        image = self.reader.read(manager, request)
+        return image if image is not None else _read_and_pack(manager, request)
+
+    def state(self, lora_id: int) -> str:
+        """`loading`, `staged`, or `failed: reason` (told once)."""
+        if lora_id not in self._loads:
+            return "failed: not being loaded"
+        _, load = self._loads[lora_id]
+        if not load.done():
+            return "loading"
+        if (error := load.exception()) is None:
+            return "staged"
+        del self._loads[lora_id]
+        return f"failed: {type(error).__name__}: {error}"
+
+    def take(self, lora_id: int) -> tuple[LoRARequest, LoRAModel]:
+        request, load = self._loads.pop(lora_id)
+        return request, load.result(timeout=0)
+
+
+def _read_and_pack(manager: ControlledWorkerManager, request: LoRARequest) -> LoRAModel:
+    """All of vLLM's `add_adapter` that touches neither tier: file to packed (pinned) tensors."""
+    lora = manager._load_adapter(request)
+    manager._adapter_manager._create_merged_loras_inplace(lora)
+    return lora
+
+
+def install() -> None:
+    """Let vLLM make these managers. Before it loads the model."""
+    runner_mixin.LRUCacheWorkerLoRAManager = ControlledWorkerManager
