@@ -1,17 +1,22 @@
 """The command line of `adaptry serve`: our few options; all others are vLLM's and pass through."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from adaptry.errors import UsageError
-from registry.names import AdapterReference, parse_reference
+from adaptry.serve_profile import dashed, read_profile, vllm_arguments
+from registry.db import async_url
+from registry.errors import InvalidReference
+from registry.names import check_name
 
-PROFILES = Path(__file__).resolve().parent.parent / "configs"
+Adapters = tuple[tuple[str, Path], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,7 @@ class ServeArguments:
     database: str | None
     store: Path | None
     source_roots: tuple[Path, ...]
-    adapters: tuple[tuple[str, Path], ...]
+    adapters: Adapters
     settings: dict[str, Any]
     vllm: tuple[str, ...]
 
@@ -38,39 +43,49 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         exit_on_error=False,
     )
-    ours.add_argument("--lora-path", nargs="+", action="extend", default=[], metavar="[NAME=]DIR")
-    ours.add_argument("--database", metavar="URL", help="default: SQLite in .adaptry/")
-    ours.add_argument("--store", type=Path, metavar="DIR", help="where verified files are kept")
+    several: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
+    ours.add_argument("--model", help=argparse.SUPPRESS)
+    ours.add_argument("--lora-path", **several, metavar="[NAME=]DIR", help="adapters to register")
+    ours.add_argument(
+        "--served-model-name",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="what clients call the model, or the adapter if there is one --lora-path DIR",
+    )
+    ours.add_argument(
+        "--database", type=_database, metavar="URL", help="default: SQLite in .adaptry/"
+    )
+    ours.add_argument("--store", type=_folder, metavar="DIR", help="where verified files are kept")
     ours.add_argument(
         "--source-root",
-        type=Path,
-        nargs="+",
-        action="extend",
-        default=[],
+        **several,
+        type=_folder,
         metavar="DIR",
         help="folders from which adapters may be registered by path (default: none)",
     )
     ours.add_argument("--profile", metavar="NAME|FILE", help="demo, or a YAML file like it")
-    ours.add_argument("--host", default="127.0.0.1")
-    ours.add_argument("--port", type=int, default=8000)
+    ours.add_argument("--host", type=_host, default="127.0.0.1")
+    ours.add_argument("--port", type=_port, default=8000)
     return ours
 
 
 def parse(argv: Sequence[str]) -> ServeArguments:
     """Raises UsageError."""
-    model, rest = _split_model(list(argv))
+    arguments = [dashed(argument) for argument in argv]
+    first = arguments[:1] if arguments and not arguments[0].startswith("-") else []
     try:
-        ours, for_vllm = parser().parse_known_args(rest)
+        ours, for_vllm = parser().parse_known_args(arguments[len(first) :])
     except argparse.ArgumentError as error:
         raise UsageError(str(error)) from error
-    profile = _read_profile(ours.profile) if ours.profile else {}
-    vllm_options = profile.get("vllm", {})
-    served_name = _option(for_vllm, "--served-model-name")
-    adapters = _name_adapters(ours.lora_path, served_name)
-    if _is_the_adapters_name(ours.lora_path, served_name):
-        for_vllm = _without_option(for_vllm, "--served-model-name")
+    if for_vllm and not for_vllm[0].startswith("-"):
+        raise UsageError(f"{for_vllm[0]!r} stands where an option is expected")
+    profile = {} if ours.profile is None else read_profile(ours.profile)
+    adapters, served_names = _name_adapters(ours.lora_path, ours.served_model_name)
+    if served_names:
+        for_vllm += ["--served-model-name", *served_names]
     return ServeArguments(
-        model=model,
+        model=_model(first, ours.model),
         host=ours.host,
         port=ours.port,
         database=ours.database,
@@ -78,92 +93,99 @@ def parse(argv: Sequence[str]) -> ServeArguments:
         source_roots=tuple(ours.source_root),
         adapters=adapters,
         settings=profile.get("adaptry", {}),
-        vllm=(*_profile_arguments(vllm_options, for_vllm), *for_vllm),
+        vllm=(*vllm_arguments(profile.get("vllm", {}), for_vllm), *for_vllm),
     )
 
 
-def _split_model(argv: list[str]) -> tuple[str, list[str]]:
-    if argv and not argv[0].startswith("-"):
-        return argv[0], argv[1:]
-    model = _option(argv, "--model")
-    if model is None:
+def _model(first: Sequence[str], option: str | None) -> str:
+    """The base model stands first or, as in vLLM's older form, after `--model`."""
+    if first and option is not None:
+        raise UsageError(f"one base model: {first[0]!r} or --model {option!r}")
+    model = first[0] if first else option
+    if not model:
         raise UsageError("name the base model first: adaptry serve MODEL [options]")
-    return model, _without_option(argv, "--model")
+    return model
 
 
-def _option(arguments: Sequence[str], name: str) -> str | None:
-    """The value of `--name value` or `--name=value`."""
-    for position, argument in enumerate(arguments):
-        given, equals, value = argument.partition("=")
-        if given.replace("_", "-") == name:
-            following = arguments[position + 1 : position + 2]
-            return value if equals else next(iter(following), None)
-    return None
-
-
-def _without_option(arguments: Sequence[str], name: str) -> list[str]:
-    kept: list[str] = []
-    skip = False
-    for argument in arguments:
-        given, equals, _ = argument.partition("=")
-        if skip:
-            skip = False
-        elif given.replace("_", "-") == name:
-            skip = not equals
-        else:
-            kept.append(argument)
-    return kept
-
-
-def _is_the_adapters_name(folders: Sequence[str], served_name: str | None) -> bool:
-    """With one nameless `--lora-path`, `--served-model-name` is what clients call the adapter."""
-    return served_name is not None and len(folders) == 1 and "=" not in folders[0]
-
-
-def _name_adapters(folders: Sequence[str], served_name: str | None) -> tuple[tuple[str, Path], ...]:
-    if _is_the_adapters_name(folders, served_name):
-        return ((_checked(str(served_name)), Path(folders[0]).resolve()),)
-    named = []
-    for folder in folders:
-        name, equals, path = folder.rpartition("=")
-        where = Path(path).resolve()
-        named.append((_checked(name if equals else where.name.lower()), where))
-    return tuple(named)
-
-
-def _checked(name: str) -> str:
-    from registry.errors import RegistryError
-
+def _database(text: str) -> str:
     try:
-        reference: AdapterReference = parse_reference(name)
-    except RegistryError as error:
-        raise UsageError(
-            f"--lora-path: {error.detail}; give it one: --lora-path NAME=DIR"
+        create_async_engine(async_url(text))  # connects only when used
+    except (SQLAlchemyError, ModuleNotFoundError, ValueError) as error:
+        raise argparse.ArgumentTypeError(
+            f"this URL does not work here ({error}); known are sqlite:///FILE and postgresql://…"
         ) from error
-    return reference.adapter
+    return text
 
 
-def _read_profile(profile: str) -> dict[str, Any]:
-    path = Path(profile) if profile.endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
+def _folder(text: str) -> Path:
+    if not text:  # an unset variable of a script would mean the working directory
+        raise argparse.ArgumentTypeError("this names no folder")
+    return Path(text)
+
+
+def _host(text: str) -> str:
     try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UsageError(f"profile {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"profile {path} is not YAML: {error}") from error
-    if not isinstance(content, dict) or not set(content) <= {"adaptry", "vllm"}:
-        raise UsageError(f"profile {path} must hold `adaptry:` and `vllm:` only")
-    return {key: value or {} for key, value in content.items()}
+        encoded = text.encode("idna")
+    except UnicodeError:
+        encoded = b""
+    if not encoded:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a host")
+    return text
 
 
-def _profile_arguments(options: dict[str, Any], given: Sequence[str]) -> list[str]:
-    """`max-loras: 2` as `--max-loras=2`; what the command line says wins; false leaves it out."""
-    arguments: list[str] = []
-    for name, value in options.items():
-        if _option(given, f"--{name}") is not None or f"--{name}" in given:
-            continue
-        if value is True:
-            arguments.append(f"--{name}")
-        elif value is not False and value is not None:
-            arguments.append(f"--{name}={value}")
-    return arguments
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
+    return int(text)
+
+
+def _name_adapters(
+    lora_paths: Sequence[str], served_names: Sequence[str]
+) -> tuple[Adapters, Sequence[str]]:
+    """Name and folder of each adapter, and the names that are left for the base model.
+
+    With one nameless `--lora-path`, `--served-model-name` is what clients call the adapter.
+    """
+    named = [_split_name(text) for text in lora_paths]
+    if len(named) == 1 and named[0][0] is None and served_names:
+        if len(served_names) > 1:
+            raise UsageError("--served-model-name: one name for the one adapter of --lora-path")
+        named = [(_checked(served_names[0], "--served-model-name"), named[0][1])]
+        served_names = []
+    adapters = tuple((name or _name_of(folder), folder) for name, folder in named)
+    names = [name for name, _ in adapters]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"--lora-path: two folders for {name!r}; "
+                "register further versions with `adaptry adapter add`"
+            )
+    return adapters, served_names
+
+
+def _split_name(text: str) -> tuple[str | None, Path]:
+    """`NAME=DIR`, or `DIR` alone, which may hold a `=` too."""
+    name, equals, path = text.partition("=")
+    if not equals or "/" in name:
+        return None, _existing(text)
+    return _checked(name, "--lora-path"), _existing(path)
+
+
+def _existing(path: str) -> Path:
+    if not os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
+        raise UsageError(f"--lora-path: {path!r} is not a folder")
+    return Path(os.path.realpath(path))
+
+
+def _name_of(folder: Path) -> str:
+    try:
+        return check_name(folder.name.lower())
+    except InvalidReference as error:
+        raise UsageError(f"--lora-path: {error.detail}: give it one, NAME={folder}") from error
+
+
+def _checked(name: str, option: str) -> str:
+    try:
+        return check_name(name)
+    except InvalidReference as error:
+        raise UsageError(f"{option}: {error.detail}") from error
