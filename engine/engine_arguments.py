@@ -3,6 +3,7 @@
 import os
 from argparse import Namespace
 from collections.abc import Sequence
+from typing import NoReturn
 
 from engine import vllm_api
 
@@ -11,9 +12,13 @@ HOST_ADAPTERS_PER_SLOT = 4
 
 _REFUSED = {
     "--lora-modules": "register adapters over REST, or name their folders with --lora-path",
+    "--default-mm-loras": "it would load adapters past the cache controller",
+    "--no-enable-lora": "adapters are what it serves",
     "--worker-extension-cls": "it carries our cache control",
     "--headless": "one server holds the only cache controller",
     "--grpc": "only the HTTP server is controlled",
+    "--uds": "it listens on --host and --port",
+    "--config": "put its lines under `vllm:` in a file for --profile",
 }
 
 
@@ -24,16 +29,12 @@ class BadArgument(Exception):
 def parse_engine_arguments(model: str, arguments: Sequence[str]) -> Namespace:
     """vLLM's own parse of `MODEL ARGUMENTS…`, with LoRA on and our worker extension in.
 
-    Raises BadArgument. vLLM's parser itself ends the process with a line on standard error for an
-    argument that it does not know.
+    Raises BadArgument.
     """
-    for argument in arguments:
-        name = argument.partition("=")[0].replace("_", "-")
-        if name in _REFUSED:
-            raise BadArgument(f"{name} can't be used with adaptry serve: {_REFUSED[name]}")
-    parsed: Namespace = vllm_api.argument_parser().parse_args([model, *_with_defaults(arguments)])
+    _refuse_what_is_ours(arguments)
+    parsed = _parse_as_vllm(model, arguments)
     parsed.model = parsed.model_tag
-    if (parsed.api_server_count or 1) > 1:
+    if parsed.api_server_count not in (None, 1):
         raise BadArgument("--api-server-count must be 1: one process holds the cache controller")
     if parsed.data_parallel_size > 1:
         raise BadArgument("--data-parallel-size must be 1: start one server per replica instead")
@@ -41,27 +42,42 @@ def parse_engine_arguments(model: str, arguments: Sequence[str]) -> Namespace:
     parsed.enable_lora = True
     parsed.worker_extension_cls = "engine.worker.AdapterCacheExtension"
     parsed.enable_offline_docs = not parsed.disable_fastapi_docs
-    vllm_api.validate_arguments()(parsed)
+    if parsed.max_cpu_loras is None:
+        parsed.max_cpu_loras = parsed.max_loras * HOST_ADAPTERS_PER_SLOT
     return parsed
 
 
-def _with_defaults(arguments: Sequence[str]) -> list[str]:
-    """vLLM's own defaults (one slot, a host tier no larger) leave nothing to control."""
-    given: dict[str, str] = {}
-    for position, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        following = arguments[position + 1] if position + 1 < len(arguments) else ""
-        given[name.replace("_", "-")] = value if equals else following
-    complete = list(arguments)
-    if "--max-loras" not in given:
-        complete.append(f"--max-loras={DEFAULT_SLOTS}")
-    if "--max-cpu-loras" not in given:
-        slots = given.get("--max-loras", str(DEFAULT_SLOTS))
-        if slots.isdigit():
-            complete.append(f"--max-cpu-loras={int(slots) * HOST_ADAPTERS_PER_SLOT}")
-    if "--host" not in given:
-        complete.append("--host=127.0.0.1")
-    return complete
+def _refuse_what_is_ours(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        name = argument.partition("=")[0].partition(".")[0].replace("_", "-")
+        if name in _REFUSED:
+            raise BadArgument(f"{name} can't be used with adaptry serve: {_REFUSED[name]}")
+
+
+def _parse_as_vllm(model: str, arguments: Sequence[str]) -> Namespace:
+    """vLLM's defaults of one slot and a host tier no larger would leave nothing to control."""
+    parser, validate = vllm_api.argument_parser(), vllm_api.validate_arguments()
+    parser.set_defaults(max_loras=DEFAULT_SLOTS, host="127.0.0.1")
+    parser.allow_abbrev = False  # `--lora-mod` would pass by what is refused
+    parser.error = _refuse  # instead of ending the process with its usage
+    try:
+        parsed: Namespace = parser.parse_args([model, *arguments])
+        validate(parsed)
+    except BadArgument:
+        raise
+    except IndexError as error:  # `--compilation-config.mode` at the end
+        raise BadArgument(f"argument {arguments[-1]}: expected one argument") from error
+    except Exception as error:  # each of vLLM's checks raises another kind
+        raise BadArgument(_one_line(str(error))) from error
+    return parsed
+
+
+def _refuse(message: str) -> NoReturn:
+    raise BadArgument(_one_line(message))
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.removeprefix("Error: ").split())
 
 
 def prefer_one_worker_process(parsed: Namespace) -> None:
