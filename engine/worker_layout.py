@@ -1,7 +1,7 @@
 """Where each byte of an adapter's file belongs in a slot, as a few large operations."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,11 +55,31 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """One whole stacked tensor of a slot: a matrix from the file in its corner, zeros around."""
+
+    stacked: torch.Tensor  # (slots, ..., rows, target_columns), contiguous
+    source_dtype: torch.dtype
+    start: int  # in elements of the source's dtype
+    rows: int
+    columns: int
+    row_stride: int
+    scale: float
+
+    @property
+    def target_columns(self) -> int:
+        return int(self.stacked.shape[-1])
+
+    @property
+    def length(self) -> int:
+        return int(self.stacked[0].numel())
+
+
+@dataclass(frozen=True, slots=True)
 class _SlotViews:
     zeroed: list[torch.Tensor]
     written: list[torch.Tensor]
-    scaled: _Scales  # all that is scaled
-    scaled_last: _Scales  # only what changes its dtype on the way: vLLM rounds it before it scales
+    scaled_last: _Scales  # what changes its dtype on the way: vLLM rounds it before it scales
 
 
 class SlotLayout:
@@ -71,12 +91,13 @@ class SlotLayout:
         self.size_bytes = size_bytes
         self.rank = rank
         self._copies = list(copies)
+        self._zeroed = list(zeroed)
         slots = copies[0].target.stacked.shape[0]
         # made here, in the background: a view costs a microsecond, and there are thousands
         self._slots = [_views(slot, copies, zeroed) for slot in range(slots)]
 
     def sources(self, image: torch.Tensor) -> "SlotSources":
-        """Views of `image`: (size_bytes,) uint8."""
+        """Views of `image`: (size_bytes,) uint8. They are not scaled yet."""
         return SlotSources(
             [copied.source.of(image) for copied in self._copies],
             _scales(
@@ -89,23 +110,30 @@ class SlotLayout:
     def _distinct(self) -> Iterable[Copy]:
         return {copied.source: copied for copied in self._copies}.values()
 
+    def pieces(self) -> list[Piece] | None:
+        """The whole slot as matrices in corners, or None if it is not that simple."""
+        by_stacked = {id(target.stacked): target for target in self._zeroed}
+        corners: dict[int, Copy] = {id(copied.target.stacked): copied for copied in self._copies}
+        simple = (
+            len(corners) == len(self._copies)
+            and corners.keys() <= by_stacked.keys()
+            and all(map(_is_a_corner, self._copies))
+            and all(map(Target.fills_its_slot, self._zeroed))
+            and all(target.stacked.is_contiguous() for target in self._zeroed)
+        )
+        if not simple:
+            return None
+        dtype = self._copies[0].source.dtype
+        return [_piece(target, corners.get(key), dtype) for key, target in by_stacked.items()]
+
     def write(self, slot: int, sources: "SlotSources") -> None:
-        """Fill a slot on the host from an image that stays as it is."""
+        """Fill a slot from scaled sources on its own device. On CUDA this only enqueues."""
         views = self._slots[slot]
-        self._place(views, sources)
-        _scale(views.scaled, _one_by_one)
-
-    def scatter(self, slot: int, staged: "SlotSources") -> None:
-        """Fill a slot on the device from a staged image, which is spoilt. Only enqueues work."""
-        views = self._slots[slot]
-        _scale(staged.scaled, torch._foreach_mul_)
-        self._place(views, staged)
-        _scale(views.scaled_last, _one_by_one)
-
-    def _place(self, views: _SlotViews, sources: "SlotSources") -> None:
         if views.zeroed:
             torch._foreach_zero_(views.zeroed)
         torch._foreach_copy_(views.written, sources.pieces)
+        for factor, scaled in views.scaled_last:
+            _one_by_one(scaled, factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +143,27 @@ class SlotSources:
     pieces: list[torch.Tensor]
     scaled: _Scales
 
+    def scale(self) -> None:
+        """Multiply what has its final dtype already, in place. Once for each image."""
+        for factor, views in self.scaled:
+            multiply = torch._foreach_mul_ if views[0].is_cuda else _one_by_one
+            multiply(views, factor)
+
+
+def _is_a_corner(copied: Copy) -> bool:
+    source, target = copied.source, copied.target
+    in_rows = target.stride == (target.stacked.shape[-1], 1) and source.stride[-1] == 1
+    return len(source.size) == 2 and in_rows and target.offset == 0 and len(copied.scales) <= 1
+
+
+def _piece(target: Target, copied: Copy | None, dtype: torch.dtype) -> Piece:
+    if copied is None:
+        return Piece(target.stacked, dtype, 0, 0, 0, 0, 1.0)
+    source = copied.source
+    (rows, columns), (row_stride, _) = source.size, source.stride
+    scale = copied.scales[0] if copied.scales else 1.0
+    return Piece(target.stacked, source.dtype, source.offset, rows, columns, row_stride, scale)
+
 
 def _views(slot: int, copies: Sequence[Copy], zeroed: Sequence[Target]) -> _SlotViews:
     filled = {id(c.target.stacked) for c in copies if c.target.fills_its_slot()}
@@ -123,7 +172,6 @@ def _views(slot: int, copies: Sequence[Copy], zeroed: Sequence[Target]) -> _Slot
     return _SlotViews(
         zeroed=[t.in_slot(slot) for t in zeroed if id(t.stacked) not in filled],
         written=written,
-        scaled=_scales((copied.scales, view) for copied, view in placed),
         scaled_last=_scales((c.scales, view) for c, view in placed if not c.keeps_its_dtype()),
     )
 
@@ -136,11 +184,6 @@ def _scales(pieces: Iterable[tuple[tuple[float, ...], torch.Tensor]]) -> _Scales
             grouped.setdefault((turn, factor), []).append(view)
     in_order = sorted(grouped.items(), key=lambda group: group[0][0])
     return [(factor, views) for (_, factor), views in in_order]
-
-
-def _scale(scales: _Scales, multiply: Callable[[list[torch.Tensor], float], object]) -> None:
-    for factor, views in scales:
-        multiply(views, factor)
 
 
 def _one_by_one(views: list[torch.Tensor], factor: float) -> None:

@@ -7,6 +7,7 @@ name; `LRUCacheWorkerLoRAManager`: `_manager_cls`, `_adapter_manager`, `_load_ad
 `activate_adapter`, `deactivate_adapter`, `_create_merged_loras_inplace`.
 """
 
+import functools
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -18,7 +19,8 @@ from vllm.lora.request import LoRARequest
 from vllm.lora.worker_manager import LRUCacheWorkerLoRAManager
 
 from engine.worker_arena import HostArena
-from engine.worker_image import ImageLoRA, ImageReader, SlotWriter, slot_writer
+from engine.worker_copy import SlotWriter, slot_writer
+from engine.worker_image import ImageLoRA, ImageReader
 
 _LOADER_THREADS = 2
 _LOADER_NAME = "adaptry-load"
@@ -28,7 +30,11 @@ class ControlledModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  #
     """vLLM's tiers, but during our moves nothing is evicted that we didn't name."""
 
     adaptry_moving = False
-    adaptry_slot_writer: SlotWriter | None = None
+
+    @functools.cached_property
+    def adaptry_slot_writer(self) -> SlotWriter:
+        """Made before the first load: see `Staging.start`."""
+        return slot_writer(self.device)
 
     def activate_adapter(self, lora_id: int) -> bool:
         """Copy into a free slot. During our moves a full GPU tier is an error, not an eviction."""
@@ -48,8 +54,6 @@ class ControlledModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  #
     def _adaptry_activate(self, image: ImageLoRA) -> bool:
         if None not in self.lora_index_to_id:
             self._active_adapters.remove_oldest()  # as vLLM would, where it decides by itself
-        if self.adaptry_slot_writer is None:
-            self.adaptry_slot_writer = slot_writer(self.device)
         slot = self.lora_index_to_id.index(None)
         self.adaptry_slot_writer.write(slot, image)
         self.lora_index_to_id[slot] = image.id
@@ -80,6 +84,7 @@ class Staging:
         self._loads: dict[int, tuple[LoRARequest, Future[LoRAModel]]] = {}
 
     def start(self, manager: ControlledWorkerManager, request: LoRARequest) -> None:
+        _ = manager._adapter_manager.adaptry_slot_writer  # not by two loads at once
         load = self._pool.submit(self._load, manager, request)
         self._loads[request.lora_int_id] = (request, load)
 

