@@ -41,7 +41,7 @@ def skip_rows_without_adapter(kernel: Kernel) -> Kernel:
             kernel(inputs, weights, output, indices, *rest, **options)
             return
         rows = output[: without.shape[0]]
-        untouched = rows[without].clone()
+        untouched = rows[without]  # a copy, as a mask selects
         kernel(inputs, weights, output, indices.clamp(min=0), *rest, **options)
         rows[without] = untouched
 
