@@ -20,6 +20,15 @@ START_SECONDS = 240
 Answer = TypeVar("Answer")
 
 
+def pytest_configure() -> None:
+    """Before any test is collected: a developer's own settings decide nothing here or in a child.
+
+    Settings are read whatever their case.
+    """
+    for name in [name for name in os.environ if name.upper().startswith("ADAPTRY_")]:
+        del os.environ[name]
+
+
 @dataclass
 class LiveServer:
     """The server under test, from outside (HTTP) and from inside (its own event loop)."""
