@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -54,8 +55,9 @@ def write_base_model(parent: Path, shape: Shape) -> Path:
     """A folder to be served with `--load-format dummy`: configuration and the demo's tokenizer."""
     folder = parent / shape.name
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+    for name in ("tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(TOKENIZER / name, folder / name)
+    (folder / "tokenizer.json").write_text(json.dumps(_tokenizer(shape.vocabulary)))
     config = json.loads((TOKENIZER / "config.json").read_text())
     config.update(
         hidden_size=shape.hidden,
@@ -70,6 +72,15 @@ def write_base_model(parent: Path, shape: Shape) -> Path:
     )
     (folder / "config.json").write_text(json.dumps(config))
     return folder
+
+
+def _tokenizer(vocabulary: int) -> dict[str, Any]:
+    """The demo's, with a text for every token that the model may emit."""
+    tokenizer: dict[str, Any] = json.loads((TOKENIZER / "tokenizer.json").read_text())
+    known = tokenizer["model"]["vocab"]
+    for token in range(max(known.values()) + 1, vocabulary):
+        known[f"<{token}>"] = token
+    return tokenizer
 
 
 def write_adapter(parent: Path, name: str, shape: Shape, *, rank: int, seed: int) -> Path:

@@ -1,0 +1,104 @@
+"""A streaming client that notes when each token came."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+
+PROMPT_TOKENS = 8
+FIRST_TOKEN_ID, LAST_TOKEN_ID = 10, 250
+
+
+@dataclass
+class Answer:
+    """One request. Times are seconds of one monotonic clock."""
+
+    model: str
+    asked: float
+    tokens: list[float] = field(default_factory=list)
+    text: str = ""
+    error: str | None = None
+
+    @property
+    def first_token_seconds(self) -> float:
+        """Infinite if none came."""
+        return self.tokens[0] - self.asked if self.tokens else float("inf")
+
+    @property
+    def gaps(self) -> list[float]:
+        return [after - before for before, after in itertools.pairwise(self.tokens)]
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least this share of all does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+class Client:
+    """Asks one server. `seed` numbers the prompts, so that two sides get the same ones."""
+
+    def __init__(self, base_url: str, session: aiohttp.ClientSession) -> None:
+        self._url = f"{base_url}/v1/completions"
+        self._session = session
+
+    async def ask(self, model: str, *, max_tokens: int, seed: int = 0) -> Answer:
+        """Greedy and of exactly this length. Errors end up in the answer."""
+        span = LAST_TOKEN_ID - FIRST_TOKEN_ID
+        prompt = [FIRST_TOKEN_ID + (seed * 31 + n * 7) % span for n in range(PROMPT_TOKENS)]
+        body = {
+            "model": model,
+            "prompt": prompt,
+            "max_tokens": max_tokens,
+            "temperature": 0,
+            "ignore_eos": True,
+            "stream": True,
+        }
+        answer = Answer(model, time.perf_counter())
+        try:
+            async with self._session.post(self._url, json=body) as response:
+                if response.status != 200:
+                    answer.error = (await response.text())[:300]
+                    return answer
+                async for line in response.content:
+                    if line.startswith(b"data: {"):
+                        answer.tokens.append(time.perf_counter())
+                        answer.text += line.decode()
+        except aiohttp.ClientError as error:
+            answer.error = repr(error)
+        return answer
+
+
+@asynccontextmanager
+async def client(base_url: str) -> AsyncIterator[Client]:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, read_bufsize=2**20) as session:
+        yield Client(base_url, session)
+
+
+async def keep_asking(
+    asking: Client, models: Iterable[str], *, max_tokens: int, until: asyncio.Event
+) -> list[Answer]:
+    """One request after the other, each for the next model, until the event; the last one ends."""
+    answers: list[Answer] = []
+    turns = itertools.cycle(models)
+    while not until.is_set():
+        answers.append(await asking.ask(next(turns), max_tokens=max_tokens, seed=len(answers)))
+    return answers
+
+
+async def at_times(
+    asking: Client, arrivals: Sequence[tuple[float, str]], *, max_tokens: int
+) -> list[Answer]:
+    """Open loop: each (seconds from now, model) is asked at its time, whatever the others do."""
+    started = time.perf_counter()
+
+    async def one(number: int, at: float, model: str) -> Answer:
+        await asyncio.sleep(max(0.0, started + at - time.perf_counter()))
+        return await asking.ask(model, max_tokens=max_tokens, seed=number)
+
+    return await asyncio.gather(*(one(n, at, model) for n, (at, model) in enumerate(arrivals)))

@@ -1,0 +1,141 @@
+"""Stock vLLM and Adaptry side by side: same model, same limits, each on a port of its own."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+START_SECONDS = 420.0
+DYNAMIC_LOADING = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What both servers are started with."""
+
+    slots: int
+    host_capacity: int
+    max_rank: int
+    arguments: tuple[str, ...] = ()
+
+    def as_arguments(self) -> list[str]:
+        return [
+            f"--max-loras={self.slots}",
+            f"--max-cpu-loras={self.host_capacity}",
+            f"--max-lora-rank={self.max_rank}",
+            "--load-format=dummy",
+            "--no-enable-prefix-caching",
+            *self.arguments,
+        ]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One running server."""
+
+    name: str
+    base_url: str
+
+
+@asynccontextmanager
+async def both(
+    base: Path, adapters: Path, limits: Limits, logs: Path, state: Path
+) -> AsyncIterator[tuple[Side, Side]]:
+    """(stock, ours), started together and both able to serve every folder in `adapters`."""
+    async with AsyncExitStack() as stack:
+        stock = stack.enter_context(_running("stock", _stock(base, limits), DYNAMIC_LOADING, logs))
+        ours = stack.enter_context(_running("ours", _ours(base, adapters, limits, state), {}, logs))
+        await asyncio.gather(_ready(stock, logs), _ready(ours, logs))
+        folders = sorted(adapters.iterdir())
+        await asyncio.gather(register(stock, folders), register(ours, folders))
+        yield stock, ours
+
+
+def _stock(base: Path, limits: Limits) -> list[str]:
+    entrypoint = ["-m", "vllm.entrypoints.openai.api_server"]
+    named = ["--model", str(base), f"--served-model-name={base.name}", "--enable-lora"]
+    return [*entrypoint, *named, *limits.as_arguments()]
+
+
+def _ours(base: Path, adapters: Path, limits: Limits, state: Path) -> list[str]:
+    own = [
+        f"--database=sqlite+aiosqlite:///{state}/registry.db",
+        f"--store={state}/store",
+        f"--source-root={adapters}",
+        f"--served-model-name={base.name}",
+    ]
+    return ["-m", "adaptry", "serve", str(base), *own, *limits.as_arguments()]
+
+
+@contextmanager
+def _running(
+    name: str, arguments: Sequence[str], environment: Mapping[str, str], logs: Path
+) -> Iterator[Side]:
+    port = _free_port()
+    command = [sys.executable, *arguments, "--host=127.0.0.1", f"--port={port}"]
+    with (logs / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env={**os.environ, **environment}
+        )
+    try:
+        yield Side(name, f"http://127.0.0.1:{port}")
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def _ready(side: Side, logs: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    async with aiohttp.ClientSession() as session:
+        while time.monotonic() < deadline:
+            try:
+                async with session.get(f"{side.base_url}/v1/models") as response:
+                    if response.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.5)
+    raise RuntimeError(
+        f"{side.name} did not start: {(logs / f'{side.name}.log').read_text()[-3000:]}"
+    )
+
+
+def _name_on_stock(side: Side, folder: Path) -> tuple[str, dict[str, str]]:
+    body = {"lora_name": folder.name, "lora_path": str(folder)}
+    return f"{side.base_url}/v1/load_lora_adapter", body
+
+
+def _name_on_ours(side: Side, folder: Path) -> tuple[str, dict[str, str]]:
+    url = f"{side.base_url}/api/v1/adapters/{folder.name}/versions"
+    return url, {"source": str(folder)}
+
+
+_NAMING = {"stock": _name_on_stock, "ours": _name_on_ours}
+
+
+async def register(side: Side, folders: Sequence[Path]) -> None:
+    """Make each folder known under its name. Most are evicted again at once on stock."""
+    async with aiohttp.ClientSession() as session:
+        for folder in folders:
+            url, body = _NAMING[side.name](side, folder)
+            async with session.post(url, json=body) as response:
+                if response.status not in (200, 201):
+                    raise RuntimeError(await response.text())

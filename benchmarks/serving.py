@@ -1,0 +1,205 @@
+"""Adaptry against stock `vllm serve`, both running, asked in turn A-B-B-A.
+
+    python -m benchmarks.serving --machine cpu
+    python -m benchmarks.serving --machine h100
+
+Same vLLM, model, adapters, slots and host capacity on both sides; stock was told of
+every adapter through its own /v1/load_lora_adapter, and loads them again when they are asked for.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.client import client
+from benchmarks.scenarios import SCENARIOS, Figures, Plan
+from benchmarks.servers import Limits, Side, both
+from benchmarks.tables import machine, print_table
+from benchmarks.workload import SHAPES, write_adapter, write_base_model
+
+Blocks = dict[str, dict[str, list[Figures]]]  # scenario → side → one per block
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A shape and loads that keep it busy but not drowned."""
+
+    shape: str
+    rank: int
+    adapters: int
+    slots: int
+    host_capacity: int
+    streams: int
+    tokens_per_stream: int
+    loads_per_second: float
+    zipf_requests_per_second: tuple[float, ...]
+    zipf_tokens: int
+    arguments: tuple[str, ...]
+
+
+MACHINES = {
+    "cpu": Machine(
+        shape="small",
+        rank=16,
+        adapters=48,
+        slots=2,
+        host_capacity=8,
+        streams=3,
+        tokens_per_stream=120,
+        loads_per_second=2.0,
+        zipf_requests_per_second=(1.0, 2.0),
+        zipf_tokens=8,
+        arguments=(
+            "--enforce-eager",
+            "--max-model-len=512",
+            "--max-num-seqs=16",
+            "--kv-cache-memory-bytes=134217728",
+        ),
+    ),
+    "h100": Machine(
+        shape="llama-8b",
+        rank=16,
+        adapters=80,
+        slots=8,
+        host_capacity=24,
+        streams=16,
+        tokens_per_stream=600,
+        loads_per_second=5.0,
+        zipf_requests_per_second=(8.0, 16.0),
+        zipf_tokens=32,
+        arguments=(
+            "--max-model-len=2048",
+            "--max-num-seqs=64",
+            "--gpu-memory-utilization=0.42",
+        ),
+    ),
+}
+
+
+def prepare(folder: Path, chosen: Machine) -> tuple[Path, Path]:
+    """(base model, folder of adapters)."""
+    shape = SHAPES[chosen.shape]
+    adapters = folder / "adapters"
+    with ThreadPoolExecutor() as pool:
+        list(
+            pool.map(
+                lambda n: write_adapter(adapters, f"a{n:03d}", shape, rank=chosen.rank, seed=n),
+                range(chosen.adapters),
+            )
+        )
+    return write_base_model(folder, shape), adapters
+
+
+def _plan(chosen: Machine, seconds: float) -> Plan:
+    return Plan(
+        slots=chosen.slots,
+        host_capacity=chosen.host_capacity,
+        adapters=[f"a{n:03d}" for n in range(chosen.adapters)],
+        streams=chosen.streams,
+        tokens_per_stream=chosen.tokens_per_stream,
+        seconds=seconds,
+        loads_per_second=chosen.loads_per_second,
+        zipf_requests_per_second=chosen.zipf_requests_per_second,
+        zipf_tokens=chosen.zipf_tokens,
+    )
+
+
+async def check_same_answers(stock: Side, ours: Side, plan: Plan) -> None:
+    """Greedy answers of both sides are equal. Raises RuntimeError."""
+    async with client(stock.base_url) as asking_stock, client(ours.base_url) as asking_ours:
+        for model in plan.adapters[:3]:
+            texts = []
+            for asking in (asking_stock, asking_ours):
+                answer = await asking.ask(model, max_tokens=12)
+                if answer.error is not None:
+                    raise RuntimeError(f"{model}: {answer.error}")
+                texts.append(
+                    [json.loads(part)["choices"][0]["text"] for part in _events(answer.text)]
+                )
+            if texts[0] != texts[1] or not texts[0]:
+                raise RuntimeError(f"{model} answers differently: {texts}")
+
+
+def _events(stream: str) -> list[str]:
+    return [line.removeprefix("data: ") for line in stream.splitlines() if line]
+
+
+async def measure(stock: Side, ours: Side, chosen: Machine, asked: argparse.Namespace) -> Blocks:
+    blocks: Blocks = {}
+    plans = {side.name: _plan(chosen, asked.seconds) for side in (stock, ours)}
+    await check_same_answers(stock, ours, plans["ours"])
+    for name in asked.scenarios:
+        blocks[name] = {"stock": [], "ours": []}
+        for side in [stock, ours, ours, stock] * asked.rounds:
+            async with client(side.base_url) as asking:
+                figures = await SCENARIOS[name](asking, plans[side.name])
+            blocks[name][side.name].append(figures)
+            print(f"# {name} {side.name}: {_short(figures)}", flush=True)
+    return blocks
+
+
+def _short(figures: Figures) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+
+
+def report(blocks: Blocks) -> None:
+    """Medians of the blocks, and ours over stock."""
+    rows = []
+    for scenario, sides in blocks.items():
+        for figure in sides["ours"][0]:
+            ours, stock = (
+                statistics.median(block[figure] for block in sides[side])
+                for side in ("ours", "stock")
+            )
+            rows.append(
+                {
+                    "scenario": scenario,
+                    "figure": figure,
+                    "stock": f"{stock:.4g}",
+                    "ours": f"{ours:.4g}",
+                    "ours ÷ stock": f"{ours / stock:.3f}" if stock else "–",
+                }
+            )
+    print_table(rows)
+
+
+async def run(asked: argparse.Namespace) -> Blocks:
+    chosen = MACHINES[asked.machine]
+    limits = Limits(chosen.slots, chosen.host_capacity, chosen.rank, chosen.arguments)
+    with tempfile.TemporaryDirectory(dir=asked.work) as folder:
+        base, adapters = prepare(Path(folder), chosen)
+        logs = asked.logs or Path(folder)
+        logs.mkdir(parents=True, exist_ok=True)
+        state = Path(folder) / "state"
+        state.mkdir()
+        async with both(base, adapters, limits, logs, state) as (stock, ours):
+            return await measure(stock, ours, chosen, asked)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--machine", choices=MACHINES, default="cpu")
+    parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
+    parser.add_argument("--seconds", type=float, default=12.0, help="of each measured phase")
+    parser.add_argument("--rounds", type=int, default=2, help="of A-B-B-A")
+    parser.add_argument("--work", type=Path, help="where models and adapters are made")
+    parser.add_argument("--logs", type=Path, help="keep the servers' logs here")
+    parser.add_argument("--json", type=Path, help="also write every block here")
+    asked = parser.parse_args()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    blocks = asyncio.run(run(asked))
+    print(machine())
+    report(blocks)
+    if asked.json:
+        asked.json.write_text(json.dumps(blocks, indent=1))
+
+
+if __name__ == "__main__":
+    main()
