@@ -217,19 +217,19 @@ def test_a_client_that_leaves_before_the_first_byte_leaves_nothing(
 ) -> None:
     """Both slots are held by streams; the third adapter's client gives up while it waits."""
     with streaming(server, A) as first, streaming(server, B) as second:
-        for held in (first, second):
-            next(held.iter_lines())
+        lines = [held.iter_lines() for held in (first, second)]  # dropped, they end the response
+        for held in lines:
+            next(held)
         body = b'{"model": "%s", "prompt": "x=", "stream": %s}' % (
             C.encode(),
             b"true" if stream else b"false",
         )
-        impatient = socket.create_connection(("127.0.0.1", server.client.base_url.port))
-        impatient.sendall(
-            b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
-        )
-        wait_until(lambda: server.metrics()["adaptry_queue_depth"] == 1)
-        impatient.close()
+        with socket.create_connection(("127.0.0.1", server.client.base_url.port)) as impatient:
+            impatient.sendall(
+                b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+            )
+            wait_until(lambda: server.metrics()["adaptry_queue_depth"] == 1)
         wait_until(lambda: server.metrics()["adaptry_queue_depth"] == 0)
     wait_until(lambda: leases(server) == 0)
     assert_agrees_with_the_engine(server)
