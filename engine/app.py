@@ -23,7 +23,7 @@ from engine.policy import CachePolicy
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.vllm_app import build_application
-from engine.vllm_backend import LeasedAsyncLLM, VllmBackend
+from engine.vllm_backend import LeasedAsyncLLM, VllmBackend, connected_backend
 from registry.api import create_router
 from registry.artifacts import ArtifactStore
 from registry.base_model import read_base_model
@@ -56,7 +56,7 @@ async def running_server(
         engine = _start_engine(arguments)
         stack.callback(engine.shutdown)
         service = await _registry_service(arguments, engine, database, registry_settings)
-        backend = VllmBackend(engine)
+        backend = await stack.enter_async_context(connected_backend(engine))
         metrics = CacheMetrics(max_adapter_labels=settings.max_adapter_labels)
         controller = CacheController(_policy(engine, settings), backend, metrics, settings.limits())
         truth = _LastTruth(controller, settings.reconcile_seconds)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engine.decisions import (
@@ -66,21 +66,26 @@ class Carrier:
         self._observer = observer
         self._clock = clock
         self._mover = Mover(backend, self._move_done)
+        self._certain: set[VersionId] = set()  # whose moves can't fail
         self._loads: set[asyncio.Task[None]] = set()
         self._host_arrivals: dict[VersionId, asyncio.Future[None]] = {}
 
-    async def run(self) -> None:
-        """Runs until cancelled; the loads end with it."""
-        try:
-            await self._mover.run()
-        finally:
-            for load in self._loads:
-                load.cancel()
+    async def stop(self) -> None:
+        """End the loads and moves under way."""
+        loads = list(self._loads)
+        for load in loads:
+            load.cancel()
+        await asyncio.gather(*loads, return_exceptions=True)
+        await self._mover.stop()
 
     @property
     def idle(self) -> bool:
         """No move is on its way to the backend."""
         return self._mover.idle
+
+    async def moves_are_sent(self) -> None:
+        """Before a lease is used: its moves have to be in the engine's queue by then."""
+        await self._mover.sent()
 
     @property
     def moves_submitted(self) -> int:
@@ -88,26 +93,40 @@ class Carrier:
 
     def advance(self) -> None:
         """Everything that can be done now."""
-        while decisions := self._policy.advance():
-            for decision in decisions:
-                self.carry_out(decision)
+        while decided := self._decide():
+            self.carry_out(decided)
 
-    def carry_out(self, decision: Decision) -> None:
-        match decision:
-            case Grant(ticket, version, outcome):
-                self._grant(ticket, version, outcome)
-            case StartLoad(version):
-                task = asyncio.create_task(self._load(self.versions[version]))
-                self._loads.add(task)
-                task.add_done_callback(self._loads.discard)
-            case Commit() | Activate():
-                self._mover.submit(decision)
-            case Deactivate(version, reason):
-                self._observer.evicted(self.versions[version], Tier.GPU, reason)
-                self._mover.submit(decision)
-            case Evict(version, reason, left_slot):
-                self._count_eviction(self.versions[version], reason, left_slot)
-                self._mover.submit(decision)
+    def _decide(self) -> list[Decision]:
+        """Until nothing more follows. A certain move counts as done, so its grants follow."""
+        decided: list[Decision] = []
+        while decisions := self._policy.advance():
+            decided += decisions
+            for decision in decisions:
+                if isinstance(decision, Commit | Activate) and decision.version in self._certain:
+                    self._policy.moved(decision.version)
+        return decided
+
+    def carry_out(self, decisions: Sequence[Decision]) -> None:
+        """The moves are sent before a granted request can go on."""
+        if moves := [decision for decision in decisions if isinstance(decision, Move)]:
+            self._mover.submit(moves)
+        for decision in decisions:
+            match decision:
+                case Grant(ticket, version, outcome):
+                    self._grant(ticket, version, outcome)
+                case StartLoad(version):
+                    self._start_load(version)
+                case Commit(version):
+                    self.history.entered(self.versions[version])
+                case Deactivate(version, reason):
+                    self._observer.evicted(self.versions[version], Tier.GPU, reason)
+                case Evict(version, reason, left_slot):
+                    self._count_eviction(self.versions[version], reason, left_slot)
+
+    def _start_load(self, version: VersionId) -> None:
+        task = asyncio.create_task(self._load(self.versions[version]))
+        self._loads.add(task)
+        task.add_done_callback(self._loads.discard)
 
     async def arrival_in_host(self, version: VersionId) -> None:
         """Until the next load of this adapter has ended in the host tier; raises if it fails."""
@@ -140,7 +159,7 @@ class Carrier:
     async def _load(self, version: AdapterVersion) -> None:
         started = self._clock()
         try:
-            await self._backend.load(version)
+            certain = await self._backend.load(version)
         except EngineError as error:
             self._fail(version, Transition.DISK_TO_HOST, error)
         except Exception as error:  # a bug in a backend must not leave its waiters waiting
@@ -149,6 +168,7 @@ class Carrier:
             self._fail(version, Transition.DISK_TO_HOST, failure)
         else:
             self.load_seconds[version.id] = self._clock() - started
+            (self._certain.add if certain else self._certain.discard)(version.id)
             self._policy.loaded(version.id)
         self.advance()
 
@@ -156,20 +176,24 @@ class Carrier:
         version = self.versions[move.version]
         if result.error is not None:
             self._move_failed(move, version, result.error)
-        elif isinstance(move, Commit):
-            self._policy.moved(version.id)
-            self.history.entered(version)
-            seconds = self.load_seconds[version.id] + result.seconds
-            self._observer.moved_in(version, Transition.DISK_TO_HOST, seconds)
-            self._arrived_in_host(version.id, None)
-        elif isinstance(move, Activate):
-            self._policy.moved(version.id)
-            self._observer.moved_in(version, Transition.HOST_TO_GPU, result.seconds)
+        elif isinstance(move, Commit | Activate):
+            self._moved_in(move, version, result.seconds)
+            if move.version not in self._certain:
+                self._policy.moved(version.id)
         self.advance()
+
+    def _moved_in(self, move: Move, version: AdapterVersion, seconds: float) -> None:
+        if isinstance(move, Activate):
+            self._observer.moved_in(version, Transition.HOST_TO_GPU, seconds)
+            return
+        seconds += self.load_seconds[version.id]
+        self._observer.moved_in(version, Transition.DISK_TO_HOST, seconds)
+        self._arrived_in_host(version.id, None)
 
     def _move_failed(self, move: Move, version: AdapterVersion, reason: str) -> None:
         logger.error("%s of %s failed: %s", type(move).__name__, version.reference, reason)
-        if isinstance(move, Commit | Activate):
+        moving_in = isinstance(move, Commit | Activate)
+        if moving_in and move.version not in self._certain:
             to_slot = isinstance(move, Activate)
             transition = Transition.HOST_TO_GPU if to_slot else Transition.DISK_TO_HOST
             self._fail(version, transition, AdapterLoadFailed(version.reference, reason))

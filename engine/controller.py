@@ -49,9 +49,10 @@ class CacheController:
 
     async def run(self) -> None:
         """Carry decisions out and keep turns fair, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._carrier.run())
-            tasks.create_task(self._keep_turns_fair())
+        try:
+            await self._keep_turns_fair()
+        finally:
+            await self._carrier.stop()
 
     # ---- leases --------------------------------------------------------------------------
 
@@ -72,6 +73,7 @@ class CacheController:
         try:
             async with asyncio.timeout(self._limits.slot_timeout_seconds):
                 outcome = await pending.granted
+                await self._carrier.moves_are_sent()
         except TimeoutError:
             self._abandon(ticket, pending)
             raise SlotWaitTimeout(version.reference, self._waited(pending)) from None
@@ -150,8 +152,7 @@ class CacheController:
     def evict(self, version: AdapterVersion) -> bool:
         """Out of both tiers. False if it was on disk only. Raises AdapterPinned, AdapterInUse."""
         decisions = self._policy.evict(version.id)
-        for decision in decisions:
-            self._carrier.carry_out(decision)
+        self._carrier.carry_out(decisions)
         self._carrier.advance()
         return bool(decisions)
 
@@ -159,6 +160,7 @@ class CacheController:
         if not self._policy.in_host(version.id):
             self.prefetch(version)
             await self._carrier.arrival_in_host(version.id)
+        await self._carrier.moves_are_sent()
 
     def _take_pin_back(self, version: VersionId, tier: Tier, before: Tier | None) -> None:
         """Nothing to do if someone else unpinned or pinned it otherwise meanwhile."""

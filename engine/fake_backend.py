@@ -14,12 +14,16 @@ from engine.types import AdapterVersion, VersionId
 
 
 class FakeBackend:
-    """`broken` versions fail to load; `load_seconds` is how long a load takes."""
+    """`broken` versions fail to load; `load_seconds` is how long a load takes.
+
+    `certain` is what it says of every load: False where its moves are to fail.
+    """
 
     def __init__(self, *, slots: int, host_capacity: int, load_seconds: float = 0.0) -> None:
         self.slots = slots
         self.host_capacity = host_capacity
         self.load_seconds = load_seconds
+        self.certain = True
         self.broken: set[VersionId] = set()
         self.refuses_slot: set[VersionId] = set()
         self.loads: list[VersionId] = []
@@ -28,16 +32,18 @@ class FakeBackend:
         self.host: dict[VersionId, AdapterVersion] = {}
         self._staged: dict[VersionId, AdapterVersion] = {}
 
-    async def load(self, version: AdapterVersion) -> None:
+    async def load(self, version: AdapterVersion) -> bool:
         self.loads.append(version.id)
         await asyncio.sleep(self.load_seconds)
         if version.id in self.broken:
             raise AdapterLoadFailed(version.reference, "broken on purpose")
         self._staged[version.id] = version
+        return self.certain
 
     async def apply(self, moves: Sequence[Move]) -> list[MoveResult]:
+        results = [self._apply(move) for move in moves]
         await asyncio.sleep(0)
-        return [self._apply(move) for move in moves]
+        return results
 
     def _apply(self, move: Move) -> MoveResult:
         self.moves.append(move)

@@ -1,8 +1,8 @@
-"""Carries moves to the backend in the order decided, as few round trips as possible."""
+"""Sends moves to the backend in the order decided, each batch at once."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from engine.decisions import Move
 from engine.errors import EngineUnavailable
@@ -12,46 +12,55 @@ logger = logging.getLogger(__name__)
 
 
 class Mover:
-    """One task that sends whatever has queued up as one batch, then the next.
+    """Never waits for one batch before it sends the next: the engine keeps their order.
 
-    Order matters: a later decision counts on the earlier ones. Batching matters: each round trip
-    waits for the engine's current step.
+    Each round trip ends with the engine's current step, so waiting would cost a step.
     """
 
     def __init__(self, backend: Backend, done: Callable[[Move, MoveResult], None]) -> None:
         self._backend = backend
         self._done = done
-        self._queued: list[Move] = []
-        self._wake = asyncio.Event()
-        self._busy = False
+        self._under_way: set[asyncio.Task[None]] = set()
         self.submitted = 0
+        self._unsent = 0
 
     @property
     def idle(self) -> bool:
-        return not self._busy and not self._queued
+        return not self._under_way
 
-    def submit(self, move: Move) -> None:
-        self.submitted += 1
-        self._queued.append(move)
-        self._wake.set()
+    def submit(self, moves: Sequence[Move]) -> None:
+        self.submitted += len(moves)
+        self._under_way.add(asyncio.create_task(self._carry(list(moves))))
+        self._unsent += 1
+        asyncio.get_running_loop().call_soon(self._was_sent)  # after the task's first turn
 
-    async def run(self) -> None:
-        """Runs until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            batch, self._queued = self._queued, []
-            self._busy = True
-            results = await self._apply(batch)
-            self._busy = False
-            for move, result in zip(batch, results, strict=True):
-                self._done(move, result)
+    def _was_sent(self) -> None:
+        self._unsent -= 1
 
-    async def _apply(self, batch: list[Move]) -> list[MoveResult]:
+    async def sent(self) -> None:
+        """The engine has been handed all moves so far: whatever it is asked next comes after."""
+        if self._unsent:
+            await asyncio.sleep(0)
+
+    async def _carry(self, moves: list[Move]) -> None:
+        results = await self._apply(moves)
+        task = asyncio.current_task()
+        self._under_way = {other for other in self._under_way if other is not task}
+        for move, result in zip(moves, results, strict=True):
+            self._done(move, result)
+
+    async def _apply(self, moves: list[Move]) -> list[MoveResult]:
         try:
-            return await self._backend.apply(batch)
+            return await self._backend.apply(moves)
         except EngineUnavailable as error:
-            return [MoveResult(0.0, error.detail)] * len(batch)
-        except Exception as error:  # a bug in a backend must not end this task
-            logger.exception("carrying out %d moves broke", len(batch))
-            return [MoveResult(0.0, type(error).__name__)] * len(batch)
+            return [MoveResult(0.0, error.detail)] * len(moves)
+        except Exception as error:  # a bug in a backend must not lose the moves' waiters
+            logger.exception("carrying out %d moves broke", len(moves))
+            return [MoveResult(0.0, type(error).__name__)] * len(moves)
+
+    async def stop(self) -> None:
+        """Forget what is under way."""
+        tasks = list(self._under_way)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -37,15 +37,19 @@ class EngineTruth:
 class Backend(Protocol):
     """The two tiers of one engine. Its methods may be called side by side."""
 
-    async def load(self, version: AdapterVersion) -> None:
+    async def load(self, version: AdapterVersion) -> bool:
         """Read and convert the files beside the engine loop and stage the result.
 
-        A staged adapter takes no place in either tier until a `Commit`.
-        Raises AdapterLoadFailed or EngineUnavailable; then nothing is staged.
+        A staged adapter takes no place in either tier until a `Commit`. True if nothing can go
+        wrong with its moves any more: then a request may follow them without waiting for their
+        results. Raises AdapterLoadFailed or EngineUnavailable; then nothing is staged.
         """
 
     async def apply(self, moves: Sequence[Move]) -> list[MoveResult]:
         """Carry the moves out in this order, between two steps; one result for each.
+
+        Up to its first wait this only sends them: what the engine is asked for after that, by
+        anyone, comes after the moves.
 
         A failed move changes neither tier, and the following ones are still tried. A commit takes
         what is staged, also when it fails. Fails for what must not be decided: a full tier, an

@@ -6,9 +6,8 @@ Internals of vLLM that it touches (0.26.0 to 0.33.0; tested: 0.32.0 CPU): `Async
 Never passes `timeout=` to `collective_rpc`: after one expired the next call reads its answer.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,14 +16,12 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from engine.decisions import Move
-from engine.errors import AdapterLoadFailed, EngineUnavailable
+from engine.errors import EngineUnavailable
 from engine.ports import EngineTruth, MoveResult
 from engine.types import AdapterVersion, Lease, VersionId
+from engine.vllm_channel import LoadChannel, open_channel
 
 WORKER_EXTENSION = "engine.worker.AdapterCacheExtension"
-
-_FIRST_POLL_SECONDS = 0.002
-_LAST_POLL_SECONDS = 0.02
 
 LeaseFor = Callable[[LoRARequest], AbstractAsyncContextManager[Lease]]
 
@@ -75,25 +72,12 @@ def lora_request(version: AdapterVersion) -> LoRARequest:
 class VllmBackend:
     """Implements the `Backend` port."""
 
-    def __init__(self, engine: AsyncLLM) -> None:
+    def __init__(self, engine: AsyncLLM, channel: LoadChannel) -> None:
         self._engine = engine
+        self._channel = channel
 
-    async def load(self, version: AdapterVersion) -> None:
-        await self._call("adaptry_load", version.id, version.engine_name, version.path)
-        pause = _FIRST_POLL_SECONDS
-        while (state := await self._load_state(version.id)) == "loading":
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _LAST_POLL_SECONDS)
-        if state != "staged":
-            raise AdapterLoadFailed(version.reference, state.removeprefix("failed: "))
-
-    async def _load_state(self, version: VersionId) -> str:
-        """The state of the rank that is furthest behind."""
-        ranks = [answer[0] for answer in await self._call("adaptry_load_state", [version])]
-        failed = [state for state in ranks if state.startswith("failed")]
-        if failed and "loading" not in ranks:
-            return str(failed[0])
-        return "staged" if set(ranks) == {"staged"} else "loading"
+    async def load(self, version: AdapterVersion) -> bool:
+        return await self._channel.load(version)
 
     async def apply(self, moves: Sequence[Move]) -> list[MoveResult]:
         wire = [[type(move).__name__.lower(), move.version] for move in moves]
@@ -110,15 +94,27 @@ class VllmBackend:
         )
 
     async def _call(self, method: str, *args: Any) -> list[Any]:
-        """One answer per rank. Raises EngineUnavailable."""
-        try:
-            answers = await self._engine.collective_rpc(method, args=args)
-        except (EngineDeadError, EngineGenerateError) as error:
-            raise EngineUnavailable(str(error) or type(error).__name__) from error
-        for answer in answers:
-            if "error" in answer:
-                raise EngineUnavailable(f"{method}: {answer['error']}")
-        return [answer["value"] for answer in answers]
+        return await _call(self._engine, method, *args)
+
+
+@asynccontextmanager
+async def connected_backend(engine: AsyncLLM) -> AsyncIterator[VllmBackend]:
+    """Raises EngineUnavailable if not every worker can be reached."""
+    ranks = engine.vllm_config.parallel_config.world_size
+    async with open_channel(partial(_call, engine, "adaptry_connect"), ranks) as channel:
+        yield VllmBackend(engine, channel)
+
+
+async def _call(engine: AsyncLLM, method: str, *args: Any) -> list[Any]:
+    """One answer per rank. Raises EngineUnavailable."""
+    try:
+        answers = await engine.collective_rpc(method, args=args)
+    except (EngineDeadError, EngineGenerateError) as error:
+        raise EngineUnavailable(str(error) or type(error).__name__) from error
+    for answer in answers:
+        if "error" in answer:
+            raise EngineUnavailable(f"{method}: {answer['error']}")
+    return [answer["value"] for answer in answers]
 
 
 def _slowest(results: Sequence[Sequence[Any]]) -> MoveResult:

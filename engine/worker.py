@@ -22,6 +22,7 @@ from vllm.lora.lora_model import LoRAModel
 from vllm.lora.request import LoRARequest
 
 from engine.cpu_repairs import repair
+from engine.worker_channel import LoadListener
 from engine.worker_image import ImageLoRA
 from engine.worker_managers import ControlledModelManager, Staging, install
 
@@ -43,19 +44,10 @@ class AdapterCacheExtension:
     model_runner: Any
 
     @_never_raises
-    def adaptry_load(self, lora_id: int, name: str, path: str) -> None:
-        """Start reading and packing in the background.
-
-        Asks neither tier: a copy that is in the host tier now may be about to be evicted.
-        """
-        request = LoRARequest(name, lora_id, path)
-        self._adaptry_staging().start(self.model_runner.lora_manager, request)
-
-    @_never_raises
-    def adaptry_load_state(self, lora_ids: list[int]) -> list[str]:
-        """How far each load is: `loading`, `staged` or `failed: reason`."""
-        staging = self._adaptry_staging()
-        return [staging.state(lora_id) for lora_id in lora_ids]
+    def adaptry_connect(self, path: str) -> None:
+        """Loads are asked for on the socket at this path from now on."""
+        manager = self.model_runner.lora_manager
+        self._adaptry_listener = LoadListener(path, self._adaptry_staging(), manager)
 
     @_never_raises
     def adaptry_apply(self, moves: list[list[Any]]) -> list[list[Any]]:

@@ -50,7 +50,7 @@ class CudaSlotWriter:
 
     def prepare(self, image: ImageLoRA) -> None:
         """The bytes stay as they are: the device scales faster than the host."""
-        with self._preparing:
+        with self._preparing, torch.cuda.device(self._device):
             self._scatter_of(image.layout)
             if self._larger.numel() < image.layout.size_bytes:
                 size = 1 << (image.layout.size_bytes - 1).bit_length()

@@ -83,26 +83,19 @@ class Staging:
         self._pool = ThreadPoolExecutor(_LOADER_THREADS, thread_name_prefix=_LOADER_NAME)
         self._loads: dict[int, tuple[LoRARequest, Future[LoRAModel]]] = {}
 
-    def start(self, manager: ControlledWorkerManager, request: LoRARequest) -> None:
+    def start(self, manager: ControlledWorkerManager, request: LoRARequest) -> "Future[LoRAModel]":
         _ = manager._adapter_manager.adaptry_slot_writer  # not by two loads at once
         load = self._pool.submit(self._load, manager, request)
         self._loads[request.lora_int_id] = (request, load)
+        return load
 
     def _load(self, manager: ControlledWorkerManager, request: LoRARequest) -> LoRAModel:
         image = self.reader.read(manager, request)
         return image if image is not None else _read_and_pack(manager, request)
 
-    def state(self, lora_id: int) -> str:
-        """`loading`, `staged`, or `failed: reason` (told once)."""
-        if lora_id not in self._loads:
-            return "failed: not being loaded"
-        _, load = self._loads[lora_id]
-        if not load.done():
-            return "loading"
-        if (error := load.exception()) is None:
-            return "staged"
-        del self._loads[lora_id]
-        return f"failed: {type(error).__name__}: {error}"
+    def drop(self, lora_id: int) -> None:
+        """Forget it; nobody wants it any more."""
+        self._loads.pop(lora_id, None)
 
     def take(self, lora_id: int) -> tuple[LoRARequest, LoRAModel]:
         request, load = self._loads.pop(lora_id)

@@ -16,7 +16,7 @@ from demo.tasks import TASKS
 from engine.decisions import Activate, Commit, Deactivate, Evict, Move
 from engine.errors import AdapterLoadFailed
 from engine.fake_backend import FakeBackend
-from engine.ports import Backend
+from engine.ports import Backend, EngineTruth
 from engine.resolver import RegistryResolver
 from engine.types import AdapterVersion, EvictionReason, VersionId
 
@@ -35,8 +35,9 @@ class Subject:
     gone: AdapterVersion  # its files are missing
     run: Callable[[Coroutine[Any, Any, Any]], Any]
 
-    def load(self, version: AdapterVersion) -> None:
-        self.run(self.backend.load(version))
+    def load(self, version: AdapterVersion) -> bool:
+        certain: bool = self.run(self.backend.load(version))
+        return certain
 
     def apply(self, *moves: Move) -> list[bool]:
         """For each move, whether it worked."""
@@ -135,6 +136,27 @@ def test_moves_are_carried_out_in_order(subject: Subject) -> None:
     full_slots = (Commit(a), Activate(a), Commit(b), Activate(b))
     assert subject.apply(*full_slots, Commit(c), _deactivate(a), Activate(c)) == [True] * 7
     assert subject.tiers() == ({b, c}, {a, b, c})
+
+
+def test_the_moves_of_what_peft_saved_are_certain(subject: Subject) -> None:
+    assert all(subject.load(version) for version in subject.versions[:2])
+
+
+def test_what_is_asked_after_moves_were_sent_comes_after_them(subject: Subject) -> None:
+    """A request may follow its moves without waiting for their results."""
+    version = subject.versions[0]
+    subject.load(version)
+
+    async def ask_after_one_turn() -> EngineTruth:
+        moves = (Commit(version.id), Activate(version.id))
+        moving = asyncio.create_task(subject.backend.apply(moves))
+        await asyncio.sleep(0)
+        assert not moving.done(), "it has only been sent"
+        truth = await subject.backend.truth()
+        await moving
+        return truth
+
+    assert subject.run(ask_after_one_turn()).gpu == (version.id,)
 
 
 def test_an_adapter_can_be_loaded_again_after_it_left(subject: Subject) -> None:

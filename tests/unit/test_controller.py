@@ -1,6 +1,7 @@
 """The controller on the fake backend: single flight, leases, turns, pins, failures."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -69,18 +70,22 @@ class UnreliableBackend(FakeBackend):
 
     truth_takes: Callable[[], Awaitable[object]] | None = None
 
+    round_trip: asyncio.Event | None = None
     load_breaks: Exception | None = None
     apply_breaks: Exception | None = None
 
-    async def load(self, version: AdapterVersion) -> None:
+    async def load(self, version: AdapterVersion) -> bool:
         if self.load_breaks is not None:
             raise self.load_breaks
-        await super().load(version)
+        return await super().load(version)
 
     async def apply(self, moves: Sequence[Move]) -> list[MoveResult]:
         if self.apply_breaks is not None:
             raise self.apply_breaks
-        return await super().apply(moves)
+        results = await super().apply(moves)
+        if self.round_trip is not None:
+            await self.round_trip.wait()
+        return results
 
     async def truth(self) -> EngineTruth:
         if self.truth_takes is not None:
@@ -234,6 +239,7 @@ async def test_a_cancelled_waiter_lets_the_next_one_in_at_once() -> None:
 @pytest.mark.parametrize("moment", ["just before its grant", "just after its grant"])
 async def test_a_waiter_cancelled_in_the_moment_of_its_grant_leaves_no_lease(moment: str) -> None:
     async with running(Cache()) as cache:
+        cache.backend.certain = False
         task = asyncio.create_task(cache.use(A))
         loop = asyncio.get_running_loop()
         leave = (
@@ -252,9 +258,11 @@ async def test_a_waiter_cancelled_in_the_moment_of_its_grant_leaves_no_lease(mom
         cache.check()
 
 
-@pytest.mark.parametrize("turns", range(6))
-async def test_cancelling_at_any_turn_of_the_loop_leaks_nothing(turns: int) -> None:
+@pytest.mark.parametrize("certain", [True, False])
+@pytest.mark.parametrize("turns", range(8))
+async def test_cancelling_at_any_turn_of_the_loop_leaks_nothing(turns: int, certain: bool) -> None:
     async with running(Cache(slots=1, host=1)) as cache:
+        cache.backend.certain = certain
         task = asyncio.create_task(cache.use(A))
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -289,6 +297,7 @@ async def test_a_failed_load_reaches_every_waiter_and_only_them() -> None:
 
 async def test_a_bug_in_the_backend_fails_the_requests_and_nothing_else() -> None:
     async with running(Cache()) as cache:
+        cache.backend.certain = False
         cache.backend.load_breaks = ZeroDivisionError()
         with pytest.raises(AdapterLoadFailed, match="ZeroDivisionError"):
             await asyncio.wait_for(cache.use(A), 2)
@@ -329,6 +338,7 @@ async def test_hits_count_those_who_found_it_in_memory() -> None:
 
 async def test_a_failed_copy_leaves_the_adapter_in_host_memory() -> None:
     async with running(Cache()) as cache:
+        cache.backend.certain = False
         cache.backend.refuses_slot.add(A.id)
         with pytest.raises(AdapterLoadFailed):
             await cache.use(A)
@@ -336,6 +346,37 @@ async def test_a_failed_copy_leaves_the_adapter_in_host_memory() -> None:
         cache.backend.refuses_slot.clear()
         assert await cache.use(A) is CacheOutcome.HOST_HIT
         cache.check()
+
+
+async def test_a_request_follows_certain_moves_without_waiting_for_their_results() -> None:
+    async with running(Cache()) as cache:
+        cache.backend.round_trip = asyncio.Event()
+        async with cache.controller.lease(A):
+            assert list(cache.backend.gpu) == [A.id], "the moves come first all the same"
+            assert not cache.observer.moves
+        cache.backend.round_trip.set()
+        await until(lambda: len(cache.observer.moves) == 2)
+
+
+async def test_a_request_waits_for_the_results_of_uncertain_moves() -> None:
+    async with running(Cache()) as cache:
+        cache.backend.certain = False
+        cache.backend.round_trip = asyncio.Event()
+        using = asyncio.create_task(cache.use(A))
+        await until(lambda: A.id in cache.backend.host)
+        await asyncio.sleep(0.01)
+        assert not using.done()
+        cache.backend.round_trip.set()
+        assert await using is CacheOutcome.MISS
+        cache.check()
+
+
+async def test_a_certain_move_that_fails_all_the_same_counts_as_drift() -> None:
+    async with running(Cache()) as cache:
+        cache.backend.refuses_slot.add(A.id)
+        assert await cache.use(A) is CacheOutcome.MISS
+        await until(lambda: cache.observer.drift == [A.id])
+        assert cache.observer.failures == []
 
 
 async def test_a_cold_adapter_gets_its_turn_while_hot_ones_never_pause() -> None:
@@ -474,6 +515,7 @@ async def test_a_pin_whose_load_fails_is_no_pin() -> None:
 
 async def test_a_pin_waits_for_an_adapter_that_is_just_entering_host_memory() -> None:
     async with running(Cache()) as cache:
+        cache.backend.certain = False
         cache.controller.prefetch(A)
         while A.id not in cache.policy.residency().host:
             await asyncio.sleep(0)
@@ -504,6 +546,7 @@ async def test_a_pin_of_nothing_is_not_restored() -> None:
 
 async def test_a_pin_that_can_not_move_up_stays_where_it_was() -> None:
     async with running(Cache()) as cache:
+        cache.backend.certain = False
         await cache.controller.pin(A, Tier.HOST)
         cache.backend.refuses_slot.add(A.id)
         with pytest.raises(AdapterLoadFailed):
@@ -616,6 +659,7 @@ async def test_another_version_of_a_loaded_adapter_misses_as_a_new_version() -> 
 async def test_reconcile_reports_what_the_engine_holds_otherwise() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
+        await until(lambda: cache.controller._carrier.idle)
         await cache.controller.reconcile()
         assert cache.observer.drift == []
         del cache.backend.gpu[A.id]
@@ -631,6 +675,7 @@ async def test_reconcile_finds_differences_while_requests_come_and_go() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
         await cache.use(B)
+        await until(lambda: cache.controller._carrier.idle)
         del cache.backend.gpu[A.id]
         cache.backend.truth_takes = lambda: cache.use(A)  # hits, which change the order only
         await cache.controller.reconcile()
@@ -668,12 +713,12 @@ async def test_snapshot_counts_slots_by_state() -> None:
             assert [r.version for r in snapshot.gpu] == [A, B, C]
 
 
-async def test_random_traffic_with_cancellations_leaks_nothing() -> None:
-    import random
-
+@pytest.mark.parametrize("certain", [True, False])
+async def test_random_traffic_with_cancellations_leaks_nothing(certain: bool) -> None:
     rng = random.Random(7)
     versions = [adapter(n) for n in range(1, 9)]
     async with running(Cache(slots=2, host=4, load_seconds=0.001)) as cache:
+        cache.backend.certain = certain
 
         async def client() -> None:
             for _ in range(25):

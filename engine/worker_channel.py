@@ -1,0 +1,60 @@
+"""The worker's end of the line on which loads are asked for.
+
+Remote calls wait for the engine's current step, and a load should begin when its request arrives:
+so it is asked for here, past the step loop, and its end is told here too. Both ways one JSON object
+per line; see `vllm_channel` for the other end.
+"""
+
+import json
+import socket
+import sys
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+from vllm.lora.lora_model import LoRAModel
+from vllm.lora.request import LoRARequest
+
+from engine.worker_image import ImageLoRA
+from engine.worker_managers import ControlledWorkerManager, Staging
+
+_SWITCH_SECONDS = 0.0005
+
+
+class LoadListener:
+    """One thread that hands loads to the staging area and tells when they are done."""
+
+    def __init__(self, path: str, staging: Staging, manager: ControlledWorkerManager) -> None:
+        self._staging = staging
+        self._manager = manager
+        self._sending = threading.Lock()
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(path)
+        # The step loop's thread may keep the interpreter for this long before ours has its turn.
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        threading.Thread(target=self._listen, name="adaptry-listen", daemon=True).start()
+
+    def _listen(self) -> None:
+        with self._socket, self._socket.makefile("r", encoding="utf-8") as lines:
+            for line in lines:
+                self._obey(json.loads(line))
+
+    def _obey(self, order: dict[str, Any]) -> None:
+        lora_id = order["id"]
+        if order["do"] == "drop":
+            self._staging.drop(lora_id)
+            return
+        request = LoRARequest(order["name"], lora_id, order["path"])
+        load = self._staging.start(self._manager, request)
+        load.add_done_callback(lambda done: self._tell(lora_id, done))
+
+    def _tell(self, lora_id: int, load: "Future[LoRAModel]") -> None:
+        answer: dict[str, Any] = {"id": lora_id}
+        if (error := load.exception()) is not None:
+            self._staging.drop(lora_id)
+            answer["error"] = f"{type(error).__name__}: {error}"
+        else:
+            answer["certain"] = isinstance(load.result(), ImageLoRA)
+        line = json.dumps(answer).encode() + b"\n"
+        with self._sending:
+            self._socket.sendall(line)
