@@ -52,8 +52,12 @@ types: $(PROJECT) $(DEV)  ## mypy, strict
 contracts: $(PROJECT) $(DEV)  ## import-linter: which package may import which
 	@$(VENV)/bin/lint-imports
 
+.PHONY: hooks
+hooks: $(PROJECT) $(DEV)  ## the commit hooks that are not in lint, types or contracts
+	@SKIP=ruff-check,ruff-format,mypy,import-contracts,shellcheck $(VENV)/bin/pre-commit run --all-files
+
 .PHONY: check
-check: lint types contracts test  ## lint, types, contracts and tests
+check: lint types contracts hooks test  ## lint, types, contracts, hooks and tests
 
 .PHONY: format
 format: $(PROJECT) $(DEV)  ## let ruff repair what it can
