@@ -54,7 +54,8 @@ def _serve(arguments: ServeArguments, listening: socket.socket) -> None:
     )
 
     try:
-        vllm_api.check_version()
+        vllm_api.check_version(allow_untested=arguments.allow_untested_vllm)
+        vllm_api.check_internals()
     except vllm_api.UnsupportedVllm as error:
         raise CommandError(str(error)) from error
     if vllm_api.is_cpu_build():

@@ -31,6 +31,7 @@ class ServeArguments:
     source_roots: tuple[Path, ...]
     adapters: Adapters
     settings: dict[str, Any]
+    allow_untested_vllm: bool
     vllm: tuple[str, ...]
 
 
@@ -65,6 +66,9 @@ def parser() -> argparse.ArgumentParser:
         help="folders from which adapters may be registered by path (default: none)",
     )
     ours.add_argument("--profile", metavar="NAME|FILE", help="demo, or a YAML file like it")
+    ours.add_argument(
+        "--allow-untested-vllm", action="store_true", help="start with any version of vLLM"
+    )
     ours.add_argument("--host", type=_host, default="127.0.0.1")
     ours.add_argument("--port", type=_port, default=8000)
     return ours
@@ -93,6 +97,7 @@ def parse(argv: Sequence[str]) -> ServeArguments:
         source_roots=tuple(ours.source_root),
         adapters=adapters,
         settings=profile.get("adaptry", {}),
+        allow_untested_vllm=ours.allow_untested_vllm,
         vllm=(*vllm_arguments(profile.get("vllm", {}), for_vllm), *for_vllm),
     )
 

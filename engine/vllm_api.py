@@ -8,6 +8,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from engine import vllm_internals
+
 OLDEST_TESTED = (0, 26)
 NEWEST_TESTED = (0, 32)
 
@@ -16,16 +18,29 @@ class UnsupportedVllm(Exception):
     """This vLLM is missing, or not one that was tested."""
 
 
-def check_version() -> str:
+def check_version(installed: str | None = None, *, allow_untested: bool = False) -> str:
     """The installed vLLM's version. Raises UnsupportedVllm outside the tested range."""
-    installed = _installed_version()
+    installed = installed or _installed_version()
     major_minor = tuple(int(part) for part in installed.split(".")[:2])
-    if not OLDEST_TESTED <= major_minor <= NEWEST_TESTED:
+    if not (allow_untested or OLDEST_TESTED <= major_minor <= NEWEST_TESTED):
         raise UnsupportedVllm(
-            f"vLLM {installed} is installed; tested are "
-            f"{'.'.join(map(str, OLDEST_TESTED))} to {'.'.join(map(str, NEWEST_TESTED))}"
+            f"vLLM {installed} is installed; tested are {_shown(OLDEST_TESTED)} to "
+            f"{_shown(NEWEST_TESTED)}: install one of these, or try it with --allow-untested-vllm"
         )
     return installed
+
+
+def check_internals() -> None:
+    """Raises UnsupportedVllm if something that cache control builds on is not in this vLLM."""
+    if missing := vllm_internals.missing():
+        shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        raise UnsupportedVllm(
+            f"vLLM {_installed_version()} lacks what cache control builds on: {shown}"
+        )
+
+
+def _shown(version_: tuple[int, int]) -> str:
+    return ".".join(map(str, version_))
 
 
 def _installed_version() -> str:

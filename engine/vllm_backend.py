@@ -1,8 +1,5 @@
 """The real backend: one vLLM engine, driven through `AsyncLLM` and our worker extension.
 
-Internals of vLLM that it touches (0.26.0 to 0.33.0; tested: 0.32.0 CPU): `AsyncLLM` with
-`from_vllm_config`, `generate`, `encode` and `collective_rpc`; `LoRARequest`.
-
 Never passes `timeout=` to `collective_rpc`: after one expired the next call reads its answer.
 """
 

@@ -3,11 +3,6 @@
 vLLM imports this module in each worker before the model loads, because the server sets
 `worker_extension_cls="engine.worker.AdapterCacheExtension"`.
 
-Internals of vLLM that it touches (0.26.0 to 0.33.0; tested: 0.26.0 on CUDA, 0.32.0 on CPU), beside
-those that `worker_managers` and `worker_trace` name: `LRUCacheLoRAModelManager`:
-`_registered_adapters`, `_active_adapters` (with `.order`), `deactivate_adapter`, `capacity`;
-`LoRAModel.loras`; the worker's `model_runner.lora_manager`, `add_lora`, `remove_lora`.
-
 Remote calls carry primitives only and never raise: with tensor parallelism one exception would
 leave the other ranks' answers in the pipe for the next call.
 """

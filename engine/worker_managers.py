@@ -1,11 +1,4 @@
-"""vLLM's own LoRA managers with the decisions taken out: who is evicted, and when files are read.
-
-Internals of vLLM that it touches (all present in 0.26.0 to 0.33.0; tested: 0.26.0 on CUDA, 0.32.0
-on CPU): `vllm.v1.worker.lora_model_runner_mixin.LRUCacheWorkerLoRAManager`, looked up there by
-name; `LRUCacheWorkerLoRAManager`: `_manager_cls`, `_adapter_manager`, `_load_adapter`, `device`;
-`LRUCacheLoRAModelManager`: `_registered_adapters`, `_active_adapters`, `lora_index_to_id`,
-`activate_adapter`, `deactivate_adapter`, `_create_merged_loras_inplace`.
-"""
+"""vLLM's own LoRA managers with the decisions taken out: who is evicted, and when files are read."""
 
 import functools
 import threading

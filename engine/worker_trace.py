@@ -5,11 +5,6 @@ memory that stand for the file's. What it would zero, copy and scale is recorded
 every later adapter of that kind as a few large operations. So the layout is right for whatever
 vLLM does with its modules, tensor parallelism included. A step that can't be replayed (a
 concatenation, say) raises Untraceable, and such adapters take vLLM's own path.
-
-Internals of vLLM that it touches (0.26.0 to 0.33.0; tested: 0.26.0 on CUDA, 0.32.0 on CPU):
-`WorkerLoRAManager._load_adapter` and `_lora_model_cls`, `LoRAModel.from_lora_tensors`,
-`LoRAModelManager.modules`, `_create_merged_loras_inplace`, `_get_lora_layer_weights`; the layers'
-`set_lora`, `reset_lora`, `lora_a_stacked`, `lora_b_stacked`.
 """
 
 import bisect

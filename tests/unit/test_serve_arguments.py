@@ -51,6 +51,11 @@ def test_our_options_are_taken_and_the_rest_stays_in_order() -> None:
     assert asked.vllm == ("-tp", "2", *vllms.split())
 
 
+def test_an_untested_vllm_has_to_be_asked_for() -> None:
+    assert not parse(["m"]).allow_untested_vllm
+    assert parse(["m", "--allow-untested-vllm"]).allow_untested_vllm
+
+
 def test_underscores_are_dashes_as_vllm_reads_them(folder: Path) -> None:
     asked = parse(["m", f"--lora_path=a_b={folder}", "--max_loras=8", "--enforce_eager", "--x.y_z"])
     assert asked.adapters == (("a_b", folder),)

@@ -1,0 +1,94 @@
+"""Every internal of vLLM that we build on, in one place, and a check that they are all there.
+
+Present in 0.26.0 to 0.33.0; used on the real engine: 0.26.0 on CUDA, 0.32.0 on the CPU. What moved
+between these versions is found by `vllm_api`. Contract tests hold what each of them does.
+"""
+
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from types import CodeType
+from typing import Any
+
+_LAYERS = ("set_lora", "reset_lora", "lora_a_stacked", "lora_b_stacked")
+
+# module, class (None: the module itself), names. A name may be a method, a class attribute, or an
+# attribute that a method of the class sets or reads.
+INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
+    # vllm_backend: the engine client, which leases stand around
+    (
+        "vllm.v1.engine.async_llm",
+        "AsyncLLM",
+        ("from_vllm_config", "generate", "encode", "abort", "collective_rpc", "errored"),
+    ),
+    ("vllm.v1.engine.exceptions", None, ("EngineDeadError", "EngineGenerateError")),
+    # worker_managers: where vLLM makes its LoRA managers, and the parts that we replace
+    ("vllm.v1.worker.lora_model_runner_mixin", None, ("LRUCacheWorkerLoRAManager",)),
+    (
+        "vllm.v1.worker.lora_model_runner_mixin",
+        "LoRAModelRunnerMixin",
+        ("lora_manager", "add_lora", "remove_lora"),
+    ),
+    (
+        "vllm.lora.worker_manager",
+        "LRUCacheWorkerLoRAManager",
+        ("_manager_cls", "_adapter_manager", "_load_adapter", "_lora_model_cls", "device"),
+    ),
+    (
+        "vllm.lora.model_manager",
+        "LRUCacheLoRAModelManager",
+        (
+            "_registered_adapters",
+            "_active_adapters",
+            "lora_index_to_id",
+            "capacity",
+            "modules",
+            "activate_adapter",
+            "deactivate_adapter",
+            "_create_merged_loras_inplace",
+            "_get_lora_layer_weights",
+        ),
+    ),
+    ("vllm.utils.cache", "LRUCache", ("order", "cache", "remove_oldest", "touch")),
+    # worker_trace: how vLLM reads a file and fills a slot
+    ("vllm.lora.lora_model", "LoRAModel", ("from_lora_tensors", "loras", "rank")),
+    ("vllm.lora.layers.base_linear", "BaseLinearLayerWithLoRA", _LAYERS),
+    # vllm_app: the table of adapters that vLLM's routes ask
+    (
+        "vllm.entrypoints.openai.models.serving",
+        "OpenAIServingModels",
+        ("lora_requests", "base_model_paths", "model_name", "show_available_models"),
+    ),
+)
+
+
+def missing() -> list[str]:
+    """What this vLLM lacks of all that, as dotted names. Imports vLLM."""
+    return [
+        ".".join(filter(None, (module, owner, name)))
+        for module, owner, names in INTERNALS
+        for name in names
+        if not _has(_lookup(module, owner), name)
+    ]
+
+
+def _lookup(module: str, owner: str | None) -> Any:
+    try:
+        found = import_module(module)
+    except ImportError:
+        return None
+    return found if owner is None else getattr(found, owner, None)
+
+
+def _has(owner: Any, name: str) -> bool:
+    if owner is None:
+        return False
+    return hasattr(owner, name) or (isinstance(owner, type) and name in set(_names_used(owner)))
+
+
+def _names_used(owner: type) -> Iterator[str]:
+    """Attributes that the methods of a class (and of its bases) set or read."""
+    for cls in owner.__mro__:
+        for member in vars(cls).values():
+            code = getattr(member, "__code__", None)
+            if isinstance(code, CodeType):
+                yield from code.co_names
