@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
-import registry.models  # fills SQLModel.metadata
+import registry.models
+import registry.residency_models  # both fill SQLModel.metadata
 from registry.db import make_folder
 from registry.settings import RegistrySettings
 

@@ -1,30 +1,34 @@
 """The cache over REST: who is where, and pin, unpin, prefetch and evict by reference."""
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, Protocol
+from datetime import datetime
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response, status
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.controller import CacheController
 from engine.errors import EngineError
-from engine.ports import EngineTruth
+from engine.pin_keeper import KeptPin, PinKeeper
+from engine.ports import EngineTruth, Resolver
 from engine.snapshot import CacheSnapshot, ResidentAdapter
-from engine.types import AdapterVersion, Tier
+from engine.types import Tier
 from registry.problems import ProblemRoute, problem_response
 
-
-class Resolver(Protocol):
-    async def resolve(self, text: str) -> AdapterVersion: ...
+MAX_TTL_SECONDS = 10 * 365 * 24 * 3600
 
 
 class ResidentRead(BaseModel):
-    """One adapter in a tier. `hits` counts the requests that found it in memory."""
+    """One adapter in a tier. `hits` counts the requests that found it in memory.
+
+    `size_bytes` is that of its files, `host_bytes` what it takes in host memory.
+    """
 
     reference: str
     version_id: int
     rank: int
     size_bytes: int
+    host_bytes: int
     pinned: Tier | None
     leases: int
     waiting: int
@@ -37,6 +41,7 @@ class CacheRead(BaseModel):
     slots: int
     host_capacity: int
     host_bytes: int
+    host_bytes_limit: int | None
     slots_by_state: dict[str, int]
     waiting: int
     loading: list[str]
@@ -62,11 +67,29 @@ class PinBody(ReferenceBody):
     tier: Annotated[Tier, Field(description="`gpu` keeps its slot, `host` its host memory.")] = (
         Tier.GPU
     )
+    ttl_seconds: Annotated[
+        float | None, Field(gt=0, le=MAX_TTL_SECONDS, description="When it ends; null: never.")
+    ] = None
 
 
 class PinRead(BaseModel):
     reference: str
     tier: Tier
+    expires_at: datetime | None
+
+
+class UnpinRead(BaseModel):
+    reference: str
+    tier: Tier
+
+
+class PinList(BaseModel):
+    items: list[PinRead]
+
+
+class EvictBody(ReferenceBody):
+    wait: Annotated[bool, Field(description="Until nobody uses it any more.")] = False
+    force: Annotated[bool, Field(description="End the requests that use it.")] = False
 
 
 class EvictRead(BaseModel):
@@ -94,12 +117,15 @@ class EngineProblemRoute(ProblemRoute):
                     code=error.code,
                     title=type(error).__name__,
                     detail=error.detail,
+                    retry_after_seconds=error.retry_after_seconds,
                 )
 
         return handler
 
 
-def create_cache_router(controller: CacheController, resolver: Resolver) -> APIRouter:
+def create_cache_router(
+    controller: CacheController, pins: PinKeeper, resolver: Resolver
+) -> APIRouter:
     """Routes under `/api/v1/cache`. References are resolved as in `model`."""
     router = APIRouter(prefix="/api/v1/cache", tags=["cache"], route_class=EngineProblemRoute)
 
@@ -115,16 +141,23 @@ def create_cache_router(controller: CacheController, resolver: Resolver) -> APIR
 
     @router.post("/pins", status_code=status.HTTP_201_CREATED)
     async def pin(body: PinBody) -> PinRead:
-        """Bring the adapter in and keep it; answers when it is there."""
+        """Bring the adapter in and keep it; answers when it is there.
+
+        Pinned again, it has the new tier and time.
+        """
         version = await resolver.resolve(body.reference)
-        await controller.pin(version, body.tier)
-        return PinRead(reference=version.reference, tier=body.tier)
+        return _pin_read(await pins.pin(version, body.tier, body.ttl_seconds))
+
+    @router.get("/pins")
+    async def list_pins() -> PinList:
+        """What is pinned, the oldest first."""
+        return PinList(items=[_pin_read(kept) for kept in pins.kept])
 
     @router.delete("/pins/{reference}")
-    async def unpin(reference: str) -> PinRead:
+    async def unpin(reference: str) -> UnpinRead:
         """Let it be evicted again."""
         version = await resolver.resolve(reference)
-        return PinRead(reference=version.reference, tier=controller.unpin(version))
+        return UnpinRead(reference=version.reference, tier=await pins.unpin(version))
 
     @router.post("/prefetch", status_code=status.HTTP_202_ACCEPTED)
     async def prefetch(body: ReferenceBody) -> PrefetchRead:
@@ -134,13 +167,21 @@ def create_cache_router(controller: CacheController, resolver: Resolver) -> APIR
         return PrefetchRead(reference=version.reference)
 
     @router.post("/evict")
-    async def evict(body: ReferenceBody) -> EvictRead:
-        """Out of both tiers. Refused while it is leased, awaited or pinned."""
+    async def evict(body: EvictBody) -> EvictRead:
+        """Out of both tiers. Refused while it is pinned.
+
+        While it is leased or awaited it is refused too, unless told to wait for the last lease, or
+        to end by force the requests that hold it; nobody gets a new lease until it has left.
+        """
         version = await resolver.resolve(body.reference)
-        evicted = controller.evict(version)
+        evicted = await controller.evict(version, wait=body.wait, force=body.force)
         return EvictRead(reference=version.reference, evicted=evicted)
 
     return router
+
+
+def _pin_read(kept: KeptPin) -> PinRead:
+    return PinRead(reference=kept.version.reference, tier=kept.tier, expires_at=kept.expires_at)
 
 
 def _cache_read(snapshot: CacheSnapshot) -> CacheRead:
@@ -148,6 +189,7 @@ def _cache_read(snapshot: CacheSnapshot) -> CacheRead:
         slots=snapshot.slots,
         host_capacity=snapshot.host_capacity,
         host_bytes=snapshot.host_bytes,
+        host_bytes_limit=snapshot.host_bytes_limit,
         slots_by_state=snapshot.slots_by_state(),
         waiting=snapshot.waiting,
         loading=[version.reference for version in snapshot.loading],
@@ -162,6 +204,7 @@ def _resident_read(resident: ResidentAdapter) -> ResidentRead:
         version_id=resident.version.id,
         rank=resident.version.rank,
         size_bytes=resident.version.size_bytes,
+        host_bytes=resident.host_bytes,
         pinned=resident.pinned,
         leases=resident.leases,
         waiting=resident.waiting,

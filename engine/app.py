@@ -1,34 +1,41 @@
-"""Puts the parts together and takes them apart again: registry, engine, controller, application."""
+"""Puts the parts together and takes them apart again: registry, engine, cache, application."""
 
 import asyncio
 import logging
+import os
 import socket
 from argparse import Namespace
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
-from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.usage.usage_lib import UsageContext
 
 from engine import vllm_api
 from engine.api import create_cache_router
+from engine.cache import Cache, make_cache
 from engine.controller import CacheController
+from engine.engine_request import Leasing
+from engine.errors import AdapterLoadFailed, EngineUnavailable
 from engine.health import create_health_router
 from engine.metrics import CacheMetrics
 from engine.model_folder import local_model_folder
-from engine.policy import CachePolicy
+from engine.quarantine import Quarantine
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
-from engine.vllm_app import build_application
-from engine.vllm_backend import LeasedAsyncLLM, VllmBackend, connected_backend
+from engine.supervisor import EngineSupervisor
+from engine.types import AdapterVersion
+from engine.vllm_app import EngineBinding, build_application
+from engine.vllm_backend import LeasedAsyncLLM
+from engine.vllm_life import VllmLife, VllmStarter
 from registry.api import create_router
 from registry.artifacts import ArtifactStore
 from registry.base_model import read_base_model
 from registry.db import Database
 from registry.migrate import upgrade
+from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 
@@ -40,10 +47,14 @@ class Server:
     """A running engine with its controller, and the application that serves it."""
 
     app: FastAPI
-    engine: LeasedAsyncLLM
+    supervisor: EngineSupervisor[VllmLife]
     controller: CacheController
-    backend: VllmBackend
     service: RegistryService
+
+    @property
+    def engine(self) -> LeasedAsyncLLM:
+        """The one that lives now. Raises EngineUnavailable."""
+        return self.supervisor.life.engine
 
 
 @asynccontextmanager
@@ -53,32 +64,82 @@ async def running_server(
     """Start registry, engine and controller; stop them in the reverse order on the way out."""
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(_open_database(registry_settings))
-        engine = _start_engine(arguments)
-        stack.callback(engine.shutdown)
-        service = await _registry_service(arguments, engine, database, registry_settings)
-        backend = await stack.enter_async_context(connected_backend(engine))
         metrics = CacheMetrics(max_adapter_labels=settings.max_adapter_labels)
-        controller = CacheController(_policy(engine, settings), backend, metrics, settings.limits())
-        truth = _LastTruth(controller, settings.reconcile_seconds)
-        metrics.watch(controller.snapshot, lambda: truth.in_step_loads)
         stack.callback(metrics.close)
-        resolver = RegistryResolver(service.catalog)
-        app = await build_application(
-            engine,
+        supervisor = EngineSupervisor(VllmStarter(arguments).start, metrics)
+        stack.push_async_callback(supervisor.end)
+        await supervisor.begin()
+        service = await _registry_service(arguments, database, registry_settings)
+        cache = make_cache(
             arguments,
-            controller=controller,
-            resolver=resolver,
-            counter=metrics,
-            served_references=service.catalog.served_references,
-            routers=[
-                create_router(service),
-                create_cache_router(controller, resolver),
-                create_health_router({"engine": engine.check_health, "database": service.ping}),
-            ],
-            max_body_bytes=settings.max_body_bytes,
+            settings,
+            supervisor,
+            metrics,
+            RegistryResolver(service.catalog),
+            ResidencyStore(database),
+            silent=supervisor.report_silence,
+            quarantine=Quarantine(partial(_quarantine, service)),
         )
-        await stack.enter_async_context(_background(controller.run(), truth.keep()))
-        yield Server(app, engine, controller, backend, service)
+        app = await _application(arguments, settings, supervisor, service, cache, metrics)
+        binding = EngineBinding(
+            app, arguments, Leasing(cache.controller), service.catalog.served_references
+        )
+        await binding.bind(supervisor.life.engine)
+        work = [*cache.work(), supervisor.run(_Follower(supervisor, binding, cache))]
+        await stack.enter_async_context(_background(app, work))
+        await cache.preload(settings.preload)
+        yield Server(app, supervisor, cache.controller, service)
+
+
+async def _quarantine(service: RegistryService, version: AdapterVersion, reason: str) -> None:
+    await service.quarantine(version.id, reason, AdapterLoadFailed.code, actor="engine")
+
+
+async def _application(
+    arguments: Namespace,
+    settings: EngineSettings,
+    supervisor: EngineSupervisor[VllmLife],
+    service: RegistryService,
+    cache: Cache,
+    metrics: CacheMetrics,
+) -> FastAPI:
+    async def engine_is_well() -> None:
+        await supervisor.life.engine.check_health()
+
+    return await build_application(
+        supervisor.life.engine,
+        arguments,
+        controller=cache.controller,
+        resolver=cache.resolver,
+        counter=metrics,
+        routers=[
+            create_router(service),
+            create_cache_router(cache.controller, cache.pins, cache.resolver),
+            create_health_router({"engine": engine_is_well, "database": service.ping}),
+        ],
+        max_body_bytes=settings.max_body_bytes,
+    )
+
+
+class _Follower:
+    """What has to happen when the engine has gone, and when the next one is there."""
+
+    def __init__(
+        self, supervisor: EngineSupervisor[VllmLife], binding: EngineBinding, cache: Cache
+    ) -> None:
+        self._supervisor = supervisor
+        self._binding = binding
+        self._cache = cache
+        self._warming: asyncio.Task[None] | None = None
+
+    async def engine_lost(self, why: EngineUnavailable) -> None:
+        self._cache.warm_up.note()
+        await self._cache.controller.engine_lost(why)
+
+    async def engine_ready(self) -> None:
+        await self._binding.bind(self._supervisor.life.engine)
+        self._cache.controller.engine_ready()
+        self._warming = asyncio.create_task(self._cache.warm_up.again())
 
 
 @asynccontextmanager
@@ -92,8 +153,21 @@ async def _open_database(settings: RegistrySettings) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def _background(*work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+async def _background(
+    app: FastAPI, work: Sequence[Coroutine[None, None, None]]
+) -> AsyncIterator[None]:
+    """None of it may end by itself: then the server stops."""
+
+    def stop_serving(task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        logger.critical("the server has to stop: %s", task.exception() or "its work has ended")
+        if (server := getattr(app.state, "server", None)) is not None:
+            server.should_exit = True
+
     tasks = [asyncio.create_task(coroutine) for coroutine in work]
+    for task in tasks:
+        task.add_done_callback(stop_serving)
     try:
         yield
     finally:
@@ -102,18 +176,8 @@ async def _background(*work: Coroutine[None, None, None]) -> AsyncIterator[None]
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _policy(engine: LeasedAsyncLLM, settings: EngineSettings) -> CachePolicy:
-    lora = engine.vllm_config.lora_config
-    return CachePolicy(
-        slots=lora.max_loras, host_capacity=lora.max_cpu_loras, max_loads=settings.max_loads
-    )
-
-
 async def _registry_service(
-    arguments: Namespace,
-    engine: LeasedAsyncLLM,
-    database: Database,
-    settings: RegistrySettings,
+    arguments: Namespace, database: Database, settings: RegistrySettings
 ) -> RegistryService:
     """For the base model that this engine serves, once its files are there."""
     served = arguments.served_model_name or [arguments.model]
@@ -132,39 +196,9 @@ async def _registry_service(
         database,
         store,
         base_model,
-        max_rank=engine.vllm_config.lora_config.max_lora_rank,
+        max_rank=arguments.max_lora_rank,
         reserved_names=frozenset(served),
     )
-
-
-class _LastTruth:
-    """Compares with the engine now and then; keeps the last count for the metrics."""
-
-    def __init__(self, controller: CacheController, every_seconds: float) -> None:
-        self._controller = controller
-        self._every_seconds = every_seconds
-        self.in_step_loads = 0
-
-    async def keep(self) -> None:
-        while True:
-            await asyncio.sleep(self._every_seconds)
-            try:
-                self.in_step_loads = (await self._controller.reconcile()).in_step_loads
-            except Exception:
-                logger.exception("the engine could not be asked what it holds")
-
-
-def _start_engine(arguments: Namespace) -> LeasedAsyncLLM:
-    config = AsyncEngineArgs.from_cli_args(arguments).create_engine_config(
-        usage_context=UsageContext.OPENAI_API_SERVER
-    )
-    engine: LeasedAsyncLLM = LeasedAsyncLLM.from_vllm_config(
-        config,
-        usage_context=UsageContext.OPENAI_API_SERVER,
-        enable_log_requests=arguments.enable_log_requests,
-        disable_log_stats=arguments.disable_log_stats,
-    )
-    return engine
 
 
 async def register_folders(service: RegistryService, folders: Sequence[tuple[str, Path]]) -> None:
@@ -176,7 +210,9 @@ async def register_folders(service: RegistryService, folders: Sequence[tuple[str
 
 
 async def serve_forever(server: Server, arguments: Namespace, listening: socket.socket) -> None:
-    """Serve until SIGINT, SIGTERM or the engine's death, with vLLM's own HTTP server."""
+    """Serve until SIGINT, SIGTERM or a failure, with vLLM's own HTTP server."""
+    # an engine that died is replaced, and is no reason to stop
+    os.environ["VLLM_KEEP_ALIVE_ON_ENGINE_DEATH"] = "1"
     shutdown = await vllm_api.serve_http()(
         server.app,
         sock=listening,

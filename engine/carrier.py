@@ -17,11 +17,13 @@ from engine.decisions import (
     StartLoad,
     Ticket,
 )
-from engine.errors import AdapterLoadFailed, EngineError
+from engine.errors import AdapterLoadFailed, AdapterTooLarge, EngineError, LoadFailure
 from engine.history import ResidencyHistory
+from engine.loading import Loader
+from engine.milestones import Milestones
 from engine.mover import Mover
 from engine.policy import CachePolicy
-from engine.ports import Backend, MoveResult, Observer
+from engine.ports import Backend, Loaded, MoveResult, Observer
 from engine.types import (
     AdapterVersion,
     CacheOutcome,
@@ -53,6 +55,7 @@ class Carrier:
         self,
         policy: CachePolicy,
         backend: Backend,
+        loader: Loader,
         observer: Observer,
         clock: Callable[[], float],
     ) -> None:
@@ -61,22 +64,25 @@ class Carrier:
         self.load_seconds: dict[VersionId, float] = {}
         self.hits: Counter[VersionId] = Counter()
         self.history = ResidencyHistory()
+        self.in_host = Milestones()
+        self.evicted = Milestones()
         self._policy = policy
         self._backend = backend
+        self._loader = loader
         self._observer = observer
         self._clock = clock
         self._mover = Mover(backend, self._move_done)
         self._certain: set[VersionId] = set()  # whose moves can't fail
         self._loads: set[asyncio.Task[None]] = set()
-        self._host_arrivals: dict[VersionId, asyncio.Future[None]] = {}
 
     async def stop(self) -> None:
         """End the loads and moves under way."""
-        loads = list(self._loads)
-        for load in loads:
+        await asyncio.gather(*self._cancel(), return_exceptions=True)
+
+    def _cancel(self) -> list[asyncio.Task[None]]:
+        for load in self._loads:
             load.cancel()
-        await asyncio.gather(*loads, return_exceptions=True)
-        await self._mover.stop()
+        return [*self._loads, *self._mover.cancel()]
 
     @property
     def idle(self) -> bool:
@@ -119,29 +125,26 @@ class Carrier:
                 case Commit(version):
                     self.history.entered(self.versions[version])
                 case Deactivate(version, reason):
-                    self._observer.evicted(self.versions[version], Tier.GPU, reason)
+                    self._count_eviction(version, reason, Tier.GPU)
                 case Evict(version, reason, left_slot):
-                    self._count_eviction(self.versions[version], reason, left_slot)
+                    self._left_host(version, reason, left_slot)
 
     def _start_load(self, version: VersionId) -> None:
         task = asyncio.create_task(self._load(self.versions[version]))
         self._loads.add(task)
         task.add_done_callback(self._loads.discard)
 
-    async def arrival_in_host(self, version: VersionId) -> None:
-        """Until the next load of this adapter has ended in the host tier; raises if it fails."""
-        loop = asyncio.get_running_loop()
-        arrival = self._host_arrivals.setdefault(version, loop.create_future())
-        await asyncio.shield(arrival)
-
-    def _count_eviction(
-        self, version: AdapterVersion, reason: EvictionReason, left_slot: bool
-    ) -> None:
-        self._observer.evicted(version, Tier.HOST, reason)
+    def _left_host(self, version: VersionId, reason: EvictionReason, left_slot: bool) -> None:
+        self._count_eviction(version, reason, Tier.HOST)
         if left_slot:
-            requested = reason is EvictionReason.REQUESTED
-            slot_reason = reason if requested else EvictionReason.HOST_EVICTED
-            self._observer.evicted(version, Tier.GPU, slot_reason)
+            capacity = reason is EvictionReason.CAPACITY
+            slot_reason = EvictionReason.HOST_EVICTED if capacity else reason
+            self._count_eviction(version, slot_reason, Tier.GPU)
+        self.evicted.reach(version)
+
+    def _count_eviction(self, version: VersionId, reason: EvictionReason, tier: Tier) -> None:
+        if version in self.versions:  # else the engine held what nobody here ever knew
+            self._observer.evicted(self.versions[version], tier, reason)
 
     def _grant(self, ticket: Ticket, version: VersionId, outcome: CacheOutcome) -> None:
         pending = self.pending.pop(ticket)
@@ -159,27 +162,36 @@ class Carrier:
     async def _load(self, version: AdapterVersion) -> None:
         started = self._clock()
         try:
-            certain = await self._backend.load(version)
+            loaded = await self._loader.load(version)
         except EngineError as error:
             self._fail(version, Transition.DISK_TO_HOST, error)
         except Exception as error:  # a bug in a backend must not leave its waiters waiting
             logger.exception("loading %s broke", version.reference)
-            failure = AdapterLoadFailed(version.reference, type(error).__name__)
+            name = type(error).__name__
+            failure = AdapterLoadFailed(version.reference, name, LoadFailure.ENGINE)
             self._fail(version, Transition.DISK_TO_HOST, failure)
         else:
             self.load_seconds[version.id] = self._clock() - started
-            (self._certain.add if certain else self._certain.discard)(version.id)
-            self._policy.loaded(version.id)
+            self._is_staged(version, loaded)
         self.advance()
 
+    def _is_staged(self, version: AdapterVersion, loaded: Loaded) -> None:
+        (self._certain.add if loaded.certain else self._certain.discard)(version.id)
+        if not loaded.certain:
+            self._observer.fell_back(version)
+        try:
+            self._policy.loaded(version.id, loaded.host_bytes)
+        except AdapterTooLarge as error:
+            self._backend.discard(version.id)
+            self._fail(version, Transition.DISK_TO_HOST, error)
+
     def _move_done(self, move: Move, result: MoveResult) -> None:
-        version = self.versions[move.version]
         if result.error is not None:
-            self._move_failed(move, version, result.error)
+            self._move_failed(move, result.error)
         elif isinstance(move, Commit | Activate):
-            self._moved_in(move, version, result.seconds)
+            self._moved_in(move, self.versions[move.version], result.seconds)
             if move.version not in self._certain:
-                self._policy.moved(version.id)
+                self._policy.moved(move.version)
         self.advance()
 
     def _moved_in(self, move: Move, version: AdapterVersion, seconds: float) -> None:
@@ -188,31 +200,37 @@ class Carrier:
             return
         seconds += self.load_seconds[version.id]
         self._observer.moved_in(version, Transition.DISK_TO_HOST, seconds)
-        self._arrived_in_host(version.id, None)
+        self.in_host.reach(version.id)
 
-    def _move_failed(self, move: Move, version: AdapterVersion, reason: str) -> None:
-        logger.error("%s of %s failed: %s", type(move).__name__, version.reference, reason)
+    def _move_failed(self, move: Move, reason: str) -> None:
+        logger.error("%s of version %d failed: %s", type(move).__name__, move.version, reason)
         moving_in = isinstance(move, Commit | Activate)
-        if moving_in and move.version not in self._certain:
-            to_slot = isinstance(move, Activate)
-            transition = Transition.HOST_TO_GPU if to_slot else Transition.DISK_TO_HOST
-            self._fail(version, transition, AdapterLoadFailed(version.reference, reason))
-        else:
-            self._observer.drifted([version.id])
+        if not moving_in or move.version in self._certain:
+            self._observer.drifted([move.version])
+            return
+        version = self.versions[move.version]
+        to_slot = isinstance(move, Activate)
+        transition = Transition.HOST_TO_GPU if to_slot else Transition.DISK_TO_HOST
+        failure = AdapterLoadFailed(version.reference, reason, LoadFailure.ENGINE)
+        self._fail(version, transition, failure)
 
     def _fail(self, version: AdapterVersion, transition: Transition, error: EngineError) -> None:
-        self._observer.load_failed(version, transition, error.detail)
-        self._arrived_in_host(version.id, error)
-        for ticket in self._policy.failed(version.id):
+        self._observer.load_failed(version, transition, error)
+        self.in_host.miss(version.id, error)
+        self._fail_waiters(self._policy.failed(version.id), error)
+
+    def _fail_waiters(self, tickets: Sequence[Ticket], error: EngineError) -> None:
+        for ticket in tickets:
             pending = self.pending.pop(ticket)
             if not pending.granted.done():
                 pending.granted.set_exception(error)
 
-    def _arrived_in_host(self, version: VersionId, error: EngineError | None) -> None:
-        arrival = self._host_arrivals.pop(version, None)
-        if arrival is None or arrival.done():
-            return
-        if error is None:
-            arrival.set_result(None)
-        else:
-            arrival.set_exception(error)
+    async def engine_lost(self, error: EngineError) -> None:
+        """Nothing that was asked of the engine will be answered any more, and nothing is left."""
+        ended = self._cancel()
+        self._certain.clear()
+        self._fail_waiters(self._policy.void_all(), error)
+        self._policy.forget_residency()
+        self.in_host.miss_all(error)
+        self.evicted.reach_all()
+        await asyncio.gather(*ended, return_exceptions=True)

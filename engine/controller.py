@@ -1,31 +1,18 @@
-"""What requests and operators ask of the cache: fair turns, and no lease is ever forgotten."""
+"""What requests and operators ask of the cache, and how it follows its engine."""
 
 import asyncio
-import itertools
-import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
-from engine.carrier import Carrier, Pending
-from engine.decisions import Ticket
-from engine.errors import QueueFull, SlotWaitTimeout
+from engine.admission import Admission, Limits, Revoke
+from engine.carrier import Carrier
+from engine.errors import EngineUnavailable
+from engine.loading import Loader
 from engine.policy import CachePolicy
 from engine.ports import Backend, EngineTruth, Observer
 from engine.snapshot import CacheSnapshot, take_snapshot
-from engine.types import AdapterVersion, CacheOutcome, Lease, Tier, VersionId
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long and how many requests may wait for a slot."""
-
-    max_slot_wait_seconds: float = 2.0  # then a hot adapter has to let the waiter in
-    slot_timeout_seconds: float = 120.0  # then the request is given up
-    max_waiting: int = 1024
+from engine.types import AdapterVersion, Lease, Tier, VersionId
 
 
 class CacheController:
@@ -35,6 +22,7 @@ class CacheController:
         self,
         policy: CachePolicy,
         backend: Backend,
+        loader: Loader,
         observer: Observer,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -42,125 +30,94 @@ class CacheController:
         self._policy = policy
         self._backend = backend
         self._observer = observer
-        self._limits = limits or Limits()
-        self._clock = clock
-        self._carrier = Carrier(policy, backend, observer, clock)
-        self._tickets = itertools.count(1)
+        self._carrier = Carrier(policy, backend, loader, observer, clock)
+        self._admission = Admission(policy, self._carrier, limits or Limits(), clock)
 
     async def run(self) -> None:
         """Carry decisions out and keep turns fair, until cancelled."""
         try:
-            await self._keep_turns_fair()
+            await self._admission.keep_turns_fair()
         finally:
             await self._carrier.stop()
 
-    # ---- leases --------------------------------------------------------------------------
+    # ---- what requests ask for -----------------------------------------------------------
 
-    @asynccontextmanager
-    async def lease(self, version: AdapterVersion) -> AsyncIterator[Lease]:
+    def lease(
+        self, version: AdapterVersion, revoke: Revoke | None = None
+    ) -> AbstractAsyncContextManager[Lease]:
         """Hold the adapter in a slot while the block runs, however it ends.
 
-        Raises AdapterLoadFailed, QueueFull, SlotWaitTimeout or EngineUnavailable on entry.
+        `revoke` is called if an operator forces the adapter out; it has to end the block soon.
+        Raises AdapterLoadFailed, AdapterTooLarge, QueueFull, SlotWaitTimeout or EngineUnavailable
+        on entry.
         """
-        lease = await self._acquire(version, counted=True)
-        try:
-            yield lease
-        finally:
-            self._release(version.id)
-
-    async def _acquire(self, version: AdapterVersion, *, counted: bool) -> Lease:
-        ticket, pending = self._arrive(version, counted=counted)
-        try:
-            async with asyncio.timeout(self._limits.slot_timeout_seconds):
-                outcome = await pending.granted
-                await self._carrier.moves_are_sent()
-        except TimeoutError:
-            self._abandon(ticket, pending)
-            raise SlotWaitTimeout(version.reference, self._waited(pending)) from None
-        except BaseException:
-            self._abandon(ticket, pending)
-            raise
-        load_seconds = self._carrier.load_seconds.get(version.id, 0.0)
-        missed = outcome is CacheOutcome.MISS
-        return Lease(version, outcome, self._waited(pending), load_seconds if missed else 0.0)
-
-    def _arrive(self, version: AdapterVersion, *, counted: bool) -> tuple[Ticket, Pending]:
-        if len(self._policy.waiting) >= self._limits.max_waiting:
-            raise QueueFull(self._limits.max_waiting, retry_after_seconds=1)
-        pending = Pending(
-            version=version,
-            granted=asyncio.get_running_loop().create_future(),
-            arrived=self._clock(),
-            cause=self._carrier.history.cause_of_miss(version),
-            counted=counted,
-        )
-        ticket = next(self._tickets)
-        self._carrier.pending[ticket] = pending
-        self._carrier.versions[version.id] = version
-        self._policy.arrive(ticket, version.id)
-        self._carrier.advance()
-        return ticket, pending
-
-    def _abandon(self, ticket: Ticket, pending: Pending) -> None:
-        granted = pending.granted
-        if granted.done() and not granted.cancelled() and granted.exception() is None:
-            self._release(pending.version.id)  # granted in the very moment the client left
-            return
-        self._carrier.pending.pop(ticket, None)
-        self._policy.cancel(ticket)
-        self._carrier.advance()
-
-    def _release(self, version: VersionId) -> None:
-        self._policy.release(version)
-        self._carrier.advance()
-
-    def _waited(self, pending: Pending) -> float:
-        return self._clock() - pending.arrived
+        return self._admission.lease(version, revoke)
 
     # ---- what operators ask for ----------------------------------------------------------
 
     def prefetch(self, version: AdapterVersion) -> None:
-        """Bring it into host memory in the background, when there is room."""
+        """Bring it into host memory in the background, when there is room.
+
+        Raises AdapterTooLarge.
+        """
+        self._policy.know(version.id, version.size_bytes)
         self._carrier.versions[version.id] = version
         self._policy.prefetch(version.id)
         self._carrier.advance()
 
+    async def bring_to_host(self, version: AdapterVersion) -> None:
+        """The same, until it is there. Raises what `prefetch` or the load raises."""
+        if not self._policy.in_host(version.id):
+            self.prefetch(version)
+            await asyncio.shield(self._carrier.in_host.expect(version.id))
+        await self._carrier.moves_are_sent()
+
     async def pin(self, version: AdapterVersion, tier: Tier) -> None:
         """Bring it in and keep it. Returns when it is there; if that fails it is not pinned.
 
-        Raises PinBudgetExceeded, or what `lease` raises.
+        Raises PinBudgetExceeded, PinBytesExceeded, or what `lease` raises.
         """
+        self._policy.know(version.id, version.size_bytes)
         before = self._policy.pins.tier_of(version.id)
         self._policy.pin(version.id, tier)
         self._carrier.advance()  # it may have been draining
         try:
             if tier is Tier.GPU:
-                await self._acquire(version, counted=False)
-                self._release(version.id)
+                await self._admission.acquire(version, counted=False)
+                self._admission.release(version.id)
             else:
-                await self._bring_to_host(version)
+                await self.bring_to_host(version)
         except BaseException:
             self._take_pin_back(version.id, tier, before)
             raise
 
-    def unpin(self, version: AdapterVersion) -> Tier:
+    def unpin(self, version: VersionId) -> Tier:
         """Let it be evicted again. Raises NotPinned."""
-        tier = self._policy.pins.remove(version.id)
+        tier = self._policy.pins.remove(version)
         self._carrier.advance()
         return tier
 
-    def evict(self, version: AdapterVersion) -> bool:
-        """Out of both tiers. False if it was on disk only. Raises AdapterPinned, AdapterInUse."""
-        decisions = self._policy.evict(version.id)
-        self._carrier.carry_out(decisions)
-        self._carrier.advance()
-        return bool(decisions)
+    def is_pinned(self, version: VersionId) -> bool:
+        return version in self._policy.pins
 
-    async def _bring_to_host(self, version: AdapterVersion) -> None:
-        if not self._policy.in_host(version.id):
-            self.prefetch(version)
-            await self._carrier.arrival_in_host(version.id)
-        await self._carrier.moves_are_sent()
+    async def evict(
+        self, version: AdapterVersion, *, wait: bool = False, force: bool = False
+    ) -> bool:
+        """Out of both tiers. False if it was on disk only.
+
+        `wait`: not before its last lease is given back, and nobody gets another one until then.
+        `force`: the requests that hold it are ended. Raises AdapterPinned, and AdapterInUse if it
+        would have to wait and should not.
+        """
+        if self._policy.is_on_disk_only(version.id):
+            return False
+        self._policy.evict(version.id, when_idle=wait or force)
+        gone = self._carrier.evicted.expect(version.id)
+        if force:
+            self._admission.revoke(version.id)
+        self._carrier.advance()
+        await asyncio.shield(gone)
+        return True
 
     def _take_pin_back(self, version: VersionId, tier: Tier, before: Tier | None) -> None:
         """Nothing to do if someone else unpinned or pinned it otherwise meanwhile."""
@@ -170,27 +127,32 @@ class CacheController:
                 self._policy.pin(version, before)
         self._carrier.advance()
 
-    # ---- turns ---------------------------------------------------------------------------
+    # ---- the engine ----------------------------------------------------------------------
 
-    async def _keep_turns_fair(self) -> None:
-        patience = self._limits.max_slot_wait_seconds
-        while True:
-            await asyncio.sleep(patience / 4)
-            now = self._clock()
-            late = [t for t, p in self._carrier.pending.items() if now - p.arrived > patience]
-            for ticket in late:
-                if (hot := self._policy.drain_for(ticket)) is not None:
-                    logger.info("%s gives its slot up", self._carrier.versions[hot].reference)
-            self._carrier.advance()
+    @property
+    def unavailable(self) -> EngineUnavailable | None:
+        """Why nobody can be served now, if that is so."""
+        return self._admission.closed
 
-    # ---- views ---------------------------------------------------------------------------
+    async def engine_lost(self, why: EngineUnavailable) -> None:
+        """Fail who waits, refuse who comes, and forget what was resident. Pins stay."""
+        self._admission.close(why)
+        await self._carrier.engine_lost(why)
 
-    def snapshot(self) -> CacheSnapshot:
-        """Both tiers as the controller sees them now."""
-        return take_snapshot(self._policy, self._carrier.versions, self._carrier.hits)
+    def engine_ready(self) -> None:
+        """There is a new one, which holds nothing yet."""
+        self._admission.open()
+        self._carrier.advance()
+
+    async def becomes_idle(self) -> None:
+        """Until the next time that the last lease is given back and nobody waits."""
+        await self._admission.becomes_idle()
 
     async def reconcile(self) -> EngineTruth:
-        """Compare with what the engine holds and report what differs."""
+        """Compare with what the engine holds; report what differs and put it right.
+
+        Raises EngineUnavailable.
+        """
         quiet = self._carrier.idle and not self._policy.in_transit()
         moves_before = self._carrier.moves_submitted
         believed = self._policy.residency()
@@ -199,4 +161,12 @@ class CacheController:
             differing = set(believed.gpu) ^ set(truth.gpu) | set(believed.host) ^ set(truth.host)
             if differing:
                 self._observer.drifted(sorted(differing))
+                self._carrier.carry_out(self._policy.correct(truth.gpu, truth.host))
+                self._carrier.advance()
         return truth
+
+    # ---- views ---------------------------------------------------------------------------
+
+    def snapshot(self) -> CacheSnapshot:
+        """Both tiers as the controller sees them now."""
+        return take_snapshot(self._policy, self._carrier.versions, self._carrier.hits)

@@ -4,12 +4,18 @@ EngineError
 ├── AdapterLoadFailed     503  its files could not be brought into memory
 ├── SlotWaitTimeout       503  no slot came free in time
 ├── QueueFull             429  too many requests wait for a slot
-├── PinBudgetExceeded     409  pinning one more would leave no room for the others
+├── AdapterTooLarge       503  the host tier has no room for it, now or ever
+├── PinBudgetExceeded     409  pinning one more would leave no place for the others
+├── PinBytesExceeded      409  pinning one more would leave too few bytes for the others
 ├── AdapterInUse          409  leased, waited for or on its way: it can't be evicted now
 ├── AdapterPinned         409  pinned: unpin it first
 ├── NotPinned             404
 └── EngineUnavailable     503  the engine did not answer
 """
+
+from enum import StrEnum
+
+RETRY_AFTER_FAILURE_SECONDS = 5
 
 
 class EngineError(Exception):
@@ -24,12 +30,39 @@ class EngineError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
+class LoadFailure(StrEnum):
+    """Why an adapter could not be brought into memory."""
+
+    FILES = "files"  # they are gone, cut off, or not those that were registered
+    ADAPTER = "adapter"  # vLLM refuses it
+    IO = "io"  # the disk did not answer as it should
+    MEMORY = "memory"  # there was none left
+    TIMEOUT = "timeout"
+    ENGINE = "engine"  # a move broke, or the engine has gone
+
+    @property
+    def may_pass(self) -> bool:
+        """The same load may work in a moment."""
+        return self in (LoadFailure.IO, LoadFailure.MEMORY)
+
+    @property
+    def condemns(self) -> bool:
+        """It will never work: nobody should ask for this version again."""
+        return self in (LoadFailure.FILES, LoadFailure.ADAPTER)
+
+
 class AdapterLoadFailed(EngineError):
     status = 503
     code = "adapter_load_failed"
 
-    def __init__(self, reference: str, reason: str) -> None:
-        super().__init__(f"adapter {reference} could not be loaded: {reason}")
+    def __init__(
+        self, reference: str, reason: str, failure: LoadFailure = LoadFailure.ADAPTER
+    ) -> None:
+        super().__init__(
+            f"adapter {reference} could not be loaded: {reason}",
+            retry_after_seconds=None if failure.condemns else RETRY_AFTER_FAILURE_SECONDS,
+        )
+        self.failure = failure
 
 
 class SlotWaitTimeout(EngineError):
@@ -47,9 +80,11 @@ class QueueFull(EngineError):
     status = 429
     code = "queue_full"
 
-    def __init__(self, limit: int, retry_after_seconds: int) -> None:
+    def __init__(self, limit: int, retry_after_seconds: int, adapter: str | None = None) -> None:
+        whose = "" if adapter is None else f" of adapter {adapter}"
         super().__init__(
-            f"{limit} requests already wait for a GPU slot", retry_after_seconds=retry_after_seconds
+            f"{limit} requests{whose} already wait for a GPU slot",
+            retry_after_seconds=retry_after_seconds,
         )
 
 
@@ -61,6 +96,28 @@ class PinBudgetExceeded(EngineError):
         super().__init__(
             f"{budget} of {capacity} places in the {tier} tier may be pinned, and they all are: "
             "one must stay free for the other adapters"
+        )
+
+
+class AdapterTooLarge(EngineError):
+    status = 503
+    code = "adapter_too_large"
+
+    def __init__(self, size_bytes: int, pinned_bytes: int, budget_bytes: int) -> None:
+        super().__init__(
+            f"the adapter takes {size_bytes} bytes, and the host tier has {budget_bytes}, "
+            f"{pinned_bytes} of them pinned"
+        )
+
+
+class PinBytesExceeded(EngineError):
+    status = 409
+    code = "pin_budget_exceeded"
+
+    def __init__(self, pinned_bytes: int, largest_bytes: int, budget_bytes: int) -> None:
+        super().__init__(
+            f"{pinned_bytes} bytes of the host tier would be pinned, and of its {budget_bytes} "
+            f"the largest other adapter needs {largest_bytes}"
         )
 
 
@@ -92,5 +149,7 @@ class EngineUnavailable(EngineError):
     status = 503
     code = "engine_unavailable"
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"the engine does not answer: {reason}")
+    def __init__(self, reason: str, *, retry_after_seconds: int | None = None) -> None:
+        super().__init__(
+            f"the engine does not answer: {reason}", retry_after_seconds=retry_after_seconds
+        )

@@ -9,8 +9,15 @@ from collections.abc import Sequence
 
 from engine.decisions import Activate, Commit, Deactivate, Evict, Move
 from engine.errors import AdapterLoadFailed
-from engine.ports import EngineTruth, MoveResult
+from engine.ports import EngineTruth, Loaded, MoveResult
 from engine.types import AdapterVersion, VersionId
+
+
+class UncheckedFiles:
+    """Files that are always what was registered."""
+
+    async def verify(self, version: AdapterVersion) -> None:
+        return
 
 
 class FakeBackend:
@@ -32,13 +39,16 @@ class FakeBackend:
         self.host: dict[VersionId, AdapterVersion] = {}
         self._staged: dict[VersionId, AdapterVersion] = {}
 
-    async def load(self, version: AdapterVersion) -> bool:
+    async def load(self, version: AdapterVersion) -> Loaded:
         self.loads.append(version.id)
         await asyncio.sleep(self.load_seconds)
         if version.id in self.broken:
             raise AdapterLoadFailed(version.reference, "broken on purpose")
         self._staged[version.id] = version
-        return self.certain
+        return Loaded(version.size_bytes, self.certain)
+
+    def discard(self, version: VersionId) -> None:
+        self._staged.pop(version, None)
 
     async def apply(self, moves: Sequence[Move]) -> list[MoveResult]:
         results = [self._apply(move) for move in moves]

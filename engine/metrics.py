@@ -6,6 +6,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from engine.errors import AdapterLoadFailed, AdapterTooLarge, EngineError, LoadFailure
 from engine.snapshot import CacheSnapshot
 from engine.types import (
     AdapterVersion,
@@ -20,6 +21,8 @@ from engine.types import (
 _LOAD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120)
 REQUEST_OUTCOMES = ("completed", "refused", "failed", "cancelled")
+ENGINE_ENDS = ("died", "hung")
+TOO_LARGE = "too_large"
 OTHER_ADAPTERS = "_other"  # no adapter can have this name
 
 
@@ -65,8 +68,13 @@ class CacheMetrics:
         )
         self._load_failures = Counter(
             "adaptry_load_failures",
-            "Transitions that failed.",
-            ["transition"],
+            "Transitions that failed, by cause.",
+            ["transition", "cause"],
+            registry=registry,
+        )
+        self._fallback_loads = Counter(
+            "adaptry_fallback_loads",
+            "Adapters loaded that only vLLM's own, slower path can place.",
             registry=registry,
         )
         self._slot_wait = Histogram(
@@ -80,6 +88,12 @@ class CacheMetrics:
             "Adapters that the engine held elsewhere than the controller thought.",
             registry=registry,
         )
+        self._engine_ends = Counter(
+            "adaptry_engine_ends",
+            "Engines that died or hung, and were replaced.",
+            ["cause"],
+            registry=registry,
+        )
         self._state: _CacheState | None = None
         self._own: tuple[Collector, ...] = (
             self._requests,
@@ -88,8 +102,10 @@ class CacheMetrics:
             self._evictions,
             self._load_seconds,
             self._load_failures,
+            self._fallback_loads,
             self._slot_wait,
             self._drift,
+            self._engine_ends,
         )
         self._create_children()
 
@@ -97,14 +113,19 @@ class CacheMetrics:
         for tier in Tier:
             for result in ("hit", "miss"):
                 self._lookups.labels(tier, result)
-            for reason in (EvictionReason.CAPACITY, EvictionReason.REQUESTED):
+            for reason in set(EvictionReason) - {EvictionReason.HOST_EVICTED}:
                 self._evictions.labels(tier, reason)
         self._evictions.labels(Tier.GPU, EvictionReason.HOST_EVICTED)
         for cause in MissCause:
             self._misses.labels(cause)
+        for end in ENGINE_ENDS:
+            self._engine_ends.labels(end)
         for transition in Transition:
             self._load_seconds.labels(transition)
-            self._load_failures.labels(transition)
+        for failure in LoadFailure:
+            self._load_failures.labels(Transition.DISK_TO_HOST, failure)
+        self._load_failures.labels(Transition.DISK_TO_HOST, TOO_LARGE)
+        self._load_failures.labels(Transition.HOST_TO_GPU, LoadFailure.ENGINE)
 
     def watch(
         self, snapshot: Callable[[], CacheSnapshot], in_step_loads: Callable[[], int]
@@ -122,6 +143,10 @@ class CacheMetrics:
     def request_ended(self, adapter: str, outcome: str) -> None:
         """Count one HTTP request. `outcome` is one of REQUEST_OUTCOMES."""
         self._requests.labels(self._label_for(adapter), outcome).inc()
+
+    def engine_ended(self, cause: str) -> None:
+        """Count one engine. `cause` is one of ENGINE_ENDS."""
+        self._engine_ends.labels(cause).inc()
 
     def _label_for(self, adapter: str) -> str:
         """The first adapters asked for get their own label: thousands would drown Prometheus."""
@@ -152,11 +177,22 @@ class CacheMetrics:
     def moved_in(self, version: AdapterVersion, transition: Transition, seconds: float) -> None:
         self._load_seconds.labels(transition).observe(seconds)
 
-    def load_failed(self, version: AdapterVersion, transition: Transition, reason: str) -> None:
-        self._load_failures.labels(transition).inc()
+    def fell_back(self, version: AdapterVersion) -> None:
+        self._fallback_loads.inc()
+
+    def load_failed(
+        self, version: AdapterVersion, transition: Transition, error: EngineError
+    ) -> None:
+        self._load_failures.labels(transition, _cause_of(error)).inc()
 
     def drifted(self, versions: Sequence[VersionId]) -> None:
         self._drift.inc(len(versions))
+
+
+def _cause_of(error: EngineError) -> str:
+    if isinstance(error, AdapterLoadFailed):
+        return error.failure
+    return TOO_LARGE if isinstance(error, AdapterTooLarge) else LoadFailure.ENGINE
 
 
 class _CacheState(Collector):
@@ -179,7 +215,7 @@ class _CacheState(Collector):
         pinned = {tier.value: count for tier, count in now.pinned.items()}
         yield _by("adaptry_pins", "Pinned adapters by tier.", "tier", pinned)
         yield _one(
-            "adaptry_host_bytes", "File bytes of the adapters in host memory.", now.host_bytes
+            "adaptry_host_bytes", "What the adapters in host memory take there.", now.host_bytes
         )
         yield _one("adaptry_queue_depth", "Requests that wait for a slot.", now.waiting)
         leases = sum(resident_adapter.leases for resident_adapter in now.gpu)

@@ -58,9 +58,10 @@ class Mover:
             logger.exception("carrying out %d moves broke", len(moves))
             return [MoveResult(0.0, type(error).__name__)] * len(moves)
 
-    async def stop(self) -> None:
-        """Forget what is under way."""
-        tasks = list(self._under_way)
-        for task in tasks:
+    def cancel(self) -> list[asyncio.Task[None]]:
+        """Forget what is under way. Returns what is ending."""
+        ending = list(self._under_way)
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._under_way = set()
+        return ending

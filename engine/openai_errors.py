@@ -6,6 +6,8 @@ from http import HTTPStatus
 
 from starlette.types import Send
 
+from engine.errors import EngineError
+
 
 class BodyTooLarge(Exception):
     """The request body is larger than we are willing to hold."""
@@ -23,6 +25,17 @@ def openai_error(
     """`{"error": {message, type, param, code}}`, as the OpenAI API and vLLM answer."""
     kind = HTTPStatus(status).phrase.replace(" ", "") + "Error"
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+async def send_engine_error(
+    send: Send, error: EngineError, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    """With `Retry-After`, where that is known."""
+    more = list(headers)
+    if error.retry_after_seconds is not None:
+        more.append((b"retry-after", str(error.retry_after_seconds).encode()))
+    content = openai_error(error.status, error.code, error.detail)
+    await send_json(send, error.status, content, more)
 
 
 async def send_json(

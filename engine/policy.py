@@ -4,53 +4,46 @@ No clock, I/O, tasks or vLLM in here. Callers report what happened (`arrive`, `r
 `loaded`, …) and then ask `advance` what to do; a decision counts as taken once it is returned.
 
 Promises, checked by `check` and by a property test against a plain model:
-- everything in a slot is in the host tier; neither tier ever holds more than its capacity;
+- everything in a slot is in the host tier; neither tier ever holds more than its capacity, nor the
+  host tier more than its bytes;
 - a leased adapter keeps its slot, a pinned one its tier, an awaited one its host place (unless it
   drains for one that has none);
 - the victim is the least recently used of the rest (recency counts at grant and at release);
 - whoever waits gets a turn, unless the adapter can't be loaded.
 """
 
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection
 
-from engine.decisions import (
-    Activate,
-    Commit,
-    Deactivate,
-    Decision,
-    Evict,
-    Grant,
-    Residency,
-    StartLoad,
-    Ticket,
-)
-from engine.errors import AdapterInUse, AdapterPinned
+from engine.decisions import Decision, Residency, Ticket
+from engine.errors import AdapterInUse, AdapterPinned, AdapterTooLarge
 from engine.pins import PinBook
+from engine.planner import Planner
 from engine.tiers import Place, Tiers
-from engine.types import CacheOutcome, EvictionReason, Tier, VersionId
+from engine.types import CacheOutcome, Tier, VersionId
 from engine.victims import Victims
 from engine.waiting import WaitingLine
 
 
 class CachePolicy:
-    """Decides for `slots` GPU places over `host_capacity` host places.
+    """Decides for `slots` GPU places over `host_capacity` host places of `host_bytes` together.
 
     Raises ValueError if there is no slot or the host tier is smaller than the GPU tier: vLLM
     keeps a host copy of everything in a slot.
     """
 
-    def __init__(self, *, slots: int, host_capacity: int, max_loads: int = 2) -> None:
+    def __init__(
+        self, *, slots: int, host_capacity: int, host_bytes: int | None = None, max_loads: int = 2
+    ) -> None:
         if slots < 1 or host_capacity < slots or max_loads < 1:
             raise ValueError(f"bad capacities: {slots=} {host_capacity=} {max_loads=}")
         self.slots = slots
         self.host_capacity = host_capacity
-        self.pins = PinBook(slots=slots, host_capacity=host_capacity)
+        self.host_bytes = host_bytes
         self.waiting = WaitingLine()
-        self._max_loads = max_loads
-        self._tiers = Tiers(slots=slots, host_capacity=host_capacity)
+        self._tiers = Tiers(slots=slots, host_capacity=host_capacity, host_bytes=host_bytes)
+        self.pins = PinBook(self._tiers)
         self._victims = Victims(self._tiers, self.pins, self.waiting)
-        self._prefetch: OrderedDict[VersionId, None] = OrderedDict()
+        self._planner = Planner(self._tiers, self._victims, self.waiting, max_loads=max_loads)
 
     # ---- what happened -------------------------------------------------------------------
 
@@ -75,32 +68,53 @@ class CachePolicy:
         """A granted request has ended."""
         self._tiers.give_back(version)
 
+    def know(self, version: VersionId, size_bytes: int) -> None:
+        """How large its files are, before they are loaded.
+
+        Raises AdapterTooLarge if the host tier has no room for it, whoever leaves.
+        """
+        if not self._tiers.size_of(version):
+            self._learn_size(version, size_bytes)
+
+    def _learn_size(self, version: VersionId, size_bytes: int) -> None:
+        self._tiers.learn_size(version, size_bytes)
+        try:
+            self.pins.check_room_for(version)
+        except AdapterTooLarge:
+            self._tiers.learn_size(version, 0)  # what can't come in takes no room from the pins
+            raise
+
     def prefetch(self, version: VersionId) -> None:
         """Bring it into the host tier when there is room, without a slot."""
         if self._tiers.place_of(version) is None:
-            self._prefetch[version] = None
+            self._planner.prefetch[version] = None
 
-    def loaded(self, version: VersionId) -> None:
-        """The load begun by `StartLoad` is staged."""
+    def loaded(self, version: VersionId, size_bytes: int = 0) -> None:
+        """The load begun by `StartLoad` is staged, and takes that much.
+
+        Raises AdapterTooLarge; then the load counts as failed once `failed` is called.
+        """
+        self._learn_size(version, size_bytes)
         self._tiers.put(version, Place.STAGED)
 
     def moved(self, version: VersionId) -> None:
         """The `Commit` or `Activate` decided last for this adapter is done."""
         if self._tiers.place_of(version) is Place.COMMITTING:
             self._tiers.put(version, Place.HOST)
-            self._prefetch.pop(version, None)
+            self._planner.prefetch.pop(version, None)
         else:
             self._tiers.put(version, Place.SLOT)
             self._victims.end_drains_for(version)
 
     def failed(self, version: VersionId) -> list[Ticket]:
         """The load or move failed: back to where it was. Returns its waiters' tickets, now void."""
-        self._prefetch.pop(version, None)
+        self._planner.prefetch.pop(version, None)
         self._victims.end_drains_for(version)
         if self._tiers.place_of(version) is Place.ACTIVATING:
             self._tiers.put(version, Place.HOST)
         else:
             self._tiers.remove(version)
+            self._planner.leaving.pop(version, None)
         return self.waiting.leave_all(version)
 
     # ---- what is wanted ------------------------------------------------------------------
@@ -115,81 +129,54 @@ class CachePolicy:
         return None if version is None else self._victims.drain_for(version)
 
     def pin(self, version: VersionId, tier: Tier) -> None:
-        """Never evict it from this tier. Brings nothing in by itself. Raises PinBudgetExceeded."""
+        """Never evict it from this tier. Brings nothing in by itself.
+
+        Raises PinBudgetExceeded or PinBytesExceeded.
+        """
         self.pins.add(version, tier)
+        self._planner.leaving.pop(version, None)
         self._victims.stop_draining(version)
 
-    def evict(self, version: VersionId) -> list[Decision]:
-        """Out of both tiers, now; nothing to do if it is on disk only.
+    def evict(self, version: VersionId, *, when_idle: bool = False) -> None:
+        """Out of both tiers; nothing to do if it is on disk only.
 
-        Raises AdapterPinned or AdapterInUse.
+        At once, or `when_idle`: after its last lease, and until it has left it admits nobody.
+        Raises AdapterPinned, or AdapterInUse if it would have to wait.
         """
         if version in self.pins:
             raise AdapterPinned
         if self._tiers.place_of(version) is None:
-            return []
+            return
         in_use = self._tiers.leases(version) or self.waiting.count(version)
-        if in_use or not self._tiers.is_settled(version):
+        if not when_idle and (in_use or not self._tiers.is_settled(version)):
             raise AdapterInUse
-        return [self._evict(version, EvictionReason.REQUESTED)]
+        self._planner.prefetch.pop(version, None)
+        self._planner.leaving[version] = None
+
+    # ---- when the engine is not what it was ----------------------------------------------
+
+    def correct(self, gpu: Collection[VersionId], host: Collection[VersionId]) -> list[Decision]:
+        """Believe what the engine says it holds, but for what is leased or just moving.
+
+        Returns what it has to give up, because nobody here knows of it.
+        """
+        return self._planner.correct(gpu, host)
+
+    def void_all(self) -> list[Ticket]:
+        """Nobody waits any more: the engine has gone. Returns their tickets."""
+        self._planner.prefetch.clear()
+        return [t for v in self.waiting.versions() for t in self.waiting.leave_all(v)]
+
+    def forget_residency(self) -> None:
+        """The engine has gone, and all leases with it. Pins stay. Nobody may wait."""
+        assert not len(self.waiting), "somebody waits for the engine that was"
+        self._planner.forget()
 
     # ---- what to do ----------------------------------------------------------------------
 
     def advance(self) -> list[Decision]:
         """Everything that can be decided now, in the order in which it has to be carried out."""
-        return [*self._grants(), *self._loads(), *self._commits(), *self._activations()]
-
-    def _grants(self) -> Iterator[Decision]:
-        for ticket, waiter in self.waiting.in_order():
-            version = waiter.version
-            in_slot = self._tiers.place_of(version) is Place.SLOT
-            if in_slot and not self._victims.is_draining(version):
-                self.waiting.leave(ticket)
-                self._tiers.lease(version)
-                yield Grant(ticket, version, waiter.outcome)
-
-    def _loads(self) -> Iterator[Decision]:
-        for version in [*self.waiting.versions(), *self._prefetch]:
-            if self._tiers.outside() >= self._max_loads:
-                return
-            if self._tiers.place_of(version) is None:
-                self._tiers.put(version, Place.LOADING)
-                yield StartLoad(version)
-
-    def _commits(self) -> Iterator[Decision]:
-        for version in self._tiers.staged():
-            if self._tiers.host_is_full():
-                victim = self._victims.of_host()
-                if victim is None:
-                    return
-                yield self._evict(victim, EvictionReason.CAPACITY)
-            self._tiers.put(version, Place.COMMITTING)
-            yield Commit(version)
-
-    def _activations(self) -> Iterator[Decision]:
-        for version in self.waiting.versions():
-            if self._tiers.place_of(version) is not Place.HOST:
-                continue
-            if self._tiers.slots_are_full():
-                victim = self._victims.of_slots(version)
-                if victim is None:
-                    continue
-                yield self._deactivate(victim)
-            self._tiers.put(version, Place.ACTIVATING)
-            yield Activate(version)
-
-    def _evict(self, version: VersionId, reason: EvictionReason) -> Evict:
-        left_slot = self._tiers.place_of(version) is Place.SLOT
-        self._tiers.remove(version)
-        self._victims.stop_draining(version)
-        self.waiting.lost(version, CacheOutcome.MISS)
-        return Evict(version, reason, left_slot)
-
-    def _deactivate(self, version: VersionId) -> Deactivate:
-        self._tiers.put(version, Place.HOST)
-        self._victims.stop_draining(version)
-        self.waiting.lost(version, CacheOutcome.HOST_HIT)
-        return Deactivate(version, EvictionReason.CAPACITY)
+        return self._planner.plan()
 
     # ---- views ---------------------------------------------------------------------------
 
@@ -199,6 +186,18 @@ class CachePolicy:
 
     def leases(self, version: VersionId) -> int:
         return self._tiers.leases(version)
+
+    def is_idle(self) -> bool:
+        """Nobody holds an adapter and nobody waits for one."""
+        return not self._tiers.any_leases() and not len(self.waiting)
+
+    def size_of(self, version: VersionId) -> int:
+        """Bytes in host memory, as far as is known."""
+        return self._tiers.size_of(version)
+
+    def is_on_disk_only(self, version: VersionId) -> bool:
+        """In no tier, and not on its way to one."""
+        return self._tiers.place_of(version) is None
 
     def in_host(self, version: VersionId) -> bool:
         """It is in the host tier, and not just about to be."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from engine.decisions import Move
+from engine.errors import EngineError
 from engine.types import (
     AdapterVersion,
     CacheOutcome,
@@ -14,6 +15,18 @@ from engine.types import (
     Transition,
     VersionId,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A staged adapter and what it takes in host memory, all ranks together.
+
+    `certain`: nothing can go wrong with its moves any more, so a request may follow them without
+    waiting for their results. False for what only vLLM's own, slower path can place.
+    """
+
+    host_bytes: int
+    certain: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +50,15 @@ class EngineTruth:
 class Backend(Protocol):
     """The two tiers of one engine. Its methods may be called side by side."""
 
-    async def load(self, version: AdapterVersion) -> bool:
+    async def load(self, version: AdapterVersion) -> Loaded:
         """Read and convert the files beside the engine loop and stage the result.
 
-        A staged adapter takes no place in either tier until a `Commit`. True if nothing can go
-        wrong with its moves any more: then a request may follow them without waiting for their
-        results. Raises AdapterLoadFailed or EngineUnavailable; then nothing is staged.
+        A staged adapter takes no place in either tier until a `Commit`.
+        Raises AdapterLoadFailed or EngineUnavailable; then nothing is staged.
         """
+
+    def discard(self, version: VersionId) -> None:
+        """Forget what is staged of it."""
 
     async def apply(self, moves: Sequence[Move]) -> list[MoveResult]:
         """Carry the moves out in this order, between two steps; one result for each.
@@ -60,6 +75,13 @@ class Backend(Protocol):
         """Read back who is where. Raises EngineUnavailable."""
 
 
+class Resolver(Protocol):
+    """Knows what people call an adapter."""
+
+    async def resolve(self, text: str) -> AdapterVersion:
+        """The version that a reference means now. Raises what the registry raises."""
+
+
 class Observer(Protocol):
     """Is told of every decision as it happens. Must not raise or block."""
 
@@ -70,7 +92,12 @@ class Observer(Protocol):
 
     def moved_in(self, version: AdapterVersion, transition: Transition, seconds: float) -> None: ...
 
-    def load_failed(self, version: AdapterVersion, transition: Transition, reason: str) -> None: ...
+    def fell_back(self, version: AdapterVersion) -> None:
+        """It was loaded, but only vLLM's own, slower path can place it."""
+
+    def load_failed(
+        self, version: AdapterVersion, transition: Transition, error: EngineError
+    ) -> None: ...
 
     def drifted(self, versions: Sequence[VersionId]) -> None:
         """The engine held something else than the controller thought."""

@@ -1,9 +1,9 @@
 """The engine's settings, from the environment (`ADAPTRY_…`) or a profile."""
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import ByteSize, Field, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from engine.controller import Limits
+from engine.admission import Limits
 
 
 class EngineSettings(BaseSettings):
@@ -18,7 +18,16 @@ class EngineSettings(BaseSettings):
         120.0, description="After this wait for a slot a request is given up with 503."
     )
     max_waiting: PositiveInt = Field(1024, description="Requests that may wait; then 429.")
+    max_waiting_per_adapter: PositiveInt = Field(
+        256, description="Requests for one adapter that may wait; then 429."
+    )
     max_loads: PositiveInt = Field(2, description="Adapters loaded from disk side by side.")
+    load_timeout_seconds: PositiveFloat = Field(
+        60.0, description="After this time a load from disk is given up."
+    )
+    host_cache_bytes: ByteSize | None = Field(
+        None, description="Most that the adapters in host memory may take, such as `8GiB`."
+    )
     max_body_bytes: PositiveInt = Field(32 * 2**20, description="Largest request body accepted.")
     max_adapter_labels: PositiveInt = Field(
         100, description="Adapters with a metrics label of their own; the rest is `_other`."
@@ -26,10 +35,20 @@ class EngineSettings(BaseSettings):
     reconcile_seconds: PositiveFloat = Field(
         10.0, description="How often the controller compares its picture with the engine's."
     )
+    engine_hang_seconds: PositiveFloat = Field(
+        120.0, description="An engine that does not answer for so long is replaced."
+    )
+    save_residents_seconds: PositiveFloat = Field(
+        30.0, description="How often it is saved who is in host memory, for the next start."
+    )
+    preload: tuple[str, ...] = Field(
+        (), description="References of adapters that are in host memory before it serves."
+    )
 
     def limits(self) -> Limits:
         return Limits(
             max_slot_wait_seconds=self.max_slot_wait_seconds,
             slot_timeout_seconds=self.slot_timeout_seconds,
             max_waiting=self.max_waiting,
+            max_waiting_per_adapter=self.max_waiting_per_adapter,
         )

@@ -9,9 +9,13 @@ from engine.types import AdapterVersion, Tier, VersionId
 
 @dataclass(frozen=True, slots=True)
 class ResidentAdapter:
-    """One adapter in memory. `hits` counts requests that found it there, in either tier."""
+    """One adapter in memory. `hits` counts requests that found it there, in either tier.
+
+    `host_bytes`: what it takes in host memory, all ranks together.
+    """
 
     version: AdapterVersion
+    host_bytes: int
     leases: int
     waiting: int
     pinned: Tier | None
@@ -24,6 +28,7 @@ class CacheSnapshot:
 
     slots: int
     host_capacity: int
+    host_bytes_limit: int | None
     gpu: tuple[ResidentAdapter, ...]
     host: tuple[ResidentAdapter, ...]
     loading: tuple[AdapterVersion, ...]
@@ -32,8 +37,8 @@ class CacheSnapshot:
 
     @property
     def host_bytes(self) -> int:
-        """Size of the files of everything in the host tier."""
-        return sum(resident.version.size_bytes for resident in self.host)
+        """What everything in the host tier takes, all ranks together."""
+        return sum(resident.host_bytes for resident in self.host)
 
     def slots_by_state(self) -> dict[str, int]:
         """Every slot once: `leased` wins over `pinned`, `pinned` over `idle`."""
@@ -54,6 +59,7 @@ def take_snapshot(
     def resident(version: VersionId) -> ResidentAdapter:
         return ResidentAdapter(
             version=versions[version],
+            host_bytes=policy.size_of(version),
             leases=policy.leases(version),
             waiting=policy.waiting.count(version),
             pinned=policy.pins.tier_of(version),
@@ -64,6 +70,7 @@ def take_snapshot(
     return CacheSnapshot(
         slots=policy.slots,
         host_capacity=policy.host_capacity,
+        host_bytes_limit=policy.host_bytes,
         gpu=tuple(resident(v) for v in residency.gpu),
         host=tuple(resident(v) for v in residency.host),
         loading=tuple(versions[v] for v in policy.in_transit()),

@@ -1,6 +1,7 @@
 """Where every adapter is, in the order of last use, and how many requests hold it. Pure."""
 
 from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterable
 from enum import Enum, auto
 
 from engine.decisions import Residency
@@ -24,11 +25,16 @@ _SETTLED = frozenset({Place.HOST, Place.SLOT})
 
 
 class Tiers:
-    """Both tiers with their leases. Knows who is where, not who should be."""
+    """Both tiers with their leases. Knows who is where, not who should be.
 
-    def __init__(self, *, slots: int, host_capacity: int) -> None:
+    `host_bytes` None: only the places of the host tier are counted.
+    """
+
+    def __init__(self, *, slots: int, host_capacity: int, host_bytes: int | None = None) -> None:
         self.slots = slots
         self.host_capacity = host_capacity
+        self.host_bytes = host_bytes
+        self._sizes: dict[VersionId, int] = {}
         self._place: dict[VersionId, Place] = {}
         self._recency: OrderedDict[VersionId, None] = OrderedDict()  # host tier, LRU first
         self._leases: Counter[VersionId] = Counter()
@@ -46,6 +52,23 @@ class Tiers:
         self._place.pop(version, None)
         self._recency.pop(version, None)
 
+    def learn_size(self, version: VersionId, size_bytes: int) -> None:
+        """What it takes, or will take, in host memory. Unknown ones count as nothing."""
+        self._sizes[version] = size_bytes
+
+    def size_of(self, version: VersionId) -> int:
+        return self._sizes.get(version, 0)
+
+    def largest_size(self, besides: Collection[VersionId]) -> int:
+        """Of all that are known, in memory or not."""
+        return max((size for v, size in self._sizes.items() if v not in besides), default=0)
+
+    def clear(self) -> None:
+        """Nothing is anywhere, and nobody holds anything. Sizes stay known."""
+        self._leases.clear()
+        self._place.clear()
+        self._recency.clear()
+
     def lease(self, version: VersionId) -> None:
         self._leases[version] += 1
         self._recency.move_to_end(version)
@@ -58,6 +81,9 @@ class Tiers:
 
     def leases(self, version: VersionId) -> int:
         return self._leases[version]
+
+    def any_leases(self) -> bool:
+        return bool(self._leases)
 
     # ---- views ---------------------------------------------------------------------------
 
@@ -72,8 +98,14 @@ class Tiers:
         """How many are being loaded or staged, beside the tiers."""
         return sum(place in _OUTSIDE for place in self._place.values())
 
-    def host_is_full(self) -> bool:
-        return len(self._recency) >= self.host_capacity
+    def fit_into_host(
+        self, entering: Iterable[VersionId], *, without: Collection[VersionId] = ()
+    ) -> bool:
+        """Whether these would have their places and bytes if `without` were gone."""
+        then = [v for v in self._recency if v not in without] + list(entering)
+        if len(then) > self.host_capacity:
+            return False
+        return self.host_bytes is None or sum(map(self.size_of, then)) <= self.host_bytes
 
     def slots_are_full(self) -> bool:
         return len(self.residency().gpu) >= self.slots
@@ -96,7 +128,7 @@ class Tiers:
         """Raise AssertionError if a tier is fuller than it can be or a lease has no slot."""
         gpu, host = self.residency().gpu, self.residency().host
         assert len(gpu) <= self.slots, f"too many in slots: {gpu}"
-        assert len(host) <= self.host_capacity, f"too many in host memory: {host}"
+        assert self.fit_into_host(()), f"too many or too large in host memory: {host}"
         inside = {v for v, place in self._place.items() if place not in _OUTSIDE}
         assert inside == set(host), "recency and host tier differ"
         assert all(n > 0 for n in self._leases.values()), "lease count below one"

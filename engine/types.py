@@ -37,6 +37,7 @@ class EvictionReason(StrEnum):
     CAPACITY = "capacity"  # least recently used when another one needed its place
     HOST_EVICTED = "host_evicted"  # left its slot because it left the host tier
     REQUESTED = "requested"  # an operator asked for it
+    DRIFT = "drift"  # the engine held it, or not, against what the controller thought
 
 
 class Transition(StrEnum):

@@ -21,11 +21,22 @@ class Victims:
 
     # ---- who is next ---------------------------------------------------------------------
 
-    def of_host(self) -> VersionId | None:
-        """The next to leave the host tier: one in no slot if there is any."""
+    def of_host(self, wanted_by: VersionId) -> list[VersionId] | None:
+        """Those who have to leave the host tier for this adapter; None if there is no way now.
+
+        Those in no slot go first, the least recently used of them before the others.
+        """
+        chosen: list[VersionId] = []
+        for version in self._may_leave_host():
+            if self._tiers.fit_into_host([wanted_by], without=chosen):
+                break
+            chosen.append(version)
+        return chosen if self._tiers.fit_into_host([wanted_by], without=chosen) else None
+
+    def _may_leave_host(self) -> list[VersionId]:
         outside_slots = [v for v in self._tiers.in_lru_order(Place.HOST) if self._may_leave(v)]
         idle = [v for v in self._idle_in_slots() if self._may_leave(v) or self._gives_way(v)]
-        return next(iter(outside_slots + idle), None)
+        return outside_slots + idle
 
     def of_slots(self, wanted_by: VersionId) -> VersionId | None:
         """The next to leave its slot for this adapter."""
@@ -52,12 +63,11 @@ class Victims:
 
     def drain_for(self, version: VersionId) -> VersionId | None:
         """Let the hot adapter with the fewest leases drain for this one; None if none can."""
-        if version in self._drains.values():
-            return None
-        if self._tiers.place_of(version) is Place.HOST:
+        if self._needs_a_slot(version):
             able = [v for v in self._able_to_drain() if not self._pins.in_slot(v)]
-        elif self._finds_the_host_tier_full(version):
-            able = [v for v in self._able_to_drain() if v not in self._pins]
+        elif self._needs_host_room(version):
+            idle = self._may_leave_host()
+            able = [v for v in self._able_to_drain() if v not in self._pins and v not in idle]
         else:
             return None
         if not able:
@@ -67,14 +77,24 @@ class Victims:
         return chosen
 
     def _able_to_drain(self) -> list[VersionId]:
-        """All are hot: an idle one would have been taken as a victim at once."""
         return [v for v in self._tiers.in_lru_order(Place.SLOT) if v not in self._drains]
 
-    def _finds_the_host_tier_full(self, version: VersionId) -> bool:
-        """Staged, or held up by those who are. One drain for each staged adapter is enough."""
-        giving_way = sum(not self._tiers.entered_host(v) for v in self._drains.values())
-        held_up = self._tiers.place_of(version) in (None, Place.STAGED)
-        return held_up and giving_way < len(self._tiers.staged())
+    def _needs_a_slot(self, version: VersionId) -> bool:
+        in_host = self._tiers.place_of(version) is Place.HOST
+        return in_host and version not in self._drains.values()
+
+    def _needs_host_room(self, version: VersionId) -> bool:
+        """Staged, or held up by those who are, and more has to leave than drains already.
+
+        One drain for each staged adapter is enough, unless this one is so large that the hot ones
+        that leave for it don't make room.
+        """
+        if self._tiers.place_of(version) not in (None, Place.STAGED):
+            return False
+        leaving_for_it = [hot for hot, cold in self._drains.items() if cold == version]
+        entering = [version] if leaving_for_it else self._tiers.staged()
+        leaving = leaving_for_it or filter(self._gives_way, self._drains)
+        return not self._tiers.fit_into_host(entering, without={*self._may_leave_host(), *leaving})
 
     def is_draining(self, version: VersionId) -> bool:
         return version in self._drains
@@ -86,6 +106,9 @@ class Victims:
     def end_drains_for(self, version: VersionId) -> None:
         """It had its turn, or wants none any more."""
         self._drains = {hot: cold for hot, cold in self._drains.items() if cold != version}
+
+    def end_all_drains(self) -> None:
+        self._drains.clear()
 
     def check(self) -> None:
         """Raise AssertionError if an adapter drains that is in no slot, or for nobody."""

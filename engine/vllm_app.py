@@ -9,14 +9,42 @@ from starlette.middleware import Middleware
 
 from engine import vllm_api
 from engine.controller import CacheController
-from engine.gateway import AdapterGateway, Leasing, RequestCounter, RequestedAdapters, Resolver
-from engine.gateway import requested_name as requested_adapter
-from engine.vllm_backend import LeasedAsyncLLM, lora_request
+from engine.engine_request import RequestedAdapters
+from engine.engine_request import requested_name as requested_adapter
+from engine.gateway import AdapterGateway, RequestCounter
+from engine.ports import Resolver
+from engine.vllm_backend import Guard, LeasedAsyncLLM, lora_request
 from engine.vllm_generate import router as generate_router
 
 API_PREFIX = "/api/"
 
 ServedReferences = Callable[[], Awaitable[Sequence[str]]]
+
+
+class EngineBinding:
+    """Lets the application's routes speak to an engine, and to the next one when that has gone."""
+
+    def __init__(
+        self,
+        app: FastAPI,
+        arguments: Namespace,
+        guard: Guard,
+        served_references: ServedReferences,
+    ) -> None:
+        self._app = app
+        self._arguments = arguments
+        self._guard = guard
+        self._served_references = served_references
+
+    async def bind(self, engine: LeasedAsyncLLM) -> None:
+        """vLLM keeps the engine, and services made for it, in the application's state."""
+        engine.guard = self._guard
+        tasks = await engine.get_supported_tasks()
+        await vllm_api.init_app_state()(engine, self._app.state, self._arguments, tasks)
+        models = self._app.state.openai_serving_models
+        models.lora_requests = RequestedAdapters(lora_request)
+        _name_models_as_asked(models)
+        _list_models_from_registry(models, self._served_references)
 
 
 async def build_application(
@@ -26,21 +54,16 @@ async def build_application(
     controller: CacheController,
     resolver: Resolver,
     counter: RequestCounter,
-    served_references: ServedReferences,
     routers: Sequence[APIRouter],
     max_body_bytes: int,
 ) -> FastAPI:
-    """Everything vLLM serves, and ours beside it; nothing of vLLM's is re-implemented."""
+    """Everything vLLM serves, and ours beside it; nothing of vLLM's is re-implemented.
+
+    To be bound to its engine before it serves.
+    """
     tasks = await engine.get_supported_tasks()
     app: FastAPI = vllm_api.build_app()(arguments, tasks, engine.model_config)
     app.title = "Adaptry"
-    await vllm_api.init_app_state()(engine, app.state, arguments, tasks)
-    models = app.state.openai_serving_models
-    base_models = frozenset(path.name for path in models.base_model_paths)
-    models.lora_requests = RequestedAdapters(lora_request)
-    _name_models_as_asked(models)
-    _list_models_from_registry(models, served_references)
-    engine.lease_for = Leasing(controller).lease_for
     for router in [*routers, generate_router]:
         app.include_router(router)
     # last in the list is innermost: vLLM's own checks (API key, …) come before ours
@@ -48,8 +71,9 @@ async def build_application(
         Middleware(
             AdapterGateway,
             resolver=resolver,
-            base_models=base_models,
+            base_models=frozenset(arguments.served_model_name or [arguments.model]),
             counter=counter,
+            unavailable=lambda: controller.unavailable,
             own_prefix=API_PREFIX,
             max_body_bytes=max_body_bytes,
         )

@@ -3,10 +3,12 @@
 Never passes `timeout=` to `collective_rpc`: after one expired the next call reads its answer.
 """
 
+import asyncio
+import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from vllm.lora.request import LoRARequest
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -14,13 +16,23 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from engine.decisions import Move
 from engine.errors import EngineUnavailable
-from engine.ports import EngineTruth, MoveResult
+from engine.ports import EngineTruth, Loaded, MoveResult
 from engine.types import AdapterVersion, Lease, VersionId
 from engine.vllm_channel import LoadChannel, open_channel
 
-WORKER_EXTENSION = "engine.worker.AdapterCacheExtension"
+RETRY_AFTER_DEATH_SECONDS = 5  # its supervisor will know better in a moment
 
-LeaseFor = Callable[[LoRARequest], AbstractAsyncContextManager[Lease]]
+
+class Guard(Protocol):
+    """Stands before every generation: `Leasing`, where requests come over HTTP."""
+
+    def lease_for(
+        self, request: LoRARequest, revoke: Callable[[], None]
+    ) -> AbstractAsyncContextManager[Lease]:
+        """Hold the adapter while the block runs."""
+
+    def engine_died(self, error: EngineUnavailable) -> None:
+        """The engine ended under the running request."""
 
 
 class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
@@ -31,13 +43,20 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
     that the freed slot is used for.
     """
 
-    lease_for: LeaseFor
+    guard: Guard
 
     def generate(
-        self, *args: Any, lora_request: LoRARequest | None = None, **options: Any
+        self,
+        prompt: Any,
+        sampling_params: Any,
+        request_id: str,
+        *,
+        lora_request: LoRARequest | None = None,
+        **options: Any,
     ) -> AsyncGenerator[Any, None]:
-        stream = partial(super().generate, *args, lora_request=lora_request, **options)
-        return self._leased(stream, lora_request)
+        inputs = (prompt, sampling_params, request_id)
+        stream = partial(super().generate, *inputs, lora_request=lora_request, **options)
+        return self._guarded(stream, request_id, lora_request)
 
     def encode(
         self,
@@ -50,15 +69,39 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         stream = partial(
             super().encode, prompt, pooling_params, request_id, lora_request, **options
         )
-        return self._leased(stream, lora_request)
+        return self._guarded(stream, request_id, lora_request)
 
-    async def _leased(
-        self, open_stream: Callable[[], AsyncGenerator[Any, None]], lora_request: LoRARequest | None
+    async def _guarded(
+        self,
+        open_stream: Callable[[], AsyncGenerator[Any, None]],
+        request_id: str,
+        lora_request: LoRARequest | None,
     ) -> AsyncGenerator[Any, None]:
-        lease = nullcontext() if lora_request is None else self.lease_for(lora_request)
-        async with lease, aclosing(open_stream()) as stream:
-            async for output in stream:
-                yield output
+        async with self._lease(request_id, lora_request), aclosing(open_stream()) as stream:
+            try:
+                async for output in stream:
+                    yield output
+            except EngineDeadError as error:
+                ended = EngineUnavailable("it ended", retry_after_seconds=RETRY_AFTER_DEATH_SECONDS)
+                self.guard.engine_died(ended)
+                raise ended from error
+
+    def _lease(
+        self, request_id: str, lora_request: LoRARequest | None
+    ) -> AbstractAsyncContextManager[Lease | None]:
+        if lora_request is None:
+            return nullcontext()
+
+        def revoke() -> None:
+            task = asyncio.create_task(self.abort(request_id))
+            self._aborts.add(task)
+            task.add_done_callback(self._aborts.discard)
+
+        return self.guard.lease_for(lora_request, revoke)
+
+    @functools.cached_property
+    def _aborts(self) -> set[asyncio.Task[None]]:
+        return set()
 
 
 def lora_request(version: AdapterVersion) -> LoRARequest:
@@ -73,8 +116,11 @@ class VllmBackend:
         self._engine = engine
         self._channel = channel
 
-    async def load(self, version: AdapterVersion) -> bool:
+    async def load(self, version: AdapterVersion) -> Loaded:
         return await self._channel.load(version)
+
+    def discard(self, version: VersionId) -> None:
+        self._channel.discard(version)
 
     async def apply(self, moves: Sequence[Move]) -> list[MoveResult]:
         wire = [[type(move).__name__.lower(), move.version] for move in moves]

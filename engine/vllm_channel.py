@@ -4,13 +4,15 @@ A Unix socket in a private folder; each worker connects once. `worker_channel` s
 """
 
 import asyncio
+import itertools
 import json
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from engine.errors import AdapterLoadFailed, EngineUnavailable
+from engine.errors import AdapterLoadFailed, EngineUnavailable, LoadFailure
+from engine.ports import Loaded
 from engine.types import AdapterVersion, VersionId
 
 CONNECT_SECONDS = 60.0
@@ -23,29 +25,34 @@ class _Worker:
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
-        self._loads: dict[VersionId, asyncio.Future[dict[str, Any]]] = {}
+        self._loads: dict[int, asyncio.Future[dict[str, Any]]] = {}
 
-    def ask(self, version: AdapterVersion) -> asyncio.Future[dict[str, Any]]:
-        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+    async def load(self, number: int, version: AdapterVersion) -> dict[str, Any]:
+        """The answer to this load, which is not confused with an earlier one's. `number` is new."""
         if self._writer.is_closing():
-            answer.set_exception(EngineUnavailable("a worker has gone"))
-            return answer
-        self._loads[version.id] = answer
-        self._send(do="load", id=version.id, name=version.engine_name, path=version.path)
-        return answer
+            raise EngineUnavailable("a worker has gone")
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._loads[number] = answer
+        path, name = version.path, version.engine_name
+        self._send(do="load", load=number, id=version.id, name=name, path=path)
+        try:
+            return await answer
+        finally:
+            self._loads.pop(number, None)
 
-    def drop(self, version: VersionId) -> None:
-        self._send(do="drop", id=version)
+    def discard(self, version: VersionId) -> None:
+        self._send(do="discard", id=version)
 
     def _send(self, **order: Any) -> None:
-        self._writer.write(json.dumps(order).encode() + b"\n")
+        if not self._writer.is_closing():
+            self._writer.write(json.dumps(order).encode() + b"\n")
 
     async def listen(self, reader: asyncio.StreamReader) -> None:
         """Until the worker has gone."""
         try:
             while line := await reader.readline():
                 answer = json.loads(line)
-                load = self._loads.pop(VersionId(answer["id"]), None)
+                load = self._loads.get(answer["load"])
                 if load is not None and not load.done():
                     load.set_result(answer)
         finally:
@@ -60,21 +67,31 @@ class LoadChannel:
 
     def __init__(self) -> None:
         self._workers: list[_Worker] = []
+        self._numbers = itertools.count(1)
         self._connected = asyncio.Event()
         self._listening: set[asyncio.Task[None]] = set()
 
-    async def load(self, version: AdapterVersion) -> bool:
-        """True if every worker knows that its moves can't fail.
+    async def load(self, version: AdapterVersion) -> Loaded:
+        """Raises AdapterLoadFailed, and then no worker keeps anything, or EngineUnavailable."""
+        number = next(self._numbers)
+        loads = (worker.load(number, version) for worker in self._workers)
+        try:
+            answers = await asyncio.gather(*loads)
+        except BaseException:  # nobody waits any more, or a worker has gone
+            self.discard(version.id)
+            raise
+        for failed in (answer for answer in answers if "error" in answer):
+            self.discard(version.id)
+            failure = LoadFailure(failed["failure"])
+            raise AdapterLoadFailed(version.reference, failed["error"], failure)
+        return Loaded(
+            host_bytes=sum(answer["host_bytes"] for answer in answers),
+            certain=all(answer["certain"] for answer in answers),
+        )
 
-        Raises AdapterLoadFailed, and then no worker keeps anything, or EngineUnavailable.
-        """
-        answers = await asyncio.gather(*(worker.ask(version) for worker in self._workers))
-        errors = [answer["error"] for answer in answers if "error" in answer]
-        if errors:
-            for worker in self._workers:
-                worker.drop(version.id)
-            raise AdapterLoadFailed(version.reference, errors[0])
-        return all(answer["certain"] for answer in answers)
+    def discard(self, version: VersionId) -> None:
+        for worker in self._workers:
+            worker.discard(version)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         worker = _Worker(writer)

@@ -9,17 +9,14 @@ leave the other ranks' answers in the pipe for the next call.
 
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-import torch
-from vllm.lora.lora_model import LoRAModel
 from vllm.lora.request import LoRARequest
 
 from engine.cpu_repairs import repair
 from engine.worker_channel import LoadListener
-from engine.worker_image import ImageLoRA
-from engine.worker_managers import ControlledModelManager, Staging, install
+from engine.worker_managers import ControlledModelManager, Staging, host_bytes, install
 
 
 def _never_raises(call: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
@@ -62,7 +59,7 @@ class AdapterCacheExtension:
         return {
             "gpu": list(tiers._active_adapters.order),
             "host": list(host.order),
-            "size_bytes": [[lora_id, _host_bytes(host.cache[lora_id])] for lora_id in host.order],
+            "size_bytes": [[lora_id, host_bytes(host.cache[lora_id])] for lora_id in host.order],
             "in_step_loads": self.model_runner.lora_manager.adaptry_in_step_loads,
             "untraceable_loads": staging.reader.untraceable,
             "arena_bytes": staging.arena.allocated_bytes,
@@ -115,20 +112,6 @@ class AdapterCacheExtension:
                     raise RuntimeError("was not in the host tier")
             case _:
                 raise ValueError(f"unknown move {verb!r}")
-
-
-def _host_bytes(lora: LoRAModel) -> int:
-    if isinstance(lora, ImageLoRA):
-        return lora.block.length
-    return sum(_tensor_bytes((w.lora_a, w.lora_b)) for w in lora.loras.values())
-
-
-def _tensor_bytes(value: torch.Tensor | Iterable[Any] | None) -> int:
-    if value is None:
-        return 0
-    if isinstance(value, torch.Tensor):
-        return int(value.numel() * value.element_size())
-    return sum(_tensor_bytes(item) for item in value)
 
 
 repair()

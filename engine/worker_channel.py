@@ -10,13 +10,15 @@ import socket
 import sys
 import threading
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from vllm.lora.lora_model import LoRAModel
 from vllm.lora.request import LoRARequest
 
+from engine.worker_failures import failure_of
 from engine.worker_image import ImageLoRA
-from engine.worker_managers import ControlledWorkerManager, Staging
+from engine.worker_managers import ControlledWorkerManager, Staging, host_bytes
 
 _SWITCH_SECONDS = 0.0005
 
@@ -41,20 +43,24 @@ class LoadListener:
 
     def _obey(self, order: dict[str, Any]) -> None:
         lora_id = order["id"]
-        if order["do"] == "drop":
-            self._staging.drop(lora_id)
+        if order["do"] == "discard":
+            self._staging.discard(lora_id)
             return
         request = LoRARequest(order["name"], lora_id, order["path"])
-        load = self._staging.start(self._manager, request)
-        load.add_done_callback(lambda done: self._tell(lora_id, done))
+        try:
+            load = self._staging.start(self._manager, request)
+        except Exception as error:  # the next orders still have to be heard
+            load = Future()
+            load.set_exception(error)
+        load.add_done_callback(partial(self._tell, order["load"]))
 
-    def _tell(self, lora_id: int, load: "Future[LoRAModel]") -> None:
-        answer: dict[str, Any] = {"id": lora_id}
+    def _tell(self, number: int, load: "Future[LoRAModel]") -> None:
+        answer: dict[str, Any] = {"load": number}
         if (error := load.exception()) is not None:
-            self._staging.drop(lora_id)
-            answer["error"] = f"{type(error).__name__}: {error}"
+            answer |= {"error": f"{type(error).__name__}: {error}", "failure": failure_of(error)}
         else:
-            answer["certain"] = isinstance(load.result(), ImageLoRA)
+            lora = load.result()
+            answer |= {"host_bytes": host_bytes(lora), "certain": isinstance(lora, ImageLoRA)}
         line = json.dumps(answer).encode() + b"\n"
         with self._sending:
             self._socket.sendall(line)

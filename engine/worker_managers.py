@@ -1,8 +1,10 @@
-"""vLLM's own LoRA managers with the decisions taken out: who is evicted, and when files are read."""
+"""vLLM's own LoRA managers without the decisions: who is evicted, and when files are read."""
 
 import functools
 import threading
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import torch
 import vllm.v1.worker.lora_model_runner_mixin as runner_mixin
@@ -15,7 +17,7 @@ from engine.worker_arena import HostArena
 from engine.worker_copy import SlotWriter, slot_writer
 from engine.worker_image import ImageLoRA, ImageReader
 
-_LOADER_THREADS = 2
+_LOADER_THREADS = 8  # some may hang on a disk that does not answer
 _LOADER_NAME = "adaptry-load"
 
 
@@ -86,7 +88,7 @@ class Staging:
         image = self.reader.read(manager, request)
         return image if image is not None else _read_and_pack(manager, request)
 
-    def drop(self, lora_id: int) -> None:
+    def discard(self, lora_id: int) -> None:
         """Forget it; nobody wants it any more."""
         self._loads.pop(lora_id, None)
 
@@ -100,6 +102,21 @@ def _read_and_pack(manager: ControlledWorkerManager, request: LoRARequest) -> Lo
     lora = manager._load_adapter(request)
     manager._adapter_manager._create_merged_loras_inplace(lora)
     return lora
+
+
+def host_bytes(lora: LoRAModel) -> int:
+    """What it takes in host memory, of this rank."""
+    if isinstance(lora, ImageLoRA):
+        return lora.block.length
+    return sum(_tensor_bytes((w.lora_a, w.lora_b)) for w in lora.loras.values())
+
+
+def _tensor_bytes(value: torch.Tensor | Iterable[Any] | None) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, torch.Tensor):
+        return int(value.numel() * value.element_size())
+    return sum(_tensor_bytes(item) for item in value)
 
 
 def install() -> None:

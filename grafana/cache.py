@@ -173,7 +173,7 @@ PLACES = Row(
         graph(
             "Host memory",
             Query(total("adaptry_host_bytes", by="instance"), "{{instance}}"),
-            "The host tier, by the size of the adapters' files.",
+            "What the adapters in the host tier take there.",
             "bytes",
         ),
         graph(
@@ -183,7 +183,7 @@ PLACES = Row(
         ),
         stack(
             "Load failures",
-            Query(rate("adaptry_load_failures_total", by="transition"), "{{transition}}"),
+            Query(rate("adaptry_load_failures_total", by="cause"), "{{cause}}"),
             "Loads that failed; the requests for that adapter got an error.",
             "ops",
         ),
@@ -194,6 +194,14 @@ PLACES = Row(
                 Query(recent("adaptry_drift_total"), "drift"),
             ),
             "Both stay at 0.",
+        ),
+        graph(
+            "Engine ends and fallback loads",
+            (
+                Query(recent("adaptry_engine_ends_total"), "engines replaced"),
+                Query(recent("adaptry_fallback_loads_total"), "loads on vLLM's own path"),
+            ),
+            "Engines that died or hung; adapters that only vLLM's slower path can place.",
         ),
     ),
 )

@@ -22,6 +22,7 @@ from registry.errors import (
 )
 from registry.inspect import PICKLE_FILE, WEIGHTS_FILE, Inspection
 from registry.peft_config import CONFIG_FILE
+from registry.seals import manifest_digest, seal
 
 _CHUNK_BYTES = 4 * 2**20
 
@@ -69,9 +70,10 @@ class ArtifactStore:
         copy = self._quarantine / f"{os.getpid()}-{secrets.token_hex(8)}"
         try:
             copy.mkdir()
-            digest = _digest(self._copy_all(self._files(folder), copy))
+            digest = manifest_digest(self._copy_all(self._files(folder), copy))
             inspection = check(copy)
             self._keep(copy, digest)
+            seal(self.path_of(digest))
         except OSError as error:
             raise StoreUnavailable(f"the adapter can't be stored: {error.strerror}") from error
         finally:
@@ -143,12 +145,6 @@ class ArtifactStore:
             if not kept.is_dir():  # else another registration of the same content was faster
                 raise
         _sync_folder(kept.parent)
-
-
-def _digest(files: Iterable[tuple[str, int, str]]) -> str:
-    """blake3 over a manifest line for each file, in the order of their names."""
-    lines = [f"{name} {size_bytes} {hashed}\n" for name, size_bytes, hashed in sorted(files)]
-    return blake3("".join(lines).encode()).hexdigest()
 
 
 def _status(file: Path) -> os.stat_result | None:

@@ -67,14 +67,17 @@ class Database:
             yield session
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """A session whose work is committed at the end of the block, or not at all."""
+    async def transaction(self, *, for_catalog: bool = True) -> AsyncIterator[AsyncSession]:
+        """A session whose work is committed at the end of the block, or not at all.
+
+        `for_catalog` False: nothing that the catalog answers changes by it.
+        """
         async with _translated(), self._sessions() as session:
             if self._sqlite:
                 await session.execute(text("BEGIN IMMEDIATE"))
             yield session
             await session.commit()
-            self.generation += 1
+            self.generation += for_catalog
 
 
 @asynccontextmanager

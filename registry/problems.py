@@ -16,7 +16,14 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def problem_response(
-    request: Request, *, status: int, code: str, title: str, detail: str, **more: object
+    request: Request,
+    *,
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    retry_after_seconds: int | None = None,
+    **more: object,
 ) -> JSONResponse:
     """One problem document; `code` is stable, `detail` is for people."""
     content = {
@@ -28,7 +35,8 @@ def problem_response(
         "instance": request.url.path,
         **more,
     }
-    return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE)
+    headers = None if retry_after_seconds is None else {"retry-after": str(retry_after_seconds)}
+    return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
 class ProblemRoute(APIRoute):

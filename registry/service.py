@@ -11,7 +11,17 @@ from registry.catalog import Catalog, known_adapter
 from registry.db import Database
 from registry.errors import AliasMoved, NameReserved, UnknownVersion, VersionNotServable
 from registry.inspect import Inspection, inspect_adapter
-from registry.models import SERVABLE, Adapter, Alias, Event, EventKind, Version, now, row_id
+from registry.models import (
+    SERVABLE,
+    Adapter,
+    Alias,
+    Event,
+    EventKind,
+    Version,
+    VersionState,
+    now,
+    row_id,
+)
 from registry.names import DEFAULT_ALIAS, check_name
 from registry.repository import RegistryRepository
 from registry.values import AliasState, PublishedVersion, Registration
@@ -126,6 +136,15 @@ class RegistryService:
                 raise AliasMoved(f"{name}@{alias}", expected_version, found)
             row = await _point(repository, alias, version, actor, reason, found)
         return AliasState(row, number)
+
+    async def quarantine(self, version_id: int, reason: str, code: str, actor: str) -> None:
+        """Serve a version no more because of what was found."""
+        async with self._database.transaction() as session:
+            version = await session.get(Version, version_id)
+            if version is None or version.state not in SERVABLE:
+                return
+            version.state = VersionState.QUARANTINED
+            version.state_reason = f"{code}: {reason}"[:1024]
 
 
 async def _point(

@@ -76,7 +76,7 @@ def real(server: Any) -> Iterator[Subject]:
     resolver = RegistryResolver(server.server.service.catalog)
     versions = [server.run(resolver.resolve(name)) for name in sorted(TASKS)]
     gone = _without_files(versions[0])
-    subject = Subject(server.server.backend, versions, gone, server.run)
+    subject = Subject(server.server.supervisor, versions, gone, server.run)
     yield subject
     for version in versions:  # the controller believes that all is empty, so leave nothing staged
         subject.apply(_evict(version.id), Commit(version.id), _evict(version.id))

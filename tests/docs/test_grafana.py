@@ -22,6 +22,7 @@ def empty_cache() -> CacheSnapshot:
     return CacheSnapshot(
         slots=2,
         host_capacity=4,
+        host_bytes_limit=None,
         gpu=(),
         host=(),
         loading=(),

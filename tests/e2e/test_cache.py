@@ -1,9 +1,13 @@
 """The cache over HTTP on the real engine: counted by hand, and compared with what vLLM holds."""
 
+import os
+import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +17,7 @@ from demo.tasks import TASKS, prompt_for
 
 pytestmark = [pytest.mark.engine]
 
+ROOT = Path(__file__).resolve().parents[2]
 A, B, C, D, E, F = sorted(TASKS)
 
 LOOKUPS = 'adaptry_cache_lookups_total{{result="{result}",tier="{tier}"}}'
@@ -175,6 +180,51 @@ def test_refusals(
     assert response.json()["code"] == code
 
 
+def test_a_pin_ends_when_its_time_is_over(server: Any) -> None:
+    body = {"reference": A, "tier": "host", "ttl_seconds": 0.5}
+    pinned = server.client.post("/api/v1/cache/pins", json=body)
+    assert pinned.status_code == 201
+    expires_at = pinned.json()["expires_at"]
+    pins = server.client.get("/api/v1/cache/pins").json()["items"]
+    assert pins == [{"reference": f"{A}:1", "tier": "host", "expires_at": expires_at}]
+    busy = server.client.post("/api/v1/cache/evict", json={"reference": A})
+    assert busy.json()["code"] == "adapter_pinned"
+    wait_until(lambda: not server.client.get("/api/v1/cache/pins").json()["items"])
+    evicted = server.client.post("/api/v1/cache/evict", json={"reference": A})
+    assert evicted.json()["evicted"] is True
+
+
+def test_an_eviction_can_wait_for_the_last_lease(server: Any) -> None:
+    with ThreadPoolExecutor(2) as pool, streaming(server, A) as response:
+        lines = response.iter_lines()
+        assert next(lines).startswith("data: ")
+        body = {"reference": A, "wait": True}
+        evicting = pool.submit(server.client.post, "/api/v1/cache/evict", json=body)
+        later = pool.submit(outcome, server, A)
+        wait_until(lambda: server.metrics()["adaptry_queue_depth"] == 1)
+        assert not evicting.done()
+        rest = list(lines)
+        assert rest[-2] == "data: [DONE]", "the request that held it came to its end"
+        assert evicting.result(10).json() == {"reference": f"{A}:1", "evicted": True}
+        assert later.result(10) == "miss", "it came while the adapter was leaving"
+    assert_agrees_with_the_engine(server)
+
+
+def test_an_eviction_by_force_ends_the_requests_that_hold_it(server: Any) -> None:
+    with streaming(server, A) as response:
+        lines = response.iter_lines()
+        assert next(lines).startswith("data: ")
+        body = {"reference": A, "force": True}
+        evicted = server.client.post("/api/v1/cache/evict", json=body)
+        assert evicted.json() == {"reference": f"{A}:1", "evicted": True}
+        rest = [line for line in lines if line]
+        assert rest[-1] == "data: [DONE]"
+        assert '"finish_reason":"abort"' in rest[-2]
+    assert leases(server) == 0
+    assert outcome(server, A) == "miss"
+    assert_agrees_with_the_engine(server)
+
+
 # ---- leases end with their request, however that ends -------------------------------------
 
 
@@ -245,8 +295,6 @@ def test_a_request_that_vllm_refuses_leaves_no_lease(server: Any) -> None:
 
 def test_a_cold_adapter_is_served_while_hot_streams_hold_every_slot(server: Any) -> None:
     """Streams for A and B overlap without a pause; C must get its turn all the same."""
-    from concurrent.futures import ThreadPoolExecutor
-
     done = False
 
     def keep_busy(model: str, delay: float) -> int:
@@ -271,20 +319,69 @@ def test_a_cold_adapter_is_served_while_hot_streams_hold_every_slot(server: Any)
     assert_agrees_with_the_engine(server)
 
 
-def test_files_that_vanished_fail_their_own_request_only(server: Any) -> None:
-    version = server.client.get(f"/api/v1/resolve?reference={F}").json()
-    (folder,) = server.state.glob(f"store/**/{version['digest']}")
-    hidden = folder.with_name("hidden")
-    folder.rename(hidden)
-    try:
-        response = server.complete(F, prompt_for("hello"))
-        assert response.status_code == 503
-        assert response.json()["error"]["code"] == "adapter_load_failed"
-        body = {"model": F, "prompt": "x=", "stream": True}
-        streamed = server.client.post("/v1/completions", json=body)
-        assert streamed.status_code == 503, "a stream fails with a status too"
-        assert outcome(server, A) == "miss"
-    finally:
-        hidden.rename(folder)
-    assert outcome(server, F) == "miss"
+# ---- failures ------------------------------------------------------------------------------
+
+
+def own_adapter(server: Any, name: str) -> Path:
+    """The files in the store of a new adapter that does what F does; no other one shares them."""
+    source = server.state / "sources" / name
+    shutil.copytree(ROOT / "demo" / "adapters" / F, source)
+    config = source / "adapter_config.json"
+    config.write_text(f"{config.read_text()}{' ' * len(name)}")
+    version = server.register(name, source)
+    (folder,) = server.state.glob(f"store/adapters/*/{version['digest']}")
+    assert isinstance(folder, Path)
+    return folder
+
+
+def vanish(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def cut_off(folder: Path) -> None:
+    weights = folder / "adapter_model.safetensors"
+    weights.chmod(0o644)
+    os.truncate(weights, weights.stat().st_size // 2)
+
+
+def change(folder: Path) -> None:
+    """Another content of the same size, as another version's."""
+    weights = folder / "adapter_model.safetensors"
+    weights.chmod(0o644)
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("damage", [vanish, cut_off, change])
+def test_damaged_files_fail_their_own_request_and_take_the_version_out_of_service(
+    server: Any, damage: Callable[[Path], None], stream: bool
+) -> None:
+    name = f"{damage.__name__.replace('_', '-')}-{'stream' if stream else 'whole'}"
+    failures = Counted(server)
+    damage(own_adapter(server, name))
+    failed = server.complete(name, prompt_for("hello"), stream=stream)
+    assert failed.status_code == 503
+    assert failed.json()["error"]["code"] == "adapter_load_failed"
+    assert outcome(server, A) == "miss"
+    cause = {"transition": "disk_to_host", "cause": "files"}
+    counted = 'adaptry_load_failures_total{{cause="{cause}",transition="{transition}"}}'
+    assert failures(counted, **cause) == 1
+
+    def state() -> str:
+        return str(server.client.get(f"/api/v1/adapters/{name}/versions/1").json()["state"])
+
+    wait_until(lambda: state() == "quarantined")
+    again = server.complete(name, prompt_for("hello"))
+    assert again.status_code == 409
+    assert again.json()["error"]["code"] == "version_not_servable"
+    assert failures(counted, **cause) == 1, "nobody tries a second time"
     assert_agrees_with_the_engine(server)
+
+
+def test_a_resident_adapter_needs_no_files(server: Any) -> None:
+    folder = own_adapter(server, "resident-without-files")
+    assert outcome(server, "resident-without-files") == "miss"
+    vanish(folder)
+    assert outcome(server, "resident-without-files") == "gpu_hit"

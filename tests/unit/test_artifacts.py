@@ -70,8 +70,9 @@ class Shop:
         return self.store.ingest(str(source), accept).digest
 
     def kept(self) -> dict[str, bytes]:
-        """Every file in the store by its path there."""
+        """Every file in the store by its path there, but for the seals."""
         files = sorted(file for file in self.root.rglob("*") if not file.is_dir())
+        files = [file for file in files if file.parent != self.root / "seals"]
         return {str(file.relative_to(self.root)): file.read_bytes() for file in files}
 
     def on_their_way(self) -> list[Path]:

@@ -8,21 +8,24 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from engine.controller import CacheController, Limits
+from engine.admission import Limits
+from engine.controller import CacheController
 from engine.decisions import Move
 from engine.errors import (
     AdapterInUse,
     AdapterLoadFailed,
     AdapterPinned,
+    EngineError,
     EngineUnavailable,
     NotPinned,
     PinBudgetExceeded,
     QueueFull,
     SlotWaitTimeout,
 )
-from engine.fake_backend import FakeBackend
+from engine.fake_backend import FakeBackend, UncheckedFiles
+from engine.loading import Loader
 from engine.policy import CachePolicy
-from engine.ports import EngineTruth, MoveResult
+from engine.ports import EngineTruth, Loaded, MoveResult
 from engine.types import (
     AdapterVersion,
     CacheOutcome,
@@ -42,6 +45,7 @@ class Recorder:
         self.evictions: list[tuple[VersionId, Tier, EvictionReason]] = []
         self.moves: list[tuple[VersionId, Transition]] = []
         self.failures: list[tuple[VersionId, Transition]] = []
+        self.fallbacks: list[VersionId] = []
         self.drift: list[VersionId] = []
         self.waits: list[float] = []
         self.when_in_slot: Callable[[VersionId], object] = lambda version: None
@@ -58,7 +62,12 @@ class Recorder:
         if transition is Transition.HOST_TO_GPU:
             self.when_in_slot(version.id)
 
-    def load_failed(self, version: AdapterVersion, transition: Transition, reason: str) -> None:
+    def fell_back(self, version: AdapterVersion) -> None:
+        self.fallbacks.append(version.id)
+
+    def load_failed(
+        self, version: AdapterVersion, transition: Transition, error: EngineError
+    ) -> None:
         self.failures.append((version.id, transition))
 
     def drifted(self, versions: Sequence[VersionId]) -> None:
@@ -74,7 +83,7 @@ class UnreliableBackend(FakeBackend):
     load_breaks: Exception | None = None
     apply_breaks: Exception | None = None
 
-    async def load(self, version: AdapterVersion) -> bool:
+    async def load(self, version: AdapterVersion) -> Loaded:
         if self.load_breaks is not None:
             raise self.load_breaks
         return await super().load(version)
@@ -110,7 +119,10 @@ class Cache:
         self.observer = Recorder()
         if limits is None:  # no timer that would make good what an event forgot
             limits = Limits(max_slot_wait_seconds=60)
-        self.controller = CacheController(self.policy, self.backend, self.observer, limits, clock)
+        loader = Loader(self.backend, UncheckedFiles(), pauses=())
+        self.controller = CacheController(
+            self.policy, self.backend, loader, self.observer, limits, clock
+        )
 
     async def use(self, version: AdapterVersion) -> CacheOutcome:
         async with self.controller.lease(version) as lease:
@@ -325,7 +337,7 @@ async def test_an_eviction_that_fails_counts_as_drift() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
         del cache.backend.host[A.id]
-        cache.controller.evict(A)
+        await cache.controller.evict(A)
         await until(lambda: cache.observer.drift == [A.id])
 
 
@@ -469,7 +481,7 @@ async def test_a_pinned_adapter_survives_a_scan() -> None:
         for version in (B, C, D, E, B, C):
             await cache.use(version)
         assert await cache.use(A) is CacheOutcome.GPU_HIT
-        assert cache.controller.unpin(A) is Tier.GPU
+        assert cache.controller.unpin(A.id) is Tier.GPU
         for version in (B, C, D):
             await cache.use(version)
         assert await cache.use(A) is CacheOutcome.MISS
@@ -508,7 +520,7 @@ async def test_a_pin_whose_load_fails_is_no_pin() -> None:
             await cache.controller.pin(B, Tier.HOST)
         for version in (A, B):
             with pytest.raises(NotPinned):
-                cache.controller.unpin(version)
+                cache.controller.unpin(version.id)
         assert cache.observer.lookups == []
         cache.check()
 
@@ -551,7 +563,7 @@ async def test_a_pin_that_can_not_move_up_stays_where_it_was() -> None:
         cache.backend.refuses_slot.add(A.id)
         with pytest.raises(AdapterLoadFailed):
             await cache.controller.pin(A, Tier.GPU)
-        assert cache.controller.unpin(A) is Tier.HOST
+        assert cache.controller.unpin(A.id) is Tier.HOST
         cache.check()
 
 
@@ -563,7 +575,7 @@ async def test_unpinning_lets_the_next_one_in_at_once() -> None:
             await until(lambda: C.id in cache.backend.loads)
             await asyncio.sleep(0.01)
             assert C.id not in cache.backend.host
-            cache.controller.unpin(A)
+            cache.controller.unpin(A.id)
             await until(lambda: C.id in cache.backend.host)
         await waiting
         cache.check()
@@ -622,9 +634,9 @@ async def test_eviction_on_request() -> None:
         await cache.use(A)
         async with cache.controller.lease(A):
             with pytest.raises(AdapterInUse):
-                cache.controller.evict(A)
-        assert cache.controller.evict(A) is True
-        assert cache.controller.evict(A) is False
+                await cache.controller.evict(A)
+        assert await cache.controller.evict(A) is True
+        assert await cache.controller.evict(A) is False
         await until(lambda: not cache.backend.host)
         assert cache.observer.evictions == [
             (A.id, Tier.HOST, EvictionReason.REQUESTED),
@@ -632,7 +644,7 @@ async def test_eviction_on_request() -> None:
         ]
         await cache.controller.pin(B, Tier.HOST)
         with pytest.raises(AdapterPinned):
-            cache.controller.evict(B)
+            await cache.controller.evict(B)
         cache.check()
 
 
@@ -693,7 +705,7 @@ async def test_reconcile_says_nothing_while_adapters_move() -> None:
             await asyncio.sleep(0)
         await cache.controller.reconcile()
         await waiting
-        cache.controller.evict(C)
+        await cache.controller.evict(C)
         for _ in range(4):  # while the move is queued, under way, done
             await cache.controller.reconcile()
             await asyncio.sleep(0)

@@ -8,9 +8,13 @@ from contextlib import asynccontextmanager
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.controller import CacheController, Limits
-from engine.fake_backend import FakeBackend
-from engine.gateway import AdapterGateway, Leasing, RequestedAdapters, requested_name
+from engine.admission import Limits
+from engine.controller import CacheController
+from engine.engine_request import Leasing, RequestedAdapters, requested_name
+from engine.errors import EngineError
+from engine.fake_backend import FakeBackend, UncheckedFiles
+from engine.gateway import AdapterGateway
+from engine.loading import Loader
 from engine.openai_errors import send_json
 from engine.policy import CachePolicy
 from engine.ports import Observer
@@ -28,13 +32,20 @@ from registry.errors import UnknownAdapter
 VERSION = AdapterVersion(VersionId(7), "support", 3, "abcdef12" * 8, "/a", 8, 100)
 
 
+def _nothing() -> None:
+    """How to end a request that no operator wants to end."""
+
+
 class Deaf:
     """An observer that keeps nothing."""
 
     def looked_up(self, outcome: CacheOutcome, cause: MissCause, wait_seconds: float) -> None: ...
     def evicted(self, version: AdapterVersion, tier: Tier, reason: EvictionReason) -> None: ...
     def moved_in(self, version: AdapterVersion, transition: Transition, seconds: float) -> None: ...
-    def load_failed(self, version: AdapterVersion, transition: Transition, reason: str) -> None: ...
+    def fell_back(self, version: AdapterVersion) -> None: ...
+    def load_failed(
+        self, version: AdapterVersion, transition: Transition, error: EngineError
+    ) -> None: ...
     def drifted(self, versions: object) -> None: ...
 
 
@@ -106,7 +117,8 @@ class Stage:
         self.backend = FakeBackend(slots=1, host_capacity=1)
         self.policy = CachePolicy(slots=1, host_capacity=1)
         observer: Observer = Deaf()
-        self.controller = CacheController(self.policy, self.backend, observer, limits)
+        loader = Loader(self.backend, UncheckedFiles(), pauses=())
+        self.controller = CacheController(self.policy, self.backend, loader, observer, limits)
         self.leasing = Leasing(self.controller)
         self.table = RequestedAdapters(lambda version: version)
         self.tally = Tally()
@@ -118,13 +130,14 @@ class Stage:
             resolver=OneAdapter(),
             base_models=frozenset({"base"}),
             counter=self.tally,
+            unavailable=lambda: self.controller.unavailable,
             own_prefix="/api/",
             max_body_bytes=max_body_bytes,
         )
 
     async def whole_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        async with self.leasing.lease_for(self.table[requested_name() or ""]):
+        async with self.leasing.lease_for(self.table[requested_name() or ""], _nothing):
             self.engine_calls += 1
         await send_json(send, 200, {"model": requested_name()})
 
@@ -141,7 +154,7 @@ class Stage:
     async def _stream(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         try:
-            async with self.leasing.lease_for(None):
+            async with self.leasing.lease_for(None, _nothing):
                 for n in range(3):
                     await send({"type": "http.response.body", "body": b"%d" % n, "more_body": True})
                     await asyncio.sleep(0.01)

@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry
 
+from engine.errors import AdapterLoadFailed, AdapterTooLarge, EngineUnavailable, LoadFailure
 from engine.metrics import OTHER_ADAPTERS, CacheMetrics
 from engine.policy import CachePolicy
 from engine.snapshot import take_snapshot
@@ -44,7 +45,11 @@ def test_moves_and_failures_and_drift() -> None:
     metrics = CacheMetrics(registry)
     metrics.evicted(VERSION, Tier.GPU, EvictionReason.HOST_EVICTED)
     metrics.moved_in(VERSION, Transition.DISK_TO_HOST, 0.25)
-    metrics.load_failed(VERSION, Transition.HOST_TO_GPU, "broken")
+    metrics.load_failed(VERSION, Transition.HOST_TO_GPU, EngineUnavailable("gone"))
+    missing = AdapterLoadFailed("a:1", "gone", LoadFailure.FILES)
+    for error in (missing, missing, AdapterTooLarge(3, 1, 2)):
+        metrics.load_failed(VERSION, Transition.DISK_TO_HOST, error)
+    metrics.fell_back(VERSION)
     metrics.drifted([VersionId(1), VersionId(2)])
     evictions = "adaptry_cache_evictions_total"
     assert value(registry, evictions, tier="gpu", reason="host_evicted") == 1
@@ -53,7 +58,11 @@ def test_moves_and_failures_and_drift() -> None:
     assert value(registry, f"{loads}_sum", transition="disk_to_host") == 0.25
     assert value(registry, f"{loads}_count", transition="host_to_gpu") == 0
     failures = "adaptry_load_failures_total"
-    assert value(registry, failures, transition="host_to_gpu") == 1
+    assert value(registry, failures, transition="host_to_gpu", cause="engine") == 1
+    assert value(registry, failures, transition="disk_to_host", cause="files") == 2
+    assert value(registry, failures, transition="disk_to_host", cause="too_large") == 1
+    assert value(registry, failures, transition="disk_to_host", cause="io") == 0
+    assert value(registry, "adaptry_fallback_loads_total") == 1
     assert value(registry, "adaptry_drift_total") == 2
 
 
@@ -78,7 +87,7 @@ def test_gauges_show_the_cache_at_the_scrape() -> None:
     policy.arrive(1, VERSION.id)
     policy.advance()
     assert value(registry, "adaptry_queue_depth") == 1
-    policy.loaded(VERSION.id)
+    policy.loaded(VERSION.id, 100)
     policy.advance()
     policy.moved(VERSION.id)
     policy.advance()

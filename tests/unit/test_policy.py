@@ -14,7 +14,14 @@ from hypothesis.stateful import (
 )
 
 from engine.decisions import Activate, Commit, Deactivate, Decision, Evict, Grant, StartLoad
-from engine.errors import AdapterInUse, AdapterPinned, NotPinned, PinBudgetExceeded
+from engine.errors import (
+    AdapterInUse,
+    AdapterPinned,
+    AdapterTooLarge,
+    NotPinned,
+    PinBudgetExceeded,
+    PinBytesExceeded,
+)
 from engine.policy import CachePolicy
 from engine.types import CacheOutcome, EvictionReason, Tier, VersionId
 
@@ -27,6 +34,8 @@ class Model:
 
     slots: int
     capacity: int
+    budget: int
+    sizes: dict[VersionId, int]
     host: list[VersionId] = field(default_factory=list)
     gpu: list[VersionId] = field(default_factory=list)
     loading: list[VersionId] = field(default_factory=list)
@@ -37,6 +46,8 @@ class Model:
     pins: dict[VersionId, Tier] = field(default_factory=dict)
     drained: dict[VersionId, VersionId] = field(default_factory=dict)
     prefetch: list[VersionId] = field(default_factory=list)
+    known: set[VersionId] = field(default_factory=set)
+    leaving: list[VersionId] = field(default_factory=list)
 
     def is_moving(self, version: VersionId) -> bool:
         return any(move.version == version for move in self.moving)
@@ -49,6 +60,16 @@ class Model:
             if version in tier:
                 tier.remove(version)
                 tier.append(version)
+
+    def fits(self, entering: list[VersionId], leaving: list[VersionId]) -> bool:
+        then = [v for v in self.host if v not in leaving] + entering
+        return len(then) <= self.capacity and sum(self.sizes[v] for v in then) <= self.budget
+
+    def leave_for(self, entering: VersionId) -> list[VersionId] | None:
+        """Who has to leave the host tier, in this order; None if it is no use."""
+        order = self.host_victims()
+        enough = (order[:n] for n in range(len(order) + 1) if self.fits([entering], order[:n]))
+        return next(enough, None)
 
     def host_victims(self) -> list[VersionId]:
         """Who may leave the host tier, the one that must go first at the front."""
@@ -73,18 +94,20 @@ class Model:
     def waits_for_slot(self) -> list[VersionId]:
         """In host memory only; in order of arrival."""
         ready = [v for _, v in self.waiting if v in self.host and v not in self.gpu]
-        return [v for v in ready if not self.is_moving(v)]
+        return [v for v in ready if not self.is_moving(v) and v not in self.leaving]
 
     def who_drains_for(self, version: VersionId) -> VersionId | None:
         """The hot adapter with the fewest leases, the least recently used of several."""
-        if version in self.drained.values():
-            return None
         hot = [v for v in self.gpu if v in self.leases and v not in self.drained]
+        hot = [v for v in hot if not self.is_moving(v)]
+        for_it = [v for v, cold in self.drained.items() if cold == version]
         if version in self.waits_for_slot():
-            hot = [v for v in hot if self.pins.get(v) is not Tier.GPU]
+            hot = [v for v in hot if self.pins.get(v) is not Tier.GPU and not for_it]
         elif version not in self.host + self.loading:
             hot = [v for v in hot if v not in self.pins]
-            if sum(map(self.leaves_host, self.drained)) >= len(self.staged):
+            leaving = for_it or [v for v in self.drained if self.leaves_host(v)]
+            entering = [version] if for_it else self.staged
+            if self.fits(entering, leaving + self.host_victims()):
                 return None
         else:
             return None
@@ -92,7 +115,12 @@ class Model:
 
     def grantable(self) -> list[VersionId]:
         ready = [v for _, v in self.waiting if v in self.gpu and v not in self.drained]
-        return [v for v in ready if not self.is_moving(v)]
+        return [v for v in ready if not self.is_moving(v) and v not in self.leaving]
+
+    def departing(self) -> list[VersionId]:
+        """Asked to leave, and nothing holds them any more."""
+        settled = [v for v in self.leaving if v in self.host and not self.is_moving(v)]
+        return [v for v in settled if v not in self.leases]
 
     def loadable(self) -> list[VersionId]:
         """In the order in which their loads have to begin."""
@@ -103,10 +131,21 @@ class Model:
 class PolicyMachine(RuleBasedStateMachine):
     """Random histories; every decision is judged by the model before it is believed."""
 
-    @initialize(slots=st.integers(1, 3), extra=st.integers(0, 2), loads=st.integers(1, 3))
-    def start(self, slots: int, extra: int, loads: int) -> None:
-        self.policy = CachePolicy(slots=slots, host_capacity=slots + extra, max_loads=loads)
-        self.model = Model(slots, slots + extra)
+    @initialize(
+        slots=st.integers(1, 3),
+        extra=st.integers(0, 2),
+        loads=st.integers(1, 3),
+        sizes=st.lists(st.integers(1, 4), min_size=6, max_size=6),
+        budget=st.none() | st.integers(2, 9),
+    )
+    def start(
+        self, slots: int, extra: int, loads: int, sizes: list[int], budget: int | None
+    ) -> None:
+        self.policy = CachePolicy(
+            slots=slots, host_capacity=slots + extra, host_bytes=budget, max_loads=loads
+        )
+        size_of = {VersionId(n): size for n, size in enumerate(sizes, start=1)}
+        self.model = Model(slots, slots + extra, budget or 1000, size_of)
         self.max_loads = loads
         self.next_ticket = 1
         self.load_order: list[VersionId] = []
@@ -114,9 +153,23 @@ class PolicyMachine(RuleBasedStateMachine):
 
     # ---- what may happen -----------------------------------------------------------------
 
+    def knows(self, version: VersionId) -> bool:
+        """False if it is refused: there is no room for it beside the pins."""
+        m = self.model
+        pinned = sum(m.sizes[v] for v in m.pins if v != version)
+        if version not in m.known and m.sizes[version] + pinned > m.budget:
+            with pytest.raises(AdapterTooLarge):
+                self.policy.know(version, m.sizes[version])
+            return False
+        self.policy.know(version, m.sizes[version])
+        m.known.add(version)
+        return True
+
     @rule(version=VERSIONS)
     def arrive(self, version: VersionId) -> None:
         m = self.model
+        if not self.knows(version):
+            return
         ticket, self.next_ticket = self.next_ticket, self.next_ticket + 1
         activating = any(isinstance(x, Activate) and x.version == version for x in m.moving)
         committing = any(isinstance(x, Commit) and x.version == version for x in m.moving)
@@ -158,7 +211,7 @@ class PolicyMachine(RuleBasedStateMachine):
         self.model.loading.remove(version)
         if works:
             self.model.staged.append(version)
-            self.policy.loaded(version)
+            self.policy.loaded(version, self.model.sizes[version])
         else:
             self.fail(version)
         self.advance()
@@ -197,7 +250,7 @@ class PolicyMachine(RuleBasedStateMachine):
         if m.loading:
             version = m.loading.pop(0)
             m.staged.append(version)
-            self.policy.loaded(version)
+            self.policy.loaded(version, m.sizes[version])
             return
         self.move_ends(m.moving.pop(0))
 
@@ -221,11 +274,15 @@ class PolicyMachine(RuleBasedStateMachine):
         m.waiting = [(t, v) for t, v in m.waiting if v != version]
         self.end_drain_for(version)
         self.no_prefetch(version)
+        if version not in m.host:
+            m.leaving = [v for v in m.leaving if v != version]
         assert set(self.policy.failed(version)) == void
 
     @rule(version=VERSIONS)
     def prefetch(self, version: VersionId) -> None:
         m = self.model
+        if not self.knows(version):
+            return
         if version not in m.host + m.loading + m.staged + m.prefetch:
             m.prefetch.append(version)
         self.policy.prefetch(version)
@@ -234,17 +291,23 @@ class PolicyMachine(RuleBasedStateMachine):
     @rule(version=VERSIONS, tier=st.sampled_from(Tier))
     def pin(self, version: VersionId, tier: Tier) -> None:
         m = self.model
-        others = [t for v, t in m.pins.items() if v != version]
+        if not self.knows(version):
+            return
+        others = {v: t for v, t in m.pins.items() if v != version}
         too_many = len(others) >= m.capacity - 1
         if tier is Tier.GPU:
-            too_many = too_many or others.count(Tier.GPU) >= m.slots - 1
-        if too_many:
-            with pytest.raises(PinBudgetExceeded):
+            too_many = too_many or list(others.values()).count(Tier.GPU) >= m.slots - 1
+        pinned = {*others, version}
+        largest = max((m.sizes[v] for v in m.known - pinned), default=0)
+        too_large = sum(m.sizes[v] for v in pinned) + largest > m.budget
+        if too_many or too_large:
+            with pytest.raises(PinBudgetExceeded if too_many else PinBytesExceeded):
                 self.policy.pin(version, tier)
         else:
             self.policy.pin(version, tier)
             m.pins[version] = tier
             m.drained.pop(version, None)
+            m.leaving = [v for v in m.leaving if v != version]
         self.advance()
 
     @rule(version=VERSIONS)
@@ -256,23 +319,24 @@ class PolicyMachine(RuleBasedStateMachine):
                 self.policy.pins.remove(version)
         self.advance()
 
-    @rule(version=VERSIONS)
-    def evict(self, version: VersionId) -> None:
+    @rule(version=VERSIONS, when_idle=st.booleans())
+    def evict(self, version: VersionId, when_idle: bool) -> None:
         m = self.model
         on_its_way = version in m.loading or version in m.staged or m.is_moving(version)
         present = version in m.host or on_its_way
+        in_use = on_its_way or (present and (version in m.leases or m.is_awaited(version)))
         if version in m.pins:
             with pytest.raises(AdapterPinned):
-                self.policy.evict(version)
-        elif on_its_way or (present and (version in m.leases or m.is_awaited(version))):
+                self.policy.evict(version, when_idle=when_idle)
+        elif in_use and not when_idle:
             with pytest.raises(AdapterInUse):
                 self.policy.evict(version)
         else:
-            decisions = self.policy.evict(version)
-            wanted = [Evict(version, EvictionReason.REQUESTED, version in m.gpu)] if present else []
-            assert decisions == wanted
+            self.policy.evict(version, when_idle=when_idle)
+            if present and version not in m.leaving:
+                m.leaving.append(version)
             if present:
-                self.leave_host(version)
+                self.no_prefetch(version)
         self.advance()
 
     @precondition(lambda self: self.model.waiting)
@@ -305,15 +369,20 @@ class PolicyMachine(RuleBasedStateMachine):
 
     def nothing_more_could_be_done(self) -> None:
         m = self.model
+        assert not m.departing(), "it was asked to leave, and could have"
         assert not m.grantable(), "a waiter whose adapter is in a slot was not let in"
         if len(m.loading) + len(m.staged) < self.max_loads:
             assert not m.loadable(), "a load could have begun"
         if m.staged:
-            assert len(m.host) == m.capacity, "there was room in the host tier"
-            assert not m.host_victims(), "room could have been made in the host tier"
+            first = min(m.staged, key=self.turn)
+            assert m.leave_for(first) is None, "room could have been made in the host tier"
         if m.waits_for_slot():
             assert len(m.gpu) == m.slots, "there was a free slot"
             assert not any(map(m.slot_victims, m.waits_for_slot())), "a slot could be had"
+
+    def turn(self, version: VersionId) -> tuple[bool, int]:
+        """Of those that are staged: the awaited ones first, then whose load began first."""
+        return not self.model.is_awaited(version), self.load_order.index(version)
 
     def judge(self, decision: Decision) -> None:
         m = self.model
@@ -332,9 +401,9 @@ class PolicyMachine(RuleBasedStateMachine):
                 self.load_order = [v for v in self.load_order if v != version] + [version]
                 assert len(m.loading) + len(m.staged) <= self.max_loads
             case Commit(version):
-                assert version == min(m.staged, key=self.load_order.index), "staged first, in first"
+                assert version == min(m.staged, key=self.turn), "staged first, in first"
                 m.staged.remove(version)
-                assert len(m.host) < m.capacity
+                assert m.fits([version], [])
                 m.host.append(version)
                 m.moving.append(decision)
             case Activate(version):
@@ -350,10 +419,15 @@ class PolicyMachine(RuleBasedStateMachine):
                 m.gpu.remove(version)
                 m.drained.pop(version, None)
                 self.expect_at_most(CacheOutcome.HOST_HIT, version)
+            case Evict(version, EvictionReason.REQUESTED, left_slot):
+                assert version == m.departing()[0]
+                assert left_slot == (version in m.gpu)
+                self.leave_host(version)
             case Evict(version, reason, left_slot):
                 assert reason is EvictionReason.CAPACITY
-                assert len(m.host) == m.capacity
-                assert [version] == m.host_victims()[:1]
+                leaving = m.leave_for(min(m.staged, key=self.turn))
+                assert leaving
+                assert version == leaving[0]
                 assert left_slot == (version in m.gpu)
                 self.leave_host(version)
 
@@ -369,6 +443,7 @@ class PolicyMachine(RuleBasedStateMachine):
         if version in self.model.gpu:
             self.model.gpu.remove(version)
         self.model.drained.pop(version, None)
+        self.model.leaving = [v for v in self.model.leaving if v != version]
         self.expect_at_most(CacheOutcome.MISS, version)
 
     def expect_at_most(self, outcome: CacheOutcome, version: VersionId) -> None:

@@ -1,0 +1,169 @@
+"""Who may come in: leases that are never forgotten, limits of the line, and fair turns."""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from engine.backlog import Backlog
+from engine.carrier import Carrier, Pending
+from engine.decisions import Ticket
+from engine.errors import EngineUnavailable, QueueFull, SlotWaitTimeout
+from engine.policy import CachePolicy
+from engine.types import AdapterVersion, CacheOutcome, Lease, VersionId
+
+logger = logging.getLogger(__name__)
+
+Revoke = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long and how many requests may wait for a slot."""
+
+    max_slot_wait_seconds: float = 2.0  # then a hot adapter has to let the waiter in
+    slot_timeout_seconds: float = 120.0  # then the request is given up
+    max_waiting: int = 1024
+    max_waiting_per_adapter: int = 256
+
+
+class Admission:
+    """Leases of one engine after the other: what an earlier engine's request gives back is void."""
+
+    def __init__(
+        self, policy: CachePolicy, carrier: Carrier, limits: Limits, clock: Callable[[], float]
+    ) -> None:
+        self._policy = policy
+        self._carrier = carrier
+        self._limits = limits
+        self._clock = clock
+        self._backlog = Backlog(clock, longest_seconds=limits.slot_timeout_seconds)
+        self._tickets = itertools.count(1)
+        self._revokes: dict[VersionId, list[Revoke]] = {}
+        self._idle = asyncio.Event()
+        self._engine = 0
+        self.closed: EngineUnavailable | None = None
+
+    @asynccontextmanager
+    async def lease(
+        self, version: AdapterVersion, revoke: Revoke | None = None
+    ) -> AsyncIterator[Lease]:
+        """See `CacheController.lease`."""
+        engine = self._engine
+        lease = await self.acquire(version, counted=True)
+        revokes = self._revokes.setdefault(version.id, [])
+        if revoke is not None:
+            revokes.append(revoke)
+        try:
+            yield lease
+        finally:
+            if revoke is not None:
+                revokes.remove(revoke)
+            self.release(version.id, engine)
+
+    def revoke(self, version: VersionId) -> None:
+        """End every request that holds it."""
+        for revoke in list(self._revokes.get(version, ())):
+            revoke()
+
+    async def acquire(self, version: AdapterVersion, *, counted: bool) -> Lease:
+        """To be given back with `release`. `counted`: it is a request, not an operator."""
+        engine = self._engine
+        ticket, pending = self._arrive(version, counted=counted)
+        try:
+            async with asyncio.timeout(self._limits.slot_timeout_seconds):
+                outcome = await pending.granted
+                await self._carrier.moves_are_sent()
+        except TimeoutError:
+            self._abandon(ticket, pending, engine)
+            raise SlotWaitTimeout(version.reference, self._waited(pending)) from None
+        except BaseException:
+            self._abandon(ticket, pending, engine)
+            raise
+        load_seconds = self._load_seconds(version, outcome)
+        if outcome is not CacheOutcome.GPU_HIT:
+            self._backlog.had_its_turn(load_seconds)
+        return Lease(version, outcome, self._waited(pending), load_seconds)
+
+    def release(self, version: VersionId, engine: int | None = None) -> None:
+        """`engine`: the one that the lease was for, if that may have gone meanwhile."""
+        if engine not in (None, self._engine):
+            return
+        self._policy.release(version)
+        self._carrier.advance()
+        if self._policy.is_idle():
+            self._idle.set()
+
+    async def becomes_idle(self) -> None:
+        """Until the next time that the last lease is given back and nobody waits."""
+        self._idle.clear()
+        await self._idle.wait()
+
+    def close(self, why: EngineUnavailable) -> None:
+        """The engine has gone: nobody comes in, and what is given back was the old one's."""
+        self._engine += 1
+        self.closed = why
+
+    def open(self) -> None:
+        self.closed = None
+
+    async def keep_turns_fair(self) -> None:
+        """Runs until cancelled."""
+        patience = self._limits.max_slot_wait_seconds
+        while True:
+            await asyncio.sleep(patience / 4)
+            now = self._clock()
+            late = [t for t, p in self._carrier.pending.items() if now - p.arrived > patience]
+            for ticket in late:
+                if (hot := self._policy.drain_for(ticket)) is not None:
+                    logger.info("%s gives its slot up", self._carrier.versions[hot].reference)
+            self._carrier.advance()
+
+    # ---- the line ------------------------------------------------------------------------
+
+    def _check(self, version: AdapterVersion) -> None:
+        """What a request is refused for before it waits."""
+        if self.closed is not None:
+            raise self.closed
+        limits, waiting = self._limits, self._policy.waiting
+        if len(waiting) >= limits.max_waiting:
+            seconds = self._backlog.retry_after_seconds(len(waiting))
+            raise QueueFull(limits.max_waiting, seconds)
+        if waiting.count(version.id) >= limits.max_waiting_per_adapter:
+            seconds = self._backlog.retry_after_seconds(waiting.count(version.id))
+            raise QueueFull(limits.max_waiting_per_adapter, seconds, version.adapter)
+        self._policy.know(version.id, version.size_bytes)
+
+    def _arrive(self, version: AdapterVersion, *, counted: bool) -> tuple[Ticket, Pending]:
+        self._check(version)
+        pending = Pending(
+            version=version,
+            granted=asyncio.get_running_loop().create_future(),
+            arrived=self._clock(),
+            cause=self._carrier.history.cause_of_miss(version),
+            counted=counted,
+        )
+        ticket = next(self._tickets)
+        self._carrier.pending[ticket] = pending
+        self._carrier.versions[version.id] = version
+        self._policy.arrive(ticket, version.id)
+        self._carrier.advance()
+        return ticket, pending
+
+    def _abandon(self, ticket: Ticket, pending: Pending, engine: int) -> None:
+        granted = pending.granted
+        if granted.done() and not granted.cancelled() and granted.exception() is None:
+            self.release(pending.version.id, engine)  # granted in the moment the client left
+            return
+        self._carrier.pending.pop(ticket, None)
+        self._policy.cancel(ticket)
+        self._carrier.advance()
+
+    def _load_seconds(self, version: AdapterVersion, outcome: CacheOutcome) -> float:
+        missed = outcome is CacheOutcome.MISS
+        return self._carrier.load_seconds.get(version.id, 0.0) if missed else 0.0
+
+    def _waited(self, pending: Pending) -> float:
+        return self._clock() - pending.arrived

@@ -1,0 +1,89 @@
+"""The cache of one server: the controller, and those who work beside it."""
+
+import logging
+from argparse import Namespace
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+
+from engine.controller import CacheController
+from engine.errors import EngineError
+from engine.loading import Loader
+from engine.metrics import CacheMetrics
+from engine.observers import Observers
+from engine.pin_keeper import PinKeeper
+from engine.policy import CachePolicy
+from engine.ports import Backend, Resolver
+from engine.quarantine import Quarantine
+from engine.reconciler import Reconciler
+from engine.settings import EngineSettings
+from engine.stored_files import StoredFiles
+from engine.warm_up import WarmUp
+from registry.errors import RegistryError
+from registry.residency import ResidencyStore
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """`work` has to run beside everything else."""
+
+    controller: CacheController
+    pins: PinKeeper
+    warm_up: WarmUp
+    reconciler: Reconciler
+    resolver: Resolver
+
+    def work(self) -> list[Coroutine[None, None, None]]:
+        """Each runs until cancelled."""
+        return [
+            self.controller.run(),
+            self.pins.keep(),
+            self.warm_up.run(),
+            self.reconciler.run(),
+        ]
+
+    async def preload(self, references: Sequence[str]) -> None:
+        """Bring them into host memory. What can't be loaded is said, and keeps nobody waiting."""
+        for reference in references:
+            try:
+                await self.controller.bring_to_host(await self.resolver.resolve(reference))
+            except (EngineError, RegistryError) as error:
+                logger.warning("%s is not preloaded: %s", reference, error.detail)
+
+
+def make_cache(
+    arguments: Namespace,
+    settings: EngineSettings,
+    backend: Backend,
+    metrics: CacheMetrics,
+    resolver: Resolver,
+    store: ResidencyStore,
+    *,
+    silent: Callable[[], None],
+    quarantine: Quarantine,
+) -> Cache:
+    """`arguments`: vLLM's, which say how many slots and host places there are.
+
+    `silent` is called when the engine has not answered for too long.
+    """
+    policy = CachePolicy(
+        slots=arguments.max_loras,
+        host_capacity=arguments.max_cpu_loras,
+        host_bytes=settings.host_cache_bytes,
+        max_loads=settings.max_loads,
+    )
+    loader = Loader(backend, StoredFiles(), timeout_seconds=settings.load_timeout_seconds)
+    observers = Observers(metrics, quarantine)
+    controller = CacheController(policy, backend, loader, observers, settings.limits())
+    pins = PinKeeper(controller, store, resolver)
+    seconds = settings.save_residents_seconds
+    warm_up = WarmUp(controller, pins, store, resolver, save_seconds=seconds)
+    reconciler = Reconciler(
+        controller,
+        every_seconds=settings.reconcile_seconds,
+        hang_seconds=settings.engine_hang_seconds,
+        silent=silent,
+    )
+    metrics.watch(controller.snapshot, lambda: reconciler.last_truth.in_step_loads)
+    return Cache(controller, pins, warm_up, reconciler, resolver)

@@ -1,0 +1,110 @@
+"""The request that is being served: what it asked for, and the lease that it holds meanwhile.
+
+Kept in a context variable. vLLM's routes find the adapter through `RequestedAdapters`, which stands
+in place of their own table, and the engine client takes the lease through `Leasing`.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TypeVar
+
+from engine.controller import CacheController
+from engine.errors import EngineError, EngineUnavailable
+from engine.types import AdapterVersion, Lease
+
+AdapterHandle = TypeVar("AdapterHandle")  # what the engine knows an adapter by
+
+
+@dataclass(slots=True)
+class EngineRequest:
+    """One HTTP request that may reach the engine. `version` None: it asks the base model."""
+
+    requested: str | None
+    version: AdapterVersion | None
+    lease: Lease | None = None
+    failure: EngineError | None = None
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Which version answers, where it was found, and what that cost."""
+        if self.version is None:
+            return []
+        headers = {"x-adaptry-version": self.version.reference}
+        if self.lease is not None:
+            headers["x-adaptry-cache"] = self.lease.outcome
+            headers["x-adaptry-load-ms"] = f"{self.lease.load_seconds * 1000:.1f}"
+        return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
+_current: ContextVar[EngineRequest | None] = ContextVar("adaptry_request", default=None)
+
+
+@contextmanager
+def serving(request: EngineRequest) -> Iterator[None]:
+    """Everything that this task does in the block belongs to this request."""
+    token = _current.set(request)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def requested_name() -> str | None:
+    """What the client of the running request asked for, if that is an adapter."""
+    request = _current.get()
+    return request.requested if request and request.version else None
+
+
+class RequestedAdapters(Mapping[str, AdapterHandle]):
+    """The adapters that vLLM's routes can see: the one that this request resolved to.
+
+    Takes the place of `OpenAIServingModels.lora_requests`, which every route asks.
+    """
+
+    def __init__(self, handle_of: Callable[[AdapterVersion], AdapterHandle]) -> None:
+        self._handle_of = handle_of
+
+    def __contains__(self, name: object) -> bool:
+        return name is not None and name == requested_name()
+
+    def __getitem__(self, name: str) -> AdapterHandle:
+        request = _current.get()
+        if request is None or request.version is None or request.requested != name:
+            raise KeyError(name)
+        return self._handle_of(request.version)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+class Leasing:
+    """Gives vLLM's engine client its leases and notes them on the running request."""
+
+    def __init__(self, controller: CacheController) -> None:
+        self._controller = controller
+
+    @asynccontextmanager
+    async def lease_for(self, _: object, revoke: Callable[[], None]) -> AsyncIterator[Lease]:
+        """Raises what `CacheController.lease` raises."""
+        request = _current.get()
+        if request is None or request.version is None:
+            raise RuntimeError("an adapter was asked for past the gateway")
+        held = self._controller.lease(request.version, revoke)
+        async with AsyncExitStack() as stack:
+            try:
+                lease = await stack.enter_async_context(held)
+            except EngineError as error:
+                request.failure = error
+                raise
+            request.lease = request.lease or lease
+            yield lease
+
+    def engine_died(self, error: EngineUnavailable) -> None:
+        """Under the running request: if nothing of its answer is out yet, this becomes it."""
+        request = _current.get()
+        if request is not None:
+            request.failure = error

@@ -1,0 +1,74 @@
+"""One response on its way out: held until the lease is there, replaced if that failed."""
+
+from starlette.types import Message, Receive, Send
+
+from engine.engine_request import EngineRequest
+from engine.errors import EngineError
+from engine.openai_errors import send_engine_error
+
+
+class Exchange:
+    """Between the application and the server."""
+
+    def __init__(self, request: EngineRequest, receive: Receive, send: Send) -> None:
+        self._request = request
+        self._receive = receive
+        self._send = send
+        self._held: Message | None = None
+        self._status: int | None = None
+        self._replaced = False
+        self._complete = False
+        self._client_left = False
+
+    @property
+    def started(self) -> bool:
+        return self._status is not None
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and not self._complete:
+            self._client_left = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self._replaced:
+            return
+        if message["type"] == "http.response.start":
+            self._held = message
+            return
+        if self._held is not None and not await self._start(self._held):
+            return
+        await self._send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self._complete = True
+
+    async def _start(self, held: Message) -> bool:
+        self._held = None
+        if self._request.failure is not None:
+            await self._replace(self._request.failure)
+            return False
+        self._status = held["status"]
+        await self._send({**held, "headers": [*held["headers"], *self._request.headers()]})
+        return True
+
+    async def _replace(self, failure: EngineError) -> None:
+        self._replaced = self._complete = True
+        self._status = failure.status
+        await send_engine_error(self._send, failure, self._request.headers())
+
+    async def finish(self) -> None:
+        """Answer for an application that ended without a word, because the lease had failed."""
+        if not self.started and self._request.failure is not None:
+            await self._replace(self._request.failure)
+
+    def outcome(self) -> str | None:
+        """How the request ended; None if it was no generation at all (say, `/tokenize`)."""
+        if self._client_left and not self._complete:
+            return "cancelled"
+        failure = self._request.failure
+        status = failure.status if failure is not None else self._status
+        if status is None or status >= 500:
+            return "failed"
+        if status >= 400:
+            return "refused"
+        return "completed" if self._request.lease is not None else None

@@ -1,0 +1,95 @@
+"""Brings back into memory what was there before a restart, the hottest first."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from engine.controller import CacheController
+from engine.errors import EngineError
+from engine.pin_keeper import PinKeeper
+from engine.ports import Resolver
+from engine.types import AdapterVersion, VersionId
+from registry.errors import RegistryError
+
+logger = logging.getLogger(__name__)
+
+
+class ResidencyStore(Protocol):
+    """Raises RegistryError if the database can't be used."""
+
+    async def save_residents(self, version_ids: Sequence[int]) -> None: ...
+    async def residents(self) -> Sequence[str]: ...
+
+
+class WarmUp:
+    """Remembers who is in host memory. Nobody waits for it: requests come first."""
+
+    def __init__(
+        self,
+        controller: CacheController,
+        pins: PinKeeper,
+        store: ResidencyStore,
+        resolver: Resolver,
+        *,
+        save_seconds: float,
+    ) -> None:
+        self._controller = controller
+        self._pins = pins
+        self._store = store
+        self._resolver = resolver
+        self._save_seconds = save_seconds
+        self._saved: list[VersionId] = []
+        self._noted: list[str] = []
+
+    async def run(self) -> None:
+        """Restore, and then keep what is saved up to date, until cancelled."""
+        await self._restore()
+        try:
+            while True:
+                await asyncio.sleep(self._save_seconds)
+                await self.save()
+        finally:
+            await self.save()
+
+    async def _restore(self) -> None:
+        """Pins first, then whoever was in memory, as far as there is room."""
+        try:
+            await self._pins.restore()
+            await self._prefetch(await self._store.residents())
+        except RegistryError as error:
+            logger.warning("nothing can be warmed up: %s", error.detail)
+
+    def note(self) -> None:
+        """The engine has gone, and the controller is about to forget what was in its memory."""
+        self._noted = [version.reference for version in self._residents()]
+
+    async def again(self) -> None:
+        """There is a new engine: as it was when `note` was called."""
+        await self._pins.bring_back()
+        await self._prefetch(self._noted)
+
+    async def save(self) -> None:
+        """Who is in host memory now, for the next process. While no engine lives nobody is."""
+        residents = [version.id for version in self._residents()]
+        if residents == self._saved or self._controller.unavailable is not None:
+            return
+        try:
+            await self._store.save_residents(residents)
+        except RegistryError as error:
+            logger.warning("who is in memory could not be saved: %s", error.detail)
+        else:
+            self._saved = residents
+
+    def _residents(self) -> list[AdapterVersion]:
+        """The one used last first."""
+        return [resident.version for resident in reversed(self._controller.snapshot().host)]
+
+    async def _prefetch(self, references: Sequence[str]) -> None:
+        snapshot = self._controller.snapshot()
+        room = snapshot.host_capacity - len(snapshot.host)
+        for reference in references[:room]:
+            try:
+                self._controller.prefetch(await self._resolver.resolve(reference))
+            except (EngineError, RegistryError) as error:
+                logger.warning("%s is not warmed up: %s", reference, error.detail)

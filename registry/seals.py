@@ -1,0 +1,85 @@
+"""Proof that an adapter's files are still those that were verified, without reading them again.
+
+A seal notes size, times and inode of each file after its content was hashed. Whatever writes to a
+file changes one of these; a copied or restored store has other ones and is hashed once more.
+Seals lie beside the adapters in the store: `seals/abcd….json` for `adapters/ab/abcd…/`.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from blake3 import blake3
+
+_CHUNK_BYTES = 4 * 2**20
+
+
+class FilesChanged(Exception):
+    """The folder does not hold what was registered under this digest."""
+
+
+def manifest_digest(files: Iterable[tuple[str, int, str]]) -> str:
+    """blake3 over a manifest line (name, bytes, hash) for each file, in the order of names."""
+    lines = [f"{name} {size_bytes} {hashed}\n" for name, size_bytes, hashed in sorted(files)]
+    return blake3("".join(lines).encode()).hexdigest()
+
+
+def verify(folder: Path, digest: str) -> None:
+    """Costs one `stat` per file if the seal is whole, else the files are hashed and sealed again.
+
+    Raises FilesChanged, FileNotFoundError or another OSError.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder.name}: the files are gone")
+    if _seal_of(folder) == _read(seal_file(folder)):
+        return
+    before = _seal_of(folder)
+    found = manifest_digest(_hashed(folder / name) for name in before)
+    if found != digest:
+        raise FilesChanged(f"their digest is {found[:16]}…, not {digest[:16]}…")
+    if before == _seal_of(folder):  # else somebody writes to it right now
+        seal(folder)
+
+
+def seal(folder: Path) -> None:
+    """The content has just been verified. A store that can't be written to stays without seals."""
+    whole = seal_file(folder)
+    partial = whole.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+    try:
+        whole.parent.mkdir(exist_ok=True)
+        partial.write_text(json.dumps(_seal_of(folder)))
+        partial.replace(whole)
+    except PermissionError:
+        return
+
+
+def seal_file(folder: Path) -> Path:
+    """Where the seal of an adapter's folder is."""
+    return folder.parents[2] / "seals" / f"{folder.name}.json"
+
+
+def _seal_of(folder: Path) -> dict[str, Sequence[int]]:
+    statuses = {file.name: file.stat() for file in sorted(folder.iterdir())}
+    return {
+        name: [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+        for name, status in statuses.items()
+    }
+
+
+def _read(whole: Path) -> object:
+    try:
+        return json.loads(whole.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _hashed(file: Path) -> tuple[str, int, str]:
+    hasher = blake3()
+    size_bytes = 0
+    with file.open("rb") as content:
+        while chunk := content.read(_CHUNK_BYTES):
+            hasher.update(chunk)
+            size_bytes += len(chunk)
+    return file.name, size_bytes, hasher.hexdigest()
