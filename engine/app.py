@@ -103,13 +103,18 @@ async def _application(
     cache: Cache,
     metrics: CacheMetrics,
 ) -> FastAPI:
+    def unavailable() -> EngineUnavailable | None:
+        return cache.controller.unavailable or supervisor.unavailable
+
     async def engine_is_well() -> None:
+        if (why := unavailable()) is not None:
+            raise why
         await supervisor.life.engine.check_health()
 
     return await build_application(
         supervisor.life.engine,
         arguments,
-        controller=cache.controller,
+        unavailable=unavailable,
         resolver=cache.resolver,
         counter=metrics,
         routers=[
@@ -158,10 +163,13 @@ async def _background(
 ) -> AsyncIterator[None]:
     """None of it may end by itself: then the server stops."""
 
+    ending = False
+
     def stop_serving(task: asyncio.Task[None]) -> None:
-        if task.cancelled():
+        if ending:
             return
-        logger.critical("the server has to stop: %s", task.exception() or "its work has ended")
+        error = None if task.cancelled() else task.exception()
+        logger.critical("the server has to stop: %s", error or "its work has ended")
         if (server := getattr(app.state, "server", None)) is not None:
             server.should_exit = True
 
@@ -171,6 +179,7 @@ async def _background(
     try:
         yield
     finally:
+        ending = True
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,17 +1,26 @@
 """One response on its way out: held until the lease is there, replaced if that failed."""
 
+from collections.abc import Callable
+
 from starlette.types import Message, Receive, Send
 
 from engine.engine_request import EngineRequest
-from engine.errors import EngineError
+from engine.errors import EngineError, EngineUnavailable
 from engine.openai_errors import send_engine_error
 
 
 class Exchange:
     """Between the application and the server."""
 
-    def __init__(self, request: EngineRequest, receive: Receive, send: Send) -> None:
+    def __init__(
+        self,
+        request: EngineRequest,
+        receive: Receive,
+        send: Send,
+        unavailable: Callable[[], EngineUnavailable | None],
+    ) -> None:
         self._request = request
+        self._unavailable = unavailable
         self._receive = receive
         self._send = send
         self._held: Message | None = None
@@ -44,8 +53,11 @@ class Exchange:
 
     async def _start(self, held: Message) -> bool:
         self._held = None
-        if self._request.failure is not None:
-            await self._replace(self._request.failure)
+        failure = self._request.failure
+        if failure is None and held["status"] >= 500:
+            failure = self._unavailable()  # vLLM says only that its engine has an issue
+        if failure is not None:
+            await self._replace(failure)
             return False
         self._status = held["status"]
         await self._send({**held, "headers": [*held["headers"], *self._request.headers()]})

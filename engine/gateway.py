@@ -86,7 +86,7 @@ class AdapterGateway:
     async def _serve(
         self, request: EngineRequest, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        exchange = Exchange(request, receive, send)
+        exchange = Exchange(request, receive, send, self._unavailable)
         try:
             with serving(request):
                 await self._app(scope, exchange.receive, exchange.send)

@@ -23,6 +23,9 @@ class Life(Protocol):
     @property
     def backend(self) -> Backend: ...
 
+    @property
+    def is_dead(self) -> bool: ...
+
     async def death(self) -> str:
         """Returns what it died of, when it has."""
 
@@ -70,6 +73,14 @@ class EngineSupervisor(Generic[OneLife]):
             raise EngineUnavailable("it is being started again")
         return self._life
 
+    @property
+    def unavailable(self) -> EngineUnavailable | None:
+        """Why the engine can't be asked anything, if that is so. True before anybody was told."""
+        if self._life is not None and not self._life.is_dead:
+            return None
+        seconds = math.ceil(self._start_seconds)
+        return EngineUnavailable("it is being started again", retry_after_seconds=seconds)
+
     async def begin(self) -> None:
         """Start the first engine. Raises what its start raises."""
         started = self._clock()
@@ -91,9 +102,8 @@ class EngineSupervisor(Generic[OneLife]):
             cause, reason = await self._end_of_life()
             logger.error("the engine has %s: %s", cause, reason)
             self._counter.engine_ended(cause)
-            retry_after_seconds = math.ceil(self._start_seconds)
-            why = EngineUnavailable(f"it has {cause}", retry_after_seconds=retry_after_seconds)
             ended, self._life = self.life, None
+            why = self.unavailable or EngineUnavailable(reason)
             await follower.engine_lost(why)
             await ended.end()
             await self._start_again()

@@ -8,9 +8,9 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 
 from engine import vllm_api
-from engine.controller import CacheController
 from engine.engine_request import RequestedAdapters
 from engine.engine_request import requested_name as requested_adapter
+from engine.errors import EngineUnavailable
 from engine.gateway import AdapterGateway, RequestCounter
 from engine.ports import Resolver
 from engine.vllm_backend import Guard, LeasedAsyncLLM, lora_request
@@ -51,7 +51,7 @@ async def build_application(
     engine: LeasedAsyncLLM,
     arguments: Namespace,
     *,
-    controller: CacheController,
+    unavailable: Callable[[], EngineUnavailable | None],
     resolver: Resolver,
     counter: RequestCounter,
     routers: Sequence[APIRouter],
@@ -73,7 +73,7 @@ async def build_application(
             resolver=resolver,
             base_models=frozenset(arguments.served_model_name or [arguments.model]),
             counter=counter,
-            unavailable=lambda: controller.unavailable,
+            unavailable=unavailable,
             own_prefix=API_PREFIX,
             max_body_bytes=max_body_bytes,
         )

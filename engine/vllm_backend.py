@@ -154,6 +154,12 @@ async def _call(engine: AsyncLLM, method: str, *args: Any) -> list[Any]:
         answers = await engine.collective_rpc(method, args=args)
     except (EngineDeadError, EngineGenerateError) as error:
         raise EngineUnavailable(str(error) or type(error).__name__) from error
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # nobody cancelled us: vLLM cancels what it still owes when it shuts its engine down
+        raise EngineUnavailable("it was shut down") from None
     for answer in answers:
         if "error" in answer:
             raise EngineUnavailable(f"{method}: {answer['error']}")

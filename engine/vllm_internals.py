@@ -20,6 +20,9 @@ INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
         "AsyncLLM",
         ("from_vllm_config", "generate", "encode", "abort", "collective_rpc", "errored"),
     ),
+    # vllm_life: the end of an engine
+    ("vllm.v1.engine.async_llm", "AsyncLLM", ("output_processor", "shutdown", "dead_error")),
+    ("vllm.v1.engine.output_processor", "OutputProcessor", ("propagate_error",)),
     ("vllm.v1.engine.exceptions", None, ("EngineDeadError", "EngineGenerateError")),
     # worker_managers: where vLLM makes its LoRA managers, and the parts that we replace
     ("vllm.v1.worker.lora_model_runner_mixin", None, ("LRUCacheWorkerLoRAManager",)),

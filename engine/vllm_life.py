@@ -2,31 +2,51 @@
 
 import asyncio
 from argparse import Namespace
+from collections.abc import Set
 from contextlib import AsyncExitStack
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.usage.usage_lib import UsageContext
+from vllm.v1.engine.exceptions import EngineDeadError
 
 from engine.vllm_backend import LeasedAsyncLLM, VllmBackend, connected_backend
 
 _LOOK_SECONDS = 0.2
+_JOIN_SECONDS = 5.0
 
 
 class VllmLife:
     """Implements the `Life` port."""
 
-    def __init__(self, engine: LeasedAsyncLLM, backend: VllmBackend, stack: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        engine: LeasedAsyncLLM,
+        backend: VllmBackend,
+        processes: Set[BaseProcess],
+        stack: AsyncExitStack,
+    ) -> None:
         self.engine = engine
         self.backend = backend
+        self._processes = processes
         self._stack = stack
 
+    @property
+    def is_dead(self) -> bool:
+        return bool(self.engine.errored)
+
     async def death(self) -> str:
-        while not self.engine.errored:
+        while not self.is_dead:
             await asyncio.sleep(_LOOK_SECONDS)
         return str(self.engine.dead_error)
 
     async def end(self) -> None:
+        # vLLM tells its requests of a death that it has seen, and of no other end
+        self.engine.output_processor.propagate_error(EngineDeadError())
         await self._stack.aclose()
+        for process in self._processes:  # vLLM does not wait for those that it has to kill
+            await asyncio.to_thread(process.join, _JOIN_SECONDS)
 
 
 class VllmStarter:
@@ -41,6 +61,7 @@ class VllmStarter:
 
         Raises what vLLM raises, or EngineUnavailable.
         """
+        before = set(active_children())
         async with AsyncExitStack() as stack:
             if self._is_first:
                 engine = self._engine()
@@ -49,7 +70,8 @@ class VllmStarter:
             stack.push_async_callback(asyncio.to_thread, engine.shutdown)
             backend = await stack.enter_async_context(connected_backend(engine))
             self._is_first = False
-            return VllmLife(engine, backend, stack.pop_all())
+            processes = set(active_children()) - before
+            return VllmLife(engine, backend, processes, stack.pop_all())
 
     def _engine(self) -> LeasedAsyncLLM:
         config = AsyncEngineArgs.from_cli_args(self._arguments).create_engine_config(

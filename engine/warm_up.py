@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Protocol
 
 from engine.controller import CacheController
@@ -48,7 +48,7 @@ class WarmUp:
         try:
             while True:
                 await asyncio.sleep(self._save_seconds)
-                await self.save()
+                await _to_its_end(self.save())
         finally:
             await self.save()
 
@@ -87,9 +87,21 @@ class WarmUp:
 
     async def _prefetch(self, references: Sequence[str]) -> None:
         snapshot = self._controller.snapshot()
-        room = snapshot.host_capacity - len(snapshot.host)
-        for reference in references[:room]:
+        here = {resident.version.reference for resident in snapshot.host}
+        here.update(version.reference for version in snapshot.loading)
+        missing = [reference for reference in references if reference not in here]
+        for reference in missing[: snapshot.host_capacity - len(here)]:
             try:
                 self._controller.prefetch(await self._resolver.resolve(reference))
             except (EngineError, RegistryError) as error:
                 logger.warning("%s is not warmed up: %s", reference, error.detail)
+
+
+async def _to_its_end(work: Coroutine[None, None, None]) -> None:
+    """Also when this task is cancelled meanwhile: a transaction cut off leaves its connection."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise

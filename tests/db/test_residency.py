@@ -1,0 +1,358 @@
+"""Pins and the last residency in real tables, and how a new process finds them again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from engine.errors import AdapterLoadFailed, EngineUnavailable, NotPinned, PinBudgetExceeded
+from engine.pin_keeper import PinKeeper
+from engine.types import AdapterVersion, Tier, VersionId
+from engine.warm_up import WarmUp
+from registry.db import Database
+from registry.errors import DatabaseUnavailable, UnknownAdapter
+from registry.migrate import upgrade
+from registry.models import Adapter, Version, VersionState, now, row_id
+from registry.residency import ResidencyStore, StoredPin
+from tests.support.controlled_cache import Cache, running, until
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    url = f"sqlite+aiosqlite:///{tmp_path}/registry.db"
+    await asyncio.to_thread(upgrade, url)
+    made = Database(url)
+    yield made
+    await made.close()
+
+
+async def publish(database: Database, name: str) -> AdapterVersion:
+    async with database.transaction() as session:
+        adapter = Adapter(name=name)
+        session.add(adapter)
+        await session.flush()
+        version = Version(
+            adapter_id=row_id(adapter),
+            number=1,
+            digest=f"{row_id(adapter):064x}",
+            rank=8,
+            alpha=8.0,
+            target_modules=["q_proj"],
+            dtype="float32",
+            size_bytes=100,
+            source="/nowhere",
+            peft_config={},
+            created_by="test",
+        )
+        session.add(version)
+        await session.flush()
+    id_ = VersionId(row_id(version))
+    return AdapterVersion(id_, name, 1, version.digest, f"/store/{name}", 8, 100)
+
+
+async def set_state(database: Database, version: AdapterVersion, state: VersionState) -> None:
+    async with database.transaction() as session:
+        row = await session.get(Version, version.id)
+        assert row is not None
+        row.state = state
+
+
+class Names:
+    """Resolves `name:1`."""
+
+    def __init__(self, versions: Sequence[AdapterVersion]) -> None:
+        self._versions = {version.reference: version for version in versions}
+
+    async def resolve(self, text: str) -> AdapterVersion:
+        if text not in self._versions:
+            raise UnknownAdapter(text)
+        return self._versions[text]
+
+
+@dataclass
+class Process:
+    """What lives as long as one process of the server."""
+
+    cache: Cache
+    pins: PinKeeper
+    warm_up: WarmUp
+
+
+@asynccontextmanager
+async def process(
+    database: Database, versions: Sequence[AdapterVersion], *, host: int = 4
+) -> AsyncIterator[Process]:
+    async with running(Cache(slots=2, host=host)) as cache:
+        store = ResidencyStore(database)
+        names = Names(versions)
+        pins = PinKeeper(cache.controller, store, names)
+        warm_up = WarmUp(cache.controller, pins, store, names, save_seconds=0.01)
+        keeping = asyncio.create_task(pins.keep())
+        yield Process(cache, pins, warm_up)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+@asynccontextmanager
+async def warming(one: Process) -> AsyncIterator[None]:
+    task = asyncio.create_task(one.warm_up.run())
+    yield
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def saved(database: Database, count: int) -> None:
+    async with asyncio.timeout(5):
+        while len(await ResidencyStore(database).residents()) < count:
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def versions(database: Database) -> list[AdapterVersion]:
+    return [await publish(database, name) for name in ("a", "b", "c", "d", "e")]
+
+
+# ---- pins ---------------------------------------------------------------------------------
+
+
+async def test_a_pin_is_there_again_after_a_restart(
+    database: Database, versions: list[AdapterVersion]
+) -> None:
+    a, b, *_ = versions
+    async with process(database, versions) as one:
+        await one.pins.pin(a, Tier.GPU)
+        await one.pins.pin(b, Tier.HOST, ttl_seconds=3600)
+    async with process(database, versions) as two:
+        await two.pins.restore()
+        assert set(two.cache.backend.gpu) == {a.id}
+        assert set(two.cache.backend.host) == {a.id, b.id}
+        assert [(kept.version, kept.tier) for kept in two.pins.kept] == [
+            (a, Tier.GPU),
+            (b, Tier.HOST),
+        ]
+        until_then = two.pins.kept[1].expires_at
+        assert until_then is not None
+        assert timedelta(minutes=59) < until_then - now() < timedelta(hours=1)
+
+
+async def test_pinned_again_it_has_the_new_tier_and_time(
+    database: Database, versions: list[AdapterVersion]
+) -> None:
+    a = versions[0]
+    async with process(database, versions) as one:
+        await one.pins.pin(a, Tier.GPU, ttl_seconds=3600)
+        await one.pins.pin(a, Tier.HOST)
+    assert await ResidencyStore(database).pins() == [StoredPin(a.id, "a:1", "host", None)]
+
+
+async def test_an_unpinned_adapter_stays_unpinned(
+    database: Database, versions: list[AdapterVersion]
+) -> None:
+    a = versions[0]
+    async with process(database, versions) as one:
+        await one.pins.pin(a, Tier.GPU)
+        assert await one.pins.unpin(a) is Tier.GPU
+        with pytest.raises(NotPinned):
+            await one.pins.unpin(a)
+        assert not one.cache.controller.is_pinned(a.id)
+    assert await ResidencyStore(database).pins() == []
+
+
+async def test_a_pin_ends_by_itself(database: Database, versions: list[AdapterVersion]) -> None:
+    a = versions[0]
+    async with process(database, versions) as one:
+        await one.pins.pin(a, Tier.HOST, ttl_seconds=0.01)
+        await until(lambda: not one.cache.controller.is_pinned(a.id), seconds=5)
+        assert one.pins.kept == ()
+    assert await ResidencyStore(database).pins() == []
+
+
+async def test_a_pin_that_ended_while_nobody_was_there_is_not_restored(
+    database: Database, versions: list[AdapterVersion]
+) -> None:
+    past = now() - timedelta(seconds=1)
+    await ResidencyStore(database).save_pin(versions[0].id, "host", past)
+    assert await ResidencyStore(database).pins() == []
+
+
+async def test_a_pin_of_what_may_not_be_served_is_not_restored(
+    database: Database, versions: list[AdapterVersion]
+) -> None:
+    store = ResidencyStore(database)
+    await store.save_pin(versions[0].id, "host", None)
+    await set_state(database, versions[0], VersionState.QUARANTINED)
+    assert await store.pins() == []
+    await set_state(database, versions[0], VersionState.READY)
+    assert [pin.reference for pin in await store.pins()] == ["a:1"]
+
+
+async def test_a_pin_that_is_refused_is_not_saved(
+    database: Database, versions: list[AdapterVersion]
+) -> None:
+    a, b, *_ = versions
+    async with process(database, versions) as one:
+        await one.pins.pin(a, Tier.GPU)
+        with pytest.raises(PinBudgetExceeded):
+            await one.pins.pin(b, Tier.GPU)
+        one.cache.backend.broken.add(versions[2].id)
+        with pytest.raises(AdapterLoadFailed):
+            await one.pins.pin(versions[2], Tier.HOST)
+    assert [pin.version_id for pin in await ResidencyStore(database).pins()] == [a.id]
+
+
+async def test_a_pin_that_can_not_be_saved_is_no_pin(
+    database: Database, versions: list[AdapterVersion]
+) -> None:
+    class Broken(ResidencyStore):
+        async def save_pin(self, version_id: int, tier: str, expires_at: datetime | None) -> None:
+            raise DatabaseUnavailable("gone")
+
+    async with running(Cache()) as cache:
+        pins = PinKeeper(cache.controller, Broken(database), Names(versions))
+        with pytest.raises(DatabaseUnavailable):
+            await pins.pin(versions[0], Tier.HOST)
+        assert not cache.controller.is_pinned(versions[0].id)
+        assert pins.kept == ()
+
+
+async def test_one_that_can_not_be_pinned_again_keeps_nobody_else_from_it(
+    database: Database, versions: list[AdapterVersion]
+) -> None:
+    a, b, *_ = versions
+    async with process(database, versions) as one:
+        await one.pins.pin(a, Tier.HOST)
+        await one.pins.pin(b, Tier.HOST)
+    async with process(database, versions) as two:
+        two.cache.backend.broken.add(a.id)
+        await two.pins.restore()
+        assert [kept.version for kept in two.pins.kept] == [b]
+    assert len(await ResidencyStore(database).pins()) == 2, "perhaps the next time"
+
+
+# ---- warming up ---------------------------------------------------------------------------
+
+
+async def test_who_was_in_memory_is_there_again_after_a_restart(
+    database: Database, versions: list[AdapterVersion]
+) -> None:
+    async with process(database, versions) as one, warming(one):
+        for version in versions:
+            await one.cache.use(version)
+        before = list(one.cache.backend.host)
+        await saved(database, 4)
+    assert len(before) == 4
+    async with process(database, versions) as two, warming(two):
+        await until(lambda: len(two.cache.backend.host) == 4)
+        assert set(two.cache.backend.host) == set(before)
+        assert two.cache.backend.loads[0] == versions[-1].id, "the one used last comes first"
+        assert two.cache.backend.gpu == {}
+
+
+async def test_a_smaller_memory_takes_the_hottest(
+    database: Database, versions: list[AdapterVersion]
+) -> None:
+    async with process(database, versions) as one, warming(one):
+        for version in versions:
+            await one.cache.use(version)
+        await saved(database, 4)
+    async with process(database, versions, host=2) as two, warming(two):
+        await until(lambda: len(two.cache.backend.host) == 2)
+        assert set(two.cache.backend.host) == {versions[3].id, versions[4].id}
+
+
+async def test_a_request_does_not_wait_for_the_warming(
+    database: Database, versions: list[AdapterVersion]
+) -> None:
+    store = ResidencyStore(database)
+    await store.save_residents([version.id for version in versions[:4]])
+    async with process(database, versions) as one:
+        one.cache.backend.load_seconds = 0.05
+        async with warming(one):
+            await until(lambda: len(one.cache.backend.loads) == 2)
+            await one.cache.use(versions[4])
+            assert versions[3].id not in one.cache.backend.host, "it came before the last of them"
+
+
+async def test_what_an_engine_had_in_memory_its_successor_has_too(
+    database: Database, versions: list[AdapterVersion]
+) -> None:
+    a, b, c, *_ = versions
+    async with process(database, versions) as one:
+        await one.pins.pin(a, Tier.GPU)
+        for version in (b, c):
+            await one.cache.use(version)
+        one.warm_up.note()
+        await one.cache.controller.engine_lost(EngineUnavailable("died"))
+        one.cache.backend.gpu.clear()
+        one.cache.backend.host.clear()
+        await one.warm_up.save()
+        one.cache.controller.engine_ready()
+        await one.warm_up.again()
+        await until(lambda: set(one.cache.backend.host) == {a.id, b.id, c.id})
+        assert set(one.cache.backend.gpu) == {a.id}
+        assert one.cache.controller.is_pinned(a.id)
+        one.cache.check()
+
+
+async def test_who_is_there_already_takes_no_room_from_the_others(
+    database: Database, versions: list[AdapterVersion]
+) -> None:
+    await ResidencyStore(database).save_residents([version.id for version in versions[:4]])
+    async with process(database, versions) as one:
+        for version in versions[:2]:
+            await one.cache.use(version)
+        async with warming(one):
+            await until(lambda: len(one.cache.backend.host) == 4)
+
+
+async def test_nothing_is_saved_while_no_engine_lives(
+    database: Database, versions: list[AdapterVersion]
+) -> None:
+    async with process(database, versions) as one:
+        await one.cache.use(versions[0])
+        await one.warm_up.save()
+        await one.cache.controller.engine_lost(EngineUnavailable("died"))
+        await one.warm_up.save()
+    assert await ResidencyStore(database).residents() == ["a:1"]
+
+
+async def test_a_database_that_is_gone_spoils_nothing(
+    database: Database, versions: list[AdapterVersion]
+) -> None:
+    class Gone(ResidencyStore):
+        async def pins(self) -> list[StoredPin]:
+            raise DatabaseUnavailable("gone")
+
+        async def save_residents(self, version_ids: Sequence[int]) -> None:
+            raise DatabaseUnavailable("gone")
+
+    async with running(Cache()) as cache:
+        names = Names(versions)
+        pins = PinKeeper(cache.controller, Gone(database), names)
+        warm_up = WarmUp(cache.controller, pins, Gone(database), names, save_seconds=0.001)
+        async with warming(Process(cache, pins, warm_up)):
+            await cache.use(versions[0])
+            await asyncio.sleep(0.02)
+            await cache.use(replace(versions[1]))
+        cache.check()
+
+
+async def test_an_unknown_one_is_passed_over(
+    database: Database, versions: list[AdapterVersion]
+) -> None:
+    await ResidencyStore(database).save_residents([version.id for version in versions[:3]])
+    async with process(database, versions[1:]) as one, warming(one):
+        await until(lambda: len(one.cache.backend.host) == 2)
+
+
+async def test_saving_who_is_resident_leaves_the_resolvers_answers_alone(
+    database: Database, versions: list[AdapterVersion]
+) -> None:
+    before = database.generation
+    await ResidencyStore(database).save_residents([versions[0].id])
+    assert database.generation == before
