@@ -35,8 +35,7 @@ class ActivationProbe(AdapterCacheExtension):
         for lora_id in range(1001, 1001 + _PASSES):
             request = LoRARequest(f"ours-{lora_id}", lora_id, folder)
             started = time.perf_counter()
-            staging.start(manager, request)
-            staging._loads[lora_id][1].result()
+            staging.start(lora_id, manager, request).result()
             load_ms.append((time.perf_counter() - started) * 1000)
             self._probe_move("commit", lora_id)
             enqueue, total = _timed(partial(self._probe_move, "activate", lora_id))
@@ -54,7 +53,7 @@ class ActivationProbe(AdapterCacheExtension):
         }
 
     def _probe_move(self, verb: str, lora_id: int) -> None:
-        ((_, error),) = self.adaptry_apply([[verb, lora_id]])["value"]
+        ((_, error),) = self.adaptry_apply([[verb, lora_id, lora_id]])["value"]
         assert error is None, error
 
     def _probe_stock(self, folder: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from vllm.lora.request import LoRARequest
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-from engine.decisions import Move
+from engine.decisions import Commit, Move
 from engine.errors import EngineUnavailable
 from engine.ports import EngineTruth, Loaded, MoveResult
 from engine.types import AdapterVersion, Lease, VersionId
@@ -77,27 +77,35 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         request_id: str,
         lora_request: LoRARequest | None,
     ) -> AsyncGenerator[Any, None]:
-        async with self._lease(request_id, lora_request), aclosing(open_stream()) as stream:
+        revoked = asyncio.Event()
+        finished = False
+        async with self._lease(lora_request, partial(self._revoke, request_id, revoked)):
             try:
-                async for output in stream:
-                    yield output
+                async with aclosing(open_stream()) as stream:
+                    async for output in stream:
+                        finished = output.finished
+                        yield output
+                        if revoked.is_set():  # perhaps before vLLM knew of the request
+                            await self.abort(request_id)
             except EngineDeadError as error:
                 ended = EngineUnavailable("it ended", retry_after_seconds=RETRY_AFTER_DEATH_SECONDS)
                 self.guard.engine_died(ended)
                 raise ended from error
+            finally:
+                if not finished:
+                    # vLLM forgets to when it is cancelled while it hands a request to its engine
+                    await self.abort(request_id)
 
     def _lease(
-        self, request_id: str, lora_request: LoRARequest | None
+        self, lora_request: LoRARequest | None, revoke: Callable[[], None]
     ) -> AbstractAsyncContextManager[Lease | None]:
-        if lora_request is None:
-            return nullcontext()
+        return nullcontext() if lora_request is None else self.guard.lease_for(lora_request, revoke)
 
-        def revoke() -> None:
-            task = asyncio.create_task(self.abort(request_id))
-            self._aborts.add(task)
-            task.add_done_callback(self._aborts.discard)
-
-        return self.guard.lease_for(lora_request, revoke)
+    def _revoke(self, request_id: str, revoked: asyncio.Event) -> None:
+        revoked.set()
+        task = asyncio.create_task(self.abort(request_id))
+        self._aborts.add(task)
+        task.add_done_callback(self._aborts.discard)
 
     @functools.cached_property
     def _aborts(self) -> set[asyncio.Task[None]]:
@@ -115,15 +123,28 @@ class VllmBackend:
     def __init__(self, engine: AsyncLLM, channel: LoadChannel) -> None:
         self._engine = engine
         self._channel = channel
+        self._staged: dict[VersionId, int] = {}
 
     async def load(self, version: AdapterVersion) -> Loaded:
-        return await self._channel.load(version)
+        number, loaded = await self._channel.load(version)
+        self.discard(version.id)
+        self._staged[version.id] = number
+        return loaded
 
     def discard(self, version: VersionId) -> None:
-        self._channel.discard(version)
+        if (number := self._staged.pop(version, None)) is not None:
+            self._channel.discard(number)
+
+    def _wire(self, move: Move) -> list[Any]:
+        """A load is not kept in line with the moves: it may be done before an earlier commit is.
+
+        So a commit names the load that it means.
+        """
+        staged = self._staged.pop(move.version, 0) if isinstance(move, Commit) else 0
+        return [type(move).__name__.lower(), move.version, staged]
 
     async def apply(self, moves: Sequence[Move]) -> list[MoveResult]:
-        wire = [[type(move).__name__.lower(), move.version] for move in moves]
+        wire = [self._wire(move) for move in moves]
         ranks = await self._call("adaptry_apply", wire)
         return [_slowest(results) for results in zip(*ranks, strict=True)]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.errors import AdapterLoadFailed, EngineUnavailable, LoadFailure
 from engine.ports import Loaded
-from engine.types import AdapterVersion, VersionId
+from engine.types import AdapterVersion
 
 CONNECT_SECONDS = 60.0
 
@@ -40,8 +40,8 @@ class _Worker:
         finally:
             self._loads.pop(number, None)
 
-    def discard(self, version: VersionId) -> None:
-        self._send(do="discard", id=version)
+    def discard(self, number: int) -> None:
+        self._send(do="discard", load=number)
 
     def _send(self, **order: Any) -> None:
         if not self._writer.is_closing():
@@ -71,27 +71,30 @@ class LoadChannel:
         self._connected = asyncio.Event()
         self._listening: set[asyncio.Task[None]] = set()
 
-    async def load(self, version: AdapterVersion) -> Loaded:
-        """Raises AdapterLoadFailed, and then no worker keeps anything, or EngineUnavailable."""
+    async def load(self, version: AdapterVersion) -> tuple[int, Loaded]:
+        """What is staged, and the number by which a commit has to ask for it.
+
+        Raises AdapterLoadFailed, and then no worker keeps anything, or EngineUnavailable.
+        """
         number = next(self._numbers)
         loads = (worker.load(number, version) for worker in self._workers)
         try:
             answers = await asyncio.gather(*loads)
         except BaseException:  # nobody waits any more, or a worker has gone
-            self.discard(version.id)
+            self.discard(number)
             raise
         for failed in (answer for answer in answers if "error" in answer):
-            self.discard(version.id)
+            self.discard(number)
             failure = LoadFailure(failed["failure"])
             raise AdapterLoadFailed(version.reference, failed["error"], failure)
-        return Loaded(
+        return number, Loaded(
             host_bytes=sum(answer["host_bytes"] for answer in answers),
             certain=all(answer["certain"] for answer in answers),
         )
 
-    def discard(self, version: VersionId) -> None:
+    def discard(self, number: int) -> None:
         for worker in self._workers:
-            worker.discard(version)
+            worker.discard(number)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         worker = _Worker(writer)

@@ -43,11 +43,14 @@ class AdapterCacheExtension:
 
     @_never_raises
     def adaptry_apply(self, moves: list[list[Any]]) -> list[list[Any]]:
-        """Carry out `[verb, lora_id]` moves in order; `[seconds, error or None]` for each."""
+        """Carry out `[verb, lora_id, load]` moves in order; `[seconds, error or None]` for each.
+
+        `load` is the number of the load that a commit is to take.
+        """
         tiers = self._adaptry_tiers()
         tiers.adaptry_moving = True
         try:
-            return [self._adaptry_move(verb, lora_id) for verb, lora_id in moves]
+            return [self._adaptry_move(*move) for move in moves]
         finally:
             tiers.adaptry_moving = False
 
@@ -78,19 +81,19 @@ class AdapterCacheExtension:
             self._adaptry_requests: dict[int, LoRARequest] = {}
         return self._adaptry_staging_area
 
-    def _adaptry_move(self, verb: str, lora_id: int) -> list[Any]:
+    def _adaptry_move(self, verb: str, lora_id: int, load: int) -> list[Any]:
         started = time.perf_counter()
         try:
-            self._adaptry_carry_out(verb, lora_id)
+            self._adaptry_carry_out(verb, lora_id, load)
         except Exception as error:
             return [time.perf_counter() - started, f"{type(error).__name__}: {error}"]
         return [time.perf_counter() - started, None]
 
-    def _adaptry_carry_out(self, verb: str, lora_id: int) -> None:
+    def _adaptry_carry_out(self, verb: str, lora_id: int, load: int) -> None:
         tiers, staging = self._adaptry_tiers(), self._adaptry_staging()
         match verb:
             case "commit":
-                request, lora = staging.take(lora_id)
+                request, lora = staging.take(load)
                 if lora_id in tiers._registered_adapters:
                     raise RuntimeError("is in the host tier already")
                 if len(tiers) >= tiers.capacity:

@@ -42,17 +42,17 @@ class LoadListener:
                 self._obey(json.loads(line))
 
     def _obey(self, order: dict[str, Any]) -> None:
-        lora_id = order["id"]
+        number = order["load"]
         if order["do"] == "discard":
-            self._staging.discard(lora_id)
+            self._staging.discard(number)
             return
-        request = LoRARequest(order["name"], lora_id, order["path"])
+        request = LoRARequest(order["name"], order["id"], order["path"])
         try:
-            load = self._staging.start(self._manager, request)
+            load = self._staging.start(number, self._manager, request)
         except Exception as error:  # the next orders still have to be heard
             load = Future()
             load.set_exception(error)
-        load.add_done_callback(partial(self._tell, order["load"]))
+        load.add_done_callback(partial(self._tell, number))
 
     def _tell(self, number: int, load: "Future[LoRAModel]") -> None:
         answer: dict[str, Any] = {"load": number}

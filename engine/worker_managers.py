@@ -70,7 +70,7 @@ class ControlledWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc] 
 
 
 class Staging:
-    """Adapters on their way in: read by a thread, in no tier yet."""
+    """Adapters on their way in: read by a thread, in no tier yet. Each load has a number."""
 
     def __init__(self) -> None:
         self.arena = HostArena(pinned=torch.cuda.is_available())
@@ -78,22 +78,24 @@ class Staging:
         self._pool = ThreadPoolExecutor(_LOADER_THREADS, thread_name_prefix=_LOADER_NAME)
         self._loads: dict[int, tuple[LoRARequest, Future[LoRAModel]]] = {}
 
-    def start(self, manager: ControlledWorkerManager, request: LoRARequest) -> "Future[LoRAModel]":
+    def start(
+        self, number: int, manager: ControlledWorkerManager, request: LoRARequest
+    ) -> "Future[LoRAModel]":
         _ = manager._adapter_manager.adaptry_slot_writer  # not by two loads at once
         load = self._pool.submit(self._load, manager, request)
-        self._loads[request.lora_int_id] = (request, load)
+        self._loads[number] = (request, load)
         return load
 
     def _load(self, manager: ControlledWorkerManager, request: LoRARequest) -> LoRAModel:
         image = self.reader.read(manager, request)
         return image if image is not None else _read_and_pack(manager, request)
 
-    def discard(self, lora_id: int) -> None:
+    def discard(self, number: int) -> None:
         """Forget it; nobody wants it any more."""
-        self._loads.pop(lora_id, None)
+        self._loads.pop(number, None)
 
-    def take(self, lora_id: int) -> tuple[LoRARequest, LoRAModel]:
-        request, load = self._loads.pop(lora_id)
+    def take(self, number: int) -> tuple[LoRARequest, LoRAModel]:
+        request, load = self._loads.pop(number)
         return request, load.result(timeout=0)
 
 

@@ -17,16 +17,13 @@ class SlotProbe(AdapterCacheExtension):
 
     def probe_ours(self, lora_id: int, path: str) -> list[str]:
         """File → arena → slot, as the controller has it done."""
-        self._adaptry_staging().start(
-            self.model_runner.lora_manager, LoRARequest(f"ours-{lora_id}", lora_id, path)
-        )
-        _, load = self._adaptry_staging()._loads[lora_id]
-        load.result()
+        request = LoRARequest(f"ours-{lora_id}", lora_id, path)
+        self._adaptry_staging().start(1, self.model_runner.lora_manager, request).result()
         self._probe_spoil()
-        answer = self.adaptry_apply([["commit", lora_id], ["activate", lora_id]])
+        answer = self.adaptry_apply([["commit", lora_id, 1], ["activate", lora_id, 0]])
         assert [error for _, error in answer["value"]] == [None, None], answer
         digests = self._probe_digests(lora_id)
-        assert self.adaptry_apply([["evict", lora_id]])["value"][0][1] is None
+        assert self.adaptry_apply([["evict", lora_id, 0]])["value"][0][1] is None
         return digests
 
     def probe_stock(self, lora_id: int, path: str) -> list[str]:

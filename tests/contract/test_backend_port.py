@@ -16,7 +16,7 @@ from demo.tasks import TASKS
 from engine.decisions import Activate, Commit, Deactivate, Evict, Move
 from engine.errors import AdapterLoadFailed
 from engine.fake_backend import FakeBackend
-from engine.ports import Backend, EngineTruth
+from engine.ports import Backend, EngineTruth, MoveResult
 from engine.resolver import RegistryResolver
 from engine.types import AdapterVersion, EvictionReason, VersionId
 
@@ -174,6 +174,25 @@ def test_an_adapter_can_be_loaded_while_its_old_copy_is_leaving(subject: Subject
     subject.load(version)
     assert subject.apply(_evict(version.id), Commit(version.id)) == [True, True]
     assert subject.tiers() == (set(), {version.id})
+
+
+def test_a_load_may_overtake_the_moves_that_were_decided_before_it(subject: Subject) -> None:
+    version = subject.versions[0]
+
+    async def in_and_out(times: int) -> list[MoveResult]:
+        results: list[MoveResult] = []
+        for _ in range(times):
+            await subject.backend.load(version)
+            moves = (Commit(version.id), Activate(version.id), _evict(version.id))
+            moving = asyncio.create_task(subject.backend.apply(moves))
+            await asyncio.sleep(0)  # it has been sent
+            await subject.backend.load(version)
+            results += await moving
+            results += await subject.backend.apply((Commit(version.id), _evict(version.id)))
+        return results
+
+    assert all(result.error is None for result in subject.run(in_and_out(20)))
+    assert subject.tiers() == (set(), set())
 
 
 # ---- what is refused ---------------------------------------------------------------------

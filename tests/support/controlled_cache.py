@@ -155,7 +155,7 @@ def adapter(number: int, name: str | None = None) -> AdapterVersion:
 A, B, C, D, E = (adapter(n) for n in range(1, 6))
 
 
-async def until(condition: object, seconds: float = 2.0) -> None:
+async def until(condition: object, seconds: float = 20.0) -> None:
     assert callable(condition)
     async with asyncio.timeout(seconds):
         while not condition():

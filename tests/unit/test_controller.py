@@ -177,14 +177,14 @@ async def test_a_bug_in_the_backend_fails_the_requests_and_nothing_else() -> Non
         cache.backend.certain = False
         cache.backend.load_breaks = ZeroDivisionError()
         with pytest.raises(AdapterLoadFailed, match="ZeroDivisionError"):
-            await asyncio.wait_for(cache.use(A), 2)
+            await asyncio.wait_for(cache.use(A), 20)
         cache.backend.load_breaks = None
         for error in (ZeroDivisionError("a bug"), EngineUnavailable("gone")):
             cache.backend.apply_breaks = error
             with pytest.raises(AdapterLoadFailed):
-                await asyncio.wait_for(cache.use(A), 2)
+                await asyncio.wait_for(cache.use(A), 20)
         cache.backend.apply_breaks = None
-        assert await asyncio.wait_for(cache.use(A), 2) is CacheOutcome.MISS
+        assert await asyncio.wait_for(cache.use(A), 20) is CacheOutcome.MISS
         cache.check()
 
 

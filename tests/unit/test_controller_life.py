@@ -206,6 +206,7 @@ async def test_force_ends_those_who_hold_it_and_nobody_else() -> None:
         assert ended == ["one", "two"]
         assert not other.done()
         other.cancel()
+        await asyncio.gather(other, return_exceptions=True)
 
 
 async def test_not_even_force_evicts_a_pinned_one() -> None:
