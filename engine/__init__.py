@@ -1,1 +1,26 @@
-"""Data plane: vLLM with a cache controller that decides which adapters are resident where."""
+"""The data plane: a vLLM engine, and the controller that decides which adapters are in memory.
+
+`from engine import LLM, SamplingParams` is vLLM's offline interface with our cache.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
+
+    from engine.offline import LLM
+
+__all__ = ["LLM", "SamplingParams"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when asked for: vLLM takes seconds."""
+    if name == "LLM":
+        from engine.offline import LLM  # noqa: PLC0415
+
+        return LLM
+    if name == "SamplingParams":
+        from vllm import SamplingParams  # noqa: PLC0415
+
+        return SamplingParams
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

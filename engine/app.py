@@ -18,23 +18,18 @@ from engine.api import create_cache_router
 from engine.cache import Cache, make_cache
 from engine.controller import CacheController
 from engine.engine_request import Leasing
-from engine.errors import AdapterLoadFailed, EngineUnavailable
+from engine.errors import EngineUnavailable
 from engine.health import create_health_router
 from engine.metrics import CacheMetrics
-from engine.model_folder import local_model_folder
 from engine.quarantine import Quarantine
+from engine.registry_access import open_database, open_service, quarantine
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.supervisor import EngineSupervisor
-from engine.types import AdapterVersion
 from engine.vllm_app import EngineBinding, build_application
 from engine.vllm_backend import LeasedAsyncLLM
 from engine.vllm_life import VllmLife, VllmStarter
 from registry.api import create_router
-from registry.artifacts import ArtifactStore
-from registry.base_model import read_base_model
-from registry.db import Database
-from registry.migrate import upgrade
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
@@ -63,13 +58,19 @@ async def running_server(
 ) -> AsyncIterator[Server]:
     """Start registry, engine and controller; stop them in the reverse order on the way out."""
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(_open_database(registry_settings))
+        database = await stack.enter_async_context(open_database(registry_settings))
         metrics = CacheMetrics(max_adapter_labels=settings.max_adapter_labels)
         stack.callback(metrics.close)
         supervisor = EngineSupervisor(VllmStarter(arguments).start, metrics)
         stack.push_async_callback(supervisor.end)
         await supervisor.begin()
-        service = await _registry_service(arguments, database, registry_settings)
+        service = await open_service(
+            database,
+            registry_settings,
+            model=arguments.model,
+            served_names=arguments.served_model_name or [arguments.model],
+            max_rank=arguments.max_lora_rank,
+        )
         cache = make_cache(
             arguments,
             settings,
@@ -78,7 +79,7 @@ async def running_server(
             RegistryResolver(service.catalog),
             ResidencyStore(database),
             silent=supervisor.report_silence,
-            quarantine=Quarantine(partial(_quarantine, service)),
+            quarantine=Quarantine(partial(quarantine, service)),
         )
         app = await _application(arguments, settings, supervisor, service, cache, metrics)
         binding = EngineBinding(
@@ -89,10 +90,6 @@ async def running_server(
         await stack.enter_async_context(_background(app, work))
         await cache.preload(settings.preload)
         yield Server(app, supervisor, cache.controller, service)
-
-
-async def _quarantine(service: RegistryService, version: AdapterVersion, reason: str) -> None:
-    await service.quarantine(version.id, reason, AdapterLoadFailed.code, actor="engine")
 
 
 async def _application(
@@ -148,16 +145,6 @@ class _Follower:
 
 
 @asynccontextmanager
-async def _open_database(settings: RegistrySettings) -> AsyncIterator[Database]:
-    await asyncio.to_thread(upgrade, settings.database_url)
-    database = Database(settings.database_url)
-    try:
-        yield database
-    finally:
-        await database.close()
-
-
-@asynccontextmanager
 async def _background(
     app: FastAPI, work: Sequence[Coroutine[None, None, None]]
 ) -> AsyncIterator[None]:
@@ -183,31 +170,6 @@ async def _background(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _registry_service(
-    arguments: Namespace, database: Database, settings: RegistrySettings
-) -> RegistryService:
-    """For the base model that this engine serves, once its files are there."""
-    served = arguments.served_model_name or [arguments.model]
-    base_model = await asyncio.to_thread(
-        read_base_model, served[0], local_model_folder(arguments.model)
-    )
-    if base_model.shapes is None:
-        logger.warning("no safetensors of the base model here: adapter shapes can't be checked")
-    store = ArtifactStore(
-        settings.store.resolve(),
-        source_roots=settings.source_roots,
-        max_bytes=settings.max_adapter_bytes,
-    )
-    await asyncio.to_thread(store.open)
-    return RegistryService(
-        database,
-        store,
-        base_model,
-        max_rank=arguments.max_lora_rank,
-        reserved_names=frozenset(served),
-    )
 
 
 async def register_folders(service: RegistryService, folders: Sequence[tuple[str, Path]]) -> None:

@@ -9,6 +9,7 @@ from engine import vllm_api
 
 DEFAULT_SLOTS = 4
 HOST_ADAPTERS_PER_SLOT = 4
+WORKER_EXTENSION = "engine.worker.AdapterCacheExtension"
 
 _REFUSED = {
     "--lora-modules": "register adapters over REST, or name their folders with --lora-path",
@@ -40,7 +41,7 @@ def parse_engine_arguments(model: str, arguments: Sequence[str]) -> Namespace:
         raise BadArgument("--data-parallel-size must be 1: start one server per replica instead")
     parsed.api_server_count = 1
     parsed.enable_lora = True
-    parsed.worker_extension_cls = "engine.worker.AdapterCacheExtension"
+    parsed.worker_extension_cls = WORKER_EXTENSION
     parsed.enable_offline_docs = not parsed.disable_fastapi_docs
     if parsed.max_cpu_loras is None:
         parsed.max_cpu_loras = parsed.max_loras * HOST_ADAPTERS_PER_SLOT

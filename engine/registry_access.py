@@ -1,0 +1,62 @@
+"""The registry in this process, for the base model that this engine serves."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from engine.errors import AdapterLoadFailed
+from engine.model_folder import local_model_folder
+from engine.types import AdapterVersion
+from registry.artifacts import ArtifactStore
+from registry.base_model import read_base_model
+from registry.db import Database
+from registry.migrate import upgrade
+from registry.service import RegistryService
+from registry.settings import RegistrySettings
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_database(settings: RegistrySettings) -> AsyncIterator[Database]:
+    """With its tables up to date. Raises DatabaseUnavailable."""
+    await asyncio.to_thread(upgrade, settings.database_url)
+    database = Database(settings.database_url)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def open_service(
+    database: Database,
+    settings: RegistrySettings,
+    *,
+    model: str,
+    served_names: Sequence[str],
+    max_rank: int,
+) -> RegistryService:
+    """Once the base model's files are there. Raises StoreUnavailable."""
+    folder = await asyncio.to_thread(local_model_folder, model)
+    base_model = await asyncio.to_thread(read_base_model, served_names[0], folder)
+    if base_model.shapes is None:
+        logger.warning("no safetensors of the base model here: adapter shapes can't be checked")
+    store = ArtifactStore(
+        settings.store.resolve(),
+        source_roots=settings.source_roots,
+        max_bytes=settings.max_adapter_bytes,
+    )
+    await asyncio.to_thread(store.open)
+    return RegistryService(
+        database,
+        store,
+        base_model,
+        max_rank=max_rank,
+        reserved_names=frozenset(served_names),
+    )
+
+
+async def quarantine(service: RegistryService, version: AdapterVersion, reason: str) -> None:
+    """It could not be loaded, and never will be."""
+    await service.quarantine(version.id, reason, AdapterLoadFailed.code, actor="engine")
