@@ -52,12 +52,31 @@ def _row(tier: str, entry: Json) -> tuple[str, ...]:
 def pin(
     reference: Reference,
     tier: Annotated[Literal["gpu", "host"], typer.Option(help="Where to keep it.")] = "gpu",
+    ttl: Annotated[
+        float | None, typer.Option(min=0.001, help="Seconds after which the pin ends.")
+    ] = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Load an adapter and keep it until it is unpinned."""
+    """Load an adapter and keep it until it is unpinned, or for a time."""
     with RestClient(server) as client:
-        _done(client.pin(reference, tier), f"{reference} pinned in the {tier} tier", as_json)
+        pinned = client.pin(reference, tier, ttl)
+    end = "" if ttl is None else f" until {text(pinned.get('expires_at'))}"
+    _done(pinned, f"{reference} pinned in the {tier} tier{end}", as_json)
+
+
+@app.command()
+def pins(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """What is pinned, the oldest first."""
+    with RestClient(server) as client:
+        kept = client.pins()
+    if as_json:
+        show_json(kept)
+        return
+    show_table(
+        ("REFERENCE", "TIER", "UNTIL"),
+        [(text(p.get("reference")), text(p.get("tier")), text(p.get("expires_at"))) for p in kept],
+    )
 
 
 @app.command()
@@ -77,10 +96,16 @@ def prefetch(
 
 
 @app.command()
-def evict(reference: Reference, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+def evict(
+    reference: Reference,
+    wait: Annotated[bool, typer.Option("--wait", help="Until nobody uses it any more.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="End the requests that use it.")] = False,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
     """Put an adapter that nobody uses out of both tiers."""
     with RestClient(server) as client:
-        answer = client.evict(reference)
+        answer = client.evict(reference, wait=wait, force=force)
     was_there = "evicted" if answer.get("evicted") else "was on disk only"
     _done(answer, f"{reference} {was_there}", as_json)
 

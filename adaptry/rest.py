@@ -133,8 +133,12 @@ class RestClient:
     def cache(self) -> Json:
         return self.call("GET", f"{API}/cache")[1]
 
-    def pin(self, reference: str, tier: str) -> Json:
-        return self.call("POST", f"{API}/cache/pins", {"reference": reference, "tier": tier})[1]
+    def pin(self, reference: str, tier: str, ttl_seconds: float | None = None) -> Json:
+        body: Json = {"reference": reference, "tier": tier, "ttl_seconds": ttl_seconds}
+        return self.call("POST", f"{API}/cache/pins", body)[1]
+
+    def pins(self) -> list[Json]:
+        return items(self.call("GET", f"{API}/cache/pins")[1])
 
     def unpin(self, reference: str) -> Json:
         return self.call("DELETE", f"{API}/cache/pins/{_part(reference)}")[1]
@@ -142,8 +146,9 @@ class RestClient:
     def prefetch(self, reference: str) -> Json:
         return self.call("POST", f"{API}/cache/prefetch", {"reference": reference})[1]
 
-    def evict(self, reference: str) -> Json:
-        return self.call("POST", f"{API}/cache/evict", {"reference": reference})[1]
+    def evict(self, reference: str, *, wait: bool = False, force: bool = False) -> Json:
+        body: Json = {"reference": reference, "wait": wait, "force": force}
+        return self.call("POST", f"{API}/cache/evict", body)[1]
 
 
 def items(page: Json, key: str = "items") -> list[Json]:

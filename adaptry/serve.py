@@ -1,6 +1,7 @@
 """`adaptry serve`: check what can be checked at once, then start the engine and serve."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -67,7 +68,18 @@ def _serve(arguments: ServeArguments, listening: socket.socket) -> None:
     except BadArgument as error:
         raise UsageError(str(error)) from error
     prefer_one_worker_process(parsed)
+    _log_as_vllm_does()
     asyncio.run(_serve_engine(arguments, parsed, listening))
+
+
+def _log_as_vllm_does() -> None:
+    """In the same lines, to the same place; vLLM sets up its own loggers only."""
+    vllms = logging.getLogger("vllm")
+    for name in ("adaptry", "engine", "registry"):
+        ours = logging.getLogger(name)
+        ours.handlers = vllms.handlers
+        ours.setLevel(vllms.level)
+        ours.propagate = False
 
 
 async def _serve_engine(arguments: ServeArguments, parsed: Any, listening: socket.socket) -> None:

@@ -65,6 +65,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folders from which adapters may be registered by path (default: none)",
     )
+    ours.add_argument(
+        "--preload", **several, metavar="REF", help="adapters to have in host memory from the start"
+    )
+    ours.add_argument(
+        "--host-cache-bytes", metavar="SIZE", help="most that adapters may take in host memory"
+    )
     ours.add_argument("--profile", metavar="NAME|FILE", help="demo, or a YAML file like it")
     ours.add_argument(
         "--allow-untested-vllm", action="store_true", help="start with any version of vLLM"
@@ -96,10 +102,16 @@ def parse(argv: Sequence[str]) -> ServeArguments:
         store=ours.store,
         source_roots=tuple(ours.source_root),
         adapters=adapters,
-        settings=profile.get("adaptry", {}),
+        settings=profile.get("adaptry", {}) | _settings(ours),
         allow_untested_vllm=ours.allow_untested_vllm,
         vllm=(*vllm_arguments(profile.get("vllm", {}), for_vllm), *for_vllm),
     )
+
+
+def _settings(ours: argparse.Namespace) -> dict[str, Any]:
+    """Those that have an option of their own, if it was given."""
+    given = {"preload": ours.preload, "host_cache_bytes": ours.host_cache_bytes}
+    return {name: value for name, value in given.items() if value}
 
 
 def _model(first: Sequence[str], option: str | None) -> str:

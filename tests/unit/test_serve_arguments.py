@@ -51,6 +51,14 @@ def test_our_options_are_taken_and_the_rest_stays_in_order() -> None:
     assert asked.vllm == ("-tp", "2", *vllms.split())
 
 
+def test_some_settings_have_options_of_their_own(profile: WriteProfile) -> None:
+    path = profile("adaptry: {max_waiting: 7, host_cache_bytes: 1GiB}")
+    asked = parse(["m", "--profile", path, "--preload", "a", "b@c", "--host-cache-bytes", "2MiB"])
+    settings = EngineSettings(**asked.settings)
+    assert settings.preload == ("a", "b@c")
+    assert (settings.host_cache_bytes, settings.max_waiting) == (2 * 2**20, 7)
+
+
 def test_an_untested_vllm_has_to_be_asked_for() -> None:
     assert not parse(["m"]).allow_untested_vllm
     assert parse(["m", "--allow-untested-vllm"]).allow_untested_vllm
