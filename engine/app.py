@@ -61,7 +61,8 @@ async def running_server(
         database = await stack.enter_async_context(open_database(registry_settings))
         metrics = CacheMetrics(max_adapter_labels=settings.max_adapter_labels)
         stack.callback(metrics.close)
-        supervisor = EngineSupervisor(VllmStarter(arguments).start, metrics)
+        starter = VllmStarter(arguments, settings.host_cache_bytes)
+        supervisor = EngineSupervisor(starter.start, metrics)
         stack.push_async_callback(supervisor.end)
         await supervisor.begin()
         service = await open_service(

@@ -110,7 +110,9 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
             served_names=[model],
             max_rank=limits.max_lora_rank,
         )
-        backend = await self._stack.enter_async_context(connected_backend(SteppedClient(engine)))
+        backend = await self._stack.enter_async_context(
+            connected_backend(SteppedClient(engine), settings.host_cache_bytes)
+        )
         self._metrics = CollectorRegistry()
         self._cache = make_cache(
             limits,

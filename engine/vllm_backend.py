@@ -162,10 +162,19 @@ class VllmBackend:
 
 
 @asynccontextmanager
-async def connected_backend(engine: AsyncLLM) -> AsyncIterator[VllmBackend]:
-    """Raises EngineUnavailable if not every worker can be reached."""
+async def connected_backend(
+    engine: AsyncLLM, host_bytes: int | None = None
+) -> AsyncIterator[VllmBackend]:
+    """`host_bytes`: the most that the host tier will hold, all ranks together, if that is limited.
+
+    Raises EngineUnavailable if not every worker can be reached.
+    """
     ranks = engine.vllm_config.parallel_config.world_size
-    async with open_channel(partial(_call, engine, "adaptry_connect"), ranks) as channel:
+
+    async def connect(path: str) -> None:
+        await _call(engine, "adaptry_connect", path, host_bytes)
+
+    async with open_channel(connect, ranks) as channel:
         yield VllmBackend(engine, channel)
 
 

@@ -52,8 +52,9 @@ class VllmLife:
 class VllmStarter:
     """Starts engines with the same arguments, one after the other."""
 
-    def __init__(self, arguments: Namespace) -> None:
+    def __init__(self, arguments: Namespace, host_bytes: int | None) -> None:
         self._arguments = arguments
+        self._host_bytes = host_bytes
         self._is_first = True
 
     async def start(self) -> VllmLife:
@@ -68,7 +69,7 @@ class VllmStarter:
             else:
                 engine = await asyncio.to_thread(self._engine)
             stack.push_async_callback(asyncio.to_thread, engine.shutdown)
-            backend = await stack.enter_async_context(connected_backend(engine))
+            backend = await stack.enter_async_context(connected_backend(engine, self._host_bytes))
             self._is_first = False
             processes = set(active_children()) - before
             return VllmLife(engine, backend, processes, stack.pop_all())

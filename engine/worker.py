@@ -17,6 +17,7 @@ from vllm.lora.request import LoRARequest
 from engine.cpu_repairs import repair
 from engine.worker_channel import LoadListener
 from engine.worker_managers import ControlledModelManager, Staging, host_bytes, install
+from engine.worker_reservation import reservation
 
 
 def _never_raises(call: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
@@ -34,12 +35,19 @@ class AdapterCacheExtension:
     """Mixed into vLLM's worker class. Every method runs between two steps of the engine."""
 
     model_runner: Any
+    vllm_config: Any
 
     @_never_raises
-    def adaptry_connect(self, path: str) -> None:
-        """Loads are asked for on the socket at this path from now on."""
-        manager = self.model_runner.lora_manager
-        self._adaptry_listener = LoadListener(path, self._adaptry_staging(), manager)
+    def adaptry_connect(self, path: str, host_bytes: int | None) -> None:
+        """Loads are asked for on the socket at this path from now on.
+
+        `host_bytes`: the most that the host tier will hold, if that is limited.
+        """
+        manager, staging = self.model_runner.lora_manager, self._adaptry_staging()
+        if staging.arena.is_pinned:
+            ranks = self.vllm_config.parallel_config.tensor_parallel_size
+            staging.arena.reserve(reservation(manager._adapter_manager, ranks, host_bytes))
+        self._adaptry_listener = LoadListener(path, staging, manager)
 
     @_never_raises
     def adaptry_apply(self, moves: list[list[Any]]) -> list[list[Any]]:

@@ -39,14 +39,18 @@ class HostArena:
         self._lock = threading.Lock()
 
     @property
+    def is_pinned(self) -> bool:
+        return self._pinned
+
+    @property
     def allocated_bytes(self) -> int:
         return sum(slab.numel() for slab in self._slabs)
 
     def reserve(self, size_bytes: int) -> None:
-        """Allocate slabs for that much in advance, so that no load has to."""
+        """Allocate that much in advance and in one piece, so that no load has to."""
         with self._lock:
-            while self.allocated_bytes < size_bytes:
-                self._grow(self._slab_bytes)
+            if self.allocated_bytes < size_bytes:
+                self._grow(size_bytes - self.allocated_bytes)
 
     def take(self, size_bytes: int) -> Block:
         """Raises RuntimeError or MemoryError where the system has no more memory."""

@@ -39,7 +39,7 @@ def trace(
     image = torch.empty(size_bytes, dtype=torch.uint8, device="meta")
     tiers = manager._adapter_manager
     lora = _load_without_memory(manager, request, tensors, image)
-    recorder = _Recorder(image, _stacked_tensors(tiers))
+    recorder = _Recorder(image, stacked_tensors(tiers))
     with recorder:
         tiers._create_merged_loras_inplace(lora)
         if getattr(lora, "modules_to_save", None):
@@ -73,7 +73,8 @@ def _load_without_memory(
     return shadow._load_adapter(request)
 
 
-def _stacked_tensors(tiers: Any) -> list[torch.Tensor]:
+def stacked_tensors(tiers: Any) -> list[torch.Tensor]:
+    """Those of all layers, each with one row per slot."""
     found: list[torch.Tensor] = []
     for module in tiers.modules.values():
         for name in ("lora_a_stacked", "lora_b_stacked"):
