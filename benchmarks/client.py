@@ -43,6 +43,7 @@ class Client:
     """Asks one server. `seed` numbers the prompts, so that two sides get the same ones."""
 
     def __init__(self, base_url: str, session: aiohttp.ClientSession) -> None:
+        self._base_url = base_url
         self._url = f"{base_url}/v1/completions"
         self._session = session
 
@@ -71,6 +72,23 @@ class Client:
         except aiohttp.ClientError as error:
             answer.error = repr(error)
         return answer
+
+    async def pin(self, model: str) -> bool:
+        """False where pins can't be had over HTTP, as on stock vLLM."""
+        pins = f"{self._base_url}/api/v1/cache/pins"
+        async with self._session.post(pins, json={"reference": model}) as response:
+            return response.status == 201
+
+    async def unpin(self, model: str) -> None:
+        async with self._session.delete(f"{self._base_url}/api/v1/cache/pins/{model}"):
+            return
+
+    async def counters(self) -> dict[str, float]:
+        """Every sample on /metrics."""
+        async with self._session.get(f"{self._base_url}/metrics") as response:
+            lines = (await response.text()).splitlines()
+        samples = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
+        return {name: float(value) for name, _, value in samples}
 
 
 @asynccontextmanager

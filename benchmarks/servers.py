@@ -43,6 +43,11 @@ class Side:
 
     name: str
     base_url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def last_words(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:]
 
 
 @asynccontextmanager
@@ -53,7 +58,7 @@ async def both(
     async with AsyncExitStack() as stack:
         stock = stack.enter_context(_running("stock", _stock(base, limits), DYNAMIC_LOADING, logs))
         ours = stack.enter_context(_running("ours", _ours(base, adapters, limits, state), {}, logs))
-        await asyncio.gather(_ready(stock, logs), _ready(ours, logs))
+        await asyncio.gather(_ready(stock), _ready(ours))
         folders = sorted(adapters.iterdir())
         await asyncio.gather(register(stock, folders), register(ours, folders))
         yield stock, ours
@@ -81,12 +86,13 @@ def _running(
 ) -> Iterator[Side]:
     port = _free_port()
     command = [sys.executable, *arguments, "--host=127.0.0.1", f"--port={port}"]
-    with (logs / f"{name}.log").open("wb") as log:
+    log = logs / f"{name}.log"
+    with log.open("wb") as sink:
         process = subprocess.Popen(
-            command, stdout=log, stderr=log, env={**os.environ, **environment}
+            command, stdout=sink, stderr=sink, env={**os.environ, **environment}
         )
     try:
-        yield Side(name, f"http://127.0.0.1:{port}")
+        yield Side(name, f"http://127.0.0.1:{port}", process, log)
     finally:
         process.terminate()
         try:
@@ -102,10 +108,11 @@ def _free_port() -> int:
         return port
 
 
-async def _ready(side: Side, logs: Path) -> None:
+async def _ready(side: Side) -> None:
+    """Raises RuntimeError with the end of its log if it dies or takes too long."""
     deadline = time.monotonic() + START_SECONDS
     async with aiohttp.ClientSession() as session:
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and side.process.poll() is None:
             try:
                 async with session.get(f"{side.base_url}/v1/models") as response:
                     if response.status == 200:
@@ -113,9 +120,7 @@ async def _ready(side: Side, logs: Path) -> None:
             except aiohttp.ClientError:
                 pass
             await asyncio.sleep(0.5)
-    raise RuntimeError(
-        f"{side.name} did not start: {(logs / f'{side.name}.log').read_text()[-3000:]}"
-    )
+    raise RuntimeError(f"{side.name} did not start: {side.last_words()}")
 
 
 def _name_on_stock(side: Side, folder: Path) -> tuple[str, dict[str, str]]:

@@ -11,19 +11,19 @@ import argparse
 import asyncio
 import json
 import os
-import statistics
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from benchmarks.client import client
-from benchmarks.scenarios import SCENARIOS, Figures, Plan
+from benchmarks.scenarios import OURS_ONLY, SCENARIOS, Figures, Plan
 from benchmarks.servers import Limits, Side, both
 from benchmarks.tables import machine, print_table
+from benchmarks.targets import Blocks, judged, median
 from benchmarks.workload import SHAPES, write_adapter, write_base_model
-
-Blocks = dict[str, dict[str, list[Figures]]]  # scenario → side → one per block
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,12 @@ class Machine:
     slots: int
     host_capacity: int
     streams: int
+    hot_streams: int
     tokens_per_stream: int
     loads_per_second: float
     zipf_requests_per_second: tuple[float, ...]
     zipf_tokens: int
+    cycles: int
     arguments: tuple[str, ...]
 
 
@@ -47,14 +49,16 @@ MACHINES = {
     "cpu": Machine(
         shape="small",
         rank=16,
-        adapters=48,
+        adapters=128,
         slots=2,
         host_capacity=8,
         streams=3,
+        hot_streams=8,
         tokens_per_stream=120,
-        loads_per_second=2.0,
-        zipf_requests_per_second=(1.0, 2.0),
+        loads_per_second=5.0,
+        zipf_requests_per_second=(2.0, 4.0),
         zipf_tokens=8,
+        cycles=1000,
         arguments=(
             "--enforce-eager",
             "--max-model-len=512",
@@ -65,18 +69,22 @@ MACHINES = {
     "h100": Machine(
         shape="llama-8b",
         rank=16,
-        adapters=80,
-        slots=8,
-        host_capacity=24,
+        adapters=128,
+        slots=16,
+        host_capacity=64,
         streams=16,
+        hot_streams=32,
         tokens_per_stream=600,
         loads_per_second=5.0,
-        zipf_requests_per_second=(8.0, 16.0),
+        zipf_requests_per_second=(4.0, 8.0, 16.0),
         zipf_tokens=32,
+        cycles=1000,
         arguments=(
             "--max-model-len=2048",
             "--max-num-seqs=64",
             "--gpu-memory-utilization=0.42",
+            "--kv-cache-memory-bytes=6442450944",  # two engines must not measure what is free
+            '--compilation-config={"cudagraph_capture_sizes": [1, 2, 4, 8, 16, 24, 32, 48, 64]}',
         ),
     ),
 }
@@ -96,17 +104,20 @@ def prepare(folder: Path, chosen: Machine) -> tuple[Path, Path]:
     return write_base_model(folder, shape), adapters
 
 
-def _plan(chosen: Machine, seconds: float) -> Plan:
+def _plan(chosen: Machine, seconds: float, process: int) -> Plan:
     return Plan(
+        process=process,
         slots=chosen.slots,
         host_capacity=chosen.host_capacity,
         adapters=[f"a{n:03d}" for n in range(chosen.adapters)],
         streams=chosen.streams,
+        hot_streams=chosen.hot_streams,
         tokens_per_stream=chosen.tokens_per_stream,
         seconds=seconds,
         loads_per_second=chosen.loads_per_second,
         zipf_requests_per_second=chosen.zipf_requests_per_second,
         zipf_tokens=chosen.zipf_tokens,
+        cycles=chosen.cycles,
     )
 
 
@@ -132,11 +143,12 @@ def _events(stream: str) -> list[str]:
 
 async def measure(stock: Side, ours: Side, chosen: Machine, asked: argparse.Namespace) -> Blocks:
     blocks: Blocks = {}
-    plans = {side.name: _plan(chosen, asked.seconds) for side in (stock, ours)}
+    plans = {side.name: _plan(chosen, asked.seconds, side.process.pid) for side in (stock, ours)}
     await check_same_answers(stock, ours, plans["ours"])
     for name in asked.scenarios:
         blocks[name] = {"stock": [], "ours": []}
-        for side in [stock, ours, ours, stock] * asked.rounds:
+        turns = [ours] if name in OURS_ONLY else [stock, ours, ours, stock] * asked.rounds
+        for side in turns:
             async with client(side.base_url) as asking:
                 figures = await SCENARIOS[name](asking, plans[side.name])
             blocks[name][side.name].append(figures)
@@ -153,20 +165,19 @@ def report(blocks: Blocks) -> None:
     rows = []
     for scenario, sides in blocks.items():
         for figure in sides["ours"][0]:
-            ours, stock = (
-                statistics.median(block[figure] for block in sides[side])
-                for side in ("ours", "stock")
-            )
+            ours, stock = median(sides["ours"], figure), median(sides["stock"], figure)
             rows.append(
                 {
                     "scenario": scenario,
                     "figure": figure,
-                    "stock": f"{stock:.4g}",
+                    "stock": "–" if stock is None else f"{stock:.4g}",
                     "ours": f"{ours:.4g}",
-                    "ours ÷ stock": f"{ours / stock:.3f}" if stock else "–",
+                    "ours ÷ stock": f"{ours / stock:.3f}" if ours and stock else "–",
                 }
             )
     print_table(rows)
+    print()
+    print_table(judged(blocks, on_gpu=torch.cuda.is_available()))
 
 
 async def run(asked: argparse.Namespace) -> Blocks:

@@ -1,13 +1,14 @@
 """The command line of `adaptry serve`: what is ours, what is vLLM's, and what is refused."""
 
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from adaptry.errors import UsageError
-from adaptry.serve import run
+from adaptry.serve import _listen, run
 from adaptry.serve_arguments import parse
 from engine.settings import EngineSettings
 
@@ -297,3 +298,9 @@ def assert_matches(text: str, expected: str) -> None:
     """They may differ only where `expected` has a `…`."""
     pattern = ".*".join(map(re.escape, expected.split("…")))
     assert re.fullmatch(pattern, text, re.DOTALL), text
+
+
+def test_a_first_token_waits_for_no_acknowledgement() -> None:
+    """Nagle's algorithm is turned off on a connection only if the protocol is named."""
+    with _listen("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
