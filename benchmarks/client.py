@@ -15,10 +15,14 @@ FIRST_TOKEN_ID, LAST_TOKEN_ID = 10, 250
 
 @dataclass
 class Answer:
-    """One request. Times are seconds of one monotonic clock."""
+    """One request. Times are seconds of one monotonic clock.
+
+    A time in `tokens` may stand for several tokens: vLLM joins what was not sent in time.
+    """
 
     model: str
     asked: float
+    max_tokens: int
     tokens: list[float] = field(default_factory=list)
     text: str = ""
     error: str | None = None
@@ -27,6 +31,10 @@ class Answer:
     def first_token_seconds(self) -> float:
         """Infinite if none came."""
         return self.tokens[0] - self.asked if self.tokens else float("inf")
+
+    @property
+    def tokens_per_time(self) -> float:
+        return self.max_tokens / len(self.tokens) if self.tokens and not self.error else 1.0
 
     @property
     def gaps(self) -> list[float]:
@@ -59,7 +67,7 @@ class Client:
             "ignore_eos": True,
             "stream": True,
         }
-        answer = Answer(model, time.perf_counter())
+        answer = Answer(model, time.perf_counter(), max_tokens)
         try:
             async with self._session.post(self._url, json=body) as response:
                 if response.status != 200:

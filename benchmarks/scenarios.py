@@ -140,7 +140,12 @@ async def _ask_in_turn(
 
 
 def _tokens_per_second(answers: Sequence[Answer], started: float, ended: float) -> float:
-    tokens = sum(started <= at <= ended for answer in answers for at in answer.tokens)
+    tokens = sum(
+        answer.tokens_per_time
+        for answer in answers
+        for at in answer.tokens
+        if started <= at <= ended
+    )
     return tokens / (ended - started)
 
 

@@ -91,7 +91,7 @@ MACHINES = {
 
 
 def prepare(folder: Path, chosen: Machine) -> tuple[Path, Path]:
-    """(base model, folder of adapters)."""
+    """(base model, folder of adapters). What an earlier run left there is used again."""
     shape = SHAPES[chosen.shape]
     adapters = folder / "adapters"
     with ThreadPoolExecutor() as pool:
@@ -130,9 +130,8 @@ async def check_same_answers(stock: Side, ours: Side, plan: Plan) -> None:
                 answer = await asking.ask(model, max_tokens=12)
                 if answer.error is not None:
                     raise RuntimeError(f"{model}: {answer.error}")
-                texts.append(
-                    [json.loads(part)["choices"][0]["text"] for part in _events(answer.text)]
-                )
+                parts = map(json.loads, _events(answer.text))
+                texts.append("".join(part["choices"][0]["text"] for part in parts))
             if texts[0] != texts[1] or not texts[0]:
                 raise RuntimeError(f"{model} answers differently: {texts}")
 
@@ -183,8 +182,8 @@ def report(blocks: Blocks) -> None:
 async def run(asked: argparse.Namespace) -> Blocks:
     chosen = MACHINES[asked.machine]
     limits = Limits(chosen.slots, chosen.host_capacity, chosen.rank, chosen.arguments)
-    with tempfile.TemporaryDirectory(dir=asked.work) as folder:
-        base, adapters = prepare(Path(folder), chosen)
+    with tempfile.TemporaryDirectory() as folder:
+        base, adapters = prepare(asked.work or Path(folder), chosen)
         logs = asked.logs or Path(folder)
         logs.mkdir(parents=True, exist_ok=True)
         state = Path(folder) / "state"
@@ -199,7 +198,7 @@ def main() -> None:
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     parser.add_argument("--seconds", type=float, default=12.0, help="of each measured phase")
     parser.add_argument("--rounds", type=int, default=2, help="of A-B-B-A")
-    parser.add_argument("--work", type=Path, help="where models and adapters are made")
+    parser.add_argument("--work", type=Path, help="make model and adapters here, and keep them")
     parser.add_argument("--logs", type=Path, help="keep the servers' logs here")
     parser.add_argument("--json", type=Path, help="also write every block here")
     asked = parser.parse_args()

@@ -86,6 +86,8 @@ def _tokenizer(vocabulary: int) -> dict[str, Any]:
 def write_adapter(parent: Path, name: str, shape: Shape, *, rank: int, seed: int) -> Path:
     """What PEFT would save for all linear layers, with small random weights in A and B."""
     folder = parent / name
+    if (folder / "adapter_config.json").is_file():
+        return folder
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(seed)
     dtype = getattr(torch, shape.dtype)

@@ -12,6 +12,7 @@ from engine.carrier import Carrier, Pending
 from engine.decisions import Ticket
 from engine.errors import EngineUnavailable, QueueFull, SlotWaitTimeout
 from engine.policy import CachePolicy
+from engine.turns import Turns
 from engine.types import AdapterVersion, CacheOutcome, Lease, VersionId
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ Revoke = Callable[[], None]
 class Limits:
     """How long and how many requests may wait for a slot."""
 
-    max_slot_wait_seconds: float = 2.0  # then a hot adapter has to let the waiter in
+    max_slot_wait_seconds: float = 2.0  # by then a hot adapter should have let the waiter in
     slot_timeout_seconds: float = 120.0  # then the request is given up
     max_waiting: int = 1024
     max_waiting_per_adapter: int = 256
@@ -39,6 +40,7 @@ class Admission:
         self._carrier = carrier
         self._limits = limits
         self._clock = clock
+        self._turns = Turns(limits.max_slot_wait_seconds)
         self._backlog = Backlog(clock, longest_seconds=limits.slot_timeout_seconds)
         self._tickets = itertools.count(1)
         self._revokes: dict[VersionId, list[Revoke]] = {}
@@ -53,6 +55,7 @@ class Admission:
         """See `CacheController.lease`."""
         engine = self._engine
         lease = await self.acquire(version, counted=True)
+        began = self._clock()
         revokes = self._revokes.setdefault(version.id, [])
         if revoke is not None:
             revokes.append(revoke)
@@ -61,6 +64,7 @@ class Admission:
         finally:
             if revoke is not None:
                 revokes.remove(revoke)
+            self._turns.ended_after(self._clock() - began)
             self.release(version.id, engine)
 
     def revoke(self, version: VersionId) -> None:
@@ -111,10 +115,9 @@ class Admission:
 
     async def keep_turns_fair(self) -> None:
         """Runs until cancelled."""
-        patience = self._limits.max_slot_wait_seconds
         while True:
-            await asyncio.sleep(patience / 4)
-            now = self._clock()
+            await asyncio.sleep(self._turns.look_seconds)
+            now, patience = self._clock(), self._turns.patience_seconds()
             late = [t for t, p in self._carrier.pending.items() if now - p.arrived > patience]
             for ticket in late:
                 if (hot := self._policy.drain_for(ticket)) is not None:

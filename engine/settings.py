@@ -12,7 +12,7 @@ class EngineSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ADAPTRY_", extra="forbid", frozen=True)
 
     max_slot_wait_seconds: PositiveFloat = Field(
-        2.0, description="After this wait a hot adapter has to let the waiting one in."
+        2.0, description="By then a hot adapter should have let the waiting one in."
     )
     slot_timeout_seconds: PositiveFloat = Field(
         120.0, description="After this wait for a slot a request is given up with 503."
