@@ -85,9 +85,10 @@ class PinKeeper:
         if version.id not in self._kept:
             raise NotPinned
         await self._store.remove_pins([version.id])
-        tier = self._kept[version.id].tier
+        if (kept := self._kept.get(version.id)) is None:  # another request was faster
+            raise NotPinned
         self._drop(version.id)
-        return tier
+        return kept.tier
 
     async def restore(self) -> None:
         """Pin what an earlier process had pinned. Raises RegistryError.

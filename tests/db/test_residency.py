@@ -220,6 +220,18 @@ async def test_a_pin_that_can_not_be_saved_is_no_pin(
         assert pins.kept == ()
 
 
+async def test_of_two_who_unpin_at_once_one_is_told_that_it_was_not_pinned(
+    database: Database, versions: list[AdapterVersion]
+) -> None:
+    async with process(database, versions) as one:
+        await one.pins.pin(versions[0], Tier.HOST)
+        ends = await asyncio.gather(
+            *(one.pins.unpin(versions[0]) for _ in range(2)), return_exceptions=True
+        )
+    assert [end for end in ends if isinstance(end, Tier)] == [Tier.HOST]
+    assert [type(end) for end in ends if not isinstance(end, Tier)] == [NotPinned]
+
+
 async def test_one_that_can_not_be_pinned_again_keeps_nobody_else_from_it(
     database: Database, versions: list[AdapterVersion]
 ) -> None:
