@@ -116,6 +116,8 @@ def probed(request: pytest.FixtureRequest) -> Iterator[Probed]:
         environment.syspath_prepend(here)
         environment.setenv("OMP_NUM_THREADS", "1")
         environment.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        # the probe changes the class of the worker, which later tests may use in this process
+        environment.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
         engine = _engine(ranks, dtype)
         yield Probed(engine)
         engine.llm_engine.engine_core.shutdown()
