@@ -7,7 +7,7 @@ Promises, checked by `check` and by a property test against a plain model:
 - everything in a slot is in the host tier; neither tier ever holds more than its capacity, nor the
   host tier more than its bytes;
 - a leased adapter keeps its slot, a pinned one its tier, an awaited one its host place (unless it
-  drains for one that has none);
+  drains for one that has none, or keeps the bytes that such a one needs);
 - the victim is the least recently used of the rest (recency counts at grant and at release);
 - whoever waits gets a turn, unless the adapter can't be loaded.
 """
@@ -122,7 +122,7 @@ class CachePolicy:
     def drain_for(self, ticket: Ticket) -> VersionId | None:
         """This waiter found no place for too long: a hot adapter has to leave for it.
 
-        The hot adapter (the one with the fewest leases) admits nobody until the waiter had its
+        The hot adapter (the one granted longest ago) admits nobody until the waiter had its
         turn. Returns it, or None if there is nothing to do.
         """
         version = self.waiting.version_of(ticket)

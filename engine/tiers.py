@@ -38,6 +38,8 @@ class Tiers:
         self._place: dict[VersionId, Place] = {}
         self._recency: OrderedDict[VersionId, None] = OrderedDict()  # host tier, LRU first
         self._leases: Counter[VersionId] = Counter()
+        self._grants: Counter[VersionId] = Counter()  # the number of the last one of each
+        self._granted = 0
 
     def place_of(self, version: VersionId) -> Place | None:
         return self._place.get(version)
@@ -51,6 +53,7 @@ class Tiers:
     def remove(self, version: VersionId) -> None:
         self._place.pop(version, None)
         self._recency.pop(version, None)
+        self._grants.pop(version, None)
 
     def learn_size(self, version: VersionId, size_bytes: int) -> None:
         """What it takes, or will take, in host memory. Unknown ones count as nothing."""
@@ -66,11 +69,14 @@ class Tiers:
     def clear(self) -> None:
         """Nothing is anywhere, and nobody holds anything. Sizes stay known."""
         self._leases.clear()
+        self._grants.clear()
         self._place.clear()
         self._recency.clear()
 
     def lease(self, version: VersionId) -> None:
         self._leases[version] += 1
+        self._granted += 1
+        self._grants[version] = self._granted
         self._recency.move_to_end(version)
 
     def give_back(self, version: VersionId) -> None:
@@ -81,6 +87,10 @@ class Tiers:
 
     def leases(self, version: VersionId) -> int:
         return self._leases[version]
+
+    def last_grant(self, version: VersionId) -> int:
+        """Grants are numbered; the lower, the longer ago. 0 if there was none."""
+        return self._grants[version]
 
     def any_leases(self) -> bool:
         return bool(self._leases)

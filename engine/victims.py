@@ -36,7 +36,16 @@ class Victims:
     def _may_leave_host(self) -> list[VersionId]:
         outside_slots = [v for v in self._tiers.in_lru_order(Place.HOST) if self._may_leave(v)]
         idle = [v for v in self._idle_in_slots() if self._may_leave(v) or self._gives_way(v)]
-        return outside_slots + idle
+        held_up = self._awaited_in_host() if any(map(self._gives_way, idle)) else []
+        return outside_slots + idle + held_up
+
+    def _awaited_in_host(self) -> list[VersionId]:
+        """They wait for a slot that is promised to one beside the tiers, and keep its bytes.
+
+        Where places are all that counts, the one that gives way makes room enough by itself.
+        """
+        in_host = self._tiers.in_lru_order(Place.HOST)
+        return [v for v in in_host if v not in self._pins and self._waiting.count(v)]
 
     def of_slots(self, wanted_by: VersionId) -> VersionId | None:
         """The next to leave its slot for this adapter."""
@@ -62,7 +71,10 @@ class Victims:
     # ---- drains --------------------------------------------------------------------------
 
     def drain_for(self, version: VersionId) -> VersionId | None:
-        """Let the hot adapter with the fewest leases drain for this one; None if none can."""
+        """Let the hot adapter that was granted longest ago drain for this one; None if none can.
+
+        Of those that could leave, its running requests began first, so they should end first.
+        """
         if self._needs_a_slot(version):
             able = [v for v in self._able_to_drain() if not self._pins.in_slot(v)]
         elif self._needs_host_room(version):
@@ -72,7 +84,7 @@ class Victims:
             return None
         if not able:
             return None
-        chosen = min(able, key=self._tiers.leases)
+        chosen = min(able, key=self._tiers.last_grant)
         self._drains[chosen] = version
         return chosen
 
@@ -93,8 +105,10 @@ class Victims:
             return False
         leaving_for_it = [hot for hot, cold in self._drains.items() if cold == version]
         entering = [version] if leaving_for_it else self._tiers.staged()
-        leaving = leaving_for_it or filter(self._gives_way, self._drains)
-        return not self._tiers.fit_into_host(entering, without={*self._may_leave_host(), *leaving})
+        leaving = leaving_for_it or [hot for hot in self._drains if self._gives_way(hot)]
+        held_up = self._awaited_in_host() if leaving else []
+        without = {*self._may_leave_host(), *leaving, *held_up}
+        return not self._tiers.fit_into_host(entering, without=without)
 
     def is_draining(self, version: VersionId) -> bool:
         return version in self._drains

@@ -47,6 +47,7 @@ class Model:
     drained: dict[VersionId, VersionId] = field(default_factory=dict)
     prefetch: list[VersionId] = field(default_factory=list)
     known: set[VersionId] = field(default_factory=set)
+    granted: list[VersionId] = field(default_factory=list)
     leaving: list[VersionId] = field(default_factory=list)
 
     def is_moving(self, version: VersionId) -> bool:
@@ -76,7 +77,14 @@ class Model:
         settled = [v for v in self.host if not self.is_moving(v) and v not in self.pins]
         outside = [v for v in settled if v not in self.gpu and not self.is_awaited(v)]
         idle = [v for v in settled if v in self.gpu and v not in self.leases]
-        return outside + [v for v in idle if not self.is_awaited(v) or self.leaves_host(v)]
+        leaving = [v for v in idle if not self.is_awaited(v) or self.leaves_host(v)]
+        held_up = self.held_up() if any(map(self.leaves_host, leaving)) else []
+        return outside + leaving + held_up
+
+    def held_up(self) -> list[VersionId]:
+        """They wait for a slot, and keep bytes from one that was promised a place before them."""
+        outside = [v for v in self.host if v not in self.gpu and not self.is_moving(v)]
+        return [v for v in outside if self.is_awaited(v) and v not in self.pins]
 
     def leaves_host(self, version: VersionId) -> bool:
         return version in self.drained and self.drained[version] not in self.host
@@ -97,7 +105,7 @@ class Model:
         return [v for v in ready if not self.is_moving(v) and v not in self.leaving]
 
     def who_drains_for(self, version: VersionId) -> VersionId | None:
-        """The hot adapter with the fewest leases, the least recently used of several."""
+        """The hot adapter that admitted nobody for the longest time."""
         hot = [v for v in self.gpu if v in self.leases and v not in self.drained]
         hot = [v for v in hot if not self.is_moving(v)]
         for_it = [v for v, cold in self.drained.items() if cold == version]
@@ -107,11 +115,12 @@ class Model:
             hot = [v for v in hot if v not in self.pins]
             leaving = for_it or [v for v in self.drained if self.leaves_host(v)]
             entering = [version] if for_it else self.staged
-            if self.fits(entering, leaving + self.host_victims()):
+            held_up = self.held_up() if leaving else []
+            if self.fits(entering, leaving + self.host_victims() + held_up):
                 return None
         else:
             return None
-        return min(hot, key=self.leases.count, default=None)
+        return next((v for v in self.granted if v in hot), None)
 
     def grantable(self) -> list[VersionId]:
         ready = [v for _, v in self.waiting if v in self.gpu and v not in self.drained]
@@ -394,6 +403,7 @@ class PolicyMachine(RuleBasedStateMachine):
                 assert outcome is self.expected_outcome[ticket]
                 m.waiting.remove((ticket, version))
                 m.leases.append(version)
+                m.granted = [v for v in m.granted if v != version] + [version]
                 m.touch(version)
             case StartLoad(version):
                 assert version == m.loadable()[0]

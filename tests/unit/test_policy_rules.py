@@ -15,8 +15,13 @@ A, B, C, D = (VersionId(n) for n in (1, 2, 3, 4))
 class Cache:
     """A policy whose decisions are carried out on the spot; keeps what was decided."""
 
-    def __init__(self, *, slots: int, host: int, max_loads: int = 2) -> None:
-        self.policy = CachePolicy(slots=slots, host_capacity=host, max_loads=max_loads)
+    def __init__(
+        self, *, slots: int, host: int, max_loads: int = 2, host_bytes: int | None = None
+    ) -> None:
+        self.policy = CachePolicy(
+            slots=slots, host_capacity=host, host_bytes=host_bytes, max_loads=max_loads
+        )
+        self.sizes: dict[VersionId, int] = {}
         self.log: list[Decision] = []
         self._tickets = itertools.count(1)
 
@@ -54,7 +59,7 @@ class Cache:
                 self.log.append(decision)
                 match decision:
                     case StartLoad(version):
-                        self.policy.loaded(version)
+                        self.policy.loaded(version, self.sizes.get(version, 0))
                     case Commit(version) | Activate(version):
                         self.policy.moved(version)
             self.policy.check()
@@ -242,11 +247,28 @@ def test_a_draining_adapter_admits_nobody_until_the_waiter_had_its_turn() -> Non
     assert cache.outcome(late) is CacheOutcome.HOST_HIT  # came for a slot hit, lost the slot
 
 
-def test_the_hot_adapter_with_the_fewest_leases_drains() -> None:
+def test_the_hot_adapter_that_was_granted_longest_ago_drains() -> None:
+    """Its running requests end first, however many they are."""
     cache = Cache(slots=3, host=4)
-    for version in (A, A, B, C, C):
+    for version in (A, B, B, C, A):
         cache.ask(version)
+    cache.release(B)  # a use of it, but no new request that runs
     assert cache.drain_for(cache.ask(D)) == B
+
+
+def test_one_that_was_promised_a_place_gets_the_bytes_of_those_who_wait_behind_it() -> None:
+    """B waits in host memory for the slot that is promised to C, which needs the bytes of B."""
+    cache = Cache(slots=1, host=2, host_bytes=2)
+    cache.sizes = {A: 1, B: 1, C: 2}
+    cache.policy.prefetch(B)
+    running = cache.ask(A)
+    large, small = cache.ask(C), cache.ask(B)
+    assert cache.drain_for(large) == A
+    assert cache.outcome(running) is CacheOutcome.MISS
+    cache.release(A)
+    assert cache.outcome(large) is CacheOutcome.MISS
+    cache.release(C)
+    assert cache.outcome(small) is CacheOutcome.MISS  # it had to leave, and was loaded again
 
 
 def test_one_drain_for_each_waiting_adapter() -> None:
