@@ -158,6 +158,7 @@ class PolicyMachine(RuleBasedStateMachine):
         self.max_loads = loads
         self.next_ticket = 1
         self.load_order: list[VersionId] = []
+        self.making_room: list[VersionId] = []
         self.expected_outcome: dict[int, CacheOutcome] = {}
 
     # ---- what may happen -----------------------------------------------------------------
@@ -413,6 +414,7 @@ class PolicyMachine(RuleBasedStateMachine):
             case Commit(version):
                 assert version == min(m.staged, key=self.turn), "staged first, in first"
                 m.staged.remove(version)
+                assert not self.making_room, "not all have left who have to"
                 assert m.fits([version], [])
                 m.host.append(version)
                 m.moving.append(decision)
@@ -435,9 +437,11 @@ class PolicyMachine(RuleBasedStateMachine):
                 self.leave_host(version)
             case Evict(version, reason, left_slot):
                 assert reason is EvictionReason.CAPACITY
-                leaving = m.leave_for(min(m.staged, key=self.turn))
-                assert leaving
-                assert version == leaving[0]
+                self.making_room = (
+                    self.making_room or m.leave_for(min(m.staged, key=self.turn)) or []
+                )
+                assert self.making_room
+                assert version == self.making_room.pop(0)
                 assert left_slot == (version in m.gpu)
                 self.leave_host(version)
 
