@@ -217,27 +217,38 @@ def _share(rate: float) -> str:
 
 
 async def pinned(asking: Client, plan: Plan) -> Figures:
-    """A pinned adapter's first token, alone and while others scan through all adapters."""
+    """A pinned adapter's first token: alone, beside requests for others that are resident, and
+    while the same number of requests scans through a hundred others."""
     favourite = plan.adapters[0]
     is_pinned = await asking.pin(favourite)
     count = max(50, int(plan.seconds * 8))
-    alone = [await asking.ask(favourite, max_tokens=2, seed=n) for n in range(count)]
-    over = asyncio.Event()
-    others = plan.adapters[1:101]
-    scan = asyncio.create_task(keep_asking(asking, others, max_tokens=2, until=over))
-    await asyncio.sleep(0.5)
-    scanned = [await asking.ask(favourite, max_tokens=2, seed=n) for n in range(count)]
-    over.set()
-    await scan
+    beside: dict[str, Sequence[str]] = {
+        "alone": (),
+        "beside": plan.adapters[1 : plan.slots],
+        "scanned": plan.adapters[1:101],
+    }
+    figures = {"pinned": float(is_pinned)}
+    for name, others in beside.items():
+        answers = await _ask_beside(asking, favourite, others, count)
+        figures[f"{name} first token p50 ms"] = _first_token_ms(answers, 0.5)
+        figures[f"{name} first token p99 ms"] = _first_token_ms(answers, 0.99)
     if is_pinned:
         await asking.unpin(favourite)
-    return {
-        "pinned": float(is_pinned),
-        "alone first token p50 ms": _first_token_ms(alone, 0.5),
-        "alone first token p99 ms": _first_token_ms(alone, 0.99),
-        "scanned first token p50 ms": _first_token_ms(scanned, 0.5),
-        "scanned first token p99 ms": _first_token_ms(scanned, 0.99),
-    }
+    return figures
+
+
+async def _ask_beside(
+    asking: Client, favourite: str, others: Sequence[str], count: int
+) -> list[Answer]:
+    over = asyncio.Event()
+    if others:
+        scan = asyncio.create_task(keep_asking(asking, others, max_tokens=2, until=over))
+        await asyncio.sleep(0.5)
+    answers = [await asking.ask(favourite, max_tokens=2, seed=n) for n in range(count)]
+    over.set()
+    if others:
+        await scan
+    return answers
 
 
 async def cycles(asking: Client, plan: Plan) -> Figures:
