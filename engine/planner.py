@@ -86,6 +86,7 @@ class Planner:
         self._tiers.remove(version)
         self.leaving.pop(version, None)
         self._victims.stop_draining(version)
+        self._victims.end_drains_for(version)  # the promise of a slot goes with the host place
         self._waiting.lost(version, CacheOutcome.MISS)
         return Evict(version, reason, left_slot)
 

@@ -457,6 +457,7 @@ class PolicyMachine(RuleBasedStateMachine):
         if version in self.model.gpu:
             self.model.gpu.remove(version)
         self.model.drained.pop(version, None)
+        self.end_drain_for(version)
         self.model.leaving = [v for v in self.model.leaving if v != version]
         self.expect_at_most(CacheOutcome.MISS, version)
 

@@ -365,6 +365,24 @@ def test_an_adapter_pinned_in_host_memory_does_not_leave_it_for_a_cold_one() -> 
     assert cache.drain_for(cache.ask(C)) == B
 
 
+def test_the_promise_of_a_slot_ends_when_its_holder_has_to_leave_host_memory() -> None:
+    """Else it would be a promise of the host place of the one that drains, pinned or not."""
+    cache = Cache(slots=1, host=2)
+    cache.ask(A)
+    cache.pin(A, Tier.HOST)
+    first = cache.ask(B)
+    assert cache.drain_for(first) == A
+    second = cache.ask(C)  # takes the place that B has to leave
+    cache.policy.evict(B, when_idle=True)
+    cache.advance()
+    cache.release(A)
+    assert A in cache.host
+    assert cache.outcome(second) is CacheOutcome.MISS
+    cache.release(C)
+    assert A in cache.host
+    assert cache.outcome(first) is CacheOutcome.MISS
+
+
 def test_what_nobody_awaits_any_more_does_not_hold_up_the_loads_for_ever() -> None:
     cache = Cache(slots=2, host=2, max_loads=1)
     cache.ask(A)
