@@ -45,6 +45,7 @@ SHAPES = {
     shape.name: shape
     for shape in (
         Shape("llama-8b", 4096, 14336, 32, 32, 8, 128, 128256, "bfloat16"),
+        Shape("llama-1b", 2048, 8192, 16, 32, 8, 64, 264, "bfloat16"),
         Shape("small", 512, 1376, 4, 8, 8, 64, 264, "float32"),
         Shape("tiny", 128, 320, 4, 4, 4, 32, 264, "float32"),
     )
