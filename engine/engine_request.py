@@ -4,7 +4,7 @@ Kept in a context variable. vLLM's routes find the adapter through `RequestedAda
 in place of their own table, and the engine client takes the lease through `Leasing`.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -25,6 +25,14 @@ class EngineRequest:
     version: AdapterVersion | None
     lease: Lease | None = None
     failure: EngineError | None = None
+    when_leased: Callable[[], Awaitable[None]] | None = None
+
+    async def has(self, lease: Lease) -> None:
+        """Of several prompts in one request, the first lease speaks for all."""
+        if self.lease is None:
+            self.lease = lease
+            if self.when_leased is not None:
+                await self.when_leased()
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Which version answers, where it was found, and what that cost."""
@@ -100,7 +108,7 @@ class Leasing:
             except EngineError as error:
                 request.failure = error
                 raise
-            request.lease = request.lease or lease
+            await request.has(lease)
             yield lease
 
     def engine_died(self, error: EngineUnavailable) -> None:

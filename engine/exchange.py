@@ -28,6 +28,7 @@ class Exchange:
         self._replaced = False
         self._complete = False
         self._client_left = False
+        request.when_leased = self._send_held
 
     @property
     def started(self) -> bool:
@@ -44,24 +45,30 @@ class Exchange:
             return
         if message["type"] == "http.response.start":
             self._held = message
+            if self._request.lease is not None:
+                await self._send_held()
             return
-        if self._held is not None and not await self._start(self._held):
+        await self._send_held()
+        if self._replaced:
             return
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._complete = True
 
-    async def _start(self, held: Message) -> bool:
-        self._held = None
+    async def _send_held(self) -> None:
+        """As soon as it can't be replaced any more, not with the first token: a client reads it
+        while the engine works on that."""
+        held, self._held = self._held, None
+        if held is None:
+            return
         failure = self._request.failure
         if failure is None and held["status"] >= 500:
             failure = self._unavailable()  # vLLM says only that its engine has an issue
         if failure is not None:
             await self._replace(failure)
-            return False
+            return
         self._status = held["status"]
         await self._send({**held, "headers": [*held["headers"], *self._request.headers()]})
-        return True
 
     async def _replace(self, failure: EngineError) -> None:
         self._replaced = self._complete = True

@@ -267,6 +267,23 @@ async def test_a_failed_load_has_a_proper_status_streaming_or_not(
         assert stage.idle()
 
 
+async def test_a_stream_says_where_its_adapter_was_before_there_is_a_token() -> None:
+    async with running(Stage()) as stage:
+        client = Client(asking("support"))
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            assert client.messages == []
+            async with stage.leasing.lease_for(None, _nothing):
+                assert client.headers["x-adaptry-cache"] == "miss"
+            await send({"type": "http.response.body", "body": b"x", "more_body": False})
+
+        await stage.gateway(app)(client.scope, client.receive, client.send)
+        assert client.body == b"x"
+        assert stage.tally.ended == [("support", "completed")]
+
+
 async def test_too_long_a_line_is_a_429_with_retry_after() -> None:
     async with running(Stage(Limits(max_waiting=1))) as stage:
         other = AdapterVersion(VersionId(8), "other", 1, "0" * 64, "/b", 8, 1)
