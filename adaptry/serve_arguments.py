@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import create_async_engine
-
 from adaptry.errors import UsageError
 from adaptry.serve_profile import dashed, read_profile, vllm_arguments
-from registry.db import async_url
+from registry.db import check_url
 from registry.errors import InvalidReference
 from registry.names import check_name
 
@@ -126,11 +123,9 @@ def _model(first: Sequence[str], option: str | None) -> str:
 
 def _database(text: str) -> str:
     try:
-        create_async_engine(async_url(text))  # connects only when used
-    except (SQLAlchemyError, ModuleNotFoundError, ValueError) as error:
-        raise argparse.ArgumentTypeError(
-            f"this URL does not work here ({error}); known are sqlite:///FILE and postgresql://…"
-        ) from error
+        check_url(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"this URL does not work here ({error})") from error
     return text
 
 

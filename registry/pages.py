@@ -2,15 +2,17 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from registry.errors import InvalidPageToken
+from registry.errors import InvalidPageToken, InvalidReference
+from registry.names import check_name
 
 Item = TypeVar("Item")
 
 MAX_LIMIT = 500
+MAX_NUMBER = 2**31 - 1  # what an integer column of PostgreSQL can be compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,24 @@ def number_of(token: str | None) -> int:
     key = key_of(token)
     if key is None:
         return 0
-    if not (key.isascii() and key.isdigit() and len(key) < 19):
+    if not (key.isascii() and key.isdigit() and len(key) <= 10 and int(key) <= MAX_NUMBER):
         raise InvalidPageToken
     return int(key)
+
+
+def name_of(token: str | None) -> str:
+    """The same for keys that are names; empty without a token."""
+    key = key_of(token)
+    if key is None:
+        return ""
+    try:
+        return check_name(key)
+    except InvalidReference:
+        raise InvalidPageToken from None
+
+
+def page_of(rows: Sequence[Item], limit: int, key: Callable[[Item], str | int]) -> Page[Item]:
+    """`rows` holds one more than `limit` if there is a next page."""
+    more = len(rows) > limit
+    items = rows[:limit]
+    return Page(items, token_after(key(items[-1])) if more else None)

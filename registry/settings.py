@@ -1,9 +1,12 @@
 """The registry's settings, from the environment (`ADAPTRY_…`) or the command line."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from registry.db import check_url
 
 HOME = Path(".adaptry")
 
@@ -13,8 +16,9 @@ class RegistrySettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ADAPTRY_", extra="forbid", frozen=True)
 
-    database_url: str = Field(
-        f"sqlite+aiosqlite:///{HOME}/registry.db", description="An async SQLAlchemy URL."
+    database_url: Annotated[str, AfterValidator(check_url)] = Field(
+        f"sqlite+aiosqlite:///{HOME}/registry.db",
+        description="sqlite:///FILE or postgresql://USER@HOST/DATABASE.",
     )
     store: Path = Field(HOME / "store", description="Folder of the verified files.")
     source_roots: tuple[Path, ...] = Field(

@@ -17,6 +17,8 @@ import uvicorn
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 240
 
+pytest_plugins = ["tests.databases"]
+
 Answer = TypeVar("Answer")
 
 

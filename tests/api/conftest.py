@@ -1,4 +1,4 @@
-"""The registry's API over a real SQLite database, a real store and adapters made by hand."""
+"""The registry's API over real databases, a real store and adapters made by hand."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +14,6 @@ from registry.api import create_router
 from registry.artifacts import ArtifactStore
 from registry.base_model import BaseModel
 from registry.db import Database
-from registry.migrate import upgrade
 from registry.service import RegistryService
 
 WIDTH = 8
@@ -52,12 +51,8 @@ def make_adapter(tmp_path: Path) -> AdapterMaker:
 
 
 @pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[RegistryService]:
-    url = f"sqlite+aiosqlite:///{tmp_path}/registry.db"
-    import asyncio
-
-    await asyncio.to_thread(upgrade, url)
-    database = Database(url)
+async def service(tmp_path: Path, database_url: str) -> AsyncIterator[RegistryService]:
+    database = Database(database_url)
     sources = tmp_path / "sources"
     sources.mkdir()
     store = ArtifactStore(tmp_path / "store", source_roots=[sources], max_bytes=1_000_000)
