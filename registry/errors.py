@@ -6,8 +6,17 @@ RegistryError
 ├── UnknownAdapter       404
 ├── UnknownVersion       404
 ├── UnknownAlias         404
-├── VersionNotServable   409  retired, quarantined, still pending, …
+├── UnknownRevision      404  of an alias
+├── VersionUnavailable   410 retired, purged; 409 quarantined, rejected, pending
+├── VersionNotServable   409  no alias may point at it in its state
+├── TransitionRefused    409  not from the state it is in
+├── VersionAliased       409  aliases point at it
+├── VersionInUse         409  the engine holds it
+├── FilesMissing         409  they are not in the store
 ├── AliasMoved           409  somebody moved it first (compare-and-set)
+├── NothingToRollBack    409
+├── LineageCycle         409
+├── MetadataTooLarge     413
 ├── NameReserved         409  the base model's name
 ├── SourceNotAllowed     403  outside the configured source roots
 ├── SourceNotFound       404
@@ -16,6 +25,9 @@ RegistryError
 ├── StoreUnavailable     503  the disk
 └── DatabaseUnavailable  503
 """
+
+from collections.abc import Sequence
+from datetime import datetime
 
 
 class RegistryError(Exception):
@@ -62,8 +74,29 @@ class UnknownAlias(RegistryError):
     status = 404
     code = "unknown_alias"
 
-    def __init__(self, name: str, alias: str) -> None:
-        super().__init__(f"adapter {name!r} has no alias {alias!r}")
+    def __init__(self, name: str, alias: str, at: datetime | None = None) -> None:
+        then = f"had no alias {alias!r} at {at.isoformat()}" if at else f"has no alias {alias!r}"
+        super().__init__(f"adapter {name!r} {then}")
+
+
+class UnknownRevision(RegistryError):
+    status = 404
+    code = "unknown_revision"
+
+    def __init__(self, reference: str, what: str) -> None:
+        super().__init__(f"{reference} had no state {what}")
+
+
+class VersionUnavailable(RegistryError):
+    """Asked for by a client. The code names the state: `version_retired`, …"""
+
+    status = 409
+
+    def __init__(self, reference: str, state: str, reason: str | None) -> None:
+        super().__init__(f"{reference} is {state}" + (f": {reason}" if reason else ""))
+        self.code = f"version_{state}"
+        if state in ("retired", "purged"):
+            self.status = 410
 
 
 class VersionNotServable(RegistryError):
@@ -71,15 +104,74 @@ class VersionNotServable(RegistryError):
     code = "version_not_servable"
 
     def __init__(self, reference: str, state: str) -> None:
-        super().__init__(f"{reference} is {state}")
+        super().__init__(f"{reference} is {state}: no alias may point at it")
+
+
+class TransitionRefused(RegistryError):
+    status = 409
+    code = "transition_refused"
+
+    def __init__(self, reference: str, state: str, wanted: str) -> None:
+        super().__init__(f"{reference} is {state}: from there it can't become {wanted}")
+
+
+class VersionAliased(RegistryError):
+    status = 409
+    code = "version_aliased"
+
+    def __init__(self, reference: str, aliases: Sequence[str]) -> None:
+        names = ", ".join(aliases)
+        super().__init__(f"{reference} is still where {names} points: move or delete that first")
+
+
+class VersionInUse(RegistryError):
+    status = 409
+    code = "version_in_use"
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"requests still hold, await or load {reference}: try again later")
+
+
+class FilesMissing(RegistryError):
+    status = 409
+    code = "files_missing"
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"the files of {reference} are not in the store: register them again")
 
 
 class AliasMoved(RegistryError):
     status = 409
     code = "alias_moved"
 
-    def __init__(self, reference: str, expected: int | None, found: int | None) -> None:
-        super().__init__(f"{reference} is at version {found}, not {expected}: read it again first")
+    def __init__(
+        self, reference: str, expected: int | None, found: int | None, what: str = "version"
+    ) -> None:
+        super().__init__(f"{reference} is at {what} {found}, not {expected}: read it again first")
+
+
+class NothingToRollBack(RegistryError):
+    status = 409
+    code = "nothing_to_roll_back"
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"{reference} has never been anywhere else")
+
+
+class LineageCycle(RegistryError):
+    status = 409
+    code = "lineage_cycle"
+
+    def __init__(self, reference: str, parent: str) -> None:
+        super().__init__(f"{parent} descends from {reference}: it can't be its parent too")
+
+
+class MetadataTooLarge(RegistryError):
+    status = 413
+    code = "metadata_too_large"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"there would be {what}")
 
 
 class NameReserved(RegistryError):

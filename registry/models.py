@@ -1,10 +1,19 @@
-"""The tables. Versions never change but in state; events are only ever added."""
+"""The tables. A version changes in state and in what people say of it; events are only added."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, DateTime, Index, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Index,
+    String,
+    UniqueConstraint,
+)
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
@@ -25,8 +34,17 @@ SERVABLE = frozenset({VersionState.READY, VersionState.DEPRECATED})
 
 
 class EventKind(StrEnum):
+    ADAPTER_UPDATED = "adapter.updated"
     VERSION_REGISTERED = "version.registered"
+    VERSION_UPDATED = "version.updated"
+    VERSION_DEPRECATED = "version.deprecated"
+    VERSION_RESTORED = "version.restored"
+    VERSION_RETIRED = "version.retired"
+    VERSION_QUARANTINED = "version.quarantined"
+    VERSION_PURGED = "version.purged"
     ALIAS_MOVED = "alias.moved"
+    ALIAS_SPLIT = "alias.split"
+    ALIAS_DELETED = "alias.deleted"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -44,8 +62,17 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def sorted_text(length: int) -> String:
+    """Ordered by its bytes, as SQLite does: PostgreSQL would follow the language of its locale."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+def _json(default: str) -> Column[Any]:
+    return Column(JSON, nullable=False, server_default=default)
 
 
 def _one_of(column: str, values: type[StrEnum]) -> str:
@@ -56,16 +83,27 @@ class Adapter(SQLModel, table=True):
     """A name under which versions are published."""
 
     __tablename__ = "adapter"
-    __table_args__ = ({"sqlite_autoincrement": True},)
+    __table_args__ = (
+        Index("ix_adapter_owner", "owner", "name"),
+        {"sqlite_autoincrement": True},
+    )
 
     id: int | None = Field(default=None, primary_key=True)
-    name: str = Field(max_length=64, unique=True, index=True)
+    name: str = Field(sa_column=Column(sorted_text(64), nullable=False, unique=True, index=True))
     description: str | None = Field(default=None, max_length=4096)
+    owner: str | None = Field(default=None, max_length=256)
+    tags: list[str] = Field(default_factory=list, sa_column=_json("[]"))
+    user_metadata: dict[str, Any] = Field(default_factory=dict, sa_column=_json("{}"))
     created_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
+    updated_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
 
 
 class Version(SQLModel, table=True):
-    """One immutable set of weights. Its row id is the engine's integer id and is never reused."""
+    """One immutable set of weights. Its row id is the engine's integer id and is never reused.
+
+    Triggers of the database refuse other changes of state than `registry.lifecycle.TRANSITIONS`,
+    and any change of number or digest.
+    """
 
     __tablename__ = "version"
     __table_args__ = (
@@ -74,6 +112,9 @@ class Version(SQLModel, table=True):
         CheckConstraint(_one_of("state", VersionState), name="ck_version_state"),
         CheckConstraint("number > 0", name="ck_version_number"),
         CheckConstraint("rank > 0", name="ck_version_rank"),
+        Index("ix_version_state", "state", "id"),
+        Index("ix_version_rank", "rank", "id"),
+        Index("ix_version_base_model", "base_model", "id"),
         {"sqlite_autoincrement": True},
     )
 
@@ -83,6 +124,8 @@ class Version(SQLModel, table=True):
     digest: str = Field(max_length=64, index=True)
     state: str = Field(default=VersionState.READY, max_length=16)
     state_reason: str | None = Field(default=None, max_length=1024)
+    state_code: str | None = Field(default=None, max_length=64)
+    state_changed_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
     rank: int
     alpha: float
     target_modules: list[str] = Field(sa_column=Column(JSON, nullable=False))
@@ -94,17 +137,53 @@ class Version(SQLModel, table=True):
     peft_config: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     created_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
     created_by: str = Field(max_length=256)
+    description: str | None = Field(default=None, max_length=4096)
+    tags: list[str] = Field(default_factory=list, sa_column=_json("[]"))
+    user_metadata: dict[str, Any] = Field(default_factory=dict, sa_column=_json("{}"))
+    parent_id: int | None = Field(default=None, foreign_key="version.id", index=True)
+    training_run: str | None = Field(default=None, max_length=1024)
+    dataset: str | None = Field(default=None, max_length=1024)
+    updated_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
 
 
 class Alias(SQLModel, table=True):
-    """A name for one version of an adapter, moved by compare-and-set."""
+    """A name for an adapter's versions, moved by compare-and-set.
+
+    `version_id` is the version with the largest weight of `AliasHistory` at `revision`.
+    """
 
     __tablename__ = "alias"
 
     adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
-    name: str = Field(max_length=64, primary_key=True)
+    name: str = Field(sa_column=Column(sorted_text(64), primary_key=True))
     version_id: int = Field(foreign_key="version.id", index=True)
-    moved_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
+    revision: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+
+
+class AliasHistory(SQLModel, table=True):
+    """Where an alias pointed, and from when to when. One row for each version it was split over.
+
+    `revision` counts the states of an alias, also across its deletion. The state at a time is
+    that with `valid_from <= time < valid_to`; the last one has no `valid_to`.
+    """
+
+    __tablename__ = "alias_history"
+    __table_args__ = (
+        Index("ix_alias_history_time", "adapter_id", "alias", "valid_from"),
+        Index("ix_alias_history_version", "version_id", "valid_to"),
+        CheckConstraint("weight > 0", name="ck_alias_history_weight"),
+        CheckConstraint("valid_to > valid_from", name="ck_alias_history_time"),
+    )
+
+    adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
+    alias: str = Field(sa_column=Column(sorted_text(64), primary_key=True))
+    revision: int = Field(primary_key=True)
+    version_id: int = Field(foreign_key="version.id", primary_key=True)
+    weight: int
+    valid_from: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    valid_to: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    actor: str = Field(max_length=256)
+    reason: str | None = Field(default=None, max_length=1024)
 
 
 class Event(SQLModel, table=True):

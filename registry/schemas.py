@@ -1,30 +1,55 @@
 """What the REST API takes and gives. Read models have no defaults: clients see every field."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+from registry.field_types import Body, Metadata, Name, Reference, Tags, Text
 
 
-class VersionCreate(_Body):
-    """Where the files are that PEFT saved."""
+class VersionCreate(Body):
+    """Where the files are that PEFT saved, and what may be said of them.
+
+    `description` is a new adapter's too.
+    """
 
     source: Annotated[
-        str, Field(min_length=1, max_length=4096, examples=["/srv/adapters/support-bot"])
+        Text, Field(min_length=1, max_length=4096, examples=["/srv/adapters/support-bot"])
     ]
-    description: Annotated[str | None, Field(max_length=4096)] = None
+    description: Annotated[Text | None, Field(max_length=4096)] = None
+    tags: Tags = ()
+    metadata: Metadata = Field(default_factory=dict)
+    parent: Reference | None = None
+    training_run: Annotated[Text | None, Field(max_length=1024)] = None
+    dataset: Annotated[Text | None, Field(max_length=1024)] = None
 
 
-class AliasPut(_Body):
-    """Leave `expected_version` out to move it in any case; null means it must not exist yet."""
+class AdapterPatch(Body):
+    """What is left out stays. `metadata` is merged key by key, and null removes a key.
 
-    version: Annotated[int, Field(ge=1, le=2**31 - 1)]
-    expected_version: Annotated[int | None, Field(ge=1, le=2**31 - 1)] = None
-    reason: Annotated[str | None, Field(max_length=1024)] = None
+    `tags` replaces all tags; `add_tags` and `remove_tags` leave the others.
+    """
+
+    description: Annotated[Text | None, Field(max_length=4096)] = None
+    owner: Annotated[Name | None, Field(examples=["team-support"])] = None
+    tags: Tags | None = None
+    add_tags: Tags = ()
+    remove_tags: Tags = ()
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class VersionPatch(Body):
+    """As for an adapter. `parent` is a version that this one was made from, such as `support:2`."""
+
+    description: Annotated[Text | None, Field(max_length=4096)] = None
+    tags: Tags | None = None
+    add_tags: Tags = ()
+    remove_tags: Tags = ()
+    metadata: Metadata = Field(default_factory=dict)
+    parent: Reference | None = None
+    training_run: Annotated[Text | None, Field(max_length=1024)] = None
+    dataset: Annotated[Text | None, Field(max_length=1024)] = None
 
 
 class VersionRead(BaseModel):
@@ -36,6 +61,8 @@ class VersionRead(BaseModel):
     digest: str
     state: str
     state_reason: str | None
+    state_code: str | None
+    state_changed_at: datetime | None
     rank: int
     alpha: float
     target_modules: list[str]
@@ -45,6 +72,13 @@ class VersionRead(BaseModel):
     source: str
     created_at: datetime
     created_by: str
+    description: str | None
+    tags: list[str]
+    metadata: dict[str, Any]
+    parent: str | None
+    training_run: str | None
+    dataset: str | None
+    updated_at: datetime | None
 
 
 class AdapterRead(BaseModel):
@@ -52,15 +86,11 @@ class AdapterRead(BaseModel):
 
     name: str
     description: str | None
+    owner: str | None
+    tags: list[str]
+    metadata: dict[str, Any]
     created_at: datetime
-
-
-class AliasRead(BaseModel):
-    adapter: str
-    alias: str
-    version: int
-    reference: str
-    moved_at: datetime
+    updated_at: datetime | None
 
 
 class EventRead(BaseModel):
@@ -89,10 +119,6 @@ class VersionPage(BaseModel):
 class EventPage(BaseModel):
     items: list[EventRead]
     next_page_token: str | None
-
-
-class AliasList(BaseModel):
-    items: list[AliasRead]
 
 
 class Problem(BaseModel):

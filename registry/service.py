@@ -4,36 +4,38 @@ import asyncio
 from pathlib import Path
 
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from registry.alias_catalog import AliasCatalog
+from registry.aliases import ANYWHERE, AliasService, point
 from registry.artifacts import ArtifactStore, StoredArtifact
 from registry.base_model import BaseModel
-from registry.catalog import Catalog, known_adapter
+from registry.catalog import Catalog
+from registry.changes import Change
 from registry.db import Database
-from registry.errors import AliasMoved, NameReserved, UnknownVersion, VersionNotServable
+from registry.errors import DatabaseUnavailable, NameReserved
+from registry.garbage import GarbageCollector
 from registry.inspect import Inspection, inspect_adapter
-from registry.models import (
-    SERVABLE,
-    Adapter,
-    Alias,
-    Event,
-    EventKind,
-    Version,
-    VersionState,
-    now,
-    row_id,
-)
+from registry.lifecycle import LifecycleService, UsedNow
+from registry.metadata import MetadataService, VersionDetails, describe
+from registry.models import Adapter, EventKind, Version, VersionState, row_id
 from registry.names import DEFAULT_ALIAS, check_name
 from registry.repository import RegistryRepository
+from registry.states import change_state
+from registry.term_repository import TermRepository
+from registry.terms import adapter_terms, version_terms
+from registry.trash import Trash
 from registry.values import AliasState, PublishedVersion, Registration
 
 _ATTEMPTS = 5
 
-ANYWHERE = -1
-"""As `expected_version`: move the alias wherever it is now."""
-
 
 class RegistryService:
-    """Publishes adapters for one base model. `catalog` answers questions."""
+    """Publishes adapters for one base model, and holds the services of each other subject.
+
+    `catalog` and `alias_catalog` answer questions; `aliases`, `lifecycle`, `metadata` and
+    `garbage` change things.
+    """
 
     def __init__(
         self,
@@ -44,7 +46,13 @@ class RegistryService:
         max_rank: int,
         reserved_names: frozenset[str] = frozenset(),
     ) -> None:
+        trash = Trash(store.path_of)
         self.catalog = Catalog(database, store.path_of)
+        self.alias_catalog = AliasCatalog(database)
+        self.aliases = AliasService(database)
+        self.lifecycle = LifecycleService(database, trash, self._files_exist)
+        self.metadata = MetadataService(database)
+        self.garbage = GarbageCollector(database, trash, self.lifecycle)
         self._database = database
         self._store = store
         self._base_model = base_model
@@ -55,56 +63,76 @@ class RegistryService:
         """Raises DatabaseUnavailable."""
         await self._database.ping()
 
+    async def tidy_up(self) -> None:
+        """To be called at the start: ends what a crash cut short."""
+        await self.lifecycle.tidy_up()
+
+    def ask_before_purging(self, used_now: UsedNow) -> None:
+        """Versions that an engine uses (row id → whether) are not purged."""
+        self.lifecycle.used_now = used_now
+
     async def register(
-        self, name: str, source: str, *, actor: str, description: str | None = None
+        self,
+        name: str,
+        source: str,
+        *,
+        actor: str,
+        description: str | None = None,
+        details: VersionDetails | None = None,
     ) -> Registration:
         """Verify the files at `source` and publish them as the adapter's next version.
 
-        The same content again is the version that it already is. The first version of an adapter
-        becomes its `default`. Raises InvalidReference, NameReserved, SourceNotAllowed,
-        SourceNotFound, SourceTooLarge, InvalidAdapter, StoreUnavailable, DatabaseUnavailable.
+        The same content again is the version that it already is; one that was purged or rejected
+        is ready again. The first version of an adapter becomes its `default`. `description` is for
+        a new adapter. Raises InvalidReference, NameReserved, SourceNotAllowed, SourceNotFound,
+        SourceTooLarge, InvalidAdapter, UnknownAdapter and UnknownVersion for the parent,
+        MetadataTooLarge, StoreUnavailable, DatabaseUnavailable.
         """
         check_name(name)
         if name in self._reserved_names:
             raise NameReserved(name)
-        artifact = await asyncio.to_thread(self._store.ingest, source, self._inspect)
-        attempt = 1
-        while True:
+        details = details or VersionDetails()
+        artifact = await self._ingest(source)
+        for _ in range(_ATTEMPTS):
             try:
-                return await self._publish(name, source, artifact, actor, description)
-            except IntegrityError:  # PostgreSQL: somebody took the name or the number meanwhile
-                if attempt == _ATTEMPTS:
-                    raise
-                attempt += 1
+                return await self._publish(name, source, artifact, actor, description, details)
+            except _FilesPurged:
+                artifact = await self._ingest(source)
+            except IntegrityError:  # PostgreSQL: somebody made the same adapter meanwhile
+                continue
+        raise DatabaseUnavailable(f"too many changes of {name} at once: try again")
+
+    async def _ingest(self, source: str) -> StoredArtifact:
+        return await asyncio.to_thread(self._store.ingest, source, self._inspect)
 
     def _inspect(self, folder: Path) -> Inspection:
         return inspect_adapter(folder, self._base_model, self._max_rank)
 
+    def _files_exist(self, digest: str) -> bool:
+        return self._store.path_of(digest).is_dir()
+
     async def _publish(
-        self, name: str, source: str, artifact: StoredArtifact, actor: str, description: str | None
+        self,
+        name: str,
+        source: str,
+        artifact: StoredArtifact,
+        actor: str,
+        description: str | None,
+        details: VersionDetails,
     ) -> Registration:
         async with self._database.transaction() as session:
-            repository = RegistryRepository(session)
-            adapter = await repository.adapter(name)
-            if adapter is None:
-                adapter = await repository.add(Adapter(name=name, description=description))
-            known = await repository.version_with_digest(row_id(adapter), artifact.digest)
+            adapter = await _adapter(session, name, description)
+            change = Change(session, adapter, actor)
+            await change.repository.hold_files(artifact.digest)
+            if not self._files_exist(artifact.digest):
+                raise _FilesPurged
+            known = await change.repository.version_with_digest(row_id(adapter), artifact.digest)
             if known is not None:
-                return Registration(PublishedVersion(name, known), created=False)
-            number = await repository.last_number(row_id(adapter)) + 1
-            version = _version(row_id(adapter), number, source, artifact, actor)
-            await repository.add(version)
-            await repository.add(
-                Event(
-                    actor=actor,
-                    kind=EventKind.VERSION_REGISTERED,
-                    adapter_id=row_id(adapter),
-                    to_version=number,
-                )
-            )
-            if number == 1:
-                await _point(repository, DEFAULT_ALIAS, version, actor, reason="first version")
-        return Registration(PublishedVersion(name, version), created=True)
+                published = await _publish_again(change, known)
+                return Registration(published, created=False)
+            version = _version(row_id(adapter), source, artifact, actor)
+            published = await _publish_new(change, version, details)
+        return Registration(published, created=True)
 
     async def set_alias(
         self,
@@ -116,73 +144,74 @@ class RegistryService:
         expected_version: int | None = ANYWHERE,
         reason: str | None = None,
     ) -> AliasState:
-        """Point the alias at a version, if it is where the caller last saw it.
+        """The switch: all requests for the alias get that version from the next one on.
 
-        `expected_version` None: it must not exist yet. Raises AliasMoved, UnknownAdapter,
-        UnknownVersion, VersionNotServable, InvalidReference.
+        Raises what `AliasService.point` raises.
         """
-        check_name(alias, what="alias")
-        async with self._database.transaction() as session:
-            repository = RegistryRepository(session)
-            adapter = await known_adapter(repository, name)
-            version = await repository.version(row_id(adapter), number)
-            if version is None:
-                raise UnknownVersion(name, number)
-            if version.state not in SERVABLE:
-                raise VersionNotServable(f"{name}:{number}", version.state)
-            current = await repository.aliased_version(row_id(adapter), alias)
-            found = current.number if current else None
-            if expected_version not in (ANYWHERE, found):
-                raise AliasMoved(f"{name}@{alias}", expected_version, found)
-            row = await _point(repository, alias, version, actor, reason, found)
-        return AliasState(row, number)
-
-    async def quarantine(self, version_id: int, reason: str, code: str, actor: str) -> None:
-        """Serve a version no more because of what was found."""
-        async with self._database.transaction() as session:
-            version = await session.get(Version, version_id)
-            if version is None or version.state not in SERVABLE:
-                return
-            version.state = VersionState.QUARANTINED
-            version.state_reason = f"{code}: {reason}"[:1024]
-
-
-async def _point(
-    repository: RegistryRepository,
-    alias: str,
-    version: Version,
-    actor: str,
-    reason: str | None,
-    from_version: int | None = None,
-) -> Alias:
-    """Move or make the alias and note who did it."""
-    row = await repository.alias(version.adapter_id, alias)
-    if row is None:
-        row = Alias(adapter_id=version.adapter_id, name=alias, version_id=row_id(version))
-    row.version_id = row_id(version)
-    row.moved_at = now()
-    await repository.add(row)
-    await repository.add(
-        Event(
+        return await self.aliases.point(
+            name,
+            alias,
+            {number: 1},
             actor=actor,
-            kind=EventKind.ALIAS_MOVED,
-            adapter_id=version.adapter_id,
-            alias=alias,
-            from_version=from_version,
-            to_version=version.number,
+            expected_version=expected_version,
             reason=reason,
         )
-    )
-    return row
+
+    async def quarantine(
+        self, version_id_or_reference: int | str, reason: str, code: str, actor: str
+    ) -> PublishedVersion:
+        """Serve a version no more because of what was found; `code` is stable, for programs.
+
+        Raises what `LifecycleService.quarantine` raises.
+        """
+        return await self.lifecycle.quarantine(version_id_or_reference, reason, code, actor)
 
 
-def _version(
-    adapter_id: int, number: int, source: str, artifact: StoredArtifact, actor: str
-) -> Version:
+class _FilesPurged(Exception):
+    """Between their arrival in the store and their row, somebody purged the same files."""
+
+
+async def _adapter(session: AsyncSession, name: str, description: str | None) -> Adapter:
+    """Held until the end of the transaction, and made if it is new."""
+    repository = RegistryRepository(session)
+    adapter = await repository.adapter(name, hold=True)
+    if adapter is None:
+        adapter = await repository.add(Adapter(name=name, description=description))
+        await TermRepository(session).add_adapter(name, adapter_terms(adapter))
+    return adapter
+
+
+async def _publish_new(
+    change: Change, version: Version, details: VersionDetails
+) -> PublishedVersion:
+    """As the adapter's next version, and as its default if it is the first."""
+    name = change.adapter.name
+    version.number = await change.repository.last_number(change.adapter_id) + 1
+    parent = await describe(change.repository, version, details)
+    await change.repository.add(version)
+    await TermRepository(change.session).add_version(row_id(version), version_terms(name, version))
+    await change.note(EventKind.VERSION_REGISTERED, to_version=version.number)
+    if version.number == 1:
+        await point(change, DEFAULT_ALIAS, {1: 1}, "first version", current=None)
+    return PublishedVersion(name, version, parent)
+
+
+async def _publish_again(change: Change, known: Version) -> PublishedVersion:
+    """What somebody retired or quarantined stays so; what had lost its files has them again."""
+    if known.state in (VersionState.PURGED, VersionState.REJECTED):
+        change_state(known, VersionState.READY, change.reference(known.number))
+        await change.note(
+            EventKind.VERSION_RESTORED, to_version=known.number, reason="registered again"
+        )
+    return await change.published(known)
+
+
+def _version(adapter_id: int, source: str, artifact: StoredArtifact, actor: str) -> Version:
+    """Without its number."""
     inspection = artifact.inspection
     return Version(
         adapter_id=adapter_id,
-        number=number,
+        number=0,
         digest=artifact.digest,
         rank=inspection.rank,
         alpha=inspection.alpha,
