@@ -26,6 +26,7 @@ from engine.registry_access import open_database, open_service, quarantine
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.supervisor import EngineSupervisor
+from engine.types import VersionId
 from engine.vllm_app import EngineBinding, build_application
 from engine.vllm_backend import LeasedAsyncLLM
 from engine.vllm_life import VllmLife, VllmStarter
@@ -82,6 +83,7 @@ async def running_server(
             silent=supervisor.report_silence,
             quarantine=Quarantine(partial(quarantine, service)),
         )
+        service.ask_before_purging(lambda id_: cache.controller.uses(VersionId(id_)))
         app = await _application(arguments, settings, supervisor, service, cache, metrics)
         binding = EngineBinding(
             app, arguments, Leasing(cache.controller), service.catalog.served_references

@@ -48,13 +48,15 @@ async def open_service(
         max_bytes=settings.max_adapter_bytes,
     )
     await asyncio.to_thread(store.open)
-    return RegistryService(
+    service = RegistryService(
         database,
         store,
         base_model,
         max_rank=max_rank,
         reserved_names=frozenset(served_names),
     )
+    await service.tidy_up()
+    return service
 
 
 async def quarantine(service: RegistryService, version: AdapterVersion, reason: str) -> None:
