@@ -5,15 +5,23 @@ from typing import Annotated
 
 import typer
 
-from adaptry.errors import UsageError
-from adaptry.options import DEFAULT_SERVER, AsJson, Name, Server, show_help
+from adaptry import alias_commands, lifecycle_commands, search_commands
+from adaptry.options import (
+    DEFAULT_SERVER,
+    AsJson,
+    Name,
+    Server,
+    TagOption,
+    TextOption,
+    show_help,
+)
 from adaptry.output import show_fields, show_json, show_table, size, text
-from adaptry.rest import Json, RestClient
+from adaptry.rest import Json, RestClient, items, version_path
 
 app = typer.Typer(
     invoke_without_command=True,
     callback=show_help,
-    help="Register, list and promote adapters.",
+    help="Register, find, promote and retire adapters.",
 )
 
 
@@ -39,36 +47,56 @@ def add(
 
 
 @app.command("list")
-def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """All adapters."""
+def list_(
+    text_: TextOption = None,
+    tag: TagOption = None,
+    owner: Annotated[str | None, typer.Option(help="Whose they are.")] = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """All adapters, or those that meet every condition."""
+    conditions = {"text": text_, "tag": tag, "owner": owner}
     with RestClient(server) as client:
-        adapters = client.adapters()
+        adapters = client.adapters({key: value for key, value in conditions.items() if value})
     if as_json:
         show_json(adapters)
         return
     show_table(
-        ("NAME", "CREATED", "DESCRIPTION"),
+        ("NAME", "OWNER", "CREATED", "TAGS", "DESCRIPTION"),
         [
-            (text(a.get("name")), text(a.get("created_at"))[:16], text(a.get("description")))
+            (
+                text(a.get("name")),
+                text(a.get("owner")),
+                text(a.get("created_at"))[:16],
+                text(a.get("tags")) or "-",
+                text(a.get("description")),
+            )
             for a in adapters
         ],
     )
 
 
 @app.command()
-def show(name: Name, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """One adapter and where its aliases point."""
+def show(
+    reference: Annotated[str, typer.Argument(metavar="NAME[:VERSION]")],
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """One adapter and where its aliases point, or one version."""
     with RestClient(server) as client:
-        adapter = client.adapter(name)
-        adapter["aliases"] = list(client.aliases(name))
+        if ":" in reference:
+            shown = client.call("GET", version_path(reference))[1]
+        else:
+            shown = client.adapter(reference)
+            shown["aliases"] = list(client.aliases(reference))
     if as_json:
-        show_json(adapter)
+        show_json(shown)
         return
-    aliases = adapter.pop("aliases")
-    show_fields(adapter)
-    for alias in aliases if isinstance(aliases, list) else ():
-        if isinstance(alias, dict):
-            print(f"@{text(alias.get('alias'))} -> {text(alias.get('version'))}")
+    aliases = items(shown, "aliases")
+    shown.pop("aliases", None)
+    show_fields(shown)
+    for alias in aliases:
+        print(f"@{text(alias.get('alias'))} -> {alias_commands.target(alias)}")
 
 
 @app.command()
@@ -79,52 +107,12 @@ def versions(name: Name, server: Server = DEFAULT_SERVER, as_json: AsJson = Fals
     if as_json:
         show_json(found)
         return
-    show_table(
-        ("REFERENCE", "STATE", "RANK", "SIZE", "DIGEST", "TARGET MODULES"),
-        (
-            (
-                text(version.get("reference")),
-                text(version.get("state")),
-                text(version.get("rank")),
-                size(version.get("size_bytes")),
-                text(version.get("digest"))[:12],
-                text(version.get("target_modules")),
-            )
-            for version in found
-        ),
-    )
-
-
-@app.command()
-def promote(
-    reference: Annotated[str, typer.Argument(metavar="NAME:VERSION", help="Such as upper:3.")],
-    alias: Annotated[str, typer.Option(help="The alias to move.")] = "default",
-    reason: Annotated[str | None, typer.Option(help="Kept with the event.")] = None,
-    server: Server = DEFAULT_SERVER,
-    as_json: AsJson = False,
-) -> None:
-    """Point an alias at a version.
-
-    Fails if somebody else moves the alias meanwhile.
-    """
-    name, _, number = reference.partition(":")
-    if not number.isdecimal():
-        raise UsageError(f"{reference!r} names no version: write NAME:VERSION, such as upper:3")
-    with RestClient(server) as client:
-        before = _target(client.aliases(name), alias)
-        moved = client.move_alias(name, alias, int(number), before, reason)
-    if as_json:
-        show_json(moved)
-    else:
-        came_from = "" if before is None else f" (was {name}:{before})"
-        print(f"{name}@{alias} -> {name}:{int(number)}{came_from}")
-
-
-def _target(aliases: list[Json], alias: str) -> int | None:
-    versions = (a.get("version") for a in aliases if a.get("alias") == alias)
-    found = next(versions, None)
-    return found if isinstance(found, int) else None
+    search_commands.show_versions(found)
 
 
 def _summary(version: Json) -> str:
     return f"rank {text(version.get('rank'))}, {size(version.get('size_bytes'))}"
+
+
+for _command in (*alias_commands.COMMANDS, *lifecycle_commands.COMMANDS, *search_commands.COMMANDS):
+    app.command()(_command)

@@ -1,6 +1,6 @@
 """The client side of the REST API: one method per call, errors as one line."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote, urlsplit
@@ -11,6 +11,7 @@ from adaptry.errors import CommandError, UsageError
 
 JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
 Json = dict[str, JsonValue]
+Query = Mapping[str, str | int | Sequence[str]]
 
 API = "/api/v1"
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -68,7 +69,7 @@ class RestClient:
         method: str,
         path: str,
         body: Mapping[str, JsonValue] | None = None,
-        query: Mapping[str, str | int] | None = None,
+        query: Query | None = None,
     ) -> tuple[int, Json]:
         """Status and JSON object of a success. Raises NoServer or Refused."""
         try:
@@ -95,20 +96,20 @@ class RestClient:
         body: Json = {"source": source}
         if description is not None:
             body["description"] = description
-        status, version = self.call("POST", f"{_adapter(name)}/versions", body)
+        status, version = self.call("POST", f"{adapter_path(name)}/versions", body)
         return version, status == httpx.codes.CREATED
 
-    def adapters(self) -> list[Json]:
-        return list(self._pages(f"{API}/adapters"))
+    def adapters(self, query: Query | None = None) -> list[Json]:
+        return list(self.pages(f"{API}/adapters", query))
 
     def adapter(self, name: str) -> Json:
-        return self.call("GET", _adapter(name))[1]
+        return self.call("GET", adapter_path(name))[1]
 
     def versions(self, name: str) -> list[Json]:
-        return list(self._pages(f"{_adapter(name)}/versions"))
+        return list(self.pages(f"{adapter_path(name)}/versions"))
 
     def aliases(self, name: str) -> list[Json]:
-        return list(self._pages(f"{_adapter(name)}/aliases"))
+        return list(self.pages(f"{adapter_path(name)}/aliases"))
 
     def move_alias(
         self, name: str, alias: str, version: int, expected: int | None, reason: str | None
@@ -116,13 +117,14 @@ class RestClient:
         body: Json = {"version": version, "expected_version": expected}
         if reason is not None:
             body["reason"] = reason
-        return self.call("PUT", f"{_adapter(name)}/aliases/{_part(alias)}", body)[1]
+        return self.call("PUT", alias_path(name, alias), body)[1]
 
-    def _pages(self, path: str) -> Iterator[Json]:
+    def pages(self, path: str, query: Query | None = None) -> Iterator[Json]:
+        """The items of all pages."""
         token = ""
         while True:
-            query = {"page_token": token} if token else None
-            page = self.call("GET", path, query=query)[1]
+            asked = {**(query or {}), "page_token": token} if token else query
+            page = self.call("GET", path, query=asked)[1]
             yield from items(page)
             token = str(page.get("next_page_token") or "")
             if not token:
@@ -157,8 +159,20 @@ def items(page: Json, key: str = "items") -> list[Json]:
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
-def _adapter(name: str) -> str:
+def adapter_path(name: str) -> str:
     return f"{API}/adapters/{_part(name)}"
+
+
+def version_path(reference: str) -> str:
+    """Of `name:3`. Raises UsageError."""
+    name, _, number = reference.partition(":")
+    if not number.isdecimal() or len(number) > 10:
+        raise UsageError(f"{reference!r} names no version: write NAME:VERSION, such as upper:3")
+    return f"{adapter_path(name)}/versions/{int(number)}"
+
+
+def alias_path(name: str, alias: str) -> str:
+    return f"{adapter_path(name)}/aliases/{_part(alias)}"
 
 
 def _part(text: str) -> str:

@@ -1,0 +1,53 @@
+"""The registry alone over real HTTP, for the command line and the documents: no engine."""
+
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from registry.api import create_router
+from registry.artifacts import ArtifactStore
+from registry.base_model import read_base_model
+from registry.db import Database
+from registry.migrate import upgrade
+from registry.service import RegistryService
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@contextmanager
+def registry_server(state: Path) -> Iterator[str]:
+    """Its URL. Takes the demo's adapters, for the demo's base model."""
+    url = f"sqlite+aiosqlite:///{state}/registry.db"
+    upgrade(url)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(_application(url, state), log_level="warning"))
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _application(url: str, state: Path) -> FastAPI:
+    database = Database(url)
+    base_model = read_base_model("demo", ROOT / "demo" / "base")
+    store = ArtifactStore(state / "store", source_roots=[ROOT / "demo"], max_bytes=2**24)
+    store.open()
+    service = RegistryService(database, store, base_model, max_rank=64)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await database.close()
+
+    app = FastAPI(lifespan=lifespan)
+    app.include_router(create_router(service))
+    return app
