@@ -13,6 +13,7 @@ RegistryError
 ├── VersionAliased       409  aliases point at it
 ├── VersionInUse         409  the engine holds it
 ├── FilesMissing         409  they are not in the store
+├── FilesDamaged         409  they are not what was registered
 ├── AliasMoved           409  somebody moved it first (compare-and-set)
 ├── NothingToRollBack    409
 ├── LineageCycle         409
@@ -138,6 +139,14 @@ class FilesMissing(RegistryError):
 
     def __init__(self, reference: str) -> None:
         super().__init__(f"the files of {reference} are not in the store: register them again")
+
+
+class FilesDamaged(RegistryError):
+    status = 409
+    code = "files_damaged"
+
+    def __init__(self, reference: str, what: str) -> None:
+        super().__init__(f"the files of {reference} are not what was registered: {what}")
 
 
 class AliasMoved(RegistryError):

@@ -2,19 +2,23 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from registry.aliases import point
 from registry.changes import Change, changing
 from registry.db import Database
 from registry.errors import (
+    FilesDamaged,
     FilesMissing,
+    StoreUnavailable,
     UnknownVersion,
     VersionAliased,
     VersionInUse,
 )
 from registry.models import EventKind, Version, VersionState, row_id
 from registry.names import parse_version
-from registry.repository import RegistryRepository
+from registry.repository import RegistryRepository, known_adapter
+from registry.seals import FilesChanged, verify
 from registry.states import change_state
 from registry.trash import Trash
 from registry.values import PublishedVersion, Purge
@@ -29,12 +33,10 @@ class LifecycleService:
     """Each call takes a version by adapter and number, and raises UnknownAdapter, UnknownVersion
     and TransitionRefused. A version that is there already stays as it is."""
 
-    def __init__(
-        self, database: Database, trash: Trash, files_exist: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, database: Database, trash: Trash, path_of: Callable[[str], Path]) -> None:
         self._database = database
         self._trash = trash
-        self._files_exist = files_exist
+        self._path_of = path_of
         self.used_now: UsedNow = lambda version_id: False
 
     async def deprecate(
@@ -49,10 +51,11 @@ class LifecycleService:
     async def restore(
         self, name: str, number: int, *, actor: str, reason: str | None = None
     ) -> PublishedVersion:
-        """Make it ready again. Raises FilesMissing."""
+        """Make it ready again. Raises FilesMissing, FilesDamaged, StoreUnavailable."""
+        await self._verify_files(name, number)  # which may take longer than a transaction should
         async with changing(self._database, name, actor) as change:
             version = await change.version(number)
-            if version.state == VersionState.PURGED or not self._files_exist(version.digest):
+            if version.state == VersionState.PURGED:
                 raise FilesMissing(change.reference(number))
             await _enter(change, version, VersionState.READY, reason)
             return await change.published(version)
@@ -135,6 +138,23 @@ class LifecycleService:
             if await repository.uses_of_files(digest):
                 self._trash.put_back(digest)
         await asyncio.to_thread(self._trash.delete, digest)
+
+    async def _verify_files(self, name: str, number: int) -> None:
+        async with self._database.reading() as session:
+            repository = RegistryRepository(session)
+            adapter = await known_adapter(repository, name)
+            version = await repository.version(row_id(adapter), number)
+        if version is None:
+            raise UnknownVersion(name, number)
+        folder = self._path_of(version.digest)
+        try:
+            await asyncio.to_thread(verify, folder, version.digest)
+        except FileNotFoundError:
+            raise FilesMissing(f"{name}:{number}") from None
+        except FilesChanged as error:
+            raise FilesDamaged(f"{name}:{number}", str(error)) from None
+        except OSError as error:
+            raise StoreUnavailable(f"the files can't be read: {error.strerror}") from error
 
     async def _check_unused(self, change: Change, version: Version) -> None:
         if aliases := await change.aliases.pointing_at(row_id(version)):

@@ -50,7 +50,7 @@ class RegistryService:
         self.catalog = Catalog(database, store.path_of)
         self.alias_catalog = AliasCatalog(database)
         self.aliases = AliasService(database)
-        self.lifecycle = LifecycleService(database, trash, self._files_exist)
+        self.lifecycle = LifecycleService(database, trash, store.path_of)
         self.metadata = MetadataService(database)
         self.garbage = GarbageCollector(database, trash, self.lifecycle)
         self._database = database

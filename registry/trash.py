@@ -5,12 +5,14 @@ sees them gone as soon as it may, and deletes them after it. A crash between the
 here, and the next start puts them back or deletes them, as the database says.
 """
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from registry.errors import StoreUnavailable
+from registry.seals import seal_file
 
 
 class Trash:
@@ -50,6 +52,9 @@ class Trash:
     def delete(self, digest: str) -> None:
         """What can't be deleted now is tried again at the next start."""
         shutil.rmtree(self._trash / digest, ignore_errors=True)
+        if not self._path_of(digest).exists():
+            with contextlib.suppress(OSError):
+                seal_file(self._path_of(digest)).unlink()
 
     def digests(self) -> list[str]:
         """What lies here."""

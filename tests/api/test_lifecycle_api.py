@@ -1,6 +1,7 @@
 """States over REST: what is still served, what is refused and how, and where the files go."""
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import httpx
@@ -180,6 +181,7 @@ async def test_purging_deletes_the_files_and_keeps_the_number(
     assert purge["freed_bytes"] == purge["version"]["size_bytes"]
     assert digest not in stored(store)
     assert not list((store.parent / "trash").iterdir())
+    assert len(list((store.parent / "seals").iterdir())) == 1
     response = await client.get("/resolve", params={"reference": "bot:2"})
     assert_problem(response, 410, "version_purged")
     assert_problem(await step(client, "bot:2", "restore"), 409, "files_missing")
@@ -204,6 +206,25 @@ async def test_files_that_another_version_has_too_stay(
     await client.delete("/adapters/two/aliases/default")
     assert (await step(client, "two:1", "purge")).json()["freed_bytes"] > 0
     assert stored(store) == set()
+
+
+async def test_a_version_with_damaged_files_is_not_restored(
+    client: httpx.AsyncClient, make_adapter: AdapterMaker, store: Path
+) -> None:
+    await publish_some(client, make_adapter, "bot", 1)
+    await step(client, "bot:1", "quarantine", reason="wrong answers")
+    (folder,) = store.glob("??/*")
+    weights = folder / "adapter_model.safetensors"
+    content = weights.read_bytes()
+    weights.chmod(0o644)
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert_problem(await step(client, "bot:1", "restore"), 409, "files_damaged")
+    weights.write_bytes(content)
+    assert (await step(client, "bot:1", "restore")).status_code == 200
+    await step(client, "bot:1", "quarantine", reason="gone")
+    shutil.rmtree(folder)
+    assert_problem(await step(client, "bot:1", "restore"), 409, "files_missing")
+    assert await state(client, "bot:1") == "quarantined"
 
 
 async def test_the_same_files_again_bring_a_purged_version_back(
@@ -243,7 +264,7 @@ async def test_a_purge_that_is_cancelled_at_its_commit_keeps_files_and_row_in_st
     await step(client, "bot:2", "retire")
     before = stored(store)
     trash = TrashOfOneWhoLeaves(service._store.path_of)
-    lifecycle = LifecycleService(service._database, trash, lambda digest: True)
+    lifecycle = LifecycleService(service._database, trash, service._store.path_of)
     task = asyncio.create_task(lifecycle.purge("bot", 2, actor="test"))
     with pytest.raises(asyncio.CancelledError):
         await task
