@@ -26,6 +26,7 @@ def registry_server(state: Path) -> Iterator[str]:
     upgrade(url)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
+        listening.listen()  # who comes before the server has started waits for it
         server = uvicorn.Server(uvicorn.Config(_application(url, state), log_level="warning"))
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
