@@ -6,6 +6,7 @@ from cachetools import LRUCache
 
 from engine.types import AdapterVersion, VersionId
 from registry.catalog import Catalog
+from registry.errors import VersionUnavailable
 from registry.names import parse_reference
 from registry.values import Resolution, ResolvedVersion
 
@@ -40,7 +41,10 @@ class RegistryResolver:
 
         Raises the registry's errors for what does not exist.
         """
-        return _for_engine(await self._catalog.find(parse_reference(text)))
+        try:
+            return await self.resolve(text)
+        except VersionUnavailable:
+            return _for_engine(await self._catalog.find(parse_reference(text)))
 
 
 def _for_engine(resolved: ResolvedVersion) -> AdapterVersion:
