@@ -3,10 +3,13 @@
 RegistryError
 ├── InvalidReference     400  not `name`, `name@alias` or `name:3`
 ├── InvalidPageToken     400
+├── InvalidEventId       400
 ├── UnknownAdapter       404
 ├── UnknownVersion       404
 ├── UnknownAlias         404
 ├── UnknownRevision      404  of an alias
+├── UnknownWebhook       404
+├── UnknownDelivery      404
 ├── VersionUnavailable   410 retired, purged; 409 quarantined, rejected, pending
 ├── VersionNotServable   409  no alias may point at it in its state
 ├── TransitionRefused    409  not from the state it is in
@@ -22,7 +25,13 @@ RegistryError
 ├── SourceNotAllowed     403  outside the configured source roots
 ├── SourceNotFound       404
 ├── SourceTooLarge       413
+├── AddressNotAllowed    403  a private, local or otherwise special address
+├── HostUnknown          422  its name has no address
+├── InvalidUrl           422
+├── InvalidArchive       422  what is wrong with an export; the code says what
+├── ImportConflict       409  the registry has something else there
 ├── InvalidAdapter       422  what inspection found; the code says what
+├── TooManyStreams       503
 ├── StoreUnavailable     503  the disk
 └── DatabaseUnavailable  503
 """
@@ -53,6 +62,14 @@ class InvalidPageToken(RegistryError):
 
     def __init__(self) -> None:
         super().__init__("page_token is not one that an earlier page gave")
+
+
+class InvalidEventId(RegistryError):
+    status = 400
+    code = "invalid_event_id"
+
+    def __init__(self) -> None:
+        super().__init__("Last-Event-ID is not the id of an event")
 
 
 class UnknownAdapter(RegistryError):
@@ -98,6 +115,22 @@ class VersionUnavailable(RegistryError):
         self.code = f"version_{state}"
         if state in ("retired", "purged"):
             self.status = 410
+
+
+class UnknownWebhook(RegistryError):
+    status = 404
+    code = "unknown_webhook"
+
+    def __init__(self, webhook_id: int) -> None:
+        super().__init__(f"there is no webhook {webhook_id}")
+
+
+class UnknownDelivery(RegistryError):
+    status = 404
+    code = "unknown_delivery"
+
+    def __init__(self, webhook_id: int, delivery_id: int) -> None:
+        super().__init__(f"webhook {webhook_id} has no delivery {delivery_id}")
 
 
 class VersionNotServable(RegistryError):
@@ -206,6 +239,47 @@ class SourceTooLarge(RegistryError):
     code = "source_too_large"
 
 
+class AddressNotAllowed(RegistryError):
+    status = 403
+    code = "address_not_allowed"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"{host} is no public address, and in no network that may be called")
+
+
+class HostUnknown(RegistryError):
+    status = 422
+    code = "host_unknown"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"there is no address for the host {host!r}")
+
+
+class InvalidUrl(RegistryError):
+    status = 422
+    code = "invalid_url"
+
+
+class InvalidArchive(RegistryError):
+    """What is to be imported can't be; `code` names the defect."""
+
+    status = 422
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class ImportConflict(RegistryError):
+    status = 409
+    code = "import_conflict"
+
+    def __init__(self, conflicts: Sequence[str]) -> None:
+        shown = "; ".join(conflicts[:5])
+        more = f"; and {len(conflicts) - 5} more" if len(conflicts) > 5 else ""
+        super().__init__(f"nothing was imported: {shown}{more}")
+
+
 class InvalidAdapter(RegistryError):
     """The adapter's files can't be served as they are; `code` names the defect."""
 
@@ -214,6 +288,14 @@ class InvalidAdapter(RegistryError):
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
         self.code = code
+
+
+class TooManyStreams(RegistryError):
+    status = 503
+    code = "too_many_streams"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} streams of events are open; come back when one has ended")
 
 
 class StoreUnavailable(RegistryError):
