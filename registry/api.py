@@ -11,11 +11,11 @@ from registry.api_versions import add_version_routes
 from registry.field_types import Name
 from registry.metadata import VersionDetails
 from registry.names import parse_reference
-from registry.parameters import ACTOR, Limit, PageToken
+from registry.parameters import ACTOR
 from registry.problems import ProblemRoute
-from registry.schemas import EventPage, Problem, VersionCreate, VersionRead
+from registry.schemas import Problem, VersionCreate, VersionRead
 from registry.service import RegistryService
-from registry.views import event_read, version_read
+from registry.views import version_read
 
 _ERRORS = (400, 403, 404, 409, 410, 413, 422, 503)
 
@@ -58,13 +58,6 @@ def _add_publishing(router: APIRouter, service: RegistryService) -> None:
 
 def _add_lookups(router: APIRouter, service: RegistryService) -> None:
     catalog = service.catalog
-
-    @router.get("/adapters/{name}/events")
-    async def events(name: str, limit: Limit = 100, page_token: PageToken = None) -> EventPage:
-        """What happened to an adapter, the oldest first."""
-        page = await catalog.events(name, limit=limit, page_token=page_token)
-        items = [event_read(event) for event in page.items]
-        return EventPage(items=items, next_page_token=page.next_token)
 
     @router.get("/resolve")
     async def resolve(

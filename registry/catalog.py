@@ -14,7 +14,7 @@ from registry.errors import UnknownAlias, UnknownVersion, VersionUnavailable
 from registry.filters import AdapterFilter, VersionFilter
 from registry.freshness import Freshness
 from registry.list_repository import ListRepository
-from registry.models import SERVABLE, Adapter, Event, VersionState, row_id
+from registry.models import SERVABLE, Adapter, VersionState, row_id
 from registry.names import DEFAULT_ALIAS, AdapterReference
 from registry.pages import Page, name_of, number_of, page_of
 from registry.repository import RegistryRepository, known_adapter
@@ -169,16 +169,6 @@ class Catalog:
 
         found = await self._of_adapter(name, query)
         return page_of(found, limit, lambda item: item.version.number)
-
-    async def events(self, name: str, *, limit: int, page_token: str | None = None) -> Page[Event]:
-        """One page of an adapter's history, the oldest first. Raises as `versions_of` does."""
-        after = number_of(page_token)
-
-        async def query(session: AsyncSession, adapter_id: int) -> Sequence[Event]:
-            repository = RegistryRepository(session)
-            return await repository.events(adapter_id, after=after, limit=limit + 1)
-
-        return page_of(await self._of_adapter(name, query), limit, row_id)
 
     async def _of_adapter(
         self, name: str, query: Callable[[AsyncSession, int], Awaitable[Sequence[Item]]]

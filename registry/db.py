@@ -1,7 +1,7 @@
 """The database: one engine, and sessions that commit once at the edge of a use case."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,8 @@ class Database:
         else:
             self._engine = create_async_engine(self.url, pool_pre_ping=True, connect_args=_PATIENCE)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
-        self.generation = 0  # grows with every commit made through this object
+        self.generation = 0  # grows with every change that this process knows of
+        self.on_change: list[Callable[[], None]] = []
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -113,6 +114,14 @@ class Database:
                 yield session
 
     @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncSession]:
+        """A session for queries that all see the same moment, however long they take."""
+        begin = "BEGIN" if self._sqlite else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+        async with self.reading() as session:
+            await session.execute(text(begin))
+            yield session
+
+    @asynccontextmanager
     async def transaction(self, *, for_catalog: bool = True) -> AsyncIterator[AsyncSession]:
         """A session whose work is committed at the end of the block, or not at all.
 
@@ -124,7 +133,14 @@ class Database:
                     await session.execute(text("BEGIN IMMEDIATE"))
                 yield session
                 await session.commit()
-                self.generation += for_catalog
+        if for_catalog:
+            self.changed()
+
+    def changed(self) -> None:
+        """Something in the database is new: answers from before may be stale."""
+        self.generation += 1
+        for tell in self.on_change:
+            tell()
 
 
 @contextmanager

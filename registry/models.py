@@ -1,8 +1,9 @@
 """The tables. A version changes in state and in what people say of it; events are only added."""
 
+import secrets
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import (
     JSON,
@@ -11,6 +12,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Index,
+    Integer,
     String,
     UniqueConstraint,
 )
@@ -34,6 +36,7 @@ SERVABLE = frozenset({VersionState.READY, VersionState.DEPRECATED})
 
 
 class EventKind(StrEnum):
+    ADAPTER_IMPORTED = "adapter.imported"
     ADAPTER_UPDATED = "adapter.updated"
     VERSION_REGISTERED = "version.registered"
     VERSION_UPDATED = "version.updated"
@@ -45,6 +48,10 @@ class EventKind(StrEnum):
     ALIAS_MOVED = "alias.moved"
     ALIAS_SPLIT = "alias.split"
     ALIAS_DELETED = "alias.deleted"
+    WEBHOOK_ADDED = "webhook.added"
+    WEBHOOK_CHANGED = "webhook.changed"
+    WEBHOOK_DISABLED = "webhook.disabled"
+    WEBHOOK_REMOVED = "webhook.removed"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -60,6 +67,10 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+BIG_ID = BigInteger().with_variant(Integer, "sqlite")  # for tables that only ever grow
+MAX_BIG_ID = 2**63 - 1
 
 
 def sorted_text(length: int) -> String:
@@ -186,27 +197,45 @@ class AliasHistory(SQLModel, table=True):
     reason: str | None = Field(default=None, max_length=1024)
 
 
+def new_uid() -> str:
+    """128 random bits, as 32 hexadecimal digits."""
+    return secrets.token_hex(16)
+
+
 class Event(SQLModel, table=True):
-    """Who changed what, when and why; written with the change itself."""
+    """Who changed what, when and why; written with the change itself. Triggers keep it as it is.
+
+    `uid` is the same wherever the event is told: in webhooks, and in a registry that imported it.
+    """
 
     __tablename__ = "event"
     __table_args__ = (
+        UniqueConstraint("uid", name="uq_event_uid"),
         Index("ix_event_adapter", "adapter_id", "id"),
+        Index("ix_event_kind", "kind", "id"),
+        Index("ix_event_at", "at"),
         {"sqlite_autoincrement": True},
     )
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = Field(default=None, primary_key=True, sa_type=BIG_ID)
+    uid: str = Field(default_factory=new_uid, max_length=32)
     at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
     actor: str = Field(max_length=256)
     kind: str = Field(max_length=32)
-    adapter_id: int = Field(foreign_key="adapter.id")
+    adapter_id: int | None = Field(default=None, foreign_key="adapter.id")
     alias: str | None = Field(default=None, max_length=64)
     from_version: int | None = None
     to_version: int | None = None
     reason: str | None = Field(default=None, max_length=1024)
+    data: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    imported: bool = False  # it happened in another registry, whose history came with an import
 
 
-def row_id(row: Adapter | Version | Event) -> int:
+class _Row(Protocol):
+    id: int | None
+
+
+def row_id(row: _Row) -> int:
     """The id of a row that has been written."""
     if row.id is None:
         raise ValueError(f"{type(row).__name__} has not been written yet")

@@ -41,12 +41,12 @@ def key_of(token: str | None) -> str | None:
     return text.removeprefix("after ")
 
 
-def number_of(token: str | None) -> int:
-    """The same for keys that are numbers; 0 without a token."""
+def number_of(token: str | None, largest: int = MAX_NUMBER) -> int:
+    """The same for keys that are numbers, as large as their column may hold; 0 without a token."""
     key = key_of(token)
     if key is None:
         return 0
-    if not (key.isascii() and key.isdigit() and len(key) <= 10 and int(key) <= MAX_NUMBER):
+    if not (key.isascii() and key.isdigit() and len(key) < 19 and int(key) <= largest):
         raise InvalidPageToken
     return int(key)
 

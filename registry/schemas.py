@@ -93,19 +93,6 @@ class AdapterRead(BaseModel):
     updated_at: datetime | None
 
 
-class EventRead(BaseModel):
-    """Who changed what."""
-
-    id: int
-    at: datetime
-    actor: str
-    kind: str
-    alias: str | None
-    from_version: int | None
-    to_version: int | None
-    reason: str | None
-
-
 class AdapterPage(BaseModel):
     items: list[AdapterRead]
     next_page_token: str | None
@@ -113,11 +100,6 @@ class AdapterPage(BaseModel):
 
 class VersionPage(BaseModel):
     items: list[VersionRead]
-    next_page_token: str | None
-
-
-class EventPage(BaseModel):
-    items: list[EventRead]
     next_page_token: str | None
 
 

@@ -1,8 +1,8 @@
 """Rows and values as the REST API shows them."""
 
 from registry.garbage import Collection
-from registry.models import Adapter, Event, row_id
-from registry.schemas import AdapterRead, EventRead, VersionRead
+from registry.models import Adapter
+from registry.schemas import AdapterRead, VersionRead
 from registry.schemas_aliases import AliasRead, WeightRead
 from registry.schemas_lifecycle import GarbageItem, GarbageRead
 from registry.values import AliasState, PublishedVersion
@@ -78,17 +78,4 @@ def garbage_read(collection: Collection, *, dry_run: bool) -> GarbageRead:
         orphans=list(collection.orphans),
         freed_bytes=collection.freed_bytes,
         more=collection.more,
-    )
-
-
-def event_read(event: Event) -> EventRead:
-    return EventRead(
-        id=row_id(event),
-        at=event.at,
-        actor=event.actor,
-        kind=event.kind,
-        alias=event.alias,
-        from_version=event.from_version,
-        to_version=event.to_version,
-        reason=event.reason,
     )

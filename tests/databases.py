@@ -13,6 +13,7 @@ from tests.postgres import PostgresServer, binaries
 
 EMPTY_ALL_TABLES = """
 SET lock_timeout = '10s';
+SET session_replication_role = replica;
 DO $$ BEGIN EXECUTE (
     SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') || ' RESTART IDENTITY'
     FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'
