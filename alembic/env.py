@@ -12,6 +12,7 @@ from sqlmodel import SQLModel
 import registry.models  # these fill SQLModel.metadata
 import registry.residency_models
 import registry.term_tables
+import registry.webhook_models
 from registry.db import async_url, make_folder
 from registry.settings import RegistrySettings
 

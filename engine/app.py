@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from engine import vllm_api
 from engine.api import create_cache_router
@@ -31,11 +31,15 @@ from engine.vllm_app import EngineBinding, build_application
 from engine.vllm_backend import LeasedAsyncLLM
 from engine.vllm_life import VllmLife, VllmStarter
 from registry.api import create_router
+from registry.event_parts import event_parts
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 
 logger = logging.getLogger(__name__)
+
+# The engine has ended by then: only a client that takes nothing can still hold a response open.
+_GRACEFUL_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +88,15 @@ async def running_server(
             quarantine=Quarantine(partial(quarantine, service)),
         )
         service.ask_before_purging(lambda id_: cache.controller.uses(VersionId(id_)))
-        app = await _application(arguments, settings, supervisor, service, cache, metrics)
+        events = await stack.enter_async_context(event_parts(database, registry_settings))
+        routers = [create_router(service), *events.routers]
+        app = await _application(arguments, settings, supervisor, service, cache, metrics, routers)
         binding = EngineBinding(
             app, arguments, Leasing(cache.controller), service.catalog.served_references
         )
         await binding.bind(supervisor.life.engine)
         work = [*cache.work(), supervisor.run(_Follower(supervisor, binding, cache))]
+        work.append(events.run(lambda: _is_stopping(app)))
         await stack.enter_async_context(_background(app, work))
         await cache.preload(settings.preload)
         yield Server(app, supervisor, cache.controller, service)
@@ -102,6 +109,7 @@ async def _application(
     service: RegistryService,
     cache: Cache,
     metrics: CacheMetrics,
+    routers: Sequence[APIRouter],
 ) -> FastAPI:
     def unavailable() -> EngineUnavailable | None:
         return cache.controller.unavailable or supervisor.unavailable
@@ -118,7 +126,7 @@ async def _application(
         resolver=cache.resolver,
         counter=metrics,
         routers=[
-            create_router(service),
+            *routers,
             create_cache_router(cache.controller, cache.pins, cache.resolver),
             create_health_router({"engine": engine_is_well, "database": service.ping}),
         ],
@@ -175,6 +183,12 @@ async def _background(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _is_stopping(app: FastAPI) -> bool:
+    """Whether the HTTP server has been told to end; vLLM's `serve_http` puts it there."""
+    server = getattr(app.state, "server", None)
+    return server is not None and bool(server.should_exit)
+
+
 async def register_folders(service: RegistryService, folders: Sequence[tuple[str, Path]]) -> None:
     """Register what `--lora-path` names; content that is known already stays as it is."""
     for name, folder in folders:
@@ -200,5 +214,6 @@ async def serve_forever(server: Server, arguments: Namespace, listening: socket.
         ssl_cert_reqs=arguments.ssl_cert_reqs,
         h11_max_incomplete_event_size=arguments.h11_max_incomplete_event_size,
         h11_max_header_count=arguments.h11_max_header_count,
+        timeout_graceful_shutdown=_GRACEFUL_SECONDS,
     )
     await shutdown
