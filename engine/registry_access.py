@@ -54,6 +54,7 @@ async def open_service(
         base_model,
         max_rank=max_rank,
         reserved_names=frozenset(served_names),
+        max_import_bytes=settings.max_import_bytes,
     )
     await service.tidy_up()
     return service

@@ -15,6 +15,7 @@ from registry.parameters import ACTOR
 from registry.problems import ProblemRoute
 from registry.schemas import Problem, VersionCreate, VersionRead
 from registry.service import RegistryService
+from registry.transfer_api import add_transfer_routes
 from registry.views import version_read
 
 _ERRORS = (400, 403, 404, 409, 410, 413, 422, 503)
@@ -34,6 +35,7 @@ def create_router(service: RegistryService) -> APIRouter:
     add_version_routes(router, service)
     add_alias_routes(router, service)
     add_lifecycle_routes(router, service)
+    add_transfer_routes(router, service)
     return router
 
 

@@ -80,6 +80,37 @@ class ArtifactStore:
             shutil.rmtree(copy, ignore_errors=True)
         return StoredArtifact(digest, self.path_of(digest), inspection.size_bytes, inspection)
 
+    def workspace(self) -> Path:
+        """An empty folder on the store's disk; a start clears what a crash leaves of it.
+
+        Raises StoreUnavailable.
+        """
+        folder = self._quarantine / f"{os.getpid()}-{secrets.token_hex(8)}"
+        try:
+            folder.mkdir()
+        except OSError as error:
+            raise StoreUnavailable(f"{folder}: {error.strerror}") from error
+        return folder
+
+    def adopt(self, folder: Path, digest: str) -> bool:
+        """Move verified files under their digest; False if they were there already.
+
+        Raises StoreUnavailable.
+        """
+        kept = self.path_of(digest)
+        if kept.is_dir():
+            return False
+        try:
+            for file in folder.iterdir():
+                _sync(file)
+                file.chmod(0o444)
+            os.utime(folder)  # orphans are known by their age
+            self._keep(folder, digest)
+            seal(kept)
+        except OSError as error:
+            raise StoreUnavailable(f"the adapter can't be stored: {error.strerror}") from error
+        return True
+
     def _source_folder(self, source: str) -> Path:
         try:
             candidates = [Path(os.path.realpath(root / source)) for root in self._source_roots]
@@ -137,14 +168,14 @@ class ArtifactStore:
         if kept.is_dir():
             return
         kept.parent.mkdir(exist_ok=True)
-        _sync_folder(self._adapters)
-        _sync_folder(copy)
+        _sync(self._adapters)
+        _sync(copy)
         try:
             copy.rename(kept)
         except OSError:
             if not kept.is_dir():  # else another registration of the same content was faster
                 raise
-        _sync_folder(kept.parent)
+        _sync(kept.parent)
 
 
 def _status(file: Path) -> os.stat_result | None:
@@ -204,8 +235,9 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Of a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

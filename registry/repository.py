@@ -16,6 +16,8 @@ AnyRow = Row[*tuple[Any, ...]]
 
 Table = TypeVar("Table", Adapter, Version, Event)
 
+_ALL_FILES = 0x5F8E1C0B64D2A793  # any number that nobody else uses
+
 _RESOLVED = (
     col(Version.id),
     col(Version.number),
@@ -123,7 +125,17 @@ class RegistryRepository:
         """
         if self._session.get_bind().dialect.name == "postgresql":
             key = int.from_bytes(bytes.fromhex(digest[:16]), "big", signed=True)
-            await self._session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+            locks = "SELECT pg_advisory_xact_lock_shared(:all), pg_advisory_xact_lock(:key)"
+            await self._session.execute(text(locks), {"all": _ALL_FILES, "key": key})
+
+    async def hold_all_files(self) -> None:
+        """The same for any files at all: a lock for each of many would be more than there are.
+
+        To be called when all adapters that the transaction changes are held.
+        """
+        if self._session.get_bind().dialect.name == "postgresql":
+            lock = text("SELECT pg_advisory_xact_lock(:all)")
+            await self._session.execute(lock, {"all": _ALL_FILES})
 
     async def uses_of_files(self, digest: str) -> int:
         """How many versions of any adapter need them."""
@@ -131,18 +143,6 @@ class RegistryRepository:
             col(Version.digest) == digest, col(Version.state) != VersionState.PURGED
         )
         return (await self._session.execute(statement)).scalar_one()
-
-    # ---- events --------------------------------------------------------------------------
-
-    async def events(self, adapter_id: int, *, after: int, limit: int) -> Sequence[Event]:
-        """The next events of one adapter, the oldest first."""
-        statement = (
-            select(Event)
-            .where(col(Event.adapter_id) == adapter_id, col(Event.id) > after)
-            .order_by(col(Event.id))
-            .limit(limit)
-        )
-        return (await self._session.execute(statement)).scalars().all()
 
     async def _one(self, statement: "Select[Version]") -> Version | None:
         return (await self._session.execute(statement)).scalar_one_or_none()

@@ -14,7 +14,9 @@ from registry.catalog import Catalog
 from registry.changes import Change
 from registry.db import Database
 from registry.errors import DatabaseUnavailable, NameReserved
+from registry.exporter import Exporter
 from registry.garbage import GarbageCollector
+from registry.importer import Importer
 from registry.inspect import Inspection, inspect_adapter
 from registry.lifecycle import LifecycleService, UsedNow
 from registry.metadata import MetadataService, VersionDetails, describe
@@ -34,7 +36,7 @@ class RegistryService:
     """Publishes adapters for one base model, and holds the services of each other subject.
 
     `catalog` and `alias_catalog` answer questions; `aliases`, `lifecycle`, `metadata` and
-    `garbage` change things.
+    `garbage` change things; `exporter` and `importer` carry all of it to another registry.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class RegistryService:
         *,
         max_rank: int,
         reserved_names: frozenset[str] = frozenset(),
+        max_import_bytes: int = 2**40,
     ) -> None:
         trash = Trash(store.path_of)
         self.catalog = Catalog(database, store.path_of)
@@ -53,6 +56,15 @@ class RegistryService:
         self.lifecycle = LifecycleService(database, trash, store.path_of)
         self.metadata = MetadataService(database)
         self.garbage = GarbageCollector(database, trash, self.lifecycle)
+        self.exporter = Exporter(database, store.path_of, store.workspace, base_model.name)
+        self.importer = Importer(
+            database,
+            store,
+            trash,
+            self._inspect,
+            reserved_names=reserved_names,
+            max_bytes=max_import_bytes,
+        )
         self._database = database
         self._store = store
         self._base_model = base_model
