@@ -1,6 +1,7 @@
 """The client side of the REST API: one method per call, errors as one line."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote, urlsplit
@@ -151,6 +152,35 @@ class RestClient:
     def evict(self, reference: str, *, wait: bool = False, force: bool = False) -> Json:
         body: Json = {"reference": reference, "wait": wait, "force": force}
         return self.call("POST", f"{API}/cache/evict", body)[1]
+
+    # ---- transfer ------------------------------------------------------------------------
+
+    @contextmanager
+    def export(self, adapters: Sequence[str]) -> Iterator[Iterator[bytes]]:
+        """The chunks of a tar. Raises NoServer, also when it breaks off, and Refused."""
+        query = {"adapter": list(adapters)}
+        try:
+            with self._http.stream("GET", f"{API}/export", params=query, timeout=None) as response:
+                if response.is_error:
+                    response.read()
+                    raise _refusal(response)
+                yield response.iter_bytes()
+        except httpx.TransportError as error:
+            raise NoServer(self.base_url, str(error) or type(error).__name__) from error
+
+    def import_archive(self, chunks: Iterator[bytes], query: Query) -> Json:
+        """What was changed. Raises NoServer and Refused."""
+        headers = {"content-type": "application/x-tar"}
+        url, patience = f"{API}/import", httpx.Timeout(None, connect=5.0)
+        try:
+            response = self._http.post(
+                url, content=chunks, params=query, headers=headers, timeout=patience
+            )
+        except httpx.TransportError as error:
+            raise NoServer(self.base_url, str(error) or type(error).__name__) from error
+        if response.is_error:
+            raise _refusal(response)
+        return _object(response)
 
 
 def items(page: Json, key: str = "items") -> list[Json]:

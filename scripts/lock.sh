@@ -31,6 +31,8 @@ names_in() { grep -oE '^[a-z0-9][^ =]*' "$1" | sort -u; }
 compile bootstrap requirements/bootstrap.in
 common+=(-c requirements/bootstrap.txt)
 
+compile mlflow requirements/mlflow.in
+
 mapfile -t torch_family < <(printf '%s\n' torch torchvision torchaudio torchcodec | leave_out)
 with_cpu_torch compile cpu "${cpu[@]}" "${torch_family[@]}"
 
