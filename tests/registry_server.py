@@ -1,5 +1,6 @@
 """The registry alone over real HTTP, for the command line and the documents: no engine."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -13,8 +14,10 @@ from registry.api import create_router
 from registry.artifacts import ArtifactStore
 from registry.base_model import read_base_model
 from registry.db import Database
+from registry.event_parts import event_parts
 from registry.migrate import upgrade
 from registry.service import RegistryService
+from registry.settings import RegistrySettings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,7 +30,8 @@ def registry_server(state: Path) -> Iterator[str]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()  # who comes before the server has started waits for it
-        server = uvicorn.Server(uvicorn.Config(_application(url, state), log_level="warning"))
+        app = _application(url, state)
+        server = app.state.server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         try:
@@ -45,8 +49,15 @@ def _application(url: str, state: Path) -> FastAPI:
     service = RegistryService(database, store, base_model, max_rank=64)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        settings = RegistrySettings(allowed_networks=("127.0.0.1",))
+        async with event_parts(database, settings) as events:
+            for router in events.routers:
+                app.include_router(router)
+            running = asyncio.create_task(events.run(lambda: app.state.server.should_exit))
+            yield
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
         await database.close()
 
     app = FastAPI(lifespan=lifespan)

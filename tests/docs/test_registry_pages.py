@@ -13,7 +13,7 @@ from tests.postgres import PostgresServer
 from tests.registry_server import registry_server
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("lifecycle.md", "aliases.md", "metadata.md")
+PAGES = ("lifecycle.md", "aliases.md", "metadata.md", "events.md", "transfer.md")
 BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SEPARATOR = "@@@ next block @@@"
 
