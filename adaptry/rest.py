@@ -98,6 +98,10 @@ class RestClient:
         status, version = self.call("POST", f"{_adapter(name)}/versions", body)
         return version, status == httpx.codes.CREATED
 
+    def inspect(self, source: str) -> Json:
+        """The verdict on these files, which are not registered."""
+        return self.call("POST", f"{API}/inspect", {"source": source})[1]
+
     def adapters(self) -> list[Json]:
         return list(self._pages(f"{API}/adapters"))
 

@@ -65,11 +65,13 @@ async def running_server(
         supervisor = EngineSupervisor(starter.start, metrics)
         stack.push_async_callback(supervisor.end)
         await supervisor.begin()
+        served = await supervisor.life.backend.served_modules()
         service = await open_service(
             database,
             registry_settings,
             model=arguments.model,
             served_names=arguments.served_model_name or [arguments.model],
+            served=served,
             max_rank=arguments.max_lora_rank,
         )
         cache = make_cache(

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from functools import partial
 from typing import Any, Protocol
 
+import vllm
 from vllm.lora.request import LoRARequest
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
@@ -19,8 +20,11 @@ from engine.errors import EngineUnavailable
 from engine.ports import EngineTruth, Loaded, MoveResult
 from engine.types import AdapterVersion, Lease, VersionId
 from engine.vllm_channel import LoadChannel, open_channel
+from registry.served_modules import Renames, ServedModule, ServedModules
 
 RETRY_AFTER_DEATH_SECONDS = 5  # its supervisor will know better in a moment
+
+_RENAMES = ("regex", "substr", "prefix", "suffix")  # in the order of `Renames`
 
 
 class Guard(Protocol):
@@ -157,6 +161,22 @@ class VllmBackend:
             in_step_loads=answer["in_step_loads"],
         )
 
+    async def served_modules(self) -> ServedModules | None:
+        """What adapters may be made for; None if the engine can't tell. Raises EngineUnavailable.
+
+        With pipeline parallelism each rank has other layers.
+        """
+        ranks = await self._call("adaptry_modules")
+        if any(rank["renames"] is None for rank in ranks):
+            return None
+        rules = [tuple(map(tuple, ranks[0]["renames"][rule])) for rule in _RENAMES]
+        return ServedModules(
+            engine=f"vllm {vllm.__version__}",
+            modules=dict(_served(*module) for rank in ranks for module in rank["modules"]),
+            renames=Renames(*rules),
+            patterns=all(rank["patterns"] for rank in ranks),
+        )
+
     async def _call(self, method: str, *args: Any) -> list[Any]:
         return await _call(self._engine, method, *args)
 
@@ -194,6 +214,14 @@ async def _call(engine: AsyncLLM, method: str, *args: Any) -> list[Any]:
         if "error" in answer:
             raise EngineUnavailable(f"{method}: {answer['error']}")
     return [answer["value"] for answer in answers]
+
+
+def _served(
+    name: str, is_embedding: bool, out_features: int | None, in_features: int | None
+) -> tuple[str, ServedModule]:
+    if out_features is None or in_features is None:
+        return name, ServedModule(None, is_embedding)
+    return name, ServedModule((out_features, in_features), is_embedding)
 
 
 def _slowest(results: Sequence[Sequence[Any]]) -> MoveResult:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response, status
 
+from registry.inspection_api import add_inspection
 from registry.models import Adapter, Event, row_id
 from registry.names import parse_reference
 from registry.pages import MAX_LIMIT
@@ -16,6 +17,7 @@ from registry.schemas import (
     AliasRead,
     EventPage,
     EventRead,
+    InspectionRead,
     Problem,
     VersionCreate,
     VersionPage,
@@ -42,6 +44,7 @@ def create_router(service: RegistryService) -> APIRouter:
         responses={code: {"model": Problem} for code in _ERRORS},
     )
     _add_publishing(router, service)
+    add_inspection(router, service)
     _add_lookups(router, service)
     return router
 
@@ -148,6 +151,9 @@ def _version_read(published: PublishedVersion) -> VersionRead:
         base_model=version.base_model,
         size_bytes=version.size_bytes,
         source=version.source,
+        inspection=InspectionRead.model_validate(version.inspection)
+        if version.inspection is not None
+        else None,
         created_at=version.created_at,
         created_by=version.created_by,
     )

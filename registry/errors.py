@@ -17,6 +17,8 @@ RegistryError
 └── DatabaseUnavailable  503
 """
 
+from registry.defects import Defect
+
 
 class RegistryError(Exception):
     """Base of the tree. `code` is for programs, `detail` for people."""
@@ -110,7 +112,7 @@ class InvalidAdapter(RegistryError):
 
     status = 422
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: Defect, detail: str) -> None:
         super().__init__(detail)
         self.code = code
 

@@ -10,7 +10,7 @@ from registry.base_model import BaseModel
 from registry.catalog import Catalog, known_adapter
 from registry.db import Database
 from registry.errors import AliasMoved, NameReserved, UnknownVersion, VersionNotServable
-from registry.inspect import Inspection, inspect_adapter
+from registry.inspect import Inspection, Verdict, inspect_adapter, judge_adapter
 from registry.models import (
     SERVABLE,
     Adapter,
@@ -76,6 +76,16 @@ class RegistryService:
                 if attempt == _ATTEMPTS:
                     raise
                 attempt += 1
+
+    async def judge(self, source: str) -> Verdict:
+        """What `register` would say to the files at `source`; nothing is kept.
+
+        Raises SourceNotAllowed, SourceNotFound, SourceTooLarge, StoreUnavailable.
+        """
+        return await asyncio.to_thread(self._store.try_out, source, self._judge)
+
+    def _judge(self, folder: Path) -> Verdict:
+        return judge_adapter(folder, self._base_model, self._max_rank)
 
     def _inspect(self, folder: Path) -> Inspection:
         return inspect_adapter(folder, self._base_model, self._max_rank)
@@ -192,5 +202,6 @@ def _version(
         size_bytes=artifact.size_bytes,
         source=source,
         peft_config=inspection.peft_config,
+        inspection=inspection.report,
         created_by=actor,
     )
