@@ -5,7 +5,7 @@ Never passes `timeout=` to `collective_rpc`: after one expired the next call rea
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any, Protocol
@@ -162,20 +162,8 @@ class VllmBackend:
         )
 
     async def served_modules(self) -> ServedModules | None:
-        """What adapters may be made for; None if the engine can't tell. Raises EngineUnavailable.
-
-        With pipeline parallelism each rank has other layers.
-        """
-        ranks = await self._call("adaptry_modules")
-        if any(rank["renames"] is None for rank in ranks):
-            return None
-        rules = [tuple(map(tuple, ranks[0]["renames"][rule])) for rule in _RENAMES]
-        return ServedModules(
-            engine=f"vllm {vllm.__version__}",
-            modules=dict(_served(*module) for rank in ranks for module in rank["modules"]),
-            renames=Renames(*rules),
-            patterns=all(rank["patterns"] for rank in ranks),
-        )
+        """What adapters may be made for; None if vLLM can't tell. Raises EngineUnavailable."""
+        return served_by(await self._call("adaptry_modules"))
 
     async def _call(self, method: str, *args: Any) -> list[Any]:
         return await _call(self._engine, method, *args)
@@ -214,6 +202,19 @@ async def _call(engine: AsyncLLM, method: str, *args: Any) -> list[Any]:
         if "error" in answer:
             raise EngineUnavailable(f"{method}: {answer['error']}")
     return [answer["value"] for answer in answers]
+
+
+def served_by(ranks: Sequence[Mapping[str, Any]]) -> ServedModules | None:
+    """What the ranks say together: with pipeline parallelism each has other layers."""
+    if any(rank["renames"] is None for rank in ranks):
+        return None
+    rules = [tuple(map(tuple, ranks[0]["renames"][rule])) for rule in _RENAMES]
+    return ServedModules(
+        engine=f"vllm {vllm.__version__}",
+        modules=dict(_served(*module) for rank in ranks for module in rank["modules"]),
+        renames=Renames(*rules),
+        patterns=all(rank["patterns"] for rank in ranks),
+    )
 
 
 def _served(

@@ -153,7 +153,7 @@ class _Examination:
             "modules": len(pairs),
             "ranks": {str(rank): count for rank, count in sorted(by_rank.items())},
             "parameters": sum(pair.parameters for pair in pairs.values()),
-            "remarks": [{"code": r.code, "detail": r.detail} for r in self._remarks()],
+            "remarks": [{"code": str(r.code), "detail": r.detail} for r in self._remarks()],
         }
 
     def _config_or_problems(self) -> Iterator[InvalidAdapter | PeftConfig]:

@@ -17,9 +17,9 @@ from registry.errors import InvalidAdapter
 MAX_KEY_LENGTH = 512
 MAX_SECONDS = 1.0  # for all keys and modules; honest ones take milliseconds
 
-# What `re` and `regex` read alike. No counted repeats, no groups with a question mark: fuzzy and
-# recursive patterns of `regex` are written with them.
-_PLAIN = re.compile(r"(?!.*\(\?)[\w.\\*+?|()\[\]^$-]+")
+# What `re` and `regex` read alike, now and later: no counted repeats and no groups with a question
+# mark, as fuzzy and recursive patterns of `regex` are written so, and no sets within sets.
+_PLAIN = re.compile(r"(?!.*(?:\(\?|\[\^?\[|--|\|\|))[\w.\\*+?|()\[\]^$-]+")
 
 Value = TypeVar("Value")
 

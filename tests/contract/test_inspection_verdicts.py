@@ -5,142 +5,43 @@ vLLM refuses too, or answers otherwise than PEFT, or (`STRICTER`) has a reason o
 """
 
 import itertools
-import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import AdaLoraConfig, IA3Config
 from peft.tuners.lora import config as peft_lora
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from engine.decisions import Activate, Commit, Evict, Move
 from engine.errors import AdapterLoadFailed
 from engine.types import AdapterVersion, EvictionReason, VersionId
+from tests.peft_kinds import (
+    ALONE,
+    PROMPT,
+    TOKENS,
+    Answer,
+    Kind,
+    Peft,
+    as_dtypes,
+    as_pickle,
+    configured,
+    cut_off,
+    each,
+    lora,
+    renamed,
+    with_value,
+    without,
+)
 
 pytestmark = [pytest.mark.engine]
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "demo" / "base"
 BASE_NAME = "tiny-text-tools"
-PROMPT = "the quick brown"  # of which the base model is not sure, so that little changes show
-TOKENS = 5
-TOLERANCE = 2e-3  # of a log probability, float32 on both sides
 MAX_RANK = 16
-
-Tensors = dict[str, torch.Tensor]
-Edit = Callable[[Path], None]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Greedy tokens and the log probability of each."""
-
-    tokens: list[int]
-    logprobs: list[float]
-
-    def equals(self, other: "Answer") -> bool:
-        pairs = zip(self.logprobs, other.logprobs, strict=True)
-        return self.tokens == other.tokens and all(abs(a - b) < TOLERANCE for a, b in pairs)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """An adapter that PEFT makes with this configuration and saves, and what is done to it then."""
-
-    config: PeftConfig
-    edits: tuple[Edit, ...] = ()
-    resize_to: int | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def save(self, folder: Path) -> Path:
-        torch.manual_seed(3)
-        base = load_base()
-        if self.resize_to is not None:
-            base.resize_token_embeddings(self.resize_to)
-        model = get_peft_model(base, self.config, autocast_adapter_dtype=False)
-        with torch.no_grad():
-            for weight in model.parameters():
-                if weight.requires_grad:
-                    weight.add_(torch.randn_like(weight) * 0.2)
-        model.save_pretrained(folder, **self.options)
-        for edit in self.edits:
-            edit(folder)
-        return folder
-
-
-def load_base() -> Any:
-    return AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
-
-
-def lora(*edits: Edit, resize_to: int | None = None, options: Any = None, **fields: Any) -> Kind:
-    usual: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
-    config = LoraConfig(**{**usual, "task_type": "CAUSAL_LM", **fields})
-    return Kind(config, edits, resize_to, options or {})
-
-
-def configured(**fields: Any) -> Edit:
-    """Change the saved configuration; None takes a field away."""
-
-    def edit(folder: Path) -> None:
-        path = folder / "adapter_config.json"
-        config = {**json.loads(path.read_text()), **fields}
-        kept = {name: value for name, value in config.items() if fields.get(name, 0) is not None}
-        path.write_text(json.dumps(kept))
-
-    return edit
-
-
-def weighing(change: Callable[[Tensors], Tensors]) -> Edit:
-    """Change the saved tensors."""
-
-    def edit(folder: Path) -> None:
-        path = folder / "adapter_model.safetensors"
-        tensors = {name: tensor.contiguous() for name, tensor in change(load_file(path)).items()}
-        save_file(tensors, path, metadata={"format": "pt"})
-
-    return edit
-
-
-def each(change: Callable[[str, torch.Tensor], torch.Tensor]) -> Edit:
-    return weighing(lambda tensors: {name: change(name, t) for name, t in tensors.items()})
-
-
-def as_dtypes(a: torch.dtype, b: torch.dtype) -> Edit:
-    return each(lambda name, tensor: tensor.to(a if "lora_A" in name else b))
-
-
-def with_value(value: float) -> Edit:
-    def change(name: str, tensor: torch.Tensor) -> torch.Tensor:
-        if name.endswith("layers.2.self_attn.v_proj.lora_B.weight"):
-            tensor[3, 1] = value
-        return tensor
-
-    return each(change)
-
-
-def without(part: str) -> Edit:
-    return weighing(lambda tensors: {n: t for n, t in tensors.items() if part not in n})
-
-
-def renamed(old: str, new: str) -> Edit:
-    return weighing(lambda tensors: {n.replace(old, new, 1): t for n, t in tensors.items()})
-
-
-def as_pickle(folder: Path) -> None:
-    weights = folder / "adapter_model.safetensors"
-    torch.save(load_file(weights), folder / "adapter_model.bin")
-    weights.unlink()
-
-
-def cut_off(folder: Path) -> None:
-    weights = folder / "adapter_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
 
 
 def narrower(name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -148,7 +49,6 @@ def narrower(name: str, tensor: torch.Tensor) -> torch.Tensor:
     return tensor[:, :64] if "lora_A" in name else tensor[:64]
 
 
-ALONE = {"save_embedding_layers": False}
 EVERY_MODULE = {  # as EVA writes it
     f"model.layers.{n}.self_attn.{part}": 2 + n for n in range(4) for part in ("q_proj", "v_proj")
 }
@@ -314,39 +214,9 @@ LEFT_OUT = ("layers.9.", "other_attn")
 CASES = [(code, what) for code, kinds in REFUSED.items() for what in kinds]
 
 
-class Peft:
-    """Greedy decoding with transformers and PEFT."""
-
-    def __init__(self) -> None:
-        torch.set_num_threads(1)
-        tokenizer = AutoTokenizer.from_pretrained(BASE)
-        self._prompt = tokenizer(PROMPT, return_tensors="pt").input_ids
-        self.base = self._decode(load_base())
-
-    def answer(self, folder: Path) -> Answer | None:
-        """None if PEFT itself can't load it."""
-        try:
-            model = PeftModel.from_pretrained(load_base(), folder)
-        except Exception:
-            return None
-        return self._decode(model)
-
-    def _decode(self, model: Any) -> Answer:
-        ids, answer = self._prompt, Answer([], [])
-        model.eval()
-        with torch.inference_mode():
-            for _ in range(TOKENS):
-                logprobs = model(input_ids=ids).logits[0, -1].float().log_softmax(-1)
-                token = int(logprobs.argmax())
-                answer.tokens.append(token)
-                answer.logprobs.append(float(logprobs[token]))
-                ids = torch.cat([ids, torch.tensor([[token]])], dim=1)
-        return answer
-
-
 @pytest.fixture(scope="module")
 def peft() -> Peft:
-    return Peft()
+    return Peft(BASE)
 
 
 @pytest.fixture
@@ -422,7 +292,7 @@ def test_the_base_model_answers_alike_here_and_there(server: Any, peft: Peft) ->
 def test_what_is_accepted_answers_as_peft_does(
     server: Any, peft: Peft, sources: Path, what: str
 ) -> None:
-    folder = ACCEPTED[what]().save(sources)
+    folder = ACCEPTED[what]().save(BASE, sources)
     found = verdict(server, folder)
     assert found["accepted"] is True, found
     assert found["adapter"]["inspection"]["shapes_checked"] is True
@@ -439,7 +309,7 @@ def test_what_is_accepted_answers_as_peft_does(
 def test_what_is_refused_vllm_refuses_or_serves_wrongly(
     server: Any, peft: Peft, sources: Path, code: str, what: str
 ) -> None:
-    folder = REFUSED[code][what]().save(sources)
+    folder = REFUSED[code][what]().save(BASE, sources)
     assert_refused(server, folder, code)
     answer, expected = forced(server, folder), peft.answer(folder)
     if not isinstance(answer, Answer) or expected is None or answer.equals(peft.base):
@@ -457,7 +327,7 @@ def test_what_is_refused_for_a_reason_of_ours(
     server: Any, peft: Peft, sources: Path, what: str
 ) -> None:
     code, make = STRICTER[what]
-    folder = make().save(sources)
+    folder = make().save(BASE, sources)
     assert_refused(server, folder, code)
     answer, expected = forced(server, folder), peft.answer(folder)
     assert isinstance(answer, Answer)
