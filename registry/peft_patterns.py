@@ -14,6 +14,7 @@ import regex
 from registry.defects import Defect
 from registry.errors import InvalidAdapter
 
+MAX_KEYS = 1000  # vLLM compiles them anew for each module
 MAX_KEY_LENGTH = 512
 MAX_SECONDS = 1.0  # for all keys and modules; honest ones take milliseconds
 
@@ -28,6 +29,8 @@ def resolve(
     field: str, pattern: Mapping[str, Value], modules: Iterable[str], default: Value
 ) -> dict[str, Value]:
     """The value of each module. Raises InvalidAdapter: `pattern_invalid`."""
+    if len(pattern) > MAX_KEYS:
+        raise InvalidAdapter(Defect.PATTERN_INVALID, f"{field} has over {MAX_KEYS} keys")
     keys = [(_compiled(field, key), value) for key, value in pattern.items()]
     deadline = time.monotonic() + MAX_SECONDS
     try:

@@ -7,6 +7,7 @@ vLLM refuses too, or answers otherwise than PEFT, or (`STRICTER`) has a reason o
 import itertools
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +304,25 @@ def test_what_is_accepted_answers_as_peft_does(
     assert expected is not None
     assert answer.equals(expected)
     assert not answer.equals(peft.base)
+
+
+def test_an_embedding_changes_nobody_elses_answer(server: Any, peft: Peft, sources: Path) -> None:
+    """Base-model rows and those of two adapters in one batch, with and without embeddings."""
+    expected = {BASE_NAME: peft.base}
+    for name, kind in {
+        "with-embedding": lora(target_modules=["embed_tokens", "lm_head", "q_proj"], options=ALONE),
+        "without-embedding": lora(target_modules=["v_proj"]),
+    }.items():
+        folder = kind.save(BASE, sources / name)
+        server.register(name, folder)
+        answer = peft.answer(folder)
+        assert answer is not None
+        expected[name] = answer
+    asked = list(expected) * 12
+    with ThreadPoolExecutor(9) as pool:
+        answers = list(pool.map(lambda model: served(server, model), asked))
+    for model, found in zip(asked, answers, strict=True):
+        assert found.equals(expected[model]), model
 
 
 @pytest.mark.parametrize(("code", "what"), CASES, ids=[" ".join(case).strip() for case in CASES])
