@@ -133,8 +133,8 @@ class Peft:
     def __init__(self, base_folder: Path) -> None:
         torch.set_num_threads(1)
         self._base_folder = base_folder
-        tokenizer = AutoTokenizer.from_pretrained(base_folder)
-        self._prompt = tokenizer(PROMPT, return_tensors="pt").input_ids
+        self._tokenizer = AutoTokenizer.from_pretrained(base_folder)
+        self._prompt = self._tokenizer(PROMPT, return_tensors="pt").input_ids
         self.base = self._decode(load_base(base_folder))
 
     def answer(self, folder: Path) -> Answer | None:
@@ -144,6 +144,17 @@ class Peft:
         except Exception:
             return None
         return self._decode(model)
+
+    def prompt_logprobs(self, folder: Path | None, prompt: str) -> list[float]:
+        """Of each token but the first."""
+        model = load_base(self._base_folder)
+        if folder is not None:
+            model = PeftModel.from_pretrained(model, folder)
+        model.eval()
+        ids = self._tokenizer(prompt, return_tensors="pt").input_ids
+        with torch.inference_mode():
+            logprobs = model(input_ids=ids).logits[0].float().log_softmax(-1)
+        return [float(logprobs[n, token]) for n, token in enumerate(ids[0, 1:])]
 
     def _decode(self, model: Any) -> Answer:
         ids, answer = self._prompt, Answer([], [])

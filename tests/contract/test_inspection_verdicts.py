@@ -23,6 +23,7 @@ from tests.peft_kinds import (
     ALONE,
     PROMPT,
     TOKENS,
+    TOLERANCE,
     Answer,
     Kind,
     Peft,
@@ -323,6 +324,30 @@ def test_an_embedding_changes_nobody_elses_answer(server: Any, peft: Peft, sourc
         answers = list(pool.map(lambda model: served(server, model), asked))
     for model, found in zip(asked, answers, strict=True):
         assert found.equals(expected[model]), model
+
+
+def test_log_probabilities_of_prompts_are_each_ones_own(
+    server: Any, peft: Peft, sources: Path
+) -> None:
+    """Several prompts in one batch, with and without an adapter for the head."""
+    folder = lora(target_modules=["lm_head", "v_proj"], options=ALONE).save(BASE, sources)
+    server.register("with-head", folder)
+    prompts = [PROMPT, "hello=", "a", "the last one is a little longer"]
+
+    def found(model: str) -> list[list[float]]:
+        body = {"model": model, "prompt": prompts, "max_tokens": 1, "prompt_logprobs": 0}
+        response = server.client.post("/v1/completions", json=body)
+        assert response.status_code == 200, response.text
+        tokens = [choice["prompt_logprobs"][1:] for choice in response.json()["choices"]]
+        return [[next(iter(t.values()))["logprob"] for t in prompt] for prompt in tokens]
+
+    models = {BASE_NAME: None, "with-head": folder}
+    with ThreadPoolExecutor(len(models) * 3) as pool:
+        answers = list(pool.map(found, [*models] * 3))
+    for model, answer in zip([*models] * 3, answers, strict=True):
+        for prompt, values in zip(prompts, answer, strict=True):
+            right = peft.prompt_logprobs(models[model], prompt)
+            assert values == pytest.approx(right, abs=TOLERANCE), (model, prompt)
 
 
 @pytest.mark.parametrize(("code", "what"), CASES, ids=[" ".join(case).strip() for case in CASES])
