@@ -21,6 +21,7 @@ from engine.engine_request import Leasing
 from engine.errors import EngineUnavailable
 from engine.health import create_health_router
 from engine.metrics import CacheMetrics
+from engine.probe import Probe, create_probe_router
 from engine.quarantine import Quarantine
 from engine.registry_access import open_database, open_service, quarantine
 from engine.resolver import RegistryResolver
@@ -29,6 +30,7 @@ from engine.supervisor import EngineSupervisor
 from engine.vllm_app import EngineBinding, build_application
 from engine.vllm_backend import LeasedAsyncLLM
 from engine.vllm_life import VllmLife, VllmStarter
+from engine.vllm_score import prompt_score
 from registry.api import create_router
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
@@ -120,6 +122,14 @@ async def _application(
         routers=[
             create_router(service),
             create_cache_router(cache.controller, cache.pins, cache.resolver),
+            create_probe_router(
+                Probe(
+                    cache.controller,
+                    prompt_score(lambda: supervisor.life.engine),
+                    service.quarantine,
+                ),
+                cache.resolver,
+            ),
             create_health_router({"engine": engine_is_well, "database": service.ping}),
         ],
         max_body_bytes=settings.max_body_bytes,

@@ -62,6 +62,11 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         stream = partial(super().generate, *inputs, lora_request=lora_request, **options)
         return self._guarded(stream, request_id, lora_request)
 
+    def generate_leased(self, *args: Any, **options: Any) -> AsyncGenerator[Any, None]:
+        """For whoever holds the lease already."""
+        stream: AsyncGenerator[Any, None] = super().generate(*args, **options)
+        return stream
+
     def encode(
         self,
         prompt: Any,

@@ -3,12 +3,8 @@
 The registry checks adapters against it before vLLM sees them: vLLM itself leaves out silently what
 it does not wrap, and takes matrices that are too small.
 
-Internals of vLLM that it touches (tested: 0.32.0 on CPU): `LoRAModelManager`: `modules`,
-`packed_modules`, `model`; the wrapped layers' `base_layer` with `input_size`, `output_size`,
-`output_sizes`, `embedding_dim`, `org_vocab_size`, `vocab_size`, `total_num_heads`,
-`total_num_kv_heads`, `head_size`, `v_head_size`; `enable_moe_shared_loras` of a mixture of experts;
-`hf_to_vllm_mapper` of models with its rules; `PEFTHelper.get_rank_and_scaling` (where it is
-missing, patterns of ranks and alphas are ignored).
+`PEFTHelper.get_rank_and_scaling` is looked for: a vLLM without it, as 0.26, ignores ranks and
+alphas by module.
 """
 
 from collections.abc import Iterator

@@ -61,10 +61,6 @@ def sort_tensors(tensors: Mapping[str, TensorInfo]) -> AdapterTensors:
         else:
             module, half, is_embedding = place
             halves.setdefault((module, is_embedding), {})[half] = tensor
-    if not tensors:
-        sorted_.problems.append(
-            InvalidAdapter(Defect.NO_MODULES, "it changes nothing: there is no tensor in it")
-        )
     for (module, is_embedding), found in sorted(halves.items()):
         missing = {"A", "B"} - found.keys()
         if missing:
@@ -75,6 +71,9 @@ def sort_tensors(tensors: Mapping[str, TensorInfo]) -> AdapterTensors:
             sorted_.problems.append(InvalidAdapter(Defect.DUPLICATE_MODULE, detail))
         else:
             sorted_.pairs[module] = Pair(found["A"], found["B"], is_embedding)
+    if not sorted_.pairs and not sorted_.problems:
+        detail = "it changes nothing: there is no pair of tensors in it"
+        sorted_.problems.append(InvalidAdapter(Defect.NO_MODULES, detail))
     return sorted_
 
 

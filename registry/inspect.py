@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +26,7 @@ from registry.tensor_values import DTYPES
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 PICKLE_FILE = "adapter_model.bin"
+MAX_REMARKS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,10 @@ class _Examination:
             "modules": len(pairs),
             "ranks": {str(rank): count for rank, count in sorted(by_rank.items())},
             "parameters": sum(pair.parameters for pair in pairs.values()),
-            "remarks": [{"code": str(r.code), "detail": r.detail} for r in self._remarks()],
+            "remarks": [
+                {"code": str(remark.code), "detail": remark.detail}
+                for remark in islice(self._remarks(), MAX_REMARKS)
+            ],
         }
 
     def _config_or_problems(self) -> Iterator[InvalidAdapter | PeftConfig]:
@@ -192,7 +197,7 @@ class _Examination:
 
     def _remarks(self) -> Iterator[Finding]:
         for name in unknown_fields(self._config.raw):
-            detail = f"{name[:80]}: not known here, and ignored by vLLM"
+            detail = f"{shown(name)}: not known here, and ignored by vLLM"
             yield Finding(Remark.UNKNOWN_FIELD, detail)
         for module in self._tensors.repeated:
             detail = f"{shown(module)} repeats the base model's weights, which are not used"

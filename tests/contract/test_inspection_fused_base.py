@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import Phi3Config, Phi3ForCausalLM
 
-from engine.vllm_backend import WORKER_EXTENSION, served_by
+from engine.vllm_backend import served_by
 from registry.base_model import BaseModel, read_base_model
 from registry.inspect import judge_adapter
 from tests.peft_kinds import ALONE, PROMPT, TOKENS, Answer, Kind, Peft, lora, renamed
@@ -67,7 +67,7 @@ class TinyEngine:
             enforce_eager=True,
             kv_cache_memory_bytes=16 * 2**20,
             distributed_executor_backend="uni",
-            worker_extension_cls=WORKER_EXTENSION,
+            worker_extension_cls="engine.worker.AdapterCacheExtension",
         )
         self._ids = itertools.count(1)
 

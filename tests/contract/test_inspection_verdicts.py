@@ -253,7 +253,7 @@ def forced(server: Any, folder: Path) -> Answer | str:
     version = AdapterVersion(
         VersionId(next(_engine_ids)), "forced", 1, folder.name, str(folder), MAX_RANK, 0
     )
-    backend = server.server.backend
+    backend = server.server.supervisor
     try:
         server.run(backend.load(version))
     except AdapterLoadFailed as error:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from engine.probe import ProbeFailure
 from registry.defects import Defect, Remark
 
 PAGE = (Path(__file__).parents[2] / "docs" / "inspection.md").read_text(encoding="utf-8")
@@ -20,6 +21,11 @@ def test_every_refusal_is_explained_once_and_in_order() -> None:
 
 def test_every_remark_is_explained_once_and_in_order() -> None:
     assert codes_of("| code | what it means |") == list(Remark)
+
+
+def test_every_failure_of_a_probe_is_named() -> None:
+    section = PAGE.partition("## Probe\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`(probe_\w+)`", section)) == set(ProbeFailure)
 
 
 def test_every_explanation_says_what_is_wrong_and_what_to_do() -> None:

@@ -341,7 +341,10 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
             raw_weights(b'{"a":{"dtype":"F3","shape":[0],"data_offsets":[0,0]}}')
         ),
     },
-    "no_modules": {"": lambda: weighing({})},
+    "no_modules": {
+        "": lambda: weighing({}),
+        "but the base model's own weights": lambda: weighing({repeated(HEAD): matrix(TOKENS, IN)}),
+    },
     "unpaired_tensor": {
         "A without B": lambda: weighing({key(MODULE, "A"): matrix(RANK, IN)}),
         "B without A": lambda: weighing({**pair(), key(OTHER, "B"): matrix(OUT, RANK)}),
@@ -673,6 +676,13 @@ def test_a_field_that_nobody_here_knows_is_remarked_on(tmp_path: Path) -> None:
     found = accepted(configured(use_something=True, some_other=None, off=False), tmp_path)
     assert remarks(found) == ["unknown_field"]
     assert "use_something" in found.report["remarks"][0]["detail"]
+
+
+def test_remarks_are_few_and_short_whatever_the_file_says(tmp_path: Path) -> None:
+    found = accepted(configured(**{f"\0{n}{'x' * 500}": 1 for n in range(1000)}), tmp_path)
+    assert len(found.report["remarks"]) == 20
+    assert all(len(remark["detail"]) < 300 for remark in found.report["remarks"])
+    assert "\0" not in str(found.report)
 
 
 def remarks(found: Inspection) -> list[str]:

@@ -38,12 +38,17 @@ def test_the_command_prints_what_is_printed_there(server: Any) -> None:
 
 def test_the_request_is_answered_as_it_says(server: Any) -> None:
     command, _ = EXAMPLES[1]
-    assert len(EXAMPLES) == 2
     answer = json.loads(run(server, command).stdout)
     assert (answer["accepted"], answer["problems"]) == (True, [])
     registered = server.client.get("/api/v1/adapters/upper/versions/1").json()
     assert registered["inspection"] == answer["adapter"]["inspection"]
     assert answer["adapter"]["inspection"]["shapes_checked"] is True
+
+
+def test_the_probe_passes(server: Any) -> None:
+    command, _ = EXAMPLES[2]
+    assert len(EXAMPLES) == 3
+    assert json.loads(run(server, command).stdout)["passed"] is True
 
 
 def test_a_refusal_is_a_line_for_each_defect_and_an_exit_code(server: Any) -> None:
