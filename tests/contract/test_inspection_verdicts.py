@@ -91,11 +91,11 @@ ACCEPTED: dict[str, Callable[[], Kind]] = {
         alpha_pattern={r"model\.layers\.1\.mlp.*": 3, ".*mlp.up_proj": 64},
         use_rslora=True,
     ),
+    "overlapping alphas": lambda: lora(
+        configured(alpha_pattern={"q_proj": 3, r"layers\.[01]\..*": 64}), lora_alpha=8
+    ),
     "the same alphas in another order": lambda: lora(
-        target_modules="all-linear",
-        rank_pattern={r"layers\.0\..*q_proj": 2, "q_proj": 8},
-        alpha_pattern={".*mlp.up_proj": 64, r"model\.layers\.1\.mlp.*": 3},
-        use_rslora=True,
+        configured(alpha_pattern={r"layers\.[01]\..*": 64, "q_proj": 3}), lora_alpha=8
     ),
     "a rank for each module": lambda: lora(rank_pattern=EVERY_MODULE),
     "patterns that fit nothing": lambda: lora(
