@@ -1,7 +1,7 @@
 """inspection of versions
 
 Revision: 3b7e91c54d20
-Follows: d622580f067d
+Follows: 646b2ac67985
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "3b7e91c54d20"
-down_revision: str | None = "d622580f067d"
+down_revision: str | None = "646b2ac67985"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
