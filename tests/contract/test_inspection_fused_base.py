@@ -51,7 +51,7 @@ REFUSED: dict[str, tuple[str, Callable[[], Kind]]] = {
 
 
 class TinyEngine:
-    """vLLM within this process, as it takes two seconds where it is imported already."""
+    """Stock vLLM within this process: two seconds, where it is imported already."""
 
     def __init__(self, folder: Path) -> None:
         from vllm import LLM
@@ -67,13 +67,11 @@ class TinyEngine:
             enforce_eager=True,
             kv_cache_memory_bytes=16 * 2**20,
             distributed_executor_backend="uni",
-            worker_extension_cls="engine.worker.AdapterCacheExtension",
         )
         self._ids = itertools.count(1)
 
     def base_model(self, folder: Path) -> BaseModel:
-        ranks = [rank["value"] for rank in self.llm.collective_rpc("adaptry_modules")]
-        return read_base_model("fused", folder, served_by(ranks))
+        return read_base_model("fused", folder, served_by(self.llm.collective_rpc(_modules)))
 
     def answer(self, adapter: Path | None) -> Answer | str:
         """With what vLLM loads by itself; its refusal as text."""
@@ -95,6 +93,12 @@ class TinyEngine:
         return Answer(list(done.token_ids), [found[token].logprob for token, found in logprobs])
 
 
+def _modules(worker: Any) -> dict[str, Any]:
+    from engine.worker_modules import describe_modules
+
+    return describe_modules(worker.model_runner.lora_manager._adapter_manager)
+
+
 @pytest.fixture(scope="module")
 def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Phi-3 of random weights with the demo's tokenizer."""
@@ -114,16 +118,19 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def engine(base_folder: Path) -> Iterator[TinyEngine]:
+    from vllm import envs
     from vllm.distributed import cleanup_dist_env_and_memory
 
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         environment.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         environment.setenv("OMP_NUM_THREADS", "1")
+        envs.disable_envs_cache()  # an engine before may have made vLLM read them once for all
         tiny = TinyEngine(base_folder)
         yield tiny
         tiny.llm.llm_engine.engine_core.shutdown()
         cleanup_dist_env_and_memory()
+    envs.disable_envs_cache()
 
 
 @pytest.fixture(scope="module")
