@@ -17,6 +17,7 @@ from adaptry.options import (
 )
 from adaptry.output import show_fields, show_json, show_table, size, text
 from adaptry.rest import Json, RestClient, items, version_path
+from adaptry.verdict import show_verdict
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -44,6 +45,26 @@ def add(
     else:
         what = "registered" if is_new else "already there"
         print(f"{text(version.get('reference'))}  {what}, {_summary(version)}")
+
+
+@app.command()
+def inspect(
+    source: Annotated[Path, typer.Argument(help="A PEFT folder on the server's machine.")],
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a folder would be accepted, and all that is wrong with it.
+
+    Registers nothing. Exits with 1 if it would be refused.
+    """
+    with RestClient(server) as client:
+        verdict = client.inspect(str(source.absolute()))
+    if as_json:
+        show_json(verdict)
+    else:
+        show_verdict(verdict)
+    if verdict.get("accepted") is not True:
+        raise typer.Exit(1)
 
 
 @app.command("list")

@@ -100,6 +100,10 @@ class RestClient:
         status, version = self.call("POST", f"{adapter_path(name)}/versions", body)
         return version, status == httpx.codes.CREATED
 
+    def inspect(self, source: str) -> Json:
+        """The verdict on these files, which are not registered."""
+        return self.call("POST", f"{API}/inspect", {"source": source})[1]
+
     def adapters(self, query: Query | None = None) -> list[Json]:
         return list(self.pages(f"{API}/adapters", query))
 

@@ -21,6 +21,7 @@ from engine.engine_request import Leasing
 from engine.errors import EngineUnavailable
 from engine.health import create_health_router
 from engine.metrics import CacheMetrics
+from engine.probe import Probe, create_probe_router
 from engine.quarantine import Quarantine
 from engine.registry_access import open_database, open_service, quarantine
 from engine.resolver import RegistryResolver
@@ -30,6 +31,7 @@ from engine.types import VersionId
 from engine.vllm_app import EngineBinding, build_application
 from engine.vllm_backend import LeasedAsyncLLM
 from engine.vllm_life import VllmLife, VllmStarter
+from engine.vllm_score import prompt_score
 from registry.api import create_router
 from registry.event_parts import event_parts
 from registry.residency import ResidencyStore
@@ -70,11 +72,13 @@ async def running_server(
         supervisor = EngineSupervisor(starter.start, metrics)
         stack.push_async_callback(supervisor.end)
         await supervisor.begin()
+        served = await supervisor.life.backend.served_modules()
         service = await open_service(
             database,
             registry_settings,
             model=arguments.model,
             served_names=arguments.served_model_name or [arguments.model],
+            served=served,
             max_rank=arguments.max_lora_rank,
         )
         cache = make_cache(
@@ -128,6 +132,14 @@ async def _application(
         routers=[
             *routers,
             create_cache_router(cache.controller, cache.pins, cache.resolver),
+            create_probe_router(
+                Probe(
+                    cache.controller,
+                    prompt_score(lambda: supervisor.life.engine),
+                    service.quarantine,
+                ),
+                cache.resolver,
+            ),
             create_health_router({"engine": engine_is_well, "database": service.ping}),
         ],
         max_body_bytes=settings.max_body_bytes,

@@ -103,15 +103,16 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
             source_roots=(Path("/"),),  # whoever runs this could read them in any case
         )
         tables = await self._stack.enter_async_context(open_database(registry_settings))
+        backend = await self._stack.enter_async_context(
+            connected_backend(SteppedClient(engine), settings.host_cache_bytes)
+        )
         service = await open_service(
             tables,
             registry_settings,
             model=model,
             served_names=[model],
+            served=await backend.served_modules(),
             max_rank=limits.max_lora_rank,
-        )
-        backend = await self._stack.enter_async_context(
-            connected_backend(SteppedClient(engine), settings.host_cache_bytes)
         )
         self._metrics = CollectorRegistry()
         self._cache = make_cache(

@@ -12,6 +12,7 @@ from registry.artifacts import ArtifactStore
 from registry.base_model import read_base_model
 from registry.db import Database
 from registry.migrate import upgrade
+from registry.served_modules import ServedModules
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 
@@ -35,12 +36,16 @@ async def open_service(
     *,
     model: str,
     served_names: Sequence[str],
+    served: ServedModules | None,
     max_rank: int,
 ) -> RegistryService:
-    """Once the base model's files are there. Raises StoreUnavailable."""
+    """Once the base model's files are there. `served` is the engine's own word.
+
+    Raises StoreUnavailable.
+    """
     folder = await asyncio.to_thread(local_model_folder, model)
-    base_model = await asyncio.to_thread(read_base_model, served_names[0], folder)
-    if base_model.shapes is None:
+    base_model = await asyncio.to_thread(read_base_model, served_names[0], folder, served)
+    if base_model.shapes is None and served is None:
         logger.warning("no safetensors of the base model here: adapter shapes can't be checked")
     store = ArtifactStore(
         settings.store.resolve(),

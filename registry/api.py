@@ -9,6 +9,7 @@ from registry.api_aliases import add_alias_routes
 from registry.api_lifecycle import add_lifecycle_routes
 from registry.api_versions import add_version_routes
 from registry.field_types import Name
+from registry.inspection_api import add_inspection
 from registry.metadata import VersionDetails
 from registry.names import parse_reference
 from registry.parameters import ACTOR
@@ -30,6 +31,7 @@ def create_router(service: RegistryService) -> APIRouter:
         responses={code: {"model": Problem} for code in _ERRORS},
     )
     _add_publishing(router, service)
+    add_inspection(router, service)
     _add_lookups(router, service)
     add_adapter_routes(router, service)
     add_version_routes(router, service)

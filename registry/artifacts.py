@@ -13,6 +13,7 @@ from typing import BinaryIO
 import psutil
 from blake3 import blake3
 
+from registry.defects import Defect
 from registry.errors import (
     InvalidAdapter,
     SourceNotAllowed,
@@ -20,7 +21,7 @@ from registry.errors import (
     SourceTooLarge,
     StoreUnavailable,
 )
-from registry.inspect import PICKLE_FILE, WEIGHTS_FILE, Inspection
+from registry.inspect import PICKLE_FILE, WEIGHTS_FILE, Inspection, Verdict
 from registry.peft_config import CONFIG_FILE
 from registry.seals import manifest_digest, seal
 
@@ -110,6 +111,23 @@ class ArtifactStore:
         except OSError as error:
             raise StoreUnavailable(f"the adapter can't be stored: {error.strerror}") from error
         return True
+
+    def try_out(self, source: str, check: Callable[[Path], Verdict]) -> Verdict:
+        """Let `check` judge a copy as `ingest` does, and keep nothing.
+
+        Raises what `ingest` raises; an unsafe or unreadable file is a verdict of its own.
+        """
+        copy = self._quarantine / f"{os.getpid()}-{secrets.token_hex(8)}"
+        try:
+            copy.mkdir()
+            self._copy_all(self._files(self._source_folder(source)), copy)
+            return check(copy)
+        except InvalidAdapter as problem:
+            return Verdict.refused(problem)
+        except OSError as error:
+            raise StoreUnavailable(f"the adapter can't be stored: {error.strerror}") from error
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
 
     def _source_folder(self, source: str) -> Path:
         try:
@@ -214,11 +232,11 @@ def _check_regular(file: Path, status: os.stat_result) -> None:
 
 
 def _unsafe(file: Path) -> InvalidAdapter:
-    return InvalidAdapter("unsafe_file", f"{file.name} is not a regular file")
+    return InvalidAdapter(Defect.UNSAFE_FILE, f"{file.name} is not a regular file")
 
 
 def _unreadable(file: Path) -> InvalidAdapter:
-    return InvalidAdapter("unreadable_file", f"this server may not read {file.name}")
+    return InvalidAdapter(Defect.UNREADABLE_FILE, f"this server may not read {file.name}")
 
 
 def _owner_lives(folder_name: str) -> bool:

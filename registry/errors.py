@@ -39,6 +39,8 @@ RegistryError
 from collections.abc import Sequence
 from datetime import datetime
 
+from registry.defects import Defect
+
 
 class RegistryError(Exception):
     """Base of the tree. `code` is for programs, `detail` for people."""
@@ -285,7 +287,7 @@ class InvalidAdapter(RegistryError):
 
     status = 422
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: Defect, detail: str) -> None:
         super().__init__(detail)
         self.code = code
 

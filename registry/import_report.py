@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from registry.defects import Defect
 from registry.errors import InvalidAdapter
 from registry.import_plan import AdapterPlan
 from registry.inspect import Inspection
@@ -62,7 +63,9 @@ def refusal_of(plans: Sequence[AdapterPlan], refused: dict[str, InvalidAdapter])
     ]
     reference, error = found[0]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return InvalidAdapter(error.code, f"nothing was imported: {reference}: {error.detail}{more}")
+    return InvalidAdapter(
+        Defect(error.code), f"nothing was imported: {reference}: {error.detail}{more}"
+    )
 
 
 def _reference(plan: AdapterPlan, number: int | None, digest: str) -> str:

@@ -146,6 +146,9 @@ class Version(SQLModel, table=True):
     source: str = Field(max_length=4096)
     revision: str | None = Field(default=None, max_length=256)
     peft_config: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    inspection: dict[str, Any] | None = Field(
+        default=None, sa_column=Column(JSON(none_as_null=True))
+    )
     created_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
     created_by: str = Field(max_length=256)
     description: str | None = Field(default=None, max_length=4096)

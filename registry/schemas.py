@@ -52,6 +52,59 @@ class VersionPatch(Body):
     dataset: Annotated[Text | None, Field(max_length=1024)] = None
 
 
+class InspectionBody(Body):
+    """Where the files are that would be registered."""
+
+    source: Annotated[Text, Field(min_length=1, max_length=4096)]
+
+
+class FindingRead(BaseModel):
+    code: str
+    detail: str
+
+
+class ProblemRead(FindingRead):
+    """A defect. `count`: how often it was found; `detail` tells of the first."""
+
+    count: int
+
+
+class InspectionRead(BaseModel):
+    """What was checked. `engine`: whose word on its modules counted; null without any.
+
+    `ranks` counts modules by rank, `files` has bytes by name.
+    """
+
+    engine: str | None
+    shapes_checked: bool
+    modules: int
+    ranks: dict[str, int]
+    tensors: int
+    parameters: int
+    files: dict[str, int]
+    remarks: list[FindingRead]
+
+
+class AdapterFacts(BaseModel):
+    """What registering these files would write down."""
+
+    rank: int
+    alpha: float
+    target_modules: list[str]
+    dtype: str
+    base_model: str | None
+    size_bytes: int
+    inspection: InspectionRead
+
+
+class VerdictRead(BaseModel):
+    """`problems` is empty if `accepted`, and then `adapter` is not null."""
+
+    accepted: bool
+    problems: list[ProblemRead]
+    adapter: AdapterFacts | None
+
+
 class VersionRead(BaseModel):
     """One immutable version."""
 
@@ -70,6 +123,7 @@ class VersionRead(BaseModel):
     base_model: str | None
     size_bytes: int
     source: str
+    inspection: InspectionRead | None
     created_at: datetime
     created_by: str
     description: str | None

@@ -17,7 +17,7 @@ from registry.errors import DatabaseUnavailable, NameReserved
 from registry.exporter import Exporter
 from registry.garbage import GarbageCollector
 from registry.importer import Importer
-from registry.inspect import Inspection, inspect_adapter
+from registry.inspect import Inspection, Verdict, inspect_adapter, judge_adapter
 from registry.lifecycle import LifecycleService, UsedNow
 from registry.metadata import MetadataService, VersionDetails, describe
 from registry.models import Adapter, EventKind, Version, VersionState, row_id
@@ -116,6 +116,16 @@ class RegistryService:
 
     async def _ingest(self, source: str) -> StoredArtifact:
         return await asyncio.to_thread(self._store.ingest, source, self._inspect)
+
+    async def judge(self, source: str) -> Verdict:
+        """What `register` would say to the files at `source`; nothing is kept.
+
+        Raises SourceNotAllowed, SourceNotFound, SourceTooLarge, StoreUnavailable.
+        """
+        return await asyncio.to_thread(self._store.try_out, source, self._judge)
+
+    def _judge(self, folder: Path) -> Verdict:
+        return judge_adapter(folder, self._base_model, self._max_rank)
 
     def _inspect(self, folder: Path) -> Inspection:
         return inspect_adapter(folder, self._base_model, self._max_rank)
@@ -233,5 +243,6 @@ def _version(adapter_id: int, source: str, artifact: StoredArtifact, actor: str)
         size_bytes=artifact.size_bytes,
         source=source,
         peft_config=inspection.peft_config,
+        inspection=inspection.report,
         created_by=actor,
     )

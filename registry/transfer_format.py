@@ -20,6 +20,7 @@ from registry.metadata import MAX_METADATA_BYTES
 from registry.models import SERVABLE, VersionState
 from registry.names import MAX_VERSION
 from registry.peft_config import CONFIG_FILE
+from registry.schemas import InspectionRead
 
 INDEX = "adaptry-export.json"
 EVENTS = "events.jsonl"
@@ -95,6 +96,7 @@ class VersionManifest(_Part):
     base_model: Reason | None = None
     size_bytes: Annotated[int | None, Field(ge=0, lt=2**62)] = None
     peft_config: Metadata | None = None  # only of versions without files
+    inspection: InspectionRead | None = None  # the same
     source: Annotated[Text, Field(min_length=1, max_length=4096)]
     revision: Line | None = None
     created_at: AwareDatetime

@@ -7,6 +7,7 @@ from typing import Any
 from registry.event_log import RecordedEvent
 from registry.inspect import Inspection
 from registry.models import SERVABLE, Adapter, AliasHistory, Version
+from registry.schemas import InspectionRead
 from registry.transfer_format import (
     AdapterManifest,
     AliasManifest,
@@ -59,12 +60,16 @@ def adapter_manifest(
 
 
 def version_manifest(version: Version, parent: str | None, *, has_files: bool) -> VersionManifest:
-    """The configuration is in the files, if there are any and they can't be left out."""
+    """What the files tell is left out, if there are any and they can't be missing."""
+    files_tell = has_files and version.state in SERVABLE
     return VersionManifest(
         **{name: getattr(version, name) for name in _SAME},
         number=version.number,
         target_modules=tuple(version.target_modules),
-        peft_config=None if has_files and version.state in SERVABLE else version.peft_config,
+        peft_config=None if files_tell else version.peft_config,
+        inspection=None
+        if files_tell or version.inspection is None
+        else InspectionRead.model_validate(version.inspection),
         tags=tuple(version.tags),
         metadata=version.user_metadata,
         parent=parent,
@@ -138,6 +143,7 @@ def version_row(
         number=number,
         target_modules=list(manifest.target_modules),
         peft_config=manifest.peft_config or {},
+        inspection=None if manifest.inspection is None else manifest.inspection.model_dump(),
         tags=sorted(set(manifest.tags)),
         user_metadata=manifest.metadata,
     )
@@ -146,6 +152,7 @@ def version_row(
         row.target_modules = list(inspection.target_modules)
         row.base_model, row.size_bytes = inspection.base_model, inspection.size_bytes
         row.peft_config = inspection.peft_config
+        row.inspection = inspection.report
     return row
 
 

@@ -2,7 +2,7 @@
 
 from registry.garbage import Collection
 from registry.models import Adapter
-from registry.schemas import AdapterRead, VersionRead
+from registry.schemas import AdapterRead, InspectionRead, VersionRead
 from registry.schemas_aliases import AliasRead, WeightRead
 from registry.schemas_lifecycle import GarbageItem, GarbageRead
 from registry.values import AliasState, PublishedVersion
@@ -38,6 +38,9 @@ def version_read(published: PublishedVersion) -> VersionRead:
         base_model=version.base_model,
         size_bytes=version.size_bytes,
         source=version.source,
+        inspection=InspectionRead.model_validate(version.inspection)
+        if version.inspection is not None
+        else None,
         created_at=version.created_at,
         created_by=version.created_by,
         description=version.description,

@@ -344,7 +344,7 @@ async def test_versions_that_can_t_be_served_are_refused_or_left_out(
     await full.ok("PUT", "/adapters/bot/aliases/large", {"version": 7})
     archive = await full.export()
     detail = await there.refused(archive, 422, "rank_too_large")
-    assert detail.startswith("nothing was imported: bot:7: rank 16")
+    assert detail.startswith("nothing was imported: bot:7: r: rank 16")
     report = await there.imported(archive, invalid="skip")
     assert list(report["skipped"]) == ["bot:7"]
     assert report["aliases_kept"] == ["bot@large"]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from registry.artifacts import ArtifactStore
+from registry.defects import Defect
 from registry.errors import (
     InvalidAdapter,
     SourceNotAllowed,
@@ -44,7 +45,7 @@ def accept(folder: Path) -> Inspection:
 
 
 def refuse(folder: Path) -> Inspection:
-    raise InvalidAdapter("not_finite", "no")
+    raise InvalidAdapter(Defect.NOT_FINITE, "no")
 
 
 class Shop:
