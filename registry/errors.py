@@ -12,6 +12,8 @@ RegistryError
 ├── SourceNotAllowed     403  outside the configured source roots
 ├── SourceNotFound       404
 ├── SourceTooLarge       413
+├── AddressNotAllowed    403  a private, local or otherwise special address
+├── HostUnknown          422  its name has no address
 ├── InvalidAdapter       422  what inspection found; the code says what
 ├── StoreUnavailable     503  the disk
 └── DatabaseUnavailable  503
@@ -103,6 +105,22 @@ class SourceNotFound(RegistryError):
 class SourceTooLarge(RegistryError):
     status = 413
     code = "source_too_large"
+
+
+class AddressNotAllowed(RegistryError):
+    status = 403
+    code = "address_not_allowed"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"{host} is no public address, and in no network that may be called")
+
+
+class HostUnknown(RegistryError):
+    status = 422
+    code = "host_unknown"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"there is no address for the host {host!r}")
 
 
 class InvalidAdapter(RegistryError):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, IPvAnyNetwork, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 HOME = Path(".adaptry")
@@ -19,5 +19,8 @@ class RegistrySettings(BaseSettings):
     store: Path = Field(HOME / "store", description="Folder of the verified files.")
     source_roots: tuple[Path, ...] = Field(
         (), description="Folders from which adapters may be registered by path."
+    )
+    allowed_networks: tuple[IPvAnyNetwork, ...] = Field(
+        (), description="Private networks that may be called, such as 10.0.0.0/8."
     )
     max_adapter_bytes: PositiveInt = Field(8 * 2**30, description="Largest adapter taken in.")
