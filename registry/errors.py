@@ -9,12 +9,21 @@ RegistryError
 ├── VersionNotServable   409  retired, quarantined, still pending, …
 ├── AliasMoved           409  somebody moved it first (compare-and-set)
 ├── NameReserved         409  the base model's name
-├── SourceNotAllowed     403  outside the configured source roots
+├── InvalidSource        400  neither a path nor a URL that we read
+├── SourceNotAllowed     403  outside the configured roots, URLs and networks
+├── SourceDenied         403  the other side wants credentials, or other ones
 ├── SourceNotFound       404
-├── SourceTooLarge       413
+├── SourceTooLarge       413  too many bytes or too many files
 ├── AddressNotAllowed    403  a private, local or otherwise special address
 ├── HostUnknown          422  its name has no address
+├── SourceUnsupported    501  a package that it needs is not installed
+├── SourceUnavailable    502  the other side does not answer as it should; tried again
+├── SourceTimeout        504
+├── InvalidUpload        400  the request's body is not what it says
+├── TooManyUploads       429
 ├── InvalidAdapter       422  what inspection found; the code says what
+├── UnknownJob           404
+├── JobFinished          409  too late to cancel it
 ├── StoreUnavailable     503  the disk
 └── DatabaseUnavailable  503
 """
@@ -92,9 +101,19 @@ class NameReserved(RegistryError):
         super().__init__(f"{name!r} is the base model's name")
 
 
+class InvalidSource(RegistryError):
+    status = 400
+    code = "invalid_source"
+
+
 class SourceNotAllowed(RegistryError):
     status = 403
     code = "source_not_allowed"
+
+
+class SourceDenied(RegistryError):
+    status = 403
+    code = "source_denied"
 
 
 class SourceNotFound(RegistryError):
@@ -123,6 +142,37 @@ class HostUnknown(RegistryError):
         super().__init__(f"there is no address for the host {host!r}")
 
 
+class SourceUnsupported(RegistryError):
+    status = 501
+    code = "source_unsupported"
+
+
+class SourceUnavailable(RegistryError):
+    status = 502
+    code = "source_unavailable"
+
+
+class SourceTimeout(RegistryError):
+    status = 504
+    code = "source_timeout"
+
+    def __init__(self, limit_seconds: float) -> None:
+        super().__init__(f"the adapter was not here after {limit_seconds:.0f} s")
+
+
+class InvalidUpload(RegistryError):
+    status = 400
+    code = "invalid_upload"
+
+
+class TooManyUploads(RegistryError):
+    status = 429
+    code = "too_many_uploads"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} uploads are under way already: try again later")
+
+
 class InvalidAdapter(RegistryError):
     """The adapter's files can't be served as they are; `code` names the defect."""
 
@@ -131,6 +181,22 @@ class InvalidAdapter(RegistryError):
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
         self.code = code
+
+
+class UnknownJob(RegistryError):
+    status = 404
+    code = "unknown_job"
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"there is no job {number}")
+
+
+class JobFinished(RegistryError):
+    status = 409
+    code = "job_finished"
+
+    def __init__(self, number: int, state: str) -> None:
+        super().__init__(f"job {number} is {state} already")
 
 
 class StoreUnavailable(RegistryError):
