@@ -27,8 +27,11 @@ class RegistryRepository:
 
     # ---- adapters ------------------------------------------------------------------------
 
-    async def adapter(self, name: str) -> Adapter | None:
+    async def adapter(self, name: str, *, alone: bool = False) -> Adapter | None:
+        """`alone`: nobody else changes it, or numbers a version of it, until we commit."""
         statement = select(Adapter).where(col(Adapter.name) == name)
+        if alone:
+            statement = statement.with_for_update(key_share=True)
         return (await self._session.execute(statement)).scalar_one_or_none()
 
     async def adapters(self, *, after: str, limit: int) -> Sequence[Adapter]:

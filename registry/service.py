@@ -1,15 +1,24 @@
 """The registry's changes. Each is one transaction; files are settled before the row is."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from registry.artifacts import ArtifactStore, StoredArtifact
+from registry.arrival import inspected, kept, new_workspace
+from registry.artifacts import ArtifactStore, StoredArtifact, storing
 from registry.base_model import BaseModel
 from registry.catalog import Catalog, known_adapter
 from registry.db import Database
-from registry.errors import AliasMoved, NameReserved, UnknownVersion, VersionNotServable
+from registry.errors import (
+    AliasMoved,
+    DatabaseUnavailable,
+    NameReserved,
+    UnknownVersion,
+    VersionNotServable,
+)
 from registry.inspect import Inspection, inspect_adapter
 from registry.models import (
     SERVABLE,
@@ -24,9 +33,12 @@ from registry.models import (
 )
 from registry.names import DEFAULT_ALIAS, check_name
 from registry.repository import RegistryRepository
-from registry.values import AliasState, PublishedVersion, Registration
+from registry.sources.port import Progress
+from registry.values import AliasState, Origin, PublishedVersion, Registration
 
 _ATTEMPTS = 5
+
+Along = Callable[[AsyncSession, Registration], Awaitable[None]]
 
 ANYWHERE = -1
 """As `expected_version`: move the alias wherever it is now."""
@@ -64,47 +76,50 @@ class RegistryService:
         becomes its `default`. Raises InvalidReference, NameReserved, SourceNotAllowed,
         SourceNotFound, SourceTooLarge, InvalidAdapter, StoreUnavailable, DatabaseUnavailable.
         """
+        self.check_new_name(name)
+        local = await asyncio.to_thread(self._store.local, source)
+        async with new_workspace(self._store) as workspace:
+            with storing():
+                folder = await asyncio.to_thread(workspace.empty_folder)
+                fetched = await local.fetch(folder, self._store.limits, Progress())
+            inspection = await inspected(folder, self.inspect)
+            async with kept(self._store, folder, fetched, inspection) as artifact:
+                origin = Origin(source, None, actor)
+                return await self.publish(name, origin, artifact, description=description)
+
+    def check_new_name(self, name: str) -> None:
+        """Raises InvalidReference, NameReserved."""
         check_name(name)
         if name in self._reserved_names:
             raise NameReserved(name)
-        artifact = await asyncio.to_thread(self._store.ingest, source, self._inspect)
-        attempt = 1
-        while True:
-            try:
-                return await self._publish(name, source, artifact, actor, description)
-            except IntegrityError:  # PostgreSQL: somebody took the name or the number meanwhile
-                if attempt == _ATTEMPTS:
-                    raise
-                attempt += 1
 
-    def _inspect(self, folder: Path) -> Inspection:
+    def inspect(self, folder: Path) -> Inspection:
+        """Raises InvalidAdapter."""
         return inspect_adapter(folder, self._base_model, self._max_rank)
 
-    async def _publish(
-        self, name: str, source: str, artifact: StoredArtifact, actor: str, description: str | None
+    async def publish(
+        self,
+        name: str,
+        origin: Origin,
+        artifact: StoredArtifact,
+        *,
+        description: str | None = None,
+        along: Along | None = None,
     ) -> Registration:
-        async with self._database.transaction() as session:
-            repository = RegistryRepository(session)
-            adapter = await repository.adapter(name)
-            if adapter is None:
-                adapter = await repository.add(Adapter(name=name, description=description))
-            known = await repository.version_with_digest(row_id(adapter), artifact.digest)
-            if known is not None:
-                return Registration(PublishedVersion(name, known), created=False)
-            number = await repository.last_number(row_id(adapter)) + 1
-            version = _version(row_id(adapter), number, source, artifact, actor)
-            await repository.add(version)
-            await repository.add(
-                Event(
-                    actor=actor,
-                    kind=EventKind.VERSION_REGISTERED,
-                    adapter_id=row_id(adapter),
-                    to_version=number,
-                )
-            )
-            if number == 1:
-                await _point(repository, DEFAULT_ALIAS, version, actor, reason="first version")
-        return Registration(PublishedVersion(name, version), created=True)
+        """Make what is in the store a version; what `along` writes is committed with it.
+
+        Raises DatabaseUnavailable, and whatever `along` raises.
+        """
+        for _ in range(_ATTEMPTS):
+            try:
+                async with self._database.transaction() as session:
+                    registration = await _publish(session, name, origin, artifact, description)
+                    if along is not None:
+                        await along(session, registration)
+            except IntegrityError:  # PostgreSQL: somebody made the same adapter meanwhile
+                continue
+            return registration
+        raise DatabaseUnavailable(f"too many changes of {name} at once: try again")
 
     async def set_alias(
         self,
@@ -147,6 +162,36 @@ class RegistryService:
             version.state_reason = f"{code}: {reason}"[:1024]
 
 
+async def _publish(
+    session: AsyncSession,
+    name: str,
+    origin: Origin,
+    artifact: StoredArtifact,
+    description: str | None,
+) -> Registration:
+    repository = RegistryRepository(session)
+    adapter = await repository.adapter(name, alone=True)
+    if adapter is None:
+        adapter = await repository.add(Adapter(name=name, description=description))
+    known = await repository.version_with_digest(row_id(adapter), artifact.digest)
+    if known is not None:
+        return Registration(PublishedVersion(name, known), created=False)
+    number = await repository.last_number(row_id(adapter)) + 1
+    version = _version(row_id(adapter), number, origin, artifact)
+    await repository.add(version)
+    await repository.add(
+        Event(
+            actor=origin.actor,
+            kind=EventKind.VERSION_REGISTERED,
+            adapter_id=row_id(adapter),
+            to_version=number,
+        )
+    )
+    if number == 1:
+        await _point(repository, DEFAULT_ALIAS, version, origin.actor, reason="first version")
+    return Registration(PublishedVersion(name, version), created=True)
+
+
 async def _point(
     repository: RegistryRepository,
     alias: str,
@@ -176,9 +221,7 @@ async def _point(
     return row
 
 
-def _version(
-    adapter_id: int, number: int, source: str, artifact: StoredArtifact, actor: str
-) -> Version:
+def _version(adapter_id: int, number: int, origin: Origin, artifact: StoredArtifact) -> Version:
     inspection = artifact.inspection
     return Version(
         adapter_id=adapter_id,
@@ -190,7 +233,8 @@ def _version(
         dtype=inspection.dtype,
         base_model=inspection.base_model,
         size_bytes=artifact.size_bytes,
-        source=source,
+        source=origin.source,
+        revision=origin.revision,
         peft_config=inspection.peft_config,
-        created_by=actor,
+        created_by=origin.actor,
     )
