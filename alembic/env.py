@@ -9,8 +9,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
+import registry.job_models
 import registry.models
-import registry.residency_models  # both fill SQLModel.metadata
+import registry.residency_models  # all of them fill SQLModel.metadata
 from registry.db import make_folder
 from registry.settings import RegistrySettings
 

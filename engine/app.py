@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from engine import vllm_api
 from engine.api import create_cache_router
@@ -22,7 +22,13 @@ from engine.errors import EngineUnavailable
 from engine.health import create_health_router
 from engine.metrics import CacheMetrics
 from engine.quarantine import Quarantine
-from engine.registry_access import open_database, open_service, quarantine
+from engine.registry_access import (
+    open_database,
+    open_ingest,
+    open_service,
+    open_store,
+    quarantine,
+)
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.supervisor import EngineSupervisor
@@ -30,6 +36,7 @@ from engine.vllm_app import EngineBinding, build_application
 from engine.vllm_backend import LeasedAsyncLLM
 from engine.vllm_life import VllmLife, VllmStarter
 from registry.api import create_router
+from registry.ingest_api import create_ingest_router
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
@@ -65,13 +72,15 @@ async def running_server(
         supervisor = EngineSupervisor(starter.start, metrics)
         stack.push_async_callback(supervisor.end)
         await supervisor.begin()
+        store = await open_store(registry_settings)
         service = await open_service(
             database,
-            registry_settings,
+            store,
             model=arguments.model,
             served_names=arguments.served_model_name or [arguments.model],
             max_rank=arguments.max_lora_rank,
         )
+        ingest = open_ingest(service, database, store, registry_settings)
         cache = make_cache(
             arguments,
             settings,
@@ -82,12 +91,14 @@ async def running_server(
             silent=supervisor.report_silence,
             quarantine=Quarantine(partial(quarantine, service)),
         )
-        app = await _application(arguments, settings, supervisor, service, cache, metrics)
+        routers = [create_router(service), create_ingest_router(ingest)]
+        app = await _application(arguments, settings, supervisor, service, cache, metrics, routers)
         binding = EngineBinding(
             app, arguments, Leasing(cache.controller), service.catalog.served_references
         )
         await binding.bind(supervisor.life.engine)
-        work = [*cache.work(), supervisor.run(_Follower(supervisor, binding, cache))]
+        following = supervisor.run(_Follower(supervisor, binding, cache))
+        work = [*cache.work(), following, ingest.run()]
         await stack.enter_async_context(_background(app, work))
         await cache.preload(settings.preload)
         yield Server(app, supervisor, cache.controller, service)
@@ -100,6 +111,7 @@ async def _application(
     service: RegistryService,
     cache: Cache,
     metrics: CacheMetrics,
+    routers: Sequence[APIRouter],
 ) -> FastAPI:
     def unavailable() -> EngineUnavailable | None:
         return cache.controller.unavailable or supervisor.unavailable
@@ -116,7 +128,7 @@ async def _application(
         resolver=cache.resolver,
         counter=metrics,
         routers=[
-            create_router(service),
+            *routers,
             create_cache_router(cache.controller, cache.pins, cache.resolver),
             create_health_router({"engine": engine_is_well, "database": service.ping}),
         ],

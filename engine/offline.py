@@ -24,7 +24,7 @@ from engine.metrics import CacheMetrics
 from engine.offline_adapters import OfflineAdapters
 from engine.offline_engine import AdmittingEngine, SteppedClient
 from engine.quarantine import Quarantine
-from engine.registry_access import open_database, open_service, quarantine
+from engine.registry_access import open_database, open_service, open_store, quarantine
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.snapshot import CacheSnapshot
@@ -105,7 +105,7 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
         tables = await self._stack.enter_async_context(open_database(registry_settings))
         service = await open_service(
             tables,
-            registry_settings,
+            await open_store(registry_settings),
             model=model,
             served_names=[model],
             max_rank=limits.max_lora_rank,

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response, status
+from fastapi import APIRouter, Path, Query
 
 from registry.models import Adapter, Event, row_id
 from registry.names import parse_reference
@@ -17,7 +17,6 @@ from registry.schemas import (
     EventPage,
     EventRead,
     Problem,
-    VersionCreate,
     VersionPage,
     VersionRead,
 )
@@ -47,19 +46,6 @@ def create_router(service: RegistryService) -> APIRouter:
 
 
 def _add_publishing(router: APIRouter, service: RegistryService) -> None:
-    @router.post("/adapters/{name}/versions", status_code=status.HTTP_201_CREATED)
-    async def register(name: str, body: VersionCreate, response: Response) -> VersionRead:
-        """Verify and publish what PEFT saved; makes the adapter if it is new.
-
-        Answers 200 with the existing version if this content was published before.
-        """
-        registration = await service.register(
-            name, body.source, actor=ACTOR, description=body.description
-        )
-        if not registration.created:
-            response.status_code = status.HTTP_200_OK
-        return _version_read(registration.published)
-
     @router.put("/adapters/{name}/aliases/{alias}")
     async def set_alias(name: str, alias: str, body: AliasPut) -> AliasRead:
         """Point an alias at a version: promote it, or roll it back."""
@@ -96,13 +82,13 @@ def _add_lookups(router: APIRouter, service: RegistryService) -> None:
     async def versions(name: str, limit: Limit = 100, page_token: PageToken = None) -> VersionPage:
         """The versions of an adapter, the oldest first."""
         page = await catalog.versions(name, limit=limit, page_token=page_token)
-        items = [_version_read(published) for published in page.items]
+        items = [version_read(published) for published in page.items]
         return VersionPage(items=items, next_page_token=page.next_token)
 
     @router.get("/adapters/{name}/versions/{number}")
     async def version(name: str, number: Number) -> VersionRead:
         """One version."""
-        return _version_read(await catalog.version(name, number))
+        return version_read(await catalog.version(name, number))
 
     @router.get("/adapters/{name}/aliases")
     async def aliases(name: str) -> AliasList:
@@ -123,7 +109,7 @@ def _add_lookups(router: APIRouter, service: RegistryService) -> None:
     ) -> VersionRead:
         """The version that a reference means now, if it may be served."""
         resolved = await catalog.resolve(parse_reference(reference))
-        return _version_read(await catalog.version(resolved.adapter, resolved.number))
+        return version_read(await catalog.version(resolved.adapter, resolved.number))
 
 
 def _adapter_read(adapter: Adapter) -> AdapterRead:
@@ -132,7 +118,7 @@ def _adapter_read(adapter: Adapter) -> AdapterRead:
     )
 
 
-def _version_read(published: PublishedVersion) -> VersionRead:
+def version_read(published: PublishedVersion) -> VersionRead:
     version = published.version
     return VersionRead(
         adapter=published.adapter,
@@ -148,6 +134,7 @@ def _version_read(published: PublishedVersion) -> VersionRead:
         base_model=version.base_model,
         size_bytes=version.size_bytes,
         source=version.source,
+        revision=version.revision,
         created_at=version.created_at,
         created_by=version.created_by,
     )

@@ -27,6 +27,8 @@ SERVABLE = frozenset({VersionState.READY, VersionState.DEPRECATED})
 class EventKind(StrEnum):
     VERSION_REGISTERED = "version.registered"
     ALIAS_MOVED = "alias.moved"
+    INGEST_FAILED = "ingest.failed"
+    INGEST_CANCELLED = "ingest.cancelled"
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -43,6 +43,7 @@ class VersionRead(BaseModel):
     base_model: str | None
     size_bytes: int
     source: str
+    revision: str | None
     created_at: datetime
     created_by: str
 

@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 from collections.abc import Coroutine, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -148,3 +148,14 @@ def server(live_server: LiveServer) -> LiveServer:
     """The shared server with empty tiers."""
     live_server.evict_all()
     return live_server
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    """A database with all tables."""
+    from registry.migrate import upgrade
+
+    url = f"sqlite+aiosqlite:///{tmp_path}/registry.db"
+    with ThreadPoolExecutor(1) as threads:  # Alembic wants a thread without an event loop
+        threads.submit(upgrade, url).result()
+    return url

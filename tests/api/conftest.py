@@ -14,14 +14,24 @@ from registry.api import create_router
 from registry.artifacts import ArtifactStore
 from registry.base_model import BaseModel
 from registry.db import Database
-from registry.migrate import upgrade
+from registry.ingest import IngestService
+from registry.ingest_api import create_ingest_router
+from registry.net_guard import NetGuard
 from registry.service import RegistryService
+from registry.settings import RegistrySettings
+from registry.sources.opener import RemoteSources
 
 WIDTH = 8
 MODULE = "model.layers.0.self_attn.q_proj"
 BASE = BaseModel(name="tiny", shapes={MODULE: (WIDTH, WIDTH)})
 
 AdapterMaker = Callable[..., Path]
+
+
+@pytest.fixture
+def base_model() -> BaseModel:
+    """What `make_adapter` makes adapters for."""
+    return BASE
 
 
 @pytest.fixture
@@ -52,12 +62,8 @@ def make_adapter(tmp_path: Path) -> AdapterMaker:
 
 
 @pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[RegistryService]:
-    url = f"sqlite+aiosqlite:///{tmp_path}/registry.db"
-    import asyncio
-
-    await asyncio.to_thread(upgrade, url)
-    database = Database(url)
+async def service(tmp_path: Path, database_url: str) -> AsyncIterator[RegistryService]:
+    database = Database(database_url)
     sources = tmp_path / "sources"
     sources.mkdir()
     store = ArtifactStore(tmp_path / "store", source_roots=[sources], max_bytes=1_000_000)
@@ -67,9 +73,19 @@ async def service(tmp_path: Path) -> AsyncIterator[RegistryService]:
 
 
 @pytest.fixture
-async def client(service: RegistryService) -> AsyncIterator[httpx.AsyncClient]:
+def ingest(service: RegistryService) -> IngestService:
+    """Takes requests; tests of jobs run it."""
+    sources = RemoteSources((), NetGuard())
+    return IngestService(service, service._database, service._store, sources, RegistrySettings())
+
+
+@pytest.fixture
+async def client(
+    service: RegistryService, ingest: IngestService
+) -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
     app.include_router(create_router(service))
+    app.include_router(create_ingest_router(ingest))
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v1") as client:
         yield client
