@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from adaptry import alias_commands, lifecycle_commands, search_commands
+from adaptry.errors import UsageError
+from adaptry.jobs import pushed, registered
 from adaptry.options import (
     DEFAULT_SERVER,
     AsJson,
@@ -29,22 +31,40 @@ app = typer.Typer(
 @app.command()
 def add(
     name: Name,
-    source: Annotated[Path, typer.Argument(help="A PEFT folder on the server's machine.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A PEFT folder on the server's machine, or a URL: hf://ORG/REPO@REVISION, "
+            "s3://BUCKET/FOLDER, gs://…, https://…"
+        ),
+    ],
     description: Annotated[str | None, typer.Option(help="A line for people.")] = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Register a folder as the adapter's next version.
+    """Register a folder or a URL as the adapter's next version.
 
     The same files again are the same version.
     """
+    located = source if "://" in source else str(Path(source).absolute())
     with RestClient(server) as client:
-        version, is_new = client.register(name, str(source.absolute()), description)
-    if as_json:
-        show_json(version)
-    else:
-        what = "registered" if is_new else "already there"
-        print(f"{text(version.get('reference'))}  {what}, {_summary(version)}")
+        version, is_new = registered(client, name, located, description)
+    _show_registered(version, is_new, as_json)
+
+
+@app.command()
+def push(
+    name: Name,
+    source: Annotated[Path, typer.Argument(help="A PEFT folder here, or a tar of one.")],
+    description: Annotated[str | None, typer.Option(help="A line for people.")] = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Upload a folder of this machine as the adapter's next version."""
+    files = [source] if source.is_file() else _adapter_files(source)
+    with RestClient(server) as client:
+        version, is_new = pushed(client, name, files, description)
+    _show_registered(version, is_new, as_json)
 
 
 @app.command()
@@ -129,6 +149,24 @@ def versions(name: Name, server: Server = DEFAULT_SERVER, as_json: AsJson = Fals
         show_json(found)
         return
     search_commands.show_versions(found)
+
+
+def _adapter_files(folder: Path) -> list[Path]:
+    from registry.sources.intake import TAKEN_FILES
+
+    files = [folder / name for name in TAKEN_FILES]
+    for file in files:
+        if not file.is_file():
+            raise UsageError(f"there is no {file}: name a folder that PEFT saved, or a tar of one")
+    return files
+
+
+def _show_registered(version: Json, is_new: bool, as_json: bool) -> None:
+    if as_json:
+        show_json(version)
+    else:
+        what = "registered" if is_new else "already there"
+        print(f"{text(version.get('reference'))}  {what}, {_summary(version)}")
 
 
 def _summary(version: Json) -> str:

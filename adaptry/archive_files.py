@@ -12,7 +12,7 @@ from typing import IO
 from adaptry.errors import CommandError
 from adaptry.output import size
 from registry.errors import RegistryError
-from registry.import_stage import check, unpack
+from registry.import_stage import ArchiveLimits, check, unpack
 from registry.tar_stream import CHUNK_BYTES, Entry, tar_chunks
 from registry.transfer_format import INDEX, is_part
 
@@ -53,7 +53,7 @@ def _write_partial(path: Path, partial: Path, chunks: Iterator[bytes]) -> int:
     partial.mkdir()
     reader = _Reader(chunks)
     try:
-        check(unpack(reader, partial, max_bytes=_NO_LIMIT), lambda digest: False)
+        check(unpack(reader, partial, ArchiveLimits(_NO_LIMIT, _NO_LIMIT)), lambda digest: False)
     except RegistryError as error:
         raise CommandError(f"the server sent something else: {error.detail}") from error
     return reader.read_bytes

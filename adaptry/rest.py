@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import IO, Protocol, Self, cast
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -15,6 +15,7 @@ Json = dict[str, JsonValue]
 Query = Mapping[str, str | int | Sequence[str]]
 
 API = "/api/v1"
+CREATED, ACCEPTED = int(httpx.codes.CREATED), int(httpx.codes.ACCEPTED)
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -30,6 +31,19 @@ class Refused(CommandError):
         self.status = status
         self.code = code
         super().__init__(f"{detail} [{code}]" if code else f"{detail} (HTTP {status})")
+
+
+class UploadEnded(CommandError):
+    def __init__(self) -> None:
+        super().__init__("the server broke the upload off: `adaptry job list` may say why")
+
+
+class ReadsBytes(Protocol):
+    """As much of a file as an upload needs."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+    def fileno(self) -> int: ...
 
 
 class RestClient:
@@ -73,8 +87,11 @@ class RestClient:
         query: Query | None = None,
     ) -> tuple[int, Json]:
         """Status and JSON object of a success. Raises NoServer or Refused."""
+        return self._send(self._http.build_request(method, path, json=body, params=query))
+
+    def _send(self, request: httpx.Request) -> tuple[int, Json]:
         try:
-            response = self._http.request(method, path, json=body, params=query)
+            response = self._http.send(request)
         except httpx.InvalidURL as error:
             raise NoServer(self.base_url, str(error)) from error
         except httpx.TransportError as error:
@@ -92,13 +109,45 @@ class RestClient:
 
     # ---- adapters ------------------------------------------------------------------------
 
-    def register(self, name: str, source: str, description: str | None) -> tuple[Json, bool]:
-        """The version of these files, and whether it is a new one."""
+    def register(self, name: str, source: str, description: str | None) -> tuple[int, Json]:
+        """A version and CREATED if it is a new one, or a job and ACCEPTED."""
         body: Json = {"source": source}
         if description is not None:
             body["description"] = description
-        status, version = self.call("POST", f"{adapter_path(name)}/versions", body)
-        return version, status == httpx.codes.CREATED
+        return self.call("POST", f"{adapter_path(name)}/versions", body)
+
+    def push(
+        self, name: str, files: Sequence[tuple[str, ReadsBytes]], description: str | None
+    ) -> Json:
+        """The job of an upload; its body is read from the files as it goes."""
+        fields = {} if description is None else {"description": description}
+        request = self._http.build_request(
+            "POST",
+            f"{adapter_path(name)}/versions",
+            files=[("files", (file_name, cast("IO[bytes]", file))) for file_name, file in files],
+            data=fields,
+        )
+        try:
+            return self._send(request)[1]
+        except NoServer as error:
+            if isinstance(error.__cause__, httpx.WriteError):
+                raise UploadEnded from error
+            raise
+
+    def version(self, reference: str) -> Json:
+        name, _, number = reference.partition(":")
+        return self.call("GET", f"{adapter_path(name)}/versions/{_part(number)}")[1]
+
+    def jobs(self, state: str | None, adapter: str | None) -> list[Json]:
+        conditions = {"state": state, "adapter": adapter}
+        query = {key: value for key, value in conditions.items() if value is not None}
+        return list(self.pages(f"{API}/jobs", query))
+
+    def job(self, number: str) -> Json:
+        return self.call("GET", f"{API}/jobs/{_part(number)}")[1]
+
+    def cancel_job(self, number: int) -> Json:
+        return self.call("POST", f"{API}/jobs/{number}/cancel")[1]
 
     def inspect(self, source: str) -> Json:
         """The verdict on these files, which are not registered."""

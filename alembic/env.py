@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
+import registry.job_models
 import registry.models  # these fill SQLModel.metadata
 import registry.residency_models
 import registry.term_tables

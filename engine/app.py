@@ -23,7 +23,13 @@ from engine.health import create_health_router
 from engine.metrics import CacheMetrics
 from engine.probe import Probe, create_probe_router
 from engine.quarantine import Quarantine
-from engine.registry_access import open_database, open_service, quarantine
+from engine.registry_access import (
+    open_database,
+    open_ingest,
+    open_service,
+    open_store,
+    quarantine,
+)
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.supervisor import EngineSupervisor
@@ -34,6 +40,7 @@ from engine.vllm_life import VllmLife, VllmStarter
 from engine.vllm_score import prompt_score
 from registry.api import create_router
 from registry.event_parts import event_parts
+from registry.ingest_api import create_ingest_router
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
@@ -73,14 +80,17 @@ async def running_server(
         stack.push_async_callback(supervisor.end)
         await supervisor.begin()
         served = await supervisor.life.backend.served_modules()
+        store = await open_store(registry_settings)
         service = await open_service(
             database,
-            registry_settings,
+            store,
             model=arguments.model,
             served_names=arguments.served_model_name or [arguments.model],
             served=served,
             max_rank=arguments.max_lora_rank,
+            max_import_bytes=registry_settings.max_import_bytes,
         )
+        ingest = open_ingest(service, database, store, registry_settings)
         cache = make_cache(
             arguments,
             settings,
@@ -93,13 +103,14 @@ async def running_server(
         )
         service.ask_before_purging(lambda id_: cache.controller.uses(VersionId(id_)))
         events = await stack.enter_async_context(event_parts(database, registry_settings))
-        routers = [create_router(service), *events.routers]
+        routers = [create_router(service), create_ingest_router(ingest), *events.routers]
         app = await _application(arguments, settings, supervisor, service, cache, metrics, routers)
         binding = EngineBinding(
             app, arguments, Leasing(cache.controller), service.catalog.served_references
         )
         await binding.bind(supervisor.life.engine)
-        work = [*cache.work(), supervisor.run(_Follower(supervisor, binding, cache))]
+        following = supervisor.run(_Follower(supervisor, binding, cache))
+        work = [*cache.work(), following, ingest.run()]
         work.append(events.run(lambda: _is_stopping(app)))
         await stack.enter_async_context(_background(app, work))
         await cache.preload(settings.preload)

@@ -24,7 +24,7 @@ from engine.metrics import CacheMetrics
 from engine.offline_adapters import OfflineAdapters
 from engine.offline_engine import AdmittingEngine, SteppedClient
 from engine.quarantine import Quarantine
-from engine.registry_access import open_database, open_service, quarantine
+from engine.registry_access import open_database, open_service, open_store, quarantine
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.snapshot import CacheSnapshot
@@ -108,11 +108,12 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
         )
         service = await open_service(
             tables,
-            registry_settings,
+            await open_store(registry_settings),
             model=model,
             served_names=[model],
             served=await backend.served_modules(),
             max_rank=limits.max_lora_rank,
+            max_import_bytes=registry_settings.max_import_bytes,
         )
         self._metrics = CollectorRegistry()
         self._cache = make_cache(

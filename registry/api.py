@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response, status
+from fastapi import APIRouter, Query
 
 from registry.api_adapters import add_adapter_routes
 from registry.api_aliases import add_alias_routes
@@ -10,11 +10,9 @@ from registry.api_lifecycle import add_lifecycle_routes
 from registry.api_versions import add_version_routes
 from registry.field_types import Name
 from registry.inspection_api import add_inspection
-from registry.metadata import VersionDetails
 from registry.names import parse_reference
-from registry.parameters import ACTOR
 from registry.problems import ProblemRoute
-from registry.schemas import Problem, VersionCreate, VersionRead
+from registry.schemas import Problem, VersionRead
 from registry.service import RegistryService
 from registry.transfer_api import add_transfer_routes
 from registry.views import version_read
@@ -30,7 +28,6 @@ def create_router(service: RegistryService) -> APIRouter:
         route_class=ProblemRoute,
         responses={code: {"model": Problem} for code in _ERRORS},
     )
-    _add_publishing(router, service)
     add_inspection(router, service)
     _add_lookups(router, service)
     add_adapter_routes(router, service)
@@ -39,25 +36,6 @@ def create_router(service: RegistryService) -> APIRouter:
     add_lifecycle_routes(router, service)
     add_transfer_routes(router, service)
     return router
-
-
-def _add_publishing(router: APIRouter, service: RegistryService) -> None:
-    @router.post("/adapters/{name}/versions", status_code=status.HTTP_201_CREATED)
-    async def register(name: str, body: VersionCreate, response: Response) -> VersionRead:
-        """Verify and publish what PEFT saved; makes the adapter if it is new.
-
-        Answers 200 with the existing version, as it is, if this content was published before.
-        """
-        registration = await service.register(
-            name,
-            body.source,
-            actor=ACTOR,
-            description=body.description,
-            details=_details(body),
-        )
-        if not registration.created:
-            response.status_code = status.HTTP_200_OK
-        return version_read(registration.published)
 
 
 def _add_lookups(router: APIRouter, service: RegistryService) -> None:
@@ -73,14 +51,3 @@ def _add_lookups(router: APIRouter, service: RegistryService) -> None:
         """The version that a reference means now, if it may be served."""
         resolved = await catalog.resolve(parse_reference(reference), user)
         return version_read(await catalog.version(resolved.adapter, resolved.number))
-
-
-def _details(body: VersionCreate) -> VersionDetails:
-    return VersionDetails(
-        description=body.description,
-        tags=body.tags,
-        metadata=body.metadata,
-        parent=body.parent,
-        training_run=body.training_run,
-        dataset=body.dataset,
-    )

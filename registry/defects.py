@@ -12,6 +12,8 @@ class Defect(StrEnum):
     # the files
     UNSAFE_FILE = "unsafe_file"
     UNREADABLE_FILE = "unreadable_file"
+    UNSAFE_PATH = "unsafe_path"
+    ARCHIVE_INVALID = "archive_invalid"
     CONFIG_MISSING = "config_missing"
     CONFIG_INVALID = "config_invalid"
     WEIGHTS_MISSING = "weights_missing"

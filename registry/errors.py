@@ -22,15 +22,24 @@ RegistryError
 ├── LineageCycle         409
 ├── MetadataTooLarge     413
 ├── NameReserved         409  the base model's name
-├── SourceNotAllowed     403  outside the configured source roots
+├── InvalidSource        400  neither a path nor a URL that we read
+├── SourceNotAllowed     403  outside the configured roots, URLs and networks
+├── SourceDenied         403  the other side wants credentials, or other ones
 ├── SourceNotFound       404
-├── SourceTooLarge       413
+├── SourceTooLarge       413  too many bytes or too many files
 ├── AddressNotAllowed    403  a private, local or otherwise special address
 ├── HostUnknown          422  its name has no address
 ├── InvalidUrl           422
+├── SourceUnsupported    501  a package that it needs is not installed
+├── SourceUnavailable    502  the other side does not answer as it should; tried again
+├── SourceTimeout        504
+├── InvalidUpload        400  the request's body is not what it says
+├── TooManyUploads       429
 ├── InvalidArchive       422  what is wrong with an export; the code says what
 ├── ImportConflict       409  the registry has something else there
 ├── InvalidAdapter       422  what inspection found; the code says what
+├── UnknownJob           404
+├── JobFinished          409  too late to cancel it
 ├── TooManyStreams       503
 ├── StoreUnavailable     503  the disk
 └── DatabaseUnavailable  503
@@ -226,9 +235,19 @@ class NameReserved(RegistryError):
         super().__init__(f"{name!r} is the base model's name")
 
 
+class InvalidSource(RegistryError):
+    status = 400
+    code = "invalid_source"
+
+
 class SourceNotAllowed(RegistryError):
     status = 403
     code = "source_not_allowed"
+
+
+class SourceDenied(RegistryError):
+    status = 403
+    code = "source_denied"
 
 
 class SourceNotFound(RegistryError):
@@ -262,6 +281,37 @@ class InvalidUrl(RegistryError):
     code = "invalid_url"
 
 
+class SourceUnsupported(RegistryError):
+    status = 501
+    code = "source_unsupported"
+
+
+class SourceUnavailable(RegistryError):
+    status = 502
+    code = "source_unavailable"
+
+
+class SourceTimeout(RegistryError):
+    status = 504
+    code = "source_timeout"
+
+    def __init__(self, limit_seconds: float) -> None:
+        super().__init__(f"the adapter was not here after {limit_seconds:.0f} s")
+
+
+class InvalidUpload(RegistryError):
+    status = 400
+    code = "invalid_upload"
+
+
+class TooManyUploads(RegistryError):
+    status = 429
+    code = "too_many_uploads"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} uploads are under way already: try again later")
+
+
 class InvalidArchive(RegistryError):
     """What is to be imported can't be; `code` names the defect."""
 
@@ -290,6 +340,22 @@ class InvalidAdapter(RegistryError):
     def __init__(self, code: Defect, detail: str) -> None:
         super().__init__(detail)
         self.code = code
+
+
+class UnknownJob(RegistryError):
+    status = 404
+    code = "unknown_job"
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"there is no job {number}")
+
+
+class JobFinished(RegistryError):
+    status = 409
+    code = "job_finished"
+
+    def __init__(self, number: int, state: str) -> None:
+        super().__init__(f"job {number} is {state} already")
 
 
 class TooManyStreams(RegistryError):

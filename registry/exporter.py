@@ -1,8 +1,7 @@
 """The registry as a tar: manifests of one moment first, then the files, straight from the store."""
 
 import asyncio
-import shutil
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 from blake3 import blake3
 
 from registry import seals
+from registry.arrival import closed, fresh_workspace
+from registry.artifacts import ArtifactStore, Workspace, storing
 from registry.db import Database
 from registry.errors import FilesDamaged, FilesMissing, UnknownAdapter
 from registry.models import SERVABLE, Adapter, Version, VersionState, row_id
@@ -49,29 +50,24 @@ class _Draft:
 
 
 class Exporter:
-    """`workspace` makes an empty folder of our own on the store's disk."""
+    """Writes manifests and events to a workspace first; the files are sent from the store."""
 
-    def __init__(
-        self,
-        database: Database,
-        path_of: Callable[[str], Path],
-        workspace: Callable[[], Path],
-        base_model: str,
-    ) -> None:
+    def __init__(self, database: Database, store: ArtifactStore, base_model: str) -> None:
         self._database = database
-        self._path_of = path_of
-        self._workspace = workspace
+        self._store = store
+        self._path_of = store.path_of
         self._base_model = base_model
 
     async def export(self, names: Sequence[str] | None = None) -> AsyncIterator[bytes]:
         """The chunks of a tar with all adapters, or with those named.
 
         Nothing is sent before everything is there. Raises InvalidReference, UnknownAdapter,
-        FilesMissing, FilesDamaged, DatabaseUnavailable.
+        FilesMissing, FilesDamaged, StoreUnavailable, DatabaseUnavailable.
         """
-        folder = await asyncio.to_thread(self._workspace)
+        workspace = await fresh_workspace(self._store)
         try:
-            draft = _Draft(folder)
+            with storing("the export can't be written"):
+                draft = _Draft(await asyncio.to_thread(workspace.empty_folder))
             events = await self._write(draft, names)
             await asyncio.to_thread(self._verify, draft)
             index = Index(
@@ -82,9 +78,9 @@ class Exporter:
             )
             chunks = tar_chunks(self._entries(draft, index))
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            await closed(workspace)
             raise
-        return _sent(chunks, folder)
+        return _sent(chunks, workspace)
 
     async def _write(self, draft: _Draft, names: Sequence[str] | None) -> str:
         """Manifests and events; the hash of the latter."""
@@ -164,9 +160,9 @@ async def _write_events(
     return hasher.hexdigest()
 
 
-async def _sent(chunks: Iterator[bytes], folder: Path) -> AsyncIterator[bytes]:
+async def _sent(chunks: Iterator[bytes], workspace: Workspace) -> AsyncIterator[bytes]:
     try:
         while chunk := await asyncio.to_thread(next, chunks, b""):
             yield chunk
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        await closed(workspace)

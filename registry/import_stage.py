@@ -1,6 +1,7 @@
 """What is to be imported, unpacked beside the store and proven whole before anything is changed."""
 
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +23,20 @@ from registry.transfer_format import (
 )
 
 _CHUNK_BYTES = 2**20
-_MAX_HEADER_BYTES = 2**20
+_MAX_HEADER_BYTES = 2**16  # `tarfile` searches them in quadratic time, and chains by recursion
 _MAX_DOCUMENT_BYTES = 64 * 2**20
 _MAX_LINE_BYTES = 2**20
 _MAX_FILES = 1_000_000
 
 Part = TypeVar("Part", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveLimits:
+    """Of the whole archive, and of the files of each version in it."""
+
+    max_bytes: int
+    max_adapter_bytes: int
 
 
 @dataclass
@@ -37,6 +46,8 @@ class Unpacked:
     folder: Path
     hashes: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    bytes_of: Counter[str] = field(default_factory=Counter)  # by folder
+    total_bytes: int = 0
 
     def digests(self) -> dict[str, str]:
         """The digest of the files in each folder of `files/`, by the name of the folder."""
@@ -70,7 +81,7 @@ class _Bounded:
         return chunk
 
 
-def unpack(archive: Readable, into: Path, *, max_bytes: int) -> Unpacked:
+def unpack(archive: Readable, into: Path, limits: ArchiveLimits) -> Unpacked:
     """Write a tar's files into an empty folder, in whatever order they come.
 
     Raises InvalidArchive, SourceTooLarge, OSError.
@@ -78,7 +89,6 @@ def unpack(archive: Readable, into: Path, *, max_bytes: int) -> Unpacked:
     unpacked = Unpacked(into)
     bounded = _Bounded(archive)
     bounded.expect()
-    left_bytes = max_bytes
     try:
         with tarfile.open(fileobj=cast(IO[bytes], bounded), mode="r|") as tar:
             for member in tar:
@@ -87,9 +97,7 @@ def unpack(archive: Readable, into: Path, *, max_bytes: int) -> Unpacked:
                 if member.isdir():
                     continue
                 _check_member(member, name, unpacked)
-                if member.size > left_bytes:
-                    raise SourceTooLarge(f"the archive holds more than {max_bytes} bytes")
-                left_bytes -= member.size
+                _check_room(member.size, name, unpacked, limits)
                 _write(tar, member, name, unpacked)
     except (tarfile.TarError, EOFError) as error:
         raise InvalidArchive("archive_invalid", f"the archive can't be read: {error}") from None
@@ -105,6 +113,16 @@ def _check_member(member: tarfile.TarInfo, name: str, unpacked: Unpacked) -> Non
         raise SourceTooLarge(f"the archive holds more than {_MAX_FILES} files")
     if name.endswith(".json") and member.size > _MAX_DOCUMENT_BYTES:
         raise SourceTooLarge(f"{name} is larger than {_MAX_DOCUMENT_BYTES} bytes")
+
+
+def _check_room(size_bytes: int, name: str, unpacked: Unpacked, limits: ArchiveLimits) -> None:
+    folder = name.rpartition("/")[0]
+    unpacked.total_bytes += size_bytes
+    unpacked.bytes_of[folder] += size_bytes
+    if unpacked.total_bytes > limits.max_bytes:
+        raise SourceTooLarge(f"the archive holds more than {limits.max_bytes} bytes")
+    if folder.startswith("files/") and unpacked.bytes_of[folder] > limits.max_adapter_bytes:
+        raise SourceTooLarge(f"{folder} holds more than {limits.max_adapter_bytes} bytes")
 
 
 def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, unpacked: Unpacked) -> None:

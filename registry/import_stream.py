@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from registry.errors import InvalidArchive
-from registry.import_stage import Unpacked, unpack
+from registry.import_stage import ArchiveLimits, Unpacked, unpack
 
 _BLOCK_BYTES = 2**20
 _BLOCKS = 4
@@ -48,10 +48,12 @@ class _Pipe:
         return taken
 
 
-async def unpack_stream(chunks: AsyncIterator[bytes], into: Path, *, max_bytes: int) -> Unpacked:
+async def unpack_stream(
+    chunks: AsyncIterator[bytes], into: Path, limits: ArchiveLimits
+) -> Unpacked:
     """Unpack while it comes. Raises InvalidArchive, SourceTooLarge, OSError."""
     pipe = _Pipe()
-    unpacking = asyncio.create_task(asyncio.to_thread(unpack, pipe, into, max_bytes=max_bytes))
+    unpacking = asyncio.create_task(asyncio.to_thread(unpack, pipe, into, limits))
     unpacking.add_done_callback(lambda _: pipe.close())  # whoever writes must not wait for room
     try:
         await _feed(chunks, pipe, unpacking)

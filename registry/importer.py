@@ -1,24 +1,23 @@
 """Takes in an export: proves it whole, then changes everything in one transaction, or nothing."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from sqlalchemy.exc import IntegrityError
 
-from registry.artifacts import ArtifactStore
+from registry.arrival import new_workspace
+from registry.artifacts import ArtifactStore, storing
 from registry.db import Database
 from registry.errors import (
     DatabaseUnavailable,
     ImportConflict,
     InvalidAdapter,
     NameReserved,
-    StoreUnavailable,
 )
 from registry.import_plan import AdapterPlan, ImportOptions, plan_adapter
 from registry.import_report import CheckedFiles, ImportReport, refusal_of, report_of
-from registry.import_stage import Stage, check
+from registry.import_stage import ArchiveLimits, Stage, check
 from registry.import_stream import unpack_stream
 from registry.import_writer import ImportWriter
 from registry.inspect import Inspection
@@ -60,15 +59,13 @@ class Importer:
         Raises InvalidArchive, SourceTooLarge, InvalidAdapter, ImportConflict, NameReserved,
         VersionNotServable, StoreUnavailable, DatabaseUnavailable.
         """
-        folder = await asyncio.to_thread(self._store.workspace)
-        try:
-            unpacked = await unpack_stream(chunks, folder, max_bytes=self._max_bytes)
-            stage = await asyncio.to_thread(check, unpacked, self._is_stored)
-            return await self._import(stage, options, actor)
-        except OSError as error:
-            raise StoreUnavailable(f"the archive can't be kept: {error.strerror}") from error
-        finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        limits = ArchiveLimits(self._max_bytes, self._store.limits.max_bytes)
+        async with new_workspace(self._store) as workspace:
+            with storing("the archive can't be kept"):
+                folder = await asyncio.to_thread(workspace.empty_folder)
+                unpacked = await unpack_stream(chunks, folder, limits)
+                stage = await asyncio.to_thread(check, unpacked, self._is_stored)
+                return await self._import(stage, options, actor)
 
     async def _import(self, stage: Stage, options: ImportOptions, actor: str) -> ImportReport:
         for manifest in stage.manifests:

@@ -1,6 +1,7 @@
 """What people say of adapters and versions: texts, tags, JSON, and what a version was made from."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,14 @@ class VersionDetails:
     parent: str | None = None
     training_run: str | None = None
     dataset: str | None = None
+
+
+def details_of(request: Mapping[str, Any]) -> VersionDetails:
+    """Those of a registration as JSON, where they may be missing. Raises MetadataTooLarge."""
+    given = {key: request[key] for key in VersionDetails.__dataclass_fields__ if key in request}
+    details = VersionDetails(**{**given, "tags": tuple(given.get("tags", ()))})
+    _checked(details.metadata)
+    return details
 
 
 class MetadataService:

@@ -46,6 +46,8 @@ class EventKind(StrEnum):
     VERSION_QUARANTINED = "version.quarantined"
     VERSION_PURGED = "version.purged"
     ALIAS_MOVED = "alias.moved"
+    INGEST_FAILED = "ingest.failed"
+    INGEST_CANCELLED = "ingest.cancelled"
     ALIAS_SPLIT = "alias.split"
     ALIAS_DELETED = "alias.deleted"
     WEBHOOK_ADDED = "webhook.added"

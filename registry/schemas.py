@@ -123,6 +123,7 @@ class VersionRead(BaseModel):
     base_model: str | None
     size_bytes: int
     source: str
+    revision: str | None
     inspection: InspectionRead | None
     created_at: datetime
     created_by: str

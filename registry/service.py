@@ -1,35 +1,36 @@
 """The registry's changes. Each is one transaction; files are settled before the row is."""
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from registry.alias_catalog import AliasCatalog
-from registry.aliases import ANYWHERE, AliasService, point
-from registry.artifacts import ArtifactStore, StoredArtifact
+from registry.aliases import ANYWHERE, AliasService
+from registry.arrival import inspected, kept, new_workspace
+from registry.artifacts import ArtifactStore, StoredArtifact, storing
 from registry.base_model import BaseModel
 from registry.catalog import Catalog
-from registry.changes import Change
 from registry.db import Database
-from registry.errors import DatabaseUnavailable, NameReserved
+from registry.errors import DatabaseUnavailable, InvalidAdapter, NameReserved
 from registry.exporter import Exporter
 from registry.garbage import GarbageCollector
 from registry.importer import Importer
 from registry.inspect import Inspection, Verdict, inspect_adapter, judge_adapter
 from registry.lifecycle import LifecycleService, UsedNow
-from registry.metadata import MetadataService, VersionDetails, describe
-from registry.models import Adapter, EventKind, Version, VersionState, row_id
-from registry.names import DEFAULT_ALIAS, check_name
-from registry.repository import RegistryRepository
-from registry.states import change_state
-from registry.term_repository import TermRepository
-from registry.terms import adapter_terms, version_terms
+from registry.metadata import MetadataService, VersionDetails
+from registry.names import check_name
+from registry.publishing import publish
+from registry.sources.port import FetchedSource, Progress
 from registry.trash import Trash
-from registry.values import AliasState, PublishedVersion, Registration
+from registry.values import AliasState, Origin, PublishedVersion, Registration
 
 _ATTEMPTS = 5
+
+Along = Callable[[AsyncSession, Registration], Awaitable[None]]
 
 
 class RegistryService:
@@ -49,19 +50,19 @@ class RegistryService:
         reserved_names: frozenset[str] = frozenset(),
         max_import_bytes: int = 2**40,
     ) -> None:
-        trash = Trash(store.path_of)
+        trash = Trash(store.path_of, store.take)
         self.catalog = Catalog(database, store.path_of)
         self.alias_catalog = AliasCatalog(database)
         self.aliases = AliasService(database)
         self.lifecycle = LifecycleService(database, trash, store.path_of)
         self.metadata = MetadataService(database)
         self.garbage = GarbageCollector(database, trash, self.lifecycle)
-        self.exporter = Exporter(database, store.path_of, store.workspace, base_model.name)
+        self.exporter = Exporter(database, store, base_model.name)
         self.importer = Importer(
             database,
             store,
             trash,
-            self._inspect,
+            self.inspect,
             reserved_names=reserved_names,
             max_bytes=max_import_bytes,
         )
@@ -84,77 +85,80 @@ class RegistryService:
         self.lifecycle.used_now = used_now
 
     async def register(
-        self,
-        name: str,
-        source: str,
-        *,
-        actor: str,
-        description: str | None = None,
-        details: VersionDetails | None = None,
+        self, name: str, source: str, *, actor: str, details: VersionDetails | None = None
     ) -> Registration:
         """Verify the files at `source` and publish them as the adapter's next version.
 
-        The same content again is the version that it already is; one that was purged or rejected
-        is ready again. The first version of an adapter becomes its `default`. `description` is for
-        a new adapter. Raises InvalidReference, NameReserved, SourceNotAllowed, SourceNotFound,
-        SourceTooLarge, InvalidAdapter, UnknownAdapter and UnknownVersion for the parent,
-        MetadataTooLarge, StoreUnavailable, DatabaseUnavailable.
+        Raises what `publish` raises; InvalidReference, NameReserved, SourceNotAllowed,
+        SourceNotFound, SourceTooLarge, InvalidAdapter, StoreUnavailable.
         """
-        check_name(name)
-        if name in self._reserved_names:
-            raise NameReserved(name)
-        details = details or VersionDetails()
-        artifact = await self._ingest(source)
-        for _ in range(_ATTEMPTS):
-            try:
-                return await self._publish(name, source, artifact, actor, description, details)
-            except _FilesPurged:
-                artifact = await self._ingest(source)
-            except IntegrityError:  # PostgreSQL: somebody made the same adapter meanwhile
-                continue
-        raise DatabaseUnavailable(f"too many changes of {name} at once: try again")
-
-    async def _ingest(self, source: str) -> StoredArtifact:
-        return await asyncio.to_thread(self._store.ingest, source, self._inspect)
+        self.check_new_name(name)
+        async with self._copied(source) as (folder, fetched):
+            inspection = await inspected(folder, self.inspect)
+            async with kept(self._store, folder, fetched, inspection) as artifact:
+                return await self.publish(name, Origin(source, None, actor), artifact, details)
 
     async def judge(self, source: str) -> Verdict:
         """What `register` would say to the files at `source`; nothing is kept.
 
         Raises SourceNotAllowed, SourceNotFound, SourceTooLarge, StoreUnavailable.
         """
-        return await asyncio.to_thread(self._store.try_out, source, self._judge)
+        try:
+            async with self._copied(source) as (folder, _):
+                return await inspected(folder, self._judge)
+        except InvalidAdapter as problem:  # a file that nobody may copy
+            return Verdict.refused(problem)
+
+    @asynccontextmanager
+    async def _copied(self, source: str) -> AsyncIterator[tuple[Path, FetchedSource]]:
+        """A copy in quarantine, for as long as the block takes."""
+        local = await asyncio.to_thread(self._store.local, source)
+        async with new_workspace(self._store) as workspace:
+            with storing():
+                folder = await asyncio.to_thread(workspace.empty_folder)
+                fetched = await local.fetch(folder, self._store.limits, Progress())
+            yield folder, fetched
+
+    def check_new_name(self, name: str) -> None:
+        """Raises InvalidReference, NameReserved."""
+        check_name(name)
+        if name in self._reserved_names:
+            raise NameReserved(name)
+
+    def inspect(self, folder: Path) -> Inspection:
+        """Raises InvalidAdapter."""
+        return inspect_adapter(folder, self._base_model, self._max_rank)
 
     def _judge(self, folder: Path) -> Verdict:
         return judge_adapter(folder, self._base_model, self._max_rank)
 
-    def _inspect(self, folder: Path) -> Inspection:
-        return inspect_adapter(folder, self._base_model, self._max_rank)
-
-    def _files_exist(self, digest: str) -> bool:
-        return self._store.path_of(digest).is_dir()
-
-    async def _publish(
+    async def publish(
         self,
         name: str,
-        source: str,
+        origin: Origin,
         artifact: StoredArtifact,
-        actor: str,
-        description: str | None,
-        details: VersionDetails,
+        details: VersionDetails | None = None,
+        *,
+        along: Along | None = None,
     ) -> Registration:
-        async with self._database.transaction() as session:
-            adapter = await _adapter(session, name, description)
-            change = Change(session, adapter, actor)
-            await change.repository.hold_files(artifact.digest)
-            if not self._files_exist(artifact.digest):
-                raise _FilesPurged
-            known = await change.repository.version_with_digest(row_id(adapter), artifact.digest)
-            if known is not None:
-                published = await _publish_again(change, known)
-                return Registration(published, created=False)
-            version = _version(row_id(adapter), source, artifact, actor)
-            published = await _publish_new(change, version, details)
-        return Registration(published, created=True)
+        """Make what is in the store a version; what `along` writes is committed with it.
+
+        The same content again is the version that it already is; one that was purged or rejected
+        is ready again. The first version of an adapter becomes its `default`. The description in
+        `details` is a new adapter's too. Raises UnknownAdapter and UnknownVersion for the parent,
+        MetadataTooLarge, DatabaseUnavailable, and whatever `along` raises.
+        """
+        details = details or VersionDetails()
+        for _ in range(_ATTEMPTS):
+            try:
+                async with self._database.transaction() as session:
+                    registration = await publish(session, name, origin, artifact, details)
+                    if along is not None:
+                        await along(session, registration)
+            except IntegrityError:  # PostgreSQL: somebody made the same adapter meanwhile
+                continue
+            return registration
+        raise DatabaseUnavailable(f"too many changes of {name} at once: try again")
 
     async def set_alias(
         self,
@@ -187,62 +191,3 @@ class RegistryService:
         Raises what `LifecycleService.quarantine` raises.
         """
         return await self.lifecycle.quarantine(version_id_or_reference, reason, code, actor)
-
-
-class _FilesPurged(Exception):
-    """Between their arrival in the store and their row, somebody purged the same files."""
-
-
-async def _adapter(session: AsyncSession, name: str, description: str | None) -> Adapter:
-    """Held until the end of the transaction, and made if it is new."""
-    repository = RegistryRepository(session)
-    adapter = await repository.adapter(name, hold=True)
-    if adapter is None:
-        adapter = await repository.add(Adapter(name=name, description=description))
-        await TermRepository(session).add_adapter(name, adapter_terms(adapter))
-    return adapter
-
-
-async def _publish_new(
-    change: Change, version: Version, details: VersionDetails
-) -> PublishedVersion:
-    """As the adapter's next version, and as its default if it is the first."""
-    name = change.adapter.name
-    version.number = await change.repository.last_number(change.adapter_id) + 1
-    parent = await describe(change.repository, version, details)
-    await change.repository.add(version)
-    await TermRepository(change.session).add_version(row_id(version), version_terms(name, version))
-    await change.note(EventKind.VERSION_REGISTERED, to_version=version.number)
-    if version.number == 1:
-        await point(change, DEFAULT_ALIAS, {1: 1}, "first version", current=None)
-    return PublishedVersion(name, version, parent)
-
-
-async def _publish_again(change: Change, known: Version) -> PublishedVersion:
-    """What somebody retired or quarantined stays so; what had lost its files has them again."""
-    if known.state in (VersionState.PURGED, VersionState.REJECTED):
-        change_state(known, VersionState.READY, change.reference(known.number))
-        await change.note(
-            EventKind.VERSION_RESTORED, to_version=known.number, reason="registered again"
-        )
-    return await change.published(known)
-
-
-def _version(adapter_id: int, source: str, artifact: StoredArtifact, actor: str) -> Version:
-    """Without its number."""
-    inspection = artifact.inspection
-    return Version(
-        adapter_id=adapter_id,
-        number=0,
-        digest=artifact.digest,
-        rank=inspection.rank,
-        alpha=inspection.alpha,
-        target_modules=list(inspection.target_modules),
-        dtype=inspection.dtype,
-        base_model=inspection.base_model,
-        size_bytes=artifact.size_bytes,
-        source=source,
-        peft_config=inspection.peft_config,
-        inspection=inspection.report,
-        created_by=actor,
-    )

@@ -11,29 +11,45 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from registry.artifacts import storing
+from registry.claims import Claim
 from registry.errors import StoreUnavailable
 from registry.seals import seal_file
 
 
 class Trash:
-    """`trash/` beside the `adapters/` folder that `path_of` (digest → folder) points into."""
+    """`trash/` beside the `adapters/` folder that `path_of` (digest → folder) points into.
 
-    def __init__(self, path_of: Callable[[str], Path]) -> None:
+    `take` claims files against those who are about to write a row for them.
+    """
+
+    def __init__(self, path_of: Callable[[str], Path], take: Callable[[str], Claim | None]) -> None:
         self._path_of = path_of
+        self._take = take
         self._adapters = path_of("00").parent.parent
         self._trash = self._adapters.parent / "trash"
 
     def set_aside(self, digest: str) -> bool:
-        """False if the store has no such files. Raises StoreUnavailable."""
+        """False if the store has no such files, or a registration is about to need them.
+
+        What such a registration leaves behind when it fails is swept. Does not block. Raises
+        StoreUnavailable.
+        """
         aside = self._trash / digest
+        with storing("the files can't be removed"):
+            claim = self._take(digest)
+            if claim is None:
+                return False
+            with claim:
+                return self._move(self._path_of(digest), aside)
+
+    def _move(self, kept: Path, aside: Path) -> bool:
+        self._trash.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)  # of a purge that died before its end
         try:
-            self._trash.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(aside, ignore_errors=True)  # of a purge that died before its end
-            self._path_of(digest).rename(aside)
+            kept.rename(aside)
         except FileNotFoundError:
             return False
-        except OSError as error:
-            raise StoreUnavailable(f"the files can't be removed: {error.strerror}") from error
         return True
 
     def put_back(self, digest: str) -> None:

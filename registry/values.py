@@ -61,6 +61,15 @@ class PublishedVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a version came from, in which state of it, and who asked for it."""
+
+    source: str
+    revision: str | None
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
 class Registration:
     """`created` is False if this content was published before."""
 

@@ -38,6 +38,7 @@ def version_read(published: PublishedVersion) -> VersionRead:
         base_model=version.base_model,
         size_bytes=version.size_bytes,
         source=version.source,
+        revision=version.revision,
         inspection=InspectionRead.model_validate(version.inspection)
         if version.inspection is not None
         else None,

@@ -20,6 +20,7 @@ from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.webhook_health import WebhookLimits
 from tests.http_server import serving
+from tests.ingest_router import ingest_router
 
 BASE = BaseModel(name="tiny", shapes=None)
 
@@ -33,7 +34,7 @@ async def serve(asked: dict[str, Any]) -> None:
     settings = RegistrySettings(allowed_networks=("127.0.0.1",))
     async with event_parts(database, settings, WebhookLimits(**asked.get("limits", {}))) as parts:
         app = FastAPI()
-        for router in (create_router(service), *parts.routers):
+        for router in (create_router(service), ingest_router(service), *parts.routers):
             app.include_router(router)
         async with serving(app, asked["port"]):
             await parts.run(lambda: bool(app.state.server.should_exit))

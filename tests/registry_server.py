@@ -18,6 +18,7 @@ from registry.event_parts import event_parts
 from registry.migrate import upgrade
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
+from tests.ingest_router import ingest_router
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,4 +63,5 @@ def _application(url: str, state: Path) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan)
     app.include_router(create_router(service))
+    app.include_router(ingest_router(service))
     return app

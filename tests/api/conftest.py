@@ -17,10 +17,13 @@ from registry.artifacts import ArtifactStore
 from registry.base_model import BaseModel
 from registry.db import Database
 from registry.event_parts import EventParts, event_parts
+from registry.ingest import IngestService
+from registry.ingest_api import create_ingest_router
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.webhook_health import WebhookLimits
 from tests.http_server import serving
+from tests.ingest_router import ingest_of
 
 WIDTH = 8
 MODULE = "model.layers.0.self_attn.q_proj"
@@ -56,6 +59,12 @@ def write_adapter(path: Path, *, seed: int = 0, rank: int = 4) -> Path:
 
 
 @pytest.fixture
+def base_model() -> BaseModel:
+    """What `make_adapter` makes adapters for."""
+    return BASE
+
+
+@pytest.fixture
 def make_adapter(tmp_path: Path) -> AdapterMaker:
     """`write_adapter` where the service may register from."""
 
@@ -82,6 +91,12 @@ def service(tmp_path: Path, database: Database) -> RegistryService:
 
 
 @pytest.fixture
+def ingest(service: RegistryService) -> IngestService:
+    """Takes requests; tests of jobs run it."""
+    return ingest_of(service)
+
+
+@pytest.fixture
 async def events(database: Database) -> AsyncIterator[EventParts]:
     settings = RegistrySettings(allowed_networks=("127.0.0.1",))
     async with event_parts(database, settings, QUICK_WEBHOOKS) as parts:
@@ -92,9 +107,9 @@ async def events(database: Database) -> AsyncIterator[EventParts]:
 
 
 @pytest.fixture
-def app(service: RegistryService, events: EventParts) -> FastAPI:
+def app(service: RegistryService, ingest: IngestService, events: EventParts) -> FastAPI:
     app = FastAPI()
-    for router in (create_router(service), *events.routers):
+    for router in (create_router(service), create_ingest_router(ingest), *events.routers):
         app.include_router(router)
     return app
 

@@ -18,6 +18,7 @@ from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from tests.api.conftest import BASE
 from tests.archives import INDEX, archive_of, changed_json, parts_of, sealed
+from tests.ingest_router import ingest_router
 
 AdapterMaker = Callable[..., Path]
 Json = dict[str, Any]
@@ -120,7 +121,7 @@ async def there(tmp_path: Path, empty_database: str) -> AsyncIterator[Registry]:
     service = RegistryService(database, store, BASE, max_rank=8, reserved_names=frozenset({"base"}))
     async with event_parts(database, RegistrySettings()) as parts:
         app = FastAPI()
-        for router in (create_router(service), *parts.routers):
+        for router in (create_router(service), ingest_router(service), *parts.routers):
             app.include_router(router)
         transport = httpx.ASGITransport(app=app)
         url = "http://there/api/v1"

@@ -430,7 +430,8 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
         ),
     },
 }
-ELSEWHERE = {"unsafe_file", "unreadable_file"}  # found while the files are copied: test_artifacts
+# found while the files are fetched: test_artifacts, test_archive_source
+ELSEWHERE = {"unsafe_file", "unreadable_file", "unsafe_path", "archive_invalid"}
 CASES = [(code, what) for code, drafts in REFUSED.items() for what in drafts]
 
 
