@@ -67,6 +67,9 @@ format: $(PROJECT) $(DEV)  ## let ruff repair what it can
 .PHONY: install
 install: $(PROJECT)  ## only install what the server needs
 
+.PHONY: mlflow
+mlflow: $(VENV)/.mlflow  ## install an MLflow server of its own, which one of the tests needs
+
 .PHONY: demo-model
 demo-model: $(PROJECT) $(DEV)  ## train the demo model and its adapters again (minutes)
 	@$(PY) -m demo.train $(ARGS)
@@ -88,3 +91,6 @@ $(PROJECT): $(RUNTIME) pyproject.toml
 
 $(DEV): $(RUNTIME) requirements/dev.txt
 	@scripts/install.sh dev
+
+$(VENV)/.mlflow: $(RUNTIME) requirements/mlflow.txt
+	@scripts/install.sh mlflow

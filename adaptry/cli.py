@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from adaptry import adapter_commands, cache_commands
+from adaptry import (
+    adapter_commands,
+    cache_commands,
+    job_commands,
+    transfer_commands,
+    webhook_commands,
+)
 from adaptry.errors import CommandError
 from adaptry.options import show_help
 
@@ -23,6 +29,10 @@ app = typer.Typer(
 )
 app.add_typer(adapter_commands.app, name="adapter")
 app.add_typer(cache_commands.app, name="cache")
+app.add_typer(job_commands.app, name="job")
+app.add_typer(webhook_commands.app, name="webhook")
+app.command("export")(transfer_commands.export_registry)
+app.command("import")(transfer_commands.import_registry)
 
 
 @app.command(add_help_option=False)

@@ -12,6 +12,7 @@ from types import FrameType
 from adaptry import preflight
 from adaptry.child import ServerProcess, Stop, last_words
 from adaptry.errors import CommandError
+from adaptry.jobs import registered
 from adaptry.progress import Progress
 from adaptry.rest import RestClient
 
@@ -134,7 +135,7 @@ def register_all(plan: DemoPlan, client: RestClient) -> list[str]:
     new = 0
     folders = plan.adapters()
     for folder in folders:
-        _, is_new = client.register(folder.name, str(folder), None)
+        _, is_new = registered(client, folder.name, str(folder), None)
         new += is_new
     say(f"Registered {len(folders)} adapters over REST, {new} of them new; pinned {PINNED}")
     return [folder.name for folder in folders]

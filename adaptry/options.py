@@ -12,6 +12,11 @@ Server = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the server's answer as JSON.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The adapter's name.")]
+Version = Annotated[str, typer.Argument(metavar="NAME:VERSION", help="Such as upper:3.")]
+Alias = Annotated[str, typer.Option(help="Which alias.")]
+Reason = Annotated[str | None, typer.Option(help="Kept with the event.")]
+TagOption = Annotated[list[str] | None, typer.Option("--tag", help="Has this tag; repeatable.")]
+TextOption = Annotated[str | None, typer.Option("--text", help="Has words that begin so.")]
 Reference = Annotated[
     str, typer.Argument(metavar="REFERENCE", help="name, name@alias or name:version.")
 ]

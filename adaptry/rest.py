@@ -1,8 +1,9 @@
 """The client side of the REST API: one method per call, errors as one line."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import IO, Protocol, Self, cast
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -11,8 +12,10 @@ from adaptry.errors import CommandError, UsageError
 
 JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
 Json = dict[str, JsonValue]
+Query = Mapping[str, str | int | Sequence[str]]
 
 API = "/api/v1"
+CREATED, ACCEPTED = int(httpx.codes.CREATED), int(httpx.codes.ACCEPTED)
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -28,6 +31,19 @@ class Refused(CommandError):
         self.status = status
         self.code = code
         super().__init__(f"{detail} [{code}]" if code else f"{detail} (HTTP {status})")
+
+
+class UploadEnded(CommandError):
+    def __init__(self) -> None:
+        super().__init__("the server broke the upload off: `adaptry job list` may say why")
+
+
+class ReadsBytes(Protocol):
+    """As much of a file as an upload needs."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+    def fileno(self) -> int: ...
 
 
 class RestClient:
@@ -68,11 +84,14 @@ class RestClient:
         method: str,
         path: str,
         body: Mapping[str, JsonValue] | None = None,
-        query: Mapping[str, str | int] | None = None,
+        query: Query | None = None,
     ) -> tuple[int, Json]:
         """Status and JSON object of a success. Raises NoServer or Refused."""
+        return self._send(self._http.build_request(method, path, json=body, params=query))
+
+    def _send(self, request: httpx.Request) -> tuple[int, Json]:
         try:
-            response = self._http.request(method, path, json=body, params=query)
+            response = self._http.send(request)
         except httpx.InvalidURL as error:
             raise NoServer(self.base_url, str(error)) from error
         except httpx.TransportError as error:
@@ -90,25 +109,61 @@ class RestClient:
 
     # ---- adapters ------------------------------------------------------------------------
 
-    def register(self, name: str, source: str, description: str | None) -> tuple[Json, bool]:
-        """The version of these files, and whether it is a new one."""
+    def register(self, name: str, source: str, description: str | None) -> tuple[int, Json]:
+        """A version and CREATED if it is a new one, or a job and ACCEPTED."""
         body: Json = {"source": source}
         if description is not None:
             body["description"] = description
-        status, version = self.call("POST", f"{_adapter(name)}/versions", body)
-        return version, status == httpx.codes.CREATED
+        return self.call("POST", f"{adapter_path(name)}/versions", body)
 
-    def adapters(self) -> list[Json]:
-        return list(self._pages(f"{API}/adapters"))
+    def push(
+        self, name: str, files: Sequence[tuple[str, ReadsBytes]], description: str | None
+    ) -> Json:
+        """The job of an upload; its body is read from the files as it goes."""
+        fields = {} if description is None else {"description": description}
+        request = self._http.build_request(
+            "POST",
+            f"{adapter_path(name)}/versions",
+            files=[("files", (file_name, cast("IO[bytes]", file))) for file_name, file in files],
+            data=fields,
+        )
+        try:
+            return self._send(request)[1]
+        except NoServer as error:
+            if isinstance(error.__cause__, httpx.WriteError):
+                raise UploadEnded from error
+            raise
+
+    def version(self, reference: str) -> Json:
+        name, _, number = reference.partition(":")
+        return self.call("GET", f"{adapter_path(name)}/versions/{_part(number)}")[1]
+
+    def jobs(self, state: str | None, adapter: str | None) -> list[Json]:
+        conditions = {"state": state, "adapter": adapter}
+        query = {key: value for key, value in conditions.items() if value is not None}
+        return list(self.pages(f"{API}/jobs", query))
+
+    def job(self, number: str) -> Json:
+        return self.call("GET", f"{API}/jobs/{_part(number)}")[1]
+
+    def cancel_job(self, number: int) -> Json:
+        return self.call("POST", f"{API}/jobs/{number}/cancel")[1]
+
+    def inspect(self, source: str) -> Json:
+        """The verdict on these files, which are not registered."""
+        return self.call("POST", f"{API}/inspect", {"source": source})[1]
+
+    def adapters(self, query: Query | None = None) -> list[Json]:
+        return list(self.pages(f"{API}/adapters", query))
 
     def adapter(self, name: str) -> Json:
-        return self.call("GET", _adapter(name))[1]
+        return self.call("GET", adapter_path(name))[1]
 
     def versions(self, name: str) -> list[Json]:
-        return list(self._pages(f"{_adapter(name)}/versions"))
+        return list(self.pages(f"{adapter_path(name)}/versions"))
 
     def aliases(self, name: str) -> list[Json]:
-        return list(self._pages(f"{_adapter(name)}/aliases"))
+        return list(self.pages(f"{adapter_path(name)}/aliases"))
 
     def move_alias(
         self, name: str, alias: str, version: int, expected: int | None, reason: str | None
@@ -116,13 +171,14 @@ class RestClient:
         body: Json = {"version": version, "expected_version": expected}
         if reason is not None:
             body["reason"] = reason
-        return self.call("PUT", f"{_adapter(name)}/aliases/{_part(alias)}", body)[1]
+        return self.call("PUT", alias_path(name, alias), body)[1]
 
-    def _pages(self, path: str) -> Iterator[Json]:
+    def pages(self, path: str, query: Query | None = None) -> Iterator[Json]:
+        """The items of all pages."""
         token = ""
         while True:
-            query = {"page_token": token} if token else None
-            page = self.call("GET", path, query=query)[1]
+            asked = {**(query or {}), "page_token": token} if token else query
+            page = self.call("GET", path, query=asked)[1]
             yield from items(page)
             token = str(page.get("next_page_token") or "")
             if not token:
@@ -150,6 +206,35 @@ class RestClient:
         body: Json = {"reference": reference, "wait": wait, "force": force}
         return self.call("POST", f"{API}/cache/evict", body)[1]
 
+    # ---- transfer ------------------------------------------------------------------------
+
+    @contextmanager
+    def export(self, adapters: Sequence[str]) -> Iterator[Iterator[bytes]]:
+        """The chunks of a tar. Raises NoServer, also when it breaks off, and Refused."""
+        query = {"adapter": list(adapters)}
+        try:
+            with self._http.stream("GET", f"{API}/export", params=query, timeout=None) as response:
+                if response.is_error:
+                    response.read()
+                    raise _refusal(response)
+                yield response.iter_bytes()
+        except httpx.TransportError as error:
+            raise NoServer(self.base_url, str(error) or type(error).__name__) from error
+
+    def import_archive(self, chunks: Iterator[bytes], query: Query) -> Json:
+        """What was changed. Raises NoServer and Refused."""
+        headers = {"content-type": "application/x-tar"}
+        url, patience = f"{API}/import", httpx.Timeout(None, connect=5.0)
+        try:
+            response = self._http.post(
+                url, content=chunks, params=query, headers=headers, timeout=patience
+            )
+        except httpx.TransportError as error:
+            raise NoServer(self.base_url, str(error) or type(error).__name__) from error
+        if response.is_error:
+            raise _refusal(response)
+        return _object(response)
+
 
 def items(page: Json, key: str = "items") -> list[Json]:
     """The objects of a list in an answer."""
@@ -157,8 +242,20 @@ def items(page: Json, key: str = "items") -> list[Json]:
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
-def _adapter(name: str) -> str:
+def adapter_path(name: str) -> str:
     return f"{API}/adapters/{_part(name)}"
+
+
+def version_path(reference: str) -> str:
+    """Of `name:3`. Raises UsageError."""
+    name, _, number = reference.partition(":")
+    if not number.isdecimal() or len(number) > 10:
+        raise UsageError(f"{reference!r} names no version: write NAME:VERSION, such as upper:3")
+    return f"{adapter_path(name)}/versions/{int(number)}"
+
+
+def alias_path(name: str, alias: str) -> str:
+    return f"{adapter_path(name)}/aliases/{_part(alias)}"
 
 
 def _part(text: str) -> str:

@@ -100,6 +100,8 @@ def _registry_settings(arguments: ServeArguments) -> RegistrySettings:
         given["database_url"] = async_url(arguments.database)
     if arguments.store is not None:
         given["store"] = arguments.store
+    if arguments.source_urls:
+        given["source_urls"] = arguments.source_urls
     settings = RegistrySettings(**given)
     named = (*arguments.source_roots, *(folder for _, folder in arguments.adapters))
     roots = tuple(root.resolve() for root in (*settings.source_roots, *named))

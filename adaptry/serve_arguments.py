@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import create_async_engine
-
 from adaptry.errors import UsageError
 from adaptry.serve_profile import dashed, read_profile, vllm_arguments
-from registry.db import async_url
+from registry.db import check_url
 from registry.errors import InvalidReference
 from registry.names import check_name
+from registry.sources.urls import UrlRules
 
 Adapters = tuple[tuple[str, Path], ...]
 
@@ -29,6 +27,7 @@ class ServeArguments:
     database: str | None
     store: Path | None
     source_roots: tuple[Path, ...]
+    source_urls: tuple[str, ...]
     adapters: Adapters
     settings: dict[str, Any]
     allow_untested_vllm: bool
@@ -58,13 +57,7 @@ def parser() -> argparse.ArgumentParser:
         "--database", type=_database, metavar="URL", help="default: SQLite in .adaptry/"
     )
     ours.add_argument("--store", type=_folder, metavar="DIR", help="where verified files are kept")
-    ours.add_argument(
-        "--source-root",
-        **several,
-        type=_folder,
-        metavar="DIR",
-        help="folders from which adapters may be registered by path (default: none)",
-    )
+    _add_sources(ours, several)
     ours.add_argument(
         "--preload", **several, metavar="REF", help="adapters to have in host memory from the start"
     )
@@ -78,6 +71,23 @@ def parser() -> argparse.ArgumentParser:
     ours.add_argument("--host", type=_host, default="127.0.0.1")
     ours.add_argument("--port", type=_port, default=8000)
     return ours
+
+
+def _add_sources(ours: argparse.ArgumentParser, several: dict[str, Any]) -> None:
+    ours.add_argument(
+        "--source-root",
+        **several,
+        type=_folder,
+        metavar="DIR",
+        help="folders from which adapters may be registered by path (default: none)",
+    )
+    ours.add_argument(
+        "--source-url",
+        **several,
+        type=_source_url,
+        metavar="URL",
+        help="what may be fetched: hf://ORG, s3://BUCKET, https://HOST, … (default: hf://)",
+    )
 
 
 def parse(argv: Sequence[str]) -> ServeArguments:
@@ -101,6 +111,7 @@ def parse(argv: Sequence[str]) -> ServeArguments:
         database=ours.database,
         store=ours.store,
         source_roots=tuple(ours.source_root),
+        source_urls=tuple(ours.source_url),
         adapters=adapters,
         settings=profile.get("adaptry", {}) | _settings(ours),
         allow_untested_vllm=ours.allow_untested_vllm,
@@ -126,11 +137,9 @@ def _model(first: Sequence[str], option: str | None) -> str:
 
 def _database(text: str) -> str:
     try:
-        create_async_engine(async_url(text))  # connects only when used
-    except (SQLAlchemyError, ModuleNotFoundError, ValueError) as error:
-        raise argparse.ArgumentTypeError(
-            f"this URL does not work here ({error}); known are sqlite:///FILE and postgresql://…"
-        ) from error
+        check_url(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"this URL does not work here ({error})") from error
     return text
 
 
@@ -138,6 +147,14 @@ def _folder(text: str) -> Path:
     if not text:  # an unset variable of a script would mean the working directory
         raise argparse.ArgumentTypeError("this names no folder")
     return Path(text)
+
+
+def _source_url(text: str) -> str:
+    try:
+        UrlRules([text])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def _host(text: str) -> str:

@@ -1,23 +1,26 @@
 """Runs migrations: the URL comes from the caller, from ADAPTRY_DATABASE_URL, or is the default."""
 
 import asyncio
-from typing import Literal
+from typing import Any, Literal
 
 from alembic import context
-from sqlalchemy import Connection, make_url
+from sqlalchemy import JSON, Column, Connection, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
-import registry.models
-import registry.residency_models  # both fill SQLModel.metadata
-from registry.db import make_folder
+import registry.job_models
+import registry.models  # these fill SQLModel.metadata
+import registry.residency_models
+import registry.term_tables
+import registry.webhook_models
+from registry.db import async_url, make_folder
 from registry.settings import RegistrySettings
 
 
 def database_url() -> str:
     given = context.config.attributes.get("database_url")
-    url = str(given or RegistrySettings().database_url)
+    url = async_url(str(given or RegistrySettings().database_url))
     make_folder(make_url(url))
     return url
 
@@ -28,13 +31,28 @@ def render_type(kind: str, item: object, _: object) -> str | Literal[False]:
     return "sa.DateTime(timezone=True)" if is_ours else False
 
 
+def default_differs(
+    context: object,
+    inspected_column: object,
+    column: Column[Any],
+    inspected_default: str | None,
+    default: object,
+    rendered_default: str | None,
+) -> bool | None:
+    """None: as Alembic does. It asks PostgreSQL with `=`, which the type json does not know."""
+    if not isinstance(column.type, JSON):
+        return None
+    found = (inspected_default or "").removesuffix("::json")
+    return found.strip("'") != (rendered_default or "").strip("'")
+
+
 def run(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=SQLModel.metadata,
         render_as_batch=True,  # SQLite can't alter most things in place
         compare_type=True,
-        compare_server_default=True,
+        compare_server_default=default_differs,
         render_item=render_type,
     )
     with context.begin_transaction():

@@ -156,7 +156,7 @@ def create_cache_router(
     @router.delete("/pins/{reference}")
     async def unpin(reference: str) -> UnpinRead:
         """Let it be evicted again."""
-        version = await resolver.resolve(reference)
+        version = await resolver.find(reference)
         return UnpinRead(reference=version.reference, tier=await pins.unpin(version))
 
     @router.post("/prefetch", status_code=status.HTTP_202_ACCEPTED)
@@ -173,7 +173,7 @@ def create_cache_router(
         While it is leased or awaited it is refused too, unless told to wait for the last lease, or
         to end by force the requests that hold it; nobody gets a new lease until it has left.
         """
-        version = await resolver.resolve(body.reference)
+        version = await resolver.find(body.reference)
         evicted = await controller.evict(version, wait=body.wait, force=body.force)
         return EvictRead(reference=version.reference, evicted=evicted)
 

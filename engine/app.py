@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from engine import vllm_api
 from engine.api import create_cache_router
@@ -21,20 +21,34 @@ from engine.engine_request import Leasing
 from engine.errors import EngineUnavailable
 from engine.health import create_health_router
 from engine.metrics import CacheMetrics
+from engine.probe import Probe, create_probe_router
 from engine.quarantine import Quarantine
-from engine.registry_access import open_database, open_service, quarantine
+from engine.registry_access import (
+    open_database,
+    open_ingest,
+    open_service,
+    open_store,
+    quarantine,
+)
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.supervisor import EngineSupervisor
+from engine.types import VersionId
 from engine.vllm_app import EngineBinding, build_application
 from engine.vllm_backend import LeasedAsyncLLM
 from engine.vllm_life import VllmLife, VllmStarter
+from engine.vllm_score import prompt_score
 from registry.api import create_router
+from registry.event_parts import event_parts
+from registry.ingest_api import create_ingest_router
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 
 logger = logging.getLogger(__name__)
+
+# The engine has ended by then: only a client that takes nothing can still hold a response open.
+_GRACEFUL_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +79,18 @@ async def running_server(
         supervisor = EngineSupervisor(starter.start, metrics)
         stack.push_async_callback(supervisor.end)
         await supervisor.begin()
+        served = await supervisor.life.backend.served_modules()
+        store = await open_store(registry_settings)
         service = await open_service(
             database,
-            registry_settings,
+            store,
             model=arguments.model,
             served_names=arguments.served_model_name or [arguments.model],
+            served=served,
             max_rank=arguments.max_lora_rank,
+            max_import_bytes=registry_settings.max_import_bytes,
         )
+        ingest = open_ingest(service, database, store, registry_settings)
         cache = make_cache(
             arguments,
             settings,
@@ -82,12 +101,17 @@ async def running_server(
             silent=supervisor.report_silence,
             quarantine=Quarantine(partial(quarantine, service)),
         )
-        app = await _application(arguments, settings, supervisor, service, cache, metrics)
+        service.ask_before_purging(lambda id_: cache.controller.uses(VersionId(id_)))
+        events = await stack.enter_async_context(event_parts(database, registry_settings))
+        routers = [create_router(service), create_ingest_router(ingest), *events.routers]
+        app = await _application(arguments, settings, supervisor, service, cache, metrics, routers)
         binding = EngineBinding(
             app, arguments, Leasing(cache.controller), service.catalog.served_references
         )
         await binding.bind(supervisor.life.engine)
-        work = [*cache.work(), supervisor.run(_Follower(supervisor, binding, cache))]
+        following = supervisor.run(_Follower(supervisor, binding, cache))
+        work = [*cache.work(), following, ingest.run()]
+        work.append(events.run(lambda: _is_stopping(app)))
         await stack.enter_async_context(_background(app, work))
         await cache.preload(settings.preload)
         yield Server(app, supervisor, cache.controller, service)
@@ -100,6 +124,7 @@ async def _application(
     service: RegistryService,
     cache: Cache,
     metrics: CacheMetrics,
+    routers: Sequence[APIRouter],
 ) -> FastAPI:
     def unavailable() -> EngineUnavailable | None:
         return cache.controller.unavailable or supervisor.unavailable
@@ -116,8 +141,16 @@ async def _application(
         resolver=cache.resolver,
         counter=metrics,
         routers=[
-            create_router(service),
+            *routers,
             create_cache_router(cache.controller, cache.pins, cache.resolver),
+            create_probe_router(
+                Probe(
+                    cache.controller,
+                    prompt_score(lambda: supervisor.life.engine),
+                    service.quarantine,
+                ),
+                cache.resolver,
+            ),
             create_health_router({"engine": engine_is_well, "database": service.ping}),
         ],
         max_body_bytes=settings.max_body_bytes,
@@ -173,6 +206,12 @@ async def _background(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _is_stopping(app: FastAPI) -> bool:
+    """Whether the HTTP server has been told to end; vLLM's `serve_http` puts it there."""
+    server = getattr(app.state, "server", None)
+    return server is not None and bool(server.should_exit)
+
+
 async def register_folders(service: RegistryService, folders: Sequence[tuple[str, Path]]) -> None:
     """Register what `--lora-path` names; content that is known already stays as it is."""
     for name, folder in folders:
@@ -198,5 +237,6 @@ async def serve_forever(server: Server, arguments: Namespace, listening: socket.
         ssl_cert_reqs=arguments.ssl_cert_reqs,
         h11_max_incomplete_event_size=arguments.h11_max_incomplete_event_size,
         h11_max_header_count=arguments.h11_max_header_count,
+        timeout_graceful_shutdown=_GRACEFUL_SECONDS,
     )
     await shutdown

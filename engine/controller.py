@@ -100,6 +100,10 @@ class CacheController:
     def is_pinned(self, version: VersionId) -> bool:
         return version in self._policy.pins
 
+    def uses(self, version: VersionId) -> bool:
+        """Whether requests hold or await it, it is on its way, or a pin keeps it."""
+        return self.is_pinned(version) or self._policy.in_use(version)
+
     async def evict(
         self, version: AdapterVersion, *, wait: bool = False, force: bool = False
     ) -> bool:

@@ -1,6 +1,7 @@
-"""Two repairs that vLLM's CPU build up to 0.32 needs before it serves adapters safely.
+"""Three repairs that vLLM's CPU build up to 0.32 needs before it serves adapters safely.
 
-Touches `vllm.lora.ops.torch_ops.lora_ops` and `vllm.lora.punica_wrapper.punica_cpu` (0.32.0).
+Touches `vllm.lora.ops.torch_ops.lora_ops` and `vllm.lora.punica_wrapper.punica_cpu` (0.32.0), of
+the latter `PunicaWrapperCPU.add_lora_logits`, `sampler_indices` and `token_lora_indices`.
 Imported in the worker process before the model loads. Does nothing on CUDA.
 """
 
@@ -49,6 +50,35 @@ def skip_rows_without_adapter(kernel: Kernel) -> Kernel:
     return repaired
 
 
+def add_lora_logits(
+    self: Any,
+    y: torch.Tensor,
+    x: torch.Tensor,
+    lora_a_stacked: torch.Tensor,
+    lora_b_stacked: torch.Tensor,
+    scale: float,
+    **_: Any,
+) -> None:
+    """In place of vLLM's, which takes the rows of a prompt for those of the sampled tokens.
+
+    Where log probabilities of a prompt are asked for beside another request, vLLM's stops the
+    engine, whatever adapter they are for. `y`: (rows, vocabulary); `x`: (rows, hidden).
+    """
+    indices = _slots_of_rows(x, self.sampler_indices, self.token_lora_indices)
+    buffer = torch.zeros((x.shape[0], lora_b_stacked.shape[-1]), dtype=torch.float32)
+    punica.bgmv_shrink(x, lora_a_stacked, buffer, indices, scale)
+    punica.bgmv_expand(buffer, lora_b_stacked, y, indices, add_inputs=True)
+
+
+def _slots_of_rows(x: torch.Tensor, sampled: torch.Tensor, scheduled: torch.Tensor) -> torch.Tensor:
+    """Rows of a prompt are a view of all scheduled tokens; those of sampled ones are a copy."""
+    is_view = x.untyped_storage().nbytes() > x.numel() * x.itemsize
+    if not is_view and x.shape[0] == sampled.shape[0]:
+        return sampled
+    first = x.storage_offset() // x.stride(0)
+    return scheduled[first : first + x.shape[0]]
+
+
 def needs_row_repair() -> bool:
     """False on a build that masks such rows itself, or once repaired."""
     kernel = kernels.bgmv_shrink
@@ -57,7 +87,7 @@ def needs_row_repair() -> bool:
 
 
 def repair() -> None:
-    """Apply both repairs to this process."""
+    """Apply all repairs to this process."""
     if torch.cuda.is_available():
         return
     # Without a warm-up run a short first prompt reaches the AMX attention kernel before oneDNN
@@ -69,3 +99,4 @@ def repair() -> None:
             repaired = skip_rows_without_adapter(getattr(kernels, name))
             setattr(kernels, name, repaired)
             setattr(punica, name, repaired)
+    punica.PunicaWrapperCPU.add_lora_logits = add_lora_logits

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from engine.controller import CacheController
+from engine.deprecation import deprecation_headers
 from engine.errors import EngineError, EngineUnavailable
 from engine.types import AdapterVersion, Lease
 
@@ -38,7 +39,7 @@ class EngineRequest:
         """Which version answers, where it was found, and what that cost."""
         if self.version is None:
             return []
-        headers = {"x-adaptry-version": self.version.reference}
+        headers = {"x-adaptry-version": self.version.reference, **deprecation_headers(self.version)}
         if self.lease is not None:
             headers["x-adaptry-cache"] = self.lease.outcome
             headers["x-adaptry-load-ms"] = f"{self.lease.load_seconds * 1000:.1f}"

@@ -15,7 +15,7 @@ from engine.errors import EngineError, EngineUnavailable
 from engine.exchange import Exchange
 from engine.openai_errors import BodyTooLarge, openai_error, send_engine_error, send_json
 from engine.ports import Resolver
-from engine.request_body import model_of, read_body, replayed
+from engine.request_body import model_of, read_body, replayed, user_of
 from registry.errors import RegistryError
 
 UNKNOWN_ADAPTER = "_unknown"  # the metrics label; no adapter can have this name
@@ -67,7 +67,7 @@ class AdapterGateway:
             await self._serve(EngineRequest(model, None), scope, receive, send)
             return
         try:
-            version = await self._resolver.resolve(model)
+            version = await self._resolver.resolve(model, lambda: user_of(scope, body))
         except RegistryError as error:
             self._counter.request_ended(UNKNOWN_ADAPTER, "refused")
             content = openai_error(error.status, error.code, error.detail, param="model")

@@ -24,7 +24,7 @@ from engine.metrics import CacheMetrics
 from engine.offline_adapters import OfflineAdapters
 from engine.offline_engine import AdmittingEngine, SteppedClient
 from engine.quarantine import Quarantine
-from engine.registry_access import open_database, open_service, quarantine
+from engine.registry_access import open_database, open_service, open_store, quarantine
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.snapshot import CacheSnapshot
@@ -103,15 +103,17 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
             source_roots=(Path("/"),),  # whoever runs this could read them in any case
         )
         tables = await self._stack.enter_async_context(open_database(registry_settings))
-        service = await open_service(
-            tables,
-            registry_settings,
-            model=model,
-            served_names=[model],
-            max_rank=limits.max_lora_rank,
-        )
         backend = await self._stack.enter_async_context(
             connected_backend(SteppedClient(engine), settings.host_cache_bytes)
+        )
+        service = await open_service(
+            tables,
+            await open_store(registry_settings),
+            model=model,
+            served_names=[model],
+            served=await backend.served_modules(),
+            max_rank=limits.max_lora_rank,
+            max_import_bytes=registry_settings.max_import_bytes,
         )
         self._metrics = CollectorRegistry()
         self._cache = make_cache(

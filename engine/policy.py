@@ -147,11 +147,16 @@ class CachePolicy:
             raise AdapterPinned
         if self._tiers.place_of(version) is None:
             return
-        in_use = self._tiers.leases(version) or self.waiting.count(version)
-        if not when_idle and (in_use or not self._tiers.is_settled(version)):
+        if not when_idle and self.in_use(version):
             raise AdapterInUse
         self._planner.prefetch.pop(version, None)
         self._planner.leaving[version] = None
+
+    def in_use(self, version: VersionId) -> bool:
+        """Whether requests hold or await it, or it is on its way."""
+        if self._tiers.leases(version) or self.waiting.count(version):
+            return True
+        return self._tiers.place_of(version) is not None and not self._tiers.is_settled(version)
 
     # ---- when the engine is not what it was ----------------------------------------------
 

@@ -1,6 +1,6 @@
 """What the controller needs of the world outside. Real and fake parts implement the same ports."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -78,8 +78,14 @@ class Backend(Protocol):
 class Resolver(Protocol):
     """Knows what people call an adapter."""
 
-    async def resolve(self, text: str) -> AdapterVersion:
-        """The version that a reference means now. Raises what the registry raises."""
+    async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
+        """The version that a reference means now, for this user. Raises what the registry raises.
+
+        The user is asked for only if the alias is split over several versions.
+        """
+
+    async def find(self, text: str) -> AdapterVersion:
+        """The same in whatever state it is. Raises what the registry raises."""
 
 
 class Observer(Protocol):

@@ -11,9 +11,13 @@ from engine.types import AdapterVersion
 from registry.artifacts import ArtifactStore
 from registry.base_model import read_base_model
 from registry.db import Database
+from registry.ingest import IngestService
 from registry.migrate import upgrade
+from registry.net_guard import NetGuard
+from registry.served_modules import ServedModules
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
+from registry.sources.opener import RemoteSources
 
 logger = logging.getLogger(__name__)
 
@@ -29,32 +33,51 @@ async def open_database(settings: RegistrySettings) -> AsyncIterator[Database]:
         await database.close()
 
 
-async def open_service(
-    database: Database,
-    settings: RegistrySettings,
-    *,
-    model: str,
-    served_names: Sequence[str],
-    max_rank: int,
-) -> RegistryService:
-    """Once the base model's files are there. Raises StoreUnavailable."""
-    folder = await asyncio.to_thread(local_model_folder, model)
-    base_model = await asyncio.to_thread(read_base_model, served_names[0], folder)
-    if base_model.shapes is None:
-        logger.warning("no safetensors of the base model here: adapter shapes can't be checked")
+async def open_store(settings: RegistrySettings) -> ArtifactStore:
+    """Raises StoreUnavailable."""
     store = ArtifactStore(
         settings.store.resolve(),
         source_roots=settings.source_roots,
         max_bytes=settings.max_adapter_bytes,
+        max_files=settings.max_source_files,
     )
     await asyncio.to_thread(store.open)
-    return RegistryService(
+    return store
+
+
+async def open_service(
+    database: Database,
+    store: ArtifactStore,
+    *,
+    model: str,
+    served_names: Sequence[str],
+    served: ServedModules | None,
+    max_rank: int,
+    max_import_bytes: int,
+) -> RegistryService:
+    """Once the base model's files are there. `served` is the engine's own word."""
+    folder = await asyncio.to_thread(local_model_folder, model)
+    base_model = await asyncio.to_thread(read_base_model, served_names[0], folder, served)
+    if base_model.shapes is None and served is None:
+        logger.warning("no safetensors of the base model here: adapter shapes can't be checked")
+    service = RegistryService(
         database,
         store,
         base_model,
         max_rank=max_rank,
         reserved_names=frozenset(served_names),
+        max_import_bytes=max_import_bytes,
     )
+    await service.tidy_up()
+    return service
+
+
+def open_ingest(
+    service: RegistryService, database: Database, store: ArtifactStore, settings: RegistrySettings
+) -> IngestService:
+    """Takes requests at once; jobs are worked off while its `run` runs."""
+    sources = RemoteSources(settings.source_urls, NetGuard(settings.allowed_networks))
+    return IngestService(service, database, store, sources, settings)
 
 
 async def quarantine(service: RegistryService, version: AdapterVersion, reason: str) -> None:

@@ -1,10 +1,13 @@
 """Reads a request body ahead of the application and hands it on unchanged."""
 
 import json
+import secrets
 
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Scope
 
 from engine.openai_errors import BodyTooLarge
+
+USER_HEADER = b"x-adaptry-user"
 
 
 async def read_body(receive: Receive, limit_bytes: int) -> bytes | None:
@@ -40,9 +43,19 @@ def replayed(body: bytes, receive: Receive) -> Receive:
 
 def model_of(body: bytes) -> str | None:
     """The `model` that a JSON body names. None if there is none: vLLM says what is wrong."""
+    return _text_of(body, "model")
+
+
+def user_of(scope: Scope, body: bytes) -> str:
+    """Who asks: the header, for gateways, over OpenAI's `user`. Somebody else each time without."""
+    header = dict(scope["headers"]).get(USER_HEADER, b"").decode("latin-1")
+    return header or _text_of(body, "user") or secrets.token_hex(8)
+
+
+def _text_of(body: bytes, field: str) -> str | None:
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    model = content.get("model") if isinstance(content, dict) else None
-    return model if isinstance(model, str) and model else None
+    value = content.get(field) if isinstance(content, dict) else None
+    return value if isinstance(value, str) and value else None

@@ -1,34 +1,54 @@
 """From a reference to the version it means now: the registry's answer, while it holds."""
 
+from collections.abc import Callable
+
 from cachetools import LRUCache
 
 from engine.types import AdapterVersion, VersionId
 from registry.catalog import Catalog
+from registry.errors import VersionUnavailable
 from registry.names import parse_reference
-from registry.values import ResolvedVersion
+from registry.values import Resolution, ResolvedVersion
 
 
 class RegistryResolver:
     """Asks the registry once per reference until anything in the registry changes.
 
-    The registry counts its changes (`generation`), so a moved alias is seen by the next request.
+    The registry counts its changes (`generation`), so a moved alias is seen by the next request. If
+    another server on the same database moved it, that is seen within about a second.
     """
 
     def __init__(self, catalog: Catalog, *, max_entries: int = 10_000) -> None:
         self._catalog = catalog
-        self._answers: LRUCache[tuple[int, str], AdapterVersion] = LRUCache(max_entries)
+        self._answers: LRUCache[tuple[int, str], Resolution] = LRUCache(max_entries)
 
-    async def resolve(self, text: str) -> AdapterVersion:
-        """Raises the registry's errors: a bad reference, an unknown adapter, not servable."""
+    async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
+        """For this user, who is asked for only if the alias is split; for nobody, its main version.
+
+        Raises the registry's errors: a bad reference, an unknown adapter, not servable.
+        """
+        await self._catalog.notice_changes()
         key = (self._catalog.generation, text)
-        if (known := self._answers.get(key)) is not None:
-            return known
-        version = _for_engine(await self._catalog.resolve(parse_reference(text)))
-        self._answers[key] = version
-        return version
+        resolution = self._answers.get(key)
+        if resolution is None:
+            resolution = await self._catalog.resolution(parse_reference(text))
+            self._answers[key] = resolution
+        split = len(resolution.versions) > 1
+        return _for_engine(resolution.for_user(user()) if user and split else resolution.main)
+
+    async def find(self, text: str) -> AdapterVersion:
+        """The same in whatever state it is, for operators: what is retired may still be in memory.
+
+        Raises the registry's errors for what does not exist.
+        """
+        try:
+            return await self.resolve(text)
+        except VersionUnavailable:
+            return _for_engine(await self._catalog.find(parse_reference(text)))
 
 
 def _for_engine(resolved: ResolvedVersion) -> AdapterVersion:
+    deprecated_at = resolved.deprecated_at
     return AdapterVersion(
         id=VersionId(resolved.version_id),
         adapter=resolved.adapter,
@@ -37,4 +57,6 @@ def _for_engine(resolved: ResolvedVersion) -> AdapterVersion:
         path=str(resolved.path),
         rank=resolved.rank,
         size_bytes=resolved.size_bytes,
+        deprecated_at=None if deprecated_at is None else int(deprecated_at.timestamp()),
+        deprecation_reason=resolved.state_reason if deprecated_at else None,
     )

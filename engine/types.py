@@ -61,6 +61,8 @@ class AdapterVersion:
     path: str
     rank: int
     size_bytes: int
+    deprecated_at: int | None = None  # in seconds since 1970; None: it is not deprecated
+    deprecation_reason: str | None = None
 
     @property
     def reference(self) -> str:

@@ -5,11 +5,12 @@ Never passes `timeout=` to `collective_rpc`: after one expired the next call rea
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any, Protocol
 
+import vllm
 from vllm.lora.request import LoRARequest
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
@@ -19,8 +20,11 @@ from engine.errors import EngineUnavailable
 from engine.ports import EngineTruth, Loaded, MoveResult
 from engine.types import AdapterVersion, Lease, VersionId
 from engine.vllm_channel import LoadChannel, open_channel
+from registry.served_modules import Renames, ServedModule, ServedModules
 
 RETRY_AFTER_DEATH_SECONDS = 5  # its supervisor will know better in a moment
+
+_RENAMES = ("regex", "substr", "prefix", "suffix")  # in the order of `Renames`
 
 
 class Guard(Protocol):
@@ -57,6 +61,11 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         inputs = (prompt, sampling_params, request_id)
         stream = partial(super().generate, *inputs, lora_request=lora_request, **options)
         return self._guarded(stream, request_id, lora_request)
+
+    def generate_leased(self, *args: Any, **options: Any) -> AsyncGenerator[Any, None]:
+        """For whoever holds the lease already."""
+        stream: AsyncGenerator[Any, None] = super().generate(*args, **options)
+        return stream
 
     def encode(
         self,
@@ -157,6 +166,10 @@ class VllmBackend:
             in_step_loads=answer["in_step_loads"],
         )
 
+    async def served_modules(self) -> ServedModules | None:
+        """What adapters may be made for; None if vLLM can't tell. Raises EngineUnavailable."""
+        return served_by(await self._call("adaptry_modules"))
+
     async def _call(self, method: str, *args: Any) -> list[Any]:
         return await _call(self._engine, method, *args)
 
@@ -194,6 +207,27 @@ async def _call(engine: AsyncLLM, method: str, *args: Any) -> list[Any]:
         if "error" in answer:
             raise EngineUnavailable(f"{method}: {answer['error']}")
     return [answer["value"] for answer in answers]
+
+
+def served_by(ranks: Sequence[Mapping[str, Any]]) -> ServedModules | None:
+    """What the ranks say together: with pipeline parallelism each has other layers."""
+    if any(rank["renames"] is None for rank in ranks):
+        return None
+    rules = [tuple(map(tuple, ranks[0]["renames"][rule])) for rule in _RENAMES]
+    return ServedModules(
+        engine=f"vllm {vllm.__version__}",
+        modules=dict(_served(*module) for rank in ranks for module in rank["modules"]),
+        renames=Renames(*rules),
+        patterns=all(rank["patterns"] for rank in ranks),
+    )
+
+
+def _served(
+    name: str, is_embedding: bool, out_features: int | None, in_features: int | None
+) -> tuple[str, ServedModule]:
+    if out_features is None or in_features is None:
+        return name, ServedModule(None, is_embedding)
+    return name, ServedModule((out_features, in_features), is_embedding)
 
 
 def _slowest(results: Sequence[Sequence[Any]]) -> MoveResult:

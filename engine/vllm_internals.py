@@ -45,6 +45,8 @@ INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
             "lora_index_to_id",
             "capacity",
             "modules",
+            "packed_modules",
+            "model",
             "activate_adapter",
             "deactivate_adapter",
             "_create_merged_loras_inplace",
@@ -55,6 +57,37 @@ INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
     # worker_trace: how vLLM reads a file and fills a slot
     ("vllm.lora.lora_model", "LoRAModel", ("from_lora_tensors", "loras", "rank")),
     ("vllm.lora.layers.base_linear", "BaseLinearLayerWithLoRA", _LAYERS),
+    # worker_modules: what adapters may be made for
+    (
+        "vllm.lora.layers",
+        None,
+        (
+            "FusedMoE3DWithLoRA",
+            "FusedMoEWithLoRA",
+            "LogitsProcessorWithLoRA",
+            "VocabParallelEmbeddingWithLoRA",
+        ),
+    ),
+    ("vllm.lora.layers", "FusedMoEWithLoRA", ("enable_moe_shared_loras",)),
+    ("vllm.lora.layers", "LogitsProcessorWithLoRA", ("vocab_size", "hidden_size")),
+    (
+        "vllm.model_executor.layers.vocab_parallel_embedding",
+        "VocabParallelEmbedding",
+        ("embedding_dim", "org_vocab_size"),
+    ),
+    ("vllm.model_executor.layers.linear", "LinearBase", ("input_size", "output_size")),
+    (
+        "vllm.model_executor.layers.linear",
+        "QKVParallelLinear",
+        ("total_num_heads", "total_num_kv_heads", "head_size"),
+    ),
+    ("vllm.lora.peft_helper", None, ("PEFTHelper",)),
+    # cpu_repairs: rows of logits
+    (
+        "vllm.lora.punica_wrapper.punica_cpu",
+        "PunicaWrapperCPU",
+        ("add_lora_logits", "sampler_indices", "token_lora_indices"),
+    ),
     # vllm_app: the table of adapters that vLLM's routes ask
     (
         "vllm.entrypoints.openai.models.serving",

@@ -17,6 +17,7 @@ from vllm.lora.request import LoRARequest
 from engine.cpu_repairs import repair
 from engine.worker_channel import LoadListener
 from engine.worker_managers import ControlledModelManager, Staging, host_bytes, install
+from engine.worker_modules import describe_modules
 from engine.worker_reservation import reservation
 
 
@@ -75,6 +76,11 @@ class AdapterCacheExtension:
             "untraceable_loads": staging.reader.untraceable,
             "arena_bytes": staging.arena.allocated_bytes,
         }
+
+    @_never_raises
+    def adaptry_modules(self) -> dict[str, Any]:
+        """What adapters may be made for; see `worker_modules`."""
+        return describe_modules(self._adaptry_tiers())
 
     # ---- the same object, not for remote calls ----------------------------------------------
 

@@ -100,9 +100,9 @@ def open_adapter(folder: str) -> Iterator[OpenAdapter]:
 
 
 def _kind(header: bytes, config: Mapping[str, Any]) -> str:
-    relevant = {name: _sorted(value) for name, value in config.items() if name not in _REMARKS}
+    relevant = {name: _sorted(config[name]) for name in sorted(config) if name not in _REMARKS}
     digest = hashlib.sha256(header)
-    digest.update(json.dumps(relevant, sort_keys=True).encode())
+    digest.update(json.dumps(relevant).encode())  # in rank_pattern the first key that fits counts
     return digest.hexdigest()
 
 

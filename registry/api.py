@@ -1,36 +1,23 @@
-"""The registry over REST, under `/api/v1`."""
+"""The registry over REST, under `/api/v1`: one file of routes for each subject, put together."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response, status
+from fastapi import APIRouter, Query
 
-from registry.models import Adapter, Event, row_id
+from registry.api_adapters import add_adapter_routes
+from registry.api_aliases import add_alias_routes
+from registry.api_lifecycle import add_lifecycle_routes
+from registry.api_versions import add_version_routes
+from registry.field_types import Name
+from registry.inspection_api import add_inspection
 from registry.names import parse_reference
-from registry.pages import MAX_LIMIT
 from registry.problems import ProblemRoute
-from registry.schemas import (
-    AdapterPage,
-    AdapterRead,
-    AliasList,
-    AliasPut,
-    AliasRead,
-    EventPage,
-    EventRead,
-    Problem,
-    VersionCreate,
-    VersionPage,
-    VersionRead,
-)
-from registry.service import ANYWHERE, RegistryService
-from registry.values import AliasState, PublishedVersion
+from registry.schemas import Problem, VersionRead
+from registry.service import RegistryService
+from registry.transfer_api import add_transfer_routes
+from registry.views import version_read
 
-ACTOR = "api"  # until there are API keys, every caller is the same
-
-Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Rows per page.")]
-PageToken = Annotated[str | None, Query(max_length=256, description="From the page before.")]
-Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
-
-_ERRORS = (400, 403, 404, 409, 413, 422, 503)
+_ERRORS = (400, 403, 404, 409, 410, 413, 422, 503)
 
 
 def create_router(service: RegistryService) -> APIRouter:
@@ -41,136 +28,26 @@ def create_router(service: RegistryService) -> APIRouter:
         route_class=ProblemRoute,
         responses={code: {"model": Problem} for code in _ERRORS},
     )
-    _add_publishing(router, service)
+    add_inspection(router, service)
     _add_lookups(router, service)
+    add_adapter_routes(router, service)
+    add_version_routes(router, service)
+    add_alias_routes(router, service)
+    add_lifecycle_routes(router, service)
+    add_transfer_routes(router, service)
     return router
-
-
-def _add_publishing(router: APIRouter, service: RegistryService) -> None:
-    @router.post("/adapters/{name}/versions", status_code=status.HTTP_201_CREATED)
-    async def register(name: str, body: VersionCreate, response: Response) -> VersionRead:
-        """Verify and publish what PEFT saved; makes the adapter if it is new.
-
-        Answers 200 with the existing version if this content was published before.
-        """
-        registration = await service.register(
-            name, body.source, actor=ACTOR, description=body.description
-        )
-        if not registration.created:
-            response.status_code = status.HTTP_200_OK
-        return _version_read(registration.published)
-
-    @router.put("/adapters/{name}/aliases/{alias}")
-    async def set_alias(name: str, alias: str, body: AliasPut) -> AliasRead:
-        """Point an alias at a version: promote it, or roll it back."""
-        expected = body.expected_version
-        if "expected_version" not in body.model_fields_set:
-            expected = ANYWHERE
-        state = await service.set_alias(
-            name,
-            alias,
-            body.version,
-            actor=ACTOR,
-            expected_version=expected,
-            reason=body.reason,
-        )
-        return _alias_read(name, state)
 
 
 def _add_lookups(router: APIRouter, service: RegistryService) -> None:
     catalog = service.catalog
 
-    @router.get("/adapters")
-    async def adapters(limit: Limit = 100, page_token: PageToken = None) -> AdapterPage:
-        """All adapters by name."""
-        page = await catalog.adapters(limit=limit, page_token=page_token)
-        items = [_adapter_read(adapter) for adapter in page.items]
-        return AdapterPage(items=items, next_page_token=page.next_token)
-
-    @router.get("/adapters/{name}")
-    async def adapter(name: str) -> AdapterRead:
-        """One adapter."""
-        return _adapter_read(await catalog.adapter(name))
-
-    @router.get("/adapters/{name}/versions")
-    async def versions(name: str, limit: Limit = 100, page_token: PageToken = None) -> VersionPage:
-        """The versions of an adapter, the oldest first."""
-        page = await catalog.versions(name, limit=limit, page_token=page_token)
-        items = [_version_read(published) for published in page.items]
-        return VersionPage(items=items, next_page_token=page.next_token)
-
-    @router.get("/adapters/{name}/versions/{number}")
-    async def version(name: str, number: Number) -> VersionRead:
-        """One version."""
-        return _version_read(await catalog.version(name, number))
-
-    @router.get("/adapters/{name}/aliases")
-    async def aliases(name: str) -> AliasList:
-        """Where each alias of an adapter points."""
-        states = await catalog.aliases(name)
-        return AliasList(items=[_alias_read(name, state) for state in states])
-
-    @router.get("/adapters/{name}/events")
-    async def events(name: str, limit: Limit = 100, page_token: PageToken = None) -> EventPage:
-        """What happened to an adapter, the oldest first."""
-        page = await catalog.events(name, limit=limit, page_token=page_token)
-        items = [_event_read(event) for event in page.items]
-        return EventPage(items=items, next_page_token=page.next_token)
-
     @router.get("/resolve")
     async def resolve(
         reference: Annotated[str, Query(max_length=256, examples=["support-bot@prod"])],
+        user: Annotated[
+            Name | None, Query(description="Of a split alias, the version that this user gets.")
+        ] = None,
     ) -> VersionRead:
         """The version that a reference means now, if it may be served."""
-        resolved = await catalog.resolve(parse_reference(reference))
-        return _version_read(await catalog.version(resolved.adapter, resolved.number))
-
-
-def _adapter_read(adapter: Adapter) -> AdapterRead:
-    return AdapterRead(
-        name=adapter.name, description=adapter.description, created_at=adapter.created_at
-    )
-
-
-def _version_read(published: PublishedVersion) -> VersionRead:
-    version = published.version
-    return VersionRead(
-        adapter=published.adapter,
-        number=version.number,
-        reference=published.reference,
-        digest=version.digest,
-        state=version.state,
-        state_reason=version.state_reason,
-        rank=version.rank,
-        alpha=version.alpha,
-        target_modules=version.target_modules,
-        dtype=version.dtype,
-        base_model=version.base_model,
-        size_bytes=version.size_bytes,
-        source=version.source,
-        created_at=version.created_at,
-        created_by=version.created_by,
-    )
-
-
-def _alias_read(adapter: str, state: AliasState) -> AliasRead:
-    return AliasRead(
-        adapter=adapter,
-        alias=state.alias.name,
-        version=state.number,
-        reference=f"{adapter}@{state.alias.name}",
-        moved_at=state.alias.moved_at,
-    )
-
-
-def _event_read(event: Event) -> EventRead:
-    return EventRead(
-        id=row_id(event),
-        at=event.at,
-        actor=event.actor,
-        kind=event.kind,
-        alias=event.alias,
-        from_version=event.from_version,
-        to_version=event.to_version,
-        reason=event.reason,
-    )
+        resolved = await catalog.resolve(parse_reference(reference), user)
+        return version_read(await catalog.version(resolved.adapter, resolved.number))

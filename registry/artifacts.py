@@ -1,30 +1,20 @@
 """The store of verified files: content-addressed, written whole or not at all."""
 
-import errno
 import os
 import secrets
 import shutil
-import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-import psutil
-from blake3 import blake3
-
-from registry.errors import (
-    InvalidAdapter,
-    SourceNotAllowed,
-    SourceNotFound,
-    SourceTooLarge,
-    StoreUnavailable,
-)
-from registry.inspect import PICKLE_FILE, WEIGHTS_FILE, Inspection
-from registry.peft_config import CONFIG_FILE
-from registry.seals import manifest_digest, seal
-
-_CHUNK_BYTES = 4 * 2**20
+from registry.claims import SUFFIX, Claim, Claims
+from registry.errors import StoreUnavailable
+from registry.inspect import Inspection
+from registry.seals import seal, seal_file
+from registry.sources.intake import settle
+from registry.sources.local import LocalSource, folder_under
+from registry.sources.port import FetchLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,164 +27,147 @@ class StoredArtifact:
     inspection: Inspection
 
 
-class ArtifactStore:
-    """`adapters/ab/abcd…/` holds files that were verified; `quarantine/` those on their way."""
+class Workspace:
+    """A folder in quarantine that is ours, until we let go of it or die."""
 
-    def __init__(self, root: Path, *, source_roots: Sequence[Path], max_bytes: int) -> None:
+    def __init__(self, folder: Path, claim: Claim) -> None:
+        self.name = folder.name
+        self._folder = folder
+        self._claim = claim
+        self.is_needed = False  # by somebody who goes on with what is in it
+
+    @property
+    def upload(self) -> Path:
+        """What was sent to us stays here until all is done."""
+        return self._folder / "upload"
+
+    def empty_folder(self) -> Path:
+        """For one attempt to fetch; whatever an earlier one left is gone. Raises OSError."""
+        fetched = self._folder / "fetched"
+        shutil.rmtree(fetched, ignore_errors=True)
+        fetched.mkdir(parents=True)
+        return fetched
+
+    def close(self) -> None:
+        """Let go of it. Its content goes too, unless it is needed."""
+        if not self.is_needed:
+            _remove(self._folder)
+        self._claim.release()
+
+
+class ArtifactStore:
+    """`adapters/ab/abcd…/` holds files that were verified, `quarantine/` those on their way.
+
+    `arriving/` names the digests whose row is not written yet: after a crash, those are looked at.
+    """
+
+    def __init__(
+        self, root: Path, *, source_roots: Sequence[Path], max_bytes: int, max_files: int = 1000
+    ) -> None:
         self._adapters = root / "adapters"
         self._quarantine = root / "quarantine"
+        self._workspaces = Claims(self._quarantine)
+        self._arrivals = Claims(root / "arriving")
         self._source_roots = tuple(Path(os.path.realpath(r)) for r in source_roots)
-        self._max_bytes = max_bytes
+        self.limits = FetchLimits(max_bytes, max_files)
 
     def open(self) -> None:
-        """Make the folders and clear what dead processes left. Raises StoreUnavailable."""
-        try:
+        """Make the folders. Raises StoreUnavailable."""
+        with storing("the store can't be opened"):
             self._adapters.mkdir(parents=True, exist_ok=True)
-            self._quarantine.mkdir(parents=True, exist_ok=True)
-            for leftover in self._quarantine.iterdir():
-                if not _owner_lives(leftover.name):
-                    _remove(leftover)
-        except OSError as error:
-            raise StoreUnavailable(f"{self._quarantine}: {error.strerror}") from error
+            self._workspaces.open()
+            self._arrivals.open()
 
     def path_of(self, digest: str) -> Path:
         return self._adapters / digest[:2] / digest
 
-    def ingest(self, source: str, check: Callable[[Path], Inspection]) -> StoredArtifact:
-        """Copy the adapter's files in, let `check` judge the copy, and keep it under its digest.
+    def local(self, source: str) -> LocalSource:
+        """A folder under the configured roots. Raises SourceNotAllowed, SourceNotFound."""
+        return LocalSource(folder_under(self._source_roots, source))
 
-        Whatever fails leaves nothing behind. The same content is kept once.
-        Raises SourceNotAllowed, SourceNotFound, SourceTooLarge, InvalidAdapter, StoreUnavailable.
+    # ---- quarantine ----------------------------------------------------------------------
+
+    def workspace(self, name: str) -> Workspace | None:
+        """The one of this name, made if need be; None if somebody works in it."""
+        claim = self._workspaces.take(name)
+        return None if claim is None else Workspace(self._quarantine / name, claim)
+
+    def workspaces(self) -> set[str]:
+        """The names of all there are, in use or left behind, and of whatever else lies there."""
+        return {path.name.removesuffix(SUFFIX) for path in self._quarantine.iterdir()}
+
+    # ---- arrival -------------------------------------------------------------------------
+
+    def keep(self, folder: Path, digest: str) -> Claim:
+        """Move what was inspected under its digest; the same content is kept once.
+
+        Nobody removes it while the claim is held, that is until its row is written. Raises OSError.
         """
-        folder = self._source_folder(source)
-        copy = self._quarantine / f"{os.getpid()}-{secrets.token_hex(8)}"
-        try:
-            copy.mkdir()
-            digest = manifest_digest(self._copy_all(self._files(folder), copy))
-            inspection = check(copy)
-            self._keep(copy, digest)
-            seal(self.path_of(digest))
-        except OSError as error:
-            raise StoreUnavailable(f"the adapter can't be stored: {error.strerror}") from error
-        finally:
-            shutil.rmtree(copy, ignore_errors=True)
-        return StoredArtifact(digest, self.path_of(digest), inspection.size_bytes, inspection)
-
-    def _source_folder(self, source: str) -> Path:
-        try:
-            candidates = [Path(os.path.realpath(root / source)) for root in self._source_roots]
-        except ValueError:  # a NUL, or half a character
-            raise SourceNotFound("the source is no path") from None
-        allowed = [
-            path for path in candidates if any(path.is_relative_to(r) for r in self._source_roots)
-        ]
-        if not allowed:
-            raise SourceNotAllowed(f"{source!r} lies in none of the folders to register from")
-        for path in allowed:
-            if os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
-                return path
-        raise SourceNotFound(f"{source!r} is not a folder")
-
-    def _files(self, folder: Path) -> list[Path]:
-        """What belongs to the adapter; other files stay where they are."""
-        files = [folder / CONFIG_FILE, folder / WEIGHTS_FILE]
-        found = {file: status for file in files if (status := _status(file)) is not None}
-        pickle = folder / PICKLE_FILE
-        if files[1] not in found and (status := _status(pickle)) is not None:
-            found[pickle] = status  # only for inspection to name what is wrong
-        for file, status in found.items():
-            _check_regular(file, status)
-        if sum(status.st_size for status in found.values()) > self._max_bytes:
-            raise SourceTooLarge(f"the adapter is larger than {self._max_bytes} bytes")
-        return list(found)
-
-    def _copy_all(self, files: Iterable[Path], into: Path) -> list[tuple[str, int, str]]:
-        copied: list[tuple[str, int, str]] = []
-        left_bytes = self._max_bytes
-        for file in files:
-            copied.append(self._copy(file, into, left_bytes))
-            left_bytes -= copied[-1][1]
-        return copied
-
-    def _copy(self, file: Path, into: Path, left_bytes: int) -> tuple[str, int, str]:
-        """Copy and hash in one pass: (name, bytes, hash)."""
-        hasher = blake3()
-        size_bytes = 0
-        with _open_source(file) as source, (into / file.name).open("xb") as target:
-            while chunk := source.read(_CHUNK_BYTES):
-                size_bytes += len(chunk)
-                if size_bytes > left_bytes:  # it grew since we asked for its size
-                    raise SourceTooLarge(f"the adapter is larger than {self._max_bytes} bytes")
-                hasher.update(chunk)
-                target.write(chunk)
-            target.flush()
-            os.fsync(target.fileno())
-            os.fchmod(target.fileno(), 0o444)
-        return file.name, size_bytes, hasher.hexdigest()
-
-    def _keep(self, copy: Path, digest: str) -> None:
         kept = self.path_of(digest)
+        claim = self._arrivals.share(digest)
+        try:
+            self._move(folder, kept)
+            seal(kept)
+        except BaseException:
+            (claim.abandon if kept.is_dir() else claim.release)()
+            raise
+        return claim
+
+    def adopt(self, folder: Path, digest: str) -> bool:
+        """The same for what a transaction will settle that holds all files, without a claim.
+
+        False if the files were there already. Raises StoreUnavailable.
+        """
+        kept = self.path_of(digest)
+        if kept.is_dir():
+            return False
+        with storing():
+            for file in folder.iterdir():
+                _settle(file)
+            os.utime(folder)  # orphans are known by their age
+            self._move(folder, kept)
+            seal(kept)
+        return True
+
+    def arrivals(self) -> set[str]:
+        """Digests whose row is being written now, or never was because of a crash."""
+        return self._arrivals.names()
+
+    def take(self, digest: str) -> Claim | None:
+        """For who wants to remove it; None while its row is being written."""
+        return self._arrivals.take(digest)
+
+    def remove(self, digest: str) -> None:
+        """Take the files out of the store; as a workspace that nobody needs they are swept.
+
+        Needs the claim of `take`. Does not block. Raises OSError.
+        """
+        kept = self.path_of(digest)
+        seal_file(kept).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            kept.rename(self._quarantine / secrets.token_hex(16))
+
+    def _move(self, folder: Path, kept: Path) -> None:
         if kept.is_dir():
             return
         kept.parent.mkdir(exist_ok=True)
         _sync_folder(self._adapters)
-        _sync_folder(copy)
+        _sync_folder(folder)
         try:
-            copy.rename(kept)
+            folder.rename(kept)
         except OSError:
             if not kept.is_dir():  # else another registration of the same content was faster
                 raise
         _sync_folder(kept.parent)
 
 
-def _status(file: Path) -> os.stat_result | None:
-    """Of the file itself, were it a link; None if there is none."""
+@contextmanager
+def storing(what: str = "the adapter can't be stored") -> Iterator[None]:
+    """Raises StoreUnavailable for what the disk says no to."""
     try:
-        return file.lstat()
-    except FileNotFoundError:
-        return None
-    except PermissionError:
-        raise _unreadable(file) from None
-
-
-def _open_source(file: Path) -> BinaryIO:
-    """What was a file a moment ago must not have become a link, or a pipe that would block us."""
-    try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise SourceNotFound(f"{file.name} vanished while the adapter was read") from None
-    except PermissionError:
-        raise _unreadable(file) from None
+        yield
     except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise _unsafe(file) from None
-        raise
-    try:
-        _check_regular(file, os.fstat(descriptor))
-    except InvalidAdapter:
-        os.close(descriptor)
-        raise
-    return os.fdopen(descriptor, "rb")
-
-
-def _check_regular(file: Path, status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise _unsafe(file)
-
-
-def _unsafe(file: Path) -> InvalidAdapter:
-    return InvalidAdapter("unsafe_file", f"{file.name} is not a regular file")
-
-
-def _unreadable(file: Path) -> InvalidAdapter:
-    return InvalidAdapter("unreadable_file", f"this server may not read {file.name}")
-
-
-def _owner_lives(folder_name: str) -> bool:
-    pid = folder_name.partition("-")[0]
-    if not pid.isdecimal() or len(pid) > 9 or int(pid) == os.getpid():
-        return False
-    return psutil.pid_exists(int(pid))
+        raise StoreUnavailable(f"{what}: {error.strerror or error}") from error
 
 
 def _remove(path: Path) -> None:
@@ -202,6 +175,11 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def _settle(file: Path) -> None:
+    with file.open("rb") as opened:
+        settle(opened.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

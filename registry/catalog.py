@@ -1,73 +1,126 @@
-"""Everything that can be asked of the registry; nothing here changes it."""
+"""What can be asked of adapters and versions; nothing here changes them."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from registry.alias_repository import AliasRepository
 from registry.db import Database
-from registry.errors import UnknownAdapter, UnknownAlias, UnknownVersion, VersionNotServable
-from registry.models import SERVABLE, Adapter, Event, Version, row_id
+from registry.errors import UnknownAlias, UnknownVersion, VersionUnavailable
+from registry.filters import AdapterFilter, VersionFilter
+from registry.freshness import Freshness
+from registry.list_repository import ListRepository
+from registry.models import SERVABLE, Adapter, VersionState, row_id
 from registry.names import DEFAULT_ALIAS, AdapterReference
-from registry.pages import Page, key_of, number_of, token_after
-from registry.repository import RegistryRepository
-from registry.values import AliasState, PublishedVersion, ResolvedVersion
+from registry.pages import Page, name_of, number_of, page_of
+from registry.repository import RegistryRepository, known_adapter
+from registry.values import PublishedVersion, Resolution, ResolvedVersion
 
 Item = TypeVar("Item")
 
 
 class Catalog:
-    """Reads adapters, versions, aliases and events; each call is one short session."""
+    """Each call is one short session."""
 
     def __init__(self, database: Database, path_of: Callable[[str], Path]) -> None:
         self._database = database
         self._path_of = path_of
+        self._freshness = Freshness(database)
 
     @property
     def generation(self) -> int:
         """Grows with every committed change: answers of an older generation may be stale."""
         return self._database.generation
 
+    async def notice_changes(self) -> None:
+        """Those of other processes, within about a second. To be called before `generation`."""
+        await self._freshness.look()
+
     # ---- resolving -----------------------------------------------------------------------
 
-    async def resolve(self, reference: AdapterReference) -> ResolvedVersion:
-        """What the reference means now.
+    async def resolution(self, reference: AdapterReference) -> Resolution:
+        """All that the reference may mean now; of a split alias, what may be served.
 
-        Raises UnknownAdapter, UnknownAlias, UnknownVersion, VersionNotServable.
+        Raises UnknownAdapter, UnknownAlias, UnknownVersion, VersionUnavailable.
         """
+        found = await self._resolution(reference)
+        served = {n: version for n, version in found.versions.items() if version.state in SERVABLE}
+        if not served:
+            refused = found.main
+            named = f"{refused.adapter}:{refused.number}"
+            raise VersionUnavailable(named, refused.state, refused.state_reason)
+        return replace(found, versions=served, weights={n: found.weights[n] for n in served})
+
+    async def _resolution(self, reference: AdapterReference) -> Resolution:
         async with self._database.reading() as session:
             repository = RegistryRepository(session)
             adapter = await known_adapter(repository, reference.adapter)
-            version = await _referred(repository, row_id(adapter), reference)
-        if version.state not in SERVABLE:
-            raise VersionNotServable(f"{adapter.name}:{version.number}", version.state)
-        return ResolvedVersion(
-            adapter=adapter.name,
-            number=version.number,
-            version_id=row_id(version),
-            digest=version.digest,
-            path=self._path_of(version.digest),
-            rank=version.rank,
-            size_bytes=version.size_bytes,
-            state=version.state,
+            rows = await _referred(repository, row_id(adapter), reference)
+        return Resolution(
+            reference=str(reference),
+            versions={row.number: self._resolved(adapter.name, row) for row in rows},
+            weights={row.number: row[-1] for row in rows},
         )
+
+    async def resolve(
+        self, reference: AdapterReference, user: str | None = None
+    ) -> ResolvedVersion:
+        """What it means for this user; for nobody in particular, the largest weight.
+
+        Raises what `resolution` raises.
+        """
+        resolution = await self.resolution(reference)
+        return resolution.main if user is None else resolution.for_user(user)
+
+    async def find(self, reference: AdapterReference) -> ResolvedVersion:
+        """The same in whatever state it is: for taking it out of memory, say.
+
+        Raises UnknownAdapter, UnknownAlias, UnknownVersion.
+        """
+        return (await self._resolution(reference)).main
 
     async def served_references(self) -> list[str]:
         """Every alias that can be asked for: `name` for its default, `name@alias` for the rest."""
         async with self._database.reading() as session:
-            served = await RegistryRepository(session).served()
+            served = await AliasRepository(session).served()
         return [
             str(AdapterReference(name, None if alias == DEFAULT_ALIAS else alias))
             for name, alias in served
         ]
 
+    def _resolved(self, adapter: str, row: Row[*tuple[Any, ...]]) -> ResolvedVersion:
+        deprecated = row.state == VersionState.DEPRECATED
+        return ResolvedVersion(
+            adapter=adapter,
+            number=row.number,
+            version_id=row.id,
+            digest=row.digest,
+            path=self._path_of(row.digest),
+            rank=row.rank,
+            size_bytes=row.size_bytes,
+            state=row.state,
+            state_reason=row.state_reason,
+            deprecated_at=row.state_changed_at if deprecated else None,
+        )
+
     # ---- looking up ----------------------------------------------------------------------
 
-    async def adapters(self, *, limit: int, page_token: str | None = None) -> Page[Adapter]:
+    async def adapters(
+        self,
+        filters: AdapterFilter = AdapterFilter(),  # noqa: B008  # it is immutable
+        *,
+        limit: int,
+        page_token: str | None = None,
+    ) -> Page[Adapter]:
         """One page by name. Raises InvalidPageToken."""
-        after = key_of(page_token) or ""
+        after = name_of(page_token)
         async with self._database.reading() as session:
-            rows = await RegistryRepository(session).adapters(after=after, limit=limit + 1)
-        return _page(rows, limit, lambda adapter: adapter.name)
+            rows = await ListRepository(session).adapters(filters, after=after, limit=limit + 1)
+        return page_of(rows, limit, lambda adapter: adapter.name)
 
     async def adapter(self, name: str) -> Adapter:
         """Raises UnknownAdapter."""
@@ -79,68 +132,62 @@ class Catalog:
         async with self._database.reading() as session:
             repository = RegistryRepository(session)
             adapter = await known_adapter(repository, name)
-            reference = AdapterReference(name, version=number)
-            version = await _referred(repository, row_id(adapter), reference)
-        return PublishedVersion(name, version)
+            version = await repository.version(row_id(adapter), number)
+            if version is None:
+                raise UnknownVersion(name, number)
+            parent = await repository.reference_of(version.parent_id)
+        return PublishedVersion(name, version, parent)
 
     async def versions(
-        self, name: str, *, limit: int, page_token: str | None = None
+        self,
+        filters: VersionFilter = VersionFilter(),  # noqa: B008  # it is immutable
+        *,
+        limit: int,
+        page_token: str | None = None,
     ) -> Page[PublishedVersion]:
-        """One page by number. Raises UnknownAdapter, InvalidPageToken."""
+        """One page over all adapters, in the order of registration. Raises InvalidPageToken."""
         after = number_of(page_token)
-        rows = await self._of_adapter(
-            name, lambda repository, id_: repository.versions(id_, after=after, limit=limit + 1)
-        )
-        published = [PublishedVersion(name, version) for version in rows]
-        return _page(published, limit, lambda item: item.version.number)
+        async with self._database.reading() as session:
+            found = await ListRepository(session).versions(filters, after=after, limit=limit + 1)
+        return page_of(found, limit, lambda item: row_id(item.version))
 
-    async def aliases(self, name: str) -> list[AliasState]:
-        """All aliases of an adapter by name. Raises UnknownAdapter."""
-        rows = await self._of_adapter(name, lambda repository, id_: repository.aliases(id_))
-        return [AliasState(alias, number) for alias, number in rows]
-
-    async def events(self, name: str, *, limit: int, page_token: str | None = None) -> Page[Event]:
-        """One page of an adapter's history, the oldest first. Raises as `versions` does."""
+    async def versions_of(
+        self,
+        name: str,
+        filters: VersionFilter = VersionFilter(),  # noqa: B008  # it is immutable
+        *,
+        limit: int,
+        page_token: str | None = None,
+    ) -> Page[PublishedVersion]:
+        """One page of an adapter's, by number. Raises UnknownAdapter, InvalidPageToken."""
         after = number_of(page_token)
-        rows = await self._of_adapter(
-            name, lambda repository, id_: repository.events(id_, after=after, limit=limit + 1)
-        )
-        return _page(rows, limit, row_id)
+
+        async def query(session: AsyncSession, adapter_id: int) -> Sequence[PublishedVersion]:
+            return await ListRepository(session).versions_of(
+                adapter_id, filters, after=after, limit=limit + 1
+            )
+
+        found = await self._of_adapter(name, query)
+        return page_of(found, limit, lambda item: item.version.number)
 
     async def _of_adapter(
-        self, name: str, query: Callable[[RegistryRepository, int], Awaitable[Sequence[Item]]]
+        self, name: str, query: Callable[[AsyncSession, int], Awaitable[Sequence[Item]]]
     ) -> Sequence[Item]:
         async with self._database.reading() as session:
-            repository = RegistryRepository(session)
-            adapter = await known_adapter(repository, name)
-            return await query(repository, row_id(adapter))
-
-
-async def known_adapter(repository: RegistryRepository, name: str) -> Adapter:
-    """Raises UnknownAdapter."""
-    adapter = await repository.adapter(name)
-    if adapter is None:
-        raise UnknownAdapter(name)
-    return adapter
+            adapter = await known_adapter(RegistryRepository(session), name)
+            return await query(session, row_id(adapter))
 
 
 async def _referred(
     repository: RegistryRepository, adapter_id: int, reference: AdapterReference
-) -> Version:
+) -> Sequence[Row[*tuple[Any, ...]]]:
     if reference.version is not None:
-        version = await repository.version(adapter_id, reference.version)
-        if version is None:
+        rows = await repository.resolved_version(adapter_id, reference.version)
+        if not rows:
             raise UnknownVersion(reference.adapter, reference.version)
-        return version
+        return rows
     alias = reference.alias or DEFAULT_ALIAS
-    version = await repository.aliased_version(adapter_id, alias)
-    if version is None:
+    rows = await repository.resolved_alias(adapter_id, alias)
+    if not rows:
         raise UnknownAlias(reference.adapter, alias)
-    return version
-
-
-def _page(rows: Sequence[Item], limit: int, key: Callable[[Item], str | int]) -> Page[Item]:
-    """`rows` holds one more than `limit` if there is a next page."""
-    items = rows[:limit]
-    more = len(rows) > limit
-    return Page(items, token_after(key(items[-1])) if more else None)
+    return rows

@@ -3,19 +3,52 @@
 RegistryError
 ├── InvalidReference     400  not `name`, `name@alias` or `name:3`
 ├── InvalidPageToken     400
+├── InvalidEventId       400
 ├── UnknownAdapter       404
 ├── UnknownVersion       404
 ├── UnknownAlias         404
-├── VersionNotServable   409  retired, quarantined, still pending, …
+├── UnknownRevision      404  of an alias
+├── UnknownWebhook       404
+├── UnknownDelivery      404
+├── VersionUnavailable   410 retired, purged; 409 quarantined, rejected, pending
+├── VersionNotServable   409  no alias may point at it in its state
+├── TransitionRefused    409  not from the state it is in
+├── VersionAliased       409  aliases point at it
+├── VersionInUse         409  the engine holds it
+├── FilesMissing         409  they are not in the store
+├── FilesDamaged         409  they are not what was registered
 ├── AliasMoved           409  somebody moved it first (compare-and-set)
+├── NothingToRollBack    409
+├── LineageCycle         409
+├── MetadataTooLarge     413
 ├── NameReserved         409  the base model's name
-├── SourceNotAllowed     403  outside the configured source roots
+├── InvalidSource        400  neither a path nor a URL that we read
+├── SourceNotAllowed     403  outside the configured roots, URLs and networks
+├── SourceDenied         403  the other side wants credentials, or other ones
 ├── SourceNotFound       404
-├── SourceTooLarge       413
+├── SourceTooLarge       413  too many bytes or too many files
+├── AddressNotAllowed    403  a private, local or otherwise special address
+├── HostUnknown          422  its name has no address
+├── InvalidUrl           422
+├── SourceUnsupported    501  a package that it needs is not installed
+├── SourceUnavailable    502  the other side does not answer as it should; tried again
+├── SourceTimeout        504
+├── InvalidUpload        400  the request's body is not what it says
+├── TooManyUploads       429
+├── InvalidArchive       422  what is wrong with an export; the code says what
+├── ImportConflict       409  the registry has something else there
 ├── InvalidAdapter       422  what inspection found; the code says what
+├── UnknownJob           404
+├── JobFinished          409  too late to cancel it
+├── TooManyStreams       503
 ├── StoreUnavailable     503  the disk
 └── DatabaseUnavailable  503
 """
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from registry.defects import Defect
 
 
 class RegistryError(Exception):
@@ -42,6 +75,14 @@ class InvalidPageToken(RegistryError):
         super().__init__("page_token is not one that an earlier page gave")
 
 
+class InvalidEventId(RegistryError):
+    status = 400
+    code = "invalid_event_id"
+
+    def __init__(self) -> None:
+        super().__init__("Last-Event-ID is not the id of an event")
+
+
 class UnknownAdapter(RegistryError):
     status = 404
     code = "unknown_adapter"
@@ -62,8 +103,45 @@ class UnknownAlias(RegistryError):
     status = 404
     code = "unknown_alias"
 
-    def __init__(self, name: str, alias: str) -> None:
-        super().__init__(f"adapter {name!r} has no alias {alias!r}")
+    def __init__(self, name: str, alias: str, at: datetime | None = None) -> None:
+        then = f"had no alias {alias!r} at {at.isoformat()}" if at else f"has no alias {alias!r}"
+        super().__init__(f"adapter {name!r} {then}")
+
+
+class UnknownRevision(RegistryError):
+    status = 404
+    code = "unknown_revision"
+
+    def __init__(self, reference: str, what: str) -> None:
+        super().__init__(f"{reference} had no state {what}")
+
+
+class VersionUnavailable(RegistryError):
+    """Asked for by a client. The code names the state: `version_retired`, …"""
+
+    status = 409
+
+    def __init__(self, reference: str, state: str, reason: str | None) -> None:
+        super().__init__(f"{reference} is {state}" + (f": {reason}" if reason else ""))
+        self.code = f"version_{state}"
+        if state in ("retired", "purged"):
+            self.status = 410
+
+
+class UnknownWebhook(RegistryError):
+    status = 404
+    code = "unknown_webhook"
+
+    def __init__(self, webhook_id: int) -> None:
+        super().__init__(f"there is no webhook {webhook_id}")
+
+
+class UnknownDelivery(RegistryError):
+    status = 404
+    code = "unknown_delivery"
+
+    def __init__(self, webhook_id: int, delivery_id: int) -> None:
+        super().__init__(f"webhook {webhook_id} has no delivery {delivery_id}")
 
 
 class VersionNotServable(RegistryError):
@@ -71,15 +149,82 @@ class VersionNotServable(RegistryError):
     code = "version_not_servable"
 
     def __init__(self, reference: str, state: str) -> None:
-        super().__init__(f"{reference} is {state}")
+        super().__init__(f"{reference} is {state}: no alias may point at it")
+
+
+class TransitionRefused(RegistryError):
+    status = 409
+    code = "transition_refused"
+
+    def __init__(self, reference: str, state: str, wanted: str) -> None:
+        super().__init__(f"{reference} is {state}: from there it can't become {wanted}")
+
+
+class VersionAliased(RegistryError):
+    status = 409
+    code = "version_aliased"
+
+    def __init__(self, reference: str, aliases: Sequence[str]) -> None:
+        names = ", ".join(aliases)
+        super().__init__(f"{reference} is still where {names} points: move or delete that first")
+
+
+class VersionInUse(RegistryError):
+    status = 409
+    code = "version_in_use"
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"requests still hold, await or load {reference}: try again later")
+
+
+class FilesMissing(RegistryError):
+    status = 409
+    code = "files_missing"
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"the files of {reference} are not in the store: register them again")
+
+
+class FilesDamaged(RegistryError):
+    status = 409
+    code = "files_damaged"
+
+    def __init__(self, reference: str, what: str) -> None:
+        super().__init__(f"the files of {reference} are not what was registered: {what}")
 
 
 class AliasMoved(RegistryError):
     status = 409
     code = "alias_moved"
 
-    def __init__(self, reference: str, expected: int | None, found: int | None) -> None:
-        super().__init__(f"{reference} is at version {found}, not {expected}: read it again first")
+    def __init__(
+        self, reference: str, expected: int | None, found: int | None, what: str = "version"
+    ) -> None:
+        super().__init__(f"{reference} is at {what} {found}, not {expected}: read it again first")
+
+
+class NothingToRollBack(RegistryError):
+    status = 409
+    code = "nothing_to_roll_back"
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"{reference} has never been anywhere else")
+
+
+class LineageCycle(RegistryError):
+    status = 409
+    code = "lineage_cycle"
+
+    def __init__(self, reference: str, parent: str) -> None:
+        super().__init__(f"{parent} descends from {reference}: it can't be its parent too")
+
+
+class MetadataTooLarge(RegistryError):
+    status = 413
+    code = "metadata_too_large"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"there would be {what}")
 
 
 class NameReserved(RegistryError):
@@ -90,9 +235,19 @@ class NameReserved(RegistryError):
         super().__init__(f"{name!r} is the base model's name")
 
 
+class InvalidSource(RegistryError):
+    status = 400
+    code = "invalid_source"
+
+
 class SourceNotAllowed(RegistryError):
     status = 403
     code = "source_not_allowed"
+
+
+class SourceDenied(RegistryError):
+    status = 403
+    code = "source_denied"
 
 
 class SourceNotFound(RegistryError):
@@ -105,14 +260,110 @@ class SourceTooLarge(RegistryError):
     code = "source_too_large"
 
 
-class InvalidAdapter(RegistryError):
-    """The adapter's files can't be served as they are; `code` names the defect."""
+class AddressNotAllowed(RegistryError):
+    status = 403
+    code = "address_not_allowed"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"{host} is no public address, and in no network that may be called")
+
+
+class HostUnknown(RegistryError):
+    status = 422
+    code = "host_unknown"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"there is no address for the host {host!r}")
+
+
+class InvalidUrl(RegistryError):
+    status = 422
+    code = "invalid_url"
+
+
+class SourceUnsupported(RegistryError):
+    status = 501
+    code = "source_unsupported"
+
+
+class SourceUnavailable(RegistryError):
+    status = 502
+    code = "source_unavailable"
+
+
+class SourceTimeout(RegistryError):
+    status = 504
+    code = "source_timeout"
+
+    def __init__(self, limit_seconds: float) -> None:
+        super().__init__(f"the adapter was not here after {limit_seconds:.0f} s")
+
+
+class InvalidUpload(RegistryError):
+    status = 400
+    code = "invalid_upload"
+
+
+class TooManyUploads(RegistryError):
+    status = 429
+    code = "too_many_uploads"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} uploads are under way already: try again later")
+
+
+class InvalidArchive(RegistryError):
+    """What is to be imported can't be; `code` names the defect."""
 
     status = 422
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
         self.code = code
+
+
+class ImportConflict(RegistryError):
+    status = 409
+    code = "import_conflict"
+
+    def __init__(self, conflicts: Sequence[str]) -> None:
+        shown = "; ".join(conflicts[:5])
+        more = f"; and {len(conflicts) - 5} more" if len(conflicts) > 5 else ""
+        super().__init__(f"nothing was imported: {shown}{more}")
+
+
+class InvalidAdapter(RegistryError):
+    """The adapter's files can't be served as they are; `code` names the defect."""
+
+    status = 422
+
+    def __init__(self, code: Defect, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class UnknownJob(RegistryError):
+    status = 404
+    code = "unknown_job"
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"there is no job {number}")
+
+
+class JobFinished(RegistryError):
+    status = 409
+    code = "job_finished"
+
+    def __init__(self, number: int, state: str) -> None:
+        super().__init__(f"job {number} is {state} already")
+
+
+class TooManyStreams(RegistryError):
+    status = 503
+    code = "too_many_streams"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} streams of events are open; come back when one has ended")
 
 
 class StoreUnavailable(RegistryError):

@@ -1,29 +1,48 @@
 """Proves, without loading it, that vLLM will serve an adapter as trained, or says why not."""
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import numpy as np
-
+from registry.adapter_fit import fit_problems, shape_of, touches_experts
+from registry.adapter_tensors import AdapterTensors, matrix_problems, shown, sort_tensors
+from registry.adapter_values import value_problems
 from registry.base_model import BaseModel
+from registry.defects import Defect, Remark
 from registry.errors import InvalidAdapter
-from registry.peft_config import CONFIG_FILE, read_peft_config
+from registry.peft_config import (
+    CONFIG_FILE,
+    PeftConfig,
+    config_problems,
+    peft_config,
+    read_json_config,
+    unknown_fields,
+)
 from registry.safetensors_header import TensorInfo, read_header
+from registry.tensor_values import DTYPES
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 PICKLE_FILE = "adapter_model.bin"
+MAX_REMARKS = 20
 
-_PREFIX = "base_model.model."
-_A, _B = ".lora_A.weight", ".lora_B.weight"
-_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_CHUNK_BYTES = 4 * 2**20
-_EMBEDDINGS = frozenset({"embed_tokens", "lm_head", "wte"})
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something found: a defect, or a remark on an adapter that is accepted all the same."""
+
+    code: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What an accepted adapter is."""
+    """What an accepted adapter is. `rank` is the largest of its modules.
+
+    `report`, plain JSON, is kept with the version: what was checked, and what else was found.
+    """
 
     rank: int
     alpha: float
@@ -33,38 +52,159 @@ class Inspection:
     base_model: str | None
     peft_config: dict[str, Any]
     shapes_checked: bool
+    report: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
-    a: TensorInfo
-    b: TensorInfo
+class Verdict:
+    """All that was found. `inspection` is None if there are problems.
+
+    `problems` has one for each defect; `counts` says how often each was found.
+    """
+
+    problems: tuple[Finding, ...]
+    counts: Mapping[str, int]
+    inspection: Inspection | None
+
+    @classmethod
+    def refused(cls, problem: InvalidAdapter) -> Self:
+        return cls((Finding(problem.code, problem.detail),), {problem.code: 1}, None)
 
 
 def inspect_adapter(folder: Path, base: BaseModel, max_rank: int) -> Inspection:
-    """Check configuration, header and finiteness; time and memory are bounded by the file size.
+    """Check configuration, header and values; time and memory are bounded by the file size.
 
-    Raises InvalidAdapter with a code for each defect.
+    Raises InvalidAdapter for the first defect.
     """
-    config = read_peft_config(folder, max_rank)
-    weights = _weights_file(folder)
-    tensors = read_header(weights)
-    pairs = _pairs(tensors)
-    for module, pair in pairs.items():
-        _check_rank(module, pair, config.rank)
-        _check_fit(module, pair, base)
-    dtypes = {tensor.dtype for tensor in tensors.values()}
-    _check_finite(weights, tensors)
-    return Inspection(
-        rank=config.rank,
-        alpha=config.alpha,
-        target_modules=tuple(sorted({module.rpartition(".")[2] for module in pairs})),
-        dtype=_DTYPES[dtypes.pop()] if len(dtypes) == 1 else "mixed",
-        size_bytes=weights.stat().st_size + (folder / CONFIG_FILE).stat().st_size,
-        base_model=config.base_model,
-        peft_config=config.raw,
-        shapes_checked=all(_shape_in(base, module) is not None for module in pairs),
-    )
+    examination = _Examination(folder, base, max_rank)
+    for problem in examination.problems():
+        raise problem
+    return examination.inspection()
+
+
+def judge_adapter(folder: Path, base: BaseModel, max_rank: int) -> Verdict:
+    """The same checks, but each defect is told."""
+    examination = _Examination(folder, base, max_rank)
+    first: dict[str, Finding] = {}
+    counts: Counter[str] = Counter()
+    for problem in examination.problems():
+        first.setdefault(problem.code, Finding(problem.code, problem.detail))
+        counts[problem.code] += 1
+    inspection = None if first else examination.inspection()
+    return Verdict(tuple(first.values()), counts, inspection)
+
+
+class _Examination:
+    """One pass over one adapter. What it learns is complete once `problems` found none."""
+
+    _config: PeftConfig
+
+    def __init__(self, folder: Path, base: BaseModel, max_rank: int) -> None:
+        self._folder = folder
+        self._base = base
+        self._max_rank = max_rank
+        self._header: Mapping[str, TensorInfo] = {}
+        self._tensors = AdapterTensors()
+        self._ranks: Mapping[str, int] = {}
+        self._alphas: Mapping[str, float] = {}
+
+    def problems(self) -> Iterator[InvalidAdapter]:
+        """The cheap ones first: the values are read last."""
+        config = None
+        for found in self._config_or_problems():
+            if isinstance(found, InvalidAdapter):
+                yield found
+            else:
+                config = found
+        try:
+            self._header = read_header(_weights_file(self._folder))
+        except InvalidAdapter as problem:
+            yield problem
+            return
+        self._tensors = sort_tensors(self._header)
+        yield from self._tensors.problems
+        yield from self._pair_problems(config)
+        yield from fit_problems(self._tensors.pairs, self._base)
+        yield from value_problems(
+            self._folder / WEIGHTS_FILE, self._header, self._tensors, self._base, self._alphas
+        )
+
+    def inspection(self) -> Inspection:
+        pairs, config = self._tensors.pairs, self._config
+        dtypes = {half.dtype for pair in pairs.values() for half in (pair.a, pair.b)}
+        files = {name: (self._folder / name).stat().st_size for name in (CONFIG_FILE, WEIGHTS_FILE)}
+        shapes_checked = all(shape_of(module, self._base) is not None for module in pairs)
+        return Inspection(
+            rank=max(self._ranks.values()),
+            alpha=config.alpha,
+            target_modules=tuple(sorted({module.rpartition(".")[2] for module in pairs})),
+            dtype=DTYPES[dtypes.pop()] if len(dtypes) == 1 else "mixed",
+            size_bytes=sum(files.values()),
+            base_model=config.base_model,
+            peft_config=config.raw,
+            shapes_checked=shapes_checked,
+            report={"shapes_checked": shapes_checked, "files": files, **self._report()},
+        )
+
+    def _report(self) -> dict[str, Any]:
+        pairs, served = self._tensors.pairs, self._base.served
+        by_rank = Counter(self._ranks.values())
+        return {
+            "engine": None if served is None else served.engine,
+            "tensors": len(self._header),
+            "modules": len(pairs),
+            "ranks": {str(rank): count for rank, count in sorted(by_rank.items())},
+            "parameters": sum(pair.parameters for pair in pairs.values()),
+            "remarks": [
+                {"code": str(remark.code), "detail": remark.detail}
+                for remark in islice(self._remarks(), MAX_REMARKS)
+            ],
+        }
+
+    def _config_or_problems(self) -> Iterator[InvalidAdapter | PeftConfig]:
+        try:
+            raw = read_json_config(self._folder)
+        except InvalidAdapter as problem:
+            yield problem
+            return
+        problems = list(config_problems(raw, self._max_rank))
+        yield from problems
+        if not problems:
+            self._config = peft_config(raw)
+            yield self._config
+
+    def _pair_problems(self, config: PeftConfig | None) -> Iterator[InvalidAdapter]:
+        pairs = self._tensors.pairs
+        if config is not None:
+            try:
+                self._ranks = config.ranks(pairs)
+                self._alphas = config.alphas(pairs)
+            except InvalidAdapter as problem:
+                yield problem
+            yield from self._pattern_problems(config)
+        for module, pair in pairs.items():
+            yield from matrix_problems(module, pair, DTYPES, self._ranks.get(module))
+
+    def _pattern_problems(self, config: PeftConfig) -> Iterator[InvalidAdapter]:
+        if self._base.served is not None and self._base.served.patterns:
+            return
+        if any(rank != config.rank for rank in self._ranks.values()):
+            detail = "rank_pattern: this vLLM does not know it"
+            yield InvalidAdapter(Defect.RANK_PATTERN_UNSUPPORTED, detail)
+        if any(alpha != config.alpha for alpha in self._alphas.values()):
+            detail = "alpha_pattern: this vLLM would ignore it"
+            yield InvalidAdapter(Defect.ALPHA_PATTERN_UNSUPPORTED, detail)
+
+    def _remarks(self) -> Iterator[Finding]:
+        for name in unknown_fields(self._config.raw):
+            detail = f"{shown(name)}: not known here, and ignored by vLLM"
+            yield Finding(Remark.UNKNOWN_FIELD, detail)
+        for module in self._tensors.repeated:
+            detail = f"{shown(module)} repeats the base model's weights, which are not used"
+            yield Finding(Remark.BASE_WEIGHTS_REPEATED, detail)
+        if touches_experts(self._tensors.pairs, self._base):
+            detail = "adapters for experts are accepted on vLLM's word"
+            yield Finding(Remark.EXPERTS_UNTESTED, detail)
 
 
 def _weights_file(folder: Path) -> Path:
@@ -73,90 +213,7 @@ def _weights_file(folder: Path) -> Path:
         return weights
     if (folder / PICKLE_FILE).is_file():
         raise InvalidAdapter(
-            "pickle_weights", f"{PICKLE_FILE} is a pickle, which can run code: save as safetensors"
+            Defect.PICKLE_WEIGHTS,
+            f"{PICKLE_FILE} is a pickle, which can run code: save as safetensors",
         )
-    raise InvalidAdapter("weights_missing", f"there is no {WEIGHTS_FILE}")
-
-
-def _pairs(tensors: dict[str, TensorInfo]) -> dict[str, _Pair]:
-    """The low-rank pairs by the base model's module name."""
-    modules = sorted({_module_of(name) for name in tensors})
-    if not modules:
-        raise InvalidAdapter("no_modules", "it changes nothing: there is no tensor in it")
-    pairs = {}
-    for module in modules:
-        a = tensors.get(f"{_PREFIX}{module}{_A}")
-        b = tensors.get(f"{_PREFIX}{module}{_B}")
-        if a is None or b is None:
-            missing = "lora_A" if a is None else "lora_B"
-            raise InvalidAdapter("unpaired_tensor", f"{_shown(module)} has no {missing}")
-        pairs[module] = _Pair(a, b)
-    return pairs
-
-
-def _module_of(name: str) -> str:
-    if "lora_embedding_" in name or not _EMBEDDINGS.isdisjoint(name.split(".")):
-        raise InvalidAdapter(
-            "embedding_unsupported", f"{_shown(name)}: embeddings and heads are not served"
-        )
-    for suffix in (_A, _B):
-        if name.startswith(_PREFIX) and name.endswith(suffix):
-            return name.removeprefix(_PREFIX).removesuffix(suffix)
-    raise InvalidAdapter("unknown_tensor", f"{_shown(name)} is neither a lora_A nor a lora_B")
-
-
-def _check_rank(module: str, pair: _Pair, rank: int) -> None:
-    for which, tensor in (("lora_A", pair.a), ("lora_B", pair.b)):
-        if tensor.dtype not in _DTYPES:
-            raise InvalidAdapter("dtype_unsupported", f"{_shown(module)}.{which} is {tensor.dtype}")
-        if len(tensor.shape) != 2 or 0 in tensor.shape:
-            raise InvalidAdapter("shape_mismatch", f"{_shown(module)}.{which} is not a matrix")
-    if pair.a.shape[0] != rank or pair.b.shape[1] != rank:
-        found = (pair.a.shape[0], pair.b.shape[1])
-        raise InvalidAdapter("rank_mismatch", f"{_shown(module)} has ranks {found}, r says {rank}")
-
-
-def _check_fit(module: str, pair: _Pair, base: BaseModel) -> None:
-    if base.shapes is not None and module not in base.shapes:
-        raise InvalidAdapter("unknown_module", f"{base.name} has no linear layer {_shown(module)}")
-    wanted = _shape_in(base, module)
-    found = (pair.b.shape[0], pair.a.shape[1])
-    if wanted is not None and found != wanted:
-        raise InvalidAdapter(
-            "shape_mismatch",
-            f"{_shown(module)} is made for {found}, {base.name} has {wanted} (out, in)",
-        )
-
-
-def _shape_in(base: BaseModel, module: str) -> tuple[int, int] | None:
-    return None if base.shapes is None else base.shapes.get(module)
-
-
-def _check_finite(path: Path, tensors: dict[str, TensorInfo]) -> None:
-    with path.open("rb") as file:
-        for name, tensor in tensors.items():
-            file.seek(tensor.offset_bytes)
-            left = tensor.size_bytes
-            while left:
-                chunk = file.read(min(left, _CHUNK_BYTES))
-                if not chunk:
-                    raise InvalidAdapter("tensor_out_of_bounds", f"{path.name} was cut off")
-                left -= len(chunk)
-                if not _is_finite(chunk, tensor.dtype):
-                    raise InvalidAdapter("not_finite", f"{_shown(name)} holds NaN or infinity")
-
-
-def _is_finite(chunk: bytes, dtype: str) -> bool:
-    """`_CHUNK_BYTES` is a multiple of every item size, so no number is cut in two."""
-    item_bytes = 4 if dtype == "F32" else 2
-    usable = chunk[: len(chunk) // item_bytes * item_bytes]
-    if dtype == "BF16":  # numpy has none: all exponent bits set means NaN or infinity
-        bits = np.frombuffer(usable, dtype="<u2")
-        return not bool(np.any((bits & 0x7F80) == 0x7F80))
-    values = np.frombuffer(usable, dtype="<f4" if dtype == "F32" else "<f2")
-    return bool(np.isfinite(values).all())
-
-
-def _shown(name: str) -> str:
-    """A name from the file, as short as a message may be."""
-    return repr(name if len(name) <= 200 else f"{name[:200]}…")
+    raise InvalidAdapter(Defect.WEIGHTS_MISSING, f"there is no {WEIGHTS_FILE}")

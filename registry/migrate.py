@@ -5,6 +5,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 
+from registry.db import outages_translated
 from registry.errors import DatabaseUnavailable
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,5 +21,9 @@ def alembic_config(database_url: str) -> Config:
 
 
 def upgrade(database_url: str) -> None:
-    """Apply what is missing. Blocks; call it from a thread where an event loop runs."""
-    command.upgrade(alembic_config(database_url), "head")
+    """Apply what is missing. Blocks; call it from a thread where an event loop runs.
+
+    Raises DatabaseUnavailable.
+    """
+    with outages_translated():
+        command.upgrade(alembic_config(database_url), "head")

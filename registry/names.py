@@ -43,6 +43,14 @@ def parse_reference(text: str) -> AdapterReference:
     return AdapterReference(check_name(name), version=int(number))
 
 
+def parse_version(text: str) -> tuple[str, int]:
+    """Adapter and number of `name:3`. Raises InvalidReference for an alias too."""
+    reference = parse_reference(text)
+    if reference.version is None:
+        raise InvalidReference(f"{_shown(text)} names no version: write name:number")
+    return reference.adapter, reference.version
+
+
 def check_name(name: str, what: str = "adapter") -> str:
     """The name itself if it follows the rule. Raises InvalidReference."""
     if not _NAME.fullmatch(name):

@@ -2,15 +2,17 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from registry.errors import InvalidPageToken
+from registry.errors import InvalidPageToken, InvalidReference
+from registry.names import check_name
 
 Item = TypeVar("Item")
 
 MAX_LIMIT = 500
+MAX_NUMBER = 2**31 - 1  # what an integer column of PostgreSQL can be compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,29 @@ def key_of(token: str | None) -> str | None:
     return text.removeprefix("after ")
 
 
-def number_of(token: str | None) -> int:
-    """The same for keys that are numbers; 0 without a token."""
+def number_of(token: str | None, largest: int = MAX_NUMBER) -> int:
+    """The same for keys that are numbers, as large as their column may hold; 0 without a token."""
     key = key_of(token)
     if key is None:
         return 0
-    if not (key.isascii() and key.isdigit() and len(key) < 19):
+    if not (key.isascii() and key.isdigit() and len(key) < 19 and int(key) <= largest):
         raise InvalidPageToken
     return int(key)
+
+
+def name_of(token: str | None) -> str:
+    """The same for keys that are names; empty without a token."""
+    key = key_of(token)
+    if key is None:
+        return ""
+    try:
+        return check_name(key)
+    except InvalidReference:
+        raise InvalidPageToken from None
+
+
+def page_of(rows: Sequence[Item], limit: int, key: Callable[[Item], str | int]) -> Page[Item]:
+    """`rows` holds one more than `limit` if there is a next page."""
+    more = len(rows) > limit
+    items = rows[:limit]
+    return Page(items, token_after(key(items[-1])) if more else None)

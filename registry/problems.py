@@ -7,6 +7,7 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 
 from registry.errors import RegistryError
 
@@ -62,6 +63,14 @@ class ProblemRoute(APIRoute):
                 )
             except RequestValidationError as error:
                 return _malformed(request, error)
+            except HTTPException as error:  # of FastAPI, for a body that no parser can read
+                return problem_response(
+                    request,
+                    status=error.status_code,
+                    code="invalid_request",
+                    title="InvalidRequest",
+                    detail=str(error.detail),
+                )
 
         return handler
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from registry.defects import Defect
 from registry.errors import InvalidAdapter
 
 MAX_HEADER_BYTES = 25 * 2**20
@@ -110,7 +111,8 @@ def _tensor(path: Path, name: str, entry: Any, data_start: int) -> TensorInfo:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _ITEM_BITS:
         raise InvalidAdapter(
-            "dtype_unsupported", f"{path.name}: {_shown(name)} has the dtype {_shown(str(dtype))}"
+            Defect.DTYPE_UNSUPPORTED,
+            f"{path.name}: {_shown(name)} has the dtype {_shown(str(dtype))}",
         )
     if not _are_sizes(shape, MAX_DIMENSION) or len(shape) > MAX_DIMENSIONS:
         _invalid(path, f"{_shown(name)} has an impossible shape")
@@ -142,11 +144,11 @@ def _check_layout(
 
 
 def _invalid(path: Path, why: str) -> NoReturn:
-    raise InvalidAdapter("header_invalid", f"{path.name} can't be read: {why}")
+    raise InvalidAdapter(Defect.HEADER_INVALID, f"{path.name} can't be read: {why}")
 
 
 def _out_of_bounds(path: Path, why: str) -> NoReturn:
-    raise InvalidAdapter("tensor_out_of_bounds", f"{path.name} can't be read: {why}")
+    raise InvalidAdapter(Defect.TENSOR_OUT_OF_BOUNDS, f"{path.name} can't be read: {why}")
 
 
 def _shown(text: str) -> str:

@@ -1,30 +1,108 @@
 """What the REST API takes and gives. Read models have no defaults: clients see every field."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+from registry.field_types import Body, Metadata, Name, Reference, Tags, Text
 
 
-class VersionCreate(_Body):
-    """Where the files are that PEFT saved."""
+class VersionCreate(Body):
+    """Where the files are that PEFT saved, and what may be said of them.
+
+    `description` is a new adapter's too.
+    """
 
     source: Annotated[
-        str, Field(min_length=1, max_length=4096, examples=["/srv/adapters/support-bot"])
+        Text, Field(min_length=1, max_length=4096, examples=["/srv/adapters/support-bot"])
     ]
-    description: Annotated[str | None, Field(max_length=4096)] = None
+    description: Annotated[Text | None, Field(max_length=4096)] = None
+    tags: Tags = ()
+    metadata: Metadata = Field(default_factory=dict)
+    parent: Reference | None = None
+    training_run: Annotated[Text | None, Field(max_length=1024)] = None
+    dataset: Annotated[Text | None, Field(max_length=1024)] = None
 
 
-class AliasPut(_Body):
-    """Leave `expected_version` out to move it in any case; null means it must not exist yet."""
+class AdapterPatch(Body):
+    """What is left out stays. `metadata` is merged key by key, and null removes a key.
 
-    version: Annotated[int, Field(ge=1, le=2**31 - 1)]
-    expected_version: Annotated[int | None, Field(ge=1, le=2**31 - 1)] = None
-    reason: Annotated[str | None, Field(max_length=1024)] = None
+    `tags` replaces all tags; `add_tags` and `remove_tags` leave the others.
+    """
+
+    description: Annotated[Text | None, Field(max_length=4096)] = None
+    owner: Annotated[Name | None, Field(examples=["team-support"])] = None
+    tags: Tags | None = None
+    add_tags: Tags = ()
+    remove_tags: Tags = ()
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class VersionPatch(Body):
+    """As for an adapter. `parent` is a version that this one was made from, such as `support:2`."""
+
+    description: Annotated[Text | None, Field(max_length=4096)] = None
+    tags: Tags | None = None
+    add_tags: Tags = ()
+    remove_tags: Tags = ()
+    metadata: Metadata = Field(default_factory=dict)
+    parent: Reference | None = None
+    training_run: Annotated[Text | None, Field(max_length=1024)] = None
+    dataset: Annotated[Text | None, Field(max_length=1024)] = None
+
+
+class InspectionBody(Body):
+    """Where the files are that would be registered."""
+
+    source: Annotated[Text, Field(min_length=1, max_length=4096)]
+
+
+class FindingRead(BaseModel):
+    code: str
+    detail: str
+
+
+class ProblemRead(FindingRead):
+    """A defect. `count`: how often it was found; `detail` tells of the first."""
+
+    count: int
+
+
+class InspectionRead(BaseModel):
+    """What was checked. `engine`: whose word on its modules counted; null without any.
+
+    `ranks` counts modules by rank, `files` has bytes by name.
+    """
+
+    engine: str | None
+    shapes_checked: bool
+    modules: int
+    ranks: dict[str, int]
+    tensors: int
+    parameters: int
+    files: dict[str, int]
+    remarks: list[FindingRead]
+
+
+class AdapterFacts(BaseModel):
+    """What registering these files would write down."""
+
+    rank: int
+    alpha: float
+    target_modules: list[str]
+    dtype: str
+    base_model: str | None
+    size_bytes: int
+    inspection: InspectionRead
+
+
+class VerdictRead(BaseModel):
+    """`problems` is empty if `accepted`, and then `adapter` is not null."""
+
+    accepted: bool
+    problems: list[ProblemRead]
+    adapter: AdapterFacts | None
 
 
 class VersionRead(BaseModel):
@@ -36,6 +114,8 @@ class VersionRead(BaseModel):
     digest: str
     state: str
     state_reason: str | None
+    state_code: str | None
+    state_changed_at: datetime | None
     rank: int
     alpha: float
     target_modules: list[str]
@@ -43,8 +123,17 @@ class VersionRead(BaseModel):
     base_model: str | None
     size_bytes: int
     source: str
+    revision: str | None
+    inspection: InspectionRead | None
     created_at: datetime
     created_by: str
+    description: str | None
+    tags: list[str]
+    metadata: dict[str, Any]
+    parent: str | None
+    training_run: str | None
+    dataset: str | None
+    updated_at: datetime | None
 
 
 class AdapterRead(BaseModel):
@@ -52,28 +141,11 @@ class AdapterRead(BaseModel):
 
     name: str
     description: str | None
+    owner: str | None
+    tags: list[str]
+    metadata: dict[str, Any]
     created_at: datetime
-
-
-class AliasRead(BaseModel):
-    adapter: str
-    alias: str
-    version: int
-    reference: str
-    moved_at: datetime
-
-
-class EventRead(BaseModel):
-    """Who changed what."""
-
-    id: int
-    at: datetime
-    actor: str
-    kind: str
-    alias: str | None
-    from_version: int | None
-    to_version: int | None
-    reason: str | None
+    updated_at: datetime | None
 
 
 class AdapterPage(BaseModel):
@@ -84,15 +156,6 @@ class AdapterPage(BaseModel):
 class VersionPage(BaseModel):
     items: list[VersionRead]
     next_page_token: str | None
-
-
-class EventPage(BaseModel):
-    items: list[EventRead]
-    next_page_token: str | None
-
-
-class AliasList(BaseModel):
-    items: list[AliasRead]
 
 
 class Problem(BaseModel):

@@ -1,39 +1,44 @@
 """The registry's changes. Each is one transaction; files are settled before the row is."""
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from registry.artifacts import ArtifactStore, StoredArtifact
+from registry.alias_catalog import AliasCatalog
+from registry.aliases import ANYWHERE, AliasService
+from registry.arrival import inspected, kept, new_workspace
+from registry.artifacts import ArtifactStore, StoredArtifact, storing
 from registry.base_model import BaseModel
-from registry.catalog import Catalog, known_adapter
+from registry.catalog import Catalog
 from registry.db import Database
-from registry.errors import AliasMoved, NameReserved, UnknownVersion, VersionNotServable
-from registry.inspect import Inspection, inspect_adapter
-from registry.models import (
-    SERVABLE,
-    Adapter,
-    Alias,
-    Event,
-    EventKind,
-    Version,
-    VersionState,
-    now,
-    row_id,
-)
-from registry.names import DEFAULT_ALIAS, check_name
-from registry.repository import RegistryRepository
-from registry.values import AliasState, PublishedVersion, Registration
+from registry.errors import DatabaseUnavailable, InvalidAdapter, NameReserved
+from registry.exporter import Exporter
+from registry.garbage import GarbageCollector
+from registry.importer import Importer
+from registry.inspect import Inspection, Verdict, inspect_adapter, judge_adapter
+from registry.lifecycle import LifecycleService, UsedNow
+from registry.metadata import MetadataService, VersionDetails
+from registry.names import check_name
+from registry.publishing import publish
+from registry.sources.port import FetchedSource, Progress
+from registry.trash import Trash
+from registry.values import AliasState, Origin, PublishedVersion, Registration
 
 _ATTEMPTS = 5
 
-ANYWHERE = -1
-"""As `expected_version`: move the alias wherever it is now."""
+Along = Callable[[AsyncSession, Registration], Awaitable[None]]
 
 
 class RegistryService:
-    """Publishes adapters for one base model. `catalog` answers questions."""
+    """Publishes adapters for one base model, and holds the services of each other subject.
+
+    `catalog` and `alias_catalog` answer questions; `aliases`, `lifecycle`, `metadata` and
+    `garbage` change things; `exporter` and `importer` carry all of it to another registry.
+    """
 
     def __init__(
         self,
@@ -43,8 +48,24 @@ class RegistryService:
         *,
         max_rank: int,
         reserved_names: frozenset[str] = frozenset(),
+        max_import_bytes: int = 2**40,
     ) -> None:
+        trash = Trash(store.path_of, store.take)
         self.catalog = Catalog(database, store.path_of)
+        self.alias_catalog = AliasCatalog(database)
+        self.aliases = AliasService(database)
+        self.lifecycle = LifecycleService(database, trash, store.path_of)
+        self.metadata = MetadataService(database)
+        self.garbage = GarbageCollector(database, trash, self.lifecycle)
+        self.exporter = Exporter(database, store, base_model.name)
+        self.importer = Importer(
+            database,
+            store,
+            trash,
+            self.inspect,
+            reserved_names=reserved_names,
+            max_bytes=max_import_bytes,
+        )
         self._database = database
         self._store = store
         self._base_model = base_model
@@ -55,56 +76,89 @@ class RegistryService:
         """Raises DatabaseUnavailable."""
         await self._database.ping()
 
+    async def tidy_up(self) -> None:
+        """To be called at the start: ends what a crash cut short."""
+        await self.lifecycle.tidy_up()
+
+    def ask_before_purging(self, used_now: UsedNow) -> None:
+        """Versions that an engine uses (row id → whether) are not purged."""
+        self.lifecycle.used_now = used_now
+
     async def register(
-        self, name: str, source: str, *, actor: str, description: str | None = None
+        self, name: str, source: str, *, actor: str, details: VersionDetails | None = None
     ) -> Registration:
         """Verify the files at `source` and publish them as the adapter's next version.
 
-        The same content again is the version that it already is. The first version of an adapter
-        becomes its `default`. Raises InvalidReference, NameReserved, SourceNotAllowed,
-        SourceNotFound, SourceTooLarge, InvalidAdapter, StoreUnavailable, DatabaseUnavailable.
+        Raises what `publish` raises; InvalidReference, NameReserved, SourceNotAllowed,
+        SourceNotFound, SourceTooLarge, InvalidAdapter, StoreUnavailable.
         """
+        self.check_new_name(name)
+        async with self._copied(source) as (folder, fetched):
+            inspection = await inspected(folder, self.inspect)
+            async with kept(self._store, folder, fetched, inspection) as artifact:
+                return await self.publish(name, Origin(source, None, actor), artifact, details)
+
+    async def judge(self, source: str) -> Verdict:
+        """What `register` would say to the files at `source`; nothing is kept.
+
+        Raises SourceNotAllowed, SourceNotFound, SourceTooLarge, StoreUnavailable.
+        """
+        try:
+            async with self._copied(source) as (folder, _):
+                return await inspected(folder, self._judge)
+        except InvalidAdapter as problem:  # a file that nobody may copy
+            return Verdict.refused(problem)
+
+    @asynccontextmanager
+    async def _copied(self, source: str) -> AsyncIterator[tuple[Path, FetchedSource]]:
+        """A copy in quarantine, for as long as the block takes."""
+        local = await asyncio.to_thread(self._store.local, source)
+        async with new_workspace(self._store) as workspace:
+            with storing():
+                folder = await asyncio.to_thread(workspace.empty_folder)
+                fetched = await local.fetch(folder, self._store.limits, Progress())
+            yield folder, fetched
+
+    def check_new_name(self, name: str) -> None:
+        """Raises InvalidReference, NameReserved."""
         check_name(name)
         if name in self._reserved_names:
             raise NameReserved(name)
-        artifact = await asyncio.to_thread(self._store.ingest, source, self._inspect)
-        attempt = 1
-        while True:
-            try:
-                return await self._publish(name, source, artifact, actor, description)
-            except IntegrityError:  # PostgreSQL: somebody took the name or the number meanwhile
-                if attempt == _ATTEMPTS:
-                    raise
-                attempt += 1
 
-    def _inspect(self, folder: Path) -> Inspection:
+    def inspect(self, folder: Path) -> Inspection:
+        """Raises InvalidAdapter."""
         return inspect_adapter(folder, self._base_model, self._max_rank)
 
-    async def _publish(
-        self, name: str, source: str, artifact: StoredArtifact, actor: str, description: str | None
+    def _judge(self, folder: Path) -> Verdict:
+        return judge_adapter(folder, self._base_model, self._max_rank)
+
+    async def publish(
+        self,
+        name: str,
+        origin: Origin,
+        artifact: StoredArtifact,
+        details: VersionDetails | None = None,
+        *,
+        along: Along | None = None,
     ) -> Registration:
-        async with self._database.transaction() as session:
-            repository = RegistryRepository(session)
-            adapter = await repository.adapter(name)
-            if adapter is None:
-                adapter = await repository.add(Adapter(name=name, description=description))
-            known = await repository.version_with_digest(row_id(adapter), artifact.digest)
-            if known is not None:
-                return Registration(PublishedVersion(name, known), created=False)
-            number = await repository.last_number(row_id(adapter)) + 1
-            version = _version(row_id(adapter), number, source, artifact, actor)
-            await repository.add(version)
-            await repository.add(
-                Event(
-                    actor=actor,
-                    kind=EventKind.VERSION_REGISTERED,
-                    adapter_id=row_id(adapter),
-                    to_version=number,
-                )
-            )
-            if number == 1:
-                await _point(repository, DEFAULT_ALIAS, version, actor, reason="first version")
-        return Registration(PublishedVersion(name, version), created=True)
+        """Make what is in the store a version; what `along` writes is committed with it.
+
+        The same content again is the version that it already is; one that was purged or rejected
+        is ready again. The first version of an adapter becomes its `default`. The description in
+        `details` is a new adapter's too. Raises UnknownAdapter and UnknownVersion for the parent,
+        MetadataTooLarge, DatabaseUnavailable, and whatever `along` raises.
+        """
+        details = details or VersionDetails()
+        for _ in range(_ATTEMPTS):
+            try:
+                async with self._database.transaction() as session:
+                    registration = await publish(session, name, origin, artifact, details)
+                    if along is not None:
+                        await along(session, registration)
+            except IntegrityError:  # PostgreSQL: somebody made the same adapter meanwhile
+                continue
+            return registration
+        raise DatabaseUnavailable(f"too many changes of {name} at once: try again")
 
     async def set_alias(
         self,
@@ -116,81 +170,24 @@ class RegistryService:
         expected_version: int | None = ANYWHERE,
         reason: str | None = None,
     ) -> AliasState:
-        """Point the alias at a version, if it is where the caller last saw it.
+        """The switch: all requests for the alias get that version from the next one on.
 
-        `expected_version` None: it must not exist yet. Raises AliasMoved, UnknownAdapter,
-        UnknownVersion, VersionNotServable, InvalidReference.
+        Raises what `AliasService.point` raises.
         """
-        check_name(alias, what="alias")
-        async with self._database.transaction() as session:
-            repository = RegistryRepository(session)
-            adapter = await known_adapter(repository, name)
-            version = await repository.version(row_id(adapter), number)
-            if version is None:
-                raise UnknownVersion(name, number)
-            if version.state not in SERVABLE:
-                raise VersionNotServable(f"{name}:{number}", version.state)
-            current = await repository.aliased_version(row_id(adapter), alias)
-            found = current.number if current else None
-            if expected_version not in (ANYWHERE, found):
-                raise AliasMoved(f"{name}@{alias}", expected_version, found)
-            row = await _point(repository, alias, version, actor, reason, found)
-        return AliasState(row, number)
-
-    async def quarantine(self, version_id: int, reason: str, code: str, actor: str) -> None:
-        """Serve a version no more because of what was found."""
-        async with self._database.transaction() as session:
-            version = await session.get(Version, version_id)
-            if version is None or version.state not in SERVABLE:
-                return
-            version.state = VersionState.QUARANTINED
-            version.state_reason = f"{code}: {reason}"[:1024]
-
-
-async def _point(
-    repository: RegistryRepository,
-    alias: str,
-    version: Version,
-    actor: str,
-    reason: str | None,
-    from_version: int | None = None,
-) -> Alias:
-    """Move or make the alias and note who did it."""
-    row = await repository.alias(version.adapter_id, alias)
-    if row is None:
-        row = Alias(adapter_id=version.adapter_id, name=alias, version_id=row_id(version))
-    row.version_id = row_id(version)
-    row.moved_at = now()
-    await repository.add(row)
-    await repository.add(
-        Event(
+        return await self.aliases.point(
+            name,
+            alias,
+            {number: 1},
             actor=actor,
-            kind=EventKind.ALIAS_MOVED,
-            adapter_id=version.adapter_id,
-            alias=alias,
-            from_version=from_version,
-            to_version=version.number,
+            expected_version=expected_version,
             reason=reason,
         )
-    )
-    return row
 
+    async def quarantine(
+        self, version_id_or_reference: int | str, reason: str, code: str, actor: str
+    ) -> PublishedVersion:
+        """Serve a version no more because of what was found; `code` is stable, for programs.
 
-def _version(
-    adapter_id: int, number: int, source: str, artifact: StoredArtifact, actor: str
-) -> Version:
-    inspection = artifact.inspection
-    return Version(
-        adapter_id=adapter_id,
-        number=number,
-        digest=artifact.digest,
-        rank=inspection.rank,
-        alpha=inspection.alpha,
-        target_modules=list(inspection.target_modules),
-        dtype=inspection.dtype,
-        base_model=inspection.base_model,
-        size_bytes=artifact.size_bytes,
-        source=source,
-        peft_config=inspection.peft_config,
-        created_by=actor,
-    )
+        Raises what `LifecycleService.quarantine` raises.
+        """
+        return await self.lifecycle.quarantine(version_id_or_reference, reason, code, actor)

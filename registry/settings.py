@@ -1,9 +1,21 @@
 """The registry's settings, from the environment (`ADAPTRY_…`) or the command line."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, PositiveInt
+from pydantic import (
+    AfterValidator,
+    Field,
+    IPvAnyNetwork,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from registry.db import check_url
+from registry.sources.urls import UrlRules
 
 HOME = Path(".adaptry")
 
@@ -13,11 +25,48 @@ class RegistrySettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ADAPTRY_", extra="forbid", frozen=True)
 
-    database_url: str = Field(
-        f"sqlite+aiosqlite:///{HOME}/registry.db", description="An async SQLAlchemy URL."
+    database_url: Annotated[str, AfterValidator(check_url)] = Field(
+        f"sqlite+aiosqlite:///{HOME}/registry.db",
+        description="sqlite:///FILE or postgresql://USER@HOST/DATABASE.",
     )
     store: Path = Field(HOME / "store", description="Folder of the verified files.")
     source_roots: tuple[Path, ...] = Field(
         (), description="Folders from which adapters may be registered by path."
     )
+    allowed_networks: tuple[IPvAnyNetwork, ...] = Field(
+        (), description="Private networks that may be called, such as 10.0.0.0/8."
+    )
+    source_urls: tuple[str, ...] = Field(
+        ("hf://",),
+        description="Where adapters may be fetched from: hf://ORG, s3://BUCKET, https://HOST, …",
+    )
     max_adapter_bytes: PositiveInt = Field(8 * 2**30, description="Largest adapter taken in.")
+    max_direct_bytes: NonNegativeInt = Field(
+        128 * 2**20, description="Local adapters up to this size are registered at once."
+    )
+    max_source_files: PositiveInt = Field(
+        1000, description="Most files that an archive or an upload may hold."
+    )
+    max_ingests: PositiveInt = Field(2, description="Jobs worked on side by side.")
+    max_uploads: PositiveInt = Field(8, description="Uploads received side by side; then 429.")
+    ingest_timeout_seconds: PositiveFloat = Field(
+        3600.0, description="An upload, or an attempt to fetch an adapter, ends after this."
+    )
+    ingest_attempts: PositiveInt = Field(
+        5, description="How often a job is begun before it has failed."
+    )
+    job_retention_days: PositiveFloat = Field(30.0, description="Finished jobs are shown so long.")
+    max_import_bytes: PositiveInt = Field(2**40, description="Largest archive imported.")
+    event_streams: PositiveInt = Field(100, description="Streams of events open at a time.")
+    webhook_attempts: PositiveInt = Field(
+        12, description="How often a webhook's message is tried; 12 take about a day."
+    )
+    webhook_timeout_seconds: PositiveFloat = Field(
+        10.0, description="How long a webhook's receiver may take to answer."
+    )
+
+    @field_validator("source_urls")
+    @classmethod
+    def _rules_mean_something(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
+        UrlRules(rules)
+        return rules

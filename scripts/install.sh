@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install into .venv: `install.sh runtime cpu|cuda`, `install.sh dev` (both locked), `install.sh project`.
+# Install into .venv: `install.sh runtime cpu|cuda`, `install.sh dev`, `install.sh mlflow` (locked), `install.sh project`.
 # Safe to interrupt and to repeat; the stamps that make looks at are written last.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -118,9 +118,18 @@ install_dev() {
     touch $venv/.dev
 }
 
+install_mlflow() {
+    use_pip_settings
+    say "Installing MLflow into $venv/mlflow, for the test of imports from it: about 90 packages"
+    "$venv/bin/python" -m venv --clear "$venv/mlflow"
+    UV_PYTHON="$PWD/$venv/mlflow/bin/python" locked mlflow
+    touch $venv/.mlflow
+}
+
 case "${1:-}" in
     runtime) install_runtime "$2" ;;
     project) install_project ;;
     dev) install_dev ;;
-    *) die "usage: install.sh runtime cpu|cuda, install.sh project, install.sh dev" ;;
+    mlflow) install_mlflow ;;
+    *) die "usage: install.sh runtime cpu|cuda, install.sh project, install.sh dev, install.sh mlflow" ;;
 esac

@@ -26,10 +26,19 @@ with_cpu_torch() {
 }
 
 leave_out() { sed 's/^/--no-emit-package=/'; }
-names_in() { grep -oE '^[a-z0-9][^ =]*' "$1" | sort -u; }
+# Without what a lock holds for some Pythons only: the others may need it for dev.
+names_in() {
+    awk -F '[ =]' '
+        /^[a-z0-9]/ { lines[$1]++ }
+        /^[^;]* ; python_full_version [<>=]+ .[0-9.]+. \\$/ { partly[$1]++ }
+        END { for (name in lines) if (lines[name] > 1 || !partly[name]) print name }
+    ' "$1" | sort
+}
 
 compile bootstrap requirements/bootstrap.in
 common+=(-c requirements/bootstrap.txt)
+
+compile mlflow requirements/mlflow.in
 
 mapfile -t torch_family < <(printf '%s\n' torch torchvision torchaudio torchcodec | leave_out)
 with_cpu_torch compile cpu "${cpu[@]}" "${torch_family[@]}"

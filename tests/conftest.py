@@ -17,6 +17,8 @@ import uvicorn
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 240
 
+pytest_plugins = ["tests.databases"]
+
 Answer = TypeVar("Answer")
 
 
@@ -109,6 +111,7 @@ async def _serve_on_loop(state: Path, listening: socket.socket, ready: Future[Li
     )
     async with running_server(arguments, settings, registry_settings) as server:
         http = uvicorn.Server(uvicorn.Config(server.app, log_level="warning"))
+        server.app.state.server = http  # as vLLM's own way to serve does
         serving = asyncio.create_task(http.serve(sockets=[listening]))
         port = listening.getsockname()[1]
         stopping = asyncio.Event()

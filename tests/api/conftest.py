@@ -1,7 +1,8 @@
-"""The registry's API over a real SQLite database, a real store and adapters made by hand."""
+"""The registry's API over real databases, a real store and adapters made by hand."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx
@@ -10,66 +11,124 @@ import pytest
 from fastapi import FastAPI
 from safetensors.numpy import save_file
 
+from adaptry.cli import main
 from registry.api import create_router
 from registry.artifacts import ArtifactStore
 from registry.base_model import BaseModel
 from registry.db import Database
-from registry.migrate import upgrade
+from registry.event_parts import EventParts, event_parts
+from registry.ingest import IngestService
+from registry.ingest_api import create_ingest_router
 from registry.service import RegistryService
+from registry.settings import RegistrySettings
+from registry.webhook_health import WebhookLimits
+from tests.http_server import serving
+from tests.ingest_router import ingest_of
 
 WIDTH = 8
 MODULE = "model.layers.0.self_attn.q_proj"
 BASE = BaseModel(name="tiny", shapes={MODULE: (WIDTH, WIDTH)})
 
+QUICK_WEBHOOKS = WebhookLimits(
+    timeout_seconds=1, first_backoff_seconds=0.02, max_backoff_seconds=1, poll_seconds=0.05
+)
+
 AdapterMaker = Callable[..., Path]
+Run = Callable[..., Awaitable[tuple[int, str, str]]]
+
+
+def write_adapter(path: Path, *, seed: int = 0, rank: int = 4) -> Path:
+    """A small PEFT folder; `seed` decides its weights."""
+    path.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    prefix = f"base_model.model.{MODULE}"
+    tensors = {
+        f"{prefix}.lora_A.weight": rng.random((rank, WIDTH), dtype=np.float32),
+        f"{prefix}.lora_B.weight": rng.random((WIDTH, rank), dtype=np.float32),
+    }
+    save_file(tensors, path / "adapter_model.safetensors")
+    config = {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": 2 * rank,
+        "target_modules": ["q_proj"],
+        "base_model_name_or_path": "tiny",
+    }
+    (path / "adapter_config.json").write_text(json.dumps(config))
+    return path
+
+
+@pytest.fixture
+def base_model() -> BaseModel:
+    """What `make_adapter` makes adapters for."""
+    return BASE
 
 
 @pytest.fixture
 def make_adapter(tmp_path: Path) -> AdapterMaker:
-    """Writes a small PEFT folder; `seed` decides its weights."""
+    """`write_adapter` where the service may register from."""
 
     def make(folder: str, *, seed: int = 0, rank: int = 4) -> Path:
-        path = tmp_path / "sources" / folder
-        path.mkdir(parents=True)
-        rng = np.random.default_rng(seed)
-        prefix = f"base_model.model.{MODULE}"
-        tensors = {
-            f"{prefix}.lora_A.weight": rng.random((rank, WIDTH), dtype=np.float32),
-            f"{prefix}.lora_B.weight": rng.random((WIDTH, rank), dtype=np.float32),
-        }
-        save_file(tensors, path / "adapter_model.safetensors")
-        config = {
-            "peft_type": "LORA",
-            "r": rank,
-            "lora_alpha": 2 * rank,
-            "target_modules": ["q_proj"],
-            "base_model_name_or_path": "tiny",
-        }
-        (path / "adapter_config.json").write_text(json.dumps(config))
-        return path
+        return write_adapter(tmp_path / "sources" / folder, seed=seed, rank=rank)
 
     return make
 
 
 @pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[RegistryService]:
-    url = f"sqlite+aiosqlite:///{tmp_path}/registry.db"
-    import asyncio
+async def database(database_url: str) -> AsyncIterator[Database]:
+    opened = Database(database_url)
+    yield opened
+    await opened.close()
 
-    await asyncio.to_thread(upgrade, url)
-    database = Database(url)
+
+@pytest.fixture
+def service(tmp_path: Path, database: Database) -> RegistryService:
     sources = tmp_path / "sources"
     sources.mkdir()
     store = ArtifactStore(tmp_path / "store", source_roots=[sources], max_bytes=1_000_000)
     store.open()
-    yield RegistryService(database, store, BASE, max_rank=16, reserved_names=frozenset({"tiny"}))
-    await database.close()
+    return RegistryService(database, store, BASE, max_rank=16, reserved_names=frozenset({"tiny"}))
 
 
 @pytest.fixture
-async def client(service: RegistryService) -> AsyncIterator[httpx.AsyncClient]:
+def ingest(service: RegistryService) -> IngestService:
+    """Takes requests; tests of jobs run it."""
+    return ingest_of(service)
+
+
+@pytest.fixture
+async def events(database: Database) -> AsyncIterator[EventParts]:
+    settings = RegistrySettings(allowed_networks=("127.0.0.1",))
+    async with event_parts(database, settings, QUICK_WEBHOOKS) as parts:
+        running = asyncio.create_task(parts.run(lambda: False))
+        yield parts
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.fixture
+def app(service: RegistryService, ingest: IngestService, events: EventParts) -> FastAPI:
     app = FastAPI()
-    app.include_router(create_router(service))
+    for router in (create_router(service), create_ingest_router(ingest), *events.routers):
+        app.include_router(router)
+    return app
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v1") as client:
         yield client
+
+
+@pytest.fixture
+async def run(app: FastAPI, capfd: pytest.CaptureFixture[str]) -> AsyncIterator[Run]:
+    """Exit code, standard output and standard error of `adaptry …`, against a real server."""
+    async with serving(app) as url:
+
+        async def command(*arguments: str) -> tuple[int, str, str]:
+            code = await asyncio.to_thread(main, [*arguments, "--server", url])
+            captured = capfd.readouterr()
+            return code, captured.out, captured.err
+
+        yield command

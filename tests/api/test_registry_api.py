@@ -1,32 +1,13 @@
 """The registry over REST: publishing, resolving, aliases, pages, and every refusal once."""
 
 import asyncio
-from collections.abc import Callable
-from pathlib import Path
 
 import httpx
 import pytest
 
-from registry.models import Version, VersionState
-from registry.repository import RegistryRepository
+from registry.pages import token_after
 from registry.service import RegistryService
-
-AdapterMaker = Callable[..., Path]
-
-
-async def publish(client: httpx.AsyncClient, name: str, source: Path) -> httpx.Response:
-    return await client.post(f"/adapters/{name}/versions", json={"source": str(source)})
-
-
-def assert_problem(response: httpx.Response, status: int, code: str) -> None:
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    problem = response.json()
-    assert problem["status"] == status
-    assert problem["code"] == code
-    assert problem["title"]
-    assert problem["detail"]
-    assert problem["instance"] == response.request.url.path
+from tests.api.asking import AdapterMaker, assert_problem, publish, resolved
 
 
 async def test_publishing_tells_what_was_found(
@@ -68,17 +49,12 @@ async def test_references_mean_what_they_say(
     for n in range(3):
         await publish(client, "bot", make_adapter(f"a{n}", seed=n))
 
-    async def resolved(reference: str) -> int:
-        response = await client.get("/resolve", params={"reference": reference})
-        assert response.status_code == 200, response.text
-        return int(response.json()["number"])
-
-    assert await resolved("bot") == 1, "only the first version becomes the default by itself"
-    assert await resolved("bot:3") == 3
+    assert await resolved(client, "bot") == 1, "only the first becomes the default by itself"
+    assert await resolved(client, "bot:3") == 3
     await client.put("/adapters/bot/aliases/prod", json={"version": 2})
     await client.put("/adapters/bot/aliases/default", json={"version": 3})
-    assert await resolved("bot@prod") == 2
-    assert await resolved("bot@default") == await resolved("bot") == 3
+    assert await resolved(client, "bot@prod") == 2
+    assert await resolved(client, "bot@default") == await resolved(client, "bot") == 3
 
 
 async def test_aliases_move_by_compare_and_set(
@@ -171,22 +147,6 @@ async def test_a_change_is_a_new_generation(
     assert service.catalog.generation > before
 
 
-async def test_a_retired_version_is_not_served(
-    client: httpx.AsyncClient, service: RegistryService, make_adapter: AdapterMaker
-) -> None:
-    await publish(client, "bot", make_adapter("a"))
-    async with service._database.transaction() as session:
-        version = await session.get(Version, 1)
-        assert version is not None
-        version.state = VersionState.RETIRED
-        await RegistryRepository(session).add(version)
-    response = await client.get("/resolve", params={"reference": "bot"})
-    assert_problem(response, 409, "version_not_servable")
-    assert await service.catalog.served_references() == []
-    moved = await client.put("/adapters/bot/aliases/prod", json={"version": 1})
-    assert_problem(moved, 409, "version_not_servable")
-
-
 @pytest.mark.parametrize(
     ("method", "path", "json", "status", "code"),
     [
@@ -200,6 +160,12 @@ async def test_a_retired_version_is_not_served(
         ("GET", "/resolve?reference=No/Way", None, 400, "invalid_reference"),
         ("GET", "/resolve", None, 422, "invalid_request"),
         ("GET", "/adapters?page_token=nonsense", None, 400, "invalid_page_token"),
+        ("GET", f"/adapters?page_token={token_after('a b')}", None, 400, "invalid_page_token"),
+        ("GET", f"/versions?page_token={token_after(2**31)}", None, 400, "invalid_page_token"),
+        ("GET", "/adapters/a%00b", None, 400, "invalid_reference"),
+        ("GET", "/adapters/bot/aliases/%00", None, 400, "invalid_reference"),
+        ("GET", "/resolve?reference=a%00b", None, 400, "invalid_reference"),
+        ("GET", "/resolve?reference=bot&user=a%00b", None, 422, "invalid_request"),
         ("GET", "/adapters/bot/versions?page_token=!!", None, 400, "invalid_page_token"),
         ("GET", "/adapters?limit=0", None, 422, "invalid_request"),
         ("POST", "/adapters/bot/versions", {}, 422, "invalid_request"),

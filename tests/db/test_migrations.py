@@ -1,56 +1,136 @@
-"""Migrations and models agree, and the way down is a way back."""
+"""Migrations and models agree on both databases, and the way down is a way back, with rows."""
 
-import sqlite3
-from pathlib import Path
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import pytest
+import sqlalchemy
 from alembic import command
-from sqlmodel import SQLModel
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from registry.migrate import alembic_config, upgrade
+from tests.db import rows
+
+ROWS = (
+    "INSERT INTO adapter (id, name, created_at) VALUES (1, 'support-bot', '2026-01-01 00:00:00')",
+    rows.version(modules='["q_proj", "v_proj"]'),
+    "INSERT INTO alias (adapter_id, name, version_id, moved_at) VALUES"
+    " (1, 'default', 1, '2026-01-02 00:00:00')",
+    "INSERT INTO event (id, at, actor, kind, adapter_id) VALUES"
+    " (1, '2026-01-01 00:00:00', 'x', 'version.registered', 1)",
+)
 
 
-def tables(path: Path) -> set[str]:
-    with sqlite3.connect(path) as connection:
-        rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        return {name for (name,) in rows if not name.startswith("sqlite_")}
+def asked(url: str, *statements: str) -> list[Any]:
+    """Rows of the last statement, from a thread of its own."""
+
+    async def ask() -> list[Any]:
+        engine = create_async_engine(url)
+        async with engine.begin() as connection:
+            for statement in statements:
+                result = await connection.execute(text(statement))
+            found = list(result) if result.returns_rows else []
+        await engine.dispose()
+        return found
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, ask()).result()
 
 
-def test_models_and_migrations_agree(tmp_path: Path) -> None:
-    url = f"sqlite+aiosqlite:///{tmp_path}/new/registry.db"
+def tables(url: str) -> set[str]:
+    async def look() -> set[str]:
+        engine = create_async_engine(url)
+        async with engine.connect() as connection:
+            names = await connection.run_sync(lambda c: sqlalchemy.inspect(c).get_table_names())
+        await engine.dispose()
+        return set(names)
+
+    return asyncio.run(look())
+
+
+def revisions(url: str) -> list[str]:
+    """The newest first."""
+    scripts = ScriptDirectory.from_config(alembic_config(url))
+    return [script.revision for script in scripts.walk_revisions()]
+
+
+def test_models_and_migrations_agree(empty_database: str) -> None:
+    upgrade(empty_database)
+    command.check(alembic_config(empty_database))
+
+
+def test_up_down_and_up_again_with_rows(empty_database: str) -> None:
+    """One revision at a time, there and back, from rows of the first schema."""
+    url, config = empty_database, alembic_config(empty_database)
+    first = revisions(url)[-1]
+    command.upgrade(config, first)
+    asked(url, *ROWS)
+    for _ in range(2):
+        upgrade(url)
+        fill_new_columns(url)
+        for revision in revisions(url)[1:]:
+            command.downgrade(config, revision)
+        assert asked(url, "SELECT state, rank FROM version") == [("ready", 8)]
+        assert asked(url, "SELECT name, version_id FROM alias") == [("default", 1)]
+        moved = str(asked(url, "SELECT moved_at FROM alias")[0][0])
+        assert moved.startswith("2026-01-02"), "the time of the move survives both ways"
     upgrade(url)
-    command.check(alembic_config(url))
+    command.check(config)
+    command.downgrade(config, "base")
+    assert tables(url) == {"alembic_version"}
 
 
-def test_up_down_and_up_again_with_rows(tmp_path: Path) -> None:
-    path = tmp_path / "registry.db"
-    url = f"sqlite+aiosqlite:///{path}"
+def fill_new_columns(url: str) -> None:
+    asked(
+        url,
+        "UPDATE adapter SET owner = 'team', tags = '[\"x\"]', description = 'words'",
+        "UPDATE version SET state = 'retired', state_code = 'x', state_reason = 'y',"
+        " parent_id = 1, dataset = 'd', user_metadata = '{\"a\": 1}'",
+        "UPDATE version SET state = 'ready'",
+        "UPDATE alias_history SET reason = 'z'",
+    )
+
+
+def test_what_was_there_is_found_and_has_a_history(empty_database: str) -> None:
+    url = empty_database
+    command.upgrade(alembic_config(url), revisions(url)[-1])
+    asked(url, *ROWS)
     upgrade(url)
-    connection = sqlite3.connect(path)
-    connection.execute("INSERT INTO adapter (name, created_at) VALUES ('a', '2026-01-01')")
-    connection.commit()
-    connection.close()
-    command.downgrade(alembic_config(url), "base")
-    assert tables(path) == {"alembic_version"}
-    upgrade(url)
-    assert tables(path) == {"alembic_version", *SQLModel.metadata.tables}
+    terms = asked(url, "SELECT kind, value FROM version_term WHERE version_id = 1")
+    assert set(terms) == {
+        ("target_module", "q_proj"),
+        ("target_module", "v_proj"),
+        ("word", "support"),
+        ("word", "bot"),
+    }
+    assert set(asked(url, "SELECT value FROM adapter_term")) == {("support",), ("bot",)}
+    history = asked(url, "SELECT alias, revision, version_id, weight, valid_to FROM alias_history")
+    assert history == [("default", 1, 1, 1, None)]
 
 
-def test_upgrading_twice_changes_nothing(tmp_path: Path) -> None:
-    url = f"sqlite+aiosqlite:///{tmp_path}/registry.db"
-    upgrade(url)
-    upgrade(url)
-    assert "version" in tables(tmp_path / "registry.db")
+def test_upgrading_twice_changes_nothing(empty_database: str) -> None:
+    upgrade(empty_database)
+    before = tables(empty_database)
+    upgrade(empty_database)
+    assert tables(empty_database) == before >= {"version", "alias_history", "version_term"}
 
 
-def test_row_ids_are_never_reused(tmp_path: Path) -> None:
-    path = tmp_path / "registry.db"
-    upgrade(f"sqlite+aiosqlite:///{path}")
-    connection = sqlite3.connect(path)
-    insert = "INSERT INTO adapter (name, created_at) VALUES (?, '2026-01-01')"
-    first = connection.execute(insert, ("a",)).lastrowid
-    connection.execute("DELETE FROM adapter")
-    second = connection.execute(insert, ("b",)).lastrowid
-    connection.close()
-    assert first is not None
-    assert second is not None
-    assert second > first
+@pytest.mark.parametrize("table", ["adapter", "version"])
+def test_row_ids_are_never_reused(database_url: str, table: str) -> None:
+    """The engine and its prefix cache know a version by its row id."""
+    asked(database_url, *_rows_without_ids())
+    newest = asked(database_url, f"SELECT max(id) FROM {table}")[0][0]
+    asked(database_url, "DELETE FROM version", "DELETE FROM adapter")
+    asked(database_url, *_rows_without_ids())
+    assert asked(database_url, f"SELECT min(id) FROM {table}")[0][0] > newest
+
+
+def _rows_without_ids() -> list[str]:
+    adapter = "(SELECT max(id) FROM adapter)"
+    return [
+        "INSERT INTO adapter (name, created_at) VALUES ('a', '2026-01-01 00:00:00')",
+        rows.version(id="", adapter=adapter),
+    ]

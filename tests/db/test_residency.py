@@ -1,11 +1,10 @@
 """Pins and the last residency in real tables, and how a new process finds them again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -15,17 +14,14 @@ from engine.types import AdapterVersion, Tier, VersionId
 from engine.warm_up import WarmUp
 from registry.db import Database
 from registry.errors import DatabaseUnavailable, UnknownAdapter
-from registry.migrate import upgrade
 from registry.models import Adapter, Version, VersionState, now, row_id
 from registry.residency import ResidencyStore, StoredPin
 from tests.support.controlled_cache import Cache, running, until
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    url = f"sqlite+aiosqlite:///{tmp_path}/registry.db"
-    await asyncio.to_thread(upgrade, url)
-    made = Database(url)
+async def database(database_url: str) -> AsyncIterator[Database]:
+    made = Database(database_url)
     yield made
     await made.close()
 
@@ -67,10 +63,13 @@ class Names:
     def __init__(self, versions: Sequence[AdapterVersion]) -> None:
         self._versions = {version.reference: version for version in versions}
 
-    async def resolve(self, text: str) -> AdapterVersion:
+    async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
         if text not in self._versions:
             raise UnknownAdapter(text)
         return self._versions[text]
+
+    async def find(self, text: str) -> AdapterVersion:
+        return await self.resolve(text)
 
 
 @dataclass

@@ -375,7 +375,7 @@ def test_damaged_files_fail_their_own_request_and_take_the_version_out_of_servic
     wait_until(lambda: state() == "quarantined")
     again = server.complete(name, prompt_for("hello"))
     assert again.status_code == 409
-    assert again.json()["error"]["code"] == "version_not_servable"
+    assert again.json()["error"]["code"] == "version_quarantined"
     assert failures(counted, **cause) == 1, "nobody tries a second time"
     assert_agrees_with_the_engine(server)
 

@@ -1,10 +1,8 @@
 """The store: what comes in is copied whole, kept by its content, or leaves no trace."""
 
-import json
+import asyncio
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from registry.artifacts import ArtifactStore
+from registry.arrival import inspected, kept, new_workspace
+from registry.artifacts import ArtifactStore, StoredArtifact, storing
+from registry.defects import Defect
 from registry.errors import (
     InvalidAdapter,
     SourceNotAllowed,
@@ -22,6 +22,8 @@ from registry.errors import (
     StoreUnavailable,
 )
 from registry.inspect import Inspection
+from registry.sources.local import LocalSource
+from registry.sources.port import Progress, Source
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 MAX_BYTES = 1000
@@ -44,7 +46,26 @@ def accept(folder: Path) -> Inspection:
 
 
 def refuse(folder: Path) -> Inspection:
-    raise InvalidAdapter("not_finite", "no")
+    raise InvalidAdapter(Defect.NOT_FINITE, "no")
+
+
+Check = Callable[[Path], Inspection]
+
+
+def ingest(store: ArtifactStore, source: str | Source, check: Check) -> StoredArtifact:
+    """As the service does, but for the row."""
+
+    async def work() -> StoredArtifact:
+        origin = store.local(source) if isinstance(source, str) else source
+        async with new_workspace(store) as workspace:
+            with storing():
+                folder = workspace.empty_folder()
+                fetched = await origin.fetch(folder, store.limits, Progress())
+            inspection = await inspected(folder, check)
+            async with kept(store, folder, fetched, inspection) as artifact:
+                return artifact
+
+    return asyncio.run(work())
 
 
 class Shop:
@@ -56,10 +77,10 @@ class Shop:
         self.outside = folder / "outside"
         self.sources.mkdir()
         self.outside.mkdir()
-        self.store = self.another(ArtifactStore)
+        self.store = self.another()
 
-    def another(self, kind: type[ArtifactStore]) -> ArtifactStore:
-        store = kind(self.root, source_roots=[self.sources], max_bytes=MAX_BYTES)
+    def another(self) -> ArtifactStore:
+        store = ArtifactStore(self.root, source_roots=[self.sources], max_bytes=MAX_BYTES)
         store.open()
         return store
 
@@ -67,7 +88,7 @@ class Shop:
         return write(self.sources / name, {CONFIG: config.encode(), WEIGHTS: weights})
 
     def ingest(self, source: Path | str) -> str:
-        return self.store.ingest(str(source), accept).digest
+        return ingest(self.store, str(source), accept).digest
 
     def kept(self) -> dict[str, bytes]:
         """Every file in the store by its path there, but for the seals."""
@@ -98,7 +119,7 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 
 def test_the_files_are_copied_under_their_digest(shop: Shop) -> None:
     source = shop.adapter("a", b"\0" * 300, config='{"r": 4}')
-    stored = shop.store.ingest(str(source), accept)
+    stored = ingest(shop.store, str(source), accept)
     assert stored.inspection is SEEN
     assert stored.size_bytes == SEEN.size_bytes
     assert stored.path == shop.store.path_of(stored.digest)
@@ -122,7 +143,7 @@ def test_inspection_sees_the_copy_and_not_the_source(shop: Shop) -> None:
         seen.update({file.name: file.read_bytes() for file in folder.iterdir()})
         return SEEN
 
-    stored = shop.store.ingest(str(source), look)
+    stored = ingest(shop.store, str(source), look)
     assert seen == {CONFIG: b"{}", WEIGHTS: b"weights"}
     assert (stored.path / WEIGHTS).read_bytes() == b"weights"
 
@@ -158,7 +179,7 @@ def test_a_pickle_alone_is_shown_to_inspection_so_that_it_can_say_so(shop: Shop)
         return refuse(folder)
 
     with pytest.raises(InvalidAdapter):
-        shop.store.ingest(str(source), look)
+        ingest(shop.store, str(source), look)
     assert seen == sorted([CONFIG, PICKLE])
     assert shop.kept() == {}
 
@@ -167,9 +188,9 @@ def test_a_pickle_alone_is_shown_to_inspection_so_that_it_can_say_so(shop: Shop)
 
 
 def test_the_same_content_is_the_same_folder_and_is_written_once(shop: Shop) -> None:
-    first = shop.store.ingest(str(shop.adapter("a")), accept)
+    first = ingest(shop.store, str(shop.adapter("a")), accept)
     written = {file: file.stat().st_ino for file in first.path.iterdir()}
-    again = shop.store.ingest(str(shop.adapter("b")), accept)
+    again = ingest(shop.store, str(shop.adapter("b")), accept)
     assert (again.digest, again.path) == (first.digest, first.path)
     assert {file: file.stat().st_ino for file in first.path.iterdir()} == written
     assert len(shop.kept()) == 2
@@ -222,7 +243,7 @@ def test_many_at_once_agree_on_one_folder(shop: Shop) -> None:
         return SEEN
 
     with ThreadPoolExecutor(len(sources)) as threads:
-        stored = list(threads.map(lambda s: shop.store.ingest(str(s), check), sources))
+        stored = list(threads.map(lambda s: ingest(shop.store, str(s), check), sources))
     assert len({artifact.path for artifact in stored}) == 1
     assert len(shop.kept()) == 2
 
@@ -241,8 +262,8 @@ def test_each_of_several_source_roots_is_looked_into(shop: Shop) -> None:
     roots = [shop.sources / "none yet", shop.sources, shop.outside]
     store = ArtifactStore(shop.root, source_roots=roots, max_bytes=MAX_BYTES)
     store.open()
-    relative = store.ingest("a", accept)
-    assert store.ingest(str(shop.outside / "a"), accept) == relative
+    relative = ingest(store, "a", accept)
+    assert ingest(store, str(shop.outside / "a"), accept) == relative
 
 
 def test_links_that_stay_within_the_source_roots_are_followed(shop: Shop) -> None:
@@ -258,7 +279,7 @@ def test_a_source_root_may_itself_be_a_link(shop: Shop, tmp_path: Path) -> None:
     (tmp_path / "mount").symlink_to(shop.sources)
     store = ArtifactStore(shop.root, source_roots=[tmp_path / "mount"], max_bytes=MAX_BYTES)
     for source in (tmp_path / "mount" / "a", shop.sources / "a", "a"):
-        assert store.ingest(str(source), accept).digest
+        assert ingest(store, str(source), accept).digest
 
 
 @pytest.mark.parametrize(
@@ -293,7 +314,7 @@ def test_what_lies_outside_is_not_allowed(shop: Shop, source: str) -> None:
 def test_without_source_roots_nothing_is_allowed(shop: Shop) -> None:
     store = ArtifactStore(shop.root, source_roots=[], max_bytes=MAX_BYTES)
     with pytest.raises(SourceNotAllowed):
-        store.ingest(str(shop.adapter("a")), accept)
+        ingest(store, str(shop.adapter("a")), accept)
 
 
 @pytest.mark.parametrize(
@@ -347,7 +368,7 @@ def test_the_limit_is_for_all_files_together(shop: Shop) -> None:
 
 def test_a_refused_adapter_leaves_nothing(shop: Shop) -> None:
     with pytest.raises(InvalidAdapter):
-        shop.store.ingest(str(shop.adapter("a")), refuse)
+        ingest(shop.store, str(shop.adapter("a")), refuse)
     assert shop.kept() == {}
 
 
@@ -360,44 +381,40 @@ def test_whatever_else_inspection_raises_leaves_nothing(shop: Shop) -> None:
 
     source = str(shop.adapter("a"))
     with pytest.raises(KeyboardInterrupt):
-        shop.store.ingest(source, break_off)
+        ingest(shop.store, source, break_off)
     with pytest.raises(StoreUnavailable, match="Input/output error"):
-        shop.store.ingest(source, disk_is_gone)
+        ingest(shop.store, source, disk_is_gone)
     assert shop.kept() == {}
 
 
 # ---- a source that changes while it is read ----------------------------------------------
 
 
-class Hasty(ArtifactStore):
+class Hasty(LocalSource):
     """Lets something happen between the look at the files and the copy."""
 
-    happens: Callable[[Path], object] = staticmethod(lambda weights: None)
+    def __init__(self, folder: Path, happens: Callable[[Path], object]) -> None:
+        super().__init__(folder)
+        self._weights = folder / WEIGHTS
+        self._happens = happens
 
-    def _files(self, folder: Path) -> list[Path]:
-        files = super()._files(folder)
-        self.happens(folder / WEIGHTS)
+    def _files(self) -> list[tuple[Path, os.stat_result]]:
+        files = super()._files()
+        self._happens(self._weights)
         return files
 
 
-def hasty(shop: Shop, happens: Callable[[Path], object]) -> ArtifactStore:
-    store = shop.another(Hasty)
-    assert isinstance(store, Hasty)
-    store.happens = happens
-    return store
-
-
 def test_a_file_that_vanishes_is_not_found(shop: Shop) -> None:
-    store = hasty(shop, lambda weights: weights.unlink())
+    source = Hasty(shop.adapter("a"), lambda weights: weights.unlink())
     with pytest.raises(SourceNotFound, match="vanished"):
-        store.ingest(str(shop.adapter("a")), accept)
+        ingest(shop.store, source, accept)
     assert shop.kept() == {}
 
 
 def test_a_folder_that_vanishes_is_not_found(shop: Shop) -> None:
-    store = hasty(shop, lambda weights: shutil.rmtree(weights.parent))
+    source = Hasty(shop.adapter("a"), lambda weights: shutil.rmtree(weights.parent))
     with pytest.raises(SourceNotFound, match="vanished"):
-        store.ingest(str(shop.adapter("a")), accept)
+        ingest(shop.store, source, accept)
     assert shop.kept() == {}
 
 
@@ -414,17 +431,16 @@ def test_a_file_that_becomes_something_else_is_unsafe(
         weights.unlink()
         become(weights)
 
-    store = hasty(shop, replace)
     with pytest.raises(InvalidAdapter) as caught:
-        store.ingest(str(shop.adapter("a")), accept)
+        ingest(shop.store, Hasty(shop.adapter("a"), replace), accept)
     assert caught.value.code == "unsafe_file"
     assert shop.kept() == {}
 
 
 def test_a_file_that_grows_beyond_the_limit_is_too_large(shop: Shop) -> None:
-    store = hasty(shop, lambda weights: weights.write_bytes(b"x" * (MAX_BYTES - 1)))
+    source = Hasty(shop.adapter("a"), lambda weights: weights.write_bytes(b"x" * (MAX_BYTES - 1)))
     with pytest.raises(SourceTooLarge):
-        store.ingest(str(shop.adapter("a", config="{}")), accept)
+        ingest(shop.store, source, accept)
     assert shop.kept() == {}
 
 
@@ -461,9 +477,9 @@ def test_a_file_that_the_server_may_not_read_is_unreadable(nobodys_shop: Shop) -
 
 
 def test_a_store_that_can_not_be_written_is_unavailable(nobodys_shop: Shop) -> None:
-    source = nobodys_shop.adapter("a")
     nobodys_shop.root.chmod(0o500)
     for folder in nobodys_shop.root.iterdir():
+        source = nobodys_shop.adapter(folder.name, weights=folder.name.encode())
         folder.chmod(0o500)
         with pytest.raises(StoreUnavailable):
             nobodys_shop.ingest(source)
@@ -490,71 +506,10 @@ def test_a_store_that_went_away_is_unavailable_and_comes_back_by_opening(shop: S
     assert shop.ingest(source) == digest
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["{dead}-abcd", "{own}-abcd", "0-abcd", "9" * 40 + "-abcd", "²-abcd", "-1-abcd", "strange"],
-    ids=ascii,
-)
-def test_what_a_crash_left_is_cleared_by_opening(shop: Shop, name: str) -> None:
-    digest = shop.ingest(shop.adapter("a"))
-    kept = shop.kept()
-    left = name.format(dead=pid_of_a_dead_process(), own=os.getpid())
-    half = write(shop.root / "quarantine" / left, {WEIGHTS: b"half of the wei"})
-    (half / WEIGHTS).chmod(0o444)
-    shop.store.open()
-    assert shop.on_their_way() == []
-    assert shop.kept() == kept
-    assert shop.store.path_of(digest).is_dir()
-
-
-def test_stray_files_and_links_are_cleared_too_but_not_what_they_point_at(shop: Shop) -> None:
-    precious = write(shop.outside / "precious", {"file": b"x"})
-    (shop.root / "quarantine" / "stray").write_bytes(b"x")
-    (shop.root / "quarantine" / "link").symlink_to(precious)
-    shop.store.open()
-    assert shop.on_their_way() == []
-    assert (precious / "file").read_bytes() == b"x"
-
-
-def test_what_a_living_process_is_still_writing_is_left_alone(shop: Shop) -> None:
-    half = write(shop.root / "quarantine" / f"{os.getppid()}-abcd", {WEIGHTS: b"half"})
-    shop.store.open()
-    assert (half / WEIGHTS).read_bytes() == b"half"
-    shutil.rmtree(half)
-
-
 def test_opening_again_keeps_what_is_there(shop: Shop) -> None:
     source = shop.adapter("a")
     digest = shop.ingest(source)
     kept = shop.kept()
-    again = shop.another(ArtifactStore)
+    again = shop.another()
     assert again.path_of(digest) == shop.store.path_of(digest)
     assert shop.kept() == kept
-
-
-def test_a_process_that_is_killed_while_it_copies_leaves_what_opening_clears(shop: Shop) -> None:
-    source = shop.adapter("a", config=json.dumps({"r": 4}))
-    program = (
-        "import os, pathlib, signal, sys\n"
-        "from registry.artifacts import ArtifactStore\n"
-        "root, source = map(pathlib.Path, sys.argv[1:])\n"
-        "store = ArtifactStore(root, source_roots=[source], max_bytes=1000)\n"
-        "store.ingest(str(source), lambda copy: os.kill(os.getpid(), signal.SIGKILL))\n"
-    )
-    killed = subprocess.run(
-        [sys.executable, "-c", program, str(shop.root), str(source)],
-        check=False,
-        cwd=Path(__file__).resolve().parents[2],
-    )
-    assert killed.returncode == -9
-    assert len(shop.on_their_way()) == 1
-    assert list((shop.root / "adapters").rglob("*")) == []
-    shop.store.open()
-    assert shop.on_their_way() == []
-    assert shop.ingest(source)
-
-
-def pid_of_a_dead_process() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid

@@ -68,8 +68,8 @@ def test_registering_tells_a_new_version_from_a_known_one(
 ) -> None:
     server.will_say(201, {"reference": "upper:1"})
     server.will_say(200, {"reference": "upper:1"})
-    assert client.register("upper", "/a", "loud") == ({"reference": "upper:1"}, True)
-    assert client.register("upper", "/a", None) == ({"reference": "upper:1"}, False)
+    assert client.register("upper", "/a", "loud") == (201, {"reference": "upper:1"})
+    assert client.register("upper", "/a", None) == (200, {"reference": "upper:1"})
     path = "/api/v1/adapters/upper/versions"
     assert server.asked == [
         ("POST", path, {"source": "/a", "description": "loud"}),

@@ -616,3 +616,22 @@ async def test_random_traffic_with_cancellations_leaks_nothing(certain: bool) ->
         cache.check()
         misses = sum(outcome is CacheOutcome.MISS for outcome, _ in cache.observer.lookups)
         assert misses > 0
+
+
+async def test_a_version_is_used_while_it_is_held_awaited_loaded_or_pinned() -> None:
+    async with running(Cache(slots=1, host=2, load_seconds=0.02)) as cache:
+        uses = cache.controller.uses
+        assert not uses(A.id)
+        async with cache.controller.lease(A):
+            assert uses(A.id)
+            waiting = asyncio.create_task(cache.use(B))
+            await asyncio.sleep(0)
+            assert uses(B.id), "on its way"
+            await until(lambda: B.id in cache.backend.host)
+            assert uses(B.id), "awaited"
+        await waiting
+        assert not uses(A.id)
+        assert not uses(B.id), "resident, but nobody's"
+        await cache.controller.pin(B, Tier.HOST)
+        assert uses(B.id)
+        cache.check()

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,8 @@ X = torch.randn(TOKENS, INPUTS, generator=RANDOM)
 WEIGHTS = torch.randn(SLOTS, 1, OUTPUTS, INPUTS, generator=RANDOM)
 BEFORE = torch.randn(TOKENS, OUTPUTS + 2, generator=RANDOM)  # wider, as a padded layer's output is
 
+SHIPPED_LOGITS = punica.PunicaWrapperCPU.add_lora_logits
+
 each_kernel = pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -40,6 +43,7 @@ def _kernels_as_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in NAMES:
         for module in MODULES:
             monkeypatch.setattr(module, name, shipped(name))
+    monkeypatch.setattr(punica.PunicaWrapperCPU, "add_lora_logits", SHIPPED_LOGITS)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
@@ -141,3 +145,51 @@ def test_nothing_is_repaired_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     cpu_repairs.repair()
     assert all(getattr(module, name) is shipped(name) for module in MODULES for name in NAMES)
+
+
+# ---- logits ------------------------------------------------------------------------------
+
+HIDDEN, RANK, WORDS = INPUTS, 4, 7
+LORA_A = torch.randn(SLOTS, 1, RANK, HIDDEN, generator=RANDOM)
+LORA_B = torch.randn(SLOTS, 1, WORDS, RANK, generator=RANDOM)
+STATES = torch.randn(TOKENS, HIDDEN, generator=RANDOM)  # of all scheduled tokens
+SAMPLED = torch.tensor([1, 5])  # the last token of each of two requests
+
+
+def logits(x: torch.Tensor, add: Any = cpu_repairs.add_lora_logits) -> torch.Tensor:
+    """Of a batch of two requests, tokens 0-1 and 2-5, with the slots of MIXED."""
+    wrapper = SimpleNamespace(token_lora_indices=MIXED, sampler_indices=MIXED[SAMPLED])
+    output = torch.zeros(x.shape[0], WORDS)
+    add(wrapper, output, x, LORA_A, LORA_B, 1.0)
+    return output
+
+
+def expected_logits(tokens: list[int]) -> torch.Tensor:
+    rows = [
+        STATES[token] @ LORA_A[slot, 0].T @ LORA_B[slot, 0].T if slot >= 0 else torch.zeros(WORDS)
+        for token in tokens
+        for slot in [int(MIXED[token])]
+    ]
+    return torch.stack(rows)
+
+
+def test_logits_of_sampled_tokens_are_each_requests_own() -> None:
+    cpu_repairs.repair()
+    torch.testing.assert_close(logits(STATES[SAMPLED]), expected_logits([1, 5]))
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 1), (2, 5), (2, 4), (0, 2), (4, 6), (0, 6)])
+def test_logits_of_a_prompt_are_those_of_its_own_tokens(first: int, last: int) -> None:
+    """Also where there are as many as sampled tokens."""
+    cpu_repairs.repair()
+    torch.testing.assert_close(logits(STATES[first:last]), expected_logits([*range(first, last)]))
+
+
+def test_unrepaired_they_stop_the_engine() -> None:
+    with pytest.raises(RuntimeError, match="broadcast"):
+        logits(STATES[2:5], SHIPPED_LOGITS)
+
+
+def test_repair_replaces_them() -> None:
+    cpu_repairs.repair()
+    assert punica.PunicaWrapperCPU.add_lora_logits is cpu_repairs.add_lora_logits

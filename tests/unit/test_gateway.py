@@ -4,6 +4,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from urllib.parse import unquote
 
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -50,12 +52,20 @@ class Deaf:
 
 
 class OneAdapter:
-    """Resolves `support` in all its spellings."""
+    """Resolves `support` in all its spellings, and asks who it is for."""
 
-    async def resolve(self, text: str) -> AdapterVersion:
+    def __init__(self, version: AdapterVersion = VERSION) -> None:
+        self.version = version
+        self.users: list[str] = []
+
+    async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
+        self.users.append(user() if user else "nobody")
         if text.split("@", maxsplit=1)[0] != "support":
             raise UnknownAdapter(text)
-        return VERSION
+        return self.version
+
+    async def find(self, text: str) -> AdapterVersion:
+        return await self.resolve(text)
 
 
 class Tally:
@@ -122,12 +132,13 @@ class Stage:
         self.leasing = Leasing(self.controller)
         self.table = RequestedAdapters(lambda version: version)
         self.tally = Tally()
+        self.resolver = OneAdapter()
         self.engine_calls = 0
 
     def gateway(self, app: ASGIApp, max_body_bytes: int = 1000) -> AdapterGateway:
         return AdapterGateway(
             app,
-            resolver=OneAdapter(),
+            resolver=self.resolver,
             base_models=frozenset({"base"}),
             counter=self.tally,
             unavailable=lambda: self.controller.unavailable,
@@ -339,6 +350,55 @@ async def test_tokenising_for_an_adapter_is_no_generation() -> None:
         assert client.headers["x-adaptry-version"] == "support:3"
         assert "x-adaptry-cache" not in client.headers
         assert stage.tally.ended == []
+
+
+async def test_a_deprecated_version_answers_with_a_warning() -> None:
+    async with running(Stage()) as stage:
+        reason = "trained on old data: use support:4, 50 % better\nñ"
+        stage.resolver.version = replace(
+            VERSION, deprecated_at=1_764_000_000, deprecation_reason=reason
+        )
+        client = Client(asking("support"))
+        await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
+        assert client.status == 200
+        assert client.headers["deprecation"] == "@1764000000"
+        shown = client.headers["x-adaptry-deprecation"]
+        assert shown == "trained on old data: use support:4, 50 %25 better%0A%C3%B1"
+        assert unquote(shown) == reason
+
+
+async def test_other_versions_answer_without_one() -> None:
+    async with running(Stage()) as stage:
+        client = Client(asking("support"))
+        await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
+        assert not [name for name in client.headers if "deprecation" in name]
+
+
+@pytest.mark.parametrize(
+    ("fields", "header", "user"),
+    [
+        ({"user": "ann"}, None, "ann"),
+        ({"user": "ann"}, b"bob", "bob"),
+        ({}, b"bob", "bob"),
+    ],
+)
+async def test_who_asks_is_the_header_or_openai_s_user(
+    fields: dict[str, str], header: bytes | None, user: str
+) -> None:
+    async with running(Stage()) as stage:
+        client = Client(json.dumps({"model": "support", **fields}).encode())
+        if header is not None:
+            client.scope["headers"].append((b"x-adaptry-user", header))
+        await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
+        assert stage.resolver.users == [user]
+
+
+async def test_who_does_not_say_is_somebody_else_each_time() -> None:
+    async with running(Stage()) as stage:
+        for user in (None, "", 7, None):
+            client = Client(json.dumps({"model": "support", "user": user}).encode())
+            await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
+        assert len(set(stage.resolver.users)) == 4
 
 
 async def test_our_own_routes_are_left_alone() -> None:

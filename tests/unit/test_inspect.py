@@ -1,10 +1,9 @@
 """Inspection: every refusal by its code, each from a good adapter with one thing broken."""
 
 import json
-import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,43 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from registry.base_model import BaseModel, read_base_model
+from registry.base_model import BaseModel, StoredTensor, read_base_model
+from registry.defects import Defect
 from registry.errors import InvalidAdapter
-from registry.inspect import Inspection, inspect_adapter
+from registry.inspect import Finding, Inspection, inspect_adapter, judge_adapter
+from registry.safetensors_header import read_header
+from registry.served_modules import Renames, ServedModule, ServedModules
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "demo"
 OUT, IN, RANK, MAX_RANK = 6, 10, 4, 16
 MODULE = "model.layers.0.self_attn.q_proj"
 OTHER = "model.layers.1.self_attn.q_proj"
-BASE = BaseModel("tiny", {MODULE: (OUT, IN), OTHER: (OUT, IN), "model.embed_tokens": (32, IN)})
+ROUTER = "model.layers.0.mlp.gate"  # the base model has it, the engine takes no adapter for it
+EMBEDDING, HEAD, TOKENS = "model.embed_tokens", "lm_head", 32
+EXPERTS = [f"model.layers.0.mlp.experts.{n}.w{m}" for n in range(2) for m in (1, 2, 3)]
+SHAPES = {
+    **dict.fromkeys((MODULE, OTHER, ROUTER, *EXPERTS), (OUT, IN)),
+    **dict.fromkeys((EMBEDDING, HEAD), (TOKENS, IN)),
+}
+SERVED = ServedModules(
+    "vllm 0.32.0",
+    {
+        MODULE: ServedModule((OUT, IN)),
+        OTHER: ServedModule((OUT, IN)),
+        EMBEDDING: ServedModule((IN, TOKENS), is_embedding=True),
+        HEAD: ServedModule((TOKENS, IN)),
+        **{name: ServedModule(None) for name in EXPERTS},
+    },
+    Renames(substrings=((".first.", "."),)),
+)
+BASE = BaseModel("tiny", SHAPES, SERVED)
+HEADERS_ALONE = BaseModel("tiny", SHAPES)
+OLDER_ENGINE = replace(BASE, served=ServedModules("vllm 0", SERVED.modules, patterns=False))
+LINEAR_ENGINE = replace(
+    BASE,
+    served=ServedModules("vllm 0", {MODULE: ServedModule((OUT, IN)), OTHER: ServedModule(None)}),
+)
 UNKNOWN_BASE = BaseModel("tiny", None)
 
 Array = np.ndarray[Any, Any]
@@ -37,6 +63,23 @@ def matrix(*shape: int) -> Array:
 
 def pair(module: str = MODULE, rank: int = RANK) -> dict[str, Array]:
     return {key(module, "A"): matrix(rank, IN), key(module, "B"): matrix(OUT, rank)}
+
+
+def embedding_pair(tokens: int = TOKENS) -> dict[str, Array]:
+    prefix = f"base_model.model.{EMBEDDING}.lora_embedding_"
+    return {f"{prefix}A": matrix(RANK, tokens), f"{prefix}B": matrix(IN, RANK)}
+
+
+def head_pair() -> dict[str, Array]:
+    return {key(HEAD, "A"): matrix(RANK, IN), key(HEAD, "B"): matrix(TOKENS, RANK)}
+
+
+def expert_pairs() -> dict[str, Array]:
+    return {name: tensor for module in EXPERTS for name, tensor in pair(module).items()}
+
+
+def repeated(module: str) -> str:
+    return f"base_model.model.{module}.base_layer.weight"
 
 
 @dataclass
@@ -55,6 +98,7 @@ class Draft:
     )
     tensors: dict[str, Array] = field(default_factory=pair)
     files: dict[str, bytes | None] = field(default_factory=dict)
+    base: BaseModel = BASE
 
     def write(self, folder: Path) -> Path:
         (folder / "adapter_config.json").write_text(json.dumps(self.config))
@@ -107,17 +151,25 @@ def holding(value: float, dtype: type = np.float32) -> Draft:
     return weighing(tensors)
 
 
-def bfloat16(bits: int = 0x3F80) -> Draft:
-    """numpy has no bfloat16, so the file is made by hand. The last number has these bits."""
+def by_bits(dtype: str, bits: int, usual: int) -> Draft:
+    """For formats that numpy lacks the file is made by hand. The last number has these bits."""
     header: dict[str, Any] = {}
     data = b""
     for name, tensor in pair().items():
-        numbers = np.full(tensor.shape, 0x3F80, dtype="<u2")
+        numbers = np.full(tensor.shape, usual, dtype="<u2" if dtype == "BF16" else "u1")
         numbers[-1, -1] = bits
         offsets = [len(data), len(data) + numbers.nbytes]
-        header[name] = {"dtype": "BF16", "shape": tensor.shape, "data_offsets": offsets}
+        header[name] = {"dtype": dtype, "shape": tensor.shape, "data_offsets": offsets}
         data += numbers.tobytes()
     return weights_file(raw_weights(json.dumps(header).encode(), data))
+
+
+def bfloat16(bits: int = 0x3F80) -> Draft:
+    return by_bits("BF16", bits, usual=0x3F80)
+
+
+def float8(dtype: str, bits: int = 0x38) -> Draft:
+    return by_bits(dtype, bits, usual=0x38)
 
 
 REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
@@ -142,8 +194,10 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
         "no alpha": lambda: without("lora_alpha"),
         "alpha is text": lambda: configured(lora_alpha="8"),
         "alpha is a truth": lambda: configured(lora_alpha=True),
-        "alpha is zero": lambda: configured(lora_alpha=0),
-        "alpha is negative": lambda: configured(lora_alpha=-8),
+        "alpha is enormous": lambda: configured(lora_alpha=1e6),
+        "an alpha of the pattern is text": lambda: configured(alpha_pattern={"q_proj": "8"}),
+        "rank_pattern is a list": lambda: configured(rank_pattern=["q_proj"]),
+        "alpha_pattern is a list": lambda: configured(alpha_pattern=["q_proj"]),
         "alpha is beyond any float": lambda: configured(lora_alpha=10**400),
     },
     "not_lora": {
@@ -159,15 +213,44 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
         "a truth": lambda: configured(r=True),
         "a fraction": lambda: configured(r=4.0),
         "null": lambda: configured(r=None),
+        "zero in the pattern": lambda: configured(rank_pattern={"q_proj": 0}),
+        "text in the pattern": lambda: configured(rank_pattern={"q_proj": "4"}),
     },
     "rank_too_large": {
         "one too many": lambda: configured(r=MAX_RANK + 1),
         "absurd": lambda: configured(r=10**4000),
+        "in the pattern": lambda: configured(rank_pattern={"nothing": MAX_RANK + 1}),
     },
     "dora_unsupported": {"": lambda: configured(use_dora=True)},
     "modules_to_save_unsupported": {"": lambda: configured(modules_to_save=["score"])},
-    "rank_pattern_unsupported": {"": lambda: configured(rank_pattern={"q_proj": 8})},
-    "alpha_pattern_unsupported": {"": lambda: configured(alpha_pattern={"q_proj": 8})},
+    "pattern_invalid": {
+        "no regular expression": lambda: configured(alpha_pattern={"(": 8}),
+        "one of the other library's": lambda: configured(alpha_pattern={"(?:q_prok){e<=1}": 8}),
+        "a look ahead": lambda: configured(rank_pattern={"(?=.*)q_proj": 8}),
+        "empty": lambda: configured(rank_pattern={"": 8}),
+        "too long": lambda: configured(rank_pattern={"q" * 513: 8}),
+        "one that takes for ever": lambda: configured(alpha_pattern={"(.|.)*l": 8}),
+    },
+    "rank_pattern_unsupported": {
+        "by an engine that is not asked": lambda: Draft(
+            base=HEADERS_ALONE,
+            config={**Draft().config, "rank_pattern": {"q_proj": 8}},
+            tensors=pair(rank=8),
+        ),
+        "by an older engine": lambda: Draft(
+            base=OLDER_ENGINE,
+            config={**Draft().config, "rank_pattern": {"q_proj": 8}},
+            tensors=pair(rank=8),
+        ),
+    },
+    "alpha_pattern_unsupported": {
+        "by an engine that is not asked": lambda: Draft(
+            base=HEADERS_ALONE, config={**Draft().config, "alpha_pattern": {"q_proj": 16}}
+        ),
+        "by an older engine": lambda: Draft(
+            base=OLDER_ENGINE, config={**Draft().config, "alpha_pattern": {"q_proj": 16}}
+        ),
+    },
     "bias_unsupported": {
         "all": lambda: configured(bias="all"),
         "lora_only": lambda: configured(bias="lora_only"),
@@ -175,33 +258,57 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
         "in the pair": lambda: configured(lora_bias=True),
     },
     "layer_replication_unsupported": {"": lambda: configured(layer_replication=[[0, 2], [1, 3]])},
-    "fan_in_fan_out_unsupported": {"": lambda: configured(fan_in_fan_out=True)},
     "alora_unsupported": {"": lambda: configured(alora_invocation_tokens=[1, 2])},
     "bdlora_unsupported": {"": lambda: configured(use_bdlora={"nblocks": 2})},
     "qalora_unsupported": {"": lambda: configured(use_qalora=True)},
     "arrow_unsupported": {"": lambda: configured(arrow_config={"top_k": 3})},
     "kasa_unsupported": {"": lambda: configured(kasa_config={"beta": 1})},
     "monteclora_unsupported": {"": lambda: configured(monteclora_config={"num_samples": 8})},
+    "velora_unsupported": {"": lambda: configured(velora_config={"scale": 1})},
+    "trainable_tokens_unsupported": {"": lambda: configured(trainable_token_indices=[1, 2])},
     "init_lora_weights_unsupported": {
         "PiSSA": lambda: configured(init_lora_weights="pissa_niter_4"),
         "OLoRA": lambda: configured(init_lora_weights="olora"),
         "LoftQ": lambda: configured(init_lora_weights="LoftQ"),
     },
     "embedding_unsupported": {
-        "trained tokens": lambda: configured(trainable_token_indices=[1, 2]),
-        "embedding tensors": lambda: weighing(
-            {
-                "base_model.model.model.embed_tokens.lora_embedding_A": matrix(RANK, 32),
-                "base_model.model.model.embed_tokens.lora_embedding_B": matrix(IN, RANK),
-            }
+        "an embedding, and no engine is asked": lambda: Draft(
+            base=HEADERS_ALONE, tensors=embedding_pair()
         ),
-        "a pair for the embedding": lambda: weighing(pair("model.embed_tokens")),
-        "a pair for the head": lambda: weighing(pair("lm_head")),
-        "the head itself, saved along": lambda: weighing(
-            {**pair("lm_head"), "base_model.model.lm_head.base_layer.weight": matrix(32, IN)}
+        "a head, and no engine is asked": lambda: Draft(base=HEADERS_ALONE, tensors=head_pair()),
+        "of a base whose embedding takes none": lambda: Draft(
+            base=LINEAR_ENGINE, tensors=embedding_pair()
         ),
-        "the embedding itself": lambda: weighing(
-            {**pair(), "base_model.model.model.embed_tokens.weight": matrix(32, IN)}
+        "of a base whose head takes none": lambda: Draft(base=LINEAR_ENGINE, tensors=head_pair()),
+        "a linear pair for an embedding": lambda: weighing(pair(EMBEDDING)),
+        "an embedding's pair for a linear layer": lambda: weighing(
+            {name.replace(EMBEDDING, MODULE): tensor for name, tensor in embedding_pair().items()}
+        ),
+    },
+    "embedding_saved": {
+        "the embedding": lambda: weighing(
+            {**pair(), f"base_model.model.{EMBEDDING}.weight": matrix(TOKENS, IN)}
+        ),
+        "the head": lambda: weighing(
+            {**pair(), f"base_model.model.{HEAD}.weight": matrix(TOKENS, IN)}
+        ),
+    },
+    "base_weights_changed": {
+        "nothing to compare with": lambda: weighing(
+            {**head_pair(), repeated(HEAD): matrix(TOKENS, IN)}
+        ),
+    },
+    "experts_unsupported": {
+        "some of them": lambda: weighing(
+            {**pair(), **{n: t for n, t in expert_pairs().items() if ".experts.1.w3" not in n}}
+        ),
+        "of different ranks": lambda: Draft(
+            config={**Draft().config, "rank_pattern": {"experts.1.w2": 8}},
+            tensors={**expert_pairs(), **pair(EXPERTS[4], rank=8)},
+        ),
+        "all in one parameter": lambda: weighing(pair("model.layers.0.mlp.experts")),
+        "two parameters of one module": lambda: weighing(
+            pair("model.layers.0.mlp.experts.base_layer")
         ),
     },
     "weights_missing": {
@@ -228,13 +335,16 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
         ),
     },
     "dtype_unsupported": {
-        "double precision": lambda: weighing({k: v.astype("f8") for k, v in pair().items()}),
+        "truths": lambda: weighing({k: v.astype("?") for k, v in pair().items()}),
         "integers": lambda: weighing({k: v.astype("i4") for k, v in pair().items()}),
         "unknown": lambda: weights_file(
             raw_weights(b'{"a":{"dtype":"F3","shape":[0],"data_offsets":[0,0]}}')
         ),
     },
-    "no_modules": {"": lambda: weighing({})},
+    "no_modules": {
+        "": lambda: weighing({}),
+        "but the base model's own weights": lambda: weighing({repeated(HEAD): matrix(TOKENS, IN)}),
+    },
     "unpaired_tensor": {
         "A without B": lambda: weighing({key(MODULE, "A"): matrix(RANK, IN)}),
         "B without A": lambda: weighing({**pair(), key(OTHER, "B"): matrix(OUT, RANK)}),
@@ -253,6 +363,16 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
     "unknown_module": {
         "a layer too deep": lambda: weighing({**pair(), **pair("model.layers.99.q_proj")}),
         "of another family": lambda: weighing(pair("transformer.h.0.attn.c_attn")),
+        "and no engine is asked": lambda: Draft(
+            base=HEADERS_ALONE, tensors=pair("model.layers.99.q_proj")
+        ),
+    },
+    "module_not_served": {"": lambda: weighing({**pair(), **pair(ROUTER)})},
+    "duplicate_module": {
+        "two names for one": lambda: weighing(
+            {**pair(), **pair(MODULE.replace(".0.", ".0.first."))}
+        ),
+        "two pairs under one name": lambda: weighing({**pair(EMBEDDING), **embedding_pair()}),
     },
     "rank_mismatch": {
         "smaller than r": lambda: weighing(pair(rank=2)),
@@ -260,6 +380,7 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
         "in one module only": lambda: weighing({**pair(), **pair(OTHER, rank=8)}),
         "in one half only": lambda: weighing({**pair(), key(MODULE, "B"): matrix(OUT, 8)}),
         "in the configuration": lambda: configured(r=8),
+        "in the pattern": lambda: configured(rank_pattern={"q_proj": 8}),
     },
     "shape_mismatch": {
         "too few inputs": lambda: weighing({**pair(), key(MODULE, "A"): matrix(RANK, IN - 1)}),
@@ -271,6 +392,11 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
         ),
         "no matrix": lambda: weighing({**pair(), key(MODULE, "A"): matrix(RANK, IN, 1)}),
         "no inputs": lambda: weighing({**pair(), key(MODULE, "A"): matrix(RANK, 0)}),
+        "more tokens": lambda: weighing(embedding_pair(TOKENS + 1)),
+        "fewer tokens": lambda: weighing(embedding_pair(TOKENS - 1)),
+        "where only the headers know it": lambda: weighing(
+            {**expert_pairs(), key(EXPERTS[0], "B"): matrix(OUT + 1, RANK)}
+        ),
     },
     "not_finite": {
         "NaN": lambda: holding(np.nan),
@@ -281,19 +407,46 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
         "NaN in bfloat16": lambda: bfloat16(0x7FC0),
         "infinity in bfloat16": lambda: bfloat16(0x7F80),
         "minus infinity in bfloat16": lambda: bfloat16(0xFF80),
+        "NaN in double precision": lambda: holding(np.nan, np.float64),
+        "infinity in float8": lambda: float8("F8_E5M2", 0xFC),
+        "NaN in float8": lambda: float8("F8_E5M2", 0x7D),
+        "NaN in the other float8": lambda: float8("F8_E4M3", 0xFF),
+    },
+    "no_effect": {
+        "B is zero, as before training": lambda: weighing(
+            {**pair(), key(MODULE, "B"): np.zeros((OUT, RANK), np.float32)}
+        ),
+        "A is zero": lambda: weighing({**pair(), key(MODULE, "A"): -np.zeros((RANK, IN))}),
+        "zero in bfloat16": lambda: by_bits("BF16", 0x8000, usual=0),
+        "alpha is zero": lambda: configured(lora_alpha=0),
+        "alpha is zero in the pattern": lambda: configured(alpha_pattern={"q_proj": 0}),
+        "one half here, one half there": lambda: weighing(
+            {
+                **pair(),
+                **pair(OTHER),
+                key(MODULE, "B"): np.zeros((OUT, RANK), np.float32),
+                key(OTHER, "A"): np.zeros((RANK, IN), np.float32),
+            }
+        ),
     },
 }
+# found while the files are fetched: test_artifacts, test_archive_source
+ELSEWHERE = {"unsafe_file", "unreadable_file", "unsafe_path", "archive_invalid"}
 CASES = [(code, what) for code, drafts in REFUSED.items() for what in drafts]
 
 
-def refusal(draft: Draft, folder: Path, base: BaseModel = BASE) -> InvalidAdapter:
+def refusal(draft: Draft, folder: Path, base: BaseModel | None = None) -> InvalidAdapter:
     with pytest.raises(InvalidAdapter) as caught:
-        inspect_adapter(draft.write(folder), base, MAX_RANK)
+        inspect_adapter(draft.write(folder), base or draft.base, MAX_RANK)
     return caught.value
 
 
-def accepted(draft: Draft, folder: Path, base: BaseModel = BASE) -> Inspection:
-    return inspect_adapter(draft.write(folder), base, MAX_RANK)
+def finding_of(error: InvalidAdapter) -> Finding:
+    return Finding(error.code, error.detail)
+
+
+def accepted(draft: Draft, folder: Path, base: BaseModel | None = None) -> Inspection:
+    return inspect_adapter(draft.write(folder), base or draft.base, MAX_RANK)
 
 
 @pytest.mark.parametrize(("code", "what"), CASES, ids=[" ".join(case).strip() for case in CASES])
@@ -305,14 +458,41 @@ def test_a_defect_is_refused_by_its_code(tmp_path: Path, code: str, what: str) -
     assert 10 < len(error.detail) < 500
 
 
-def test_every_code_that_inspection_knows_is_asserted_here() -> None:
-    sources = [ROOT / "registry" / f for f in ("inspect.py", "peft_config.py")]
-    sources.append(ROOT / "registry" / "safetensors_header.py")
-    text = "".join(source.read_text() for source in sources)
-    raised = set(re.findall(r'InvalidAdapter\(\s*"(\w+)"', text))
-    raised |= set(re.findall(r'"(\w+_unsupported)"', text))
-    assert len(raised) > 25
-    assert raised == set(REFUSED)
+@pytest.mark.parametrize(("code", "what"), CASES, ids=[" ".join(case).strip() for case in CASES])
+def test_a_dry_run_finds_it_too(tmp_path: Path, code: str, what: str) -> None:
+    draft = REFUSED[code][what]()
+    verdict = judge_adapter(draft.write(tmp_path), draft.base, MAX_RANK)
+    assert verdict.inspection is None
+    assert code in {problem.code for problem in verdict.problems}
+    assert verdict.counts.keys() == {problem.code for problem in verdict.problems}
+    assert verdict.problems[0] == finding_of(refusal(draft, tmp_path))
+
+
+def test_a_dry_run_tells_every_defect_once_and_counts_it(tmp_path: Path) -> None:
+    draft = configured(use_dora=True, bias="all", lora_alpha="8")
+    draft.tensors = {**pair(rank=2), **pair("x.y"), **pair("x.z"), "odd": matrix(1)}
+    draft.tensors[key(MODULE, "A")][0, 0] = np.nan
+    verdict = judge_adapter(draft.write(tmp_path), BASE, MAX_RANK)
+    assert verdict.counts == {
+        "dora_unsupported": 1,
+        "bias_unsupported": 1,
+        "config_invalid": 1,
+        "unknown_tensor": 1,
+        "unknown_module": 2,
+        "not_finite": 1,
+    }
+    assert [problem.code for problem in verdict.problems] == list(verdict.counts)
+    assert "x.y" in verdict.problems[4].detail
+
+
+def test_a_dry_run_says_the_same_of_a_good_one(tmp_path: Path) -> None:
+    verdict = judge_adapter(Draft().write(tmp_path), BASE, MAX_RANK)
+    assert verdict.inspection == inspect_adapter(tmp_path, BASE, MAX_RANK)
+    assert not verdict.problems
+
+
+def test_every_defect_is_found_here_or_while_copying() -> None:
+    assert set(REFUSED) | ELSEWHERE == set(Defect)
 
 
 def test_a_good_adapter_is_described(tmp_path: Path) -> None:
@@ -327,7 +507,18 @@ def test_a_good_adapter_is_described(tmp_path: Path) -> None:
         base_model="tiny",
         peft_config=draft.config,
         shapes_checked=True,
+        report={
+            "shapes_checked": True,
+            "files": {file.name: file.stat().st_size for file in tmp_path.iterdir()},
+            "engine": "vllm 0.32.0",
+            "tensors": 4,
+            "modules": 2,
+            "ranks": {"4": 2},
+            "parameters": 2 * RANK * (IN + OUT),
+            "remarks": [],
+        },
     )
+    json.dumps(found.report)
 
 
 def test_the_largest_rank_is_still_accepted(tmp_path: Path) -> None:
@@ -336,8 +527,8 @@ def test_the_largest_rank_is_still_accepted(tmp_path: Path) -> None:
     assert accepted(draft, tmp_path).rank == MAX_RANK
 
 
-@pytest.mark.parametrize("alpha", [1, 0.5, 1e5])
-def test_alpha_may_be_any_positive_number(tmp_path: Path, alpha: float) -> None:
+@pytest.mark.parametrize("alpha", [1, 0.5, 1e5, -8])
+def test_alpha_may_be_any_number_but_zero(tmp_path: Path, alpha: float) -> None:
     assert accepted(configured(lora_alpha=alpha), tmp_path).alpha == alpha
 
 
@@ -352,7 +543,9 @@ def test_alpha_may_be_any_positive_number(tmp_path: Path, alpha: float) -> None:
         {"target_modules": ".*q_proj"},
         {"modules_to_save": []},
         {"rank_pattern": {}},
-        {"velora_config": {"scale": 1}},
+        {"fan_in_fan_out": True},
+        {"alpha_pattern": {"nothing": 5}},
+        {"rank_pattern": {"q_proj": RANK}},
         {"some_later_field": {"a": [1, {"b": None}]}},
     ],
     ids=str,
@@ -363,7 +556,7 @@ def test_what_does_not_matter_to_serving_is_accepted(
     assert accepted(configured(**fields), tmp_path).peft_config.items() >= fields.items()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 def test_the_number_format_is_told(tmp_path: Path, dtype: str) -> None:
     draft = weighing({name: tensor.astype(dtype) for name, tensor in pair().items()})
     assert accepted(draft, tmp_path).dtype == dtype
@@ -371,6 +564,16 @@ def test_the_number_format_is_told(tmp_path: Path, dtype: str) -> None:
 
 def test_bfloat16_is_told_and_its_largest_number_is_finite(tmp_path: Path) -> None:
     assert accepted(bfloat16(0x7F7F), tmp_path).dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "largest", "name"),
+    [("F8_E5M2", 0x7B, "float8_e5m2"), ("F8_E4M3", 0x7E, "float8_e4m3fn")],
+)
+def test_float8_is_told_and_its_largest_number_is_finite(
+    tmp_path: Path, dtype: str, largest: int, name: str
+) -> None:
+    assert accepted(float8(dtype, largest), tmp_path).dtype == name
 
 
 def test_different_number_formats_are_told_as_mixed(tmp_path: Path) -> None:
@@ -408,6 +611,96 @@ def test_the_base_models_name_is_made_fit_for_a_table(tmp_path: Path) -> None:
 def test_long_names_are_cut_in_messages(tmp_path: Path) -> None:
     for tensors in ({"x" * 1000: matrix(1)}, {key("y" * 900, "A"): matrix(RANK, IN)}):
         assert len(refusal(weighing(tensors), tmp_path).detail) < 300
+
+
+# ---- patterns, embeddings, experts ---------------------------------------------------------
+
+
+def test_ranks_may_differ_as_the_pattern_says(tmp_path: Path) -> None:
+    draft = configured(rank_pattern={r"layers\.1\..*": 8}, alpha_pattern={"q_proj": 32})
+    draft.tensors = {**pair(), **pair(OTHER, rank=8)}
+    found = accepted(draft, tmp_path)
+    assert (found.rank, found.alpha) == (8, 8.0)
+    assert found.report["ranks"] == {"4": 1, "8": 1}
+
+
+def test_embedding_and_head_are_accepted_where_the_engine_serves_them(tmp_path: Path) -> None:
+    found = accepted(weighing({**pair(), **embedding_pair(), **head_pair()}), tmp_path)
+    assert found.target_modules == ("embed_tokens", "lm_head", "q_proj")
+    assert found.shapes_checked is True
+
+
+def test_experts_are_accepted_together_and_remarked_on(tmp_path: Path) -> None:
+    found = accepted(weighing({**pair(), **expert_pairs()}), tmp_path)
+    assert found.shapes_checked is True
+    assert found.target_modules == ("q_proj", "w1", "w2", "w3")
+    assert remarks(found) == ["experts_untested"]
+
+
+def test_a_name_is_read_as_the_engine_reads_it(tmp_path: Path) -> None:
+    renamed = pair(MODULE.replace(".0.", ".0.first."))
+    assert accepted(weighing(renamed), tmp_path).report["modules"] == 1
+    assert refusal(weighing(renamed), tmp_path, HEADERS_ALONE).code == "unknown_module"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_embeddings_saved_along_are_accepted_while_they_are_the_base_models(
+    tmp_path: Path, dtype: type
+) -> None:
+    base, own = base_with_embeddings(tmp_path, {EMBEDDING: 1, HEAD: 2})
+    tensors = {**head_pair(), **embedding_pair()}
+    for module, weights in own.items():
+        tensors[repeated(module)] = weights.astype(dtype)
+    found = accepted(weighing(tensors), tmp_path, base)
+    assert remarks(found) == ["base_weights_repeated", "base_weights_repeated"]
+    assert found.report["modules"] == 2
+    tensors[repeated(HEAD)][-1, -1] += 1
+    assert refusal(weighing(tensors), tmp_path, base).code == "base_weights_changed"
+    tensors[repeated(HEAD)] = matrix(TOKENS + 1, IN)
+    assert refusal(weighing(tensors), tmp_path, base).code == "base_weights_changed"
+
+
+def test_a_tied_head_is_compared_with_the_embedding(tmp_path: Path) -> None:
+    base, own = base_with_embeddings(tmp_path, {EMBEDDING: 1})
+    tensors = {**head_pair(), repeated(HEAD): own[EMBEDDING]}
+    assert remarks(accepted(weighing(tensors), tmp_path, base)) == ["base_weights_repeated"]
+
+
+def test_saved_embeddings_are_refused_once_the_base_models_files_are_gone(tmp_path: Path) -> None:
+    base, own = base_with_embeddings(tmp_path, {HEAD: 1})
+    (tmp_path / "base.safetensors").unlink()
+    tensors = {**head_pair(), repeated(HEAD): own[HEAD]}
+    assert refusal(weighing(tensors), tmp_path, base).code == "base_weights_changed"
+
+
+def test_a_field_that_nobody_here_knows_is_remarked_on(tmp_path: Path) -> None:
+    found = accepted(configured(use_something=True, some_other=None, off=False), tmp_path)
+    assert remarks(found) == ["unknown_field"]
+    assert "use_something" in found.report["remarks"][0]["detail"]
+
+
+def test_remarks_are_few_and_short_whatever_the_file_says(tmp_path: Path) -> None:
+    found = accepted(configured(**{f"\0{n}{'x' * 500}": 1 for n in range(1000)}), tmp_path)
+    assert len(found.report["remarks"]) == 20
+    assert all(len(remark["detail"]) < 300 for remark in found.report["remarks"])
+    assert "\0" not in str(found.report)
+
+
+def remarks(found: Inspection) -> list[str]:
+    return [remark["code"] for remark in found.report["remarks"]]
+
+
+def base_with_embeddings(folder: Path, seeds: dict[str, int]) -> tuple[BaseModel, dict[str, Array]]:
+    """A base model whose embeddings, in float16, lie in a file."""
+    own: dict[str, Array] = {
+        module: np.random.default_rng(seed).random((TOKENS, IN)).astype(np.float16)
+        for module, seed in seeds.items()
+    }
+    path = folder / "base.safetensors"
+    save_file({f"{module}.weight": weights for module, weights in own.items()}, path)
+    stored = {name.removesuffix(".weight"): info for name, info in read_header(path).items()}
+    embeddings = {module: StoredTensor(path, info) for module, info in stored.items()}
+    return replace(BASE, embeddings=embeddings), own
 
 
 # ---- the base model ----------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Inspection of adapters that PEFT itself made and saved for the demo model."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,15 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.utils.other import get_pattern_key
 from transformers import LlamaForCausalLM
 
 from demo.train import load_base
 from registry.base_model import BaseModel, read_base_model
 from registry.errors import InvalidAdapter
 from registry.inspect import Inspection, inspect_adapter
+from registry.peft_config import CHECKED, HARMLESS
+from registry.peft_patterns import resolve
 
 BASE_FOLDER = Path(__file__).resolve().parents[2] / "demo" / "base"
 MAX_RANK = 16
@@ -119,36 +123,19 @@ def test_a_float16_adapter_that_overflowed_is_refused(save: Saver, base: BaseMod
     assert code_of(folder, base) == "not_finite"
 
 
-@pytest.mark.parametrize(
-    ("fields", "code"),
-    [
-        ({"rank_pattern": {"v_proj": 8}}, "rank_pattern_unsupported"),
-        ({"alpha_pattern": {"v_proj": 32}}, "alpha_pattern_unsupported"),
-        ({"use_dora": True}, "dora_unsupported"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save_unsupported"),
-        ({"modules_to_save": ["input_layernorm"]}, "modules_to_save_unsupported"),
-        ({"bias": "all"}, "bias_unsupported"),
-        ({"bias": "lora_only"}, "bias_unsupported"),
-        ({"lora_bias": True}, "bias_unsupported"),
-        ({"target_modules": ["q_proj", "embed_tokens"]}, "embedding_unsupported"),
-        ({"target_modules": ["q_proj", "lm_head"]}, "embedding_unsupported"),
-        ({"trainable_token_indices": [3, 4]}, "embedding_unsupported"),
-        ({"layer_replication": [(0, 3), (1, 4)]}, "layer_replication_unsupported"),
-        ({"alora_invocation_tokens": [5]}, "alora_unsupported"),
-        ({"init_lora_weights": "pissa"}, "init_lora_weights_unsupported"),
-        ({"init_lora_weights": "olora"}, "init_lora_weights_unsupported"),
-        ({"r": MAX_RANK + 1}, "rank_too_large"),
-    ],
-    ids=str,
-)
-def test_what_vllm_would_refuse_or_ignore_is_refused_by_its_code(
-    save: Saver, base: BaseModel, fields: dict[str, Any], code: str
-) -> None:
-    assert code_of(save(lora(**fields)), base) == code
+def test_every_field_that_peft_knows_is_looked_at_or_known_to_be_harmless() -> None:
+    """A new one has to be judged before it is believed."""
+    known = {field.name for field in dataclasses.fields(LoraConfig)}
+    assert known <= CHECKED | HARMLESS
+    assert not CHECKED & HARMLESS
 
 
-def test_an_embedding_saved_along_is_refused(save: Saver, base: BaseModel) -> None:
-    assert code_of(save(lora(), save_embedding_layers=True), base) == "embedding_unsupported"
+def test_peft_and_we_read_a_pattern_alike() -> None:
+    names = [name for name, _ in load_base()[1].named_modules()]
+    pattern = {r"layers\.[01]\.self_attn\.q_proj": 1, "q_proj": 2, ".*mlp.*": 3, "k_pro.": 4}
+    ours = resolve("rank_pattern", pattern, names, 0)
+    assert ours == {name: pattern.get(get_pattern_key(pattern, name), 0) for name in names}
+    assert set(ours.values()) == {0, 1, 2, 3, 4}
 
 
 def test_a_pickle_is_refused(save: Saver, base: BaseModel) -> None:
@@ -163,11 +150,17 @@ def test_another_peft_method_is_refused(tmp_path: Path, base: BaseModel) -> None
     assert code_of(tmp_path, base) == "not_lora"
 
 
+def test_an_adapter_that_was_never_trained_is_refused(tmp_path: Path, base: BaseModel) -> None:
+    get_peft_model(load_base()[1], lora()).save_pretrained(tmp_path)
+    assert code_of(tmp_path, base) == "no_effect"
+
+
 def test_a_second_adapter_of_a_model_is_saved_in_a_folder_of_its_own(
     tmp_path: Path, base: BaseModel
 ) -> None:
-    model = get_peft_model(load_base()[1], lora())
-    model.add_adapter("larger_one", lora(r=8, target_modules=["down_proj"]))
+    model = get_peft_model(load_base()[1], lora(init_lora_weights=False))
+    second = lora(r=8, target_modules=["down_proj"], init_lora_weights=False)
+    model.add_adapter("larger_one", second)
     model.save_pretrained(tmp_path)
     assert judged(tmp_path, base).rank == 4
     found = judged(tmp_path / "larger_one", base)

@@ -38,14 +38,16 @@ def test_a_model_alone_has_our_defaults() -> None:
     assert asked.model == "some/model"
     assert (asked.host, asked.port) == ("127.0.0.1", 8000)
     assert (asked.database, asked.store) == (None, None)
-    assert not asked.source_roots + asked.adapters + asked.vllm
+    assert not asked.source_roots + asked.source_urls + asked.adapters + asked.vllm
     assert asked.settings == {}
 
 
 def test_our_options_are_taken_and_the_rest_stays_in_order() -> None:
     ours = "--database sqlite:///a.db --store s --source-root r1 r2 --host ::1 --port=9"
     vllms = "--max-loras 8 -O3 --compilation-config.pass_config.fuse_it true --seed -1"
-    asked = parse(f"m -tp 2 {ours} {vllms} --source-root r3".split())
+    urls = "--source-url s3://team https://models.example.com"
+    asked = parse(f"m -tp 2 {ours} {urls} {vllms} --source-root r3".split())
+    assert asked.source_urls == ("s3://team", "https://models.example.com")
     assert (asked.host, asked.port) == ("::1", 9)
     assert (asked.database, asked.store) == ("sqlite:///a.db", Path("s"))
     assert asked.source_roots == (Path("r1"), Path("r2"), Path("r3"))
@@ -203,6 +205,11 @@ def test_the_adapters_name_leaves_the_base_models_in_the_profile(
         ("m --host=", "argument --host: '' is not a host"),
         ("m --host a..b", "argument --host: 'a..b' is not a host"),
         ("m --store=", "argument --store: this names no folder"),
+        (
+            "m --source-url ftp://x",
+            "argument --source-url: 'ftp://x': 'ftp' is none of the schemes that are read: "
+            "gs, hf, http, https, s3",
+        ),
         ("m --source-root=", "argument --source-root: this names no folder"),
         ("m --lora-path", "argument --lora-path: expected at least one argument"),
         ("m --lora-path=", "--lora-path: '' is not a folder"),

@@ -1,0 +1,44 @@
+"""Log probabilities of one fixed prompt, past vLLM's OpenAI application."""
+
+import itertools
+from collections.abc import Awaitable, Callable
+
+from vllm import SamplingParams
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from engine.errors import EngineUnavailable
+from engine.types import AdapterVersion
+from engine.vllm_backend import RETRY_AFTER_DEATH_SECONDS, LeasedAsyncLLM, lora_request
+
+PROMPT_TOKENS = 32
+
+Score = Callable[[AdapterVersion | None], Awaitable[list[float]]]
+
+
+def prompt_score(engine_now: Callable[[], LeasedAsyncLLM]) -> Score:
+    """A function that scores tokens from all over the vocabulary, on the engine that runs then.
+
+    Whoever calls it for a version holds a lease on it. It raises EngineUnavailable.
+    """
+    numbers = itertools.count(1)
+
+    async def score(version: AdapterVersion | None) -> list[float]:
+        engine = engine_now()
+        vocabulary = engine.model_config.get_vocab_size()
+        length = min(PROMPT_TOKENS, engine.model_config.max_model_len - 1)
+        prompt = {"prompt_token_ids": [n * vocabulary // length for n in range(length)]}
+        sampling = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0)
+        request = None if version is None else lora_request(version)
+        stream = engine.generate_leased(
+            prompt, sampling, f"adaptry-probe-{next(numbers)}", lora_request=request
+        )
+        try:
+            async for output in stream:
+                last = output
+        except EngineDeadError as error:
+            raise EngineUnavailable(
+                "it ended", retry_after_seconds=RETRY_AFTER_DEATH_SECONDS
+            ) from error
+        return [next(iter(token.values())).logprob for token in last.prompt_logprobs[1:]]
+
+    return score

@@ -1,0 +1,99 @@
+"""Names that are held while their holder lives: the kernel lets go of them when a process dies.
+
+A claim is an flock on a file of its own. Unlike a process id it can't be taken for somebody else's
+after a crash, and it holds between containers and machines that share the folder.
+"""
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+SUFFIX = ".lock"
+
+
+class Claim:
+    """A held name. Release it, or use it as a context manager."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """The last holder removes the file."""
+        try:
+            with contextlib.suppress(OSError):  # another holder shares it
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._path.unlink(missing_ok=True)
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of it, but leave the name to be seen."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # also for a child that was forked off
+        finally:
+            os.close(self._descriptor)
+
+
+class Claims:
+    """The names in one folder. All calls block for a moment only."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def open(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def take(self, name: str) -> Claim | None:
+        """For ourselves alone; None if somebody holds it."""
+        return self._lock(name, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def share(self, name: str) -> Claim:
+        """Beside others who share it. Waits for one who has it alone."""
+        claim = self._lock(name, fcntl.LOCK_SH)
+        if claim is None:
+            raise BlockingIOError(f"{name} could not be locked")
+        return claim
+
+    def names(self) -> set[str]:
+        """Held now, or left behind by the dead."""
+        return {path.name.removesuffix(SUFFIX) for path in self._folder.glob(f"*{SUFFIX}")}
+
+    def _lock(self, name: str, how: int) -> Claim | None:
+        path = self._folder / f"{name}{SUFFIX}"
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(descriptor, how)
+            except BlockingIOError:
+                os.close(descriptor)
+                return None
+            except OSError:
+                os.close(descriptor)
+                raise
+            if _is_at(path, descriptor):
+                return Claim(path, descriptor)
+            os.close(descriptor)  # its last holder removed it between our two steps
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    ours = os.fstat(descriptor)
+    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)

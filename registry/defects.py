@@ -1,0 +1,67 @@
+"""What inspection finds. docs/inspection.md says what to do about each.
+
+A code never changes its meaning: programs match on it.
+"""
+
+from enum import StrEnum
+
+
+class Defect(StrEnum):
+    """The `code` of a refusal."""
+
+    # the files
+    UNSAFE_FILE = "unsafe_file"
+    UNREADABLE_FILE = "unreadable_file"
+    UNSAFE_PATH = "unsafe_path"
+    ARCHIVE_INVALID = "archive_invalid"
+    CONFIG_MISSING = "config_missing"
+    CONFIG_INVALID = "config_invalid"
+    WEIGHTS_MISSING = "weights_missing"
+    PICKLE_WEIGHTS = "pickle_weights"
+    HEADER_INVALID = "header_invalid"
+    TENSOR_OUT_OF_BOUNDS = "tensor_out_of_bounds"
+    # what the configuration asks for
+    NOT_LORA = "not_lora"
+    RANK_INVALID = "rank_invalid"
+    RANK_TOO_LARGE = "rank_too_large"
+    PATTERN_INVALID = "pattern_invalid"
+    RANK_PATTERN_UNSUPPORTED = "rank_pattern_unsupported"
+    ALPHA_PATTERN_UNSUPPORTED = "alpha_pattern_unsupported"
+    DORA_UNSUPPORTED = "dora_unsupported"
+    MODULES_TO_SAVE_UNSUPPORTED = "modules_to_save_unsupported"
+    BIAS_UNSUPPORTED = "bias_unsupported"
+    TRAINABLE_TOKENS_UNSUPPORTED = "trainable_tokens_unsupported"
+    LAYER_REPLICATION_UNSUPPORTED = "layer_replication_unsupported"
+    INIT_LORA_WEIGHTS_UNSUPPORTED = "init_lora_weights_unsupported"
+    ALORA_UNSUPPORTED = "alora_unsupported"
+    BDLORA_UNSUPPORTED = "bdlora_unsupported"
+    QALORA_UNSUPPORTED = "qalora_unsupported"
+    ARROW_UNSUPPORTED = "arrow_unsupported"
+    KASA_UNSUPPORTED = "kasa_unsupported"
+    MONTECLORA_UNSUPPORTED = "monteclora_unsupported"
+    VELORA_UNSUPPORTED = "velora_unsupported"
+    # the tensors
+    NO_MODULES = "no_modules"
+    UNKNOWN_TENSOR = "unknown_tensor"
+    UNPAIRED_TENSOR = "unpaired_tensor"
+    DTYPE_UNSUPPORTED = "dtype_unsupported"
+    RANK_MISMATCH = "rank_mismatch"
+    NOT_FINITE = "not_finite"
+    NO_EFFECT = "no_effect"
+    # the tensors against this base model, as this engine serves it
+    UNKNOWN_MODULE = "unknown_module"
+    MODULE_NOT_SERVED = "module_not_served"
+    DUPLICATE_MODULE = "duplicate_module"
+    SHAPE_MISMATCH = "shape_mismatch"
+    EMBEDDING_UNSUPPORTED = "embedding_unsupported"
+    EMBEDDING_SAVED = "embedding_saved"
+    BASE_WEIGHTS_CHANGED = "base_weights_changed"
+    EXPERTS_UNSUPPORTED = "experts_unsupported"
+
+
+class Remark(StrEnum):
+    """The `code` of something worth knowing about an adapter that is accepted."""
+
+    UNKNOWN_FIELD = "unknown_field"
+    BASE_WEIGHTS_REPEATED = "base_weights_repeated"
+    EXPERTS_UNTESTED = "experts_untested"

@@ -1,0 +1,97 @@
+"""The event log over REST: pages, and a stream that can be resumed."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import AwareDatetime
+
+from registry.errors import InvalidEventId
+from registry.event_log import EventLog
+from registry.event_repository import EventFilter
+from registry.event_schemas import EventPage, event_read
+from registry.event_stream import EventStreams
+from registry.field_types import Text
+from registry.models import EventKind
+from registry.names import check_name
+from registry.parameters import Limit, PageToken
+from registry.problems import ProblemRoute
+from registry.schemas import Problem
+
+_ERRORS = (400, 404, 422, 503)
+_STREAM = {"content": {"text/event-stream": {}}, "description": "One event per message."}
+
+AdapterName = Annotated[str | None, Query(alias="adapter", max_length=64)]
+Kinds = Annotated[list[EventKind] | None, Query(alias="kind", description="Any of these.")]
+Actor = Annotated[Text | None, Query(max_length=256)]
+
+
+def create_event_router(log: EventLog, streams: EventStreams) -> APIRouter:
+    """All routes, for inclusion in any FastAPI application. `log.feed` has to run."""
+    router = APIRouter(
+        prefix="/api/v1",
+        tags=["events"],
+        route_class=ProblemRoute,
+        responses={code: {"model": Problem} for code in _ERRORS},
+    )
+    _add_pages(router, log)
+    _add_stream(router, streams)
+    return router
+
+
+def _add_pages(router: APIRouter, log: EventLog) -> None:
+    @router.get("/events")
+    async def events(
+        adapter: AdapterName = None,
+        kind: Kinds = None,
+        actor: Actor = None,
+        since: Annotated[AwareDatetime | None, Query(description="From this moment on.")] = None,
+        until: Annotated[AwareDatetime | None, Query(description="Before this moment.")] = None,
+        newest_first: bool = False,
+        limit: Limit = 100,
+        page_token: PageToken = None,
+    ) -> EventPage:
+        """What happened in the registry, the oldest first."""
+        filters = EventFilter(adapter, tuple(kind or ()), actor, since, until)
+        return await _page(filters, limit, page_token, newest_first)
+
+    @router.get("/adapters/{name}/events")
+    async def adapter_events(
+        name: str, limit: Limit = 100, page_token: PageToken = None
+    ) -> EventPage:
+        """What happened to an adapter, the oldest first."""
+        return await _page(EventFilter(name), limit, page_token)
+
+    async def _page(
+        filters: EventFilter, limit: int, page_token: str | None, newest_first: bool = False
+    ) -> EventPage:
+        page = await log.page(
+            filters, limit=limit, page_token=page_token, newest_first=newest_first
+        )
+        items = [event_read(recorded) for recorded in page.items]
+        return EventPage(items=items, next_page_token=page.next_token)
+
+
+def _add_stream(router: APIRouter, streams: EventStreams) -> None:
+    @router.get("/events/stream", response_class=Response, responses={200: _STREAM})
+    async def stream(
+        adapter: AdapterName = None,
+        kind: Kinds = None,
+        actor: Actor = None,
+        after: Annotated[int | None, Query(ge=0, lt=2**62, description="Resume here.")] = None,
+        last_event_id: Annotated[str | None, Header(max_length=64)] = None,
+    ) -> Response:
+        """Events as they happen, as Server-Sent Events.
+
+        It begins after `Last-Event-ID`, else after the event `after` (0: with the first), else now.
+        """
+        if adapter is not None:
+            check_name(adapter)
+        filters = EventFilter(adapter, tuple(kind or ()), actor)
+        begin = after if last_event_id is None else _event_id(last_event_id)
+        return await streams.response(filters, begin)
+
+
+def _event_id(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise InvalidEventId
+    return int(text)

@@ -1,0 +1,72 @@
+"""Everything that tells of events, put together: the log, its streams, and webhooks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import APIRouter
+
+from registry.db import Database
+from registry.event_api import create_event_router
+from registry.event_feed import EventFeed
+from registry.event_log import EventLog
+from registry.event_stream import EventStreams, StreamLimits, close_with_server
+from registry.net_guard import NetGuard
+from registry.settings import RegistrySettings
+from registry.webhook_api import create_webhook_router
+from registry.webhook_dispatcher import WebhookDispatcher
+from registry.webhook_health import WebhookLimits
+from registry.webhook_sender import WebhookSender
+from registry.webhook_service import WebhookService
+
+
+@dataclass(frozen=True, slots=True)
+class EventParts:
+    """`run` has to run for as long as `routers` are served."""
+
+    feed: EventFeed
+    routers: tuple[APIRouter, ...]
+    dispatcher: WebhookDispatcher
+
+    async def run(self, is_stopping: Callable[[], bool]) -> None:
+        """Until it is cancelled. `is_stopping`: the HTTP server waits for its streams to end."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.feed.run())
+                tasks.create_task(self.dispatcher.run())
+                tasks.create_task(close_with_server(self.feed, is_stopping))
+            await asyncio.Event().wait()  # the server has yet to end
+        finally:
+            self.feed.close()
+
+
+@asynccontextmanager
+async def event_parts(
+    database: Database, settings: RegistrySettings, limits: WebhookLimits | None = None
+) -> AsyncIterator[EventParts]:
+    """Opens no connection before it is needed; closes them at the end."""
+    limits = limits or WebhookLimits(
+        max_attempts=settings.webhook_attempts, timeout_seconds=settings.webhook_timeout_seconds
+    )
+    feed = EventFeed(database)
+    log = EventLog(database, feed)
+    streams = EventStreams(log, StreamLimits(max_streams=settings.event_streams))
+    guard = NetGuard(settings.allowed_networks)
+    sender = WebhookSender(
+        guard, timeout_seconds=limits.timeout_seconds, user_agent=f"adaptry/{_version()}"
+    )
+    webhooks = WebhookService(database, feed, guard, sender)
+    routers = (create_event_router(log, streams), create_webhook_router(webhooks))
+    try:
+        yield EventParts(feed, routers, WebhookDispatcher(database, feed, sender, limits))
+    finally:
+        await sender.close()
+
+
+def _version() -> str:
+    try:
+        return version("adaptry")
+    except PackageNotFoundError:  # run from a folder that was never installed
+        return "0"

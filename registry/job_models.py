@@ -1,0 +1,85 @@
+"""The table of jobs: what is being ingested, and how it ended."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from registry.models import UtcDateTime, now
+
+
+class JobState(StrEnum):
+    """`(receiving →) queued → running → succeeded`, or failed or cancelled on the way."""
+
+    RECEIVING = "receiving"
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+UNFINISHED = frozenset({JobState.RECEIVING, JobState.QUEUED, JobState.RUNNING})
+
+
+class JobStep(StrEnum):
+    """What a running job does at the moment."""
+
+    FETCHING = "fetching"
+    INSPECTING = "inspecting"
+    STORING = "storing"
+    PUBLISHING = "publishing"
+
+
+def _one_of(column: str, values: type[StrEnum]) -> str:
+    return f"{column} IN ({', '.join(repr(value.value) for value in values)})"
+
+
+class Job(SQLModel, table=True):
+    """One registration that takes a while.
+
+    `source` is as it may be shown. `fetched_from` may hold secrets: it is forgotten at the end, and
+    None for an upload. `request` is the rest of what was asked for.
+    """
+
+    __tablename__ = "job"
+    __table_args__ = (
+        CheckConstraint(_one_of("state", JobState), name="ck_job_state"),
+        UniqueConstraint("workspace", name="uq_job_workspace"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    adapter: str = Field(max_length=64)
+    source: str = Field(max_length=4096)  # as it may be shown
+    fetched_from: str | None = Field(default=None, max_length=4096)
+    request: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    workspace: str = Field(max_length=32)
+    state: str = Field(max_length=16, index=True)
+    step: str | None = Field(default=None, max_length=16)
+    attempts: int = 0
+    bytes_done: int = Field(default=0, sa_type=BigInteger)
+    bytes_total: int | None = Field(default=None, sa_type=BigInteger)
+    cancel_requested: bool = False
+    code: str | None = Field(default=None, max_length=64)
+    detail: str | None = Field(default=None, max_length=1024)
+    version: int | None = None
+    created: bool | None = None
+    created_by: str = Field(max_length=256)
+    created_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
+    started_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    next_attempt_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    finished_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+
+    @property
+    def number(self) -> int:
+        """The id of a job that has been written."""
+        if self.id is None:
+            raise ValueError("the job has not been written yet")
+        return self.id
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state not in UNFINISHED

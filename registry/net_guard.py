@@ -1,0 +1,153 @@
+"""Which hosts this server may call for a user: public ones, and private ones where allowed.
+
+A name is resolved once, its addresses are checked, and the connection goes to a checked address,
+so that a name which resolves to something else a moment later changes nothing.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import httpx
+
+from registry.errors import AddressNotAllowed, HostUnknown
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Resolve = Callable[[str, int], list[str]]
+"""The addresses of a host, perhaps none; the port is only looked at by systems that need it."""
+
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_PORTS = {"http": 80, "https": 443}
+
+
+def system_addresses(host: str, port: int) -> list[str]:
+    """What the system's resolver says. Blocks."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, ValueError):  # ValueError: what can't be a name, such as a NUL in it
+        return []
+    return [str(address[0]) for *_, address in found]
+
+
+@dataclass(frozen=True, slots=True)
+class NetGuard:
+    """Public addresses may be called, others only in the `allowed` networks."""
+
+    allowed: tuple[Network, ...] = ()
+    resolve: Resolve = system_addresses
+
+    def addresses(self, host: str, port: int) -> list[str]:
+        """The host's addresses that may be called, in the resolver's order. Blocks.
+
+        Raises HostUnknown, AddressNotAllowed.
+        """
+        found = self.resolve(host, port)
+        if not found:
+            raise HostUnknown(host)
+        usable = [text for text in dict.fromkeys(found) if self.allows(text)]
+        if not usable:
+            raise AddressNotAllowed(host)
+        return usable
+
+    def allows(self, text: str) -> bool:
+        """Whether this address, and every one that it leads to, may be called."""
+        return all(
+            any(address in network for network in self.allowed) or _is_public(address)
+            for address in _meant(ipaddress.ip_address(text))
+        )
+
+
+def _is_public(address: Address) -> bool:
+    if address.version == 6 and address not in _GLOBAL_UNICAST:
+        return False  # Python calls some of the outdated ranges global
+    return address.is_global and not address.is_multicast
+
+
+def _meant(address: Address) -> Iterator[Address]:
+    """The address, or the IPv4 addresses to which this IPv6 address leads in the end."""
+    if isinstance(address, ipaddress.IPv4Address):
+        yield address
+    elif address.ipv4_mapped is not None:
+        yield address.ipv4_mapped
+    elif address in _NAT64:
+        yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    else:
+        yield address
+        yield from address.teredo or ()
+        if address.sixtofour is not None:
+            yield address.sixtofour
+
+
+class GuardedTransport(httpx.AsyncBaseTransport):
+    """Connects to checked addresses only; the certificate is still checked for the host's name.
+
+    No connection is used twice: a pool would take two names at one address for the same host.
+    """
+
+    def __init__(self, guard: NetGuard) -> None:
+        self._guard = guard
+        self._inner = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        host, port = _target(request)
+        addresses = await asyncio.to_thread(self._guard.addresses, host, port)
+        for address in addresses[:-1]:
+            try:
+                return await self._inner.handle_async_request(_directed(request, address))
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                continue
+        return await self._inner.handle_async_request(_directed(request, addresses[-1]))
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class GuardedSyncTransport(httpx.BaseTransport):
+    """The same for code that runs in threads."""
+
+    def __init__(self, guard: NetGuard) -> None:
+        self._guard = guard
+        self._inner = httpx.HTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        addresses = self._guard.addresses(*_target(request))
+        for address in addresses[:-1]:
+            try:
+                return self._inner.handle_request(_directed(request, address))
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                continue
+        return self._inner.handle_request(_directed(request, addresses[-1]))
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def guarded_client(guard: NetGuard, *, timeout_seconds: float) -> httpx.AsyncClient:
+    """A client that follows no redirect and no proxy of the environment past the guard."""
+    return httpx.AsyncClient(
+        transport=GuardedTransport(guard),
+        timeout=timeout_seconds,
+        follow_redirects=False,
+        trust_env=False,
+    )
+
+
+def _target(request: httpx.Request) -> tuple[str, int]:
+    url = request.url
+    return url.raw_host.decode("ascii"), url.port or _PORTS[url.scheme]
+
+
+def _directed(request: httpx.Request, address: str) -> httpx.Request:
+    """The same request to an address; `Host` and the certificate's name stay the URL's."""
+    host, _ = _target(request)
+    return httpx.Request(
+        request.method,
+        request.url.copy_with(host=address),
+        headers=request.headers,
+        stream=request.stream,
+        extensions={**request.extensions, "sni_hostname": host},
+    )

@@ -1,0 +1,92 @@
+"""How files in the store become a version: the rows and events of one transaction."""
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from registry.aliases import point
+from registry.artifacts import StoredArtifact
+from registry.changes import Change
+from registry.metadata import VersionDetails, describe
+from registry.models import Adapter, EventKind, Version, VersionState, row_id
+from registry.names import DEFAULT_ALIAS
+from registry.repository import RegistryRepository
+from registry.states import change_state
+from registry.term_repository import TermRepository
+from registry.terms import adapter_terms, version_terms
+from registry.values import Origin, PublishedVersion, Registration
+
+
+async def publish(
+    session: AsyncSession,
+    name: str,
+    origin: Origin,
+    artifact: StoredArtifact,
+    details: VersionDetails,
+) -> Registration:
+    """The adapter's next version, or the one that has these files already.
+
+    Raises UnknownAdapter and UnknownVersion for the parent, MetadataTooLarge.
+    """
+    adapter = await _adapter(session, name, details.description)
+    change = Change(session, adapter, origin.actor)
+    await change.repository.hold_files(artifact.digest)
+    known = await change.repository.version_with_digest(row_id(adapter), artifact.digest)
+    if known is not None:
+        return Registration(await _publish_again(change, known), created=False)
+    version = _version(row_id(adapter), origin, artifact)
+    return Registration(await _publish_new(change, version, details), created=True)
+
+
+async def _adapter(session: AsyncSession, name: str, description: str | None) -> Adapter:
+    """Held until the end of the transaction, and made if it is new."""
+    repository = RegistryRepository(session)
+    adapter = await repository.adapter(name, hold=True)
+    if adapter is None:
+        adapter = await repository.add(Adapter(name=name, description=description))
+        await TermRepository(session).add_adapter(name, adapter_terms(adapter))
+    return adapter
+
+
+async def _publish_new(
+    change: Change, version: Version, details: VersionDetails
+) -> PublishedVersion:
+    """As the adapter's next version, and as its default if it is the first."""
+    name = change.adapter.name
+    version.number = await change.repository.last_number(change.adapter_id) + 1
+    parent = await describe(change.repository, version, details)
+    await change.repository.add(version)
+    await TermRepository(change.session).add_version(row_id(version), version_terms(name, version))
+    await change.note(EventKind.VERSION_REGISTERED, to_version=version.number)
+    if version.number == 1:
+        await point(change, DEFAULT_ALIAS, {1: 1}, "first version", current=None)
+    return PublishedVersion(name, version, parent)
+
+
+async def _publish_again(change: Change, known: Version) -> PublishedVersion:
+    """What somebody retired or quarantined stays so; what had lost its files has them again."""
+    if known.state in (VersionState.PURGED, VersionState.REJECTED):
+        change_state(known, VersionState.READY, change.reference(known.number))
+        await change.note(
+            EventKind.VERSION_RESTORED, to_version=known.number, reason="registered again"
+        )
+    return await change.published(known)
+
+
+def _version(adapter_id: int, origin: Origin, artifact: StoredArtifact) -> Version:
+    """Without its number."""
+    inspection = artifact.inspection
+    return Version(
+        adapter_id=adapter_id,
+        number=0,
+        digest=artifact.digest,
+        rank=inspection.rank,
+        alpha=inspection.alpha,
+        target_modules=list(inspection.target_modules),
+        dtype=inspection.dtype,
+        base_model=inspection.base_model,
+        size_bytes=artifact.size_bytes,
+        source=origin.source,
+        revision=origin.revision,
+        peft_config=inspection.peft_config,
+        inspection=inspection.report,
+        created_by=origin.actor,
+    )

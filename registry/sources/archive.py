@@ -1,0 +1,159 @@
+"""A tar of a PEFT folder, plain or gzipped, read in one pass and believed in nothing.
+
+Only its headers are decoded by `tarfile`: its reader takes extended headers of any size into
+memory, follows chains of them by recursion, and searches them with a quadratic pattern (Python
+3.11.7).
+"""
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.defects import Defect
+from registry.errors import InvalidAdapter, SourceTooLarge
+from registry.inspect import PICKLE_FILE, WEIGHTS_FILE
+from registry.sources.intake import ADAPTER_FILES, CHUNK_BYTES, TAKEN_FILES, Intake
+from registry.sources.paths import check_path, shown
+from registry.sources.port import FetchedSource, FetchLimits, Progress
+from registry.sources.unpack import Unpacked, broken
+
+_BLOCK_BYTES = 512
+_MAX_EXTENDED_BYTES = 64 * 1024
+_MAX_EXTENDED_IN_A_ROW = 8
+
+_REGULAR = frozenset({tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE})
+_PAX = frozenset({tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE})
+_SKIPPED = frozenset({tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK})
+_KINDS = {
+    tarfile.SYMTYPE: "a link",
+    tarfile.LNKTYPE: "a link",
+    tarfile.CHRTYPE: "a device",
+    tarfile.BLKTYPE: "a device",
+    tarfile.FIFOTYPE: "a pipe",
+    tarfile.GNUTYPE_SPARSE: "a sparse file",
+}
+
+
+@dataclass(slots=True)
+class _Member:
+    name: str
+    kind: bytes
+    size_bytes: int
+
+
+def extract(archive: Path, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
+    """Take the adapter's files out of the archive; others are read past. Blocks.
+
+    Raises InvalidAdapter (`archive_invalid`, `unsafe_file`, `unsafe_path`), SourceTooLarge,
+    Stopped.
+    """
+    intake = Intake(into, limits, progress)
+    seen: set[str] = set()
+    with archive.open("rb") as file:
+        stream = Unpacked(file, limits, progress)
+        for member in _members(stream, limits):
+            name = member.name.rpartition("/")[2]
+            if name in seen:
+                broken(f"it holds {name} twice: send the folder of one adapter")
+            if name in ADAPTER_FILES:
+                seen.add(name)
+            if name in TAKEN_FILES:
+                _take(stream, member, name, intake)
+            else:
+                stream.skip(member.size_bytes)
+            stream.skip(-member.size_bytes % _BLOCK_BYTES)
+    if PICKLE_FILE in seen and WEIGHTS_FILE not in seen:
+        intake.note_pickle()
+    return intake.fetched()
+
+
+def _take(stream: Unpacked, member: _Member, name: str, intake: Intake) -> None:
+    intake.expect(member.size_bytes)
+    left = member.size_bytes
+    with intake.open(name) as target:
+        while left:
+            chunk = stream.read(min(left, CHUNK_BYTES))
+            target.write(chunk)
+            left -= len(chunk)
+
+
+def _members(stream: Unpacked, limits: FetchLimits) -> Iterator[_Member]:
+    """Each file in turn; whoever takes it leaves the stream at its end."""
+    count = 0
+    while (member := _next(stream)) is not None:
+        count += 1
+        if count > limits.max_files:
+            raise SourceTooLarge(f"the archive holds more than {limits.max_files} files")
+        check_path(member.name, "the archive")
+        if member.kind in _REGULAR:
+            yield member
+        elif member.kind != tarfile.DIRTYPE:
+            what = _KINDS.get(member.kind, "no regular file")
+            detail = f"{shown(member.name)} in the archive is {what}"
+            raise InvalidAdapter(Defect.UNSAFE_FILE, detail)
+
+
+def _next(stream: Unpacked) -> _Member | None:
+    """The next member, with what the headers before it say of it."""
+    records: dict[bytes, bytes] = {}
+    extended = 0
+    while (header := _header(stream)) is not None:
+        if header.type in _PAX:
+            records |= _pax_records(_extended(stream, header))
+        elif header.type == tarfile.GNUTYPE_LONGNAME:
+            records[b"path"] = _extended(stream, header).rstrip(b"\0")
+        elif header.type in _SKIPPED:
+            _extended(stream, header)
+        else:
+            return _described(header, records)
+        extended += 1
+        if extended > _MAX_EXTENDED_IN_A_ROW:
+            broken("its headers follow each other without a file")
+    return None
+
+
+def _header(stream: Unpacked) -> tarfile.TarInfo | None:
+    block = stream.read_up_to(_BLOCK_BYTES)
+    if not block or not block.strip(b"\0"):
+        return None
+    try:
+        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        broken("it is not a tar, or cut off")
+
+
+def _extended(stream: Unpacked, header: tarfile.TarInfo) -> bytes:
+    if not 0 <= header.size <= _MAX_EXTENDED_BYTES:
+        broken("a header in it is too long")
+    content = stream.read(header.size)
+    stream.skip(-header.size % _BLOCK_BYTES)
+    return content
+
+
+def _pax_records(content: bytes) -> dict[bytes, bytes]:
+    """Records are `LENGTH KEY=VALUE\\n`, where the length counts all of that."""
+    records: dict[bytes, bytes] = {}
+    position = 0
+    while position < len(content):
+        digits, _, _ = content[position : position + 8].partition(b" ")
+        length = int(digits) if digits.isdigit() else 0
+        record = content[position : position + length]
+        key, equals, value = record.partition(b"=")
+        if len(record) < length or not equals or not value.endswith(b"\n"):
+            broken("a header in it can't be read")
+        records[key.partition(b" ")[2]] = value[:-1]
+        position += length
+    return records
+
+
+def _described(header: tarfile.TarInfo, records: dict[bytes, bytes]) -> _Member:
+    if any(key.startswith(b"GNU.sparse.") for key in records):
+        header.type = tarfile.GNUTYPE_SPARSE
+    size_bytes = header.size
+    if (digits := records.get(b"size")) is not None:
+        size_bytes = int(digits) if digits.isdigit() and len(digits) < 19 else -1
+    if size_bytes < 0:
+        broken("a file in it has no size")
+    name = records[b"path"].decode(errors="replace") if b"path" in records else header.name
+    return _Member(name, header.type, size_bytes)

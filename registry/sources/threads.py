@@ -1,0 +1,73 @@
+"""Work that takes long runs in threads, and threads can only be asked to stop."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+Answer = TypeVar("Answer")
+
+
+async def in_thread(work: Callable[[], Answer], stop: Callable[[], None]) -> Answer:
+    """Run `work` in a thread. When we are cancelled, `stop` is called and its end waited for.
+
+    So whoever cancels may clear away what the thread was writing to.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        stop()
+        await asyncio.wait({running})
+        if not running.cancelled():
+            running.exception()  # seen: it was to stop
+        raise
+
+
+async def to_its_end(work: Awaitable[Answer]) -> Answer:
+    """Its answer, come what may: if we are cancelled meanwhile, the next `await` says so."""
+    running = asyncio.ensure_future(work)
+    ourselves = asyncio.current_task()
+    cancelled = False
+    while not running.done():
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            cancelled = True
+        except Exception:
+            break  # `result` raises it
+    if cancelled and ourselves is not None:
+        ourselves.uncancel()
+        ourselves.cancel()
+    return running.result()
+
+
+async def on_own_loop(work: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
+    """Run a coroutine in a thread with a loop of its own.
+
+    What it receives from the network it may write to a slow disk without holding up the server.
+    """
+    loop = asyncio.new_event_loop()
+    stopping = asyncio.Event()
+
+    async def until_stopped() -> Answer:
+        task = asyncio.ensure_future(work())
+        stopped = asyncio.ensure_future(stopping.wait())
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not task.done():
+            task.cancel()
+        return await task
+
+    def run() -> Answer:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            return runner.run(until_stopped())
+
+    return await in_thread(run, lambda: _call(loop, stopping.set))
+
+
+def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    """Unless the loop has just ended, and with it all that could be told."""
+    try:
+        loop.call_soon_threadsafe(callback)
+    except RuntimeError:
+        return

@@ -1,0 +1,124 @@
+"""URLs of sources: which are read at all, and which of them the settings allow."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from registry.errors import InvalidSource, SourceNotAllowed
+
+_PORTS = {"http": 80, "https": 443}
+SCHEMES = frozenset({"hf", "s3", "gs", *_PORTS})
+_PLACES = {
+    "hf": "an organisation",
+    "s3": "a bucket",
+    "gs": "a bucket",
+    "http": "a host",
+    "https": "a host",
+}
+ARCHIVES = (".tar", ".tar.gz", ".tgz")
+
+# no blank, control character, backslash, or half a character
+_MEANT = re.compile(r"[^\x00-\x20\x7f\\\ud800-\udfff]*")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceUrl:
+    """`place` is a host (with its port), a bucket, or an organisation of the Hub."""
+
+    scheme: str
+    place: str
+    path: str
+    query: str = ""
+
+    def __str__(self) -> str:
+        """Without the query, which may hold somebody's signature."""
+        return f"{self.scheme}://{self.place}{self.path}"
+
+    @property
+    def is_archive(self) -> bool:
+        return self.path.lower().endswith(ARCHIVES)
+
+
+def is_url(source: str) -> bool:
+    return "://" in source
+
+
+def parse_url(text: str) -> SourceUrl:
+    """Raises InvalidSource."""
+    scheme, _, rest = text.partition("://")
+    if scheme not in SCHEMES:
+        known = ", ".join(sorted(SCHEMES))
+        raise InvalidSource(f"{scheme[:40]!r} is none of the schemes that are read: {known}")
+    if not _MEANT.fullmatch(text):
+        raise InvalidSource("the URL holds a character that must be written as %XX")
+    return _web_url(text) if scheme in _PORTS else _named_place(scheme, rest)
+
+
+def _web_url(text: str) -> SourceUrl:
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port or _PORTS[parts.scheme]
+    except ValueError as error:
+        raise InvalidSource(f"this is no URL: {error}") from None
+    if parts.username is not None or parts.password is not None:
+        raise InvalidSource("a source is shown to everybody: it can't hold a password")
+    if not host:
+        raise InvalidSource("the URL names no host")
+    if ".." in unquote(parts.path).split("/"):
+        raise InvalidSource("the URL's path holds '..'")
+    shown = f"[{host}]" if ":" in host else host
+    place = shown if port == _PORTS[parts.scheme] else f"{shown}:{port}"
+    return SourceUrl(parts.scheme, place, parts.path, parts.query)
+
+
+def _named_place(scheme: str, rest: str) -> SourceUrl:
+    place, slash, path = rest.partition("/")
+    if not place or (".." in path.split("/")):
+        raise InvalidSource(f"{scheme}:// must be followed by {_PLACES[scheme]} and a path")
+    return SourceUrl(scheme, place, f"{slash}{path}")
+
+
+class UrlRules:
+    """What may be fetched: `https://host`, `https://*.host/path`, `s3://bucket`, or any `hf://`."""
+
+    def __init__(self, rules: Sequence[str]) -> None:
+        """Raises ValueError for a rule that means nothing."""
+        self._rules = [_rule(rule) for rule in rules]
+
+    def check(self, url: SourceUrl) -> None:
+        """Raises SourceNotAllowed."""
+        if not any(_matches(rule, url) for rule in self._rules):
+            raise SourceNotAllowed(
+                f"{url.scheme}://{url.place} is not among the places to register from "
+                "(ADAPTRY_SOURCE_URLS)"
+            )
+
+
+def _rule(text: str) -> SourceUrl:
+    scheme, separator, place = text.partition("://")
+    if separator and scheme in SCHEMES and not place:
+        return SourceUrl(scheme, "", "")
+    try:
+        return parse_url(text)
+    except InvalidSource as error:
+        raise ValueError(f"{text!r}: {error.detail}") from None
+
+
+def _matches(rule: SourceUrl, url: SourceUrl) -> bool:
+    if rule.scheme != url.scheme:
+        return False
+    if rule.place.startswith("*."):
+        if not url.place.endswith(rule.place[1:]):
+            return False
+    elif rule.place not in ("", url.place):
+        return False
+    paths = [url.path, _unrevised(url.path)] if url.scheme == "hf" else [url.path]
+    folder = rule.path.rstrip("/")
+    return not folder or any(f"{path}/".startswith(f"{folder}/") for path in paths)
+
+
+def _unrevised(path: str) -> str:
+    """A rule for a repository is for each of its revisions."""
+    repository, slash, folder = path.removeprefix("/").partition("/")
+    return f"/{repository.partition('@')[0]}{slash}{folder}"

@@ -1,0 +1,42 @@
+"""The tables behind the search: what an adapter or a version is found by, ready in its order."""
+
+from enum import StrEnum
+
+from sqlalchemy import Column, ForeignKey
+from sqlmodel import Field, SQLModel
+
+from registry.models import sorted_text
+
+MAX_TERM_LENGTH = 256
+
+
+class TermKind(StrEnum):
+    """What a term was taken from."""
+
+    TAG = "tag"
+    TARGET_MODULE = "target_module"
+    WORD = "word"  # of its texts, in lower case
+
+
+class AdapterTerm(SQLModel, table=True):
+    """One term of an adapter. The key ends as lists of adapters are ordered: by name."""
+
+    __tablename__ = "adapter_term"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    kind: str = Field(max_length=16, primary_key=True)
+    value: str = Field(sa_column=Column(sorted_text(MAX_TERM_LENGTH), primary_key=True))
+    adapter_name: str = Field(
+        sa_column=Column(sorted_text(64), ForeignKey("adapter.name"), primary_key=True, index=True)
+    )
+
+
+class VersionTerm(SQLModel, table=True):
+    """One term of a version. The key ends as lists of versions are ordered: by row id."""
+
+    __tablename__ = "version_term"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    kind: str = Field(max_length=16, primary_key=True)
+    value: str = Field(sa_column=Column(sorted_text(MAX_TERM_LENGTH), primary_key=True))
+    version_id: int = Field(foreign_key="version.id", primary_key=True, index=True)

@@ -1,0 +1,44 @@
+"""A registry server without an engine, as a process of its own that a test may kill.
+
+python registry_process.py '{"database": …, "store": …, "sources": …, "port": …, "limits": {…}?}'
+"""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+
+from registry.api import create_router
+from registry.artifacts import ArtifactStore
+from registry.base_model import BaseModel
+from registry.db import Database
+from registry.event_parts import event_parts
+from registry.service import RegistryService
+from registry.settings import RegistrySettings
+from registry.webhook_health import WebhookLimits
+from tests.http_server import serving
+from tests.ingest_router import ingest_router
+
+BASE = BaseModel(name="tiny", shapes=None)
+
+
+async def serve(asked: dict[str, Any]) -> None:
+    database = Database(asked["database"])
+    sources = [Path(asked["sources"])]
+    store = ArtifactStore(Path(asked["store"]), source_roots=sources, max_bytes=2**30)
+    await asyncio.to_thread(store.open)
+    service = RegistryService(database, store, BASE, max_rank=16)
+    settings = RegistrySettings(allowed_networks=("127.0.0.1",))
+    async with event_parts(database, settings, WebhookLimits(**asked.get("limits", {}))) as parts:
+        app = FastAPI()
+        for router in (create_router(service), ingest_router(service), *parts.routers):
+            app.include_router(router)
+        async with serving(app, asked["port"]):
+            await parts.run(lambda: bool(app.state.server.should_exit))
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(json.loads(sys.argv[1])))
