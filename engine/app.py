@@ -21,6 +21,7 @@ from engine.engine_request import Leasing
 from engine.errors import EngineUnavailable
 from engine.health import create_health_router
 from engine.metrics import CacheMetrics
+from engine.promotion import PromotingEngine
 from engine.quarantine import Quarantine
 from engine.registry_access import open_database, open_service, quarantine
 from engine.resolver import RegistryResolver
@@ -88,6 +89,9 @@ async def running_server(
             quarantine=Quarantine(partial(quarantine, service)),
         )
         service.ask_before_purging(lambda id_: cache.controller.uses(VersionId(id_)))
+        service.warm_before_switching(
+            PromotingEngine(cache.controller, partial(_why_unavailable, cache, supervisor))
+        )
         events = await stack.enter_async_context(event_parts(database, registry_settings))
         routers = [create_router(service), *events.routers]
         app = await _application(arguments, settings, supervisor, service, cache, metrics, routers)
@@ -111,8 +115,7 @@ async def _application(
     metrics: CacheMetrics,
     routers: Sequence[APIRouter],
 ) -> FastAPI:
-    def unavailable() -> EngineUnavailable | None:
-        return cache.controller.unavailable or supervisor.unavailable
+    unavailable = partial(_why_unavailable, cache, supervisor)
 
     async def engine_is_well() -> None:
         if (why := unavailable()) is not None:
@@ -132,6 +135,12 @@ async def _application(
         ],
         max_body_bytes=settings.max_body_bytes,
     )
+
+
+def _why_unavailable(
+    cache: Cache, supervisor: EngineSupervisor[VllmLife]
+) -> EngineUnavailable | None:
+    return cache.controller.unavailable or supervisor.unavailable
 
 
 class _Follower:
