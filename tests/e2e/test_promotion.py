@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from demo.tasks import TASKS, UPPER_V2, prompt_for
+from tests.docs.test_registry_pages import blocks_of, compare, run
 
 pytestmark = [pytest.mark.engine]
 
@@ -208,3 +209,8 @@ def test_files_that_are_damaged_move_nothing(server: Any, two_versions: str) -> 
     for answer in traffic.answers:
         found = (answer.status, answer.version, answer.text)
         assert found == (200, f"{two_versions}:1", SAYS[1](answer.word))
+
+
+def test_the_page_on_aliases_holds_where_an_engine_serves(server: Any) -> None:
+    blocks = blocks_of("aliases.md")
+    compare(blocks, run([commands for commands, _ in blocks], server.base_url))
