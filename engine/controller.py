@@ -73,7 +73,7 @@ class CacheController:
         await self._carrier.moves_are_sent()
 
     async def bring_to_idle_slot(self, version: AdapterVersion) -> None:
-        """Into a slot that is free or idle now; nothing to do if nobody's use of one has ended.
+        """Into a slot that is free or idle now; not into any if all are in use.
 
         Raises what `lease` raises.
         """

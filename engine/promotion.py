@@ -1,19 +1,18 @@
 """What a promotion asks of the engine: the registry's port, fulfilled by the cache controller."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 from engine.controller import CacheController
-from engine.errors import AdapterLoadFailed, EngineError, EngineUnavailable
+from engine.errors import AdapterInUse, AdapterLoadFailed, EngineError, EngineUnavailable
 from engine.resolver import for_engine
-from engine.types import AdapterVersion
+from engine.types import AdapterVersion, VersionId
 from registry.errors import EngineAway, ProbeFailed, ProbeUnavailable, WarmingFailed
 from registry.values import ResolvedVersion
 
-logger = logging.getLogger(__name__)
+_LOOK_SECONDS = 0.2  # whether an old version is idle by now
 
 
 class ProbeOutcome(Protocol):
@@ -44,10 +43,12 @@ class PromotingEngine:
         self._controller = controller
         self._unavailable = unavailable
         self._probe = probe
-        self._evictions: set[asyncio.Task[None]] = set()
+        self._evictions: dict[VersionId, asyncio.Task[None]] = {}
 
     async def warm(self, version: ResolvedVersion, old: Sequence[ResolvedVersion]) -> None:
         wanted = for_engine(version)
+        if (leaving := self._evictions.pop(wanted.id, None)) is not None:
+            leaving.cancel()  # it comes back before its last request has ended
         with self._translated():
             await self._controller.bring_to_host(wanted)
             in_slots = {resident.version.id for resident in self._controller.snapshot().gpu}
@@ -64,15 +65,24 @@ class PromotingEngine:
             raise ProbeFailed(wanted.reference, outcome.failure)
 
     def evict_when_idle(self, version: ResolvedVersion) -> None:
-        task = asyncio.create_task(self._evict(for_engine(version)))
-        self._evictions.add(task)
-        task.add_done_callback(self._evictions.discard)
+        old = for_engine(version)
+        if old.id not in self._evictions:
+            task = self._evictions[old.id] = asyncio.create_task(self._evict(old))
+            task.add_done_callback(lambda _: self._forget(old.id, task))
 
     async def _evict(self, version: AdapterVersion) -> None:
-        try:
-            await self._controller.evict(version, wait=True)
-        except EngineError as error:
-            logger.info("%s stays in memory: %s", version.reference, error.detail)
+        """Not `evict(wait=True)`: until it had left, that would keep new requests waiting."""
+        while not self._controller.is_pinned(version.id):
+            try:
+                await self._controller.evict(version)
+            except AdapterInUse:
+                await asyncio.sleep(_LOOK_SECONDS)
+            else:
+                return
+
+    def _forget(self, version: VersionId, task: asyncio.Task[None]) -> None:
+        if self._evictions.get(version) is task:
+            del self._evictions[version]
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -247,6 +247,30 @@ async def test_the_old_version_leaves_memory_when_its_last_request_has_ended(
     await until(lambda: engine.residents(Tier.HOST) == [1, 3])
 
 
+async def test_a_rollback_takes_in_a_version_that_is_about_to_leave(
+    client: httpx.AsyncClient, engine: Engine
+) -> None:
+    await promote(client, 2)
+    async with engine.controller.lease(await engine.version(2)):
+        assert (await promote(client, 3, evict_old=True)).status_code == 200
+        assert (await client.post(f"{PROD}/rollback")).json()["version"] == 2
+        async with asyncio.timeout(5), engine.controller.lease(await engine.version(2)) as lease:
+            assert lease.outcome == "gpu_hit", "nobody waits until the long request has ended"
+    await asyncio.sleep(0.5)  # longer than until the next look
+    assert engine.residents(Tier.HOST) == [2, 3]
+
+
+async def test_who_asks_for_an_old_version_that_leaves_does_not_wait(
+    client: httpx.AsyncClient, engine: Engine
+) -> None:
+    await promote(client, 2)
+    async with engine.controller.lease(await engine.version(2)):
+        assert (await promote(client, 3, evict_old=True)).status_code == 200
+        async with asyncio.timeout(5), engine.controller.lease(await engine.version(2)):
+            pass
+    await until(lambda: engine.residents(Tier.HOST) == [3])
+
+
 async def test_a_pinned_old_version_stays(client: httpx.AsyncClient, engine: Engine) -> None:
     await promote(client, 2)
     await engine.controller.pin(await engine.version(2), Tier.HOST)
