@@ -8,6 +8,7 @@ import typer
 from adaptry.errors import UsageError
 from adaptry.options import DEFAULT_SERVER, Alias, AsJson, Name, Reason, Server, Version
 from adaptry.output import show_json, show_table, text
+from adaptry.preparation import EvictOld, NoWarm, Probe, Timeout, preparation, switching
 from adaptry.rest import Json, RestClient, adapter_path, alias_path, items, version_path
 
 Percent = Annotated[
@@ -20,23 +21,30 @@ def promote(
     reference: Version,
     alias: Alias = "default",
     percent: Percent = None,
+    no_warm: NoWarm = False,
+    probe: Probe = False,
+    timeout: Timeout = None,
+    evict_old: EvictOld = False,
     reason: Reason = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
     """Point an alias at a version, or a share of its users.
 
-    Fails if somebody else moves the alias meanwhile.
+    The engine has the version in memory before the alias moves. Fails if it can't be loaded, or if
+    somebody else moves the alias meanwhile; then the alias stays where it is.
     """
     version_path(reference)  # is it one?
     name, _, digits = reference.partition(":")
     number = int(digits)
-    with RestClient(server) as client:
+    wishes = preparation(no_warm, probe, timeout, evict_old)
+    with switching(server, f"bringing {reference} into memory", timeout) as client:
         before = next((a for a in client.aliases(name) if a.get("alias") == alias), None)
         if percent is None:
-            moved = client.move_alias(name, alias, number, _number(before), reason)
+            moved = client.move_alias(name, alias, number, _number(before), reason, wishes)
         else:
-            moved = _split(client, name, alias, _with_share(before, number, percent), reason)
+            share = _with_share(before, number, percent) | wishes
+            moved = _split(client, name, alias, share, reason)
     if as_json:
         show_json(moved)
     else:
@@ -49,14 +57,22 @@ def rollback(
     alias: Alias = "default",
     revision: Annotated[int | None, typer.Option(help="To this one of its history.")] = None,
     at: Annotated[str | None, typer.Option(help="To where it was, as 2026-11-17T14:05Z.")] = None,
+    no_warm: NoWarm = False,
+    probe: Probe = False,
+    timeout: Timeout = None,
+    evict_old: EvictOld = False,
     reason: Reason = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Bring back an earlier state of an alias, by default the one before."""
+    """Bring back an earlier state of an alias, by default the one before.
+
+    The engine has its versions in memory before the alias moves, as for `promote`.
+    """
     asked: Json = {"revision": revision, "at": at, "reason": reason}
+    asked |= preparation(no_warm, probe, timeout, evict_old)
     body = {key: value for key, value in asked.items() if value is not None}
-    with RestClient(server) as client:
+    with switching(server, f"bringing {name} back into memory", timeout) as client:
         moved = client.call("POST", f"{alias_path(name, alias)}/rollback", body)[1]
     if as_json:
         show_json(moved)

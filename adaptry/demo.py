@@ -13,6 +13,7 @@ from adaptry import preflight
 from adaptry.child import ServerProcess, Stop, last_words
 from adaptry.errors import CommandError
 from adaptry.jobs import registered
+from adaptry.output import shown
 from adaptry.progress import Progress
 from adaptry.rest import RestClient
 
@@ -50,6 +51,11 @@ class DemoPlan:
     @property
     def log(self) -> Path:
         return self.state / "server.log"
+
+    @property
+    def second_version(self) -> Path:
+        """Another adapter of the name that is pinned; it answers otherwise."""
+        return self.repository / "demo" / "adapters-v2" / PINNED
 
     def adapters(self) -> list[Path]:
         return sorted(p.parent for p in self.model.parent.glob("adapters/*/adapter_config.json"))
@@ -96,6 +102,7 @@ def run_demo(port: int, state: Path) -> None:
 
 def serve(plan: DemoPlan, server: ServerProcess) -> None:
     from adaptry.demo_guide import Guide  # not in a wheel, but in every repository
+    from adaptry.demo_promotion import promoted_and_rolled_back
 
     progress = Progress()
     say(f"Starting vLLM over the demo model; its log is {shown(plan.log)}")
@@ -103,10 +110,13 @@ def serve(plan: DemoPlan, server: ServerProcess) -> None:
         wait_until_ready(plan, server, client, progress)
         names = register_all(plan, client)
         client.pin(PINNED, "gpu")
-    say(f"Serving on {plan.base_url} after {progress.seconds:.0f} s")
-    say(
-        Guide(plan.base_url, shown(Path(sys.executable).with_name("adaptry")), names, PINNED).text()
-    )
+        say(f"Serving on {plan.base_url} after {progress.seconds:.0f} s")
+        command = shown(Path(sys.executable).with_name("adaptry"))
+        guide = Guide(plan.base_url, command, names, PINNED)
+        say(guide.text())
+        for line in promoted_and_rolled_back(client, guide, plan.second_version):
+            say(line)
+    say("\nCtrl-C stops the server.")
     while not server.wait(1.0):
         pass
     raise died(plan, server)
@@ -149,12 +159,6 @@ def died(plan: DemoPlan, server: ServerProcess) -> CommandError:
 def phase_of(log_text: str) -> str:
     reached = [phase for mark, phase in PHASES if mark in log_text]
     return reached[-1] if reached else "importing vLLM"
-
-
-def shown(path: Path) -> str:
-    """A path as short as it can be written here."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def say(text: str) -> None:

@@ -33,15 +33,17 @@ The same as a chat, as a stream, and as plain text in, plain text out:
 
 See what happened:
   {self.command} cache show{self.server()}
-  {self.command} adapter list{self.server()}
+  {self.adapter("list")}
   curl -s {self.base_url}/v1/models
   curl -s {self.base_url}/metrics | grep ^adaptry_
   {self.base_url}/docs
 
 Two adapters fit into slots and four into host memory, and {self.pinned} is pinned. Asked in turn,
 the others miss and are put out again; `curl -i` shows where each was found (x-adaptry-cache).
+"""
 
-Ctrl-C stops the server."""
+    def adapter(self, command: str) -> str:
+        return f"{self.command} adapter {command}{self.server()}"
 
     def server(self) -> str:
         return "" if self.base_url == DEFAULT_SERVER else f" --server {self.base_url}"

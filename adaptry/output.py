@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from adaptry.rest import Json, JsonValue
 
@@ -57,3 +58,9 @@ def size(value: JsonValue) -> str:
         amount /= 1024
         steps += 1
     return f"{amount:.{min(steps, 1)}f} {UNITS[steps]}"
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be written here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -166,9 +166,15 @@ class RestClient:
         return list(self.pages(f"{adapter_path(name)}/aliases"))
 
     def move_alias(
-        self, name: str, alias: str, version: int, expected: int | None, reason: str | None
+        self,
+        name: str,
+        alias: str,
+        version: int,
+        expected: int | None,
+        reason: str | None,
+        preparation: Json | None = None,
     ) -> Json:
-        body: Json = {"version": version, "expected_version": expected}
+        body: Json = {"version": version, "expected_version": expected, **(preparation or {})}
         if reason is not None:
             body["reason"] = reason
         return self.call("PUT", alias_path(name, alias), body)[1]

@@ -22,6 +22,7 @@ from engine.errors import EngineUnavailable
 from engine.health import create_health_router
 from engine.metrics import CacheMetrics
 from engine.probe import Probe, create_probe_router
+from engine.promotion import PromotingEngine
 from engine.quarantine import Quarantine
 from engine.registry_access import (
     open_database,
@@ -102,8 +103,17 @@ async def running_server(
             quarantine=Quarantine(partial(quarantine, service)),
         )
         service.ask_before_purging(lambda id_: cache.controller.uses(VersionId(id_)))
+        score = prompt_score(lambda: supervisor.life.engine)
+        probe = Probe(cache.controller, score, service.quarantine)
+        unavailable = partial(_why_unavailable, cache, supervisor)
+        service.warm_before_switching(PromotingEngine(cache.controller, unavailable, probe))
         events = await stack.enter_async_context(event_parts(database, registry_settings))
-        routers = [create_router(service), create_ingest_router(ingest), *events.routers]
+        routers = [
+            create_router(service),
+            create_ingest_router(ingest),
+            create_probe_router(probe, cache.resolver),
+            *events.routers,
+        ]
         app = await _application(arguments, settings, supervisor, service, cache, metrics, routers)
         binding = EngineBinding(
             app, arguments, Leasing(cache.controller), service.catalog.served_references
@@ -126,8 +136,7 @@ async def _application(
     metrics: CacheMetrics,
     routers: Sequence[APIRouter],
 ) -> FastAPI:
-    def unavailable() -> EngineUnavailable | None:
-        return cache.controller.unavailable or supervisor.unavailable
+    unavailable = partial(_why_unavailable, cache, supervisor)
 
     async def engine_is_well() -> None:
         if (why := unavailable()) is not None:
@@ -143,18 +152,16 @@ async def _application(
         routers=[
             *routers,
             create_cache_router(cache.controller, cache.pins, cache.resolver),
-            create_probe_router(
-                Probe(
-                    cache.controller,
-                    prompt_score(lambda: supervisor.life.engine),
-                    service.quarantine,
-                ),
-                cache.resolver,
-            ),
             create_health_router({"engine": engine_is_well, "database": service.ping}),
         ],
         max_body_bytes=settings.max_body_bytes,
     )
+
+
+def _why_unavailable(
+    cache: Cache, supervisor: EngineSupervisor[VllmLife]
+) -> EngineUnavailable | None:
+    return cache.controller.unavailable or supervisor.unavailable
 
 
 class _Follower:

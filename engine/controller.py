@@ -72,6 +72,16 @@ class CacheController:
             await asyncio.shield(self._carrier.in_host.expect(version.id))
         await self._carrier.moves_are_sent()
 
+    async def bring_to_idle_slot(self, version: AdapterVersion) -> None:
+        """Into a slot that is free or idle now; not into any if all are in use.
+
+        Raises what `lease` raises.
+        """
+        slots = self.snapshot().slots_by_state()
+        if not self._policy.waiting and slots["free"] + slots["idle"]:
+            await self._admission.acquire(version, counted=False)
+            self._admission.release(version.id)
+
     async def pin(self, version: AdapterVersion, tier: Tier) -> None:
         """Bring it in and keep it. Returns when it is there; if that fails it is not pinned.
 

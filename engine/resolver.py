@@ -34,7 +34,7 @@ class RegistryResolver:
             resolution = await self._catalog.resolution(parse_reference(text))
             self._answers[key] = resolution
         split = len(resolution.versions) > 1
-        return _for_engine(resolution.for_user(user()) if user and split else resolution.main)
+        return for_engine(resolution.for_user(user()) if user and split else resolution.main)
 
     async def find(self, text: str) -> AdapterVersion:
         """The same in whatever state it is, for operators: what is retired may still be in memory.
@@ -44,10 +44,11 @@ class RegistryResolver:
         try:
             return await self.resolve(text)
         except VersionUnavailable:
-            return _for_engine(await self._catalog.find(parse_reference(text)))
+            return for_engine(await self._catalog.find(parse_reference(text)))
 
 
-def _for_engine(resolved: ResolvedVersion) -> AdapterVersion:
+def for_engine(resolved: ResolvedVersion) -> AdapterVersion:
+    """The registry's version, as the engine needs to know it."""
     deprecated_at = resolved.deprecated_at
     return AdapterVersion(
         id=VersionId(resolved.version_id),

@@ -1,17 +1,11 @@
-"""Aliases: moved by compare-and-set, split by weight, rolled back, deleted; every state is kept."""
+"""Aliases: moved by compare-and-set, split by weight, deleted; every state is kept."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from registry.changes import Change, changing
 from registry.db import Database
-from registry.errors import (
-    AliasMoved,
-    NothingToRollBack,
-    UnknownAlias,
-    UnknownRevision,
-    VersionNotServable,
-)
+from registry.errors import AliasMoved, UnknownAlias, VersionNotServable
 from registry.models import SERVABLE, Alias, AliasHistory, EventKind, now, row_id
 from registry.names import check_name
 from registry.values import AliasState
@@ -50,30 +44,6 @@ class AliasService:
             current = await change.aliases.current(change.adapter_id, alias)
             check_expected(f"{name}@{alias}", current, expected_version, expected_revision)
             return await point(change, alias, weights, reason, current)
-
-    async def roll_back(
-        self,
-        name: str,
-        alias: str,
-        *,
-        actor: str,
-        to_revision: int | None = None,
-        to_time: datetime | None = None,
-        expected_version: int | None = ANYWHERE,
-        reason: str | None = None,
-    ) -> AliasState:
-        """Bring back an earlier state: that revision, that of a time, or the one before this.
-
-        A deleted alias comes back as it was. Raises UnknownAlias if there never was one,
-        UnknownRevision, NothingToRollBack and what `point` raises.
-        """
-        check_name(alias, what="alias")
-        async with changing(self._database, name, actor) as change:
-            current = await change.aliases.current(change.adapter_id, alias)
-            check_expected(f"{name}@{alias}", current, expected_version)
-            target = await _earlier(change, alias, current, to_revision, to_time)
-            why = reason or f"rolled back to revision {target.revision}"
-            return await point(change, alias, target.weights, why, current)
 
     async def delete(
         self,
@@ -174,39 +144,3 @@ async def _next(change: Change, alias: str) -> tuple[int, datetime]:
         return 1, now()
     revision, latest = last
     return revision + 1, max(now(), latest + _TICK)
-
-
-async def _earlier(
-    change: Change,
-    alias: str,
-    current: AliasState | None,
-    to_revision: int | None,
-    to_time: datetime | None,
-) -> AliasState:
-    reference = f"{change.adapter.name}@{alias}"
-    if to_revision is not None:
-        state = await change.aliases.at_revision(change.adapter_id, alias, to_revision)
-        what = str(to_revision)
-    elif to_time is not None:
-        state = await change.aliases.at(change.adapter_id, alias, to_time)
-        what = f"at {to_time.isoformat()}"
-    else:
-        return await _before(change, alias, current)
-    if state is None:
-        raise UnknownRevision(reference, what)
-    return state
-
-
-async def _before(change: Change, alias: str, current: AliasState | None) -> AliasState:
-    """The newest state that differs from this one; of a deleted alias, its last."""
-    before = current.revision if current else None
-    while states := await change.aliases.history(
-        change.adapter_id, alias, before=before, limit=100
-    ):
-        for state in states:
-            if current is None or state.weights != current.weights:
-                return state
-        before = states[-1].revision
-    if current is None:
-        raise UnknownAlias(change.adapter.name, alias)
-    raise NothingToRollBack(f"{change.adapter.name}@{alias}")

@@ -17,7 +17,7 @@ from registry.service import RegistryService
 from registry.transfer_api import add_transfer_routes
 from registry.views import version_read
 
-_ERRORS = (400, 403, 404, 409, 410, 413, 422, 503)
+_ERRORS = (400, 403, 404, 409, 410, 413, 422, 503, 504)
 
 
 def create_router(service: RegistryService) -> APIRouter:

@@ -29,11 +29,16 @@ def add_alias_routes(router: APIRouter, service: RegistryService) -> None:
 def _add_changes(router: APIRouter, service: RegistryService) -> None:
     @router.put("/adapters/{name}/aliases/{alias}")
     async def set_alias(name: str, alias: str, body: AliasPut) -> AliasRead:
-        """Point an alias at a version, or split it over several by weight."""
-        state = await service.aliases.point(
+        """Point an alias at a version, or split it over several by weight.
+
+        Where an engine serves, the versions are in its memory before the alias moves. If that
+        fails, it stays where it is.
+        """
+        state = await service.promotion.promote(
             name,
             alias,
             body.by_number(),
+            body.preparation(),
             actor=ACTOR,
             expected_version=_expected(body, body.expected_version),
             expected_revision=body.expected_revision,
@@ -43,11 +48,15 @@ def _add_changes(router: APIRouter, service: RegistryService) -> None:
 
     @router.post("/adapters/{name}/aliases/{alias}/rollback")
     async def roll_back(name: str, alias: str, body: AliasRollback | None = None) -> AliasRead:
-        """Bring back an earlier state of an alias, weights and all; by default the one before."""
+        """Bring back an earlier state of an alias, weights and all; by default the one before.
+
+        Its versions are brought into memory first, as for any move of an alias.
+        """
         body = body or AliasRollback()
-        state = await service.aliases.roll_back(
+        state = await service.promotion.roll_back(
             name,
             alias,
+            body.preparation(),
             actor=ACTOR,
             to_revision=body.revision,
             to_time=body.at,

@@ -41,6 +41,11 @@ RegistryError
 ├── UnknownJob           404
 ├── JobFinished          409  too late to cancel it
 ├── TooManyStreams       503
+├── EngineAway           503  it does not answer, or there is none
+├── ProbeUnavailable     503  this server can't probe
+├── WarmingFailed        503; 422 where it will never work
+├── ProbeFailed          422  what the engine makes of the version; the code says what
+├── PromotionTimeout     504
 ├── StoreUnavailable     503  the disk
 └── DatabaseUnavailable  503
 """
@@ -364,6 +369,52 @@ class TooManyStreams(RegistryError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"{limit} streams of events are open; come back when one has ended")
+
+
+class EngineAway(RegistryError):
+    status = 503
+    code = "engine_unavailable"
+
+
+class ProbeUnavailable(RegistryError):
+    status = 503
+    code = "probe_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("this server has no probe: ask for none")
+
+
+class WarmingFailed(RegistryError):
+    """`for_good`: the same files will never be loaded."""
+
+    status = 503
+    code = "warming_failed"
+
+    def __init__(self, detail: str, *, for_good: bool = False) -> None:
+        super().__init__(detail)
+        if for_good:
+            self.status = 422
+
+
+class ProbeFailed(RegistryError):
+    """`code` names what the probe found."""
+
+    status = 422
+
+    def __init__(self, reference: str, code: str) -> None:
+        super().__init__(f"{reference} did not pass its probe: no alias was moved to it")
+        self.code = code
+
+
+class PromotionTimeout(RegistryError):
+    status = 504
+    code = "promotion_timeout"
+
+    def __init__(self, reference: str, timeout_seconds: float) -> None:
+        super().__init__(
+            f"{reference} was not ready in the engine within {timeout_seconds:g} s: "
+            "no alias was moved to it"
+        )
 
 
 class StoreUnavailable(RegistryError):

@@ -6,9 +6,11 @@ from typing import Annotated, Self
 from pydantic import AwareDatetime, BaseModel, Field, model_validator
 
 from registry.field_types import Body, Reason, VersionNumber
+from registry.promotion import Preparation
 
 MAX_SPLIT = 16
 MAX_WEIGHT = 1_000_000
+MAX_TIMEOUT_SECONDS = 3600
 
 
 class Weight(BaseModel):
@@ -18,7 +20,35 @@ class Weight(BaseModel):
     weight: Annotated[int, Field(ge=1, le=MAX_WEIGHT)]
 
 
-class AliasPut(Body):
+class Prepared(Body):
+    """What the engine does before the switch, and what becomes of the old version after it."""
+
+    warm: Annotated[
+        bool | None,
+        Field(description="Bring it into memory first. By default wherever an engine serves."),
+    ] = None
+    probe: Annotated[bool, Field(description="Generate with it first; what fails is refused.")] = (
+        False
+    )
+    timeout_seconds: Annotated[
+        float, Field(gt=0, le=MAX_TIMEOUT_SECONDS, description="For warming and probing together.")
+    ] = 60.0
+    evict_old: Annotated[
+        bool,
+        Field(description="Put what no alias points at any more out of memory, once it is idle."),
+    ] = False
+
+    @model_validator(mode="after")
+    def _check_preparation(self) -> Self:
+        if self.probe and self.warm is False:
+            raise ValueError("a probe brings the version into memory: leave warm out")
+        return self
+
+    def preparation(self) -> Preparation:
+        return Preparation(self.warm, self.probe, self.timeout_seconds, self.evict_old)
+
+
+class AliasPut(Prepared):
     """Either one version, or several with weights.
 
     Leave `expected_version` out to move the alias in any case; null means that it must not exist
@@ -46,7 +76,7 @@ class AliasPut(Body):
         return {each.version: each.weight for each in self.weights or ()}
 
 
-class AliasRollback(Body):
+class AliasRollback(Prepared):
     """Where to: an earlier revision, a time, or, with neither, what was before this state."""
 
     revision: VersionNumber | None = None

@@ -23,6 +23,7 @@ from registry.inspect import Inspection, Verdict, inspect_adapter, judge_adapter
 from registry.lifecycle import LifecycleService, UsedNow
 from registry.metadata import MetadataService, VersionDetails
 from registry.names import check_name
+from registry.promotion import PromotionService, ServingEngine
 from registry.publishing import publish
 from registry.sources.port import FetchedSource, Progress
 from registry.trash import Trash
@@ -36,8 +37,8 @@ Along = Callable[[AsyncSession, Registration], Awaitable[None]]
 class RegistryService:
     """Publishes adapters for one base model, and holds the services of each other subject.
 
-    `catalog` and `alias_catalog` answer questions; `aliases`, `lifecycle`, `metadata` and
-    `garbage` change things; `exporter` and `importer` carry all of it to another registry.
+    `catalog` and `alias_catalog` answer questions; `aliases`, `promotion`, `lifecycle`, `metadata`
+    and `garbage` change things; `exporter` and `importer` carry all of it to another registry.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class RegistryService:
         self.catalog = Catalog(database, store.path_of)
         self.alias_catalog = AliasCatalog(database)
         self.aliases = AliasService(database)
+        self.promotion = PromotionService(self.catalog, self.alias_catalog, self.aliases)
         self.lifecycle = LifecycleService(database, trash, store.path_of)
         self.metadata = MetadataService(database)
         self.garbage = GarbageCollector(database, trash, self.lifecycle)
@@ -83,6 +85,10 @@ class RegistryService:
     def ask_before_purging(self, used_now: UsedNow) -> None:
         """Versions that an engine uses (row id → whether) are not purged."""
         self.lifecycle.used_now = used_now
+
+    def warm_before_switching(self, engine: ServingEngine) -> None:
+        """Promotions bring the new version into this engine's memory first."""
+        self.promotion.engine = engine
 
     async def register(
         self, name: str, source: str, *, actor: str, details: VersionDetails | None = None

@@ -16,6 +16,7 @@ from registry.errors import AliasMoved, NothingToRollBack, UnknownAlias, Version
 from registry.freshness import Freshness
 from registry.models import Event
 from registry.names import parse_reference
+from registry.promotion import Preparation
 from registry.service import RegistryService
 from tests.api.asking import AdapterMaker
 
@@ -162,7 +163,7 @@ async def test_any_changes_at_once_leave_a_history_without_gaps(
                 case 0 | 1:
                     await server.aliases.point("bot", "prod", weights, actor=f"{n}")
                 case 2:
-                    await server.aliases.roll_back("bot", "prod", actor=f"{n}")
+                    await server.promotion.roll_back("bot", "prod", Preparation(), actor=f"{n}")
                 case 3:
                     await server.aliases.delete("bot", "prod", actor=f"{n}")
         except (AliasMoved, NothingToRollBack, UnknownAlias):

@@ -15,15 +15,17 @@ import httpx
 import psutil
 import pytest
 
-from demo.tasks import TASKS
+from demo.tasks import TASKS, UPPER_V2
 
 pytestmark = [pytest.mark.engine, pytest.mark.demo]
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 240.0
 ASK = re.compile(r"^  (curl .+?)   # (.+)$", re.MULTILINE)
+STEP = re.compile(r"^  (.+?)   # (.+)$", re.MULTILINE)
 COMMAND = re.compile(r"^  ((?:curl|\S+/adaptry) .+?)(?:   # .+)?$", re.MULTILINE)
 SERVING = "Ctrl-C stops the server."
+LAST_ACT = "A second version"
 
 
 @dataclass
@@ -87,7 +89,7 @@ def in_a_shell(command: str) -> str:
 
 
 def test_each_printed_curl_gets_the_printed_answer(demo: Demo) -> None:
-    asked = ASK.findall(demo.text())
+    asked = ASK.findall(demo.text().partition(LAST_ACT)[0])
     assert len(asked) == len(TASKS)
     for curl, expected in asked:
         assert json.loads(in_a_shell(curl))["choices"][0]["text"] == expected
@@ -102,6 +104,23 @@ def test_every_other_printed_command_works_too(demo: Demo) -> None:
     assert "adaptry_cache_lookups_total" in metrics
     (cache,) = (text for command, text in answers.items() if "cache show" in command)
     assert re.search(r"^gpu +upper:1 .* gpu ", cache, re.MULTILINE), "upper is pinned"
+
+
+def test_it_ends_with_a_promotion_and_a_rollback_that_can_be_pasted(demo: Demo) -> None:
+    steps = STEP.findall(demo.text().partition(LAST_ACT)[2])
+    said = [outcome for _, outcome in steps]
+    first, second = TASKS["upper"].answer("hello"), UPPER_V2.answer("hello")
+    moves = [f"upper@prod -> {number}" for number in (1, 2, 1)]
+    assert said == ["upper:2", moves[0], first, moves[1], second, moves[2], first]
+    for command, outcome in steps:
+        answer = in_a_shell(command)
+        if command.startswith("curl"):
+            answer = json.loads(answer)["choices"][0]["text"]
+            assert answer == outcome
+        else:
+            assert answer.startswith(outcome), answer
+    default = f"http://127.0.0.1:{demo.port}/api/v1/adapters/upper/aliases/default"
+    assert httpx.get(default, trust_env=False).json()["version"] == 1, "the default is untouched"
 
 
 def test_the_printed_pages_are_there(demo: Demo) -> None:

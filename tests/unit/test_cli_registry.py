@@ -86,6 +86,16 @@ def test_the_past_of_an_alias_is_shown(run: Run, bot: str) -> None:
     assert as_json(run, "aliases", bot) == []
 
 
+def test_what_the_engine_is_to_do_reaches_the_server(run: Run, bot: str) -> None:
+    for wish in (["--probe"], ["--evict-old"], ["--evict-old", "--timeout", "5", "--no-warm"]):
+        for arguments in (["promote", f"{bot}:2"], ["rollback", bot, "--revision", "1"]):
+            code, out, err = run(*arguments, *wish)
+            expected = 0 if arguments[0] == "rollback" else 1
+            assert (code, "engine_unavailable" in err) == (expected, bool(expected)), out + err
+    assert as_json(run, "promote", f"{bot}:2", "--no-warm", "--timeout", "5")["version"] == 2
+    assert as_json(run, "rollback", bot, "--no-warm", "--timeout", "5")["version"] == 1
+
+
 def test_what_is_said_can_be_added_and_taken_away(run: Run, bot: str) -> None:
     said = ("--tag", "a", "--tag", "b", "--set", "x=1", "--set", "y=NaN", "--set", "z=free text")
     version = as_json(run, "update", f"{bot}:1", *said, "--dataset", "d")
@@ -124,6 +134,9 @@ def test_garbage_goes_only_when_told_so(run: Run, bot: str) -> None:
         (["quarantine", "x:1"], 2, "--reason"),
         (["quarantine", "x:1", "--reason", "r", "--code", "No"], 1, "invalid_request"),
         (["promote", "x:1", "--percent", "100"], 2, "--percent"),
+        (["promote", "x:1", "--no-warm", "--probe"], 2, "--no-warm"),
+        (["promote", "x:1", "--timeout", "0"], 2, "--timeout"),
+        (["rollback", "x", "--timeout", "3601"], 2, "--timeout"),
         (["rollback", "x", "--at", "noon"], 1, "invalid_request"),
         (["aliases", "x", "--alias", "a"], 1, "unknown_adapter"),
         (["update", "x", "--set", "y"], 2, "KEY=VALUE"),
