@@ -15,6 +15,7 @@ from registry.parameters import ACTOR
 from registry.problems import ProblemRoute
 from registry.schemas import Problem, VersionCreate, VersionRead
 from registry.service import RegistryService
+from registry.shown_resolver import ShownResolver
 from registry.transfer_api import add_transfer_routes
 from registry.views import version_read
 
@@ -59,18 +60,18 @@ def _add_publishing(router: APIRouter, service: RegistryService) -> None:
 
 
 def _add_lookups(router: APIRouter, service: RegistryService) -> None:
-    catalog = service.catalog
+    resolver = ShownResolver(service.catalog)
 
-    @router.get("/resolve")
+    @router.get("/resolve", response_model=VersionRead)
     async def resolve(
         reference: Annotated[str, Query(max_length=256, examples=["support-bot@prod"])],
         user: Annotated[
             Name | None, Query(description="Of a split alias, the version that this user gets.")
         ] = None,
-    ) -> VersionRead:
+    ) -> Response:
         """The version that a reference means now, if it may be served."""
-        resolved = await catalog.resolve(parse_reference(reference), user)
-        return version_read(await catalog.version(resolved.adapter, resolved.number))
+        content = await resolver.resolve(parse_reference(reference), user)
+        return Response(content, media_type="application/json")
 
 
 def _details(body: VersionCreate) -> VersionDetails:

@@ -132,7 +132,7 @@ class RegistryService:
         description: str | None,
         details: VersionDetails,
     ) -> Registration:
-        async with self._database.transaction() as session:
+        async with self._database.transaction(adapter=name) as session:
             adapter = await _adapter(session, name, description)
             change = Change(session, adapter, actor)
             await change.repository.hold_files(artifact.digest)
