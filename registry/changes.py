@@ -68,6 +68,7 @@ class Change:
             from_version=from_version,
             to_version=to_version,
             reason=reason,
+            data={},
         )
         await self.repository.add(event)
 

@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import (
 from registry.errors import DatabaseUnavailable
 from registry.generations import Generations
 from registry.sqlite_connection import connect
-from registry.sqlite_log import BUSY_TIMEOUT_MS, SqliteLog, prepare
+from registry.sqlite_log import BUSY_TIMEOUT_MS, SqliteLog, Sync, prepare, sync_file
 
 # asyncpg's, in seconds: to connect, and for a statement, as a server may vanish without a word
 _PATIENCE = {"timeout": 5, "command_timeout": 60}
@@ -87,10 +87,10 @@ class Database:
     as it can be: a connection is tried before it is taken from the pool.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, sync: Sync = sync_file) -> None:
         self.url = make_url(async_url(url))
         self._sqlite = self.url.get_backend_name() == "sqlite"
-        self._log = SqliteLog()
+        self._log = SqliteLog(sync)
         self._turn = asyncio.Lock()
         make_folder(self.url)
         if self._sqlite:

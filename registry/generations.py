@@ -1,6 +1,6 @@
 """Which answers may be stale: changes counted, and by adapter."""
 
-_MAX_ADAPTERS = 100_000  # about 10 MB
+MAX_ADAPTERS = 100_000  # about 10 MB
 
 
 class Generations:
@@ -10,15 +10,16 @@ class Generations:
     one that was read while somebody committed a change of its adapter never holds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_adapters: int = MAX_ADAPTERS) -> None:
         self.now = 0
+        self._max_adapters = max_adapters
         self._all_changed = 0
         self._changed: dict[str, int] = {}
 
     def change(self, *adapters: str) -> None:
         """Something has changed that is said of these adapters only; without any, of all."""
         self.now += 1
-        if not adapters or len(self._changed) + len(adapters) > _MAX_ADAPTERS:
+        if not adapters or len(self._changed) + len(adapters) > self._max_adapters:
             self._changed.clear()
             self._all_changed = self.now
         else:

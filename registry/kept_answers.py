@@ -1,15 +1,24 @@
 """The registry's answers, kept while they hold."""
 
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from cachetools import LRUCache
 
-from registry.catalog import Catalog
+from registry.generations import Generations
 
 Answer = TypeVar("Answer")
 
 MAX_ANSWERS = 50_000
+
+
+class Changing(Protocol):
+    """Who is asked: the catalog."""
+
+    @property
+    def generations(self) -> Generations: ...
+
+    async def notice_changes(self) -> None: ...
 
 
 class KeptAnswers(Generic[Answer]):
@@ -19,7 +28,7 @@ class KeptAnswers(Generic[Answer]):
     where the database is away: then what was asked before goes on being answered.
     """
 
-    def __init__(self, catalog: Catalog, *, max_entries: int = MAX_ANSWERS) -> None:
+    def __init__(self, catalog: Changing, *, max_entries: int = MAX_ANSWERS) -> None:
         self._catalog = catalog
         self._answers: LRUCache[Hashable, tuple[int, Answer]] = LRUCache(max_entries)
 

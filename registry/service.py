@@ -138,11 +138,13 @@ class RegistryService:
             await change.repository.hold_files(artifact.digest)
             if not self._files_exist(artifact.digest):
                 raise _FilesPurged
-            known = await change.repository.version_with_digest(row_id(adapter), artifact.digest)
+            last, known = await change.repository.last_number_and_digest(
+                row_id(adapter), artifact.digest
+            )
             if known is not None:
-                published = await _publish_again(change, known)
+                published = await _publish_again(change, await change.version(known))
                 return Registration(published, created=False)
-            version = _version(row_id(adapter), source, artifact, actor)
+            version = _version(row_id(adapter), last + 1, source, artifact, actor)
             published = await _publish_new(change, version, details)
         return Registration(published, created=True)
 
@@ -198,7 +200,6 @@ async def _publish_new(
 ) -> PublishedVersion:
     """As the adapter's next version, and as its default if it is the first."""
     name = change.adapter.name
-    version.number = await change.repository.last_number(change.adapter_id) + 1
     parent = await describe(change.repository, version, details)
     await change.repository.add(version)
     await TermRepository(change.session).add_version(row_id(version), version_terms(name, version))
@@ -218,12 +219,13 @@ async def _publish_again(change: Change, known: Version) -> PublishedVersion:
     return await change.published(known)
 
 
-def _version(adapter_id: int, source: str, artifact: StoredArtifact, actor: str) -> Version:
-    """Without its number."""
+def _version(
+    adapter_id: int, number: int, source: str, artifact: StoredArtifact, actor: str
+) -> Version:
     inspection = artifact.inspection
     return Version(
         adapter_id=adapter_id,
-        number=0,
+        number=number,
         digest=artifact.digest,
         rank=inspection.rank,
         alpha=inspection.alpha,
@@ -234,4 +236,7 @@ def _version(adapter_id: int, source: str, artifact: StoredArtifact, actor: str)
         source=source,
         peft_config=inspection.peft_config,
         created_by=actor,
+        # given, as pydantic 2.14 looks at each factory's signature each time, which takes longer
+        tags=[],
+        user_metadata={},
     )

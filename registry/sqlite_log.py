@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,21 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 BUSY_TIMEOUT_MS = 10_000
 
-_sync = getattr(os, "fdatasync", os.fsync)  # as SQLite itself does; macOS has fsync only
+Sync = Callable[[int], None]
+"""Returns when all that was written to the file with this descriptor is on the disk."""
+
+sync_file: Sync = getattr(os, "fdatasync", os.fsync)  # as SQLite does; macOS has fsync only
 
 
 class SqliteLog:
     """The log of one database, if it has one: else there is nothing to wait for."""
 
-    def __init__(self) -> None:
+    def __init__(self, sync: Sync) -> None:
+        self._sync = sync
         self.path: Path | None = None
         self._committed = 0
         self._synced = 0
         self._syncing: asyncio.Task[None] | None = None
-        self.syncs = 0
 
     def committed(self) -> None:
         """To be called after each commit, before anything else is awaited."""
@@ -47,18 +51,17 @@ class SqliteLog:
     async def _sync_once(self) -> None:
         reached = self._committed
         if self.path is not None:
-            await asyncio.to_thread(_sync_file, self.path)
-        self.syncs += 1
+            await asyncio.to_thread(_sync_path, self.path, self._sync)
         self._synced = max(self._synced, reached)
 
 
-def _sync_file(log: Path) -> None:
+def _sync_path(log: Path, sync: Sync) -> None:
     # The last connection to close has written all of it to the database, synced, and deletes it.
     with contextlib.suppress(FileNotFoundError):
         # SQLite's locks are on its other files: to close this one gives up none of them.
         descriptor = os.open(log, os.O_RDONLY)
         try:
-            _sync(descriptor)
+            sync(descriptor)
         finally:
             os.close(descriptor)
 
