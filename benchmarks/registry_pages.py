@@ -14,6 +14,7 @@ from registry.pages import token_after
 ROUNDS = 20
 LIMIT = 100
 NEVER = "two words of a third each, never together"
+MANY = ("two words and a rank", "eight conditions")
 
 VERSION_FILTERS = {
     "all": VersionFilter(),

@@ -129,6 +129,9 @@ class Database:
         begin = "BEGIN" if self._sqlite else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
         async with self.reading() as session:
             await session.execute(text(begin))
+            if self._sqlite:  # the moment is that of the first question
+                await session.execute(text("SELECT 1 FROM sqlite_schema"))
+                await self._log.durable()  # what is read may be told before the end
             yield session
 
     @asynccontextmanager
@@ -143,7 +146,8 @@ class Database:
         with outages_translated():
             async with self._sessions() as session, self._writing(session):
                 yield session
-                await self._commit(session)
+                with self._log.committing():  # also whoever is cancelled here may have committed
+                    await session.commit()
             if for_catalog:
                 self.changed(adapter)
             await self._log.durable()
@@ -164,12 +168,6 @@ class Database:
             yield
         finally:
             self._turn.release()
-
-    async def _commit(self, session: AsyncSession) -> None:
-        try:
-            await session.commit()
-        finally:
-            self._log.committed()  # whoever is cancelled here may have committed
 
     def changed(self, adapter: str | None = None) -> None:
         """Something is new, perhaps of this adapter only: answers from before may be stale."""

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,25 @@ class SqliteLog:
     def __init__(self, sync: Sync) -> None:
         self._sync = sync
         self.path: Path | None = None
+        self._committing = 0
         self._committed = 0
         self._synced = 0
         self._syncing: asyncio.Task[None] | None = None
 
-    def committed(self) -> None:
-        """To be called after each commit, before anything else is awaited."""
-        self._committed += 1
+    @contextlib.contextmanager
+    def committing(self) -> Iterator[None]:
+        """To be held during each commit. Others may read what it writes before it is left."""
+        self._committing += 1
+        try:
+            yield
+        finally:
+            self._committing -= 1
+            self._committed += 1
 
     async def durable(self) -> None:
-        """Until all that was committed before this call is on the disk. Raises OSError."""
+        """Until all that could be read before this call is on the disk. Raises OSError."""
+        if self._committing:
+            self._committed += 1  # a sync that runs already may have begun too early
         wanted = self._committed
         while self._synced < wanted:
             if self._syncing is None or self._syncing.done():
