@@ -2,37 +2,34 @@
 
 from collections.abc import Callable
 
-from cachetools import LRUCache
-
 from engine.types import AdapterVersion, VersionId
 from registry.catalog import Catalog
 from registry.errors import VersionUnavailable
+from registry.kept_answers import MAX_ANSWERS, KeptAnswers
 from registry.names import parse_reference
 from registry.values import Resolution, ResolvedVersion
 
 
 class RegistryResolver:
-    """Asks the registry once per reference until anything in the registry changes.
+    """Asks the registry once per reference until its adapter changes.
 
-    The registry counts its changes (`generation`), so a moved alias is seen by the next request. If
-    another server on the same database moved it, that is seen within about a second.
+    A moved alias is seen by the next request. If another server on the same database moved it, that
+    is seen within about a second.
     """
 
-    def __init__(self, catalog: Catalog, *, max_entries: int = 10_000) -> None:
+    def __init__(self, catalog: Catalog, *, max_entries: int = MAX_ANSWERS) -> None:
         self._catalog = catalog
-        self._answers: LRUCache[tuple[int, str], Resolution] = LRUCache(max_entries)
+        self._answers = KeptAnswers[Resolution](catalog, max_entries=max_entries)
 
     async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
         """For this user, who is asked for only if the alias is split; for nobody, its main version.
 
         Raises the registry's errors: a bad reference, an unknown adapter, not servable.
         """
-        await self._catalog.notice_changes()
-        key = (self._catalog.generation, text)
-        resolution = self._answers.get(key)
-        if resolution is None:
-            resolution = await self._catalog.resolution(parse_reference(text))
-            self._answers[key] = resolution
+        reference = parse_reference(text)
+        resolution = await self._answers.get(
+            reference.adapter, text, lambda: self._catalog.resolution(reference)
+        )
         split = len(resolution.versions) > 1
         return for_engine(resolution.for_user(user()) if user and split else resolution.main)
 

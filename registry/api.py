@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from registry.api_adapters import add_adapter_routes
 from registry.api_aliases import add_alias_routes
@@ -14,8 +14,8 @@ from registry.names import parse_reference
 from registry.problems import ProblemRoute
 from registry.schemas import Problem, VersionRead
 from registry.service import RegistryService
+from registry.shown_resolver import ShownResolver
 from registry.transfer_api import add_transfer_routes
-from registry.views import version_read
 
 _ERRORS = (400, 403, 404, 409, 410, 413, 422, 503, 504)
 
@@ -39,15 +39,15 @@ def create_router(service: RegistryService) -> APIRouter:
 
 
 def _add_lookups(router: APIRouter, service: RegistryService) -> None:
-    catalog = service.catalog
+    resolver = ShownResolver(service.catalog)
 
-    @router.get("/resolve")
+    @router.get("/resolve", response_model=VersionRead)
     async def resolve(
         reference: Annotated[str, Query(max_length=256, examples=["support-bot@prod"])],
         user: Annotated[
             Name | None, Query(description="Of a split alias, the version that this user gets.")
         ] = None,
-    ) -> VersionRead:
+    ) -> Response:
         """The version that a reference means now, if it may be served."""
-        resolved = await catalog.resolve(parse_reference(reference), user)
-        return version_read(await catalog.version(resolved.adapter, resolved.number))
+        content = await resolver.resolve(parse_reference(reference), user)
+        return Response(content, media_type="application/json")

@@ -13,6 +13,7 @@ from registry.db import Database
 from registry.errors import UnknownAlias, UnknownVersion, VersionUnavailable
 from registry.filters import AdapterFilter, VersionFilter
 from registry.freshness import Freshness
+from registry.generations import Generations
 from registry.list_repository import ListRepository
 from registry.models import SERVABLE, Adapter, VersionState, row_id
 from registry.names import DEFAULT_ALIAS, AdapterReference
@@ -36,8 +37,13 @@ class Catalog:
         """Grows with every committed change: answers of an older generation may be stale."""
         return self._database.generation
 
+    @property
+    def generations(self) -> Generations:
+        """By what an answer that was kept is known to hold."""
+        return self._database.generations
+
     async def notice_changes(self) -> None:
-        """Those of other processes, within about a second. To be called before `generation`."""
+        """Those of other processes, within about a second. To be called before `generations`."""
         await self._freshness.look()
 
     # ---- resolving -----------------------------------------------------------------------

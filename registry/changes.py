@@ -68,6 +68,7 @@ class Change:
             from_version=from_version,
             to_version=to_version,
             reason=reason,
+            data={},
         )
         await self.repository.add(event)
 
@@ -78,8 +79,8 @@ async def changing(database: Database, name: str, actor: str) -> AsyncIterator[C
 
     Raises InvalidReference, UnknownAdapter.
     """
-    async with database.transaction() as session:
-        adapter = await RegistryRepository(session).adapter(check_name(name), hold=True)
+    async with database.transaction(adapter=check_name(name)) as session:
+        adapter = await RegistryRepository(session).adapter(name, hold=True)
         if adapter is None:
             raise UnknownAdapter(name)
         yield Change(session, adapter, actor)

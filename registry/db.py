@@ -1,12 +1,12 @@
 """The database: one engine, and sessions that commit once at the edge of a use case."""
 
-import sqlite3
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import URL, event, make_url, text
+from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
@@ -17,15 +17,16 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 from sqlalchemy.ext.asyncio import (
-    AsyncEngine,
     AsyncSession,
     async_sessionmaker,
     create_async_engine,
 )
 
 from registry.errors import DatabaseUnavailable
+from registry.generations import Generations
+from registry.sqlite_connection import connect
+from registry.sqlite_log import BUSY_TIMEOUT_MS, SqliteLog, Sync, prepare, sync_file
 
-_BUSY_TIMEOUT_MS = 10_000
 # asyncpg's, in seconds: to connect, and for a statement, as a server may vanish without a word
 _PATIENCE = {"timeout": 5, "command_timeout": 60}
 
@@ -81,22 +82,30 @@ class Database:
     """Opens read and write sessions on SQLite or PostgreSQL.
 
     A write transaction on SQLite takes the write lock when it begins, so that what it reads is
-    still true when it commits. A database that can't be used surfaces as DatabaseUnavailable, and
-    is used again as soon as it can be: a connection is tried before it is taken from the pool.
+    still true when it commits. Whoever leaves a session knows that what it wrote or read is on the
+    disk. A database that can't be used surfaces as DatabaseUnavailable, and is used again as soon
+    as it can be: a connection is tried before it is taken from the pool.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, sync: Sync = sync_file) -> None:
         self.url = make_url(async_url(url))
         self._sqlite = self.url.get_backend_name() == "sqlite"
+        self._log = SqliteLog(sync)
+        self._turn = asyncio.Lock()
         make_folder(self.url)
         if self._sqlite:
-            self._engine = create_async_engine(self.url)
-            _prepare_sqlite(self._engine)
+            self._engine = create_async_engine(self.url, async_creator=partial(connect, self.url))
+            prepare(self._engine, self._log)
         else:
             self._engine = create_async_engine(self.url, pool_pre_ping=True, connect_args=_PATIENCE)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
-        self.generation = 0  # grows with every change that this process knows of
+        self.generations = Generations()  # of all changes that this process knows of
         self.on_change: list[Callable[[], None]] = []
+
+    @property
+    def generation(self) -> int:
+        """Grows with every change that this process knows of."""
+        return self.generations.now
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -112,6 +121,7 @@ class Database:
         with outages_translated():
             async with self._sessions() as session:
                 yield session
+            await self._log.durable()
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncSession]:
@@ -119,26 +129,49 @@ class Database:
         begin = "BEGIN" if self._sqlite else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
         async with self.reading() as session:
             await session.execute(text(begin))
+            if self._sqlite:  # the moment is that of the first question
+                await session.execute(text("SELECT 1 FROM sqlite_schema"))
+                await self._log.durable()  # what is read may be told before the end
             yield session
 
     @asynccontextmanager
-    async def transaction(self, *, for_catalog: bool = True) -> AsyncIterator[AsyncSession]:
+    async def transaction(
+        self, *, for_catalog: bool = True, adapter: str | None = None
+    ) -> AsyncIterator[AsyncSession]:
         """A session whose work is committed at the end of the block, or not at all.
 
-        `for_catalog` False: nothing that the catalog answers changes by it.
+        `for_catalog` False: nothing that the catalog answers changes by it. `adapter`: nothing
+        that it answers of other adapters does.
         """
         with outages_translated():
-            async with self._sessions() as session:
-                if self._sqlite:
-                    await session.execute(text("BEGIN IMMEDIATE"))
+            async with self._sessions() as session, self._writing(session):
                 yield session
-                await session.commit()
-        if for_catalog:
-            self.changed()
+                with self._log.committing():  # also whoever is cancelled here may have committed
+                    await session.commit()
+            if for_catalog:
+                self.changed(adapter)
+            await self._log.durable()
 
-    def changed(self) -> None:
-        """Something in the database is new: answers from before may be stale."""
-        self.generation += 1
+    @asynccontextmanager
+    async def _writing(self, session: AsyncSession) -> AsyncIterator[None]:
+        """One after the other on SQLite: it would let them poll for its lock."""
+        if not self._sqlite:
+            yield
+            return
+        try:
+            async with asyncio.timeout(BUSY_TIMEOUT_MS / 1000):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise DatabaseUnavailable("the database is busy with another change") from None
+        try:
+            await session.execute(text("BEGIN IMMEDIATE"))
+            yield
+        finally:
+            self._turn.release()
+
+    def changed(self, adapter: str | None = None) -> None:
+        """Something is new, perhaps of this adapter only: answers from before may be stale."""
+        self.generations.change(*([] if adapter is None else [adapter]))
         for tell in self.on_change:
             tell()
 
@@ -154,18 +187,3 @@ def outages_translated() -> Iterator[None]:
         cause = error.orig if isinstance(error, DBAPIError) else error
         shown = str(cause) or type(cause).__name__
         raise DatabaseUnavailable(f"the database can't be used now: {shown}") from error
-
-
-def _prepare_sqlite(engine: AsyncEngine) -> None:
-    @event.listens_for(engine.sync_engine, "connect")
-    def connected(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves, and which one
-        cursor: sqlite3.Cursor = connection.cursor()
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            f"busy_timeout={_BUSY_TIMEOUT_MS}",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()

@@ -29,10 +29,11 @@ async def publish(
     adapter = await _adapter(session, name, details.description)
     change = Change(session, adapter, origin.actor)
     await change.repository.hold_files(artifact.digest)
-    known = await change.repository.version_with_digest(row_id(adapter), artifact.digest)
+    last, known = await change.repository.last_number_and_digest(row_id(adapter), artifact.digest)
     if known is not None:
-        return Registration(await _publish_again(change, known), created=False)
-    version = _version(row_id(adapter), origin, artifact)
+        published = await _publish_again(change, await change.version(known))
+        return Registration(published, created=False)
+    version = _version(row_id(adapter), last + 1, origin, artifact)
     return Registration(await _publish_new(change, version, details), created=True)
 
 
@@ -51,7 +52,6 @@ async def _publish_new(
 ) -> PublishedVersion:
     """As the adapter's next version, and as its default if it is the first."""
     name = change.adapter.name
-    version.number = await change.repository.last_number(change.adapter_id) + 1
     parent = await describe(change.repository, version, details)
     await change.repository.add(version)
     await TermRepository(change.session).add_version(row_id(version), version_terms(name, version))
@@ -71,12 +71,11 @@ async def _publish_again(change: Change, known: Version) -> PublishedVersion:
     return await change.published(known)
 
 
-def _version(adapter_id: int, origin: Origin, artifact: StoredArtifact) -> Version:
-    """Without its number."""
+def _version(adapter_id: int, number: int, origin: Origin, artifact: StoredArtifact) -> Version:
     inspection = artifact.inspection
     return Version(
         adapter_id=adapter_id,
-        number=0,
+        number=number,
         digest=artifact.digest,
         rank=inspection.rank,
         alpha=inspection.alpha,

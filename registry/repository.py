@@ -64,8 +64,13 @@ class RegistryRepository:
     async def version(self, adapter_id: int, number: int) -> Version | None:
         return await self._one(_version_of(adapter_id).where(col(Version.number) == number))
 
-    async def version_with_digest(self, adapter_id: int, digest: str) -> Version | None:
-        return await self._one(_version_of(adapter_id).where(col(Version.digest) == digest))
+    async def last_number_and_digest(self, adapter_id: int, digest: str) -> tuple[int, int | None]:
+        """The highest version number so far, and the number that has this digest, in one trip."""
+        numbers = select(col(Version.number)).where(col(Version.adapter_id) == adapter_id)
+        last = numbers.order_by(col(Version.number).desc()).limit(1).scalar_subquery()
+        same = numbers.where(col(Version.digest) == digest).scalar_subquery()
+        found = (await self._session.execute(select(last, same))).one()
+        return found[0] or 0, found[1]
 
     async def version_with_id(self, version_id: int) -> Row[Version, str] | None:
         """With its adapter's name."""
@@ -108,13 +113,6 @@ class RegistryRepository:
             .where(col(Alias.adapter_id) == adapter_id, col(Alias.name) == alias)
         )
         return (await self._session.execute(statement)).all()
-
-    async def last_number(self, adapter_id: int) -> int:
-        """The highest version number so far, 0 if there is none."""
-        statement = select(func.max(col(Version.number))).where(
-            col(Version.adapter_id) == adapter_id
-        )
-        return (await self._session.execute(statement)).scalar_one() or 0
 
     # ---- files ---------------------------------------------------------------------------
 

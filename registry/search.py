@@ -4,9 +4,9 @@ Databases guess badly which of several conditions leads to a page soonest: where
 page takes a walk over all rows. So each condition is tried first, for as many rows as fill a few
 pages. The one that leaves the fewest then drives: the list walks along its index, which has the
 keys in the list's order, and the others are asked of one row at a time. Over 100,000 versions this
-keeps pages within a few milliseconds (`python -m benchmarks.registry_lists`), where SQLite's and
-PostgreSQL's own plans took up to 80. It can't help where two conditions that many rows meet are
-never met together.
+keeps most pages within a few milliseconds (`python -m benchmarks.registry --only pages`), where
+SQLite's and PostgreSQL's own plans took up to 80. It can't help where two conditions that many
+rows meet are never met together.
 """
 
 from collections.abc import Callable, Sequence

@@ -157,7 +157,7 @@ class RegistryService:
         details = details or VersionDetails()
         for _ in range(_ATTEMPTS):
             try:
-                async with self._database.transaction() as session:
+                async with self._database.transaction(adapter=name) as session:
                     registration = await publish(session, name, origin, artifact, details)
                     if along is not None:
                         await along(session, registration)

@@ -26,9 +26,9 @@ def binaries() -> Path | None:
 class PostgresServer:
     """One cluster in a folder of its own. PostgreSQL refuses to run as root, so root lends it."""
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, parent: Path | None = None) -> None:
         self._programs = programs
-        self._folder = Path(tempfile.mkdtemp(prefix="adaptry-postgres-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="adaptry-postgres-", dir=parent))
         self._user = _somebody() if os.geteuid() == 0 else None
         if self._user:
             owner = pwd.getpwnam(self._user)
@@ -47,8 +47,8 @@ class PostgresServer:
     def url(self, database: str) -> str:
         return f"postgresql+asyncpg://adaptry@/{database}?host={self._folder}"
 
-    def start(self) -> None:
-        options = f"-k {self._folder} -c listen_addresses= {UNSAFE_BUT_FAST}"
+    def start(self, options: str = UNSAFE_BUT_FAST) -> None:
+        options = f"-k {self._folder} -c listen_addresses= {options}"
         log = str(self._folder / "log")
         deadline = time.monotonic() + START_SECONDS
         while True:

@@ -98,11 +98,15 @@ async def test_requests_go_on_for_what_was_asked_before(
     killable: PostgresServer,
 ) -> None:
     await publish_some(client, make_adapter, "bot", 1)
+    await publish_some(client, make_adapter, "other", 1)
     resolver = RegistryResolver(service.catalog)
     before = await resolver.resolve("bot")
+    shown = (await client.get("/resolve?reference=bot")).json()
+    await client.put("/adapters/other/aliases/x", json={"version": 1})  # of another adapter
     killable.kill()
     await asyncio.sleep(1.1)  # by now it looks for changes again, in vain
     assert await resolver.resolve("bot") == before
+    assert (await client.get("/resolve?reference=bot")).json() == shown
     with pytest.raises(DatabaseUnavailable):
         await resolver.resolve("bot:1")
 

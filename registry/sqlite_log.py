@@ -1,0 +1,99 @@
+"""Durable SQLite with one fsync for all who commit at the same time.
+
+SQLite's own `synchronous=FULL` makes each commit wait for an fsync of its own, which with one
+writer at a time is a few hundred commits a second at best. So with `synchronous=NORMAL` we sync
+the write-ahead log ourselves: after its commit, whoever changed or read something waits for a sync
+that began later; meanwhile the next one may write. Nobody is told of a change that a power cut
+could still undo.
+"""
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+BUSY_TIMEOUT_MS = 10_000
+
+Sync = Callable[[int], None]
+"""Returns when all that was written to the file with this descriptor is on the disk."""
+
+sync_file: Sync = getattr(os, "fdatasync", os.fsync)  # as SQLite does; macOS has fsync only
+
+
+class SqliteLog:
+    """The log of one database, if it has one: else there is nothing to wait for."""
+
+    def __init__(self, sync: Sync) -> None:
+        self._sync = sync
+        self.path: Path | None = None
+        self._committing = 0
+        self._committed = 0
+        self._synced = 0
+        self._syncing: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def committing(self) -> Iterator[None]:
+        """To be held during each commit. Others may read what it writes before it is left."""
+        self._committing += 1
+        try:
+            yield
+        finally:
+            self._committing -= 1
+            self._committed += 1
+
+    async def durable(self) -> None:
+        """Until all that could be read before this call is on the disk. Raises OSError."""
+        if self._committing:
+            self._committed += 1  # a sync that runs already may have begun too early
+        wanted = self._committed
+        while self._synced < wanted:
+            if self._syncing is None or self._syncing.done():
+                self._syncing = asyncio.create_task(self._sync_once())
+            await asyncio.shield(self._syncing)  # others wait for it too
+
+    async def _sync_once(self) -> None:
+        reached = self._committed
+        if self.path is not None:
+            await asyncio.to_thread(_sync_path, self.path, self._sync)
+        self._synced = max(self._synced, reached)
+
+
+def _sync_path(log: Path, sync: Sync) -> None:
+    # The last connection to close has written all of it to the database, synced, and deletes it.
+    with contextlib.suppress(FileNotFoundError):
+        # SQLite's locks are on its other files: to close this one gives up none of them.
+        descriptor = os.open(log, os.O_RDONLY)
+        try:
+            sync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def prepare(engine: AsyncEngine, log: SqliteLog) -> None:
+    """Set up each new connection, and learn where the log is."""
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connected(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves, and which one
+        cursor: sqlite3.Cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        log.path = _log_of(cursor)
+        cursor.execute(f"PRAGMA synchronous={'FULL' if log.path is None else 'NORMAL'}")
+        cursor.close()
+
+
+def _log_of(cursor: sqlite3.Cursor) -> Path | None:
+    """None where SQLite can't have one, as on some network disks, or in memory."""
+    cursor.execute("PRAGMA journal_mode=WAL")
+    if cursor.fetchone()[0] != "wal":
+        return None
+    cursor.execute("PRAGMA database_list")
+    file = next(path for _, name, path in cursor.fetchall() if name == "main")
+    return Path(f"{file}-wal")
