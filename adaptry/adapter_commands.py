@@ -18,7 +18,8 @@ from adaptry.options import (
     show_help,
 )
 from adaptry.output import show_fields, show_json, show_table, size, text
-from adaptry.rest import Json, RestClient, items, version_path
+from adaptry.rest import Json, RestClient, items
+from adaptry.rest_paths import version_path
 from adaptry.verdict import show_verdict
 
 app = typer.Typer(

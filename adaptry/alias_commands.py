@@ -9,7 +9,8 @@ from adaptry.errors import UsageError
 from adaptry.options import DEFAULT_SERVER, Alias, AsJson, Name, Reason, Server, Version
 from adaptry.output import show_json, show_table, text
 from adaptry.preparation import EvictOld, NoWarm, Probe, Timeout, preparation, switching
-from adaptry.rest import Json, RestClient, adapter_path, alias_path, items, version_path
+from adaptry.rest import Json, RestClient, items
+from adaptry.rest_paths import adapter_path, alias_path, version_path
 
 Percent = Annotated[
     int | None,

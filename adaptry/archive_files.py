@@ -12,7 +12,8 @@ from typing import IO
 from adaptry.errors import CommandError
 from adaptry.output import size
 from registry.errors import RegistryError
-from registry.import_stage import ArchiveLimits, check, unpack
+from registry.import_stage import check
+from registry.import_unpack import ArchiveLimits, unpack
 from registry.tar_stream import CHUNK_BYTES, Entry, tar_chunks
 from registry.transfer_format import INDEX, is_part
 

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from adaptry.alias_commands import target
 from adaptry.demo_guide import WORD, Guide
+from adaptry.errors import Refused
 from adaptry.jobs import registered
 from adaptry.output import shown
-from adaptry.rest import Json, Refused, RestClient, alias_path, items
+from adaptry.rest import Json, RestClient, items
+from adaptry.rest_paths import alias_path
 from demo.tasks import prompt_for
 
 ALIAS = "prod"

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from adaptry.errors import CommandError
-from adaptry.rest import ACCEPTED, CREATED, Json, Refused, RestClient
+from adaptry.errors import CommandError, Refused
+from adaptry.rest import ACCEPTED, CREATED, Json, RestClient
 
 if TYPE_CHECKING:
     from rich.progress import Progress

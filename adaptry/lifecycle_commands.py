@@ -6,7 +6,8 @@ import typer
 
 from adaptry.options import DEFAULT_SERVER, AsJson, Reason, Server, Version
 from adaptry.output import show_json, show_table, size, text
-from adaptry.rest import API, Json, RestClient, items, version_path
+from adaptry.rest import Json, RestClient, items
+from adaptry.rest_paths import API, version_path
 
 
 def deprecate(

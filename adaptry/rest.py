@@ -4,38 +4,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import IO, Protocol, Self, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
-from adaptry.errors import CommandError, UsageError
+from adaptry.errors import NoServer, Refused, UploadEnded, UsageError
+from adaptry.rest_paths import API, adapter_path, alias_path, part
 
 JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
 Json = dict[str, JsonValue]
 Query = Mapping[str, str | int | Sequence[str]]
 
-API = "/api/v1"
 CREATED, ACCEPTED = int(httpx.codes.CREATED), int(httpx.codes.ACCEPTED)
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-
-
-class NoServer(CommandError):
-    def __init__(self, base_url: str, reason: str) -> None:
-        super().__init__(f"no answer from {base_url}: {reason}. Is `adaptry serve` running there?")
-
-
-class Refused(CommandError):
-    """The server said no; `code` is the stable one of its problem details."""
-
-    def __init__(self, status: int, code: str, detail: str) -> None:
-        self.status = status
-        self.code = code
-        super().__init__(f"{detail} [{code}]" if code else f"{detail} (HTTP {status})")
-
-
-class UploadEnded(CommandError):
-    def __init__(self) -> None:
-        super().__init__("the server broke the upload off: `adaptry job list` may say why")
 
 
 class ReadsBytes(Protocol):
@@ -136,7 +117,7 @@ class RestClient:
 
     def version(self, reference: str) -> Json:
         name, _, number = reference.partition(":")
-        return self.call("GET", f"{adapter_path(name)}/versions/{_part(number)}")[1]
+        return self.call("GET", f"{adapter_path(name)}/versions/{part(number)}")[1]
 
     def jobs(self, state: str | None, adapter: str | None) -> list[Json]:
         conditions = {"state": state, "adapter": adapter}
@@ -144,7 +125,7 @@ class RestClient:
         return list(self.pages(f"{API}/jobs", query))
 
     def job(self, number: str) -> Json:
-        return self.call("GET", f"{API}/jobs/{_part(number)}")[1]
+        return self.call("GET", f"{API}/jobs/{part(number)}")[1]
 
     def cancel_job(self, number: int) -> Json:
         return self.call("POST", f"{API}/jobs/{number}/cancel")[1]
@@ -203,7 +184,7 @@ class RestClient:
         return items(self.call("GET", f"{API}/cache/pins")[1])
 
     def unpin(self, reference: str) -> Json:
-        return self.call("DELETE", f"{API}/cache/pins/{_part(reference)}")[1]
+        return self.call("DELETE", f"{API}/cache/pins/{part(reference)}")[1]
 
     def prefetch(self, reference: str) -> Json:
         return self.call("POST", f"{API}/cache/prefetch", {"reference": reference})[1]
@@ -246,26 +227,6 @@ def items(page: Json, key: str = "items") -> list[Json]:
     """The objects of a list in an answer."""
     value = page.get(key)
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
-
-
-def adapter_path(name: str) -> str:
-    return f"{API}/adapters/{_part(name)}"
-
-
-def version_path(reference: str) -> str:
-    """Of `name:3`. Raises UsageError."""
-    name, _, number = reference.partition(":")
-    if not number.isdecimal() or len(number) > 10:
-        raise UsageError(f"{reference!r} names no version: write NAME:VERSION, such as upper:3")
-    return f"{adapter_path(name)}/versions/{int(number)}"
-
-
-def alias_path(name: str, alias: str) -> str:
-    return f"{adapter_path(name)}/aliases/{_part(alias)}"
-
-
-def _part(text: str) -> str:
-    return quote(text, safe="@:")
 
 
 def _object(response: httpx.Response) -> Json:

@@ -9,7 +9,8 @@ import typer
 from adaptry.errors import UsageError
 from adaptry.options import DEFAULT_SERVER, AsJson, Server, TagOption
 from adaptry.output import show_fields, show_json, show_table, size, text
-from adaptry.rest import API, Json, JsonValue, RestClient, adapter_path, version_path
+from adaptry.rest import Json, JsonValue, RestClient
+from adaptry.rest_paths import API, adapter_path, version_path
 
 
 def search(

@@ -8,7 +8,8 @@ import typer
 from adaptry.errors import CommandError
 from adaptry.options import DEFAULT_SERVER, AsJson, Server, show_help
 from adaptry.output import show_json, show_table, text
-from adaptry.rest import API, Json, RestClient, items
+from adaptry.rest import Json, RestClient, items
+from adaptry.rest_paths import API
 
 app = typer.Typer(
     invoke_without_command=True,

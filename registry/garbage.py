@@ -132,6 +132,7 @@ class GarbageCollector:
             await repository.hold_files(digest)
             if await repository.uses_of_files(digest):
                 return False
-            self._trash.set_aside(digest)
+            if not self._trash.set_aside(digest):
+                return False
         await asyncio.to_thread(self._trash.delete, digest)
         return True

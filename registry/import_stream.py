@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from registry.errors import InvalidArchive
-from registry.import_stage import ArchiveLimits, Unpacked, unpack
+from registry.import_unpack import ArchiveLimits, Unpacked, unpack
 
 _BLOCK_BYTES = 2**20
 _BLOCKS = 4

@@ -17,8 +17,9 @@ from registry.errors import (
 )
 from registry.import_plan import AdapterPlan, ImportOptions, plan_adapter
 from registry.import_report import CheckedFiles, ImportReport, refusal_of, report_of
-from registry.import_stage import ArchiveLimits, Stage, check
+from registry.import_stage import Stage, check
 from registry.import_stream import unpack_stream
+from registry.import_unpack import ArchiveLimits
 from registry.import_writer import ImportWriter
 from registry.inspect import Inspection
 from registry.models import VersionState

@@ -59,9 +59,11 @@ class Sweep:
                 await repository.hold_files(digest)
                 if not await repository.uses_of_files(digest):
                     self._store.remove(digest)
-            settled = True
+                settled = True
+                claim.release()  # a purge that waits for the transaction must not find it taken
         finally:
-            (claim.release if settled else claim.abandon)()
+            if not settled:
+                claim.abandon()
 
     async def _is_needed(self, name: str) -> bool:
         async with self._database.reading() as session:

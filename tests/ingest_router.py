@@ -1,4 +1,4 @@
-"""The routes that register, for servers of tests that work no jobs off."""
+"""The routes that register, for tests of other things."""
 
 from fastapi import APIRouter
 

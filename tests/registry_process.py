@@ -16,11 +16,12 @@ from registry.artifacts import ArtifactStore
 from registry.base_model import BaseModel
 from registry.db import Database
 from registry.event_parts import event_parts
+from registry.ingest_api import create_ingest_router
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.webhook_health import WebhookLimits
 from tests.http_server import serving
-from tests.ingest_router import ingest_router
+from tests.ingest_router import ingest_of
 
 BASE = BaseModel(name="tiny", shapes=None)
 
@@ -31,13 +32,15 @@ async def serve(asked: dict[str, Any]) -> None:
     store = ArtifactStore(Path(asked["store"]), source_roots=sources, max_bytes=2**30)
     await asyncio.to_thread(store.open)
     service = RegistryService(database, store, BASE, max_rank=16)
+    ingest = ingest_of(service)
     settings = RegistrySettings(allowed_networks=("127.0.0.1",))
     async with event_parts(database, settings, WebhookLimits(**asked.get("limits", {}))) as parts:
         app = FastAPI()
-        for router in (create_router(service), ingest_router(service), *parts.routers):
+        for router in (create_router(service), create_ingest_router(ingest), *parts.routers):
             app.include_router(router)
         async with serving(app, asked["port"]):
-            await parts.run(lambda: bool(app.state.server.should_exit))
+            events = parts.run(lambda: bool(app.state.server.should_exit))
+            await asyncio.gather(events, ingest.run())
 
 
 if __name__ == "__main__":

@@ -500,3 +500,43 @@ async def test_what_is_published_can_not_be_cancelled(
     response = await registry.http.post(f"/jobs/{job['id']}/cancel")
     assert (response.status_code, response.json()["code"]) == (409, "job_finished")
     assert (await registry.http.get("/adapters/bot/versions/1")).status_code == 200
+
+
+async def test_what_is_said_of_a_version_comes_with_its_job(
+    registry: Registry, make_adapter: AdapterMaker
+) -> None:
+    await registry.finished(await registry.register("bot", make_adapter("a")))
+    said = {
+        "tags": ["fast", "German"],
+        "metadata": {"steps": 3},
+        "parent": "bot:1",
+        "training_run": "run-1",
+        "dataset": "letters",
+    }
+    job = await registry.finished(await registry.register("bot", make_adapter("b", seed=1), **said))
+    assert job["version"] == "bot:2"
+    version = (await registry.http.get("/adapters/bot/versions/2")).json()
+    assert {key: version[key] for key in said} == {**said, "tags": ["German", "fast"]}
+    assert [v["number"] for v in await found(registry, tag="fast")] == [2]
+
+
+async def found(registry: Registry, **conditions: str) -> list[Any]:
+    items: list[Any] = (await registry.http.get("/versions", params=conditions)).json()["items"]
+    return items
+
+
+async def test_a_job_whose_parent_is_unknown_fails(
+    registry: Registry, make_adapter: AdapterMaker
+) -> None:
+    job = await registry.finished(
+        await registry.register("bot", make_adapter("a"), parent="nobody:1")
+    )
+    assert (job["state"], job["code"]) == ("failed", "unknown_adapter")
+    assert (await registry.http.get("/adapters/bot")).status_code == 404
+
+
+async def test_too_much_metadata_is_refused_before_anything_is_fetched(
+    registry: Registry, publish_on: Callable[..., str]
+) -> None:
+    answer = await registry.register("bot", publish_on("a"), metadata={"x": "y" * 20_000})
+    assert (answer.status_code, answer.json()["code"]) == (413, "metadata_too_large")

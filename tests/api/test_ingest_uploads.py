@@ -87,6 +87,16 @@ async def test_files_become_a_version(registry: Registry, adapter: Files) -> Non
     assert (await registry.http.get("/adapters/bot")).json()["description"] == "Says no."
 
 
+async def test_what_is_said_of_a_version_comes_with_its_upload(
+    registry: Registry, adapter: Files
+) -> None:
+    said: Json = {"tags": ["fast", "small"], "metadata": {"steps": 3}, "dataset": "letters"}
+    texts = {key: value if key == "dataset" else json.dumps(value) for key, value in said.items()}
+    assert (await registry.finished(await send(registry, adapter, **texts)))["version"] == "bot:1"
+    version = (await registry.http.get("/adapters/bot/versions/1")).json()
+    assert {key: version[key] for key in said} == said
+
+
 @pytest.mark.parametrize(
     ("name", "mode"), [("a.tar", "w"), ("A.TAR.GZ", "w:gz"), ("a.tgz", "w:gz")]
 )
@@ -181,7 +191,15 @@ async def test_a_defect_within_is_the_job_s(registry: Registry, adapter: Files) 
 
 @pytest.mark.parametrize(
     "fields",
-    [{"descriptoin": "x"}, {"source": "/etc"}, {"description": "x" * 5000}, {"": "x"}],
+    [
+        {"descriptoin": "x"},
+        {"source": "/etc"},
+        {"description": "x" * 5000},
+        {"": "x"},
+        {"tags": "fast"},
+        {"metadata": "[" * 100_000},
+        {"metadata": "[1]"},
+    ],
     ids=str,
 )
 async def test_fields_are_those_of_the_json_body(

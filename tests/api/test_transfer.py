@@ -1,6 +1,7 @@
 """From one registry to another: everything comes along, never in part, and only once."""
 
 import asyncio
+import tarfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -485,6 +486,28 @@ async def test_an_archive_larger_than_allowed_is_refused(
     async with httpx.AsyncClient(transport=transport, base_url="http://x/api/v1") as client:
         registry = Registry(client, tmp_path / "store")
         await registry.refused(archive, 413, "source_too_large")
+
+
+async def test_an_adapter_larger_than_allowed_is_refused_in_an_archive_too(
+    full: Registry, tmp_path: Path, database: Database
+) -> None:
+    archive = await full.export()
+    store = ArtifactStore(tmp_path / "store", source_roots=[], max_bytes=300)
+    strict = RegistryService(database, store, BASE, max_rank=8)
+    app = FastAPI()
+    app.include_router(create_router(strict))
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://x/api/v1") as client:
+        detail = await Registry(client, tmp_path / "store").refused(
+            archive, 413, "source_too_large"
+        )
+    assert "more than 300 bytes" in detail
+
+
+async def test_headers_that_follow_each_other_without_end_are_refused(there: Registry) -> None:
+    header = tarfile.TarInfo("x")
+    header.type = tarfile.XHDTYPE
+    await there.refused(header.tobuf() * 5000, 422, "archive_invalid")
 
 
 async def test_files_that_are_here_already_need_not_come_along(

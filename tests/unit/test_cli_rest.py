@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from adaptry.errors import UsageError
-from adaptry.rest import NoServer, Refused, RestClient
+from adaptry.errors import NoServer, Refused, UsageError
+from adaptry.rest import RestClient
 
 
 class Answers(ThreadingHTTPServer):
