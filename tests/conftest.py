@@ -31,6 +31,13 @@ def pytest_configure() -> None:
         del os.environ[name]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All that need an engine run in one process, one after the other, beside the rest."""
+    for item in items:
+        if item.get_closest_marker("engine") or item.get_closest_marker("demo"):
+            item.add_marker(pytest.mark.xdist_group("engine"))
+
+
 @dataclass
 class LiveServer:
     """The server under test, from outside (HTTP) and from inside (its own event loop)."""

@@ -85,3 +85,17 @@ def test_a_version_that_is_not_there_is_a_problem(server: Any, path: str, status
     response = server.client.post(f"/api/v1/adapters/{path}/probe")
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_an_alias_moves_to_what_passes_only(server: Any) -> None:
+    server.register("probed", UPPER)
+    server.register("probed", ROOT / "demo" / "adapters-v2" / "upper")
+    alias = "/api/v1/adapters/probed/aliases/default"
+    moved = server.client.put(alias, json={"version": 2, "probe": True})
+    assert (moved.status_code, moved.json()["version"]) == (200, 2), moved.text
+    assert scaled(server, "probed", 1e-20) == "probed:3"
+    refused = server.client.put(alias, json={"version": 3, "probe": True})
+    assert (refused.status_code, refused.json()["code"]) == (422, "probe_no_difference")
+    assert version_of(server, "probed:3")["state"] == "quarantined"
+    answered = server.complete("probed", "hello=")
+    assert answered.headers["x-adaptry-version"] == "probed:2"
