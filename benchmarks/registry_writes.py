@@ -17,6 +17,7 @@ from registry.values import Origin
 
 Figures = dict[str, float]
 
+
 SECONDS = 5.0
 CLIENTS = (1, 16)
 _FOUND = Inspection(
@@ -36,23 +37,21 @@ async def registrations(database: Database, folder: Path) -> Figures:
     store = ArtifactStore(folder / "store", source_roots=(), max_bytes=1)
     store.open()
     service = RegistryService(database, store, BaseModel("llama", None), max_rank=64)
-    await _rate(service, store, clients=1, seconds=1.0)  # opens connections, fills caches
+    await _rate(service, clients=1, seconds=1.0)  # opens connections, fills caches
     return {
-        f"registration, {n} at a time, /s": await _rate(service, store, clients=n, seconds=SECONDS)
+        f"registration, {n} at a time, /s": await _rate(service, clients=n, seconds=SECONDS)
         for n in CLIENTS
     }
 
 
-async def _rate(
-    service: RegistryService, store: ArtifactStore, *, clients: int, seconds: float
-) -> float:
+async def _rate(service: RegistryService, *, clients: int, seconds: float) -> float:
     rng, done = random.Random(), itertools.count()
     began = time.perf_counter()
 
     async def client() -> None:
         while time.perf_counter() < began + seconds:
             name = adapter_name(rng.randrange(ADAPTERS))
-            artifact = _new_files(store)
+            artifact = _new_files()
             await service.publish(name, Origin("/srv/new", None, "benchmark"), artifact)
             next(done)
 
@@ -60,9 +59,6 @@ async def _rate(
     return next(done) / (time.perf_counter() - began)
 
 
-def _new_files(store: ArtifactStore) -> StoredArtifact:
-    """As if they had been verified: an empty folder, which is what the registration looks for."""
-    digest = secrets.token_hex(32)
-    path = store.path_of(digest)
-    path.mkdir(parents=True)
-    return StoredArtifact(digest, path, _FOUND.size_bytes, _FOUND)
+def _new_files() -> StoredArtifact:
+    """As if they had been verified."""
+    return StoredArtifact(secrets.token_hex(32), Path("/srv/new"), _FOUND.size_bytes, _FOUND)

@@ -8,9 +8,11 @@ took 26 trips). Here the thread does all four at once.
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from threading import Thread
 from typing import Any
 
 import aiosqlite
+from aiosqlite.core import _connection_worker_thread
 from sqlalchemy import URL
 
 _ROWS_AT_A_TIME = 64  # only of aiosqlite's own cursors, which are not used here
@@ -73,6 +75,16 @@ async def connect(url: URL) -> SqliteConnection:
     """As SQLAlchemy's dialect would, options of the URL included."""
     arguments, options = url.get_dialect()().create_connect_args(url)
     connection = SqliteConnection(partial(sqlite3.connect, *arguments, **options), _ROWS_AT_A_TIME)
-    connection._thread.daemon = True  # as SQLAlchemy does: none may keep the process from its end
+    # daemon as SQLAlchemy has it: none may keep the process from its end
+    connection._thread = Thread(target=_work, args=(connection._tx,), daemon=True)
     await connection
     return connection
+
+
+def _work(queue: Any) -> None:
+    """aiosqlite's thread; it wants to tell of its last statement although nobody can listen."""
+    try:
+        _connection_worker_thread(queue)
+    except RuntimeError as error:
+        if str(error) != "Event loop is closed":
+            raise

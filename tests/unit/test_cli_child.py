@@ -38,7 +38,9 @@ def wait_for(child: ServerProcess, text: str) -> None:
 
 
 def test_a_child_that_obeys_ends_on_the_first_signal(start: Start) -> None:
-    child = start("import time\nprint('up')\ntime.sleep(60)")
+    # whoever runs the tests in the background of a script has it ignored, and children inherit that
+    obeys = "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    child = start(obeys + "print('up')\ntime.sleep(60)")
     wait_for(child, "up")
     child.stop()
     assert "KeyboardInterrupt" in child.log_text()

@@ -165,3 +165,19 @@ async def test_without_a_log_sqlite_syncs_by_itself() -> None:
     async with database.transaction() as session:
         assert (await session.execute(text("PRAGMA synchronous"))).scalar_one() == 2  # FULL
     await database.close()
+
+
+async def test_who_reads_during_a_commit_waits_for_a_sync_that_begins_later(
+    database: Database, disk: Disk
+) -> None:
+    """The commit may have been written after the sync began that is under way."""
+    log = database._log
+    disk.free.clear()
+    with log.committing():
+        first = asyncio.create_task(log.durable())
+        await asyncio.sleep(0.1)  # its sync has begun
+        second = asyncio.create_task(log.durable())
+        await asyncio.sleep(0)
+        disk.free.set()
+        await asyncio.gather(first, second)
+    assert disk.syncs == 2
