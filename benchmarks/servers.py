@@ -13,6 +13,9 @@ from pathlib import Path
 
 import aiohttp
 
+from adaptry.jobs import registered
+from adaptry.rest import RestClient
+
 START_SECONDS = 420.0
 DYNAMIC_LOADING = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
 
@@ -123,24 +126,24 @@ async def _ready(side: Side) -> None:
     raise RuntimeError(f"{side.name} did not start: {side.last_words()}")
 
 
-def _name_on_stock(side: Side, folder: Path) -> tuple[str, dict[str, str]]:
-    body = {"lora_name": folder.name, "lora_path": str(folder)}
-    return f"{side.base_url}/v1/load_lora_adapter", body
-
-
-def _name_on_ours(side: Side, folder: Path) -> tuple[str, dict[str, str]]:
-    url = f"{side.base_url}/api/v1/adapters/{folder.name}/versions"
-    return url, {"source": str(folder)}
-
-
-_NAMING = {"stock": _name_on_stock, "ours": _name_on_ours}
-
-
 async def register(side: Side, folders: Sequence[Path]) -> None:
     """Make each folder known under its name. Most are evicted again at once on stock."""
+    if side.name == "ours":
+        await asyncio.to_thread(_register_on_ours, side, folders)
+    else:
+        await _register_on_stock(side, folders)
+
+
+def _register_on_ours(side: Side, folders: Sequence[Path]) -> None:
+    with RestClient(side.base_url) as asking:
+        for folder in folders:
+            registered(asking, folder.name, str(folder), None)
+
+
+async def _register_on_stock(side: Side, folders: Sequence[Path]) -> None:
     async with aiohttp.ClientSession() as session:
         for folder in folders:
-            url, body = _NAMING[side.name](side, folder)
-            async with session.post(url, json=body) as response:
-                if response.status not in (200, 201):
+            body = {"lora_name": folder.name, "lora_path": str(folder)}
+            async with session.post(f"{side.base_url}/v1/load_lora_adapter", json=body) as response:
+                if response.status != 200:
                     raise RuntimeError(await response.text())
