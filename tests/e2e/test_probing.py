@@ -24,12 +24,12 @@ def probed(server: Any, reference: str) -> httpx.Response:
 
 
 def scaled(server: Any, name: str, factor: float) -> str:
-    """`upper` with every B multiplied; its reference.
+    """`upper` with every B multiplied, or by a large factor A and B of one module; its reference.
 
-    A large factor only in the last layer, behind its attention: what is not finite must not get
-    into the KV cache, where vLLM's kernel for the CPU meets it again in later requests.
+    That one is in the last layer, behind its attention: what is not finite must not get into the
+    KV cache, where vLLM's kernel for the CPU meets it again in later requests.
     """
-    part = "layers.3.mlp.down_proj.lora_B" if factor > 1 else "lora_B"
+    part = "layers.3.mlp.down_proj" if factor > 1 else "lora_B"
     folder = server.state / name
     shutil.copytree(UPPER, folder)
     weights = folder / "adapter_model.safetensors"
@@ -64,7 +64,7 @@ def test_a_trained_adapter_passes(server: Any, reference: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "factor", "code"),
-    [("faint", 1e-20, "probe_no_difference"), ("deafening", 1e36, "probe_not_finite")],
+    [("faint", 1e-20, "probe_no_difference"), ("deafening", 1e30, "probe_not_finite")],
 )
 def test_one_that_inspection_can_not_see_through_is_quarantined(
     server: Any, name: str, factor: float, code: str
