@@ -62,10 +62,18 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         stream = partial(super().generate, *inputs, lora_request=lora_request, **options)
         return self._guarded(stream, request_id, lora_request)
 
-    def generate_leased(self, *args: Any, **options: Any) -> AsyncGenerator[Any, None]:
+    def generate_leased(
+        self,
+        prompt: Any,
+        sampling_params: Any,
+        request_id: str,
+        *,
+        lora_request: LoRARequest | None = None,
+    ) -> AsyncGenerator[Any, None]:
         """For whoever holds the lease already."""
-        stream: AsyncGenerator[Any, None] = super().generate(*args, **options)
-        return stream
+        inputs = (prompt, sampling_params, request_id)
+        stream = partial(super().generate, *inputs, lora_request=lora_request)
+        return self._guarded(stream, request_id, None)
 
     def encode(
         self,

@@ -1,18 +1,15 @@
 """Log probabilities of one fixed prompt, past vLLM's OpenAI application."""
 
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from vllm import SamplingParams
-from vllm.v1.engine.exceptions import EngineDeadError
 
-from engine.errors import EngineUnavailable
+from engine.probe import Score
 from engine.types import AdapterVersion
-from engine.vllm_backend import RETRY_AFTER_DEATH_SECONDS, LeasedAsyncLLM, lora_request
+from engine.vllm_backend import LeasedAsyncLLM, lora_request
 
 PROMPT_TOKENS = 32
-
-Score = Callable[[AdapterVersion | None], Awaitable[list[float]]]
 
 
 def prompt_score(engine_now: Callable[[], LeasedAsyncLLM]) -> Score:
@@ -32,13 +29,8 @@ def prompt_score(engine_now: Callable[[], LeasedAsyncLLM]) -> Score:
         stream = engine.generate_leased(
             prompt, sampling, f"adaptry-probe-{next(numbers)}", lora_request=request
         )
-        try:
-            async for output in stream:
-                last = output
-        except EngineDeadError as error:
-            raise EngineUnavailable(
-                "it ended", retry_after_seconds=RETRY_AFTER_DEATH_SECONDS
-            ) from error
+        async for output in stream:
+            last = output
         return [next(iter(token.values())).logprob for token in last.prompt_logprobs[1:]]
 
     return score
