@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import standardwebhooks
 from fastapi import FastAPI, Request, Response
 
@@ -71,3 +72,11 @@ async def receiving(port: int = 0) -> AsyncIterator[Receiver]:
     async with serving(app, port) as url:
         receiver.url = f"{url}/hooks"
         yield receiver
+
+
+async def add(client: httpx.AsyncClient, receiver: Receiver, **fields: Any) -> dict[str, Any]:
+    """Ask that the receiver is told of events."""
+    response = await client.post("/webhooks", json={"url": receiver.url, **fields})
+    assert response.status_code == 201, response.text
+    added: dict[str, Any] = response.json()
+    return added

@@ -24,6 +24,7 @@ from registry.settings import RegistrySettings
 from registry.webhook_health import WebhookLimits
 from tests.http_server import serving
 from tests.ingest_router import ingest_of
+from tests.webhook_receiver import Receiver, receiving
 
 WIDTH = 8
 MODULE = "model.layers.0.self_attn.q_proj"
@@ -132,3 +133,9 @@ async def run(app: FastAPI, capfd: pytest.CaptureFixture[str]) -> AsyncIterator[
             return code, captured.out, captured.err
 
         yield command
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as started:
+        yield started

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,22 +10,9 @@ import pytest
 
 from registry.db import Database
 from registry.models import Event, EventKind, now
-from tests.webhook_receiver import Answer, Receiver, receiving
+from tests.webhook_receiver import Answer, Receiver, add
 
 Json = dict[str, Any]
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as started:
-        yield started
-
-
-async def add(client: httpx.AsyncClient, receiver: Receiver, **fields: Any) -> Json:
-    response = await client.post("/webhooks", json={"url": receiver.url, **fields})
-    assert response.status_code == 201, response.text
-    added: Json = response.json()
-    return added
 
 
 async def get(client: httpx.AsyncClient, path: str, **query: Any) -> Json:

@@ -3,12 +3,11 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.api.conftest import Run
-from tests.webhook_receiver import Answer, Receiver, receiving
+from tests.webhook_receiver import Answer, Receiver
 
 
 @pytest.fixture(params=["sqlite"])
@@ -16,12 +15,6 @@ def database_kind(request: pytest.FixtureRequest) -> str:
     """One database will do: what differs between them is below the API."""
     kind: str = request.param
     return kind
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as started:
-        yield started
 
 
 async def test_a_webhook_is_added_tried_listed_and_removed(run: Run, receiver: Receiver) -> None:

@@ -18,23 +18,10 @@ from registry.models import Adapter, Event, EventKind, row_id
 from registry.settings import RegistrySettings
 from tests.api.conftest import QUICK_WEBHOOKS
 from tests.server_process import ServerProcess
-from tests.webhook_receiver import PATIENCE_SECONDS, Answer, Received, Receiver, receiving
+from tests.webhook_receiver import PATIENCE_SECONDS, Answer, Received, Receiver, add, receiving
 
 Json = dict[str, Any]
 AdapterMaker = Any
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as started:
-        yield started
-
-
-async def add(client: httpx.AsyncClient, receiver: Receiver, **fields: Any) -> Json:
-    response = await client.post("/webhooks", json={"url": receiver.url, **fields})
-    assert response.status_code == 201, response.text
-    added: Json = response.json()
-    return added
 
 
 async def write(database: Database, *actors: str, **fields: Any) -> None:
