@@ -47,7 +47,8 @@ RegistryError
 ├── ProbeFailed          422  what the engine makes of the version; the code says what
 ├── PromotionTimeout     504
 ├── StoreUnavailable     503  the disk
-└── DatabaseUnavailable  503
+├── DatabaseUnavailable  503
+└── DatabaseNewer        503  a later release has migrated it
 """
 
 from collections.abc import Sequence
@@ -425,3 +426,14 @@ class StoreUnavailable(RegistryError):
 class DatabaseUnavailable(RegistryError):
     status = 503
     code = "database_unavailable"
+
+
+class DatabaseNewer(RegistryError):
+    status = 503
+    code = "database_newer"
+
+    def __init__(self, revision: str) -> None:
+        super().__init__(
+            f"a newer Adaptry has changed this database (revision {revision}), and there is no way"
+            " back: start that release, or restore the backup from before its upgrade"
+        )
