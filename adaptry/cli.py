@@ -16,6 +16,7 @@ from adaptry import (
 )
 from adaptry.errors import CommandError
 from adaptry.options import show_help
+from adaptry.output import size
 
 INTERRUPTED = 130  # what a shell reports for SIGINT
 
@@ -60,17 +61,39 @@ database = typer.Typer(
 app.add_typer(database, name="db")
 
 
+DatabaseUrl = Annotated[
+    str | None, typer.Option("--database", envvar="ADAPTRY_DATABASE_URL", metavar="URL")
+]
+Store = Annotated[Path | None, typer.Option("--store", envvar="ADAPTRY_STORE", metavar="DIR")]
+BackupFolder = Annotated[Path, typer.Argument(metavar="FOLDER")]
+
+
 @database.command()
-def upgrade(
-    url: Annotated[
-        str | None,
-        typer.Option("--database", envvar="ADAPTRY_DATABASE_URL", metavar="URL"),
-    ] = None,
-) -> None:
+def upgrade(url: DatabaseUrl = None) -> None:
     """Bring the tables up to date; `serve` does so itself."""
     from adaptry.database import upgrade_database
 
     print(f"up to date: {upgrade_database(url)}")
+
+
+@database.command()
+def backup(folder: BackupFolder, url: DatabaseUrl = None, store: Store = None) -> None:
+    """Copy rows and files into a folder, while servers run; again into the same one for less."""
+    from adaptry.database import back_up_registry
+
+    done = back_up_registry(folder, url, store)
+    print(f"{folder}  {done.versions} versions, {size(done.size_bytes)}, {done.copied} new")
+    for reference in done.without_files:
+        print(f"without files: {reference}", file=sys.stderr)
+
+
+@database.command()
+def restore(folder: BackupFolder, url: DatabaseUrl = None, store: Store = None) -> None:
+    """Fill an empty database and a store from a backup, before `serve`."""
+    from adaptry.database import restore_registry
+
+    done = restore_registry(folder, url, store)
+    print(f"restored: {done.copied + done.kept} adapters' files, {size(done.size_bytes)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
