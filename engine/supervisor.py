@@ -26,6 +26,10 @@ class Life(Protocol):
     @property
     def is_dead(self) -> bool: ...
 
+    @property
+    def was_shut_down(self) -> bool:
+        """Its end was asked for, as the server stops."""
+
     async def death(self) -> str:
         """Returns what it died of, when it has."""
 
@@ -100,12 +104,15 @@ class EngineSupervisor(Generic[OneLife]):
         """Replace engines that end, until cancelled. Raises EngineUnavailable if none starts."""
         while True:
             cause, reason = await self._end_of_life()
-            logger.error("the engine has %s: %s", cause, reason)
-            self._counter.engine_ended(cause)
             ended, self._life = self.life, None
+            if not ended.was_shut_down:
+                logger.error("the engine has %s: %s", cause, reason)
+                self._counter.engine_ended(cause)
             why = self.unavailable or EngineUnavailable(reason)
             await follower.engine_lost(why)
             await ended.end()
+            if ended.was_shut_down:
+                await asyncio.Event().wait()  # the server ends, and this task with it
             await self._start_again()
             await follower.engine_ready()
             logger.warning("the engine serves again after %.0f s", self._start_seconds)
