@@ -3,11 +3,24 @@
 The database gives the ids, as it did then. A revision that adds a table adds rows for it here.
 """
 
+import asyncio
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+from alembic import command
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from registry.migrate import alembic_config
 from registry.seals import manifest_digest
 from tests.support.demo_files import demo_files
 
+REVISIONS = [
+    script.revision
+    for script in ScriptDirectory.from_config(alembic_config("sqlite://")).walk_revisions()
+][::-1]
 FIRST = "d622580f067d"
 VERSIONS = ("upper", "reverse", "rot13", "upper")  # what the rows 1 to 4 hold
 DIGESTS = {name: manifest_digest(demo_files(name)) for name in set(VERSIONS)}
@@ -99,3 +112,30 @@ ROWS: Mapping[str, tuple[str, ...]] = {
         f" {at(2)}, {at(2)})",
     ),
 }
+
+
+Rows = list[tuple[Any, ...]]
+
+
+def asked(url: str, *statements: str) -> Rows:
+    """Rows of the last statement; all are one transaction."""
+
+    async def ask() -> Rows:
+        engine = create_async_engine(url)
+        async with engine.begin() as connection:
+            for statement in statements:
+                result = await connection.execute(text(statement.replace(":", r"\:")))
+            found = [tuple(row) for row in result] if result.returns_rows else []
+        await engine.dispose()
+        return found
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, ask()).result()
+
+
+def fill_until(url: str, last: str) -> None:
+    """Every revision in turn, and in each the rows that its release wrote."""
+    for revision in REVISIONS[: REVISIONS.index(last) + 1]:
+        command.upgrade(alembic_config(url), revision)
+        if rows := ROWS.get(revision):
+            asked(url, *rows)

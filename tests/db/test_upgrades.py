@@ -3,58 +3,25 @@
 import asyncio
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from alembic import command
-from alembic.script import ScriptDirectory
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from adaptry.cli import main
 from registry.base_model import BaseModel
 from registry.migrate import alembic_config, upgrade
 from tests.db import past
+from tests.db.past import REVISIONS, asked, fill_until
 from tests.servers.registry import running_registry
 from tests.support.demo_files import keep_demo_adapter
 
 ROOT = Path(__file__).parents[2]
-REVISIONS = [
-    script.revision
-    for script in ScriptDirectory.from_config(alembic_config("sqlite://")).walk_revisions()
-][::-1]
 TABLES = (
     "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
     "SELECT tablename FROM pg_tables WHERE schemaname = 'public'",
 )
-Rows = list[tuple[Any, ...]]
-
-
-def asked(url: str, *statements: str) -> Rows:
-    """Rows of the last statement; all are one transaction."""
-
-    async def ask() -> Rows:
-        engine = create_async_engine(url)
-        async with engine.begin() as connection:
-            for statement in statements:
-                result = await connection.execute(text(statement.replace(":", r"\:")))
-            found = [tuple(row) for row in result] if result.returns_rows else []
-        await engine.dispose()
-        return found
-
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, ask()).result()
-
-
-def fill_until(url: str, last: str) -> None:
-    """Every revision in turn, and in each the rows that its release wrote."""
-    for revision in REVISIONS[: REVISIONS.index(last) + 1]:
-        command.upgrade(alembic_config(url), revision)
-        if rows := past.ROWS.get(revision):
-            asked(url, *rows)
 
 
 def counts(url: str) -> dict[str, int]:
