@@ -143,7 +143,7 @@ def test_systemd_reads_the_units(systemd_analyze: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "most"), [("adaptry", 1.7), ("adaptry-backup", 1.5)])
 def test_systemd_finds_little_exposed(systemd_analyze: str, name: str, most: float) -> None:
     file = SYSTEMD / f"{name}.service"
-    command = [systemd_analyze, "security", "--offline=yes", "--no-pager", file]
+    command = [systemd_analyze, "security", "--offline=yes", "--no-pager", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     level = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert level, done.stderr
