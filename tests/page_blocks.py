@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 SERVER = "http://127.0.0.1:8000"
+PAGE_SECONDS = 120
 SEPARATOR = "@@@ next block @@@"
 BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<kind>\S*)\n(?P<content>.*?)^```$",
@@ -17,10 +18,32 @@ BLOCK = re.compile(
 )
 RUNNABLE = ("sh", "python")
 
-REGISTRY_PAGES = ("lifecycle.md", "aliases.md", "metadata.md", "events.md", "transfer.md")
+REGISTRY_PAGES = (
+    "aliases.md",
+    "concepts/adapters.md",
+    "events.md",
+    "lifecycle.md",
+    "metadata.md",
+    "operations/backup.md",
+    "transfer.md",
+)
 """Run against a registry of its own each, in tests/docs/test_registry_pages.py."""
 
-ENGINE_PAGES = ("cache.md",)
+ENGINE_PAGES = (
+    "cache.md",
+    "concepts/fairness.md",
+    "concepts/request.md",
+    "howto/from-lorax.md",
+    "howto/from-mlflow.md",
+    "howto/from-sglang.md",
+    "howto/from-vllm.md",
+    "howto/pin.md",
+    "howto/promote.md",
+    "howto/slow.md",
+    "operations/sizing.md",
+    "operations/upgrade.md",
+    "quick-start.md",
+)
 """Run against the session's engine, in tests/e2e/test_engine_pages.py."""
 
 OTHER_TESTS = {
@@ -77,6 +100,7 @@ def run(commands: list[str], server: str) -> list[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
+        timeout=PAGE_SECONDS,
     )
     return done.stdout.split(f"{SEPARATOR}\n")
 

@@ -12,7 +12,6 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
-from engine.api import create_cache_router
 from engine.cache import Cache, make_cache
 from engine.fake_backend import FakeBackend
 from engine.health import create_health_router
@@ -58,7 +57,7 @@ async def _routers() -> Sequence[APIRouter]:
             create_ingest_router(open_ingest(service, database, store, settings)),
             create_probe_router(probe, cache.resolver),
             *events.routers,
-            create_cache_router(cache.controller, cache.pins, cache.resolver),
+            *cache.routers(events.decision_places),
             create_health_router({}),
             generate_router,
         )

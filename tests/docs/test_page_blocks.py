@@ -18,11 +18,27 @@ from tests.page_blocks import (
     matches,
 )
 
+SERVES = "needs a model's weights; tests/docs/test_serve_examples.py parses it"
+MLFLOW = "needs an MLflow server; tests/api/test_import_mlflow.py starts one"
 # (page, reason): how many blocks are not run for it.
 NOT_RUN = {
+    ("howto/from-lorax.md", "LoRAX's side"): 1,
+    ("howto/from-mlflow.md", MLFLOW): 2,
+    ("howto/from-sglang.md", SERVES): 1,
+    ("howto/from-vllm.md", SERVES): 1,
+    (
+        "operations/backup.md",
+        "pg_dump of a database that is not there; PostgreSQL's own tool",
+    ): 1,
+    ("operations/upgrade.md", "fetches a newer version of this repository"): 1,
+    (
+        "quick-start.md",
+        "installs and serves; tests/e2e/test_demo_command.py does it",
+    ): 1,
+    ("quick-start.md", SERVES): 1,
     ("performance.md", "minutes, and a GPU"): 1,
     ("performance.md", "minutes"): 2,
-    ("transfer.md", "needs an MLflow server; tests/api/test_import_mlflow.py starts one"): 1,
+    ("transfer.md", MLFLOW): 1,
 }
 KINDS = {*RUNNABLE, "text", "yaml"}
 GENERATED_OR_CODE = ("reference/", "generate/", "decisions/")
