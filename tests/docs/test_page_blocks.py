@@ -40,7 +40,7 @@ NOT_RUN = {
     ("performance.md", "minutes"): 2,
     ("transfer.md", MLFLOW): 1,
 }
-KINDS = {*RUNNABLE, "text", "yaml"}
+KINDS = {*RUNNABLE, "text", "yaml", "json", "promql"}
 GENERATED_OR_CODE = ("reference/", "generate/", "decisions/")
 PAGES = [
     page
