@@ -1,0 +1,64 @@
+"""What panels look like: colours, thresholds, legends. Few colours, each with one meaning."""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from grafana_foundation_sdk.builders import common, dashboard
+from grafana_foundation_sdk.models import common as looks
+from grafana_foundation_sdk.models import dashboard as model
+
+# (from this value on, colour); the first has no value
+Steps: TypeAlias = tuple[tuple[float | None, str], ...]
+
+PLAIN: Steps = ((None, "text"),)
+NONE_WANTED: Steps = ((None, "green"), (1, "red"))
+COLOURS = {
+    "gpu": "blue",
+    "host": "purple",
+    "gpu_hit": "blue",
+    "host_hit": "purple",
+    "miss": "orange",
+    "limit": "red",
+    "free": "text",
+    "idle": "light-blue",
+    "leased": "blue",
+    "pinned": "purple",
+    "completed": "green",
+    "succeeded": "green",
+    "refused": "orange",
+    "failed": "red",
+    "cancelled": "text",
+}
+
+
+def thresholds(steps: Steps) -> dashboard.ThresholdsConfig:
+    marks = [model.Threshold(value=value, color=colour) for value, colour in steps]
+    return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(marks)
+
+
+def coloured_by(mode: model.FieldColorModeId) -> dashboard.FieldColor:
+    return dashboard.FieldColor().mode(mode)
+
+
+def fixed_colour(colour: str) -> model.DynamicConfigValue:
+    return model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})
+
+
+def named(names: Mapping[str, str]) -> model.ValueMap:
+    """Words in place of values."""
+    options = {value: model.ValueMappingResult(text=name) for value, name in names.items()}
+    return model.ValueMap(options=options)
+
+
+def last_value() -> common.ReduceDataOptions:
+    return common.ReduceDataOptions().calcs(["lastNotNull"]).values(False)
+
+
+def legend() -> common.VizLegendOptions:
+    below = common.VizLegendOptions().placement(looks.LegendPlacement.BOTTOM)
+    return below.show_legend(True).display_mode(looks.LegendDisplayMode.LIST).calcs([])
+
+
+def tooltip() -> common.VizTooltipOptions:
+    all_lines = common.VizTooltipOptions().mode(looks.TooltipDisplayMode.MULTI)
+    return all_lines.sort(looks.SortOrder.DESCENDING)
