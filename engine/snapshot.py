@@ -13,7 +13,8 @@ class ResidentAdapter:
     """One adapter in memory. `hits` counts requests that found it there, in either tier.
 
     `host_bytes`: what it takes in host memory, all ranks together. `slot`: the number of its GPU
-    slot, once the engine has said it. `idle_seconds` since a request last held it.
+    slot, once the engine has said it. `idle_seconds` since a request last held it. `leaving`: it
+    admits nobody and gives its place up once it is idle.
     """
 
     version: AdapterVersion
@@ -24,6 +25,7 @@ class ResidentAdapter:
     hits: int
     slot: int | None
     idle_seconds: float
+    leaving: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def take_snapshot(policy: CachePolicy, known: Known) -> CacheSnapshot:
             hits=known.hits.get(version, 0),
             slot=known.slots.get(version) if version in in_slots else None,
             idle_seconds=0.0 if leases else known.idle_seconds(version),
+            leaving=policy.is_leaving(version),
         )
 
     return CacheSnapshot(

@@ -21,8 +21,9 @@ from engine.controller import CacheController
 from engine.decisions import Move
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.loading import Loader
+from engine.observers import Observers
 from engine.policy import CachePolicy
-from engine.ports import EngineTruth, Loaded, MoveResult
+from engine.ports import EngineTruth, Loaded, MoveResult, Observer
 from engine.types import (
     AdapterVersion,
     CacheOutcome,
@@ -108,6 +109,7 @@ class Cache:
         load_seconds: float = 0.0,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        besides: Observer | None = None,
     ) -> None:
         self.policy = CachePolicy(slots=slots, host_capacity=host, host_bytes=host_bytes)
         self.backend = UnreliableBackend(slots=slots, host_capacity=host, load_seconds=load_seconds)
@@ -115,8 +117,9 @@ class Cache:
         if limits is None:  # no timer that would make good what an event forgot
             limits = Limits(max_slot_wait_seconds=60)
         loader = Loader(self.backend, UncheckedFiles(), pauses=())
+        observers = [self.observer, *([besides] if besides else [])]
         self.controller = CacheController(
-            self.policy, self.backend, loader, self.observer, limits, clock
+            self.policy, self.backend, loader, Observers(*observers), limits, clock
         )
 
     async def use(self, version: AdapterVersion) -> CacheOutcome:
