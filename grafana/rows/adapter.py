@@ -27,8 +27,7 @@ FOUND = ("gpu_hit", "host_hit", "miss")
 IN_SLOT = share(rate(LOOKUPS, ADAPTER, 'result="gpu_hit"'), rate(LOOKUPS, ADAPTER))
 LOST = share(rate(REQUESTS, ADAPTER, 'outcome=~"refused|failed"'), rate(REQUESTS, ADAPTER))
 HIGH_IS_GOOD: Steps = ((None, "red"), (0.5, "orange"), (0.8, "green"))
-# The engine's name of a version is `adapter:number-digest`.
-RESIDENT = series("vllm:lora_adapter_loaded", 'adapter_name=~"$adapter:.*"')
+RESIDENT = series("vllm:lora_adapter_loaded", 'adapter_name=~"$adapter:[0-9]+"')
 
 GLANCE = Row(
     "$adapter at a glance",

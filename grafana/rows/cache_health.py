@@ -13,7 +13,11 @@ ASKED = rate(LOOKUPS, 'tier="gpu"')
 IN_SLOT = share(rate(LOOKUPS, 'tier="gpu"', 'result="hit"'), ASKED)
 IN_MEMORY = f"1 - {share(rate(MISSES), ASKED)}"
 LOST = share(rate(REQUESTS, 'outcome=~"refused|failed"'), rate(REQUESTS))
-PINNED = f"max ({series('adaptry_pins')} / ({series('adaptry_pin_budget')} > 0))"
+IN_SLOTS = series("adaptry_pins", 'tier="gpu"')
+SLOT_BUDGET = series("adaptry_pin_budget", 'tier="gpu"')
+IN_ALL = total("adaptry_pins", by="job, instance")  # a pin in a slot takes a place in host memory
+BUDGET_IN_ALL = total("adaptry_pin_budget", 'tier="host"', by="job, instance")
+PINNED = f"max ({share(IN_SLOTS, SLOT_BUDGET)} or {share(IN_ALL, BUDGET_IN_ALL)})"
 FAULTS = " + ".join(
     increase(name, within="1h")
     for name in (
@@ -104,7 +108,7 @@ HEALTH = Row(
         number(
             "Pin budget used",
             Meaning(
-                "The fuller of the two tiers' pin budgets. One place of each stays unpinned.",
+                "The fuller of the two budgets of pins: in slots, and in all.",
                 "100%: the next pin is refused, and all others share what is left.",
                 "unpin what is no longer worth it (`adaptry cache pins`), or add slots.",
                 "AdaptryPinBudgetExhausted",

@@ -57,7 +57,7 @@ PLACES = Row(
             ),
             (
                 Query(total("adaptry_host_bytes"), "host"),
-                Query(total("adaptry_host_bytes_limit"), "limit"),
+                Query(f"{total('adaptry_host_bytes_limit')} < +Inf", "limit"),
             ),
             unit="bytes",
             coloured=("host", "limit"),
@@ -65,14 +65,15 @@ PLACES = Row(
         graph(
             "Pins",
             Meaning(
-                "Pinned adapters by tier, and how many of each may be.",
-                "as many as the budget.",
+                "Pinned adapters by tier, and how many may be: in slots, and in all.",
+                "gpu at its budget, or both together at the budget in all.",
                 "`adaptry cache pins` lists them; give pins an end with `--ttl`.",
                 "AdaptryPinBudgetExhausted",
             ),
             (
                 Query(total("adaptry_pins", by="tier"), "{{tier}}"),
-                Query(total("adaptry_pin_budget", by="tier"), "{{tier}} budget"),
+                Query(total("adaptry_pin_budget", 'tier="gpu"'), "budget in slots"),
+                Query(total("adaptry_pin_budget", 'tier="host"'), "budget in all"),
             ),
             coloured=TIERS,
         ),

@@ -116,7 +116,7 @@ def test_grafana_and_prometheus_agree_on_how_often_is_scraped() -> None:
 
 
 def test_prometheus_takes_the_configuration() -> None:
-    command = [promtool(), "check", "config", CONFIG]
+    command = [promtool(), "check", "config", str(CONFIG)]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert checked.stdout.count("rules found") == len(list((GRAFANA / "rules").glob("*.yml")))
