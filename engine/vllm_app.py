@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from prometheus_client import REGISTRY
 from starlette.middleware import Middleware
 
 from engine import vllm_api
@@ -12,6 +13,7 @@ from engine.engine_request import RequestedAdapters
 from engine.engine_request import requested_name as requested_adapter
 from engine.errors import EngineUnavailable
 from engine.gateway import AdapterGateway, RequestCounter
+from engine.http_series import forget_http_series
 from engine.ports import Resolver
 from engine.vllm_backend import Guard, LeasedAsyncLLM, lora_request
 from engine.vllm_generate import router as generate_router
@@ -78,6 +80,7 @@ async def build_application(
             max_body_bytes=max_body_bytes,
         )
     )
+    forget_http_series(REGISTRY)
     app.middleware_stack = None  # built already; Starlette builds it again at the first request
     return app
 
