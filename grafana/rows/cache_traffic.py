@@ -83,10 +83,10 @@ HITS = Row(
         areas(
             "Decisions",
             Meaning(
-                "Everything that the cache decided, by kind; `adaptry cache show` and the console "
-                "have them in words.",
+                "Everything that the cache decided, by kind; `/api/v1/cache/decisions` has the last "
+                "of them in words.",
                 "refused, load_failed or drifted among them.",
-                "ask about the adapter that it concerns.",
+                "`/api/v1/cache/why/NAME` tells what happened to one adapter.",
             ),
             Query(rate("adaptry_decisions_total", by="kind"), "{{kind}}"),
             unit="ops",

@@ -103,3 +103,10 @@ def test_an_alert_that_fires_never_or_always_fails_its_unit_test(
 def test_what_is_recorded_is_used(record: str) -> None:
     expressions = [rule["expr"] for rule in (*ALERTS.values(), *RECORDED.values())]
     assert any(record in text for text in (*expressions, *SECTIONS.values()))
+
+
+def test_the_page_lists_every_alert_with_its_severity() -> None:
+    page = (ROOT / "docs" / "dashboards.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| \[(\w+)\]\(runbooks\.md#(\w+)\) \| (\w+) \|", page, re.MULTILINE)
+    rules = [(alert, alert.lower(), rule["labels"]["severity"]) for alert, rule in ALERTS.items()]
+    assert sorted(listed) == sorted(rules)

@@ -164,3 +164,12 @@ def test_every_link_leads_somewhere(name: str) -> None:
             assert given[1] in {variable["name"] for variable in variables}
     (others, _) = DASHBOARDS[name]["links"]
     assert others["tags"] == [TAG] == DASHBOARDS[name]["tags"]
+
+
+@by_name
+def test_the_page_names_every_panel_of_a_dashboard(name: str) -> None:
+    page = (build.FOLDER.parents[1] / "docs" / "dashboards.md").read_text(encoding="utf-8")
+    (section,) = re.findall(rf"^### {name}$(.*?)(?=^##)", page, re.S | re.M | re.I)
+    named = set(re.findall(r"\*\*(.+?)\*\*", section))
+    panels = [p for p in panels_of(DASHBOARDS[name]) if p["type"] not in ("row", "text")]
+    assert named == {panel["title"] for panel in panels}
