@@ -39,6 +39,10 @@ def cases_of(alert: str) -> list[dict[str, Any]]:
     return [moment for moment in moments if moment["alertname"] == alert]
 
 
+def looked_at(test: dict[str, Any]) -> set[str]:
+    return {moment["alertname"] for moment in test["alert_rule_test"]}
+
+
 def test_each_alert_has_a_runbook_and_a_place_in_grafana() -> None:
     shown = [alert for alerts in runbooks.SHOWN_ON.values() for alert in alerts]
     assert sorted(ALERTS) == sorted(SECTIONS) == sorted(shown)
@@ -91,6 +95,7 @@ def test_an_alert_that_fires_never_or_always_fails_its_unit_test(
         if rule.get("alert") == alert:
             rule["expr"] = instead
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules))
+    tests["tests"] = [test for test in tests["tests"] if alert in looked_at(test)]
     others = [str((ROOT / "tests" / "rules" / name).resolve()) for name in tests["rule_files"]]
     tests["rule_files"] = [*(name for name in others if Path(name) != file), "rules.yml"]
     (tmp_path / "tests.yml").write_text(yaml.safe_dump(tests))

@@ -1,4 +1,4 @@
-"""What dashboards, alerts and runbooks ask, asked of a real Prometheus over the real server.
+"""What dashboards, alerts and runbooks.md ask, asked of a real Prometheus over the real server.
 
 Grafana's variables are filled in as Grafana would. A query must answer with numbers; an alert must
 evaluate, and what it watches must be there, at 0 where all is well.
