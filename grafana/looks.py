@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from grafana_foundation_sdk.builders import common, dashboard
-from grafana_foundation_sdk.models import common as looks
+from grafana_foundation_sdk.models import common as enums
 from grafana_foundation_sdk.models import dashboard as model
 
 # (from this value on, colour); the first has no value
@@ -12,6 +12,8 @@ Steps: TypeAlias = tuple[tuple[float | None, str], ...]
 
 PLAIN: Steps = ((None, "text"),)
 NONE_WANTED: Steps = ((None, "green"), (1, "red"))
+HIGH_IS_GOOD: Steps = ((None, "red"), (0.5, "orange"), (0.8, "green"))
+ERRORS: Steps = ((None, "green"), (0.01, "orange"), (0.05, "red"))
 COLOURS = {
     "gpu": "blue",
     "host": "purple",
@@ -29,6 +31,11 @@ COLOURS = {
     "failed": "red",
     "cancelled": "text",
 }
+TIERS = ("gpu", "host")
+REQUEST_OUTCOMES = ("completed", "refused", "failed", "cancelled")
+CACHE_OUTCOMES = ("gpu_hit", "host_hit", "miss")
+SLOT_STATES = ("free", "idle", "leased", "pinned")
+JOB_OUTCOMES = ("succeeded", "failed", "cancelled")
 
 
 def thresholds(steps: Steps) -> dashboard.ThresholdsConfig:
@@ -55,10 +62,10 @@ def last_value() -> common.ReduceDataOptions:
 
 
 def legend() -> common.VizLegendOptions:
-    below = common.VizLegendOptions().placement(looks.LegendPlacement.BOTTOM)
-    return below.show_legend(True).display_mode(looks.LegendDisplayMode.LIST).calcs([])
+    below = common.VizLegendOptions().placement(enums.LegendPlacement.BOTTOM)
+    return below.show_legend(True).display_mode(enums.LegendDisplayMode.LIST).calcs([])
 
 
 def tooltip() -> common.VizTooltipOptions:
-    all_lines = common.VizTooltipOptions().mode(looks.TooltipDisplayMode.MULTI)
-    return all_lines.sort(looks.SortOrder.DESCENDING)
+    all_lines = common.VizTooltipOptions().mode(enums.TooltipDisplayMode.MULTI)
+    return all_lines.sort(enums.SortOrder.DESCENDING)

@@ -16,7 +16,7 @@ from grafana_foundation_sdk.builders import (
     timeseries,
 )
 from grafana_foundation_sdk.cog.builder import Builder
-from grafana_foundation_sdk.models import common as looks
+from grafana_foundation_sdk.models import common as enums
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heat
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
@@ -63,8 +63,8 @@ def number(
         .no_value(empty)
         .thresholds(thresholds(steps))
         .color_scheme(coloured_by(model.FieldColorModeId.THRESHOLDS))
-        .color_mode(looks.BigValueColorMode.VALUE)
-        .graph_mode(looks.BigValueGraphMode.AREA)
+        .color_mode(enums.BigValueColorMode.VALUE)
+        .graph_mode(enums.BigValueGraphMode.AREA)
         .reduce_options(last_value())
     )
     if names:
@@ -88,7 +88,7 @@ def graph(
 
     `steps` are drawn as dashed lines; the lines named in `coloured` have the colours of `looks`.
     """
-    mode = looks.StackingMode.NORMAL if stacked else looks.StackingMode.NONE
+    mode = enums.StackingMode.NORMAL if stacked else enums.StackingMode.NONE
     panel = (
         timeseries.Panel()
         .height(8)
@@ -97,7 +97,7 @@ def graph(
         .min(0)
         .line_width(1)
         .fill_opacity(30 if stacked else 6)
-        .show_points(looks.VisibilityMode.NEVER)
+        .show_points(enums.VisibilityMode.NEVER)
         .stacking(common.StackingConfig().mode(mode).group("A"))
         .color_scheme(coloured_by(model.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
         .legend(legend())
@@ -106,7 +106,7 @@ def graph(
     if unit == "percentunit":
         panel.max(1)
     if steps:
-        dashed = common.GraphThresholdsStyleConfig().mode(looks.GraphThresholdsStyleMode.DASHED)
+        dashed = common.GraphThresholdsStyleConfig().mode(enums.GraphThresholdsStyleMode.DASHED)
         panel.thresholds(thresholds(steps)).thresholds_style(dashed)
     for name in coloured:
         panel.override_by_name(name, [fixed_colour(COLOURS[name])])
@@ -120,26 +120,26 @@ def areas(title: str, meaning: Meaning, queries: Queries, **options: Any) -> tim
 
 
 def heatmap_of(
-    title: str, meaning: Meaning, buckets: str, *, unit: str = "s", width: int = 8
+    title: str, meaning: Meaning, buckets: str, *, traced: bool = False
 ) -> heatmap.Panel:
-    """How often each duration occurred over time, with the histogram's exemplars on top."""
+    """How often each duration occurred over time; single ones as dots where they are `traced`."""
     colour = (
         heatmap.HeatmapColorOptions().mode(heat.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64)
     )
     panel = (
         heatmap.Panel()
         .height(8)
-        .span(width)
+        .span(8)
         .calculate(False)
         .color(colour)
         .cell_gap(1)
         .filter_values(heatmap.FilterValueRange().le(1e-9))
-        .y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(looks.AxisPlacement.LEFT))
+        .y_axis(heatmap.YAxisConfig().unit("s").axis_placement(enums.AxisPlacement.LEFT))
         .exemplars_color("rgba(255,0,255,0.7)")
         .show_y_histogram()
         .hide_legend()
     )
-    _describe(panel, title, meaning, (Query(buckets, "{{le}}", exemplars=True),), heat=True)
+    _describe(panel, title, meaning, (Query(buckets, "{{le}}", exemplars=traced),), heat=True)
     return panel
 
 
@@ -161,9 +161,9 @@ def ranking(
         .unit(unit)
         .min(0)
         .no_value("none")
-        .orientation(looks.VizOrientation.HORIZONTAL)
-        .display_mode(looks.BarGaugeDisplayMode.BASIC)
-        .value_mode(looks.BarGaugeValueMode.TEXT)
+        .orientation(enums.VizOrientation.HORIZONTAL)
+        .display_mode(enums.BarGaugeDisplayMode.BASIC)
+        .value_mode(enums.BarGaugeValueMode.TEXT)
         .thresholds(thresholds(((None, "blue"),)))
         .reduce_options(last_value())
     )
@@ -187,7 +187,7 @@ def listing(
         },
     )
     panel = table.Panel().height(8).span(width).no_value("none").with_transformation(organised)
-    panel.show_header(True).align(looks.FieldTextAlignment.AUTO).inspect(False)
+    panel.show_header(True).align(enums.FieldTextAlignment.AUTO).inspect(False)
     query = (Query(expression),)
     _describe(panel, title, meaning, query, instant=True, as_table=True)
     return panel
@@ -201,7 +201,7 @@ def states(title: str, meaning: Meaning, query: Query, *, width: int = 12) -> st
         .span(width)
         .fill_opacity(70)
         .line_width(0)
-        .show_value(looks.VisibilityMode.AUTO)
+        .show_value(enums.VisibilityMode.AUTO)
         .merge_values(True)
         .color_scheme(coloured_by(model.FieldColorModeId.PALETTE_CLASSIC))
         .legend(legend())

@@ -1,7 +1,14 @@
 """Adapters: one of them, as its users and as the cache see it."""
 
 from grafana.frame import Row
-from grafana.looks import NONE_WANTED, Steps
+from grafana.looks import (
+    CACHE_OUTCOMES,
+    ERRORS,
+    HIGH_IS_GOOD,
+    NONE_WANTED,
+    REQUEST_OUTCOMES,
+    TIERS,
+)
 from grafana.meaning import Meaning
 from grafana.panels import areas, graph, heatmap_of, number, ranking, states
 from grafana.promql import (
@@ -22,11 +29,8 @@ LOOKUPS = "adaptry_adapter_lookups_total"
 EVICTIONS = "adaptry_adapter_evictions_total"
 SECONDS = "adaptry_request_seconds"
 TOKENS = "adaptry_tokens_total"
-OUTCOMES = ("completed", "refused", "failed", "cancelled")
-FOUND = ("gpu_hit", "host_hit", "miss")
 IN_SLOT = share(rate(LOOKUPS, ADAPTER, 'result="gpu_hit"'), rate(LOOKUPS, ADAPTER))
 LOST = share(rate(REQUESTS, ADAPTER, 'outcome=~"refused|failed"'), rate(REQUESTS, ADAPTER))
-HIGH_IS_GOOD: Steps = ((None, "red"), (0.5, "orange"), (0.8, "green"))
 RESIDENT = series("vllm:lora_adapter_loaded", 'adapter_name=~"$adapter:[0-9]+"')
 
 GLANCE = Row(
@@ -64,7 +68,7 @@ GLANCE = Row(
             ),
             LOST,
             unit="percentunit",
-            steps=((None, "green"), (0.01, "orange"), (0.05, "red")),
+            steps=ERRORS,
         ),
         number(
             "Request time, p95",
@@ -107,7 +111,6 @@ GLANCE = Row(
                 "AdaptryThrash",
             ),
             increase(LOOKUPS, ADAPTER, 'result="miss"', within=RANGE),
-            steps=((None, "text"),),
         ),
         number(
             "Times evicted",
@@ -136,7 +139,7 @@ USE = Row(
             ),
             Query(rate(REQUESTS, ADAPTER, by="outcome"), "{{outcome}}"),
             unit="reqps",
-            coloured=OUTCOMES,
+            coloured=REQUEST_OUTCOMES,
         ),
         areas(
             "Tokens",
@@ -197,7 +200,7 @@ CACHED = Row(
             ),
             Query(rate(LOOKUPS, ADAPTER, by="result"), "{{result}}"),
             unit="ops",
-            coloured=FOUND,
+            coloured=CACHE_OUTCOMES,
         ),
         areas(
             "Evictions",
@@ -209,7 +212,7 @@ CACHED = Row(
             ),
             Query(rate(EVICTIONS, ADAPTER, by="tier"), "{{tier}}"),
             unit="ops",
-            coloured=("gpu", "host"),
+            coloured=TIERS,
         ),
         graph(
             "Servers that hold it",

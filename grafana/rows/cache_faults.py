@@ -1,11 +1,10 @@
 """Cache: what should not happen at all."""
 
 from grafana.frame import Row
+from grafana.looks import REQUEST_OUTCOMES
 from grafana.meaning import Meaning
 from grafana.panels import areas, graph, listing
 from grafana.promql import Query, increase, rate, total
-
-OUTCOMES = ("completed", "refused", "failed", "cancelled")
 
 FAULTS = Row(
     "Faults",
@@ -19,7 +18,7 @@ FAULTS = Row(
             ),
             Query(rate("adaptry_requests_total", by="outcome"), "{{outcome}}"),
             unit="reqps",
-            coloured=OUTCOMES,
+            coloured=REQUEST_OUTCOMES,
         ),
         areas(
             "Load failures",

@@ -1,7 +1,7 @@
 """Cache, first row: is it healthy?"""
 
 from grafana.frame import Row
-from grafana.looks import NONE_WANTED, Steps
+from grafana.looks import ERRORS, HIGH_IS_GOOD, NONE_WANTED
 from grafana.meaning import Meaning
 from grafana.panels import number
 from grafana.promql import highest, increase, or_zero, rate, series, share, total
@@ -28,7 +28,6 @@ FAULTS = " + ".join(
     )
 )
 FIRING = total("ALERTS", 'alertname=~"Adaptry.*"', 'alertstate="firing"')
-HIGH_IS_GOOD: Steps = ((None, "red"), (0.5, "orange"), (0.8, "green"))
 
 HEALTH = Row(
     "Is the cache healthy?",
@@ -103,7 +102,7 @@ HEALTH = Row(
             ),
             LOST,
             unit="percentunit",
-            steps=((None, "green"), (0.01, "orange"), (0.05, "red")),
+            steps=ERRORS,
         ),
         number(
             "Pin budget used",

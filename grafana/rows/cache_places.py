@@ -1,12 +1,11 @@
 """Cache: what is where, and which adapters it is about."""
 
 from grafana.frame import Row
+from grafana.looks import SLOT_STATES, TIERS
 from grafana.meaning import Meaning
 from grafana.panels import areas, graph, listing, ranking
 from grafana.promql import RANGE, Query, increase, share, total
 
-STATES = ("free", "idle", "leased", "pinned")
-TIERS = ("gpu", "host")
 ADAPTER_LOOKUPS = "adaptry_adapter_lookups_total"
 ONE_ADAPTER = (
     "Open this adapter",
@@ -30,7 +29,7 @@ PLACES = Row(
                 "AdaptryStarvation",
             ),
             Query(total("adaptry_slots", by="state"), "{{state}}"),
-            coloured=STATES,
+            coloured=SLOT_STATES,
         ),
         graph(
             "Resident adapters",

@@ -1,12 +1,12 @@
 """Cache: what requests find, and how long they wait for it."""
 
 from grafana.frame import Row
+from grafana.looks import TIERS
 from grafana.meaning import Meaning
 from grafana.panels import areas, graph, heatmap_of
 from grafana.promql import Query, buckets, highest, or_zero, quantile, rate, share, total
 from grafana.rows.cache_health import LOOKUPS, MISSES
 
-TIERS = ("gpu", "host")
 TURN_SECONDS = 2.0  # max_slot_wait_seconds unless set otherwise
 
 HITS = Row(
@@ -83,8 +83,8 @@ HITS = Row(
         areas(
             "Decisions",
             Meaning(
-                "Everything that the cache decided, by kind; `/api/v1/cache/decisions` has the last "
-                "of them in words.",
+                "Everything that the cache decided, by kind. `/api/v1/cache/decisions` has the "
+                "last of it in words.",
                 "refused, load_failed or drifted among them.",
                 "`/api/v1/cache/why/NAME` tells what happened to one adapter.",
             ),
@@ -117,6 +117,7 @@ WAITS = Row(
                 "AdaptrySlotWait",
             ),
             buckets("adaptry_load_seconds", 'transition="disk_to_host"'),
+            traced=True,
         ),
         heatmap_of(
             "Load time: host to GPU",
@@ -127,6 +128,7 @@ WAITS = Row(
                 "AdaptrySlotWait",
             ),
             buckets("adaptry_load_seconds", 'transition="host_to_gpu"'),
+            traced=True,
         ),
         graph(
             "Requests waiting",

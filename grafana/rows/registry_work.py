@@ -1,11 +1,11 @@
 """Registry: what comes in, what becomes of it, and what the database takes."""
 
 from grafana.frame import Row
+from grafana.looks import JOB_OUTCOMES
 from grafana.meaning import Meaning
 from grafana.panels import areas, graph, heatmap_of
 from grafana.promql import Query, buckets, highest, increase, or_zero, quantile, rate
 
-OUTCOMES = ("succeeded", "failed", "cancelled")
 DATABASE_SECONDS = "adaptry_database_seconds"
 API = 'handler=~"/api/.*"'
 HTTP_SECONDS = "http_request_duration_seconds"
@@ -22,7 +22,7 @@ INGEST = Row(
                 "AdaptryIngestStuck",
             ),
             Query(increase("adaptry_ingest_ended_total", by="outcome"), "{{outcome}}"),
-            coloured=OUTCOMES,
+            coloured=JOB_OUTCOMES,
         ),
         areas(
             "Jobs by state",
