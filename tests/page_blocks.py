@@ -51,6 +51,7 @@ OTHER_TESTS = {
     "database.md": "tests/docs/test_registry_pages.py",
     "inspection.md": "tests/e2e/test_inspection_examples.py",
     "register.md": "tests/docs/test_register_page.py",
+    "runbooks.md": "tests/e2e/test_dashboard_queries.py",
 }
 """Pages that have a test of their own."""
 
