@@ -33,6 +33,7 @@ ENGINE_PAGES = (
     "cache.md",
     "concepts/fairness.md",
     "concepts/request.md",
+    "console.md",
     "howto/from-lorax.md",
     "howto/from-mlflow.md",
     "howto/from-sglang.md",
