@@ -42,13 +42,11 @@ RegistryError
 ├── JobFinished          409  too late to cancel it
 ├── TooManyStreams       503
 ├── EngineAway           503  it does not answer, or there is none
-├── ProbeUnavailable     503  this server can't probe
 ├── WarmingFailed        503; 422 where it will never work
 ├── ProbeFailed          422  what the engine makes of the version; the code says what
 ├── PromotionTimeout     504
 ├── StoreUnavailable     503  the disk
-├── DatabaseUnavailable  503
-└── DatabaseNewer        503  a later release has migrated it
+└── DatabaseUnavailable  503
 """
 
 from collections.abc import Sequence
@@ -377,14 +375,6 @@ class EngineAway(RegistryError):
     code = "engine_unavailable"
 
 
-class ProbeUnavailable(RegistryError):
-    status = 503
-    code = "probe_unavailable"
-
-    def __init__(self) -> None:
-        super().__init__("this server has no probe: ask for none")
-
-
 class WarmingFailed(RegistryError):
     """`for_good`: the same files will never be loaded."""
 
@@ -426,14 +416,3 @@ class StoreUnavailable(RegistryError):
 class DatabaseUnavailable(RegistryError):
     status = 503
     code = "database_unavailable"
-
-
-class DatabaseNewer(RegistryError):
-    status = 503
-    code = "database_newer"
-
-    def __init__(self, revision: str) -> None:
-        super().__init__(
-            f"a newer Adaptry has changed this database (revision {revision}), and there is no way"
-            " back: start that release, or restore the backup from before its upgrade"
-        )

@@ -1,7 +1,5 @@
 """Brings a database to the newest schema with Alembic."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -10,7 +8,7 @@ from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
 
 from registry.db import outages_translated
-from registry.errors import DatabaseNewer, DatabaseUnavailable
+from registry.errors import DatabaseUnavailable
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,18 +25,16 @@ def alembic_config(database_url: str) -> Config:
 def upgrade(database_url: str) -> None:
     """Apply what is missing. Blocks; call it from a thread where an event loop runs.
 
-    Raises DatabaseUnavailable, DatabaseNewer.
+    Raises DatabaseUnavailable.
     """
-    with outages_translated(), _newer_refused():
-        command.upgrade(alembic_config(database_url), "head")
-
-
-@contextmanager
-def _newer_refused() -> Iterator[None]:
-    """The database is at a revision that we have no script of, and no way back from."""
-    try:
-        yield
-    except CommandError as error:
-        if isinstance(error.__cause__, ResolutionError):
-            raise DatabaseNewer(str(error.__cause__.argument)) from error
-        raise
+    config = alembic_config(database_url)
+    with outages_translated():
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            if not isinstance(error.__cause__, ResolutionError):
+                raise
+            raise DatabaseUnavailable(
+                f"a newer Adaptry has upgraded this database to {error.__cause__.argument}: "
+                "use that one, or restore a backup from before"
+            ) from error

@@ -149,5 +149,5 @@ def test_a_database_of_a_newer_release_is_refused_in_one_line(
     capfd.readouterr()
     assert main(["db", "upgrade", "--database", empty_database]) == 1
     (line,) = capfd.readouterr().err.splitlines()
-    assert "a newer Adaptry has changed this database (revision ffffffffffff)" in line
+    assert "a newer Adaptry has upgraded this database to ffffffffffff" in line
     assert asked(empty_database, "SELECT version_num FROM alembic_version") == [("ffffffffffff",)]

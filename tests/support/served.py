@@ -24,6 +24,7 @@ class ServedDemo:
         self.folder = folder
         self.database = database
         self.settings = settings
+        self.arguments: tuple[str, ...] = ()  # more of them, for `adaptry serve`
         self.log = folder / "server.log"
         self.client = httpx.Client(timeout=60)
         self._process: subprocess.Popen[bytes] | None = None
@@ -52,6 +53,7 @@ class ServedDemo:
             *("--database", self.database or f"sqlite:///{self.folder}/registry.db"),
             *("--store", f"{self.folder}/store", "--source-root", str(ROOT / "demo")),
             "--disable-uvicorn-access-log",
+            *self.arguments,
         ]
 
     @property
