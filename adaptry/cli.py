@@ -82,7 +82,8 @@ def backup(folder: BackupFolder, url: DatabaseUrl = None, store: Store = None) -
     from adaptry.database import back_up_registry
 
     done = back_up_registry(folder, url, store)
-    print(f"{folder}  {done.versions} versions, {size(done.size_bytes)}, {done.copied} new")
+    versions = f"{done.versions} version{'s' * (done.versions != 1)}"
+    print(f"{folder}  {versions}, {size(done.size_bytes)}, {done.copied} new")
     for reference in done.without_files:
         print(f"without files: {reference}", file=sys.stderr)
 
@@ -93,7 +94,8 @@ def restore(folder: BackupFolder, url: DatabaseUrl = None, store: Store = None) 
     from adaptry.database import restore_registry
 
     done = restore_registry(folder, url, store)
-    print(f"restored: {done.copied + done.kept} adapters' files, {size(done.size_bytes)}")
+    files = "1 adapter's" if done.versions == 1 else f"{done.versions} adapters'"
+    print(f"restored: {files} files, {size(done.size_bytes)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

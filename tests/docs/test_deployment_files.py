@@ -16,6 +16,7 @@ import yaml
 
 from engine.settings import EngineSettings
 from registry.settings import RegistrySettings
+from tests.page_blocks import blocks_of, compare, run
 from tests.support.containerfile import CONTAINERFILE, ROOT, all_of, environment, stages
 
 Json = dict[str, Any]
@@ -148,6 +149,12 @@ def test_systemd_finds_little_exposed(systemd_analyze: str, name: str, most: flo
     level = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert level, done.stderr
     assert float(level[1]) <= most
+
+
+@pytest.mark.usefixtures("systemd_analyze")
+def test_the_page_prints_what_it_says() -> None:
+    blocks = blocks_of("operations/deployment.md")
+    compare(blocks, run([commands for commands, _ in blocks], "http://127.0.0.1:1"))
 
 
 def test_the_service_waits_for_what_is_being_generated() -> None:
