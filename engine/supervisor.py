@@ -80,9 +80,11 @@ class EngineSupervisor(Generic[OneLife]):
     @property
     def unavailable(self) -> EngineUnavailable | None:
         """Why the engine can't be asked anything, if that is so. True before anybody was told."""
+        seconds = math.ceil(self._start_seconds)
+        if self._life is not None and self._life.was_shut_down:  # what it generates may still end
+            return EngineUnavailable("the server is being stopped", retry_after_seconds=seconds)
         if self._life is not None and not self._life.is_dead:
             return None
-        seconds = math.ceil(self._start_seconds)
         return EngineUnavailable("it is being started again", retry_after_seconds=seconds)
 
     async def begin(self) -> None:

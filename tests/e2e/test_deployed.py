@@ -143,6 +143,7 @@ class Life:
     root_options: str = ""
     healthy: tuple[int, int] = (-1, -1)
     streamed: list[str] = field(default_factory=list)
+    late: tuple[int, str, int] = (0, "", 0)
     exit_code: int | None = None
     stop_seconds: float = 0.0
     told: list[Any] = field(default_factory=list)
@@ -282,11 +283,20 @@ def stop_while_streaming(deployed: Deployed, seen: Life) -> None:
     assert began.wait(30)
     told_at = time.monotonic()
     server.send_signal(signal.SIGTERM)
+    seen.late = first_refusal(deployed)
     reader.join(60)
     assert deployed._process is not None
     seen.exit_code = deployed._process.wait(120)
     seen.stop_seconds = time.monotonic() - told_at
     seen.healthy = healthy, deployed.is_healthy()
+
+
+def first_refusal(deployed: Deployed) -> tuple[int, str, int]:
+    """Of a request after the signal: its status, its code, and what /readyz says then."""
+    while (late := deployed.complete("support")).status_code == 200:
+        time.sleep(0.01)
+    ready = deployed.client.get("/readyz").status_code
+    return late.status_code, late.json()["error"]["code"], ready
 
 
 def test_neither_server_nor_engine_has_any_privilege(life: Life) -> None:
@@ -317,6 +327,10 @@ def test_a_stream_under_way_ends_whole_when_the_server_is_told_to_stop(life: Lif
     assert life.exit_code == 0
     (allowed,) = re.findall(r"^TimeoutStopSec=(\d+)$", UNIT, re.MULTILINE)
     assert life.stop_seconds < int(allowed)
+
+
+def test_whoever_comes_while_it_stops_is_told_so(life: Life) -> None:
+    assert life.late == (503, "engine_unavailable", 503)
 
 
 def test_a_restored_server_says_and_generates_the_same(life: Life) -> None:

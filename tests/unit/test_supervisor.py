@@ -123,7 +123,9 @@ async def test_an_engine_that_was_shut_down_is_not_replaced() -> None:
     """The server stops; whoever still waits for a slot hears of it at once."""
     story = Story()
     async with told(story) as task:
+        assert story.supervisor.unavailable is None
         story.lives[-1].was_shut_down = True
+        assert "is being stopped" in str(story.supervisor.unavailable), "before it has ended"
         story.lives[-1].dies.set()
         await until(lambda: story.lives[0].ended)
         await asyncio.sleep(0.05)
