@@ -8,8 +8,9 @@ again: files that it has are not copied twice, and until the end it is the backu
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from blake3 import blake3
@@ -20,6 +21,9 @@ from registry.backup_rows import POSTGRESQL_FILE, SQLITE_FILE, BackupFailed, Nam
 from registry.db import async_url
 from registry.models import SERVABLE, VersionState
 from registry.seals import manifest_digest
+
+Dump = Callable[[URL, Path], Sequence[NamedVersion]]
+"""Writes the rows of one moment to a file."""
 
 _ATTEMPTS = 3
 _CHUNK_BYTES = 4 * 2**20
@@ -46,18 +50,23 @@ class _Missing(Exception):
         self.references = references
 
 
-def back_up(database_url: str, store: Path, folder: Path) -> Backup:
-    """Rows and files into a folder, while servers run. Raises BackupFailed, OSError."""
+def back_up(
+    database_url: str, store: Path, folder: Path, *, dump: Dump = backup_rows.dump
+) -> Backup:
+    """Rows and files into a folder, while servers run.
+
+    Raises BackupFailed, DatabaseUnavailable, OSError.
+    """
     url = make_url(async_url(database_url))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # webhooks' secrets are in the rows
     rows = folder / _rows_file(url)
-    partial = rows.with_suffix(".partial")
+    dumped = rows.with_suffix(".partial")
     try:
-        versions, done = _dump_and_copy(url, partial, store, folder / "store")
-        _settle(partial)
-        partial.replace(rows)
+        versions, done = _dump_and_copy(partial(dump, url, dumped), store, folder / "store")
+        _settle(dumped)
+        dumped.replace(rows)
     finally:
-        partial.unlink(missing_ok=True)
+        dumped.unlink(missing_ok=True)
     _settle(folder)
     named = {version.digest for version in versions if version.state != VersionState.PURGED}
     _remove_others(folder / "store", named)
@@ -65,12 +74,12 @@ def back_up(database_url: str, store: Path, folder: Path) -> Backup:
 
 
 def _dump_and_copy(
-    url: URL, dumped: Path, store: Path, into: Path
+    dump: Callable[[], Sequence[NamedVersion]], store: Path, into: Path
 ) -> tuple[Sequence[NamedVersion], Backup]:
     attempts = 0
     while True:
         attempts += 1
-        versions = backup_rows.dump(url, dumped)
+        versions = dump()
         try:
             return versions, _copy_all(versions, store, into)
         except _Missing as error:
@@ -167,18 +176,18 @@ def _copy_if_there(source: Path, target: Path, digest: str) -> bool:
 
 def _copy(source: Path, target: Path, digest: str) -> None:
     """All of an adapter's files, or nothing. Raises BackupFailed, OSError."""
-    partial = target.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    unfinished = target.with_suffix(".partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        shutil.copytree(source, partial)
+        shutil.copytree(source, unfinished)
     except shutil.Error as error:  # a list of what went wrong with each file
         raise OSError(errno.EIO, "it can't be copied", str(source)) from error
-    if _digest_of(partial) != digest:
-        shutil.rmtree(partial)
+    if _digest_of(unfinished) != digest:
+        shutil.rmtree(unfinished)
         raise BackupFailed(f"{source} is not what was registered: its digest is another one")
-    for path in (*partial.iterdir(), partial):
+    for path in (*unfinished.iterdir(), unfinished):
         _settle(path)
-    partial.rename(target)
+    unfinished.rename(target)
     _settle(target.parent)
 
 

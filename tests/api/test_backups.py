@@ -10,8 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import URL
 
 from adaptry.cli import main
+from registry import backup_rows
+from registry.backup import back_up
+from registry.backup_rows import NamedVersion
 from tests.api.conftest import BASE, AdapterMaker
 from tests.postgres import PostgresServer
 from tests.servers.registry import Registry, running_registry
@@ -131,6 +135,35 @@ async def test_a_backup_of_a_busy_registry_has_all_that_it_names(
                 assert named <= restored.kept()
         stop.set()
         assert await changing > 4
+
+
+async def test_what_is_purged_between_rows_and_files_makes_it_look_again(
+    database_url: str, tmp_path: Path, make_adapter: AdapterMaker
+) -> None:
+    async with running_registry(database_url, tmp_path, BASE, **LOCAL) as registry:
+        await fill(registry, make_adapter)
+        loop = asyncio.get_running_loop()
+        seen: list[set[str]] = []
+
+        async def purge() -> None:
+            versions = "/adapters/bot/versions/2"
+            await done(await registry.http.post(f"{versions}/retire", json={}))
+            await done(await registry.http.post(f"{versions}/purge", json={}))
+
+        def dump(url: URL, into: Path) -> Sequence[NamedVersion]:
+            versions = backup_rows.dump(url, into)
+            seen.append({f"{each.reference} {each.state}" for each in versions})
+            if len(seen) == 1:
+                asyncio.run_coroutine_threadsafe(purge(), loop).result(30)
+            return versions
+
+        backup, store = tmp_path / "backup", tmp_path / "store"
+        report = await asyncio.to_thread(back_up, database_url, store, backup, dump=dump)
+        first, second = seen
+        assert "bot:2 ready" in first
+        assert "bot:2 purged" in second
+        assert report.versions == 3
+        assert {path.name for path in backup.glob("store/adapters/*/*")} == registry.kept()
 
 
 async def test_the_next_backup_copies_what_is_new_and_drops_what_is_gone(
