@@ -40,6 +40,7 @@ ENGINE_PAGES = (
     "howto/pin.md",
     "howto/promote.md",
     "howto/slow.md",
+    "metrics.md",
     "operations/sizing.md",
     "operations/upgrade.md",
     "quick-start.md",

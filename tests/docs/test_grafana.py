@@ -37,7 +37,7 @@ def exporter() -> CollectorRegistry:
     registry = CollectorRegistry()
     metrics = CacheMetrics(registry)
     metrics.watch(empty_cache, in_step_loads=lambda: 0)
-    metrics.request_ended("upper", "completed")
+    metrics.request_ended("upper", "completed", 0.1)
     return registry
 
 
