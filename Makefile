@@ -74,6 +74,10 @@ mlflow: $(VENV)/.mlflow  ## install an MLflow server of its own, which one of th
 demo-model: $(PROJECT) $(DEV)  ## train the demo model and its adapters again (minutes)
 	@$(PY) -m demo.train $(ARGS)
 
+.PHONY: openapi
+openapi: $(PROJECT) $(DEV)  ## write docs/openapi.json and the client's models from the routes
+	@$(PY) -m scripts.openapi
+
 .PHONY: lock
 lock: $(RUNTIME)  ## write requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer ones)
 	@scripts/lock.sh $(ARGS)

@@ -1,0 +1,63 @@
+"""`client.cache`: which adapters are in GPU slots and host memory, and why."""
+
+from typing import TypeVar
+
+from registry.client.calls import Group, operation, pages
+from registry.client.models import (
+    CacheRead,
+    EngineTruthRead,
+    EvictRead,
+    PinRead,
+    PrefetchRead,
+    Tier,
+    UnpinRead,
+)
+from registry.client.steps import FOR_EVER, Given, given
+
+S_co = TypeVar("S_co", covariant=True)
+
+
+class Cache(Group[S_co]):
+    """See and steer what is resident. References are those of `model`: name, name@alias, name:3."""
+
+    @operation("GET", "/cache", CacheRead)
+    def show(self) -> Given:
+        """Who is in a slot, who in host memory, who is leased, pinned or on the way."""
+        return Given()
+
+    @operation("GET", "/cache/engine", EngineTruthRead)
+    def engine(self) -> Given:
+        """Read back what vLLM holds and compare; a difference counts as drift."""
+        return Given()
+
+    @pages("/cache/pins", PinRead)
+    def pins(self) -> Given:
+        """What is pinned, the oldest first."""
+        return Given()
+
+    @operation("POST", "/cache/pins", PinRead)
+    def pin(self, reference: str, tier: Tier = "gpu", *, ttl_seconds: float | None = None) -> Given:
+        """Bring the adapter in and keep it; answers when it is there.
+
+        `gpu` keeps its slot, `host` its host memory. Raises Conflict if too many are pinned.
+        """
+        return Given(body=given(reference=reference, tier=tier, ttl_seconds=ttl_seconds))
+
+    @operation("DELETE", "/cache/pins/{reference}", UnpinRead)
+    def unpin(self, reference: str) -> Given:
+        """Let it be evicted again."""
+        return Given({"reference": reference})
+
+    @operation("POST", "/cache/prefetch", PrefetchRead)
+    def prefetch(self, reference: str) -> Given:
+        """Load it into host memory in the background, without taking a slot."""
+        return Given(body=given(reference=reference))
+
+    @operation("POST", "/cache/evict", EvictRead)
+    def evict(self, reference: str, *, wait: bool = False, force: bool = False) -> Given:
+        """Out of both tiers. Raises Conflict while it is pinned, leased or awaited.
+
+        `wait`: until nobody uses it any more; `force`: end the requests that use it.
+        """
+        body = given(reference=reference, wait=wait, force=force)
+        return Given(body=body, patience_seconds=FOR_EVER if wait else None)
