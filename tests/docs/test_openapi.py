@@ -6,7 +6,7 @@ import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -109,8 +109,7 @@ def given_everything(call: Call) -> Given | Request:
     if "archive" in signature.parameters:
         arguments["archive"] = SOURCE / "adapter_config.json"
     told: Any = function(None, **arguments)
-    asked: Given | Request = next(told) if inspect.isgenerator(told) else told
-    return asked
+    return cast("Given | Request", next(told) if inspect.isgenerator(told) else told)
 
 
 @pytest.mark.parametrize(("name", "call"), routed(), ids=full_name)
