@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from engine.backlog import Backlog
+from engine.cache_events import Drained, Refused
 from engine.carrier import Carrier, Pending
 from engine.decisions import Ticket
-from engine.errors import EngineUnavailable, QueueFull, SlotWaitTimeout
+from engine.errors import EngineError, EngineUnavailable, QueueFull, SlotWaitTimeout
 from engine.policy import CachePolicy
+from engine.ports import Observer
 from engine.turns import Turns
 from engine.types import AdapterVersion, CacheOutcome, Lease, VersionId
 
@@ -34,10 +36,16 @@ class Admission:
     """Leases of one engine after the other: what an earlier engine's request gives back is void."""
 
     def __init__(
-        self, policy: CachePolicy, carrier: Carrier, limits: Limits, clock: Callable[[], float]
+        self,
+        policy: CachePolicy,
+        carrier: Carrier,
+        observer: Observer,
+        limits: Limits,
+        clock: Callable[[], float],
     ) -> None:
         self._policy = policy
         self._carrier = carrier
+        self._observer = observer
         self._limits = limits
         self._clock = clock
         self._turns = Turns(limits.max_slot_wait_seconds)
@@ -54,7 +62,11 @@ class Admission:
     ) -> AsyncIterator[Lease]:
         """See `CacheController.lease`."""
         engine = self._engine
-        lease = await self.acquire(version, counted=True)
+        try:
+            lease = await self.acquire(version, counted=True)
+        except EngineError as error:
+            self._observer.saw(Refused(version, error))
+            raise
         began = self._clock()
         revokes = self._revokes.setdefault(version.id, [])
         if revoke is not None:
@@ -96,6 +108,7 @@ class Admission:
         if engine not in (None, self._engine):
             return
         self._policy.release(version)
+        self._carrier.used(version)
         self._carrier.advance()
         if self._policy.is_idle():
             self._idle.set()
@@ -118,11 +131,16 @@ class Admission:
         while True:
             await asyncio.sleep(self._turns.look_seconds)
             now, patience = self._clock(), self._turns.patience_seconds()
-            late = [t for t, p in self._carrier.pending.items() if now - p.arrived > patience]
-            for ticket in late:
+            pending = self._carrier.pending
+            for ticket in [t for t, p in pending.items() if now - p.arrived > patience]:
                 if (hot := self._policy.drain_for(ticket)) is not None:
-                    logger.info("%s gives its slot up", self._carrier.versions[hot].reference)
+                    self._say_drained(hot, pending[ticket].version)
             self._carrier.advance()
+
+    def _say_drained(self, hot: VersionId, room_for: AdapterVersion) -> None:
+        version, slot = self._carrier.versions[hot], self._carrier.slots.get(hot)
+        logger.info("%s gives its slot up for %s", version.reference, room_for.reference)
+        self._observer.saw(Drained(version, room_for, slot))
 
     # ---- the line ------------------------------------------------------------------------
 

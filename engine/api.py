@@ -21,7 +21,9 @@ MAX_TTL_SECONDS = 10 * 365 * 24 * 3600
 class ResidentRead(BaseModel):
     """One adapter in a tier. `hits` counts the requests that found it in memory.
 
-    `size_bytes` is that of its files, `host_bytes` what it takes in host memory.
+    `size_bytes` is that of its files, `host_bytes` what it takes in host memory. `slot` is the
+    number of its GPU slot, `idle_seconds` since a request last held it. One that is `leaving`
+    admits nobody and gives its place up once it is idle.
     """
 
     reference: str
@@ -33,6 +35,9 @@ class ResidentRead(BaseModel):
     leases: int
     waiting: int
     hits: int
+    slot: int | None
+    idle_seconds: float
+    leaving: bool
 
 
 class CacheRead(BaseModel):
@@ -209,6 +214,9 @@ def _resident_read(resident: ResidentAdapter) -> ResidentRead:
         leases=resident.leases,
         waiting=resident.waiting,
         hits=resident.hits,
+        slot=resident.slot,
+        idle_seconds=round(resident.idle_seconds, 3),
+        leaving=resident.leaving,
     )
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI
 
 from engine import vllm_api
-from engine.api import create_cache_router
 from engine.cache import Cache, make_cache
 from engine.controller import CacheController
 from engine.engine_request import Leasing
@@ -112,6 +111,7 @@ async def running_server(
             create_router(service),
             create_ingest_router(ingest),
             create_probe_router(probe, cache.resolver),
+            *cache.routers(events.decision_places),
             *events.routers,
         ]
         app = await _application(arguments, settings, supervisor, service, cache, metrics, routers)
@@ -151,7 +151,6 @@ async def _application(
         counter=metrics,
         routers=[
             *routers,
-            create_cache_router(cache.controller, cache.pins, cache.resolver),
             create_health_router({"engine": engine_is_well, "database": service.ping}),
         ],
         max_body_bytes=settings.max_body_bytes,

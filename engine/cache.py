@@ -5,7 +5,12 @@ from argparse import Namespace
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
+from fastapi import APIRouter
+
+from engine.api import create_cache_router
 from engine.controller import CacheController
+from engine.decision_api import create_decision_router
+from engine.decision_log import DecisionLog
 from engine.errors import EngineError
 from engine.loading import Loader
 from engine.metrics import CacheMetrics
@@ -20,6 +25,7 @@ from engine.stored_files import StoredFiles
 from engine.warm_up import WarmUp
 from registry.errors import RegistryError
 from registry.residency import ResidencyStore
+from registry.sse import StreamPlaces
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +39,7 @@ class Cache:
     warm_up: WarmUp
     reconciler: Reconciler
     resolver: Resolver
+    log: DecisionLog
 
     def work(self) -> list[Coroutine[None, None, None]]:
         """Each runs until cancelled."""
@@ -41,6 +48,13 @@ class Cache:
             self.pins.keep(),
             self.warm_up.run(),
             self.reconciler.run(),
+        ]
+
+    def routers(self, places: StreamPlaces) -> list[APIRouter]:
+        """What can be asked of it over REST; `places` are those of its stream."""
+        return [
+            create_cache_router(self.controller, self.pins, self.resolver),
+            create_decision_router(self.controller, self.log, self.resolver, places),
         ]
 
     async def preload(self, references: Sequence[str]) -> None:
@@ -74,7 +88,8 @@ def make_cache(
         max_loads=settings.max_loads,
     )
     loader = Loader(backend, StoredFiles(), timeout_seconds=settings.load_timeout_seconds)
-    observers = Observers(metrics, quarantine)
+    log = DecisionLog()
+    observers = Observers(metrics, log, quarantine)
     controller = CacheController(policy, backend, loader, observers, settings.limits())
     pins = PinKeeper(controller, store, resolver)
     seconds = settings.save_residents_seconds
@@ -86,4 +101,4 @@ def make_cache(
         silent=silent,
     )
     metrics.watch(controller.snapshot, lambda: reconciler.last_truth.in_step_loads)
-    return Cache(controller, pins, warm_up, reconciler, resolver)
+    return Cache(controller, pins, warm_up, reconciler, resolver, log)

@@ -6,6 +6,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from engine.cache_events import (
+    Drifted,
+    EngineLost,
+    Evicted,
+    FellBack,
+    LoadFailed,
+    LoadStarted,
+    LookedUp,
+    MovedIn,
+)
 from engine.decisions import (
     Activate,
     Commit,
@@ -62,6 +72,7 @@ class Carrier:
         self.pending: dict[Ticket, Pending] = {}
         self.versions: dict[VersionId, AdapterVersion] = {}
         self.load_seconds: dict[VersionId, float] = {}
+        self.slots: dict[VersionId, int] = {}  # as far as the engine has said
         self.hits: Counter[VersionId] = Counter()
         self.history = ResidencyHistory()
         self.in_host = Milestones()
@@ -73,6 +84,7 @@ class Carrier:
         self._clock = clock
         self._mover = Mover(backend, self._move_done)
         self._certain: set[VersionId] = set()  # whose moves can't fail
+        self._last_used: dict[VersionId, float] = {}
         self._loads: set[asyncio.Task[None]] = set()
 
     async def stop(self) -> None:
@@ -124,37 +136,59 @@ class Carrier:
                     self._start_load(version)
                 case Commit(version):
                     self.history.entered(self.versions[version])
-                case Deactivate(version, reason):
-                    self._count_eviction(version, reason, Tier.GPU)
-                case Evict(version, reason, left_slot):
-                    self._left_host(version, reason, left_slot)
+                    self.used(version)
+                case Deactivate(version, reason, room_for):
+                    self._left(version, Tier.GPU, reason, room_for)
+                case Evict():
+                    self._left_host(decision)
 
     def _start_load(self, version: VersionId) -> None:
+        awaited_by = self._policy.waiting.count(version)
+        self._observer.saw(LoadStarted(self.versions[version], awaited_by))
         task = asyncio.create_task(self._load(self.versions[version]))
         self._loads.add(task)
         task.add_done_callback(self._loads.discard)
 
-    def _left_host(self, version: VersionId, reason: EvictionReason, left_slot: bool) -> None:
-        self._count_eviction(version, reason, Tier.HOST)
-        if left_slot:
+    def _left_host(self, evict: Evict) -> None:
+        version, reason = evict.version, evict.reason
+        self._left(version, Tier.HOST, reason, evict.room_for)
+        if evict.left_slot:
             capacity = reason is EvictionReason.CAPACITY
             slot_reason = EvictionReason.HOST_EVICTED if capacity else reason
-            self._count_eviction(version, slot_reason, Tier.GPU)
+            self._left(version, Tier.GPU, slot_reason, evict.room_for)
         self.evicted.reach(version)
 
-    def _count_eviction(self, version: VersionId, reason: EvictionReason, tier: Tier) -> None:
-        if version in self.versions:  # else the engine held what nobody here ever knew
-            self._observer.evicted(self.versions[version], tier, reason)
+    def _left(
+        self, version: VersionId, tier: Tier, reason: EvictionReason, room_for: VersionId | None
+    ) -> None:
+        if version not in self.versions:  # the engine held what nobody here ever knew
+            return
+        slot = self.slots.pop(version, None) if tier is Tier.GPU else None
+        others = None if room_for is None else self.versions[room_for]
+        idle = self.idle_seconds(version)
+        self._observer.saw(Evicted(self.versions[version], tier, reason, idle, others, slot))
+
+    def used(self, version: VersionId) -> None:
+        """A request begins or ends to hold it."""
+        self._last_used[version] = self._clock()
+
+    def idle_seconds(self, version: VersionId) -> float:
+        """Since a request last held it, or else since it came into memory."""
+        now = self._clock()
+        return now - self._last_used.get(version, now)
 
     def _grant(self, ticket: Ticket, version: VersionId, outcome: CacheOutcome) -> None:
         pending = self.pending.pop(ticket)
         if pending.granted.done():  # cancelled, but its task has not run since
             self._policy.release(version)
             return
+        self.used(version)
         if pending.counted:
-            self.hits[version] += outcome is not CacheOutcome.MISS
+            missed = outcome is CacheOutcome.MISS
+            self.hits[version] += not missed
             waited = self._clock() - pending.arrived
-            self._observer.looked_up(outcome, pending.cause, waited)
+            cause = pending.cause if missed else None
+            self._observer.saw(LookedUp(pending.version, outcome, cause, waited))
         pending.granted.set_result(outcome)
 
     # ---- how loads and moves end ---------------------------------------------------------
@@ -178,7 +212,7 @@ class Carrier:
     def _is_staged(self, version: AdapterVersion, loaded: Loaded) -> None:
         (self._certain.add if loaded.certain else self._certain.discard)(version.id)
         if not loaded.certain:
-            self._observer.fell_back(version)
+            self._observer.saw(FellBack(version))
         try:
             self._policy.loaded(version.id, loaded.host_bytes)
         except AdapterTooLarge as error:
@@ -189,24 +223,28 @@ class Carrier:
         if result.error is not None:
             self._move_failed(move, result.error)
         elif isinstance(move, Commit | Activate):
-            self._moved_in(move, self.versions[move.version], result.seconds)
+            self._moved_in(move, self.versions[move.version], result)
             if move.version not in self._certain:
                 self._policy.moved(move.version)
         self.advance()
 
-    def _moved_in(self, move: Move, version: AdapterVersion, seconds: float) -> None:
+    def _moved_in(self, move: Move, version: AdapterVersion, result: MoveResult) -> None:
         if isinstance(move, Activate):
-            self._observer.moved_in(version, Transition.HOST_TO_GPU, seconds)
-            return
-        seconds += self.load_seconds[version.id]
-        self._observer.moved_in(version, Transition.DISK_TO_HOST, seconds)
-        self.in_host.reach(version.id)
+            if result.slot is not None:
+                self.slots[version.id] = result.slot
+            transition, seconds = Transition.HOST_TO_GPU, result.seconds
+        else:
+            transition = Transition.DISK_TO_HOST
+            seconds = result.seconds + self.load_seconds[version.id]
+        self._observer.saw(MovedIn(version, transition, seconds, result.slot))
+        if isinstance(move, Commit):
+            self.in_host.reach(version.id)
 
     def _move_failed(self, move: Move, reason: str) -> None:
         logger.error("%s of version %d failed: %s", type(move).__name__, move.version, reason)
         moving_in = isinstance(move, Commit | Activate)
         if not moving_in or move.version in self._certain:
-            self._observer.drifted([move.version])
+            self.drifted([move.version])
             return
         version = self.versions[move.version]
         to_slot = isinstance(move, Activate)
@@ -215,7 +253,7 @@ class Carrier:
         self._fail(version, transition, failure)
 
     def _fail(self, version: AdapterVersion, transition: Transition, error: EngineError) -> None:
-        self._observer.load_failed(version, transition, error)
+        self._observer.saw(LoadFailed(version, transition, error))
         self.in_host.miss(version.id, error)
         self._fail_waiters(self._policy.failed(version.id), error)
 
@@ -225,10 +263,17 @@ class Carrier:
             if not pending.granted.done():
                 pending.granted.set_exception(error)
 
+    def drifted(self, ids: Sequence[VersionId]) -> None:
+        known = [self.versions[id_] for id_ in ids if id_ in self.versions]
+        self._observer.saw(Drifted(ids, known))
+
     async def engine_lost(self, error: EngineError) -> None:
         """Nothing that was asked of the engine will be answered any more, and nothing is left."""
         ended = self._cancel()
+        self._observer.saw(EngineLost(error))
+        self.history.lost(self._policy.residency().host)
         self._certain.clear()
+        self.slots.clear()
         self._fail_waiters(self._policy.void_all(), error)
         self._policy.forget_residency()
         self.in_host.miss_all(error)

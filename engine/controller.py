@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from engine.admission import Admission, Limits, Revoke
+from engine.cache_events import EngineReady, Pinned, Unpinned
 from engine.carrier import Carrier
 from engine.errors import EngineUnavailable
 from engine.loading import Loader
@@ -31,7 +32,7 @@ class CacheController:
         self._backend = backend
         self._observer = observer
         self._carrier = Carrier(policy, backend, loader, observer, clock)
-        self._admission = Admission(policy, self._carrier, limits or Limits(), clock)
+        self._admission = Admission(policy, self._carrier, observer, limits or Limits(), clock)
 
     async def run(self) -> None:
         """Carry decisions out and keep turns fair, until cancelled."""
@@ -100,12 +101,18 @@ class CacheController:
         except BaseException:
             self._take_pin_back(version.id, tier, before)
             raise
+        self._observer.saw(Pinned(version, tier))
 
     def unpin(self, version: VersionId) -> Tier:
         """Let it be evicted again. Raises NotPinned."""
         tier = self._policy.pins.remove(version)
+        self._observer.saw(Unpinned(self._carrier.versions[version], tier))
         self._carrier.advance()
         return tier
+
+    def was_resident(self, version: VersionId) -> None:
+        """When an earlier process ended: a request that misses it misses it for that."""
+        self._carrier.history.lost([version])
 
     def is_pinned(self, version: VersionId) -> bool:
         return version in self._policy.pins
@@ -155,6 +162,7 @@ class CacheController:
 
     def engine_ready(self) -> None:
         """There is a new one, which holds nothing yet."""
+        self._observer.saw(EngineReady())
         self._admission.open()
         self._carrier.advance()
 
@@ -174,7 +182,7 @@ class CacheController:
         if quiet and self._carrier.moves_submitted == moves_before:
             differing = set(believed.gpu) ^ set(truth.gpu) | set(believed.host) ^ set(truth.host)
             if differing:
-                self._observer.drifted(sorted(differing))
+                self._carrier.drifted(sorted(differing))
                 self._carrier.carry_out(self._policy.correct(truth.gpu, truth.host))
                 self._carrier.advance()
         return truth
@@ -183,4 +191,4 @@ class CacheController:
 
     def snapshot(self) -> CacheSnapshot:
         """Both tiers as the controller sees them now."""
-        return take_snapshot(self._policy, self._carrier.versions, self._carrier.hits)
+        return take_snapshot(self._policy, self._carrier)

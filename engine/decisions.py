@@ -31,19 +31,27 @@ class Activate:
 
 @dataclass(frozen=True, slots=True)
 class Deactivate:
-    """Leave the slot, stay in host memory. Counts as done once decided."""
+    """Leave the slot, stay in host memory. Counts as done once decided.
+
+    `room_for`: whom it leaves for, if for one in particular.
+    """
 
     version: VersionId
     reason: EvictionReason
+    room_for: VersionId | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Evict:
-    """Leave the host tier, and with it the slot if there is one. Counts as done once decided."""
+    """Leave the host tier, and with it the slot if there is one. Counts as done once decided.
+
+    `room_for`: whom it leaves for, if for one in particular.
+    """
 
     version: VersionId
     reason: EvictionReason
     left_slot: bool
+    room_for: VersionId | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class FakeBackend:
         self.refuses_slot: set[VersionId] = set()
         self.loads: list[VersionId] = []
         self.moves: list[Move] = []
-        self.gpu: dict[VersionId, None] = {}
+        self.gpu: dict[VersionId, int] = {}
         self.host: dict[VersionId, AdapterVersion] = {}
         self._staged: dict[VersionId, AdapterVersion] = {}
 
@@ -61,7 +61,7 @@ class FakeBackend:
             self._carry_out(move)
         except (KeyError, RuntimeError) as error:
             return MoveResult(0.0, f"{type(error).__name__}: {error}")
-        return MoveResult(0.0)
+        return MoveResult(0.0, slot=self.gpu[move.version] if isinstance(move, Activate) else None)
 
     def _carry_out(self, move: Move) -> None:
         match move:
@@ -79,7 +79,7 @@ class FakeBackend:
                     raise RuntimeError("is in a slot already")
                 if len(self.gpu) >= self.slots:
                     raise RuntimeError("no free slot")
-                self.gpu[version] = None
+                self.gpu[version] = min(set(range(self.slots)) - set(self.gpu.values()))
             case Deactivate(version):
                 del self.gpu[version]
             case Evict(version):

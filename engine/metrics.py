@@ -1,22 +1,23 @@
 """Every Prometheus series of the cache. They appear on vLLM's own /metrics endpoint."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from engine.cache_events import (
+    CacheEvent,
+    Drifted,
+    Evicted,
+    FellBack,
+    LoadFailed,
+    LookedUp,
+    MovedIn,
+)
 from engine.errors import AdapterLoadFailed, AdapterTooLarge, EngineError, LoadFailure
 from engine.snapshot import CacheSnapshot
-from engine.types import (
-    AdapterVersion,
-    CacheOutcome,
-    EvictionReason,
-    MissCause,
-    Tier,
-    Transition,
-    VersionId,
-)
+from engine.types import CacheOutcome, EvictionReason, MissCause, Tier, Transition
 
 _LOAD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120)
@@ -161,32 +162,30 @@ class CacheMetrics:
 
     # ---- Observer ------------------------------------------------------------------------
 
-    def looked_up(self, outcome: CacheOutcome, cause: MissCause, wait_seconds: float) -> None:
-        in_slot = outcome is CacheOutcome.GPU_HIT
+    def saw(self, event: CacheEvent) -> None:
+        match event:
+            case LookedUp():
+                self._looked_up(event)
+            case Evicted(tier=tier, reason=reason):
+                self._evictions.labels(tier, reason).inc()
+            case MovedIn(transition=transition, seconds=seconds):
+                self._load_seconds.labels(transition).observe(seconds)
+            case FellBack():
+                self._fallback_loads.inc()
+            case LoadFailed(transition=transition, error=error):
+                self._load_failures.labels(transition, _cause_of(error)).inc()
+            case Drifted(ids=ids):
+                self._drift.inc(len(ids))
+
+    def _looked_up(self, lookup: LookedUp) -> None:
+        in_slot = lookup.outcome is CacheOutcome.GPU_HIT
         self._lookups.labels(Tier.GPU, "hit" if in_slot else "miss").inc()
         if not in_slot:
-            in_host = outcome is CacheOutcome.HOST_HIT
+            in_host = lookup.outcome is CacheOutcome.HOST_HIT
             self._lookups.labels(Tier.HOST, "hit" if in_host else "miss").inc()
-        if outcome is CacheOutcome.MISS:
-            self._misses.labels(cause).inc()
-        self._slot_wait.observe(wait_seconds)
-
-    def evicted(self, version: AdapterVersion, tier: Tier, reason: EvictionReason) -> None:
-        self._evictions.labels(tier, reason).inc()
-
-    def moved_in(self, version: AdapterVersion, transition: Transition, seconds: float) -> None:
-        self._load_seconds.labels(transition).observe(seconds)
-
-    def fell_back(self, version: AdapterVersion) -> None:
-        self._fallback_loads.inc()
-
-    def load_failed(
-        self, version: AdapterVersion, transition: Transition, error: EngineError
-    ) -> None:
-        self._load_failures.labels(transition, _cause_of(error)).inc()
-
-    def drifted(self, versions: Sequence[VersionId]) -> None:
-        self._drift.inc(len(versions))
+        if lookup.cause is not None:
+            self._misses.labels(lookup.cause).inc()
+        self._slot_wait.observe(lookup.wait_seconds)
 
 
 def _cause_of(error: EngineError) -> str:

@@ -62,7 +62,7 @@ class Planner:
             if victims is None:
                 return
             for victim in victims:
-                yield self._evict(victim, EvictionReason.CAPACITY)
+                yield self._evict(victim, EvictionReason.CAPACITY, room_for=version)
             self._tiers.put(version, Place.COMMITTING)
             yield Commit(version)
 
@@ -77,24 +77,26 @@ class Planner:
                 victim = self._victims.of_slots(version)
                 if victim is None:
                     continue
-                yield self._deactivate(victim)
+                yield self._deactivate(victim, room_for=version)
             self._tiers.put(version, Place.ACTIVATING)
             yield Activate(version)
 
-    def _evict(self, version: VersionId, reason: EvictionReason) -> Evict:
+    def _evict(
+        self, version: VersionId, reason: EvictionReason, room_for: VersionId | None = None
+    ) -> Evict:
         left_slot = self._tiers.place_of(version) is Place.SLOT
         self._tiers.remove(version)
         self.leaving.pop(version, None)
         self._victims.stop_draining(version)
         self._victims.end_drains_for(version)  # the promise of a slot goes with the host place
         self._waiting.lost(version, CacheOutcome.MISS)
-        return Evict(version, reason, left_slot)
+        return Evict(version, reason, left_slot, room_for)
 
-    def _deactivate(self, version: VersionId) -> Deactivate:
+    def _deactivate(self, version: VersionId, room_for: VersionId | None = None) -> Deactivate:
         self._tiers.put(version, Place.HOST)
         self._victims.stop_draining(version)
         self._waiting.lost(version, CacheOutcome.HOST_HIT)
-        return Deactivate(version, EvictionReason.CAPACITY)
+        return Deactivate(version, EvictionReason.CAPACITY, room_for)
 
     # ---- when the engine is not what it was ----------------------------------------------
 

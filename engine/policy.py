@@ -200,6 +200,10 @@ class CachePolicy:
         """Bytes in host memory, as far as is known."""
         return self._tiers.size_of(version)
 
+    def is_leaving(self, version: VersionId) -> bool:
+        """It admits nobody and gives its place up once it is idle."""
+        return version in self._planner.leaving or self._victims.is_draining(version)
+
     def is_on_disk_only(self, version: VersionId) -> bool:
         """In no tier, and not on its way to one."""
         return self._tiers.place_of(version) is None

@@ -4,17 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from engine.cache_events import CacheEvent
 from engine.decisions import Move
-from engine.errors import EngineError
-from engine.types import (
-    AdapterVersion,
-    CacheOutcome,
-    EvictionReason,
-    MissCause,
-    Tier,
-    Transition,
-    VersionId,
-)
+from engine.types import AdapterVersion, VersionId
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +23,11 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class MoveResult:
-    """How one move went. `error` is None when it succeeded."""
+    """How one move went. `error` is None when it succeeded; `slot` is where an activation went."""
 
     seconds: float
     error: str | None = None
+    slot: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +82,6 @@ class Resolver(Protocol):
 
 
 class Observer(Protocol):
-    """Is told of every decision as it happens. Must not raise or block."""
+    """Is told of everything in the cache as it happens. Must not raise or block."""
 
-    def looked_up(self, outcome: CacheOutcome, cause: MissCause, wait_seconds: float) -> None:
-        """One request found its adapter (or not). `cause` counts for misses only."""
-
-    def evicted(self, version: AdapterVersion, tier: Tier, reason: EvictionReason) -> None: ...
-
-    def moved_in(self, version: AdapterVersion, transition: Transition, seconds: float) -> None: ...
-
-    def fell_back(self, version: AdapterVersion) -> None:
-        """It was loaded, but only vLLM's own, slower path can place it."""
-
-    def load_failed(
-        self, version: AdapterVersion, transition: Transition, error: EngineError
-    ) -> None: ...
-
-    def drifted(self, versions: Sequence[VersionId]) -> None:
-        """The engine held something else than the controller thought."""
+    def saw(self, event: CacheEvent) -> None: ...

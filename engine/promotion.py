@@ -9,7 +9,7 @@ from engine.controller import CacheController
 from engine.errors import AdapterInUse, AdapterLoadFailed, EngineError, EngineUnavailable
 from engine.resolver import for_engine
 from engine.types import AdapterVersion, VersionId
-from registry.errors import EngineAway, ProbeFailed, ProbeUnavailable, WarmingFailed
+from registry.errors import EngineAway, ProbeFailed, WarmingFailed
 from registry.values import ResolvedVersion
 
 _LOOK_SECONDS = 0.2  # whether an old version is idle by now
@@ -38,7 +38,7 @@ class PromotingEngine:
         self,
         controller: CacheController,
         unavailable: Callable[[], EngineUnavailable | None],
-        probe: Probe | None = None,
+        probe: Probe,
     ) -> None:
         self._controller = controller
         self._unavailable = unavailable
@@ -56,8 +56,6 @@ class PromotingEngine:
                 await self._controller.bring_to_idle_slot(wanted)
 
     async def probe(self, version: ResolvedVersion) -> None:
-        if self._probe is None:
-            raise ProbeUnavailable
         wanted = for_engine(version)
         with self._translated():
             outcome = await self._probe.run(wanted)

@@ -4,9 +4,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from engine.errors import AdapterLoadFailed, EngineError
-from engine.observers import QuietObserver
-from engine.types import AdapterVersion, Transition
+from engine.cache_events import CacheEvent, LoadFailed
+from engine.errors import AdapterLoadFailed
+from engine.types import AdapterVersion
 
 logger = logging.getLogger(__name__)
 
@@ -14,18 +14,19 @@ Condemn = Callable[[AdapterVersion, str], Awaitable[None]]
 """Tells the registry of a version, and why."""
 
 
-class Quarantine(QuietObserver):
+class Quarantine:
     """An observer of failed loads. What may pass (a bad moment of the disk, say) is no reason."""
 
     def __init__(self, condemn: Condemn) -> None:
         self._condemn = condemn
         self._under_way: set[asyncio.Task[None]] = set()
 
-    def load_failed(
-        self, version: AdapterVersion, transition: Transition, error: EngineError
-    ) -> None:
+    def saw(self, event: CacheEvent) -> None:
+        if not isinstance(event, LoadFailed):
+            return
+        error = event.error
         if isinstance(error, AdapterLoadFailed) and error.failure.condemns:
-            task = asyncio.create_task(self._tell(version, error.detail))
+            task = asyncio.create_task(self._tell(event.version, error.detail))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from engine.policy import CachePolicy
 from engine.types import AdapterVersion, Tier, VersionId
@@ -11,7 +12,9 @@ from engine.types import AdapterVersion, Tier, VersionId
 class ResidentAdapter:
     """One adapter in memory. `hits` counts requests that found it there, in either tier.
 
-    `host_bytes`: what it takes in host memory, all ranks together.
+    `host_bytes`: what it takes in host memory, all ranks together. `slot`: the number of its GPU
+    slot, once the engine has said it. `idle_seconds` since a request last held it. `leaving`: it
+    admits nobody and gives its place up once it is idle.
     """
 
     version: AdapterVersion
@@ -20,6 +23,9 @@ class ResidentAdapter:
     waiting: int
     pinned: Tier | None
     hits: int
+    slot: int | None
+    idle_seconds: float
+    leaving: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,31 +55,45 @@ class CacheSnapshot:
         return {"free": free, "idle": idle, "leased": leased, "pinned": pinned}
 
 
-def take_snapshot(
-    policy: CachePolicy,
-    versions: Mapping[VersionId, AdapterVersion],
-    hits: Mapping[VersionId, int],
-) -> CacheSnapshot:
+class Known(Protocol):
+    """What is known of versions besides who is where."""
+
+    @property
+    def versions(self) -> Mapping[VersionId, AdapterVersion]: ...
+    @property
+    def hits(self) -> Mapping[VersionId, int]: ...
+    @property
+    def slots(self) -> Mapping[VersionId, int]: ...
+    def idle_seconds(self, version: VersionId) -> float: ...
+
+
+def take_snapshot(policy: CachePolicy, known: Known) -> CacheSnapshot:
     """Read the policy's state; costs one pass over the host tier."""
 
+    residency = policy.residency()
+    in_slots = set(residency.gpu)
+
     def resident(version: VersionId) -> ResidentAdapter:
+        leases = policy.leases(version)
         return ResidentAdapter(
-            version=versions[version],
+            version=known.versions[version],
             host_bytes=policy.size_of(version),
-            leases=policy.leases(version),
+            leases=leases,
             waiting=policy.waiting.count(version),
             pinned=policy.pins.tier_of(version),
-            hits=hits.get(version, 0),
+            hits=known.hits.get(version, 0),
+            slot=known.slots.get(version) if version in in_slots else None,
+            idle_seconds=0.0 if leases else known.idle_seconds(version),
+            leaving=policy.is_leaving(version),
         )
 
-    residency = policy.residency()
     return CacheSnapshot(
         slots=policy.slots,
         host_capacity=policy.host_capacity,
         host_bytes_limit=policy.host_bytes,
         gpu=tuple(resident(v) for v in residency.gpu),
         host=tuple(resident(v) for v in residency.host),
-        loading=tuple(versions[v] for v in policy.in_transit()),
+        loading=tuple(known.versions[v] for v in policy.in_transit()),
         waiting=len(policy.waiting),
         pinned={tier: policy.pins.count(tier) for tier in Tier},
     )

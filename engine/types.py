@@ -29,6 +29,7 @@ class MissCause(StrEnum):
     COLD = "cold"  # first use of this adapter
     EVICTED = "evicted"  # this version was resident before
     NEW_VERSION = "new_version"  # another version of the adapter was resident before
+    RESTART = "restart"  # this version was resident when a process or an engine ended
 
 
 class EvictionReason(StrEnum):

@@ -239,5 +239,6 @@ def _served(
 
 
 def _slowest(results: Sequence[Sequence[Any]]) -> MoveResult:
-    errors = [error for _, error in results if error is not None]
-    return MoveResult(max(seconds for seconds, _ in results), errors[0] if errors else None)
+    errors = [error for _, error, _ in results if error is not None]
+    slot = results[0][2]  # every rank fills its slots in the same order
+    return MoveResult(max(result[0] for result in results), errors[0] if errors else None, slot)

@@ -92,7 +92,9 @@ class WarmUp:
         missing = [reference for reference in references if reference not in here]
         for reference in missing[: snapshot.host_capacity - len(here)]:
             try:
-                self._controller.prefetch(await self._resolver.resolve(reference))
+                version = await self._resolver.resolve(reference)
+                self._controller.was_resident(version.id)
+                self._controller.prefetch(version)
             except (EngineError, RegistryError) as error:
                 logger.warning("%s is not warmed up: %s", reference, error.detail)
 

@@ -52,7 +52,9 @@ class AdapterCacheExtension:
 
     @_never_raises
     def adaptry_apply(self, moves: list[list[Any]]) -> list[list[Any]]:
-        """Carry out `[verb, lora_id, load]` moves in order; `[seconds, error or None]` for each.
+        """Carry out `[verb, lora_id, load]` moves in order.
+
+        `[seconds, error or None, slot or None]` for each.
 
         `load` is the number of the load that a commit is to take.
         """
@@ -100,8 +102,10 @@ class AdapterCacheExtension:
         try:
             self._adaptry_carry_out(verb, lora_id, load)
         except Exception as error:
-            return [time.perf_counter() - started, f"{type(error).__name__}: {error}"]
-        return [time.perf_counter() - started, None]
+            return [time.perf_counter() - started, f"{type(error).__name__}: {error}", None]
+        seconds = time.perf_counter() - started
+        slots = self._adaptry_tiers().lora_index_to_id
+        return [seconds, None, slots.index(lora_id) if verb == "activate" else None]
 
     def _adaptry_carry_out(self, verb: str, lora_id: int, load: int) -> None:
         tiers, staging = self._adaptry_tiers(), self._adaptry_staging()

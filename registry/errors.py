@@ -42,7 +42,6 @@ RegistryError
 ├── JobFinished          409  too late to cancel it
 ├── TooManyStreams       503
 ├── EngineAway           503  it does not answer, or there is none
-├── ProbeUnavailable     503  this server can't probe
 ├── WarmingFailed        503; 422 where it will never work
 ├── ProbeFailed          422  what the engine makes of the version; the code says what
 ├── PromotionTimeout     504
@@ -374,14 +373,6 @@ class TooManyStreams(RegistryError):
 class EngineAway(RegistryError):
     status = 503
     code = "engine_unavailable"
-
-
-class ProbeUnavailable(RegistryError):
-    status = 503
-    code = "probe_unavailable"
-
-    def __init__(self) -> None:
-        super().__init__("this server has no probe: ask for none")
 
 
 class WarmingFailed(RegistryError):

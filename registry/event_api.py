@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import AwareDatetime
 
-from registry.errors import InvalidEventId
 from registry.event_log import EventLog
 from registry.event_repository import EventFilter
 from registry.event_schemas import EventPage, event_read
@@ -16,6 +15,7 @@ from registry.names import check_name
 from registry.parameters import Limit, PageToken
 from registry.problems import ProblemRoute
 from registry.schemas import Problem
+from registry.sse import parse_event_id
 
 _ERRORS = (400, 404, 422, 503)
 _STREAM = {"content": {"text/event-stream": {}}, "description": "One event per message."}
@@ -87,11 +87,5 @@ def _add_stream(router: APIRouter, streams: EventStreams) -> None:
         if adapter is not None:
             check_name(adapter)
         filters = EventFilter(adapter, tuple(kind or ()), actor)
-        begin = after if last_event_id is None else _event_id(last_event_id)
+        begin = after if last_event_id is None else parse_event_id(last_event_id)
         return await streams.response(filters, begin)
-
-
-def _event_id(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise InvalidEventId
-    return int(text)

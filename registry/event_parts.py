@@ -12,9 +12,10 @@ from registry.db import Database
 from registry.event_api import create_event_router
 from registry.event_feed import EventFeed
 from registry.event_log import EventLog
-from registry.event_stream import EventStreams, StreamLimits, close_with_server
+from registry.event_stream import EventStreams, close_with_server
 from registry.net_guard import NetGuard
 from registry.settings import RegistrySettings
+from registry.sse import StreamLimits, StreamPlaces
 from registry.webhook_api import create_webhook_router
 from registry.webhook_dispatcher import WebhookDispatcher
 from registry.webhook_health import WebhookLimits
@@ -29,6 +30,7 @@ class EventParts:
     feed: EventFeed
     routers: tuple[APIRouter, ...]
     dispatcher: WebhookDispatcher
+    decision_places: StreamPlaces  # for streams of the engine's, which end when these do
 
     async def run(self, is_stopping: Callable[[], bool]) -> None:
         """Until it is cancelled. `is_stopping`: the HTTP server waits for its streams to end."""
@@ -52,7 +54,9 @@ async def event_parts(
     )
     feed = EventFeed(database)
     log = EventLog(database, feed)
-    streams = EventStreams(log, StreamLimits(max_streams=settings.event_streams))
+    stream_limits = StreamLimits(max_streams=settings.event_streams)
+    streams = EventStreams(log, stream_limits)
+    places = StreamPlaces(stream_limits, feed.closed)
     guard = NetGuard(settings.allowed_networks)
     sender = WebhookSender(
         guard, timeout_seconds=limits.timeout_seconds, user_agent=f"adaptry/{_version()}"
@@ -60,7 +64,8 @@ async def event_parts(
     webhooks = WebhookService(database, feed, guard, sender)
     routers = (create_event_router(log, streams), create_webhook_router(webhooks))
     try:
-        yield EventParts(feed, routers, WebhookDispatcher(database, feed, sender, limits))
+        dispatcher = WebhookDispatcher(database, feed, sender, limits)
+        yield EventParts(feed, routers, dispatcher, places)
     finally:
         await sender.close()
 

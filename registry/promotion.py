@@ -32,7 +32,7 @@ class ServingEngine(Protocol):
         """
 
     async def probe(self, version: ResolvedVersion) -> None:
-        """Generate with it. Raises ProbeFailed, ProbeUnavailable, EngineAway, WarmingFailed."""
+        """Generate with it. Raises ProbeFailed, EngineAway, WarmingFailed."""
 
     def evict_when_idle(self, version: ResolvedVersion) -> None:
         """Out of memory after its last request, in the background; not if it is pinned."""

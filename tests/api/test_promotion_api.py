@@ -198,14 +198,6 @@ async def test_a_probe_that_fails_moves_nothing(client: httpx.AsyncClient, engin
     assert (await promote(client, 2)).status_code == 200, "not probed"
 
 
-async def test_a_server_without_a_probe_says_so(
-    client: httpx.AsyncClient, service: RegistryService, engine: Engine
-) -> None:
-    service.warm_before_switching(PromotingEngine(engine.controller, lambda: None))
-    assert_problem(await promote(client, 2, probe=True), 503, "probe_unavailable")
-    assert await resolved(client, "bot@prod") == 1
-
-
 async def test_a_stale_view_is_refused_before_anything_is_loaded(
     client: httpx.AsyncClient, engine: Engine
 ) -> None:

@@ -200,6 +200,7 @@ def test_an_eviction_can_wait_for_the_last_lease(server: Any) -> None:
         assert next(lines).startswith("data: ")
         body = {"reference": A, "wait": True}
         evicting = pool.submit(server.client.post, "/api/v1/cache/evict", json=body)
+        wait_until(lambda: leaving(server) == [A])
         later = pool.submit(outcome, server, A)
         wait_until(lambda: server.metrics()["adaptry_queue_depth"] == 1)
         assert not evicting.done()
@@ -223,6 +224,11 @@ def test_an_eviction_by_force_ends_the_requests_that_hold_it(server: Any) -> Non
     assert leases(server) == 0
     assert outcome(server, A) == "miss"
     assert_agrees_with_the_engine(server)
+
+
+def leaving(server: Any) -> list[str]:
+    host = server.client.get("/api/v1/cache").json()["host"]
+    return references([resident for resident in host if resident["leaving"]])
 
 
 # ---- leases end with their request, however that ends -------------------------------------

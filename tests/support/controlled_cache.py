@@ -8,13 +8,22 @@ from contextlib import asynccontextmanager
 import pytest
 
 from engine.admission import Limits
+from engine.cache_events import (
+    CacheEvent,
+    Drifted,
+    Evicted,
+    FellBack,
+    LoadFailed,
+    LookedUp,
+    MovedIn,
+)
 from engine.controller import CacheController
 from engine.decisions import Move
-from engine.errors import EngineError
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.loading import Loader
+from engine.observers import Observers
 from engine.policy import CachePolicy
-from engine.ports import EngineTruth, Loaded, MoveResult
+from engine.ports import EngineTruth, Loaded, MoveResult, Observer
 from engine.types import (
     AdapterVersion,
     CacheOutcome,
@@ -30,7 +39,8 @@ class Recorder:
     """An observer that keeps what it is told."""
 
     def __init__(self) -> None:
-        self.lookups: list[tuple[CacheOutcome, MissCause]] = []
+        self.events: list[CacheEvent] = []
+        self.lookups: list[tuple[CacheOutcome, MissCause | None]] = []
         self.evictions: list[tuple[VersionId, Tier, EvictionReason]] = []
         self.moves: list[tuple[VersionId, Transition]] = []
         self.failures: list[tuple[VersionId, Transition]] = []
@@ -39,28 +49,24 @@ class Recorder:
         self.waits: list[float] = []
         self.when_in_slot: Callable[[VersionId], object] = lambda version: None
 
-    def looked_up(self, outcome: CacheOutcome, cause: MissCause, wait_seconds: float) -> None:
-        self.lookups.append((outcome, cause))
-        self.waits.append(wait_seconds)
-
-    def evicted(self, version: AdapterVersion, tier: Tier, reason: EvictionReason) -> None:
-        self.evictions.append((version.id, tier, reason))
-
-    def moved_in(self, version: AdapterVersion, transition: Transition, seconds: float) -> None:
-        self.moves.append((version.id, transition))
-        if transition is Transition.HOST_TO_GPU:
-            self.when_in_slot(version.id)
-
-    def fell_back(self, version: AdapterVersion) -> None:
-        self.fallbacks.append(version.id)
-
-    def load_failed(
-        self, version: AdapterVersion, transition: Transition, error: EngineError
-    ) -> None:
-        self.failures.append((version.id, transition))
-
-    def drifted(self, versions: Sequence[VersionId]) -> None:
-        self.drift.extend(versions)
+    def saw(self, event: CacheEvent) -> None:
+        self.events.append(event)
+        match event:
+            case LookedUp(outcome=outcome, cause=cause, wait_seconds=seconds):
+                self.lookups.append((outcome, cause))
+                self.waits.append(seconds)
+            case Evicted(version=version, tier=tier, reason=reason):
+                self.evictions.append((version.id, tier, reason))
+            case MovedIn(version=version, transition=transition):
+                self.moves.append((version.id, transition))
+                if transition is Transition.HOST_TO_GPU:
+                    self.when_in_slot(version.id)
+            case FellBack(version=version):
+                self.fallbacks.append(version.id)
+            case LoadFailed(version=version, transition=transition):
+                self.failures.append((version.id, transition))
+            case Drifted(ids=ids):
+                self.drift.extend(ids)
 
 
 class UnreliableBackend(FakeBackend):
@@ -103,6 +109,7 @@ class Cache:
         load_seconds: float = 0.0,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        besides: Observer | None = None,
     ) -> None:
         self.policy = CachePolicy(slots=slots, host_capacity=host, host_bytes=host_bytes)
         self.backend = UnreliableBackend(slots=slots, host_capacity=host, load_seconds=load_seconds)
@@ -110,8 +117,9 @@ class Cache:
         if limits is None:  # no timer that would make good what an event forgot
             limits = Limits(max_slot_wait_seconds=60)
         loader = Loader(self.backend, UncheckedFiles(), pauses=())
+        observers = [self.observer, *([besides] if besides else [])]
         self.controller = CacheController(
-            self.policy, self.backend, loader, self.observer, limits, clock
+            self.policy, self.backend, loader, Observers(*observers), limits, clock
         )
 
     async def use(self, version: AdapterVersion) -> CacheOutcome:

@@ -10,7 +10,6 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,10 +26,10 @@ from registry.errors import (
 )
 from registry.net_guard import NetGuard
 from registry.sources.opener import RemoteSources
-from registry.sources.port import FetchedSource, FetchLimits, Progress
+from registry.sources.port import FetchLimits, Progress
+from tests.support.fetching import LOOPBACK, Fetch
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
-LOOPBACK = NetGuard(allowed=(ip_network("127.0.0.1/32"),))
 ADAPTER = {CONFIG: b"{}", WEIGHTS: os.urandom(20_000_000)}  # more than two ranges
 START_SECONDS = 60
 
@@ -123,28 +122,9 @@ def bucket(request: pytest.FixtureRequest) -> Bucket:
     return request.param, put
 
 
-class Fetch:
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._count = 0
-        self.limits = FetchLimits(100_000_000)
-        self.progress = Progress()
-
-    async def __call__(
-        self, url: str, guard: NetGuard = LOOPBACK
-    ) -> tuple[FetchedSource, dict[str, bytes]]:
-        self._count += 1
-        into = self._folder / f"into-{self._count}"
-        into.mkdir()
-        self.progress = Progress()
-        _, source = RemoteSources(("s3://", "gs://"), guard).open(url)
-        fetched = await source.fetch(into, self.limits, self.progress)
-        return fetched, {file.name: file.read_bytes() for file in into.iterdir()}
-
-
 @pytest.fixture
 def fetch(tmp_path: Path) -> Fetch:
-    return Fetch(tmp_path)
+    return Fetch(tmp_path, 100_000_000, lambda guard: RemoteSources(("s3://", "gs://"), guard))
 
 
 async def test_a_folder_is_fetched_in_ranges(bucket: Bucket, fetch: Fetch) -> None:

@@ -542,7 +542,7 @@ async def test_reconcile_reports_what_the_engine_holds_otherwise() -> None:
         del cache.backend.gpu[A.id]
         await cache.controller.reconcile()
         assert cache.observer.drift == [A.id]
-        cache.backend.gpu[A.id] = None
+        cache.backend.gpu[A.id] = 0
         del cache.backend.host[A.id]
         await cache.controller.reconcile()
         assert cache.observer.drift == [A.id, A.id]

@@ -130,7 +130,7 @@ async def test_what_nobody_here_put_into_the_engine_is_taken_out_of_it() -> None
         await cache.use(A)
         stranger = AdapterVersion(VersionId(99), "stranger", 1, "f" * 64, "/x", 8, 1)
         cache.backend.host[stranger.id] = stranger
-        cache.backend.gpu[stranger.id] = None
+        cache.backend.gpu[stranger.id] = 0
         assert await drifted(cache) == {stranger.id}
         await until(lambda: stranger.id not in cache.backend.host)
         assert await drifted(cache) == set()
@@ -141,7 +141,7 @@ async def test_a_slot_that_was_filled_behind_our_back_is_freed() -> None:
     async with running(Cache(slots=1)) as cache:
         await cache.use(A)
         await cache.use(B)  # A is in host memory only
-        cache.backend.gpu = {A.id: None}
+        cache.backend.gpu = {A.id: 0}
         assert await drifted(cache) == {A.id, B.id}
         assert await drifted(cache) == set()
         assert cache.backend.gpu == {}

@@ -11,9 +11,9 @@ import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.admission import Limits
+from engine.cache_events import CacheEvent
 from engine.controller import CacheController
 from engine.engine_request import Leasing, RequestedAdapters, requested_name
-from engine.errors import EngineError
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.gateway import AdapterGateway
 from engine.loading import Loader
@@ -22,11 +22,6 @@ from engine.policy import CachePolicy
 from engine.ports import Observer
 from engine.types import (
     AdapterVersion,
-    CacheOutcome,
-    EvictionReason,
-    MissCause,
-    Tier,
-    Transition,
     VersionId,
 )
 from registry.errors import UnknownAdapter
@@ -41,14 +36,7 @@ def _nothing() -> None:
 class Deaf:
     """An observer that keeps nothing."""
 
-    def looked_up(self, outcome: CacheOutcome, cause: MissCause, wait_seconds: float) -> None: ...
-    def evicted(self, version: AdapterVersion, tier: Tier, reason: EvictionReason) -> None: ...
-    def moved_in(self, version: AdapterVersion, transition: Transition, seconds: float) -> None: ...
-    def fell_back(self, version: AdapterVersion) -> None: ...
-    def load_failed(
-        self, version: AdapterVersion, transition: Transition, error: EngineError
-    ) -> None: ...
-    def drifted(self, versions: object) -> None: ...
+    def saw(self, event: CacheEvent) -> None: ...
 
 
 class OneAdapter:

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,13 @@ from registry.errors import (
 )
 from registry.net_guard import NetGuard
 from registry.sources.opener import RemoteSources
-from registry.sources.port import FetchedSource, FetchLimits, Progress
+from registry.sources.port import FetchLimits
 from tests.servers.hub import COMMIT_1, COMMIT_2, HubServer, Repository, hub_server
 from tests.servers.web import web_server
+from tests.support.fetching import Fetch
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
-LOOPBACK = NetGuard(allowed=(ip_network("127.0.0.1/32"),))
 OLD = {CONFIG: b'{"old": 1}', WEIGHTS: b"old weights", "README.md": b"r" * 9000}
 NEW = {CONFIG: b"{}", WEIGHTS: b"new weights" * 9000, "optimizer.pt": b"o" * 9000}
 
@@ -47,29 +46,12 @@ def hub() -> Iterator[HubServer]:
         yield server
 
 
-class Fetch:
-    def __init__(self, hub: HubServer, folder: Path) -> None:
-        self._hub = hub
-        self._folder = folder
-        self._count = 0
-        self.limits = FetchLimits(1_000_000)
-        self.progress = Progress()
-
-    async def __call__(
-        self, url: str, guard: NetGuard = LOOPBACK
-    ) -> tuple[FetchedSource, dict[str, bytes]]:
-        self._count += 1
-        into = self._folder / f"into-{self._count}"
-        into.mkdir()
-        self.progress = Progress()
-        _, source = RemoteSources(("hf://",), guard, hub_endpoint=self._hub.url).open(url)
-        fetched = await source.fetch(into, self.limits, self.progress)
-        return fetched, {file.name: file.read_bytes() for file in into.iterdir()}
-
-
 @pytest.fixture
 def fetch(hub: HubServer, tmp_path: Path) -> Fetch:
-    return Fetch(hub, tmp_path)
+    def sources(guard: NetGuard) -> RemoteSources:
+        return RemoteSources(("hf://",), guard, hub_endpoint=hub.url)
+
+    return Fetch(tmp_path, 1_000_000, sources)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """The metrics by hand count."""
 
+from typing import ClassVar
+
 from prometheus_client import CollectorRegistry
 
+from engine.cache_events import Drifted, Evicted, FellBack, LoadFailed, LookedUp, MovedIn
 from engine.errors import AdapterLoadFailed, AdapterTooLarge, EngineUnavailable, LoadFailure
 from engine.metrics import OTHER_ADAPTERS, CacheMetrics
 from engine.policy import CachePolicy
@@ -19,6 +22,17 @@ from engine.types import (
 VERSION = AdapterVersion(VersionId(1), "a", 1, "0" * 64, "/a", 8, 100)
 
 
+class Known:
+    """Of the one version, that never had a hit."""
+
+    versions: ClassVar = {VERSION.id: VERSION}
+    hits: ClassVar[dict[VersionId, int]] = {}
+    slots: ClassVar[dict[VersionId, int]] = {}
+
+    def idle_seconds(self, version: VersionId) -> float:
+        return 0.0
+
+
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
     return registry.get_sample_value(name, labels)
 
@@ -27,8 +41,8 @@ def test_lookups_count_per_tier_and_misses_per_cause() -> None:
     registry = CollectorRegistry()
     metrics = CacheMetrics(registry)
     for outcome in (CacheOutcome.GPU_HIT, CacheOutcome.HOST_HIT, CacheOutcome.HOST_HIT):
-        metrics.looked_up(outcome, MissCause.COLD, 0.001)
-    metrics.looked_up(CacheOutcome.MISS, MissCause.EVICTED, 0.5)
+        metrics.saw(LookedUp(VERSION, outcome, None, 0.001))
+    metrics.saw(LookedUp(VERSION, CacheOutcome.MISS, MissCause.EVICTED, 0.5))
     lookups = "adaptry_cache_lookups_total"
     assert value(registry, lookups, tier="gpu", result="hit") == 1
     assert value(registry, lookups, tier="gpu", result="miss") == 3
@@ -43,14 +57,14 @@ def test_lookups_count_per_tier_and_misses_per_cause() -> None:
 def test_moves_and_failures_and_drift() -> None:
     registry = CollectorRegistry()
     metrics = CacheMetrics(registry)
-    metrics.evicted(VERSION, Tier.GPU, EvictionReason.HOST_EVICTED)
-    metrics.moved_in(VERSION, Transition.DISK_TO_HOST, 0.25)
-    metrics.load_failed(VERSION, Transition.HOST_TO_GPU, EngineUnavailable("gone"))
+    metrics.saw(Evicted(VERSION, Tier.GPU, EvictionReason.HOST_EVICTED, 1.0))
+    metrics.saw(MovedIn(VERSION, Transition.DISK_TO_HOST, 0.25))
+    metrics.saw(LoadFailed(VERSION, Transition.HOST_TO_GPU, EngineUnavailable("gone")))
     missing = AdapterLoadFailed("a:1", "gone", LoadFailure.FILES)
     for error in (missing, missing, AdapterTooLarge(3, 1, 2)):
-        metrics.load_failed(VERSION, Transition.DISK_TO_HOST, error)
-    metrics.fell_back(VERSION)
-    metrics.drifted([VersionId(1), VersionId(2)])
+        metrics.saw(LoadFailed(VERSION, Transition.DISK_TO_HOST, error))
+    metrics.saw(FellBack(VERSION))
+    metrics.saw(Drifted([VersionId(1), VersionId(2)], [VERSION]))
     evictions = "adaptry_cache_evictions_total"
     assert value(registry, evictions, tier="gpu", reason="host_evicted") == 1
     assert value(registry, evictions, tier="gpu", reason="capacity") == 0
@@ -81,7 +95,7 @@ def test_gauges_show_the_cache_at_the_scrape() -> None:
     registry = CollectorRegistry()
     metrics = CacheMetrics(registry)
     policy = CachePolicy(slots=2, host_capacity=3)
-    metrics.watch(lambda: take_snapshot(policy, {VERSION.id: VERSION}, {}), lambda: 7)
+    metrics.watch(lambda: take_snapshot(policy, Known()), lambda: 7)
     assert value(registry, "adaptry_slots", state="free") == 2
     policy.pin(VERSION.id, Tier.GPU)
     policy.arrive(1, VERSION.id)

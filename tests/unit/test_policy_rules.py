@@ -86,7 +86,7 @@ def test_the_slot_of_the_least_recently_used_is_taken() -> None:
     cache.use(A, B, A, C)
     assert cache.gpu == (A, C)
     assert cache.host == (B, A, C)
-    assert Deactivate(B, EvictionReason.CAPACITY) in cache.log
+    assert Deactivate(B, EvictionReason.CAPACITY, room_for=C) in cache.log
 
 
 def test_the_host_place_of_the_least_recently_used_is_taken() -> None:
@@ -101,7 +101,7 @@ def test_one_in_no_slot_leaves_host_memory_before_an_older_one_in_a_slot() -> No
     cache.policy.prefetch(C)  # younger than A and B, but in no slot
     cache.advance()
     cache.use(D)
-    assert Evict(C, EvictionReason.CAPACITY, left_slot=False) in cache.log
+    assert Evict(C, EvictionReason.CAPACITY, left_slot=False, room_for=D) in cache.log
 
 
 def test_a_grant_counts_as_a_use() -> None:
@@ -307,7 +307,10 @@ def test_a_drain_ends_when_the_waiter_fails() -> None:
     cache.ask(B)
     assert cache.drain_for(cache.ask(C)) == A
     cache.policy.release(B)
-    assert cache.policy.advance() == [Deactivate(B, EvictionReason.CAPACITY), Activate(C)]
+    assert cache.policy.advance() == [
+        Deactivate(B, EvictionReason.CAPACITY, room_for=C),
+        Activate(C),
+    ]
     cache.policy.failed(C)
     assert cache.outcome(cache.ask(A)) is CacheOutcome.GPU_HIT
 
@@ -350,7 +353,7 @@ def test_where_hot_adapters_fill_host_memory_one_leaves_it_for_a_cold_one() -> N
     assert cache.drain_for(cold) == A
     held_back = cache.ask(A)
     cache.release(A)
-    assert Evict(A, EvictionReason.CAPACITY, left_slot=True) in cache.log
+    assert Evict(A, EvictionReason.CAPACITY, left_slot=True, room_for=B) in cache.log
     assert cache.outcome(cold) is CacheOutcome.MISS
     cache.release(B)
     assert cache.outcome(held_back) is CacheOutcome.MISS

@@ -1,0 +1,167 @@
+"""Why the cache is as it is, over REST: one adapter explained, the last decisions, and a stream."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import BaseModel, Field
+
+from engine.api import EngineProblemRoute
+from engine.controller import CacheController
+from engine.decision_log import DecisionLog, LoggedEvent
+from engine.decision_schemas import DecisionRead, decision_read
+from engine.ports import Resolver
+from engine.types import Tier
+from engine.why import Standing, standing, summary
+from registry.event_feed import wait_for
+from registry.names import check_name
+from registry.sse import StreamPlaces, beginning, message, parse_event_id, position
+
+_STREAM = {"content": {"text/event-stream": {}}, "description": "One decision per message."}
+_BATCH = 256
+_BATCH_SECONDS = 0.1  # what happens within it is sent at once
+
+AdapterName = Annotated[str | None, Query(alias="adapter", max_length=64)]
+After = Annotated[int | None, Query(ge=0, lt=2**62, description="Only later ones.")]
+
+
+class StandingRead(BaseModel):
+    """Where the version is now."""
+
+    tier: Tier | Literal["disk"]
+    slot: int | None
+    pinned: Tier | None
+    leases: int
+    waiting: int
+    loading: bool
+    leaving: bool
+    idle_seconds: float | None
+    hits: int
+    next_victim: Annotated[bool, Field(description="It would be the next to leave its tier.")]
+
+
+class WhyRead(BaseModel):
+    """One version explained; `decisions` from the newest on."""
+
+    reference: str
+    adapter: str
+    version_id: int
+    now: StandingRead
+    summary: str
+    decisions: list[DecisionRead]
+
+
+class DecisionList(BaseModel):
+    """The oldest first. `oldest_id` is the oldest that is kept: what was before is forgotten."""
+
+    items: list[DecisionRead]
+    oldest_id: int | None
+    newest_id: int
+
+
+def create_decision_router(
+    controller: CacheController, log: DecisionLog, resolver: Resolver, places: StreamPlaces
+) -> APIRouter:
+    """Routes under `/api/v1/cache`, beside those of `create_cache_router`."""
+    router = APIRouter(prefix="/api/v1/cache", tags=["cache"], route_class=EngineProblemRoute)
+
+    @router.get("/why/{reference}")
+    async def why(reference: str) -> WhyRead:
+        """Where this version is, what last happened to it, and what would help."""
+        version = await resolver.find(reference)
+        snapshot, events = controller.snapshot(), log.about(version.id)
+        now = standing(version, snapshot)
+        return WhyRead(
+            reference=version.reference,
+            adapter=version.adapter,
+            version_id=version.id,
+            now=_standing_read(now),
+            summary=summary(now, snapshot, events),
+            decisions=list(map(decision_read, events)),
+        )
+
+    @router.get("/decisions")
+    async def decisions(
+        adapter: AdapterName = None,
+        after: After = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> DecisionList:
+        """The last decisions, or the first ones `after` an id, as far as they are kept."""
+        if adapter is not None:
+            check_name(adapter)
+        latest = after is None
+        found = log.latest(limit, adapter) if latest else log.after(after or 0, limit, adapter)
+        items = list(map(decision_read, found))
+        return DecisionList(items=items, oldest_id=log.oldest_id, newest_id=log.newest_id)
+
+    @router.get("/stream", response_class=Response, responses={200: _STREAM})
+    async def stream(
+        adapter: AdapterName = None,
+        after: After = None,
+        last_event_id: Annotated[str | None, Header(max_length=64)] = None,
+    ) -> Response:
+        """Decisions as they are taken, as Server-Sent Events.
+
+        It begins after `Last-Event-ID`, else after the decision `after`, else now.
+        """
+        if adapter is not None:
+            check_name(adapter)
+        begin = after if last_event_id is None else parse_event_id(last_event_id)
+        places.check()
+        position_ = log.newest_id if begin is None else begin
+        return places.response(_frames(log, places, position_, adapter))
+
+    return router
+
+
+async def _frames(
+    log: DecisionLog, places: StreamPlaces, after: int, adapter: str | None
+) -> AsyncGenerator[bytes]:
+    yield beginning(after)
+    while not places.closed.is_set():
+        if not await _news(log, places, after):
+            yield position(after)
+            continue
+        while after < log.newest_id:
+            newest = log.newest_id
+            found = log.after(after, _BATCH, adapter)
+            if found:
+                yield b"".join(map(_message, found))
+            after = found[-1].id if len(found) == _BATCH else newest
+        await wait_for(places.closed, _BATCH_SECONDS)
+
+
+async def _news(log: DecisionLog, places: StreamPlaces, after: int) -> bool:
+    """Wait for a later decision; False after a while without, or when the server ends."""
+    waits = [
+        asyncio.create_task(log.wait_beyond(after)),
+        asyncio.create_task(places.closed.wait()),
+    ]
+    try:
+        seconds = places.limits.heartbeat_seconds
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+    return log.newest_id > after
+
+
+def _message(logged: LoggedEvent) -> bytes:
+    return message(logged.id, decision_read(logged).model_dump_json())
+
+
+def _standing_read(now: Standing) -> StandingRead:
+    resident = now.resident
+    return StandingRead(
+        tier=now.tier or "disk",
+        slot=resident.slot if resident else None,
+        pinned=resident.pinned if resident else None,
+        leases=resident.leases if resident else 0,
+        waiting=resident.waiting if resident else 0,
+        loading=now.loading,
+        leaving=resident.leaving if resident else False,
+        idle_seconds=round(resident.idle_seconds, 3) if resident else None,
+        hits=resident.hits if resident else 0,
+        next_victim=now.next_victim,
+    )
