@@ -15,6 +15,7 @@ from typing import Any, cast
 from fastapi import APIRouter, FastAPI
 
 from engine.api import create_cache_router
+from engine.decision_api import create_decision_router
 from engine.probe import create_probe_router
 from registry.api import create_router
 from registry.artifacts import ArtifactStore
@@ -39,6 +40,7 @@ _OPTIONS = (
     "--target-python-version=3.11",
     "--enum-field-as-literal=all",
     "--use-type-alias",
+    "--strict-nullable",
     "--base-class=registry.client.answer.Answer",
     "--use-standard-collections",
     "--use-union-operator",
@@ -67,6 +69,7 @@ def routers() -> Iterator[APIRouter]:
     yield create_event_router(_NOBODY, _NOBODY)
     yield create_webhook_router(_NOBODY)
     yield create_cache_router(_NOBODY, _NOBODY, _NOBODY)
+    yield create_decision_router(_NOBODY, _NOBODY, _NOBODY, _NOBODY)
 
 
 def document() -> Json:

@@ -2,15 +2,18 @@
 
 from typing import TypeVar
 
-from registry.client.calls import Group, operation, pages
+from registry.client.calls import Group, operation, pages, stream
 from registry.client.models import (
     CacheRead,
+    DecisionList,
+    DecisionRead,
     EngineTruthRead,
     EvictRead,
     PinRead,
     PrefetchRead,
     Tier,
     UnpinRead,
+    WhyRead,
 )
 from registry.client.steps import FOR_EVER, Given, given
 
@@ -61,3 +64,24 @@ class Cache(Group[S_co]):
         """
         body = given(reference=reference, wait=wait, force=force)
         return Given(body=body, patience_seconds=FOR_EVER if wait else None)
+
+    @operation("GET", "/cache/why/{reference}", WhyRead)
+    def why(self, reference: str) -> Given:
+        """Where this version is, what last happened to it, and what would help."""
+        return Given({"reference": reference})
+
+    @operation("GET", "/cache/decisions", DecisionList)
+    def decisions(
+        self, *, adapter: str | None = None, after: int | None = None, limit: int | None = None
+    ) -> Given:
+        """The last decisions, the oldest first, or the first ones after an id."""
+        return Given(query={"adapter": adapter, "after": after, "limit": limit})
+
+    @stream("/cache/stream", DecisionRead)
+    def stream(self, *, adapter: str | None = None, after: int | None = None) -> Given:
+        """Decisions as they are taken, without end, over as many connections as it takes.
+
+        Begins after the decision `after`, else now. Raises NoAnswer if there is no connection at
+        first, or none for a minute.
+        """
+        return Given(query={"adapter": adapter, "after": after})

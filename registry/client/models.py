@@ -25,6 +25,9 @@ class AdapterPage(Answer):
     next_page_token: str | None
 
 
+CacheOutcome = TypeAliasType("CacheOutcome", Literal["gpu_hit", "host_hit", "miss"])
+
+
 DeliveryState = TypeAliasType("DeliveryState", Literal["pending", "delivered", "failed"])
 
 
@@ -107,6 +110,11 @@ class EventPage(Answer):
 class EvictRead(Answer):
     reference: str
     evicted: bool = Field(..., description="False if it was on disk only.")
+
+
+EvictionReason = TypeAliasType(
+    "EvictionReason", Literal["capacity", "host_evicted", "requested", "drift"]
+)
 
 
 class FindingRead(Answer):
@@ -225,6 +233,9 @@ JobState = TypeAliasType(
 )
 
 
+MissCause = TypeAliasType("MissCause", Literal["cold", "evicted", "new_version", "restart"])
+
+
 OtherAliases = TypeAliasType("OtherAliases", Literal["keep", "replace"])
 
 
@@ -260,6 +271,55 @@ class SecretRotated(Answer):
 Tier = TypeAliasType("Tier", Literal["gpu", "host"])
 
 
+class DecisionRead(Answer):
+    """
+    One thing that happened. What does not apply to its kind is null.
+
+    `seconds` is how long a lookup waited or a load took, `for_reference` whom it made room for.
+    `count`: so many of the same in a row, of which this is the last.
+    """
+
+    id: int
+    at: AwareDatetime
+    kind: Literal[
+        "looked_up",
+        "refused",
+        "load_started",
+        "moved_in",
+        "fell_back",
+        "load_failed",
+        "evicted",
+        "drained",
+        "pinned",
+        "unpinned",
+        "drifted",
+        "engine_lost",
+        "engine_ready",
+    ]
+    adapter: str | None = Field(..., description="Null: it is about all of them.")
+    reference: str | None
+    version_id: int | None
+    tier: Tier | None = None
+    slot: int | None = None
+    outcome: CacheOutcome | None = None
+    cause: MissCause | None = None
+    reason: EvictionReason | None = None
+    seconds: float | None = None
+    idle_seconds: float | None = None
+    for_reference: str | None = None
+    code: str | None = None
+    count: int = 1
+    sentence: str
+
+
+class DecisionList(Answer):
+    """The oldest first. `oldest_id` is the oldest that is kept: what was before is forgotten."""
+
+    items: list[DecisionRead]
+    oldest_id: int | None
+    newest_id: int
+
+
 class PinRead(Answer):
     reference: str
     tier: Tier
@@ -274,7 +334,9 @@ class ResidentRead(Answer):
     """
     One adapter in a tier. `hits` counts the requests that found it in memory.
 
-    `size_bytes` is that of its files, `host_bytes` what it takes in host memory.
+    `size_bytes` is that of its files, `host_bytes` what it takes in host memory. `slot` is the
+    number of its GPU slot, `idle_seconds` since a request last held it. One that is `leaving`
+    admits nobody and gives its place up once it is idle.
     """
 
     reference: str
@@ -286,6 +348,9 @@ class ResidentRead(Answer):
     leases: int
     waiting: int
     hits: int
+    slot: int | None
+    idle_seconds: float
+    leaving: bool
 
 
 class CacheRead(Answer):
@@ -300,6 +365,21 @@ class CacheRead(Answer):
     loading: list[str]
     gpu: list[ResidentRead]
     host: list[ResidentRead]
+
+
+class StandingRead(Answer):
+    """Where the version is now."""
+
+    tier: Tier | Literal["disk"]
+    slot: int | None
+    pinned: Tier | None
+    leases: int
+    waiting: int
+    loading: bool
+    leaving: bool
+    idle_seconds: float | None
+    hits: int
+    next_victim: bool = Field(..., description="It would be the next to leave its tier.")
 
 
 class UnpinRead(Answer):
@@ -435,3 +515,14 @@ class AliasList(Answer):
 class AliasPage(Answer):
     items: list[AliasRead]
     next_page_token: str | None
+
+
+class WhyRead(Answer):
+    """One version explained; `decisions` from the newest on."""
+
+    reference: str
+    adapter: str
+    version_id: int
+    now: StandingRead
+    summary: str
+    decisions: list[DecisionRead]
