@@ -14,15 +14,14 @@ from adaptry import (
     transfer_commands,
     webhook_commands,
 )
-from adaptry.errors import CommandError
-from adaptry.options import show_help
-
-INTERRUPTED = 130  # what a shell reports for SIGINT
+from adaptry.errors import INTERRUPTED, CommandError, told
+from adaptry.options import AsJson, show_help
+from adaptry.output import show_json
+from registry.client import AdaptryError
 
 app = typer.Typer(
     invoke_without_command=True,
     callback=show_help,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich's boxes take a tenth of a second and several lines
     help="Serve many LoRA adapters on one vLLM engine, and see which are in memory.",
@@ -66,11 +65,16 @@ def upgrade(
         str | None,
         typer.Option("--database", envvar="ADAPTRY_DATABASE_URL", metavar="URL"),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Bring the tables up to date; `serve` does so itself."""
     from adaptry.database import upgrade_database
 
-    print(f"up to date: {upgrade_database(url)}")
+    shown = upgrade_database(url)
+    if as_json:
+        show_json({"database": shown, "up_to_date": True})
+    else:
+        print(f"up to date: {shown}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = app(arguments, prog_name="adaptry", standalone_mode=False)
     except CommandError as error:
         return _fail(str(error), error.exit_code)
+    except AdaptryError as error:
+        return _fail(*told(error))
     except typer.TyperException as error:
         return _fail(error.format_message(), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):

@@ -17,6 +17,10 @@ class InvalidReference(AdaptryError, ValueError):
     """Not `name:3`, where one version has to be named."""
 
 
+class InvalidSource(AdaptryError, ValueError):
+    """The files of this machine that were to be sent are not there or can't be read."""
+
+
 class NoAnswer(AdaptryError):
     """Nobody answered at `base_url`, in time or at all."""
 

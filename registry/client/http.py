@@ -31,24 +31,26 @@ class Options:
     timeout_seconds: float = 120.0
 
     def __post_init__(self) -> None:
-        if not self.base_url.startswith(("http://", "https://")):
-            raise InvalidServer(f"{self.base_url!r} is no server's URL: write http://HOST:PORT")
+        advice = f"{self.base_url!r} is no server's URL: write http://HOST:PORT"
+        try:
+            urlsplit(self.base_url)  # httpx takes some hosts that are none
+            url = httpx.URL(self.base_url)
+        except (ValueError, httpx.InvalidURL) as error:
+            raise InvalidServer(advice) from error
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise InvalidServer(advice)
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
             raise InvalidServer("an API key is made of printable ASCII characters")
 
     def for_httpx(self) -> dict[str, Any]:
         """The arguments of either of httpx's clients."""
-        try:
-            host = urlsplit(self.base_url).hostname
-        except ValueError as error:
-            raise InvalidServer(f"{self.base_url!r} is no server's URL: {error}") from error
         headers = {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         return {
             "base_url": self.base_url.rstrip("/"),
             "headers": headers,
             "timeout": self.timeout(None),
             # A proxy of the environment must not stand between us and a server on this machine.
-            "trust_env": host not in LOOPBACK,
+            "trust_env": httpx.URL(self.base_url).host not in LOOPBACK,
         }
 
     def timeout(self, patience_seconds: float | None) -> httpx.Timeout:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
 from registry.client.calls import Group, composed, flow, read
-from registry.client.errors import AdaptryError, JobFailed
+from registry.client.errors import InvalidSource, JobFailed
 from registry.client.jobs import Jobs, OnJob
 from registry.client.models import JobRead, VersionRead
 from registry.client.steps import FOR_EVER, Flow, Given, Reply, Request, Route, given, version_of
@@ -90,7 +90,8 @@ class Registering(Group[S_co]):
         """Send files of this machine, and don't wait for the job that makes a version of them.
 
         `source`: a folder that PEFT saved, or an archive of one. `on_bytes` is told how much has
-        been sent. Raises UploadBroken if the server stops reading.
+        been sent. Raises InvalidSource, and UploadBroken if the server stops
+        reading.
         """
         texts = {
             "description": description,
@@ -198,7 +199,10 @@ class _CountedFile:
         self._tell = tell
 
     def read(self, size: int = -1) -> bytes:
-        chunk = self._file.read(size)
+        try:
+            chunk = self._file.read(size)
+        except OSError as error:
+            raise InvalidSource(f"{self._file.name} can't be read: {error.strerror}") from error
         self._tell(len(chunk))
         return chunk
 
@@ -213,7 +217,7 @@ def _opened(
     files = [source] if source.is_file() else [source / name for name in FILES]
     for file in files:
         if not file.is_file():
-            raise AdaptryError(
+            raise InvalidSource(
                 f"there is no {file}: name a folder that PEFT saved, or an archive of one"
             )
     total = sum(file.stat().st_size for file in files)
@@ -226,5 +230,8 @@ def _opened(
             on_bytes(done, total)
 
     for file in files:
-        opened = stack.enter_context(file.open("rb"))
+        try:
+            opened = stack.enter_context(file.open("rb"))
+        except OSError as error:
+            raise InvalidSource(f"{file} can't be read: {error.strerror}") from error
         yield file.name, cast("IO[bytes]", _CountedFile(opened, tell))

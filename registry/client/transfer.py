@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from registry.client.calls import Group, download, flow, read
+from registry.client.errors import InvalidSource
 from registry.client.models import ImportRead, InvalidVersions, OtherAliases
 from registry.client.steps import API, FOR_EVER, Flow, Given, Request
 
@@ -54,9 +55,12 @@ class Transfer(Group[S_co]):
 
 
 def _chunks_of(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            yield chunk
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+    except OSError as error:
+        raise InvalidSource(f"{path} can't be read: {error.strerror}") from error
 
 
 def _counted(chunks: Iterable[bytes], on_bytes: Callable[[int], None] | None) -> Iterator[bytes]:
