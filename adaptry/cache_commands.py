@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from adaptry import why_commands
 from adaptry.options import DEFAULT_SERVER, AsJson, Reference, Server, connect, show_help
 from adaptry.output import show_json, show_table, size, text
 from registry.client.answer import Answer
@@ -115,6 +116,10 @@ def evict(
         answer = client.cache.evict(reference, wait=wait, force=force)
     was_there = "evicted" if answer.evicted else "was on disk only"
     _done(answer, f"{reference} {was_there}", as_json)
+
+
+for _command in why_commands.COMMANDS:
+    app.command()(_command)
 
 
 def _done(answer: Answer, sentence: str, as_json: bool) -> None:

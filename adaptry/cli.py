@@ -9,10 +9,13 @@ import typer
 
 from adaptry import (
     adapter_commands,
+    bench_command,
     cache_commands,
+    doctor_command,
     job_commands,
     transfer_commands,
     webhook_commands,
+    why_commands,
 )
 from adaptry.errors import INTERRUPTED, CommandError, told
 from adaptry.options import AsJson, show_help
@@ -30,6 +33,9 @@ app.add_typer(adapter_commands.app, name="adapter")
 app.add_typer(cache_commands.app, name="cache")
 app.add_typer(job_commands.app, name="job")
 app.add_typer(webhook_commands.app, name="webhook")
+app.command()(why_commands.why)
+app.command()(bench_command.bench)
+app.command()(doctor_command.doctor)
 app.command("export")(transfer_commands.export_registry)
 app.command("import")(transfer_commands.import_registry)
 
