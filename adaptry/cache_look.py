@@ -54,6 +54,16 @@ class Recent:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """One version; `resident` is None on disk, `lookups` are those within the window."""
+
+    tier: str
+    reference: str
+    resident: ResidentRead | None
+    lookups: Counter[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """One look. `hit_ratio` None: nothing was looked up within the window."""
 
@@ -69,13 +79,24 @@ class Look:
         total = self.lookups.total()
         return self.lookups["gpu_hit"] / total if total else None
 
-    def rows(self) -> list[tuple[str, ResidentRead]]:
-        """Those in slots by slot, then those in host memory only, the last used first."""
+    def rows(self) -> list[Row]:
+        """Those in slots by slot, then those in host memory only, the last used first, then those
+        on disk that were asked for within the window."""
         in_slots = {each.reference for each in self.cache.gpu}
         gpu = sorted(self.cache.gpu, key=lambda each: (each.slot is None, each.slot))
         host = [each for each in self.cache.host if each.reference not in in_slots]
         host.sort(key=lambda each: each.idle_seconds)
-        return [*(("gpu", each) for each in gpu), *(("host", each) for each in host)]
+        rows = [
+            *(self._row("gpu", each.reference, each) for each in gpu),
+            *(self._row("host", each.reference, each) for each in host),
+        ]
+        resident = {each.reference for each in self.cache.host} | in_slots
+        gone = [name for name in self.by_reference if name not in resident]
+        gone.sort(key=lambda name: -self.by_reference[name].total())
+        return [*rows, *(self._row("disk", name, None) for name in gone)]
+
+    def _row(self, tier: str, reference: str, resident: ResidentRead | None) -> Row:
+        return Row(tier, reference, resident, self.by_reference.get(reference, Counter()))
 
     def as_json(self) -> dict[str, object]:
         return {

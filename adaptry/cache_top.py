@@ -4,18 +4,22 @@ import json
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from adaptry.cache_look import Look, Recent, look
+from adaptry.cache_look import Look, Recent, Row, look
 from adaptry.output import size, text
 from registry.client import Client, NoAnswer, Unavailable
+from registry.client.models import ResidentRead
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import JustifyMethod, RenderableType
 
 MOST = 1000
-HEADINGS = ("TIER", "SLOT", "REFERENCE", "STATE", "SIZE", "IDLE", "HITS", "LAST MINUTE")
+_FILE_COLUMNS = 200
+HEADINGS = ("TIER", "SLOT", "REFERENCE", "STATE", "SIZE", "IDLE", "HITS")
+IN_THE_LAST_MINUTE = {"gpu_hit": "HIT/m", "host_hit": "HOST/m", "miss": "MISS/m"}
 
 
 class Watch:
@@ -41,15 +45,13 @@ def run_top(client: Client, interval: float, *, once: bool, as_json: bool) -> No
     """Until interrupted, or once. Raises what the client raises, at first."""
     watch = Watch(client)
     seen = watch.look()
-    if as_json or once:
+    if once:
         _print(seen, as_json)
-        while not once:
-            time.sleep(interval)
-            _print(watch.look(), as_json)
         return
-    if not sys.stdout.isatty():
-        _print_each(watch, seen, interval)
-    _draw_each(client, watch, seen, interval)
+    with suppress(KeyboardInterrupt):  # the way to end it
+        if as_json or not sys.stdout.isatty():
+            _print_each(watch, seen, interval, as_json)
+        _draw_each(watch, seen, interval)
 
 
 def _print(seen: Look, as_json: bool) -> None:
@@ -58,17 +60,20 @@ def _print(seen: Look, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    Console(highlight=False).print(drawn(seen))
+    console = Console(highlight=False)
+    # into a file or a pipe, nothing is cut off
+    console.print(drawn(seen), width=None if console.is_terminal else _FILE_COLUMNS)
+    sys.stdout.flush()
 
 
-def _print_each(watch: Watch, seen: Look, interval: float) -> None:
+def _print_each(watch: Watch, seen: Look, interval: float, as_json: bool) -> NoReturn:
     while True:
-        _print(seen, as_json=False)
+        _print(seen, as_json)
         time.sleep(interval)
         seen = watch.look()
 
 
-def _draw_each(client: Client, watch: Watch, seen: Look, interval: float) -> None:
+def _draw_each(watch: Watch, seen: Look, interval: float) -> NoReturn:
     from rich.console import Group
     from rich.live import Live
 
@@ -88,22 +93,34 @@ def drawn(seen: Look) -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*HEADINGS, box=None, pad_edge=False, header_style="bold")
-    for tier, resident in seen.rows():
-        state = resident.pinned and f"pinned {resident.pinned}"
-        if resident.leases:
-            state = f"leased {resident.leases}" + (f", {state}" if state else "")
-        table.add_row(
-            tier,
-            "-" if resident.slot is None or tier == "host" else str(resident.slot),
-            resident.reference,
-            "leaving" if resident.leaving else state or "idle",
-            size(resident.host_bytes),
-            f"{resident.idle_seconds:.0f} s",
-            str(resident.hits),
-            _outcomes(seen.by_reference.get(resident.reference, Counter())),
-        )
-    return Group(Text("\n".join(head(seen))), "", table)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in (*HEADINGS, *IN_THE_LAST_MINUTE.values()):
+        is_text = heading in {"TIER", "REFERENCE", "STATE"}
+        may_wrap = heading in {"REFERENCE", "STATE"}
+        justify: JustifyMethod = "left" if is_text else "right"
+        table.add_column(heading, justify=justify, no_wrap=not may_wrap, overflow="fold")
+    for row in seen.rows():
+        counts = (str(row.lookups[outcome]) for outcome in IN_THE_LAST_MINUTE)
+        table.add_row(row.tier, *_cells(row), *counts)
+    lines = Text("\n".join(head(seen)), no_wrap=True, overflow="ellipsis")
+    return Group(lines, "", table)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    resident = row.resident
+    if resident is None:
+        return "-", row.reference, "-", "-", "-", "-"
+    slot = "-" if resident.slot is None or row.tier == "host" else str(resident.slot)
+    bytes_, idle = size(resident.host_bytes), f"{resident.idle_seconds:.0f} s"
+    return slot, row.reference, _state(resident), bytes_, idle, str(resident.hits)
+
+
+def _state(resident: ResidentRead) -> str:
+    states = [f"pinned {resident.pinned}"] if resident.pinned else []
+    states += [f"leased {resident.leases}"] if resident.leases else []
+    states += [f"awaited {resident.waiting}"] if resident.waiting else []
+    states += ["leaving"] if resident.leaving else []
+    return ", ".join(states) or "idle"
 
 
 def head(seen: Look) -> list[str]:

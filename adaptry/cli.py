@@ -22,12 +22,22 @@ from adaptry.options import AsJson, show_help
 from adaptry.output import show_json
 from registry.client import AdaptryError
 
+SERVERS = (
+    "Commands talk to --server, else to $ADAPTRY_SERVER, else to http://127.0.0.1:8000, with the "
+    "API key in $ADAPTRY_API_KEY if there is one."
+)
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 asked in vain, as the server said no or nobody answered; 2 asked "
+    "wrongly; 130 interrupted. An error is one line on standard error."
+)
+
 app = typer.Typer(
     invoke_without_command=True,
     callback=show_help,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich's boxes take a tenth of a second and several lines
     help="Serve many LoRA adapters on one vLLM engine, and see which are in memory.",
+    epilog=f"{SERVERS} {EXIT_CODES}",
 )
 app.add_typer(adapter_commands.app, name="adapter")
 app.add_typer(cache_commands.app, name="cache")
@@ -93,15 +103,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(arguments[1:])
     try:
         code = app(arguments, prog_name="adaptry", standalone_mode=False)
-    except CommandError as error:
-        return _fail(str(error), error.exit_code)
-    except AdaptryError as error:
-        return _fail(*told(error))
-    except typer.TyperException as error:
-        return _fail(error.format_message(), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
+    except (CommandError, AdaptryError, typer.TyperException) as error:
+        return _fail(*_told(error))
     return code if isinstance(code, int) else 0
+
+
+def _told(error: CommandError | AdaptryError | typer.TyperException) -> tuple[str, int]:
+    """The line and the exit code for what a command, the client or the parser raised."""
+    if isinstance(error, AdaptryError):
+        return told(error)
+    line = str(error) if isinstance(error, CommandError) else error.format_message()
+    return line, error.exit_code
 
 
 def _fail(message: str, exit_code: int) -> int:

@@ -1,6 +1,6 @@
 """`adaptry why` and `adaptry cache why | decisions | top`: what the cache does, and why."""
 
-import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -55,10 +55,9 @@ def decisions(
         for decision in found.items:
             _print(decision, as_json)
         if follow:
-            sys.stdout.flush()
-            for decision in client.cache.stream(adapter=adapter, after=found.newest_id):
-                _print(decision, as_json)
-                sys.stdout.flush()
+            with suppress(KeyboardInterrupt):  # the way to end it
+                for decision in client.cache.stream(adapter=adapter, after=found.newest_id):
+                    _print(decision, as_json)
 
 
 def top(
@@ -85,4 +84,4 @@ def line_of(decision: DecisionRead) -> str:
 
 
 def _print(decision: DecisionRead, as_json: bool) -> None:
-    print(decision.model_dump_json() if as_json else line_of(decision))
+    print(decision.model_dump_json() if as_json else line_of(decision), flush=True)
