@@ -13,7 +13,7 @@ S_co = TypeVar("S_co", covariant=True)
 class Adapters(Group[S_co]):
     """Find adapters, say something of them, ask whether files would become one."""
 
-    @pages("/adapters", AdapterRead)
+    @pages("/api/v1/adapters", AdapterRead)
     def list(
         self,
         *,
@@ -28,12 +28,12 @@ class Adapters(Group[S_co]):
         """
         return Given(query={"text": text, "tag": tags, "owner": owner, "limit": page_size})
 
-    @operation("GET", "/adapters/{name}", AdapterRead)
+    @operation("GET", "/api/v1/adapters/{name}", AdapterRead)
     def get(self, name: str) -> Given:
         """One adapter. Raises NotFound."""
         return Given({"name": name})
 
-    @operation("PATCH", "/adapters/{name}", AdapterRead)
+    @operation("PATCH", "/api/v1/adapters/{name}", AdapterRead)
     def update(
         self,
         name: str,
@@ -59,7 +59,7 @@ class Adapters(Group[S_co]):
         )
         return Given({"name": name}, body=body)
 
-    @operation("POST", "/inspect", VerdictRead)
+    @operation("POST", "/api/v1/inspect", VerdictRead)
     def inspect(self, source: str) -> Given:
         """Whether these files would be accepted, and all that is wrong with them.
 

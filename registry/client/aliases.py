@@ -23,17 +23,17 @@ class Aliases(Group[S_co]):
     points at any more out of memory, once it is idle.
     """
 
-    @pages("/adapters/{name}/aliases", AliasRead)
+    @pages("/api/v1/adapters/{name}/aliases", AliasRead)
     def list(self, name: str) -> Given:
         """Where each alias of an adapter points."""
         return Given({"name": name})
 
-    @operation("GET", "/adapters/{name}/aliases/{alias}", AliasRead)
+    @operation("GET", "/api/v1/adapters/{name}/aliases/{alias}", AliasRead)
     def get(self, name: str, alias: str = "default", *, at: datetime | str | None = None) -> Given:
         """Where an alias points, or pointed at a time (with its zone)."""
         return Given({"name": name, "alias": alias}, {"at": moment(at)})
 
-    @operation("PUT", "/adapters/{name}/aliases/{alias}", AliasRead)
+    @operation("PUT", "/api/v1/adapters/{name}/aliases/{alias}", AliasRead)
     def set(
         self,
         name: str,
@@ -69,7 +69,7 @@ class Aliases(Group[S_co]):
         path = {"name": name, "alias": alias}
         return Given(path, body=body, patience_seconds=_patience(timeout_seconds))
 
-    @operation("POST", "/adapters/{name}/aliases/{alias}/rollback", AliasRead)
+    @operation("POST", "/api/v1/adapters/{name}/aliases/{alias}/rollback", AliasRead)
     def roll_back(
         self,
         name: str,
@@ -98,7 +98,7 @@ class Aliases(Group[S_co]):
         path = {"name": name, "alias": alias}
         return Given(path, body=body, patience_seconds=_patience(timeout_seconds))
 
-    @operation("DELETE", "/adapters/{name}/aliases/{alias}", type(None))
+    @operation("DELETE", "/api/v1/adapters/{name}/aliases/{alias}", type(None))
     def delete(
         self,
         name: str,
@@ -111,7 +111,7 @@ class Aliases(Group[S_co]):
         query = {"expected_version": expected_version, "reason": reason}
         return Given({"name": name, "alias": alias}, query)
 
-    @pages("/adapters/{name}/aliases/{alias}/history", AliasRead)
+    @pages("/api/v1/adapters/{name}/aliases/{alias}/history", AliasRead)
     def history(self, name: str, alias: str = "default", *, page_size: int = 100) -> Given:
         """All states of an alias, the newest first."""
         return Given({"name": name, "alias": alias}, {"limit": page_size})

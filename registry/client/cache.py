@@ -23,22 +23,22 @@ S_co = TypeVar("S_co", covariant=True)
 class Cache(Group[S_co]):
     """See and steer what is resident. References are those of `model`: name, name@alias, name:3."""
 
-    @operation("GET", "/cache", CacheRead)
+    @operation("GET", "/api/v1/cache", CacheRead)
     def show(self) -> Given:
         """Who is in a slot, who in host memory, who is leased, pinned or on the way."""
         return Given()
 
-    @operation("GET", "/cache/engine", EngineTruthRead)
+    @operation("GET", "/api/v1/cache/engine", EngineTruthRead)
     def engine(self) -> Given:
         """Read back what vLLM holds and compare; a difference counts as drift."""
         return Given()
 
-    @pages("/cache/pins", PinRead)
+    @pages("/api/v1/cache/pins", PinRead)
     def pins(self) -> Given:
         """What is pinned, the oldest first."""
         return Given()
 
-    @operation("POST", "/cache/pins", PinRead)
+    @operation("POST", "/api/v1/cache/pins", PinRead)
     def pin(self, reference: str, tier: Tier = "gpu", *, ttl_seconds: float | None = None) -> Given:
         """Bring the adapter in and keep it; answers when it is there.
 
@@ -46,17 +46,17 @@ class Cache(Group[S_co]):
         """
         return Given(body=given(reference=reference, tier=tier, ttl_seconds=ttl_seconds))
 
-    @operation("DELETE", "/cache/pins/{reference}", UnpinRead)
+    @operation("DELETE", "/api/v1/cache/pins/{reference}", UnpinRead)
     def unpin(self, reference: str) -> Given:
         """Let it be evicted again."""
         return Given({"reference": reference})
 
-    @operation("POST", "/cache/prefetch", PrefetchRead)
+    @operation("POST", "/api/v1/cache/prefetch", PrefetchRead)
     def prefetch(self, reference: str) -> Given:
         """Load it into host memory in the background, without taking a slot."""
         return Given(body=given(reference=reference))
 
-    @operation("POST", "/cache/evict", EvictRead)
+    @operation("POST", "/api/v1/cache/evict", EvictRead)
     def evict(self, reference: str, *, wait: bool = False, force: bool = False) -> Given:
         """Out of both tiers. Raises Conflict while it is pinned, leased or awaited.
 
@@ -65,19 +65,19 @@ class Cache(Group[S_co]):
         body = given(reference=reference, wait=wait, force=force)
         return Given(body=body, patience_seconds=FOR_EVER if wait else None)
 
-    @operation("GET", "/cache/why/{reference}", WhyRead)
+    @operation("GET", "/api/v1/cache/why/{reference}", WhyRead)
     def why(self, reference: str) -> Given:
         """Where this version is, what last happened to it, and what would help."""
         return Given({"reference": reference})
 
-    @operation("GET", "/cache/decisions", DecisionList)
+    @operation("GET", "/api/v1/cache/decisions", DecisionList)
     def decisions(
         self, *, adapter: str | None = None, after: int | None = None, limit: int | None = None
     ) -> Given:
         """The last decisions, the oldest first, or the first ones after an id."""
         return Given(query={"adapter": adapter, "after": after, "limit": limit})
 
-    @stream("/cache/stream", DecisionRead)
+    @stream("/api/v1/cache/stream", DecisionRead)
     def stream(self, *, adapter: str | None = None, after: int | None = None) -> Given:
         """Decisions as they are taken, without end, over as many connections as it takes.
 

@@ -10,9 +10,9 @@ from registry.client.aliases import Aliases
 from registry.client.async_sender import AsyncSender
 from registry.client.cache import Cache
 from registry.client.events import Events
-from registry.client.generation import Serving
 from registry.client.http import Options
 from registry.client.jobs import Jobs
+from registry.client.serving import Serving
 from registry.client.sync_sender import SyncSender
 from registry.client.transfer import Transfer
 from registry.client.versions import Versions

@@ -14,7 +14,7 @@ S_co = TypeVar("S_co", covariant=True)
 class Events(Group[S_co]):
     """Look events up and follow them."""
 
-    @pages("/events", EventRead)
+    @pages("/api/v1/events", EventRead)
     def list(
         self,
         *,
@@ -39,12 +39,12 @@ class Events(Group[S_co]):
             }
         )
 
-    @pages("/adapters/{name}/events", EventRead)
+    @pages("/api/v1/adapters/{name}/events", EventRead)
     def of_adapter(self, name: str, *, page_size: int = 100) -> Given:
         """What happened to an adapter, the oldest first. Raises NotFound."""
         return Given({"name": name}, {"limit": page_size})
 
-    @stream("/events/stream", EventRead)
+    @stream("/api/v1/events/stream", EventRead)
     def stream(
         self,
         *,

@@ -18,7 +18,7 @@ OnJob = Callable[[JobRead], None]
 class Jobs(Group[S_co]):
     """Follow jobs and cancel them."""
 
-    @pages("/jobs", JobRead)
+    @pages("/api/v1/jobs", JobRead)
     def list(
         self,
         *,
@@ -29,12 +29,12 @@ class Jobs(Group[S_co]):
         """What is and was registered as a job, the newest first."""
         return Given(query={"state": state, "adapter": adapter, "limit": page_size})
 
-    @operation("GET", "/jobs/{number}", JobRead)
+    @operation("GET", "/api/v1/jobs/{number}", JobRead)
     def get(self, number: int) -> Given:
         """How far it is, or how it ended."""
         return Given({"number": number})
 
-    @operation("POST", "/jobs/{number}/cancel", JobRead)
+    @operation("POST", "/api/v1/jobs/{number}/cancel", JobRead)
     def cancel(self, number: int) -> Given:
         """Ask for its end. A running job is `cancelled` as soon as its work has stopped."""
         return Given({"number": number})

@@ -1,4 +1,4 @@
-"""What the server answers. Written by `make openapi` from docs/openapi.json."""
+"""What the server answers. Written by `make reference` from docs/openapi.json."""
 
 from typing import Any, Literal
 
@@ -385,6 +385,19 @@ class StandingRead(Answer):
 class UnpinRead(Answer):
     reference: str
     tier: Tier
+
+
+class Usage(Answer):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class GenerateResponse(Answer):
+    """One text per prompt."""
+
+    text: list[str]
+    usage: Usage
 
 
 class VerdictRead(Answer):

@@ -17,8 +17,8 @@ S_co = TypeVar("S_co", covariant=True)
 
 ACCEPTED, CREATED = 202, 201
 FILES = ("adapter_config.json", "adapter_model.safetensors")
-_ROUTE = Route("POST", "/adapters/{name}/versions")
-_VERSION = Route("GET", "/adapters/{name}/versions/{number}")
+_ROUTE = Route("POST", "/api/v1/adapters/{name}/versions")
+_VERSION = Route("GET", "/api/v1/adapters/{name}/versions/{number}")
 
 OnBytes = Callable[[int, int], None]
 """Is told bytes done and bytes in all."""
@@ -44,7 +44,7 @@ class Registration:
 class Registering(Group[S_co]):
     """The part of `client.versions` that makes them."""
 
-    @flow("POST", "/adapters/{name}/versions")
+    @flow("POST", "/api/v1/adapters/{name}/versions")
     def submit(
         self,
         name: str,
@@ -73,7 +73,7 @@ class Registering(Group[S_co]):
         )
         return _submission((yield _ROUTE.request(Given({"name": name}, body=body))))
 
-    @flow("POST", "/adapters/{name}/versions")
+    @flow("POST", "/api/v1/adapters/{name}/versions")
     def upload(
         self,
         name: str,

@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 from registry.client.errors import InvalidReference
 
-API = "/api/v1"
 FOR_EVER = float("inf")
 
 R = TypeVar("R")
@@ -73,7 +72,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An operation of the OpenAPI document; `path` is below /api/v1."""
+    """An operation of the OpenAPI document."""
 
     method: str
     path: str
@@ -83,7 +82,7 @@ class Route:
         query = {name: value for name, value in given.query.items() if value is not None}
         return Request(
             self.method,
-            API + self.path.format(**parts),
+            self.path.format(**parts),
             query=query,
             body=given.body,
             patience_seconds=given.patience_seconds,

@@ -7,7 +7,7 @@ from typing import TypeVar
 from registry.client.calls import Group, download, flow, read
 from registry.client.errors import InvalidSource
 from registry.client.models import ImportRead, InvalidVersions, OtherAliases
-from registry.client.steps import API, FOR_EVER, Flow, Given, Request
+from registry.client.steps import FOR_EVER, Flow, Given, Request
 
 S_co = TypeVar("S_co", covariant=True)
 
@@ -17,7 +17,7 @@ CHUNK_BYTES = 2**20
 class Transfer(Group[S_co]):
     """Export and import."""
 
-    @download("/export")
+    @download("/api/v1/export")
     def export(self, adapters: Sequence[str] = ()) -> Given:
         """Adapters, versions, aliases, history, events and files as the chunks of a tar.
 
@@ -25,7 +25,7 @@ class Transfer(Group[S_co]):
         """
         return Given(query={"adapter": adapters})
 
-    @flow("POST", "/import")
+    @flow("POST", "/api/v1/import")
     def import_archive(
         self,
         archive: Path | Iterable[bytes] | AsyncIterable[bytes],
@@ -45,7 +45,7 @@ class Transfer(Group[S_co]):
             chunks = _counted(chunks, on_bytes)
         reply = yield Request(
             "POST",
-            f"{API}/import",
+            "/api/v1/import",
             query={"aliases": aliases, "invalid": invalid, "dry_run": dry_run},
             content=chunks,
             media_type="application/x-tar",

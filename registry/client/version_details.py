@@ -13,7 +13,7 @@ S_co = TypeVar("S_co", covariant=True)
 class Details(Group[S_co]):
     """The part of `client.versions` that looks at them and says something of them."""
 
-    @pages("/adapters/{name}/versions", VersionRead)
+    @pages("/api/v1/adapters/{name}/versions", VersionRead)
     def list(
         self,
         name: str,
@@ -34,7 +34,7 @@ class Details(Group[S_co]):
         query |= {"rank_min": rank_min, "rank_max": rank_max, "parent": parent}
         return Given({"name": name}, {**query, "limit": page_size})
 
-    @pages("/versions", VersionRead)
+    @pages("/api/v1/versions", VersionRead)
     def search(
         self,
         *,
@@ -58,12 +58,12 @@ class Details(Group[S_co]):
         query |= {"rank_min": rank_min, "rank_max": rank_max, "parent": parent}
         return Given(query={**query, "limit": page_size})
 
-    @operation("GET", "/adapters/{name}/versions/{number}", VersionRead)
+    @operation("GET", "/api/v1/adapters/{name}/versions/{number}", VersionRead)
     def get(self, reference: str) -> Given:
         """One version. Raises NotFound, and InvalidReference unless it is `name:3`."""
         return Given(version_of(reference))
 
-    @operation("PATCH", "/adapters/{name}/versions/{number}", VersionRead)
+    @operation("PATCH", "/api/v1/adapters/{name}/versions/{number}", VersionRead)
     def update(
         self,
         reference: str,

@@ -15,7 +15,7 @@ S_co = TypeVar("S_co", covariant=True)
 class Versions(Registering[S_co], Details[S_co]):
     """Register, find and describe versions, and end them."""
 
-    @operation("GET", "/resolve", VersionRead)
+    @operation("GET", "/api/v1/resolve", VersionRead)
     def resolve(self, reference: str, *, user: str | None = None) -> Given:
         """The version that a reference means now, if it may be served.
 
@@ -23,17 +23,17 @@ class Versions(Registering[S_co], Details[S_co]):
         """
         return Given(query={"reference": reference, "user": user})
 
-    @operation("POST", "/adapters/{name}/versions/{number}/deprecate", VersionRead)
+    @operation("POST", "/api/v1/adapters/{name}/versions/{number}/deprecate", VersionRead)
     def deprecate(self, reference: str, *, reason: str | None = None) -> Given:
         """Go on serving a version, with a `deprecation` header in each answer."""
         return Given(version_of(reference), body=given(reason=reason))
 
-    @operation("POST", "/adapters/{name}/versions/{number}/restore", VersionRead)
+    @operation("POST", "/api/v1/adapters/{name}/versions/{number}/restore", VersionRead)
     def restore(self, reference: str, *, reason: str | None = None) -> Given:
         """Make a version ready again that was deprecated, retired or quarantined."""
         return Given(version_of(reference), body=given(reason=reason))
 
-    @operation("POST", "/adapters/{name}/versions/{number}/retire", VersionRead)
+    @operation("POST", "/api/v1/adapters/{name}/versions/{number}/retire", VersionRead)
     def retire(
         self,
         reference: str,
@@ -50,17 +50,17 @@ class Versions(Registering[S_co], Details[S_co]):
         body = given(move_aliases_to=move_aliases_to, force=force, reason=reason)
         return Given(version_of(reference), body=body)
 
-    @operation("POST", "/adapters/{name}/versions/{number}/quarantine", VersionRead)
+    @operation("POST", "/api/v1/adapters/{name}/versions/{number}/quarantine", VersionRead)
     def quarantine(self, reference: str, reason: str, *, code: str = "operator") -> Given:
         """Serve a version no more, wherever aliases point, until it is restored."""
         return Given(version_of(reference), body=given(reason=reason, code=code))
 
-    @operation("POST", "/adapters/{name}/versions/{number}/purge", PurgeRead)
+    @operation("POST", "/api/v1/adapters/{name}/versions/{number}/purge", PurgeRead)
     def purge(self, reference: str, *, reason: str | None = None) -> Given:
         """Delete the files of a retired, quarantined or rejected version."""
         return Given(version_of(reference), body=given(reason=reason))
 
-    @operation("POST", "/adapters/{name}/versions/{number}/probe", ProbeRead)
+    @operation("POST", "/api/v1/adapters/{name}/versions/{number}/probe", ProbeRead)
     def probe(self, reference: str) -> Given:
         """Load the version and compare its log probabilities with the base model's.
 
@@ -68,7 +68,7 @@ class Versions(Registering[S_co], Details[S_co]):
         """
         return Given(version_of(reference))
 
-    @operation("POST", "/gc", GarbageRead)
+    @operation("POST", "/api/v1/gc", GarbageRead)
     def collect_garbage(
         self,
         *,

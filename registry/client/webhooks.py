@@ -19,17 +19,17 @@ S_co = TypeVar("S_co", covariant=True)
 class Webhooks(Group[S_co]):
     """Add webhooks, change them, and see what was delivered."""
 
-    @pages("/webhooks", WebhookRead)
+    @pages("/api/v1/webhooks", WebhookRead)
     def list(self, *, page_size: int = 100) -> Given:
         """All webhooks, the oldest first."""
         return Given(query={"limit": page_size})
 
-    @operation("GET", "/webhooks/{webhook}", WebhookRead)
+    @operation("GET", "/api/v1/webhooks/{webhook}", WebhookRead)
     def get(self, webhook: int) -> Given:
         """One webhook."""
         return Given({"webhook": webhook})
 
-    @operation("POST", "/webhooks", WebhookCreated)
+    @operation("POST", "/api/v1/webhooks", WebhookCreated)
     def add(
         self,
         url: str,
@@ -42,7 +42,7 @@ class Webhooks(Group[S_co]):
         body = given(url=url, kinds=kinds, adapters=adapters, description=description)
         return Given(body=body)
 
-    @operation("PATCH", "/webhooks/{webhook}", WebhookRead)
+    @operation("PATCH", "/api/v1/webhooks/{webhook}", WebhookRead)
     def change(
         self,
         webhook: int,
@@ -59,22 +59,22 @@ class Webhooks(Group[S_co]):
         )
         return Given({"webhook": webhook}, body=body)
 
-    @operation("DELETE", "/webhooks/{webhook}", type(None))
+    @operation("DELETE", "/api/v1/webhooks/{webhook}", type(None))
     def remove(self, webhook: int) -> Given:
         """Forget the webhook and its deliveries."""
         return Given({"webhook": webhook})
 
-    @operation("POST", "/webhooks/{webhook}/rotate-secret", SecretRotated)
+    @operation("POST", "/api/v1/webhooks/{webhook}/rotate-secret", SecretRotated)
     def rotate_secret(self, webhook: int, *, keep_hours: float | None = None) -> Given:
         """Make a new secret. For a while messages are signed with both."""
         return Given({"webhook": webhook}, body=given(keep_hours=keep_hours))
 
-    @operation("POST", "/webhooks/{webhook}/test", DeliveryRead)
+    @operation("POST", "/api/v1/webhooks/{webhook}/test", DeliveryRead)
     def test(self, webhook: int) -> Given:
         """Send a message of the kind `webhook.test` now and say what came of it."""
         return Given({"webhook": webhook})
 
-    @pages("/webhooks/{webhook}/deliveries", DeliveryRead)
+    @pages("/api/v1/webhooks/{webhook}/deliveries", DeliveryRead)
     def deliveries(
         self,
         webhook: int,
@@ -85,7 +85,7 @@ class Webhooks(Group[S_co]):
         """What was or is to be delivered, the newest first."""
         return Given({"webhook": webhook}, {"state": state, "limit": page_size})
 
-    @operation("POST", "/webhooks/{webhook}/deliveries/{delivery}/retry", DeliveryRead)
+    @operation("POST", "/api/v1/webhooks/{webhook}/deliveries/{delivery}/retry", DeliveryRead)
     def retry(self, webhook: int, delivery: int) -> Given:
         """Deliver it once more, from now on as if for the first time."""
         return Given({"webhook": webhook, "delivery": delivery})

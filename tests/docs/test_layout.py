@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("registry", "engine", "adaptry")
-LEFT_BEHIND = re.compile(r"^\.(git|venv|adaptry|hypothesis)$|_cache$|^__pycache__$")
+LEFT_BEHIND = re.compile(r"^\.(git|venv|adaptry|hypothesis)$|_cache$|^__pycache__$|^site$")
 HEAVY = {"vllm", "torch", "transformers", "fastapi", "sqlalchemy", "sqlmodel"}
 
 

@@ -3,35 +3,20 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
-from registry.client.answer import Answer
-from registry.client.calls import Group, composed, read
+from registry.client.calls import Group, flow, operation
 from registry.client.errors import ApiError, NoAnswer
-from registry.client.steps import Flow, Request, given
+from registry.client.models import GenerateResponse
+from registry.client.steps import Flow, Given, Request, given
 
 S_co = TypeVar("S_co", covariant=True)
 
 READY_SECONDS = 2.0
 
 
-class Usage(Answer):
-    """In tokens."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-
-
-class Generation(Answer):
-    """One text per prompt."""
-
-    text: list[str]
-    usage: Usage
-
-
 class Serving(Group[S_co]):
     """What is asked of the engine itself."""
 
-    @composed
+    @operation("POST", "/generate", GenerateResponse)
     def generate(
         self,
         prompt: str | Sequence[str],
@@ -42,7 +27,7 @@ class Serving(Group[S_co]):
         top_p: float | None = None,
         stop: str | Sequence[str] | None = None,
         seed: int | None = None,
-    ) -> Flow[Generation]:
+    ) -> Given:
         """Complete one prompt, or several, with the base model or an adapter's reference."""
         body = given(
             prompt=prompt,
@@ -53,14 +38,22 @@ class Serving(Group[S_co]):
             stop=stop,
             seed=seed,
         )
-        reply = yield Request("POST", "/generate", body=body)
-        return read(Generation, reply.content)
+        return Given(body=body)
 
-    @composed
+    @flow("GET", "/readyz")
     def is_ready(self) -> Flow[bool]:
         """Whether the server takes requests; one that is not there yet is not ready."""
-        try:
-            yield Request("GET", "/readyz", patience_seconds=READY_SECONDS)
-        except (ApiError, NoAnswer):
-            return False
-        return True
+        return (yield from _succeeds("/readyz"))
+
+    @flow("GET", "/healthz")
+    def is_alive(self) -> Flow[bool]:
+        """Whether the server's process answers, ready or not."""
+        return (yield from _succeeds("/healthz"))
+
+
+def _succeeds(path: str) -> Flow[bool]:
+    try:
+        yield Request("GET", path, patience_seconds=READY_SECONDS)
+    except (ApiError, NoAnswer):
+        return False
+    return True
