@@ -132,8 +132,8 @@ def test_decisions_are_followed_until_somebody_has_seen_enough(server: Any) -> N
         server.client.post("/api/v1/cache/evict", json={"reference": "double"})
         seen = [json.loads(process.stdout.readline()) for _ in range(2)]
         assert [(each["kind"], each["tier"]) for each in seen] == [
-            ("evicted", "gpu"),
             ("evicted", "host"),
+            ("evicted", "gpu"),
         ]
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
