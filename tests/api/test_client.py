@@ -170,6 +170,8 @@ async def test_files_are_pushed_with_their_progress(
         ["t"],
         {"x": [1]},
     )
+    again = await ask(lambda c: c.versions.push("bot", elsewhere))
+    assert (again.is_new, again.version.reference) == (False, "bot:1")
     with pytest.raises(AdaptryError, match="there is no"):
         await ask(lambda c: c.versions.push("bot", tmp_path / "none"))
 

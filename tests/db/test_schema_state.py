@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from sqlalchemy import text
 
 from adaptry.cli import main
 from registry.db import Database
 from registry.errors import DatabaseUnavailable
-from registry.migrate import upgrade
+from registry.migrate import alembic_config, upgrade
 from registry.schema_state import schema_state
 
 
@@ -33,6 +34,13 @@ def test_missing_migrations_are_counted_and_nothing_is_changed(empty_database: s
     upgrade(empty_database)
     newest = schema_state(empty_database)
     assert (newest.current, newest.missing) == (state.newest, 0)
+
+
+def test_what_an_older_release_made_is_counted_from_there(empty_database: str) -> None:
+    command.upgrade(alembic_config(empty_database), "head")
+    command.downgrade(alembic_config(empty_database), "-1")
+    state = schema_state(empty_database)
+    assert (state.missing, state.is_known, state.current == state.newest) == (1, True, False)
 
 
 def test_looking_at_a_file_that_is_not_there_does_not_make_it(tmp_path: Path) -> None:
