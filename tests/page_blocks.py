@@ -41,6 +41,7 @@ ENGINE_PAGES = (
     "howto/pin.md",
     "howto/promote.md",
     "howto/slow.md",
+    "metrics.md",
     "operations/sizing.md",
     "operations/upgrade.md",
     "quick-start.md",
@@ -51,6 +52,7 @@ OTHER_TESTS = {
     "database.md": "tests/docs/test_registry_pages.py",
     "inspection.md": "tests/e2e/test_inspection_examples.py",
     "register.md": "tests/docs/test_register_page.py",
+    "runbooks.md": "tests/e2e/test_dashboard_queries.py",
 }
 """Pages that have a test of their own."""
 

@@ -30,6 +30,8 @@ NOT_RUN = {
         "operations/backup.md",
         "pg_dump of a database that is not there; PostgreSQL's own tool",
     ): 1,
+    ("metrics.md", SERVES): 1,
+    ("metrics.md", "minutes"): 1,
     ("operations/upgrade.md", "fetches a newer version of this repository"): 1,
     (
         "quick-start.md",
