@@ -31,6 +31,7 @@ REGISTRY_PAGES = (
 
 ENGINE_PAGES = (
     "cache.md",
+    "client.md",
     "concepts/fairness.md",
     "concepts/request.md",
     "console.md",
