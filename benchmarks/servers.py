@@ -13,9 +13,8 @@ from pathlib import Path
 
 import aiohttp
 
-from adaptry.jobs import registered
-from adaptry.rest import RestClient
 from benchmarks.idle import STAGES_VARIABLE
+from registry.client import Client
 
 START_SECONDS = 420.0
 DYNAMIC_LOADING = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
@@ -139,9 +138,9 @@ async def register(side: Side, folders: Sequence[Path]) -> None:
 
 
 def _register_on_ours(side: Side, folders: Sequence[Path]) -> None:
-    with RestClient(side.base_url) as asking:
+    with Client(side.base_url) as asking:
         for folder in folders:
-            registered(asking, folder.name, str(folder), None)
+            asking.versions.register(folder.name, str(folder))
 
 
 async def _register_on_stock(side: Side, folders: Sequence[Path]) -> None:

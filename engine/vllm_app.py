@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from prometheus_client import REGISTRY
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
@@ -13,6 +14,7 @@ from engine.engine_request import RequestedAdapters
 from engine.engine_request import requested_name as requested_adapter
 from engine.errors import EngineUnavailable
 from engine.gateway import AdapterGateway, RequestCounter
+from engine.http_series import forget_http_series
 from engine.ports import Resolver
 from engine.spans import Tracing
 from engine.vllm_backend import lora_request
@@ -85,6 +87,7 @@ async def build_application(
             max_body_bytes=max_body_bytes,
         )
     )
+    forget_http_series(REGISTRY)
     app.middleware_stack = None  # built already; Starlette builds it again at the first request
     return app
 

@@ -31,8 +31,10 @@ REGISTRY_PAGES = (
 
 ENGINE_PAGES = (
     "cache.md",
+    "client.md",
     "concepts/fairness.md",
     "concepts/request.md",
+    "console.md",
     "howto/from-lorax.md",
     "howto/from-mlflow.md",
     "howto/from-sglang.md",
@@ -51,6 +53,7 @@ OTHER_TESTS = {
     "database.md": "tests/docs/test_registry_pages.py",
     "inspection.md": "tests/e2e/test_inspection_examples.py",
     "register.md": "tests/docs/test_register_page.py",
+    "runbooks.md": "tests/e2e/test_dashboard_queries.py",
 }
 """Pages that have a test of their own."""
 

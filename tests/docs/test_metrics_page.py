@@ -20,7 +20,7 @@ from registry.job_models import JobState
 from registry.metrics import RegistryMetrics
 from registry.metrics_state import Counted, RegistryState
 from registry.models import Version, VersionState
-from tests.support.metrics_page import PAGE, ROOT, TYPES, exported, listed, names_in
+from tests.support.metrics_page import PAGE, RECORDED, ROOT, TYPES, exported, listed, names_in
 
 LISTED = {series.name: series for series in listed()}
 UPPER = AdapterVersion(VersionId(1), "upper", 1, "0" * 64, "/upper", 8, 100)
@@ -129,9 +129,21 @@ def _files(*patterns: str) -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    "path", _files("dashboards/*.json", "*.yml"), ids=lambda path: str(path.name)
+    "path", _files("dashboards/*.json", "rules/*.yml"), ids=lambda path: str(path.name)
 )
 def test_dashboards_and_rules_name_only_what_is_listed(path: Path) -> None:
-    named = names_in(path.read_text(encoding="utf-8"))
-    assert named, "it asks for no series of ours"
-    assert named <= LISTED.keys()
+    text = path.read_text(encoding="utf-8").replace("\\n", " ")  # line ends within JSON
+    assert names_in(text), "it asks for no series of ours"
+    assert names_in(text) <= LISTED.keys()
+    assert set(RECORDED.findall(text)) <= set(RECORDED.findall(PAGE))
+
+
+def test_every_series_is_on_a_dashboard() -> None:
+    shown = (path.read_text(encoding="utf-8") for path in _files("dashboards/*.json"))
+    assert LISTED.keys() == {name for text in shown for name in names_in(text)}
+
+
+def test_the_page_lists_what_the_rules_record() -> None:
+    rules = (ROOT / "grafana" / "rules" / "recording.yml").read_text(encoding="utf-8")
+    recorded = re.findall(r"record: (\S+)", rules)
+    assert sorted(recorded) == sorted(set(RECORDED.findall(PAGE)))

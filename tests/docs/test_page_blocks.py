@@ -22,6 +22,7 @@ SERVES = "needs a model's weights; tests/docs/test_serve_examples.py parses it"
 MLFLOW = "needs an MLflow server; tests/api/test_import_mlflow.py starts one"
 # (page, reason): how many blocks are not run for it.
 NOT_RUN = {
+    ("client.md", "LangChain is not installed here"): 1,
     ("howto/from-lorax.md", "LoRAX's side"): 1,
     ("howto/from-mlflow.md", MLFLOW): 2,
     ("howto/from-sglang.md", SERVES): 1,

@@ -10,7 +10,8 @@ from prometheus_client.metrics_core import Metric
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 
-OURS = re.compile(r"(?:adaptry_\w+|vllm:lora_adapter_loaded)\b")
+OURS = re.compile(r"(?:(?<![:\w])adaptry_\w+\b(?!:)|vllm:lora_adapter_loaded\b)")
+RECORDED = re.compile(r"\b\w+:adaptry_\w+:\w+")  # level:metric:operation, by a rule of ours
 TYPES = ("counter", "gauge", "histogram", "info")
 _OF_A_HISTOGRAM = ("_bucket", "_count", "_sum")
 
