@@ -16,6 +16,7 @@ from fastapi import APIRouter, FastAPI
 from engine import vllm_api
 from engine.background import background, is_stopping
 from engine.cache import Cache, make_cache
+from engine.console.router import create_console_router
 from engine.controller import CacheController
 from engine.engine_request import Leasing
 from engine.errors import EngineUnavailable
@@ -163,6 +164,7 @@ async def _application(
         routers=[
             *routers,
             create_health_router({"engine": engine_is_well, "database": service.ping}),
+            create_console_router(),
         ],
         max_body_bytes=settings.max_body_bytes,
     )

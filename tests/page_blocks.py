@@ -34,6 +34,7 @@ ENGINE_PAGES = (
     "client.md",
     "concepts/fairness.md",
     "concepts/request.md",
+    "console.md",
     "howto/from-lorax.md",
     "howto/from-mlflow.md",
     "howto/from-sglang.md",

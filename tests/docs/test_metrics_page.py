@@ -138,6 +138,11 @@ def test_dashboards_and_rules_name_only_what_is_listed(path: Path) -> None:
     assert set(RECORDED.findall(text)) <= set(RECORDED.findall(PAGE))
 
 
+def test_every_series_is_on_a_dashboard() -> None:
+    shown = (path.read_text(encoding="utf-8") for path in _files("dashboards/*.json"))
+    assert LISTED.keys() == {name for text in shown for name in names_in(text)}
+
+
 def test_the_page_lists_what_the_rules_record() -> None:
     rules = (ROOT / "grafana" / "rules" / "recording.yml").read_text(encoding="utf-8")
     recorded = re.findall(r"record: (\S+)", rules)
