@@ -5,7 +5,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,9 +14,12 @@ from adaptry.bench_report import Report, show_report
 from adaptry.bench_traffic import Plan, Traffic
 from adaptry.completion import adapter_names
 from adaptry.errors import CommandError
-from adaptry.options import API_KEY, DEFAULT_SERVER, AsJson, Server, connect
+from adaptry.options import API_KEY, DEFAULT_SERVER, AsJson, Server
 from adaptry.output import show_json
-from registry.client.http import Options
+from registry.client.http import Options, success
+
+if TYPE_CHECKING:
+    import httpx
 
 PATIENCE_SECONDS = 300.0
 
@@ -24,7 +28,7 @@ def bench(
     adapter: Annotated[
         list[str] | None,
         typer.Option(
-            help="Ask for this one, name@alias or name:version too; repeatable [all there are].",
+            help="Ask for this reference; repeatable [all adapters that are served].",
             autocompletion=adapter_names,
         ),
     ] = None,
@@ -43,8 +47,7 @@ def bench(
 
     Loads a server that others may use. Exits with 1 if a request failed.
     """
-    adapters = adapter or _known(server)
-    plan = Plan(adapters, requests, concurrency, zipf, max_tokens, prompt, seed)
+    plan = Plan(adapter or (), requests, concurrency, zipf, max_tokens, prompt, seed)
     report = asyncio.run(_driven(server, plan))
     if as_json:
         show_json(report.as_json())
@@ -54,24 +57,33 @@ def bench(
         raise CommandError(f"{report.failed} of {len(report.answers)} requests failed")
 
 
-def _known(server: str) -> list[str]:
-    with connect(server) as client:
-        names = [adapter.name for adapter in client.adapters.list(page_size=500)]
-    if not names:
-        raise CommandError("this server has no adapters: register some, see `adaptry adapter add`")
-    return names
-
-
 async def _driven(server: str, plan: Plan) -> Report:
     import httpx
 
     options = Options(server, os.environ.get(API_KEY) or None, PATIENCE_SECONDS)
     limits = httpx.Limits(max_connections=plan.concurrency)
     async with httpx.AsyncClient(**options.for_httpx(), limits=limits) as http:
+        if not plan.adapters:
+            plan = replace(plan, adapters=await _served(http, options))
         traffic = Traffic(http, plan)
         with _watched(traffic):
             seconds = await traffic.run()
     return Report(traffic.answers, seconds)
+
+
+async def _served(http: "httpx.AsyncClient", options: Options) -> list[str]:
+    """Adapters by name, those whose default version is served."""
+    import httpx
+
+    try:
+        response = await http.get("/v1/models")
+    except httpx.TransportError as error:
+        raise options.failure(error) from error
+    models = success(response).content.get("data", ())
+    names = [model["id"] for model in models if model.get("parent") and "@" not in model["id"]]
+    if not names:
+        raise CommandError("this server serves no adapters: see `adaptry adapter add`")
+    return names
 
 
 @contextmanager

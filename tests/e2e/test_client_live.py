@@ -86,11 +86,12 @@ async def test_the_cache_is_awaited(server: Any) -> None:
 
 def test_a_second_version_is_warmed_before_its_alias_moves(server: Any) -> None:
     with Client(server.base_url) as client:
-        second = client.versions.register("upper", SECOND).version
-        moved = client.aliases.set("upper", "live", version=second.number, probe=True)
-        assert moved.version == second.number
-        assert second.reference in {each.reference for each in client.cache.show().host}
-        client.aliases.delete("upper", "live")
+        first = str(ROOT / "demo" / "adapters" / "upper")
+        assert client.versions.register("warmed", first).version.number == 1
+        second = client.versions.register("warmed", SECOND).version
+        moved = client.aliases.set("warmed", version=2, expected_version=1, probe=True)
+        assert (moved.version, second.number) == (2, 2)
+        assert "warmed:2" in {each.reference for each in client.cache.show().host}
 
 
 def ran(capsys: pytest.CaptureFixture[str], server: Any, *arguments: str) -> tuple[int, str, str]:
