@@ -74,13 +74,21 @@ mlflow: $(VENV)/.mlflow  ## install an MLflow server of its own, which one of th
 demo-model: $(PROJECT) $(DEV)  ## train the demo model and its adapters again (minutes)
 	@$(PY) -m demo.train $(ARGS)
 
+.PHONY: docs
+docs: $(PROJECT) $(DEV)  ## build the documentation into site/ (ARGS=serve: on 127.0.0.1:8001)
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs $(or $(ARGS),build) --strict
+
+.PHONY: reference
+reference: $(PROJECT) $(DEV)  ## write docs/reference, docs/openapi.json and the client's models from the code
+	@$(PY) -m docs.generate
+
 .PHONY: lock
 lock: $(RUNTIME)  ## write requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer ones)
 	@scripts/lock.sh $(ARGS)
 
 .PHONY: clean
 clean:  ## remove the environment, the caches and the state of the demo
-	rm -rf $(VENV) .adaptry/demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf $(VENV) site .adaptry/demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUNTIME): requirements/bootstrap.txt requirements/$(ENGINE).txt requirements/torch-cpu.txt

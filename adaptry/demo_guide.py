@@ -37,6 +37,7 @@ See what happened:
   curl -s {self.base_url}/v1/models
   curl -s {self.base_url}/metrics | grep ^adaptry_
   {self.base_url}/docs
+  {self.base_url}/console
 
 Two adapters fit into slots and four into host memory, and {self.pinned} is pinned. Asked in turn,
 the others miss and are put out again; `curl -i` shows where each was found (x-adaptry-cache).

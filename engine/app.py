@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 from argparse import Namespace
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,12 +14,14 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI
 
 from engine import vllm_api
+from engine.background import background, is_stopping
 from engine.cache import Cache, make_cache
+from engine.console.router import create_console_router
 from engine.controller import CacheController
 from engine.engine_request import Leasing
 from engine.errors import EngineUnavailable
 from engine.health import create_health_router
-from engine.metrics import CacheMetrics
+from engine.observing import Observing
 from engine.probe import Probe, create_probe_router
 from engine.promotion import PromotingEngine
 from engine.quarantine import Quarantine
@@ -35,7 +37,7 @@ from engine.settings import EngineSettings
 from engine.supervisor import EngineSupervisor
 from engine.types import VersionId
 from engine.vllm_app import EngineBinding, build_application
-from engine.vllm_backend import LeasedAsyncLLM
+from engine.vllm_client import LeasedAsyncLLM
 from engine.vllm_life import VllmLife, VllmStarter
 from engine.vllm_score import prompt_score
 from registry.api import create_router
@@ -72,9 +74,12 @@ async def running_server(
 ) -> AsyncIterator[Server]:
     """Start registry, engine and controller; stop them in the reverse order on the way out."""
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(registry_settings))
-        metrics = CacheMetrics(max_adapter_labels=settings.max_adapter_labels)
-        stack.callback(metrics.close)
+        observing = Observing(arguments, settings)
+        stack.callback(observing.close)
+        metrics = observing.cache
+        database = await stack.enter_async_context(
+            open_database(registry_settings, observing.registry)
+        )
         starter = VllmStarter(arguments, settings.host_cache_bytes)
         supervisor = EngineSupervisor(starter.start, metrics)
         stack.push_async_callback(supervisor.end)
@@ -90,6 +95,7 @@ async def running_server(
             max_rank=arguments.max_lora_rank,
             max_import_bytes=registry_settings.max_import_bytes,
         )
+        service.tell_of_registrations(observing.registry.ingest_ended)
         ingest = open_ingest(service, database, store, registry_settings)
         cache = make_cache(
             arguments,
@@ -100,6 +106,7 @@ async def running_server(
             ResidencyStore(database),
             silent=supervisor.report_silence,
             quarantine=Quarantine(partial(quarantine, service)),
+            observers=observing.observers,
         )
         service.ask_before_purging(lambda id_: cache.controller.uses(VersionId(id_)))
         score = prompt_score(lambda: supervisor.life.engine)
@@ -107,6 +114,7 @@ async def running_server(
         unavailable = partial(_why_unavailable, cache, supervisor)
         service.warm_before_switching(PromotingEngine(cache.controller, unavailable, probe))
         events = await stack.enter_async_context(event_parts(database, registry_settings))
+        events.dispatcher.on_attempt.append(observing.registry.webhook_attempted)
         routers = [
             create_router(service),
             create_ingest_router(ingest),
@@ -114,15 +122,17 @@ async def running_server(
             *cache.routers(events.decision_places),
             *events.routers,
         ]
-        app = await _application(arguments, settings, supervisor, service, cache, metrics, routers)
+        app = await _application(
+            arguments, settings, supervisor, service, cache, observing, routers
+        )
         binding = EngineBinding(
-            app, arguments, Leasing(cache.controller), service.catalog.served_references
+            app, arguments, Leasing(cache.controller, metrics), service.catalog.served_references
         )
         await binding.bind(supervisor.life.engine)
         following = supervisor.run(_Follower(supervisor, binding, cache))
-        work = [*cache.work(), following, ingest.run()]
-        work.append(events.run(lambda: _is_stopping(app)))
-        await stack.enter_async_context(_background(app, work))
+        work = [*cache.work(), following, ingest.run(), observing.count(database).run()]
+        work.append(events.run(lambda: is_stopping(app)))
+        await stack.enter_async_context(background(app, work))
         await cache.preload(settings.preload)
         yield Server(app, supervisor, cache.controller, service)
 
@@ -133,7 +143,7 @@ async def _application(
     supervisor: EngineSupervisor[VllmLife],
     service: RegistryService,
     cache: Cache,
-    metrics: CacheMetrics,
+    observing: Observing,
     routers: Sequence[APIRouter],
 ) -> FastAPI:
     unavailable = partial(_why_unavailable, cache, supervisor)
@@ -148,10 +158,13 @@ async def _application(
         arguments,
         unavailable=unavailable,
         resolver=cache.resolver,
-        counter=metrics,
+        counter=observing.cache,
+        tracing=observing.tracing,
+        metrics_route=observing.metrics_route(),
         routers=[
             *routers,
             create_health_router({"engine": engine_is_well, "database": service.ping}),
+            create_console_router(),
         ],
         max_body_bytes=settings.max_body_bytes,
     )
@@ -182,40 +195,6 @@ class _Follower:
         await self._binding.bind(self._supervisor.life.engine)
         self._cache.controller.engine_ready()
         self._warming = asyncio.create_task(self._cache.warm_up.again())
-
-
-@asynccontextmanager
-async def _background(
-    app: FastAPI, work: Sequence[Coroutine[None, None, None]]
-) -> AsyncIterator[None]:
-    """None of it may end by itself: then the server stops."""
-
-    ending = False
-
-    def stop_serving(task: asyncio.Task[None]) -> None:
-        if ending:
-            return
-        error = None if task.cancelled() else task.exception()
-        logger.critical("the server has to stop: %s", error or "its work has ended")
-        if (server := getattr(app.state, "server", None)) is not None:
-            server.should_exit = True
-
-    tasks = [asyncio.create_task(coroutine) for coroutine in work]
-    for task in tasks:
-        task.add_done_callback(stop_serving)
-    try:
-        yield
-    finally:
-        ending = True
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _is_stopping(app: FastAPI) -> bool:
-    """Whether the HTTP server has been told to end; vLLM's `serve_http` puts it there."""
-    server = getattr(app.state, "server", None)
-    return server is not None and bool(server.should_exit)
 
 
 async def register_folders(service: RegistryService, folders: Sequence[tuple[str, Path]]) -> None:

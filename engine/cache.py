@@ -17,7 +17,7 @@ from engine.metrics import CacheMetrics
 from engine.observers import Observers
 from engine.pin_keeper import PinKeeper
 from engine.policy import CachePolicy
-from engine.ports import Backend, Resolver
+from engine.ports import Backend, Observer, Resolver
 from engine.quarantine import Quarantine
 from engine.reconciler import Reconciler
 from engine.settings import EngineSettings
@@ -76,10 +76,12 @@ def make_cache(
     *,
     silent: Callable[[], None],
     quarantine: Quarantine,
+    observers: Sequence[Observer] = (),
 ) -> Cache:
     """`arguments`: vLLM's, which say how many slots and host places there are.
 
-    `silent` is called when the engine has not answered for too long.
+    `silent` is called when the engine has not answered for too long. `observers` hear of all that
+    happens, as those do that every cache has.
     """
     policy = CachePolicy(
         slots=arguments.max_loras,
@@ -89,8 +91,8 @@ def make_cache(
     )
     loader = Loader(backend, StoredFiles(), timeout_seconds=settings.load_timeout_seconds)
     log = DecisionLog()
-    observers = Observers(metrics, log, quarantine)
-    controller = CacheController(policy, backend, loader, observers, settings.limits())
+    everybody = Observers(metrics, log, quarantine, *observers)
+    controller = CacheController(policy, backend, loader, everybody, settings.limits())
     pins = PinKeeper(controller, store, resolver)
     seconds = settings.save_residents_seconds
     warm_up = WarmUp(controller, pins, store, resolver, save_seconds=seconds)

@@ -177,6 +177,11 @@ class Carrier:
         now = self._clock()
         return now - self._last_used.get(version, now)
 
+    def oldest_wait_seconds(self) -> float:
+        """Since the request arrived that waits longest; 0 if none does."""
+        arrived = next((p.arrived for p in self.pending.values() if p.counted), None)
+        return 0.0 if arrived is None else self._clock() - arrived
+
     def _grant(self, ticket: Ticket, version: VersionId, outcome: CacheOutcome) -> None:
         pending = self.pending.pop(ticket)
         if pending.granted.done():  # cancelled, but its task has not run since
@@ -190,6 +195,14 @@ class Carrier:
             cause = pending.cause if missed else None
             self._observer.saw(LookedUp(pending.version, outcome, cause, waited))
         pending.granted.set_result(outcome)
+
+    def leased_at_once(self, version: AdapterVersion, *, counted: bool) -> None:
+        """It was in its slot, so that nobody had to wait."""
+        self.versions[version.id] = version
+        self.used(version.id)
+        if counted:
+            self.hits[version.id] += 1
+            self._observer.saw(LookedUp(version, CacheOutcome.GPU_HIT, None, 0.0))
 
     # ---- how loads and moves end ---------------------------------------------------------
 

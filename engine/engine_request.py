@@ -4,15 +4,18 @@ Kept in a context variable. vLLM's routes find the adapter through `RequestedAda
 in place of their own table, and the engine client takes the lease through `Leasing`.
 """
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from engine.controller import CacheController
 from engine.deprecation import deprecation_headers
 from engine.errors import EngineError, EngineUnavailable
+from engine.generation import CountedGeneration, Generation, GenerationCounter
+from engine.spans import NO_SPANS, RequestSpans
 from engine.types import AdapterVersion, Lease
 
 AdapterHandle = TypeVar("AdapterHandle")  # what the engine knows an adapter by
@@ -20,10 +23,15 @@ AdapterHandle = TypeVar("AdapterHandle")  # what the engine knows an adapter by
 
 @dataclass(slots=True)
 class EngineRequest:
-    """One HTTP request that may reach the engine. `version` None: it asks the base model."""
+    """One HTTP request that may reach the engine. `version` None: it asks the base model.
+
+    `arrived_at`: when its body was there, in seconds since 1970, as vLLM's clock has it.
+    """
 
     requested: str | None
     version: AdapterVersion | None
+    spans: RequestSpans = NO_SPANS
+    arrived_at: float = field(default_factory=time.time)
     lease: Lease | None = None
     failure: EngineError | None = None
     when_leased: Callable[[], Awaitable[None]] | None = None
@@ -93,8 +101,9 @@ class RequestedAdapters(Mapping[str, AdapterHandle]):
 class Leasing:
     """Gives vLLM's engine client its leases and notes them on the running request."""
 
-    def __init__(self, controller: CacheController) -> None:
+    def __init__(self, controller: CacheController, counter: GenerationCounter) -> None:
         self._controller = controller
+        self._counter = counter
 
     @asynccontextmanager
     async def lease_for(self, _: object, revoke: Callable[[], None]) -> AsyncIterator[Lease]:
@@ -105,12 +114,36 @@ class Leasing:
         held = self._controller.lease(request.version, revoke)
         async with AsyncExitStack() as stack:
             try:
-                lease = await stack.enter_async_context(held)
+                with request.spans.waiting(request.version) as wait:
+                    lease = await stack.enter_async_context(held)
+                    wait.leased(lease)
             except EngineError as error:
                 request.failure = error
                 raise
             await request.has(lease)
             yield lease
+
+    @contextmanager
+    def generating(self, lease: Lease | None, *, deltas: bool) -> Iterator[Generation]:
+        """`lease` None: for the base model, or for whoever holds one already."""
+        request = _current.get()
+        if request is None:
+            yield Generation()
+            return
+        with request.spans.generating() as headers:
+            generation = Generation(headers)
+            if lease is not None:
+                generation = CountedGeneration(
+                    self._counter,
+                    lease,
+                    request.arrived_at,
+                    deltas=deltas,
+                    trace_headers=headers,
+                )
+            try:
+                yield generation
+            finally:
+                generation.end()
 
     def engine_died(self, error: EngineUnavailable) -> None:
         """Under the running request: if nothing of its answer is out yet, this becomes it."""

@@ -153,3 +153,8 @@ class EngineUnavailable(EngineError):
         super().__init__(
             f"the engine does not answer: {reason}", retry_after_seconds=retry_after_seconds
         )
+
+
+def engine_codes() -> frozenset[str]:
+    """Every code that one of these errors can have."""
+    return frozenset({EngineError.code, *(kind.code for kind in EngineError.__subclasses__())})

@@ -28,11 +28,21 @@ class Exchange:
         self._replaced = False
         self._complete = False
         self._client_left = False
+        self._replaced_by: EngineError | None = None
         request.when_leased = self._send_held
 
     @property
     def started(self) -> bool:
         return self._status is not None
+
+    @property
+    def status(self) -> int | None:
+        return self._status
+
+    @property
+    def refusal(self) -> EngineError | None:
+        """What the client is told in place of the application's answer."""
+        return self._replaced_by or (None if self.started else self._request.failure)
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -48,9 +58,10 @@ class Exchange:
             if self._request.lease is not None:
                 await self._send_held()
             return
-        await self._send_held()
-        if self._replaced:
-            return
+        if self._held is not None:
+            await self._send_held()
+            if self._replaced:
+                return
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._complete = True
@@ -73,6 +84,7 @@ class Exchange:
     async def _replace(self, failure: EngineError) -> None:
         self._replaced = self._complete = True
         self._status = failure.status
+        self._replaced_by = failure
         await send_engine_error(self._send, failure, self._request.headers())
 
     async def finish(self) -> None:

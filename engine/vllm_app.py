@@ -5,15 +5,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from prometheus_client import REGISTRY
 from starlette.middleware import Middleware
+from starlette.routing import Route
 
 from engine import vllm_api
 from engine.engine_request import RequestedAdapters
 from engine.engine_request import requested_name as requested_adapter
 from engine.errors import EngineUnavailable
 from engine.gateway import AdapterGateway, RequestCounter
+from engine.http_series import forget_http_series
 from engine.ports import Resolver
-from engine.vllm_backend import Guard, LeasedAsyncLLM, lora_request
+from engine.spans import Tracing
+from engine.vllm_backend import lora_request
+from engine.vllm_client import Guard, LeasedAsyncLLM
 from engine.vllm_generate import router as generate_router
 
 API_PREFIX = "/api/"
@@ -54,6 +59,8 @@ async def build_application(
     unavailable: Callable[[], EngineUnavailable | None],
     resolver: Resolver,
     counter: RequestCounter,
+    tracing: Tracing,
+    metrics_route: Route,
     routers: Sequence[APIRouter],
     max_body_bytes: int,
 ) -> FastAPI:
@@ -66,6 +73,7 @@ async def build_application(
     app.title = "Adaptry"
     for router in [*routers, generate_router]:
         app.include_router(router)
+    app.router.routes.insert(0, metrics_route)  # before vLLM's
     # last in the list is innermost: vLLM's own checks (API key, …) come before ours
     app.user_middleware.append(
         Middleware(
@@ -73,11 +81,13 @@ async def build_application(
             resolver=resolver,
             base_models=frozenset(arguments.served_model_name or [arguments.model]),
             counter=counter,
+            tracing=tracing,
             unavailable=unavailable,
             own_prefix=API_PREFIX,
             max_body_bytes=max_body_bytes,
         )
     )
+    forget_http_series(REGISTRY)
     app.middleware_stack = None  # built already; Starlette builds it again at the first request
     return app
 

@@ -4,11 +4,9 @@ Never passes `timeout=` to `collective_rpc`: after one expired the next call rea
 """
 
 import asyncio
-import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
-from functools import partial
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 
 import vllm
 from vllm.lora.request import LoRARequest
@@ -18,115 +16,11 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from engine.decisions import Commit, Move
 from engine.errors import EngineUnavailable
 from engine.ports import EngineTruth, Loaded, MoveResult
-from engine.types import AdapterVersion, Lease, VersionId
+from engine.types import AdapterVersion, VersionId
 from engine.vllm_channel import LoadChannel, open_channel
 from registry.served_modules import Renames, ServedModule, ServedModules
 
-RETRY_AFTER_DEATH_SECONDS = 5  # its supervisor will know better in a moment
-
 _RENAMES = ("regex", "substr", "prefix", "suffix")  # in the order of `Renames`
-
-
-class Guard(Protocol):
-    """Stands before every generation: `Leasing`, where requests come over HTTP."""
-
-    def lease_for(
-        self, request: LoRARequest, revoke: Callable[[], None]
-    ) -> AbstractAsyncContextManager[Lease]:
-        """Hold the adapter while the block runs."""
-
-    def engine_died(self, error: EngineUnavailable) -> None:
-        """The engine ended under the running request."""
-
-
-class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
-    """vLLM's engine client; whoever generates with an adapter holds a lease meanwhile.
-
-    Every route of vLLM's OpenAI application ends in `generate` or `encode`. The inner generator
-    is closed before the lease is given back, so that an abort reaches the engine before anything
-    that the freed slot is used for.
-    """
-
-    guard: Guard
-
-    def generate(
-        self,
-        prompt: Any,
-        sampling_params: Any,
-        request_id: str,
-        *,
-        lora_request: LoRARequest | None = None,
-        **options: Any,
-    ) -> AsyncGenerator[Any, None]:
-        inputs = (prompt, sampling_params, request_id)
-        stream = partial(super().generate, *inputs, lora_request=lora_request, **options)
-        return self._guarded(stream, request_id, lora_request)
-
-    def generate_leased(
-        self,
-        prompt: Any,
-        sampling_params: Any,
-        request_id: str,
-        *,
-        lora_request: LoRARequest | None = None,
-    ) -> AsyncGenerator[Any, None]:
-        """For whoever holds the lease already."""
-        inputs = (prompt, sampling_params, request_id)
-        stream = partial(super().generate, *inputs, lora_request=lora_request)
-        return self._guarded(stream, request_id, None)
-
-    def encode(
-        self,
-        prompt: Any,
-        pooling_params: Any,
-        request_id: str,
-        lora_request: LoRARequest | None = None,
-        **options: Any,
-    ) -> AsyncGenerator[Any, None]:
-        stream = partial(
-            super().encode, prompt, pooling_params, request_id, lora_request, **options
-        )
-        return self._guarded(stream, request_id, lora_request)
-
-    async def _guarded(
-        self,
-        open_stream: Callable[[], AsyncGenerator[Any, None]],
-        request_id: str,
-        lora_request: LoRARequest | None,
-    ) -> AsyncGenerator[Any, None]:
-        revoked = asyncio.Event()
-        finished = False
-        async with self._lease(lora_request, partial(self._revoke, request_id, revoked)):
-            try:
-                async with aclosing(open_stream()) as stream:
-                    async for output in stream:
-                        finished = output.finished
-                        yield output
-                        if revoked.is_set():  # perhaps before vLLM knew of the request
-                            await self.abort(request_id)
-            except EngineDeadError as error:
-                ended = EngineUnavailable("it ended", retry_after_seconds=RETRY_AFTER_DEATH_SECONDS)
-                self.guard.engine_died(ended)
-                raise ended from error
-            finally:
-                if not finished:
-                    # vLLM forgets to when it is cancelled while it hands a request to its engine
-                    await self.abort(request_id)
-
-    def _lease(
-        self, lora_request: LoRARequest | None, revoke: Callable[[], None]
-    ) -> AbstractAsyncContextManager[Lease | None]:
-        return nullcontext() if lora_request is None else self.guard.lease_for(lora_request, revoke)
-
-    def _revoke(self, request_id: str, revoked: asyncio.Event) -> None:
-        revoked.set()
-        task = asyncio.create_task(self.abort(request_id))
-        self._aborts.add(task)
-        task.add_done_callback(self._aborts.discard)
-
-    @functools.cached_property
-    def _aborts(self) -> set[asyncio.Task[None]]:
-        return set()
 
 
 def lora_request(version: AdapterVersion) -> LoRARequest:

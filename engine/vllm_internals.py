@@ -14,12 +14,16 @@ _LAYERS = ("set_lora", "reset_lora", "lora_a_stacked", "lora_b_stacked")
 # module, class (None: the module itself), names. A name may be a method, a class attribute, or an
 # attribute that a method of the class sets or reads.
 INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
-    # vllm_backend: the engine client, which leases stand around
+    # vllm_client: the engine client, which leases stand around
     (
         "vllm.v1.engine.async_llm",
         "AsyncLLM",
         ("from_vllm_config", "generate", "encode", "abort", "collective_rpc", "errored"),
     ),
+    # generation: what a generation's outputs say of its tokens and times
+    ("vllm.outputs", "RequestOutput", ("prompt_token_ids", "outputs", "metrics")),
+    ("vllm.v1.metrics.stats", "RequestStateStats", ("arrival_time", "first_token_latency")),
+    ("vllm.sampling_params", "RequestOutputKind", ("DELTA",)),
     # vllm_life: the end of an engine
     ("vllm.v1.engine.async_llm", "AsyncLLM", ("output_processor", "shutdown", "dead_error")),
     ("vllm.v1.engine.output_processor", "OutputProcessor", ("propagate_error",)),

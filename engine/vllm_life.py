@@ -11,7 +11,8 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from engine.vllm_backend import LeasedAsyncLLM, VllmBackend, connected_backend
+from engine.vllm_backend import VllmBackend, connected_backend
+from engine.vllm_client import LeasedAsyncLLM
 
 _LOOK_SECONDS = 0.2
 _JOIN_SECONDS = 5.0

@@ -7,7 +7,8 @@ from vllm import SamplingParams
 
 from engine.probe import Score
 from engine.types import AdapterVersion
-from engine.vllm_backend import LeasedAsyncLLM, lora_request
+from engine.vllm_backend import lora_request
+from engine.vllm_client import LeasedAsyncLLM
 
 PROMPT_TOKENS = 32
 

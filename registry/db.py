@@ -1,6 +1,7 @@
 """The database: one engine, and sessions that commit once at the edge of a use case."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -21,7 +22,9 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
+from sqlalchemy.orm import sessionmaker
 
+from registry.database_observer import DatabaseObserver, Operation, note_changes, told
 from registry.errors import DatabaseUnavailable
 from registry.generations import Generations
 from registry.sqlite_connection import connect
@@ -87,7 +90,9 @@ class Database:
     as it can be: a connection is tried before it is taken from the pool.
     """
 
-    def __init__(self, url: str, *, sync: Sync = sync_file) -> None:
+    def __init__(
+        self, url: str, *, sync: Sync = sync_file, observer: DatabaseObserver | None = None
+    ) -> None:
         self.url = make_url(async_url(url))
         self._sqlite = self.url.get_backend_name() == "sqlite"
         self._log = SqliteLog(sync)
@@ -98,7 +103,13 @@ class Database:
             prepare(self._engine, self._log)
         else:
             self._engine = create_async_engine(self.url, pool_pre_ping=True, connect_args=_PATIENCE)
-        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._observer = observer
+        sessions = sessionmaker()
+        if observer is not None:
+            note_changes(sessions)
+        self._sessions = async_sessionmaker(
+            self._engine, sync_session_class=sessions, expire_on_commit=False
+        )
         self.generations = Generations()  # of all changes that this process knows of
         self.on_change: list[Callable[[], None]] = []
 
@@ -118,16 +129,27 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
         """A session for queries; nothing it does is kept."""
-        with outages_translated():
-            async with self._sessions() as session:
+        with self._watched(Operation.READ):
+            async with self._reading() as session:
                 yield session
-            await self._log.durable()
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncSession]:
+        async with self._sessions() as session:
+            yield session
+        await self._log.durable()
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncSession]:
         """A session for queries that all see the same moment, however long they take."""
         begin = "BEGIN" if self._sqlite else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
-        async with self.reading() as session:
+        with outages_translated():
+            async with self._snapshot(begin) as session:
+                yield session
+
+    @asynccontextmanager
+    async def _snapshot(self, begin: str) -> AsyncIterator[AsyncSession]:
+        async with self._reading() as session:
             await session.execute(text(begin))
             if self._sqlite:  # the moment is that of the first question
                 await session.execute(text("SELECT 1 FROM sqlite_schema"))
@@ -143,14 +165,33 @@ class Database:
         `for_catalog` False: nothing that the catalog answers changes by it. `adapter`: nothing
         that it answers of other adapters does.
         """
-        with outages_translated():
+        with self._watched(Operation.WRITE):
             async with self._sessions() as session, self._writing(session):
                 yield session
                 with self._log.committing():  # also whoever is cancelled here may have committed
                     await session.commit()
+                if self._observer is not None:
+                    self._observer.committed(told(session))
             if for_catalog:
                 self.changed(adapter)
             await self._log.durable()
+
+    @contextmanager
+    def _watched(self, operation: Operation) -> Iterator[None]:
+        """Raises DatabaseUnavailable for whatever keeps the database from being used."""
+        if self._observer is None:
+            with outages_translated():
+                yield
+            return
+        began = time.monotonic()
+        try:
+            with outages_translated():
+                yield
+        except DatabaseUnavailable:
+            self._observer.failed()
+            raise
+        finally:
+            self._observer.took(operation, time.monotonic() - began)
 
     @asynccontextmanager
     async def _writing(self, session: AsyncSession) -> AsyncIterator[None]:

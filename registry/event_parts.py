@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import APIRouter
 
@@ -13,6 +12,7 @@ from registry.event_api import create_event_router
 from registry.event_feed import EventFeed
 from registry.event_log import EventLog
 from registry.event_stream import EventStreams, close_with_server
+from registry.installed import adaptry_version
 from registry.net_guard import NetGuard
 from registry.settings import RegistrySettings
 from registry.sse import StreamLimits, StreamPlaces
@@ -59,7 +59,7 @@ async def event_parts(
     places = StreamPlaces(stream_limits, feed.closed)
     guard = NetGuard(settings.allowed_networks)
     sender = WebhookSender(
-        guard, timeout_seconds=limits.timeout_seconds, user_agent=f"adaptry/{_version()}"
+        guard, timeout_seconds=limits.timeout_seconds, user_agent=f"adaptry/{adaptry_version()}"
     )
     webhooks = WebhookService(database, feed, guard, sender)
     routers = (create_event_router(log, streams), create_webhook_router(webhooks))
@@ -68,10 +68,3 @@ async def event_parts(
         yield EventParts(feed, routers, dispatcher, places)
     finally:
         await sender.close()
-
-
-def _version() -> str:
-    try:
-        return version("adaptry")
-    except PackageNotFoundError:  # run from a folder that was never installed
-        return "0"

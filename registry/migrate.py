@@ -4,6 +4,8 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script.revision import ResolutionError
+from alembic.util import CommandError
 
 from registry.db import outages_translated
 from registry.errors import DatabaseUnavailable
@@ -25,5 +27,14 @@ def upgrade(database_url: str) -> None:
 
     Raises DatabaseUnavailable.
     """
+    config = alembic_config(database_url)
     with outages_translated():
-        command.upgrade(alembic_config(database_url), "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            if not isinstance(error.__cause__, ResolutionError):
+                raise
+            raise DatabaseUnavailable(
+                f"a newer Adaptry has upgraded this database to {error.__cause__.argument}: "
+                "use that one, or restore a backup from before"
+            ) from error

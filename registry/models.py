@@ -131,13 +131,14 @@ class Version(SQLModel, table=True):
         Index("ix_version_state", "state", "id"),
         Index("ix_version_rank", "rank", "id"),
         Index("ix_version_base_model", "base_model", "id"),
+        Index("ix_version_files", "digest", "state", "size_bytes"),
         {"sqlite_autoincrement": True},
     )
 
     id: int | None = Field(default=None, primary_key=True)
     adapter_id: int = Field(foreign_key="adapter.id", index=True)
     number: int
-    digest: str = Field(max_length=64, index=True)
+    digest: str = Field(max_length=64)
     state: str = Field(default=VersionState.READY, max_length=16)
     state_reason: str | None = Field(default=None, max_length=1024)
     state_code: str | None = Field(default=None, max_length=64)

@@ -19,6 +19,7 @@ from registry.errors import DatabaseUnavailable, InvalidAdapter, NameReserved
 from registry.exporter import Exporter
 from registry.garbage import GarbageCollector
 from registry.importer import Importer
+from registry.ingest_end import Ended, ending, ignore_end
 from registry.inspect import Inspection, Verdict, inspect_adapter, judge_adapter
 from registry.lifecycle import LifecycleService, UsedNow
 from registry.metadata import MetadataService, VersionDetails
@@ -73,6 +74,7 @@ class RegistryService:
         self._base_model = base_model
         self._max_rank = max_rank
         self._reserved_names = reserved_names
+        self._ended: Ended = ignore_end
 
     async def ping(self) -> None:
         """Raises DatabaseUnavailable."""
@@ -90,6 +92,10 @@ class RegistryService:
         """Promotions bring the new version into this engine's memory first."""
         self.promotion.engine = engine
 
+    def tell_of_registrations(self, ended: Ended) -> None:
+        """How each one ended that was no job; the end of a job is committed to the database."""
+        self._ended = ended
+
     async def register(
         self, name: str, source: str, *, actor: str, details: VersionDetails | None = None
     ) -> Registration:
@@ -99,6 +105,14 @@ class RegistryService:
         SourceNotFound, SourceTooLarge, InvalidAdapter, StoreUnavailable.
         """
         self.check_new_name(name)
+        with ending(self._ended) as bytes_fetched:
+            registration = await self._register(name, source, actor, details)
+            bytes_fetched(registration.published.version.size_bytes)
+        return registration
+
+    async def _register(
+        self, name: str, source: str, actor: str, details: VersionDetails | None
+    ) -> Registration:
         async with self._copied(source) as (folder, fetched):
             inspection = await inspected(folder, self.inspect)
             async with kept(self._store, folder, fetched, inspection) as artifact:

@@ -5,7 +5,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from registry.db import Database
 from registry.event_feed import EventFeed, wait_for
@@ -32,6 +32,7 @@ class WebhookDispatcher:
         self._sending: dict[asyncio.Task[None], int] = {}  # with the webhook's id
         self._wake = asyncio.Event()
         self._forgot_at = time.monotonic()
+        self.on_attempt: list[Callable[[bool], None]] = []  # told whether it was delivered
         database.on_change.append(self._wake.set)  # a webhook was enabled, say
         feed.on_news.append(self._wake.set)
 
@@ -78,6 +79,8 @@ class WebhookDispatcher:
 
     async def _deliver(self, claim: Claim) -> None:
         outcome = await self._sender.send(claim.url, claim.keys, claim.message_id, claim.body)
+        for tell in self.on_attempt:
+            tell(outcome.is_delivered)
         await self._outbox.settle(claim, outcome)
 
     def _delivered(self, task: asyncio.Task[None]) -> None:

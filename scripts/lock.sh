@@ -26,11 +26,11 @@ with_cpu_torch() {
 }
 
 leave_out() { sed 's/^/--no-emit-package=/'; }
-# Without what a lock holds for some Pythons only: the others may need it for dev.
+# Without what a lock holds for some Pythons or systems only: the others may need it for dev.
 names_in() {
     awk -F '[ =]' '
         /^[a-z0-9]/ { lines[$1]++ }
-        /^[^;]* ; python_full_version [<>=]+ .[0-9.]+. \\$/ { partly[$1]++ }
+        /^[^;]* ; (python_full_version [<>=]+ .[0-9.]+.|sys_platform == .[a-z0-9]+.) \\$/ { partly[$1]++ }
         END { for (name in lines) if (lines[name] > 1 || !partly[name]) print name }
     ' "$1" | sort
 }

@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from registry.errors import DatabaseUnavailable
 from registry.migrate import alembic_config, upgrade
 from tests.db import rows
 
@@ -116,6 +117,13 @@ def test_upgrading_twice_changes_nothing(empty_database: str) -> None:
     before = tables(empty_database)
     upgrade(empty_database)
     assert tables(empty_database) == before >= {"version", "alias_history", "version_term"}
+
+
+def test_a_database_of_a_newer_version_is_refused_in_words(empty_database: str) -> None:
+    upgrade(empty_database)
+    asked(empty_database, "UPDATE alembic_version SET version_num = 'ffff00000000'")
+    with pytest.raises(DatabaseUnavailable, match="upgraded this database to ffff00000000"):
+        upgrade(empty_database)
 
 
 @pytest.mark.parametrize("table", ["adapter", "version"])

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from demo.tasks import TASKS, UPPER_V2, prompt_for
-from tests.docs.test_registry_pages import blocks_of, compare, run
+from tests.page_blocks import blocks_of, compare, run
 
 pytestmark = [pytest.mark.engine]
 

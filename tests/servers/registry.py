@@ -19,6 +19,7 @@ from registry.event_parts import event_parts
 from registry.ingest import IngestService
 from registry.ingest_api import create_ingest_router
 from registry.ingest_runner import Watch, watch_nothing
+from registry.metrics import RegistryMetrics
 from registry.net_guard import NetGuard
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
@@ -98,10 +99,11 @@ async def running_registry(
     works: bool = True,
     hub_endpoint: str | None = None,
     watch: Watch = watch_nothing,
+    metrics: RegistryMetrics | None = None,
     **settings: Any,
 ) -> AsyncIterator[Registry]:
     """`works` False: requests are taken, but nobody works the jobs off."""
-    database = Database(database_url)
+    database = Database(database_url, observer=metrics)
     store = opened_store(folder, settings)
     service = RegistryService(
         database, store, base, max_rank=16, reserved_names=frozenset({"tiny"})
@@ -109,6 +111,8 @@ async def running_registry(
     sources = RemoteSources(("http://", "hf://"), LOOPBACK, hub_endpoint=hub_endpoint)
     given = RegistrySettings(**settings)
     ingest = IngestService(service, database, store, sources, given, watch=watch)
+    if metrics is not None:
+        service.tell_of_registrations(metrics.ingest_ended)
     app = FastAPI()
     working = asyncio.create_task(ingest.run()) if works else None
     try:

@@ -23,6 +23,7 @@ class ServedDemo:
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         self.settings = settings
+        self.arguments: tuple[str, ...] = ()  # more of them, for `adaptry serve`
         self.log = folder / "server.log"
         self.client = httpx.Client(timeout=60)
         self._process: subprocess.Popen[bytes] | None = None
@@ -39,6 +40,7 @@ class ServedDemo:
             *("--database", f"sqlite:///{self.folder}/registry.db"),
             *("--store", f"{self.folder}/store", "--source-root", str(ROOT / "demo")),
             "--disable-uvicorn-access-log",
+            *self.arguments,
         ]
         environment = {f"ADAPTRY_{name.upper()}": value for name, value in self.settings.items()}
         with self.log.open("ab") as sink:

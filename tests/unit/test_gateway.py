@@ -20,8 +20,10 @@ from engine.loading import Loader
 from engine.openai_errors import send_json
 from engine.policy import CachePolicy
 from engine.ports import Observer
+from engine.spans import NoTracing
 from engine.types import (
     AdapterVersion,
+    CacheOutcome,
     VersionId,
 )
 from registry.errors import UnknownAdapter
@@ -59,9 +61,20 @@ class OneAdapter:
 class Tally:
     def __init__(self) -> None:
         self.ended: list[tuple[str, str]] = []
+        self.refusals: list[str] = []
 
-    def request_ended(self, adapter: str, outcome: str) -> None:
+    def request_ended(self, adapter: str, outcome: str, seconds: float) -> None:
+        assert 0 <= seconds < 60
         self.ended.append((adapter, outcome))
+
+    def refused(self, code: str) -> None:
+        self.refusals.append(code)
+
+    def first_token(self, outcome: CacheOutcome, seconds: float) -> None:
+        raise AssertionError("there is no engine")
+
+    def tokens(self, adapter: str, prompt: int, generation: int) -> None:
+        raise AssertionError("there is no engine")
 
 
 class Client:
@@ -117,9 +130,9 @@ class Stage:
         observer: Observer = Deaf()
         loader = Loader(self.backend, UncheckedFiles(), pauses=())
         self.controller = CacheController(self.policy, self.backend, loader, observer, limits)
-        self.leasing = Leasing(self.controller)
-        self.table = RequestedAdapters(lambda version: version)
         self.tally = Tally()
+        self.leasing = Leasing(self.controller, self.tally)
+        self.table = RequestedAdapters(lambda version: version)
         self.resolver = OneAdapter()
         self.engine_calls = 0
 
@@ -129,6 +142,7 @@ class Stage:
             resolver=self.resolver,
             base_models=frozenset({"base"}),
             counter=self.tally,
+            tracing=NoTracing(),
             unavailable=lambda: self.controller.unavailable,
             own_prefix="/api/",
             max_body_bytes=max_body_bytes,
@@ -205,6 +219,8 @@ async def test_an_unknown_adapter_is_an_openai_404_and_never_reaches_the_engine(
         assert error["param"] == "model"
         assert error["type"] == "NotFoundError"
         assert stage.engine_calls == 0
+        assert stage.tally.ended == [("_unknown", "refused")]
+        assert stage.tally.refusals == ["unknown_adapter"]
 
 
 @pytest.mark.parametrize("model", ["base", None, 7, ["support"], ""])
@@ -230,6 +246,7 @@ async def test_a_body_over_the_limit_is_refused_early() -> None:
         await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
         assert client.status == 413
         assert json.loads(client.body)["error"]["code"] == "body_too_large"
+        assert stage.tally.refusals == ["body_too_large"]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 900])
@@ -263,6 +280,7 @@ async def test_a_failed_load_has_a_proper_status_streaming_or_not(
         assert client.status == 503
         assert json.loads(client.body)["error"]["code"] == "adapter_load_failed"
         assert stage.tally.ended == [("support", "failed")]
+        assert stage.tally.refusals == ["adapter_load_failed"]
         assert stage.idle()
 
 
@@ -298,6 +316,7 @@ async def test_too_long_a_line_is_a_429_with_retry_after() -> None:
             assert stage.tally.ended == [("support", "refused")]
         await waiting
         assert first.status == 200
+        assert stage.tally.refusals == ["queue_full"], "who was let in is none"
         assert stage.idle()
 
 

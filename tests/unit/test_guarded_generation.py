@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
@@ -11,7 +11,9 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from engine.errors import EngineUnavailable
-from engine.vllm_backend import LeasedAsyncLLM
+from engine.generation import Generation
+from engine.types import Lease
+from engine.vllm_client import LeasedAsyncLLM
 
 
 class Upstream(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
@@ -48,6 +50,11 @@ class Witness:
 
     def lease_for(self, *_: Any) -> AbstractAsyncContextManager[Any]:
         raise AssertionError("there is a lease already")
+
+    def generating(
+        self, lease: Lease | None, *, deltas: bool
+    ) -> AbstractContextManager[Generation]:
+        return nullcontext(Generation())
 
     def engine_died(self, error: EngineUnavailable) -> None:
         self.died.append(error)

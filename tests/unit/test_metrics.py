@@ -1,12 +1,13 @@
 """The metrics by hand count."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 from prometheus_client import CollectorRegistry
 
 from engine.cache_events import Drifted, Evicted, FellBack, LoadFailed, LookedUp, MovedIn
 from engine.errors import AdapterLoadFailed, AdapterTooLarge, EngineUnavailable, LoadFailure
-from engine.metrics import OTHER_ADAPTERS, CacheMetrics
+from engine.metrics import CacheMetrics
 from engine.policy import CachePolicy
 from engine.snapshot import take_snapshot
 from engine.types import (
@@ -18,6 +19,7 @@ from engine.types import (
     Transition,
     VersionId,
 )
+from registry.adapter_labels import OTHER_ADAPTERS
 
 VERSION = AdapterVersion(VersionId(1), "a", 1, "0" * 64, "/a", 8, 100)
 
@@ -31,6 +33,9 @@ class Known:
 
     def idle_seconds(self, version: VersionId) -> float:
         return 0.0
+
+    def oldest_wait_seconds(self) -> float:
+        return 1.5
 
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
@@ -84,7 +89,7 @@ def test_adapter_labels_are_capped() -> None:
     registry = CollectorRegistry()
     metrics = CacheMetrics(registry, max_adapter_labels=2)
     for name in ("a", "b", "c", "d", "a"):
-        metrics.request_ended(name, "completed")
+        metrics.request_ended(name, "completed", 0.2)
     requests = "adaptry_requests_total"
     assert value(registry, requests, adapter="a", outcome="completed") == 2
     assert value(registry, requests, adapter=OTHER_ADAPTERS, outcome="completed") == 2
@@ -117,3 +122,30 @@ def test_gauges_show_the_cache_at_the_scrape() -> None:
     assert value(registry, "adaptry_in_step_loads_total") == 7
     policy.release(VERSION.id)
     assert value(registry, "adaptry_slots", state="pinned") == 1
+
+
+def test_ten_thousand_adapters_have_as_many_series_as_the_labels_allow() -> None:
+    """Each is asked for, found nowhere, read, answered, and put out again."""
+
+    def series(adapters: int) -> int:
+        registry = CollectorRegistry()
+        metrics = CacheMetrics(registry)
+        for number in range(adapters):
+            version = replace(VERSION, id=VersionId(number), adapter=f"adapter-{number}")
+            metrics.saw(LookedUp(version, CacheOutcome.MISS, MissCause.COLD, 0.1))
+            metrics.tokens(version.adapter, 10, 20)
+            metrics.first_token(CacheOutcome.MISS, 0.5)
+            metrics.request_ended(version.adapter, "completed", 1.0)
+            metrics.saw(Evicted(version, Tier.HOST, EvictionReason.CAPACITY, 1.0))
+        assert value(registry, "adaptry_cache_misses_total", cause="cold") == adapters
+        of_adapters = [
+            sample.value
+            for family in registry.collect()
+            for sample in family.samples
+            if sample.name == "adaptry_tokens_total" and sample.labels["kind"] == "prompt"
+        ]
+        assert sum(of_adapters) == 10 * adapters, "what has no label is counted as others"
+        return sum(len(family.samples) for family in registry.collect())
+
+    assert series(100) == series(10_000) < 4_000
+    assert series(50) < series(100)

@@ -1,0 +1,180 @@
+"""What watching a request costs: gateway and controller over a fake engine, in one process."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from prometheus_client import CollectorRegistry
+from starlette.types import Message, Receive, Scope, Send
+
+from engine.cache_events import CacheEvent
+from engine.controller import CacheController
+from engine.decision_log import DecisionLog
+from engine.engine_request import Leasing
+from engine.fake_backend import FakeBackend, UncheckedFiles
+from engine.gateway import AdapterGateway
+from engine.generation import Generation
+from engine.loading import Loader
+from engine.metrics import CacheMetrics
+from engine.observers import Observers
+from engine.policy import CachePolicy
+from engine.ports import Observer
+from engine.spans import NoTracing, Tracing
+from engine.tracing import OtlpTracing
+from engine.types import AdapterVersion, CacheOutcome, Lease, VersionId
+
+VERSION = AdapterVersion(VersionId(1), "a", 1, "0" * 64, "/a", 8, 100)
+BODY = b'{"model": "a", "prompt": "x"}'
+POST: Scope = {
+    "type": "http",
+    "method": "POST",
+    "path": "/v1/completions",
+    "headers": [(b"content-type", b"application/json")],
+}
+
+Row = dict[str, object]
+
+
+class Nobody:
+    """Watches and counts nothing."""
+
+    def saw(self, event: CacheEvent) -> None: ...
+    def request_ended(self, adapter: str, outcome: str, seconds: float) -> None: ...
+    def refused(self, code: str) -> None: ...
+    def first_token(self, outcome: CacheOutcome, seconds: float) -> None: ...
+    def tokens(self, adapter: str, prompt: int, generation: int) -> None: ...
+
+
+class Unwatched(Leasing):
+    @contextmanager
+    def generating(self, lease: Lease | None, *, deltas: bool) -> Iterator[Generation]:
+        yield Generation()
+
+
+class OneAdapter:
+    async def resolve(self, text: str, user: Any = None) -> AdapterVersion:
+        return VERSION
+
+    async def find(self, text: str) -> AdapterVersion:
+        return VERSION
+
+
+class Output:
+    """One token, as vLLM gives it."""
+
+    class _Completion:
+        index = 0
+        token_ids = (1,)
+
+    class _Stats:
+        arrival_time = 1.0
+        first_token_latency = 0.5
+
+    prompt_token_ids = (1, 2, 3)
+    metrics = _Stats()
+    outputs = (_Completion(),)
+
+
+OUTPUT = Output()
+OUTPUT.outputs = [*Output.outputs]  # type: ignore[assignment]  # vLLM has a list
+
+
+class Discarded(SpanExporter):
+    def export(self, spans: Any) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
+
+
+@contextmanager
+def exporting() -> Iterator[OtlpTracing]:
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(Discarded(), max_queue_size=1_000_000))
+    yield OtlpTracing(provider.get_tracer("benchmark"))
+    provider.shutdown()
+
+
+class Requests:
+    """Requests for one adapter in its slot, one after the other, with `tokens` outputs each."""
+
+    def __init__(self, observer: Observer, counter: Any, tracing: Tracing, *, tokens: int) -> None:
+        backend = FakeBackend(slots=1, host_capacity=1)
+        policy = CachePolicy(slots=1, host_capacity=1)
+        loader = Loader(backend, UncheckedFiles())
+        self._controller = CacheController(policy, backend, loader, observer)
+        leasing = Unwatched if isinstance(counter, Nobody) else Leasing
+        self._leasing = leasing(self._controller, counter)
+        self._tokens = tokens
+        self._gateway = AdapterGateway(
+            self._generate,
+            resolver=OneAdapter(),
+            base_models=frozenset(),
+            counter=counter,
+            tracing=tracing,
+            unavailable=lambda: None,
+            own_prefix="/api/",
+            max_body_bytes=1000,
+        )
+
+    async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        async with self._leasing.lease_for(None, lambda: None) as lease:
+            with self._leasing.generating(lease, deltas=True) as generation:
+                for _ in range(self._tokens):
+                    generation.saw(OUTPUT)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x"})
+
+    async def microseconds(self, count: int) -> float:
+        """Of CPU time, for each request."""
+        running = asyncio.create_task(self._controller.run())
+        for _ in range(100):
+            await self._one()
+        began = time.process_time()
+        for _ in range(count):
+            await self._one()
+        spent = time.process_time() - began
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return spent / count * 1e6
+
+    async def _one(self) -> None:
+        await self._gateway(POST, _body, _nowhere)
+
+
+async def _body() -> Message:
+    return {"type": "http.request", "body": BODY, "more_body": False}
+
+
+async def _nowhere(message: Message) -> None:
+    return
+
+
+async def overhead(requests: int, rounds: int, tokens: int) -> list[Row]:
+    nobody, metrics = Nobody(), CacheMetrics(CollectorRegistry())
+    watched = Observers(metrics, DecisionLog())
+    with exporting() as traced:
+        kinds: dict[str, tuple[Observer, Any, Tracing]] = {
+            "nobody watches": (nobody, nobody, NoTracing()),
+            "metrics and decisions": (watched, metrics, NoTracing()),
+            "the same, and traces": (Observers(watched, traced), metrics, traced),
+        }
+        found: dict[str, list[float]] = {kind: [] for kind in kinds}
+        for _ in range(rounds):
+            for kind, (observer, counter, tracing) in kinds.items():
+                made = Requests(observer, counter, tracing, tokens=tokens)
+                found[kind].append(await made.microseconds(requests))
+    medians = {kind: statistics.median(values) for kind, values in found.items()}
+    alone = medians["nobody watches"]
+    return [
+        {
+            "outputs per request": tokens,
+            "who watches": kind,
+            "µs per request": f"{value:.0f}",
+            "of it for watching, µs": f"{value - alone:.0f}",
+        }
+        for kind, value in medians.items()
+    ]

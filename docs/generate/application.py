@@ -1,0 +1,84 @@
+"""Our routes in an application without an engine, for its OpenAPI document.
+
+Nothing is opened or asked. Importing this takes seconds: `/generate` is made of vLLM's types.
+"""
+
+import asyncio
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from prometheus_client import CollectorRegistry
+
+from engine.cache import Cache, make_cache
+from engine.fake_backend import FakeBackend
+from engine.health import create_health_router
+from engine.metrics import CacheMetrics
+from engine.probe import Probe, create_probe_router
+from engine.quarantine import Quarantine
+from engine.registry_access import open_ingest
+from engine.resolver import RegistryResolver
+from engine.settings import EngineSettings
+from engine.types import AdapterVersion
+from engine.vllm_generate import router as generate_router
+from registry.api import create_router
+from registry.artifacts import ArtifactStore
+from registry.base_model import BaseModel
+from registry.db import Database
+from registry.event_parts import event_parts
+from registry.ingest_api import create_ingest_router
+from registry.residency import ResidencyStore
+from registry.service import RegistryService
+from registry.settings import RegistrySettings
+
+_SLOTS, _HOST_CAPACITY = 2, 4
+
+
+def openapi_document() -> dict[str, Any]:
+    """As the real application writes it, but for vLLM's own routes: a test compares the two."""
+    app = FastAPI()
+    for router in asyncio.run(_routers()):
+        app.include_router(router)
+    return app.openapi()
+
+
+async def _routers() -> Sequence[APIRouter]:
+    settings = RegistrySettings()
+    database = Database(settings.database_url)
+    store = ArtifactStore(Path("nowhere"), source_roots=(), max_bytes=settings.max_adapter_bytes)
+    service = RegistryService(database, store, BaseModel("any", None), max_rank=16)
+    cache = _cache(service, database)
+    probe = Probe(cache.controller, _never_scored, service.quarantine)
+    async with event_parts(database, settings) as events:
+        return (
+            create_router(service),
+            create_ingest_router(open_ingest(service, database, store, settings)),
+            create_probe_router(probe, cache.resolver),
+            *events.routers,
+            *cache.routers(events.decision_places),
+            create_health_router({}),
+            generate_router,
+        )
+
+
+def _cache(service: RegistryService, database: Database) -> Cache:
+    return make_cache(
+        Namespace(max_loras=_SLOTS, max_cpu_loras=_HOST_CAPACITY),
+        EngineSettings(),
+        FakeBackend(slots=_SLOTS, host_capacity=_HOST_CAPACITY),
+        CacheMetrics(CollectorRegistry()),
+        RegistryResolver(service.catalog),
+        ResidencyStore(database),
+        silent=lambda: None,
+        quarantine=Quarantine(_never_quarantined),
+    )
+
+
+async def _never_scored(version: AdapterVersion | None) -> Sequence[float]:
+    raise AssertionError("nobody asks: there is no server")
+
+
+async def _never_quarantined(version: AdapterVersion, reason: str) -> None:
+    raise AssertionError("nobody asks: there is no server")

@@ -1,0 +1,83 @@
+"""The page of settings, from the pydantic classes that read them."""
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined, to_jsonable_python
+from pydantic_settings import BaseSettings
+
+from adaptry.output import size
+from docs.generate.markdown import code, page, table
+from docs.generate.schemas import kind_of
+from engine import settings as engine_settings
+from registry import settings as registry_settings
+
+INTRODUCTION = """\
+Settings are read once, at the start, from the environment; `adaptry serve` has
+[options](cli.md#adaptry-serve) for some of them, and an option wins. A value that can't be used
+stops the start with one line. Lists are written as JSON: `ADAPTRY_SOURCE_URLS='["hf://my-org"]'`.
+
+Slots, places in host memory and the largest rank are vLLM's own arguments: `--max-loras`,
+`--max-cpu-loras`, `--max-lora-rank`."""
+
+PROFILES = """\
+## Profiles
+
+`adaptry serve --profile FILE.yaml` reads a file with two sections: `adaptry` takes the engine's
+settings below by their names in small letters and without the prefix, `vllm` any argument of
+`vllm serve` but model, host and port.
+The command line wins over the file, and the file over the environment."""
+
+SECTIONS = (("Engine", engine_settings), ("Registry", registry_settings))
+
+
+def setting_classes() -> list[tuple[str, type[BaseSettings]]]:
+    """Each with its heading, in the order of the page."""
+    return [
+        (heading, found)
+        for heading, module in SECTIONS
+        for _, found in inspect.getmembers(module, inspect.isclass)
+        if issubclass(found, BaseSettings) and found.__module__ == module.__name__
+    ]
+
+
+def setting_page() -> str:
+    sections = [
+        part
+        for heading, settings in setting_classes()
+        for part in (f"## {heading}", settings.__doc__ or "", _table(settings))
+    ]
+    return page("Settings", INTRODUCTION, PROFILES, *sections)
+
+
+def _table(settings: type[BaseSettings]) -> str:
+    prefix = settings.model_config.get("env_prefix", "")
+    schemas = settings.model_json_schema()["properties"]
+    rows = [
+        (
+            code((prefix + name).upper()),
+            kind_of(schemas[name]),
+            _default(name, field),
+            field.description,
+        )
+        for name, field in settings.model_fields.items()
+    ]
+    return table(
+        ("variable", "type", "default", "meaning"), [(*row[:3], row[3] or "") for row in rows]
+    )
+
+
+def _default(name: str, field: FieldInfo) -> str:
+    default: Any = field.get_default(call_default_factory=True, validated_data={})
+    if default is PydanticUndefined:
+        return "required"
+    if default is None:
+        return "none"
+    if isinstance(default, str | Path):
+        return code(str(default))
+    if name.endswith("_bytes"):
+        return f"{code(str(default))} ({size(default)})"
+    return code(json.dumps(to_jsonable_python(default)))

@@ -1,0 +1,44 @@
+"""What runs beside the server for as long as it serves."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def background(
+    app: FastAPI, work: Sequence[Coroutine[None, None, None]]
+) -> AsyncIterator[None]:
+    """None of it may end by itself: then the server stops."""
+
+    ending = False
+
+    def stop_serving(task: asyncio.Task[None]) -> None:
+        if ending:
+            return
+        error = None if task.cancelled() else task.exception()
+        logger.critical("the server has to stop: %s", error or "its work has ended")
+        if (server := getattr(app.state, "server", None)) is not None:
+            server.should_exit = True
+
+    tasks = [asyncio.create_task(coroutine) for coroutine in work]
+    for task in tasks:
+        task.add_done_callback(stop_serving)
+    try:
+        yield
+    finally:
+        ending = True
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def is_stopping(app: FastAPI) -> bool:
+    """Whether the HTTP server has been told to end; vLLM's `serve_http` puts it there."""
+    server = getattr(app.state, "server", None)
+    return server is not None and bool(server.should_exit)

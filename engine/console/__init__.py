@@ -1,0 +1,1 @@
+"""The console: static pages that a browser runs over our REST API."""

@@ -1,0 +1,92 @@
+// One adapter: what it is, its aliases, its versions, and why it is where it is.
+
+import { get, part } from "./api.js";
+import { aliasesSection } from "./aliases-section.js";
+import { fill, h, link, refill } from "./dom.js";
+import { moment } from "./format.js";
+import { refused } from "./notices.js";
+import { currentPlaces } from "./places.js";
+import { definitions, heading, metadataPairs, tags } from "./parts.js";
+import { follow } from "./sse.js";
+import { versionsSection } from "./versions-section.js";
+
+const REFRESH_MS = 300;
+const PAGE = 200;
+
+export async function adapterPage({ root, name, query, signal, onLinkState }) {
+  document.title = `${name} · Adaptry`;
+  const parts = { about: h("section"), aliases: h("section"), versions: h("section") };
+  fill(root, heading(name, headLinks(name)), parts.about, parts.aliases, parts.versions);
+  const page = { name, signal, openVersions: new Set(), openAliases: new Set(), parts };
+  if (query.get("version")) page.openVersions.add(Number(query.get("version")));
+  page.refresh = () => refresh(page);
+  await page.refresh();
+  root.querySelector("tr.open")?.scrollIntoView({ block: "nearest" });
+  followChanges(page, onLinkState);
+}
+
+function headLinks(name) {
+  const at = encodeURIComponent(name);
+  return h(
+    "p",
+    { class: "row" },
+    link("Events", `#/events?adapter=${at}`),
+    link("Try it", `#/try?a=${at}`),
+    link("In the cache", `#/cache?ref=${at}`),
+  );
+}
+
+async function refresh(page) {
+  const base = `api/v1/adapters/${part(page.name)}`;
+  try {
+    const [adapter, versions, aliases, places] = await Promise.all([
+      get(base, {}, page.signal),
+      allVersions(`${base}/versions`, page.signal),
+      get(`${base}/aliases`, {}, page.signal),
+      currentPlaces(page.signal),
+    ]);
+    page.aliases = aliases.items;
+    fill(page.parts.about, about(adapter));
+    refill(page.parts.aliases, await aliasesSection(page, aliases.items));
+    refill(page.parts.versions, versionsSection(page, versions, places));
+  } catch (error) {
+    refused(error, page.name);
+  }
+}
+
+async function allVersions(path, signal) {
+  const found = [];
+  let token = null;
+  do {
+    const page = await get(path, { limit: PAGE, page_token: token }, signal);
+    found.push(...page.items);
+    token = page.next_page_token;
+  } while (token !== null);
+  return found.reverse();
+}
+
+function about(adapter) {
+  return [
+    adapter.description ? h("p", { class: "lead" }, adapter.description) : null,
+    definitions([
+      ["Owner", adapter.owner],
+      ["Tags", adapter.tags.length ? tags(adapter.tags) : null],
+      ["Registered", moment(adapter.created_at)],
+      ["Described", adapter.updated_at ? moment(adapter.updated_at) : null],
+      ...metadataPairs(adapter.metadata),
+    ]),
+  ];
+}
+
+/** Whoever else changes it meanwhile: the page shows it. */
+function followChanges(page, onLinkState) {
+  let timer = 0;
+  const later = () => {
+    clearTimeout(timer);
+    timer = setTimeout(page.refresh, REFRESH_MS);
+  };
+  page.signal.addEventListener("abort", () => clearTimeout(timer));
+  const query = { adapter: page.name };
+  const { signal } = page;
+  follow("api/v1/events/stream", { query, signal, onMessage: later, onState: onLinkState });
+}

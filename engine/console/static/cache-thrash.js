@@ -1,0 +1,68 @@
+// Calls out the adapters that are put out and come back, and says what to do.
+
+import { pin } from "./cache-actions.js";
+import { button, h, keyed, say } from "./dom.js";
+import { count } from "./format.js";
+import { attempt } from "./notices.js";
+import { adapterLink } from "./parts.js";
+import { THRASH_EVICTIONS, adaptersAsked } from "./window.js";
+
+const SHOWN = 3;
+
+/** `{element, show(thrashing, lastMinute, cache)}`. `steering.explain` tells more of one. */
+export function makeThrash(steering) {
+  const lead = h("p", {});
+  const list = h("ul", {});
+  const element = h("section", { class: "thrash", "aria-label": "Thrashing", hidden: true });
+  element.append(lead, list);
+  const show = (found, lastMinute, cache) => {
+    element.hidden = found.length === 0;
+    if (cache) say(lead, leadOf(found, adaptersAsked(lastMinute), cache));
+    keyed(
+      list,
+      found.slice(0, SHOWN),
+      ({ adapter, host }) => `${adapter} ${host >= THRASH_EVICTIONS}`,
+      (each) => item(each, steering),
+      (row, each) => say(row.querySelector(".what"), times(each)),
+    );
+  };
+  return { element: h("div", { role: "status" }, element), show };
+}
+
+function leadOf(found, asked, { slots, host_capacity: places }) {
+  const room = `${count(slots, "GPU slot")} and ${count(places, "place")} in host memory`;
+  const more = found.length > SHOWN ? ` Of ${found.length} that thrash, the worst:` : "";
+  return `${count(asked, "adapter was", "adapters were")} asked for in the last minute, for ${room}.${more}`;
+}
+
+function times({ gpu, host }) {
+  const left = [
+    gpu ? `${count(gpu, "time")} from its GPU slot` : null,
+    host ? `${count(host, "time")} from host memory` : null,
+  ].filter((each) => each !== null);
+  return ` was evicted ${left.join(" and ")} in the last minute: `;
+}
+
+/** Who leaves host memory has to come from disk again: that is what to mend first. */
+function item({ adapter, host }, steering) {
+  const fromDisk = host >= THRASH_EVICTIONS;
+  const flag = h("code", { class: "flag" }, fromDisk ? "--max-cpu-loras" : "--max-loras");
+  const act = (text, tier) => {
+    const run = () => attempt(trigger, `Pin ${adapter}`, () => pin(adapter, tier).then(steering.changed));
+    const trigger = button(text, run, { "aria-label": `${text}: ${adapter}` });
+    return trigger;
+  };
+  const explain = () => steering.explain(adapter);
+  return h(
+    "li",
+    {},
+    h("span", {}, adapterLink(adapter), h("span", { class: "what" }), "pin it or raise ", flag, "."),
+    h(
+      "div",
+      { class: "row" },
+      act("Pin in a slot", "gpu"),
+      fromDisk ? act("Pin in host memory", "host") : null,
+      button("Why?", explain, { "aria-label": `Why does ${adapter} thrash?` }),
+    ),
+  );
+}

@@ -1,0 +1,202 @@
+// The picture of both tiers: who is where, in the order in which they would leave.
+
+import { fill, h, keyed, say, setVariables } from "./dom.js";
+import { bytes, count, idle } from "./format.js";
+
+const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
+const MOVE_MS = 260;
+const MOST_MOVING = 120;
+
+/** `{element, show(cache, selected), pulse(reference, outcome), flow(counts)}`. */
+export function makeTiers(onSelect) {
+  const gpu = tierSection("GPU slots");
+  const host = tierSection("Host memory");
+  const loading = h("div", { class: "loading", role: "status" });
+  const strip = h("div", { class: "strip", "aria-hidden": "true" });
+  host.head.append(strip);
+  const toSlots = flowLine("host memory", "slots");
+  const toHost = flowLine("disk", "host memory");
+  const element = h(
+    "section",
+    { class: "tiers", "aria-label": "Both tiers" },
+    gpu.element,
+    toSlots.element,
+    host.element,
+    toHost.element,
+    loading,
+  );
+  const show = (cache, selected) => {
+    showGpu(gpu, cache, selected, onSelect);
+    showHost(host, strip, cache, selected, onSelect);
+    showLoading(loading, cache);
+  };
+  const flow = (counts) => {
+    toSlots.show(counts.gpu);
+    toHost.show(counts.host);
+  };
+  return { element, show, flow, pulse: (reference, what) => pulse(element, reference, what) };
+}
+
+function tierSection(title) {
+  const summary = h("span", { class: "faint" });
+  const cells = h("ul", { class: "cells", "aria-label": title });
+  const head = h("header", {}, h("h2", {}, title), summary);
+  return { element: h("div", { class: "tier" }, head, cells), head, summary, cells };
+}
+
+/** How many went up and down between two places within the last minute. */
+function flowLine(below, above) {
+  const up = h("span", { class: "up" });
+  const down = h("span", { class: "down" });
+  const element = h("p", { class: "flow" }, up, down, h("span", { class: "faint" }, "last minute"));
+  const show = ({ in: came, out: left }) => {
+    say(up, `↑ ${came} ${below} → ${above}`);
+    say(down, `↓ ${left} evicted`);
+  };
+  return { element, show };
+}
+
+function showGpu(tier, cache, selected, onSelect) {
+  const { leased, pinned, idle, free } = cache.slots_by_state;
+  const states = [`${leased} leased`, `${pinned} pinned`, `${idle} idle`, `${free} free`];
+  say(tier.summary, `${cache.slots}: ${states.join(" · ")}`);
+  const leaving = cache.gpu.filter((each) => each.pinned !== "gpu" && !each.leases);
+  showCells(tier.cells, bySlot(cache), { selected, leaving, onSelect });
+}
+
+/** A slot keeps its place in the picture, whoever is in it. */
+export function bySlot({ slots, gpu }) {
+  const placed = Array.from({ length: slots }, (_, n) => gpu.find(({ slot }) => slot === n));
+  const unplaced = gpu.filter((each) => !placed.includes(each));
+  return placed.map((each, n) => each ?? unplaced.shift() ?? { reference: `free-${n}`, free: true });
+}
+
+function showHost(tier, strip, cache, selected, onSelect) {
+  const inSlots = new Set(cache.gpu.map(({ reference }) => reference));
+  const limit = cache.host_bytes_limit ? ` of ${bytes(cache.host_bytes_limit)}` : "";
+  const used = `${cache.host.length} of ${cache.host_capacity} places · ${bytes(cache.host_bytes)}`;
+  say(tier.summary, used + limit);
+  const canLeave = (each) => !each.pinned && !each.leases && !each.waiting;
+  const able = cache.host.filter(canLeave);
+  const outside = able.filter(({ reference }) => !inSlots.has(reference));
+  const leaving = [...outside, ...able.filter((each) => !outside.includes(each))];
+  const places = Math.min(cache.host_capacity - cache.host.length, 64);
+  const free = Array.from({ length: Math.max(0, places) }, (_, n) => ({
+    reference: `free-${n}`,
+    free: true,
+  }));
+  showCells(tier.cells, [...cache.host, ...free], { selected, leaving, onSelect, inSlots });
+  showStrip(strip, cache);
+}
+
+/** Host memory as one line: each adapter as wide as its bytes. */
+function showStrip(strip, cache) {
+  const whole = cache.host_bytes_limit ?? cache.host_bytes;
+  keyed(
+    strip,
+    cache.host,
+    ({ reference }) => reference,
+    () => h("span"),
+    (element, { reference, host_bytes: size, pinned }) => {
+      element.title = `${reference}: ${bytes(size)}`;
+      element.className = pinned ? "pinned" : "";
+      setVariables(element, { "--share": `${(100 * size) / (whole || 1)}%` });
+    },
+  );
+}
+
+function showCells(list, residents, options) {
+  const before = calm.matches || residents.length > MOST_MOVING ? null : positions(list);
+  keyed(list, residents, ({ reference }) => reference, makeCell(options), (element, resident) => {
+    if (!resident.free) updateCell(element, resident, options);
+  });
+  if (before) slide(list, before);
+}
+
+function makeCell({ onSelect }) {
+  return (resident) => {
+    if (resident.free) return h("li", { class: "cell free" }, h("span", {}, "free"));
+    const select = () => onSelect(resident.reference);
+    const face = h("button", { type: "button", onclick: select });
+    face.append(
+      h("span", { class: "ref" }, resident.reference),
+      h("span", { class: "size" }),
+      h("span", { class: "marks" }),
+    );
+    return h("li", { class: "cell" }, face);
+  };
+}
+
+/** `leaving`: those that may leave, the next first. `inSlots`: of the host tier only. */
+function updateCell(element, resident, { selected, leaving, inSlots }) {
+  const turn = leaving.findIndex(({ reference }) => reference === resident.reference);
+  const marks = marksOf(resident, { turn, inSlot: inSlots?.has(resident.reference) ?? false });
+  element.className = `cell ${marks.map(([name]) => name).join(" ")}`;
+  const face = element.firstElementChild;
+  face.setAttribute("aria-pressed", String(resident.reference === selected));
+  const [, size, markList] = face.children;
+  const slot = !inSlots && resident.slot !== null ? `slot ${resident.slot} · ` : "";
+  say(size, `${slot}r${resident.rank} · ${bytes(resident.host_bytes)}`);
+  const text = marks.map(([, mark]) => mark).join("|");
+  if (markList.dataset.text === text) return;
+  markList.dataset.text = text;
+  fill(markList, marks.map(([name, mark]) => h("span", { class: `mark-${name}` }, mark)));
+}
+
+/** What is so of an adapter: its class and the words for it. Each has a sign of its own. */
+function marksOf({ leases, waiting, pinned, leaving, idle_seconds: seconds }, { turn, inSlot }) {
+  return [
+    leases ? ["leased", `▶ ${leases} leased`] : null,
+    pinned ? ["pinned", `◆ pinned ${pinned}`] : null,
+    waiting ? ["awaited", `… ${waiting} waiting`] : null,
+    inSlot ? ["in-slot", "▲ in a slot"] : null,
+    leaving ? ["leaving", "↘ leaving once idle"] : null,
+    turn === 0 ? ["next", "↘ next out"] : null,
+    turn > 0 ? ["later", `${turn + 1}. out`] : null,
+    !leases && seconds >= 1 ? ["idle", `idle ${idle(seconds)}`] : null,
+  ].filter((mark) => mark !== null);
+}
+
+function showLoading(element, { loading, waiting }) {
+  const quiet = loading.length + waiting === 0;
+  keyed(
+    element,
+    [
+      ...(quiet ? [{ key: "quiet", text: "Nothing is on its way, and nobody waits." }] : []),
+      ...loading.map((reference) => ({ key: reference, text: `⟳ ${reference} is on its way` })),
+      ...(waiting ? [{ key: "waiting", text: `… ${count(waiting, "request")} waiting for a slot` }] : []),
+    ],
+    ({ key }) => key,
+    ({ key }) => h("span", { class: key === "quiet" ? "faint" : "on-its-way" }),
+    (each, { text }) => say(each, text),
+  );
+}
+
+// ---- motion ------------------------------------------------------------------------------
+
+function positions(list) {
+  return new Map([...list.children].map((cell) => [cell.dataset.key, cell.getBoundingClientRect()]));
+}
+
+/** Cells that changed their place are seen to go there. */
+function slide(list, before) {
+  for (const cell of list.children) {
+    const from = before.get(cell.dataset.key);
+    const to = cell.getBoundingClientRect();
+    if (!from) cell.animate([{ opacity: 0 }, { opacity: 1 }], { duration: MOVE_MS });
+    else if (from.left !== to.left || from.top !== to.top) {
+      const translate = `${from.left - to.left}px ${from.top - to.top}px`;
+      cell.animate([{ translate }, { translate: "0 0" }], { duration: MOVE_MS, easing: "ease-out" });
+    }
+  }
+}
+
+/** A hit or a miss, seen on the adapter's cells. */
+function pulse(element, reference, what) {
+  if (calm.matches) return;
+  for (const cell of element.querySelectorAll(`[data-key="${CSS.escape(reference)}"]`)) {
+    cell.classList.remove("pulse", "pulse-miss");
+    void cell.offsetWidth; // begin again
+    cell.classList.add(what === "miss" ? "pulse-miss" : "pulse");
+  }
+}

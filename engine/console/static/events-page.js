@@ -1,0 +1,151 @@
+// The registry's log: who changed what and why, as it happens and back to the beginning.
+
+import { get } from "./api.js";
+import { button, field, fill, h } from "./dom.js";
+import { moment } from "./format.js";
+import { announce, attempt, refused } from "./notices.js";
+import { adapterLink, empty, heading } from "./parts.js";
+import { follow } from "./sse.js";
+
+const PAGE = 50;
+const TYPING_MS = 300;
+const KINDS = [
+  "adapter.imported",
+  "adapter.updated",
+  "alias.deleted",
+  "alias.moved",
+  "alias.split",
+  "ingest.cancelled",
+  "ingest.failed",
+  "version.deprecated",
+  "version.purged",
+  "version.quarantined",
+  "version.registered",
+  "version.restored",
+  "version.retired",
+  "version.updated",
+  "webhook.added",
+  "webhook.changed",
+  "webhook.disabled",
+  "webhook.removed",
+];
+const FIELDS = ["adapter", "kind", "actor", "since"];
+
+export function eventsPage({ root, query, signal, onLinkState }) {
+  const form = filterForm(query);
+  const list = h("ol", { class: "events", "aria-label": "Events, the newest first" });
+  const end = h("div", {});
+  fill(root, heading("Events"), form, list, end);
+  let shown = new AbortController();
+  const look = () => {
+    shown.abort();
+    shown = new AbortController();
+    const both = AbortSignal.any([shown.signal, signal]);
+    showEvents({ list, end, filters: remembered(form), signal: both, onLinkState });
+  };
+  let timer = 0;
+  form.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(look, TYPING_MS);
+  });
+  form.addEventListener("submit", (event) => event.preventDefault());
+  signal.addEventListener("abort", () => clearTimeout(timer));
+  look();
+}
+
+function filterForm(query) {
+  const value = (name) => query.get(name) ?? "";
+  const options = ["", ...KINDS].map((kind) =>
+    h("option", { value: kind, selected: kind === value("kind") }, kind || "any"),
+  );
+  const input = (name, more = {}) => h("input", { name, value: value(name), ...more });
+  return h(
+    "form",
+    { class: "filters", role: "search", "aria-label": "Events" },
+    field("Adapter", input("adapter", { spellcheck: "false", maxlength: 64 })),
+    field("Kind", h("select", { name: "kind" }, options)),
+    field("By", input("actor", { spellcheck: "false" })),
+    field("Since", input("since", { type: "datetime-local" })),
+  );
+}
+
+/** What the form says now, kept in the address. */
+function remembered(form) {
+  const given = new FormData(form);
+  const filters = Object.fromEntries(
+    FIELDS.map((name) => [name, given.get(name).trim()]).filter(([, value]) => value),
+  );
+  const query = new URLSearchParams(filters).toString();
+  history.replaceState(null, "", `#/events${query && "?"}${query}`);
+  if (filters.since) filters.since = new Date(filters.since).toISOString();
+  return filters;
+}
+
+/** The stream first, so that nothing falls between it and the pages. */
+function showEvents({ list, end, filters, signal, onLinkState }) {
+  fill(list);
+  fill(end, empty("Reading …"));
+  const known = new Set();
+  const isNew = (event) => !known.has(event.id) && known.add(event.id);
+  const onMessage = ({ data }) => {
+    const event = JSON.parse(data);
+    if (!isNew(event)) return;
+    list.prepend(eventItem(event, "fresh"));
+    announce(`${event.kind}: ${sentenceOf(event)}`);
+  };
+  let asked = false;
+  const pages = () => {
+    if (asked || signal.aborted) return;
+    asked = true;
+    older({ list, end, filters, signal, isNew, token: null }).catch((error) => {
+      fill(end);
+      refused(error, "Events");
+    });
+  };
+  const onState = (state, problem) => {
+    onLinkState(state, problem);
+    if (state !== "paused") pages(); // also where there is no stream to be had
+  };
+  const { adapter, kind, actor } = filters;
+  follow("api/v1/events/stream", { query: { adapter, kind, actor }, signal, onMessage, onState });
+}
+
+async function older({ list, end, filters, signal, isNew, token }) {
+  const query = { ...filters, newest_first: true, limit: PAGE, page_token: token };
+  const page = await get("api/v1/events", query, signal);
+  list.append(...page.items.filter(isNew).map((event) => eventItem(event)));
+  const next = page.next_page_token;
+  if (next === null) {
+    fill(end, empty(list.children.length ? "That is all." : "There are no such events."));
+    return;
+  }
+  const again = { list, end, filters, signal, isNew, token: next };
+  const trigger = button("Show older", () => attempt(trigger, "Events", () => older(again)));
+  fill(end, trigger);
+}
+
+function eventItem(event, classes = "") {
+  const data = Object.keys(event.data).length ? JSON.stringify(event.data, null, 2) : null;
+  return h(
+    "li",
+    { class: `event ${classes}`, "data-event": event.id },
+    h("time", { datetime: event.at, title: event.at }, moment(event.at)),
+    h("span", { class: "word" }, event.kind),
+    h("span", { class: "sentence" }, event.adapter ? adapterLink(event.adapter) : null, " ", what(event)),
+    h("span", { class: "who" }, "by ", h("b", {}, event.actor), event.imported ? ", imported" : ""),
+    event.reason ? h("q", { class: "reason" }, event.reason) : null,
+    data ? h("details", {}, h("summary", {}, "data"), h("pre", {}, data)) : null,
+  );
+}
+
+function sentenceOf(event) {
+  return `${event.adapter ?? ""} ${what(event)}, by ${event.actor}`.trim();
+}
+
+/** Without the adapter's name, which stands before it. */
+function what({ kind, alias, from_version: from, to_version: to }) {
+  if (kind === "alias.moved") return `@${alias}: ${from ?? "nothing"} → ${to}`;
+  if (alias) return `@${alias}${to ? ` → ${to}` : ""}`;
+  if (to) return `version ${to}`;
+  return from ? `version ${from}` : "";
+}

@@ -1,0 +1,120 @@
+// The decisions of the last minutes, and what they come to. No DOM: numbers only.
+
+export const WINDOW_MS = 5 * 60 * 1000;
+export const BUCKET_MS = 5 * 1000;
+export const MINUTE_MS = 60 * 1000;
+export const THRASH_EVICTIONS = 3; // of one adapter from one tier within a minute
+const MOST = 20000;
+
+/** Keeps decisions in the order of their ids, each once, for `WINDOW_MS`. */
+export class DecisionWindow {
+  #known = new Set();
+  #all = [];
+
+  /** Whether it was new. */
+  add(decision) {
+    if (this.#known.has(decision.id)) return false;
+    this.#known.add(decision.id);
+    let place = this.#all.length;
+    while (place > 0 && decision.id < this.#all[place - 1].id) place -= 1;
+    this.#all.splice(place, 0, { ...decision, time: Date.parse(decision.at) });
+    return true;
+  }
+
+  /** Forgets what is too old. */
+  prune(now) {
+    let gone = this.#all.findIndex((each) => each.time >= now - WINDOW_MS);
+    if (gone < 0) gone = this.#all.length;
+    gone = Math.max(gone, this.#all.length - MOST);
+    for (const each of this.#all.splice(0, gone)) this.#known.delete(each.id);
+  }
+
+  get all() {
+    return this.#all;
+  }
+
+  since(time) {
+    return this.#all.filter((each) => each.time >= time);
+  }
+}
+
+/** `{gpu_hit, host_hit, miss, total}`. */
+export function lookups(decisions) {
+  const counts = { gpu_hit: 0, host_hit: 0, miss: 0, total: 0 };
+  for (const { kind, outcome } of decisions) {
+    if (kind !== "looked_up" || !(outcome in counts)) continue;
+    counts[outcome] += 1;
+    counts.total += 1;
+  }
+  return counts;
+}
+
+/** The share of lookups that found their adapter in a slot, or in memory at all; null of none. */
+export function ratios({ gpu_hit: gpu, host_hit: host, total }) {
+  if (total === 0) return { gpu: null, memory: null };
+  return { gpu: gpu / total, memory: (gpu + host) / total };
+}
+
+/** Lookups by time, the oldest first: `{from, …lookups}` for each `BUCKET_MS`, the last begun. */
+export function buckets(decisions, now) {
+  const number = WINDOW_MS / BUCKET_MS;
+  const end = Math.floor(now / BUCKET_MS) * BUCKET_MS + BUCKET_MS;
+  const begin = end - number * BUCKET_MS;
+  const found = Array.from({ length: number }, () => []);
+  for (const decision of decisions) {
+    const n = Math.floor((decision.time - begin) / BUCKET_MS);
+    if (n >= 0 && n < number) found[n].push(decision);
+  }
+  return found.map((each, n) => ({ from: begin + n * BUCKET_MS, ...lookups(each) }));
+}
+
+/** Each move into a tier: `{time, seconds, tier, reference}`. */
+export function loads(decisions) {
+  return decisions
+    .filter(({ kind, seconds }) => kind === "moved_in" && seconds !== null)
+    .map(({ time, seconds, tier, reference }) => ({ time, seconds, tier, reference }));
+}
+
+/** How many came into each tier and left it. */
+export function flows(decisions) {
+  const counts = { gpu: { in: 0, out: 0 }, host: { in: 0, out: 0 } };
+  for (const { kind, tier } of decisions) {
+    if (!counts[tier]) continue;
+    if (kind === "moved_in") counts[tier].in += 1;
+    if (kind === "evicted") counts[tier].out += 1;
+  }
+  return counts;
+}
+
+/**
+ * Adapters that had to make room again and again: `{adapter, gpu, host}` with how often they left
+ * each tier, the worst first. `decisions` of a minute.
+ */
+export function thrashing(decisions) {
+  const found = new Map();
+  for (const { kind, adapter, tier, reason } of decisions) {
+    if (kind !== "evicted" || reason !== "capacity") continue;
+    const each = found.get(adapter) ?? { adapter, gpu: 0, host: 0 };
+    each[tier] += 1;
+    found.set(adapter, each);
+  }
+  const often = ({ gpu, host }) => Math.max(gpu, host) >= THRASH_EVICTIONS;
+  return [...found.values()].filter(often).sort((one, other) => weight(other) - weight(one));
+}
+
+/** Coming back from disk costs more than coming back from host memory. */
+function weight({ gpu, host }) {
+  return gpu + 2 * host;
+}
+
+/** How many adapters were asked for. */
+export function adaptersAsked(decisions) {
+  return new Set(decisions.filter(({ kind }) => kind === "looked_up").map((d) => d.adapter)).size;
+}
+
+/** The value below which a share of them lie; null of none. */
+export function quantile(values, share) {
+  if (!values.length) return null;
+  const sorted = [...values].sort((one, other) => one - other);
+  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+}

@@ -1,0 +1,134 @@
+"""vLLM's engine client, with the cache controller's guard before every generation."""
+
+import asyncio
+import functools
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
+from functools import partial
+from typing import Any, Protocol
+
+from vllm.lora.request import LoRARequest
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from engine.errors import EngineUnavailable
+from engine.generation import Generation
+from engine.types import Lease
+
+RETRY_AFTER_DEATH_SECONDS = 5  # its supervisor will know better in a moment
+
+
+class Guard(Protocol):
+    """Stands before every generation: `Leasing`, where requests come over HTTP."""
+
+    def lease_for(
+        self, request: LoRARequest, revoke: Callable[[], None]
+    ) -> AbstractAsyncContextManager[Lease]:
+        """Hold the adapter while the block runs."""
+
+    def generating(
+        self, lease: Lease | None, *, deltas: bool
+    ) -> AbstractContextManager[Generation]:
+        """Is shown each output, and says what else vLLM is to be told. See CountedGeneration."""
+
+    def engine_died(self, error: EngineUnavailable) -> None:
+        """The engine ended under the running request."""
+
+
+class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
+    """vLLM's engine client; whoever generates with an adapter holds a lease meanwhile.
+
+    Every route of vLLM's OpenAI application ends in `generate` or `encode`. The inner generator
+    is closed before the lease is given back, so that an abort reaches the engine before anything
+    that the freed slot is used for.
+    """
+
+    guard: Guard
+
+    def generate(
+        self,
+        prompt: Any,
+        sampling_params: Any,
+        request_id: str,
+        *,
+        lora_request: LoRARequest | None = None,
+        **options: Any,
+    ) -> AsyncGenerator[Any, None]:
+        inputs = (prompt, sampling_params, request_id)
+        stream = partial(super().generate, *inputs, lora_request=lora_request, **options)
+        kind = getattr(sampling_params, "output_kind", None)
+        deltas = kind is RequestOutputKind.DELTA
+        return self._guarded(stream, request_id, lora_request, deltas=deltas)
+
+    def generate_leased(
+        self,
+        prompt: Any,
+        sampling_params: Any,
+        request_id: str,
+        *,
+        lora_request: LoRARequest | None = None,
+    ) -> AsyncGenerator[Any, None]:
+        """For whoever holds the lease already."""
+        inputs = (prompt, sampling_params, request_id)
+        stream = partial(super().generate, *inputs, lora_request=lora_request)
+        return self._guarded(stream, request_id, None)
+
+    def encode(
+        self,
+        prompt: Any,
+        pooling_params: Any,
+        request_id: str,
+        lora_request: LoRARequest | None = None,
+        **options: Any,
+    ) -> AsyncGenerator[Any, None]:
+        stream = partial(
+            super().encode, prompt, pooling_params, request_id, lora_request, **options
+        )
+        return self._guarded(stream, request_id, lora_request)
+
+    async def _guarded(
+        self,
+        open_stream: Callable[..., AsyncGenerator[Any, None]],
+        request_id: str,
+        lora_request: LoRARequest | None,
+        *,
+        deltas: bool = False,
+    ) -> AsyncGenerator[Any, None]:
+        revoked = asyncio.Event()
+        finished = False
+        async with self._lease(lora_request, partial(self._revoke, request_id, revoked)) as lease:
+            with self.guard.generating(lease, deltas=deltas) as generation:
+                try:
+                    async with aclosing(open_stream(**generation.options)) as stream:
+                        async for output in stream:
+                            finished = output.finished
+                            generation.saw(output)
+                            yield output
+                            if revoked.is_set():  # perhaps before vLLM knew of the request
+                                await self.abort(request_id)
+                except EngineDeadError as error:
+                    ended = EngineUnavailable(
+                        "it ended", retry_after_seconds=RETRY_AFTER_DEATH_SECONDS
+                    )
+                    self.guard.engine_died(ended)
+                    raise ended from error
+                finally:
+                    if not finished:
+                        # vLLM forgets to when it is cancelled while it hands a request on
+                        await self.abort(request_id)
+
+    def _lease(
+        self, lora_request: LoRARequest | None, revoke: Callable[[], None]
+    ) -> AbstractAsyncContextManager[Lease | None]:
+        return nullcontext() if lora_request is None else self.guard.lease_for(lora_request, revoke)
+
+    def _revoke(self, request_id: str, revoked: asyncio.Event) -> None:
+        revoked.set()
+        task = asyncio.create_task(self.abort(request_id))
+        self._aborts.add(task)
+        task.add_done_callback(self._aborts.discard)
+
+    @functools.cached_property
+    def _aborts(self) -> set[asyncio.Task[None]]:
+        return set()

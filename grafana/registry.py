@@ -1,0 +1,13 @@
+"""The dashboard *Registry*: what comes in, what is there, and what it all stands on."""
+
+from grafana.frame import Frame
+from grafana.rows.registry_health import HEALTH
+from grafana.rows.registry_work import AROUND, INGEST, STOCK
+
+REGISTRY = Frame(
+    uid="adaptry-registry",
+    title="Adaptry / Registry",
+    description="Registrations, versions, aliases, the database, and webhooks.",
+    rows=(HEALTH, INGEST, STOCK, AROUND),
+    instances="adaptry_database_up",
+)

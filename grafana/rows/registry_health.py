@@ -1,0 +1,108 @@
+"""Registry, first row: does it take in what people register?"""
+
+from grafana.frame import Row
+from grafana.looks import NONE_WANTED
+from grafana.meaning import Meaning
+from grafana.panels import number
+from grafana.promql import highest, increase, or_zero, series
+
+# Servers on one database all count the same rows: the highest is taken, never the sum.
+DATABASE_UP = series("adaptry_database_up")
+FAILED = increase("adaptry_ingest_ended_total", 'outcome="failed"', within="1h")
+QUARANTINES = or_zero(increase("adaptry_quarantines_total", within="24h"))
+
+HEALTH = Row(
+    "Is the registry healthy?",
+    (
+        number(
+            "Database",
+            Meaning(
+                "Whether the database answered the server that saw it last.",
+                "down: nothing can be registered or moved; what is resolved already is served.",
+                "look at the database itself, then at `/readyz`.",
+                "AdaptryDatabaseDown",
+            ),
+            f"min ({DATABASE_UP})",
+            steps=((None, "red"), (1, "green")),
+            names={"0": "down", "1": "up"},
+            empty="unknown",
+        ),
+        number(
+            "Jobs waiting or running",
+            Meaning(
+                "Registrations that have not ended.",
+                "more and more, while *Registrations ended* stands still.",
+                "`adaptry job list --state running` says what each of them does.",
+                "AdaptryIngestStuck",
+            ),
+            f"sum ({highest('adaptry_ingest_jobs', by='state')})",
+            empty="unknown",
+        ),
+        number(
+            "Oldest job",
+            Meaning(
+                "Age of the oldest registration that has not ended; 0 if there is none.",
+                "above half an hour, unless it is a very large adapter.",
+                "`adaptry job show N`; cancel it and register again from a nearer source.",
+                "AdaptryIngestStuck",
+            ),
+            highest("adaptry_ingest_oldest_seconds"),
+            unit="s",
+            steps=((None, "green"), (600, "orange"), (1800, "red")),
+            empty="unknown",
+        ),
+        number(
+            "Failed in 1 h",
+            Meaning(
+                "Registrations that failed.",
+                "several, with the same code under *Rejections*.",
+                "tell whoever registers: docs/inspection.md says what to do for each code.",
+            ),
+            FAILED,
+            steps=((None, "green"), (1, "orange"), (10, "red")),
+        ),
+        number(
+            "Quarantined in 24 h",
+            Meaning(
+                "Versions taken out of service, by the engine or by hand.",
+                "any, if an alias points at it: its requests are refused.",
+                "roll the alias back, then look at the reason.",
+                "AdaptryQuarantine",
+            ),
+            QUARANTINES,
+            steps=NONE_WANTED,
+        ),
+        number(
+            "Webhooks to deliver",
+            Meaning(
+                "Messages that are still to be delivered.",
+                "growing: a receiver is away or slow.",
+                "`adaptry webhook list` says which, and since when.",
+            ),
+            highest("adaptry_webhook_backlog"),
+            steps=((None, "green"), (100, "orange"), (1000, "red")),
+            empty="unknown",
+        ),
+        number(
+            "Adapters",
+            Meaning(
+                "Adapters in the registry, each with any number of versions.",
+                "falls: somebody deletes.",
+                "`adaptry adapter gc` only shows, unless it has `--apply`.",
+            ),
+            highest("adaptry_registry_adapters"),
+            empty="unknown",
+        ),
+        number(
+            "Store",
+            Meaning(
+                "Size of the files of all versions that are not purged, each content once.",
+                "close to the size of the disk.",
+                "`adaptry adapter gc` says what could go.",
+            ),
+            highest("adaptry_store_bytes"),
+            unit="bytes",
+            empty="unknown",
+        ),
+    ),
+)

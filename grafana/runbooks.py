@@ -1,0 +1,58 @@
+"""The sections of docs/runbooks.md, so that Grafana can show them where the panels are."""
+
+import re
+from pathlib import Path
+
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.models.dashboard import DashboardLinkType
+
+PAGE = Path(__file__).parents[1] / "docs" / "runbooks.md"
+FIRST_PANEL = 1000  # far above what the other panels are numbered with
+SHOWN_ON = {
+    "adaptry-cache": (
+        "AdaptryHitRatioCollapsed",
+        "AdaptryThrash",
+        "AdaptryStarvation",
+        "AdaptrySlotWait",
+        "AdaptryPinBudgetExhausted",
+        "AdaptryLoadFailures",
+        "AdaptryDrift",
+        "AdaptryInStepLoads",
+        "AdaptryEngineEnded",
+        "AdaptryEngineDown",
+        "AdaptryTargetDown",
+    ),
+    "adaptry-registry": (
+        "AdaptryQuarantine",
+        "AdaptryIngestStuck",
+        "AdaptryDatabaseDown",
+    ),
+}
+_SECTION = re.compile(r"^## (Adaptry\w+)\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+_CARRIED_ALONG = "${datasource:queryparam}&${instance:queryparam}&${__url_time_range}"
+
+
+def sections() -> dict[str, str]:
+    """What the page says about each alert, in its order."""
+    found = _SECTION.findall(PAGE.read_text(encoding="utf-8"))
+    return {alert: content.strip() for alert, content in found}
+
+
+def panel_number(alert: str) -> int:
+    """The id of the panel that shows the alert's section."""
+    return FIRST_PANEL + _dashboard_of(alert)[1]
+
+
+def runbook_link(alert: str) -> dashboard.DashboardLink:
+    """Opens the alert's section in full width."""
+    uid, position = _dashboard_of(alert)
+    address = f"/d/{uid}?viewPanel={FIRST_PANEL + position}&{_CARRIED_ALONG}"
+    link = dashboard.DashboardLink(f"Runbook: {alert}").type(DashboardLinkType.LINK)
+    return link.url(address)
+
+
+def _dashboard_of(alert: str) -> tuple[str, int]:
+    for uid, alerts in SHOWN_ON.items():
+        if alert in alerts:
+            return uid, alerts.index(alert)
+    raise LookupError(f"no dashboard shows the runbook of {alert}")

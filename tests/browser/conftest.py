@@ -1,0 +1,104 @@
+"""A real Chromium over the console; what it complains of fails the test that made it."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.browser.scripted import Scripted, scripted_server
+
+WAIT_MS = 15_000
+WIDTH, HEIGHT = 1280, 900
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One for each file: as long as it is open, no other test of this process can have a loop."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    expect.set_options(timeout=WAIT_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Visitor:
+    """Somebody with a browser of their own: cookies, keys and colours are not shared."""
+
+    base_url: str
+    context: BrowserContext
+    complaints: list[str] = field(default_factory=list)
+    is_refused: bool = False
+
+    def open(self, address: str = "") -> Page:
+        """A tab at `#/…` of the console."""
+        page = self.context.new_page()
+        page.set_default_timeout(WAIT_MS)
+        page.on("console", lambda message: self._note(message.type, message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.goto(f"{self.base_url}/console/{address}")
+        return page
+
+    def _note(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            self.complaints.append(text)
+
+    def expects_a_refusal(self) -> None:
+        """The browser says of every answer over 399 that it is one; that is no mistake here."""
+        self.is_refused = True
+
+    def unexpected(self) -> list[str]:
+        refused = [text for text in self.complaints if text.startswith("Failed to load resource")]
+        if not self.is_refused:
+            return self.complaints
+        assert refused, "nothing was refused"
+        return [text for text in self.complaints if text not in refused]
+
+
+Visit = Callable[..., Visitor]
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    """Makes visitors. At the end, none of their pages may have logged an error or warning.
+
+    Violations of the content security policy are among these.
+    """
+    visitors: list[Visitor] = []
+
+    def make(base_url: str, *, width: int = WIDTH, colours: str = "light") -> Visitor:
+        context = browser.new_context(
+            viewport={"width": width, "height": HEIGHT},
+            color_scheme="dark" if colours == "dark" else "light",
+            reduced_motion="reduce",
+        )
+        visitors.append(Visitor(base_url, context))
+        return visitors[-1]
+
+    yield make
+    for visitor in visitors:
+        visitor.context.close()
+    assert [text for visitor in visitors for text in visitor.unexpected()] == []
+
+
+@pytest.fixture
+def scripted() -> Iterator[tuple[str, Scripted]]:
+    with scripted_server() as served:
+        yield served
+
+
+@pytest.fixture
+def visitor(scripted: tuple[str, Scripted], visit: Visit) -> Visitor:
+    """Of the server that fails on purpose."""
+    return visit(scripted[0])
+
+
+@pytest.fixture
+def page(visitor: Visitor) -> Page:
+    """A page of the same origin on which nothing runs by itself."""
+    return visitor.open("../blank")

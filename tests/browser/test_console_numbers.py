@@ -1,0 +1,128 @@
+"""What the console counts and draws, in the browser that runs it."""
+
+from typing import Any
+
+from playwright.sync_api import Page
+
+from tests.browser.scripted import run
+
+
+def decision(number: int, second: float, **more: Any) -> dict[str, Any]:
+    at = f"2026-11-25T14:00:{second:06.3f}Z"
+    empty = {"outcome": None, "reason": None, "tier": None, "seconds": None}
+    return {"id": number, "at": at, "adapter": "upper", "kind": "looked_up", **empty, **more}
+
+
+def test_decisions_are_kept_once_in_order_and_not_for_ever(page: Page) -> None:
+    given = [decision(2, 2), decision(1, 1), decision(2, 2), decision(3, 50)]
+    code = """
+      const seen = new m.DecisionWindow();
+      const added = given.map((each) => seen.add(each));
+      const ids = seen.all.map(({ id }) => id);
+      seen.prune(Date.parse("2026-11-25T14:00:10Z") + m.WINDOW_MS);
+      return [added, ids, seen.all.map(({ id }) => id)];
+    """
+    assert run(page, "window", code, given) == [[True, True, False, True], [1, 2, 3], [3]]
+
+
+def test_ratios_and_buckets_equal_the_hand_count(page: Page) -> None:
+    outcomes = ["gpu_hit", "gpu_hit", "gpu_hit", "host_hit", "miss"]
+    given = [decision(n, 10.0 + 2 * n, outcome=outcome) for n, outcome in enumerate(outcomes)]
+    given.append(decision(9, 11, kind="evicted", tier="gpu"))
+    code = """
+      const seen = new m.DecisionWindow();
+      for (const each of given) seen.add(each);
+      const counts = m.lookups(seen.all);
+      const now = Date.parse("2026-11-25T14:00:19.5Z");
+      const totals = m.buckets(seen.all, now).map(({ total }) => total);
+      return [counts, m.ratios(counts), totals.slice(-3), totals.length, m.ratios(m.lookups([]))];
+    """
+    counts, ratios, totals, number, none = run(page, "window", code, given)
+    assert counts == {"gpu_hit": 3, "host_hit": 1, "miss": 1, "total": 5}
+    assert ratios == {"gpu": 0.6, "memory": 0.8}
+    assert totals == [0, 3, 2]
+    assert number == 60
+    assert none == {"gpu": None, "memory": None}
+
+
+def test_who_makes_room_again_and_again_thrashes(page: Page) -> None:
+    def evicted(number: int, adapter: str, tier: str, reason: str = "capacity") -> dict[str, Any]:
+        more = {"kind": "evicted", "adapter": adapter, "tier": tier, "reason": reason}
+        return decision(number, number, **more)
+
+    given = [
+        *(evicted(n, "upper", "gpu") for n in range(4)),
+        *(evicted(n, "rot13", "host") for n in range(10, 13)),
+        *(evicted(n, "rare", "gpu") for n in range(20, 22)),
+        *(evicted(n, "asked-out", "gpu", "requested") for n in range(30, 36)),
+    ]
+    found = run(page, "window", "return m.thrashing(given);", given)
+    assert found == [
+        {"adapter": "rot13", "gpu": 0, "host": 3},
+        {"adapter": "upper", "gpu": 4, "host": 0},
+    ]
+
+
+def test_scales_and_ticks(page: Page) -> None:
+    code = """
+      const log = m.logarithmic(0.001, 1, 100, 0);
+      return {
+        linear: [0, 5, 10].map(m.linear(0, 10, 100, 0)),
+        log: [0.001, 1, 0].map(log).map(Math.round),
+        whole: [0, 1, 4, 7, 95].map(m.wholeTicks),
+        powers: m.powerTicks([0.002, 0.3]),
+        segments: m.segments([{ y: 1 }, { y: null }, { y: 2 }, { y: 3 }]).map((s) => s.length),
+      };
+    """
+    assert run(page, "plot", code) == {
+        "linear": [100, 50, 0],
+        "log": [100, 0, 100],
+        "whole": [[0, 1], [0, 1], [0, 1, 2, 3, 4], [0, 2, 4, 6, 8], [0, 50, 100]],
+        "powers": [0.001, 0.01, 0.1, 1],
+        "segments": [1, 2],
+    }
+
+
+def test_numbers_have_units(page: Page) -> None:
+    code = """
+      return [[0, 1023, 1536, 150e6].map(m.bytes), [0.0002, 0.0123, 0.5, 2, 61].map(m.seconds)];
+    """
+    assert run(page, "format", code) == [
+        ["0 B", "1023 B", "1.5 KiB", "143 MiB"],
+        ["200 µs", "12.3 ms", "500 ms", "2.00 s", "61 s"],
+    ]
+
+
+def test_what_moves_in_a_list_keeps_the_focus(page: Page) -> None:
+    code = """
+      const list = document.body.appendChild(m.h("ul"));
+      const make = (name) => m.h("li", {}, m.button(name, () => {}));
+      const show = (names) => m.keyed(list, names, (name) => name, make);
+      show(["a", "b", "c"]);
+      list.querySelectorAll("button")[2].focus();
+      const held = document.activeElement;
+      show(["c", "new", "a"]);
+      return [list.textContent, document.activeElement === held];
+    """
+    assert run(page, "dom", code) == ["cnewa", True]
+
+
+def test_texts_are_never_markup(page: Page) -> None:
+    code = """
+      const element = m.h("p", { title: given }, given, [given], null, false, 0);
+      return [element.children.length, element.textContent, element.title];
+    """
+    markup = "<img src=x onerror=alert(1)>"
+    assert run(page, "dom", code, markup) == [0, f"{markup}{markup}0", markup]
+
+
+def test_a_name_cannot_climb_out_of_its_path(page: Page) -> None:
+    code = """
+      return given.map((name) => {
+        try { return m.part(name); } catch (error) { return error.code; }
+      });
+    """
+    refused = "invalid_reference"
+    assert run(page, "api", code, ["..", ".", "", "a/b", "x.y:3"]) == [
+        *(refused, refused, refused, "a%2Fb", "x.y%3A3")
+    ]

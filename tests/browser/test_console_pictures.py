@@ -1,0 +1,136 @@
+"""The pictures in docs/console.md, made of the real thing.
+
+`CONSOLE_PICTURES=1 pytest tests/browser/test_console_pictures.py` replaces those in docs/images.
+"""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from demo.tasks import TASKS, prompt_for
+from tests.browser.conftest import Visit
+from tests.conftest import ROOT
+
+pytestmark = [pytest.mark.engine]
+
+IMAGES = ROOT / "docs" / "images"
+MOST_BYTES = 200_000
+NAME = "support"
+DESCRIBED = {
+    "description": "Answers tickets, in the tone of the house",
+    "owner": "team-support",
+    "tags": ["crm", "lang:en"],
+    "metadata": {"accuracy": 0.91, "reviewed": "2026-11-20"},
+}
+SHOTS = {
+    "cache": "#/cache?ref=upper:1",
+    "adapter": f"#/adapters/{NAME}?version=2",
+    "try": f"#/try?a={NAME}%40default&b={NAME}%3A1&prompt=hello%3D&max_tokens=16",
+    "events": "#/events",
+}
+
+HEIGHTS = {"cache": 1080, "adapter": 900, "try": 620, "events": 700}
+
+
+def push(server: Any, name: str, folder: Path) -> None:
+    """Uploaded, as a picture should show no path of the machine that it was made on."""
+    files = [("files", (path.name, path.read_bytes())) for path in sorted(folder.iterdir())]
+    response = server.client.post(f"/api/v1/adapters/{name}/versions", files=files)
+    assert response.status_code == 202, response.text
+    deadline = time.monotonic() + 30
+    while server.client.get(response.headers["location"]).json()["state"] != "succeeded":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def busy(server: Any) -> Any:
+    """A support adapter with a history, a pin, and a minute of mixed traffic."""
+    for version, task in enumerate(("reverse", "upper"), start=1):
+        push(server, NAME, ROOT / "demo" / "adapters" / task)
+        base = f"/api/v1/adapters/{NAME}"
+        server.client.patch(f"{base}/versions/{version}", json={"training_run": f"runs/4{version}"})
+    server.client.patch(base, json=DESCRIBED)
+    moved = {"version": 2, "reason": "better on last week's tickets"}
+    server.client.put(f"{base}/aliases/default", json=moved)
+    server.client.post("/api/v1/cache/pins", json={"reference": f"{NAME}:2", "tier": "gpu"})
+    return server
+
+
+@contextmanager
+def traffic(server: Any) -> Iterator[None]:
+    """Two clients who ask five adapters, one of them more often than the others."""
+    names = [NAME, *sorted(TASKS)[-4:]]
+    ending = threading.Event()
+
+    def ask(turn: int) -> None:
+        while not ending.wait(0.1 + 0.1 * (turn % 5)):
+            model = names[turn % len(names)] if turn % 3 else NAME
+            server.complete(model, prompt_for("hello"), max_tokens=24)
+            turn += 7
+
+    with ThreadPoolExecutor(2) as pool:
+        clients = [pool.submit(ask, turn) for turn in range(2)]
+        try:
+            yield
+        finally:
+            ending.set()
+        for client in clients:
+            client.result()
+
+
+def show(page: Page, name: str) -> None:
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    if name == "cache":
+        page.get_by_role("button", name="Why?", exact=True).click()
+        expect(page.locator(".why .summary")).to_contain_text("upper:1")
+    if name == "try":
+        page.get_by_role("button", name="Ask both").click()
+        expect(page.get_by_text("tokens/s")).to_have_count(2)
+    page.wait_for_timeout(500)
+
+
+def take(page: Page, picture: Path) -> None:
+    """In 256 colours, which a page like this has no more of than a few."""
+    page.mouse.move(0, 0)
+    page.screenshot(path=picture)
+    with Image.open(picture) as whole:
+        whole.convert("RGB").quantize(256).save(picture, optimize=True)
+
+
+def test_pictures_for_the_documents(busy: Any, visit: Visit, tmp_path: Path) -> None:
+    asked = bool(os.environ.get("CONSOLE_PICTURES"))
+    with traffic(busy):
+        time.sleep(60 if asked else 1)
+        for colours in ("light", "dark"):
+            visitor = visit(busy.base_url, colours=colours)
+            for name, address in SHOTS.items():
+                page = visitor.open(address)
+                page.set_viewport_size({"width": 1280, "height": HEIGHTS[name]})
+                show(page, name)
+                picture = tmp_path / f"console-{name}-{colours}.png"
+                take(page, picture)
+                page.close()
+                assert 10_000 < picture.stat().st_size < MOST_BYTES, picture
+    if asked:
+        IMAGES.mkdir(exist_ok=True)
+        for picture in tmp_path.glob("*.png"):
+            shutil.copy(picture, IMAGES)
+
+
+def test_the_page_shows_every_picture_and_no_other() -> None:
+    text = (ROOT / "docs" / "console.md").read_text(encoding="utf-8")
+    pictures = [path.name for path in IMAGES.glob("console-*.png")]
+    assert len(pictures) == 2 * len(SHOTS)
+    assert [name for name in pictures if f"(images/{name})" not in text] == []
+    assert [path for path in IMAGES.glob("console-*") if path.stat().st_size > MOST_BYTES] == []

@@ -1,0 +1,94 @@
+"""Every code block of docs/ is run by a test, or says why not, and is listed here."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.page_blocks import (
+    BLOCK,
+    DOCS,
+    ENGINE_PAGES,
+    OTHER_TESTS,
+    REGISTRY_PAGES,
+    ROOT,
+    RUNNABLE,
+    all_blocks,
+    blocks_of,
+    matches,
+)
+
+SERVES = "needs a model's weights; tests/docs/test_serve_examples.py parses it"
+MLFLOW = "needs an MLflow server; tests/api/test_import_mlflow.py starts one"
+# (page, reason): how many blocks are not run for it.
+NOT_RUN = {
+    ("client.md", "LangChain is not installed here"): 1,
+    ("howto/from-lorax.md", "LoRAX's side"): 1,
+    ("howto/from-mlflow.md", MLFLOW): 2,
+    ("howto/from-sglang.md", SERVES): 1,
+    ("howto/from-vllm.md", SERVES): 1,
+    (
+        "operations/backup.md",
+        "pg_dump of a database that is not there; PostgreSQL's own tool",
+    ): 1,
+    ("metrics.md", SERVES): 1,
+    ("metrics.md", "minutes"): 1,
+    ("operations/upgrade.md", "fetches a newer version of this repository"): 1,
+    (
+        "quick-start.md",
+        "installs and serves; tests/e2e/test_demo_command.py does it",
+    ): 1,
+    ("quick-start.md", SERVES): 1,
+    ("performance.md", "minutes, and a GPU"): 1,
+    ("performance.md", "minutes"): 2,
+    ("transfer.md", MLFLOW): 1,
+}
+KINDS = {*RUNNABLE, "text", "yaml", "json", "promql"}
+GENERATED_OR_CODE = ("reference/", "generate/", "decisions/")
+PAGES = [
+    page
+    for path in sorted(DOCS.rglob("*.md"))
+    if not (page := path.relative_to(DOCS).as_posix()).startswith(GENERATED_OR_CODE)
+]
+# Blocks that are indented, in pages that were written before this rule.
+INDENTED = ("aliases.md", "database.md", "lifecycle.md", "register.md", "registry-performance.md")
+
+
+def not_run() -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        for block in all_blocks(page):
+            if block.not_run is not None:
+                yield page, block.not_run
+
+
+def test_what_is_not_run_is_listed_with_its_reason() -> None:
+    found = list(not_run())
+    assert {each: found.count(each) for each in found} == NOT_RUN
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_says_what_it_is(page: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    blocks = all_blocks(page)
+    assert len(blocks) * 2 == len(re.findall(r"^ *```", text, re.MULTILINE)), "one is not closed"
+    assert {block.kind for block in blocks} <= KINDS
+    if page not in INDENTED:
+        assert not re.search(r"^\n {4}\S", BLOCK.sub("", text), re.MULTILINE), "is never run"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_with_something_to_run_is_run_by_one_test(page: str) -> None:
+    places = [page in REGISTRY_PAGES, page in ENGINE_PAGES, page in OTHER_TESTS]
+    assert sum(places) == bool(blocks_of(page)), page
+    if page in OTHER_TESTS:
+        assert page in (ROOT / OTHER_TESTS[page]).read_text(encoding="utf-8")
+
+
+def test_every_page_that_is_run_exists() -> None:
+    assert {*REGISTRY_PAGES, *ENGINE_PAGES, *OTHER_TESTS} <= set(PAGES)
+
+
+def test_an_output_is_compared_line_by_line() -> None:
+    assert matches("a … c\nd\n", "a  b c\nd\n")
+    assert not matches("a … c\nd\n", "a  b c\n")
+    assert not matches("a\n", "b\n")
