@@ -1,7 +1,7 @@
 """API keys
 
 Revision: 7d41f0c95ae3
-Follows: 2c996db42209
+Follows: 71c0e5a2f9b3
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import sqlmodel.sql.sqltypes
 from alembic import op
 
 revision: str = "7d41f0c95ae3"
-down_revision: str | None = "2c996db42209"
+down_revision: str | None = "71c0e5a2f9b3"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

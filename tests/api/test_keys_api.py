@@ -1,10 +1,12 @@
 """API keys on both databases: made once, recognised, refused with a code, never told again."""
 
 import asyncio
+import json
 import logging
 import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,8 +15,6 @@ from fastapi import FastAPI
 from sqlalchemy import select
 
 from registry.db import Database
-from registry.event_parts import EventParts
-from registry.ingest import IngestService
 from registry.keys.api import create_key_router
 from registry.keys.guard import KeyGuard
 from registry.keys.models import ApiKey
@@ -25,6 +25,7 @@ from registry.keys.service import FRESH_SECONDS, KeyService
 from registry.models import now
 from tests.api.conftest import AdapterMaker
 
+ROOT = Path(__file__).parents[2]
 ADMIN, PUBLISH, OPERATE, INFER = Scope.ADMIN, Scope.PUBLISH, Scope.OPERATE, Scope.INFER
 
 
@@ -257,22 +258,22 @@ async def test_no_key_is_in_the_log(guarded: Guarded, caplog: pytest.LogCaptureF
     assert root[17:] not in caplog.text
 
 
-async def test_every_route_has_a_rule_of_its_own(
-    app: FastAPI, keys: KeyService, ingest: IngestService, events: EventParts
-) -> None:
+def test_every_route_has_a_rule_of_its_own() -> None:
     """None of ours needs `admin` only because nobody thought of it."""
-    app.include_router(create_key_router(keys))
+    document = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
     fallback = RULES.index(next(rule for rule in RULES if rule.path.pattern == "/api/.*"))
-    for path, operations in app.openapi()["paths"].items():
+    assert len(document["paths"]) > 40
+    for path, operations in document["paths"].items():
         concrete = path.replace("{", "").replace("}", "")
         for method in operations:
-            rule = next(
+            rules = [
                 n
                 for n, rule in enumerate(RULES)
                 if rule.path.fullmatch(concrete)
                 and (not rule.methods or method.upper() in rule.methods)
-            )
-            assert rule < fallback, f"{method} {path}"
+            ]
+            assert rules, f"{method} {path}"
+            assert rules[0] != fallback, f"{method} {path}"
 
 
 @pytest.mark.parametrize(
