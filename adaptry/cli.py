@@ -13,6 +13,7 @@ from adaptry import (
     cache_commands,
     doctor_command,
     job_commands,
+    key_commands,
     transfer_commands,
     webhook_commands,
     why_commands,
@@ -43,6 +44,7 @@ app.add_typer(adapter_commands.app, name="adapter")
 app.add_typer(cache_commands.app, name="cache")
 app.add_typer(job_commands.app, name="job")
 app.add_typer(webhook_commands.app, name="webhook")
+app.add_typer(key_commands.app, name="key")
 app.command()(why_commands.why)
 app.command()(bench_command.bench)
 app.command()(doctor_command.doctor)

@@ -42,6 +42,7 @@ ENGINE_PAGES = (
     "howto/pin.md",
     "howto/promote.md",
     "howto/slow.md",
+    "keys.md",
     "metrics.md",
     "operations/sizing.md",
     "operations/upgrade.md",

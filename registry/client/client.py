@@ -12,6 +12,7 @@ from registry.client.cache import Cache
 from registry.client.events import Events
 from registry.client.http import Options
 from registry.client.jobs import Jobs
+from registry.client.keys import Keys
 from registry.client.serving import Serving
 from registry.client.sync_sender import SyncSender
 from registry.client.transfer import Transfer
@@ -34,6 +35,7 @@ class _Calls(Serving[S_co]):
         self.jobs = Jobs(sender)
         self.events = Events(sender)
         self.webhooks = Webhooks(sender)
+        self.keys = Keys(sender)
         self.cache = Cache(sender)
         self.transfer = Transfer(sender)
 

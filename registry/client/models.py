@@ -81,6 +81,9 @@ EventKind = TypeAliasType(
         "webhook.changed",
         "webhook.disabled",
         "webhook.removed",
+        "key.created",
+        "key.rotated",
+        "key.revoked",
     ],
 )
 
@@ -259,6 +262,43 @@ class ProblemRead(Answer):
     code: str
     detail: str
     count: int
+
+
+Scope = TypeAliasType("Scope", Literal["infer", "publish", "operate", "admin"])
+
+
+class KeyCreated(Answer):
+    """`key` is never shown again."""
+
+    name: str
+    prefix: str
+    scopes: list[Scope]
+    created_at: AwareDatetime
+    created_by: str
+    expires_at: AwareDatetime | None
+    revoked_at: AwareDatetime | None
+    last_used_at: AwareDatetime | None
+    previous_valid_until: AwareDatetime | None
+    key: str
+
+
+class KeyRead(Answer):
+    """`prefix` is what all texts of this key begin with; `last_used_at` may be a minute late."""
+
+    name: str
+    prefix: str
+    scopes: list[Scope]
+    created_at: AwareDatetime
+    created_by: str
+    expires_at: AwareDatetime | None
+    revoked_at: AwareDatetime | None
+    last_used_at: AwareDatetime | None
+    previous_valid_until: AwareDatetime | None
+
+
+class KeyPage(Answer):
+    items: list[KeyRead]
+    next_page_token: str | None
 
 
 class SecretRotated(Answer):

@@ -24,6 +24,7 @@ MLFLOW = "needs an MLflow server; tests/api/test_import_mlflow.py starts one"
 NOT_RUN = {
     ("client.md", "LangChain is not installed here"): 1,
     ("howto/from-lorax.md", "LoRAX's side"): 1,
+    ("keys.md", "this server asks for no keys"): 1,
     ("howto/from-mlflow.md", MLFLOW): 2,
     ("howto/from-sglang.md", SERVES): 1,
     ("howto/from-vllm.md", SERVES): 1,
