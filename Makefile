@@ -79,7 +79,7 @@ docs: $(PROJECT) $(DEV)  ## build the documentation into site/ (ARGS=serve: on 1
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs $(or $(ARGS),build) --strict
 
 .PHONY: reference
-reference: $(PROJECT) $(DEV)  ## write docs/reference from the code: REST, commands, settings, errors
+reference: $(PROJECT) $(DEV)  ## write docs/reference, docs/openapi.json and the client's models from the code
 	@$(PY) -m docs.generate
 
 .PHONY: lock

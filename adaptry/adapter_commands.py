@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from adaptry import alias_commands, lifecycle_commands, search_commands
-from adaptry.errors import UsageError
+from adaptry import alias_commands, lifecycle_commands, search_commands, transfer_commands
+from adaptry.completion import version_references
 from adaptry.jobs import pushed, registered
 from adaptry.options import (
     DEFAULT_SERVER,
@@ -15,12 +15,13 @@ from adaptry.options import (
     Server,
     TagOption,
     TextOption,
+    connect,
     show_help,
 )
-from adaptry.output import show_fields, show_json, show_table, size, text
-from adaptry.rest import Json, RestClient, items
-from adaptry.rest_paths import version_path
+from adaptry.output import plain, show_fields, show_json, show_table, size, text
 from adaptry.verdict import show_verdict
+from registry.client import Registration
+from registry.client.models import VersionRead
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -48,9 +49,9 @@ def add(
     The same files again are the same version.
     """
     located = source if "://" in source else str(Path(source).absolute())
-    with RestClient(server) as client:
-        version, is_new = registered(client, name, located, description)
-    _show_registered(version, is_new, as_json)
+    with connect(server) as client:
+        done = registered(client, name, located, description)
+    _show_registered(done, as_json)
 
 
 @app.command()
@@ -62,10 +63,9 @@ def push(
     as_json: AsJson = False,
 ) -> None:
     """Upload a folder of this machine as the adapter's next version."""
-    files = [source] if source.is_file() else _adapter_files(source)
-    with RestClient(server) as client:
-        version, is_new = pushed(client, name, files, description)
-    _show_registered(version, is_new, as_json)
+    with connect(server) as client:
+        done = pushed(client, name, source, description)
+    _show_registered(done, as_json)
 
 
 @app.command()
@@ -78,13 +78,13 @@ def inspect(
 
     Registers nothing. Exits with 1 if it would be refused.
     """
-    with RestClient(server) as client:
-        verdict = client.inspect(str(source.absolute()))
+    with connect(server) as client:
+        verdict = client.adapters.inspect(str(source.absolute()))
     if as_json:
         show_json(verdict)
     else:
         show_verdict(verdict)
-    if verdict.get("accepted") is not True:
+    if not verdict.accepted:
         raise typer.Exit(1)
 
 
@@ -97,9 +97,8 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """All adapters, or those that meet every condition."""
-    conditions = {"text": text_, "tag": tag, "owner": owner}
-    with RestClient(server) as client:
-        adapters = client.adapters({key: value for key, value in conditions.items() if value})
+    with connect(server) as client:
+        adapters = list(client.adapters.list(text=text_, tags=tag or (), owner=owner))
     if as_json:
         show_json(adapters)
         return
@@ -107,11 +106,11 @@ def list_(
         ("NAME", "OWNER", "CREATED", "TAGS", "DESCRIPTION"),
         [
             (
-                text(a.get("name")),
-                text(a.get("owner")),
-                text(a.get("created_at"))[:16],
-                text(a.get("tags")) or "-",
-                text(a.get("description")),
+                a.name,
+                text(a.owner),
+                text(a.created_at)[:16],
+                text(a.tags) or "-",
+                text(a.description),
             )
             for a in adapters
         ],
@@ -120,59 +119,57 @@ def list_(
 
 @app.command()
 def show(
-    reference: Annotated[str, typer.Argument(metavar="NAME[:VERSION]")],
+    reference: Annotated[
+        str, typer.Argument(metavar="NAME[:VERSION]", autocompletion=version_references)
+    ],
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
     """One adapter and where its aliases point, or one version."""
-    with RestClient(server) as client:
+    with connect(server) as client:
         if ":" in reference:
-            shown = client.call("GET", version_path(reference))[1]
-        else:
-            shown = client.adapter(reference)
-            shown["aliases"] = list(client.aliases(reference))
+            version = client.versions.get(reference)
+            _show(version, as_json)
+            return
+        adapter = client.adapters.get(reference)
+        aliases = list(client.aliases.list(reference))
     if as_json:
-        show_json(shown)
+        show_json({**adapter.model_dump(mode="json"), "aliases": plain(aliases)})
         return
-    aliases = items(shown, "aliases")
-    shown.pop("aliases", None)
-    show_fields(shown)
+    show_fields(adapter)
     for alias in aliases:
-        print(f"@{text(alias.get('alias'))} -> {alias_commands.target(alias)}")
+        print(f"@{alias.alias} -> {alias_commands.target(alias)}")
+
+
+def _show(version: VersionRead, as_json: bool) -> None:
+    if as_json:
+        show_json(version)
+    else:
+        show_fields(version)
 
 
 @app.command()
 def versions(name: Name, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     """All versions of one adapter."""
-    with RestClient(server) as client:
-        found = client.versions(name)
+    with connect(server) as client:
+        found = list(client.versions.list(name))
     if as_json:
         show_json(found)
         return
     search_commands.show_versions(found)
 
 
-def _adapter_files(folder: Path) -> list[Path]:
-    from registry.sources.intake import TAKEN_FILES
-
-    files = [folder / name for name in TAKEN_FILES]
-    for file in files:
-        if not file.is_file():
-            raise UsageError(f"there is no {file}: name a folder that PEFT saved, or a tar of one")
-    return files
-
-
-def _show_registered(version: Json, is_new: bool, as_json: bool) -> None:
+def _show_registered(done: Registration, as_json: bool) -> None:
+    version = done.version
     if as_json:
         show_json(version)
     else:
-        what = "registered" if is_new else "already there"
-        print(f"{text(version.get('reference'))}  {what}, {_summary(version)}")
-
-
-def _summary(version: Json) -> str:
-    return f"rank {text(version.get('rank'))}, {size(version.get('size_bytes'))}"
+        what = "registered" if done.is_new else "already there"
+        summary = f"rank {version.rank}, {size(version.size_bytes)}"
+        print(f"{version.reference}  {what}, {summary}")
 
 
 for _command in (*alias_commands.COMMANDS, *lifecycle_commands.COMMANDS, *search_commands.COMMANDS):
     app.command()(_command)
+app.command("export")(transfer_commands.export_registry)
+app.command("import")(transfer_commands.import_registry)

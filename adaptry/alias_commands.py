@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
+from adaptry.completion import aliases_of
 from adaptry.errors import UsageError
-from adaptry.options import DEFAULT_SERVER, Alias, AsJson, Name, Reason, Server, Version
+from adaptry.options import DEFAULT_SERVER, Alias, AsJson, Name, Reason, Server, Version, connect
 from adaptry.output import show_json, show_table, text
 from adaptry.preparation import EvictOld, NoWarm, Probe, Timeout, preparation, switching
-from adaptry.rest import Json, RestClient, items
-from adaptry.rest_paths import adapter_path, alias_path, version_path
+from registry.client.models import AliasRead
+from registry.client.steps import version_of
 
 Percent = Annotated[
     int | None,
@@ -35,17 +36,22 @@ def promote(
     The engine has the version in memory before the alias moves. Fails if it can't be loaded, or if
     somebody else moves the alias meanwhile; then the alias stays where it is.
     """
-    version_path(reference)  # is it one?
+    version_of(reference)  # is it one?
     name, _, digits = reference.partition(":")
     number = int(digits)
     wishes = preparation(no_warm, probe, timeout, evict_old)
-    with switching(server, f"bringing {reference} into memory", timeout) as client:
-        before = next((a for a in client.aliases(name) if a.get("alias") == alias), None)
-        if percent is None:
-            moved = client.move_alias(name, alias, number, _number(before), reason, wishes)
-        else:
-            share = _with_share(before, number, percent) | wishes
-            moved = _split(client, name, alias, share, reason)
+    with switching(server, f"bringing {reference} into memory") as client:
+        before = next((a for a in client.aliases.list(name) if a.alias == alias), None)
+        moved = client.aliases.set(
+            name,
+            alias,
+            version=number if percent is None else None,
+            weights=None if percent is None else _with_share(before, number, percent),
+            expected_version=before.version if before else None,
+            expected_revision=before.revision if before and percent is not None else None,
+            reason=reason,
+            **wishes,
+        )
     if as_json:
         show_json(moved)
     else:
@@ -70,15 +76,15 @@ def rollback(
 
     The engine has its versions in memory before the alias moves, as for `promote`.
     """
-    asked: Json = {"revision": revision, "at": at, "reason": reason}
-    asked |= preparation(no_warm, probe, timeout, evict_old)
-    body = {key: value for key, value in asked.items() if value is not None}
-    with switching(server, f"bringing {name} back into memory", timeout) as client:
-        moved = client.call("POST", f"{alias_path(name, alias)}/rollback", body)[1]
+    wishes = preparation(no_warm, probe, timeout, evict_old)
+    with switching(server, f"bringing {name} back into memory") as client:
+        moved = client.aliases.roll_back(
+            name, alias, revision=revision, at=at, reason=reason, **wishes
+        )
     if as_json:
         show_json(moved)
     else:
-        print(f"{name}@{alias} -> {target(moved)} ({text(moved.get('reason'))})")
+        print(f"{name}@{alias} -> {target(moved)} ({text(moved.reason)})")
 
 
 def aliases(
@@ -89,14 +95,13 @@ def aliases(
     as_json: AsJson = False,
 ) -> None:
     """Where the aliases of an adapter point, or where one of them has pointed."""
-    with RestClient(server) as client:
+    with connect(server) as client:
         if at is not None:
-            path = alias_path(name, alias or "default")
-            found = [client.call("GET", path, query={"at": at})[1]]
+            found = [client.aliases.get(name, alias or "default", at=at)]
         elif alias is not None:
-            found = list(client.pages(f"{alias_path(name, alias)}/history"))
+            found = list(client.aliases.history(name, alias))
         else:
-            found = list(client.pages(f"{adapter_path(name)}/aliases"))
+            found = list(client.aliases.list(name))
     if as_json:
         show_json(found)
     else:
@@ -105,71 +110,52 @@ def aliases(
 
 def unalias(
     name: Name,
-    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="Such as canary.")],
+    alias: Annotated[
+        str, typer.Argument(metavar="ALIAS", help="Such as canary.", autocompletion=aliases_of)
+    ],
     reason: Reason = None,
     server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
 ) -> None:
     """Take an alias away; a rollback brings it back."""
-    with RestClient(server) as client:
-        query = {"reason": reason} if reason else None
-        client.call("DELETE", alias_path(name, alias), query=query)
-    print(f"{name}@{alias} is gone")
+    with connect(server) as client:
+        client.aliases.delete(name, alias, reason=reason)
+    if as_json:
+        show_json({"adapter": name, "alias": alias, "deleted": True})
+    else:
+        print(f"{name}@{alias} is gone")
 
 
 COMMANDS = (promote, rollback, aliases, unalias)
 
 
-def target(alias: Json) -> str:
+def target(alias: AliasRead) -> str:
     """The version that an alias points at, or its split in percent."""
-    weights = _weights(alias)
-    total = sum(weights.values())
-    if len(weights) < 2:
-        return text(alias.get("version"))
-    return ", ".join(f"{number} ({weight / total:.0%})" for number, weight in weights.items())
+    total = sum(each.weight for each in alias.weights)
+    if len(alias.weights) < 2:
+        return str(alias.version)
+    return ", ".join(f"{each.version} ({each.weight / total:.0%})" for each in alias.weights)
 
 
-def _weights(alias: Json | None) -> dict[int, int]:
-    found = {}
-    for each in items(alias or {}, "weights"):
-        number, weight = each.get("version"), each.get("weight")
-        if isinstance(number, int) and isinstance(weight, int):
-            found[number] = weight
-    return found
-
-
-def _number(alias: Json | None) -> int | None:
-    number = (alias or {}).get("version")
-    return number if isinstance(number, int) else None
-
-
-def _with_share(before: Json | None, number: int, percent: int) -> Json:
-    """The body that gives one version so many of a hundred users and leaves the others' ratio."""
-    others = {n: weight for n, weight in _weights(before).items() if n != number}
-    if before is None or not others:
+def _with_share(before: AliasRead | None, number: int, percent: int) -> dict[int, int]:
+    """Weights that give one version so many of a hundred users and leave the others' ratio."""
+    before_weights = before.weights if before else []
+    others = {each.version: each.weight for each in before_weights if each.version != number}
+    if not others:
         raise UsageError("--percent needs an alias that points at another version by now")
     weights = {n: weight * (100 - percent) for n, weight in others.items()}
     weights[number] = percent * sum(others.values())
     common = math.gcd(*weights.values())
-    return {
-        "weights": [{"version": n, "weight": weight // common} for n, weight in weights.items()],
-        "expected_version": before.get("version"),
-        "expected_revision": before.get("revision"),
-    }
+    return {n: weight // common for n, weight in weights.items()}
 
 
-def _split(client: RestClient, name: str, alias: str, body: Json, reason: str | None) -> Json:
-    if reason is not None:
-        body["reason"] = reason
-    return client.call("PUT", alias_path(name, alias), body)[1]
-
-
-def _row(alias: Json) -> tuple[str, ...]:
+def _row(alias: AliasRead) -> tuple[str, ...]:
     return (
-        text(alias.get("alias")),
+        alias.alias,
         target(alias),
-        text(alias.get("revision")),
-        text(alias.get("valid_from"))[:19],
-        text(alias.get("valid_to"))[:19],
-        text(alias.get("moved_by")),
-        text(alias.get("reason")),
+        str(alias.revision),
+        text(alias.valid_from)[:19],
+        text(alias.valid_to)[:19],
+        alias.moved_by,
+        text(alias.reason),
     )

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import IO
 
 from adaptry.errors import CommandError
-from adaptry.output import size
 from registry.errors import RegistryError
 from registry.import_stage import check
 from registry.import_unpack import ArchiveLimits, unpack
@@ -21,13 +20,13 @@ _GZIP = b"\x1f\x8b"
 _NO_LIMIT = 2**62
 
 
-def write_archive(target: str, chunks: Iterator[bytes]) -> str:
-    """How much it was. What is there already stays; nothing half-written is left.
+def write_archive(target: str, chunks: Iterator[bytes]) -> int:
+    """How many bytes it was. What is there already stays; nothing half-written is left.
 
     Raises CommandError, and what the chunks raise.
     """
     if target == "-":
-        return size(_write(sys.stdout.buffer, chunks))
+        return _write(sys.stdout.buffer, chunks)
     path = Path(target)
     if path.exists():
         raise CommandError(f"{target} is there already: choose another name or remove it")
@@ -40,7 +39,7 @@ def write_archive(target: str, chunks: Iterator[bytes]) -> str:
         raise CommandError(f"{target} can't be written: {error.strerror or error}") from error
     finally:
         _remove(partial)
-    return size(written)
+    return written
 
 
 def _write_partial(path: Path, partial: Path, chunks: Iterator[bytes]) -> int:

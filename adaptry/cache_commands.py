@@ -4,9 +4,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from adaptry.options import DEFAULT_SERVER, AsJson, Reference, Server, show_help
+from adaptry import why_commands
+from adaptry.options import DEFAULT_SERVER, AsJson, Reference, Server, connect, show_help
 from adaptry.output import show_json, show_table, size, text
-from adaptry.rest import Json, RestClient, items
+from registry.client.answer import Answer
+from registry.client.models import ResidentRead
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -18,33 +20,37 @@ app = typer.Typer(
 @app.command()
 def show(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     """Both tiers, the next victim first."""
-    with RestClient(server) as client:
-        cache = client.cache()
+    with connect(server) as client:
+        cache = client.cache.show()
     if as_json:
         show_json(cache)
         return
-    slots, capacity = text(cache.get("slots")), text(cache.get("host_capacity"))
-    gpu, host = items(cache, "gpu"), items(cache, "host")
-    loading = text(cache.get("loading")) or "-"
-    print(f"GPU slots {len(gpu)} of {slots}, host {len(host)} of {capacity}")
-    print(f"requests waiting {text(cache.get('waiting'))}, loading {loading}")
-    if host or gpu:
+    slots, places = (
+        f"{len(cache.gpu)} of {cache.slots}",
+        f"{len(cache.host)} of {cache.host_capacity}",
+    )
+    print(f"GPU slots {slots}, host {places}")
+    print(f"requests waiting {cache.waiting}, loading {text(cache.loading) or '-'}")
+    if cache.host or cache.gpu:
         print()
         show_table(
             ("TIER", "REFERENCE", "RANK", "SIZE", "PINNED", "LEASES", "HITS"),
-            [*(_row("gpu", entry) for entry in gpu), *(_row("host", entry) for entry in host)],
+            [
+                *(_row("gpu", each) for each in cache.gpu),
+                *(_row("host", each) for each in cache.host),
+            ],
         )
 
 
-def _row(tier: str, entry: Json) -> tuple[str, ...]:
+def _row(tier: str, entry: ResidentRead) -> tuple[str, ...]:
     return (
         tier,
-        text(entry.get("reference")),
-        text(entry.get("rank")),
-        size(entry.get("size_bytes")),
-        text(entry.get("pinned")),
-        text(entry.get("leases")),
-        text(entry.get("hits")),
+        entry.reference,
+        str(entry.rank),
+        size(entry.size_bytes),
+        text(entry.pinned),
+        str(entry.leases),
+        str(entry.hits),
     )
 
 
@@ -59,31 +65,31 @@ def pin(
     as_json: AsJson = False,
 ) -> None:
     """Load an adapter and keep it until it is unpinned, or for a time."""
-    with RestClient(server) as client:
-        pinned = client.pin(reference, tier, ttl)
-    end = "" if ttl is None else f" until {text(pinned.get('expires_at'))}"
+    with connect(server) as client:
+        pinned = client.cache.pin(reference, tier, ttl_seconds=ttl)
+    end = "" if ttl is None else f" until {text(pinned.expires_at)}"
     _done(pinned, f"{reference} pinned in the {tier} tier{end}", as_json)
 
 
 @app.command()
 def pins(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     """What is pinned, the oldest first."""
-    with RestClient(server) as client:
-        kept = client.pins()
+    with connect(server) as client:
+        kept = list(client.cache.pins())
     if as_json:
         show_json(kept)
         return
     show_table(
         ("REFERENCE", "TIER", "UNTIL"),
-        [(text(p.get("reference")), text(p.get("tier")), text(p.get("expires_at"))) for p in kept],
+        [(each.reference, each.tier, text(each.expires_at)) for each in kept],
     )
 
 
 @app.command()
 def unpin(reference: Reference, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     """Let an adapter be put out again."""
-    with RestClient(server) as client:
-        _done(client.unpin(reference), f"{reference} unpinned", as_json)
+    with connect(server) as client:
+        _done(client.cache.unpin(reference), f"{reference} unpinned", as_json)
 
 
 @app.command()
@@ -91,8 +97,10 @@ def prefetch(
     reference: Reference, server: Server = DEFAULT_SERVER, as_json: AsJson = False
 ) -> None:
     """Bring an adapter into host memory before anybody asks for it."""
-    with RestClient(server) as client:
-        _done(client.prefetch(reference), f"{reference} is on its way into host memory", as_json)
+    with connect(server) as client:
+        _done(
+            client.cache.prefetch(reference), f"{reference} is on its way into host memory", as_json
+        )
 
 
 @app.command()
@@ -104,13 +112,17 @@ def evict(
     as_json: AsJson = False,
 ) -> None:
     """Put an adapter that nobody uses out of both tiers."""
-    with RestClient(server) as client:
-        answer = client.evict(reference, wait=wait, force=force)
-    was_there = "evicted" if answer.get("evicted") else "was on disk only"
+    with connect(server) as client:
+        answer = client.cache.evict(reference, wait=wait, force=force)
+    was_there = "evicted" if answer.evicted else "was on disk only"
     _done(answer, f"{reference} {was_there}", as_json)
 
 
-def _done(answer: Json, sentence: str, as_json: bool) -> None:
+for _command in why_commands.COMMANDS:
+    app.command()(_command)
+
+
+def _done(answer: Answer, sentence: str, as_json: bool) -> None:
     if as_json:
         show_json(answer)
     else:

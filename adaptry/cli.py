@@ -9,29 +9,45 @@ import typer
 
 from adaptry import (
     adapter_commands,
+    bench_command,
     cache_commands,
+    doctor_command,
     job_commands,
+    key_commands,
     transfer_commands,
     webhook_commands,
+    why_commands,
 )
-from adaptry.errors import CommandError
-from adaptry.options import show_help
-from adaptry.output import size
+from adaptry.errors import INTERRUPTED, CommandError, told
+from adaptry.options import AsJson, show_help
+from adaptry.output import show_json, size
+from registry.client import AdaptryError
 
-INTERRUPTED = 130  # what a shell reports for SIGINT
+SERVERS = (
+    "Commands talk to --server, else to $ADAPTRY_SERVER, else to http://127.0.0.1:8000, with the "
+    "API key in $ADAPTRY_API_KEY if there is one."
+)
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 asked in vain, as the server said no or nobody answered; 2 asked "
+    "wrongly; 130 interrupted. An error is one line on standard error."
+)
 
 app = typer.Typer(
     invoke_without_command=True,
     callback=show_help,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich's boxes take a tenth of a second and several lines
     help="Serve many LoRA adapters on one vLLM engine, and see which are in memory.",
+    epilog=f"{SERVERS} {EXIT_CODES}",
 )
 app.add_typer(adapter_commands.app, name="adapter")
 app.add_typer(cache_commands.app, name="cache")
 app.add_typer(job_commands.app, name="job")
 app.add_typer(webhook_commands.app, name="webhook")
+app.add_typer(key_commands.app, name="key")
+app.command()(why_commands.why)
+app.command()(bench_command.bench)
+app.command()(doctor_command.doctor)
 app.command("export")(transfer_commands.export_registry)
 app.command("import")(transfer_commands.import_registry)
 
@@ -69,11 +85,15 @@ BackupFolder = Annotated[Path, typer.Argument(metavar="FOLDER")]
 
 
 @database.command()
-def upgrade(url: DatabaseUrl = None) -> None:
+def upgrade(url: DatabaseUrl = None, as_json: AsJson = False) -> None:
     """Bring the tables up to date; `serve` does so itself."""
     from adaptry.database import upgrade_database
 
-    print(f"up to date: {upgrade_database(url)}")
+    shown = upgrade_database(url)
+    if as_json:
+        show_json({"database": shown, "up_to_date": True})
+    else:
+        print(f"up to date: {shown}")
 
 
 @database.command()
@@ -108,13 +128,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(arguments[1:])
     try:
         code = app(arguments, prog_name="adaptry", standalone_mode=False)
-    except CommandError as error:
-        return _fail(str(error), error.exit_code)
-    except typer.TyperException as error:
-        return _fail(error.format_message(), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
+    except (CommandError, AdaptryError, typer.TyperException) as error:
+        return _fail(*_told(error))
     return code if isinstance(code, int) else 0
+
+
+def _told(error: CommandError | AdaptryError | typer.TyperException) -> tuple[str, int]:
+    """The line and the exit code for what a command, the client or the parser raised."""
+    if isinstance(error, AdaptryError):
+        return told(error)
+    line = str(error) if isinstance(error, CommandError) else error.format_message()
+    return line, error.exit_code
 
 
 def _fail(message: str, exit_code: int) -> int:

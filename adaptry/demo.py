@@ -13,9 +13,10 @@ from adaptry import preflight
 from adaptry.child import ServerProcess, Stop, last_words
 from adaptry.errors import CommandError
 from adaptry.jobs import registered
+from adaptry.options import connect
 from adaptry.output import shown
 from adaptry.progress import Progress
-from adaptry.rest import RestClient
+from registry.client import Client
 
 HOST = "127.0.0.1"
 NEEDED_BYTES = 3 * preflight.GIB  # measured: the server and its engine take 2 GiB together
@@ -106,10 +107,10 @@ def serve(plan: DemoPlan, server: ServerProcess) -> None:
 
     progress = Progress()
     say(f"Starting vLLM over the demo model; its log is {shown(plan.log)}")
-    with RestClient(plan.base_url) as client:
+    with connect(plan.base_url) as client:
         wait_until_ready(plan, server, client, progress)
         names = register_all(plan, client)
-        client.pin(PINNED, "gpu")
+        client.cache.pin(PINNED, "gpu")
         say(f"Serving on {plan.base_url} after {progress.seconds:.0f} s")
         command = shown(Path(sys.executable).with_name("adaptry"))
         guide = Guide(plan.base_url, command, names, PINNED)
@@ -123,7 +124,7 @@ def serve(plan: DemoPlan, server: ServerProcess) -> None:
 
 
 def wait_until_ready(
-    plan: DemoPlan, server: ServerProcess, client: RestClient, progress: Progress
+    plan: DemoPlan, server: ServerProcess, client: Client, progress: Progress
 ) -> None:
     try:
         while not client.is_ready():
@@ -140,13 +141,12 @@ def wait_until_ready(
         progress.end()
 
 
-def register_all(plan: DemoPlan, client: RestClient) -> list[str]:
+def register_all(plan: DemoPlan, client: Client) -> list[str]:
     """Over REST, as anybody would. The same files again are the same version."""
     new = 0
     folders = plan.adapters()
     for folder in folders:
-        _, is_new = registered(client, folder.name, str(folder), None)
-        new += is_new
+        new += registered(client, folder.name, str(folder), None).is_new
     say(f"Registered {len(folders)} adapters over REST, {new} of them new; pinned {PINNED}")
     return [folder.name for folder in folders]
 

@@ -1,32 +1,41 @@
-"""What a command can say instead of doing its work: one line and an exit code."""
+"""What a command can say instead of doing its work: one line and an exit code.
+
+0: done. 1: asked in vain (the server said no, or nobody answered). 2: asked wrongly, or the command
+line can't be understood. 130: interrupted.
+"""
+
+from registry.client import (
+    AdaptryError,
+    InvalidReference,
+    InvalidServer,
+    InvalidSource,
+    NoAnswer,
+    UploadBroken,
+)
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130  # the last is what a shell reports for SIGINT
 
 
 class CommandError(Exception):
-    """Ends the command. `exit_code` is 1 when asked in vain, 2 when asked wrongly."""
+    """Ends the command with its exit code."""
 
-    exit_code = 1
+    exit_code = FAILED
 
 
 class UsageError(CommandError):
     """The command line itself can't be carried out."""
 
-    exit_code = 2
+    exit_code = MISUSED
 
 
-class NoServer(CommandError):
-    def __init__(self, base_url: str, reason: str) -> None:
-        super().__init__(f"no answer from {base_url}: {reason}. Is `adaptry serve` running there?")
-
-
-class Refused(CommandError):
-    """The server said no; `code` is the stable one of its problem details."""
-
-    def __init__(self, status: int, code: str, detail: str) -> None:
-        self.status = status
-        self.code = code
-        super().__init__(f"{detail} [{code}]" if code else f"{detail} (HTTP {status})")
-
-
-class UploadEnded(CommandError):
-    def __init__(self) -> None:
-        super().__init__("the server broke the upload off: `adaptry job list` may say why")
+def told(error: AdaptryError) -> tuple[str, int]:
+    """The line and the exit code for what the client raised."""
+    line = str(error)
+    match error:
+        case InvalidServer() | InvalidReference() | InvalidSource():
+            return line, MISUSED
+        case UploadBroken():
+            line = "the server broke the upload off: `adaptry job list` may say why"
+        case NoAnswer():
+            line = f"{line}. Is `adaptry serve` running there?"
+    return line, FAILED

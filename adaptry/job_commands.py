@@ -1,12 +1,13 @@
 """`adaptry job …`: what the registry is bringing in, and what became of it."""
 
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
-from adaptry.options import DEFAULT_SERVER, AsJson, Server, show_help
+from adaptry.completion import adapter_names
+from adaptry.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
 from adaptry.output import show_fields, show_json, show_table, size, text
-from adaptry.rest import Json, RestClient
+from registry.client.models import JobRead, JobState
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -20,13 +21,15 @@ Number = Annotated[int, typer.Argument(metavar="JOB", min=1, help="The job's num
 @app.command("list")
 def list_(
     state: Annotated[str | None, typer.Option(help="Such as running or failed.")] = None,
-    adapter: Annotated[str | None, typer.Option(help="Of one adapter only.")] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="Of one adapter only.", autocompletion=adapter_names)
+    ] = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
     """All jobs, the newest first."""
-    with RestClient(server) as client:
-        jobs = client.jobs(state, adapter)
+    with connect(server) as client:
+        jobs = list(client.jobs.list(state=cast("JobState | None", state), adapter=adapter))
     if as_json:
         show_json(jobs)
         return
@@ -34,13 +37,13 @@ def list_(
         ("JOB", "ADAPTER", "STATE", "DONE", "TOTAL", "SOURCE", "RESULT"),
         [
             (
-                text(job.get("id")),
-                text(job.get("adapter")),
-                text(job.get("state")),
-                size(job.get("bytes_done")),
-                size(job.get("bytes_total")),
-                text(job.get("source")),
-                text(job.get("version") or job.get("code")),
+                str(job.id),
+                job.adapter,
+                job.state,
+                size(job.bytes_done),
+                size(job.bytes_total),
+                job.source,
+                text(job.version or job.code),
             )
             for job in jobs
         ],
@@ -50,18 +53,18 @@ def list_(
 @app.command()
 def show(number: Number, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     """One job: how far it is, or how it ended."""
-    with RestClient(server) as client:
-        _print(client.job(str(number)), as_json)
+    with connect(server) as client:
+        _print(client.jobs.get(number), as_json)
 
 
 @app.command()
 def cancel(number: Number, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     """End a job. What it has published already stays."""
-    with RestClient(server) as client:
-        _print(client.cancel_job(number), as_json)
+    with connect(server) as client:
+        _print(client.jobs.cancel(number), as_json)
 
 
-def _print(job: Json, as_json: bool) -> None:
+def _print(job: JobRead, as_json: bool) -> None:
     if as_json:
         show_json(job)
     else:

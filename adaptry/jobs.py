@@ -1,29 +1,24 @@
-"""Following a job to its end, with a bar where a person looks on."""
+"""Following a registration to its end, with a bar where a person looks on."""
 
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, Self
 
-from adaptry.errors import CommandError, Refused
-from adaptry.rest import ACCEPTED, CREATED, Json, RestClient
+from adaptry.errors import INTERRUPTED, CommandError
+from registry.client import Client, JobFailed, Registration
+from registry.client.models import JobRead
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-
-LOOK_SECONDS = 0.2
-UNFINISHED = frozenset({"receiving", "queued", "running"})
 
 
 class LeftRunning(CommandError):
     """The person left; the server goes on."""
 
-    exit_code = 130
+    exit_code = INTERRUPTED
 
-    def __init__(self, number: object) -> None:
+    def __init__(self, number: int) -> None:
         super().__init__(
             f"job {number} goes on: see `adaptry job show {number}`, "
             f"or end it with `adaptry job cancel {number}`"
@@ -55,14 +50,11 @@ class TransferBar:
         if self._bar and self._task is not None:
             self._bar.update(self._task, description=what, completed=done, total=total)
 
-    def show_job(self, job: Json) -> None:
-        done, total = job.get("bytes_done"), job.get("bytes_total")
-        step = job.get("step") or job.get("state")
-        self.show(
-            f"job {job.get('id')}: {step}",
-            done if isinstance(done, int) else 0,
-            total if isinstance(total, int) else None,
-        )
+    def show_upload(self, done: int, total: int | None = None) -> None:
+        self.show("uploading", done, total)
+
+    def show_job(self, job: JobRead) -> None:
+        self.show(f"job {job.id}: {job.step or job.state}", job.bytes_done, job.bytes_total)
 
 
 def _bar() -> "Progress":
@@ -79,75 +71,30 @@ def _bar() -> "Progress":
     )
 
 
-class CountedFile:
-    """A file for an upload that tells how much of it has been read."""
-
-    def __init__(self, file: BinaryIO, bar: TransferBar, before: int, total: int) -> None:
-        self._file = file
-        self._bar = bar
-        self._done = before
-        self._total = total
-
-    def read(self, size: int = -1) -> bytes:
-        chunk = self._file.read(size)
-        self._done += len(chunk)
-        self._bar.show("uploading", self._done, self._total)
-        return chunk
-
-    def fileno(self) -> int:
-        """By which httpx learns its size."""
-        return self._file.fileno()
-
-
-def registered(
-    client: RestClient, name: str, source: str, description: str | None
-) -> tuple[Json, bool]:
-    """The version of what is at the source, and whether it is a new one."""
-    status, answer = client.register(name, source, description)
+def registered(client: Client, name: str, source: str, description: str | None) -> Registration:
+    """The version of what is at the source. Raises LeftRunning and what the client raises."""
+    submitted = client.versions.submit(name, source, description=description)
+    if submitted.version is not None:
+        return Registration(submitted.version, submitted.is_new)
+    assert submitted.job
     with TransferBar() as bar:
-        return _settled(client, status, answer, bar)
+        return _settled(client, submitted.job, bar)
 
 
-def pushed(
-    client: RestClient, name: str, files: list[Path], description: str | None
-) -> tuple[Json, bool]:
+def pushed(client: Client, name: str, source: Path, description: str | None) -> Registration:
     """The same for files of this machine."""
-    with TransferBar() as bar, _opened(files, bar) as opened:
-        job = client.push(name, opened, description)
-        return _settled(client, ACCEPTED, job, bar)
+    with TransferBar() as bar:
+        job = client.versions.upload(
+            name, source, description=description, on_bytes=bar.show_upload
+        )
+        return _settled(client, job, bar)
 
 
-@contextmanager
-def _opened(files: list[Path], bar: TransferBar) -> Iterator[list[tuple[str, CountedFile]]]:
-    sizes = [file.stat().st_size for file in files]
-    handles = [file.open("rb") for file in files]
+def _settled(client: Client, job: JobRead, bar: TransferBar) -> Registration:
     try:
-        yield [
-            (file.name, CountedFile(handle, bar, sum(sizes[:n]), sum(sizes)))
-            for n, (file, handle) in enumerate(zip(files, handles, strict=True))
-        ]
-    finally:
-        for handle in handles:
-            handle.close()
-
-
-def _settled(client: RestClient, status: int, answer: Json, bar: TransferBar) -> tuple[Json, bool]:
-    if status != ACCEPTED:
-        return answer, status == CREATED
-    job = _followed(client, answer, bar)
-    if job.get("state") != "succeeded":
-        detail = job.get("detail") or f"job {job.get('id')} is {job.get('state')}"
-        raise Refused(status, str(job.get("code") or ""), str(detail))
-    return client.version(str(job.get("version"))), bool(job.get("created"))
-
-
-def _followed(client: RestClient, job: Json, bar: TransferBar) -> Json:
-    number = job.get("id")
-    try:
-        while job.get("state") in UNFINISHED:
-            bar.show_job(job)
-            time.sleep(LOOK_SECONDS)
-            job = client.job(str(number))
+        job = client.jobs.wait(job.id, on_job=bar.show_job)
     except KeyboardInterrupt:
-        raise LeftRunning(number) from None
-    return job
+        raise LeftRunning(job.id) from None
+    if job.version is None:
+        raise JobFailed(job)
+    return Registration(client.versions.get(job.version), bool(job.created))

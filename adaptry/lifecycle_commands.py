@@ -1,13 +1,14 @@
 """`adaptry adapter deprecate | retire | restore | quarantine | purge | gc`: the end of versions."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, cast
 
 import typer
 
-from adaptry.options import DEFAULT_SERVER, AsJson, Reason, Server, Version
+from adaptry.options import DEFAULT_SERVER, AsJson, Reason, Server, Version, connect
 from adaptry.output import show_json, show_table, size, text
-from adaptry.rest import Json, RestClient, items
-from adaptry.rest_paths import API, version_path
+from registry.client import Client
+from registry.client.models import GarbageRead, VersionRead, VersionState
 
 
 def deprecate(
@@ -17,7 +18,7 @@ def deprecate(
     as_json: AsJson = False,
 ) -> None:
     """Go on serving a version, with a warning in each answer."""
-    _step(server, version, "deprecate", {"reason": reason}, as_json)
+    _step(server, lambda client: client.versions.deprecate(version, reason=reason), as_json)
 
 
 def retire(
@@ -31,8 +32,13 @@ def retire(
     as_json: AsJson = False,
 ) -> None:
     """Refuse new requests for a version; those under way end as they began."""
-    body: Json = {"reason": reason, "force": force, "move_aliases_to": move_aliases_to}
-    _step(server, version, "retire", body, as_json)
+    _step(
+        server,
+        lambda client: client.versions.retire(
+            version, reason=reason, force=force, move_aliases_to=move_aliases_to
+        ),
+        as_json,
+    )
 
 
 def restore(
@@ -42,7 +48,7 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Make a version ready again that was deprecated, retired or quarantined."""
-    _step(server, version, "restore", {"reason": reason}, as_json)
+    _step(server, lambda client: client.versions.restore(version, reason=reason), as_json)
 
 
 def quarantine(
@@ -53,7 +59,7 @@ def quarantine(
     as_json: AsJson = False,
 ) -> None:
     """Serve a version no more, wherever aliases point, until it is restored."""
-    _step(server, version, "quarantine", {"reason": reason, "code": code}, as_json)
+    _step(server, lambda client: client.versions.quarantine(version, reason, code=code), as_json)
 
 
 def purge(
@@ -63,13 +69,12 @@ def purge(
     as_json: AsJson = False,
 ) -> None:
     """Delete the files of a retired, quarantined or rejected version."""
-    path = f"{version_path(version)}/purge"
-    with RestClient(server) as client:
-        done = client.call("POST", path, _given({"reason": reason}))[1]
+    with connect(server) as client:
+        done = client.versions.purge(version, reason=reason)
     if as_json:
         show_json(done)
     else:
-        print(f"{version} is purged, {size(done.get('freed_bytes'))} came free")
+        print(f"{version} is purged, {size(done.freed_bytes)} came free")
 
 
 def gc(
@@ -88,15 +93,14 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Delete the files of old versions that no alias points at; by default only say which."""
-    asked: Json = {
-        "dry_run": not apply,
-        "keep_last": keep_last,
-        "rollback_window_days": rollback_days,
-        "states": list(state) if state else None,
-        "adapter": adapter,
-    }
-    with RestClient(server) as client:
-        done = client.call("POST", f"{API}/gc", _given(asked))[1]
+    with connect(server) as client:
+        done = client.versions.collect_garbage(
+            dry_run=not apply,
+            keep_last=keep_last,
+            rollback_window_days=rollback_days,
+            states=cast("list[VersionState] | None", state or None),
+            adapter=adapter,
+        )
     if as_json:
         show_json(done)
     else:
@@ -106,35 +110,27 @@ def gc(
 COMMANDS = (deprecate, retire, restore, quarantine, purge, gc)
 
 
-def _step(server: str, version: str, what: str, body: Json, as_json: bool) -> None:
-    with RestClient(server) as client:
-        done = client.call("POST", f"{version_path(version)}/{what}", _given(body))[1]
+def _step(server: str, take: Callable[[Client], VersionRead], as_json: bool) -> None:
+    with connect(server) as client:
+        done = take(client)
     if as_json:
         show_json(done)
     else:
-        print(f"{version} is {text(done.get('state'))}")
+        print(f"{done.reference} is {done.state}")
 
 
-def _given(body: Json) -> Json:
-    return {key: value for key, value in body.items() if value is not None}
-
-
-def _show_collection(done: Json) -> None:
-    purged = items(done, "purged")
-    if purged:
+def _show_collection(done: GarbageRead) -> None:
+    if done.purged:
         show_table(
             ("REFERENCE", "STATE", "SIZE"),
-            [
-                (text(v.get("reference")), text(v.get("state")), size(v.get("size_bytes")))
-                for v in purged
-            ],
+            [(each.reference, each.state, size(each.size_bytes)) for each in done.purged],
         )
-    would = "would go" if done.get("dry_run") else "gone"
-    orphans = done.get("orphans")
-    count = len(orphans) if isinstance(orphans, list) else 0
-    print(f"{len(purged)} versions and {count} orphans {would}, {size(done.get('freed_bytes'))}")
-    for title in ("kept", "refused"):
-        if done.get(title):
-            print(f"{title}: {text(done.get(title))}")
-    if done.get("more"):
+    would = "would go" if done.dry_run else "gone"
+    counts = f"{len(done.purged)} versions and {len(done.orphans)} orphans"
+    print(f"{counts} {would}, {size(done.freed_bytes)}")
+    if done.kept:
+        print(f"kept: {text(done.kept)}")
+    if done.refused:
+        print(f"refused: {text(done.refused)}")
+    if done.more:
         print("there is more: run it again")

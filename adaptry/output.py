@@ -1,16 +1,29 @@
 """How answers look on a terminal: aligned columns for people, JSON for programs."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
-from adaptry.rest import Json, JsonValue
+from registry.client.answer import Answer
 
+JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
+Json = dict[str, JsonValue]
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def show_json(content: object) -> None:
-    print(json.dumps(content, indent=2, ensure_ascii=False))
+    """An answer or several as the server gave them, or any JSON."""
+    print(json.dumps(plain(content), indent=2, ensure_ascii=False))
+
+
+def plain(content: object) -> object:
+    """JSON's own types."""
+    if isinstance(content, Answer):
+        return content.model_dump(mode="json")
+    if isinstance(content, list):
+        return [plain(entry) for entry in content]
+    return content
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -27,16 +40,17 @@ def _aligned(cell: str, width: int) -> str:
     return cell.rjust(width) if is_number else cell.ljust(width)
 
 
-def show_fields(content: Json) -> None:
+def show_fields(content: Answer | Mapping[str, JsonValue]) -> None:
     """One `name  value` line for each field that has a value."""
-    shown = {key: text(value) for key, value in content.items() if value not in (None, [], {})}
+    fields = content.model_dump(mode="json") if isinstance(content, Answer) else content
+    shown = {key: text(value) for key, value in fields.items() if value not in (None, [], {})}
     width = max(map(len, shown), default=0)
     for key, value in shown.items():
         print(f"{key.ljust(width)}  {value}")
 
 
-def text(value: JsonValue) -> str:
-    """A JSON value on one line."""
+def text(value: object) -> str:
+    """A value of JSON on one line."""
     match value:
         case None:
             return "-"
@@ -46,13 +60,15 @@ def text(value: JsonValue) -> str:
             return ", ".join(map(text, value))
         case dict():
             return ", ".join(f"{key}={text(entry)}" for key, entry in value.items())
+        case datetime():
+            return value.isoformat(timespec="seconds")
         case _:
             return str(value)
 
 
-def size(value: JsonValue) -> str:
+def size(value: float | None) -> str:
     """A number of bytes in the unit that keeps it short."""
-    amount = float(value) if isinstance(value, int | float) else 0.0
+    amount = float(value or 0)
     steps = 0
     while amount >= 1024 and steps < len(UNITS) - 1:
         amount /= 1024

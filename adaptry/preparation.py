@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 import typer
 
 from adaptry.errors import UsageError
-from adaptry.rest import Json, RestClient
+from adaptry.options import connect
+from registry.client import Client
 
 NoWarm = Annotated[
     bool, typer.Option("--no-warm", help="Switch at once; the first requests wait for the load.")
@@ -23,24 +24,32 @@ EvictOld = Annotated[
     typer.Option("--evict-old", help="Put the old version out of memory once it is idle."),
 ]
 
-_SMALLEST_PATIENCE_SECONDS = 120.0
-_SWITCH_SECONDS = 30.0
+
+class Preparation(TypedDict):
+    """As the client takes it; None: as the server does by default."""
+
+    warm: bool | None
+    probe: bool | None
+    timeout_seconds: float | None
+    evict_old: bool | None
 
 
-def preparation(no_warm: bool, probe: bool, timeout: float | None, evict_old: bool) -> Json:
-    """The fields of a request's body that say so. Raises UsageError."""
+def preparation(no_warm: bool, probe: bool, timeout: float | None, evict_old: bool) -> Preparation:
+    """What the client is to ask for. Raises UsageError."""
     if no_warm and probe:
         raise UsageError("--probe brings the version into memory: leave --no-warm out")
-    wishes: Json = {"probe": probe or None, "evict_old": evict_old or None}
-    wishes |= {"warm": False if no_warm else None, "timeout_seconds": timeout}
-    return {key: value for key, value in wishes.items() if value is not None}
+    return Preparation(
+        warm=False if no_warm else None,
+        probe=probe or None,
+        timeout_seconds=timeout,
+        evict_old=evict_old or None,
+    )
 
 
 @contextmanager
-def switching(server: str, what: str, timeout: float | None) -> Iterator[RestClient]:
-    """A client that waits for as long as the server may take; says what for on a terminal."""
-    patience = max(_SMALLEST_PATIENCE_SECONDS, (timeout or 0) + _SWITCH_SECONDS)
-    with RestClient(server, timeout_seconds=patience) as client:
+def switching(server: str, what: str) -> Iterator[Client]:
+    """A client; says on a terminal what it waits for."""
+    with connect(server) as client:
         if not sys.stderr.isatty():
             yield client
             return

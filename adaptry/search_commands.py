@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from adaptry.errors import UsageError
-from adaptry.options import DEFAULT_SERVER, AsJson, Server, TagOption
-from adaptry.output import show_fields, show_json, show_table, size, text
-from adaptry.rest import Json, JsonValue, RestClient
-from adaptry.rest_paths import API, adapter_path, version_path
+from adaptry.options import DEFAULT_SERVER, AsJson, Server, TagOption, connect
+from adaptry.output import Json, show_fields, show_json, show_table, size, text
+from registry.client import UNSET
+from registry.client.models import AdapterRead, VersionRead, VersionState
+from registry.client.steps import Unset
 
 
 def search(
@@ -30,19 +31,19 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Versions of all adapters that meet every condition."""
-    conditions: dict[str, str | int | list[str] | None] = {
-        "text": " ".join(words or ()),
-        "tag": tag,
-        "state": state,
-        "base_model": base_model,
-        "target_module": target_module,
-        "rank_min": rank_min,
-        "rank_max": rank_max,
-        "parent": parent,
-    }
-    query = {key: value for key, value in conditions.items() if value}
-    with RestClient(server) as client:
-        found = list(client.pages(f"{API}/versions", query))
+    with connect(server) as client:
+        found = list(
+            client.versions.search(
+                text=" ".join(words or ()) or None,
+                tags=tag or (),
+                states=cast("list[VersionState]", state or ()),  # the server says which there are
+                target_modules=target_module or (),
+                base_model=base_model,
+                rank_min=rank_min,
+                rank_max=rank_max,
+                parent=parent,
+            )
+        )
     if as_json:
         show_json(found)
     else:
@@ -66,19 +67,34 @@ def update(
     as_json: AsJson = False,
 ) -> None:
     """Say something of an adapter or a version. An empty text takes away what was said."""
-    texts = {
-        "description": description,
-        "owner": owner,
-        "parent": parent,
-        "training_run": training_run,
-        "dataset": dataset,
-    }
-    body: Json = {key: value or None for key, value in texts.items() if value is not None}
-    lists: Json = {"add_tags": _list(tag), "remove_tags": _list(untag), "metadata": _pairs(set_)}
-    body |= {key: value for key, value in lists.items() if value}
-    path = version_path(reference) if ":" in reference else adapter_path(reference)
-    with RestClient(server) as client:
-        content = client.call("PATCH", path, body)[1]
+    is_version = ":" in reference
+    of_versions = (parent, training_run, dataset)
+    if is_version and owner is not None:
+        raise UsageError("--owner is of adapters: name one without a version")
+    if not is_version and any(value is not None for value in of_versions):
+        raise UsageError("--parent, --training-run and --dataset are of a NAME:VERSION")
+    content: AdapterRead | VersionRead
+    with connect(server) as client:
+        if is_version:
+            content = client.versions.update(
+                reference,
+                description=_said(description),
+                add_tags=tag or (),
+                remove_tags=untag or (),
+                metadata=_pairs(set_),
+                parent=_said(parent),
+                training_run=_said(training_run),
+                dataset=_said(dataset),
+            )
+        else:
+            content = client.adapters.update(
+                reference,
+                description=_said(description),
+                owner=_said(owner),
+                add_tags=tag or (),
+                remove_tags=untag or (),
+                metadata=_pairs(set_),
+            )
     if as_json:
         show_json(content)
     else:
@@ -88,26 +104,27 @@ def update(
 COMMANDS = (search, update)
 
 
-def show_versions(found: Iterable[Json]) -> None:
+def show_versions(found: Iterable[VersionRead]) -> None:
     show_table(
         ("REFERENCE", "STATE", "RANK", "SIZE", "DIGEST", "TARGET MODULES", "TAGS"),
         (
             (
-                text(version.get("reference")),
-                text(version.get("state")),
-                text(version.get("rank")),
-                size(version.get("size_bytes")),
-                text(version.get("digest"))[:12],
-                text(version.get("target_modules")),
-                text(version.get("tags")) or "-",
+                version.reference,
+                version.state,
+                str(version.rank),
+                size(version.size_bytes),
+                version.digest[:12],
+                text(version.target_modules),
+                text(version.tags) or "-",
             )
             for version in found
         ),
     )
 
 
-def _list(values: list[str] | None) -> list[JsonValue]:
-    return list(values or ())
+def _said(value: str | None) -> str | Unset | None:
+    """What is left out stays, an empty text takes away."""
+    return UNSET if value is None else value or None
 
 
 def _refused(constant: str) -> None:

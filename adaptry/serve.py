@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from adaptry.errors import CommandError, UsageError
 from adaptry.preflight import check_compiler, check_engine
-from adaptry.serve_arguments import ServeArguments, parse, parser
+from adaptry.serve_arguments import ServeArguments, is_loopback, parse, parser
 from registry.db import async_url
 from registry.errors import RegistryError
 from registry.settings import RegistrySettings
@@ -38,6 +38,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _run(arguments: ServeArguments) -> None:
+    _check_exposure(arguments.host, _registry_settings(arguments))
     listening = _listen(arguments.host, arguments.port)
     check_compiler(check_engine(), eager="--enforce-eager" in arguments.vllm)
     signal.signal(signal.SIGTERM, _interrupt)  # until the HTTP server has its own handlers
@@ -102,10 +103,21 @@ def _registry_settings(arguments: ServeArguments) -> RegistrySettings:
         given["store"] = arguments.store
     if arguments.source_urls:
         given["source_urls"] = arguments.source_urls
+    if arguments.require_keys is not None:
+        given["require_keys"] = arguments.require_keys
     settings = RegistrySettings(**given)
     named = (*arguments.source_roots, *(folder for _, folder in arguments.adapters))
     roots = tuple(root.resolve() for root in (*settings.source_roots, *named))
     return settings.model_copy(update={"source_roots": roots})
+
+
+def _check_exposure(host: str, settings: RegistrySettings) -> None:
+    """Whoever opens a server to others says who may come in. Raises UsageError."""
+    if settings.require_keys is None and not is_loopback(host):
+        raise UsageError(
+            f"{host} can be reached from elsewhere: ask for API keys with --require-keys, "
+            "or let anybody do everything with --no-require-keys"
+        )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class ServeArguments:
     source_urls: tuple[str, ...]
     adapters: Adapters
     settings: dict[str, Any]
+    require_keys: bool | None
     allow_untested_vllm: bool
     vllm: tuple[str, ...]
 
@@ -67,6 +69,11 @@ def parser() -> argparse.ArgumentParser:
     ours.add_argument("--profile", metavar="NAME|FILE", help="demo, or a YAML file like it")
     ours.add_argument(
         "--allow-untested-vllm", action="store_true", help="start with any version of vLLM"
+    )
+    ours.add_argument(
+        "--require-keys",
+        action=argparse.BooleanOptionalAction,
+        help="ask for API keys; has to be decided where --host is not loopback",
     )
     ours.add_argument("--host", type=_host, default="127.0.0.1")
     ours.add_argument("--port", type=_port, default=8000)
@@ -114,6 +121,7 @@ def parse(argv: Sequence[str]) -> ServeArguments:
         source_urls=tuple(ours.source_url),
         adapters=adapters,
         settings=profile.get("adaptry", {}) | _settings(ours),
+        require_keys=ours.require_keys,
         allow_untested_vllm=ours.allow_untested_vllm,
         vllm=(*vllm_arguments(profile.get("vllm", {}), for_vllm), *for_vllm),
     )
@@ -165,6 +173,14 @@ def _host(text: str) -> str:
     if not encoded:
         raise argparse.ArgumentTypeError(f"{text!r} is not a host")
     return text
+
+
+def is_loopback(host: str) -> bool:
+    """Nobody on another machine can reach it."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _port(text: str) -> int:

@@ -1,29 +1,27 @@
 """How inspection's verdict looks on a terminal."""
 
-from adaptry.output import show_fields, size, text
-from adaptry.rest import Json, items
+from adaptry.output import Json, show_fields, size
+from registry.client.models import AdapterFacts, VerdictRead
 
 
-def show_verdict(verdict: Json) -> None:
+def show_verdict(verdict: VerdictRead) -> None:
     """What the adapter is, or one line for each thing that is wrong."""
-    facts = verdict.get("adapter")
-    if isinstance(facts, dict):
+    if verdict.adapter is not None:
         print("accepted")
-        _show_facts(facts)
+        _show_facts(verdict.adapter)
         return
     print("refused")
-    for problem in items(verdict, "problems"):
-        count = problem.get("count")
-        times = "" if count == 1 else f" ({text(count)} times)"
-        print(f"{text(problem.get('code'))}: {text(problem.get('detail'))}{times}")
+    for problem in verdict.problems:
+        times = "" if problem.count == 1 else f" ({problem.count} times)"
+        print(f"{problem.code}: {problem.detail}{times}")
 
 
-def _show_facts(facts: Json) -> None:
-    report = facts.pop("inspection", None)
-    report = report if isinstance(report, dict) else {}
-    facts["size"] = size(facts.pop("size_bytes", None))
+def _show_facts(facts: AdapterFacts) -> None:
+    shown: Json = facts.model_dump(mode="json", exclude={"inspection", "size_bytes"})
+    report = facts.inspection
+    shown["size"] = size(facts.size_bytes)
     for name in ("modules", "tensors", "parameters", "shapes_checked", "engine"):
-        facts[name] = report.get(name)
-    show_fields(facts)
-    for remark in items(report, "remarks"):
-        print(f"note: {text(remark.get('detail'))} [{text(remark.get('code'))}]")
+        shown[name] = getattr(report, name)
+    show_fields(shown)
+    for remark in report.remarks:
+        print(f"note: {remark.detail} [{remark.code}]")

@@ -1,15 +1,14 @@
 """`adaptry webhook …`: who is told of events."""
 
-from enum import StrEnum
-from typing import Annotated
+from itertools import islice
+from typing import Annotated, Literal, cast
 
 import typer
 
 from adaptry.errors import CommandError
-from adaptry.options import DEFAULT_SERVER, AsJson, Server, show_help
+from adaptry.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
 from adaptry.output import show_json, show_table, text
-from adaptry.rest import Json, RestClient, items
-from adaptry.rest_paths import API
+from registry.client.models import EventKind, WebhookRead
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -17,15 +16,10 @@ app = typer.Typer(
     help="Tell other systems of what happens in the registry.",
 )
 
-WEBHOOKS = f"{API}/webhooks"
-
 Id = Annotated[int, typer.Argument(metavar="ID", min=1, help="As `webhook list` shows it.")]
 
 
-class State(StrEnum):
-    PENDING = "pending"
-    DELIVERED = "delivered"
-    FAILED = "failed"
+State = Literal["pending", "delivered", "failed"]
 
 
 @app.command()
@@ -43,22 +37,24 @@ def add(
 
     Prints the secret of its signatures, which is shown only this once.
     """
-    webhook: Json = {"url": url, "kinds": [*(kind or ())], "adapters": [*(adapter or ())]}
-    if description is not None:
-        webhook["description"] = description
-    with RestClient(server) as client:
-        added = client.call("POST", WEBHOOKS, webhook)[1]
+    with connect(server) as client:
+        added = client.webhooks.add(
+            url,
+            kinds=cast("list[EventKind]", kind or ()),  # the server says which there are
+            adapters=adapter or (),
+            description=description,
+        )
     if as_json:
         show_json(added)
     else:
-        print(f"webhook {text(added.get('id'))}  secret {text(added.get('secret'))}")
+        print(f"webhook {added.id}  secret {added.secret}")
 
 
 @app.command("list")
 def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     """All webhooks and how they do."""
-    with RestClient(server) as client:
-        webhooks = list(client.pages(WEBHOOKS))
+    with connect(server) as client:
+        webhooks = list(client.webhooks.list())
     if as_json:
         show_json(webhooks)
         return
@@ -66,11 +62,11 @@ def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
         ("ID", "URL", "KINDS", "ADAPTERS", "PENDING", "STATE"),
         (
             (
-                text(webhook.get("id")),
-                text(webhook.get("url")),
-                text(webhook.get("kinds")) or "all",
-                text(webhook.get("adapters")) or "all",
-                text(webhook.get("pending")),
+                str(webhook.id),
+                webhook.url,
+                text(webhook.kinds) or "all",
+                text(webhook.adapters) or "all",
+                str(webhook.pending),
                 _state(webhook),
             )
             for webhook in webhooks
@@ -81,21 +77,21 @@ def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
 @app.command("test")
 def send_test(webhook: Id, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     """Send a message about nothing and say what came of it."""
-    with RestClient(server) as client:
-        delivery = client.call("POST", f"{WEBHOOKS}/{webhook}/test")[1]
+    with connect(server) as client:
+        delivery = client.webhooks.test(webhook)
     if as_json:
         show_json(delivery)
-    elif delivery.get("state") == "delivered":
-        print(f"delivered, HTTP {text(delivery.get('status_code'))}")
-    if delivery.get("state") != "delivered":
-        raise CommandError(f"not delivered: {text(delivery.get('error'))}")
+    elif delivery.state == "delivered":
+        print(f"delivered, HTTP {text(delivery.status_code)}")
+    if delivery.state != "delivered":
+        raise CommandError(f"not delivered: {text(delivery.error)}")
 
 
 @app.command()
 def enable(webhook: Id, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     """Enable a webhook again; it is told what it missed."""
-    with RestClient(server) as client:
-        enabled = client.call("PATCH", f"{WEBHOOKS}/{webhook}", {"enabled": True})[1]
+    with connect(server) as client:
+        enabled = client.webhooks.change(webhook, enabled=True)
     if as_json:
         show_json(enabled)
     else:
@@ -112,24 +108,24 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Make a new secret, which is shown only this once."""
-    with RestClient(server) as client:
-        body: Json = {"keep_hours": keep_hours}
-        rotated = client.call("POST", f"{WEBHOOKS}/{webhook}/rotate-secret", body)[1]
+    with connect(server) as client:
+        rotated = client.webhooks.rotate_secret(webhook, keep_hours=keep_hours)
     if as_json:
         show_json(rotated)
     else:
-        until = text(rotated.get("previous_valid_until"))[:16]
-        print(
-            f"webhook {webhook}  secret {text(rotated.get('secret'))}  (the old one until {until})"
-        )
+        until = text(rotated.previous_valid_until)[:16]
+        print(f"webhook {webhook}  secret {rotated.secret}  (the old one until {until})")
 
 
 @app.command()
-def remove(webhook: Id, server: Server = DEFAULT_SERVER) -> None:
+def remove(webhook: Id, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     """Forget a webhook and its deliveries."""
-    with RestClient(server) as client:
-        client.call("DELETE", f"{WEBHOOKS}/{webhook}")
-    print(f"webhook {webhook} is removed")
+    with connect(server) as client:
+        client.webhooks.remove(webhook)
+    if as_json:
+        show_json({"id": webhook, "removed": True})
+    else:
+        print(f"webhook {webhook} is removed")
 
 
 @app.command()
@@ -141,9 +137,9 @@ def deliveries(
     as_json: AsJson = False,
 ) -> None:
     """What was or is to be delivered, the newest first."""
-    with RestClient(server) as client:
-        query: dict[str, str | int] = {"limit": limit} | ({"state": state} if state else {})
-        found = items(client.call("GET", f"{WEBHOOKS}/{webhook}/deliveries", query=query)[1])
+    with connect(server) as client:
+        told = client.webhooks.deliveries(webhook, state=state, page_size=limit)
+        found = list(islice(told, limit))
     if as_json:
         show_json(found)
         return
@@ -151,20 +147,19 @@ def deliveries(
         ("ID", "KIND", "STATE", "ATTEMPTS", "CREATED", "ERROR"),
         (
             (
-                text(delivery.get("id")),
-                text(delivery.get("kind")),
-                text(delivery.get("state")),
-                text(delivery.get("attempts")),
-                text(delivery.get("created_at"))[:19],
-                text(delivery.get("error")),
+                str(delivery.id),
+                delivery.kind,
+                delivery.state,
+                str(delivery.attempts),
+                text(delivery.created_at)[:19],
+                text(delivery.error),
             )
             for delivery in found
         ),
     )
 
 
-def _state(webhook: Json) -> str:
-    if not webhook.get("enabled"):
-        return f"disabled: {text(webhook.get('disabled_reason'))}"
-    failures = webhook.get("failures")
-    return f"failing, {text(failures)} in a row" if failures else "ok"
+def _state(webhook: WebhookRead) -> str:
+    if not webhook.enabled:
+        return f"disabled: {text(webhook.disabled_reason)}"
+    return f"failing, {webhook.failures} in a row" if webhook.failures else "ok"

@@ -10,6 +10,7 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
 import registry.job_models
+import registry.keys.models
 import registry.models  # these fill SQLModel.metadata
 import registry.residency_models
 import registry.term_tables

@@ -4,43 +4,17 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import psutil
 import torch
 
 from benchmarks.client import Answer, Client, at_times, keep_asking, quantile
+from benchmarks.idle import REPEATS, idle
+from benchmarks.plan import Plan
 
 Figures = dict[str, float]
 
 GOOD_SHARE = 0.9
-
-
-@dataclass
-class Plan:
-    """How much of everything, on this machine."""
-
-    slots: int
-    host_capacity: int
-    process: int  # the server's
-    adapters: Sequence[str]
-    streams: int
-    hot_streams: int  # together they keep every slot busy
-    tokens_per_stream: int
-    seconds: float
-    loads_per_second: float
-    zipf_requests_per_second: Sequence[float]
-    zipf_tokens: int
-    cycles: int
-    cold_turn: int = 0  # so that no adapter is asked for again while it may be resident
-
-    def next_cold(self, count: int) -> list[str]:
-        """Adapters that were not asked for lately; the first slots' worth are the hot ones."""
-        cold = self.adapters[self.slots :]
-        chosen = [cold[(self.cold_turn + n) % len(cold)] for n in range(count)]
-        self.cold_turn += count
-        return chosen
-
 
 Scenario = Callable[[Client, Plan], Awaitable[Figures]]
 
@@ -165,11 +139,9 @@ async def resident(asking: Client, plan: Plan) -> Figures:
     ended = time.perf_counter()
     over.set()
     answers = [answer for worker in await asyncio.gather(*workers) for answer in worker]
-    idle = [await asking.ask(hot[n % plan.slots], max_tokens=2, seed=n) for n in range(40)]
     return {
         "tokens/s": _tokens_per_second(answers, started, ended),
         "first token p50 ms": _first_token_ms(answers, 0.5),
-        "idle first token p50 ms": _first_token_ms(idle, 0.5),
     }
 
 
@@ -284,6 +256,7 @@ def _device_bytes() -> int:
 
 
 BOTH: dict[str, Scenario] = {
+    "idle": idle,
     "resident": resident,
     "stall": stall,
     "starve": starve,
@@ -292,3 +265,4 @@ BOTH: dict[str, Scenario] = {
 }
 OURS_ONLY: dict[str, Scenario] = {"cycles": cycles}
 SCENARIOS = BOTH | OURS_ONLY
+REPEATED = {"idle": REPEATS}  # so many times in each round; others once

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import aiohttp
 
-from adaptry.jobs import registered
-from adaptry.rest import RestClient
+from benchmarks.idle import STAGES_VARIABLE
+from registry.client import Client
 
 START_SECONDS = 420.0
 DYNAMIC_LOADING = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
@@ -48,6 +48,7 @@ class Side:
     base_url: str
     process: subprocess.Popen[bytes]
     log: Path
+    stages: Path  # what its timers say, if it has them
 
     def last_words(self) -> str:
         return self.log.read_text(errors="replace")[-3000:]
@@ -55,12 +56,15 @@ class Side:
 
 @asynccontextmanager
 async def both(
-    base: Path, adapters: Path, limits: Limits, logs: Path, state: Path
+    base: Path, adapters: Path, limits: Limits, logs: Path, state: Path, *, timed: bool = False
 ) -> AsyncIterator[tuple[Side, Side]]:
     """(stock, ours), started together and both able to serve every folder in `adapters`."""
+    timers = ["benchmarks.stages"] if timed else []
+    stock_command = [*timers, *_stock(base, limits)]
+    our_command = [*timers, *_ours(base, adapters, limits, state)]
     async with AsyncExitStack() as stack:
-        stock = stack.enter_context(_running("stock", _stock(base, limits), DYNAMIC_LOADING, logs))
-        ours = stack.enter_context(_running("ours", _ours(base, adapters, limits, state), {}, logs))
+        stock = stack.enter_context(_running("stock", stock_command, DYNAMIC_LOADING, logs))
+        ours = stack.enter_context(_running("ours", our_command, {}, logs))
         await asyncio.gather(_ready(stock), _ready(ours))
         folders = sorted(adapters.iterdir())
         await asyncio.gather(register(stock, folders), register(ours, folders))
@@ -68,7 +72,7 @@ async def both(
 
 
 def _stock(base: Path, limits: Limits) -> list[str]:
-    entrypoint = ["-m", "vllm.entrypoints.openai.api_server"]
+    entrypoint = ["vllm.entrypoints.openai.api_server"]
     named = ["--model", str(base), f"--served-model-name={base.name}", "--enable-lora"]
     return [*entrypoint, *named, *limits.as_arguments()]
 
@@ -80,7 +84,7 @@ def _ours(base: Path, adapters: Path, limits: Limits, state: Path) -> list[str]:
         f"--source-root={adapters}",
         f"--served-model-name={base.name}",
     ]
-    return ["-m", "adaptry", "serve", str(base), *own, *limits.as_arguments()]
+    return ["adaptry", "serve", str(base), *own, *limits.as_arguments()]
 
 
 @contextmanager
@@ -88,14 +92,13 @@ def _running(
     name: str, arguments: Sequence[str], environment: Mapping[str, str], logs: Path
 ) -> Iterator[Side]:
     port = _free_port()
-    command = [sys.executable, *arguments, "--host=127.0.0.1", f"--port={port}"]
-    log = logs / f"{name}.log"
+    command = [sys.executable, "-m", *arguments, "--host=127.0.0.1", f"--port={port}"]
+    log, stages = logs / f"{name}.log", logs / f"{name}.stages"
+    whole = {**os.environ, **environment, STAGES_VARIABLE: str(stages)}
     with log.open("wb") as sink:
-        process = subprocess.Popen(
-            command, stdout=sink, stderr=sink, env={**os.environ, **environment}
-        )
+        process = subprocess.Popen(command, stdout=sink, stderr=sink, env=whole)
     try:
-        yield Side(name, f"http://127.0.0.1:{port}", process, log)
+        yield Side(name, f"http://127.0.0.1:{port}", process, log, stages)
     finally:
         process.terminate()
         try:
@@ -135,9 +138,9 @@ async def register(side: Side, folders: Sequence[Path]) -> None:
 
 
 def _register_on_ours(side: Side, folders: Sequence[Path]) -> None:
-    with RestClient(side.base_url) as asking:
+    with Client(side.base_url) as asking:
         for folder in folders:
-            registered(asking, folder.name, str(folder), None)
+            asking.versions.register(folder.name, str(folder))
 
 
 async def _register_on_stock(side: Side, folders: Sequence[Path]) -> None:

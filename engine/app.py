@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
 
 from engine import vllm_api
 from engine.background import background, is_stopping
@@ -43,6 +44,9 @@ from engine.vllm_score import prompt_score
 from registry.api import create_router
 from registry.event_parts import event_parts
 from registry.ingest_api import create_ingest_router
+from registry.keys.api import create_key_router
+from registry.keys.guard import KeyGuard
+from registry.keys.service import KeyService
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
@@ -115,15 +119,20 @@ async def running_server(
         service.warm_before_switching(PromotingEngine(cache.controller, unavailable, probe))
         events = await stack.enter_async_context(event_parts(database, registry_settings))
         events.dispatcher.on_attempt.append(observing.registry.webhook_attempted)
+        keys = KeyService(database)
         routers = [
             create_router(service),
+            create_key_router(keys),
             create_ingest_router(ingest),
             create_probe_router(probe, cache.resolver),
             *cache.routers(events.decision_places),
             *events.routers,
         ]
+        guards = []
+        if registry_settings.require_keys:
+            guards.append(Middleware(KeyGuard, recognise=keys.caller))
         app = await _application(
-            arguments, settings, supervisor, service, cache, observing, routers
+            arguments, settings, supervisor, service, cache, observing, routers, guards
         )
         binding = EngineBinding(
             app, arguments, Leasing(cache.controller, metrics), service.catalog.served_references
@@ -131,7 +140,7 @@ async def running_server(
         await binding.bind(supervisor.life.engine)
         following = supervisor.run(_Follower(supervisor, binding, cache))
         work = [*cache.work(), following, ingest.run(), observing.count(database).run()]
-        work.append(events.run(lambda: is_stopping(app)))
+        work += [events.run(lambda: is_stopping(app)), keys.run()]
         await stack.enter_async_context(background(app, work))
         await cache.preload(settings.preload)
         yield Server(app, supervisor, cache.controller, service)
@@ -145,6 +154,7 @@ async def _application(
     cache: Cache,
     observing: Observing,
     routers: Sequence[APIRouter],
+    guards: Sequence[Middleware],
 ) -> FastAPI:
     unavailable = partial(_why_unavailable, cache, supervisor)
 
@@ -166,6 +176,7 @@ async def _application(
             create_health_router({"engine": engine_is_well, "database": service.ping}),
             create_console_router(),
         ],
+        guards=guards,
         max_body_bytes=settings.max_body_bytes,
     )
 

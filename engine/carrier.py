@@ -196,6 +196,14 @@ class Carrier:
             self._observer.saw(LookedUp(pending.version, outcome, cause, waited))
         pending.granted.set_result(outcome)
 
+    def leased_at_once(self, version: AdapterVersion, *, counted: bool) -> None:
+        """It was in its slot, so that nobody had to wait."""
+        self.versions[version.id] = version
+        self.used(version.id)
+        if counted:
+            self.hits[version.id] += 1
+            self._observer.saw(LookedUp(version, CacheOutcome.GPU_HIT, None, 0.0))
+
     # ---- how loads and moves end ---------------------------------------------------------
 
     async def _load(self, version: AdapterVersion) -> None:

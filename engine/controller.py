@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 from engine.admission import Admission, Limits, Revoke
 from engine.cache_events import EngineReady, Pinned, Unpinned
@@ -191,4 +192,4 @@ class CacheController:
 
     def snapshot(self) -> CacheSnapshot:
         """Both tiers as the controller sees them now."""
-        return take_snapshot(self._policy, self._carrier)
+        return replace(take_snapshot(self._policy, self._carrier), engine_up=not self.unavailable)

@@ -58,9 +58,10 @@ class Exchange:
             if self._request.lease is not None:
                 await self._send_held()
             return
-        await self._send_held()
-        if self._replaced:
-            return
+        if self._held is not None:
+            await self._send_held()
+            if self._replaced:
+                return
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._complete = True

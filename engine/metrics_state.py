@@ -61,6 +61,8 @@ class CacheState(Collector):
 
     def collect(self) -> Iterable[Metric]:
         seen = _seen.get() or self._see()
+        text = "1 while an engine serves, 0 while it is being replaced."
+        yield _one("adaptry_engine_up", text, int(seen.cache.engine_up))
         yield from _counted(seen.cache)
         yield from _limits(seen.cache)
         yield _residents(seen.cache, self._max_residents)

@@ -25,6 +25,8 @@ class Planner:
 
     def plan(self) -> list[Decision]:
         """Everything that can be decided now."""
+        if not (self._waiting or self.leaving or self.prefetch or self._tiers.staged()):
+            return []
         return [
             *self._departures(),
             *self._grants(),
@@ -40,13 +42,17 @@ class Planner:
 
     def _grants(self) -> Iterator[Decision]:
         for ticket, waiter in self._waiting.in_order():
-            version = waiter.version
-            in_slot = self._tiers.place_of(version) is Place.SLOT
-            stays = version not in self.leaving and not self._victims.is_draining(version)
-            if in_slot and stays:
+            if self.lease_resident(waiter.version):
                 self._waiting.leave(ticket)
-                self._tiers.lease(version)
-                yield Grant(ticket, version, waiter.outcome)
+                yield Grant(ticket, waiter.version, waiter.outcome)
+
+    def lease_resident(self, version: VersionId) -> bool:
+        """To one more request, if it is in a slot and admits any."""
+        in_slot = self._tiers.place_of(version) is Place.SLOT
+        stays = version not in self.leaving and not self._victims.is_draining(version)
+        if in_slot and stays:
+            self._tiers.lease(version)
+        return in_slot and stays
 
     def _loads(self) -> Iterator[Decision]:
         for version in [*self._waiting.versions(), *self.prefetch]:

@@ -58,6 +58,13 @@ class CachePolicy:
                 outcome = CacheOutcome.MISS
         self.waiting.join(ticket, version, outcome)
 
+    def lease_resident(self, version: VersionId) -> bool:
+        """A request asks for its adapter, and has it at once if it would be granted next anyway.
+
+        If not, it has to `arrive`.
+        """
+        return self._planner.lease_resident(version)
+
     def cancel(self, ticket: Ticket) -> None:
         """The waiting request went away. Unknown tickets are ignored."""
         waiter = self.waiting.leave(ticket)

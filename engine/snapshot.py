@@ -32,7 +32,8 @@ class ResidentAdapter:
 class CacheSnapshot:
     """Both tiers in LRU order: the next victim first.
 
-    `oldest_wait_seconds`: of the request that waits longest; 0 if none does.
+    `oldest_wait_seconds`: of the request that waits longest; 0 if none does. `engine_up` False:
+    the engine has gone, and nobody is served until there is a new one.
     """
 
     slots: int
@@ -44,6 +45,7 @@ class CacheSnapshot:
     waiting: int
     pinned: Mapping[Tier, int]
     oldest_wait_seconds: float = 0.0
+    engine_up: bool = True
 
     @property
     def host_bytes(self) -> int:

@@ -62,11 +62,12 @@ async def build_application(
     tracing: Tracing,
     metrics_route: Route,
     routers: Sequence[APIRouter],
+    guards: Sequence[Middleware],
     max_body_bytes: int,
 ) -> FastAPI:
     """Everything vLLM serves, and ours beside it; nothing of vLLM's is re-implemented.
 
-    To be bound to its engine before it serves.
+    To be bound to its engine before it serves. `guards` come before everything else.
     """
     tasks = await engine.get_supported_tasks()
     app: FastAPI = vllm_api.build_app()(arguments, tasks, engine.model_config)
@@ -87,6 +88,7 @@ async def build_application(
             max_body_bytes=max_body_bytes,
         )
     )
+    app.user_middleware[:0] = guards
     forget_http_series(REGISTRY)
     app.middleware_stack = None  # built already; Starlette builds it again at the first request
     return app

@@ -34,6 +34,10 @@ def highest(name: str, *matchers: str, by: str = "") -> str:
     return f"max{_by(by)} ({series(name, *matchers)})"
 
 
+def lowest(name: str, *matchers: str, by: str = "") -> str:
+    return f"min{_by(by)} ({series(name, *matchers)})"
+
+
 def rate(name: str, *matchers: str, by: str = "") -> str:
     """Events per second, added up over what `by` does not name."""
     return f"sum{_by(by)} (rate({series(name, *matchers)}[{RATE}]))"

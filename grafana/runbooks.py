@@ -19,6 +19,7 @@ SHOWN_ON = {
         "AdaptryDrift",
         "AdaptryInStepLoads",
         "AdaptryEngineEnded",
+        "AdaptryEngineDown",
         "AdaptryTargetDown",
     ),
     "adaptry-registry": (

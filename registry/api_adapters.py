@@ -5,7 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from registry.filters import AdapterFilter
-from registry.parameters import ACTOR, Limit, PageToken, QueryOwner, QueryTags, QueryText
+from registry.keys.caller import acting
+from registry.parameters import Limit, PageToken, QueryOwner, QueryTags, QueryText
 from registry.schemas import AdapterPage, AdapterPatch, AdapterRead
 from registry.service import RegistryService
 from registry.views import adapter_read
@@ -42,4 +43,4 @@ def add_adapter_routes(router: APIRouter, service: RegistryService) -> None:
     async def update_adapter(name: str, body: AdapterPatch) -> AdapterRead:
         """Change what is said of an adapter; what is left out stays."""
         fields = body.model_dump(exclude_unset=True)
-        return adapter_read(await service.metadata.update_adapter(name, fields, actor=ACTOR))
+        return adapter_read(await service.metadata.update_adapter(name, fields, actor=acting()))

@@ -7,7 +7,8 @@ from pydantic import AwareDatetime
 
 from registry.aliases import ANYWHERE
 from registry.field_types import Body, Reason, VersionNumber
-from registry.parameters import ACTOR, Limit, PageToken
+from registry.keys.caller import acting
+from registry.parameters import Limit, PageToken
 from registry.schemas_aliases import AliasList, AliasPage, AliasPut, AliasRead, AliasRollback
 from registry.service import RegistryService
 from registry.views import alias_read
@@ -39,7 +40,7 @@ def _add_changes(router: APIRouter, service: RegistryService) -> None:
             alias,
             body.by_number(),
             body.preparation(),
-            actor=ACTOR,
+            actor=acting(),
             expected_version=_expected(body, body.expected_version),
             expected_revision=body.expected_revision,
             reason=body.reason,
@@ -57,7 +58,7 @@ def _add_changes(router: APIRouter, service: RegistryService) -> None:
             name,
             alias,
             body.preparation(),
-            actor=ACTOR,
+            actor=acting(),
             to_revision=body.revision,
             to_time=body.at,
             expected_version=_expected(body, body.expected_version),
@@ -75,7 +76,7 @@ def _add_deletion(router: APIRouter, service: RegistryService) -> None:
         await service.aliases.delete(
             name,
             alias,
-            actor=ACTOR,
+            actor=acting(),
             expected_version=ANYWHERE if expected_version is None else expected_version,
             reason=reason,
         )

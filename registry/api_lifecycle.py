@@ -5,7 +5,8 @@ from datetime import timedelta
 from fastapi import APIRouter
 
 from registry.garbage import Retention
-from registry.parameters import ACTOR, Number
+from registry.keys.caller import acting
+from registry.parameters import Number
 from registry.schemas import VersionRead
 from registry.schemas_lifecycle import (
     GarbageBody,
@@ -34,14 +35,16 @@ def _add_steps(router: APIRouter, service: RegistryService) -> None:
         """Go on serving a version, with a `deprecation` header in each answer."""
         body = body or ReasonBody()
         return version_read(
-            await lifecycle.deprecate(name, number, actor=ACTOR, reason=body.reason)
+            await lifecycle.deprecate(name, number, actor=acting(), reason=body.reason)
         )
 
     @router.post(f"{_VERSION}/restore")
     async def restore(name: str, number: Number, body: ReasonBody | None = None) -> VersionRead:
         """Make a version ready again that was deprecated, retired or quarantined."""
         body = body or ReasonBody()
-        return version_read(await lifecycle.restore(name, number, actor=ACTOR, reason=body.reason))
+        return version_read(
+            await lifecycle.restore(name, number, actor=acting(), reason=body.reason)
+        )
 
     @router.post(f"{_VERSION}/retire")
     async def retire(name: str, number: Number, body: RetireBody | None = None) -> VersionRead:
@@ -50,7 +53,7 @@ def _add_steps(router: APIRouter, service: RegistryService) -> None:
         retired = await lifecycle.retire(
             name,
             number,
-            actor=ACTOR,
+            actor=acting(),
             reason=body.reason,
             move_aliases_to=body.move_aliases_to,
             force=body.force,
@@ -61,7 +64,7 @@ def _add_steps(router: APIRouter, service: RegistryService) -> None:
     async def quarantine(name: str, number: Number, body: QuarantineBody) -> VersionRead:
         """Serve a version no more, wherever aliases point, until it is restored."""
         return version_read(
-            await service.quarantine(f"{name}:{number}", body.reason, body.code, ACTOR)
+            await service.quarantine(f"{name}:{number}", body.reason, body.code, acting())
         )
 
 
@@ -70,7 +73,7 @@ def _add_ends(router: APIRouter, service: RegistryService) -> None:
     async def purge(name: str, number: Number, body: ReasonBody | None = None) -> PurgeRead:
         """Delete the files of a retired, quarantined or rejected version."""
         body = body or ReasonBody()
-        purge = await service.lifecycle.purge(name, number, actor=ACTOR, reason=body.reason)
+        purge = await service.lifecycle.purge(name, number, actor=acting(), reason=body.reason)
         return PurgeRead(version=version_read(purge.published), freed_bytes=purge.freed_bytes)
 
     @router.post("/gc")
@@ -84,6 +87,6 @@ def _add_ends(router: APIRouter, service: RegistryService) -> None:
             adapter=body.adapter,
         )
         collection = await service.garbage.collect(
-            retention, actor=ACTOR, limit=body.limit, dry_run=body.dry_run
+            retention, actor=acting(), limit=body.limit, dry_run=body.dry_run
         )
         return garbage_read(collection, dry_run=body.dry_run)

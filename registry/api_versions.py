@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from registry.filters import VersionFilter
+from registry.keys.caller import acting
 from registry.parameters import (
-    ACTOR,
     Limit,
     Number,
     PageToken,
@@ -79,5 +79,5 @@ def add_version_routes(router: APIRouter, service: RegistryService) -> None:
         """Change what is said of a version; its content never changes."""
         fields = body.model_dump(exclude_unset=True)
         return version_read(
-            await service.metadata.update_version(name, number, fields, actor=ACTOR)
+            await service.metadata.update_version(name, number, fields, actor=acting())
         )

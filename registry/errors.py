@@ -10,6 +10,13 @@ RegistryError
 ├── UnknownRevision      404  of an alias
 ├── UnknownWebhook       404
 ├── UnknownDelivery      404
+├── KeyRequired          401  none was sent
+├── InvalidKey           401  unknown, expired or revoked
+├── ScopeMissing         403  the key is good, but not for this
+├── UnknownKey           404
+├── KeyExists            409
+├── KeyRevoked           409
+├── LastAdminKey         409  nobody could make another one
 ├── VersionUnavailable   410 retired, purged; 409 quarantined, rejected, pending
 ├── VersionNotServable   409  no alias may point at it in its state
 ├── TransitionRefused    409  not from the state it is in
@@ -138,6 +145,62 @@ class UnknownWebhook(RegistryError):
 
     def __init__(self, webhook_id: int) -> None:
         super().__init__(f"there is no webhook {webhook_id}")
+
+
+class KeyRequired(RegistryError):
+    status = 401
+    code = "key_required"
+
+    def __init__(self) -> None:
+        super().__init__("send an API key: Authorization: Bearer adp_…")
+
+
+class InvalidKey(RegistryError):
+    status = 401
+    code = "invalid_key"
+
+    def __init__(self) -> None:
+        super().__init__("this API key is unknown, expired or revoked")
+
+
+class ScopeMissing(RegistryError):
+    status = 403
+    code = "scope_missing"
+
+    def __init__(self, needed: Sequence[str]) -> None:
+        super().__init__(f"this API key has not the scope that is needed: {' or '.join(needed)}")
+
+
+class UnknownKey(RegistryError):
+    status = 404
+    code = "unknown_key"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no key {name!r}")
+
+
+class KeyExists(RegistryError):
+    status = 409
+    code = "key_exists"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a key {name!r} already, perhaps a revoked one")
+
+
+class KeyRevoked(RegistryError):
+    status = 409
+    code = "key_revoked"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the key {name!r} is revoked: make another one")
+
+
+class LastAdminKey(RegistryError):
+    status = 409
+    code = "last_admin_key"
+
+    def __init__(self) -> None:
+        super().__init__("no other key has the scope admin: make one first")
 
 
 class UnknownDelivery(RegistryError):

@@ -1,9 +1,12 @@
 """Notices what other processes change in the same database."""
 
+import asyncio
 import time
+from collections.abc import Callable
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from registry.db import Database
@@ -13,14 +16,30 @@ from registry.models import Adapter, Event
 # Events get their ids before they are committed, so that a lower id may appear after a higher one.
 _MAY_BE_LATE = 1000
 
+_HIGHEST = select(func.coalesce(func.max(col(aliased(Event).id)), 0)).scalar_subquery()
+_LATEST = select(func.count()).where(col(Event.id) > _HIGHEST - _MAY_BE_LATE).scalar_subquery()
+_NEWEST = select(_HIGHEST, _LATEST)  # the highest id, and how many there are of the last ones
+
 
 class Freshness:
-    """Looks for new events now and then. What this process commits itself is known at once."""
+    """Looks for new events now and then. What this process commits itself is known at once.
 
-    def __init__(self, database: Database, *, every_seconds: float = 1.0) -> None:
+    Where requests follow each other none of them waits for that: they begin a look beside them
+    before it is due.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        every_seconds: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._database = database
+        self._clock = clock
         self._every_seconds = every_seconds
         self._due = 0.0
+        self._beside: asyncio.Task[None] | None = None
         self._seen: tuple[int, int] | None = None
         self._seen_ids: frozenset[int | None] = frozenset()
 
@@ -29,10 +48,20 @@ class Freshness:
 
         A database that is away changes nothing: what was asked before goes on being answered.
         """
-        now = time.monotonic()
-        if now < self._due:
+        now = self._clock()
+        is_due = now >= self._due
+        if not is_due and (now < self._due - self._every_seconds / 2 or self._is_looking()):
             return
         self._due = now + self._every_seconds
+        if is_due:
+            await self._look()
+        else:
+            self._beside = asyncio.create_task(self._look())
+
+    def _is_looking(self) -> bool:
+        return self._beside is not None and not self._beside.done()
+
+    async def _look(self) -> None:
         try:
             async with self._database.reading() as session:
                 await self._compare(session)
@@ -40,7 +69,8 @@ class Freshness:
             return
 
     async def _compare(self, session: AsyncSession) -> None:
-        seen = await _newest(session)
+        row = (await session.execute(_NEWEST)).one()
+        seen = row[0], row[1]
         if seen == self._seen:
             return
         before, self._seen = self._seen, seen
@@ -51,13 +81,6 @@ class Freshness:
             self._database.generations.change()
         elif named := set(filter(None, (latest[id_] for id_ in new))):
             self._database.generations.change(*named)
-
-
-async def _newest(session: AsyncSession) -> tuple[int, int]:
-    """The highest id, and how many there are of the last ones."""
-    newest = (await session.execute(select(func.max(col(Event.id))))).scalar_one() or 0
-    latest = select(func.count()).where(col(Event.id) > newest - _MAY_BE_LATE)
-    return newest, (await session.execute(latest)).scalar_one()
 
 
 async def _latest(session: AsyncSession, newest: int) -> dict[int | None, str]:

@@ -14,8 +14,9 @@ from registry.ingest import IngestService
 from registry.ingest_reception import UPLOAD, Upload
 from registry.job_models import Job, JobState
 from registry.job_schemas import JobPage, JobRead, job_read
+from registry.keys.caller import acting
 from registry.metadata import details_of
-from registry.parameters import ACTOR, Limit, PageToken
+from registry.parameters import Limit, PageToken
 from registry.problems import ProblemRoute
 from registry.schemas import Problem, VersionCreate, VersionRead
 from registry.uploads import MAX_FIELDS_BYTES
@@ -70,7 +71,10 @@ def _add_registering(router: APIRouter, ingest: IngestService) -> None:
             return _accepted(job, response)
         body = _version_create(await _json_body(request))
         done = await ingest.register(
-            name, body.source, actor=ACTOR, request=body.model_dump(mode="json", exclude={"source"})
+            name,
+            body.source,
+            actor=acting(),
+            request=body.model_dump(mode="json", exclude={"source"}),
         )
         if isinstance(done, Job):
             return _accepted(done, response)
@@ -136,7 +140,7 @@ def _upload(name: str, content_type: str, request: Request) -> Upload:
         size_bytes=int(length) if length.isdecimal() and len(length) < 19 else None,
         body=_body(request),
         read_fields=_read_fields,
-        actor=ACTOR,
+        actor=acting(),
     )
 
 

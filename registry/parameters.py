@@ -8,8 +8,6 @@ from registry.field_types import Name, Tag, Text
 from registry.models import VersionState
 from registry.pages import MAX_LIMIT, MAX_NUMBER
 
-ACTOR = "api"  # until there are API keys, every caller is the same
-
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Rows per page.")]
 PageToken = Annotated[str | None, Query(max_length=256, description="From the page before.")]
 Number = Annotated[int, Path(ge=1, le=MAX_NUMBER)]

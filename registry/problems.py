@@ -27,17 +27,25 @@ def problem_response(
     **more: object,
 ) -> JSONResponse:
     """One problem document; `code` is stable, `detail` is for people."""
-    content = {
+    path = request.url.path
+    content = problem_content(path=path, status=status, code=code, title=title, detail=detail)
+    content.update(more)
+    headers = None if retry_after_seconds is None else {"retry-after": str(retry_after_seconds)}
+    return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def problem_content(
+    *, path: str, status: int, code: str, title: str, detail: str
+) -> dict[str, object]:
+    """The members that every problem has."""
+    return {
         "type": f"urn:adaptry:problem:{code}",
         "title": title,
         "status": status,
         "detail": detail,
         "code": code,
-        "instance": request.url.path,
-        **more,
+        "instance": path,
     }
-    headers = None if retry_after_seconds is None else {"retry-after": str(retry_after_seconds)}
-    return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
 class ProblemRoute(APIRoute):

@@ -57,6 +57,10 @@ class RegistrySettings(BaseSettings):
     )
     job_retention_days: PositiveFloat = Field(30.0, description="Finished jobs are shown so long.")
     max_import_bytes: PositiveInt = Field(2**40, description="Largest archive imported.")
+    require_keys: bool | None = Field(
+        None,
+        description="Ask for API keys. Unset: on loopback no, and other addresses are refused.",
+    )
     event_streams: PositiveInt = Field(100, description="Streams of events open at a time.")
     webhook_attempts: PositiveInt = Field(
         12, description="How often a webhook's message is tried; 12 take about a day."

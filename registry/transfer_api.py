@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from registry.errors import InvalidArchive
 from registry.import_plan import ImportOptions
 from registry.import_report import ImportReport
-from registry.parameters import ACTOR
+from registry.keys.caller import acting
 from registry.service import RegistryService
 
 MEDIA_TYPE = "application/x-tar"
@@ -78,7 +78,7 @@ def add_transfer_routes(router: APIRouter, service: RegistryService) -> None:
             skip_invalid=invalid is InvalidVersions.SKIP,
             dry_run=dry_run,
         )
-        report = await service.importer.receive(_body(request), options, actor=ACTOR)
+        report = await service.importer.receive(_body(request), options, actor=acting())
         return _import_read(report, dry_run)
 
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, status
 
-from registry.parameters import ACTOR, Limit, PageToken
+from registry.keys.caller import acting
+from registry.parameters import Limit, PageToken
 from registry.problems import ProblemRoute
 from registry.schemas import Problem
 from registry.webhook_models import DeliveryState
@@ -69,7 +70,7 @@ def _add_changes(router: APIRouter, service: WebhookService) -> None:
             kinds=body.kinds,
             adapters=body.adapters,
             description=body.description,
-            actor=ACTOR,
+            actor=acting(),
         )
         return webhook_created(added)
 
@@ -77,18 +78,18 @@ def _add_changes(router: APIRouter, service: WebhookService) -> None:
     async def change(webhook_id: Id, body: WebhookChange) -> WebhookRead:
         """Change what is named; `enabled` true also delivers what was missed meanwhile."""
         changes = body.model_dump(exclude_unset=True)
-        return webhook_read(await service.change(webhook_id, changes, actor=ACTOR))
+        return webhook_read(await service.change(webhook_id, changes, actor=acting()))
 
     @router.delete("/{webhook}", status_code=status.HTTP_204_NO_CONTENT)
     async def remove(webhook_id: Id) -> None:
         """Forget the webhook and its deliveries."""
-        await service.remove(webhook_id, actor=ACTOR)
+        await service.remove(webhook_id, actor=acting())
 
     @router.post("/{webhook}/rotate-secret")
     async def rotate_secret(webhook_id: Id, body: SecretRotate | None = None) -> SecretRotated:
         """Make a new secret. For a while messages are signed with both."""
         keep = timedelta(hours=(body or SecretRotate()).keep_hours)
-        secret, until = await service.rotate_secret(webhook_id, keep=keep, actor=ACTOR)
+        secret, until = await service.rotate_secret(webhook_id, keep=keep, actor=acting())
         return SecretRotated(secret=secret, previous_valid_until=until)
 
 

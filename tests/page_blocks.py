@@ -31,6 +31,7 @@ REGISTRY_PAGES = (
 
 ENGINE_PAGES = (
     "cache.md",
+    "client.md",
     "concepts/fairness.md",
     "concepts/request.md",
     "console.md",
@@ -41,6 +42,7 @@ ENGINE_PAGES = (
     "howto/pin.md",
     "howto/promote.md",
     "howto/slow.md",
+    "keys.md",
     "metrics.md",
     "operations/sizing.md",
     "operations/upgrade.md",

@@ -29,6 +29,8 @@ from registry.base_model import BaseModel
 from registry.db import Database
 from registry.event_parts import event_parts
 from registry.ingest_api import create_ingest_router
+from registry.keys.api import create_key_router
+from registry.keys.service import KeyService
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
@@ -54,6 +56,7 @@ async def _routers() -> Sequence[APIRouter]:
     async with event_parts(database, settings) as events:
         return (
             create_router(service),
+            create_key_router(KeyService(database)),
             create_ingest_router(open_ingest(service, database, store, settings)),
             create_probe_router(probe, cache.resolver),
             *events.routers,

@@ -4,7 +4,7 @@ from grafana.frame import Row
 from grafana.looks import REQUEST_OUTCOMES
 from grafana.meaning import Meaning
 from grafana.panels import areas, graph, listing
-from grafana.promql import Query, increase, rate, total
+from grafana.promql import Query, increase, lowest, rate, total
 
 FAULTS = Row(
     "Faults",
@@ -54,6 +54,16 @@ FAULTS = Row(
                 "AdaptryInStepLoads",
             ),
             Query(increase("adaptry_in_step_loads_total", by="instance"), "{{instance}}"),
+        ),
+        graph(
+            "Engine up",
+            Meaning(
+                "1 while an engine serves, 0 while it is being replaced.",
+                "0 for longer than a start takes.",
+                "read in the log why the next one does not start.",
+                "AdaptryEngineDown",
+            ),
+            Query(lowest("adaptry_engine_up", by="instance"), "{{instance}}"),
         ),
         graph(
             "Engines replaced and fallback loads",

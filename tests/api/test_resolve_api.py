@@ -97,6 +97,51 @@ async def test_another_servers_change_of_one_adapter_keeps_the_answers_about_oth
     assert database.generations.changed_in("bot") <= before
 
 
+async def test_where_requests_follow_each_other_none_waits_for_a_look(
+    service: RegistryService,
+    other: httpx.AsyncClient,
+    client: httpx.AsyncClient,
+    make_adapter: AdapterMaker,
+) -> None:
+    await publish_some(client, make_adapter, "bot", 1)
+    database, now = service._database, 100.0
+    freshness = Freshness(database, every_seconds=10, clock=lambda: now)
+    await freshness.look()
+    before = database.generations.now
+    await other.put("/adapters/bot/aliases/prod", json={"version": 1})
+    now = 104.9  # too early
+    await freshness.look()
+    assert freshness._beside is None
+    now = 105.1
+    await freshness.look()
+    beside = freshness._beside
+    assert beside is not None
+    assert database.generations.now == before  # not yet: nobody waited
+    now = 112.0
+    await freshness.look()
+    assert freshness._beside is beside  # one is enough
+    await beside
+    assert database.generations.changed_in("bot") == before + 1
+
+
+async def test_after_a_pause_a_request_waits_for_a_look(
+    service: RegistryService,
+    other: httpx.AsyncClient,
+    client: httpx.AsyncClient,
+    make_adapter: AdapterMaker,
+) -> None:
+    await publish_some(client, make_adapter, "bot", 1)
+    database, now = service._database, 100.0
+    freshness = Freshness(database, every_seconds=10, clock=lambda: now)
+    await freshness.look()
+    before = database.generations.now
+    await other.put("/adapters/bot/aliases/prod", json={"version": 1})
+    now = 110.0
+    await freshness.look()
+    assert freshness._beside is None
+    assert database.generations.changed_in("bot") == before + 1
+
+
 async def test_more_changes_than_were_looked_at_end_all_answers(
     service: RegistryService, client: httpx.AsyncClient, make_adapter: AdapterMaker
 ) -> None:

@@ -104,7 +104,10 @@ ROWS: Mapping[str, tuple[str, ...]] = {
         f" next_attempt_at, created_at) VALUES (1, 4, 'm', 'alias.moved', 'pending', 1, {at(11)},"
         f" {at(11)})",
     ),
-    "3b7e91c54d20": (),
+    "7d41f0c95ae3": (
+        "INSERT INTO api_key (public_id, name, secret_hash, scopes, created_at, created_by) VALUES"
+        f""" ('abcdefghijkl', 'app', '{"0" * 64}', '["infer"]', {at(12)}, 'bert')""",
+    ),
     "2c996db42209": (
         "INSERT INTO job (adapter, source, request, workspace, state, attempts, bytes_done,"
         " cancel_requested, version, created, created_by, created_at, finished_at) VALUES"

@@ -172,6 +172,7 @@ def test_the_service_has_the_image_s_environment() -> None:
     assert service.items() <= image.items()
     # what is left is of containers only
     assert set(image) - set(service) == {
+        "ADAPTRY_REQUIRE_KEYS",
         "PATH",
         "PYTHONUNBUFFERED",
         "NVIDIA_VISIBLE_DEVICES",

@@ -141,6 +141,7 @@ class Life:
     uids: set[int] = field(default_factory=set)
     privileges: set[tuple[str, ...]] = field(default_factory=set)
     root_options: str = ""
+    without_key: int = 0
     healthy: tuple[int, int] = (-1, -1)
     streamed: list[str] = field(default_factory=list)
     late: tuple[int, str, int] = (0, "", 0)
@@ -167,9 +168,12 @@ def life(
             postgres.sql(f"CREATE DATABASE {name}")
         here, there = postgres.url("deployed"), postgres.url("elsewhere")
     as_the_first_release_left_it(here, deployed)
+    if deployed.is_container:
+        give_key(deployed)
     backup = folder / "backup"
     with running(deployed):
         change(deployed.client)
+        seen.without_key = without_key(deployed)
         seen.told, seen.texts = told(deployed.client), texts(deployed)
         look(deployed, seen)
         back_up(deployed, here, backup)
@@ -198,6 +202,15 @@ def as_the_first_release_left_it(url: str, deployed: Deployed) -> None:
     past.fill_until(past_url(url), past.FIRST)
     for path in (deployed.state, *deployed.state.rglob("*")):
         os.chown(path, deployed.user, deployed.user)
+
+
+def give_key(deployed: Deployed) -> None:
+    """The image asks for one; nobody but who may write to the database can make the first."""
+    place = deployed.environment()["ADAPTRY_DATABASE_URL"]
+    words = ("key", "create", "root", "--scope", "admin", "--database", place)
+    making = deployed.inside("adaptry", *words)
+    key = subprocess.run(making, check=True, capture_output=True, text=True).stdout.split()[-1]
+    deployed.client.headers["authorization"] = f"Bearer {key}"
 
 
 def past_url(url: str) -> str:
@@ -291,6 +304,10 @@ def stop_while_streaming(deployed: Deployed, seen: Life) -> None:
     seen.healthy = healthy, deployed.is_healthy()
 
 
+def without_key(deployed: Deployed) -> int:
+    return httpx.get(f"{deployed.client.base_url}api/v1/adapters").status_code
+
+
 def first_refusal(deployed: Deployed) -> tuple[int, str, int]:
     """Of a request after the signal: its status, its code, and what /readyz says then."""
     while (late := deployed.complete("support")).status_code == 200:
@@ -307,6 +324,10 @@ def test_neither_server_nor_engine_has_any_privilege(life: Life) -> None:
 
 def test_nothing_but_its_own_folders_can_be_written_to(life: Life) -> None:
     assert life.root_options == "ro"
+
+
+def test_the_image_asks_for_a_key_and_the_service_on_loopback_does_not(life: Life) -> None:
+    assert life.without_key == (401 if life.how == "container" else 200)
 
 
 def test_data_of_the_first_schema_is_served_with_its_weights(life: Life) -> None:

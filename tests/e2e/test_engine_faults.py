@@ -116,6 +116,7 @@ def test_an_engine_that_ends_under_traffic_is_replaced_and_warm_again(
             served.wait_until(lambda: traffic.right > 20)
             harm(engine)
             served.wait_until(lambda: served.metric(ends) == before + 1)
+            assert served.metric("adaptry_engine_up") == 0
             listed = served.client.get("/api/v1/adapters").json()["items"]
             assert len(listed) == len(TASKS), "the registry goes on answering"
             alias = f"/api/v1/adapters/{A}/aliases/{cause}"
@@ -124,6 +125,7 @@ def test_an_engine_that_ends_under_traffic_is_replaced_and_warm_again(
             moved = served.client.put(alias, json={"version": 1, "warm": False})
             assert moved.status_code == 200, moved.text
             served.wait_until(served.is_ready)
+            assert served.metric("adaptry_engine_up") == 1
             right = traffic.right
             served.wait_until(lambda: traffic.right > right + 20)
         finally:

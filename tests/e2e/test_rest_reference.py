@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from docs.generate.application import openapi_document
+from docs.generate.client_models import DOCUMENT, own_document, written
 from docs.generate.pages import FOLDER, http_pages
 from docs.generate.rest import own_paths
 
@@ -19,6 +20,11 @@ def document(live_server: Any) -> Any:
 def test_the_pages_are_what_the_server_describes(document: Any) -> None:
     for name, text in http_pages(document).items():
         assert (FOLDER / name).read_text(encoding="utf-8") == text, "make reference"
+
+
+def test_the_document_is_what_the_server_describes(document: Any) -> None:
+    found = written(own_document(document))
+    assert DOCUMENT.read_text(encoding="utf-8") == found, "make reference"
 
 
 def test_the_generator_needs_no_engine_to_know_the_same_routes(document: Any) -> None:

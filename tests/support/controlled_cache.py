@@ -48,6 +48,7 @@ class Recorder:
         self.drift: list[VersionId] = []
         self.waits: list[float] = []
         self.when_in_slot: Callable[[VersionId], object] = lambda version: None
+        self.when_looked_up: Callable[[], object] = lambda: None
 
     def saw(self, event: CacheEvent) -> None:
         self.events.append(event)
@@ -55,6 +56,8 @@ class Recorder:
             case LookedUp(outcome=outcome, cause=cause, wait_seconds=seconds):
                 self.lookups.append((outcome, cause))
                 self.waits.append(seconds)
+                first, self.when_looked_up = self.when_looked_up, lambda: None
+                first()
             case Evicted(version=version, tier=tier, reason=reason):
                 self.evictions.append((version.id, tier, reason))
             case MovedIn(version=version, transition=transition):

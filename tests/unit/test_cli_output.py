@@ -4,9 +4,8 @@ import io
 
 import pytest
 
-from adaptry.output import show_fields, show_table, size, text
+from adaptry.output import JsonValue, show_fields, show_table, size, text
 from adaptry.progress import Progress
-from adaptry.rest import JsonValue
 
 
 def test_columns_are_aligned_and_numbers_stand_at_the_right(

@@ -150,6 +150,28 @@ async def test_cancelling_at_any_turn_of_the_loop_leaks_nothing(turns: int, cert
         cache.check()
 
 
+async def test_who_finds_it_in_a_slot_but_leaves_before_the_engine_knows_leaves_no_lease() -> None:
+    async with running(Cache()) as cache:
+        lease = cache.controller.lease(A)
+        entering = lease.__aenter__()
+        refused: list[BaseException] = []
+
+        def come_and_go() -> None:
+            """In the moment of the first grant, its moves being on their way."""
+            try:
+                entering.send(None)
+                assert cache.policy.leases(A.id) == 2
+                entering.throw(asyncio.CancelledError())
+            except BaseException as error:  # what it ends with is looked at below
+                refused.append(error)
+
+        cache.observer.when_looked_up = come_and_go
+        async with cache.controller.lease(A):
+            assert [type(error) for error in refused] == [asyncio.CancelledError]
+            assert cache.policy.leases(A.id) == 1
+        cache.check()
+
+
 async def test_an_error_in_the_block_gives_the_lease_back() -> None:
     async with running(Cache()) as cache:
         with pytest.raises(ZeroDivisionError):

@@ -1,6 +1,6 @@
 """The cache policy against a plain model: lists, linear scans, no cleverness."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import settings
@@ -192,6 +192,22 @@ class PolicyMachine(RuleBasedStateMachine):
         m.waiting.append((ticket, version))
         self.policy.arrive(ticket, version)
         self.advance()
+
+    @rule(version=VERSIONS)
+    def ask_at_once(self, version: VersionId) -> None:
+        """As if it had arrived and been granted, or nothing at all."""
+        arrived = replace(self.model, waiting=[(0, version)])
+        expected = version in arrived.grantable()
+        assert self.policy.lease_resident(version) == expected
+        if expected:
+            self.is_leased(version)
+        self.nothing_more_could_be_done()
+
+    def is_leased(self, version: VersionId) -> None:
+        m = self.model
+        m.leases.append(version)
+        m.granted = [v for v in m.granted if v != version] + [version]
+        m.touch(version)
 
     @precondition(lambda self: self.model.waiting)
     @rule(data=st.data())
@@ -403,9 +419,7 @@ class PolicyMachine(RuleBasedStateMachine):
                 assert ticket == first, "overtaken by a later request for the same adapter"
                 assert outcome is self.expected_outcome[ticket]
                 m.waiting.remove((ticket, version))
-                m.leases.append(version)
-                m.granted = [v for v in m.granted if v != version] + [version]
-                m.touch(version)
+                self.is_leased(version)
             case StartLoad(version):
                 assert version == m.loadable()[0]
                 m.loading.append(version)

@@ -234,6 +234,39 @@ def test_a_failed_commit_frees_its_host_place() -> None:
 # ---- turns -------------------------------------------------------------------------------
 
 
+def test_what_is_in_a_slot_is_leased_at_once() -> None:
+    cache = Cache(slots=1, host=2)
+    assert not cache.policy.lease_resident(A)
+    cache.use(A)
+    assert cache.policy.lease_resident(A)
+    assert cache.policy.leases(A) == 1
+    cache.ask(B)
+    assert cache.gpu == (A,)
+    cache.release(A)
+    assert cache.gpu == (B,)
+    assert not cache.policy.lease_resident(A)  # in host memory only
+
+
+def test_what_leaves_or_drains_is_not_leased_at_once() -> None:
+    cache = Cache(slots=2, host=3)
+    for version in (A, B):
+        cache.ask(version)
+    assert cache.drain_for(cache.ask(C)) == A
+    assert not cache.policy.lease_resident(A)
+    cache.policy.evict(B, when_idle=True)
+    assert not cache.policy.lease_resident(B)
+    assert (cache.policy.leases(A), cache.policy.leases(B)) == (1, 1)
+
+
+def test_a_lease_at_once_counts_as_a_use() -> None:
+    cache = Cache(slots=2, host=3)
+    cache.use(A, B)
+    assert cache.policy.lease_resident(A)
+    cache.release(A)
+    cache.use(C)
+    assert cache.gpu == (A, C)
+
+
 def test_a_draining_adapter_admits_nobody_until_the_waiter_had_its_turn() -> None:
     cache = Cache(slots=1, host=2)
     cache.ask(A)

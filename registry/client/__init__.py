@@ -1,0 +1,45 @@
+"""The Python client of the whole server: `Client`, and `AsyncClient` for event loops."""
+
+from registry.client.client import AsyncClient, Client
+from registry.client.errors import (
+    AdaptryError,
+    ApiError,
+    Conflict,
+    InvalidReference,
+    InvalidRequest,
+    InvalidServer,
+    InvalidSource,
+    JobFailed,
+    NoAnswer,
+    NotFound,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    UnexpectedAnswer,
+    UploadBroken,
+)
+from registry.client.registering import Registration, Submission
+from registry.client.steps import UNSET
+
+__all__ = [
+    "UNSET",
+    "AdaptryError",
+    "ApiError",
+    "AsyncClient",
+    "Client",
+    "Conflict",
+    "InvalidReference",
+    "InvalidRequest",
+    "InvalidServer",
+    "InvalidSource",
+    "JobFailed",
+    "NoAnswer",
+    "NotFound",
+    "Registration",
+    "Submission",
+    "TooManyRequests",
+    "Unauthorized",
+    "Unavailable",
+    "UnexpectedAnswer",
+    "UploadBroken",
+]

@@ -1,0 +1,1 @@
+"""Who may ask this server for what: API keys with scopes."""

@@ -1,0 +1,31 @@
+"""The table of API keys."""
+
+from datetime import datetime
+
+from sqlalchemy import JSON, Column
+from sqlmodel import Field, SQLModel
+
+from registry.models import UtcDateTime, now
+
+
+class ApiKey(SQLModel, table=True):
+    """`public_id` and the hash belong together. A rotated key has two hashes for a while.
+
+    A revoked one is kept: events name it.
+    """
+
+    __tablename__ = "api_key"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: int | None = Field(default=None, primary_key=True)
+    public_id: str = Field(max_length=12, unique=True)
+    name: str = Field(max_length=64, unique=True)
+    secret_hash: str = Field(max_length=64)
+    previous_hash: str | None = Field(default=None, max_length=64)
+    previous_until: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    scopes: list[str] = Field(sa_column=Column(JSON, nullable=False))
+    created_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
+    created_by: str = Field(max_length=256)
+    expires_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    revoked_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    last_used_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))

@@ -1,0 +1,64 @@
+"""Which scope a request needs. What no rule names needs `admin`."""
+
+import re
+from dataclasses import dataclass
+
+from registry.keys.scopes import EVERY_SCOPE, Scope
+
+NOBODY_ASKED: frozenset[Scope] = frozenset()
+"""Needs no key at all."""
+
+_READ = frozenset({"GET", "HEAD"})
+_INFER = frozenset({Scope.INFER})
+_PUBLISH = frozenset({Scope.PUBLISH})
+_OPERATE = frozenset({Scope.OPERATE})
+_ADMIN = frozenset({Scope.ADMIN})
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The first whose path matches, and whose method does, counts. `methods` empty: any."""
+
+    path: re.Pattern[str]
+    scopes: frozenset[Scope]
+    methods: frozenset[str] = frozenset()
+
+
+def _rule(path: str, scopes: frozenset[Scope], methods: frozenset[str] = frozenset()) -> Rule:
+    return Rule(re.compile(path), scopes, methods)
+
+
+_VERSION = r"/api/v1/adapters/[^/]+/versions/[^/]+"
+
+RULES = (
+    # for load balancers and browsers: nothing in them is anybody's
+    _rule(r"/(healthz|readyz|health|ping|version)", NOBODY_ASKED, _READ),
+    _rule(r"/(docs|redoc|openapi\.json)(/.*)?", NOBODY_ASKED, _READ),
+    _rule(r"/console(/.*)?", NOBODY_ASKED, _READ),
+    # the cache and what can be seen of it
+    _rule(r"/metrics/?", _OPERATE, _READ),
+    _rule(r"/api/v1/cache(/.*)?", _OPERATE),
+    _rule(r"/api/v1/gc", _OPERATE),
+    _rule(rf"{_VERSION}/(quarantine|purge)", _OPERATE),
+    _rule(rf"{_VERSION}/probe", _OPERATE | _PUBLISH),
+    _rule(r"/api/v1/events(/.*)?", _OPERATE, _READ),
+    # the registry
+    _rule(r"/api/v1/(webhooks|keys)(/.*)?", _ADMIN),
+    _rule(r"/api/v1/(export|import)(/.*)?", _ADMIN),
+    _rule(r"/api/v1/(adapters|versions|resolve|jobs|search)(/.*)?", EVERY_SCOPE, _READ),
+    _rule(r"/api/v1/(adapters|jobs|uploads|inspect)(/.*)?", _PUBLISH),
+    _rule(r"/api/.*", _ADMIN),
+    # vLLM's own
+    _rule(r"/v1/(un)?load_lora_adapter", _PUBLISH),
+    _rule(r"/v1/.*", _INFER),
+    _rule(r"/(generate|tokenize|detokenize|pooling|classify|score|rerank|v2/rerank)", _INFER),
+    _rule(r"/(invocations|inference/v1/generate)", _INFER),
+)
+
+
+def needed_scopes(method: str, path: str) -> frozenset[Scope]:
+    """One of these; empty: no key is needed."""
+    for rule in RULES:
+        if rule.path.fullmatch(path) and (not rule.methods or method in rule.methods):
+            return rule.scopes
+    return _ADMIN

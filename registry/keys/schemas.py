@@ -1,0 +1,69 @@
+"""Keys over REST. The key itself is in the answers that make one, and in no other."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, Field
+
+from registry.field_types import Body
+from registry.keys.models import ApiKey
+from registry.keys.scopes import Scope
+
+KeyName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", examples=["ci", "grafana"])]
+Scopes = Annotated[list[Scope], Field(min_length=1, max_length=len(Scope))]
+
+
+class KeyCreate(Body):
+    """Who it is for, and what for."""
+
+    name: KeyName
+    scopes: Scopes
+    expires_at: Annotated[AwareDatetime | None, Field(description="Null: never.")] = None
+
+
+class KeyRotate(Body):
+    keep_hours: Annotated[
+        float, Field(ge=0, le=24 * 30, description="How long the old one is good too.")
+    ] = 24.0
+
+
+class KeyRead(BaseModel):
+    """`prefix` is what all texts of this key begin with; `last_used_at` may be a minute late."""
+
+    name: str
+    prefix: str
+    scopes: list[Scope]
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    previous_valid_until: datetime | None
+
+
+class KeyCreated(KeyRead):
+    """`key` is never shown again."""
+
+    key: str
+
+
+class KeyPage(BaseModel):
+    items: list[KeyRead]
+    next_page_token: str | None
+
+
+def key_read(key: ApiKey) -> KeyRead:
+    return KeyRead(**_fields(key))
+
+
+def key_created(text: str, key: ApiKey) -> KeyCreated:
+    return KeyCreated(**_fields(key), key=text)
+
+
+def _fields(key: ApiKey) -> dict[str, object]:
+    same = {"name", "scopes", "created_at", "created_by", "expires_at", "revoked_at"}
+    return {
+        **key.model_dump(include=same | {"last_used_at"}),
+        "prefix": f"adp_{key.public_id}_",
+        "previous_valid_until": key.previous_until,
+    }

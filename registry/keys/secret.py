@@ -1,0 +1,41 @@
+"""How a key looks: `adp_<public id>_<secret>`. Only a hash of the secret is kept.
+
+The secret has 256 random bits, so that a fast hash is enough: there is nothing to guess. The prefix
+lets scanners of source code find a key that was published by mistake.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+
+_PATTERN = re.compile(r"adp_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
+NO_HASH = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class PresentedKey:
+    """The two parts of a key that somebody sent."""
+
+    public_id: str
+    secret_hash: str
+
+    def is_that_of(self, kept_hash: str) -> bool:
+        """Takes as long whatever the two have in common."""
+        return hmac.compare_digest(self.secret_hash, kept_hash)
+
+
+def new_key() -> tuple[str, PresentedKey]:
+    """The text, to be shown once, and what of it is kept."""
+    text = f"adp_{secrets.token_hex(6)}_{secrets.token_urlsafe(32)}"
+    presented = presented_key(text)
+    assert presented is not None
+    return text, presented
+
+
+def presented_key(text: str) -> PresentedKey | None:
+    """None if it has not the form of a key."""
+    if (match := _PATTERN.fullmatch(text)) is None:
+        return None
+    return PresentedKey(match[1], hashlib.sha256(match[2].encode()).hexdigest())

@@ -1,0 +1,120 @@
+"""A real server that asks for keys: with the OpenAI SDK, our client, the commands and a scraper."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from adaptry.cli import main
+from registry.client import ApiError, Client
+from tests.support.served import ROOT, ServedDemo
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+
+@dataclass
+class Keyed:
+    """A server, and the key that was made before its start."""
+
+    served: ServedDemo
+    root: str
+
+    @property
+    def url(self) -> str:
+        return str(self.served.client.base_url)
+
+    def client(self, key: str | None = None) -> Client:
+        return Client(self.url, api_key=key)
+
+    def key(self, name: str, scope: str) -> str:
+        with self.client(self.root) as client:
+            return client.keys.create(name, [scope]).key  # type: ignore[list-item]  # one of four
+
+    def openai(self, key: str) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
+    served = ServedDemo(tmp_path_factory.mktemp("keys"), require_keys="true")
+    database = f"sqlite:///{served.folder}/registry.db"
+    with pytest.MonkeyPatch.context() as patch:
+        printed: list[str] = []
+        patch.setattr("builtins.print", lambda *texts, **_: printed.append(str(texts[0])))
+        assert main(["key", "create", "root", "--scope", "admin", "--database", database]) == 0
+    served.start()
+    try:
+        yield Keyed(served, printed[-1])
+    finally:
+        served.stop()
+        served.client.close()
+
+
+def test_one_key_for_each_job(keyed: Keyed) -> None:
+    app, ci, prometheus = (
+        keyed.key(name, scope)
+        for name, scope in (("app", "infer"), ("ci", "publish"), ("prometheus", "operate"))
+    )
+    with keyed.client(ci) as client:
+        client.versions.register("upper", str(ROOT / "demo" / "adapters" / "upper"))
+    with keyed.openai(app) as client_of_openai:
+        answer = client_of_openai.completions.create(
+            model="upper", prompt="hello=", max_tokens=16, temperature=0
+        )
+        assert answer.choices[0].text == "HELLO"
+        assert "upper" in {model.id for model in client_of_openai.models.list()}
+    bearer = {"authorization": f"Bearer {prometheus}"}
+    metrics = httpx.get(f"{keyed.url}/metrics", headers=bearer)
+    assert 'adaptry_requests_total{adapter="upper",outcome="completed"} 1.0' in metrics.text
+    with keyed.client(prometheus) as client:
+        assert [r.reference for r in client.cache.show().host] == ["upper:1"]
+        created = [e for e in client.events.list() if e.kind == "version.registered"]
+        assert [event.actor for event in created] == ["ci"]
+
+
+def test_who_has_no_good_key_is_told_so(keyed: Keyed) -> None:
+    with keyed.openai("sk-nothing") as stranger, pytest.raises(openai.AuthenticationError) as told:
+        stranger.models.list()
+    assert told.value.code == "invalid_key"
+    publisher = keyed.key("publisher", "publish")
+    with keyed.openai(publisher) as client, pytest.raises(openai.PermissionDeniedError) as refused:
+        client.completions.create(model="upper", prompt="hello=")
+    assert refused.value.code == "scope_missing"
+    with keyed.client() as client, pytest.raises(ApiError) as missing:
+        list(client.adapters.list())
+    assert (missing.value.status, missing.value.code) == (401, "key_required")
+    for path in ("/metrics", "/api/v1/cache", "/v1/models", "/api/v1/adapters", "/server_info"):
+        assert httpx.get(f"{keyed.url}{path}").status_code == 401, path
+    for path in ("/healthz", "/readyz", "/console/", "/docs"):
+        assert httpx.get(f"{keyed.url}{path}").status_code == 200, path
+
+
+def test_commands_take_the_key_from_the_environment(
+    keyed: Keyed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["adapter", "list", "--server", keyed.url]) == 1
+    assert "[key_required]" in capsys.readouterr().err
+    monkeypatch.setenv("ADAPTRY_API_KEY", keyed.root)
+    assert main(["key", "create", "short", "--scope", "infer", "--server", keyed.url]) == 0
+    key = capsys.readouterr().out.strip()
+    assert main(["key", "list", "--server", keyed.url]) == 0
+    listed = capsys.readouterr().out
+    assert "short" in listed
+    assert key not in listed
+    assert main(["key", "revoke", "short", "--server", keyed.url]) == 0
+    with keyed.openai(key) as client, pytest.raises(openai.AuthenticationError):
+        client.models.list()
+
+
+def test_no_key_is_in_the_log(keyed: Keyed) -> None:
+    key = keyed.key("logged", "admin")
+    with keyed.client(key) as client:
+        list(client.adapters.list())
+        client.keys.rotate("logged", keep_hours=0)
+    for name in ("registry.db", "server.log"):
+        content = Path(keyed.served.folder / name).read_bytes()
+        assert key.rpartition("_")[2].encode() not in content, name
+        assert keyed.root.rpartition("_")[2].encode() not in content, name
