@@ -59,9 +59,9 @@ async def both(
 ) -> AsyncIterator[tuple[Side, Side]]:
     """(stock, ours), started together and both able to serve every folder in `adapters`."""
     async with AsyncExitStack() as stack:
-        stock = stack.enter_context(_running("stock", _stock(base, limits), DYNAMIC_LOADING, logs))
-        ours = stack.enter_context(_running("ours", _ours(base, adapters, limits, state), {}, logs))
-        await asyncio.gather(_ready(stock), _ready(ours))
+        stock = stack.enter_context(running("stock", _stock(base, limits), DYNAMIC_LOADING, logs))
+        ours = stack.enter_context(running("ours", _ours(base, adapters, limits, state), {}, logs))
+        await asyncio.gather(ready(stock), ready(ours))
         folders = sorted(adapters.iterdir())
         await asyncio.gather(register(stock, folders), register(ours, folders))
         yield stock, ours
@@ -84,9 +84,10 @@ def _ours(base: Path, adapters: Path, limits: Limits, state: Path) -> list[str]:
 
 
 @contextmanager
-def _running(
+def running(
     name: str, arguments: Sequence[str], environment: Mapping[str, str], logs: Path
 ) -> Iterator[Side]:
+    """A Python program that takes `--host` and `--port`; its output goes into `logs`."""
     port = _free_port()
     command = [sys.executable, *arguments, "--host=127.0.0.1", f"--port={port}"]
     log = logs / f"{name}.log"
@@ -111,7 +112,7 @@ def _free_port() -> int:
         return port
 
 
-async def _ready(side: Side) -> None:
+async def ready(side: Side) -> None:
     """Raises RuntimeError with the end of its log if it dies or takes too long."""
     deadline = time.monotonic() + START_SECONDS
     async with aiohttp.ClientSession() as session:
