@@ -91,7 +91,7 @@ def _ours(base: Path, adapters: Path, limits: Limits, state: Path) -> list[str]:
 def running(
     name: str, arguments: Sequence[str], environment: Mapping[str, str], logs: Path
 ) -> Iterator[Side]:
-    """A Python module and its arguments; it takes `--host` and `--port`; its output goes into `logs`."""
+    """A Python module with its arguments, `--host` and `--port`; its output goes into `logs`."""
     port = _free_port()
     command = [sys.executable, "-m", *arguments, "--host=127.0.0.1", f"--port={port}"]
     log, stages = logs / f"{name}.log", logs / f"{name}.stages"

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.soak_history import Answer, Known, judge
+from benchmarks.soak_history import FOREVER, Answer, Known, judge
 from demo.tasks import TASKS, UPPER_V2, Task, prompt_for
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,13 +68,20 @@ class Refused(Exception):
 # ---- those who change things --------------------------------------------------------------
 
 
-async def register(world: World, name: str, content: int) -> int | None:
-    """The number of the version, which may have been there before; None if it was refused."""
+async def register(world: World, name: str, content: int) -> int:
+    """The number of the version, which may have been there before. Raises Refused."""
     folder, task = CONTENTS[content]
     body = {"source": str(folder)}
-    answer = await world.operate("register", "POST", f"/adapters/{name}/versions", json=body)
+    known, path = world.known[name], f"/adapters/{name}/versions"
+    gone = known.may_return(task)
+    answer = await world.operate("register", "POST", path, json=body)
+    if gone is not None:
+        if answer["state"] == "ready":
+            gone.back = time.monotonic()
+        else:  # it was retired only, and stays so
+            gone.returning = FOREVER
     number = int(answer["number"])
-    world.known[name].versions.setdefault(number, task)
+    known.versions.setdefault(number, task)
     world.changes += 1
     return number
 
@@ -111,7 +118,7 @@ async def promote_something(world: World) -> None:
         number = await register(world, name, world.random.randrange(len(CONTENTS)))
     except Refused:
         return
-    if number is None or number in known.retiring:
+    if known.is_gone(number):
         number = world.random.choice(known.live())
     await move(world, name, world.random.choice(ALIASES), number)
 
@@ -126,7 +133,7 @@ async def retire_something(world: World) -> None:
     number = world.random.choice(idle)
     path = f"/adapters/{name}/versions/{number}"
     try:
-        with known.retiring_now(number):
+        with known.retiring(number):
             await world.operate("retire", "POST", f"{path}/retire", json={})
             world.changes += 1
         await world.operate("purge", "POST", f"{path}/purge", json={})

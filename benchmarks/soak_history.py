@@ -20,18 +20,33 @@ class Meaning:
 
 
 @dataclass(slots=True)
+class Gone:
+    """Retired: asked for and answered; and perhaps brought back: the same."""
+
+    since: float
+    surely: float = FOREVER
+    returning: float = FOREVER
+    back: float = FOREVER
+
+
+@dataclass(slots=True)
 class Known:
-    """One adapter: its versions (number → what they do), its aliases, and who is retired."""
+    """One adapter: its versions (number → what they do), its aliases, and when who was gone."""
 
     versions: dict[int, Task] = field(default_factory=dict)
     aliases: dict[str, list[Meaning]] = field(default_factory=dict)
-    retiring: dict[int, Meaning] = field(default_factory=dict)
+    gone: dict[int, list[Gone]] = field(default_factory=dict)
 
     def now(self, alias: str) -> int:
         return self.aliases[alias][-1].version
 
     def live(self) -> list[int]:
-        return [number for number in self.versions if number not in self.retiring]
+        return [number for number in self.versions if not self.is_gone(number)]
+
+    def is_gone(self, version: int) -> bool:
+        """Retired or just about to be, and not brought back."""
+        times = self.gone.get(version, [])
+        return times != [] and times[-1].back == FOREVER
 
     def pointed_at(self) -> set[int]:
         return {meanings[-1].version for meanings in self.aliases.values()}
@@ -51,28 +66,36 @@ class Known:
             meanings[-2].until = time.monotonic()
 
     @contextmanager
-    def retiring_now(self, version: int) -> Iterator[None]:
+    def retiring(self, version: int) -> Iterator[None]:
         """From here on it may be refused; once the block has ended it has to be."""
-        self.retiring[version] = Meaning(version, time.monotonic())
+        times = self.gone.setdefault(version, [])
+        times.append(Gone(time.monotonic()))
         try:
             yield
         except BaseException:
-            del self.retiring[version]
+            times.pop()
             raise
-        self.retiring[version].until = time.monotonic()
+        times[-1].surely = time.monotonic()
+
+    def may_return(self, task: Task) -> Gone | None:
+        """Files that are registered again: what was purged is served again from now on."""
+        same = [number for number, does in self.versions.items() if does is task]
+        gone = next((self.gone[number][-1] for number in same if self.is_gone(number)), None)
+        if gone is not None:
+            gone.returning = time.monotonic()
+        return gone
 
     def meant(self, alias: str, begin: float, end: float) -> set[int]:
         """What it may have meant for a request that began and was resolved between the two."""
         meanings = self.aliases[alias]
         return {m.version for m in meanings if m.since <= end and m.until >= begin}
 
-    def must_serve(self, version: int, end: float) -> bool:
-        retiring = self.retiring.get(version)
-        return retiring is None or retiring.since > end
+    def must_serve(self, version: int, begin: float, end: float) -> bool:
+        return all(end < gone.since or begin > gone.back for gone in self.gone.get(version, ()))
 
-    def may_serve(self, version: int, begin: float) -> bool:
-        retiring = self.retiring.get(version)
-        return retiring is None or retiring.until > begin
+    def may_serve(self, version: int, begin: float, end: float) -> bool:
+        times = self.gone.get(version, ())
+        return not any(gone.surely < begin and end < gone.returning for gone in times)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +119,10 @@ def judge(known: Known, answer: Answer) -> str | None:
         if answer.version not in meant:
             return f"{answer.name}@{answer.alias} meant {meant}, and {answer.version} answered"
     if answer.retired:
-        if known.must_serve(answer.version, answer.end):
+        if known.must_serve(answer.version, answer.begin, answer.end):
             return f"{answer.name}:{answer.version} was refused as retired, and is not"
         return None
-    if not known.may_serve(answer.version, answer.begin):
+    if not known.may_serve(answer.version, answer.begin, answer.end):
         return f"{answer.name}:{answer.version} answered after it was retired"
     task = known.versions[answer.version]
     expected = task.answer(answer.word)
