@@ -86,6 +86,10 @@ reference: $(PROJECT) $(DEV)  ## write docs/reference, docs/openapi.json and the
 lock: $(RUNTIME)  ## write requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer ones)
 	@scripts/lock.sh $(ARGS)
 
+.PHONY: audit
+audit: $(PROJECT) $(DEV)  ## ask for known vulnerabilities of all that is locked (needs the network)
+	@$(PY) scripts/audit.py $(ARGS)
+
 .PHONY: clean
 clean:  ## remove the environment, the caches and the state of the demo
 	rm -rf $(VENV) site .adaptry/demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

@@ -20,7 +20,7 @@ from adaptry import (
 )
 from adaptry.errors import INTERRUPTED, CommandError, told
 from adaptry.options import AsJson, show_help
-from adaptry.output import show_json
+from adaptry.output import show_json, size
 from registry.client import AdaptryError
 
 SERVERS = (
@@ -77,14 +77,15 @@ database = typer.Typer(
 app.add_typer(database, name="db")
 
 
+DatabaseUrl = Annotated[
+    str | None, typer.Option("--database", envvar="ADAPTRY_DATABASE_URL", metavar="URL")
+]
+Store = Annotated[Path | None, typer.Option("--store", envvar="ADAPTRY_STORE", metavar="DIR")]
+BackupFolder = Annotated[Path, typer.Argument(metavar="FOLDER")]
+
+
 @database.command()
-def upgrade(
-    url: Annotated[
-        str | None,
-        typer.Option("--database", envvar="ADAPTRY_DATABASE_URL", metavar="URL"),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
+def upgrade(url: DatabaseUrl = None, as_json: AsJson = False) -> None:
     """Bring the tables up to date; `serve` does so itself."""
     from adaptry.database import upgrade_database
 
@@ -93,6 +94,28 @@ def upgrade(
         show_json({"database": shown, "up_to_date": True})
     else:
         print(f"up to date: {shown}")
+
+
+@database.command()
+def backup(folder: BackupFolder, url: DatabaseUrl = None, store: Store = None) -> None:
+    """Copy rows and files into a folder, while servers run; again into the same one for less."""
+    from adaptry.database import back_up_registry
+
+    done = back_up_registry(folder, url, store)
+    versions = f"{done.versions} version{'s' * (done.versions != 1)}"
+    print(f"{folder}  {versions}, {size(done.size_bytes)}, {done.copied} new")
+    for reference in done.without_files:
+        print(f"without files: {reference}", file=sys.stderr)
+
+
+@database.command()
+def restore(folder: BackupFolder, url: DatabaseUrl = None, store: Store = None) -> None:
+    """Fill an empty database and a store from a backup, before `serve`."""
+    from adaptry.database import restore_registry
+
+    done = restore_registry(folder, url, store)
+    files = "1 adapter's" if done.versions == 1 else f"{done.versions} adapters'"
+    print(f"restored: {files} files, {size(done.size_bytes)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

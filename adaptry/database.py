@@ -1,9 +1,14 @@
-"""`adaptry db …`: the schema of the registry's database."""
+"""`adaptry db …`: the schema of the registry's database, and backups of the registry."""
+
+from collections.abc import Callable
+from pathlib import Path
 
 from pydantic import ValidationError
 from sqlalchemy import make_url
 
 from adaptry.errors import CommandError, UsageError
+from registry.backup import Backup, back_up, restore
+from registry.backup_rows import BackupFailed
 from registry.db import check_url
 from registry.errors import RegistryError
 from registry.migrate import upgrade
@@ -13,13 +18,42 @@ from registry.settings import RegistrySettings
 def upgrade_database(url: str | None) -> str:
     """Bring the database to the newest schema; its URL without a password. Raises CommandError."""
     try:
-        given = check_url(url) if url else RegistrySettings().database_url
-        shown = make_url(given).render_as_string(hide_password=True)
+        given = _url(url)
         upgrade(given)
     except RegistryError as error:
         raise CommandError(error.detail) from error
+    return make_url(given).render_as_string(hide_password=True)
+
+
+def back_up_registry(folder: Path, url: str | None, store: Path | None) -> Backup:
+    """Raises CommandError."""
+    return _said(lambda: back_up(_url(url), _store(store), folder))
+
+
+def restore_registry(folder: Path, url: str | None, store: Path | None) -> Backup:
+    """Raises CommandError."""
+    return _said(lambda: restore(folder, _url(url), _store(store)))
+
+
+def _said(work: Callable[[], Backup]) -> Backup:
+    try:
+        return work()
+    except RegistryError as error:
+        raise CommandError(error.detail) from error
+    except BackupFailed as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"{error.filename}: {error.strerror}") from error
+
+
+def _url(given: str | None) -> str:
+    try:
+        return check_url(given) if given else RegistrySettings().database_url
     except ValidationError as error:
         raise UsageError(f"a setting is wrong: {error.errors()[0]['msg']}") from error
     except ValueError as error:
         raise UsageError(f"this database URL does not work here: {error}") from error
-    return shown
+
+
+def _store(given: Path | None) -> Path:
+    return given or RegistrySettings().store

@@ -18,6 +18,8 @@ import registry.webhook_models
 from registry.db import async_url, make_folder
 from registry.settings import RegistrySettings
 
+PATIENCE_SECONDS = 60
+
 
 def database_url() -> str:
     given = context.config.attributes.get("database_url")
@@ -47,7 +49,21 @@ def default_differs(
     return found.strip("'") != (rendered_default or "").strip("'")
 
 
+# The number is any that nobody else uses: 63 bits of sha256("adaptry migration").
+LOCK_KEY = 0x34E57017BD0B1210
+
+
+def take_turn(connection: Connection) -> None:
+    """All revisions are one transaction: servers that start together wait here for each other, and
+    one that is killed leaves the database as it was. By itself SQLite keeps each statement."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK_KEY})")
+
+
 def run(connection: Connection) -> None:
+    take_turn(connection)
     context.configure(
         connection=connection,
         target_metadata=SQLModel.metadata,
@@ -61,7 +77,9 @@ def run(connection: Connection) -> None:
 
 
 async def run_online() -> None:
-    engine = create_async_engine(database_url(), poolclass=NullPool)
+    # SQLite waits so long for its lock, PostgreSQL for a connection
+    patience = {"timeout": PATIENCE_SECONDS}
+    engine = create_async_engine(database_url(), poolclass=NullPool, connect_args=patience)
     async with engine.connect() as connection:
         await connection.run_sync(run)
         await connection.commit()

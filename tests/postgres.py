@@ -28,12 +28,12 @@ class PostgresServer:
 
     def __init__(self, programs: Path, parent: Path | None = None) -> None:
         self._programs = programs
-        self._folder = Path(tempfile.mkdtemp(prefix="adaptry-postgres-", dir=parent))
+        self.folder = Path(tempfile.mkdtemp(prefix="adaptry-postgres-", dir=parent))
         self._user = _somebody() if os.geteuid() == 0 else None
         if self._user:
             owner = pwd.getpwnam(self._user)
-            os.chown(self._folder, owner.pw_uid, owner.pw_gid)
-        self._data = self._folder / "data"
+            os.chown(self.folder, owner.pw_uid, owner.pw_gid)
+        self._data = self.folder / "data"
         self._run("initdb", "-D", str(self._data), "-U", "adaptry", "-A", "trust", *self._locale())
 
     def _locale(self) -> list[str]:
@@ -45,11 +45,11 @@ class PostgresServer:
         return options
 
     def url(self, database: str) -> str:
-        return f"postgresql+asyncpg://adaptry@/{database}?host={self._folder}"
+        return f"postgresql+asyncpg://adaptry@/{database}?host={self.folder}"
 
     def start(self, options: str = UNSAFE_BUT_FAST) -> None:
-        options = f"-k {self._folder} -c listen_addresses= {options}"
-        log = str(self._folder / "log")
+        options = f"-k {self.folder} -c listen_addresses= {options}"
+        log = str(self.folder / "log")
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
@@ -77,10 +77,10 @@ class PostgresServer:
                 stderr=subprocess.DEVNULL,
                 check=False,
             )
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def sql(self, statement: str, database: str = "postgres") -> str:
-        options = ["-h", str(self._folder), "-U", "adaptry", "-d", database, "-qAtX"]
+        options = ["-h", str(self.folder), "-U", "adaptry", "-d", database, "-qAtX"]
         return self._run("psql", *options, "-v", "ON_ERROR_STOP=1", "-c", statement)
 
     def _run(self, program: str, *arguments: str) -> str:

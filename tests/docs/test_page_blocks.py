@@ -20,6 +20,11 @@ from tests.page_blocks import (
 
 SERVES = "needs a model's weights; tests/docs/test_serve_examples.py parses it"
 MLFLOW = "needs an MLflow server; tests/api/test_import_mlflow.py starts one"
+CONTAINER = "needs a container engine; tests/e2e/test_deployed.py carries its steps out"
+SYSTEMD = "writes to /opt and /etc; tests/e2e/test_deployed.py starts what the unit starts"
+KUBERNETES = (
+    "needs a cluster; tests/docs/test_deployment_files.py checks the manifests against its schemas"
+)
 # (page, reason): how many blocks are not run for it.
 NOT_RUN = {
     ("client.md", "LangChain is not installed here"): 1,
@@ -28,10 +33,9 @@ NOT_RUN = {
     ("howto/from-mlflow.md", MLFLOW): 2,
     ("howto/from-sglang.md", SERVES): 1,
     ("howto/from-vllm.md", SERVES): 1,
-    (
-        "operations/backup.md",
-        "pg_dump of a database that is not there; PostgreSQL's own tool",
-    ): 1,
+    ("operations/deployment.md", CONTAINER): 2,
+    ("operations/deployment.md", SYSTEMD): 1,
+    ("operations/deployment.md", KUBERNETES): 1,
     ("metrics.md", SERVES): 1,
     ("metrics.md", "minutes"): 1,
     ("operations/upgrade.md", "fetches a newer version of this repository"): 1,

@@ -11,8 +11,12 @@ from tests.registry_server import registry_server
 
 
 @pytest.mark.parametrize("page", REGISTRY_PAGES)
-def test_a_page_prints_what_it_says(page: str, tmp_path: Path) -> None:
+def test_a_page_prints_what_it_says(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     blocks = blocks_of(page)
+    monkeypatch.setenv("ADAPTRY_DATABASE_URL", f"sqlite:///{tmp_path}/registry.db")
+    monkeypatch.setenv("ADAPTRY_STORE", str(tmp_path / "store"))
     with registry_server(tmp_path) as server:
         outputs = run([commands for commands, _ in blocks], server)
     compare(blocks, outputs)

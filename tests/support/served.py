@@ -20,8 +20,9 @@ START_SECONDS = 240.0
 class ServedDemo:
     """Keeps its state in one folder, so that it can be started again on it."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, *, database: str | None = None, **settings: str) -> None:
         self.folder = folder
+        self.database = database
         self.settings = settings
         self.arguments: tuple[str, ...] = ()  # more of them, for `adaptry serve`
         self.log = folder / "server.log"
@@ -34,24 +35,26 @@ class ServedDemo:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.client.base_url = httpx.URL(f"http://127.0.0.1:{port}")
-        command = [
-            *(sys.executable, "-m", "adaptry", "serve", str(ROOT / "demo" / "base")),
-            *("--profile", "demo", "--dtype", "float32", "--port", str(port)),
-            *("--database", f"sqlite:///{self.folder}/registry.db"),
-            *("--store", f"{self.folder}/store", "--source-root", str(ROOT / "demo")),
-            "--disable-uvicorn-access-log",
-            *self.arguments,
-        ]
         environment = {f"ADAPTRY_{name.upper()}": value for name, value in self.settings.items()}
         with self.log.open("ab") as sink:
             self._process = subprocess.Popen(
-                command,
+                self.command(port),
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 env={**_inherited(), **environment},
                 start_new_session=True,
             )
         self.wait_until(self.is_ready, START_SECONDS)
+
+    def command(self, port: int) -> list[str]:
+        return [
+            *(sys.executable, "-m", "adaptry", "serve", str(ROOT / "demo" / "base")),
+            *("--profile", "demo", "--dtype", "float32", "--port", str(port)),
+            *("--database", self.database or f"sqlite:///{self.folder}/registry.db"),
+            *("--store", f"{self.folder}/store", "--source-root", str(ROOT / "demo")),
+            "--disable-uvicorn-access-log",
+            *self.arguments,
+        ]
 
     @property
     def process(self) -> psutil.Process:

@@ -22,6 +22,7 @@ class MortalLife:
         self.fake = FakeBackend(slots=1, host_capacity=1)
         self.dies = asyncio.Event()
         self.ended = False
+        self.was_shut_down = False
 
     @property
     def backend(self) -> Backend:
@@ -116,6 +117,21 @@ async def test_every_engine_may_end() -> None:
                 lambda before=before: len(story.lives) > before and story.log[-1] == "ready"
             )
     assert story.log == ["died", "lost", "ready"] * 3
+
+
+async def test_an_engine_that_was_shut_down_is_not_replaced() -> None:
+    """The server stops; whoever still waits for a slot hears of it at once."""
+    story = Story()
+    async with told(story) as task:
+        assert story.supervisor.unavailable is None
+        story.lives[-1].was_shut_down = True
+        assert "is being stopped" in str(story.supervisor.unavailable), "before it has ended"
+        story.lives[-1].dies.set()
+        await until(lambda: story.lives[0].ended)
+        await asyncio.sleep(0.05)
+        assert story.log == ["lost"]
+        assert len(story.lives) == 1
+        assert not task.done()
 
 
 async def test_between_two_engines_it_is_unavailable() -> None:

@@ -1,0 +1,15 @@
+"""Exits 0 if the server in this container answers; `ADAPTRY_SERVER` says where else it is."""
+
+import os
+import sys
+import urllib.error
+import urllib.request
+
+server = os.environ.get("ADAPTRY_SERVER", "http://127.0.0.1:8000")
+try:
+    # no proxy of the environment: it would be asked for a 127.0.0.1 of its own
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"{server}/healthz", timeout=4):
+        pass
+except (OSError, ValueError) as error:  # ValueError: no such URL
+    sys.exit(f"{server}/healthz: {error}")

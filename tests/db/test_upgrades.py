@@ -1,0 +1,153 @@
+"""Databases of every earlier revision, with data, as today's code finds and serves them."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from alembic import command
+
+from adaptry.cli import main
+from registry.base_model import BaseModel
+from registry.migrate import alembic_config, upgrade
+from tests.db import past
+from tests.db.past import REVISIONS, asked, fill_until
+from tests.servers.registry import running_registry
+from tests.support.demo_files import keep_demo_adapter
+
+ROOT = Path(__file__).parents[2]
+TABLES = (
+    "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
+    "SELECT tablename FROM pg_tables WHERE schemaname = 'public'",
+)
+
+
+def counts(url: str) -> dict[str, int]:
+    """Rows by table."""
+    names = asked(url, TABLES["postgresql" in url])
+    return {name: asked(url, f"SELECT count(*) FROM {name}")[0][0] for (name,) in names}
+
+
+def test_every_table_has_rows_here(empty_database: str) -> None:
+    """A revision that adds a table adds rows for it to tests/db/past.py."""
+    fill_until(empty_database, REVISIONS[-1])
+    assert not [table for table, rows in counts(empty_database).items() if not rows]
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_no_row_of_any_revision_is_lost(empty_database: str, revision: str) -> None:
+    fill_until(empty_database, revision)
+    before = counts(empty_database)
+    upgrade(empty_database)
+    after = counts(empty_database)
+    assert {table: after[table] for table in before} == before
+    command.check(alembic_config(empty_database))
+
+
+@pytest.mark.parametrize("last", [past.FIRST, REVISIONS[-1]], ids=["first schema", "every schema"])
+async def test_data_of_the_first_schema_is_served(
+    empty_database: str, tmp_path: Path, last: str
+) -> None:
+    await asyncio.to_thread(fill_until, empty_database, last)
+    await asyncio.to_thread(upgrade, empty_database)
+    for name in past.DIGESTS:
+        keep_demo_adapter(tmp_path / "store", name)
+    base = BaseModel("tiny-text-tools", None)
+    running = running_registry(empty_database, tmp_path, base, job_retention_days=10_000)
+    async with running as registry:
+        http = registry.http
+        await check_versions(http)
+        await check_first_events(http)
+        if last != past.FIRST:
+            await check_later_rows(http)
+        source = tmp_path / "sources" / "new"
+        keep_demo_adapter(source, "stars")
+        folder = next(source.glob("adapters/*/*"))
+        new = (await registry.register("support", folder)).json()
+        assert (new["reference"], new["parent"]) == ("support:4", None), "numbers go on"
+
+
+async def check_versions(http: httpx.AsyncClient) -> None:
+    numbered = zip(past.VERSIONS, (1, 2, 3, 1), strict=True)
+    for (name, number), adapter in zip(numbered, ["support"] * 3 + ["other"], strict=True):
+        version = (await http.get(f"/adapters/{adapter}/versions/{number}")).json()
+        assert version["digest"] == past.DIGESTS[name]
+        assert (version["source"], version["created_by"]) == (f"/srv/{name}", "anna")
+        assert version["target_modules"] == ["q_proj", "v_proj"]
+        assert version["created_at"].startswith(f"2026-01-{number:02}T00:00:00")
+    resolved = {
+        reference: (await http.get("/resolve", params={"reference": reference})).json()["reference"]
+        for reference in ("support", "other", "support:1")
+    }
+    assert resolved == {"support": "support:2", "other": "other:1", "support:1": "support:1"}
+    retired = await http.get("/resolve", params={"reference": "support:3"})
+    assert (retired.status_code, retired.json()["code"]) == (410, "version_retired")
+    assert "too old" in retired.json()["detail"]
+    found = (await http.get("/versions", params={"text": "support"})).json()["items"]
+    assert len(found) == 3, "what was there before the search is found by it"
+
+
+async def check_first_events(http: httpx.AsyncClient) -> None:
+    events = (await http.get("/adapters/support/events")).json()["items"]
+    kinds = [(event["kind"], event["actor"], event["reason"]) for event in events]
+    assert kinds.count(("version.registered", "anna", "because")) == 2
+    assert ("alias.moved", "anna", "because") in kinds
+
+
+async def check_later_rows(http: httpx.AsyncClient) -> None:
+    support = (await http.get("/adapters/support")).json()
+    assert (support["owner"], support["tags"]) == ("team", ["mail"])
+    history = (await http.get("/adapters/support/aliases/prod/history")).json()["items"]
+    assert [(state["revision"], state["version"]) for state in history] == [(2, 2), (1, 1)]
+    at = {"at": "2026-01-06T00:00:00Z"}
+    then = (await http.get("/adapters/support/aliases/prod", params=at)).json()
+    assert then["version"] == 1, "what it meant at that time"
+    assert (await http.get("/adapters/support/versions/2")).json()["parent"] == "support:1"
+    webhooks = (await http.get("/webhooks")).json()["items"]
+    assert [hook["url"] for hook in webhooks] == ["https://example.com/hooks"]
+    jobs = (await http.get("/jobs")).json()["items"]
+    assert [(job["state"], job["adapter"]) for job in jobs] == [("succeeded", "support")]
+
+
+def test_servers_that_start_together_upgrade_one_after_the_other(empty_database: str) -> None:
+    fill_until(empty_database, past.FIRST)
+    upgrading = [sys.executable, "-m", "adaptry", "db", "upgrade", "--database", empty_database]
+    started = [
+        subprocess.Popen(upgrading, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for _ in range(3)
+    ]
+    ended = [process.communicate(timeout=120)[0].decode() for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], ended
+    command.check(alembic_config(empty_database))
+
+
+@pytest.mark.timeout(600)
+def test_an_upgrade_that_is_killed_leaves_the_old_schema(empty_database: str) -> None:
+    fill_until(empty_database, past.FIRST)
+    before = counts(empty_database)
+    killed = 0
+    for statement in range(2, 1000, 37):
+        command_line = [sys.executable, "-m", "tests.servers.killed_upgrade", empty_database]
+        done = subprocess.run([*command_line, str(statement)], cwd=ROOT, check=False, timeout=120)
+        if done.returncode == 0:
+            break
+        assert counts(empty_database) == before
+        current = asked(empty_database, "SELECT version_num FROM alembic_version")
+        assert current == [(past.FIRST,)]
+        killed += 1
+    assert killed >= 4
+    command.check(alembic_config(empty_database))
+
+
+def test_a_database_of_a_newer_release_is_refused_in_one_line(
+    empty_database: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    upgrade(empty_database)
+    asked(empty_database, "UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    capfd.readouterr()
+    assert main(["db", "upgrade", "--database", empty_database]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "a newer Adaptry has upgraded this database to ffffffffffff" in line
+    assert asked(empty_database, "SELECT version_num FROM alembic_version") == [("ffffffffffff",)]
