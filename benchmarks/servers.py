@@ -63,9 +63,9 @@ async def both(
     stock_command = [*timers, *_stock(base, limits)]
     our_command = [*timers, *_ours(base, adapters, limits, state)]
     async with AsyncExitStack() as stack:
-        stock = stack.enter_context(_running("stock", stock_command, DYNAMIC_LOADING, logs))
-        ours = stack.enter_context(_running("ours", our_command, {}, logs))
-        await asyncio.gather(_ready(stock), _ready(ours))
+        stock = stack.enter_context(running("stock", stock_command, DYNAMIC_LOADING, logs))
+        ours = stack.enter_context(running("ours", our_command, {}, logs))
+        await asyncio.gather(ready(stock), ready(ours))
         folders = sorted(adapters.iterdir())
         await asyncio.gather(register(stock, folders), register(ours, folders))
         yield stock, ours
@@ -88,9 +88,10 @@ def _ours(base: Path, adapters: Path, limits: Limits, state: Path) -> list[str]:
 
 
 @contextmanager
-def _running(
+def running(
     name: str, arguments: Sequence[str], environment: Mapping[str, str], logs: Path
 ) -> Iterator[Side]:
+    """A Python module with its arguments, `--host` and `--port`; its output goes into `logs`."""
     port = _free_port()
     command = [sys.executable, "-m", *arguments, "--host=127.0.0.1", f"--port={port}"]
     log, stages = logs / f"{name}.log", logs / f"{name}.stages"
@@ -114,7 +115,7 @@ def _free_port() -> int:
         return port
 
 
-async def _ready(side: Side) -> None:
+async def ready(side: Side) -> None:
     """Raises RuntimeError with the end of its log if it dies or takes too long."""
     deadline = time.monotonic() + START_SECONDS
     async with aiohttp.ClientSession() as session:
