@@ -128,7 +128,7 @@ def test_an_upgrade_that_is_killed_leaves_the_old_schema(empty_database: str) ->
     fill_until(empty_database, past.FIRST)
     before = counts(empty_database)
     killed = 0
-    for statement in range(2, 1000, 37):
+    for statement in range(2, 1000, 23):
         command_line = [sys.executable, "-m", "tests.servers.killed_upgrade", empty_database]
         done = subprocess.run([*command_line, str(statement)], cwd=ROOT, check=False, timeout=120)
         if done.returncode == 0:

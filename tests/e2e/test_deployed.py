@@ -305,7 +305,8 @@ def stop_while_streaming(deployed: Deployed, seen: Life) -> None:
 
 
 def without_key(deployed: Deployed) -> int:
-    return httpx.get(f"{deployed.client.base_url}api/v1/adapters").status_code
+    url = f"{str(deployed.client.base_url).rstrip('/')}/api/v1/adapters"
+    return httpx.get(url, trust_env=False).status_code
 
 
 def first_refusal(deployed: Deployed) -> tuple[int, str, int]:
