@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -97,11 +98,16 @@ def upgrade(url: DatabaseUrl = None, as_json: AsJson = False) -> None:
 
 
 @database.command()
-def backup(folder: BackupFolder, url: DatabaseUrl = None, store: Store = None) -> None:
+def backup(
+    folder: BackupFolder, url: DatabaseUrl = None, store: Store = None, as_json: AsJson = False
+) -> None:
     """Copy rows and files into a folder, while servers run; again into the same one for less."""
     from adaptry.database import back_up_registry
 
     done = back_up_registry(folder, url, store)
+    if as_json:
+        show_json(asdict(done))
+        return
     versions = f"{done.versions} version{'s' * (done.versions != 1)}"
     print(f"{folder}  {versions}, {size(done.size_bytes)}, {done.copied} new")
     for reference in done.without_files:
@@ -109,11 +115,16 @@ def backup(folder: BackupFolder, url: DatabaseUrl = None, store: Store = None) -
 
 
 @database.command()
-def restore(folder: BackupFolder, url: DatabaseUrl = None, store: Store = None) -> None:
+def restore(
+    folder: BackupFolder, url: DatabaseUrl = None, store: Store = None, as_json: AsJson = False
+) -> None:
     """Fill an empty database and a store from a backup, before `serve`."""
     from adaptry.database import restore_registry
 
     done = restore_registry(folder, url, store)
+    if as_json:
+        show_json(asdict(done))
+        return
     files = "1 adapter's" if done.versions == 1 else f"{done.versions} adapters'"
     print(f"restored: {files} files, {size(done.size_bytes)}")
 

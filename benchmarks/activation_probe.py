@@ -53,7 +53,7 @@ class ActivationProbe(AdapterCacheExtension):
         }
 
     def _probe_move(self, verb: str, lora_id: int) -> None:
-        ((_, error),) = self.adaptry_apply([[verb, lora_id, lora_id]])["value"]
+        ((_, error, _),) = self.adaptry_apply([[verb, lora_id, lora_id]])["value"]
         assert error is None, error
 
     def _probe_stock(self, folder: str) -> dict[str, Any]:

@@ -113,6 +113,9 @@ class Carrier:
         """Everything that can be done now."""
         while decided := self._decide():
             self.carry_out(decided)
+        for version in self.evicted.awaited():
+            if self._policy.is_on_disk_only(version):  # its load failed, or it was never there
+                self.evicted.reach(version)
 
     def _decide(self) -> list[Decision]:
         """Until nothing more follows. A certain move counts as done, so its grants follow."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from engine.admission import Admission, Limits, Revoke
 from engine.cache_events import EngineReady, Pinned, Unpinned
 from engine.carrier import Carrier
-from engine.errors import EngineUnavailable
+from engine.errors import AdapterPinned, EngineUnavailable
 from engine.loading import Loader
 from engine.policy import CachePolicy
 from engine.ports import Backend, EngineTruth, Observer
@@ -92,6 +92,7 @@ class CacheController:
         self._policy.know(version.id, version.size_bytes)
         before = self._policy.pins.tier_of(version.id)
         self._policy.pin(version.id, tier)
+        self._carrier.evicted.miss(version.id, AdapterPinned())  # whoever waits for that, in vain
         self._carrier.advance()  # it may have been draining
         try:
             if tier is Tier.GPU:

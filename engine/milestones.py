@@ -27,6 +27,10 @@ class Milestones:
         if awaited is not None and not awaited.done():
             awaited.set_exception(error)
 
+    def awaited(self) -> list[VersionId]:
+        """Whom somebody expects to reach it."""
+        return list(self._awaited)
+
     def reach_all(self) -> None:
         for version in list(self._awaited):
             self.reach(version)

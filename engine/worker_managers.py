@@ -1,6 +1,7 @@
 """vLLM's own LoRA managers without the decisions: who is evicted, and when files are read."""
 
 import functools
+import logging
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,8 @@ from vllm.lora.worker_manager import LRUCacheWorkerLoRAManager
 from engine.worker_arena import HostArena
 from engine.worker_copy import SlotWriter, slot_writer
 from engine.worker_image import ImageLoRA, ImageReader
+
+logger = logging.getLogger(__name__)
 
 _LOADER_THREADS = 8  # some may hang on a disk that does not answer
 _LOADER_NAME = "adaptry-load"
@@ -66,6 +69,7 @@ class ControlledWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc] 
     def _load_adapter(self, lora_request: LoRARequest) -> LoRAModel:
         if not threading.current_thread().name.startswith(_LOADER_NAME):
             self.adaptry_in_step_loads += 1
+            logger.error("%s is read from disk inside an engine step", lora_request.lora_name)
         return super()._load_adapter(lora_request)
 
 

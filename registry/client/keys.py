@@ -6,7 +6,7 @@ from typing import Literal, TypeVar
 
 from registry.client.calls import Group, operation, pages
 from registry.client.models import KeyCreated, KeyRead
-from registry.client.steps import Given, given
+from registry.client.steps import Given, given, moment
 
 S_co = TypeVar("S_co", covariant=True)
 
@@ -26,7 +26,8 @@ class Keys(Group[S_co]):
         self, name: str, scopes: Sequence[Scope], *, expires_at: datetime | None = None
     ) -> Given:
         """Make a key. Keep it: it is shown only here."""
-        return Given(body=given(name=name, scopes=list(scopes), expires_at=expires_at))
+        expires = moment(expires_at)
+        return Given(body=given(name=name, scopes=list(scopes), expires_at=expires))
 
     @operation("GET", "/api/v1/keys/{name}", KeyRead)
     def get(self, name: str) -> Given:

@@ -21,7 +21,7 @@ class SlotProbe(AdapterCacheExtension):
         self._adaptry_staging().start(1, self.model_runner.lora_manager, request).result()
         self._probe_spoil()
         answer = self.adaptry_apply([["commit", lora_id, 1], ["activate", lora_id, 0]])
-        assert [error for _, error in answer["value"]] == [None, None], answer
+        assert [error for _, error, _ in answer["value"]] == [None, None], answer
         digests = self._probe_digests(lora_id)
         assert self.adaptry_apply([["evict", lora_id, 0]])["value"][0][1] is None
         return digests

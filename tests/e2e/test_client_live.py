@@ -140,10 +140,19 @@ def test_decisions_are_followed_until_somebody_has_seen_enough(server: Any) -> N
         assert process.wait(20) == 0
 
 
+# Whoever runs the tests in the background of a shell has interrupts ignored, and hands that on.
+OBEDIENT = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from adaptry.cli import main
+sys.exit(main())
+"""
+
+
 @contextmanager
 def started(arguments: list[str], **streams: Any) -> Iterator[subprocess.Popen[bytes]]:
     """The command as a process of its own, which does not outlive the block."""
-    command = [sys.executable, "-m", "adaptry", *arguments]
+    command = [sys.executable, "-c", OBEDIENT, *arguments]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, **streams)
     try:

@@ -134,7 +134,7 @@ def test_a_new_version_answers_at_once_and_the_old_one_never_changes(
     server: Any, reference: Reference, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Also on a prompt whose blocks the prefix cache holds, under the same adapter name."""
-    name = "shout"
+    name = "loud"
     server.register(name, ROOT / "demo" / "adapters" / "upper")
     old = served_tokens(server, name, LONG_PROMPT)
     assert old == reference.tokens("upper", LONG_PROMPT)

@@ -56,6 +56,10 @@ class Traffic:
     def end(self) -> None:
         self._over.set()
 
+    def close(self) -> None:
+        """Once `run` has returned."""
+        self._client.close()
+
     def promote(self, number: int) -> None:
         path = f"/api/v1/adapters/{BUSY}/aliases/default"
         assert self._client.put(path, json={"version": number}).is_success
@@ -87,3 +91,4 @@ def traffic_on(server: Server) -> Iterator[Traffic]:
         traffic.end()
         asking.join()
         traffic.promote(1)
+        traffic.close()

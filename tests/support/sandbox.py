@@ -64,7 +64,9 @@ class Image:
             *_mirrors(),
             *("--chdir", INSTALLED, "sh", "-ec", step.value),
         ]
-        environment = {**os.environ, **python, **arguments}
+        # the tests' own engine has its libraries preloaded, which are not in there
+        outside = {name: os.environ[name] for name in os.environ if name != "LD_PRELOAD"}
+        environment = {**outside, **python, **arguments}
         done = subprocess.run(
             ["bwrap", *inside],
             env=environment,

@@ -657,3 +657,38 @@ async def test_a_version_is_used_while_it_is_held_awaited_loaded_or_pinned() -> 
         await cache.controller.pin(B, Tier.HOST)
         assert uses(B.id)
         cache.check()
+
+
+async def test_an_eviction_that_waits_is_refused_once_its_adapter_is_pinned() -> None:
+    async with running(Cache(slots=2, host=3)) as cache:
+        async with cache.controller.lease(A):
+            leaving = asyncio.create_task(cache.controller.evict(A, wait=True))
+            await asyncio.sleep(0.01)
+            await cache.controller.pin(A, Tier.HOST)
+            with pytest.raises(AdapterPinned):
+                async with asyncio.timeout(5):
+                    await leaving
+        assert cache.policy.residency().gpu == (A.id,)
+
+
+async def test_an_eviction_that_waits_for_a_load_ends_when_that_fails() -> None:
+    async with running(Cache(slots=2, host=3, load_seconds=0.05)) as cache:
+        cache.backend.broken.add(A.id)
+        asking = asyncio.create_task(cache.use(A))
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            assert await cache.controller.evict(A, wait=True)
+        with pytest.raises(AdapterLoadFailed):
+            await asking
+
+
+async def test_an_eviction_ends_where_the_engine_had_lost_the_adapter() -> None:
+    async with running(Cache(slots=2, host=3)) as cache:
+        await cache.use(A)
+        await until(lambda: cache.controller._carrier.idle)
+        cache.backend.gpu.clear()
+        cache.backend.host.clear()
+        waiting = cache.controller._carrier.evicted.expect(A.id)
+        await cache.controller.reconcile()
+        async with asyncio.timeout(5):
+            await waiting
