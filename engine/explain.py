@@ -28,6 +28,7 @@ _REASONS = {
     EvictionReason.CAPACITY: "least recently used",
     EvictionReason.HOST_EVICTED: "because it left host memory",
     EvictionReason.REQUESTED: "as an operator asked",
+    EvictionReason.TENANT_LIMIT: "for another one of its tenant, whose bytes were used up",
     EvictionReason.DRIFT: "because the engine's own picture differed",
 }
 

@@ -13,7 +13,7 @@ from engine import vllm_api
 from engine.engine_request import RequestedAdapters
 from engine.engine_request import requested_name as requested_adapter
 from engine.errors import EngineUnavailable
-from engine.gateway import AdapterGateway, RequestCounter
+from engine.gateway import AdapterGateway, RequestCounter, RequestLimit
 from engine.http_series import forget_http_series
 from engine.ports import Resolver
 from engine.spans import Tracing
@@ -63,6 +63,7 @@ async def build_application(
     metrics_route: Route,
     routers: Sequence[APIRouter],
     guards: Sequence[Middleware],
+    in_flight: RequestLimit,
     max_body_bytes: int,
 ) -> FastAPI:
     """Everything vLLM serves, and ours beside it; nothing of vLLM's is re-implemented.
@@ -84,6 +85,7 @@ async def build_application(
             counter=counter,
             tracing=tracing,
             unavailable=unavailable,
+            in_flight=in_flight,
             own_prefix=API_PREFIX,
             max_body_bytes=max_body_bytes,
         )
