@@ -27,6 +27,7 @@ RegistryError
 ├── AliasMoved           409  somebody moved it first (compare-and-set)
 ├── NothingToRollBack    409
 ├── LineageCycle         409
+├── TenantLimitExceeded  409; 429 where waiting helps: a limit of the tenant
 ├── MetadataTooLarge     413
 ├── NameReserved         409  the base model's name
 ├── InvalidSource        400  neither a path nor a URL that we read
@@ -60,6 +61,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from registry.defects import Defect
+from registry.quotas.limits import Limit
 
 
 class RegistryError(Exception):
@@ -67,6 +69,7 @@ class RegistryError(Exception):
 
     status = 500
     code = "registry_error"
+    retry_after_seconds: int | None = None
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -284,6 +287,20 @@ class LineageCycle(RegistryError):
 
     def __init__(self, reference: str, parent: str) -> None:
         super().__init__(f"{parent} descends from {reference}: it can't be its parent too")
+
+
+class TenantLimitExceeded(RegistryError):
+    """With `retry_after_seconds` it helps to come again then."""
+
+    status = 409
+    code = "tenant_limit"
+
+    def __init__(self, limit: Limit, detail: str, retry_after_seconds: int | None = None) -> None:
+        super().__init__(detail)
+        self.limit = limit
+        self.retry_after_seconds = retry_after_seconds
+        if retry_after_seconds is not None:
+            self.status = 429
 
 
 class MetadataTooLarge(RegistryError):

@@ -78,23 +78,28 @@ class IngestService:
         """Register a small local folder at once; anything else becomes a job.
 
         Raises what `RegistryService.register` raises; for URLs InvalidSource, SourceNotAllowed,
-        SourceUnsupported.
+        SourceUnsupported; TenantLimitExceeded.
         """
         self._service.check_new_name(name)
         details = details_of(request)
         if is_url(source):
             url, _ = self._sources.open(source)
+            await self._service.quotas.begin_registration(name)
             return await self._queue(name, str(url), source, actor, request)
         size_bytes = await asyncio.to_thread(lambda: self._store.local(source).size_bytes())
         if size_bytes > self._store.limits.max_bytes:
             raise too_large(self._store.limits)
+        await self._service.quotas.begin_registration(name, size_bytes)
         if size_bytes > self._max_direct_bytes:
             return await self._queue(name, source, source, actor, request)
         return await self._service.register(name, source, actor=actor, details=details)
 
     async def receive(self, upload: Upload) -> Job:
-        """Raises what `Reception.receive` raises; InvalidReference, NameReserved."""
+        """Raises what `Reception.receive` raises; InvalidReference, NameReserved,
+        TenantLimitExceeded.
+        """
         self._service.check_new_name(upload.adapter)
+        await self._service.quotas.begin_registration(upload.adapter, upload.size_bytes)
         job = await self._reception.receive(upload)
         self._workers.look()
         return job
