@@ -13,6 +13,12 @@ RegistryError
 ├── KeyRequired          401  none was sent
 ├── InvalidKey           401  unknown, expired or revoked
 ├── ScopeMissing         403  the key is good, but not for this
+├── NotOwner             403  the adapter is granted to the caller's tenant, not its own
+├── PlatformOnly         403  no key of a tenant may do it
+├── UnknownTenant        404
+├── TenantExists         409
+├── TenantNotEmpty       409  it has adapters or valid keys
+├── TenantLimit          409; 429 where waiting helps: a limit of the tenant
 ├── UnknownKey           404
 ├── KeyExists            409
 ├── KeyRevoked           409
@@ -27,7 +33,6 @@ RegistryError
 ├── AliasMoved           409  somebody moved it first (compare-and-set)
 ├── NothingToRollBack    409
 ├── LineageCycle         409
-├── TenantLimitExceeded  409; 429 where waiting helps: a limit of the tenant
 ├── MetadataTooLarge     413
 ├── NameReserved         409  the base model's name
 ├── InvalidSource        400  neither a path nor a URL that we read
@@ -174,6 +179,60 @@ class ScopeMissing(RegistryError):
         super().__init__(f"this API key has not the scope that is needed: {' or '.join(needed)}")
 
 
+class NotOwner(RegistryError):
+    status = 403
+    code = "not_owner"
+
+    def __init__(self, adapter: str) -> None:
+        super().__init__(f"{adapter!r} is another tenant's: this key may use it, not change it")
+
+
+class PlatformOnly(RegistryError):
+    status = 403
+    code = "platform_only"
+
+    def __init__(self) -> None:
+        super().__init__("this is for keys of the platform, and not for a tenant's")
+
+
+class UnknownTenant(RegistryError):
+    status = 404
+    code = "unknown_tenant"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no tenant {name!r}")
+
+
+class TenantExists(RegistryError):
+    status = 409
+    code = "tenant_exists"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a tenant {name!r} already")
+
+
+class TenantNotEmpty(RegistryError):
+    status = 409
+    code = "tenant_not_empty"
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(f"the tenant {name!r} still has {what}")
+
+
+class TenantLimit(RegistryError):
+    """With `retry_after_seconds` it helps to come again then."""
+
+    status = 409
+    code = "tenant_limit"
+
+    def __init__(self, limit: Limit, detail: str, retry_after_seconds: int | None = None) -> None:
+        super().__init__(detail)
+        self.limit = limit
+        self.retry_after_seconds = retry_after_seconds
+        if retry_after_seconds is not None:
+            self.status = 429
+
+
 class UnknownKey(RegistryError):
     status = 404
     code = "unknown_key"
@@ -287,20 +346,6 @@ class LineageCycle(RegistryError):
 
     def __init__(self, reference: str, parent: str) -> None:
         super().__init__(f"{parent} descends from {reference}: it can't be its parent too")
-
-
-class TenantLimitExceeded(RegistryError):
-    """With `retry_after_seconds` it helps to come again then."""
-
-    status = 409
-    code = "tenant_limit"
-
-    def __init__(self, limit: Limit, detail: str, retry_after_seconds: int | None = None) -> None:
-        super().__init__(detail)
-        self.limit = limit
-        self.retry_after_seconds = retry_after_seconds
-        if retry_after_seconds is not None:
-            self.status = 429
 
 
 class MetadataTooLarge(RegistryError):

@@ -78,7 +78,7 @@ class IngestService:
         """Register a small local folder at once; anything else becomes a job.
 
         Raises what `RegistryService.register` raises; for URLs InvalidSource, SourceNotAllowed,
-        SourceUnsupported; TenantLimitExceeded.
+        SourceUnsupported; TenantLimit.
         """
         self._service.check_new_name(name)
         details = details_of(request)
@@ -96,7 +96,7 @@ class IngestService:
 
     async def receive(self, upload: Upload) -> Job:
         """Raises what `Reception.receive` raises; InvalidReference, NameReserved,
-        TenantLimitExceeded.
+        TenantLimit.
         """
         self._service.check_new_name(upload.adapter)
         await self._service.quotas.begin_registration(upload.adapter, upload.size_bytes)

@@ -169,7 +169,7 @@ class RegistryService:
         The same content again is the version that it already is; one that was purged or rejected
         is ready again. The first version of an adapter becomes its `default`. The description in
         `details` is a new adapter's too. Raises UnknownAdapter and UnknownVersion for the parent,
-        MetadataTooLarge, TenantLimitExceeded, DatabaseUnavailable, and whatever `along` raises.
+        MetadataTooLarge, TenantLimit, DatabaseUnavailable, and whatever `along` raises.
         """
         details = details or VersionDetails()
         for _ in range(_ATTEMPTS):

@@ -1,7 +1,7 @@
 """Registrations of tenants, which are counted for an hour
 
 Revision: c4a1b7e05d92
-Follows: 7d41f0c95ae3
+Follows: 3e8b54d7c1f2
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import sqlmodel.sql.sqltypes
 from alembic import op
 
 revision: str = "c4a1b7e05d92"
-down_revision: str | None = "7d41f0c95ae3"
+down_revision: str | None = "3e8b54d7c1f2"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from registry.db import Database
-from registry.errors import TenantLimitExceeded
+from registry.errors import TenantLimit
 from registry.models import now
 from registry.quotas.limits import NO_LIMITS, Limit, Refused, TenantLimits, tell_nobody
 from registry.quotas.repository import QuotaRepository
@@ -36,7 +36,7 @@ async def without_limits(session: AsyncSession, tenant: str) -> TenantLimits:
 
 
 class TenantQuotas:
-    """Refuses with TenantLimitExceeded. What belongs to no tenant has no limit."""
+    """Refuses with TenantLimit. What belongs to no tenant has no limit."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class TenantQuotas:
     async def begin_registration(self, adapter: str, size_bytes: int | None = None) -> None:
         """Count one, before anything is read. `size_bytes`: what is to be read, if that is known.
 
-        Raises TenantLimitExceeded, DatabaseUnavailable.
+        Raises TenantLimit, DatabaseUnavailable.
         """
         if (tenant := self._tenant_of(adapter)) is None:
             return
@@ -66,12 +66,12 @@ class TenantQuotas:
                 await repository.hold(tenant)
                 await self._check_before(repository, tenant, limits, size_bytes or 0)
                 await self._count(repository, tenant, limits)
-        except TenantLimitExceeded as refusal:
+        except TenantLimit as refusal:
             self._refused(tenant, refusal.limit)
             raise
 
     async def check_storage(self, session: AsyncSession, adapter: str) -> None:
-        """Within the transaction that wrote a version, and after that. Raises TenantLimitExceeded.
+        """Within the transaction that wrote a version, and after that. Raises TenantLimit.
 
         It holds the tenant: of two at once, the second one counts what the first one wrote.
         """
@@ -123,14 +123,14 @@ class TenantQuotas:
     ) -> None:
         detail = f"{most} registrations in an hour are what the tenant {tenant} may ask for"
         if most == 0:
-            raise TenantLimitExceeded(Limit.REGISTRATIONS_PER_HOUR, detail)
+            raise TenantLimit(Limit.REGISTRATIONS_PER_HOUR, detail)
         since = at - _HOUR
         last = await repository.newest_registration(tenant, since, but=most - 1)
         if last is not None:
             wait_seconds = max(1, math.ceil((last - since).total_seconds()))
-            raise TenantLimitExceeded(Limit.REGISTRATIONS_PER_HOUR, detail, wait_seconds)
+            raise TenantLimit(Limit.REGISTRATIONS_PER_HOUR, detail, wait_seconds)
 
 
-def _too_much(tenant: str, most: int, why: str) -> TenantLimitExceeded:
+def _too_much(tenant: str, most: int, why: str) -> TenantLimit:
     detail = f"the tenant {tenant} may keep {most} bytes of adapters: {why}"
-    return TenantLimitExceeded(Limit.STORAGE_BYTES, detail)
+    return TenantLimit(Limit.STORAGE_BYTES, detail)
