@@ -5,7 +5,6 @@ Both are counted in the database, so that all servers on it agree.
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,19 +14,12 @@ from registry.errors import TenantLimit
 from registry.models import now
 from registry.quotas.limits import NO_LIMITS, Limit, Refused, TenantLimits, tell_nobody
 from registry.quotas.repository import QuotaRepository
+from registry.quotas.usage import StoredUsage
 from registry.uploads import MAX_FIELDS_BYTES
 
 _HOUR = timedelta(hours=1)
 
 ReadLimits = Callable[[AsyncSession, str], Awaitable[TenantLimits]]
-
-
-@dataclass(frozen=True, slots=True)
-class TenantStorage:
-    """`registrations`: in the last hour."""
-
-    storage_bytes: int
-    registrations: int
 
 
 async def without_limits(session: AsyncSession, tenant: str) -> TenantLimits:
@@ -86,15 +78,6 @@ class TenantQuotas:
             self._refused(tenant, Limit.STORAGE_BYTES)
             raise _too_much(tenant, most, f"with this version it would use {used}")
 
-    async def usage(self, tenant: str) -> TenantStorage:
-        """Raises DatabaseUnavailable."""
-        async with self._database.reading() as session:
-            repository = QuotaRepository(session)
-            return TenantStorage(
-                await repository.storage_bytes(tenant),
-                await repository.registrations(tenant, self._clock() - _HOUR),
-            )
-
     async def _check_before(
         self, repository: QuotaRepository, tenant: str, limits: TenantLimits, size_bytes: int
     ) -> None:
@@ -129,6 +112,14 @@ class TenantQuotas:
         if last is not None:
             wait_seconds = max(1, math.ceil((last - since).total_seconds()))
             raise TenantLimit(Limit.REGISTRATIONS_PER_HOUR, detail, wait_seconds)
+
+
+async def stored_usage(session: AsyncSession, tenant: str) -> StoredUsage:
+    repository = QuotaRepository(session)
+    return StoredUsage(
+        await repository.storage_bytes(tenant),
+        await repository.registrations(tenant, now() - _HOUR),
+    )
 
 
 def _too_much(tenant: str, most: int, why: str) -> TenantLimit:
