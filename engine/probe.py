@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
 from engine.api import EngineProblemRoute
@@ -18,7 +18,8 @@ from engine.controller import CacheController
 from engine.errors import EngineError
 from engine.ports import Resolver
 from engine.types import AdapterVersion, VersionId
-from registry.keys.visibility import check_named_adapter
+from registry.keys.caller import current_caller
+from registry.names import check_name
 
 Score = Callable[[AdapterVersion | None], Awaitable[Sequence[float]]]
 """Log probabilities of one fixed prompt, by the base model or by a version that is leased."""
@@ -111,12 +112,7 @@ class ProbeRead(BaseModel):
 
 def create_probe_router(probe: Probe, resolver: Resolver) -> APIRouter:
     """One route beside the registry's."""
-    router = APIRouter(
-        prefix="/api/v1",
-        tags=["registry"],
-        route_class=EngineProblemRoute,
-        dependencies=[Depends(check_named_adapter)],
-    )
+    router = APIRouter(prefix="/api/v1", tags=["registry"], route_class=EngineProblemRoute)
 
     @router.post("/adapters/{name}/versions/{number}/probe")
     async def run(name: str, number: Annotated[int, Path(ge=1, le=2**31 - 1)]) -> ProbeRead:
@@ -124,6 +120,7 @@ def create_probe_router(probe: Probe, resolver: Resolver) -> APIRouter:
 
         One that changes nothing, or computes no finite numbers, is quarantined.
         """
+        current_caller().check_owns(check_name(name))
         result = await probe.run(await resolver.resolve(f"{name}:{number}"))
         return ProbeRead(
             reference=result.reference,

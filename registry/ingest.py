@@ -86,18 +86,20 @@ class IngestService:
         `within`: the tenant that asks, for which folders and buckets are read below its name only.
 
         Raises what `RegistryService.register` raises; for URLs InvalidSource, SourceNotAllowed,
-        SourceUnsupported.
+        SourceUnsupported; TenantLimit.
         """
         self._service.check_new_name(name)
         details = details_of(request)
         if is_url(source):
             url, _ = self._sources.open(source, within=within)
+            await self._service.quotas.begin_registration(name)
             return await self._queue(name, str(url), source, actor, request)
         size_bytes = await asyncio.to_thread(
             lambda: self._store.local(source, within=within).size_bytes()
         )
         if size_bytes > self._store.limits.max_bytes:
             raise too_large(self._store.limits)
+        await self._service.quotas.begin_registration(name, size_bytes)
         if size_bytes > self._max_direct_bytes:
             return await self._queue(name, source, source, actor, request)
         return await self._service.register(
@@ -105,8 +107,11 @@ class IngestService:
         )
 
     async def receive(self, upload: Upload) -> Job:
-        """Raises what `Reception.receive` raises; InvalidReference, NameReserved."""
+        """Raises what `Reception.receive` raises; InvalidReference, NameReserved,
+        TenantLimit.
+        """
         self._service.check_new_name(upload.adapter)
+        await self._service.quotas.begin_registration(upload.adapter, upload.size_bytes)
         job = await self._reception.receive(upload)
         self._workers.look()
         return job

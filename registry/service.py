@@ -26,6 +26,7 @@ from registry.metadata import MetadataService, VersionDetails
 from registry.names import check_name
 from registry.promotion import PromotionService, ServingEngine
 from registry.publishing import publish
+from registry.quotas.service import TenantQuotas
 from registry.sources.port import FetchedSource, Progress
 from registry.trash import Trash
 from registry.values import AliasState, Origin, PublishedVersion, Registration
@@ -51,7 +52,9 @@ class RegistryService:
         max_rank: int,
         reserved_names: frozenset[str] = frozenset(),
         max_import_bytes: int = 2**40,
+        quotas: TenantQuotas | None = None,
     ) -> None:
+        self.quotas = quotas or TenantQuotas(database)
         trash = Trash(store.path_of, store.take)
         self.catalog = Catalog(database, store.path_of)
         self.alias_catalog = AliasCatalog(database)
@@ -181,13 +184,15 @@ class RegistryService:
         The same content again is the version that it already is; one that was purged or rejected
         is ready again. The first version of an adapter becomes its `default`. The description in
         `details` is a new adapter's too. Raises UnknownAdapter and UnknownVersion for the parent,
-        MetadataTooLarge, DatabaseUnavailable, and whatever `along` raises.
+        MetadataTooLarge, TenantLimit, DatabaseUnavailable, and whatever `along` raises.
         """
         details = details or VersionDetails()
         for _ in range(_ATTEMPTS):
             try:
                 async with self._database.transaction(adapter=name) as session:
                     registration = await publish(session, name, origin, artifact, details)
+                    if registration.created or registration.restored:
+                        await self.quotas.check_storage(session, name)
                     if along is not None:
                         await along(session, registration)
             except IntegrityError:  # PostgreSQL: somebody made the same adapter meanwhile
