@@ -36,7 +36,7 @@ class EventFilter:
             named = select(col(Adapter.id)).where(col(Adapter.name) == self.adapter)
             found.append(col(Event.adapter_id) == named.scalar_subquery())
         if self.tenant is not None:
-            own = select(col(Adapter.id)).where(Reader(self.tenant).shows(col(Adapter.name)))
+            own = select(col(Adapter.id)).where(Reader(self.tenant).owns(col(Adapter.name)))
             found.append(col(Event.adapter_id).in_(own))
         if self.kinds:
             found.append(col(Event.kind).in_(self.kinds))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, select
+from sqlalchemy import ColumnElement, and_, exists, func, select, true
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
@@ -73,7 +73,7 @@ class VersionFilter:
         if self.base_model is not None:
             found.append(_version_column(col(Version.base_model), self.base_model, ""))
         if self.parent is not None:
-            found.append(_made_from(*parse_version(self.parent)))
+            found.append(_made_from(*parse_version(self.parent), self.reader))
         if self.states:
             found.append(_in_states(self.states))
         if self.rank_min is not None or self.rank_max is not None:
@@ -138,12 +138,14 @@ def _version_column(column: Any, value: Any, nothing: str | int) -> Condition:
     return _column(col(Version.id), column, nothing, lambda found: found == value)
 
 
-def _made_from(name: str, number: int) -> Condition:
+def _made_from(name: str, number: int, reader: Reader | None) -> Condition:
+    """Of a parent that the reader is not shown, none."""
     parent: Any = aliased(Version)
+    shown = true() if reader is None else reader.shows(col(Adapter.name))
     parent_id = (
         select(parent.id)
         .join(Adapter, parent.adapter_id == col(Adapter.id))
-        .where(col(Adapter.name) == name, parent.number == number)
+        .where(col(Adapter.name) == name, parent.number == number, shown)
         .correlate(None)
         .scalar_subquery()
     )

@@ -4,11 +4,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
-from sqlalchemy import ColumnElement, or_
+from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy.orm import aliased
+from sqlmodel import col
 
 from registry.keys.caller import Caller, current_caller
+from registry.models import Adapter
 from registry.names import check_name, parse_version
+from registry.tenants.models import AdapterGrant
 
+_Granted: Any = aliased(Adapter, name="granted_adapter")
 _READ = frozenset({"GET", "HEAD"})
 
 
@@ -37,14 +42,20 @@ class Reader:
     """Which adapters a list may show: those of a tenant and those that it was granted."""
 
     tenant: str
-    granted: frozenset[str] = frozenset()
 
-    def shows(self, name: Any) -> ColumnElement[bool]:
+    def owns(self, name: Any) -> ColumnElement[bool]:
         """Of a column of adapters' names, which are ordered by their bytes."""
         own: ColumnElement[bool] = name.between(f"{self.tenant}~", f"{self.tenant}~~")
-        return or_(own, name.in_(sorted(self.granted))) if self.granted else own
+        return own
+
+    def shows(self, name: Any) -> ColumnElement[bool]:
+        """The same, and what it was granted."""
+        of_granted = col(AdapterGrant.adapter_id) == _Granted.id
+        granted = select(_Granted.name).join(AdapterGrant, of_granted)
+        to_it = granted.where(col(AdapterGrant.tenant) == self.tenant)
+        return or_(self.owns(name), name.in_(to_it))
 
 
 def reader_of(caller: Caller) -> Reader | None:
     """None: of the platform, which everything is shown to."""
-    return None if caller.tenant is None else Reader(caller.tenant, caller.granted)
+    return None if caller.tenant is None else Reader(caller.tenant)
