@@ -9,10 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.controller import CacheController
 from engine.errors import EngineError
+from engine.evictions import EvictionLog, note_eviction
 from engine.pin_keeper import KeptPin, PinKeeper
 from engine.ports import EngineTruth, Resolver
 from engine.snapshot import CacheSnapshot, ResidentAdapter
 from engine.types import Tier
+from registry.keys.caller import acting
 from registry.problems import ProblemRoute, problem_response
 
 MAX_TTL_SECONDS = 10 * 365 * 24 * 3600
@@ -129,7 +131,7 @@ class EngineProblemRoute(ProblemRoute):
 
 
 def create_cache_router(
-    controller: CacheController, pins: PinKeeper, resolver: Resolver
+    controller: CacheController, pins: PinKeeper, resolver: Resolver, log: EvictionLog
 ) -> APIRouter:
     """Routes under `/api/v1/cache`. References are resolved as in `model`."""
     router = APIRouter(prefix="/api/v1/cache", tags=["cache"], route_class=EngineProblemRoute)
@@ -151,7 +153,7 @@ def create_cache_router(
         Pinned again, it has the new tier and time.
         """
         version = await resolver.resolve(body.reference)
-        return _pin_read(await pins.pin(version, body.tier, body.ttl_seconds))
+        return _pin_read(await pins.pin(version, body.tier, body.ttl_seconds, actor=acting()))
 
     @router.get("/pins")
     async def list_pins() -> PinList:
@@ -162,7 +164,8 @@ def create_cache_router(
     async def unpin(reference: str) -> UnpinRead:
         """Let it be evicted again."""
         version = await resolver.find(reference)
-        return UnpinRead(reference=version.reference, tier=await pins.unpin(version))
+        tier = await pins.unpin(version, actor=acting())
+        return UnpinRead(reference=version.reference, tier=tier)
 
     @router.post("/prefetch", status_code=status.HTTP_202_ACCEPTED)
     async def prefetch(body: ReferenceBody) -> PrefetchRead:
@@ -180,6 +183,8 @@ def create_cache_router(
         """
         version = await resolver.find(body.reference)
         evicted = await controller.evict(version, wait=body.wait, force=body.force)
+        if evicted:
+            await note_eviction(log, version, force=body.force)
         return EvictRead(reference=version.reference, evicted=evicted)
 
     return router

@@ -58,7 +58,8 @@ def _refuse_what_is_ours(arguments: Sequence[str]) -> None:
 def _parse_as_vllm(model: str, arguments: Sequence[str]) -> Namespace:
     """vLLM's defaults of one slot and a host tier no larger would leave nothing to control."""
     parser, validate = vllm_api.argument_parser(), vllm_api.validate_arguments()
-    parser.set_defaults(max_loras=DEFAULT_SLOTS, host="127.0.0.1")
+    # it would let the pages of any site read the answers
+    parser.set_defaults(max_loras=DEFAULT_SLOTS, host="127.0.0.1", allowed_origins=[])
     parser.allow_abbrev = False  # `--lora-mod` would pass by what is refused
     parser.error = _refuse  # instead of ending the process with its usage
     try:

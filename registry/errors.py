@@ -60,6 +60,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from registry.defects import Defect
+from registry.keys.refusal import KeyRefusal
 
 
 class RegistryError(Exception):
@@ -150,6 +151,7 @@ class UnknownWebhook(RegistryError):
 class KeyRequired(RegistryError):
     status = 401
     code = "key_required"
+    refusal = KeyRefusal.MISSING
 
     def __init__(self) -> None:
         super().__init__("send an API key: Authorization: Bearer adp_…")
@@ -159,13 +161,16 @@ class InvalidKey(RegistryError):
     status = 401
     code = "invalid_key"
 
-    def __init__(self) -> None:
+    def __init__(self, refusal: KeyRefusal = KeyRefusal.MALFORMED) -> None:
+        """`refusal` is for the one who runs the server: others could learn from it."""
         super().__init__("this API key is unknown, expired or revoked")
+        self.refusal = refusal
 
 
 class ScopeMissing(RegistryError):
     status = 403
     code = "scope_missing"
+    refusal = KeyRefusal.SCOPE
 
     def __init__(self, needed: Sequence[str]) -> None:
         super().__init__(f"this API key has not the scope that is needed: {' or '.join(needed)}")

@@ -59,7 +59,7 @@ class EventStreams:
 
 
 def _message(recorded: RecordedEvent) -> bytes:
-    return message(recorded.id, event_read(recorded).model_dump_json())
+    return message(recorded.id, event_read(recorded, with_address=True).model_dump_json())
 
 
 async def close_with_server(feed: EventFeed, is_stopping: Callable[[], bool]) -> None:

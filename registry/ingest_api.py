@@ -103,7 +103,7 @@ def _add_jobs(router: APIRouter, ingest: IngestService) -> None:
     @router.post("/jobs/{number}/cancel", tags=["jobs"])
     async def cancel(number: JobNumber) -> JobRead:
         """Ask for its end. A running job is `cancelled` as soon as its work has stopped."""
-        return job_read(await ingest.cancel(number))
+        return job_read(await ingest.cancel(number, actor=acting()))
 
 
 def _accepted(job: Job, response: Response) -> JobRead:

@@ -81,20 +81,32 @@ EventKind = TypeAliasType(
         "webhook.changed",
         "webhook.disabled",
         "webhook.removed",
+        "webhook.retried",
         "key.created",
         "key.rotated",
         "key.revoked",
+        "cache.pinned",
+        "cache.unpinned",
+        "cache.evicted",
+        "store.collected",
     ],
 )
 
 
 class EventRead(Answer):
-    """Who changed what. `uid` is the same in every registry that has imported it."""
+    """
+    Who changed what. `uid` is the same in every registry that has imported it.
+
+    `address` is where that came from: `local` for a command on the server's machine, null for what
+    the server did by itself. It is null too where more people look: in the events of one adapter
+    and in webhooks.
+    """
 
     id: int
     uid: str
     at: AwareDatetime
     actor: str
+    address: str | None
     kind: str
     adapter: str | None
     alias: str | None

@@ -41,6 +41,7 @@ RULES = (
     _rule(r"/api/v1/gc", _OPERATE),
     _rule(rf"{_VERSION}/(quarantine|purge)", _OPERATE),
     _rule(rf"{_VERSION}/probe", _OPERATE | _PUBLISH),
+    _rule(r"/api/v1/events/export", _ADMIN, _READ),
     _rule(r"/api/v1/events(/.*)?", _OPERATE, _READ),
     # the registry
     _rule(r"/api/v1/(webhooks|keys)(/.*)?", _ADMIN),
