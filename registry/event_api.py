@@ -13,6 +13,7 @@ from registry.event_repository import EventFilter
 from registry.event_schemas import EventPage, event_read
 from registry.event_stream import EventStreams
 from registry.field_types import Text
+from registry.keys.caller import current_caller
 from registry.models import EventKind
 from registry.names import check_name
 from registry.parameters import Limit, PageToken
@@ -61,7 +62,8 @@ def _add_pages(router: APIRouter, log: EventLog) -> None:
     ) -> EventPage:
         """What happened in the registry, the oldest first."""
         filters = EventFilter(adapter, tuple(kind or ()), actor, since, until)
-        return await _page(filters, limit, page_token, newest_first=newest_first)
+        told = current_caller().is_platform
+        return await _page(filters, limit, page_token, newest_first=newest_first, with_address=told)
 
     @router.get("/adapters/{name}/events")
     async def adapter_events(
@@ -76,7 +78,7 @@ def _add_pages(router: APIRouter, log: EventLog) -> None:
         page_token: str | None,
         *,
         newest_first: bool = False,
-        with_address: bool = True,
+        with_address: bool,
     ) -> EventPage:
         page = await log.page(
             filters, limit=limit, page_token=page_token, newest_first=newest_first

@@ -62,6 +62,11 @@ class EventKind(StrEnum):
     CACHE_UNPINNED = "cache.unpinned"
     CACHE_EVICTED = "cache.evicted"
     STORE_COLLECTED = "store.collected"
+    TENANT_CREATED = "tenant.created"
+    TENANT_CHANGED = "tenant.changed"
+    TENANT_DELETED = "tenant.deleted"
+    GRANT_ADDED = "grant.added"
+    GRANT_REMOVED = "grant.removed"
 
 
 class UtcDateTime(TypeDecorator[datetime]):

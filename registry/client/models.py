@@ -89,6 +89,11 @@ EventKind = TypeAliasType(
         "cache.unpinned",
         "cache.evicted",
         "store.collected",
+        "tenant.created",
+        "tenant.changed",
+        "tenant.deleted",
+        "grant.added",
+        "grant.removed",
     ],
 )
 
@@ -98,8 +103,8 @@ class EventRead(Answer):
     Who changed what. `uid` is the same in every registry that has imported it.
 
     `address` is where that came from: `local` for a command on the server's machine, null for what
-    the server did by itself. It is null too where more people look: in the events of one adapter
-    and in webhooks.
+    the server did by itself. It is null too where more people look: in the events of one adapter,
+    in webhooks, and for a tenant's keys.
     """
 
     id: int
@@ -157,6 +162,18 @@ class GarbageRead(Answer):
     orphans: list[str]
     freed_bytes: int
     more: bool
+
+
+class GrantRead(Answer):
+    """This tenant may use the adapter."""
+
+    tenant: str
+    granted_at: AwareDatetime
+    granted_by: str
+
+
+class GrantList(Answer):
+    items: list[GrantRead]
 
 
 class ImportRead(Answer):
@@ -284,6 +301,7 @@ class KeyCreated(Answer):
 
     name: str
     prefix: str
+    tenant: str | None
     scopes: list[Scope]
     created_at: AwareDatetime
     created_by: str
@@ -299,6 +317,7 @@ class KeyRead(Answer):
 
     name: str
     prefix: str
+    tenant: str | None
     scopes: list[Scope]
     created_at: AwareDatetime
     created_by: str
@@ -318,6 +337,25 @@ class SecretRotated(Answer):
 
     secret: str
     previous_valid_until: AwareDatetime
+
+
+class TenantRead(Answer):
+    """Its adapters are named `name~…`."""
+
+    name: str
+    created_at: AwareDatetime
+    created_by: str
+    max_requests_in_flight: int | None
+    max_slots: int | None
+    max_host_bytes: int | None
+    max_pins: int | None
+    max_storage_bytes: int | None
+    max_registrations_per_hour: int | None
+
+
+class TenantPage(Answer):
+    items: list[TenantRead]
+    next_page_token: str | None
 
 
 Tier = TypeAliasType("Tier", Literal["gpu", "host"])

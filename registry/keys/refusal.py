@@ -12,3 +12,4 @@ class KeyRefusal(StrEnum):
     EXPIRED = "expired"
     REVOKED = "revoked"
     SCOPE = "scope"  # a good one, but not for this
+    PLATFORM = "platform"  # a tenant's, for what is the platform's
