@@ -2,6 +2,7 @@
 
 import logging
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 from registry.redaction import redacted
@@ -33,6 +34,8 @@ def _clean(record: logging.LogRecord) -> None:
         record.args = tuple(map(_argument, record.args))
         if record.name == _ACCESS and len(record.args) > _PATH:
             record.args = _without_query(record.args)
+    elif isinstance(record.args, Mapping):
+        record.args = {name: _argument(value) for name, value in record.args.items()}
     if record.exc_info and record.exc_info[1] is not None:
         text = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
         if (clean := redacted(text)) != text:
