@@ -1,5 +1,6 @@
 """vLLM's command-line arguments: passed through unchanged, save the few that cache control owns."""
 
+import logging
 import os
 from argparse import Namespace
 from collections.abc import Sequence
@@ -7,6 +8,9 @@ from typing import NoReturn
 
 from engine import vllm_api
 
+logger = logging.getLogger(__name__)
+
+LOADING_BY_PATH = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 DEFAULT_SLOTS = 4
 HOST_ADAPTERS_PER_SLOT = 4
 WORKER_EXTENSION = "engine.worker.AdapterCacheExtension"
@@ -33,6 +37,7 @@ def parse_engine_arguments(model: str, arguments: Sequence[str]) -> Namespace:
     Raises BadArgument.
     """
     _refuse_what_is_ours(arguments)
+    _forget_loading_by_path()
     parsed = _parse_as_vllm(model, arguments)
     parsed.model = parsed.model_tag
     if parsed.api_server_count not in (None, 1):
@@ -53,6 +58,12 @@ def _refuse_what_is_ours(arguments: Sequence[str]) -> None:
         name = argument.partition("=")[0].partition(".")[0].replace("_", "-")
         if name in _REFUSED:
             raise BadArgument(f"{name} can't be used with adaptry serve: {_REFUSED[name]}")
+
+
+def _forget_loading_by_path() -> None:
+    """vLLM's own routes would read any folder that a client names, past every check of ours."""
+    if os.environ.pop(LOADING_BY_PATH, None) is not None:
+        logger.warning("%s is not heeded: register adapters instead", LOADING_BY_PATH)
 
 
 def _parse_as_vllm(model: str, arguments: Sequence[str]) -> Namespace:

@@ -12,7 +12,7 @@ from registry.errors import UnknownAdapter, UnknownVersion
 from registry.keys.address import calling_address
 from registry.models import Adapter, Event, EventKind, Version, row_id
 from registry.names import check_name
-from registry.redaction import redacted
+from registry.redaction import without_keys
 from registry.repository import RegistryRepository
 from registry.values import PublishedVersion
 
@@ -71,7 +71,7 @@ class Change:
             alias=alias,
             from_version=from_version,
             to_version=to_version,
-            reason=None if reason is None else redacted(reason),
+            reason=None if reason is None else without_keys(reason),
             data={},
         )
         await self.repository.add(event)

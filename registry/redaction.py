@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 HIDDEN = "[hidden]"
 
 _KEY = re.compile(r"(adp_[0-9a-f]{12}_)[A-Za-z0-9_-]{43}")
+_SECRET_LENGTH = 43
+_KEY_BYTES = re.compile(rb"(adp_[0-9a-f]{12}_)[A-Za-z0-9_-]{43}")
 _SIGNING = re.compile(r"whsec_[A-Za-z0-9+/=]{20,}")
 _USERINFO = re.compile(r"(?<=://)[^/\s@:'\"]*:[^/\s@'\"]+(?=@)")
 
@@ -26,7 +28,7 @@ _VARIABLES = (
     "PGPASSWORD",
     "VLLM_API_KEY",
 )
-_SHORTEST = 6  # less would hide half of what is said
+_SHORTEST = 8  # less would hide half of what is said
 
 _known: set[str] = set()
 
@@ -35,11 +37,23 @@ def redacted(text: str) -> str:
     """The same text, but for secrets."""
     for secret in _known:
         text = text.replace(secret, HIDDEN)
+    return without_keys(text)
+
+
+def without_keys(text: str) -> str:
+    """The same text, but for what looks like a secret, wherever it runs: also fit to be kept."""
     if "adp_" in text:
         text = _KEY.sub(rf"\1{HIDDEN}", text)
     if "whsec_" in text:
         text = _SIGNING.sub(f"whsec_{HIDDEN}", text)
     return _USERINFO.sub(HIDDEN, text) if "@" in text else text
+
+
+def masked(body: bytes) -> bytes:
+    """As many bytes, without keys of ours."""
+    if b"adp_" not in body:
+        return body
+    return _KEY_BYTES.sub(lambda key: key[1] + b"*" * _SECRET_LENGTH, body)
 
 
 def know_secrets(

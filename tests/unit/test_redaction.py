@@ -9,7 +9,7 @@ import pytest
 
 from registry.keys.secret import new_key
 from registry.log_redaction import hide_secrets_in_logs
-from registry.redaction import HIDDEN, know_secrets, redacted
+from registry.redaction import HIDDEN, know_secrets, masked, redacted
 from registry.webhook_signing import new_secret
 
 
@@ -34,6 +34,14 @@ def test_keys_of_ours_are_known_by_their_form() -> None:
     shown = redacted(f"there is no adapter {key!r}, nor {key}x")
     assert key[17:] not in shown
     assert key[:17] in shown, "which key it is helps to revoke it"
+
+
+def test_an_answer_stays_as_long_as_it_was() -> None:
+    key, _ = new_key()
+    body = f'{{"input": "{key}"}}'.encode()
+    assert len(masked(body)) == len(body)
+    assert key[17:].encode() not in masked(body)
+    assert masked(b"adp_ is how they begin") == b"adp_ is how they begin"
 
 
 def test_signing_secrets_and_passwords_in_urls_are_too() -> None:
