@@ -1,5 +1,6 @@
 """The event log over REST: pages, and a stream that can be resumed."""
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
@@ -21,7 +22,7 @@ from registry.problems import ProblemRoute
 from registry.schemas import Problem
 from registry.sse import parse_event_id
 
-_ERRORS = (400, 404, 422, 503)
+_ERRORS = (400, 403, 404, 422, 503)
 _LINES = {"content": {"application/x-ndjson": {}}, "description": "One event in each line."}
 _STREAM = {"content": {"text/event-stream": {}}, "description": "One event per message."}
 
@@ -61,7 +62,7 @@ def _add_pages(router: APIRouter, log: EventLog) -> None:
         page_token: PageToken = None,
     ) -> EventPage:
         """What happened in the registry, the oldest first."""
-        filters = EventFilter(adapter, tuple(kind or ()), actor, since, until)
+        filters = _filter(adapter, kind, actor, since, until)
         told = current_caller().is_platform
         return await _page(filters, limit, page_token, newest_first=newest_first, with_address=told)
 
@@ -70,7 +71,7 @@ def _add_pages(router: APIRouter, log: EventLog) -> None:
         name: str, limit: Limit = 100, page_token: PageToken = None
     ) -> EventPage:
         """What happened to an adapter, the oldest first."""
-        return await _page(EventFilter(name), limit, page_token, with_address=False)
+        return await _page(_filter(name), limit, page_token, with_address=False)
 
     async def _page(
         filters: EventFilter,
@@ -102,9 +103,7 @@ def _add_export(router: APIRouter, exported: EventExport) -> None:
         Each line ends with a hash of itself and of the line before. To go on with an earlier
         export give the `id` of its last line as `after`, and that line's `hash` as `chain`.
         """
-        if adapter is not None:
-            check_name(adapter)
-        filters = EventFilter(adapter, tuple(kind or ()), None, since, until)
+        filters = _filter(adapter, kind, None, since, until)
         lines = await exported.lines(filters, after=after, chain=chain)
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
@@ -122,8 +121,20 @@ def _add_stream(router: APIRouter, streams: EventStreams) -> None:
 
         It begins after `Last-Event-ID`, else after the event `after` (0: with the first), else now.
         """
-        if adapter is not None:
-            check_name(adapter)
-        filters = EventFilter(adapter, tuple(kind or ()), actor)
+        filters = _filter(adapter, kind, actor)
         begin = after if last_event_id is None else parse_event_id(last_event_id)
         return await streams.response(filters, begin)
+
+
+def _filter(
+    adapter: str | None,
+    kinds: list[EventKind] | None = None,
+    actor: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> EventFilter:
+    """Of what the caller owns. Raises InvalidReference, UnknownAdapter, NotOwner."""
+    caller = current_caller()
+    if adapter is not None:
+        caller.check_owns(check_name(adapter))
+    return EventFilter(adapter, tuple(kinds or ()), actor, since, until, caller.tenant)
