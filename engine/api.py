@@ -9,12 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.controller import CacheController
 from engine.errors import EngineError
+from engine.evictions import EvictionLog, note_eviction
 from engine.pin_keeper import KeptPin, PinKeeper
 from engine.ports import EngineTruth, Resolver
 from engine.snapshot import CacheSnapshot, ResidentAdapter
 from engine.types import Tier
 from engine.visibility import check_owned, shown_snapshot
-from registry.keys.caller import Caller, current_caller
+from registry.keys.caller import Caller, acting, current_caller
 from registry.problems import ProblemRoute, problem_response
 
 MAX_TTL_SECONDS = 10 * 365 * 24 * 3600
@@ -131,7 +132,7 @@ class EngineProblemRoute(ProblemRoute):
 
 
 def create_cache_router(
-    controller: CacheController, pins: PinKeeper, resolver: Resolver
+    controller: CacheController, pins: PinKeeper, resolver: Resolver, log: EvictionLog
 ) -> APIRouter:
     """Routes under `/api/v1/cache`. References are resolved as in `model`."""
     router = APIRouter(prefix="/api/v1/cache", tags=["cache"], route_class=EngineProblemRoute)
@@ -154,7 +155,7 @@ def create_cache_router(
         """
         check_owned(current_caller(), body.reference)
         version = await resolver.resolve(body.reference)
-        return _pin_read(await pins.pin(version, body.tier, body.ttl_seconds))
+        return _pin_read(await pins.pin(version, body.tier, body.ttl_seconds, actor=acting()))
 
     @router.get("/pins")
     async def list_pins() -> PinList:
@@ -167,7 +168,8 @@ def create_cache_router(
         """Let it be evicted again."""
         check_owned(current_caller(), reference)
         version = await resolver.find(reference)
-        return UnpinRead(reference=version.reference, tier=await pins.unpin(version))
+        tier = await pins.unpin(version, actor=acting())
+        return UnpinRead(reference=version.reference, tier=tier)
 
     @router.post("/prefetch", status_code=status.HTTP_202_ACCEPTED)
     async def prefetch(body: ReferenceBody) -> PrefetchRead:
@@ -187,6 +189,8 @@ def create_cache_router(
         check_owned(current_caller(), body.reference)
         version = await resolver.find(body.reference)
         evicted = await controller.evict(version, wait=body.wait, force=body.force)
+        if evicted:
+            await note_eviction(log, version, force=body.force)
         return EvictRead(reference=version.reference, evicted=evicted)
 
     return router

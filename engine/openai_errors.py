@@ -7,6 +7,7 @@ from http import HTTPStatus
 from starlette.types import Send
 
 from engine.errors import EngineError
+from registry.redaction import redacted
 
 
 class BodyTooLarge(Exception):
@@ -24,7 +25,7 @@ def openai_error(
 ) -> dict[str, object]:
     """`{"error": {message, type, param, code}}`, as the OpenAI API and vLLM answer."""
     kind = HTTPStatus(status).phrase.replace(" ", "") + "Error"
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return {"error": {"message": redacted(message), "type": kind, "param": param, "code": code}}
 
 
 async def send_engine_error(

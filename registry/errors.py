@@ -66,6 +66,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from registry.defects import Defect
+from registry.keys.refusal import KeyRefusal
 from registry.quotas.limits import Limit
 
 
@@ -158,6 +159,7 @@ class UnknownWebhook(RegistryError):
 class KeyRequired(RegistryError):
     status = 401
     code = "key_required"
+    refusal = KeyRefusal.MISSING
 
     def __init__(self) -> None:
         super().__init__("send an API key: Authorization: Bearer adp_…")
@@ -167,13 +169,16 @@ class InvalidKey(RegistryError):
     status = 401
     code = "invalid_key"
 
-    def __init__(self) -> None:
+    def __init__(self, refusal: KeyRefusal = KeyRefusal.MALFORMED) -> None:
+        """`refusal` is for the one who runs the server: others could learn from it."""
         super().__init__("this API key is unknown, expired or revoked")
+        self.refusal = refusal
 
 
 class ScopeMissing(RegistryError):
     status = 403
     code = "scope_missing"
+    refusal = KeyRefusal.SCOPE
 
     def __init__(self, needed: Sequence[str]) -> None:
         super().__init__(f"this API key has not the scope that is needed: {' or '.join(needed)}")
@@ -190,6 +195,7 @@ class NotOwner(RegistryError):
 class PlatformOnly(RegistryError):
     status = 403
     code = "platform_only"
+    refusal = KeyRefusal.PLATFORM
 
     def __init__(self) -> None:
         super().__init__("this is for keys of the platform, and not for a tenant's")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from registry.metadata import MAX_TAGS
+from registry.redaction import without_keys
 
 MAX_DEPTH = 16
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL keeps no NUL, UTF-8 no half character
@@ -50,7 +51,8 @@ def check_json(value: Any, depth: int = 0) -> Any:
 
 
 Text = Annotated[str, AfterValidator(check_text)]
-Reason = Annotated[Text, Field(max_length=1024, description="Kept with the event.")]
+Prose = Annotated[Text, AfterValidator(without_keys)]
+Reason = Annotated[Prose, Field(max_length=1024, description="Kept with the event.")]
 Name = Annotated[Text, Field(min_length=1, max_length=256)]
 Reference = Annotated[Text, Field(min_length=1, max_length=256, examples=["support:2"])]
 Tag = Annotated[Text, Field(min_length=1, max_length=64), AfterValidator(check_tag)]

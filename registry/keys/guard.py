@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.errors import InvalidKey, KeyRequired, RegistryError, ScopeMissing
 from registry.keys.caller import Caller, calling
+from registry.keys.refusals import KeyRefusals
 from registry.keys.rules import rule_for
 from registry.problems import MEDIA_TYPE, problem_content
 
@@ -19,9 +20,12 @@ Recognise = Callable[[str], Awaitable[Caller]]
 class KeyGuard:
     """`recognise` raises InvalidKey for what is no good key, RegistryError if it can't tell."""
 
-    def __init__(self, app: ASGIApp, *, recognise: Recognise) -> None:
+    def __init__(
+        self, app: ASGIApp, *, recognise: Recognise, refusals: KeyRefusals | None = None
+    ) -> None:
         self._app = app
         self._recognise = recognise
+        self._refusals = refusals or KeyRefusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in {"http", "websocket"}:
@@ -39,6 +43,7 @@ class KeyGuard:
             if rule.platform:
                 caller.check_platform()
         except RegistryError as error:
+            self._refusals.note(error)
             await _refuse(scope, send, error)
             return
         with calling(caller):

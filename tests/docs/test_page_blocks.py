@@ -49,7 +49,7 @@ NOT_RUN = {
     ("performance.md", "minutes"): 2,
     ("transfer.md", MLFLOW): 1,
 }
-KINDS = {*RUNNABLE, "text", "yaml", "json", "promql"}
+KINDS = {*RUNNABLE, "text", "yaml", "json", "promql", "mermaid"}
 GENERATED_OR_CODE = ("reference/", "generate/", "decisions/")
 PAGES = [
     page
