@@ -14,7 +14,9 @@ from engine.ports import EngineTruth, Resolver
 from engine.snapshot import CacheSnapshot, ResidentAdapter
 from engine.types import Tier
 from registry.problems import ProblemRoute, problem_response
+from registry.schemas import Problem
 
+ERRORS = (400, 404, 409, 410, 422, 429, 503)
 MAX_TTL_SECONDS = 10 * 365 * 24 * 3600
 
 
@@ -73,7 +75,8 @@ class PinBody(ReferenceBody):
         Tier.GPU
     )
     ttl_seconds: Annotated[
-        float | None, Field(gt=0, le=MAX_TTL_SECONDS, description="When it ends; null: never.")
+        float | None,
+        Field(strict=True, gt=0, le=MAX_TTL_SECONDS, description="When it ends; null: never."),
     ] = None
 
 
@@ -132,7 +135,12 @@ def create_cache_router(
     controller: CacheController, pins: PinKeeper, resolver: Resolver
 ) -> APIRouter:
     """Routes under `/api/v1/cache`. References are resolved as in `model`."""
-    router = APIRouter(prefix="/api/v1/cache", tags=["cache"], route_class=EngineProblemRoute)
+    router = APIRouter(
+        prefix="/api/v1/cache",
+        tags=["cache"],
+        route_class=EngineProblemRoute,
+        responses={code: {"model": Problem} for code in ERRORS},
+    )
 
     @router.get("")
     async def show() -> CacheRead:

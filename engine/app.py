@@ -16,12 +16,14 @@ from starlette.middleware import Middleware
 
 from engine import vllm_api
 from engine.background import background, is_stopping
+from engine.body_limits import body_guard
 from engine.cache import Cache, make_cache
 from engine.console.router import create_console_router
 from engine.controller import CacheController
 from engine.engine_request import Leasing
 from engine.errors import EngineUnavailable
 from engine.health import create_health_router
+from engine.http_protocol import guarded_http
 from engine.observing import Observing
 from engine.probe import Probe, create_probe_router
 from engine.promotion import PromotingEngine
@@ -65,6 +67,8 @@ class Server:
     supervisor: EngineSupervisor[VllmLife]
     controller: CacheController
     service: RegistryService
+    http: type[asyncio.Protocol]
+    """How uvicorn is to read requests: `http` of its configuration."""
 
     @property
     def engine(self) -> LeasedAsyncLLM:
@@ -128,9 +132,9 @@ async def running_server(
             *cache.routers(events.decision_places),
             *events.routers,
         ]
-        guards = []
+        guards = [body_guard(settings, registry_settings)]
         if registry_settings.require_keys:
-            guards.append(Middleware(KeyGuard, recognise=keys.caller))
+            guards.insert(0, Middleware(KeyGuard, recognise=keys.caller))
         app = await _application(
             arguments, settings, supervisor, service, cache, observing, routers, guards
         )
@@ -143,7 +147,7 @@ async def running_server(
         work += [events.run(lambda: is_stopping(app)), keys.run()]
         await stack.enter_async_context(background(app, work))
         await cache.preload(settings.preload)
-        yield Server(app, supervisor, cache.controller, service)
+        yield Server(app, supervisor, cache.controller, service, guarded_http(settings))
 
 
 async def _application(
@@ -223,6 +227,7 @@ async def serve_forever(server: Server, arguments: Namespace, listening: socket.
     shutdown = await vllm_api.serve_http()(
         server.app,
         sock=listening,
+        http=server.http,
         host=arguments.host,
         port=arguments.port,
         log_level=arguments.uvicorn_log_level,

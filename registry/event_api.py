@@ -3,13 +3,12 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import AwareDatetime
 
 from registry.event_log import EventLog
 from registry.event_repository import EventFilter
 from registry.event_schemas import EventPage, event_read
 from registry.event_stream import EventStreams
-from registry.field_types import Text
+from registry.field_types import Moment, Text
 from registry.models import EventKind
 from registry.names import check_name
 from registry.parameters import Limit, PageToken
@@ -44,8 +43,8 @@ def _add_pages(router: APIRouter, log: EventLog) -> None:
         adapter: AdapterName = None,
         kind: Kinds = None,
         actor: Actor = None,
-        since: Annotated[AwareDatetime | None, Query(description="From this moment on.")] = None,
-        until: Annotated[AwareDatetime | None, Query(description="Before this moment.")] = None,
+        since: Annotated[Moment | None, Query(description="From this moment on.")] = None,
+        until: Annotated[Moment | None, Query(description="Before this moment.")] = None,
         newest_first: bool = False,
         limit: Limit = 100,
         page_token: PageToken = None,

@@ -4,11 +4,12 @@ import math
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from registry.metadata import MAX_TAGS
 
 MAX_DEPTH = 16
+_NUMBER = re.compile(r"[-+.0-9eE]+", re.ASCII)
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL keeps no NUL, UTF-8 no half character
 
 
@@ -49,6 +50,14 @@ def check_json(value: Any, depth: int = 0) -> Any:
     return value
 
 
+def check_moment(value: Any) -> Any:
+    """pydantic would take a number for seconds since 1970."""
+    if isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value)):
+        raise ValueError("a date and a time are wanted, such as 2026-11-28T09:30:00Z")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(check_moment)]
 Text = Annotated[str, AfterValidator(check_text)]
 Reason = Annotated[Text, Field(max_length=1024, description="Kept with the event.")]
 Name = Annotated[Text, Field(min_length=1, max_length=256)]

@@ -46,7 +46,7 @@ class GarbageBody(Body):
         frozenset[VersionState], Field(min_length=1, examples=[["retired", "rejected"]])
     ] = _DEFAULTS.states
     keep_last: Annotated[int, Field(ge=0, le=1_000_000)] = _DEFAULTS.keep_last
-    rollback_window_days: Annotated[float, Field(ge=0, le=36_500)] = (
+    rollback_window_days: Annotated[float, Field(strict=True, ge=0, le=36_500)] = (
         _DEFAULTS.rollback_window / timedelta(days=1)
     )
     adapter: Name | None = None

@@ -38,7 +38,8 @@ class WebhookChange(Body):
 
 class SecretRotate(Body):
     keep_hours: Annotated[
-        float, Field(ge=0, le=24 * 30, description="How long to sign with the old one too.")
+        float,
+        Field(strict=True, ge=0, le=24 * 30, description="How long to sign with the old one too."),
     ] = 24.0
 
 
