@@ -96,8 +96,8 @@ class PinList(BaseModel):
 
 
 class EvictBody(ReferenceBody):
-    wait: Annotated[bool, Field(description="Until nobody uses it any more.")] = False
-    force: Annotated[bool, Field(description="End the requests that use it.")] = False
+    wait: Annotated[bool, Field(strict=True, description="Until nobody uses it any more.")] = False
+    force: Annotated[bool, Field(strict=True, description="End the requests that use it.")] = False
 
 
 class EvictRead(BaseModel):

@@ -26,6 +26,27 @@ class HeadLimits:
     timeout_seconds: float
 
 
+class _Lingering(Transport):
+    """What one request is answered through: closed before its body's end, it waits a little."""
+
+    def __init__(self, protocol: "GuardedHttpProtocol", transport: Transport) -> None:
+        super().__init__()
+        self._protocol = protocol
+        self._transport = transport
+
+    def write(self, data: Any) -> None:
+        self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        if self._protocol.cycle.more_body and not self._transport.is_closing():
+            self._protocol.linger()
+        else:
+            self._transport.close()
+
+
 class HeadTooLarge(Exception):
     """Raised through the parser, which gives up on the connection."""
 
@@ -40,7 +61,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0  # since something was last complete
         self._head_bytes = 0
         self._head_timer: TimerHandle | None = None
-        self._refused = self._upgraded = False
+        self._deaf = self._upgraded = False
 
     # ---- time ----------------------------------------------------------------------------
 
@@ -57,9 +78,14 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().handle_websocket_upgrade()
 
+    def linger(self) -> None:
+        """Close, but read on for a moment what is on its way."""
+        self._deaf = True
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle.more_body and not self.transport.is_closing():
+        if self.cycle.more_body and not (self._deaf or self.transport.is_closing()):
             self.loop.call_later(LINGER_SECONDS, self._end_lingering, self.cycle)
 
     def _end_lingering(self, cycle: object) -> None:
@@ -88,7 +114,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     # ---- bytes ---------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
+        if self._deaf:
             return
         self._unparsed_bytes += len(data)
         super().data_received(data)
@@ -115,6 +141,8 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._unparsed_bytes = 0
         super().on_headers_complete()
+        if self._is_answering():
+            self.cycle.transport = _Lingering(self, self.transport)
 
     def on_body(self, body: bytes) -> None:
         self._unparsed_bytes = 0
@@ -150,7 +178,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, code: str, detail: str) -> None:
         """Unless an answer is under way on this connection, which this one would be taken for."""
-        self._refused = True
+        self._deaf = True
         if not (self._is_answering() and self.cycle.response_started):
             self.transport.write(_response(status, code, detail))
         self.transport.close()

@@ -1,4 +1,4 @@
-"""schemathesis over the OpenAPI document of a running server, which must neither fail nor surprise."""
+"""schemathesis over the OpenAPI document of a running server: no failure, and no surprise."""
 
 import os
 import subprocess
@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzz.processes import free_port, stopped_at_end
+from fuzz.processes import ROOT, free_port, stopped_at_end
 
-ROOT = Path(__file__).resolve().parents[1]
 CONFIGURATION = ROOT / "fuzz" / "schemathesis.toml"
 
 

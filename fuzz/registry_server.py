@@ -1,7 +1,7 @@
 """Every route that needs no vLLM, over real HTTP and with rows to be found, to be asked badly.
 
-`python -m fuzz.registry_server FOLDER PORT [--require-keys]` serves until its input ends, and says a
-key. The cache is the real controller over the fake backend; the database is SQLite.
+`python -m fuzz.registry_server FOLDER PORT [--require-keys]` serves until its input ends, and says
+a key. The cache is the real controller over the fake backend; the database is SQLite.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ async def application(folder: Path, *, require_keys: bool = False) -> AsyncItera
     settings = RegistrySettings(
         database_url=f"sqlite+aiosqlite:///{folder}/registry.db",
         store=folder / "store",
-        source_roots=(ROOT / "demo",),
+        source_roots=(ROOT / "demo", folder),
         max_adapter_bytes=2**24,
         event_streams=10,
         allowed_networks=("127.0.0.1",),

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, status
 
 from registry.aliases import ANYWHERE
-from registry.field_types import Body, Moment, Reason, VersionNumber
+from registry.field_types import Body, Moment, Reason
 from registry.keys.caller import acting
 from registry.parameters import Limit, PageToken
 from registry.schemas_aliases import AliasList, AliasPage, AliasPut, AliasRead, AliasRollback
@@ -16,7 +16,7 @@ At = Annotated[
     Moment | None,
     Query(description="Where it pointed then.", examples=["2026-11-17T14:05:00Z"]),
 ]
-Expected = Annotated[VersionNumber | None, Query(description="Only if it points there.")]
+Expected = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Only if it points there.")]
 Why = Annotated[Reason | None, Query()]
 
 

@@ -67,4 +67,4 @@ Tags = Annotated[tuple[Tag, ...], Field(max_length=MAX_TAGS)]
 Metadata = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=256)], Any], AfterValidator(check_json)
 ]
-VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
+VersionNumber = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]

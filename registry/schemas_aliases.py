@@ -25,11 +25,14 @@ class Prepared(Body):
 
     warm: Annotated[
         bool | None,
-        Field(description="Bring it into memory first. By default wherever an engine serves."),
+        Field(
+            strict=True,
+            description="Bring it into memory first. By default wherever an engine serves.",
+        ),
     ] = None
-    probe: Annotated[bool, Field(description="Generate with it first; what fails is refused.")] = (
-        False
-    )
+    probe: Annotated[
+        bool, Field(strict=True, description="Generate with it first; what fails is refused.")
+    ] = False
     timeout_seconds: Annotated[
         float,
         Field(
@@ -41,7 +44,10 @@ class Prepared(Body):
     ] = 60.0
     evict_old: Annotated[
         bool,
-        Field(description="Put what no alias points at any more out of memory, once it is idle."),
+        Field(
+            strict=True,
+            description="Put what no alias points at any more out of memory, once it is idle.",
+        ),
     ] = False
 
     @model_validator(mode="after")

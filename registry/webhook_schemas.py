@@ -33,7 +33,7 @@ class WebhookChange(Body):
     description: Description = None
     kinds: Kinds = ()
     adapters: Adapters = ()
-    enabled: bool = True
+    enabled: Annotated[bool, Field(strict=True)] = True
 
 
 class SecretRotate(Body):
