@@ -29,9 +29,12 @@ class HeadLimits:
 class _Lingering(Transport):
     """What one request is answered through: closed before its body's end, it waits a little."""
 
-    def __init__(self, protocol: "GuardedHttpProtocol", transport: Transport) -> None:
+    def __init__(
+        self, protocol: "GuardedHttpProtocol", cycle: RequestResponseCycle, transport: Transport
+    ) -> None:
         super().__init__()
         self._protocol = protocol
+        self._cycle = cycle
         self._transport = transport
 
     def write(self, data: Any) -> None:
@@ -41,7 +44,7 @@ class _Lingering(Transport):
         return self._transport.is_closing()
 
     def close(self) -> None:
-        if self._protocol.cycle.more_body and not self._transport.is_closing():
+        if self._cycle.more_body and not self._transport.is_closing():
             self._protocol.linger()
         else:
             self._transport.close()
@@ -142,7 +145,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0
         super().on_headers_complete()
         if self._is_answering():
-            self.cycle.transport = _Lingering(self, self.transport)
+            self.cycle.transport = _Lingering(self, self.cycle, self.transport)
 
     def on_body(self, body: bytes) -> None:
         self._unparsed_bytes = 0

@@ -82,7 +82,7 @@ class Attack:
             if job["code"] == "internal_error":
                 raise AssertionError(job)
             outcome = job["code"] or job["state"]
-            if job["state"] == "done":
+            if job["state"] == "succeeded":
                 self._kept = self._digests()
         await self._nothing_left()
         return outcome
@@ -128,7 +128,7 @@ def _outcome(answer: httpx.Response, good: str) -> str:
     return good if answer.is_success else str(answer.json()["code"])
 
 
-def _limit_this_process() -> None:
+def limit_this_process() -> None:
     taken_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken_bytes + MEMORY_BYTES,) * 2)
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
@@ -154,7 +154,7 @@ def attack(kind: str, folder: Path, count: int, seed_: int) -> Report:
         }
         strategy, act = by_kind[kind]
         gc.collect()
-        _limit_this_process()
+        limit_this_process()
         began_bytes = _peak_bytes()
 
         def once(hostile: Any) -> None:
@@ -198,6 +198,6 @@ def _run(
 if __name__ == "__main__":
     logging.basicConfig(level=logging.ERROR)
     folder_ = Path(sys.argv[2])
-    (folder_ / "tmp").mkdir()
+    (folder_ / "tmp").mkdir(parents=True)
     tempfile.tempdir = str(folder_ / "tmp")
     print(json.dumps(asdict(attack(sys.argv[1], folder_, int(sys.argv[3]), int(sys.argv[4])))))

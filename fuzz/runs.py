@@ -8,7 +8,6 @@ from pathlib import Path
 
 from fuzz.processes import ROOT
 
-
 Done = subprocess.CompletedProcess[str]
 
 
@@ -25,6 +24,7 @@ def adapters(kind: str, *, folder: Path, count: int, seed: int) -> Done:
 
 
 def _run(command: Sequence[str], folder: Path) -> Done:
+    folder.mkdir(exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False

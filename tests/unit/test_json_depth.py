@@ -51,7 +51,8 @@ import resource, sys
 from registry.json_depth import is_too_deep
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-for content in (b"[" * 2**25, b"[]" * 2**24, b'"' * 2**25 + b"[" * 200, b"\\\\" * 2**25 + b"[" * 200):
+many, deep = 2**25, b"[" * 200
+for content in (b"[" * many, b"[]" * (many // 2), b'"' * many + deep, b"\\\\" * many + deep):
     before = peak()
     print(is_too_deep(content), (peak() - before) // 2**20)
 """
