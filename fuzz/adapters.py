@@ -98,7 +98,7 @@ class Attack:
             job: dict[str, Any] = (await self._http.get(f"/jobs/{number}")).json()
             if job["state"] not in UNFINISHED:
                 return job
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.01)
 
     async def _nothing_left(self) -> None:
         """The job's workspace goes a moment after its row says that it has ended."""
@@ -142,11 +142,10 @@ def attack(kind: str, folder: Path, count: int, seed_: int) -> Report:
     """In the main thread, whose event loop runs between one adapter and the next."""
     report = Report()
     with asyncio.Runner() as runner:
-        context = application(folder)
+        context = application(folder, rows=False)
         app = runner.run(context.__aenter__())
         transport = httpx.ASGITransport(app=app)
         http = httpx.AsyncClient(transport=transport, base_url="http://fuzz/api/v1", timeout=60)
-        runner.run(_until_settled(http))
         one = Attack(http, folder)
         by_kind: dict[str, tuple[SearchStrategy[Any], Callable[[Any], Any]]] = {
             "inspection": (tuples(config_files, weights_files), one.inspect),
@@ -172,11 +171,6 @@ def attack(kind: str, folder: Path, count: int, seed_: int) -> Report:
         runner.run(http.aclose())
         runner.run(context.__aexit__(None, None, None))
     return report
-
-
-async def _until_settled(http: httpx.AsyncClient) -> None:
-    while any(job["state"] in UNFINISHED for job in (await http.get("/jobs")).json()["items"]):
-        await asyncio.sleep(0.05)
 
 
 def _run(

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -29,6 +29,15 @@ HEADER: dict[str, Any] = {
 DATA = struct.pack(f"<{HALF // 2}f", *[0.5] * (HALF // 2))
 LEVELS = (2, 16, 17, 100, 990, 100_000)
 SPARSE_BYTES = (2**20, 2**23, 2**34)
+
+Anything = TypeVar("Anything")
+
+
+def weighted(*given: tuple[int, st.SearchStrategy[Anything]]) -> st.SearchStrategy[Anything]:
+    """One of them, as often as its number says: `one_of` knows each strategy once."""
+    table = [strategy for weight, strategy in given for _ in range(weight)]
+    return st.integers(0, len(table) - 1).flatmap(table.__getitem__)
+
 
 sizes = st.sampled_from([0, 1, 4, 8, HALF, 2**31, 2**40, 2**62, 2**64, 10**400, -1]) | st.integers()
 names = (

@@ -11,7 +11,16 @@ from typing import Literal
 
 from hypothesis import strategies as st
 
-from fuzz.hostile_files import configs, edited, edits, good_config, good_weights, raw, weight_files
+from fuzz.hostile_files import (
+    configs,
+    edited,
+    edits,
+    good_config,
+    good_weights,
+    raw,
+    weight_files,
+    weighted,
+)
 
 BOUNDARY = b"fuzz"
 BOMB_BYTES = 2**25  # twice what the server takes
@@ -182,7 +191,7 @@ good_parts = st.tuples(
 archive_parts = st.builds(
     lambda name, content: [Part("files", name, content)],
     st.sampled_from(["a.tar", "a.tar.gz", "a.tgz"]),
-    st.one_of(*[archives] * 30, bombs),
+    weighted((30, archives), (1, bombs)),
 )
 many_parts = st.just([Part(f"f{n}", None, b"x") for n in range(1100)])
 
@@ -194,28 +203,28 @@ def _form(given: list[Part], end: bytes) -> bytes:
 ends = st.sampled_from([b"--%s--\r\n" % BOUNDARY] * 20 + [b"", b"--fuzz", b"\r\n--fuzz--\r\nmore"])
 forms = st.builds(
     _form,
-    st.one_of(
-        *[good_parts] * 10,
-        *[archive_parts] * 20,
-        *[st.lists(parts, max_size=3)] * 10,
-        many_parts,
+    weighted(
+        (10, good_parts), (20, archive_parts), (10, st.lists(parts, max_size=3)), (1, many_parts)
     ),
     ends,
 )
-uploads = st.one_of(
-    *[st.builds(HostileUpload, forms)] * 12,
-    st.builds(HostileUpload, st.builds(edited, forms, edits)),
-    st.builds(
-        HostileUpload,
-        forms,
-        st.sampled_from(
-            [
-                "multipart/form-data",
-                "multipart/form-data; boundary=",
-                "multipart/mixed; boundary=x",
-                f"multipart/form-data; boundary={'x' * 5000}",
-                'multipart/form-data; boundary="fuzz"',
-            ]
+uploads = weighted(
+    (12, st.builds(HostileUpload, forms)),
+    (2, st.builds(HostileUpload, st.builds(edited, forms, edits))),
+    (
+        1,
+        st.builds(
+            HostileUpload,
+            forms,
+            st.sampled_from(
+                [
+                    "multipart/form-data",
+                    "multipart/form-data; boundary=",
+                    "multipart/mixed; boundary=x",
+                    f"multipart/form-data; boundary={'x' * 5000}",
+                    'multipart/form-data; boundary="fuzz"',
+                ]
+            ),
         ),
     ),
 )

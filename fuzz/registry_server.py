@@ -51,8 +51,10 @@ SLOTS, HOST_CAPACITY = 3, 4
 
 
 @asynccontextmanager
-async def application(folder: Path, *, require_keys: bool = False) -> AsyncIterator[FastAPI]:
-    """With the demo's adapters and a row of every kind."""
+async def application(
+    folder: Path, *, require_keys: bool = False, rows: bool = True
+) -> AsyncIterator[FastAPI]:
+    """With the demo's adapters and a row of every kind, unless told otherwise."""
     settings = RegistrySettings(
         database_url=f"sqlite+aiosqlite:///{folder}/registry.db",
         store=folder / "store",
@@ -105,7 +107,8 @@ async def application(folder: Path, *, require_keys: bool = False) -> AsyncItera
         ]
         await stack.enter_async_context(background(app, work))
         app.state.key, _ = await keys.create("root", [Scope.ADMIN], actor="fuzz")
-        await make_rows(app, app.state.key, ROOT / "demo")
+        if rows:
+            await make_rows(app, app.state.key, ROOT / "demo")
         yield app
 
 

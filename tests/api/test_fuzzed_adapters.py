@@ -14,7 +14,7 @@ import pytest
 from fuzz.adapters import MEMORY_BYTES
 from fuzz.runs import adapters
 
-COUNTS = {"inspection": 6000, "uploads": 4000}
+COUNTS = {"inspection": 7500, "uploads": 2500}
 SEED = 20261128
 GROWN_BYTES = 256 * 2**20
 OUTCOMES = {
