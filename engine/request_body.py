@@ -5,7 +5,7 @@ import secrets
 
 from starlette.types import Receive, Scope
 
-from registry.errors import BodyTooDeep, BodyTooLarge
+from registry.errors import BodyNotText, BodyTooDeep, BodyTooLarge
 from registry.json_depth import MAX_LEVELS, is_too_deep
 
 USER_HEADER = b"x-adaptry-user"
@@ -14,7 +14,7 @@ USER_HEADER = b"x-adaptry-user"
 async def read_body(receive: Receive, limit_bytes: int) -> bytes | None:
     """The whole body, or None if the client left first.
 
-    Raises BodyTooLarge, BodyTooDeep, and what `receive` raises.
+    Raises BodyTooLarge, BodyTooDeep, BodyNotText, and what `receive` raises.
     """
     chunks: list[bytes] = []
     size = 0
@@ -34,6 +34,10 @@ async def read_body(receive: Receive, limit_bytes: int) -> bytes | None:
 def _checked(body: bytes) -> bytes:
     if is_too_deep(body):
         raise BodyTooDeep(MAX_LEVELS)
+    try:
+        body.decode()
+    except UnicodeDecodeError:  # vLLM's answer would not be of OpenAI's shape
+        raise BodyNotText from None
     return body
 
 

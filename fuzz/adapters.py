@@ -5,6 +5,7 @@ fails with a traceback at the first that crashes, takes too much or leaves somet
 """
 
 import asyncio
+import contextlib
 import gc
 import json
 import logging
@@ -27,6 +28,7 @@ from fuzz.hostile_uploads import HostileUpload, uploads
 from fuzz.registry_server import application
 
 BATCH = 250
+LEFT_SECONDS = 10
 MEMORY_BYTES = 512 * 2**20  # beyond what the process takes before the first of them
 CPU_SECONDS_EACH = 10.0
 CPU_SECONDS = 1800
@@ -67,7 +69,7 @@ class Attack:
                 "/adapters/fuzzed/versions", json={"source": str(self._source)}
             )
             self._agrees(_accepted(answer), again)
-        self._check_leftovers()
+        await self._nothing_left()
         return outcome
 
     async def upload(self, sent: HostileUpload) -> str:
@@ -101,17 +103,20 @@ class Attack:
             await asyncio.sleep(0.01)
 
     async def _nothing_left(self) -> None:
-        """The job's workspace goes a moment after its row says that it has ended."""
-        async with asyncio.timeout(10):
-            while any((self._store / "quarantine").iterdir()):
-                await asyncio.sleep(0.001)
-        self._check_leftovers()
+        """A job's workspace goes a moment after its row says that it has ended.
 
-    def _check_leftovers(self) -> None:
-        places = (self._store / "quarantine", self._store / "arriving", self._temporary)
-        left = [str(path) for place in places for path in place.iterdir()]
-        if left or self._digests() != self._kept:
+        And whoever sweeps takes a lock, now and then, to see whether there is something to do.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEFT_SECONDS):
+                while self._left():
+                    await asyncio.sleep(0.002)
+        if (left := self._left()) or self._digests() != self._kept:
             raise AssertionError(f"left behind: {left or self._digests() - self._kept}")
+
+    def _left(self) -> list[str]:
+        places = (self._store / "quarantine", self._store / "arriving", self._temporary)
+        return [str(path) for place in places for path in place.iterdir()]
 
     def _digests(self) -> set[str]:
         return {path.name for path in (self._store / "adapters").glob("*/*")}

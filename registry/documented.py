@@ -55,6 +55,9 @@ def documented(document: Document) -> Document:
                 _describe_problems(operation)
             elif method == "post":
                 _describe_openai_errors(operation)
+    if (vllms := document.get("components", {}).get("schemas", {}).get("ErrorInfo")) is not None:
+        # our codes are texts, as OpenAI's own are; vLLM's are numbers
+        vllms["properties"]["code"] = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
     return document
 
 

@@ -43,6 +43,7 @@ RegistryError
 ├── BodyTooLarge         413
 ├── BodyTimeout          408  it comes too slowly
 ├── BodyTooDeep          400  JSON within JSON within JSON
+├── BodyNotText          400
 ├── InvalidUpload        400  the request's body is not what it says
 ├── TooManyUploads       429
 ├── InvalidArchive       422  what is wrong with an export; the code says what
@@ -393,6 +394,14 @@ class BodyTooDeep(RegistryError):
 
     def __init__(self, levels: int) -> None:
         super().__init__(f"the JSON of the request is nested deeper than {levels} levels")
+
+
+class BodyNotText(RegistryError):
+    status = 400
+    code = "body_not_text"
+
+    def __init__(self) -> None:
+        super().__init__("the request body is not UTF-8, as JSON has to be")
 
 
 class InvalidUpload(RegistryError):

@@ -47,7 +47,7 @@ def test_hostile_adapters_end_with_a_verdict_and_leave_nothing(tmp_path: Path) -
 
 def test_the_limit_of_memory_bites() -> None:
     """Else the test above would show nothing."""
-    greedy = f"from fuzz.adapters import limit_this_process as l; l(); bytes({MEMORY_BYTES})"
+    greedy = f"from fuzz.adapters import limit_this_process as l; l(); bytes(2 * {MEMORY_BYTES})"
     done = subprocess.run(
         [sys.executable, "-c", greedy], capture_output=True, text=True, check=False
     )

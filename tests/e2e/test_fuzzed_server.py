@@ -15,18 +15,19 @@ CACHE = ("--include-path-regex", "^/api/v1/cache", "--exclude-path-regex", "/str
 ENGINE = (
     *("--include-path-regex", "^/(v1/|generate$|tokenize$|detokenize$|pooling$|score$)"),
     *("--phases", "examples,fuzzing"),
+    *("--exclude-checks", "negative_data_rejection"),  # what it takes is vLLM's to say
 )
 
 
 def test_the_cache_of_a_real_engine(server: Any) -> None:
     done = fuzz(server.base_url, examples=5, seed=SEED, options=CACHE)
-    assert done.returncode == 0, done.stdout[-10_000:]
+    assert done.returncode == 0, done.stdout[-30_000:]
 
 
 @pytest.mark.timeout(600)
 def test_the_openai_routes(server: Any) -> None:
     done = fuzz(server.base_url, examples=5, seed=SEED, options=ENGINE)
-    assert done.returncode == 0, done.stdout[-10_000:]
+    assert done.returncode == 0, done.stdout[-30_000:]
     assert server.complete("upper", "x").status_code == 200, "the engine lives"
 
 
