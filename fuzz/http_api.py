@@ -41,6 +41,7 @@ def fuzz(
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION)),
         *("run", f"{url}/openapi.json", "--max-examples", str(examples), "--seed", str(seed)),
+        *("--wait-for-schema", "60"),
         *options,
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
