@@ -13,6 +13,7 @@ import registry.job_models
 import registry.keys.models
 import registry.models  # these fill SQLModel.metadata
 import registry.residency_models
+import registry.tenants.models
 import registry.term_tables
 import registry.webhook_models
 from registry.db import async_url, make_folder

@@ -52,6 +52,8 @@ from registry.keys.service import KeyService
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
+from registry.tenants.api import create_tenant_router
+from registry.tenants.service import TenantService
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +129,7 @@ async def running_server(
         routers = [
             create_router(service),
             create_key_router(keys),
+            create_tenant_router(TenantService(database), keys),
             create_ingest_router(ingest),
             create_probe_router(probe, cache.resolver),
             *cache.routers(events.decision_places),

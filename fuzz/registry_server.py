@@ -45,6 +45,8 @@ from registry.keys.service import KeyService
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
+from registry.tenants.api import create_tenant_router
+from registry.tenants.service import TenantService
 
 ROOT = Path(__file__).resolve().parents[1]
 SLOTS, HOST_CAPACITY = 3, 4
@@ -92,6 +94,7 @@ async def application(
         for router in (
             create_router(service),
             create_key_router(keys),
+            create_tenant_router(TenantService(database), keys),
             create_ingest_router(ingest),
             create_probe_router(probe, cache.resolver),
             *cache.routers(events.decision_places),

@@ -13,6 +13,12 @@ RegistryError
 ├── KeyRequired          401  none was sent
 ├── InvalidKey           401  unknown, expired or revoked
 ├── ScopeMissing         403  the key is good, but not for this
+├── NotOwner             403  the adapter is granted to the caller's tenant, not its own
+├── PlatformOnly         403  no key of a tenant may do it
+├── UnknownTenant        404
+├── TenantExists         409
+├── TenantNotEmpty       409  it has adapters or valid keys
+├── TenantLimit          429 where waiting helps; 409 where it does not
 ├── UnknownKey           404
 ├── KeyExists            409
 ├── KeyRevoked           409
@@ -173,6 +179,62 @@ class ScopeMissing(RegistryError):
 
     def __init__(self, needed: Sequence[str]) -> None:
         super().__init__(f"this API key has not the scope that is needed: {' or '.join(needed)}")
+
+
+class NotOwner(RegistryError):
+    status = 403
+    code = "not_owner"
+
+    def __init__(self, adapter: str) -> None:
+        super().__init__(f"{adapter!r} is another tenant's: this key may use it, not change it")
+
+
+class PlatformOnly(RegistryError):
+    status = 403
+    code = "platform_only"
+
+    def __init__(self) -> None:
+        super().__init__("this is for keys of the platform, and not for a tenant's")
+
+
+class UnknownTenant(RegistryError):
+    status = 404
+    code = "unknown_tenant"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no tenant {name!r}")
+
+
+class TenantExists(RegistryError):
+    status = 409
+    code = "tenant_exists"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a tenant {name!r} already")
+
+
+class TenantNotEmpty(RegistryError):
+    status = 409
+    code = "tenant_not_empty"
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(f"the tenant {name!r} still has {what}")
+
+
+class TenantLimit(RegistryError):
+    """`limit`: the tenant's field that says so. 409 where it does not help to wait."""
+
+    status = 429
+    code = "tenant_limit"
+
+    def __init__(
+        self, tenant: str, limit: str, allowed: int, retry_after_seconds: int | None = None
+    ) -> None:
+        super().__init__(f"the tenant {tenant!r} may have no more: its {limit} is {allowed}")
+        self.tenant = tenant
+        self.limit = limit
+        self.retry_after_seconds = retry_after_seconds
+        self.status = 409 if retry_after_seconds is None else 429
 
 
 class UnknownKey(RegistryError):

@@ -10,6 +10,7 @@ from registry.models import Adapter, EventKind, Version, VersionState, row_id
 from registry.names import DEFAULT_ALIAS
 from registry.repository import RegistryRepository
 from registry.states import change_state
+from registry.tenants.grants import check_tenant_exists
 from registry.term_repository import TermRepository
 from registry.terms import adapter_terms, version_terms
 from registry.values import Origin, PublishedVersion, Registration
@@ -24,7 +25,7 @@ async def publish(
 ) -> Registration:
     """The adapter's next version, or the one that has these files already.
 
-    Raises UnknownAdapter and UnknownVersion for the parent, MetadataTooLarge.
+    Raises UnknownTenant, UnknownAdapter and UnknownVersion for the parent, MetadataTooLarge.
     """
     adapter = await _adapter(session, name, details.description)
     change = Change(session, adapter, origin.actor)
@@ -42,6 +43,7 @@ async def _adapter(session: AsyncSession, name: str, description: str | None) ->
     repository = RegistryRepository(session)
     adapter = await repository.adapter(name, hold=True)
     if adapter is None:
+        await check_tenant_exists(session, name)
         adapter = await repository.add(Adapter(name=name, description=description))
         await TermRepository(session).add_adapter(name, adapter_terms(adapter))
     return adapter

@@ -84,6 +84,11 @@ EventKind = TypeAliasType(
         "key.created",
         "key.rotated",
         "key.revoked",
+        "tenant.created",
+        "tenant.changed",
+        "tenant.deleted",
+        "grant.added",
+        "grant.removed",
     ],
 )
 
@@ -145,6 +150,18 @@ class GarbageRead(Answer):
     orphans: list[str]
     freed_bytes: int
     more: bool
+
+
+class GrantRead(Answer):
+    """This tenant may use the adapter."""
+
+    tenant: str
+    granted_at: AwareDatetime
+    granted_by: str
+
+
+class GrantList(Answer):
+    items: list[GrantRead]
 
 
 class ImportRead(Answer):
@@ -272,6 +289,7 @@ class KeyCreated(Answer):
 
     name: str
     prefix: str
+    tenant: str | None
     scopes: list[Scope]
     created_at: AwareDatetime
     created_by: str
@@ -287,6 +305,7 @@ class KeyRead(Answer):
 
     name: str
     prefix: str
+    tenant: str | None
     scopes: list[Scope]
     created_at: AwareDatetime
     created_by: str
@@ -306,6 +325,25 @@ class SecretRotated(Answer):
 
     secret: str
     previous_valid_until: AwareDatetime
+
+
+class TenantRead(Answer):
+    """Its adapters are named `name~…`."""
+
+    name: str
+    created_at: AwareDatetime
+    created_by: str
+    max_requests_in_flight: int | None
+    max_slots: int | None
+    max_host_bytes: int | None
+    max_pins: int | None
+    max_storage_bytes: int | None
+    max_registrations_per_hour: int | None
+
+
+class TenantPage(Answer):
+    items: list[TenantRead]
+    next_page_token: str | None
 
 
 Tier = TypeAliasType("Tier", Literal["gpu", "host"])
