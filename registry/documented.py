@@ -25,13 +25,15 @@ _MEANINGS = {
     403: "Not with this API key, or not at all",
     404: "There is no such thing",
     408: "The request's body came too slowly",
+    409: "Not in the state that it is in",
+    410: "It was retired",
     413: "The request's body is too large",
     429: "Too much at a time",
     503: "Something that is needed is not there",
 }
 _ALWAYS = (401, 403, 503)
 _WITH_BODY = (400, 408, 413)
-_ENGINE = (400, 401, 403, 404, 408, 413, 429, 503)
+_ENGINE = (400, 401, 403, 404, 408, 409, 410, 413, 429, 503)
 
 
 def document_errors(app: FastAPI) -> None:
@@ -53,7 +55,7 @@ def documented(document: Document) -> Document:
             operation = operations[method]
             if path.startswith(_PREFIX):
                 _describe_problems(operation)
-            elif method == "post":
+            elif method == "post" or path.startswith("/v1/"):
                 _describe_openai_errors(operation)
     if (vllms := document.get("components", {}).get("schemas", {}).get("ErrorInfo")) is not None:
         # our codes are texts, as OpenAI's own are; vLLM's are numbers
