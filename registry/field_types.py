@@ -9,6 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from registry.metadata import MAX_TAGS
 
 MAX_DEPTH = 16
+MAX_DISTINCT = 64
 _NUMBER = re.compile(r"[-+.0-9eE]+", re.ASCII)
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL keeps no NUL, UTF-8 no half character
 
@@ -54,6 +55,15 @@ def check_moment(value: Any) -> Any:
     """pydantic would take a number for seconds since 1970."""
     if isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value)):
         raise ValueError("a date and a time are wanted, such as 2026-11-28T09:30:00Z")
+    return value
+
+
+def check_distinct(value: Any) -> Any:
+    """pydantic would make a set of a list that names something twice."""
+    if not isinstance(value, list):
+        return value
+    if len(value) > MAX_DISTINCT or any(each in value[:at] for at, each in enumerate(value)):
+        raise ValueError(f"each may be named once only, and at most {MAX_DISTINCT}")
     return value
 
 

@@ -3,9 +3,9 @@
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
-from registry.field_types import Body, Name, Reason, Text, VersionNumber
+from registry.field_types import Body, Name, Reason, Text, VersionNumber, check_distinct
 from registry.garbage import Retention
 from registry.models import VersionState
 from registry.schemas import VersionRead
@@ -43,7 +43,9 @@ class GarbageBody(Body):
 
     dry_run: Annotated[bool, Field(strict=True, description="Only say what would go.")] = True
     states: Annotated[
-        frozenset[VersionState], Field(min_length=1, examples=[["retired", "rejected"]])
+        frozenset[VersionState],
+        BeforeValidator(check_distinct),
+        Field(min_length=1, examples=[["retired", "rejected"]]),
     ] = _DEFAULTS.states
     keep_last: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = _DEFAULTS.keep_last
     rollback_window_days: Annotated[float, Field(strict=True, ge=0, le=36_500)] = (

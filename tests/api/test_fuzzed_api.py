@@ -1,5 +1,6 @@
 """schemathesis finds nothing: no 500, no status, media type or answer that the document has not."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ def test_without_keys(tmp_path: Path) -> None:
     with registry_server(tmp_path) as server:
         done = fuzz(server.url, examples=10, seed=SEED)
     assert done.returncode == 0, done.stdout[-10_000:]
-    assert "No issues found" in done.stdout
+    found = re.search(r"(\d+) generated", done.stdout)
+    assert found is not None
+    assert int(found[1]) > 2000, "else nothing was asked"
 
 
 @pytest.mark.timeout(600)
