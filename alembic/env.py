@@ -12,6 +12,7 @@ from sqlmodel import SQLModel
 import registry.job_models
 import registry.keys.models
 import registry.models  # these fill SQLModel.metadata
+import registry.quotas.models
 import registry.residency_models
 import registry.tenants.models
 import registry.term_tables

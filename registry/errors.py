@@ -18,7 +18,7 @@ RegistryError
 ├── UnknownTenant        404
 ├── TenantExists         409
 ├── TenantNotEmpty       409  it has adapters or valid keys
-├── TenantLimit          429 where waiting helps; 409 where it does not
+├── TenantLimit          409; 429 where waiting helps: a limit of the tenant
 ├── UnknownKey           404
 ├── KeyExists            409
 ├── KeyRevoked           409
@@ -70,6 +70,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from registry.defects import Defect
+from registry.quotas.limits import Limit
 
 
 class RegistryError(Exception):
@@ -77,6 +78,7 @@ class RegistryError(Exception):
 
     status = 500
     code = "registry_error"
+    retry_after_seconds: int | None = None
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -222,19 +224,17 @@ class TenantNotEmpty(RegistryError):
 
 
 class TenantLimit(RegistryError):
-    """`limit`: the tenant's field that says so. 409 where it does not help to wait."""
+    """With `retry_after_seconds` it helps to come again then."""
 
-    status = 429
+    status = 409
     code = "tenant_limit"
 
-    def __init__(
-        self, tenant: str, limit: str, allowed: int, retry_after_seconds: int | None = None
-    ) -> None:
-        super().__init__(f"the tenant {tenant!r} may have no more: its {limit} is {allowed}")
-        self.tenant = tenant
+    def __init__(self, limit: Limit, detail: str, retry_after_seconds: int | None = None) -> None:
+        super().__init__(detail)
         self.limit = limit
         self.retry_after_seconds = retry_after_seconds
-        self.status = 409 if retry_after_seconds is None else 429
+        if retry_after_seconds is not None:
+            self.status = 429
 
 
 class UnknownKey(RegistryError):

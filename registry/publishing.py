@@ -32,8 +32,7 @@ async def publish(
     await change.repository.hold_files(artifact.digest)
     last, known = await change.repository.last_number_and_digest(row_id(adapter), artifact.digest)
     if known is not None:
-        published = await _publish_again(change, await change.version(known))
-        return Registration(published, created=False)
+        return await _publish_again(change, await change.version(known))
     version = _version(row_id(adapter), last + 1, origin, artifact)
     return Registration(await _publish_new(change, version, details), created=True)
 
@@ -63,14 +62,15 @@ async def _publish_new(
     return PublishedVersion(name, version, parent)
 
 
-async def _publish_again(change: Change, known: Version) -> PublishedVersion:
+async def _publish_again(change: Change, known: Version) -> Registration:
     """What somebody retired or quarantined stays so; what had lost its files has them again."""
-    if known.state in (VersionState.PURGED, VersionState.REJECTED):
+    restored = known.state in (VersionState.PURGED, VersionState.REJECTED)
+    if restored:
         change_state(known, VersionState.READY, change.reference(known.number))
         await change.note(
             EventKind.VERSION_RESTORED, to_version=known.number, reason="registered again"
         )
-    return await change.published(known)
+    return Registration(await change.published(known), created=False, restored=restored)
 
 
 def _version(adapter_id: int, number: int, origin: Origin, artifact: StoredArtifact) -> Version:

@@ -17,8 +17,10 @@ from registry.tenants.schemas import (
     TenantCreate,
     TenantPage,
     TenantRead,
+    TenantUsageRead,
     grant_read,
     tenant_read,
+    tenant_usage_read,
 )
 from registry.tenants.service import TenantService
 
@@ -54,10 +56,10 @@ def _add_tenant_routes(router: APIRouter, service: TenantService) -> None:
         return tenant_read(await service.create(body.name, limits, actor=acting()))
 
     @router.get("/tenants/{tenant}")
-    async def tenant(tenant: TenantInPath) -> TenantRead:
-        """One tenant and its limits."""
+    async def tenant(tenant: TenantInPath) -> TenantUsageRead:
+        """One tenant, its limits, and how much of them it uses."""
         current_caller().check_tenant(tenant)
-        return tenant_read(await service.tenant(tenant))
+        return tenant_usage_read(*await service.usage(tenant))
 
     @router.patch("/tenants/{tenant}")
     async def change(tenant: TenantInPath, body: TenantChange) -> TenantRead:

@@ -1,5 +1,6 @@
 """Tenants and grants over REST."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
@@ -7,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from registry.field_types import Body
 from registry.names import TENANT_NAME_PATTERN
+from registry.quotas.usage import LiveUsage, StoredUsage
 from registry.tenants.models import AdapterGrant, Tenant
 
 TenantName = Annotated[str, Field(pattern=f"^{TENANT_NAME_PATTERN}$", examples=["acme"])]
@@ -45,6 +47,25 @@ class TenantRead(BaseModel):
     max_registrations_per_hour: int | None
 
 
+class TenantUsage(BaseModel):
+    """How much of its limits it uses: what is stored of all servers on this database, the rest of
+    the server that answers. `slots`: adapters that requests hold or await.
+    """
+
+    requests_in_flight: int
+    slots: int
+    host_bytes: int
+    pins: int
+    storage_bytes: int
+    registrations_in_last_hour: int
+
+
+class TenantUsageRead(TenantRead):
+    """A tenant, its limits, and how much of them it uses."""
+
+    usage: TenantUsage
+
+
 class TenantPage(BaseModel):
     items: list[TenantRead]
     next_page_token: str | None
@@ -64,6 +85,15 @@ class GrantList(BaseModel):
 
 def tenant_read(tenant: Tenant) -> TenantRead:
     return TenantRead.model_validate(tenant.model_dump())
+
+
+def tenant_usage_read(tenant: Tenant, live: LiveUsage, stored: StoredUsage) -> TenantUsageRead:
+    usage = TenantUsage(
+        **asdict(live),
+        storage_bytes=stored.storage_bytes,
+        registrations_in_last_hour=stored.registrations,
+    )
+    return TenantUsageRead(**tenant_read(tenant).model_dump(), usage=usage)
 
 
 def grant_read(grant: AdapterGrant) -> GrantRead:

@@ -1,6 +1,6 @@
 """Tenants and grants: made, looked up, changed, removed. Each change is one transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from sqlalchemy import select
@@ -12,19 +12,35 @@ from registry.changes import changing
 from registry.db import Database
 from registry.errors import NotOwner, TenantExists, TenantNotEmpty
 from registry.keys.models import ApiKey
-from registry.models import Adapter, Event, EventKind
+from registry.models import Adapter, Event, EventKind, now
 from registry.names import check_tenant, tenant_of
 from registry.pages import Page, name_of, page_of
+from registry.quotas.repository import QuotaRepository
+from registry.quotas.service import stored_usage
+from registry.quotas.usage import LiveUsage, LiveUsageOf, StoredUsage, nothing_live
 from registry.repository import RegistryRepository, known_adapter
 from registry.tenants.grants import known_tenant
 from registry.tenants.models import AdapterGrant, Tenant
 
 
+async def _nobody_to_tell() -> None:
+    """The default."""
+
+
 class TenantService:
     """The namespaces of adapters, and who may use what of another's."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        live: LiveUsageOf = nothing_live,
+        changed: Callable[[], Awaitable[None]] = _nobody_to_tell,
+    ) -> None:
+        """`live`: what this server's engine says. `changed` is awaited after limits have."""
         self._database = database
+        self._live = live
+        self._changed = changed
 
     # ---- tenants -------------------------------------------------------------------------
 
@@ -42,6 +58,12 @@ class TenantService:
         async with self._database.reading() as session:
             return await known_tenant(session, name)
 
+    async def usage(self, name: str) -> tuple[Tenant, LiveUsage, StoredUsage]:
+        """With the tenant itself. Raises UnknownTenant."""
+        async with self._database.reading() as session:
+            tenant = await known_tenant(session, name)
+            return tenant, self._live(name), await stored_usage(session, name)
+
     async def create(self, name: str, limits: Mapping[str, int | None], *, actor: str) -> Tenant:
         """Raises InvalidReference, TenantExists."""
         tenant = Tenant(name=check_tenant(name), created_by=actor)
@@ -54,6 +76,7 @@ class TenantService:
                 session.add(_event(EventKind.TENANT_CREATED, name, actor, limits=dict(limits)))
         except IntegrityError:
             raise TenantExists(name) from None
+        await self._changed()
         return tenant
 
     async def change(self, name: str, limits: Mapping[str, int | None], *, actor: str) -> Tenant:
@@ -63,6 +86,7 @@ class TenantService:
             for field, value in limits.items():
                 setattr(tenant, field, value)
             session.add(_event(EventKind.TENANT_CHANGED, name, actor, limits=dict(limits)))
+        await self._changed()
         return tenant
 
     async def delete(self, name: str, *, actor: str) -> None:
@@ -73,8 +97,10 @@ class TenantService:
             grants = select(AdapterGrant).where(col(AdapterGrant.tenant) == name)
             for grant in (await session.execute(grants)).scalars():
                 await session.delete(grant)
+            await QuotaRepository(session).forget_registrations(name, now())
             await session.delete(tenant)
             session.add(_event(EventKind.TENANT_DELETED, name, actor))
+        await self._changed()
 
     # ---- grants --------------------------------------------------------------------------
 
