@@ -17,7 +17,9 @@ from engine.types import Tier
 from engine.visibility import check_owned, shown_snapshot
 from registry.keys.caller import Caller, acting, current_caller
 from registry.problems import ProblemRoute, problem_response
+from registry.schemas import Problem
 
+ERRORS = (400, 404, 409, 410, 422, 429, 503)
 MAX_TTL_SECONDS = 10 * 365 * 24 * 3600
 
 
@@ -76,7 +78,8 @@ class PinBody(ReferenceBody):
         Tier.GPU
     )
     ttl_seconds: Annotated[
-        float | None, Field(gt=0, le=MAX_TTL_SECONDS, description="When it ends; null: never.")
+        float | None,
+        Field(strict=True, gt=0, le=MAX_TTL_SECONDS, description="When it ends; null: never."),
     ] = None
 
 
@@ -96,8 +99,8 @@ class PinList(BaseModel):
 
 
 class EvictBody(ReferenceBody):
-    wait: Annotated[bool, Field(description="Until nobody uses it any more.")] = False
-    force: Annotated[bool, Field(description="End the requests that use it.")] = False
+    wait: Annotated[bool, Field(strict=True, description="Until nobody uses it any more.")] = False
+    force: Annotated[bool, Field(strict=True, description="End the requests that use it.")] = False
 
 
 class EvictRead(BaseModel):
@@ -135,7 +138,12 @@ def create_cache_router(
     controller: CacheController, pins: PinKeeper, resolver: Resolver, log: EvictionLog
 ) -> APIRouter:
     """Routes under `/api/v1/cache`. References are resolved as in `model`."""
-    router = APIRouter(prefix="/api/v1/cache", tags=["cache"], route_class=EngineProblemRoute)
+    router = APIRouter(
+        prefix="/api/v1/cache",
+        tags=["cache"],
+        route_class=EngineProblemRoute,
+        responses={code: {"model": Problem} for code in ERRORS},
+    )
 
     @router.get("")
     async def show() -> CacheRead:

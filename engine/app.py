@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 
 from engine import vllm_api
 from engine.background import background, is_stopping
+from engine.body_limits import body_guard
 from engine.cache import Cache, make_cache
 from engine.console.router import create_console_router
 from engine.controller import CacheController
@@ -23,6 +24,7 @@ from engine.engine_request import Leasing
 from engine.errors import EngineUnavailable
 from engine.guards import guarding
 from engine.health import create_health_router
+from engine.http_protocol import guarded_http
 from engine.observing import Observing
 from engine.probe import Probe, create_probe_router
 from engine.promotion import PromotingEngine
@@ -68,6 +70,8 @@ class Server:
     supervisor: EngineSupervisor[VllmLife]
     controller: CacheController
     service: RegistryService
+    http: type[asyncio.Protocol]
+    """How uvicorn is to read requests: `http` of its configuration."""
 
     @property
     def engine(self) -> LeasedAsyncLLM:
@@ -139,6 +143,7 @@ async def running_server(
         guards = guarding(
             registry_settings, keys, observing.registry.key_refused, arguments.allowed_origins
         )
+        guards = [*guards, body_guard(settings, registry_settings)]
         app = await _application(
             arguments, settings, supervisor, service, cache, observing, routers, guards, tenants
         )
@@ -151,7 +156,7 @@ async def running_server(
         work += [events.run(lambda: is_stopping(app)), keys.run(), tenants.book.run()]
         await stack.enter_async_context(background(app, work))
         await cache.preload(settings.preload)
-        yield Server(app, supervisor, cache.controller, service)
+        yield Server(app, supervisor, cache.controller, service, guarded_http(settings))
 
 
 async def _application(
@@ -234,6 +239,7 @@ async def serve_forever(server: Server, arguments: Namespace, listening: socket.
     shutdown = await vllm_api.serve_http()(
         server.app,
         sock=listening,
+        http=server.http,
         host=arguments.host,
         port=arguments.port,
         log_level=arguments.uvicorn_log_level,

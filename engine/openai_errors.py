@@ -10,16 +10,6 @@ from engine.errors import EngineError
 from registry.redaction import redacted
 
 
-class BodyTooLarge(Exception):
-    """The request body is larger than we are willing to hold."""
-
-    status = 413
-    code = "body_too_large"
-
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"the request body is larger than {limit_bytes} bytes")
-
-
 def openai_error(
     status: int, code: str, message: str, *, param: str | None = None
 ) -> dict[str, object]:

@@ -46,6 +46,10 @@ RegistryError
 ├── SourceUnsupported    501  a package that it needs is not installed
 ├── SourceUnavailable    502  the other side does not answer as it should; tried again
 ├── SourceTimeout        504
+├── BodyTooLarge         413
+├── BodyTimeout          408  it comes too slowly
+├── BodyTooDeep          400  JSON within JSON within JSON
+├── BodyNotText          400
 ├── InvalidUpload        400  the request's body is not what it says
 ├── TooManyUploads       429
 ├── InvalidArchive       422  what is wrong with an export; the code says what
@@ -434,6 +438,40 @@ class SourceTimeout(RegistryError):
 
     def __init__(self, limit_seconds: float) -> None:
         super().__init__(f"the adapter was not here after {limit_seconds:.0f} s")
+
+
+class BodyTooLarge(RegistryError):
+    """The request body is larger than we are willing to hold."""
+
+    status = 413
+    code = "body_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the request body is larger than {limit_bytes} bytes")
+
+
+class BodyTimeout(RegistryError):
+    status = 408
+    code = "body_timeout"
+
+    def __init__(self) -> None:
+        super().__init__("the request body did not come, or came too slowly")
+
+
+class BodyTooDeep(RegistryError):
+    status = 400
+    code = "body_too_deep"
+
+    def __init__(self, levels: int) -> None:
+        super().__init__(f"the JSON of the request is nested deeper than {levels} levels")
+
+
+class BodyNotText(RegistryError):
+    status = 400
+    code = "body_not_text"
+
+    def __init__(self) -> None:
+        super().__init__("the request body is not UTF-8, as JSON has to be")
 
 
 class InvalidUpload(RegistryError):

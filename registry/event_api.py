@@ -5,7 +5,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime
 
 from registry.event_chain import BEGINNING
 from registry.event_export import EventExport
@@ -13,7 +12,7 @@ from registry.event_log import EventLog
 from registry.event_repository import EventFilter
 from registry.event_schemas import EventPage, event_read
 from registry.event_stream import EventStreams
-from registry.field_types import Text
+from registry.field_types import Moment, Text
 from registry.keys.caller import current_caller
 from registry.models import EventKind
 from registry.names import check_name
@@ -29,8 +28,8 @@ _STREAM = {"content": {"text/event-stream": {}}, "description": "One event per m
 AdapterName = Annotated[str | None, Query(alias="adapter", max_length=64)]
 Kinds = Annotated[list[EventKind] | None, Query(alias="kind", description="Any of these.")]
 Actor = Annotated[Text | None, Query(max_length=256)]
-Since = Annotated[AwareDatetime | None, Query(description="From this moment on.")]
-Until = Annotated[AwareDatetime | None, Query(description="Before this moment.")]
+Since = Annotated[Moment | None, Query(description="From this moment on.")]
+Until = Annotated[Moment | None, Query(description="Before this moment.")]
 After = Annotated[int, Query(ge=0, lt=2**62, description="Only later events than this one.")]
 Chain = Annotated[str, Query(pattern="^[0-9a-f]{64}$", description="The hash in the line before.")]
 

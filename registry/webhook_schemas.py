@@ -34,12 +34,13 @@ class WebhookChange(Body):
     description: Description = None
     kinds: Kinds = ()
     adapters: Adapters = ()
-    enabled: bool = True
+    enabled: Annotated[bool, Field(strict=True)] = True
 
 
 class SecretRotate(Body):
     keep_hours: Annotated[
-        float, Field(ge=0, le=24 * 30, description="How long to sign with the old one too.")
+        float,
+        Field(strict=True, ge=0, le=24 * 30, description="How long to sign with the old one too."),
     ] = 24.0
 
 

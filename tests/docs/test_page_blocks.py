@@ -38,6 +38,7 @@ NOT_RUN = {
     ("operations/deployment.md", SYSTEMD): 1,
     ("operations/deployment.md", KUBERNETES): 1,
     ("metrics.md", SERVES): 1,
+    ("bad-input.md", "minutes"): 1,
     ("metrics.md", "minutes"): 1,
     ("operations/upgrade.md", "fetches a newer version of this repository"): 1,
     (
