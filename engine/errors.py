@@ -16,8 +16,6 @@ EngineError
 
 from enum import StrEnum
 
-from registry.quotas.limits import Limit
-
 RETRY_AFTER_FAILURE_SECONDS = 5
 
 
@@ -149,12 +147,12 @@ class NotPinned(EngineError):
 
 
 class TenantLimitReached(EngineError):
-    """Without `retry_after_seconds` it does not help to come again later."""
+    """`limit`: the tenant's field. Without `retry_after_seconds` it does not help to wait."""
 
     status = 409
     code = "tenant_limit"
 
-    def __init__(self, limit: Limit, detail: str, retry_after_seconds: int | None = None) -> None:
+    def __init__(self, limit: str, detail: str, retry_after_seconds: int | None = None) -> None:
         super().__init__(detail, retry_after_seconds=retry_after_seconds)
         self.limit = limit
         if retry_after_seconds is not None:

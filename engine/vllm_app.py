@@ -20,6 +20,7 @@ from engine.spans import Tracing
 from engine.vllm_backend import lora_request
 from engine.vllm_client import Guard, LeasedAsyncLLM
 from engine.vllm_generate import router as generate_router
+from registry.keys.caller import current_caller
 
 API_PREFIX = "/api/"
 
@@ -107,13 +108,14 @@ def _name_models_as_asked(models: Any) -> None:
 
 
 def _list_models_from_registry(models: Any, served_references: ServedReferences) -> None:
-    """`/v1/models` shows what can be asked for, loaded or not."""
+    """`/v1/models` shows what the caller can ask for, loaded or not."""
     list_base_models = models.registry.show_available_models
 
     async def show_available_models() -> Any:
         listed = await list_base_models()
         base = listed.data[0]
-        for reference in await served_references():
+        sees = current_caller().sees
+        for reference in filter(lambda r: sees(r.partition("@")[0]), await served_references()):
             naming = {"id": reference, "root": reference, "parent": base.id}
             listed.data.append(base.model_copy(update=naming, deep=True))
         return listed

@@ -199,8 +199,10 @@ class UnknownTenant(RegistryError):
     status = 404
     code = "unknown_tenant"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"there is no tenant {name!r}")
+    def __init__(self, name: str | None) -> None:
+        """None: there is none in the name of what a tenant would make."""
+        missing = "the name of what a tenant's key makes begins with its tenant's and a tilde"
+        super().__init__(missing if name is None else f"there is no tenant {name!r}")
 
 
 class TenantExists(RegistryError):

@@ -53,7 +53,7 @@ async def _publish_new(
 ) -> PublishedVersion:
     """As the adapter's next version, and as its default if it is the first."""
     name = change.adapter.name
-    parent = await describe(change.repository, version, details)
+    parent = await describe(change, version, details)
     await change.repository.add(version)
     await TermRepository(change.session).add_version(row_id(version), version_terms(name, version))
     await change.note(EventKind.VERSION_REGISTERED, to_version=version.number)

@@ -100,42 +100,57 @@ class RegistryService:
         self._ended = ended
 
     async def register(
-        self, name: str, source: str, *, actor: str, details: VersionDetails | None = None
+        self,
+        name: str,
+        source: str,
+        *,
+        actor: str,
+        details: VersionDetails | None = None,
+        within: str | None = None,
     ) -> Registration:
         """Verify the files at `source` and publish them as the adapter's next version.
+
+        `within`: the tenant that asks, whose folders alone it may read.
 
         Raises what `publish` raises; InvalidReference, NameReserved, SourceNotAllowed,
         SourceNotFound, SourceTooLarge, InvalidAdapter, StoreUnavailable.
         """
         self.check_new_name(name)
         with ending(self._ended) as bytes_fetched:
-            registration = await self._register(name, source, actor, details)
+            registration = await self._register(name, source, actor, details, within)
             bytes_fetched(registration.published.version.size_bytes)
         return registration
 
     async def _register(
-        self, name: str, source: str, actor: str, details: VersionDetails | None
+        self,
+        name: str,
+        source: str,
+        actor: str,
+        details: VersionDetails | None,
+        within: str | None,
     ) -> Registration:
-        async with self._copied(source) as (folder, fetched):
+        async with self._copied(source, within) as (folder, fetched):
             inspection = await inspected(folder, self.inspect)
             async with kept(self._store, folder, fetched, inspection) as artifact:
                 return await self.publish(name, Origin(source, None, actor), artifact, details)
 
-    async def judge(self, source: str) -> Verdict:
+    async def judge(self, source: str, *, within: str | None = None) -> Verdict:
         """What `register` would say to the files at `source`; nothing is kept.
 
         Raises SourceNotAllowed, SourceNotFound, SourceTooLarge, StoreUnavailable.
         """
         try:
-            async with self._copied(source) as (folder, _):
+            async with self._copied(source, within) as (folder, _):
                 return await inspected(folder, self._judge)
         except InvalidAdapter as problem:  # a file that nobody may copy
             return Verdict.refused(problem)
 
     @asynccontextmanager
-    async def _copied(self, source: str) -> AsyncIterator[tuple[Path, FetchedSource]]:
+    async def _copied(
+        self, source: str, within: str | None
+    ) -> AsyncIterator[tuple[Path, FetchedSource]]:
         """A copy in quarantine, for as long as the block takes."""
-        local = await asyncio.to_thread(self._store.local, source)
+        local = await asyncio.to_thread(self._store.local, source, within=within)
         async with new_workspace(self._store) as workspace:
             with storing():
                 folder = await asyncio.to_thread(workspace.empty_folder)

@@ -121,7 +121,7 @@ class EvictRead(Answer):
 
 
 EvictionReason = TypeAliasType(
-    "EvictionReason", Literal["capacity", "host_evicted", "requested", "drift"]
+    "EvictionReason", Literal["capacity", "host_evicted", "requested", "tenant_limit", "drift"]
 )
 
 
@@ -344,6 +344,35 @@ class TenantRead(Answer):
 class TenantPage(Answer):
     items: list[TenantRead]
     next_page_token: str | None
+
+
+class TenantUsage(Answer):
+    """
+    How much of its limits it uses: what is stored of all servers on this database, the rest of
+    the server that answers. `slots`: adapters that requests hold or await.
+    """
+
+    requests_in_flight: int
+    slots: int
+    host_bytes: int
+    pins: int
+    storage_bytes: int
+    registrations_in_last_hour: int
+
+
+class TenantUsageRead(Answer):
+    """A tenant, its limits, and how much of them it uses."""
+
+    name: str
+    created_at: AwareDatetime
+    created_by: str
+    max_requests_in_flight: int | None
+    max_slots: int | None
+    max_host_bytes: int | None
+    max_pins: int | None
+    max_storage_bytes: int | None
+    max_registrations_per_hour: int | None
+    usage: TenantUsage
 
 
 Tier = TypeAliasType("Tier", Literal["gpu", "host"])

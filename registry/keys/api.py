@@ -44,7 +44,7 @@ def create_key_router(service: KeyService) -> APIRouter:
     async def create(body: KeyCreate) -> KeyCreated:
         """Make a key. Keep it: it is shown only here."""
         if not current_caller().owns(body.name):
-            raise UnknownTenant(tenant_of(body.name) or "")
+            raise UnknownTenant(tenant_of(body.name))
         text, key = await service.create(
             body.name, body.scopes, actor=acting(), expires_at=body.expires_at
         )

@@ -47,6 +47,7 @@ RULES = (
     _rule(r"/console(/.*)?", NOBODY_ASKED, _READ),
     # the cache and what can be seen of it
     _rule(r"/metrics/?", _OPERATE, _READ, platform=True),
+    _rule(r"/api/v1/cache/engine", _OPERATE, _READ, platform=True),
     _rule(r"/api/v1/cache(/.*)?", _OPERATE),
     _rule(r"/api/v1/gc", _OPERATE, platform=True),
     _rule(rf"{_VERSION}/(quarantine|purge)", _OPERATE),

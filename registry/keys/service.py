@@ -103,6 +103,7 @@ class KeyService:
     def grants_changed(self) -> None:
         """The next request reads them again; on other servers the one after a second."""
         self._fresh.clear()
+        self._known.clear()  # nor is a grant that was taken back good while the database is away
 
     # ---- looking up ----------------------------------------------------------------------
 

@@ -91,9 +91,7 @@ class TenantQuotas:
         if used + at_least > most:
             raise _too_much(tenant, most, f"it uses {used}, and this needs {at_least} or more")
 
-    async def _count(
-        self, repository: QuotaRepository, tenant: str, limits: TenantLimits
-    ) -> None:
+    async def _count(self, repository: QuotaRepository, tenant: str, limits: TenantLimits) -> None:
         at, most = self._clock(), limits.max_registrations_per_hour
         since = at - _HOUR
         await repository.forget_registrations(tenant, since)

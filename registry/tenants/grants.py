@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from registry.errors import UnknownTenant
-from registry.models import Adapter
+from registry.models import Adapter, row_id
 from registry.names import tenant_of
 from registry.tenants.models import AdapterGrant, Tenant
 
@@ -25,6 +25,13 @@ async def check_tenant_exists(session: AsyncSession, name: str) -> None:
     """Of the name of an adapter or key that is about to be. Raises UnknownTenant."""
     if (tenant := tenant_of(name)) is not None:
         await known_tenant(session, tenant, hold=True)
+
+
+async def shows(session: AsyncSession, tenant: str | None, adapter: Adapter) -> bool:
+    """Whether a tenant may see it now; None: the platform, which sees all."""
+    if tenant is None or tenant_of(adapter.name) == tenant:
+        return True
+    return await session.get(AdapterGrant, (row_id(adapter), tenant)) is not None
 
 
 async def granted_to(session: AsyncSession, tenant: str | None) -> frozenset[str]:

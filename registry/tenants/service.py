@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from registry.changes import changing
 from registry.db import Database
-from registry.errors import NotOwner, TenantExists, TenantNotEmpty
+from registry.errors import InvalidReference, TenantExists, TenantNotEmpty
 from registry.keys.models import ApiKey
 from registry.models import Adapter, Event, EventKind, now
 from registry.names import check_tenant, tenant_of
@@ -115,12 +115,14 @@ class TenantService:
     async def grant(self, adapter: str, tenant: str, *, actor: str) -> AdapterGrant:
         """This tenant may use the adapter; again is no error.
 
-        Raises InvalidReference, UnknownAdapter, UnknownTenant, NotOwner for its own adapter.
+        Another tenant is not told whether there is one of that name: its grant waits for it.
+        Raises InvalidReference, UnknownAdapter, UnknownTenant.
         """
-        if tenant_of(adapter) == tenant:
-            raise NotOwner(adapter)
+        if tenant_of(adapter) == check_tenant(tenant):
+            raise InvalidReference(f"{adapter!r} is this tenant's own: it needs no grant")
         async with changing(self._database, adapter, actor) as change:
-            await known_tenant(change.session, tenant, hold=True)
+            if tenant_of(actor) is None:
+                await known_tenant(change.session, tenant, hold=True)
             kept = await change.session.get(AdapterGrant, (change.adapter_id, tenant))
             if kept is not None:
                 return kept

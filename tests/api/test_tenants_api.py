@@ -116,3 +116,115 @@ async def test_a_grant_is_given_and_taken_by_whoever_owns_the_adapter(
     assert (await asked.ask("acme~boss", "DELETE", f"{grants}/other")).status_code == 204
     assert (await asked.ask("acme~boss", "GET", grants)).json() == {"items": []}
     assert await asked.says("other~boss", "GET", grants) == (404, "unknown_adapter")
+
+
+# ---- what may not be seen is what does not exist -------------------------------------------------
+
+MARKER = "zebra-7f3a"
+NOBODY = "quagga-1b2c"
+BODIES: dict[str, dict[str, object]] = {
+    "PATCH /adapters/{name}": {"description": "x"},
+    "PATCH /adapters/{name}/versions/{number}": {"description": "x"},
+    "PUT /adapters/{name}/aliases/{alias}": {"version": 1},
+    "POST /adapters/{name}/versions": {"source": "nowhere"},
+    "POST /adapters/{name}/versions/{number}/quarantine": {"reason": "x", "code": "x"},
+    "POST /keys": {"name": "acme~x", "scopes": ["infer"]},
+    "POST /tenants": {"name": "new"},
+    "POST /inspect": {"source": "nowhere"},
+}
+
+
+def _routes(app: FastAPI) -> list[tuple[str, str]]:
+    paths = app.openapi()["paths"]
+    return [
+        (method.upper(), path.removeprefix("/api/v1"))
+        for path, item in paths.items()
+        for method in item
+        if path.startswith("/api/v1") and not path.endswith("/stream")
+    ]
+
+
+def _filled(path: str, adapter: str) -> str:
+    given = {"name": adapter, "number": 1, "alias": "default", "tenant": "acme", "webhook": 1}
+    return path.format_map({**given, "delivery": 1, "revision": 1})
+
+
+async def _hidden(asked: Asked, source: str) -> None:
+    """An adapter of `acme` and everything about it; `other` has a key for everything."""
+    for tenant in ("acme", "other"):
+        await asked.ask("root", "POST", "/tenants", json={"name": tenant})
+    await asked.key("acme~boss", Scope.ADMIN)
+    await asked.key("other~boss", *Scope)
+    path = f"/adapters/acme~{MARKER}/versions"
+    registered = await asked.ask(
+        "root", "POST", path, json={"source": source, "description": MARKER, "tags": [MARKER]}
+    )
+    assert registered.status_code == 201, registered.text
+
+
+async def test_on_no_route_is_anything_told_of_what_the_caller_may_not_see(
+    asked: Asked, app: FastAPI, make_adapter: AdapterMaker
+) -> None:
+    await _hidden(asked, str(make_adapter("one")))
+    routes = _routes(app)
+    assert len(routes) > 25
+    for method, path in routes:
+        if path.startswith("/keys/{name}"):
+            continue  # tested above, with names of keys
+        answers = []
+        for adapter in (f"acme~{MARKER}", f"acme~{NOBODY}"):
+            response = await asked.ask(
+                "other~boss", method, _filled(path, adapter), json=BODIES.get(f"{method} {path}")
+            )
+            answers.append((response.status_code, response.text.replace(adapter, "")))
+        assert answers[0] == answers[1], (method, path)
+        assert MARKER not in answers[0][1], (method, path)
+        if "{name}" in path:
+            assert answers[0][0] == 404, (method, path, answers)
+
+
+async def test_lists_and_searches_hold_what_is_owned_or_granted(
+    asked: Asked, make_adapter: AdapterMaker
+) -> None:
+    await _hidden(asked, str(make_adapter("one")))
+    await asked.ask(
+        "root", "POST", "/adapters/bot/versions", json={"source": str(make_adapter("two"))}
+    )
+    lists = ("/adapters", "/adapters?text=zebra", "/versions", f"/versions?tag={MARKER}")
+    for path in lists:
+        response = await asked.ask("other~boss", "GET", path)
+        assert response.json()["items"] == [], (path, response.text)
+    names = [a["name"] for a in (await asked.ask("acme~boss", "GET", "/adapters")).json()["items"]]
+    assert names == [f"acme~{MARKER}"]
+    await asked.ask("acme~boss", "PUT", f"/adapters/acme~{MARKER}/grants/other")
+    for path in lists:
+        items = (await asked.ask("other~boss", "GET", path)).json()["items"]
+        assert len(items) == 1, path
+        assert MARKER in str(items[0])
+    assert await asked.says("other~boss", "GET", f"/resolve?reference=acme~{MARKER}") == (200, "")
+    own = f"/adapters/acme~{MARKER}"
+    assert await asked.says("other~boss", "PATCH", own, json={"owner": "me"}) == (403, "not_owner")
+
+
+async def test_a_tenant_registers_in_its_namespace_from_its_own_folder(
+    asked: Asked, make_adapter: AdapterMaker
+) -> None:
+    folder = make_adapter("one")
+    await _hidden(asked, str(folder))
+    path, body = "/adapters/other~bot/versions", {"source": str(folder)}
+    refused = (403, "source_not_allowed")
+    assert await asked.says("other~boss", "POST", path, json=body) == refused
+    assert await asked.says("other~boss", "POST", "/inspect", json=body) == refused
+    (folder.parent / "other").mkdir()
+    own = folder.rename(folder.parent / "other" / "one")
+    registered = await asked.ask("other~boss", "POST", path, json={"source": str(own)})
+    assert registered.status_code == 201, registered.text
+    assert registered.json()["created_by"] == "other~boss"
+    for parent in (f"acme~{MARKER}:1", f"acme~{NOBODY}:1"):
+        made_from = {"source": str(own), "parent": parent}
+        answer = await asked.says("other~boss", "POST", path, json=made_from)
+        assert answer == (404, "unknown_adapter"), parent
+    for name in ("bot", "acme~bot", "nobody~bot", f"acme~{MARKER}"):
+        foreign = f"/adapters/{name}/versions"
+        answer = await asked.says("other~boss", "POST", foreign, json={"source": str(own)})
+        assert answer == (404, "unknown_adapter"), name

@@ -114,9 +114,7 @@ ROWS: Mapping[str, tuple[str, ...]] = {
         "INSERT INTO adapter_grant (adapter_id, tenant, granted_at, granted_by) VALUES"
         f" (1, 'acme', {at(12)}, 'bert')",
     ),
-    "c4a1b7e05d92": (
-        f"INSERT INTO tenant_registration (tenant, at) VALUES ('acme', {at(7)})",
-    ),
+    "c4a1b7e05d92": (f"INSERT INTO tenant_registration (tenant, at) VALUES ('acme', {at(7)})",),
     "2c996db42209": (
         "INSERT INTO job (adapter, source, request, workspace, state, attempts, bytes_done,"
         " cancel_requested, version, created, created_by, created_at, finished_at) VALUES"

@@ -242,9 +242,7 @@ async def test_a_tenants_requests_in_flight_are_counted_until_their_answers_end(
 
         first, second, third, other = (Client(asking(model)) for _ in range(4))
         gateway = stage.gateway(slow_answer)
-        running_first = asyncio.create_task(
-            gateway(first.scope, first.receive, first.send)
-        )
+        running_first = asyncio.create_task(gateway(first.scope, first.receive, first.send))
         while not stage.in_flight.of("acme"):
             await asyncio.sleep(0)
         await gateway(second.scope, second.receive, second.send)

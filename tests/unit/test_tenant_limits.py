@@ -138,7 +138,9 @@ async def test_what_waits_for_its_tenant_waits_no_longer_than_for_a_slot() -> No
         assert await limited.cache.use(B) is CacheOutcome.MISS
 
 
-@pytest.mark.parametrize("limits", [Limits(60, max_waiting=1), Limits(60, max_waiting_per_adapter=1)])
+@pytest.mark.parametrize(
+    "limits", [Limits(60, max_waiting=1), Limits(60, max_waiting_per_adapter=1)]
+)
 async def test_a_tenants_own_line_has_an_end_and_shortens_nobody_elses(limits: Limits) -> None:
     limited = Limited(limits, max_slots=1)
     async with running(limited.cache):
