@@ -27,6 +27,14 @@ class RequestCounter(Protocol):
     def refused(self, code: str) -> None: ...
 
 
+class RequestLimit(Protocol):
+    def begin(self) -> Callable[[], None]:
+        """For whoever sent the running request; what it returns is called at the end.
+
+        Raises TenantLimitReached.
+        """
+
+
 class AdapterGateway:
     """The ASGI middleware. Leaves alone what can't reach the engine: other methods, our own API."""
 
@@ -39,6 +47,7 @@ class AdapterGateway:
         counter: RequestCounter,
         tracing: Tracing,
         unavailable: Callable[[], EngineUnavailable | None],
+        in_flight: RequestLimit,
         own_prefix: str,
         max_body_bytes: int,
     ) -> None:
@@ -48,6 +57,7 @@ class AdapterGateway:
         self._counter = counter
         self._tracing = tracing
         self._unavailable = unavailable
+        self._in_flight = in_flight
         self._own_prefix = own_prefix
         self._max_body_bytes = max_body_bytes
 
@@ -62,8 +72,7 @@ class AdapterGateway:
         self, spans: RequestSpans, scope: Scope, receive: Receive, send: Send
     ) -> None:
         if (why := self._unavailable()) is not None:
-            self._refuse(spans, why.status, why.code)
-            await send_engine_error(send, why)
+            await self._send_refusal(spans, why, send)
             return
         try:
             body = await read_body(receive, self._max_body_bytes)
@@ -73,7 +82,19 @@ class AdapterGateway:
             return
         if body is None:  # gone before the request was complete
             return
-        receive = replayed(body, receive)
+        try:
+            end = self._in_flight.begin()
+        except EngineError as error:
+            await self._send_refusal(spans, error, send)
+            return
+        try:
+            await self._resolve_and_serve(spans, body, scope, replayed(body, receive), send)
+        finally:
+            end()
+
+    async def _resolve_and_serve(
+        self, spans: RequestSpans, body: bytes, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         model = model_of(body)
         request = EngineRequest(model, None, spans)
         if model is None or model in self._base_models:
@@ -90,6 +111,10 @@ class AdapterGateway:
             return
         spans.serves(request.version)
         await self._serve(request, scope, receive, send)
+
+    async def _send_refusal(self, spans: RequestSpans, error: EngineError, send: Send) -> None:
+        self._refuse(spans, error.status, error.code)
+        await send_engine_error(send, error)
 
     def _refuse(self, spans: RequestSpans, status: int | None, code: str) -> None:
         self._counter.refused(code)

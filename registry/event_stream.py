@@ -1,6 +1,7 @@
 """The event log as Server-Sent Events, one page in memory at a time."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
 
 from starlette.responses import Response
@@ -11,6 +12,7 @@ from registry.event_log import EventLog, RecordedEvent
 from registry.event_repository import EventFilter
 from registry.event_schemas import event_read
 from registry.sse import (
+    ALIVE,
     LAST_WORDS_SECONDS,
     StreamLimits,
     StreamPlaces,
@@ -40,22 +42,31 @@ class EventStreams:
     async def _frames(self, filters: EventFilter, after: int) -> AsyncGenerator[bytes]:
         feed, heartbeat_seconds = self._log.feed, self.places.limits.heartbeat_seconds
         yield beginning(after)
+        quiet_since = time.monotonic()
         while not feed.closed.is_set():
             settled = feed.settled
             try:
                 events = await self._log.between(after, settled, filters, _PAGE)
             except DatabaseUnavailable:
-                yield position(after)  # the client should know that we are there
+                yield _sign_of_life(filters, after)  # the client should know that we are there
                 await wait_for(feed.closed, heartbeat_seconds / 10)
                 continue
             if events:
                 yield b"".join(map(_message, events))
+                quiet_since = time.monotonic()
             if len(events) == _PAGE:
                 after = events[-1].id
                 continue
             after = max(after, settled)
-            if not await feed.wait_beyond(after, heartbeat_seconds):
-                yield position(after)
+            is_due_in = quiet_since + heartbeat_seconds - time.monotonic()
+            if not await feed.wait_beyond(after, max(is_due_in, 0)) or is_due_in <= 0:
+                yield _sign_of_life(filters, after)
+                quiet_since = time.monotonic()
+
+
+def _sign_of_life(filters: EventFilter, after: int) -> bytes:
+    """A tenant is not told how far the log has grown with what is not its own."""
+    return position(after) if filters.tenant is None else ALIVE
 
 
 def _message(recorded: RecordedEvent) -> bytes:

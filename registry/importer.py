@@ -97,7 +97,7 @@ class Importer:
         *,
         hold: bool = False,
     ) -> list[AdapterPlan]:
-        """Raises ImportConflict."""
+        """Raises ImportConflict, UnknownTenant."""
         local = await repository.local((m.name for m in stage.manifests), hold=hold)
         plans = [
             plan_adapter(
@@ -110,6 +110,8 @@ class Importer:
         ]
         if conflicts := [conflict for plan in plans for conflict in plan.conflicts]:
             raise ImportConflict(conflicts)
+        made = (plan.manifest.name for plan in plans if plan.local is None and not plan.is_empty)
+        await repository.check_tenants(made, hold=hold)
         return plans
 
     async def _report(

@@ -23,6 +23,7 @@ from registry.errors import (
 from registry.ingest_ledger import JobCancelled, JobLedger
 from registry.job_models import Job, JobStep
 from registry.metadata import details_of
+from registry.names import tenant_of
 from registry.seals import seal
 from registry.service import RegistryService
 from registry.sources.opener import RemoteSources
@@ -170,9 +171,10 @@ class JobRunner:
     def _source(self, job: Job, workspace: Workspace) -> Source:
         if job.fetched_from is None:
             return UploadedSource(workspace.upload)
+        tenant = tenant_of(job.created_by)  # what it may read now is what it was asked for with
         if is_url(job.fetched_from):
-            return self._sources.open(job.fetched_from)[1]
-        return self._store.local(job.fetched_from)
+            return self._sources.open(job.fetched_from, within=tenant)[1]
+        return self._store.local(job.fetched_from, within=tenant)
 
     def _begin(self, run: Run, step: JobStep, reached: Reached) -> None:
         run.step = step

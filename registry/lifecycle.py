@@ -16,7 +16,7 @@ from registry.errors import (
     VersionInUse,
 )
 from registry.models import EventKind, Version, VersionState, row_id
-from registry.names import parse_version
+from registry.names import parse_version, tenant_of
 from registry.repository import RegistryRepository, known_adapter
 from registry.seals import FilesChanged, verify
 from registry.states import change_state
@@ -104,22 +104,26 @@ class LifecycleService:
     ) -> Purge:
         """Delete its files, unless another version has the same; its row and number stay.
 
+        Who else has the same files a tenant is not told: what it alone has no more, is free for it.
         Raises VersionAliased, VersionInUse, StoreUnavailable.
         """
         aside: str | None = None
+        told_as_free = False
         try:
             async with changing(self._database, name, actor) as change:
                 version = await change.version(number)
                 await self._check_unused(change, version)
                 await _enter(change, version, VersionState.PURGED, reason)
                 published = await change.published(version)
-                if not await _files_are_needed(change, version):
+                needed = await _files_are_needed(change, version)
+                told_as_free = needed and not await _needed_in_sight(change, version)
+                if not needed:
                     # no await from here to the commit, so that nothing comes between
                     aside = version.digest if self._trash.set_aside(version.digest) else None
         finally:
             if aside is not None:
                 await asyncio.shield(self._settle(aside))
-        freed = version.size_bytes if aside is not None else 0
+        freed = version.size_bytes if aside is not None or told_as_free else 0
         return Purge(published, freed)
 
     async def tidy_up(self) -> None:
@@ -176,6 +180,12 @@ async def _files_are_needed(change: Change, version: Version) -> bool:
     """By another version; nobody can begin to need them until the transaction ends."""
     await change.repository.hold_files(version.digest)
     return await change.repository.uses_of_files(version.digest) > 0
+
+
+async def _needed_in_sight(change: Change, version: Version) -> bool:
+    """By a version that whoever makes the change may know of."""
+    tenant = tenant_of(change.actor)
+    return await change.repository.uses_of_files(version.digest, tenant) > 0
 
 
 _KINDS = {

@@ -9,8 +9,8 @@ from registry.changes import Change, changing
 from registry.db import Database
 from registry.errors import LineageCycle, MetadataTooLarge, UnknownAdapter, UnknownVersion
 from registry.models import Adapter, EventKind, Version, now, row_id
-from registry.names import parse_version
-from registry.repository import RegistryRepository
+from registry.names import parse_version, tenant_of
+from registry.tenants.grants import shows
 from registry.term_repository import TermRepository
 from registry.terms import adapter_terms, version_terms
 from registry.values import PublishedVersion
@@ -76,15 +76,13 @@ class MetadataService:
             return await change.published(version)
 
 
-async def describe(
-    repository: RegistryRepository, version: Version, details: VersionDetails
-) -> str | None:
+async def describe(change: Change, version: Version, details: VersionDetails) -> str | None:
     """Put the details on a version that has no row yet; the parent's reference.
 
     Raises UnknownAdapter, UnknownVersion, MetadataTooLarge.
     """
     if details.parent is not None:
-        version.parent_id = row_id(await parent_of(repository, details.parent))
+        version.parent_id = row_id(await parent_of(change, details.parent))
     version.description = details.description
     version.tags = sorted(set(details.tags))
     version.user_metadata = _checked(details.metadata)
@@ -93,13 +91,16 @@ async def describe(
     return details.parent
 
 
-async def parent_of(repository: RegistryRepository, reference: str) -> Version:
-    """Raises InvalidReference, UnknownAdapter, UnknownVersion."""
+async def parent_of(change: Change, reference: str) -> Version:
+    """As far as whoever makes the change may see it: a job may be older than the end of a grant.
+
+    Raises InvalidReference, UnknownAdapter, UnknownVersion.
+    """
     name, number = parse_version(reference)
-    adapter = await repository.adapter(name)
-    if adapter is None:
+    adapter = await change.repository.adapter(name)
+    if adapter is None or not await shows(change.session, tenant_of(change.actor), adapter):
         raise UnknownAdapter(name)
-    version = await repository.version(row_id(adapter), number)
+    version = await change.repository.version(row_id(adapter), number)
     if version is None:
         raise UnknownVersion(name, number)
     return version
@@ -112,7 +113,7 @@ async def _set_parent(change: Change, version: Version, fields: Fields) -> list[
     reference = fields.pop("parent")
     parent_id = None
     if reference is not None:
-        parent = await parent_of(change.repository, reference)
+        parent = await parent_of(change, reference)
         parent_id = row_id(parent)
         if await change.repository.descends(parent_id, row_id(version)):
             raise LineageCycle(change.reference(version.number), reference)

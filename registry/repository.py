@@ -135,11 +135,15 @@ class RegistryRepository:
             lock = text("SELECT pg_advisory_xact_lock(:all)")
             await self._session.execute(lock, {"all": _ALL_FILES})
 
-    async def uses_of_files(self, digest: str) -> int:
-        """How many versions of any adapter need them."""
-        statement = select(func.count()).where(
+    async def uses_of_files(self, digest: str, tenant: str | None = None) -> int:
+        """How many versions need them, of any adapter or of a tenant's."""
+        statement = select(func.count(col(Version.id))).where(
             col(Version.digest) == digest, col(Version.state) != VersionState.PURGED
         )
+        if tenant is not None:
+            own = col(Adapter.name).startswith(f"{tenant}~")
+            statement = statement.join(Adapter, col(Version.adapter_id) == col(Adapter.id))
+            statement = statement.where(own)
         return (await self._session.execute(statement)).scalar_one()
 
     async def _one(self, statement: "Select[Version]") -> Version | None:

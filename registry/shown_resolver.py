@@ -1,10 +1,22 @@
 """From a reference to the version that it means, as clients are shown it: ready to be sent."""
 
+from dataclasses import dataclass
+
 from registry.catalog import Catalog
 from registry.kept_answers import KeptAnswers
+from registry.keys.caller import current_caller
 from registry.names import AdapterReference
 from registry.values import Resolution
-from registry.views import version_read
+from registry.views import sees_parent, whole_version_read
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """JSON of a version, and the same for whoever may not know of its parent."""
+
+    parent: str | None
+    whole: bytes
+    without_parent: bytes
 
 
 class ShownResolver:
@@ -13,7 +25,7 @@ class ShownResolver:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._resolutions = KeptAnswers[Resolution](catalog)
-        self._versions = KeptAnswers[bytes](catalog)
+        self._versions = KeptAnswers[_Shown](catalog)
 
     async def resolve(self, reference: AdapterReference, user: str | None) -> bytes:
         """JSON of a `VersionRead`. Raises what `Catalog.resolution` raises."""
@@ -23,7 +35,15 @@ class ShownResolver:
         )
         resolved = resolution.main if user is None else resolution.for_user(user)
         number = resolved.number
-        return await self._versions.get(name, (name, number), lambda: self._shown(name, number))
+        shown = await self._versions.get(name, (name, number), lambda: self._shown(name, number))
+        sees = sees_parent(current_caller(), shown.parent)
+        return shown.whole if sees else shown.without_parent
 
-    async def _shown(self, name: str, number: int) -> bytes:
-        return version_read(await self._catalog.version(name, number)).model_dump_json().encode()
+    async def _shown(self, name: str, number: int) -> _Shown:
+        """The same for everybody who asks: grants change without the version."""
+        read = whole_version_read(await self._catalog.version(name, number))
+        whole = read.model_dump_json().encode()
+        if read.parent is None:
+            return _Shown(None, whole, whole)
+        alone = read.model_copy(update={"parent": None})
+        return _Shown(read.parent, whole, alone.model_dump_json().encode())

@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 RECONNECT_MS = 2000
 LAST_WORDS_SECONDS = 1.0
+ALIVE = b": alive\n\n"
+"""No event, only a sign of life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def beginning(after: int) -> bytes:
 
 def position(after: int) -> bytes:
     """No event, but the client's `Last-Event-ID` from now on, and a sign of life."""
-    return f"id: {after}\n: alive\n\n".encode()
+    return f"id: {after}\n".encode() + ALIVE
 
 
 def parse_event_id(text: str) -> int:

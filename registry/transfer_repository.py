@@ -11,6 +11,8 @@ from sqlmodel import col
 
 from registry.event_log import RecordedEvent, recorded_events
 from registry.models import Adapter, AliasHistory, Event, Version, VersionState, row_id
+from registry.names import tenant_of
+from registry.tenants.grants import known_tenant
 from registry.term_tables import AdapterTerm, VersionTerm
 from registry.terms import adapter_terms, version_terms
 from registry.transfer_rows import Row
@@ -39,6 +41,11 @@ class TransferRepository:
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
+
+    async def check_tenants(self, names: Iterable[str], *, hold: bool) -> None:
+        """Of the names of adapters that are to be made. Raises UnknownTenant."""
+        for tenant in sorted({tenant for name in names if (tenant := tenant_of(name))}):
+            await known_tenant(self._session, tenant, hold=hold)
 
     # ---- reading -------------------------------------------------------------------------
 

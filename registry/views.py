@@ -1,6 +1,9 @@
 """Rows and values as the REST API shows them."""
 
+from dataclasses import replace
+
 from registry.garbage import Collection
+from registry.keys.caller import Caller, current_caller
 from registry.models import Adapter
 from registry.schemas import AdapterRead, InspectionRead, VersionRead
 from registry.schemas_aliases import AliasRead, WeightRead
@@ -21,6 +24,19 @@ def adapter_read(adapter: Adapter) -> AdapterRead:
 
 
 def version_read(published: PublishedVersion) -> VersionRead:
+    """As the running request's caller may see it."""
+    if sees_parent(current_caller(), published.parent):
+        return whole_version_read(published)
+    return whole_version_read(replace(published, parent=None))
+
+
+def sees_parent(caller: Caller, parent: str | None) -> bool:
+    """A grant may have been taken back since a version was made from it."""
+    return parent is None or caller.sees(parent.partition(":")[0])
+
+
+def whole_version_read(published: PublishedVersion) -> VersionRead:
+    """As the platform sees it."""
     version = published.version
     return VersionRead(
         adapter=published.adapter,
