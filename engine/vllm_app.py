@@ -20,6 +20,7 @@ from engine.spans import Tracing
 from engine.vllm_backend import lora_request
 from engine.vllm_client import Guard, LeasedAsyncLLM
 from engine.vllm_generate import router as generate_router
+from registry.documented import document_errors
 from registry.keys.caller import current_caller
 
 API_PREFIX = "/api/"
@@ -92,6 +93,7 @@ async def build_application(
         )
     )
     app.user_middleware[:0] = guards
+    document_errors(app)
     forget_http_series(REGISTRY)
     app.middleware_stack = None  # built already; Starlette builds it again at the first request
     return app
