@@ -36,6 +36,13 @@ class MortalLife:
         await self.dies.wait()
         return "a signal"
 
+    def shut_down(self, timeout_seconds: float | None) -> None:
+        self.was_shut_down = True
+        self.dies.set()
+
+    def kill(self) -> None:
+        self.dies.set()
+
     async def end(self) -> None:
         self.ended = True
 
