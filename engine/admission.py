@@ -3,8 +3,8 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from engine.backlog import Backlog
@@ -32,6 +32,33 @@ class Limits:
     max_waiting_per_adapter: int = 256
 
 
+class _Hold(AbstractAsyncContextManager[Lease]):
+    """One lease from entry to exit.
+
+    No generator: the collector would end that by itself, perhaps before the block that holds it.
+    """
+
+    __slots__ = ("_admission", "_began", "_engine", "_revoke", "_version")
+
+    def __init__(
+        self, admission: "Admission", version: AdapterVersion, revoke: Revoke | None
+    ) -> None:
+        self._admission = admission
+        self._version = version
+        self._revoke = revoke
+        self._engine = 0
+        self._began = 0.0
+
+    async def __aenter__(self) -> Lease:
+        lease, self._engine = await self._admission.enter(self._version, self._revoke)
+        self._began = self._admission.clock()
+        return lease
+
+    async def __aexit__(self, *_: object) -> None:
+        seconds = self._admission.clock() - self._began
+        self._admission.leave(self._version.id, self._revoke, self._engine, seconds)
+
+
 class Admission:
     """Leases of one engine after the other: what an earlier engine's request gives back is void."""
 
@@ -47,7 +74,7 @@ class Admission:
         self._carrier = carrier
         self._observer = observer
         self._limits = limits
-        self._clock = clock
+        self.clock = clock
         self._turns = Turns(limits.max_slot_wait_seconds)
         self._backlog = Backlog(clock, longest_seconds=limits.slot_timeout_seconds)
         self._tickets = itertools.count(1)
@@ -56,28 +83,32 @@ class Admission:
         self._engine = 0
         self.closed: EngineUnavailable | None = None
 
-    @asynccontextmanager
-    async def lease(
+    def lease(
         self, version: AdapterVersion, revoke: Revoke | None = None
-    ) -> AsyncIterator[Lease]:
+    ) -> AbstractAsyncContextManager[Lease]:
         """See `CacheController.lease`."""
+        return _Hold(self, version, revoke)
+
+    async def enter(self, version: AdapterVersion, revoke: Revoke | None) -> tuple[Lease, int]:
+        """The lease, and the engine that it is for."""
         engine = self._engine
         try:
             lease = await self.acquire(version, counted=True)
         except EngineError as error:
             self._observer.saw(Refused(version, error))
             raise
-        began = self._clock()
-        revokes = self._revokes.setdefault(version.id, [])
         if revoke is not None:
-            revokes.append(revoke)
-        try:
-            yield lease
-        finally:
-            if revoke is not None:
-                revokes.remove(revoke)
-            self._turns.ended_after(self._clock() - began)
-            self.release(version.id, engine)
+            self._revokes.setdefault(version.id, []).append(revoke)
+        return lease, engine
+
+    def leave(self, version: VersionId, revoke: Revoke | None, engine: int, seconds: float) -> None:
+        """`seconds`: how long it was held."""
+        if revoke is not None:
+            self._revokes[version].remove(revoke)
+            if not self._revokes[version]:
+                del self._revokes[version]
+        self._turns.ended_after(seconds)
+        self.release(version, engine)
 
     def revoke(self, version: VersionId) -> None:
         """End every request that holds it."""
@@ -144,7 +175,7 @@ class Admission:
         """Runs until cancelled."""
         while True:
             await asyncio.sleep(self._turns.look_seconds)
-            now, patience = self._clock(), self._turns.patience_seconds()
+            now, patience = self.clock(), self._turns.patience_seconds()
             pending = self._carrier.pending
             for ticket in [t for t, p in pending.items() if now - p.arrived > patience]:
                 if (hot := self._policy.drain_for(ticket)) is not None:
@@ -175,7 +206,7 @@ class Admission:
         pending = Pending(
             version=version,
             granted=asyncio.get_running_loop().create_future(),
-            arrived=self._clock(),
+            arrived=self.clock(),
             cause=self._carrier.history.cause_of_miss(version),
             counted=counted,
         )
@@ -200,4 +231,4 @@ class Admission:
         return self._carrier.load_seconds.get(version.id, 0.0) if missed else 0.0
 
     def _waited(self, pending: Pending) -> float:
-        return self._clock() - pending.arrived
+        return self.clock() - pending.arrived
