@@ -15,6 +15,7 @@ from adaptry import (
     doctor_command,
     job_commands,
     key_commands,
+    tenant_commands,
     transfer_commands,
     webhook_commands,
     why_commands,
@@ -46,6 +47,7 @@ app.add_typer(cache_commands.app, name="cache")
 app.add_typer(job_commands.app, name="job")
 app.add_typer(webhook_commands.app, name="webhook")
 app.add_typer(key_commands.app, name="key")
+app.add_typer(tenant_commands.app, name="tenant")
 app.command()(why_commands.why)
 app.command()(bench_command.bench)
 app.command()(doctor_command.doctor)

@@ -12,7 +12,9 @@ from sqlmodel import SQLModel
 import registry.job_models
 import registry.keys.models
 import registry.models  # these fill SQLModel.metadata
+import registry.quotas.models
 import registry.residency_models
+import registry.tenants.models
 import registry.term_tables
 import registry.webhook_models
 from registry.db import async_url, make_folder

@@ -25,6 +25,7 @@ from engine.observers import Observers
 from engine.policy import CachePolicy
 from engine.ports import Observer
 from engine.spans import NoTracing, Tracing
+from engine.tenant_requests import RequestsInFlight
 from engine.tracing import OtlpTracing
 from engine.types import AdapterVersion, CacheOutcome, Lease, VersionId
 
@@ -115,6 +116,7 @@ class Requests:
             counter=counter,
             tracing=tracing,
             unavailable=lambda: None,
+            in_flight=RequestsInFlight(lambda: None),
             own_prefix="/api/",
             max_body_bytes=1000,
         )

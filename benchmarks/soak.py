@@ -19,10 +19,9 @@ from pathlib import Path
 import httpx
 
 from benchmarks.servers import ready, running
-from benchmarks.soak_actors import ROOT, fill, work
+from benchmarks.soak_actors import ROOT, World, fill, work
 from benchmarks.soak_checks import read_back
 from benchmarks.soak_resources import Growth, Sample, growth, watch
-from benchmarks.soak_world import World
 from benchmarks.tables import machine, print_table
 
 ADAPTERS = 300

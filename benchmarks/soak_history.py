@@ -10,10 +10,6 @@ from demo.tasks import Task
 FOREVER = float("inf")
 
 
-class NotDone(Exception):
-    """What was asked for was surely not done."""
-
-
 @dataclass(slots=True)
 class Meaning:
     """From when its move was asked for until a later one was answered, both on our clock."""
@@ -41,9 +37,8 @@ class Known:
     aliases: dict[str, list[Meaning]] = field(default_factory=dict)
     gone: dict[int, list[Gone]] = field(default_factory=dict)
 
-    def now(self, alias: str) -> set[int]:
-        """More than one where nobody knows whether a move took place."""
-        return {m.version for m in self.aliases[alias] if m.until == FOREVER}
+    def now(self, alias: str) -> int:
+        return self.aliases[alias][-1].version
 
     def live(self) -> list[int]:
         return [number for number in self.versions if not self.is_gone(number)]
@@ -54,22 +49,21 @@ class Known:
         return times != [] and times[-1].back == FOREVER
 
     def pointed_at(self) -> set[int]:
-        return {version for alias in self.aliases for version in self.now(alias)}
+        return {meanings[-1].version for meanings in self.aliases.values()}
 
     @contextmanager
     def moving(self, alias: str, version: int) -> Iterator[None]:
-        """While a move is under way either meaning is right, and for ever if nobody was told how
-        it ended; if it was refused nothing was moved."""
+        """While a move is under way either meaning is right; if it fails nothing was moved."""
         meanings = self.aliases.setdefault(alias, [])
         meaning = Meaning(version, time.monotonic())
         meanings.append(meaning)
         try:
             yield
-        except NotDone:
+        except BaseException:
             meanings.remove(meaning)
             raise
-        for earlier in meanings[: meanings.index(meaning)]:
-            earlier.until = min(earlier.until, time.monotonic())
+        if len(meanings) > 1:
+            meanings[-2].until = time.monotonic()
 
     @contextmanager
     def retiring(self, version: int) -> Iterator[None]:

@@ -12,14 +12,13 @@ from engine.cache_events import Drained, Refused
 from engine.carrier import Carrier, Pending
 from engine.decisions import Ticket
 from engine.errors import EngineError, EngineUnavailable, QueueFull, SlotWaitTimeout
+from engine.hold import Hold, Revoke
 from engine.policy import CachePolicy
 from engine.ports import Observer
 from engine.turns import Turns
 from engine.types import AdapterVersion, CacheOutcome, Lease, VersionId
 
 logger = logging.getLogger(__name__)
-
-Revoke = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +29,6 @@ class Limits:
     slot_timeout_seconds: float = 120.0  # then the request is given up
     max_waiting: int = 1024
     max_waiting_per_adapter: int = 256
-
-
-class _Hold(AbstractAsyncContextManager[Lease]):
-    """One lease from entry to exit.
-
-    No generator: the collector would end that by itself, perhaps before the block that holds it.
-    """
-
-    __slots__ = ("_admission", "_began", "_engine", "_revoke", "_version")
-
-    def __init__(
-        self, admission: "Admission", version: AdapterVersion, revoke: Revoke | None
-    ) -> None:
-        self._admission = admission
-        self._version = version
-        self._revoke = revoke
-        self._engine = 0
-        self._began = 0.0
-
-    async def __aenter__(self) -> Lease:
-        lease, self._engine = await self._admission.enter(self._version, self._revoke)
-        self._began = self._admission.clock()
-        return lease
-
-    async def __aexit__(self, *_: object) -> None:
-        seconds = self._admission.clock() - self._began
-        self._admission.leave(self._version.id, self._revoke, self._engine, seconds)
 
 
 class Admission:
@@ -82,18 +54,24 @@ class Admission:
         self._idle = asyncio.Event()
         self._engine = 0
         self.closed: EngineUnavailable | None = None
+        self.on_look: list[Callable[[], None]] = []
 
     def lease(
-        self, version: AdapterVersion, revoke: Revoke | None = None
+        self,
+        version: AdapterVersion,
+        revoke: Revoke | None = None,
+        waited_seconds: float = 0.0,
     ) -> AbstractAsyncContextManager[Lease]:
-        """See `CacheController.lease`."""
-        return _Hold(self, version, revoke)
+        """See `CacheController.lease`. `waited_seconds`: elsewhere, before it came here."""
+        return Hold(self, version, revoke, waited_seconds)
 
-    async def enter(self, version: AdapterVersion, revoke: Revoke | None) -> tuple[Lease, int]:
+    async def enter(
+        self, version: AdapterVersion, revoke: Revoke | None, waited_seconds: float
+    ) -> tuple[Lease, int]:
         """The lease, and the engine that it is for."""
         engine = self._engine
         try:
-            lease = await self.acquire(version, counted=True)
+            lease = await self.acquire(version, counted=True, waited_seconds=waited_seconds)
         except EngineError as error:
             self._observer.saw(Refused(version, error))
             raise
@@ -115,29 +93,34 @@ class Admission:
         for revoke in list(self._revokes.get(version, ())):
             revoke()
 
-    async def acquire(self, version: AdapterVersion, *, counted: bool) -> Lease:
+    async def acquire(
+        self, version: AdapterVersion, *, counted: bool, waited_seconds: float = 0.0
+    ) -> Lease:
         """To be given back with `release`. `counted`: it is a request, not an operator."""
         self._check(version)
         if self._policy.lease_resident(version.id):
-            return await self._lease_at_once(version, counted=counted)
+            return await self._lease_at_once(version, waited_seconds, counted=counted)
         engine = self._engine
         ticket, pending = self._arrive(version, counted=counted)
         try:
-            async with asyncio.timeout(self._limits.slot_timeout_seconds):
+            async with asyncio.timeout(self._limits.slot_timeout_seconds - waited_seconds):
                 outcome = await pending.granted
                 await self._carrier.moves_are_sent()
         except TimeoutError:
             self._abandon(ticket, pending, engine)
-            raise SlotWaitTimeout(version.reference, self._waited(pending)) from None
+            waited = self._waited(pending) + waited_seconds
+            raise SlotWaitTimeout(version.reference, waited) from None
         except BaseException:
             self._abandon(ticket, pending, engine)
             raise
         load_seconds = self._load_seconds(version, outcome)
         if outcome is not CacheOutcome.GPU_HIT:
             self._backlog.had_its_turn(load_seconds)
-        return Lease(version, outcome, self._waited(pending), load_seconds)
+        return Lease(version, outcome, self._waited(pending) + waited_seconds, load_seconds)
 
-    async def _lease_at_once(self, version: AdapterVersion, *, counted: bool) -> Lease:
+    async def _lease_at_once(
+        self, version: AdapterVersion, waited_seconds: float, *, counted: bool
+    ) -> Lease:
         """Without the line: nearly all requests come this way."""
         engine = self._engine
         self._carrier.leased_at_once(version, counted=counted)
@@ -146,7 +129,7 @@ class Admission:
         except BaseException:
             self.release(version.id, engine)
             raise
-        return Lease(version, CacheOutcome.GPU_HIT, wait_seconds=0.0, load_seconds=0.0)
+        return Lease(version, CacheOutcome.GPU_HIT, waited_seconds, load_seconds=0.0)
 
     def release(self, version: VersionId, engine: int | None = None) -> None:
         """`engine`: the one that the lease was for, if that may have gone meanwhile."""
@@ -171,8 +154,16 @@ class Admission:
     def open(self) -> None:
         self.closed = None
 
+    def patience_seconds(self) -> float:
+        """How long one waits before those who are in have to let it in."""
+        return self._turns.patience_seconds()
+
+    def retry_after_seconds(self, waiting: int) -> int:
+        """When a line of that length should have passed."""
+        return self._backlog.retry_after_seconds(waiting)
+
     async def keep_turns_fair(self) -> None:
-        """Runs until cancelled."""
+        """Runs until cancelled. Whoever is in `on_look` looks at what waits elsewhere."""
         while True:
             await asyncio.sleep(self._turns.look_seconds)
             now, patience = self.clock(), self._turns.patience_seconds()
@@ -181,6 +172,8 @@ class Admission:
                 if (hot := self._policy.drain_for(ticket)) is not None:
                     self._say_drained(hot, pending[ticket].version)
             self._carrier.advance()
+            for look in self.on_look:
+                look()
 
     def _say_drained(self, hot: VersionId, room_for: AdapterVersion) -> None:
         version, slot = self._carrier.versions[hot], self._carrier.slots.get(hot)

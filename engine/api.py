@@ -13,6 +13,8 @@ from engine.pin_keeper import KeptPin, PinKeeper
 from engine.ports import EngineTruth, Resolver
 from engine.snapshot import CacheSnapshot, ResidentAdapter
 from engine.types import Tier
+from engine.visibility import check_owned, shown_snapshot
+from registry.keys.caller import Caller, current_caller
 from registry.problems import ProblemRoute, problem_response
 
 MAX_TTL_SECONDS = 10 * 365 * 24 * 3600
@@ -137,7 +139,7 @@ def create_cache_router(
     @router.get("")
     async def show() -> CacheRead:
         """Who is in a slot, who in host memory, who is leased, pinned or on the way."""
-        return _cache_read(controller.snapshot())
+        return _cache_read(controller.snapshot(), current_caller())
 
     @router.get("/engine")
     async def engine() -> EngineTruthRead:
@@ -150,23 +152,27 @@ def create_cache_router(
 
         Pinned again, it has the new tier and time.
         """
+        check_owned(current_caller(), body.reference)
         version = await resolver.resolve(body.reference)
         return _pin_read(await pins.pin(version, body.tier, body.ttl_seconds))
 
     @router.get("/pins")
     async def list_pins() -> PinList:
         """What is pinned, the oldest first."""
-        return PinList(items=[_pin_read(kept) for kept in pins.kept])
+        seen = filter(lambda kept: current_caller().sees(kept.version.adapter), pins.kept)
+        return PinList(items=[_pin_read(kept) for kept in seen])
 
     @router.delete("/pins/{reference}")
     async def unpin(reference: str) -> UnpinRead:
         """Let it be evicted again."""
+        check_owned(current_caller(), reference)
         version = await resolver.find(reference)
         return UnpinRead(reference=version.reference, tier=await pins.unpin(version))
 
     @router.post("/prefetch", status_code=status.HTTP_202_ACCEPTED)
     async def prefetch(body: ReferenceBody) -> PrefetchRead:
         """Load it into host memory in the background, without taking a slot."""
+        check_owned(current_caller(), body.reference)
         version = await resolver.resolve(body.reference)
         controller.prefetch(version)
         return PrefetchRead(reference=version.reference)
@@ -178,6 +184,7 @@ def create_cache_router(
         While it is leased or awaited it is refused too, unless told to wait for the last lease, or
         to end by force the requests that hold it; nobody gets a new lease until it has left.
         """
+        check_owned(current_caller(), body.reference)
         version = await resolver.find(body.reference)
         evicted = await controller.evict(version, wait=body.wait, force=body.force)
         return EvictRead(reference=version.reference, evicted=evicted)
@@ -189,7 +196,8 @@ def _pin_read(kept: KeptPin) -> PinRead:
     return PinRead(reference=kept.version.reference, tier=kept.tier, expires_at=kept.expires_at)
 
 
-def _cache_read(snapshot: CacheSnapshot) -> CacheRead:
+def _cache_read(snapshot: CacheSnapshot, caller: Caller) -> CacheRead:
+    seen = shown_snapshot(snapshot, caller)
     return CacheRead(
         slots=snapshot.slots,
         host_capacity=snapshot.host_capacity,
@@ -197,9 +205,9 @@ def _cache_read(snapshot: CacheSnapshot) -> CacheRead:
         host_bytes_limit=snapshot.host_bytes_limit,
         slots_by_state=snapshot.slots_by_state(),
         waiting=snapshot.waiting,
-        loading=[version.reference for version in snapshot.loading],
-        gpu=[_resident_read(resident) for resident in snapshot.gpu],
-        host=[_resident_read(resident) for resident in snapshot.host],
+        loading=[version.reference for version in seen.loading],
+        gpu=[_resident_read(resident) for resident in seen.gpu],
+        host=[_resident_read(resident) for resident in seen.host],
     )
 
 

@@ -33,6 +33,7 @@ from engine.registry_access import (
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.supervisor import EngineSupervisor
+from engine.tenant_parts import TenantParts
 from engine.types import VersionId
 from engine.vllm_app import EngineBinding, build_application
 from engine.vllm_client import LeasedAsyncLLM
@@ -47,6 +48,7 @@ from registry.keys.service import KeyService
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
+from registry.tenants.api import create_tenant_router
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +86,8 @@ async def running_server(
         await supervisor.begin()
         served = await supervisor.life.backend.served_modules()
         store = await open_store(registry_settings)
+        tenants = TenantParts(database, observing.registry.tenant_refused)
+        await tenants.book.refresh()
         service = await open_service(
             database,
             store,
@@ -92,6 +96,7 @@ async def running_server(
             served=served,
             max_rank=arguments.max_lora_rank,
             max_import_bytes=registry_settings.max_import_bytes,
+            quotas=tenants.quotas,
         )
         service.tell_of_registrations(observing.registry.ingest_ended)
         ingest = open_ingest(service, database, store, registry_settings)
@@ -105,6 +110,7 @@ async def running_server(
             silent=supervisor.report_silence,
             quarantine=Quarantine(partial(quarantine, service)),
             observers=observing.observers,
+            tenancy=tenants.tenancy,
         )
         service.ask_before_purging(lambda id_: cache.controller.uses(VersionId(id_)))
         score = prompt_score(lambda: supervisor.life.engine)
@@ -117,6 +123,7 @@ async def running_server(
         routers = [
             create_router(service),
             create_key_router(keys),
+            create_tenant_router(tenants.service(cache), keys),
             create_ingest_router(ingest),
             create_probe_router(probe, cache.resolver),
             *cache.routers(events.decision_places),
@@ -126,7 +133,7 @@ async def running_server(
         if registry_settings.require_keys:
             guards.append(Middleware(KeyGuard, recognise=keys.caller))
         app = await _application(
-            arguments, settings, supervisor, service, cache, observing, routers, guards
+            arguments, settings, supervisor, service, cache, observing, routers, guards, tenants
         )
         binding = EngineBinding(
             app, arguments, Leasing(cache.controller, metrics), service.catalog.served_references
@@ -134,7 +141,7 @@ async def running_server(
         await binding.bind(supervisor.life.engine)
         following = supervisor.run(_Follower(supervisor, binding, cache))
         work = [*cache.work(), following, ingest.run(), observing.count(database).run()]
-        work += [events.run(lambda: is_stopping(app)), keys.run()]
+        work += [events.run(lambda: is_stopping(app)), keys.run(), tenants.book.run()]
         await stack.enter_async_context(background(app, work))
         await cache.preload(settings.preload)
         yield Server(app, supervisor, cache.controller, service)
@@ -149,6 +156,7 @@ async def _application(
     observing: Observing,
     routers: Sequence[APIRouter],
     guards: Sequence[Middleware],
+    tenants: TenantParts,
 ) -> FastAPI:
     unavailable = partial(_why_unavailable, cache, supervisor)
 
@@ -171,6 +179,7 @@ async def _application(
             create_console_router(),
         ],
         guards=guards,
+        in_flight=tenants.in_flight,
         max_body_bytes=settings.max_body_bytes,
     )
 

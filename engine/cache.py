@@ -22,6 +22,7 @@ from engine.quarantine import Quarantine
 from engine.reconciler import Reconciler
 from engine.settings import EngineSettings
 from engine.stored_files import StoredFiles
+from engine.tenant_host import Tenancy
 from engine.warm_up import WarmUp
 from registry.errors import RegistryError
 from registry.residency import ResidencyStore
@@ -77,6 +78,7 @@ def make_cache(
     silent: Callable[[], None],
     quarantine: Quarantine,
     observers: Sequence[Observer] = (),
+    tenancy: Tenancy | None = None,
 ) -> Cache:
     """`arguments`: vLLM's, which say how many slots and host places there are.
 
@@ -92,7 +94,8 @@ def make_cache(
     loader = Loader(backend, StoredFiles(), timeout_seconds=settings.load_timeout_seconds)
     log = DecisionLog()
     everybody = Observers(metrics, log, quarantine, *observers)
-    controller = CacheController(policy, backend, loader, everybody, settings.limits())
+    limits = settings.limits()
+    controller = CacheController(policy, backend, loader, everybody, limits, tenancy=tenancy)
     pins = PinKeeper(controller, store, resolver)
     seconds = settings.save_residents_seconds
     warm_up = WarmUp(controller, pins, store, resolver, save_seconds=seconds)

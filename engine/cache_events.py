@@ -82,10 +82,13 @@ class Evicted:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """A hot adapter admits nobody until the one that waited too long has had its turn."""
+    """A hot adapter admits nobody until the one that waited too long has had its turn.
+
+    `room_for` is None for whoever may not know of that one.
+    """
 
     version: AdapterVersion
-    room_for: AdapterVersion
+    room_for: AdapterVersion | None
     slot: int | None
 
 

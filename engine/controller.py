@@ -6,14 +6,17 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
-from engine.admission import Admission, Limits, Revoke
+from engine.admission import Admission, Limits
 from engine.cache_events import EngineReady, Pinned, Unpinned
 from engine.carrier import Carrier
 from engine.errors import AdapterPinned, EngineUnavailable
+from engine.hold import Revoke
 from engine.loading import Loader
 from engine.policy import CachePolicy
 from engine.ports import Backend, EngineTruth, Observer
 from engine.snapshot import CacheSnapshot, take_snapshot
+from engine.tenant_host import Tenancy, TenantHost
+from engine.tenant_limits import TenantCacheLimits
 from engine.types import AdapterVersion, Lease, Tier, VersionId
 
 
@@ -28,12 +31,18 @@ class CacheController:
         observer: Observer,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        tenancy: Tenancy | None = None,
     ) -> None:
+        limits, tenancy = limits or Limits(), tenancy or Tenancy()
         self._policy = policy
         self._backend = backend
         self._observer = observer
         self._carrier = Carrier(policy, backend, loader, observer, clock)
-        self._admission = Admission(policy, self._carrier, observer, limits or Limits(), clock)
+        self._admission = Admission(policy, self._carrier, observer, limits, clock)
+        host = TenantHost(tenancy, policy, self._carrier)
+        self.tenants = TenantCacheLimits(
+            tenancy, host, policy, self._admission, observer, limits, clock
+        )
 
     async def run(self) -> None:
         """Carry decisions out and keep turns fair, until cancelled."""
@@ -50,20 +59,23 @@ class CacheController:
         """Hold the adapter in a slot while the block runs, however it ends.
 
         `revoke` is called if an operator forces the adapter out; it has to end the block soon.
-        Raises AdapterLoadFailed, AdapterTooLarge, QueueFull, SlotWaitTimeout or EngineUnavailable
-        on entry.
+        Raises AdapterLoadFailed, AdapterTooLarge, QueueFull, SlotWaitTimeout, TenantLimitReached or
+        EngineUnavailable on entry.
         """
-        return self._admission.lease(version, revoke)
+        if self.tenants.tenant_of(version) is None:
+            return self._admission.lease(version, revoke)
+        return self.tenants.lease(version, revoke)
 
     # ---- what operators ask for ----------------------------------------------------------
 
     def prefetch(self, version: AdapterVersion) -> None:
         """Bring it into host memory in the background, when there is room.
 
-        Raises AdapterTooLarge.
+        Raises AdapterTooLarge, TenantLimitReached.
         """
         self._policy.know(version.id, version.size_bytes)
         self._carrier.versions[version.id] = version
+        self.tenants.check_prefetch(version)
         self._policy.prefetch(version.id)
         self._carrier.advance()
 
@@ -80,9 +92,17 @@ class CacheController:
         Raises what `lease` raises.
         """
         slots = self.snapshot().slots_by_state()
-        if not self._policy.waiting and slots["free"] + slots["idle"]:
-            await self._admission.acquire(version, counted=False)
+        room = not self._policy.waiting and slots["free"] + slots["idle"]
+        if room and self.tenants.has_place(version):
+            await self._bring_to_slot(version)
+
+    async def _bring_to_slot(self, version: AdapterVersion) -> None:
+        waited_seconds = await self.tenants.enter(version)
+        try:
+            await self._admission.acquire(version, counted=False, waited_seconds=waited_seconds)
             self._admission.release(version.id)
+        finally:
+            self.tenants.leave(version)
 
     async def pin(self, version: AdapterVersion, tier: Tier) -> None:
         """Bring it in and keep it. Returns when it is there; if that fails it is not pinned.
@@ -90,14 +110,15 @@ class CacheController:
         Raises PinBudgetExceeded, PinBytesExceeded, or what `lease` raises.
         """
         self._policy.know(version.id, version.size_bytes)
+        self._carrier.versions[version.id] = version
+        self.tenants.check_pin(version)
         before = self._policy.pins.tier_of(version.id)
         self._policy.pin(version.id, tier)
         self._carrier.evicted.miss(version.id, AdapterPinned())  # whoever waits for that, in vain
         self._carrier.advance()  # it may have been draining
         try:
             if tier is Tier.GPU:
-                await self._admission.acquire(version, counted=False)
-                self._admission.release(version.id)
+                await self._bring_to_slot(version)
             else:
                 await self.bring_to_host(version)
         except BaseException:
@@ -160,6 +181,7 @@ class CacheController:
     async def engine_lost(self, why: EngineUnavailable) -> None:
         """Fail who waits, refuse who comes, and forget what was resident. Pins stay."""
         self._admission.close(why)
+        self.tenants.fail_all(why)
         await self._carrier.engine_lost(why)
 
     def engine_ready(self) -> None:

@@ -9,13 +9,14 @@ from pydantic import BaseModel, Field
 
 from engine.api import EngineProblemRoute
 from engine.controller import CacheController
-from engine.decision_log import DecisionLog, LoggedEvent
+from engine.decision_log import DecisionLog, LoggedEvent, Wanted
 from engine.decision_schemas import DecisionRead, decision_read
 from engine.ports import Resolver
 from engine.types import Tier
+from engine.visibility import shown, shown_events
 from engine.why import Standing, standing, summary
 from registry.event_feed import wait_for
-from registry.names import check_name
+from registry.keys.caller import Caller, current_caller
 from registry.sse import StreamPlaces, beginning, message, parse_event_id, position
 
 _STREAM = {"content": {"text/event-stream": {}}, "description": "One decision per message."}
@@ -70,7 +71,8 @@ def create_decision_router(
     async def why(reference: str) -> WhyRead:
         """Where this version is, what last happened to it, and what would help."""
         version = await resolver.find(reference)
-        snapshot, events = controller.snapshot(), log.about(version.id)
+        snapshot = controller.snapshot()
+        events = shown(log.about(version.id), current_caller())
         now = standing(version, snapshot)
         return WhyRead(
             reference=version.reference,
@@ -88,11 +90,10 @@ def create_decision_router(
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> DecisionList:
         """The last decisions, or the first ones `after` an id, as far as they are kept."""
-        if adapter is not None:
-            check_name(adapter)
-        latest = after is None
-        found = log.latest(limit, adapter) if latest else log.after(after or 0, limit, adapter)
-        items = list(map(decision_read, found))
+        caller = current_caller()
+        wanted = shown_events(caller, adapter)
+        found = log.latest(limit, wanted) if after is None else log.after(after, limit, wanted)
+        items = list(map(decision_read, shown(found, caller)))
         return DecisionList(items=items, oldest_id=log.oldest_id, newest_id=log.newest_id)
 
     @router.get("/stream", response_class=Response, responses={200: _STREAM})
@@ -105,18 +106,18 @@ def create_decision_router(
 
         It begins after `Last-Event-ID`, else after the decision `after`, else now.
         """
-        if adapter is not None:
-            check_name(adapter)
+        caller = current_caller()
+        wanted = shown_events(caller, adapter)
         begin = after if last_event_id is None else parse_event_id(last_event_id)
         places.check()
         position_ = log.newest_id if begin is None else begin
-        return places.response(_frames(log, places, position_, adapter))
+        return places.response(_frames(log, places, position_, wanted, caller))
 
     return router
 
 
 async def _frames(
-    log: DecisionLog, places: StreamPlaces, after: int, adapter: str | None
+    log: DecisionLog, places: StreamPlaces, after: int, wanted: Wanted | None, caller: Caller
 ) -> AsyncGenerator[bytes]:
     yield beginning(after)
     while not places.closed.is_set():
@@ -125,9 +126,9 @@ async def _frames(
             continue
         while after < log.newest_id:
             newest = log.newest_id
-            found = log.after(after, _BATCH, adapter)
+            found = log.after(after, _BATCH, wanted)
             if found:
-                yield b"".join(map(_message, found))
+                yield b"".join(map(_message, shown(found, caller)))
             after = found[-1].id if len(found) == _BATCH else newest
         await wait_for(places.closed, _BATCH_SECONDS)
 

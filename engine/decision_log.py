@@ -34,6 +34,9 @@ class LoggedEvent:
                 return event.version
 
 
+Wanted = Callable[[LoggedEvent], bool]
+
+
 class DecisionLog:
     """An observer that keeps the last events of all, and the last ones of each version.
 
@@ -84,23 +87,23 @@ class DecisionLog:
         own = [*self._of.get(version, ()), *self._of_all]
         return sorted(own, key=lambda logged: logged.id, reverse=True)
 
-    def after(self, id_: int, limit: int, adapter: str | None = None) -> list[LoggedEvent]:
+    def after(self, id_: int, limit: int, wanted: Wanted | None = None) -> list[LoggedEvent]:
         """At most `limit` that came after this one, the oldest first."""
         found: list[LoggedEvent] = []
         for logged in reversed(self._all):
             if logged.id <= id_:
                 break
-            if adapter is None or is_about(logged, adapter):
+            if wanted is None or wanted(logged):
                 found.append(logged)
         return found[::-1][:limit]
 
-    def latest(self, limit: int, adapter: str | None = None) -> list[LoggedEvent]:
+    def latest(self, limit: int, wanted: Wanted | None = None) -> list[LoggedEvent]:
         """The last ones, the oldest first."""
         found: list[LoggedEvent] = []
         for logged in reversed(self._all):
             if len(found) == limit:
                 break
-            if adapter is None or is_about(logged, adapter):
+            if wanted is None or wanted(logged):
                 found.append(logged)
         return found[::-1]
 
@@ -134,6 +137,7 @@ def _concerned(event: CacheEvent) -> Iterator[VersionId]:
             yield from ids
         case Drained(version=version, room_for=room_for):
             yield version.id
-            yield room_for.id
+            if room_for is not None:
+                yield room_for.id
         case _:
             yield event.version.id

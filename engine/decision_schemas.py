@@ -113,7 +113,8 @@ def _details(event: CacheEvent) -> dict[str, Any]:
         case Evicted():
             details = _eviction(event)
         case Drained(room_for=room_for, slot=slot):
-            details = {"tier": Tier.GPU, "slot": slot, "for_reference": room_for.reference}
+            wanted_by = room_for.reference if room_for else None
+            details = {"tier": Tier.GPU, "slot": slot, "for_reference": wanted_by}
         case Pinned(tier=tier) | Unpinned(tier=tier):
             details = {"tier": tier}
     return details

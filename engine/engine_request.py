@@ -99,7 +99,7 @@ class RequestedAdapters(Mapping[str, AdapterHandle]):
 
 
 class _RequestsLease(AbstractAsyncContextManager[Lease]):
-    """A lease that its request knows of. No generator, as `_Hold` is none."""
+    """A lease that its request knows of. No generator, as `Hold` is none."""
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ EngineError
 ├── AdapterInUse          409  leased, waited for or on its way: it can't be evicted now
 ├── AdapterPinned         409  pinned: unpin it first
 ├── NotPinned             404
+├── TenantLimitReached    429; 409 where waiting does not help: a limit of the tenant
 └── EngineUnavailable     503  the engine did not answer
 """
 
@@ -143,6 +144,19 @@ class NotPinned(EngineError):
 
     def __init__(self) -> None:
         super().__init__("this adapter is not pinned")
+
+
+class TenantLimitReached(EngineError):
+    """`limit`: the tenant's field. Without `retry_after_seconds` it does not help to wait."""
+
+    status = 409
+    code = "tenant_limit"
+
+    def __init__(self, limit: str, detail: str, retry_after_seconds: int | None = None) -> None:
+        super().__init__(detail, retry_after_seconds=retry_after_seconds)
+        self.limit = limit
+        if retry_after_seconds is not None:
+            self.status = 429
 
 
 class EngineUnavailable(EngineError):

@@ -28,6 +28,7 @@ _REASONS = {
     EvictionReason.CAPACITY: "least recently used",
     EvictionReason.HOST_EVICTED: "because it left host memory",
     EvictionReason.REQUESTED: "as an operator asked",
+    EvictionReason.TENANT_LIMIT: "for another one of its tenant, whose bytes were used up",
     EvictionReason.DRIFT: "because the engine's own picture differed",
 }
 
@@ -52,7 +53,8 @@ def sentence(event: CacheEvent, count: int = 1) -> str:  # noqa: PLR0911, PLR091
         case Evicted():
             return _eviction(event)
         case Drained(room_for=room_for, slot=slot):
-            waiting = f"{room_for.reference} has waited too long"
+            waits = "another one" if room_for is None else room_for.reference
+            waiting = f"{waits} has waited too long"
             return f"admits nobody and leaves {slot_name(slot)} once idle: {waiting}"
         case Pinned(tier=tier):
             return f"pinned in {_place(tier)}"

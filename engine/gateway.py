@@ -14,7 +14,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from engine.engine_request import EngineRequest, serving
 from engine.errors import EngineError, EngineUnavailable
 from engine.exchange import Exchange
-from engine.openai_errors import BodyTooLarge, openai_error, send_engine_error, send_json
+from engine.openai_errors import (
+    BodyTooLarge,
+    openai_error,
+    retry_after,
+    send_engine_error,
+    send_json,
+)
 from engine.ports import Resolver
 from engine.request_body import model_of, read_body, replayed, user_of
 from engine.spans import RequestSpans, Tracing
@@ -25,6 +31,14 @@ from registry.errors import RegistryError
 class RequestCounter(Protocol):
     def request_ended(self, adapter: str, outcome: str, seconds: float) -> None: ...
     def refused(self, code: str) -> None: ...
+
+
+class RequestLimit(Protocol):
+    def begin(self) -> Callable[[], None]:
+        """For whoever sent the running request; what it returns is called at the end.
+
+        Raises TenantLimitReached.
+        """
 
 
 class AdapterGateway:
@@ -39,6 +53,7 @@ class AdapterGateway:
         counter: RequestCounter,
         tracing: Tracing,
         unavailable: Callable[[], EngineUnavailable | None],
+        in_flight: RequestLimit,
         own_prefix: str,
         max_body_bytes: int,
     ) -> None:
@@ -48,6 +63,7 @@ class AdapterGateway:
         self._counter = counter
         self._tracing = tracing
         self._unavailable = unavailable
+        self._in_flight = in_flight
         self._own_prefix = own_prefix
         self._max_body_bytes = max_body_bytes
 
@@ -62,8 +78,7 @@ class AdapterGateway:
         self, spans: RequestSpans, scope: Scope, receive: Receive, send: Send
     ) -> None:
         if (why := self._unavailable()) is not None:
-            self._refuse(spans, why.status, why.code)
-            await send_engine_error(send, why)
+            await self._send_refusal(spans, why, send)
             return
         try:
             body = await read_body(receive, self._max_body_bytes)
@@ -73,7 +88,19 @@ class AdapterGateway:
             return
         if body is None:  # gone before the request was complete
             return
-        receive = replayed(body, receive)
+        try:
+            end = self._in_flight.begin()
+        except EngineError as error:
+            await self._send_refusal(spans, error, send)
+            return
+        try:
+            await self._resolve_and_serve(spans, body, scope, replayed(body, receive), send)
+        finally:
+            end()
+
+    async def _resolve_and_serve(
+        self, spans: RequestSpans, body: bytes, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         model = model_of(body)
         request = EngineRequest(model, None, spans)
         if model is None or model in self._base_models:
@@ -86,10 +113,14 @@ class AdapterGateway:
             self._counter.request_ended(UNKNOWN_ADAPTER, "refused", _seconds_since(request))
             self._refuse(spans, error.status, error.code)
             content = openai_error(error.status, error.code, error.detail, param="model")
-            await send_json(send, error.status, content)
+            await send_json(send, error.status, content, retry_after(error.retry_after_seconds))
             return
         spans.serves(request.version)
         await self._serve(request, scope, receive, send)
+
+    async def _send_refusal(self, spans: RequestSpans, error: EngineError, send: Send) -> None:
+        self._refuse(spans, error.status, error.code)
+        await send_engine_error(send, error)
 
     def _refuse(self, spans: RequestSpans, status: int | None, code: str) -> None:
         self._counter.refused(code)

@@ -32,7 +32,9 @@ class Observing:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # theirs; else a third of all
         self.cache = CacheMetrics(max_adapter_labels=settings.max_adapter_labels)
         self.cache.name_versions(adaptry_version(), vllm_api.installed_version())
-        self.registry = RegistryMetrics(codes=engine_codes() | set(ProbeFailure))
+        self.registry = RegistryMetrics(
+            codes=engine_codes() | set(ProbeFailure), max_tenant_labels=settings.max_adapter_labels
+        )
         self.tracing: Tracing = NoTracing()
         self.observers: Sequence[Observer] = ()
         self._closing: list[Callable[[], None]] = [self.cache.close, self.registry.close]

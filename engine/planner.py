@@ -17,7 +17,7 @@ class Planner:
         self, tiers: Tiers, victims: Victims, waiting: WaitingLine, *, max_loads: int
     ) -> None:
         self.prefetch: OrderedDict[VersionId, None] = OrderedDict()
-        self.leaving: OrderedDict[VersionId, None] = OrderedDict()  # by request, once idle
+        self.leaving: OrderedDict[VersionId, EvictionReason] = OrderedDict()  # once idle
         self._tiers = tiers
         self._victims = victims
         self._waiting = waiting
@@ -36,9 +36,9 @@ class Planner:
         ]
 
     def _departures(self) -> Iterator[Decision]:
-        for version in list(self.leaving):
+        for version, reason in list(self.leaving.items()):
             if self._tiers.is_settled(version) and not self._tiers.leases(version):
-                yield self._evict(version, EvictionReason.REQUESTED)
+                yield self._evict(version, reason)
 
     def _grants(self) -> Iterator[Decision]:
         for ticket, waiter in self._waiting.in_order():

@@ -19,7 +19,7 @@ from engine.errors import AdapterInUse, AdapterPinned, AdapterTooLarge
 from engine.pins import PinBook
 from engine.planner import Planner
 from engine.tiers import Place, Tiers
-from engine.types import CacheOutcome, Tier, VersionId
+from engine.types import CacheOutcome, EvictionReason, Tier, VersionId
 from engine.victims import Victims
 from engine.waiting import WaitingLine
 
@@ -144,7 +144,13 @@ class CachePolicy:
         self._planner.leaving.pop(version, None)
         self._victims.stop_draining(version)
 
-    def evict(self, version: VersionId, *, when_idle: bool = False) -> None:
+    def evict(
+        self,
+        version: VersionId,
+        *,
+        when_idle: bool = False,
+        reason: EvictionReason = EvictionReason.REQUESTED,
+    ) -> None:
         """Out of both tiers; nothing to do if it is on disk only.
 
         At once, or `when_idle`: after its last lease, and until it has left it admits nobody.
@@ -157,7 +163,7 @@ class CachePolicy:
         if not when_idle and self.in_use(version):
             raise AdapterInUse
         self._planner.prefetch.pop(version, None)
-        self._planner.leaving[version] = None
+        self._planner.leaving[version] = reason
 
     def in_use(self, version: VersionId) -> bool:
         """Whether requests hold or await it, or it is on its way."""
@@ -219,6 +225,10 @@ class CachePolicy:
         """It is in the host tier, and not just about to be."""
         entered = self._tiers.entered_host(version)
         return entered and self._tiers.place_of(version) is not Place.COMMITTING
+
+    def foreseen(self) -> tuple[VersionId, ...]:
+        """Prefetches that are not in the host tier yet."""
+        return tuple(self._planner.prefetch)
 
     def in_transit(self) -> tuple[VersionId, ...]:
         """Adapters between disk and the host tier, or just being copied."""

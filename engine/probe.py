@@ -18,6 +18,8 @@ from engine.controller import CacheController
 from engine.errors import EngineError
 from engine.ports import Resolver
 from engine.types import AdapterVersion, VersionId
+from registry.keys.caller import current_caller
+from registry.names import check_name
 
 Score = Callable[[AdapterVersion | None], Awaitable[Sequence[float]]]
 """Log probabilities of one fixed prompt, by the base model or by a version that is leased."""
@@ -118,6 +120,7 @@ def create_probe_router(probe: Probe, resolver: Resolver) -> APIRouter:
 
         One that changes nothing, or computes no finite numbers, is quarantined.
         """
+        current_caller().check_owns(check_name(name))
         result = await probe.run(await resolver.resolve(f"{name}:{number}"))
         return ProbeRead(
             reference=result.reference,

@@ -15,6 +15,7 @@ from registry.db import Database
 from registry.ingest import IngestService
 from registry.migrate import upgrade
 from registry.net_guard import NetGuard
+from registry.quotas.service import TenantQuotas
 from registry.served_modules import ServedModules
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
@@ -57,6 +58,7 @@ async def open_service(
     served: ServedModules | None,
     max_rank: int,
     max_import_bytes: int,
+    quotas: TenantQuotas | None = None,
 ) -> RegistryService:
     """Once the base model's files are there. `served` is the engine's own word."""
     folder = await asyncio.to_thread(local_model_folder, model)
@@ -70,6 +72,7 @@ async def open_service(
         max_rank=max_rank,
         reserved_names=frozenset(served_names),
         max_import_bytes=max_import_bytes,
+        quotas=quotas,
     )
     await service.tidy_up()
     return service

@@ -6,12 +6,15 @@ from engine.types import AdapterVersion, VersionId
 from registry.catalog import Catalog
 from registry.errors import VersionUnavailable
 from registry.kept_answers import MAX_ANSWERS, KeptAnswers
+from registry.keys.caller import current_caller
 from registry.names import parse_reference
 from registry.values import Resolution, ResolvedVersion
 
 
 class RegistryResolver:
     """Asks the registry once per reference until its adapter changes.
+
+    What the caller of the running request may not see is unknown, as what does not exist.
 
     A moved alias is seen by the next request. If another server on the same database moved it, that
     is seen within about a second.
@@ -27,6 +30,7 @@ class RegistryResolver:
         Raises the registry's errors: a bad reference, an unknown adapter, not servable.
         """
         reference = parse_reference(text)
+        current_caller().check_sees(reference.adapter)
         resolution = await self._answers.get(
             reference.adapter, text, lambda: self._catalog.resolution(reference)
         )

@@ -38,6 +38,7 @@ class EvictionReason(StrEnum):
     CAPACITY = "capacity"  # least recently used when another one needed its place
     HOST_EVICTED = "host_evicted"  # left its slot because it left the host tier
     REQUESTED = "requested"  # an operator asked for it
+    TENANT_LIMIT = "tenant_limit"  # its tenant needed the host bytes for another of its own
     DRIFT = "drift"  # the engine held it, or not, against what the controller thought
 
 

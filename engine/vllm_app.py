@@ -13,13 +13,14 @@ from engine import vllm_api
 from engine.engine_request import RequestedAdapters
 from engine.engine_request import requested_name as requested_adapter
 from engine.errors import EngineUnavailable
-from engine.gateway import AdapterGateway, RequestCounter
+from engine.gateway import AdapterGateway, RequestCounter, RequestLimit
 from engine.http_series import forget_http_series
 from engine.ports import Resolver
 from engine.spans import Tracing
 from engine.vllm_backend import lora_request
 from engine.vllm_client import Guard, LeasedAsyncLLM
 from engine.vllm_generate import router as generate_router
+from registry.keys.caller import current_caller
 
 API_PREFIX = "/api/"
 
@@ -63,6 +64,7 @@ async def build_application(
     metrics_route: Route,
     routers: Sequence[APIRouter],
     guards: Sequence[Middleware],
+    in_flight: RequestLimit,
     max_body_bytes: int,
 ) -> FastAPI:
     """Everything vLLM serves, and ours beside it; nothing of vLLM's is re-implemented.
@@ -84,6 +86,7 @@ async def build_application(
             counter=counter,
             tracing=tracing,
             unavailable=unavailable,
+            in_flight=in_flight,
             own_prefix=API_PREFIX,
             max_body_bytes=max_body_bytes,
         )
@@ -105,13 +108,14 @@ def _name_models_as_asked(models: Any) -> None:
 
 
 def _list_models_from_registry(models: Any, served_references: ServedReferences) -> None:
-    """`/v1/models` shows what can be asked for, loaded or not."""
+    """`/v1/models` shows what the caller can ask for, loaded or not."""
     list_base_models = models.registry.show_available_models
 
     async def show_available_models() -> Any:
         listed = await list_base_models()
         base = listed.data[0]
-        for reference in await served_references():
+        sees = current_caller().sees
+        for reference in filter(lambda r: sees(r.partition("@")[0]), await served_references()):
             naming = {"id": reference, "root": reference, "parent": base.id}
             listed.data.append(base.model_copy(update=naming, deep=True))
         return listed

@@ -6,7 +6,7 @@ from registry.alias_repository import AliasRepository
 from registry.db import Database
 from registry.errors import NothingToRollBack, UnknownAlias, UnknownRevision
 from registry.models import row_id
-from registry.names import check_name
+from registry.names import check_alias
 from registry.pages import Page, number_of, page_of
 from registry.repository import RegistryRepository, known_adapter
 from registry.values import AliasState
@@ -28,7 +28,7 @@ class AliasCatalog:
 
     async def state(self, name: str, alias: str, at: datetime | None = None) -> AliasState:
         """Where it points, or pointed at a time. Raises UnknownAdapter, UnknownAlias."""
-        check_name(alias, what="alias")
+        check_alias(alias)
         async with self._database.reading() as session:
             adapter_id = row_id(await known_adapter(RegistryRepository(session), name))
             aliases = AliasRepository(session)
@@ -55,7 +55,7 @@ class AliasCatalog:
         Raises UnknownAdapter, UnknownAlias if there never was one, UnknownRevision,
         NothingToRollBack.
         """
-        check_name(alias, what="alias")
+        check_alias(alias)
         async with self._database.reading() as session:
             adapter_id = row_id(await known_adapter(RegistryRepository(session), name))
             aliases = AliasRepository(session)
@@ -77,7 +77,7 @@ class AliasCatalog:
 
         Raises UnknownAdapter, UnknownAlias, InvalidPageToken.
         """
-        check_name(alias, what="alias")
+        check_alias(alias)
         before = number_of(page_token) or None
         async with self._database.reading() as session:
             adapter_id = row_id(await known_adapter(RegistryRepository(session), name))

@@ -7,7 +7,7 @@ from registry.changes import Change, changing
 from registry.db import Database
 from registry.errors import AliasMoved, UnknownAlias, VersionNotServable
 from registry.models import SERVABLE, Alias, AliasHistory, EventKind, now, row_id
-from registry.names import check_name
+from registry.names import check_alias
 from registry.values import AliasState
 
 ANYWHERE = -1
@@ -39,7 +39,7 @@ class AliasService:
         changes. Raises AliasMoved, UnknownAdapter, UnknownVersion, VersionNotServable,
         InvalidReference.
         """
-        check_name(alias, what="alias")
+        check_alias(alias)
         async with changing(self._database, name, actor) as change:
             current = await change.aliases.current(change.adapter_id, alias)
             check_expected(f"{name}@{alias}", current, expected_version, expected_revision)
@@ -55,7 +55,7 @@ class AliasService:
         reason: str | None = None,
     ) -> None:
         """Its history stays. Raises UnknownAdapter, UnknownAlias, AliasMoved."""
-        check_name(alias, what="alias")
+        check_alias(alias)
         async with changing(self._database, name, actor) as change:
             current = await change.aliases.current(change.adapter_id, alias)
             if current is None:

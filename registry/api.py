@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from registry.api_adapters import add_adapter_routes
 from registry.api_aliases import add_alias_routes
@@ -10,6 +10,8 @@ from registry.api_lifecycle import add_lifecycle_routes
 from registry.api_versions import add_version_routes
 from registry.field_types import Name
 from registry.inspection_api import add_inspection
+from registry.keys.caller import current_caller
+from registry.keys.visibility import check_named_adapter
 from registry.names import parse_reference
 from registry.problems import ProblemRoute
 from registry.schemas import Problem, VersionRead
@@ -26,6 +28,7 @@ def create_router(service: RegistryService) -> APIRouter:
         prefix="/api/v1",
         tags=["registry"],
         route_class=ProblemRoute,
+        dependencies=[Depends(check_named_adapter)],
         responses={code: {"model": Problem} for code in _ERRORS},
     )
     add_inspection(router, service)
@@ -49,5 +52,7 @@ def _add_lookups(router: APIRouter, service: RegistryService) -> None:
         ] = None,
     ) -> Response:
         """The version that a reference means now, if it may be served."""
-        content = await resolver.resolve(parse_reference(reference), user)
+        parsed = parse_reference(reference)
+        current_caller().check_sees(parsed.adapter)
+        content = await resolver.resolve(parsed, user)
         return Response(content, media_type="application/json")

@@ -5,7 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from registry.filters import AdapterFilter
-from registry.keys.caller import acting
+from registry.keys.caller import acting, current_caller
+from registry.keys.visibility import reader_of
 from registry.parameters import Limit, PageToken, QueryOwner, QueryTags, QueryText
 from registry.schemas import AdapterPage, AdapterPatch, AdapterRead
 from registry.service import RegistryService
@@ -17,7 +18,7 @@ def adapter_filter(
     owner: QueryOwner = None,
     text: QueryText = None,
 ) -> AdapterFilter:
-    return AdapterFilter(tags=tags, owner=owner, text=text)
+    return AdapterFilter(tags=tags, owner=owner, text=text, reader=reader_of(current_caller()))
 
 
 def add_adapter_routes(router: APIRouter, service: RegistryService) -> None:

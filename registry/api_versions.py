@@ -5,7 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from registry.filters import VersionFilter
-from registry.keys.caller import acting
+from registry.keys.caller import acting, current_caller
+from registry.keys.visibility import check_parent, reader_of
 from registry.parameters import (
     Limit,
     Number,
@@ -42,6 +43,7 @@ def version_filter(
         rank_max=rank_max,
         text=text,
         parent=parent,
+        reader=reader_of(current_caller()),
     )
 
 
@@ -77,6 +79,7 @@ def add_version_routes(router: APIRouter, service: RegistryService) -> None:
     @router.patch("/adapters/{name}/versions/{number}")
     async def update_version(name: str, number: Number, body: VersionPatch) -> VersionRead:
         """Change what is said of a version; its content never changes."""
+        check_parent(body.parent)
         fields = body.model_dump(exclude_unset=True)
         return version_read(
             await service.metadata.update_version(name, number, fields, actor=acting())

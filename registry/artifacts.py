@@ -81,9 +81,14 @@ class ArtifactStore:
     def path_of(self, digest: str) -> Path:
         return self._adapters / digest[:2] / digest
 
-    def local(self, source: str) -> LocalSource:
-        """A folder under the configured roots. Raises SourceNotAllowed, SourceNotFound."""
-        return LocalSource(folder_under(self._source_roots, source))
+    def local(self, source: str, *, within: str | None = None) -> LocalSource:
+        """A folder under the configured roots, or under what a tenant has in them.
+
+        Raises SourceNotAllowed, SourceNotFound.
+        """
+        roots = self._source_roots
+        own = roots if within is None else [root / within for root in roots]
+        return LocalSource(folder_under(own, source))
 
     # ---- quarantine ----------------------------------------------------------------------
 

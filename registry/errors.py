@@ -13,6 +13,12 @@ RegistryError
 ├── KeyRequired          401  none was sent
 ├── InvalidKey           401  unknown, expired or revoked
 ├── ScopeMissing         403  the key is good, but not for this
+├── NotOwner             403  the adapter is granted to the caller's tenant, not its own
+├── PlatformOnly         403  no key of a tenant may do it
+├── UnknownTenant        404
+├── TenantExists         409
+├── TenantNotEmpty       409  it has adapters or valid keys
+├── TenantLimit          409; 429 where waiting helps: a limit of the tenant
 ├── UnknownKey           404
 ├── KeyExists            409
 ├── KeyRevoked           409
@@ -60,6 +66,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from registry.defects import Defect
+from registry.quotas.limits import Limit
 
 
 class RegistryError(Exception):
@@ -67,6 +74,7 @@ class RegistryError(Exception):
 
     status = 500
     code = "registry_error"
+    retry_after_seconds: int | None = None
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -169,6 +177,60 @@ class ScopeMissing(RegistryError):
 
     def __init__(self, needed: Sequence[str]) -> None:
         super().__init__(f"this API key has not the scope that is needed: {' or '.join(needed)}")
+
+
+class NotOwner(RegistryError):
+    status = 403
+    code = "not_owner"
+
+    def __init__(self, adapter: str) -> None:
+        super().__init__(f"{adapter!r} is another tenant's: this key may use it, not change it")
+
+
+class PlatformOnly(RegistryError):
+    status = 403
+    code = "platform_only"
+
+    def __init__(self) -> None:
+        super().__init__("this is for keys of the platform, and not for a tenant's")
+
+
+class UnknownTenant(RegistryError):
+    status = 404
+    code = "unknown_tenant"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no tenant {name!r}")
+
+
+class TenantExists(RegistryError):
+    status = 409
+    code = "tenant_exists"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a tenant {name!r} already")
+
+
+class TenantNotEmpty(RegistryError):
+    status = 409
+    code = "tenant_not_empty"
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(f"the tenant {name!r} still has {what}")
+
+
+class TenantLimit(RegistryError):
+    """With `retry_after_seconds` it helps to come again then."""
+
+    status = 409
+    code = "tenant_limit"
+
+    def __init__(self, limit: Limit, detail: str, retry_after_seconds: int | None = None) -> None:
+        super().__init__(detail)
+        self.limit = limit
+        self.retry_after_seconds = retry_after_seconds
+        if retry_after_seconds is not None:
+            self.status = 429
 
 
 class UnknownKey(RegistryError):
@@ -474,8 +536,10 @@ class PromotionTimeout(RegistryError):
 class StoreUnavailable(RegistryError):
     status = 503
     code = "store_unavailable"
+    retry_after_seconds = 5
 
 
 class DatabaseUnavailable(RegistryError):
     status = 503
     code = "database_unavailable"
+    retry_after_seconds = 1

@@ -1,5 +1,6 @@
 """The event log over REST: pages, and a stream that can be resumed."""
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
@@ -10,6 +11,7 @@ from registry.event_repository import EventFilter
 from registry.event_schemas import EventPage, event_read
 from registry.event_stream import EventStreams
 from registry.field_types import Text
+from registry.keys.caller import current_caller
 from registry.models import EventKind
 from registry.names import check_name
 from registry.parameters import Limit, PageToken
@@ -17,7 +19,7 @@ from registry.problems import ProblemRoute
 from registry.schemas import Problem
 from registry.sse import parse_event_id
 
-_ERRORS = (400, 404, 422, 503)
+_ERRORS = (400, 403, 404, 422, 503)
 _STREAM = {"content": {"text/event-stream": {}}, "description": "One event per message."}
 
 AdapterName = Annotated[str | None, Query(alias="adapter", max_length=64)]
@@ -51,7 +53,7 @@ def _add_pages(router: APIRouter, log: EventLog) -> None:
         page_token: PageToken = None,
     ) -> EventPage:
         """What happened in the registry, the oldest first."""
-        filters = EventFilter(adapter, tuple(kind or ()), actor, since, until)
+        filters = _filter(adapter, kind, actor, since, until)
         return await _page(filters, limit, page_token, newest_first)
 
     @router.get("/adapters/{name}/events")
@@ -59,7 +61,7 @@ def _add_pages(router: APIRouter, log: EventLog) -> None:
         name: str, limit: Limit = 100, page_token: PageToken = None
     ) -> EventPage:
         """What happened to an adapter, the oldest first."""
-        return await _page(EventFilter(name), limit, page_token)
+        return await _page(_filter(name), limit, page_token)
 
     async def _page(
         filters: EventFilter, limit: int, page_token: str | None, newest_first: bool = False
@@ -84,8 +86,20 @@ def _add_stream(router: APIRouter, streams: EventStreams) -> None:
 
         It begins after `Last-Event-ID`, else after the event `after` (0: with the first), else now.
         """
-        if adapter is not None:
-            check_name(adapter)
-        filters = EventFilter(adapter, tuple(kind or ()), actor)
+        filters = _filter(adapter, kind, actor)
         begin = after if last_event_id is None else parse_event_id(last_event_id)
         return await streams.response(filters, begin)
+
+
+def _filter(
+    adapter: str | None,
+    kinds: list[EventKind] | None = None,
+    actor: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> EventFilter:
+    """Of what the caller owns. Raises InvalidReference, UnknownAdapter, NotOwner."""
+    caller = current_caller()
+    if adapter is not None:
+        caller.check_owns(check_name(adapter))
+    return EventFilter(adapter, tuple(kinds or ()), actor, since, until, caller.tenant)

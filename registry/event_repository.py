@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Row, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from registry.keys.visibility import Reader
 from registry.models import Adapter, Event
 
 # The lock that a trigger takes for every PostgreSQL transaction that writes an event.
@@ -27,12 +28,16 @@ class EventFilter:
     actor: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    tenant: str | None = None  # of its own adapters only
 
     def conditions(self) -> list[ColumnElement[bool]]:
         found: list[ColumnElement[bool]] = []
         if self.adapter is not None:
             named = select(col(Adapter.id)).where(col(Adapter.name) == self.adapter)
             found.append(col(Event.adapter_id) == named.scalar_subquery())
+        if self.tenant is not None:
+            own = select(col(Adapter.id)).where(Reader(self.tenant).shows(col(Adapter.name)))
+            found.append(col(Event.adapter_id).in_(own))
         if self.kinds:
             found.append(col(Event.kind).in_(self.kinds))
         if self.actor is not None:

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, select
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
+from registry.keys.visibility import Reader
 from registry.models import Adapter, Version
 from registry.names import parse_version
 from registry.search import Condition
@@ -28,13 +29,15 @@ class AdapterFilter:
     tags: Sequence[str] = ()
     owner: str | None = None
     text: str | None = None
+    reader: Reader | None = None
 
     def starts(self) -> list[str]:
         """Of the words to look for."""
         return sorted(set(words(self.text)))
 
     def conditions(self, spans: Spans) -> list[Condition]:
-        found = [_adapter_term((TermKind.TAG, tag, tag)) for tag in self.tags]
+        found = [] if self.reader is None else [_shown_adapters(self.reader)]
+        found += [_adapter_term((TermKind.TAG, tag, tag)) for tag in self.tags]
         if self.owner is not None:
             owner = self.owner
             column = col(Adapter.owner)
@@ -56,13 +59,15 @@ class VersionFilter:
     rank_max: int | None = None
     text: str | None = None
     parent: str | None = None
+    reader: Reader | None = None
 
     def starts(self) -> list[str]:
         """Of the words to look for."""
         return sorted(set(words(self.text)))
 
     def conditions(self, spans: Spans) -> list[Condition]:
-        found = [_version_term((TermKind.TAG, tag, tag)) for tag in self.tags]
+        found = [] if self.reader is None else [_shown_versions(self.reader)]
+        found += [_version_term((TermKind.TAG, tag, tag)) for tag in self.tags]
         modules = [(TermKind.TARGET_MODULE, module, module) for module in self.target_modules]
         found += map(_version_term, modules)
         if self.base_model is not None:
@@ -74,6 +79,26 @@ class VersionFilter:
         if self.rank_min is not None or self.rank_max is not None:
             found.append(_rank_between(self.rank_min or 1, self.rank_max or 2**31 - 1))
         return found + [_version_term(_words(spans[start])) for start in self.starts()]
+
+
+def _shown_adapters(reader: Reader) -> Condition:
+    name = col(Adapter.name)
+    return Condition(select(name).where(reader.shows(name)), reader.shows)
+
+
+def _shown_versions(reader: Reader) -> Condition:
+    """Few tenants have so many versions that to collect and sort them would take long."""
+    version: Any = aliased(Version)
+    adapter: Any = aliased(Adapter)
+    keys = select(version.id).join(adapter, version.adapter_id == adapter.id)
+    shown = keys.where(reader.shows(adapter.name))
+
+    def test(of_row: ColumnElement[Any]) -> ColumnElement[bool]:
+        return exists(
+            shown.where(version.id == of_row).offset(0).correlate_except(version, adapter)
+        )
+
+    return Condition(shown, test, ordered=False)
 
 
 def _words(span: tuple[str, str]) -> Term:

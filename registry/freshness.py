@@ -47,8 +47,8 @@ class Freshness:
     async def look(self) -> None:
         """Makes a new generation if anything has changed. Cheap but for once in a while.
 
-            A database that is away, or that does not answer, changes nothing: what was asked before goes on
-        being answered.
+        A database that is away, or that does not answer, changes nothing: what was asked before
+        goes on being answered.
         """
         now = self._clock()
         is_due = now >= self._due

@@ -73,28 +73,45 @@ class IngestService:
         await self._workers.run()
 
     async def register(
-        self, name: str, source: str, *, actor: str, request: dict[str, Any]
+        self,
+        name: str,
+        source: str,
+        *,
+        actor: str,
+        request: dict[str, Any],
+        within: str | None = None,
     ) -> Registration | Job:
         """Register a small local folder at once; anything else becomes a job.
 
+        `within`: the tenant that asks, for which folders and buckets are read below its name only.
+
         Raises what `RegistryService.register` raises; for URLs InvalidSource, SourceNotAllowed,
-        SourceUnsupported.
+        SourceUnsupported; TenantLimit.
         """
         self._service.check_new_name(name)
         details = details_of(request)
         if is_url(source):
-            url, _ = self._sources.open(source)
+            url, _ = self._sources.open(source, within=within)
+            await self._service.quotas.begin_registration(name)
             return await self._queue(name, str(url), source, actor, request)
-        size_bytes = await asyncio.to_thread(lambda: self._store.local(source).size_bytes())
+        size_bytes = await asyncio.to_thread(
+            lambda: self._store.local(source, within=within).size_bytes()
+        )
         if size_bytes > self._store.limits.max_bytes:
             raise too_large(self._store.limits)
+        await self._service.quotas.begin_registration(name, size_bytes)
         if size_bytes > self._max_direct_bytes:
             return await self._queue(name, source, source, actor, request)
-        return await self._service.register(name, source, actor=actor, details=details)
+        return await self._service.register(
+            name, source, actor=actor, details=details, within=within
+        )
 
     async def receive(self, upload: Upload) -> Job:
-        """Raises what `Reception.receive` raises; InvalidReference, NameReserved."""
+        """Raises what `Reception.receive` raises; InvalidReference, NameReserved,
+        TenantLimit.
+        """
         self._service.check_new_name(upload.adapter)
+        await self._service.quotas.begin_registration(upload.adapter, upload.size_bytes)
         job = await self._reception.receive(upload)
         self._workers.look()
         return job
@@ -132,12 +149,16 @@ class IngestService:
         page_token: str | None = None,
         state: JobState | None = None,
         adapter: str | None = None,
+        tenant: str | None = None,
     ) -> Page[Job]:
-        """One page, the newest first. Raises InvalidPageToken, DatabaseUnavailable."""
+        """One page, the newest first: all, or of a tenant's adapters.
+
+        Raises InvalidPageToken, DatabaseUnavailable.
+        """
         before = number_of(page_token) or None
         async with self._database.reading() as session:
             rows = await JobRepository(session).jobs(
-                before=before, limit=limit + 1, state=state, adapter=adapter
+                before=before, limit=limit + 1, state=state, adapter=adapter, tenant=tenant
             )
         return page_of(rows, limit, lambda job: job.number)
 

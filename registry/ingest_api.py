@@ -4,17 +4,18 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response, status
+from fastapi import APIRouter, Depends, Path, Query, Request, Response, status
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
-from registry.errors import InvalidUpload
+from registry.errors import InvalidUpload, UnknownJob
 from registry.ingest import IngestService
 from registry.ingest_reception import UPLOAD, Upload
 from registry.job_models import Job, JobState
 from registry.job_schemas import JobPage, JobRead, job_read
-from registry.keys.caller import acting
+from registry.keys.caller import acting, current_caller
+from registry.keys.visibility import check_named_adapter, check_parent
 from registry.metadata import details_of
 from registry.parameters import Limit, PageToken
 from registry.problems import ProblemRoute
@@ -43,6 +44,7 @@ def create_ingest_router(ingest: IngestService) -> APIRouter:
     router = APIRouter(
         prefix="/api/v1",
         route_class=ProblemRoute,
+        dependencies=[Depends(check_named_adapter)],
         responses={code: {"model": Problem} for code in _ERRORS},
     )
     _add_registering(router, ingest)
@@ -70,11 +72,13 @@ def _add_registering(router: APIRouter, ingest: IngestService) -> None:
             job = await ingest.receive(_upload(name, content_type, request))
             return _accepted(job, response)
         body = _version_create(await _json_body(request))
+        check_parent(body.parent)
         done = await ingest.register(
             name,
             body.source,
             actor=acting(),
             request=body.model_dump(mode="json", exclude={"source"}),
+            within=current_caller().tenant,
         )
         if isinstance(done, Job):
             return _accepted(done, response)
@@ -92,18 +96,31 @@ def _add_jobs(router: APIRouter, ingest: IngestService) -> None:
         adapter: Annotated[str | None, Query(max_length=64)] = None,
     ) -> JobPage:
         """What is and was registered as a job, the newest first."""
-        page = await ingest.jobs(limit=limit, page_token=page_token, state=state, adapter=adapter)
+        page = await ingest.jobs(
+            limit=limit,
+            page_token=page_token,
+            state=state,
+            adapter=adapter,
+            tenant=current_caller().tenant,
+        )
         return JobPage(items=list(map(job_read, page.items)), next_page_token=page.next_token)
 
     @router.get("/jobs/{number}", tags=["jobs"])
     async def job(number: JobNumber) -> JobRead:
         """How far it is, or how it ended."""
-        return job_read(await ingest.job(number))
+        return job_read(await _own(number))
 
     @router.post("/jobs/{number}/cancel", tags=["jobs"])
     async def cancel(number: JobNumber) -> JobRead:
         """Ask for its end. A running job is `cancelled` as soon as its work has stopped."""
+        await _own(number)
         return job_read(await ingest.cancel(number))
+
+    async def _own(number: int) -> Job:
+        job = await ingest.job(number)
+        if not current_caller().owns(job.adapter):
+            raise UnknownJob(number)
+        return job
 
 
 def _accepted(job: Job, response: Response) -> JobRead:
@@ -162,6 +179,7 @@ def _read_fields(fields: dict[str, str]) -> dict[str, Any]:
     except ValidationError as error:
         problems = (f"{p['loc'][0]}: {p['msg']}" for p in error.errors())
         raise InvalidUpload("; ".join(problems)) from None
+    check_parent(body.parent)
     request = body.model_dump(mode="json", exclude={"source"})
     details_of(request)
     return request

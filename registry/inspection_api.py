@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from registry.inspect import Inspection, Verdict
+from registry.keys.caller import current_caller
 from registry.schemas import AdapterFacts, InspectionBody, InspectionRead, ProblemRead, VerdictRead
 from registry.service import RegistryService
 
@@ -14,7 +15,7 @@ def add_inspection(router: APIRouter, service: RegistryService) -> None:
 
         Answers 200 for both verdicts; nothing is registered or kept.
         """
-        return _verdict_read(await service.judge(body.source))
+        return _verdict_read(await service.judge(body.source, within=current_caller().tenant))
 
 
 def _verdict_read(verdict: Verdict) -> VerdictRead:

@@ -30,7 +30,13 @@ class JobRepository:
         return (await self._session.execute(statement)).scalar_one_or_none()
 
     async def jobs(
-        self, *, before: int | None, limit: int, state: JobState | None, adapter: str | None
+        self,
+        *,
+        before: int | None,
+        limit: int,
+        state: JobState | None,
+        adapter: str | None,
+        tenant: str | None,
     ) -> Sequence[Job]:
         """The next jobs, the newest first."""
         statement = select(Job)
@@ -40,6 +46,8 @@ class JobRepository:
             statement = statement.where(col(Job.state) == state)
         if adapter is not None:
             statement = statement.where(col(Job.adapter) == adapter)
+        if tenant is not None:
+            statement = statement.where(col(Job.adapter).startswith(f"{tenant}~"))
         ordered = statement.order_by(col(Job.id).desc()).limit(limit)
         return (await self._session.execute(ordered)).scalars().all()
 

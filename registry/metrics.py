@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
+from registry.adapter_labels import OTHER_ADAPTERS, AdapterLabels
 from registry.codes import OTHER_CODES, registry_codes
 from registry.database_observer import Operation, Told
 from registry.ingest_end import IngestEnd, end_of
 from registry.job_models import UNFINISHED, Job, JobState
 from registry.models import Event, EventKind, Version, VersionState
+from registry.quotas.limits import Limit
 
 _DATABASE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 _INGEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
@@ -29,9 +31,15 @@ class RegistryMetrics:
     """
 
     def __init__(
-        self, registry: CollectorRegistry = REGISTRY, *, codes: frozenset[str] = frozenset()
+        self,
+        registry: CollectorRegistry = REGISTRY,
+        *,
+        codes: frozenset[str] = frozenset(),
+        max_tenant_labels: int = 100,
     ) -> None:
         """`codes`: what errors outside the registry are called."""
+        self._tenants = AdapterLabels(max_tenant_labels)
+        self._tenants.on_new.append(self._add_tenant)
         self._registry = registry
         self._codes = registry_codes() | codes
         self._alias_moves = self._counter(
@@ -68,6 +76,12 @@ class RegistryMetrics:
         self._database_errors = self._counter(
             "adaptry_database_errors", "Operations that failed since the database was away."
         )
+        self._tenant_refusals = self._counter(
+            "adaptry_tenant_refusals",
+            "Requests that were refused since their tenant was at one of its limits.",
+            "tenant",
+            "limit",
+        )
         self._create_children()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -83,6 +97,11 @@ class RegistryMetrics:
             self._deliveries.labels(attempt)
         for operation in Operation:
             self._database_seconds.labels(operation)
+        self._add_tenant(OTHER_ADAPTERS)
+
+    def _add_tenant(self, tenant: str) -> None:
+        for limit in Limit:
+            self._tenant_refusals.labels(tenant, limit)
 
     def close(self) -> None:
         """Take every series off the registry again, so that another server can be started."""
@@ -96,6 +115,7 @@ class RegistryMetrics:
             self._deliveries,
             self._database_seconds,
             self._database_errors,
+            self._tenant_refusals,
         ):
             self._registry.unregister(collector)
 
@@ -106,6 +126,10 @@ class RegistryMetrics:
         self._ingest_bytes.inc(end.size_bytes)
         if end.outcome is JobState.FAILED:
             self._rejections.labels(self._code(end.code)).inc()
+
+    def tenant_refused(self, tenant: str, limit: Limit) -> None:
+        """Count one request; tenants are as many as adapters, and their labels are capped too."""
+        self._tenant_refusals.labels(self._tenants.of(tenant), limit).inc()
 
     def webhook_attempted(self, delivered: bool) -> None:
         """Count one attempt to deliver a message."""

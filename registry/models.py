@@ -57,6 +57,11 @@ class EventKind(StrEnum):
     KEY_CREATED = "key.created"
     KEY_ROTATED = "key.rotated"
     KEY_REVOKED = "key.revoked"
+    TENANT_CREATED = "tenant.created"
+    TENANT_CHANGED = "tenant.changed"
+    TENANT_DELETED = "tenant.deleted"
+    GRANT_ADDED = "grant.added"
+    GRANT_REMOVED = "grant.removed"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -237,6 +242,7 @@ class Event(SQLModel, table=True):
     to_version: int | None = None
     reason: str | None = Field(default=None, max_length=1024)
     data: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    address: str | None = Field(default=None, max_length=64)  # where whoever did it was
     imported: bool = False  # it happened in another registry, whose history came with an import
 
 

@@ -1,4 +1,7 @@
-"""How people name things: `name`, `name@alias` and `name:3`, alike in HTTP, CLI and docs."""
+"""How people name things: `name`, `name@alias` and `name:3`, alike in HTTP, CLI and docs.
+
+A tenant's adapters carry its name, whoever speaks of them: `acme~support`, `acme~support:3`.
+"""
 
 import re
 from dataclasses import dataclass
@@ -8,9 +11,19 @@ from registry.errors import InvalidReference
 DEFAULT_ALIAS = "default"
 MAX_VERSION = 2**31 - 1
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
+MAX_NAME = 64
+
+_BARE = r"[a-z0-9][a-z0-9._-]{0,63}"
+_TENANT = r"[a-z0-9][a-z0-9-]{0,31}"
+ADAPTER_NAME_PATTERN = rf"(?:{_TENANT}~)?{_BARE}"
+TENANT_NAME_PATTERN = _TENANT
+
+_NAME = re.compile(_BARE, re.ASCII)
+_ADAPTER_NAME = re.compile(ADAPTER_NAME_PATTERN, re.ASCII)
+_TENANT_NAME = re.compile(_TENANT, re.ASCII)
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 _RULE = "lower-case letters, digits, '.', '_' and '-', at most 64, a letter or digit first"
+_TENANT_RULE = "lower-case letters, digits and '-', at most 32, a letter or digit first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +47,7 @@ def parse_reference(text: str) -> AdapterReference:
     """Read `name`, `name@alias` or `name:3`. Raises InvalidReference."""
     name, at, alias = text.partition("@")
     if at:
-        return AdapterReference(check_name(name), alias=check_name(alias, what="alias"))
+        return AdapterReference(check_name(name), alias=check_alias(alias))
     name, colon, number = text.partition(":")
     if not colon:
         return AdapterReference(check_name(name))
@@ -51,11 +64,31 @@ def parse_version(text: str) -> tuple[str, int]:
     return reference.adapter, reference.version
 
 
-def check_name(name: str, what: str = "adapter") -> str:
-    """The name itself if it follows the rule. Raises InvalidReference."""
-    if not _NAME.fullmatch(name):
-        raise InvalidReference(f"{_shown(name)} is no {what} name: {_RULE}")
+def check_name(name: str) -> str:
+    """An adapter's name itself if it follows the rule. Raises InvalidReference."""
+    if len(name) > MAX_NAME or not _ADAPTER_NAME.fullmatch(name):
+        raise InvalidReference(f"{_shown(name)} is no adapter name: {_RULE}; before it tenant~")
     return name
+
+
+def check_alias(name: str) -> str:
+    """The same of an alias's. Raises InvalidReference."""
+    if not _NAME.fullmatch(name):
+        raise InvalidReference(f"{_shown(name)} is no alias name: {_RULE}")
+    return name
+
+
+def check_tenant(name: str) -> str:
+    """The same of a tenant's. Raises InvalidReference."""
+    if not _TENANT_NAME.fullmatch(name):
+        raise InvalidReference(f"{_shown(name)} is no tenant name: {_TENANT_RULE}")
+    return name
+
+
+def tenant_of(adapter: str) -> str | None:
+    """Whose adapter it is by its name; None: the platform's own."""
+    tenant, tilde, _ = adapter.partition("~")
+    return tenant if tilde else None
 
 
 def _shown(text: str) -> str:

@@ -68,6 +68,7 @@ class ProblemRoute(APIRoute):
                     code=error.code,
                     title=type(error).__name__,
                     detail=error.detail,
+                    retry_after_seconds=error.retry_after_seconds,
                 )
             except RequestValidationError as error:
                 return _malformed(request, error)

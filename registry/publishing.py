@@ -10,6 +10,7 @@ from registry.models import Adapter, EventKind, Version, VersionState, row_id
 from registry.names import DEFAULT_ALIAS
 from registry.repository import RegistryRepository
 from registry.states import change_state
+from registry.tenants.grants import check_tenant_exists
 from registry.term_repository import TermRepository
 from registry.terms import adapter_terms, version_terms
 from registry.values import Origin, PublishedVersion, Registration
@@ -24,15 +25,14 @@ async def publish(
 ) -> Registration:
     """The adapter's next version, or the one that has these files already.
 
-    Raises UnknownAdapter and UnknownVersion for the parent, MetadataTooLarge.
+    Raises UnknownTenant, UnknownAdapter and UnknownVersion for the parent, MetadataTooLarge.
     """
     adapter = await _adapter(session, name, details.description)
     change = Change(session, adapter, origin.actor)
     await change.repository.hold_files(artifact.digest)
     last, known = await change.repository.last_number_and_digest(row_id(adapter), artifact.digest)
     if known is not None:
-        published = await _publish_again(change, await change.version(known))
-        return Registration(published, created=False)
+        return await _publish_again(change, await change.version(known))
     version = _version(row_id(adapter), last + 1, origin, artifact)
     return Registration(await _publish_new(change, version, details), created=True)
 
@@ -42,6 +42,7 @@ async def _adapter(session: AsyncSession, name: str, description: str | None) ->
     repository = RegistryRepository(session)
     adapter = await repository.adapter(name, hold=True)
     if adapter is None:
+        await check_tenant_exists(session, name)
         adapter = await repository.add(Adapter(name=name, description=description))
         await TermRepository(session).add_adapter(name, adapter_terms(adapter))
     return adapter
@@ -61,14 +62,15 @@ async def _publish_new(
     return PublishedVersion(name, version, parent)
 
 
-async def _publish_again(change: Change, known: Version) -> PublishedVersion:
+async def _publish_again(change: Change, known: Version) -> Registration:
     """What somebody retired or quarantined stays so; what had lost its files has them again."""
-    if known.state in (VersionState.PURGED, VersionState.REJECTED):
+    restored = known.state in (VersionState.PURGED, VersionState.REJECTED)
+    if restored:
         change_state(known, VersionState.READY, change.reference(known.number))
         await change.note(
             EventKind.VERSION_RESTORED, to_version=known.number, reason="registered again"
         )
-    return await change.published(known)
+    return Registration(await change.published(known), created=False, restored=restored)
 
 
 def _version(adapter_id: int, number: int, origin: Origin, artifact: StoredArtifact) -> Version:

@@ -26,6 +26,7 @@ from registry.metadata import MetadataService, VersionDetails
 from registry.names import check_name
 from registry.promotion import PromotionService, ServingEngine
 from registry.publishing import publish
+from registry.quotas.service import TenantQuotas
 from registry.sources.port import FetchedSource, Progress
 from registry.trash import Trash
 from registry.values import AliasState, Origin, PublishedVersion, Registration
@@ -51,7 +52,9 @@ class RegistryService:
         max_rank: int,
         reserved_names: frozenset[str] = frozenset(),
         max_import_bytes: int = 2**40,
+        quotas: TenantQuotas | None = None,
     ) -> None:
+        self.quotas = quotas or TenantQuotas(database)
         trash = Trash(store.path_of, store.take)
         self.catalog = Catalog(database, store.path_of)
         self.alias_catalog = AliasCatalog(database)
@@ -97,42 +100,57 @@ class RegistryService:
         self._ended = ended
 
     async def register(
-        self, name: str, source: str, *, actor: str, details: VersionDetails | None = None
+        self,
+        name: str,
+        source: str,
+        *,
+        actor: str,
+        details: VersionDetails | None = None,
+        within: str | None = None,
     ) -> Registration:
         """Verify the files at `source` and publish them as the adapter's next version.
+
+        `within`: the tenant that asks, whose folders alone it may read.
 
         Raises what `publish` raises; InvalidReference, NameReserved, SourceNotAllowed,
         SourceNotFound, SourceTooLarge, InvalidAdapter, StoreUnavailable.
         """
         self.check_new_name(name)
         with ending(self._ended) as bytes_fetched:
-            registration = await self._register(name, source, actor, details)
+            registration = await self._register(name, source, actor, details, within)
             bytes_fetched(registration.published.version.size_bytes)
         return registration
 
     async def _register(
-        self, name: str, source: str, actor: str, details: VersionDetails | None
+        self,
+        name: str,
+        source: str,
+        actor: str,
+        details: VersionDetails | None,
+        within: str | None,
     ) -> Registration:
-        async with self._copied(source) as (folder, fetched):
+        async with self._copied(source, within) as (folder, fetched):
             inspection = await inspected(folder, self.inspect)
             async with kept(self._store, folder, fetched, inspection) as artifact:
                 return await self.publish(name, Origin(source, None, actor), artifact, details)
 
-    async def judge(self, source: str) -> Verdict:
+    async def judge(self, source: str, *, within: str | None = None) -> Verdict:
         """What `register` would say to the files at `source`; nothing is kept.
 
         Raises SourceNotAllowed, SourceNotFound, SourceTooLarge, StoreUnavailable.
         """
         try:
-            async with self._copied(source) as (folder, _):
+            async with self._copied(source, within) as (folder, _):
                 return await inspected(folder, self._judge)
         except InvalidAdapter as problem:  # a file that nobody may copy
             return Verdict.refused(problem)
 
     @asynccontextmanager
-    async def _copied(self, source: str) -> AsyncIterator[tuple[Path, FetchedSource]]:
+    async def _copied(
+        self, source: str, within: str | None
+    ) -> AsyncIterator[tuple[Path, FetchedSource]]:
         """A copy in quarantine, for as long as the block takes."""
-        local = await asyncio.to_thread(self._store.local, source)
+        local = await asyncio.to_thread(self._store.local, source, within=within)
         async with new_workspace(self._store) as workspace:
             with storing():
                 folder = await asyncio.to_thread(workspace.empty_folder)
@@ -166,13 +184,15 @@ class RegistryService:
         The same content again is the version that it already is; one that was purged or rejected
         is ready again. The first version of an adapter becomes its `default`. The description in
         `details` is a new adapter's too. Raises UnknownAdapter and UnknownVersion for the parent,
-        MetadataTooLarge, DatabaseUnavailable, and whatever `along` raises.
+        MetadataTooLarge, TenantLimit, DatabaseUnavailable, and whatever `along` raises.
         """
         details = details or VersionDetails()
         for _ in range(_ATTEMPTS):
             try:
                 async with self._database.transaction(adapter=name) as session:
                     registration = await publish(session, name, origin, artifact, details)
+                    if registration.created or registration.restored:
+                        await self.quotas.check_storage(session, name)
                     if along is not None:
                         await along(session, registration)
             except IntegrityError:  # PostgreSQL: somebody made the same adapter meanwhile

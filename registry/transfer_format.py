@@ -18,14 +18,14 @@ from registry.field_types import Metadata, Tags, Text
 from registry.inspect import WEIGHTS_FILE
 from registry.metadata import MAX_METADATA_BYTES
 from registry.models import SERVABLE, VersionState
-from registry.names import MAX_VERSION
+from registry.names import ADAPTER_NAME_PATTERN, MAX_VERSION
 from registry.peft_config import CONFIG_FILE
 from registry.schemas import InspectionRead
 
 INDEX = "adaptry-export.json"
 EVENTS = "events.jsonl"
 
-_NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
+_NAME = ADAPTER_NAME_PATTERN
 _HASH = r"[0-9a-f]{64}"
 _FILES = "|".join(map(re.escape, (CONFIG_FILE, WEIGHTS_FILE)))
 _PART = re.compile(

@@ -71,10 +71,14 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """`created` is False if this content was published before."""
+    """`created` is False if this content was published before.
+
+    `restored`: that version had lost its files, and has them again.
+    """
 
     published: PublishedVersion
     created: bool
+    restored: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Rows and values as the REST API shows them."""
 
 from registry.garbage import Collection
+from registry.keys.caller import current_caller
 from registry.models import Adapter
 from registry.schemas import AdapterRead, InspectionRead, VersionRead
 from registry.schemas_aliases import AliasRead, WeightRead
@@ -47,11 +48,18 @@ def version_read(published: PublishedVersion) -> VersionRead:
         description=version.description,
         tags=version.tags,
         metadata=version.user_metadata,
-        parent=published.parent,
+        parent=_shown_parent(published.parent),
         training_run=version.training_run,
         dataset=version.dataset,
         updated_at=version.updated_at,
     )
+
+
+def _shown_parent(parent: str | None) -> str | None:
+    """A grant may have been taken back since the version was made from it."""
+    if parent is None or current_caller().sees(parent.partition(":")[0]):
+        return parent
+    return None
 
 
 def alias_read(adapter: str, state: AliasState) -> AliasRead:

@@ -7,13 +7,14 @@ from pydantic import BaseModel, Field
 
 from registry.field_types import Body, Text
 from registry.models import EventKind, row_id
+from registry.names import ADAPTER_NAME_PATTERN, MAX_NAME
 from registry.webhook_models import DeliveryState, Webhook, WebhookDelivery
 from registry.webhook_service import WebhookStatus
 
 Url = Annotated[Text, Field(max_length=2048, examples=["https://example.com/hooks/adaptry"])]
 Description = Annotated[Text | None, Field(max_length=1024)]
 Kinds = Annotated[tuple[EventKind, ...], Field(max_length=64, description="Empty: all.")]
-AdapterName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+AdapterName = Annotated[str, Field(pattern=f"^{ADAPTER_NAME_PATTERN}$", max_length=MAX_NAME)]
 Adapters = Annotated[tuple[AdapterName, ...], Field(max_length=1000, description="Empty: all.")]
 
 

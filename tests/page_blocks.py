@@ -43,6 +43,7 @@ ENGINE_PAGES = (
     "howto/promote.md",
     "howto/slow.md",
     "keys.md",
+    "tenants.md",
     "metrics.md",
     "operations/sizing.md",
     "operations/upgrade.md",

@@ -34,6 +34,8 @@ from registry.keys.service import KeyService
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
+from registry.tenants.api import create_tenant_router
+from registry.tenants.service import TenantService
 
 _SLOTS, _HOST_CAPACITY = 2, 4
 
@@ -56,7 +58,8 @@ async def _routers() -> Sequence[APIRouter]:
     async with event_parts(database, settings) as events:
         return (
             create_router(service),
-            create_key_router(KeyService(database)),
+            create_key_router(keys := KeyService(database)),
+            create_tenant_router(TenantService(database), keys),
             create_ingest_router(open_ingest(service, database, store, settings)),
             create_probe_router(probe, cache.resolver),
             *events.routers,

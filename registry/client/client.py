@@ -15,6 +15,7 @@ from registry.client.jobs import Jobs
 from registry.client.keys import Keys
 from registry.client.serving import Serving
 from registry.client.sync_sender import SyncSender
+from registry.client.tenants import Tenants
 from registry.client.transfer import Transfer
 from registry.client.versions import Versions
 from registry.client.webhooks import Webhooks
@@ -36,6 +37,7 @@ class _Calls(Serving[S_co]):
         self.events = Events(sender)
         self.webhooks = Webhooks(sender)
         self.keys = Keys(sender)
+        self.tenants = Tenants(sender)
         self.cache = Cache(sender)
         self.transfer = Transfer(sender)
 

@@ -84,6 +84,11 @@ EventKind = TypeAliasType(
         "key.created",
         "key.rotated",
         "key.revoked",
+        "tenant.created",
+        "tenant.changed",
+        "tenant.deleted",
+        "grant.added",
+        "grant.removed",
     ],
 )
 
@@ -116,7 +121,7 @@ class EvictRead(Answer):
 
 
 EvictionReason = TypeAliasType(
-    "EvictionReason", Literal["capacity", "host_evicted", "requested", "drift"]
+    "EvictionReason", Literal["capacity", "host_evicted", "requested", "tenant_limit", "drift"]
 )
 
 
@@ -145,6 +150,18 @@ class GarbageRead(Answer):
     orphans: list[str]
     freed_bytes: int
     more: bool
+
+
+class GrantRead(Answer):
+    """This tenant may use the adapter."""
+
+    tenant: str
+    granted_at: AwareDatetime
+    granted_by: str
+
+
+class GrantList(Answer):
+    items: list[GrantRead]
 
 
 class ImportRead(Answer):
@@ -272,6 +289,7 @@ class KeyCreated(Answer):
 
     name: str
     prefix: str
+    tenant: str | None
     scopes: list[Scope]
     created_at: AwareDatetime
     created_by: str
@@ -287,6 +305,7 @@ class KeyRead(Answer):
 
     name: str
     prefix: str
+    tenant: str | None
     scopes: list[Scope]
     created_at: AwareDatetime
     created_by: str
@@ -306,6 +325,54 @@ class SecretRotated(Answer):
 
     secret: str
     previous_valid_until: AwareDatetime
+
+
+class TenantRead(Answer):
+    """Its adapters are named `name~…`."""
+
+    name: str
+    created_at: AwareDatetime
+    created_by: str
+    max_requests_in_flight: int | None
+    max_slots: int | None
+    max_host_bytes: int | None
+    max_pins: int | None
+    max_storage_bytes: int | None
+    max_registrations_per_hour: int | None
+
+
+class TenantPage(Answer):
+    items: list[TenantRead]
+    next_page_token: str | None
+
+
+class TenantUsage(Answer):
+    """
+    How much of its limits it uses: what is stored of all servers on this database, the rest of
+    the server that answers. `slots`: adapters that requests hold or await.
+    """
+
+    requests_in_flight: int
+    slots: int
+    host_bytes: int
+    pins: int
+    storage_bytes: int
+    registrations_in_last_hour: int
+
+
+class TenantUsageRead(Answer):
+    """A tenant, its limits, and how much of them it uses."""
+
+    name: str
+    created_at: AwareDatetime
+    created_by: str
+    max_requests_in_flight: int | None
+    max_slots: int | None
+    max_host_bytes: int | None
+    max_pins: int | None
+    max_storage_bytes: int | None
+    max_registrations_per_hour: int | None
+    usage: TenantUsage
 
 
 Tier = TypeAliasType("Tier", Literal["gpu", "host"])

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 from fastapi import APIRouter, status
 
-from registry.keys.caller import acting
+from registry.errors import UnknownTenant
+from registry.keys.caller import acting, current_caller
 from registry.keys.schemas import (
     KeyCreate,
     KeyCreated,
@@ -15,6 +16,7 @@ from registry.keys.schemas import (
     key_read,
 )
 from registry.keys.service import KeyService
+from registry.names import tenant_of
 from registry.parameters import Limit, PageToken
 from registry.problems import ProblemRoute
 from registry.schemas import Problem
@@ -34,12 +36,15 @@ def create_key_router(service: KeyService) -> APIRouter:
     @router.get("")
     async def keys(limit: Limit = 100, page_token: PageToken = None) -> KeyPage:
         """All keys, the oldest first, revoked ones too. None can be seen in full."""
-        page = await service.keys(limit=limit, page_token=page_token)
+        tenant = current_caller().tenant
+        page = await service.keys(limit=limit, page_token=page_token, tenant=tenant)
         return KeyPage(items=list(map(key_read, page.items)), next_page_token=page.next_token)
 
     @router.post("", status_code=status.HTTP_201_CREATED)
     async def create(body: KeyCreate) -> KeyCreated:
         """Make a key. Keep it: it is shown only here."""
+        if not current_caller().owns(body.name):
+            raise UnknownTenant(tenant_of(body.name) or "")
         text, key = await service.create(
             body.name, body.scopes, actor=acting(), expires_at=body.expires_at
         )
@@ -48,11 +53,13 @@ def create_key_router(service: KeyService) -> APIRouter:
     @router.get("/{name}")
     async def key(name: str) -> KeyRead:
         """One key."""
+        current_caller().check_key(name)
         return key_read(await service.key(name))
 
     @router.post("/{name}/rotate")
     async def rotate(name: str, body: KeyRotate | None = None) -> KeyCreated:
         """Give it a new secret. For a while the old one is good too."""
+        current_caller().check_key(name)
         keep = timedelta(hours=(body or KeyRotate()).keep_hours)
         text, key = await service.rotate(name, keep=keep, actor=acting())
         return key_created(text, key)
@@ -60,6 +67,7 @@ def create_key_router(service: KeyService) -> APIRouter:
     @router.delete("/{name}")
     async def revoke(name: str) -> KeyRead:
         """Refuse it from now on. Other servers on this database follow within a second."""
+        current_caller().check_key(name)
         return key_read(await service.revoke(name, actor=acting()))
 
     return router

@@ -5,19 +5,68 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from registry.errors import NotOwner, PlatformOnly, UnknownAdapter, UnknownKey, UnknownTenant
 from registry.keys.scopes import EVERY_SCOPE, Scope
+from registry.names import tenant_of
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`name` is what events say of who did something."""
+    """`name` is what events say of who did something; a tenant's carries its name (`acme~app`).
+
+    Without a tenant it is the platform's own, and every adapter is there for it. `granted` are
+    the adapters of others that its tenant may use.
+    """
 
     name: str
     scopes: frozenset[Scope]
+    granted: frozenset[str] = frozenset()
 
     def may(self, scopes: frozenset[Scope]) -> bool:
         """One of these is enough."""
         return Scope.ADMIN in self.scopes or bool(self.scopes & scopes)
+
+    @property
+    def tenant(self) -> str | None:
+        return tenant_of(self.name)
+
+    @property
+    def is_platform(self) -> bool:
+        return self.tenant is None
+
+    def owns(self, name: str) -> bool:
+        """It may change the adapter or key of this name, whether there is one or not."""
+        return self.tenant is None or tenant_of(name) == self.tenant
+
+    def sees(self, adapter: str) -> bool:
+        """It may use the adapter and know of it."""
+        return self.owns(adapter) or adapter in self.granted
+
+    def check_sees(self, adapter: str) -> None:
+        """Raises UnknownAdapter, as for one that does not exist."""
+        if not self.sees(adapter):
+            raise UnknownAdapter(adapter)
+
+    def check_owns(self, adapter: str) -> None:
+        """Raises UnknownAdapter if it may not even know of it, NotOwner if it may only use it."""
+        self.check_sees(adapter)
+        if not self.owns(adapter):
+            raise NotOwner(adapter)
+
+    def check_key(self, name: str) -> None:
+        """Raises UnknownKey for another's, as for one that does not exist."""
+        if not self.owns(name):
+            raise UnknownKey(name)
+
+    def check_tenant(self, tenant: str) -> None:
+        """Raises UnknownTenant for another's, as for one that does not exist."""
+        if self.tenant not in (None, tenant):
+            raise UnknownTenant(tenant)
+
+    def check_platform(self) -> None:
+        """Raises PlatformOnly."""
+        if not self.is_platform:
+            raise PlatformOnly
 
 
 ANYBODY = Caller("api", EVERY_SCOPE)
@@ -34,6 +83,11 @@ def calling(caller: Caller) -> Iterator[None]:
         yield
     finally:
         _caller.reset(token)
+
+
+def current_caller() -> Caller:
+    """Who sent the running request."""
+    return _caller.get()
 
 
 def acting() -> str:

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.errors import InvalidKey, KeyRequired, RegistryError, ScopeMissing
 from registry.keys.caller import Caller, calling
-from registry.keys.rules import needed_scopes
+from registry.keys.rules import rule_for
 from registry.problems import MEDIA_TYPE, problem_content
 
 _OURS = ("/api/", "/metrics", "/healthz", "/readyz")
@@ -28,14 +28,16 @@ class KeyGuard:
             await self._app(scope, receive, send)
             return
         method = scope.get("method", "GET")
-        needed = needed_scopes(method, _route_path(scope))
-        if not needed or method == "OPTIONS":
+        rule = rule_for(method, _route_path(scope))
+        if not rule.scopes or method == "OPTIONS":
             await self._app(scope, receive, send)
             return
         try:
             caller = await self._recognise(_presented(Headers(scope=scope)))
-            if not caller.may(needed):
-                raise ScopeMissing(sorted(needed))
+            if not caller.may(rule.scopes):
+                raise ScopeMissing(sorted(rule.scopes))
+            if rule.platform:
+                caller.check_platform()
         except RegistryError as error:
             await _refuse(scope, send, error)
             return

@@ -11,7 +11,7 @@ from registry.models import UtcDateTime, now
 class ApiKey(SQLModel, table=True):
     """`public_id` and the hash belong together. A rotated key has two hashes for a while.
 
-    A revoked one is kept: events name it.
+    A revoked one is kept: events name it. A tenant's keys carry its name, as its adapters do.
     """
 
     __tablename__ = "api_key"

@@ -8,8 +8,17 @@ from pydantic import AwareDatetime, BaseModel, Field
 from registry.field_types import Body
 from registry.keys.models import ApiKey
 from registry.keys.scopes import Scope
+from registry.names import ADAPTER_NAME_PATTERN, MAX_NAME, tenant_of
 
-KeyName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", examples=["ci", "grafana"])]
+KeyName = Annotated[
+    str,
+    Field(
+        pattern=f"^{ADAPTER_NAME_PATTERN}$",
+        max_length=MAX_NAME,
+        examples=["ci", "acme~app"],
+        description="A tenant's key begins with its name and a tilde.",
+    ),
+]
 Scopes = Annotated[list[Scope], Field(min_length=1, max_length=len(Scope))]
 
 
@@ -32,6 +41,7 @@ class KeyRead(BaseModel):
 
     name: str
     prefix: str
+    tenant: str | None
     scopes: list[Scope]
     created_at: datetime
     created_by: str
@@ -64,6 +74,7 @@ def _fields(key: ApiKey) -> dict[str, object]:
     same = {"name", "scopes", "created_at", "created_by", "expires_at", "revoked_at"}
     return {
         **key.model_dump(include=same | {"last_used_at"}),
+        "tenant": tenant_of(key.name),
         "prefix": f"adp_{key.public_id}_",
         "previous_valid_until": key.previous_until,
     }

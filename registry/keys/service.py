@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,7 +27,9 @@ from registry.keys.models import ApiKey
 from registry.keys.scopes import Scope
 from registry.keys.secret import NO_HASH, new_key, presented_key
 from registry.models import Event, EventKind, now, row_id
+from registry.names import tenant_of
 from registry.pages import Page, number_of, token_after
+from registry.tenants.grants import check_tenant_exists, granted_to
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +37,14 @@ FRESH_SECONDS = 1.0
 _OUTAGE_SECONDS = 600.0
 _NOTE_SECONDS = 30.0
 _MAX_KEPT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A key, and the adapters of others that its tenant may use."""
+
+    key: ApiKey
+    granted: frozenset[str]
 
 
 class KeyService:
@@ -44,8 +55,8 @@ class KeyService:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._fresh: TTLCache[str, ApiKey | None] = TTLCache(_MAX_KEPT, FRESH_SECONDS)
-        self._known: TTLCache[str, ApiKey] = TTLCache(_MAX_KEPT, _OUTAGE_SECONDS)
+        self._fresh: TTLCache[str, _Known | None] = TTLCache(_MAX_KEPT, FRESH_SECONDS)
+        self._known: TTLCache[str, _Known] = TTLCache(_MAX_KEPT, _OUTAGE_SECONDS)
         self._used: dict[int, datetime] = {}
 
     # ---- recognising ---------------------------------------------------------------------
@@ -55,43 +66,58 @@ class KeyService:
         presented = presented_key(text)
         if presented is None:
             raise InvalidKey
-        key = await self._key(presented.public_id)
+        known = await self._key(presented.public_id)
+        key = None if known is None else known.key
         at = now()
         good = presented.is_that_of(key.secret_hash if key else NO_HASH)
         previous = key.previous_hash if key else None
         still = key is not None and key.previous_until is not None and at < key.previous_until
         good_before = presented.is_that_of(previous or NO_HASH) and still
-        if key is None or not (good or good_before) or not is_valid(key, at):
+        if known is None or key is None or not (good or good_before) or not is_valid(key, at):
             raise InvalidKey
         self._used[row_id(key)] = at
-        return Caller(key.name, frozenset(map(Scope, key.scopes)))
+        return Caller(key.name, frozenset(map(Scope, key.scopes)), known.granted)
 
-    async def _key(self, public_id: str) -> ApiKey | None:
+    async def _key(self, public_id: str) -> _Known | None:
         if public_id in self._fresh:
             return self._fresh[public_id]
         try:
-            key = await self._read(public_id)
+            known = await self._read(public_id)
         except DatabaseUnavailable:
             if public_id in self._known:
                 return self._known[public_id]
             raise
-        self._fresh[public_id] = key
-        if key is not None:
-            self._known[public_id] = key
-        return key
+        self._fresh[public_id] = known
+        if known is not None:
+            self._known[public_id] = known
+        return known
 
-    async def _read(self, public_id: str) -> ApiKey | None:
+    async def _read(self, public_id: str) -> _Known | None:
         async with self._database.reading() as session:
             statement = select(ApiKey).where(col(ApiKey.public_id) == public_id)
-            return (await session.execute(statement)).scalar_one_or_none()
+            key = (await session.execute(statement)).scalar_one_or_none()
+            if key is None:
+                return None
+            return _Known(key, await granted_to(session, tenant_of(key.name)))
+
+    def grants_changed(self) -> None:
+        """The next request reads them again; on other servers the one after a second."""
+        self._fresh.clear()
 
     # ---- looking up ----------------------------------------------------------------------
 
-    async def keys(self, *, limit: int, page_token: str | None = None) -> Page[ApiKey]:
-        """One page, the oldest first, revoked ones too. Raises InvalidPageToken."""
+    async def keys(
+        self, *, limit: int, page_token: str | None = None, tenant: str | None = None
+    ) -> Page[ApiKey]:
+        """One page, the oldest first, revoked ones too: all, or a tenant's.
+
+        Raises InvalidPageToken.
+        """
         after = number_of(page_token)
         async with self._database.reading() as session:
             statement = select(ApiKey).where(col(ApiKey.id) > after)
+            if tenant is not None:
+                statement = statement.where(col(ApiKey.name).startswith(f"{tenant}~"))
             ordered = statement.order_by(col(ApiKey.id)).limit(limit + 1)
             rows = (await session.execute(ordered)).scalars().all()
         found = rows[:limit]
@@ -112,7 +138,10 @@ class KeyService:
         actor: str,
         expires_at: datetime | None = None,
     ) -> tuple[str, ApiKey]:
-        """The key itself, which nobody can ask for again. Raises KeyExists."""
+        """The key itself, which nobody can ask for again; one named `acme~app` is a tenant's.
+
+        Raises KeyExists, UnknownTenant.
+        """
         text, presented = new_key()
         key = ApiKey(
             public_id=presented.public_id,
@@ -124,6 +153,7 @@ class KeyService:
         )
         try:
             async with self._database.transaction(for_catalog=False) as session:
+                await check_tenant_exists(session, name)
                 session.add(key)
                 await session.flush()
                 session.add(_event(EventKind.KEY_CREATED, key, actor, scopes=key.scopes))
@@ -200,9 +230,14 @@ async def _named(session: AsyncSession, name: str, *, lock: bool = False) -> Api
 
 def _check_that_one_is_left(keys: Sequence[ApiKey], leaving: ApiKey) -> None:
     """Else nobody could make another one over REST."""
-    left = [key for key in keys if key.id != leaving.id and is_valid(key, now())]
-    if Scope.ADMIN in leaving.scopes and not any(Scope.ADMIN in key.scopes for key in left):
+    left = [key for key in keys if key.id != leaving.id and _is_root(key) and is_valid(key, now())]
+    if _is_root(leaving) and not left:
         raise LastAdminKey
+
+
+def _is_root(key: ApiKey) -> bool:
+    """It may make any other."""
+    return Scope.ADMIN in key.scopes and tenant_of(key.name) is None
 
 
 def _event(kind: EventKind, key: ApiKey, actor: str, **more: Any) -> Event:

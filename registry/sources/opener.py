@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 
+from registry.errors import SourceNotAllowed
 from registry.net_guard import NetGuard
 from registry.sources.buckets import bucket_source
 from registry.sources.hub import HubSource, parse_hub_url
 from registry.sources.port import Source
 from registry.sources.urls import SourceUrl, UrlRules, parse_url
 from registry.sources.web import web_source
+
+_BUCKETS = frozenset({"s3", "gs"})
 
 
 class RemoteSources:
@@ -21,18 +24,20 @@ class RemoteSources:
         self._guard = guard
         self._hub_endpoint = hub_endpoint
 
-    def open(self, text: str) -> tuple[SourceUrl, Source]:
-        """What may be shown of the URL, and the source.
+    def open(self, text: str, *, within: str | None = None) -> tuple[SourceUrl, Source]:
+        """What may be shown of the URL, and the source. Of buckets a tenant has what is its own.
 
         Raises InvalidSource, SourceNotAllowed, SourceUnsupported.
         """
         url = parse_url(text)
         self._rules.check(url)
+        if within is not None and url.scheme in _BUCKETS and not url.path.startswith(f"/{within}/"):
+            raise SourceNotAllowed(f"a tenant's sources in a bucket lie below /{within}/")
         return url, self._source(url)
 
     def _source(self, url: SourceUrl) -> Source:
         if url.scheme == "hf":
             return HubSource(parse_hub_url(url), self._guard, self._hub_endpoint)
-        if url.scheme in ("s3", "gs"):
+        if url.scheme in _BUCKETS:
             return bucket_source(url, self._guard)
         return web_source(url, self._rules, self._guard)

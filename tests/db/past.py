@@ -108,6 +108,13 @@ ROWS: Mapping[str, tuple[str, ...]] = {
         "INSERT INTO api_key (public_id, name, secret_hash, scopes, created_at, created_by) VALUES"
         f""" ('abcdefghijkl', 'app', '{"0" * 64}', '["infer"]', {at(12)}, 'bert')""",
     ),
+    "3e8b54d7c1f2": (
+        "INSERT INTO tenant (name, created_at, created_by, max_pins) VALUES"
+        f" ('acme', {at(12)}, 'bert', 3)",
+        "INSERT INTO adapter_grant (adapter_id, tenant, granted_at, granted_by) VALUES"
+        f" (1, 'acme', {at(12)}, 'bert')",
+    ),
+    "c4a1b7e05d92": (f"INSERT INTO tenant_registration (tenant, at) VALUES ('acme', {at(7)})",),
     "2c996db42209": (
         "INSERT INTO job (adapter, source, request, workspace, state, attempts, bytes_done,"
         " cancel_requested, version, created, created_by, created_at, finished_at) VALUES"

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.harm import Harm
 from tests.support.served import ROOT, ServedDemo
-from tests.support.trial import Kept
+from tests.traffic.trial import Kept
 
 DISK_MIB = 48
 DRAIN_SECONDS = 600  # longer than any test: whoever ends did not just run out of it
@@ -57,7 +57,8 @@ class Victim(ServedDemo):
     def weights_of(self, name: str) -> Path:
         """In the store."""
         version = self.client.get(f"/api/v1/adapters/{name}/versions/1").json()
-        folder = self.folder / "store" / "adapters" / version["digest"][:2] / version["digest"]
+        digest: str = version["digest"]
+        folder = self.folder / "store" / "adapters" / digest[:2] / digest
         return folder / "adapter_model.safetensors"
 
     def ask(self, model: str) -> tuple[int, str]:

@@ -10,7 +10,7 @@ import pytest
 from demo.tasks import TASKS
 from registry.seals import verify
 from tests.faults.conftest import Victim
-from tests.support.trial import trial
+from tests.traffic.trial import trial
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from demo.tasks import TASKS
 from tests.faults.conftest import Victim
-from tests.support.trial import trial
+from tests.traffic.trial import trial
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
@@ -59,6 +60,6 @@ async def test_damaged_files_are_quarantined_and_nobody_else_notices(served: Vic
                     )
                 refused = await asyncio.to_thread(served.ask, name)
                 assert refused == (503, "adapter_load_failed")
-                await running.until(lambda name=name: quarantined(served, name))
+                await running.until(partial(quarantined, served, name))
                 refused = await asyncio.to_thread(served.ask, name)
-                assert refused == (410, "version_unavailable")
+                assert refused == (409, "version_quarantined")

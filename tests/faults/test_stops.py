@@ -35,11 +35,11 @@ class Stream:
             "ignore_eos": True,
             "stream": True,
         }
-        with httpx.Client(base_url=self._served.client.base_url, timeout=120) as client:
-            with client.stream("POST", "/v1/completions", json=body) as response:
-                for line in filter(None, response.iter_lines()):
-                    lines.append(line.removeprefix("data: "))
-                    self._begun.set()
+        url = f"{self._served.client.base_url}v1/completions"
+        with httpx.stream("POST", url, json=body, timeout=120, trust_env=False) as response:
+            for line in filter(None, response.iter_lines()):
+                lines.append(line.removeprefix("data: "))
+                self._begun.set()
         return lines
 
     def lines(self) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from demo.tasks import prompt_for
 from tests.faults.conftest import Victim
-from tests.support.trial import trial
+from tests.traffic.trial import trial
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
@@ -62,7 +62,7 @@ def is_calm(served: Victim) -> bool:
     text = served.client.get("/metrics").text.splitlines()
     names = ("vllm:num_requests_running", "vllm:num_requests_waiting{")
     inside = sum(float(line.rpartition(" ")[2]) for line in text if line.startswith(names))
-    return leases == cache["waiting"] == len(cache["loading"]) == inside == 0
+    return not leases and not cache["waiting"] and not cache["loading"] and not inside
 
 
 async def test_clients_that_vanish_leave_nothing_behind(served: Victim) -> None:

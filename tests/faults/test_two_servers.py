@@ -1,8 +1,7 @@
 """Two servers on one PostgreSQL and one store; the database stops, and one of the two dies."""
 
 import asyncio
-import os
-import signal
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -17,12 +17,13 @@ from demo.tasks import TASKS
 from tests.postgres import PostgresServer, binaries
 from tests.support.harm import Harm
 from tests.support.served import ROOT, START_SECONDS, ServedDemo
-from tests.support.trial import CHANGES, Kept, trial
+from tests.traffic.trial import CHANGES, Kept, trial
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 OUTAGE_SECONDS = 10.0
 ADAPTERS = ROOT / "demo" / "adapters"
+DIRECT_BYTES = 640_000  # all of the demo's; with some more blanks it is a job
 
 
 @dataclass
@@ -32,6 +33,14 @@ class Pair:
     other: ServedDemo
     harm: Harm  # of `one`
     kept: Kept
+
+    def large(self) -> Path:
+        """What does as `reverse`, but is registered as a job."""
+        folder = self.one.folder / "large"
+        shutil.copytree(ADAPTERS / "reverse", folder)
+        with (folder / "adapter_config.json").open("a") as config:
+            config.write(" " * 50_000)
+        return folder
 
     def register(self, name: str, does: str) -> dict[str, Any]:
         body = {"source": str(ADAPTERS / does)}
@@ -61,7 +70,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         postgres.start()
         postgres.sql("CREATE DATABASE pair")
         for name in ("one", "other"):
-            served = ServedDemo(folder, database=postgres.url("pair"))
+            served = ServedDemo(
+                folder, database=postgres.url("pair"), max_direct_bytes=str(DIRECT_BYTES)
+            )
+            served.arguments = ("--source-root", str(folder))
             served.log = folder / f"{name}.log"
             servers.append(served)
         one, other = servers
@@ -91,23 +103,34 @@ async def test_what_one_registers_and_promotes_the_other_serves(pair: Pair) -> N
     await asyncio.to_thread(pair.other.wait_until, follows, 10)
 
 
-async def test_one_purges_nothing_that_the_other_has_pinned(pair: Pair) -> None:
-    await asyncio.to_thread(pair.register, "pinned", "stars")
-    await asyncio.to_thread(pair.register, "pinned", "vowels")
-    pin = {"reference": "pinned:2", "tier": "host"}
-    answer = await asyncio.to_thread(pair.other.client.post, "/api/v1/cache/pins", json=pin)
-    assert answer.status_code == 201, answer.text
-    path = "/api/v1/adapters/pinned/versions/2"
-    retired = await asyncio.to_thread(pair.one.client.post, f"{path}/retire", json={})
-    assert retired.status_code == 200, retired.text
-    refused = await asyncio.to_thread(pair.one.client.post, f"{path}/purge", json={})
-    assert (refused.status_code, refused.json()["code"]) == (409, "version_in_use")
-    unpinned = await asyncio.to_thread(
-        pair.other.client.delete, "/api/v1/cache/pins/pinned:2"
-    )
-    assert unpinned.status_code == 200, unpinned.text
-    purged = await asyncio.to_thread(pair.one.client.post, f"{path}/purge", json={})
-    assert purged.status_code == 200, purged.text
+async def test_what_one_purges_the_other_still_ends_as_it_began(pair: Pair) -> None:
+    await asyncio.to_thread(pair.register, "going", "stars")
+    await asyncio.to_thread(pair.register, "going", "vowels")
+    body = {"model": "going:2", "prompt": "x=", "max_tokens": 150, "ignore_eos": True}
+    url = f"{pair.other.client.base_url}v1/completions"
+    begun, over = asyncio.Event(), list[str]()
+
+    async def read() -> None:
+        async with httpx.AsyncClient(timeout=120, trust_env=False) as client:
+            async with client.stream("POST", url, json={**body, "stream": True}) as response:
+                async for line in response.aiter_lines():
+                    over.append(line)
+                    begun.set()
+
+    reading = asyncio.create_task(read())
+    await begun.wait()
+    path = "/api/v1/adapters/going/versions/2"
+    for step in ("retire", "purge"):
+        done = await asyncio.to_thread(pair.one.client.post, f"{path}/{step}", json={})
+        assert done.status_code == 200, done.text
+    await reading
+    assert "data: [DONE]" in over
+    assert "error" not in "".join(over)
+
+    def refuses() -> bool:
+        return pair.other.complete("going:2").status_code == 410
+
+    await asyncio.to_thread(pair.other.wait_until, refuses, 10)
 
 
 def server_processes(postgres: PostgresServer) -> list[psutil.Process]:
@@ -148,17 +171,27 @@ async def test_a_database_that_is_gone_is_a_503_until_it_is_back(pair: Pair) -> 
         assert refused
 
 
-def upload_elsewhere(pair: Pair) -> int:
-    """A job that `one` has begun and can't go on with; its number."""
-    pair.harm.stop_disk()
-    body = {"source": str(ADAPTERS / "reverse")}
-    path = "/api/v1/adapters/taken-over/versions?wait=false"
-    response = pair.one.client.post(path, json=body)
-    assert response.status_code == 202, response.text
-    return int(response.json()["number"])
+def job(served: ServedDemo, number: int) -> dict[str, Any]:
+    found: dict[str, Any] = served.client.get(f"/api/v1/jobs/{number}").json()
+    return found
 
 
 async def test_the_other_goes_on_with_what_one_that_was_killed_had_begun(pair: Pair) -> None:
-    assert os.environ is not None
-    assert signal.SIGKILL
-    assert Path
+    pair.harm.stop_disk()
+    body = {"source": str(pair.large())}
+    path = "/api/v1/adapters/taken-over/versions"
+    response = await asyncio.to_thread(pair.one.client.post, path, json=body)
+    assert response.status_code == 202, response.text
+    number = response.json()["id"]
+
+    def has_ended() -> bool:
+        return job(pair.other, number)["state"] == "succeeded"
+
+    def is_running() -> bool:
+        return job(pair.other, number)["state"] == "running"
+
+    # whichever of the two has begun it: only the other's disk answers
+    await asyncio.to_thread(pair.other.wait_until, lambda: is_running() or has_ended(), 60)
+    await asyncio.to_thread(pair.one.kill)
+    await asyncio.to_thread(pair.other.wait_until, has_ended, 60)
+    assert await asyncio.to_thread(says, pair.other, "taken-over", "reverse")

@@ -24,6 +24,7 @@ from engine.loading import Loader
 from engine.observers import Observers
 from engine.policy import CachePolicy
 from engine.ports import EngineTruth, Loaded, MoveResult, Observer
+from engine.tenant_host import Tenancy
 from engine.types import (
     AdapterVersion,
     CacheOutcome,
@@ -113,6 +114,7 @@ class Cache:
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
         besides: Observer | None = None,
+        tenancy: Tenancy | None = None,
     ) -> None:
         self.policy = CachePolicy(slots=slots, host_capacity=host, host_bytes=host_bytes)
         self.backend = UnreliableBackend(slots=slots, host_capacity=host, load_seconds=load_seconds)
@@ -122,7 +124,7 @@ class Cache:
         loader = Loader(self.backend, UncheckedFiles(), pauses=())
         observers = [self.observer, *([besides] if besides else [])]
         self.controller = CacheController(
-            self.policy, self.backend, loader, Observers(*observers), limits, clock
+            self.policy, self.backend, loader, Observers(*observers), limits, clock, tenancy
         )
 
     async def use(self, version: AdapterVersion) -> CacheOutcome:

@@ -21,12 +21,14 @@ from engine.openai_errors import send_json
 from engine.policy import CachePolicy
 from engine.ports import Observer
 from engine.spans import NoTracing
+from engine.tenant_requests import RequestsInFlight
 from engine.types import (
     AdapterVersion,
     CacheOutcome,
     VersionId,
 )
 from registry.errors import UnknownAdapter
+from registry.quotas.limits import TenantLimits
 
 VERSION = AdapterVersion(VersionId(7), "support", 3, "abcdef12" * 8, "/a", 8, 100)
 
@@ -135,6 +137,10 @@ class Stage:
         self.table = RequestedAdapters(lambda version: version)
         self.resolver = OneAdapter()
         self.engine_calls = 0
+        self.caller: str | None = None
+        self.in_flight = RequestsInFlight(
+            lambda: self.caller, lambda tenant: TenantLimits(max_requests_in_flight=1)
+        )
 
     def gateway(self, app: ASGIApp, max_body_bytes: int = 1000) -> AdapterGateway:
         return AdapterGateway(
@@ -144,6 +150,7 @@ class Stage:
             counter=self.tally,
             tracing=NoTracing(),
             unavailable=lambda: self.controller.unavailable,
+            in_flight=self.in_flight,
             own_prefix="/api/",
             max_body_bytes=max_body_bytes,
         )
@@ -221,6 +228,55 @@ async def test_an_unknown_adapter_is_an_openai_404_and_never_reaches_the_engine(
         assert stage.engine_calls == 0
         assert stage.tally.ended == [("_unknown", "refused")]
         assert stage.tally.refusals == ["unknown_adapter"]
+
+
+@pytest.mark.parametrize("model", ["support", "base"])
+async def test_a_tenants_requests_in_flight_are_counted_until_their_answers_end(model: str) -> None:
+    async with running(Stage()) as stage:
+        stage.caller = "acme"
+        answering = asyncio.Event()
+
+        async def slow_answer(scope: Scope, receive: Receive, send: Send) -> None:
+            await answering.wait()
+            await send_json(send, 200, {})
+
+        first, second, third, other = (Client(asking(model)) for _ in range(4))
+        gateway = stage.gateway(slow_answer)
+        running_first = asyncio.create_task(gateway(first.scope, first.receive, first.send))
+        while not stage.in_flight.of("acme"):
+            await asyncio.sleep(0)
+        await gateway(second.scope, second.receive, second.send)
+        assert second.status == 429
+        assert second.headers["retry-after"] == "1"
+        assert json.loads(second.body)["error"]["code"] == "tenant_limit"
+        stage.caller = None
+        running_other = asyncio.create_task(gateway(other.scope, other.receive, other.send))
+        await asyncio.sleep(0)
+        answering.set()
+        await asyncio.gather(running_first, running_other)
+        assert (first.status, other.status) == (200, 200)
+        stage.caller = "acme"
+        await gateway(third.scope, third.receive, third.send)
+        assert third.status == 200
+        assert stage.in_flight.of("acme") == 0
+        assert stage.tally.refusals == ["tenant_limit"]
+
+
+async def test_a_request_that_is_refused_or_breaks_is_not_in_flight_any_more() -> None:
+    async with running(Stage()) as stage:
+        stage.caller = "acme"
+
+        async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+            raise RuntimeError("broken on purpose")
+
+        client = Client(asking("nobody"))
+        await stage.gateway(broken)(client.scope, client.receive, client.send)
+        assert client.status == 404
+        for _ in range(2):
+            client = Client(asking("support"))
+            with pytest.raises(RuntimeError):
+                await stage.gateway(broken)(client.scope, client.receive, client.send)
+        assert stage.in_flight.of("acme") == 0
 
 
 @pytest.mark.parametrize("model", ["base", None, 7, ["support"], ""])

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.soak_history import Known, NotDone
+from tests.traffic.history import Known, NotDone
 
 SURPLUS = {  # what an operator may be told who works beside others
     "pin": {"pin_budget_exceeded"},

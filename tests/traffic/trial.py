@@ -11,11 +11,11 @@ from typing import Any
 
 import httpx
 
-from benchmarks.soak_actors import add_something, fill, promote_something, steer_something, work
-from benchmarks.soak_checks import read_back
-from benchmarks.soak_history import Known
-from benchmarks.soak_world import Outage, World
 from tests.support.served import ServedDemo
+from tests.traffic.actors import add_something, fill, promote_something, steer_something, work
+from tests.traffic.history import Known
+from tests.traffic.reading_back import read_back
+from tests.traffic.world import Outage, World
 
 CLIENTS = 3
 CHANGES = ((promote_something, 0.5), (add_something, 1.0))

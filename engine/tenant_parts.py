@@ -1,0 +1,38 @@
+"""Everything that holds tenants to their limits in one server, put together."""
+
+from functools import partial
+
+from engine.cache import Cache
+from engine.tenant_host import Tenancy
+from engine.tenant_requests import RequestsInFlight
+from registry.db import Database
+from registry.keys.caller import current_caller
+from registry.names import tenant_of
+from registry.quotas.book import LimitBook
+from registry.quotas.limits import Refused
+from registry.quotas.service import TenantQuotas
+from registry.quotas.usage import LiveUsage
+from registry.tenants.limits import all_limits, limits_in
+from registry.tenants.service import TenantService
+
+
+class TenantParts:
+    """`book` has to be refreshed once, and then has to `run`."""
+
+    def __init__(self, database: Database, refused: Refused) -> None:
+        self._database = database
+        self.book = LimitBook(partial(all_limits, database))
+        limits_of = self.book.limits_of
+        self.tenancy = Tenancy(tenant_of, limits_of, refused)
+        self.in_flight = RequestsInFlight(lambda: current_caller().tenant, limits_of, refused)
+        self.quotas = TenantQuotas(database, tenant_of, limits_in, refused)
+
+    def service(self, cache: Cache) -> TenantService:
+        """Knows what tenants use of this cache, and tells the book what it changes."""
+
+        def live(tenant: str) -> LiveUsage:
+            used = cache.controller.tenants.usage(tenant)
+            in_flight = self.in_flight.of(tenant)
+            return LiveUsage(in_flight, used.slots, used.host_bytes, used.pins)
+
+        return TenantService(self._database, live=live, changed=self.book.refresh)

@@ -1,0 +1,69 @@
+"""How many requests of each tenant are being answered."""
+
+import math
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable
+
+from engine.errors import TenantLimitReached
+from registry.quotas.limits import Limit, LimitsOf, Refused, no_limits, tell_nobody
+
+_REMEMBERED = 32
+
+
+class RequestsInFlight:
+    """From when a request is there until its answer has ended. `caller`: whose the running one is.
+
+    A caller without a tenant has no limit.
+    """
+
+    def __init__(
+        self,
+        caller: Callable[[], str | None],
+        limits_of: LimitsOf = no_limits,
+        refused: Refused = tell_nobody,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._caller = caller
+        self._limits_of = limits_of
+        self._refused = refused
+        self._clock = clock
+        self._count: Counter[str] = Counter()
+        self._seconds: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
+
+    def of(self, tenant: str) -> int:
+        return self._count[tenant]
+
+    def begin(self) -> Callable[[], None]:
+        """What has to be called at the end. Raises TenantLimitReached."""
+        if (tenant := self._caller()) is None:
+            return _nothing
+        most = self._limits_of(tenant).max_requests_in_flight
+        if most is not None and self._count[tenant] >= most:
+            self._refused(tenant, Limit.REQUESTS_IN_FLIGHT)
+            raise TenantLimitReached(
+                Limit.REQUESTS_IN_FLIGHT,
+                f"{most} requests of the tenant {tenant} may be in flight, and they are",
+                retry_after_seconds=self._retry_after_seconds(tenant, most),
+            )
+        self._count[tenant] += 1
+        began = self._clock()
+        return lambda: self._end(tenant, began)
+
+    def _end(self, tenant: str, began: float) -> None:
+        self._seconds[tenant].append(self._clock() - began)
+        self._count[tenant] -= 1
+        if not self._count[tenant]:
+            del self._count[tenant]
+            del self._seconds[tenant]
+
+    def _retry_after_seconds(self, tenant: str, most: int) -> int:
+        """When the next one should end, if they go on ending as they did."""
+        seconds = self._seconds.get(tenant)
+        if not seconds or not most:
+            return 1
+        return max(1, math.ceil(sum(seconds) / len(seconds) / most))
+
+
+def _nothing() -> None:
+    """Ends nothing."""

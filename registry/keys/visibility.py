@@ -1,0 +1,50 @@
+"""What a caller may see of the registry and change in it: for the routes, and as SQL for lists."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from sqlalchemy import ColumnElement, or_
+
+from registry.keys.caller import Caller, current_caller
+from registry.names import check_name, parse_version
+
+_READ = frozenset({"GET", "HEAD"})
+
+
+async def check_named_adapter(request: Request) -> None:
+    """A route's dependency: the adapter in its path is one that the caller sees, or owns to change.
+
+    Raises InvalidReference, UnknownAdapter, NotOwner.
+    """
+    if (name := request.path_params.get("name")) is None:
+        return
+    caller = current_caller()
+    if request.method in _READ:
+        caller.check_sees(check_name(name))
+    else:
+        caller.check_owns(check_name(name))
+
+
+def check_parent(reference: str | None) -> None:
+    """Of a version that is made from another. Raises InvalidReference, UnknownAdapter."""
+    if reference is not None and not (caller := current_caller()).is_platform:
+        caller.check_sees(parse_version(reference)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Which adapters a list may show: those of a tenant and those that it was granted."""
+
+    tenant: str
+    granted: frozenset[str] = frozenset()
+
+    def shows(self, name: Any) -> ColumnElement[bool]:
+        """Of a column of adapters' names, which are ordered by their bytes."""
+        own: ColumnElement[bool] = name.between(f"{self.tenant}~", f"{self.tenant}~~")
+        return or_(own, name.in_(sorted(self.granted))) if self.granted else own
+
+
+def reader_of(caller: Caller) -> Reader | None:
+    """None: of the platform, which everything is shown to."""
+    return None if caller.tenant is None else Reader(caller.tenant, caller.granted)

@@ -1,0 +1,42 @@
+"""What this process knows of tenants' limits, for those who can't wait for a database."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from registry.errors import DatabaseUnavailable
+from registry.quotas.limits import NO_LIMITS, TenantLimits
+
+logger = logging.getLogger(__name__)
+
+FRESH_SECONDS = 1.0
+
+ReadAll = Callable[[], Awaitable[Mapping[str, TenantLimits]]]
+
+
+class LimitBook:
+    """Read again each second: what another server changed holds here by then.
+
+    While the database is away the limits stay as they were.
+    """
+
+    def __init__(self, read: ReadAll) -> None:
+        """`read`: the limits of each tenant that has any. Raises DatabaseUnavailable."""
+        self._read = read
+        self._limits: Mapping[str, TenantLimits] = {}
+
+    def limits_of(self, tenant: str) -> TenantLimits:
+        return self._limits.get(tenant, NO_LIMITS)
+
+    async def refresh(self) -> None:
+        """Raises DatabaseUnavailable."""
+        self._limits = await self._read()
+
+    async def run(self) -> None:
+        """Keep it fresh until cancelled."""
+        while True:
+            await asyncio.sleep(FRESH_SECONDS)
+            try:
+                await self.refresh()
+            except DatabaseUnavailable as error:
+                logger.debug("the limits of tenants stay as they were: %s", error.detail)

@@ -1,0 +1,46 @@
+"""The limits of one tenant, as values."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Limit(StrEnum):
+    """What a limit is about; a label of metrics and a word in errors."""
+
+    REQUESTS_IN_FLIGHT = "requests_in_flight"
+    SLOTS = "slots"
+    HOST_BYTES = "host_bytes"
+    PINS = "pins"
+    STORAGE_BYTES = "storage_bytes"
+    REGISTRATIONS_PER_HOUR = "registrations_per_hour"
+
+
+@dataclass(frozen=True, slots=True)
+class TenantLimits:
+    """None: as much as there is."""
+
+    max_requests_in_flight: int | None = None
+    max_slots: int | None = None
+    max_host_bytes: int | None = None
+    max_pins: int | None = None
+    max_storage_bytes: int | None = None
+    max_registrations_per_hour: int | None = None
+
+
+NO_LIMITS = TenantLimits()
+
+LimitsOf = Callable[[str], TenantLimits]
+"""Of a tenant, by its name, as far as this process knows. Must not block."""
+
+Refused = Callable[[str, Limit], None]
+"""Is told of a tenant that was refused something, and for which limit."""
+
+
+def no_limits(tenant: str) -> TenantLimits:
+    """For whoever knows of no tenants."""
+    return NO_LIMITS
+
+
+def tell_nobody(tenant: str, limit: Limit) -> None:
+    """The default."""

@@ -1,0 +1,22 @@
+"""The table of registrations, which are counted for an hour."""
+
+from datetime import datetime
+
+from sqlalchemy import Column, Index
+from sqlmodel import Field, SQLModel
+
+from registry.models import BIG_ID, UtcDateTime, now
+
+
+class TenantRegistration(SQLModel, table=True):
+    """One that was asked for, however it ended. Rows older than an hour are deleted."""
+
+    __tablename__ = "tenant_registration"
+    __table_args__ = (
+        Index("ix_tenant_registration_at", "tenant", "at"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BIG_ID)
+    tenant: str = Field(max_length=32)
+    at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))

@@ -1,0 +1,125 @@
+"""What a tenant may register: how often in an hour, and how many bytes in all.
+
+Both are counted in the database, so that all servers on it agree.
+"""
+
+import math
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from registry.db import Database
+from registry.errors import TenantLimit
+from registry.models import now
+from registry.quotas.limits import NO_LIMITS, Limit, Refused, TenantLimits, tell_nobody
+from registry.quotas.repository import QuotaRepository
+from registry.quotas.usage import StoredUsage
+from registry.uploads import MAX_FIELDS_BYTES
+
+_HOUR = timedelta(hours=1)
+
+ReadLimits = Callable[[AsyncSession, str], Awaitable[TenantLimits]]
+
+
+async def without_limits(session: AsyncSession, tenant: str) -> TenantLimits:
+    """For whoever knows of no tenants."""
+    return NO_LIMITS
+
+
+class TenantQuotas:
+    """Refuses with TenantLimit. What belongs to no tenant has no limit."""
+
+    def __init__(
+        self,
+        database: Database,
+        tenant_of: Callable[[str], str | None] = lambda adapter: None,
+        limits_in: ReadLimits = without_limits,
+        refused: Refused = tell_nobody,
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        self._database = database
+        self._tenant_of = tenant_of
+        self._limits_in = limits_in
+        self._refused = refused
+        self._clock = clock
+
+    async def begin_registration(self, adapter: str, size_bytes: int | None = None) -> None:
+        """Count one, before anything is read. `size_bytes`: what is to be read, if that is known.
+
+        Raises TenantLimit, DatabaseUnavailable.
+        """
+        if (tenant := self._tenant_of(adapter)) is None:
+            return
+        try:
+            async with self._database.transaction(for_catalog=False) as session:
+                limits = await self._limits_in(session, tenant)
+                repository = QuotaRepository(session)
+                await repository.hold(tenant)
+                await self._check_before(repository, tenant, limits, size_bytes or 0)
+                await self._count(repository, tenant, limits)
+        except TenantLimit as refusal:
+            self._refused(tenant, refusal.limit)
+            raise
+
+    async def check_storage(self, session: AsyncSession, adapter: str) -> None:
+        """Within the transaction that wrote a version, and after that. Raises TenantLimit.
+
+        It holds the tenant: of two at once, the second one counts what the first one wrote.
+        """
+        if (tenant := self._tenant_of(adapter)) is None:
+            return
+        most = (await self._limits_in(session, tenant)).max_storage_bytes
+        if most is None:
+            return
+        repository = QuotaRepository(session)
+        await repository.hold(tenant)
+        if (used := await repository.storage_bytes(tenant)) > most:
+            self._refused(tenant, Limit.STORAGE_BYTES)
+            raise _too_much(tenant, most, f"with this version it would use {used}")
+
+    async def _check_before(
+        self, repository: QuotaRepository, tenant: str, limits: TenantLimits, size_bytes: int
+    ) -> None:
+        """A body is more than its files, and what has been published before takes no more room:
+        the last word is `check_storage`'s.
+        """
+        if (most := limits.max_storage_bytes) is None:
+            return
+        used = await repository.storage_bytes(tenant)
+        at_least = max(size_bytes - MAX_FIELDS_BYTES, 1)
+        if used + at_least > most:
+            raise _too_much(tenant, most, f"it uses {used}, and this needs {at_least} or more")
+
+    async def _count(self, repository: QuotaRepository, tenant: str, limits: TenantLimits) -> None:
+        at, most = self._clock(), limits.max_registrations_per_hour
+        since = at - _HOUR
+        await repository.forget_registrations(tenant, since)
+        if most is not None:
+            await self._check_rate(repository, tenant, most, at)
+        await repository.add_registration(tenant, at)
+
+    async def _check_rate(
+        self, repository: QuotaRepository, tenant: str, most: int, at: datetime
+    ) -> None:
+        detail = f"{most} registrations in an hour are what the tenant {tenant} may ask for"
+        if most == 0:
+            raise TenantLimit(Limit.REGISTRATIONS_PER_HOUR, detail)
+        since = at - _HOUR
+        last = await repository.newest_registration(tenant, since, but=most - 1)
+        if last is not None:
+            wait_seconds = max(1, math.ceil((last - since).total_seconds()))
+            raise TenantLimit(Limit.REGISTRATIONS_PER_HOUR, detail, wait_seconds)
+
+
+async def stored_usage(session: AsyncSession, tenant: str) -> StoredUsage:
+    repository = QuotaRepository(session)
+    return StoredUsage(
+        await repository.storage_bytes(tenant),
+        await repository.registrations(tenant, now() - _HOUR),
+    )
+
+
+def _too_much(tenant: str, most: int, why: str) -> TenantLimit:
+    detail = f"the tenant {tenant} may keep {most} bytes of adapters: {why}"
+    return TenantLimit(Limit.STORAGE_BYTES, detail)

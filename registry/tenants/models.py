@@ -1,0 +1,37 @@
+"""The tables of tenants, and of what one may use of another's."""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, Column
+from sqlmodel import Field, SQLModel
+
+from registry.models import UtcDateTime, now, sorted_text
+
+
+class Tenant(SQLModel, table=True):
+    """A namespace of adapters. A limit that is null is none."""
+
+    __tablename__ = "tenant"
+
+    name: str = Field(sa_column=Column(sorted_text(32), primary_key=True))
+    created_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
+    created_by: str = Field(max_length=256)
+    max_requests_in_flight: int | None = None
+    max_slots: int | None = None
+    max_host_bytes: int | None = Field(default=None, sa_type=BigInteger)
+    max_pins: int | None = None
+    max_storage_bytes: int | None = Field(default=None, sa_type=BigInteger)
+    max_registrations_per_hour: int | None = None
+
+
+class AdapterGrant(SQLModel, table=True):
+    """This tenant may use the adapter, which is another's."""
+
+    __tablename__ = "adapter_grant"
+
+    adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
+    tenant: str = Field(
+        sa_column=Column(sorted_text(32), primary_key=True, index=True, nullable=False)
+    )
+    granted_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
+    granted_by: str = Field(max_length=256)

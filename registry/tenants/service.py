@@ -1,0 +1,159 @@
+"""Tenants and grants: made, looked up, changed, removed. Each change is one transaction."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from registry.changes import changing
+from registry.db import Database
+from registry.errors import NotOwner, TenantExists, TenantNotEmpty
+from registry.keys.models import ApiKey
+from registry.models import Adapter, Event, EventKind, now
+from registry.names import check_tenant, tenant_of
+from registry.pages import Page, name_of, page_of
+from registry.quotas.repository import QuotaRepository
+from registry.quotas.service import stored_usage
+from registry.quotas.usage import LiveUsage, LiveUsageOf, StoredUsage, nothing_live
+from registry.repository import RegistryRepository, known_adapter
+from registry.tenants.grants import known_tenant
+from registry.tenants.models import AdapterGrant, Tenant
+
+
+async def _nobody_to_tell() -> None:
+    """The default."""
+
+
+class TenantService:
+    """The namespaces of adapters, and who may use what of another's."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        live: LiveUsageOf = nothing_live,
+        changed: Callable[[], Awaitable[None]] = _nobody_to_tell,
+    ) -> None:
+        """`live`: what this server's engine says. `changed` is awaited after limits have."""
+        self._database = database
+        self._live = live
+        self._changed = changed
+
+    # ---- tenants -------------------------------------------------------------------------
+
+    async def tenants(self, *, limit: int, page_token: str | None = None) -> Page[Tenant]:
+        """One page, by name. Raises InvalidPageToken."""
+        after = name_of(page_token)
+        async with self._database.reading() as session:
+            statement = select(Tenant).where(col(Tenant.name) > after)
+            ordered = statement.order_by(col(Tenant.name)).limit(limit + 1)
+            rows = (await session.execute(ordered)).scalars().all()
+        return page_of(rows, limit, lambda tenant: tenant.name)
+
+    async def tenant(self, name: str) -> Tenant:
+        """Raises UnknownTenant."""
+        async with self._database.reading() as session:
+            return await known_tenant(session, name)
+
+    async def usage(self, name: str) -> tuple[Tenant, LiveUsage, StoredUsage]:
+        """With the tenant itself. Raises UnknownTenant."""
+        async with self._database.reading() as session:
+            tenant = await known_tenant(session, name)
+            return tenant, self._live(name), await stored_usage(session, name)
+
+    async def create(self, name: str, limits: Mapping[str, int | None], *, actor: str) -> Tenant:
+        """Raises InvalidReference, TenantExists."""
+        tenant = Tenant(name=check_tenant(name), created_by=actor)
+        for field, value in limits.items():
+            setattr(tenant, field, value)
+        try:
+            async with self._database.transaction(for_catalog=False) as session:
+                session.add(tenant)
+                await session.flush()
+                session.add(_event(EventKind.TENANT_CREATED, name, actor, limits=dict(limits)))
+        except IntegrityError:
+            raise TenantExists(name) from None
+        await self._changed()
+        return tenant
+
+    async def change(self, name: str, limits: Mapping[str, int | None], *, actor: str) -> Tenant:
+        """Those that are given; the others stay. Raises UnknownTenant."""
+        async with self._database.transaction(for_catalog=False) as session:
+            tenant = await known_tenant(session, name, hold=True)
+            for field, value in limits.items():
+                setattr(tenant, field, value)
+            session.add(_event(EventKind.TENANT_CHANGED, name, actor, limits=dict(limits)))
+        await self._changed()
+        return tenant
+
+    async def delete(self, name: str, *, actor: str) -> None:
+        """And what was granted to it. Raises UnknownTenant, TenantNotEmpty."""
+        async with self._database.transaction(for_catalog=False) as session:
+            tenant = await known_tenant(session, name, hold=True)
+            await _check_that_it_is_empty(session, name)
+            grants = select(AdapterGrant).where(col(AdapterGrant.tenant) == name)
+            for grant in (await session.execute(grants)).scalars():
+                await session.delete(grant)
+            await QuotaRepository(session).forget_registrations(name, now())
+            await session.delete(tenant)
+            session.add(_event(EventKind.TENANT_DELETED, name, actor))
+        await self._changed()
+
+    # ---- grants --------------------------------------------------------------------------
+
+    async def grants(self, adapter: str) -> list[AdapterGrant]:
+        """By tenant. Raises InvalidReference, UnknownAdapter."""
+        async with self._database.reading() as session:
+            found = await known_adapter(RegistryRepository(session), adapter)
+            statement = select(AdapterGrant).where(col(AdapterGrant.adapter_id) == found.id)
+            ordered = statement.order_by(col(AdapterGrant.tenant))
+            return list((await session.execute(ordered)).scalars())
+
+    async def grant(self, adapter: str, tenant: str, *, actor: str) -> AdapterGrant:
+        """This tenant may use the adapter; again is no error.
+
+        Raises InvalidReference, UnknownAdapter, UnknownTenant, NotOwner for its own adapter.
+        """
+        if tenant_of(adapter) == tenant:
+            raise NotOwner(adapter)
+        async with changing(self._database, adapter, actor) as change:
+            await known_tenant(change.session, tenant, hold=True)
+            kept = await change.session.get(AdapterGrant, (change.adapter_id, tenant))
+            if kept is not None:
+                return kept
+            grant = AdapterGrant(adapter_id=change.adapter_id, tenant=tenant, granted_by=actor)
+            change.session.add(grant)
+            change.session.add(
+                _event(EventKind.GRANT_ADDED, tenant, actor, adapter_id=change.adapter_id)
+            )
+        return grant
+
+    async def revoke(self, adapter: str, tenant: str, *, actor: str) -> None:
+        """It may not from now on; again is no error. Raises InvalidReference, UnknownAdapter."""
+        async with changing(self._database, adapter, actor) as change:
+            kept = await change.session.get(AdapterGrant, (change.adapter_id, tenant))
+            if kept is None:
+                return
+            await change.session.delete(kept)
+            change.session.add(
+                _event(EventKind.GRANT_REMOVED, tenant, actor, adapter_id=change.adapter_id)
+            )
+
+
+async def _check_that_it_is_empty(session: AsyncSession, name: str) -> None:
+    namespace = col(Adapter.name).startswith(f"{name}~", autoescape=True)
+    if (await session.execute(select(Adapter).where(namespace).limit(1))).first() is not None:
+        raise TenantNotEmpty(name, "adapters")
+    own = col(ApiKey.name).startswith(f"{name}~", autoescape=True)
+    keys = select(ApiKey).where(own, col(ApiKey.revoked_at).is_(None))
+    if (await session.execute(keys.limit(1))).first() is not None:
+        raise TenantNotEmpty(name, "keys that are not revoked")
+
+
+def _event(
+    kind: EventKind, tenant: str, actor: str, *, adapter_id: int | None = None, **more: Any
+) -> Event:
+    return Event(actor=actor, kind=kind, adapter_id=adapter_id, data={"tenant": tenant, **more})
