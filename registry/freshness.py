@@ -52,17 +52,18 @@ class Freshness:
         """
         now = self._clock()
         is_due = now >= self._due
-        if not is_due and (now < self._due - self._every_seconds / 2 or self._is_looking()):
+        if not is_due and (now < self._due - self._every_seconds / 2 or self.is_looking()):
             return
         self._due = now + self._every_seconds
-        if self._beside is None or self._beside.done():
+        if not self.is_looking():
             self._beside = asyncio.create_task(self._look())
             if is_due:  # the look goes on although nobody waits for it any longer
                 done, _ = await asyncio.wait({self._beside}, timeout=_PATIENCE_SECONDS)
                 for look in done:
                     look.result()
 
-    def _is_looking(self) -> bool:
+    def is_looking(self) -> bool:
+        """One look at a time."""
         return self._beside is not None and not self._beside.done()
 
     async def _look(self) -> None:

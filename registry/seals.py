@@ -15,7 +15,7 @@ from pathlib import Path
 from blake3 import blake3
 
 _CHUNK_BYTES = 4 * 2**20
-_NO_SEAL = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+_NO_SEAL = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class FilesChanged(Exception):

@@ -111,11 +111,13 @@ async def test_what_one_purges_the_other_still_ends_as_it_began(pair: Pair) -> N
     begun, over = asyncio.Event(), list[str]()
 
     async def read() -> None:
-        async with httpx.AsyncClient(timeout=120, trust_env=False) as client:
-            async with client.stream("POST", url, json={**body, "stream": True}) as response:
-                async for line in response.aiter_lines():
-                    over.append(line)
-                    begun.set()
+        async with (
+            httpx.AsyncClient(timeout=120, trust_env=False) as client,
+            client.stream("POST", url, json={**body, "stream": True}) as response,
+        ):
+            async for line in response.aiter_lines():
+                over.append(line)
+                begun.set()
 
     reading = asyncio.create_task(read())
     await begun.wait()
@@ -134,8 +136,7 @@ async def test_what_one_purges_the_other_still_ends_as_it_began(pair: Pair) -> N
 
 
 def server_processes(postgres: PostgresServer) -> list[psutil.Process]:
-    pid = int((postgres.folder / "data" / "postmaster.pid").read_text().split()[0])
-    postmaster = psutil.Process(pid)
+    postmaster = psutil.Process(postgres.pid)
     return [postmaster, *postmaster.children(recursive=True)]
 
 
@@ -171,9 +172,8 @@ async def test_a_database_that_is_gone_is_a_503_until_it_is_back(pair: Pair) -> 
         assert refused
 
 
-def job(served: ServedDemo, number: int) -> dict[str, Any]:
-    found: dict[str, Any] = served.client.get(f"/api/v1/jobs/{number}").json()
-    return found
+def state_of(served: ServedDemo, job: int) -> str:
+    return str(served.client.get(f"/api/v1/jobs/{job}").json()["state"])
 
 
 async def test_the_other_goes_on_with_what_one_that_was_killed_had_begun(pair: Pair) -> None:
@@ -185,10 +185,10 @@ async def test_the_other_goes_on_with_what_one_that_was_killed_had_begun(pair: P
     number = response.json()["id"]
 
     def has_ended() -> bool:
-        return job(pair.other, number)["state"] == "succeeded"
+        return state_of(pair.other, number) == "succeeded"
 
     def is_running() -> bool:
-        return job(pair.other, number)["state"] == "running"
+        return state_of(pair.other, number) == "running"
 
     # whichever of the two has begun it: only the other's disk answers
     await asyncio.to_thread(pair.other.wait_until, lambda: is_running() or has_ended(), 60)
