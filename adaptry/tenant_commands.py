@@ -64,9 +64,12 @@ def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
 
 @app.command()
 def show(tenant: Tenant, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """One tenant and its limits."""
+    """One tenant, its limits, and how much of them it uses."""
     with connect(server) as client:
-        _show(client.tenants.get(tenant), as_json)
+        found = client.tenants.get(tenant)
+    _show(found, as_json)
+    if not as_json:
+        print("uses", *(f"{name}={value}" for name, value in found.usage.model_dump().items()))
 
 
 @app.command()
