@@ -13,6 +13,7 @@ from adaptry import (
     bench_command,
     cache_commands,
     doctor_command,
+    event_commands,
     job_commands,
     key_commands,
     tenant_commands,
@@ -47,6 +48,7 @@ app.add_typer(cache_commands.app, name="cache")
 app.add_typer(job_commands.app, name="job")
 app.add_typer(webhook_commands.app, name="webhook")
 app.add_typer(key_commands.app, name="key")
+app.add_typer(event_commands.app, name="events")
 app.add_typer(tenant_commands.app, name="tenant")
 app.command()(why_commands.why)
 app.command()(bench_command.bench)

@@ -59,6 +59,7 @@ async def _into_database(
     from adaptry.database import upgrade_database
     from registry.db import Database
     from registry.errors import RegistryError
+    from registry.keys.address import LOCAL, coming_from
     from registry.keys.schemas import KeyCreate, key_created
     from registry.keys.service import KeyService
 
@@ -72,9 +73,10 @@ async def _into_database(
     await asyncio.to_thread(upgrade_database, url)
     opened = Database(url)
     try:
-        key, row = await KeyService(opened).create(
-            wanted.name, wanted.scopes, actor="command line", expires_at=wanted.expires_at
-        )
+        with coming_from(LOCAL):
+            key, row = await KeyService(opened).create(
+                wanted.name, wanted.scopes, actor="command line", expires_at=wanted.expires_at
+            )
     except RegistryError as error:
         raise CommandError(f"{error.detail} [{error.code}]") from error
     finally:

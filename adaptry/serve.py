@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -15,6 +16,8 @@ from adaptry.preflight import check_compiler, check_engine
 from adaptry.serve_arguments import ServeArguments, is_loopback, parse, parser
 from registry.db import async_url
 from registry.errors import RegistryError
+from registry.log_redaction import hide_secrets_in_logs
+from registry.redaction import know_own_secrets, know_secrets, redacted
 from registry.settings import RegistrySettings
 
 
@@ -38,9 +41,13 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _run(arguments: ServeArguments) -> None:
-    _check_exposure(arguments.host, _registry_settings(arguments))
+    settings = _registry_settings(arguments)
+    know_own_secrets(settings.database_url)
+    hide_secrets_in_logs()
+    _check_exposure(arguments.host, settings)
     listening = _listen(arguments.host, arguments.port)
     check_compiler(check_engine(), eager="--enforce-eager" in arguments.vllm)
+    _hide_secrets_in_process_list()
     signal.signal(signal.SIGTERM, _interrupt)  # until the HTTP server has its own handlers
     with listening:
         _serve(arguments, listening)
@@ -69,9 +76,20 @@ def _serve(arguments: ServeArguments, listening: socket.socket) -> None:
         parsed = parse_engine_arguments(arguments.model, [*arguments.vllm, *own])
     except BadArgument as error:
         raise UsageError(str(error)) from error
+    given = (parsed.hf_token, *(parsed.api_key or ()))
+    know_secrets(secrets=[secret for secret in given if isinstance(secret, str)])
     prefer_one_worker_process(parsed)
     _log_as_vllm_does()
     uvloop.run(_serve_engine(arguments, parsed, listening))
+
+
+def _hide_secrets_in_process_list() -> None:
+    """Others on this machine see a process's arguments; an environment they don't."""
+    from setproctitle import setproctitle
+
+    arguments = shlex.join(sys.argv)
+    if (shown := redacted(arguments)) != arguments:
+        setproctitle(shown)
 
 
 def _log_as_vllm_does() -> None:

@@ -9,14 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.controller import CacheController
 from engine.errors import EngineError
+from engine.evictions import EvictionLog, note_eviction
 from engine.pin_keeper import KeptPin, PinKeeper
 from engine.ports import EngineTruth, Resolver
 from engine.snapshot import CacheSnapshot, ResidentAdapter
 from engine.types import Tier
 from engine.visibility import check_owned, shown_snapshot
-from registry.keys.caller import Caller, current_caller
+from registry.keys.caller import Caller, acting, current_caller
 from registry.problems import ProblemRoute, problem_response
+from registry.schemas import Problem
 
+ERRORS = (400, 404, 409, 410, 422, 429, 503)
 MAX_TTL_SECONDS = 10 * 365 * 24 * 3600
 
 
@@ -75,7 +78,8 @@ class PinBody(ReferenceBody):
         Tier.GPU
     )
     ttl_seconds: Annotated[
-        float | None, Field(gt=0, le=MAX_TTL_SECONDS, description="When it ends; null: never.")
+        float | None,
+        Field(strict=True, gt=0, le=MAX_TTL_SECONDS, description="When it ends; null: never."),
     ] = None
 
 
@@ -95,8 +99,8 @@ class PinList(BaseModel):
 
 
 class EvictBody(ReferenceBody):
-    wait: Annotated[bool, Field(description="Until nobody uses it any more.")] = False
-    force: Annotated[bool, Field(description="End the requests that use it.")] = False
+    wait: Annotated[bool, Field(strict=True, description="Until nobody uses it any more.")] = False
+    force: Annotated[bool, Field(strict=True, description="End the requests that use it.")] = False
 
 
 class EvictRead(BaseModel):
@@ -131,10 +135,15 @@ class EngineProblemRoute(ProblemRoute):
 
 
 def create_cache_router(
-    controller: CacheController, pins: PinKeeper, resolver: Resolver
+    controller: CacheController, pins: PinKeeper, resolver: Resolver, log: EvictionLog
 ) -> APIRouter:
     """Routes under `/api/v1/cache`. References are resolved as in `model`."""
-    router = APIRouter(prefix="/api/v1/cache", tags=["cache"], route_class=EngineProblemRoute)
+    router = APIRouter(
+        prefix="/api/v1/cache",
+        tags=["cache"],
+        route_class=EngineProblemRoute,
+        responses={code: {"model": Problem} for code in ERRORS},
+    )
 
     @router.get("")
     async def show() -> CacheRead:
@@ -154,7 +163,7 @@ def create_cache_router(
         """
         check_owned(current_caller(), body.reference)
         version = await resolver.resolve(body.reference)
-        return _pin_read(await pins.pin(version, body.tier, body.ttl_seconds))
+        return _pin_read(await pins.pin(version, body.tier, body.ttl_seconds, actor=acting()))
 
     @router.get("/pins")
     async def list_pins() -> PinList:
@@ -167,7 +176,8 @@ def create_cache_router(
         """Let it be evicted again."""
         check_owned(current_caller(), reference)
         version = await resolver.find(reference)
-        return UnpinRead(reference=version.reference, tier=await pins.unpin(version))
+        tier = await pins.unpin(version, actor=acting())
+        return UnpinRead(reference=version.reference, tier=tier)
 
     @router.post("/prefetch", status_code=status.HTTP_202_ACCEPTED)
     async def prefetch(body: ReferenceBody) -> PrefetchRead:
@@ -187,6 +197,8 @@ def create_cache_router(
         check_owned(current_caller(), body.reference)
         version = await resolver.find(body.reference)
         evicted = await controller.evict(version, wait=body.wait, force=body.force)
+        if evicted:
+            await note_eviction(log, version, force=body.force)
         return EvictRead(reference=version.reference, evicted=evicted)
 
     return router

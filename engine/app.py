@@ -16,12 +16,15 @@ from starlette.middleware import Middleware
 
 from engine import vllm_api
 from engine.background import background, is_stopping
+from engine.body_limits import body_guard
 from engine.cache import Cache, make_cache
 from engine.console.router import create_console_router
 from engine.controller import CacheController
 from engine.engine_request import Leasing
 from engine.errors import EngineUnavailable
+from engine.guards import guarding
 from engine.health import create_health_router
+from engine.http_protocol import guarded_http
 from engine.observing import Observing
 from engine.probe import Probe, create_probe_router
 from engine.promotion import PromotingEngine
@@ -45,8 +48,8 @@ from engine.vllm_score import prompt_score
 from registry.api import create_router
 from registry.event_parts import event_parts
 from registry.ingest_api import create_ingest_router
+from registry.keys.address import LOCAL, coming_from
 from registry.keys.api import create_key_router
-from registry.keys.guard import KeyGuard
 from registry.keys.service import KeyService
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
@@ -67,6 +70,8 @@ class Server:
     supervisor: EngineSupervisor[VllmLife]
     controller: CacheController
     service: RegistryService
+    http: type[asyncio.Protocol]
+    """How uvicorn is to read requests: `http` of its configuration."""
 
     @property
     def engine(self) -> LeasedAsyncLLM:
@@ -135,9 +140,10 @@ async def running_server(
             *cache.routers(events.decision_places),
             *events.routers,
         ]
-        guards = []
-        if registry_settings.require_keys:
-            guards.append(Middleware(KeyGuard, recognise=keys.caller))
+        guards = guarding(
+            registry_settings, keys, observing.registry.key_refused, arguments.allowed_origins
+        )
+        guards = [*guards, body_guard(settings, registry_settings)]
         app = await _application(
             arguments, settings, supervisor, service, cache, observing, routers, guards, tenants
         )
@@ -150,7 +156,7 @@ async def running_server(
         work += [events.run(lambda: is_stopping(app)), keys.run(), tenants.book.run()]
         await stack.enter_async_context(background(app, work))
         await cache.preload(settings.preload)
-        yield Server(app, supervisor, cache.controller, service)
+        yield Server(app, supervisor, cache.controller, service, guarded_http(settings))
 
 
 async def _application(
@@ -220,7 +226,8 @@ class _Follower:
 async def register_folders(service: RegistryService, folders: Sequence[tuple[str, Path]]) -> None:
     """Register what `--lora-path` names; content that is known already stays as it is."""
     for name, folder in folders:
-        registration = await service.register(name, str(folder), actor="command line")
+        with coming_from(LOCAL):
+            registration = await service.register(name, str(folder), actor="command line")
         state = "registered" if registration.created else "already registered"
         logger.info("%s is %s as %s", folder, state, registration.published.reference)
 
@@ -232,6 +239,7 @@ async def serve_forever(server: Server, arguments: Namespace, listening: socket.
     shutdown = await vllm_api.serve_http()(
         server.app,
         sock=listening,
+        http=server.http,
         host=arguments.host,
         port=arguments.port,
         log_level=arguments.uvicorn_log_level,
@@ -240,6 +248,7 @@ async def serve_forever(server: Server, arguments: Namespace, listening: socket.
         ssl_certfile=arguments.ssl_certfile,
         ssl_ca_certs=arguments.ssl_ca_certs,
         ssl_cert_reqs=arguments.ssl_cert_reqs,
+        proxy_headers=False,  # by default it would believe any process on this machine
         h11_max_incomplete_event_size=arguments.h11_max_incomplete_event_size,
         h11_max_header_count=arguments.h11_max_header_count,
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,

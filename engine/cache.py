@@ -12,6 +12,7 @@ from engine.controller import CacheController
 from engine.decision_api import create_decision_router
 from engine.decision_log import DecisionLog
 from engine.errors import EngineError
+from engine.evictions import EvictionLog
 from engine.loading import Loader
 from engine.metrics import CacheMetrics
 from engine.observers import Observers
@@ -41,6 +42,7 @@ class Cache:
     reconciler: Reconciler
     resolver: Resolver
     log: DecisionLog
+    evictions: EvictionLog
 
     def work(self) -> list[Coroutine[None, None, None]]:
         """Each runs until cancelled."""
@@ -54,7 +56,7 @@ class Cache:
     def routers(self, places: StreamPlaces) -> list[APIRouter]:
         """What can be asked of it over REST; `places` are those of its stream."""
         return [
-            create_cache_router(self.controller, self.pins, self.resolver),
+            create_cache_router(self.controller, self.pins, self.resolver, self.evictions),
             create_decision_router(self.controller, self.log, self.resolver, places),
         ]
 
@@ -106,4 +108,4 @@ def make_cache(
         silent=silent,
     )
     metrics.watch(controller.snapshot, lambda: reconciler.last_truth.in_step_loads)
-    return Cache(controller, pins, warm_up, reconciler, resolver, log)
+    return Cache(controller, pins, warm_up, reconciler, resolver, log, store)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, Field
 
-from engine.api import EngineProblemRoute
+from engine.api import ERRORS, EngineProblemRoute
 from engine.controller import CacheController
 from engine.decision_log import DecisionLog, LoggedEvent, Wanted
 from engine.decision_schemas import DecisionRead, decision_read
@@ -17,6 +17,7 @@ from engine.visibility import shown, shown_events
 from engine.why import Standing, standing, summary
 from registry.event_feed import wait_for
 from registry.keys.caller import Caller, current_caller
+from registry.schemas import Problem
 from registry.sse import StreamPlaces, beginning, message, parse_event_id, position
 
 _STREAM = {"content": {"text/event-stream": {}}, "description": "One decision per message."}
@@ -65,7 +66,12 @@ def create_decision_router(
     controller: CacheController, log: DecisionLog, resolver: Resolver, places: StreamPlaces
 ) -> APIRouter:
     """Routes under `/api/v1/cache`, beside those of `create_cache_router`."""
-    router = APIRouter(prefix="/api/v1/cache", tags=["cache"], route_class=EngineProblemRoute)
+    router = APIRouter(
+        prefix="/api/v1/cache",
+        tags=["cache"],
+        route_class=EngineProblemRoute,
+        responses={code: {"model": Problem} for code in ERRORS},
+    )
 
     @router.get("/why/{reference}")
     async def why(reference: str) -> WhyRead:

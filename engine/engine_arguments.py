@@ -1,5 +1,6 @@
 """vLLM's command-line arguments: passed through unchanged, save the few that cache control owns."""
 
+import logging
 import os
 from argparse import Namespace
 from collections.abc import Sequence
@@ -7,6 +8,9 @@ from typing import NoReturn
 
 from engine import vllm_api
 
+logger = logging.getLogger(__name__)
+
+LOADING_BY_PATH = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 DEFAULT_SLOTS = 4
 HOST_ADAPTERS_PER_SLOT = 4
 WORKER_EXTENSION = "engine.worker.AdapterCacheExtension"
@@ -33,6 +37,7 @@ def parse_engine_arguments(model: str, arguments: Sequence[str]) -> Namespace:
     Raises BadArgument.
     """
     _refuse_what_is_ours(arguments)
+    _forget_loading_by_path()
     parsed = _parse_as_vllm(model, arguments)
     parsed.model = parsed.model_tag
     if parsed.api_server_count not in (None, 1):
@@ -55,10 +60,17 @@ def _refuse_what_is_ours(arguments: Sequence[str]) -> None:
             raise BadArgument(f"{name} can't be used with adaptry serve: {_REFUSED[name]}")
 
 
+def _forget_loading_by_path() -> None:
+    """vLLM's own routes would read any folder that a client names, past every check of ours."""
+    if os.environ.pop(LOADING_BY_PATH, None) is not None:
+        logger.warning("%s is not heeded: register adapters instead", LOADING_BY_PATH)
+
+
 def _parse_as_vllm(model: str, arguments: Sequence[str]) -> Namespace:
     """vLLM's defaults of one slot and a host tier no larger would leave nothing to control."""
     parser, validate = vllm_api.argument_parser(), vllm_api.validate_arguments()
-    parser.set_defaults(max_loras=DEFAULT_SLOTS, host="127.0.0.1")
+    # it would let the pages of any site read the answers
+    parser.set_defaults(max_loras=DEFAULT_SLOTS, host="127.0.0.1", allowed_origins=[])
     parser.allow_abbrev = False  # `--lora-mod` would pass by what is refused
     parser.error = _refuse  # instead of ending the process with its usage
     try:

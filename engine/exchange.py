@@ -7,6 +7,7 @@ from starlette.types import Message, Receive, Send
 from engine.engine_request import EngineRequest
 from engine.errors import EngineError, EngineUnavailable
 from engine.openai_errors import send_engine_error
+from registry.redaction import masked
 
 
 class Exchange:
@@ -62,6 +63,8 @@ class Exchange:
             await self._send_held()
             if self._replaced:
                 return
+        if (self._status or 0) >= 400 and "body" in message:  # vLLM's errors repeat what was sent
+            message = {**message, "body": masked(message["body"])}
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._complete = True

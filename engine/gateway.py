@@ -14,12 +14,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from engine.engine_request import EngineRequest, serving
 from engine.errors import EngineError, EngineUnavailable
 from engine.exchange import Exchange
-from engine.openai_errors import BodyTooLarge, openai_error, send_engine_error, send_json
+from engine.openai_errors import openai_error, send_engine_error, send_json
 from engine.ports import Resolver
-from engine.request_body import model_of, read_body, replayed, user_of
+from engine.request_body import model_of, read_body, user_of
 from engine.spans import RequestSpans, Tracing
 from registry.adapter_labels import UNKNOWN_ADAPTER
 from registry.errors import RegistryError
+from registry.request_bodies import replayed
 
 
 class RequestCounter(Protocol):
@@ -74,11 +75,13 @@ class AdapterGateway:
         if (why := self._unavailable()) is not None:
             await self._send_refusal(spans, why, send)
             return
-        try:
+        try:  # the server's `receive` has limits of its own, as `BodyGuard` has put around it
             body = await read_body(receive, self._max_body_bytes)
-        except BodyTooLarge as error:
+        except RegistryError as error:
             self._refuse(spans, error.status, error.code)
-            await send_json(send, error.status, openai_error(error.status, error.code, str(error)))
+            await send_json(
+                send, error.status, openai_error(error.status, error.code, error.detail)
+            )
             return
         if body is None:  # gone before the request was complete
             return

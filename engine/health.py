@@ -17,7 +17,7 @@ def create_health_router(checks: dict[str, Check]) -> APIRouter:
         """The process is alive."""
         return {"status": "ok"}
 
-    @router.get("/readyz")
+    @router.get("/readyz", responses={503: {"description": "Some part is not ready"}})
     async def readyz() -> JSONResponse:
         """Every part that a request needs is there."""
         parts = {name: await _state(check) for name, check in checks.items()}

@@ -4,14 +4,13 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.registry import Collector
 
 from engine.errors import engine_codes
-from engine.openai_errors import BodyTooLarge
 from engine.types import CacheOutcome
 from registry.adapter_labels import OTHER_ADAPTERS, UNKNOWN_ADAPTER, AdapterLabels
 from registry.codes import OTHER_CODES, registry_codes
 
 REQUEST_OUTCOMES = ("completed", "refused", "failed", "cancelled")
 TOKEN_KINDS = ("prompt", "generation")
-REFUSAL_CODES = registry_codes() | engine_codes() | {BodyTooLarge.code}
+REFUSAL_CODES = registry_codes() | engine_codes()
 
 _REQUEST_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)

@@ -21,7 +21,7 @@ from engine import vllm_api
 from engine.cache import make_cache
 from engine.engine_arguments import DEFAULT_SLOTS, HOST_ADAPTERS_PER_SLOT, WORKER_EXTENSION
 from engine.metrics import CacheMetrics
-from engine.offline_adapters import OfflineAdapters
+from engine.offline_adapters import ACTOR, OfflineAdapters
 from engine.offline_engine import AdmittingEngine, SteppedClient
 from engine.quarantine import Quarantine
 from engine.registry_access import open_database, open_service, open_store, quarantine
@@ -31,6 +31,7 @@ from engine.snapshot import CacheSnapshot
 from engine.types import Tier
 from engine.vllm_backend import connected_backend, lora_request
 from registry.db import async_url
+from registry.keys.address import LOCAL, coming_from
 from registry.residency import ResidencyStore
 from registry.settings import RegistrySettings
 
@@ -133,7 +134,7 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
         )
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self._runner.run(work)
+        return self._runner.run(_locally(work))
 
     def _lora_request_to_seq(
         self,
@@ -166,12 +167,12 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
     def pin(self, adapter: str, tier: Tier | str = Tier.GPU) -> None:
         """Bring it in and keep it there. Raises PinBudgetExceeded."""
         version = self._run(self._adapters.version_of(adapter))
-        self._run(self._cache.pins.pin(version, Tier(tier)))
+        self._run(self._cache.pins.pin(version, Tier(tier), actor=ACTOR))
 
     def unpin(self, adapter: str) -> None:
         """Let it be evicted again. Raises NotPinned."""
         version = self._run(self._adapters.version_of(adapter))
-        self._run(self._cache.pins.unpin(version))
+        self._run(self._cache.pins.unpin(version, actor=ACTOR))
 
     def cache(self) -> CacheSnapshot:
         """Who is in which tier, the next victim first."""
@@ -204,6 +205,12 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
 def _labels(labels: dict[str, str]) -> str:
     shown = ",".join(f'{name}="{value}"' for name, value in sorted(labels.items()))
     return f"{{{shown}}}" if shown else ""
+
+
+async def _locally(work: Coroutine[Any, Any, Any]) -> Any:
+    """What it changes is recorded as changed on this machine."""
+    with coming_from(LOCAL):
+        return await work
 
 
 def _close(runner: asyncio.Runner, stack: AsyncExitStack) -> None:

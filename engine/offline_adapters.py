@@ -18,6 +18,8 @@ from registry.service import RegistryService
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9._-]+")
 _FILES = (CONFIG_FILE, WEIGHTS_FILE)
 
+ACTOR = "offline"
+
 
 class OfflineAdapters:
     """Registers folders as they are named, and knows every version that the engine was told of."""
@@ -45,9 +47,8 @@ class OfflineAdapters:
         """The version's reference. Its files are read again only if they have changed."""
         seen = (folder, *(_status(folder / name) for name in _FILES))
         if seen not in self._folders:
-            registration = await self._service.register(
-                _name_of(folder), str(folder), actor="offline"
-            )
+            name = _name_of(folder)
+            registration = await self._service.register(name, str(folder), actor=ACTOR)
             self._folders[seen] = registration.published.reference
         return self._folders[seen]
 

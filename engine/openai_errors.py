@@ -7,16 +7,7 @@ from http import HTTPStatus
 from starlette.types import Send
 
 from engine.errors import EngineError
-
-
-class BodyTooLarge(Exception):
-    """The request body is larger than we are willing to hold."""
-
-    status = 413
-    code = "body_too_large"
-
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"the request body is larger than {limit_bytes} bytes")
+from registry.redaction import redacted
 
 
 def openai_error(
@@ -24,7 +15,7 @@ def openai_error(
 ) -> dict[str, object]:
     """`{"error": {message, type, param, code}}`, as the OpenAI API and vLLM answer."""
     kind = HTTPStatus(status).phrase.replace(" ", "") + "Error"
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return {"error": {"message": redacted(message), "type": kind, "param": param, "code": code}}
 
 
 async def send_engine_error(

@@ -32,8 +32,11 @@ class StoredPin(Protocol):
 class PinStore(Protocol):
     """Raises RegistryError if the database can't be used."""
 
-    async def save_pin(self, version_id: int, tier: str, expires_at: datetime | None) -> None: ...
-    async def remove_pins(self, version_ids: Sequence[int]) -> None: ...
+    async def save_pin(
+        self, version_id: int, tier: str, expires_at: datetime | None, *, actor: str
+    ) -> None: ...
+    async def remove_pin(self, version_id: int, *, actor: str) -> None: ...
+    async def forget_pins(self, version_ids: Sequence[int]) -> None: ...
     async def pins(self) -> Sequence[StoredPin]: ...
 
 
@@ -64,7 +67,12 @@ class PinKeeper:
         return tuple(self._kept.values())
 
     async def pin(
-        self, version: AdapterVersion, tier: Tier, ttl_seconds: float | None = None
+        self,
+        version: AdapterVersion,
+        tier: Tier,
+        ttl_seconds: float | None = None,
+        *,
+        actor: str,
     ) -> KeptPin:
         """Bring it in and keep it, for that long if that is given.
 
@@ -73,18 +81,18 @@ class PinKeeper:
         await self._controller.pin(version, tier)
         expires_at = None if ttl_seconds is None else _now() + timedelta(seconds=ttl_seconds)
         try:
-            await self._store.save_pin(version.id, tier, expires_at)
+            await self._store.save_pin(version.id, tier, expires_at, actor=actor)
         except BaseException:
             self._drop(version.id)
             raise
         kept = self._kept[version.id] = KeptPin(version, tier, expires_at)
         return kept
 
-    async def unpin(self, version: AdapterVersion) -> Tier:
+    async def unpin(self, version: AdapterVersion, *, actor: str) -> Tier:
         """Raises NotPinned, or RegistryError; then it stays pinned."""
         if version.id not in self._kept:
             raise NotPinned
-        await self._store.remove_pins([version.id])
+        await self._store.remove_pin(version.id, actor=actor)
         if (kept := self._kept.get(version.id)) is None:  # another request was faster
             raise NotPinned
         self._drop(version.id)
@@ -125,7 +133,7 @@ class PinKeeper:
             self._drop(version.id)
             logger.info("the pin of %s is over", version.reference)
         try:
-            await self._store.remove_pins([version.id for version in over])
+            await self._store.forget_pins([version.id for version in over])
         except RegistryError as error:  # no restart would bring them back in any case
             logger.warning("ended pins are still saved: %s", error.detail)
 

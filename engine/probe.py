@@ -13,13 +13,14 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
-from engine.api import EngineProblemRoute
+from engine.api import ERRORS, EngineProblemRoute
 from engine.controller import CacheController
 from engine.errors import EngineError
 from engine.ports import Resolver
 from engine.types import AdapterVersion, VersionId
 from registry.keys.caller import current_caller
 from registry.names import check_name
+from registry.schemas import Problem
 
 Score = Callable[[AdapterVersion | None], Awaitable[Sequence[float]]]
 """Log probabilities of one fixed prompt, by the base model or by a version that is leased."""
@@ -112,7 +113,12 @@ class ProbeRead(BaseModel):
 
 def create_probe_router(probe: Probe, resolver: Resolver) -> APIRouter:
     """One route beside the registry's."""
-    router = APIRouter(prefix="/api/v1", tags=["registry"], route_class=EngineProblemRoute)
+    router = APIRouter(
+        prefix="/api/v1",
+        tags=["registry"],
+        route_class=EngineProblemRoute,
+        responses={code: {"model": Problem} for code in ERRORS},
+    )
 
     @router.post("/adapters/{name}/versions/{number}/probe")
     async def run(name: str, number: Annotated[int, Path(ge=1, le=2**31 - 1)]) -> ProbeRead:

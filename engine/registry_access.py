@@ -13,6 +13,7 @@ from registry.base_model import read_base_model
 from registry.database_observer import DatabaseObserver
 from registry.db import Database
 from registry.ingest import IngestService
+from registry.keys.address import coming_from
 from registry.migrate import upgrade
 from registry.net_guard import NetGuard
 from registry.quotas.service import TenantQuotas
@@ -88,4 +89,5 @@ def open_ingest(
 
 async def quarantine(service: RegistryService, version: AdapterVersion, reason: str) -> None:
     """It could not be loaded, and never will be."""
-    await service.quarantine(version.id, reason, AdapterLoadFailed.code, actor="engine")
+    with coming_from(None):  # not whoever sent the request that it failed for
+        await service.quarantine(version.id, reason, AdapterLoadFailed.code, actor="engine")

@@ -1,17 +1,21 @@
-"""Reads a request body ahead of the application and hands it on unchanged."""
+"""Reads a request body ahead of the application."""
 
 import json
 import secrets
 
-from starlette.types import Message, Receive, Scope
+from starlette.types import Receive, Scope
 
-from engine.openai_errors import BodyTooLarge
+from registry.errors import BodyNotText, BodyTooDeep, BodyTooLarge
+from registry.json_depth import MAX_LEVELS, is_too_deep
 
 USER_HEADER = b"x-adaptry-user"
 
 
 async def read_body(receive: Receive, limit_bytes: int) -> bytes | None:
-    """The whole body, or None if the client left first. Raises BodyTooLarge."""
+    """The whole body, or None if the client left first.
+
+    Raises BodyTooLarge, BodyTooDeep, BodyNotText, and what `receive` raises.
+    """
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -24,21 +28,17 @@ async def read_body(receive: Receive, limit_bytes: int) -> bytes | None:
             raise BodyTooLarge(limit_bytes)
         chunks.append(chunk)
         if not message.get("more_body", False):
-            return b"".join(chunks)
+            return _checked(b"".join(chunks))
 
 
-def replayed(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body once and then whatever the server says next."""
-    given = False
-
-    async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return again
+def _checked(body: bytes) -> bytes:
+    if is_too_deep(body):
+        raise BodyTooDeep(MAX_LEVELS)
+    try:
+        body.decode()
+    except UnicodeDecodeError:  # vLLM's answer would not be of OpenAI's shape
+        raise BodyNotText from None
+    return body
 
 
 def model_of(body: bytes) -> str | None:

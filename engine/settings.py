@@ -29,6 +29,19 @@ class EngineSettings(BaseSettings):
         None, description="Most that the adapters in host memory may take, such as `8GiB`."
     )
     max_body_bytes: PositiveInt = Field(32 * 2**20, description="Largest request body accepted.")
+    max_api_body_bytes: PositiveInt = Field(
+        2**20, description="The same for `/api/`, but for uploads and imports."
+    )
+    body_timeout_seconds: PositiveFloat = Field(
+        60.0, description="A request's body has this time, and a second more for each 16 KiB."
+    )
+    max_header_bytes: PositiveInt = Field(
+        64 * 2**10, description="A request's line, or all of its headers, that is accepted."
+    )
+    max_headers: PositiveInt = Field(256, description="Most headers of a request.")
+    header_timeout_seconds: PositiveFloat = Field(
+        30.0, description="A connection whose request has not begun by then is closed."
+    )
     max_adapter_labels: PositiveInt = Field(
         100, description="Adapters with a metrics label of their own; the rest is `_other`."
     )

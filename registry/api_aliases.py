@@ -3,10 +3,9 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, status
-from pydantic import AwareDatetime
 
 from registry.aliases import ANYWHERE
-from registry.field_types import Body, Reason, VersionNumber
+from registry.field_types import Body, Moment, Reason
 from registry.keys.caller import acting
 from registry.parameters import Limit, PageToken
 from registry.schemas_aliases import AliasList, AliasPage, AliasPut, AliasRead, AliasRollback
@@ -14,10 +13,10 @@ from registry.service import RegistryService
 from registry.views import alias_read
 
 At = Annotated[
-    AwareDatetime | None,
+    Moment | None,
     Query(description="Where it pointed then.", examples=["2026-11-17T14:05:00Z"]),
 ]
-Expected = Annotated[VersionNumber | None, Query(description="Only if it points there.")]
+Expected = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Only if it points there.")]
 Why = Annotated[Reason | None, Query()]
 
 

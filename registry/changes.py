@@ -9,8 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from registry.alias_repository import AliasRepository
 from registry.db import Database
 from registry.errors import UnknownAdapter, UnknownVersion
+from registry.keys.address import calling_address
 from registry.models import Adapter, Event, EventKind, Version, row_id
 from registry.names import check_name
+from registry.redaction import without_keys
 from registry.repository import RegistryRepository
 from registry.values import PublishedVersion
 
@@ -22,6 +24,7 @@ class Change:
     session: AsyncSession
     adapter: Adapter
     actor: str
+    address: str | None
 
     @property
     def adapter_id(self) -> int:
@@ -62,12 +65,13 @@ class Change:
         """Write the event of this change."""
         event = Event(
             actor=self.actor,
+            address=self.address,
             kind=kind,
             adapter_id=self.adapter_id,
             alias=alias,
             from_version=from_version,
             to_version=to_version,
-            reason=reason,
+            reason=None if reason is None else without_keys(reason),
             data={},
         )
         await self.repository.add(event)
@@ -83,4 +87,4 @@ async def changing(database: Database, name: str, actor: str) -> AsyncIterator[C
         adapter = await RegistryRepository(session).adapter(name, hold=True)
         if adapter is None:
             raise UnknownAdapter(name)
-        yield Change(session, adapter, actor)
+        yield Change(session, adapter, actor, calling_address())

@@ -12,6 +12,7 @@ RegistryError
 ├── UnknownDelivery      404
 ├── KeyRequired          401  none was sent
 ├── InvalidKey           401  unknown, expired or revoked
+├── CrossOrigin          403  another site's page sent it
 ├── ScopeMissing         403  the key is good, but not for this
 ├── NotOwner             403  the adapter is granted to the caller's tenant, not its own
 ├── PlatformOnly         403  no key of a tenant may do it
@@ -46,6 +47,10 @@ RegistryError
 ├── SourceUnsupported    501  a package that it needs is not installed
 ├── SourceUnavailable    502  the other side does not answer as it should; tried again
 ├── SourceTimeout        504
+├── BodyTooLarge         413
+├── BodyTimeout          408  it comes too slowly
+├── BodyTooDeep          400  JSON within JSON within JSON
+├── BodyNotText          400
 ├── InvalidUpload        400  the request's body is not what it says
 ├── TooManyUploads       429
 ├── InvalidArchive       422  what is wrong with an export; the code says what
@@ -66,6 +71,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from registry.defects import Defect
+from registry.keys.refusal import KeyRefusal
 from registry.quotas.limits import Limit
 
 
@@ -158,6 +164,7 @@ class UnknownWebhook(RegistryError):
 class KeyRequired(RegistryError):
     status = 401
     code = "key_required"
+    refusal = KeyRefusal.MISSING
 
     def __init__(self) -> None:
         super().__init__("send an API key: Authorization: Bearer adp_…")
@@ -167,13 +174,27 @@ class InvalidKey(RegistryError):
     status = 401
     code = "invalid_key"
 
-    def __init__(self) -> None:
+    def __init__(self, refusal: KeyRefusal = KeyRefusal.MALFORMED) -> None:
+        """`refusal` is for the one who runs the server: others could learn from it."""
         super().__init__("this API key is unknown, expired or revoked")
+        self.refusal = refusal
+
+
+class CrossOrigin(RegistryError):
+    status = 403
+    code = "cross_origin"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another site's page sent this; --allowed-origins says which ones may, "
+            "and programs leave the header Origin out"
+        )
 
 
 class ScopeMissing(RegistryError):
     status = 403
     code = "scope_missing"
+    refusal = KeyRefusal.SCOPE
 
     def __init__(self, needed: Sequence[str]) -> None:
         super().__init__(f"this API key has not the scope that is needed: {' or '.join(needed)}")
@@ -190,6 +211,7 @@ class NotOwner(RegistryError):
 class PlatformOnly(RegistryError):
     status = 403
     code = "platform_only"
+    refusal = KeyRefusal.PLATFORM
 
     def __init__(self) -> None:
         super().__init__("this is for keys of the platform, and not for a tenant's")
@@ -428,6 +450,40 @@ class SourceTimeout(RegistryError):
 
     def __init__(self, limit_seconds: float) -> None:
         super().__init__(f"the adapter was not here after {limit_seconds:.0f} s")
+
+
+class BodyTooLarge(RegistryError):
+    """The request body is larger than we are willing to hold."""
+
+    status = 413
+    code = "body_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the request body is larger than {limit_bytes} bytes")
+
+
+class BodyTimeout(RegistryError):
+    status = 408
+    code = "body_timeout"
+
+    def __init__(self) -> None:
+        super().__init__("the request body did not come, or came too slowly")
+
+
+class BodyTooDeep(RegistryError):
+    status = 400
+    code = "body_too_deep"
+
+    def __init__(self, levels: int) -> None:
+        super().__init__(f"the JSON of the request is nested deeper than {levels} levels")
+
+
+class BodyNotText(RegistryError):
+    status = 400
+    code = "body_not_text"
+
+    def __init__(self) -> None:
+        super().__init__("the request body is not UTF-8, as JSON has to be")
 
 
 class InvalidUpload(RegistryError):

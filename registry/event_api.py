@@ -4,13 +4,15 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import AwareDatetime
+from fastapi.responses import StreamingResponse
 
+from registry.event_chain import BEGINNING
+from registry.event_export import EventExport
 from registry.event_log import EventLog
 from registry.event_repository import EventFilter
 from registry.event_schemas import EventPage, event_read
 from registry.event_stream import EventStreams
-from registry.field_types import Text
+from registry.field_types import Moment, Text
 from registry.keys.caller import current_caller
 from registry.models import EventKind
 from registry.names import check_name
@@ -20,11 +22,16 @@ from registry.schemas import Problem
 from registry.sse import parse_event_id
 
 _ERRORS = (400, 403, 404, 422, 503)
+_LINES = {"content": {"application/x-ndjson": {}}, "description": "One event in each line."}
 _STREAM = {"content": {"text/event-stream": {}}, "description": "One event per message."}
 
 AdapterName = Annotated[str | None, Query(alias="adapter", max_length=64)]
 Kinds = Annotated[list[EventKind] | None, Query(alias="kind", description="Any of these.")]
 Actor = Annotated[Text | None, Query(max_length=256)]
+Since = Annotated[Moment | None, Query(description="From this moment on.")]
+Until = Annotated[Moment | None, Query(description="Before this moment.")]
+After = Annotated[int, Query(ge=0, lt=2**62, description="Only later events than this one.")]
+Chain = Annotated[str, Query(pattern="^[0-9a-f]{64}$", description="The hash in the line before.")]
 
 
 def create_event_router(log: EventLog, streams: EventStreams) -> APIRouter:
@@ -36,6 +43,7 @@ def create_event_router(log: EventLog, streams: EventStreams) -> APIRouter:
         responses={code: {"model": Problem} for code in _ERRORS},
     )
     _add_pages(router, log)
+    _add_export(router, EventExport(log))
     _add_stream(router, streams)
     return router
 
@@ -46,31 +54,57 @@ def _add_pages(router: APIRouter, log: EventLog) -> None:
         adapter: AdapterName = None,
         kind: Kinds = None,
         actor: Actor = None,
-        since: Annotated[AwareDatetime | None, Query(description="From this moment on.")] = None,
-        until: Annotated[AwareDatetime | None, Query(description="Before this moment.")] = None,
+        since: Since = None,
+        until: Until = None,
         newest_first: bool = False,
         limit: Limit = 100,
         page_token: PageToken = None,
     ) -> EventPage:
         """What happened in the registry, the oldest first."""
         filters = _filter(adapter, kind, actor, since, until)
-        return await _page(filters, limit, page_token, newest_first)
+        told = current_caller().is_platform
+        return await _page(filters, limit, page_token, newest_first=newest_first, with_address=told)
 
     @router.get("/adapters/{name}/events")
     async def adapter_events(
         name: str, limit: Limit = 100, page_token: PageToken = None
     ) -> EventPage:
         """What happened to an adapter, the oldest first."""
-        return await _page(_filter(name), limit, page_token)
+        return await _page(_filter(name), limit, page_token, with_address=False)
 
     async def _page(
-        filters: EventFilter, limit: int, page_token: str | None, newest_first: bool = False
+        filters: EventFilter,
+        limit: int,
+        page_token: str | None,
+        *,
+        newest_first: bool = False,
+        with_address: bool,
     ) -> EventPage:
         page = await log.page(
             filters, limit=limit, page_token=page_token, newest_first=newest_first
         )
-        items = [event_read(recorded) for recorded in page.items]
+        items = [event_read(recorded, with_address=with_address) for recorded in page.items]
         return EventPage(items=items, next_page_token=page.next_token)
+
+
+def _add_export(router: APIRouter, exported: EventExport) -> None:
+    @router.get("/events/export", response_class=Response, responses={200: _LINES})
+    async def export(
+        adapter: AdapterName = None,
+        kind: Kinds = None,
+        since: Since = None,
+        until: Until = None,
+        after: After = 0,
+        chain: Chain = BEGINNING,
+    ) -> Response:
+        """All events there are, in the order of their ids, one in each line.
+
+        Each line ends with a hash of itself and of the line before. To go on with an earlier
+        export give the `id` of its last line as `after`, and that line's `hash` as `chain`.
+        """
+        filters = _filter(adapter, kind, None, since, until)
+        lines = await exported.lines(filters, after=after, chain=chain)
+        return StreamingResponse(lines, media_type="application/x-ndjson")
 
 
 def _add_stream(router: APIRouter, streams: EventStreams) -> None:

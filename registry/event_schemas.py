@@ -1,4 +1,4 @@
-"""Events as REST, the stream and webhooks tell them: the same in all three."""
+"""Events as REST, the stream and webhooks tell them: the same in all three, but for addresses."""
 
 from datetime import datetime
 from typing import Any
@@ -9,12 +9,18 @@ from registry.event_log import RecordedEvent
 
 
 class EventRead(BaseModel):
-    """Who changed what. `uid` is the same in every registry that has imported it."""
+    """Who changed what. `uid` is the same in every registry that has imported it.
+
+    `address` is where that came from: `local` for a command on the server's machine, null for what
+    the server did by itself. It is null too where more people look: in the events of one adapter,
+    in webhooks, and for a tenant's keys.
+    """
 
     id: int
     uid: str
     at: datetime
     actor: str
+    address: str | None
     kind: str
     adapter: str | None
     alias: str | None
@@ -30,13 +36,14 @@ class EventPage(BaseModel):
     next_page_token: str | None
 
 
-def event_read(recorded: RecordedEvent) -> EventRead:
+def event_read(recorded: RecordedEvent, *, with_address: bool) -> EventRead:
     event = recorded.event
     return EventRead(
         id=recorded.id,
         uid=event.uid,
         at=event.at,
         actor=event.actor,
+        address=event.address if with_address else None,
         kind=event.kind,
         adapter=recorded.adapter,
         alias=event.alias,

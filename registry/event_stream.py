@@ -11,6 +11,7 @@ from registry.event_feed import EventFeed, wait_for
 from registry.event_log import EventLog, RecordedEvent
 from registry.event_repository import EventFilter
 from registry.event_schemas import event_read
+from registry.keys.caller import current_caller
 from registry.sse import (
     ALIVE,
     LAST_WORDS_SECONDS,
@@ -37,9 +38,12 @@ class EventStreams:
         self.places.check()
         if after is None:
             after = await self._log.feed.catch_up(LAST_WORDS_SECONDS)
-        return self.places.response(self._frames(filters, after))
+        frames = self._frames(filters, after, current_caller().is_platform)
+        return self.places.response(frames)
 
-    async def _frames(self, filters: EventFilter, after: int) -> AsyncGenerator[bytes]:
+    async def _frames(
+        self, filters: EventFilter, after: int, with_address: bool
+    ) -> AsyncGenerator[bytes]:
         feed, heartbeat_seconds = self._log.feed, self.places.limits.heartbeat_seconds
         yield beginning(after)
         quiet_since = time.monotonic()
@@ -52,7 +56,7 @@ class EventStreams:
                 await wait_for(feed.closed, heartbeat_seconds / 10)
                 continue
             if events:
-                yield b"".join(map(_message, events))
+                yield b"".join(_message(event, with_address) for event in events)
                 quiet_since = time.monotonic()
             if len(events) == _PAGE:
                 after = events[-1].id
@@ -69,8 +73,8 @@ def _sign_of_life(filters: EventFilter, after: int) -> bytes:
     return position(after) if filters.tenant is None else ALIVE
 
 
-def _message(recorded: RecordedEvent) -> bytes:
-    return message(recorded.id, event_read(recorded).model_dump_json())
+def _message(recorded: RecordedEvent, with_address: bool) -> bytes:
+    return message(recorded.id, event_read(recorded, with_address=with_address).model_dump_json())
 
 
 async def close_with_server(feed: EventFeed, is_stopping: Callable[[], bool]) -> None:

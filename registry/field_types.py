@@ -4,11 +4,14 @@ import math
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from registry.metadata import MAX_TAGS
+from registry.redaction import without_keys
 
 MAX_DEPTH = 16
+MAX_DISTINCT = 64
+_NUMBER = re.compile(r"[-+.0-9eE]+", re.ASCII)
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL keeps no NUL, UTF-8 no half character
 
 
@@ -49,8 +52,26 @@ def check_json(value: Any, depth: int = 0) -> Any:
     return value
 
 
+def check_moment(value: Any) -> Any:
+    """pydantic would take a number for seconds since 1970."""
+    if isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value)):
+        raise ValueError("a date and a time are wanted, such as 2026-11-28T09:30:00Z")
+    return value
+
+
+def check_distinct(value: Any) -> Any:
+    """pydantic would make a set of a list that names something twice."""
+    if not isinstance(value, list):
+        return value
+    if len(value) > MAX_DISTINCT or any(each in value[:at] for at, each in enumerate(value)):
+        raise ValueError(f"each may be named once only, and at most {MAX_DISTINCT}")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(check_moment)]
 Text = Annotated[str, AfterValidator(check_text)]
-Reason = Annotated[Text, Field(max_length=1024, description="Kept with the event.")]
+Prose = Annotated[Text, AfterValidator(without_keys)]
+Reason = Annotated[Prose, Field(max_length=1024, description="Kept with the event.")]
 Name = Annotated[Text, Field(min_length=1, max_length=256)]
 Reference = Annotated[Text, Field(min_length=1, max_length=256, examples=["support:2"])]
 Tag = Annotated[Text, Field(min_length=1, max_length=64), AfterValidator(check_tag)]
@@ -58,4 +79,4 @@ Tags = Annotated[tuple[Tag, ...], Field(max_length=MAX_TAGS)]
 Metadata = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=256)], Any], AfterValidator(check_json)
 ]
-VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
+VersionNumber = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]

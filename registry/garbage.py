@@ -8,11 +8,13 @@ from datetime import timedelta
 from registry.db import Database
 from registry.errors import RegistryError
 from registry.garbage_repository import Candidate, GarbageRepository
+from registry.keys.address import calling_address
 from registry.lifecycle import LifecycleService
-from registry.models import VersionState, now
+from registry.models import Event, EventKind, VersionState, now
 from registry.repository import RegistryRepository
 from registry.trash import Trash
 
+_MAX_TOLD = 100
 ORPHANS_AFTER_SECONDS = 3600.0  # by then a registration has written its row or is gone
 
 
@@ -81,7 +83,16 @@ class GarbageCollector:
                     raise
                 refused[candidate.reference] = error.code
         gone = [digest for digest in orphans if await self._delete_orphan(digest)]
+        if gone:
+            await self._tell(gone, actor)
         return Collection(purged, refused, kept, gone, freed, len(found) > limit)
+
+    async def _tell(self, gone: Sequence[str], actor: str) -> None:
+        """Of files that no version had; each purge has its own event."""
+        data = {"orphans": len(gone), "digests": list(gone[:_MAX_TOLD])}
+        kind, address = EventKind.STORE_COLLECTED, calling_address()
+        async with self._database.transaction(for_catalog=False) as session:
+            session.add(Event(actor=actor, address=address, kind=kind, data=data))
 
     async def _find(
         self, retention: Retention, limit: int

@@ -10,6 +10,7 @@ from registry.canary import main_of
 from registry.changes import Change
 from registry.import_plan import AdapterPlan, first_default
 from registry.inspect import Inspection
+from registry.keys.address import calling_address
 from registry.models import (
     Adapter,
     Alias,
@@ -133,7 +134,7 @@ class ImportWriter:
 
     async def _move(self, plan: AdapterPlan, alias: str, weights: Mapping[int, int]) -> None:
         adapter = await self._session.get_one(Adapter, self._adapter_ids[plan.manifest.name])
-        change = Change(self._session, adapter, self._actor)
+        change = Change(self._session, adapter, self._actor, calling_address())
         current = await change.aliases.current(change.adapter_id, alias)
         await point(change, alias, weights, "imported", current)
 
@@ -160,6 +161,7 @@ class ImportWriter:
             aliases.append(DEFAULT_ALIAS)
         return Event(
             actor=self._actor,
+            address=calling_address(),
             kind=EventKind.ADAPTER_IMPORTED,
             adapter_id=self._adapter_ids[plan.manifest.name],
             data={"versions": sorted(plan.added), "aliases": sorted(aliases)},

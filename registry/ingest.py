@@ -16,6 +16,7 @@ from registry.ingest_sweep import Sweep
 from registry.ingest_workers import IngestWorkers
 from registry.job_models import Job, JobState
 from registry.job_repository import JobRepository
+from registry.keys.address import calling_address
 from registry.metadata import details_of
 from registry.pages import Page, number_of, page_of
 from registry.service import RegistryService
@@ -123,7 +124,7 @@ class IngestService:
             adapter=name,
             source=shown,
             fetched_from=source,
-            request=request,
+            request={**request, "address": calling_address()},
             workspace=secrets.token_hex(16),
             state=JobState.QUEUED,
             created_by=actor,
@@ -162,9 +163,9 @@ class IngestService:
             )
         return page_of(rows, limit, lambda job: job.number)
 
-    async def cancel(self, number: int) -> Job:
+    async def cancel(self, number: int, *, actor: str) -> Job:
         """Ask for its end; what is published already stays. Raises UnknownJob, JobFinished."""
-        job = await self._ledger.cancel(number)
+        job = await self._ledger.cancel(number, actor)
         self._workers.cancel(number)
         self._reception.cancel(number)
         if job.is_finished:

@@ -114,7 +114,7 @@ def _add_jobs(router: APIRouter, ingest: IngestService) -> None:
     async def cancel(number: JobNumber) -> JobRead:
         """Ask for its end. A running job is `cancelled` as soon as its work has stopped."""
         await _own(number)
-        return job_read(await ingest.cancel(number))
+        return job_read(await ingest.cancel(number, actor=acting()))
 
     async def _own(number: int) -> Job:
         job = await ingest.job(number)

@@ -5,12 +5,13 @@ from random import uniform
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from registry.changes import Change
 from registry.db import Database
 from registry.errors import JobFinished, RegistryError, UnknownJob
 from registry.job_models import Job, JobState, JobStep
 from registry.job_repository import JobRepository
-from registry.models import EventKind, now
+from registry.keys.address import calling_address
+from registry.models import Event, EventKind, now, row_id
+from registry.redaction import redacted
 from registry.repository import RegistryRepository
 from registry.sources.port import Progress
 from registry.values import Registration
@@ -42,7 +43,7 @@ class JobLedger:
             if job.cancel_requested or job.is_finished:
                 raise JobCancelled
             job.state = JobState.QUEUED
-            job.request = request
+            job.request = {**request, "address": job.address}
             return job
 
     async def begin(self, number: int) -> Job | None:
@@ -119,12 +120,17 @@ class JobLedger:
             if not job.is_finished:
                 await _finish(session, job, JobState.FAILED, code, detail)
 
-    async def cancel(self, number: int) -> Job:
+    async def cancel(self, number: int, actor: str) -> Job:
         """End it, or ask whoever works on it to. Raises UnknownJob, JobFinished."""
         async with self._database.transaction() as session:
             job = await _known(session, number)
             if job.is_finished:
                 raise JobFinished(number, job.state)
+            if not job.cancel_requested:
+                event = Event(
+                    actor=actor, address=calling_address(), kind=EventKind.INGEST_CANCELLED
+                )
+                await _note_end(session, job, event)
             job.cancel_requested = True
             if job.state == JobState.QUEUED:
                 await _finish(session, job, JobState.CANCELLED)
@@ -152,20 +158,27 @@ async def _finish(
     code: str | None = None,
     detail: str | None = None,
 ) -> None:
-    """What ends well has its event with the version."""
+    """What ends well has its event with the version, and a cancellation with who asked for it."""
     job.state = state
     job.step = None
     job.code, job.detail = code, _fitting(detail)
     job.fetched_from = None
     job.next_attempt_at = None
     job.finished_at = now()
-    if state == JobState.SUCCEEDED:
-        return
-    adapter = await RegistryRepository(session).adapter(job.adapter)
-    if adapter is not None:
-        kind = EventKind.INGEST_FAILED if code else EventKind.INGEST_CANCELLED
-        reason = _fitting(f"job {job.number}: {code}: {detail}" if code else f"job {job.number}")
-        await Change(session, adapter, job.created_by).note(kind, reason=reason)
+    if state == JobState.FAILED:
+        kind = EventKind.INGEST_FAILED
+        event = Event(actor=job.created_by, address=job.address, kind=kind)
+        await _note_end(session, job, event, f": {code}: {detail}")
+
+
+async def _note_end(session: AsyncSession, job: Job, event: Event, why: str = "") -> None:
+    """The adapter may have no version yet, so that it does not exist."""
+    repository = RegistryRepository(session)
+    adapter = await repository.adapter(job.adapter)
+    event.adapter_id = None if adapter is None else row_id(adapter)
+    event.reason = _fitting(f"job {job.number}{why}")
+    event.data = {"job": job.number, "adapter": job.adapter}
+    await repository.add(event)
 
 
 def _note(job: Job, progress: Progress) -> None:
@@ -177,7 +190,7 @@ def _fitting(text: str | None) -> str | None:
     """As any database keeps it: no half character, no NUL, not too long."""
     if text is None:
         return None
-    return text.encode(errors="replace").decode().replace("\0", "")[:_MAX_DETAIL]
+    return redacted(text).encode(errors="replace").decode().replace("\0", "")[:_MAX_DETAIL]
 
 
 def _wait_seconds(attempts: int) -> float:

@@ -17,6 +17,7 @@ from registry.errors import (
 from registry.ingest_ledger import JobCancelled, JobLedger
 from registry.ingest_runner import Run, telling
 from registry.job_models import Job, JobState
+from registry.keys.address import calling_address
 from registry.sources.intake import too_large
 from registry.sources.port import Progress
 from registry.sources.threads import to_its_end
@@ -144,7 +145,7 @@ def _job(upload: Upload, workspace: Workspace) -> Job:
     return Job(
         adapter=upload.adapter,
         source=UPLOAD,
-        request={},
+        request={"address": calling_address()},
         workspace=workspace.name,
         state=JobState.RECEIVING,
         created_by=upload.actor,

@@ -164,7 +164,7 @@ class JobRunner:
             await self._ledger.succeed(session, run.number, run.progress, registration)
             self._watch(run.number, Reached.WRITTEN)
 
-        origin = Origin(job.source, fetched.revision, job.created_by)
+        origin = Origin(job.source, fetched.revision, job.created_by, job.address)
         details = details_of(job.request)
         return await self._service.publish(job.adapter, origin, artifact, details, along=along)
 

@@ -41,7 +41,7 @@ class Job(SQLModel, table=True):
     """One registration that takes a while.
 
     `source` is as it may be shown. `fetched_from` may hold secrets: it is forgotten at the end, and
-    None for an upload. `request` is the rest of what was asked for.
+    None for an upload. `request` is the rest of what was asked for, and where that came from.
     """
 
     __tablename__ = "job"
@@ -79,6 +79,12 @@ class Job(SQLModel, table=True):
         if self.id is None:
             raise ValueError("the job has not been written yet")
         return self.id
+
+    @property
+    def address(self) -> str | None:
+        """Of whoever asked for it."""
+        address: str | None = self.request.get("address")
+        return address
 
     @property
     def is_finished(self) -> bool:

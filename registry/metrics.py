@@ -9,6 +9,7 @@ from registry.codes import OTHER_CODES, registry_codes
 from registry.database_observer import Operation, Told
 from registry.ingest_end import IngestEnd, end_of
 from registry.job_models import UNFINISHED, Job, JobState
+from registry.keys.refusal import KeyRefusal
 from registry.models import Event, EventKind, Version, VersionState
 from registry.quotas.limits import Limit
 
@@ -66,6 +67,9 @@ class RegistryMetrics:
         self._deliveries = self._counter(
             "adaptry_webhook_deliveries", "Attempts to deliver a webhook's message.", "outcome"
         )
+        self._key_refusals = self._counter(
+            "adaptry_key_refusals", "Requests refused for their API key, by reason.", "reason"
+        )
         self._database_seconds = Histogram(
             "adaptry_database_seconds",
             "Time that the database was in use for one operation.",
@@ -95,6 +99,8 @@ class RegistryMetrics:
             self._ingests.labels(outcome)
         for attempt in DELIVERY_OUTCOMES:
             self._deliveries.labels(attempt)
+        for refusal in KeyRefusal:
+            self._key_refusals.labels(refusal)
         for operation in Operation:
             self._database_seconds.labels(operation)
         self._add_tenant(OTHER_ADAPTERS)
@@ -113,6 +119,7 @@ class RegistryMetrics:
             self._rejections,
             self._quarantines,
             self._deliveries,
+            self._key_refusals,
             self._database_seconds,
             self._database_errors,
             self._tenant_refusals,
@@ -134,6 +141,10 @@ class RegistryMetrics:
     def webhook_attempted(self, delivered: bool) -> None:
         """Count one attempt to deliver a message."""
         self._deliveries.labels("delivered" if delivered else "failed").inc()
+
+    def key_refused(self, refusal: KeyRefusal) -> None:
+        """Count one request whose key was no good."""
+        self._key_refusals.labels(refusal).inc()
 
     def _code(self, code: str | None) -> str:
         """Whatever operators may call the reason of a quarantine, labels are a closed set."""

@@ -54,9 +54,14 @@ class EventKind(StrEnum):
     WEBHOOK_CHANGED = "webhook.changed"
     WEBHOOK_DISABLED = "webhook.disabled"
     WEBHOOK_REMOVED = "webhook.removed"
+    WEBHOOK_RETRIED = "webhook.retried"
     KEY_CREATED = "key.created"
     KEY_ROTATED = "key.rotated"
     KEY_REVOKED = "key.revoked"
+    CACHE_PINNED = "cache.pinned"
+    CACHE_UNPINNED = "cache.unpinned"
+    CACHE_EVICTED = "cache.evicted"
+    STORE_COLLECTED = "store.collected"
     TENANT_CREATED = "tenant.created"
     TENANT_CHANGED = "tenant.changed"
     TENANT_DELETED = "tenant.deleted"
@@ -235,6 +240,7 @@ class Event(SQLModel, table=True):
     uid: str = Field(default_factory=new_uid, max_length=32)
     at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
     actor: str = Field(max_length=256)
+    address: str | None = Field(default=None, max_length=64)  # None: nobody asked for it
     kind: str = Field(max_length=32)
     adapter_id: int | None = Field(default=None, foreign_key="adapter.id")
     alias: str | None = Field(default=None, max_length=64)
@@ -242,7 +248,6 @@ class Event(SQLModel, table=True):
     to_version: int | None = None
     reason: str | None = Field(default=None, max_length=1024)
     data: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
-    address: str | None = Field(default=None, max_length=64)  # where whoever did it was
     imported: bool = False  # it happened in another registry, whose history came with an import
 
 

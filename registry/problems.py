@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from registry.errors import RegistryError
+from registry.redaction import redacted
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -42,9 +43,9 @@ def problem_content(
         "type": f"urn:adaptry:problem:{code}",
         "title": title,
         "status": status,
-        "detail": detail,
+        "detail": redacted(detail),
         "code": code,
-        "instance": path,
+        "instance": redacted(path),
     }
 
 
@@ -86,7 +87,10 @@ class ProblemRoute(APIRoute):
 
 def _malformed(request: Request, error: RequestValidationError) -> JSONResponse:
     problems = [
-        {"field": ".".join(str(part) for part in problem["loc"]), "message": str(problem["msg"])}
+        {
+            "field": redacted(".".join(str(part) for part in problem["loc"])),
+            "message": redacted(str(problem["msg"])),
+        }
         for problem in error.errors()
     ]
     return problem_response(

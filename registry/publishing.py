@@ -28,7 +28,7 @@ async def publish(
     Raises UnknownTenant, UnknownAdapter and UnknownVersion for the parent, MetadataTooLarge.
     """
     adapter = await _adapter(session, name, details.description)
-    change = Change(session, adapter, origin.actor)
+    change = Change(session, adapter, origin.actor, origin.address)
     await change.repository.hold_files(artifact.digest)
     last, known = await change.repository.last_number_and_digest(row_id(adapter), artifact.digest)
     if known is not None:

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Select, delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from registry.db import Database
-from registry.models import SERVABLE, Adapter, Version, now
+from registry.keys.address import calling_address
+from registry.models import SERVABLE, Adapter, Event, EventKind, Version, now
 from registry.residency_models import Pin, Resident
 
 Saved = TypeVar("Saved", Pin, Resident)
@@ -31,14 +33,32 @@ class ResidencyStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def save_pin(self, version_id: int, tier: str, expires_at: datetime | None) -> None:
+    async def save_pin(
+        self, version_id: int, tier: str, expires_at: datetime | None, *, actor: str
+    ) -> None:
         """Keep the pin, in place of an earlier one of this version."""
+        until = None if expires_at is None else expires_at.isoformat()
         async with self._database.transaction(for_catalog=False) as session:
             await session.merge(Pin(version_id=version_id, tier=tier, expires_at=expires_at))
+            kind = EventKind.CACHE_PINNED
+            await _note(session, kind, version_id, actor, tier=tier, expires_at=until)
 
-    async def remove_pins(self, version_ids: Sequence[int]) -> None:
+    async def remove_pin(self, version_id: int, *, actor: str) -> None:
+        """Because somebody wants it."""
+        async with self._database.transaction(for_catalog=False) as session:
+            removal = delete(Pin).where(col(Pin.version_id) == version_id)
+            if (await session.execute(removal.returning(col(Pin.version_id)))).first() is not None:
+                await _note(session, EventKind.CACHE_UNPINNED, version_id, actor)
+
+    async def forget_pins(self, version_ids: Sequence[int]) -> None:
+        """Their time is over; when that would be was said when they were made."""
         async with self._database.transaction(for_catalog=False) as session:
             await session.execute(delete(Pin).where(col(Pin.version_id).in_(version_ids)))
+
+    async def note_eviction(self, version_id: int, *, actor: str, force: bool) -> None:
+        """Somebody had it put out of memory."""
+        async with self._database.transaction(for_catalog=False) as session:
+            await _note(session, EventKind.CACHE_EVICTED, version_id, actor, force=force)
 
     async def pins(self) -> list[StoredPin]:
         """Those of versions that may be served and whose time is not over, the oldest first."""
@@ -66,6 +86,22 @@ class ResidencyStore:
         async with self._database.reading() as session:
             rows = (await session.execute(statement)).all()
         return [f"{adapter}:{number}" for _, adapter, number in rows]
+
+
+async def _note(
+    session: AsyncSession, kind: EventKind, version_id: int, actor: str, **data: Any
+) -> None:
+    version = await session.get_one(Version, version_id)
+    session.add(
+        Event(
+            actor=actor,
+            address=calling_address(),
+            kind=kind,
+            adapter_id=version.adapter_id,
+            to_version=version.number,
+            data=data,
+        )
+    )
 
 
 def _named(table: type[Saved]) -> "Select[Saved, str, int]":

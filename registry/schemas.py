@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from registry.field_types import Body, Metadata, Name, Reference, Tags, Text
+from registry.field_types import Body, Metadata, Name, Prose, Reference, Tags, Text
 
 
 class VersionCreate(Body):
@@ -17,7 +17,7 @@ class VersionCreate(Body):
     source: Annotated[
         Text, Field(min_length=1, max_length=4096, examples=["/srv/adapters/support-bot"])
     ]
-    description: Annotated[Text | None, Field(max_length=4096)] = None
+    description: Annotated[Prose | None, Field(max_length=4096)] = None
     tags: Tags = ()
     metadata: Metadata = Field(default_factory=dict)
     parent: Reference | None = None
@@ -31,7 +31,7 @@ class AdapterPatch(Body):
     `tags` replaces all tags; `add_tags` and `remove_tags` leave the others.
     """
 
-    description: Annotated[Text | None, Field(max_length=4096)] = None
+    description: Annotated[Prose | None, Field(max_length=4096)] = None
     owner: Annotated[Name | None, Field(examples=["team-support"])] = None
     tags: Tags | None = None
     add_tags: Tags = ()
@@ -42,7 +42,7 @@ class AdapterPatch(Body):
 class VersionPatch(Body):
     """As for an adapter. `parent` is a version that this one was made from, such as `support:2`."""
 
-    description: Annotated[Text | None, Field(max_length=4096)] = None
+    description: Annotated[Prose | None, Field(max_length=4096)] = None
     tags: Tags | None = None
     add_tags: Tags = ()
     remove_tags: Tags = ()

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Self
 
-from pydantic import AwareDatetime, BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from registry.field_types import Body, Reason, VersionNumber
+from registry.field_types import Body, Moment, Reason, VersionNumber
 from registry.promotion import Preparation
 
 MAX_SPLIT = 16
@@ -25,17 +25,29 @@ class Prepared(Body):
 
     warm: Annotated[
         bool | None,
-        Field(description="Bring it into memory first. By default wherever an engine serves."),
+        Field(
+            strict=True,
+            description="Bring it into memory first. By default wherever an engine serves.",
+        ),
     ] = None
-    probe: Annotated[bool, Field(description="Generate with it first; what fails is refused.")] = (
-        False
-    )
+    probe: Annotated[
+        bool, Field(strict=True, description="Generate with it first; what fails is refused.")
+    ] = False
     timeout_seconds: Annotated[
-        float, Field(gt=0, le=MAX_TIMEOUT_SECONDS, description="For warming and probing together.")
+        float,
+        Field(
+            strict=True,
+            gt=0,
+            le=MAX_TIMEOUT_SECONDS,
+            description="For warming and probing together.",
+        ),
     ] = 60.0
     evict_old: Annotated[
         bool,
-        Field(description="Put what no alias points at any more out of memory, once it is idle."),
+        Field(
+            strict=True,
+            description="Put what no alias points at any more out of memory, once it is idle.",
+        ),
     ] = False
 
     @model_validator(mode="after")
@@ -80,7 +92,7 @@ class AliasRollback(Prepared):
     """Where to: an earlier revision, a time, or, with neither, what was before this state."""
 
     revision: VersionNumber | None = None
-    at: AwareDatetime | None = None
+    at: Moment | None = None
     expected_version: VersionNumber | None = None
     reason: Reason | None = None
 

@@ -3,9 +3,9 @@
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
-from registry.field_types import Body, Name, Reason, Text, VersionNumber
+from registry.field_types import Body, Name, Reason, Text, VersionNumber, check_distinct
 from registry.garbage import Retention
 from registry.models import VersionState
 from registry.schemas import VersionRead
@@ -41,16 +41,18 @@ class PurgeRead(BaseModel):
 class GarbageBody(Body):
     """Versions in one of `states` go, unless a rule keeps them. See `Retention`."""
 
-    dry_run: Annotated[bool, Field(description="Only say what would go.")] = True
+    dry_run: Annotated[bool, Field(strict=True, description="Only say what would go.")] = True
     states: Annotated[
-        frozenset[VersionState], Field(min_length=1, examples=[["retired", "rejected"]])
+        frozenset[VersionState],
+        BeforeValidator(check_distinct),
+        Field(min_length=1, examples=[["retired", "rejected"]]),
     ] = _DEFAULTS.states
-    keep_last: Annotated[int, Field(ge=0, le=1_000_000)] = _DEFAULTS.keep_last
-    rollback_window_days: Annotated[float, Field(ge=0, le=36_500)] = (
+    keep_last: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = _DEFAULTS.keep_last
+    rollback_window_days: Annotated[float, Field(strict=True, ge=0, le=36_500)] = (
         _DEFAULTS.rollback_window / timedelta(days=1)
     )
     adapter: Name | None = None
-    limit: Annotated[int, Field(ge=1, le=MAX_PURGES)] = MAX_PURGES
+    limit: Annotated[int, Field(strict=True, ge=1, le=MAX_PURGES)] = MAX_PURGES
 
 
 class GarbageItem(BaseModel):

@@ -21,6 +21,7 @@ from registry.garbage import GarbageCollector
 from registry.importer import Importer
 from registry.ingest_end import Ended, ending, ignore_end
 from registry.inspect import Inspection, Verdict, inspect_adapter, judge_adapter
+from registry.keys.address import calling_address
 from registry.lifecycle import LifecycleService, UsedNow
 from registry.metadata import MetadataService, VersionDetails
 from registry.names import check_name
@@ -132,7 +133,8 @@ class RegistryService:
         async with self._copied(source, within) as (folder, fetched):
             inspection = await inspected(folder, self.inspect)
             async with kept(self._store, folder, fetched, inspection) as artifact:
-                return await self.publish(name, Origin(source, None, actor), artifact, details)
+                origin = Origin(source, None, actor, calling_address())
+                return await self.publish(name, origin, artifact, details)
 
     async def judge(self, source: str, *, within: str | None = None) -> Verdict:
         """What `register` would say to the files at `source`; nothing is kept.

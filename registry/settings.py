@@ -61,6 +61,9 @@ class RegistrySettings(BaseSettings):
         None,
         description="Ask for API keys. Unset: on loopback no, and other addresses are refused.",
     )
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        (), description="Proxies whose X-Forwarded-For is believed, such as 10.0.0.5/32."
+    )
     event_streams: PositiveInt = Field(100, description="Streams of events open at a time.")
     webhook_attempts: PositiveInt = Field(
         12, description="How often a webhook's message is tried; 12 take about a day."

@@ -62,11 +62,12 @@ class PublishedVersion:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a version came from, in which state of it, and who asked for it."""
+    """Where a version came from, in which state of it, and who asked for it from where."""
 
     source: str
     revision: str | None
     actor: str
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,4 +111,4 @@ def _add_deliveries(router: APIRouter, service: WebhookService) -> None:
     @router.post("/{webhook}/deliveries/{delivery}/retry", status_code=status.HTTP_202_ACCEPTED)
     async def retry(webhook_id: Id, delivery_id: DeliveryId) -> DeliveryRead:
         """Deliver it once more, from now on as if for the first time."""
-        return delivery_read(await service.retry(webhook_id, delivery_id))
+        return delivery_read(await service.retry(webhook_id, delivery_id, actor=acting()))

@@ -5,14 +5,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from registry.field_types import Body, Text
+from registry.field_types import Body, Prose, Text
 from registry.models import EventKind, row_id
 from registry.names import ADAPTER_NAME_PATTERN, MAX_NAME
 from registry.webhook_models import DeliveryState, Webhook, WebhookDelivery
 from registry.webhook_service import WebhookStatus
 
 Url = Annotated[Text, Field(max_length=2048, examples=["https://example.com/hooks/adaptry"])]
-Description = Annotated[Text | None, Field(max_length=1024)]
+Description = Annotated[Prose | None, Field(max_length=1024)]
 Kinds = Annotated[tuple[EventKind, ...], Field(max_length=64, description="Empty: all.")]
 AdapterName = Annotated[str, Field(pattern=f"^{ADAPTER_NAME_PATTERN}$", max_length=MAX_NAME)]
 Adapters = Annotated[tuple[AdapterName, ...], Field(max_length=1000, description="Empty: all.")]
@@ -34,12 +34,13 @@ class WebhookChange(Body):
     description: Description = None
     kinds: Kinds = ()
     adapters: Adapters = ()
-    enabled: bool = True
+    enabled: Annotated[bool, Field(strict=True)] = True
 
 
 class SecretRotate(Body):
     keep_hours: Annotated[
-        float, Field(ge=0, le=24 * 30, description="How long to sign with the old one too.")
+        float,
+        Field(strict=True, ge=0, le=24 * 30, description="How long to sign with the old one too."),
     ] = 24.0
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from registry.db import Database
 from registry.errors import InvalidUrl, UnknownDelivery, UnknownWebhook
 from registry.event_feed import EventFeed
+from registry.keys.address import calling_address
 from registry.models import MAX_BIG_ID, Event, EventKind, now, row_id
 from registry.net_guard import NetGuard
 from registry.pages import Page, number_of, token_after
@@ -184,7 +185,7 @@ class WebhookService:
             await repository.add(delivery)
         return delivery
 
-    async def retry(self, webhook_id: int, delivery_id: int) -> WebhookDelivery:
+    async def retry(self, webhook_id: int, delivery_id: int, *, actor: str) -> WebhookDelivery:
         """Deliver it (again) as soon as the webhook is enabled.
 
         Raises UnknownWebhook, UnknownDelivery.
@@ -196,6 +197,7 @@ class WebhookService:
             delivery.state, delivery.attempts = DeliveryState.PENDING, 0
             delivery.next_attempt_at = now()
             delivery.finished_at = webhook.paused_until = None
+            session.add(_event(EventKind.WEBHOOK_RETRIED, webhook, actor, delivery=delivery_id))
         return delivery
 
     @asynccontextmanager
@@ -229,5 +231,8 @@ def _endpoint(url: str) -> tuple[str, int]:
 
 def _event(kind: EventKind, webhook: Webhook, actor: str, **more: Any) -> Event:
     return Event(
-        actor=actor, kind=kind, data={"webhook": webhook.id, "host": host_of(webhook), **more}
+        actor=actor,
+        address=calling_address(),
+        kind=kind,
+        data={"webhook": webhook.id, "host": host_of(webhook), **more},
     )

@@ -132,7 +132,7 @@ async def _serve_on_loop(state: Path, listening: socket.socket, ready: Future[Li
         source_roots=(ROOT / "demo", state),
     )
     async with running_server(arguments, settings, registry_settings) as server:
-        http = uvicorn.Server(uvicorn.Config(server.app, log_level="warning"))
+        http = uvicorn.Server(uvicorn.Config(server.app, http=server.http, log_level="warning"))
         server.app.state.server = http  # as vLLM's own way to serve does
         serving = asyncio.create_task(http.serve(sockets=[listening]))
         port = listening.getsockname()[1]

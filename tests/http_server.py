@@ -15,7 +15,12 @@ GRACEFUL_SECONDS = 3
 async def serving(app: FastAPI, port: int = 0) -> AsyncIterator[str]:
     """The server's URL. `app.state.server` is the server, as in vLLM's application."""
     listening = socket.create_server(("127.0.0.1", port))
-    config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=GRACEFUL_SECONDS)
+    config = uvicorn.Config(
+        app,
+        log_level="error",
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+    )
     server = app.state.server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listening]))
     while not server.started:

@@ -30,6 +30,7 @@ REGISTRY_PAGES = (
 """Run against a registry of its own each, in tests/docs/test_registry_pages.py."""
 
 ENGINE_PAGES = (
+    "bad-input.md",
     "cache.md",
     "client.md",
     "concepts/fairness.md",

@@ -27,6 +27,7 @@ from registry.api import create_router
 from registry.artifacts import ArtifactStore
 from registry.base_model import BaseModel
 from registry.db import Database
+from registry.documented import document_errors
 from registry.event_parts import event_parts
 from registry.ingest_api import create_ingest_router
 from registry.keys.api import create_key_router
@@ -45,6 +46,7 @@ def openapi_document() -> dict[str, Any]:
     app = FastAPI()
     for router in asyncio.run(_routers()):
         app.include_router(router)
+    document_errors(app)
     return app.openapi()
 
 

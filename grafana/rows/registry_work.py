@@ -184,5 +184,15 @@ AROUND = Row(
             ),
             Query(highest("adaptry_webhook_backlog"), "messages"),
         ),
+        areas(
+            "Refused keys",
+            Meaning(
+                "Requests that were refused for their API key, by reason.",
+                "unknown or malformed, many: somebody guesses. expired or revoked: somebody still "
+                "uses an old one.",
+                "the log says from where; `adaptry key list` says which keys are good.",
+            ),
+            Query(increase("adaptry_key_refusals_total", by="reason"), "{{reason}}"),
+        ),
     ),
 )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TypeVar
 
-from registry.client.calls import Group, pages, stream
+from registry.client.calls import Group, download, pages, stream
 from registry.client.models import EventKind, EventRead
 from registry.client.steps import Given, moment
 
@@ -60,3 +60,21 @@ class Events(Group[S_co]):
         """
         query = {"adapter": adapter, "kind": kinds, "actor": actor, "after": after}
         return Given(query=query)
+
+    @download("/api/v1/events/export")
+    def export(
+        self,
+        *,
+        adapter: str | None = None,
+        kinds: Sequence[EventKind] = (),
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        after: int | None = None,
+        chain: str | None = None,
+    ) -> Given:
+        """All events as lines of JSON, the oldest first, in chunks; needs the scope `admin`.
+
+        `with client.events.export() as chunks: …`. Raises NoAnswer also when it breaks off.
+        """
+        query = {"adapter": adapter, "kind": kinds, "since": moment(since), "until": moment(until)}
+        return Given(query={**query, "after": after, "chain": chain})

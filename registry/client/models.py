@@ -81,9 +81,14 @@ EventKind = TypeAliasType(
         "webhook.changed",
         "webhook.disabled",
         "webhook.removed",
+        "webhook.retried",
         "key.created",
         "key.rotated",
         "key.revoked",
+        "cache.pinned",
+        "cache.unpinned",
+        "cache.evicted",
+        "store.collected",
         "tenant.created",
         "tenant.changed",
         "tenant.deleted",
@@ -94,12 +99,19 @@ EventKind = TypeAliasType(
 
 
 class EventRead(Answer):
-    """Who changed what. `uid` is the same in every registry that has imported it."""
+    """
+    Who changed what. `uid` is the same in every registry that has imported it.
+
+    `address` is where that came from: `local` for a command on the server's machine, null for what
+    the server did by itself. It is null too where more people look: in the events of one adapter,
+    in webhooks, and for a tenant's keys.
+    """
 
     id: int
     uid: str
     at: AwareDatetime
     actor: str
+    address: str | None
     kind: str
     adapter: str | None
     alias: str | None

@@ -21,7 +21,7 @@ class Tenants(Group[S_co]):
 
     @operation("GET", "/api/v1/tenants/{tenant}", TenantUsageRead)
     def get(self, tenant: str) -> Given:
-        """One tenant, its limits, and how much of them it uses."""
+        """One tenant, its limits, and what it uses."""
         return Given({"tenant": tenant})
 
     @operation("POST", "/api/v1/tenants", TenantRead)

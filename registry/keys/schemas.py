@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
-from registry.field_types import Body
+from registry.field_types import Body, Moment
 from registry.keys.models import ApiKey
 from registry.keys.scopes import Scope
 from registry.names import ADAPTER_NAME_PATTERN, MAX_NAME, tenant_of
@@ -27,12 +27,13 @@ class KeyCreate(Body):
 
     name: KeyName
     scopes: Scopes
-    expires_at: Annotated[AwareDatetime | None, Field(description="Null: never.")] = None
+    expires_at: Annotated[Moment | None, Field(description="Null: never.")] = None
 
 
 class KeyRotate(Body):
     keep_hours: Annotated[
-        float, Field(ge=0, le=24 * 30, description="How long the old one is good too.")
+        float,
+        Field(strict=True, ge=0, le=24 * 30, description="How long the old one is good too."),
     ] = 24.0
 
 

@@ -22,8 +22,10 @@ from registry.errors import (
     LastAdminKey,
     UnknownKey,
 )
+from registry.keys.address import calling_address
 from registry.keys.caller import Caller
 from registry.keys.models import ApiKey
+from registry.keys.refusal import KeyRefusal
 from registry.keys.scopes import Scope
 from registry.keys.secret import NO_HASH, new_key, presented_key
 from registry.models import Event, EventKind, now, row_id
@@ -73,8 +75,10 @@ class KeyService:
         previous = key.previous_hash if key else None
         still = key is not None and key.previous_until is not None and at < key.previous_until
         good_before = presented.is_that_of(previous or NO_HASH) and still
-        if known is None or key is None or not (good or good_before) or not is_valid(key, at):
-            raise InvalidKey
+        if known is None or key is None or not (good or good_before):
+            raise InvalidKey(KeyRefusal.UNKNOWN)
+        if not is_valid(key, at):
+            raise InvalidKey(KeyRefusal.REVOKED if key.revoked_at else KeyRefusal.EXPIRED)
         self._used[row_id(key)] = at
         return Caller(key.name, frozenset(map(Scope, key.scopes)), known.granted)
 
@@ -242,4 +246,5 @@ def _is_root(key: ApiKey) -> bool:
 
 
 def _event(kind: EventKind, key: ApiKey, actor: str, **more: Any) -> Event:
-    return Event(actor=actor, kind=kind, data={"key": key.name, **more})
+    address = calling_address()
+    return Event(actor=actor, address=address, kind=kind, data={"key": key.name, **more})

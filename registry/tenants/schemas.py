@@ -12,8 +12,8 @@ from registry.quotas.usage import LiveUsage, StoredUsage
 from registry.tenants.models import AdapterGrant, Tenant
 
 TenantName = Annotated[str, Field(pattern=f"^{TENANT_NAME_PATTERN}$", examples=["acme"])]
-Count = Annotated[int | None, Field(ge=0, le=2**31 - 1, description="Null: no limit.")]
-Bytes = Annotated[int | None, Field(ge=0, le=2**63 - 1, description="Null: no limit.")]
+Count = Annotated[int | None, Field(strict=True, ge=0, le=2**31 - 1, description="Null: no limit.")]
+Bytes = Annotated[int | None, Field(strict=True, ge=0, le=2**63 - 1, description="Null: no limit.")]
 
 
 class TenantChange(Body):

@@ -11,6 +11,7 @@ from sqlmodel import col
 from registry.changes import changing
 from registry.db import Database
 from registry.errors import InvalidReference, TenantExists, TenantNotEmpty
+from registry.keys.address import calling_address
 from registry.keys.models import ApiKey
 from registry.models import Adapter, Event, EventKind, now
 from registry.names import check_tenant, tenant_of
@@ -158,4 +159,10 @@ async def _check_that_it_is_empty(session: AsyncSession, name: str) -> None:
 def _event(
     kind: EventKind, tenant: str, actor: str, *, adapter_id: int | None = None, **more: Any
 ) -> Event:
-    return Event(actor=actor, kind=kind, adapter_id=adapter_id, data={"tenant": tenant, **more})
+    return Event(
+        actor=actor,
+        address=calling_address(),
+        kind=kind,
+        adapter_id=adapter_id,
+        data={"tenant": tenant, **more},
+    )

@@ -19,9 +19,16 @@ from registry.db import Database
 from registry.event_parts import EventParts, event_parts
 from registry.ingest import IngestService
 from registry.ingest_api import create_ingest_router
+from registry.keys.api import create_key_router
+from registry.keys.guard import KeyGuard
+from registry.keys.scopes import Scope
+from registry.keys.service import KeyService
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
+from registry.tenants.api import create_tenant_router
+from registry.tenants.service import TenantService
 from registry.webhook_health import WebhookLimits
+from tests.api.asked import Asked
 from tests.http_server import serving
 from tests.ingest_router import ingest_of
 from tests.webhook_receiver import Receiver, receiving
@@ -120,6 +127,19 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v1") as client:
         yield client
+
+
+@pytest.fixture
+async def asked(app: FastAPI, database: Database) -> AsyncIterator[Asked]:
+    """With the key `root` to begin with."""
+    keys = KeyService(database)
+    app.include_router(create_key_router(keys))
+    app.include_router(create_tenant_router(TenantService(database), keys))
+    transport = httpx.ASGITransport(app=KeyGuard(app, recognise=keys.caller))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        asked = Asked(http, keys)
+        await asked.key("root", Scope.ADMIN)
+        yield asked
 
 
 @pytest.fixture

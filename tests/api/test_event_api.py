@@ -38,6 +38,7 @@ async def test_an_event_says_what_was_changed_where_and_by_whom(
     assert datetime.fromisoformat(registered["at"]).tzinfo
     assert {k: v for k, v in moved.items() if k not in ("id", "uid", "at")} == {
         "actor": "api",
+        "address": None,
         "kind": "alias.moved",
         "adapter": "bot",
         "alias": "default",

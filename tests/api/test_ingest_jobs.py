@@ -477,7 +477,7 @@ async def test_a_wish_to_cancel_in_the_last_moment_leaves_no_version(
     def at_the_last_moment(number: int, reached: Reached) -> None:
         async def cancel() -> None:
             database = Database(database_url)
-            await JobLedger(database, max_attempts=1).cancel(number)
+            await JobLedger(database, max_attempts=1).cancel(number, "tests")
             await database.close()
 
         if reached == Reached.KEPT:

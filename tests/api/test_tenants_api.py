@@ -1,51 +1,10 @@
 """Tenants and grants on both databases: namespaces, who may make them, who may use what."""
 
-from collections.abc import AsyncIterator
-
-import httpx
-import pytest
 from fastapi import FastAPI
 
-from registry.db import Database
-from registry.keys.api import create_key_router
-from registry.keys.guard import KeyGuard
 from registry.keys.scopes import Scope
-from registry.keys.service import KeyService
-from registry.tenants.api import create_tenant_router
-from registry.tenants.service import TenantService
+from tests.api.asked import Asked
 from tests.api.conftest import AdapterMaker
-
-
-class Asked:
-    """The registry's API behind the guard; one key for each name."""
-
-    def __init__(self, http: httpx.AsyncClient, keys: KeyService) -> None:
-        self.http = http
-        self._service = keys
-        self._keys: dict[str, str] = {}
-
-    async def key(self, name: str, *scopes: Scope) -> None:
-        self._keys[name], _ = await self._service.create(name, scopes, actor="tests")
-
-    async def ask(self, key: str, method: str, path: str, **options: object) -> httpx.Response:
-        headers = {"authorization": f"Bearer {self._keys[key]}"}
-        return await self.http.request(method, f"/api/v1{path}", headers=headers, **options)  # type: ignore[arg-type]
-
-    async def says(self, key: str, method: str, path: str, **options: object) -> tuple[int, str]:
-        response = await self.ask(key, method, path, **options)
-        return response.status_code, response.json().get("code", "") if response.content else ""
-
-
-@pytest.fixture
-async def asked(app: FastAPI, database: Database) -> AsyncIterator[Asked]:
-    keys = KeyService(database)
-    app.include_router(create_key_router(keys))
-    app.include_router(create_tenant_router(TenantService(database), keys))
-    transport = httpx.ASGITransport(app=KeyGuard(app, recognise=keys.caller))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-        asked = Asked(http, keys)
-        await asked.key("root", Scope.ADMIN)
-        yield asked
 
 
 async def test_a_tenant_is_made_changed_and_removed(asked: Asked) -> None:

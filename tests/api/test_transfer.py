@@ -17,6 +17,7 @@ from registry.event_parts import event_parts
 from registry.migrate import upgrade
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
+from registry.tenants.service import TenantService
 from tests.api.conftest import BASE
 from tests.archives import INDEX, archive_of, changed_json, parts_of, sealed
 from tests.ingest_router import ingest_router
@@ -36,9 +37,10 @@ UNCHANGED = {
 class Registry:
     """One registry with its own database and store."""
 
-    def __init__(self, client: httpx.AsyncClient, store: Path) -> None:
+    def __init__(self, client: httpx.AsyncClient, store: Path, database: Database) -> None:
         self.client = client
         self.store = store
+        self.tenants = TenantService(database)
 
     async def get(self, path: str, **query: Any) -> Any:
         response = await self.client.get(path, params=query)
@@ -107,8 +109,10 @@ class Registry:
 
 
 @pytest.fixture
-def here(client: httpx.AsyncClient, tmp_path: Path, service: RegistryService) -> Registry:
-    return Registry(client, tmp_path / "store")
+def here(
+    client: httpx.AsyncClient, tmp_path: Path, service: RegistryService, database: Database
+) -> Registry:
+    return Registry(client, tmp_path / "store", database)
 
 
 @pytest.fixture
@@ -127,7 +131,7 @@ async def there(tmp_path: Path, empty_database: str) -> AsyncIterator[Registry]:
         transport = httpx.ASGITransport(app=app)
         url = "http://there/api/v1"
         async with httpx.AsyncClient(transport=transport, base_url=url) as client:
-            yield Registry(client, tmp_path / "other")
+            yield Registry(client, tmp_path / "other", database)
     await database.close()
 
 
@@ -484,7 +488,7 @@ async def test_an_archive_larger_than_allowed_is_refused(
     app.include_router(create_router(small))
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://x/api/v1") as client:
-        registry = Registry(client, tmp_path / "store")
+        registry = Registry(client, tmp_path / "store", database)
         await registry.refused(archive, 413, "source_too_large")
 
 
@@ -498,7 +502,7 @@ async def test_an_adapter_larger_than_allowed_is_refused_in_an_archive_too(
     app.include_router(create_router(strict))
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://x/api/v1") as client:
-        detail = await Registry(client, tmp_path / "store").refused(
+        detail = await Registry(client, tmp_path / "store", database).refused(
             archive, 413, "source_too_large"
         )
     assert "more than 300 bytes" in detail
@@ -544,3 +548,18 @@ async def test_damaged_files_are_not_exported(full: Registry) -> None:
     response = await full.client.get("/export")
     assert (response.status_code, response.json()["code"]) == (409, "files_missing")
     assert not list((full.store / "quarantine").iterdir())
+
+
+async def test_a_tenants_adapters_are_imported_only_where_there_is_the_tenant(
+    here: Registry, there: Registry, make_adapter: AdapterMaker
+) -> None:
+    await here.tenants.create("acme", {}, actor="tests")
+    await here.publish("acme~bot", make_adapter("one"))
+    archive = await here.export("acme~bot")
+    for dry_run in ("true", "false"):
+        detail = await there.refused(archive, 404, "unknown_tenant", dry_run=dry_run)
+        assert detail == "there is no tenant 'acme'"
+    assert (await here.imported(archive))["adapters_added"] == 0
+    await there.tenants.create("acme", {}, actor="tests")
+    assert (await there.imported(archive))["adapters_added"] == 1
+    assert (await there.get("/adapters/acme~bot/aliases/default"))["version"] == 1

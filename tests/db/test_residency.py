@@ -124,8 +124,8 @@ async def test_a_pin_is_there_again_after_a_restart(
 ) -> None:
     a, b, *_ = versions
     async with process(database, versions) as one:
-        await one.pins.pin(a, Tier.GPU)
-        await one.pins.pin(b, Tier.HOST, ttl_seconds=3600)
+        await one.pins.pin(a, Tier.GPU, actor="sre")
+        await one.pins.pin(b, Tier.HOST, ttl_seconds=3600, actor="sre")
     async with process(database, versions) as two:
         await two.pins.restore()
         assert set(two.cache.backend.gpu) == {a.id}
@@ -144,8 +144,8 @@ async def test_pinned_again_it_has_the_new_tier_and_time(
 ) -> None:
     a = versions[0]
     async with process(database, versions) as one:
-        await one.pins.pin(a, Tier.GPU, ttl_seconds=3600)
-        await one.pins.pin(a, Tier.HOST)
+        await one.pins.pin(a, Tier.GPU, ttl_seconds=3600, actor="sre")
+        await one.pins.pin(a, Tier.HOST, actor="sre")
     assert await ResidencyStore(database).pins() == [StoredPin(a.id, "a:1", "host", None)]
 
 
@@ -154,10 +154,10 @@ async def test_an_unpinned_adapter_stays_unpinned(
 ) -> None:
     a = versions[0]
     async with process(database, versions) as one:
-        await one.pins.pin(a, Tier.GPU)
-        assert await one.pins.unpin(a) is Tier.GPU
+        await one.pins.pin(a, Tier.GPU, actor="sre")
+        assert await one.pins.unpin(a, actor="sre") is Tier.GPU
         with pytest.raises(NotPinned):
-            await one.pins.unpin(a)
+            await one.pins.unpin(a, actor="sre")
         assert not one.cache.controller.is_pinned(a.id)
     assert await ResidencyStore(database).pins() == []
 
@@ -165,7 +165,7 @@ async def test_an_unpinned_adapter_stays_unpinned(
 async def test_a_pin_ends_by_itself(database: Database, versions: list[AdapterVersion]) -> None:
     a = versions[0]
     async with process(database, versions) as one:
-        await one.pins.pin(a, Tier.HOST, ttl_seconds=0.01)
+        await one.pins.pin(a, Tier.HOST, ttl_seconds=0.01, actor="sre")
         await until(lambda: not one.cache.controller.is_pinned(a.id), seconds=5)
         assert one.pins.kept == ()
     assert await ResidencyStore(database).pins() == []
@@ -175,7 +175,7 @@ async def test_a_pin_that_ended_while_nobody_was_there_is_not_restored(
     database: Database, versions: list[AdapterVersion]
 ) -> None:
     past = now() - timedelta(seconds=1)
-    await ResidencyStore(database).save_pin(versions[0].id, "host", past)
+    await ResidencyStore(database).save_pin(versions[0].id, "host", past, actor="sre")
     assert await ResidencyStore(database).pins() == []
 
 
@@ -183,7 +183,7 @@ async def test_a_pin_of_what_may_not_be_served_is_not_restored(
     database: Database, versions: list[AdapterVersion]
 ) -> None:
     store = ResidencyStore(database)
-    await store.save_pin(versions[0].id, "host", None)
+    await store.save_pin(versions[0].id, "host", None, actor="sre")
     await set_state(database, versions[0], VersionState.QUARANTINED)
     assert await store.pins() == []
     await set_state(database, versions[0], VersionState.READY)
@@ -195,12 +195,12 @@ async def test_a_pin_that_is_refused_is_not_saved(
 ) -> None:
     a, b, *_ = versions
     async with process(database, versions) as one:
-        await one.pins.pin(a, Tier.GPU)
+        await one.pins.pin(a, Tier.GPU, actor="sre")
         with pytest.raises(PinBudgetExceeded):
-            await one.pins.pin(b, Tier.GPU)
+            await one.pins.pin(b, Tier.GPU, actor="sre")
         one.cache.backend.broken.add(versions[2].id)
         with pytest.raises(AdapterLoadFailed):
-            await one.pins.pin(versions[2], Tier.HOST)
+            await one.pins.pin(versions[2], Tier.HOST, actor="sre")
     assert [pin.version_id for pin in await ResidencyStore(database).pins()] == [a.id]
 
 
@@ -208,13 +208,15 @@ async def test_a_pin_that_can_not_be_saved_is_no_pin(
     database: Database, versions: list[AdapterVersion]
 ) -> None:
     class Broken(ResidencyStore):
-        async def save_pin(self, version_id: int, tier: str, expires_at: datetime | None) -> None:
+        async def save_pin(
+            self, version_id: int, tier: str, expires_at: datetime | None, *, actor: str
+        ) -> None:
             raise DatabaseUnavailable("gone")
 
     async with running(Cache()) as cache:
         pins = PinKeeper(cache.controller, Broken(database), Names(versions))
         with pytest.raises(DatabaseUnavailable):
-            await pins.pin(versions[0], Tier.HOST)
+            await pins.pin(versions[0], Tier.HOST, actor="sre")
         assert not cache.controller.is_pinned(versions[0].id)
         assert pins.kept == ()
 
@@ -223,9 +225,9 @@ async def test_of_two_who_unpin_at_once_one_is_told_that_it_was_not_pinned(
     database: Database, versions: list[AdapterVersion]
 ) -> None:
     async with process(database, versions) as one:
-        await one.pins.pin(versions[0], Tier.HOST)
+        await one.pins.pin(versions[0], Tier.HOST, actor="sre")
         ends = await asyncio.gather(
-            *(one.pins.unpin(versions[0]) for _ in range(2)), return_exceptions=True
+            *(one.pins.unpin(versions[0], actor="sre") for _ in range(2)), return_exceptions=True
         )
     assert [end for end in ends if isinstance(end, Tier)] == [Tier.HOST]
     assert [type(end) for end in ends if not isinstance(end, Tier)] == [NotPinned]
@@ -236,8 +238,8 @@ async def test_one_that_can_not_be_pinned_again_keeps_nobody_else_from_it(
 ) -> None:
     a, b, *_ = versions
     async with process(database, versions) as one:
-        await one.pins.pin(a, Tier.HOST)
-        await one.pins.pin(b, Tier.HOST)
+        await one.pins.pin(a, Tier.HOST, actor="sre")
+        await one.pins.pin(b, Tier.HOST, actor="sre")
     async with process(database, versions) as two:
         two.cache.backend.broken.add(a.id)
         await two.pins.restore()
@@ -294,7 +296,7 @@ async def test_what_an_engine_had_in_memory_its_successor_has_too(
 ) -> None:
     a, b, c, *_ = versions
     async with process(database, versions) as one:
-        await one.pins.pin(a, Tier.GPU)
+        await one.pins.pin(a, Tier.GPU, actor="sre")
         for version in (b, c):
             await one.cache.use(version)
         one.warm_up.note()

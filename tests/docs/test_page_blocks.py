@@ -38,6 +38,7 @@ NOT_RUN = {
     ("operations/deployment.md", SYSTEMD): 1,
     ("operations/deployment.md", KUBERNETES): 1,
     ("metrics.md", SERVES): 1,
+    ("bad-input.md", "minutes"): 1,
     ("metrics.md", "minutes"): 1,
     ("operations/upgrade.md", "fetches a newer version of this repository"): 1,
     (
@@ -47,9 +48,10 @@ NOT_RUN = {
     ("quick-start.md", SERVES): 1,
     ("performance.md", "minutes, and a GPU"): 1,
     ("performance.md", "minutes"): 2,
+    ("reliability.md", "minutes"): 1,
     ("transfer.md", MLFLOW): 1,
 }
-KINDS = {*RUNNABLE, "text", "yaml", "json", "promql"}
+KINDS = {*RUNNABLE, "text", "yaml", "json", "promql", "mermaid"}
 GENERATED_OR_CODE = ("reference/", "generate/", "decisions/")
 PAGES = [
     page

@@ -6,9 +6,11 @@ vLLM's own parser reads them; importing it takes most of the time here.
 import os
 
 import pytest
+from vllm import envs
 
 from engine import vllm_api
 from engine.engine_arguments import (
+    LOADING_BY_PATH,
     BadArgument,
     parse_engine_arguments,
     prefer_one_worker_process,
@@ -153,3 +155,13 @@ def complaint(*arguments: str) -> str:
 def unset_for_this_test(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, "")  # so that it is as before afterwards, set or not
     monkeypatch.delenv(variable)
+
+
+def test_adapters_are_never_loaded_by_a_path_that_a_client_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(LOADING_BY_PATH, "1")
+    parse_engine_arguments("model", [])
+    assert LOADING_BY_PATH not in os.environ
+
+    assert envs.VLLM_ALLOW_RUNTIME_LORA_UPDATING is False

@@ -305,7 +305,20 @@ async def test_a_body_over_the_limit_is_refused_early() -> None:
         assert stage.tally.refusals == ["body_too_large"]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 900])
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [(b"\xff\xfe", "body_not_text"), (b"[" * 900, "body_too_deep")],
+)
+async def test_what_no_parser_should_see_is_refused(body: bytes, code: str) -> None:
+    async with running(Stage()) as stage:
+        client = Client(body)
+        await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
+        assert client.status == 400
+        assert json.loads(client.body)["error"]["code"] == code
+        assert stage.tally.refusals == [code]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]"])
 async def test_a_body_that_is_no_request_is_left_to_vllm(body: bytes) -> None:
     async with running(Stage()) as stage:
 

@@ -15,8 +15,20 @@ const KINDS = [
   "alias.deleted",
   "alias.moved",
   "alias.split",
+  "cache.evicted",
+  "cache.pinned",
+  "cache.unpinned",
+  "grant.added",
+  "grant.removed",
   "ingest.cancelled",
   "ingest.failed",
+  "key.created",
+  "key.revoked",
+  "key.rotated",
+  "store.collected",
+  "tenant.changed",
+  "tenant.created",
+  "tenant.deleted",
   "version.deprecated",
   "version.purged",
   "version.quarantined",
@@ -28,6 +40,7 @@ const KINDS = [
   "webhook.changed",
   "webhook.disabled",
   "webhook.removed",
+  "webhook.retried",
 ];
 const FIELDS = ["adapter", "kind", "actor", "since"];
 
@@ -132,10 +145,14 @@ function eventItem(event, classes = "") {
     h("time", { datetime: event.at, title: event.at }, moment(event.at)),
     h("span", { class: "word" }, event.kind),
     h("span", { class: "sentence" }, event.adapter ? adapterLink(event.adapter) : null, " ", what(event)),
-    h("span", { class: "who" }, "by ", h("b", {}, event.actor), event.imported ? ", imported" : ""),
+    h("span", { class: "who" }, "by ", h("b", {}, event.actor), from(event), event.imported ? ", imported" : ""),
     event.reason ? h("q", { class: "reason" }, event.reason) : null,
     data ? h("details", {}, h("summary", {}, "data"), h("pre", {}, data)) : null,
   );
+}
+
+function from({ address }) {
+  return address ? ` from ${address}` : "";
 }
 
 function sentenceOf(event) {

@@ -1,0 +1,1 @@
+"""Looks for input that hurts: requests, adapters, headers, references. `make fuzz` runs it."""

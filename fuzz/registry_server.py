@@ -1,0 +1,139 @@
+"""Every route that needs no vLLM, over real HTTP and with rows to be found, to be asked badly.
+
+`python -m fuzz.registry_server FOLDER PORT [--require-keys]` serves until its input ends, and says
+a key. The cache is the real controller over the fake backend; the database is SQLite.
+"""
+
+import asyncio
+import sys
+from argparse import Namespace
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from starlette.middleware import Middleware
+
+from engine.background import background
+from engine.body_limits import body_guard
+from engine.cache import make_cache
+from engine.fake_backend import FakeBackend
+from engine.health import create_health_router
+from engine.http_protocol import guarded_http
+from engine.metrics import CacheMetrics
+from engine.probe import Probe, create_probe_router
+from engine.quarantine import Quarantine
+from engine.registry_access import open_database, open_ingest, open_store, quarantine
+from engine.resolver import RegistryResolver
+from engine.settings import EngineSettings
+from engine.types import AdapterVersion, VersionId
+from fuzz.cut_streams import CutStreams
+from fuzz.rows import make_rows
+from registry.api import create_router
+from registry.base_model import read_base_model
+from registry.documented import document_errors
+from registry.event_parts import event_parts
+from registry.ingest_api import create_ingest_router
+from registry.keys.api import create_key_router
+from registry.keys.guard import KeyGuard
+from registry.keys.scopes import Scope
+from registry.keys.service import KeyService
+from registry.residency import ResidencyStore
+from registry.service import RegistryService
+from registry.settings import RegistrySettings
+from registry.tenants.api import create_tenant_router
+from registry.tenants.service import TenantService
+
+ROOT = Path(__file__).resolve().parents[1]
+SLOTS, HOST_CAPACITY = 3, 4
+
+
+@asynccontextmanager
+async def application(
+    folder: Path, *, require_keys: bool = False, rows: bool = True
+) -> AsyncIterator[FastAPI]:
+    """With the demo's adapters and a row of every kind, unless told otherwise."""
+    settings = RegistrySettings(
+        database_url=f"sqlite+aiosqlite:///{folder}/registry.db",
+        store=folder / "store",
+        source_roots=(ROOT / "demo", folder),
+        max_adapter_bytes=2**24,
+        event_streams=10,
+        allowed_networks=("127.0.0.1",),
+    )
+    engine_settings = EngineSettings(slot_timeout_seconds=1)
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(settings))
+        store = await open_store(settings)
+        base = read_base_model("demo", ROOT / "demo" / "base")
+        service = RegistryService(database, store, base, max_rank=64)
+        ingest = open_ingest(service, database, store, settings)
+        cache = make_cache(
+            Namespace(max_loras=SLOTS, max_cpu_loras=HOST_CAPACITY),
+            engine_settings,
+            FakeBackend(slots=SLOTS, host_capacity=HOST_CAPACITY),
+            CacheMetrics(CollectorRegistry()),
+            RegistryResolver(service.catalog),
+            ResidencyStore(database),
+            silent=lambda: None,
+            quarantine=Quarantine(partial(quarantine, service)),
+        )
+        service.ask_before_purging(lambda id_: cache.controller.uses(VersionId(id_)))
+        events = await stack.enter_async_context(event_parts(database, settings))
+        keys = KeyService(database)
+        probe = Probe(cache.controller, _scored, service.quarantine)
+        guards = [body_guard(engine_settings, settings), Middleware(CutStreams)]
+        if require_keys:
+            guards.insert(0, Middleware(KeyGuard, recognise=keys.caller))
+        app = FastAPI(title="Adaptry", middleware=guards)
+        document_errors(app)
+        for router in (
+            create_router(service),
+            create_key_router(keys),
+            create_tenant_router(TenantService(database), keys),
+            create_ingest_router(ingest),
+            create_probe_router(probe, cache.resolver),
+            *cache.routers(events.decision_places),
+            *events.routers,
+            create_health_router({"database": service.ping}),
+        ):
+            app.include_router(router)
+        work: list[Coroutine[Any, Any, None]] = [
+            *cache.work(),
+            ingest.run(),
+            keys.run(),
+            events.run(lambda: False),
+        ]
+        await stack.enter_async_context(background(app, work))
+        app.state.key, _ = await keys.create("root", [Scope.ADMIN], actor="fuzz")
+        if rows:
+            await make_rows(app, app.state.key, ROOT / "demo")
+        yield app
+
+
+async def _scored(version: AdapterVersion | None) -> list[float]:
+    return [0.0 if version is None else float(version.id)]
+
+
+async def serve(folder: Path, port: int, require_keys: bool) -> None:
+    async with application(folder, require_keys=require_keys) as app:
+        server = uvicorn.Server(
+            uvicorn.Config(app, port=port, http=guarded_http(EngineSettings()), log_level="error")
+        )
+        app.state.server = server
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.02)
+        sys.stdout.write(f"{app.state.key}\n")
+        sys.stdout.flush()
+        await asyncio.to_thread(sys.stdin.read)
+        server.should_exit = True
+        await serving
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2]), "--require-keys" in sys.argv))

@@ -1,0 +1,79 @@
+"""Takes secrets out of what is logged or answered, should one have come where it does not belong.
+
+Ours have a form by which they are known anywhere; of others those are known that this process was
+given, and what stands in a URL before the host.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from urllib.parse import unquote, urlsplit
+
+HIDDEN = "[hidden]"
+
+_KEY = re.compile(r"(adp_[0-9a-f]{12}_)[A-Za-z0-9_-]{43}")
+_SECRET_LENGTH = 43
+_KEY_BYTES = re.compile(rb"(adp_[0-9a-f]{12}_)[A-Za-z0-9_-]{43}")
+_SIGNING = re.compile(r"whsec_[A-Za-z0-9+/=]{20,}")
+_USERINFO = re.compile(r"(?<=://)[^/\s@:'\"]*:[^/\s@'\"]+(?=@)")
+
+# What libraries and vLLM read their secrets from, and ours.
+_VARIABLES = (
+    "ADAPTRY_API_KEY",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "PGPASSWORD",
+    "VLLM_API_KEY",
+)
+_SHORTEST = 8  # less would hide half of what is said
+
+_known: set[str] = set()
+
+
+def redacted(text: str) -> str:
+    """The same text, but for secrets."""
+    for secret in _known:
+        text = text.replace(secret, HIDDEN)
+    return without_keys(text)
+
+
+def without_keys(text: str) -> str:
+    """The same text, but for what looks like a secret, wherever it runs: also fit to be kept."""
+    if "adp_" in text:
+        text = _KEY.sub(rf"\1{HIDDEN}", text)
+    if "whsec_" in text:
+        text = _SIGNING.sub(f"whsec_{HIDDEN}", text)
+    return _USERINFO.sub(HIDDEN, text) if "@" in text else text
+
+
+def masked(body: bytes) -> bytes:
+    """As many bytes, without keys of ours."""
+    if b"adp_" not in body:
+        return body
+    return _KEY_BYTES.sub(lambda key: key[1] + b"*" * _SECRET_LENGTH, body)
+
+
+def know_secrets(
+    *, urls: Iterable[str] = (), secrets: Iterable[str] = (), environment: Mapping[str, str] = {}
+) -> None:
+    """From now on these are hidden too: of URLs the passwords, of the environment what we know."""
+    found = {password for url in urls if (password := _password(url))}
+    found |= {unquote(password) for password in found}
+    found |= {environment[name] for name in _VARIABLES if name in environment}
+    found |= set(secrets)
+    _known.update(secret for secret in found if len(secret) >= _SHORTEST)
+
+
+def know_own_secrets(*urls: str) -> None:
+    """Those of this process's environment and arguments."""
+    know_secrets(urls=urls, environment=os.environ)
+
+
+def _password(url: str) -> str | None:
+    try:
+        return urlsplit(url).password
+    except ValueError:
+        return None

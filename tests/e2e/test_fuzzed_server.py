@@ -1,0 +1,57 @@
+"""schemathesis against the real server: vLLM's routes behind our gateway, and the cache."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from fuzz.http_api import fuzz
+
+pytestmark = [pytest.mark.engine]
+
+SEED = 20261128
+CACHE = ("--include-path-regex", "^/api/v1/cache", "--exclude-path-regex", "/stream$")
+# Each boundary of each field, as the phase `coverage` has it, would be thousands of generations.
+ENGINE = (
+    *("--include-path-regex", "^/(v1/|generate$|tokenize$|detokenize$|pooling$|score$)"),
+    *("--phases", "examples,fuzzing"),
+    *("--exclude-checks", "negative_data_rejection"),  # what it takes is vLLM's to say
+)
+
+
+def test_the_cache_of_a_real_engine(server: Any) -> None:
+    done = fuzz(server.base_url, examples=5, seed=SEED, options=CACHE)
+    assert done.returncode == 0, done.stdout[-30_000:]
+
+
+@pytest.mark.timeout(600)
+def test_the_openai_routes(server: Any) -> None:
+    done = fuzz(server.base_url, examples=5, seed=SEED, options=ENGINE)
+    assert done.returncode == 0, done.stdout[-30_000:]
+    assert server.complete("upper", "x").status_code == 200, "the engine lives"
+
+
+@pytest.mark.parametrize("size", [10_000, 2**20, 2**23])
+def test_a_prompt_over_the_models_length_is_a_400(server: Any, size: int) -> None:
+    answer = server.complete("upper", "x" * size)
+    assert answer.status_code == 400, answer.text[:500]
+    tokens = server.client.post("/v1/completions", json={"model": "upper", "prompt": [5] * size})
+    assert tokens.status_code == 400, tokens.text[:500]
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/generate", "/api/v1/adapters/x/versions"])
+def test_no_route_reads_what_is_too_large_or_too_deep(server: Any, path: str) -> None:
+    large = server.client.post(path, content=b" " * (2**25 + 1))
+    assert (large.status_code, code_of(large)) == (413, "body_too_large")
+    deep = server.client.post(path, content=b'{"a":' * 100_000)
+    assert (deep.status_code, code_of(deep)) == (400, "body_too_deep")
+
+
+def test_headers_over_the_limit_are_a_431(server: Any) -> None:
+    answer = server.client.get("/v1/models", headers={"x": "y" * 2**17})
+    assert (answer.status_code, code_of(answer)) == (431, "headers_too_large")
+
+
+def code_of(answer: httpx.Response) -> str:
+    content = answer.json()
+    return str(content.get("error", content)["code"])
