@@ -158,6 +158,7 @@ def test_a_tenants_own_adapters_make_room_in_host_memory(limited: Limited) -> No
             assert limited.ask(tenant, adapter) == answer
     one = max(resident.host_bytes for resident in limited.root.cache.show().host)
     with limited.limits("acme", max_host_bytes=one):
+        until(lambda: limited.usage("acme", "host_bytes") <= one)
         for adapter in ("reverse", "upper", "reverse"):
             assert limited.ask("acme", adapter) == ANSWERS[adapter]
             assert limited.usage("acme", "host_bytes") <= one
