@@ -78,6 +78,10 @@ demo-model: $(PROJECT) $(DEV)  ## train the demo model and its adapters again (m
 fuzz: $(PROJECT) $(DEV)  ## look for input that hurts, for minutes (ARGS="--adapters 100000 --minutes 30 --seed 7")
 	@$(PY) -m fuzz $(ARGS)
 
+.PHONY: soak
+soak: $(PROJECT) $(DEV)  ## an hour in which everything changes (ARGS="--minutes 5"): nothing wrong, nothing grows
+	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.soak $(ARGS)
+
 .PHONY: docs
 docs: $(PROJECT) $(DEV)  ## build the documentation into site/ (ARGS=serve: on 127.0.0.1:8001)
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs $(or $(ARGS),build) --strict

@@ -7,7 +7,7 @@ import typer
 from adaptry.errors import UsageError
 from adaptry.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
 from adaptry.output import show_json, show_table
-from registry.client.models import TenantRead
+from registry.client.models import TenantRead, TenantUsageRead
 from registry.client.steps import UNSET, Unset
 
 LIMITS = (
@@ -64,9 +64,13 @@ def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
 
 @app.command()
 def show(tenant: Tenant, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """One tenant and its limits."""
+    """One tenant, its limits, and what it uses of them."""
     with connect(server) as client:
-        _show(client.tenants.get(tenant), as_json)
+        found = client.tenants.get(tenant)
+    _show(found, as_json)
+    if not as_json:
+        used = found.usage.model_dump()
+        show_table(("USES", ""), ((name, str(value)) for name, value in used.items()))
 
 
 @app.command()
@@ -131,12 +135,12 @@ def _limits(given: list[str]) -> dict[str, int | Unset | None]:
     return limits
 
 
-def _told(tenant: TenantRead) -> str:
+def _told(tenant: TenantRead | TenantUsageRead) -> str:
     values = ((name.removeprefix("max_"), getattr(tenant, name)) for name in LIMITS)
     return " ".join(f"{name}={value}" for name, value in values if value is not None)
 
 
-def _show(tenant: TenantRead, as_json: bool) -> None:
+def _show(tenant: TenantRead | TenantUsageRead, as_json: bool) -> None:
     if as_json:
         show_json(tenant)
     else:

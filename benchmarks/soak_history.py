@@ -1,10 +1,13 @@
 """What the aliases of a soak mean and when, so that every answer can be judged afterwards."""
 
+import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from benchmarks.soak_variants import Content
 from demo.tasks import Task
 
 FOREVER = float("inf")
@@ -12,11 +15,12 @@ FOREVER = float("inf")
 
 @dataclass(slots=True)
 class Meaning:
-    """From when its move was asked for until a later one was answered, both on our clock."""
+    """Weight by version, from when it was asked for until a later one was answered: our clock."""
 
-    version: int
+    weights: dict[int, int]
     since: float
     until: float = FOREVER
+    revision: int = 0  # as the server says; 0 until it has
 
 
 @dataclass(slots=True)
@@ -27,18 +31,23 @@ class Gone:
     surely: float = FOREVER
     returning: float = FOREVER
     back: float = FOREVER
+    purged: bool = False
 
 
 @dataclass(slots=True)
 class Known:
-    """One adapter: its versions (number → what they do), its aliases, and when who was gone."""
+    """One adapter: its versions (number → what they do), its aliases, and when who was gone.
 
-    versions: dict[int, Task] = field(default_factory=dict)
+    `changing`: operators change one adapter one after the other, so that its history is certain.
+    """
+
+    versions: dict[int, Content] = field(default_factory=dict)
     aliases: dict[str, list[Meaning]] = field(default_factory=dict)
     gone: dict[int, list[Gone]] = field(default_factory=dict)
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def now(self, alias: str) -> int:
-        return self.aliases[alias][-1].version
+    def now(self, alias: str) -> Meaning:
+        return self.aliases[alias][-1]
 
     def live(self) -> list[int]:
         return [number for number in self.versions if not self.is_gone(number)]
@@ -48,17 +57,23 @@ class Known:
         times = self.gone.get(version, [])
         return times != [] and times[-1].back == FOREVER
 
-    def pointed_at(self) -> set[int]:
-        return {meanings[-1].version for meanings in self.aliases.values()}
+    def retired(self) -> list[int]:
+        """And not purged, as far as we know."""
+        return [n for n in self.versions if self.is_gone(n) and not self.gone[n][-1].purged]
+
+    def idle(self) -> list[int]:
+        """Live, and no alias means it."""
+        meant = {number for alias in self.aliases for number in self.now(alias).weights}
+        return [number for number in self.live() if number not in meant]
 
     @contextmanager
-    def moving(self, alias: str, version: int) -> Iterator[None]:
+    def moving(self, alias: str, weights: Mapping[int, int]) -> Iterator[Meaning]:
         """While a move is under way either meaning is right; if it fails nothing was moved."""
         meanings = self.aliases.setdefault(alias, [])
-        meaning = Meaning(version, time.monotonic())
+        meaning = Meaning(dict(weights), time.monotonic())
         meanings.append(meaning)
         try:
-            yield
+            yield meaning
         except BaseException:
             meanings.remove(meaning)
             raise
@@ -77,18 +92,17 @@ class Known:
             raise
         times[-1].surely = time.monotonic()
 
-    def may_return(self, task: Task) -> Gone | None:
+    def may_return(self, folder: Path) -> Gone | None:
         """Files that are registered again: what was purged is served again from now on."""
-        same = [number for number, does in self.versions.items() if does is task]
+        same = [number for number, has in self.versions.items() if has.folder == folder]
         gone = next((self.gone[number][-1] for number in same if self.is_gone(number)), None)
         if gone is not None:
             gone.returning = time.monotonic()
         return gone
 
-    def meant(self, alias: str, begin: float, end: float) -> set[int]:
+    def meanings(self, alias: str, begin: float, end: float) -> list[Meaning]:
         """What it may have meant for a request that began and was resolved between the two."""
-        meanings = self.aliases[alias]
-        return {m.version for m in meanings if m.since <= end and m.until >= begin}
+        return [m for m in self.aliases[alias] if m.since <= end and m.until >= begin]
 
     def must_serve(self, version: int, begin: float, end: float) -> bool:
         return all(end < gone.since or begin > gone.back for gone in self.gone.get(version, ()))
@@ -97,35 +111,6 @@ class Known:
         times = self.gone.get(version, ())
         return not any(gone.surely < begin and end < gone.returning for gone in times)
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One request that was answered with 200, or refused because its version is retired."""
-
-    name: str
-    alias: str | None  # None: `version` was asked for
-    version: int
-    begin: float
-    end: float
-    word: str
-    text: str
-    retired: bool = False
-
-
-def judge(known: Known, answer: Answer) -> str | None:
-    """What is wrong with it, or None."""
-    if answer.alias is not None:
-        meant = known.meant(answer.alias, answer.begin, answer.end)
-        if answer.version not in meant:
-            return f"{answer.name}@{answer.alias} meant {meant}, and {answer.version} answered"
-    if answer.retired:
-        if known.must_serve(answer.version, answer.begin, answer.end):
-            return f"{answer.name}:{answer.version} was refused as retired, and is not"
-        return None
-    if not known.may_serve(answer.version, answer.begin, answer.end):
-        return f"{answer.name}:{answer.version} answered after it was retired"
-    task = known.versions[answer.version]
-    expected = task.answer(answer.word)
-    if answer.text != expected:
-        return f"{answer.name}:{answer.version} ({task.describe}) said {answer.text!r}"
-    return None
+    def task(self, version: int) -> Task | None:
+        content = self.versions.get(version)
+        return content.task if content else None

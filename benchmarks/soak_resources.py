@@ -1,84 +1,173 @@
-"""Whether a server stays as it is: memory, files, threads and the size of its database."""
+"""Whether a server stays as it is: what it takes, and by how much that may grow."""
 
-import asyncio
-import contextlib
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import psutil
 
-MIB = 2**20
-SAMPLE_SECONDS = 1.0
-_PART = 5  # the second fifth is compared with the last
+KIB, MIB = 2**10, 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The server and all its children together; `database_bytes` with SQLite's own log.
+    """One look at the server, and how much had been asked of it by then."""
 
-    `changes`: how many the registry had taken by then.
-    """
-
-    memory_bytes: int
+    seconds: float
+    requests: int
+    changes: int
+    live_versions: int
+    server_bytes: int
+    engine_bytes: int
     files: int
     threads: int
+    tasks: int
     database_bytes: int
-    changes: int
+    database_log_bytes: int
+    store_bytes: int
+    log_bytes: int
+    series: int
 
 
 @dataclass(frozen=True, slots=True)
-class Growth:
-    """Medians of the second fifth and of the last."""
+class Places:
+    """What belongs to one server: its process, and where it writes."""
+
+    process: psutil.Process
+    database: Path
+    store: Path
+    log: Path
+    tasks: Path
+
+    def sample(
+        self, seconds: float, requests: int, changes: int, live_versions: int, series: int
+    ) -> Sample:
+        """Raises NoSuchProcess if a child ended meanwhile."""
+        children = self.process.children(recursive=True)
+        family = [self.process, *children]
+        return Sample(
+            seconds=seconds,
+            requests=requests,
+            changes=changes,
+            live_versions=live_versions,
+            server_bytes=_memory_bytes([self.process]),
+            engine_bytes=_memory_bytes(children),
+            files=sum(each.num_fds() for each in family),
+            threads=sum(each.num_threads() for each in family),
+            tasks=int(self.tasks.read_text() or 0) if self.tasks.exists() else 0,
+            database_bytes=_size_bytes(self.database),
+            database_log_bytes=_size_bytes(self.database.with_name(f"{self.database.name}-wal")),
+            store_bytes=sum(map(_size_bytes, self.store.rglob("*"))),
+            log_bytes=_size_bytes(self.log),
+            series=series,
+        )
+
+
+def _memory_bytes(processes: Sequence[psutil.Process]) -> int:
+    """What they wrote, shared memory in part. Not files that are mapped, such as libraries: what
+    counts of these depends on who else on the machine has them, a test of ours for instance."""
+    return sum(_written_bytes(each.pid) for each in processes)
+
+
+def _written_bytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise psutil.NoSuchProcess(pid) from error
+    kib = {line.partition(":")[0]: int(line.split()[1]) for line in lines}
+    return KIB * (kib["Pss_Anon"] + kib["Pss_Shmem"])
+
+
+def _size_bytes(file: Path) -> int:
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except FileNotFoundError:
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Flatness:
+    """One figure: its median in the first tenth of the second half, and what it grew by then.
+
+    `growth` is the slope of the second half (Theil and Sen's: the median over all pairs, which a
+    few outliers do not move) times its length.
+    """
 
     what: str
-    before: float
-    after: float
+    unit: str
+    level: float
+    growth: float
     allowed: float
 
     @property
     def is_flat(self) -> bool:
-        return self.after - self.before <= self.allowed
+        return self.growth <= self.allowed
 
 
-def _take(process: psutil.Process, database: Path, changes: int) -> Sample:
-    family = [process, *process.children(recursive=True)]
-    logs = (database, database.with_name(f"{database.name}-wal"))
-    return Sample(
-        memory_bytes=sum(each.memory_info().rss for each in family),
-        files=sum(each.num_fds() for each in family),
-        threads=sum(each.num_threads() for each in family),
-        database_bytes=sum(log.stat().st_size for log in logs if log.exists()),
-        changes=changes,
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a figure may grow by in the second half; `more` has what was asked meanwhile."""
+
+    what: str
+    unit: str
+    of: Callable[[Sample], int]
+    allowed: Callable[["More"], float]
+
+
+@dataclass(frozen=True, slots=True)
+class More:
+    minutes: float
+    requests: int
+    changes: int
+    live_versions: int
+
+
+LIMITS: Sequence[Limit] = (
+    Limit("server memory", "MiB", lambda s: s.server_bytes, lambda _: 12 * MIB),
+    Limit("engine memory", "MiB", lambda s: s.engine_bytes, lambda _: 12 * MIB),
+    Limit("open files", "", lambda s: s.files, lambda _: 8),
+    Limit("threads", "", lambda s: s.threads, lambda _: 4),
+    Limit("asyncio tasks", "", lambda s: s.tasks, lambda _: 8),
+    Limit("series of /metrics", "", lambda s: s.series, lambda _: 50),
+    Limit("database", "MiB", lambda s: s.database_bytes, lambda m: 2 * KIB * m.changes + MIB),
+    Limit("its write-ahead log", "MiB", lambda s: s.database_log_bytes, lambda _: 2 * MIB),
+    Limit("store", "MiB", lambda s: s.store_bytes, lambda m: 256 * KIB * m.live_versions + 4 * MIB),
+    Limit(
+        "server's log",
+        "MiB",
+        lambda s: s.log_bytes,
+        lambda m: 512 * m.changes + 16 * KIB * m.minutes,
+    ),
+)
+
+
+def flatness(samples: Sequence[Sample]) -> list[Flatness]:
+    """Of the second half: in the first, what is bounded is still being filled."""
+    half = samples[len(samples) // 2 :]
+    first, last = half[0], half[-1]
+    more = More(
+        (last.seconds - first.seconds) / 60,
+        last.requests - first.requests,
+        last.changes - first.changes,
+        max(0, last.live_versions - first.live_versions),
     )
-
-
-async def watch(pid: int, database: Path, changes: Callable[[], int], into: list[Sample]) -> None:
-    """Until cancelled."""
-    process = psutil.Process(pid)
-    while True:
-        with contextlib.suppress(psutil.NoSuchProcess):  # a child that ended meanwhile
-            into.append(_take(process, database, changes()))
-        await asyncio.sleep(SAMPLE_SECONDS)
-
-
-def growth(samples: Sequence[Sample]) -> list[Growth]:
-    """What the registry was told may take room in the database; nothing else may grow."""
-    size = max(1, len(samples) // _PART)
-    early, late = samples[size : 2 * size] or samples[:1], samples[-size:]
-    more_changes = late[-1].changes - early[0].changes
-    memory = _of("memory, bytes", early, late, "memory_bytes", 0)
     return [
-        replace(memory, allowed=0.03 * memory.before),
-        _of("open files", early, late, "files", 16),
-        _of("threads", early, late, "threads", 8),
-        _of("database, bytes", early, late, "database_bytes", 8192 * more_changes + 8 * MIB),
+        Flatness(
+            limit.what,
+            limit.unit,
+            statistics.median(map(limit.of, half[: len(half) // 10 + 1])),
+            _slope(half, limit.of) * (last.seconds - first.seconds),
+            limit.allowed(more),
+        )
+        for limit in LIMITS
     ]
 
 
-def _of(
-    what: str, early: Sequence[Sample], late: Sequence[Sample], name: str, allowed: float
-) -> Growth:
-    medians = [float(statistics.median(getattr(s, name) for s in part)) for part in (early, late)]
-    return Growth(what, medians[0], medians[1], allowed)
+def _slope(samples: Sequence[Sample], of: Callable[[Sample], int]) -> float:
+    """Per second."""
+    return statistics.median(
+        (of(later) - of(earlier)) / (later.seconds - earlier.seconds)
+        for earlier, later in combinations(samples, 2)
+    )

@@ -15,6 +15,7 @@ from engine.engine_request import requested_name as requested_adapter
 from engine.errors import EngineUnavailable
 from engine.gateway import AdapterGateway, RequestCounter, RequestLimit
 from engine.http_series import forget_http_series
+from engine.lora_sets import show_newest_set
 from engine.ports import Resolver
 from engine.spans import Tracing
 from engine.vllm_backend import lora_request
@@ -46,6 +47,7 @@ class EngineBinding:
     async def bind(self, engine: LeasedAsyncLLM) -> None:
         """vLLM keeps the engine, and services made for it, in the application's state."""
         engine.guard = self._guard
+        show_newest_set(engine.logger_manager)
         tasks = await engine.get_supported_tasks()
         await vllm_api.init_app_state()(engine, self._app.state, self._arguments, tasks)
         models = self._app.state.openai_serving_models

@@ -98,6 +98,10 @@ INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
         "OpenAIServingModels",
         ("lora_requests", "base_model_paths", "model_name", "show_available_models"),
     ),
+    # lora_sets: the gauge of adapters that run and wait
+    ("vllm.v1.engine.async_llm", "AsyncLLM", ("logger_manager",)),
+    ("vllm.v1.metrics.loggers", "StatLoggerManager", ("stat_loggers",)),
+    ("vllm.v1.metrics.loggers", "PrometheusStatLogger", ("gauge_lora_info",)),
 )
 
 

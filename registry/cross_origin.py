@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from registry.errors import CrossOrigin
 from registry.problems import MEDIA_TYPE, problem_content
 
-CODE = "cross_origin"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN = frozenset({"same-origin", "none"})
 _HEADERS = (
@@ -75,15 +75,16 @@ def _with_headers(send: Send) -> Send:
 
 
 async def _refuse(scope: Scope, send: Send) -> None:
+    error = CrossOrigin()
     if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008, "reason": CODE})
+        await send({"type": "websocket.close", "code": 1008, "reason": error.code})
         return
-    detail = (
-        "another site's page sent this; --allowed-origins says which ones may, "
-        "and programs leave the header Origin out"
-    )
     content = problem_content(
-        path=scope["path"], status=403, code=CODE, title="CrossOrigin", detail=detail
+        path=scope["path"],
+        status=error.status,
+        code=error.code,
+        title=type(error).__name__,
+        detail=error.detail,
     )
     body = json.dumps(content).encode()
     headers = [
@@ -91,5 +92,5 @@ async def _refuse(scope: Scope, send: Send) -> None:
         (b"content-length", str(len(body)).encode()),
         *_HEADERS,
     ]
-    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -12,6 +12,7 @@ RegistryError
 ├── UnknownDelivery      404
 ├── KeyRequired          401  none was sent
 ├── InvalidKey           401  unknown, expired or revoked
+├── CrossOrigin          403  another site's page sent it
 ├── ScopeMissing         403  the key is good, but not for this
 ├── NotOwner             403  the adapter is granted to the caller's tenant, not its own
 ├── PlatformOnly         403  no key of a tenant may do it
@@ -177,6 +178,17 @@ class InvalidKey(RegistryError):
         """`refusal` is for the one who runs the server: others could learn from it."""
         super().__init__("this API key is unknown, expired or revoked")
         self.refusal = refusal
+
+
+class CrossOrigin(RegistryError):
+    status = 403
+    code = "cross_origin"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another site's page sent this; --allowed-origins says which ones may, "
+            "and programs leave the header Origin out"
+        )
 
 
 class ScopeMissing(RegistryError):
@@ -582,8 +594,10 @@ class PromotionTimeout(RegistryError):
 class StoreUnavailable(RegistryError):
     status = 503
     code = "store_unavailable"
+    retry_after_seconds = 5
 
 
 class DatabaseUnavailable(RegistryError):
     status = 503
     code = "database_unavailable"
+    retry_after_seconds = 1

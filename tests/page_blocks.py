@@ -45,6 +45,7 @@ ENGINE_PAGES = (
     "howto/slow.md",
     "keys.md",
     "tenants.md",
+    "tenant-limits.md",
     "metrics.md",
     "operations/sizing.md",
     "operations/upgrade.md",

@@ -45,7 +45,8 @@ HITS = Row(
             "Evictions by reason",
             Meaning(
                 "Adapters that left a tier. capacity: another one needed the place. host_evicted: "
-                "left its slot because it left host memory. requested: by hand. drift: the engine "
+                "left its slot because it left host memory. requested: by hand. tenant_limit: its "
+                "tenant needed the bytes for another of its own. drift: the engine "
                 "had it elsewhere.",
                 "capacity as high as the requests: each request puts somebody out.",
                 "look at *Most evicted*; the tier named here is the one that is too small.",
@@ -167,6 +168,19 @@ WAITS = Row(
             (
                 Query(rate("adaptry_drains_total"), "turns taken"),
                 Query(or_zero(rate("adaptry_refusals_total", by="code"), "code"), "{{code}}"),
+            ),
+            unit="ops",
+        ),
+        areas(
+            "Refused to tenants",
+            Meaning(
+                "Requests refused since their tenant was at one of its limits, by tenant and limit.",
+                "one tenant all the time: its limit is too small for it, or it retries too fast.",
+                "`GET /api/v1/tenants/NAME` shows what it uses; raise the limit, or tell it to "
+                "heed Retry-After.",
+            ),
+            Query(
+                rate("adaptry_tenant_refusals_total", by="tenant, limit"), "{{tenant}} {{limit}}"
             ),
             unit="ops",
         ),

@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 from registry.client.calls import Group, operation, pages
-from registry.client.models import GrantRead, TenantRead
+from registry.client.models import GrantRead, TenantRead, TenantUsageRead
 from registry.client.steps import UNSET, Given, Unset, changed
 
 S_co = TypeVar("S_co", covariant=True)
@@ -19,9 +19,9 @@ class Tenants(Group[S_co]):
         """All tenants, by name."""
         return Given(query={"limit": page_size})
 
-    @operation("GET", "/api/v1/tenants/{tenant}", TenantRead)
+    @operation("GET", "/api/v1/tenants/{tenant}", TenantUsageRead)
     def get(self, tenant: str) -> Given:
-        """One tenant and its limits."""
+        """One tenant, its limits, and what it uses."""
         return Given({"tenant": tenant})
 
     @operation("POST", "/api/v1/tenants", TenantRead)

@@ -20,6 +20,7 @@ from registry.job_models import JobState
 from registry.metrics import RegistryMetrics
 from registry.metrics_state import Counted, RegistryState
 from registry.models import Version, VersionState
+from registry.quotas.limits import Limit
 from tests.support.metrics_page import PAGE, RECORDED, ROOT, TYPES, exported, listed, names_in
 
 LISTED = {series.name: series for series in listed()}
@@ -77,6 +78,7 @@ def collectors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CollectorRe
     registry = RegistryMetrics(collectors)
     registry.ingest_ended(IngestEnd(JobState.FAILED, 1.0, 10, "not_lora"))
     registry.committed([quarantined_version()])
+    registry.tenant_refused("acme", Limit.SLOTS)
     folder = tmp_path_factory.mktemp("registry")
     database = Database(f"sqlite:///{folder}/registry.db")
     state = RegistryState(database, engine.labels, collectors)

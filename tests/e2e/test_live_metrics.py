@@ -167,3 +167,11 @@ def test_the_plain_format_and_compression_are_as_asked_for(server: Any) -> None:
     packed = server.client.get("/metrics", headers={"accept-encoding": "gzip"})
     assert packed.headers["content-encoding"] == "gzip"
     assert packed.text.count("\n") == plain.text.count("\n")
+
+
+def test_the_sets_that_ran_before_are_not_kept(server: Any) -> None:
+    """vLLM's own gauge has a series of each combination of adapters that ever ran."""
+    for name in (A, B, C, D):
+        assert server.complete(name, prompt_for("hello")).status_code == 200
+    page = server.client.get("/metrics").text
+    assert page.count("\nvllm:lora_requests_info{") == 1

@@ -36,6 +36,13 @@ class MortalLife:
         await self.dies.wait()
         return "a signal"
 
+    def shut_down(self, timeout_seconds: float | None) -> None:
+        self.was_shut_down = True
+        self.dies.set()
+
+    def kill(self) -> None:
+        self.dies.set()
+
     async def end(self) -> None:
         self.ended = True
 
@@ -186,3 +193,25 @@ async def test_a_first_start_that_fails_says_why() -> None:
     with pytest.raises(RuntimeError, match="no such model"):
         await supervisor.begin()
     await supervisor.end()
+
+
+async def test_the_engine_that_lives_now_is_shut_down_and_not_replaced() -> None:
+    story = Story()
+    async with told(story):
+        story.lives[-1].dies.set()
+        await until(lambda: story.log == ["died", "lost", "ready"])
+        await asyncio.to_thread(story.supervisor.shut_down, 5)
+        assert [life.was_shut_down for life in story.lives] == [False, True]
+        assert "is being stopped" in str(story.supervisor.unavailable)
+        await until(lambda: story.lives[1].ended)
+        assert len(story.lives) == 2
+
+
+async def test_whoever_hurries_kills_the_engine_that_still_generates() -> None:
+    story = Story()
+    await story.supervisor.begin()
+    assert not story.lives[-1].is_dead
+    story.supervisor.hurry()
+    assert story.lives[-1].is_dead
+    await story.supervisor.end()
+    story.supervisor.hurry()  # nobody is left, and nothing to complain of

@@ -2,67 +2,25 @@
 
 import asyncio
 import json
-import random
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from benchmarks.soak_history import FOREVER, Answer, Known, judge
 from demo.tasks import TASKS, UPPER_V2, Task, prompt_for
+from tests.traffic.history import FOREVER, Answer, Known, judge
+from tests.traffic.world import Refused, Unsure, World
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ALIASES = ("default", "prod")
 WORDS = ("hello", "window", "garden")  # short enough that every adapter has them right
 MAX_TOKENS = 20
-SURPLUS = {  # what an operator may be told who works beside others
-    "pin": {"pin_budget_exceeded"},
-    "unpin": {"not_pinned"},
-    "evict": {"adapter_in_use", "adapter_pinned"},
-    "purge": {"version_in_use"},
-}
 CONTENTS: list[tuple[Path, Task]] = [
     *((ROOT / "demo" / "adapters" / name, task) for name, task in TASKS.items()),
     (ROOT / "demo" / "adapters-v2" / "upper", UPPER_V2),
 ]
-
-
-@dataclass
-class World:
-    """What was done and what came of it."""
-
-    http: httpx.AsyncClient
-    random: random.Random
-    known: dict[str, Known] = field(default_factory=dict)
-    names: list[str] = field(default_factory=list)
-    done: Counter[str] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
-    changes: int = 0
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def complain(self, text: str) -> None:
-        self.wrong.append(text)
-
-    async def operate(self, what: str, method: str, path: str, **options: Any) -> dict[str, Any]:
-        """Raises Refused for what the server does not do."""
-        response = await self.http.request(method, f"/api/v1{path}", **options)
-        content: dict[str, Any] = response.json() if response.content else {}
-        if response.is_success:
-            self.done[what] += 1
-            return content
-        code = str(content.get("code"))
-        self.done[f"{what}: {code}"] += 1
-        if code not in SURPLUS.get(what, set()):
-            self.complain(f"{what} {path}: {response.status_code} {response.text[:300]}")
-        raise Refused(code)
-
-
-class Refused(Exception):
-    """By the server; counted already."""
 
 
 # ---- those who change things --------------------------------------------------------------
@@ -82,6 +40,7 @@ async def register(world: World, name: str, content: int) -> int:
             gone.returning = FOREVER
     number = int(answer["number"])
     known.versions.setdefault(number, task)
+    world.registered.add((name, number))
     world.changes += 1
     return number
 
@@ -92,9 +51,9 @@ async def add_adapter(world: World, name: str) -> None:
     try:
         with known.moving("default", 1):
             await register(world, name, world.random.randrange(len(CONTENTS)))
-    except Refused:
+    except (Refused, Unsure, httpx.TransportError):
         del world.known[name]
-        return
+        raise
     await move(world, name, "prod", 1)
     world.names.append(name)
 
@@ -163,7 +122,7 @@ async def steer_something(world: World) -> None:
 
 
 async def add_something(world: World) -> None:
-    await add_adapter(world, f"late-{len(world.names)}")
+    await add_adapter(world, f"late-{next(world.numbers)}")
 
 
 # ---- those who ask ------------------------------------------------------------------------
@@ -202,6 +161,9 @@ async def ask_something(world: World) -> None:
         end = time.monotonic()  # it was resolved by now
         content = (await response.aread()).decode()
     if response.status_code == 200:
+        if (code := _cut_off(content) if streamed else None) is not None:
+            world.cut_off(text, code)
+            return
         version = int(response.headers["x-adaptry-version"].partition(":")[2])
         said = _streamed(content) if streamed else json.loads(content)["choices"][0]["text"]
         answer = Answer(name, alias, version, begin, end, word, said)
@@ -209,6 +171,12 @@ async def ask_something(world: World) -> None:
     elif number and response.status_code == 410:
         answer = Answer(name, None, number, begin, end, word, "", retired=True)
         world.done["refused as retired"] += 1
+    elif world.may_refuse(response.status_code, code := _code(content)):
+        world.done[f"refused {code}"] += 1
+        if "retry-after" not in response.headers:
+            world.complain(f"{text}: {code} does not say when to come again")
+        await asyncio.sleep(0.05)
+        return
     else:
         world.complain(f"{text}: {response.status_code} {content[:300]}")
         return
@@ -216,10 +184,29 @@ async def ask_something(world: World) -> None:
         world.complain(error)
 
 
-def _streamed(content: str) -> str:
+def _chunks(content: str) -> list[dict[str, Any]]:
     lines = [line.removeprefix("data: ") for line in content.splitlines() if line]
-    chunks = [json.loads(line) for line in lines if line != "[DONE]"]
+    return [json.loads(line) for line in lines if line != "[DONE]"]
+
+
+def _streamed(content: str) -> str:
+    chunks = _chunks(content)
     return "".join(chunk["choices"][0]["text"] for chunk in chunks if "choices" in chunk)
+
+
+def _cut_off(content: str) -> str | None:
+    """The code of the error that ended a stream, if one did."""
+    errors = [chunk["error"] for chunk in _chunks(content) if "error" in chunk]
+    return str(errors[0]["code"]) if errors else None
+
+
+def _code(content: str) -> str:
+    """Of a refusal, OpenAI's shape or ours."""
+    try:
+        body = json.loads(content)
+        return str(body["error"]["code"] if "error" in body else body["code"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 # ---- together -----------------------------------------------------------------------------
@@ -232,25 +219,15 @@ OPERATORS = (
 )
 
 
-async def work(world: World, clients: int) -> None:
-    """Until `world.over`."""
-    asking = [_again(world, ask_something, 0.0) for _ in range(clients)]
-    changing = [_again(world, action, seconds) for action, seconds in OPERATORS]
+async def work(
+    world: World, clients: int, operators: Sequence[tuple[Any, float]] = OPERATORS
+) -> None:
+    """Until `world.over`. `operators`: what they do, and seconds between."""
+    asking = [world.again(ask_something, 0.0) for _ in range(clients)]
+    changing = [world.again(action, seconds) for action, seconds in operators]
     async with asyncio.TaskGroup() as tasks:
         for endless in (*asking, *changing):
             tasks.create_task(endless)
-
-
-async def _again(world: World, action: Any, pause_seconds: float) -> None:
-    while not world.over.is_set():
-        try:
-            async with asyncio.timeout(120):
-                await action(world)
-        except TimeoutError:
-            world.complain(f"stuck: {action.__name__} took more than 120 s")
-        except (httpx.HTTPError, ValueError, KeyError) as error:
-            world.complain(f"{action.__name__}: {error!r}")
-        await asyncio.sleep(pause_seconds)
 
 
 async def fill(world: World, adapters: Sequence[str]) -> None:

@@ -1,0 +1,101 @@
+"""What a soak calls growth: samples with and without a leak."""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.soak_resources import KIB, LIMITS, MIB, Places, Sample, flatness
+
+MINUTES = 60
+Doctoring = Callable[[Sample], Sample]
+
+
+def an_hour(doctored: Doctoring = lambda sample: sample) -> list[Sample]:
+    """A server that fills up in its first quarter, with noise and a few spikes, and then stays."""
+    chance = random.Random(1)
+    return [doctored(_sample(chance, 15.0 * n)) for n in range(4 * MINUTES)]
+
+
+def _sample(chance: random.Random, seconds: float) -> Sample:
+    filled = min(1.0, seconds / 900)
+    spike = 40 if chance.random() < 0.05 else 0
+    changes = int(seconds)
+    return Sample(
+        seconds=seconds,
+        requests=int(4 * seconds),
+        changes=changes,
+        live_versions=1000 + int(seconds / 10),
+        server_bytes=int((600 + 50 * filled + chance.gauss(0, 3) + spike) * MIB),
+        engine_bytes=int((650 + 50 * filled + chance.gauss(0, 3) + spike) * MIB),
+        files=140 + chance.randrange(20) + spike,
+        threads=70 + chance.randrange(3),
+        tasks=30 + chance.randrange(20) + spike,
+        database_bytes=MIB + 700 * changes,
+        database_log_bytes=4 * MIB,
+        store_bytes=int((150 + seconds / 100) * MIB),
+        log_bytes=20 * KIB + 100 * changes,
+        series=3200 + chance.randrange(10),
+    )
+
+
+def not_flat(samples: list[Sample]) -> list[str]:
+    return [each.what for each in flatness(samples) if not each.is_flat]
+
+
+def test_a_server_that_fills_up_and_stays_is_flat() -> None:
+    assert not_flat(an_hour()) == []
+
+
+LEAKS: dict[str, Doctoring] = {  # what each adds in half an hour is a bit above what is allowed
+    "server memory": lambda s: replace(
+        s, server_bytes=s.server_bytes + int(s.seconds / 1800 * 16 * MIB)
+    ),
+    "engine memory": lambda s: replace(
+        s, engine_bytes=s.engine_bytes + int(s.seconds / 1800 * 16 * MIB)
+    ),
+    "open files": lambda s: replace(s, files=s.files + int(s.seconds / 1800 * 12)),
+    "threads": lambda s: replace(s, threads=s.threads + int(s.seconds / 1800 * 6)),
+    "asyncio tasks": lambda s: replace(s, tasks=s.tasks + int(s.seconds / 1800 * 14)),
+    "series of /metrics": lambda s: replace(s, series=s.series + int(s.seconds / 1800 * 60)),
+    "database": lambda s: replace(s, database_bytes=s.database_bytes + 3 * KIB * s.changes),
+    "its write-ahead log": lambda s: replace(s, database_log_bytes=int(s.seconds * 3 * KIB)),
+    "store": lambda s: replace(s, store_bytes=s.store_bytes + int(s.seconds * 64 * KIB)),
+    "server's log": lambda s: replace(s, log_bytes=s.log_bytes + 1000 * s.changes),
+}
+
+
+def test_there_is_a_leak_for_each_figure() -> None:
+    assert list(LEAKS) == [limit.what for limit in LIMITS]
+
+
+@pytest.mark.parametrize("what", LEAKS)
+def test_each_leak_is_seen(what: str) -> None:
+    assert not_flat(an_hour(LEAKS[what])) == [what]
+
+
+def test_what_became_less_is_flat() -> None:
+    assert not_flat(an_hour(lambda s: replace(s, files=400 - int(s.seconds / 20)))) == []
+
+
+def test_a_sample_says_what_a_process_really_has(tmp_path: Path) -> None:
+    (tmp_path / "store" / "aa").mkdir(parents=True)
+    (tmp_path / "store" / "aa" / "file").write_bytes(b"x" * 100)
+    (tmp_path / "registry.db").write_bytes(b"x" * 30)
+    (tmp_path / "registry.db-wal").write_bytes(b"x" * 20)
+    (tmp_path / "tasks").write_text("7")
+    own = psutil.Process()
+    paths = {name: tmp_path / name for name in ("store", "log", "tasks")}
+    places = Places(own, database=tmp_path / "registry.db", **paths)
+    before = places.sample(0, 0, 0, 0, series=9)
+    held = bytearray(b"x" * (50 * MIB))
+    with (tmp_path / "store" / "aa" / "file").open():
+        after = places.sample(1, 2, 3, 4, series=9)
+    assert after.server_bytes - before.server_bytes > 0.9 * len(held)
+    assert after.files == before.files + 1
+    assert after.threads >= 1
+    assert (after.tasks, after.series, after.log_bytes) == (7, 9, 0)
+    assert (after.database_bytes, after.database_log_bytes, after.store_bytes) == (30, 20, 100)
