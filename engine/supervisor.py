@@ -26,10 +26,6 @@ class Life(Protocol):
     @property
     def is_dead(self) -> bool: ...
 
-    @property
-    def was_shut_down(self) -> bool:
-        """Its end was asked for, as the server stops."""
-
     async def death(self) -> str:
         """Returns what it died of, when it has."""
 
@@ -88,8 +84,7 @@ class EngineSupervisor(Generic[OneLife]):
     def unavailable(self) -> EngineUnavailable | None:
         """Why the engine can't be asked anything, if that is so. True before anybody was told."""
         seconds = math.ceil(self._start_seconds)
-        if self._stopping or (self._life is not None and self._life.was_shut_down):
-            # what it generates may still end
+        if self._stopping:  # what it generates may still end
             return EngineUnavailable("the server is being stopped", retry_after_seconds=seconds)
         if self._life is not None and not self._life.is_dead:
             return None
@@ -129,13 +124,13 @@ class EngineSupervisor(Generic[OneLife]):
         while True:
             cause, reason = await self._end_of_life()
             ended, self._life = self.life, None
-            if not ended.was_shut_down:
+            if not self._stopping:
                 logger.error("the engine has %s: %s", cause, reason)
                 self._counter.engine_ended(cause)
             why = self.unavailable or EngineUnavailable(reason)
             await follower.engine_lost(why)
             await ended.end()
-            if ended.was_shut_down:
+            if self._stopping:
                 await asyncio.Event().wait()  # the server ends, and this task with it
             await self._start_again()
             await follower.engine_ready()

@@ -39,10 +39,6 @@ class VllmLife:
     def is_dead(self) -> bool:
         return bool(self.engine.errored)
 
-    @property
-    def was_shut_down(self) -> bool:
-        return self.engine.was_shut_down
-
     async def death(self) -> str:
         while not self.is_dead:
             await asyncio.sleep(_LOOK_SECONDS)

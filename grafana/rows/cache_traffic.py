@@ -174,7 +174,7 @@ WAITS = Row(
         areas(
             "Refused to tenants",
             Meaning(
-                "Requests refused since their tenant was at one of its limits, by tenant and limit.",
+                "Requests refused as their tenant was at one of its limits, by tenant and limit.",
                 "one tenant all the time: its limit is too small for it, or it retries too fast.",
                 "`GET /api/v1/tenants/NAME` shows what it uses; raise the limit, or tell it to "
                 "heed Retry-After.",
