@@ -149,14 +149,14 @@ class NotPinned(EngineError):
 class TenantLimitReached(EngineError):
     """`limit`: the tenant's field. Without `retry_after_seconds` it does not help to wait."""
 
-    status = 409
+    status = 429
     code = "tenant_limit"
 
     def __init__(self, limit: str, detail: str, retry_after_seconds: int | None = None) -> None:
         super().__init__(detail, retry_after_seconds=retry_after_seconds)
         self.limit = limit
-        if retry_after_seconds is not None:
-            self.status = 429
+        if retry_after_seconds is None:
+            self.status = 409
 
 
 class EngineUnavailable(EngineError):
