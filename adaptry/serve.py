@@ -103,7 +103,8 @@ def _log_as_vllm_does() -> None:
 
 
 async def _serve_engine(arguments: ServeArguments, parsed: Any, listening: socket.socket) -> None:
-    from engine.app import register_folders, running_server, serve_forever
+    from engine.app import register_folders, running_server
+    from engine.serving import serve_forever
     from engine.settings import EngineSettings
 
     settings = EngineSettings(**arguments.settings)

@@ -167,7 +167,9 @@ async def soaking(minutes: float, seed: int, logs: Path) -> AsyncIterator[Soak]:
         environment = {TASKS_VARIABLE: str(state / "tasks")}
         with running("soak", command(state), environment, logs) as side:
             await ready(side)
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+            limits = httpx.Limits(
+                max_connections=None, max_keepalive_connections=64, keepalive_expiry=3
+            )
             async with httpx.AsyncClient(
                 base_url=side.base_url, timeout=120, limits=limits, trust_env=False
             ) as http:

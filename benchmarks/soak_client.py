@@ -177,7 +177,7 @@ def _text(choice: dict[str, Any]) -> str:
 
 
 async def _run(url: str, base: str, seed: int, per_second: float) -> None:
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=16)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=16, keepalive_expiry=3)
     async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits, trust_env=False) as http:
         chance = random.Random(seed)
         asker = Asker(http, base, chance)

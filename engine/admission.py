@@ -3,8 +3,8 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from engine.backlog import Backlog
@@ -12,14 +12,13 @@ from engine.cache_events import Drained, Refused
 from engine.carrier import Carrier, Pending
 from engine.decisions import Ticket
 from engine.errors import EngineError, EngineUnavailable, QueueFull, SlotWaitTimeout
+from engine.hold import Hold, Revoke
 from engine.policy import CachePolicy
 from engine.ports import Observer
 from engine.turns import Turns
 from engine.types import AdapterVersion, CacheOutcome, Lease, VersionId
 
 logger = logging.getLogger(__name__)
-
-Revoke = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class Admission:
         self._carrier = carrier
         self._observer = observer
         self._limits = limits
-        self._clock = clock
+        self.clock = clock
         self._turns = Turns(limits.max_slot_wait_seconds)
         self._backlog = Backlog(clock, longest_seconds=limits.slot_timeout_seconds)
         self._tickets = itertools.count(1)
@@ -57,31 +56,37 @@ class Admission:
         self.closed: EngineUnavailable | None = None
         self.on_look: list[Callable[[], None]] = []
 
-    @asynccontextmanager
-    async def lease(
+    def lease(
         self,
         version: AdapterVersion,
         revoke: Revoke | None = None,
         waited_seconds: float = 0.0,
-    ) -> AsyncIterator[Lease]:
+    ) -> AbstractAsyncContextManager[Lease]:
         """See `CacheController.lease`. `waited_seconds`: elsewhere, before it came here."""
+        return Hold(self, version, revoke, waited_seconds)
+
+    async def enter(
+        self, version: AdapterVersion, revoke: Revoke | None, waited_seconds: float
+    ) -> tuple[Lease, int]:
+        """The lease, and the engine that it is for."""
         engine = self._engine
         try:
             lease = await self.acquire(version, counted=True, waited_seconds=waited_seconds)
         except EngineError as error:
             self._observer.saw(Refused(version, error))
             raise
-        began = self._clock()
-        revokes = self._revokes.setdefault(version.id, [])
         if revoke is not None:
-            revokes.append(revoke)
-        try:
-            yield lease
-        finally:
-            if revoke is not None:
-                revokes.remove(revoke)
-            self._turns.ended_after(self._clock() - began)
-            self.release(version.id, engine)
+            self._revokes.setdefault(version.id, []).append(revoke)
+        return lease, engine
+
+    def leave(self, version: VersionId, revoke: Revoke | None, engine: int, seconds: float) -> None:
+        """`seconds`: how long it was held."""
+        if revoke is not None:
+            self._revokes[version].remove(revoke)
+            if not self._revokes[version]:
+                del self._revokes[version]
+        self._turns.ended_after(seconds)
+        self.release(version, engine)
 
     def revoke(self, version: VersionId) -> None:
         """End every request that holds it."""
@@ -161,7 +166,7 @@ class Admission:
         """Runs until cancelled. Whoever is in `on_look` looks at what waits elsewhere."""
         while True:
             await asyncio.sleep(self._turns.look_seconds)
-            now, patience = self._clock(), self._turns.patience_seconds()
+            now, patience = self.clock(), self._turns.patience_seconds()
             pending = self._carrier.pending
             for ticket in [t for t, p in pending.items() if now - p.arrived > patience]:
                 if (hot := self._policy.drain_for(ticket)) is not None:
@@ -194,7 +199,7 @@ class Admission:
         pending = Pending(
             version=version,
             granted=asyncio.get_running_loop().create_future(),
-            arrived=self._clock(),
+            arrived=self.clock(),
             cause=self._carrier.history.cause_of_miss(version),
             counted=counted,
         )
@@ -219,4 +224,4 @@ class Admission:
         return self._carrier.load_seconds.get(version.id, 0.0) if missed else 0.0
 
     def _waited(self, pending: Pending) -> float:
-        return self._clock() - pending.arrived
+        return self.clock() - pending.arrived

@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import os
-import socket
 from argparse import Namespace
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,7 +12,6 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 
-from engine import vllm_api
 from engine.background import background, is_stopping
 from engine.body_limits import body_guard
 from engine.cache import Cache, make_cache
@@ -57,9 +54,6 @@ from registry.settings import RegistrySettings
 from registry.tenants.api import create_tenant_router
 
 logger = logging.getLogger(__name__)
-
-# The engine has ended by then: only a client that takes nothing can still hold a response open.
-_GRACEFUL_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,27 +224,3 @@ async def register_folders(service: RegistryService, folders: Sequence[tuple[str
             registration = await service.register(name, str(folder), actor="command line")
         state = "registered" if registration.created else "already registered"
         logger.info("%s is %s as %s", folder, state, registration.published.reference)
-
-
-async def serve_forever(server: Server, arguments: Namespace, listening: socket.socket) -> None:
-    """Serve until SIGINT, SIGTERM or a failure, with vLLM's own HTTP server."""
-    # an engine that died is replaced, and is no reason to stop
-    os.environ["VLLM_KEEP_ALIVE_ON_ENGINE_DEATH"] = "1"
-    shutdown = await vllm_api.serve_http()(
-        server.app,
-        sock=listening,
-        http=server.http,
-        host=arguments.host,
-        port=arguments.port,
-        log_level=arguments.uvicorn_log_level,
-        access_log=not arguments.disable_uvicorn_access_log,
-        ssl_keyfile=arguments.ssl_keyfile,
-        ssl_certfile=arguments.ssl_certfile,
-        ssl_ca_certs=arguments.ssl_ca_certs,
-        ssl_cert_reqs=arguments.ssl_cert_reqs,
-        proxy_headers=False,  # by default it would believe any process on this machine
-        h11_max_incomplete_event_size=arguments.h11_max_incomplete_event_size,
-        h11_max_header_count=arguments.h11_max_header_count,
-        timeout_graceful_shutdown=_GRACEFUL_SECONDS,
-    )
-    await shutdown

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
-from engine.admission import Admission, Limits, Revoke
+from engine.admission import Admission, Limits
 from engine.cache_events import EngineReady, Pinned, Unpinned
 from engine.carrier import Carrier
 from engine.errors import AdapterPinned, EngineUnavailable
+from engine.hold import Revoke
 from engine.loading import Loader
 from engine.policy import CachePolicy
 from engine.ports import Backend, EngineTruth, Observer

@@ -5,8 +5,8 @@ in place of their own table, and the engine client takes the lease through `Leas
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -98,6 +98,37 @@ class RequestedAdapters(Mapping[str, AdapterHandle]):
         return 0
 
 
+class _RequestsLease(AbstractAsyncContextManager[Lease]):
+    """A lease that its request knows of. No generator, as `Hold` is none."""
+
+    def __init__(
+        self,
+        request: EngineRequest,
+        version: AdapterVersion,
+        held: AbstractAsyncContextManager[Lease],
+    ) -> None:
+        self._request = request
+        self._version = version
+        self._held = held
+        self._entered = AsyncExitStack()
+
+    async def __aenter__(self) -> Lease:
+        async with AsyncExitStack() as stack:
+            try:
+                with self._request.spans.waiting(self._version) as wait:
+                    lease = await stack.enter_async_context(self._held)
+                    wait.leased(lease)
+            except EngineError as error:
+                self._request.failure = error
+                raise
+            await self._request.has(lease)
+            self._entered = stack.pop_all()
+        return lease
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._entered.aclose()
+
+
 class Leasing:
     """Gives vLLM's engine client its leases and notes them on the running request."""
 
@@ -105,23 +136,15 @@ class Leasing:
         self._controller = controller
         self._counter = counter
 
-    @asynccontextmanager
-    async def lease_for(self, _: object, revoke: Callable[[], None]) -> AsyncIterator[Lease]:
-        """Raises what `CacheController.lease` raises."""
+    def lease_for(
+        self, _: object, revoke: Callable[[], None]
+    ) -> AbstractAsyncContextManager[Lease]:
+        """Raises, on entry, what `CacheController.lease` raises."""
         request = _current.get()
         if request is None or request.version is None:
             raise RuntimeError("an adapter was asked for past the gateway")
         held = self._controller.lease(request.version, revoke)
-        async with AsyncExitStack() as stack:
-            try:
-                with request.spans.waiting(request.version) as wait:
-                    lease = await stack.enter_async_context(held)
-                    wait.leased(lease)
-            except EngineError as error:
-                request.failure = error
-                raise
-            await request.has(lease)
-            yield lease
+        return _RequestsLease(request, request.version, held)
 
     @contextmanager
     def generating(self, lease: Lease | None, *, deltas: bool) -> Iterator[Generation]:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from engine.engine_request import EngineRequest, serving
 from engine.errors import EngineError, EngineUnavailable
 from engine.exchange import Exchange
-from engine.openai_errors import openai_error, send_engine_error, send_json
+from engine.openai_errors import openai_error, retry_after, send_engine_error, send_json
 from engine.ports import Resolver
 from engine.request_body import model_of, read_body, user_of
 from engine.spans import RequestSpans, Tracing
@@ -110,7 +110,7 @@ class AdapterGateway:
             self._counter.request_ended(UNKNOWN_ADAPTER, "refused", _seconds_since(request))
             self._refuse(spans, error.status, error.code)
             content = openai_error(error.status, error.code, error.detail, param="model")
-            await send_json(send, error.status, content)
+            await send_json(send, error.status, content, retry_after(error.retry_after_seconds))
             return
         spans.serves(request.version)
         await self._serve(request, scope, receive, send)

@@ -22,11 +22,14 @@ async def send_engine_error(
     send: Send, error: EngineError, headers: Iterable[tuple[bytes, bytes]] = ()
 ) -> None:
     """With `Retry-After`, where that is known."""
-    more = list(headers)
-    if error.retry_after_seconds is not None:
-        more.append((b"retry-after", str(error.retry_after_seconds).encode()))
+    more = [*headers, *retry_after(error.retry_after_seconds)]
     content = openai_error(error.status, error.code, error.detail)
     await send_json(send, error.status, content, more)
+
+
+def retry_after(seconds: int | None) -> list[tuple[bytes, bytes]]:
+    """The header, where that is known."""
+    return [] if seconds is None else [(b"retry-after", str(seconds).encode())]
 
 
 async def send_json(

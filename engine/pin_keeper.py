@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -42,23 +44,31 @@ class PinStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KeptPin:
-    """`expires_at` None: until it is unpinned."""
+    """`expires_at` None: until it is unpinned.
+
+    `ends`: the same on a clock that nobody sets, which is what counts while this process lives.
+    """
 
     version: AdapterVersion
     tier: Tier
     expires_at: datetime | None
-
-    def is_over(self, now: datetime) -> bool:
-        return self.expires_at is not None and self.expires_at <= now
+    ends: float = math.inf
 
 
 class PinKeeper:
     """What operators pin through."""
 
-    def __init__(self, controller: CacheController, store: PinStore, resolver: Resolver) -> None:
+    def __init__(
+        self,
+        controller: CacheController,
+        store: PinStore,
+        resolver: Resolver,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._controller = controller
         self._store = store
         self._resolver = resolver
+        self._clock = clock
         self._kept: dict[VersionId, KeptPin] = {}
 
     @property
@@ -79,13 +89,16 @@ class PinKeeper:
         Raises what `CacheController.pin` raises, or RegistryError; then it is not pinned.
         """
         await self._controller.pin(version, tier)
-        expires_at = None if ttl_seconds is None else _now() + timedelta(seconds=ttl_seconds)
+        expires_at, ends = None, math.inf
+        if ttl_seconds is not None:
+            expires_at = _now() + timedelta(seconds=ttl_seconds)
+            ends = self._clock() + ttl_seconds
         try:
             await self._store.save_pin(version.id, tier, expires_at, actor=actor)
         except BaseException:
             self._drop(version.id)
             raise
-        kept = self._kept[version.id] = KeptPin(version, tier, expires_at)
+        kept = self._kept[version.id] = KeptPin(version, tier, expires_at, ends)
         return kept
 
     async def unpin(self, version: AdapterVersion, *, actor: str) -> Tier:
@@ -110,7 +123,10 @@ class PinKeeper:
             except (EngineError, RegistryError) as error:
                 logger.warning("%s could not be pinned again: %s", stored.reference, error.detail)
             else:
-                self._kept[version.id] = KeptPin(version, Tier(stored.tier), stored.expires_at)
+                ends = self._ends(stored.expires_at)
+                self._kept[version.id] = KeptPin(
+                    version, Tier(stored.tier), stored.expires_at, ends
+                )
 
     async def bring_back(self) -> None:
         """What is pinned is in the memory of an engine that has gone: load it into the new one."""
@@ -124,8 +140,8 @@ class PinKeeper:
         """End the pins whose time is over, until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            now = _now()
-            if over := [kept.version for kept in self.kept if kept.is_over(now)]:
+            now = self._clock()
+            if over := [kept.version for kept in self.kept if kept.ends <= now]:
                 await self._end(over)
 
     async def _end(self, over: Sequence[AdapterVersion]) -> None:
@@ -136,6 +152,11 @@ class PinKeeper:
             await self._store.forget_pins([version.id for version in over])
         except RegistryError as error:  # no restart would bring them back in any case
             logger.warning("ended pins are still saved: %s", error.detail)
+
+    def _ends(self, expires_at: datetime | None) -> float:
+        if expires_at is None:
+            return math.inf
+        return self._clock() + (expires_at - _now()).total_seconds()
 
     def _drop(self, version: VersionId) -> None:
         self._kept.pop(version, None)

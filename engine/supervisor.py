@@ -26,12 +26,14 @@ class Life(Protocol):
     @property
     def is_dead(self) -> bool: ...
 
-    @property
-    def was_shut_down(self) -> bool:
-        """Its end was asked for, as the server stops."""
-
     async def death(self) -> str:
         """Returns what it died of, when it has."""
+
+    def shut_down(self, timeout_seconds: float | None) -> None:
+        """Let what it generates end, for so long. Blocks; for another thread than the loop's."""
+
+    def kill(self) -> None:
+        """At once. Whoever waits for its end goes on."""
 
     async def end(self) -> None:
         """Leave nothing of it running, whatever state it is in."""
@@ -69,6 +71,7 @@ class EngineSupervisor(Generic[OneLife]):
         self._life: OneLife | None = None
         self._silent = asyncio.Event()
         self._start_seconds = 60.0
+        self._stopping = False
 
     @property
     def life(self) -> OneLife:
@@ -81,7 +84,7 @@ class EngineSupervisor(Generic[OneLife]):
     def unavailable(self) -> EngineUnavailable | None:
         """Why the engine can't be asked anything, if that is so. True before anybody was told."""
         seconds = math.ceil(self._start_seconds)
-        if self._life is not None and self._life.was_shut_down:  # what it generates may still end
+        if self._stopping:  # what it generates may still end
             return EngineUnavailable("the server is being stopped", retry_after_seconds=seconds)
         if self._life is not None and not self._life.is_dead:
             return None
@@ -92,6 +95,20 @@ class EngineSupervisor(Generic[OneLife]):
         started = self._clock()
         self._life = await self._start()
         self._start_seconds = self._clock() - started
+
+    def shut_down(self, timeout_seconds: float | None) -> None:
+        """The server ends: nobody comes in, and whoever is in may go on for so long.
+
+        Blocks until then; for another thread than the loop's.
+        """
+        self._stopping = True
+        if (life := self._life) is not None:
+            life.shut_down(timeout_seconds)
+
+    def hurry(self) -> None:
+        """Wait no longer for what is still generated."""
+        if self._life is not None:
+            self._life.kill()
 
     async def end(self) -> None:
         if self._life is not None:
@@ -107,13 +124,13 @@ class EngineSupervisor(Generic[OneLife]):
         while True:
             cause, reason = await self._end_of_life()
             ended, self._life = self.life, None
-            if not ended.was_shut_down:
+            if not self._stopping:
                 logger.error("the engine has %s: %s", cause, reason)
                 self._counter.engine_ended(cause)
             why = self.unavailable or EngineUnavailable(reason)
             await follower.engine_lost(why)
             await ended.end()
-            if ended.was_shut_down:
+            if self._stopping:
                 await asyncio.Event().wait()  # the server ends, and this task with it
             await self._start_again()
             await follower.engine_ready()

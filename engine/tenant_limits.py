@@ -4,13 +4,14 @@ Stands before `Admission`: whoever waits here for a place of its tenant takes no
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from engine.admission import Admission, Limits, Revoke
+from engine.admission import Admission, Limits
 from engine.cache_events import Refused
 from engine.errors import EngineError, QueueFull, SlotWaitTimeout, TenantLimitReached
+from engine.hold import Revoke, TenantHold
 from engine.policy import CachePolicy
 from engine.ports import Observer
 from engine.tenant_host import Tenancy, TenantHost
@@ -69,19 +70,20 @@ class TenantCacheLimits:
 
     # ---- slots ---------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def lease(self, version: AdapterVersion, revoke: Revoke | None) -> AsyncIterator[Lease]:
+    def lease(
+        self, version: AdapterVersion, revoke: Revoke | None
+    ) -> AbstractAsyncContextManager[Lease]:
         """See `CacheController.lease`."""
-        try:
-            waited_seconds = await self.enter(version)
-        except EngineError as error:
-            self._observer.saw(Refused(version, error))
-            raise
-        try:
-            async with self._admission.lease(version, revoke, waited_seconds) as lease:
-                yield lease
-        finally:
-            self.leave(version)
+        return TenantHold(self, version, revoke)
+
+    def admit(
+        self, version: AdapterVersion, revoke: Revoke | None, waited_seconds: float
+    ) -> AbstractAsyncContextManager[Lease]:
+        """To whoever has entered."""
+        return self._admission.lease(version, revoke, waited_seconds)
+
+    def refused(self, version: AdapterVersion, error: EngineError) -> None:
+        self._observer.saw(Refused(version, error))
 
     def has_place(self, version: AdapterVersion) -> bool:
         """Whether `enter` would not have to wait."""

@@ -45,12 +45,6 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
     """
 
     guard: Guard
-    was_shut_down = False
-
-    def shutdown(self, timeout: float | None = None) -> None:
-        """vLLM's own HTTP server calls it at SIGTERM and SIGINT, and may wait for what runs."""
-        self.was_shut_down = True
-        super().shutdown(timeout)
 
     def generate(
         self,

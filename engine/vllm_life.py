@@ -11,6 +11,7 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from engine.owner import own_engines
 from engine.vllm_backend import VllmBackend, connected_backend
 from engine.vllm_client import LeasedAsyncLLM
 
@@ -32,23 +33,31 @@ class VllmLife:
         self.backend = backend
         self._processes = processes
         self._stack = stack
+        self._loop = asyncio.get_running_loop()
 
     @property
     def is_dead(self) -> bool:
         return bool(self.engine.errored)
-
-    @property
-    def was_shut_down(self) -> bool:
-        return self.engine.was_shut_down
 
     async def death(self) -> str:
         while not self.is_dead:
             await asyncio.sleep(_LOOK_SECONDS)
         return str(self.engine.dead_error)
 
-    async def end(self) -> None:
-        # vLLM tells its requests of a death that it has seen, and of no other end
+    def shut_down(self, timeout_seconds: float | None) -> None:
+        self.engine.shutdown(timeout_seconds)
+        self._loop.call_soon_threadsafe(self._end_requests)
+
+    def kill(self) -> None:
+        for process in self._processes:
+            process.kill()
+
+    def _end_requests(self) -> None:
+        """vLLM tells its requests of a death that it has seen, and of no other end."""
         self.engine.output_processor.propagate_error(EngineDeadError())
+
+    async def end(self) -> None:
+        self._end_requests()
         await self._stack.aclose()
         for process in self._processes:  # vLLM does not wait for those that it has to kill
             await asyncio.to_thread(process.join, _JOIN_SECONDS)
@@ -67,17 +76,26 @@ class VllmStarter:
 
         Raises what vLLM raises, or EngineUnavailable.
         """
+        own_engines()
         before = set(active_children())
         async with AsyncExitStack() as stack:
             if self._is_first:
                 engine = self._engine()
             else:
-                engine = await asyncio.to_thread(self._engine)
+                engine = await self._engine_beside(before)
             stack.push_async_callback(asyncio.to_thread, engine.shutdown)
             backend = await stack.enter_async_context(connected_backend(engine, self._host_bytes))
             self._is_first = False
             processes = set(active_children()) - before
             return VllmLife(engine, backend, processes, stack.pop_all())
+
+    async def _engine_beside(self, before: Set[BaseProcess]) -> LeasedAsyncLLM:
+        try:
+            return await asyncio.to_thread(self._engine)
+        except asyncio.CancelledError:  # the server ends, and waits for this thread
+            for process in set(active_children()) - before:
+                process.kill()
+            raise
 
     def _engine(self) -> LeasedAsyncLLM:
         config = AsyncEngineArgs.from_cli_args(self._arguments).create_engine_config(

@@ -40,7 +40,7 @@ class WarmUp:
         self._resolver = resolver
         self._save_seconds = save_seconds
         self._saved: list[VersionId] = []
-        self._noted: list[str] = []
+        self._noted: list[AdapterVersion] | None = None
 
     async def run(self) -> None:
         """Restore, and then keep what is saved up to date, until cancelled."""
@@ -62,17 +62,19 @@ class WarmUp:
 
     def note(self) -> None:
         """The engine has gone, and the controller is about to forget what was in its memory."""
-        self._noted = [version.reference for version in self._residents()]
+        self._noted = self._residents()
 
     async def again(self) -> None:
         """There is a new engine: as it was when `note` was called."""
+        noted, self._noted = self._noted or [], None
         await self._pins.bring_back()
-        await self._prefetch(self._noted)
+        await self._prefetch([version.reference for version in noted])
 
     async def save(self) -> None:
-        """Who is in host memory now, for the next process. While no engine lives nobody is."""
-        residents = [version.id for version in self._residents()]
-        if residents == self._saved or self._controller.unavailable is not None:
+        """Who is in host memory, for the next process; while no engine lives, who was."""
+        lost = self._controller.unavailable is not None
+        known = self._noted if lost else self._residents()
+        if known is None or (residents := [version.id for version in known]) == self._saved:
             return
         try:
             await self._store.save_residents(residents)

@@ -15,6 +15,7 @@ from typing import Any
 from vllm.lora.request import LoRARequest
 
 from engine.cpu_repairs import repair
+from engine.owner import end_with_owner
 from engine.worker_channel import LoadListener
 from engine.worker_managers import ControlledModelManager, Staging, host_bytes, install
 from engine.worker_modules import describe_modules
@@ -135,5 +136,6 @@ class AdapterCacheExtension:
                 raise ValueError(f"unknown move {verb!r}")
 
 
+end_with_owner()
 repair()
 install()

@@ -594,8 +594,10 @@ class PromotionTimeout(RegistryError):
 class StoreUnavailable(RegistryError):
     status = 503
     code = "store_unavailable"
+    retry_after_seconds = 5
 
 
 class DatabaseUnavailable(RegistryError):
     status = 503
     code = "database_unavailable"
+    retry_after_seconds = 1

@@ -82,23 +82,22 @@ class VersionFilter:
 
 
 def _shown_adapters(reader: Reader) -> Condition:
-    name = col(Adapter.name)
-    return Condition(select(name).where(reader.shows(name)), reader.shows)
+    return Condition(select(reader.shown().c.name), reader.shows)
 
 
 def _shown_versions(reader: Reader) -> Condition:
     """Few tenants have so many versions that to collect and sort them would take long."""
     version: Any = aliased(Version)
     adapter: Any = aliased(Adapter)
-    keys = select(version.id).join(adapter, version.adapter_id == adapter.id)
-    shown = keys.where(reader.shows(adapter.name))
+    shown = reader.shown()
+    keys = select(version.id).join(shown, version.adapter_id == shown.c.id)
+    named = select(1).select_from(version).join(adapter, version.adapter_id == adapter.id)
 
     def test(of_row: ColumnElement[Any]) -> ColumnElement[bool]:
-        return exists(
-            shown.where(version.id == of_row).offset(0).correlate_except(version, adapter)
-        )
+        met = named.where(version.id == of_row, reader.shows(adapter.name))
+        return exists(met.offset(0).correlate_except(version, adapter))
 
-    return Condition(shown, test, ordered=False)
+    return Condition(keys, test, ordered=False)
 
 
 def _words(span: tuple[str, str]) -> Term:

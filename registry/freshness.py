@@ -15,6 +15,7 @@ from registry.models import Adapter, Event
 
 # Events get their ids before they are committed, so that a lower id may appear after a higher one.
 _MAY_BE_LATE = 1000
+_PATIENCE_SECONDS = 0.5  # for a database that has stopped: it may take a minute to be given up
 
 _HIGHEST = select(func.coalesce(func.max(col(aliased(Event).id)), 0)).scalar_subquery()
 _LATEST = select(func.count()).where(col(Event.id) > _HIGHEST - _MAY_BE_LATE).scalar_subquery()
@@ -46,19 +47,23 @@ class Freshness:
     async def look(self) -> None:
         """Makes a new generation if anything has changed. Cheap but for once in a while.
 
-        A database that is away changes nothing: what was asked before goes on being answered.
+        A database that is away, or that does not answer, changes nothing: what was asked before
+        goes on being answered.
         """
         now = self._clock()
         is_due = now >= self._due
-        if not is_due and (now < self._due - self._every_seconds / 2 or self._is_looking()):
+        if not is_due and (now < self._due - self._every_seconds / 2 or self.is_looking()):
             return
         self._due = now + self._every_seconds
-        if is_due:
-            await self._look()
-        else:
+        if not self.is_looking():
             self._beside = asyncio.create_task(self._look())
+            if is_due:  # the look goes on although nobody waits for it any longer
+                done, _ = await asyncio.wait({self._beside}, timeout=_PATIENCE_SECONDS)
+                for look in done:
+                    look.result()
 
-    def _is_looking(self) -> bool:
+    def is_looking(self) -> bool:
+        """One look at a time."""
         return self._beside is not None and not self._beside.done()
 
     async def _look(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import ColumnElement, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -47,7 +47,7 @@ class JobRepository:
         if adapter is not None:
             statement = statement.where(col(Job.adapter) == adapter)
         if tenant is not None:
-            statement = statement.where(col(Job.adapter).startswith(f"{tenant}~"))
+            statement = statement.where(_is_of(tenant))
         ordered = statement.order_by(col(Job.id).desc()).limit(limit)
         return (await self._session.execute(ordered)).scalars().all()
 
@@ -69,6 +69,21 @@ class JobRepository:
         )
         return (await self._session.execute(statement.limit(1))).first() is not None
 
+    async def tenant_is_waiting(self, tenant: str) -> bool:
+        """Whether one of its jobs is not finished."""
+        unfinished = select(col(Job.id)).where(
+            _is_of(tenant), col(Job.state).in_(sorted(UNFINISHED))
+        )
+        return (await self._session.execute(unfinished.limit(1))).first() is not None
+
+    async def forget_tenant(self, tenant: str) -> None:
+        """Whoever has its name next is told of none of its jobs."""
+        await self._session.execute(delete(Job).where(_is_of(tenant)))
+
     async def forget(self, finished_before: datetime) -> None:
         """Delete jobs that ended long ago."""
         await self._session.execute(delete(Job).where(col(Job.finished_at) < finished_before))
+
+
+def _is_of(tenant: str) -> ColumnElement[bool]:
+    return col(Job.adapter).startswith(f"{tenant}~")

@@ -5,6 +5,7 @@ file changes one of these; a copied or restored store has other ones and is hash
 Seals lie beside the adapters in the store: `seals/abcd….json` for `adapters/ab/abcd…/`.
 """
 
+import errno
 import json
 import os
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 from blake3 import blake3
 
 _CHUNK_BYTES = 4 * 2**20
+_NO_SEAL = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class FilesChanged(Exception):
@@ -44,15 +46,20 @@ def verify(folder: Path, digest: str) -> None:
 
 
 def seal(folder: Path) -> None:
-    """The content has just been verified. A store that can't be written to stays without seals."""
+    """The content has just been verified.
+
+    A store that is full or can't be written to stays without: the next load hashes once more.
+    """
     whole = seal_file(folder)
     partial = whole.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
     try:
         whole.parent.mkdir(exist_ok=True)
         partial.write_text(json.dumps(_seal_of(folder)))
         partial.replace(whole)
-    except PermissionError:
-        return
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        if error.errno not in _NO_SEAL:
+            raise
 
 
 def seal_file(folder: Path) -> Path:

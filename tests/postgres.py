@@ -60,9 +60,14 @@ class PostgresServer:
                     raise
                 time.sleep(0.1)
 
+    @property
+    def pid(self) -> int:
+        """Of the postmaster, whose children are the others."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
     def kill(self) -> None:
         """As when the machine takes it: no goodbye to any client."""
-        pid = int((self._data / "postmaster.pid").read_text().split()[0])
+        pid = self.pid
         os.kill(pid, signal.SIGKILL)
         while Path(f"/proc/{pid}").exists() and "Z" not in _state(pid):
             time.sleep(0.01)

@@ -19,6 +19,8 @@ from registry.client.errors import (
 from registry.client.steps import Reply, Request
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+# Servers close a connection that was idle for 5 s, perhaps just as the next request is sent.
+IDLE_SECONDS = 3.0
 CONNECT_SECONDS = 5.0
 
 
@@ -49,6 +51,7 @@ class Options:
             "base_url": self.base_url.rstrip("/"),
             "headers": headers,
             "timeout": self.timeout(None),
+            "limits": httpx.Limits(keepalive_expiry=IDLE_SECONDS),
             # A proxy of the environment must not stand between us and a server on this machine.
             "trust_env": httpx.URL(self.base_url).host not in LOOPBACK,
         }

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, FromClause, Select, or_, select, union_all
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
@@ -14,6 +14,7 @@ from registry.names import check_name, parse_version
 from registry.tenants.models import AdapterGrant
 
 _Granted: Any = aliased(Adapter, name="granted_adapter")
+_Own: Any = aliased(Adapter, name="own_adapter")
 _READ = frozenset({"GET", "HEAD"})
 
 
@@ -50,10 +51,17 @@ class Reader:
 
     def shows(self, name: Any) -> ColumnElement[bool]:
         """The same, and what it was granted."""
+        return or_(self.owns(name), name.in_(self._granted(_Granted.name)))
+
+    def shown(self) -> FromClause:
+        """`id` and `name` of all those: found by an index each, where a test would be of all."""
+        own = select(_Own.id, _Own.name).where(self.owns(_Own.name))
+        return union_all(own, self._granted(_Granted.id, _Granted.name)).subquery("shown")
+
+    def _granted(self, *columns: Any) -> Select[*tuple[Any, ...]]:
         of_granted = col(AdapterGrant.adapter_id) == _Granted.id
-        granted = select(_Granted.name).join(AdapterGrant, of_granted)
-        to_it = granted.where(col(AdapterGrant.tenant) == self.tenant)
-        return or_(self.owns(name), name.in_(to_it))
+        granted = select(*columns).join(AdapterGrant, of_granted)
+        return granted.where(col(AdapterGrant.tenant) == self.tenant)
 
 
 def reader_of(caller: Caller) -> Reader | None:

@@ -11,6 +11,7 @@ from sqlmodel import col
 from registry.changes import changing
 from registry.db import Database
 from registry.errors import InvalidReference, TenantExists, TenantNotEmpty
+from registry.job_repository import JobRepository
 from registry.keys.address import calling_address
 from registry.keys.models import ApiKey
 from registry.models import Adapter, Event, EventKind, now
@@ -91,7 +92,7 @@ class TenantService:
         return tenant
 
     async def delete(self, name: str, *, actor: str) -> None:
-        """And what was granted to it. Raises UnknownTenant, TenantNotEmpty."""
+        """And what was granted to it, and its jobs. Raises UnknownTenant, TenantNotEmpty."""
         async with self._database.transaction(for_catalog=False) as session:
             tenant = await known_tenant(session, name, hold=True)
             await _check_that_it_is_empty(session, name)
@@ -99,6 +100,7 @@ class TenantService:
             for grant in (await session.execute(grants)).scalars():
                 await session.delete(grant)
             await QuotaRepository(session).forget_registrations(name, now())
+            await JobRepository(session).forget_tenant(name)
             await session.delete(tenant)
             session.add(_event(EventKind.TENANT_DELETED, name, actor))
         await self._changed()
@@ -154,6 +156,8 @@ async def _check_that_it_is_empty(session: AsyncSession, name: str) -> None:
     keys = select(ApiKey).where(own, col(ApiKey.revoked_at).is_(None))
     if (await session.execute(keys.limit(1))).first() is not None:
         raise TenantNotEmpty(name, "keys that are not revoked")
+    if await JobRepository(session).tenant_is_waiting(name):
+        raise TenantNotEmpty(name, "jobs that are not finished")
 
 
 def _event(

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
@@ -16,6 +17,7 @@ from registry.artifacts import ArtifactStore
 from registry.base_model import BaseModel
 from registry.db import Database
 from registry.errors import DatabaseUnavailable
+from registry.freshness import Freshness
 from registry.migrate import upgrade
 from registry.service import RegistryService
 from tests.api.asking import AdapterMaker, assert_problem, publish, publish_some
@@ -161,3 +163,24 @@ def test_migrating_a_database_that_is_not_there_says_so_in_one_line(
 ) -> None:
     with pytest.raises(DatabaseUnavailable, match="can't be used now"):
         upgrade("postgresql://nobody@127.0.0.1:1/none")
+
+
+async def test_a_postgresql_that_stands_still_holds_no_known_answer_up(
+    database_url: str, postgres: PostgresServer
+) -> None:
+    database = Database(database_url)
+    freshness = Freshness(database, every_seconds=0)
+    await freshness.look()
+    family = [psutil.Process(postgres.pid), *psutil.Process(postgres.pid).children(recursive=True)]
+    for process in family:
+        process.suspend()
+    try:
+        for _ in range(3):
+            await freshness.look()  # would take a minute to be given up
+        assert freshness.is_looking()
+    finally:
+        for process in family:
+            process.resume()
+    while freshness.is_looking():
+        await asyncio.sleep(0.01)
+    await database.close()

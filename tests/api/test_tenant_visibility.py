@@ -184,6 +184,21 @@ async def test_jobs_of_others_do_not_exist(tenants: Tenants, make_adapter: Adapt
     assert (await tenants.get("acme~boss", "/jobs"))["items"][0]["state"] == "queued"
 
 
+async def test_who_gets_a_tenants_name_next_is_not_told_of_its_jobs(
+    tenants: Tenants, make_adapter: AdapterMaker
+) -> None:
+    ask, says = tenants.asked.ask, tenants.asked.says
+    await ask("root", "POST", "/tenants", json={"name": "third"})
+    job = await tenants.queue("root", "third~secret", make_adapter("one"))
+    assert await says("root", "DELETE", "/tenants/third") == (409, "tenant_not_empty")
+    await ask("root", "POST", f"/jobs/{job}/cancel")
+    assert (await ask("root", "DELETE", "/tenants/third")).status_code == 204
+    await ask("root", "POST", "/tenants", json={"name": "third"})
+    await tenants.asked.key("third~boss", *Scope)
+    assert (await tenants.get("third~boss", "/jobs"))["items"] == []
+    assert await says("third~boss", "GET", f"/jobs/{job}") == (404, "unknown_job")
+
+
 async def test_a_tenant_is_not_told_which_tenants_there_are(
     tenants: Tenants, make_adapter: AdapterMaker
 ) -> None:

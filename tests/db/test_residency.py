@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from engine import pin_keeper
 from engine.errors import AdapterLoadFailed, EngineUnavailable, NotPinned, PinBudgetExceeded
 from engine.pin_keeper import PinKeeper
 from engine.types import AdapterVersion, Tier, VersionId
@@ -369,3 +370,28 @@ async def test_saving_who_is_resident_leaves_the_resolvers_answers_alone(
     before = database.generation
     await ResidencyStore(database).save_residents([versions[0].id])
     assert database.generation == before
+
+
+async def test_a_wall_clock_that_jumps_ends_no_pin_and_keeps_none(
+    database: Database, versions: list[AdapterVersion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jump = timedelta(0)
+    monkeypatch.setattr(pin_keeper, "_now", lambda: datetime.now(UTC) + jump)
+    monkeypatch.setattr(pin_keeper, "_LOOK_SECONDS", 0.01)
+    time_ = 0.0
+    async with running(Cache()) as cache:
+        names = Names(versions)
+        pins = PinKeeper(cache.controller, ResidencyStore(database), names, lambda: time_)
+        keeping = asyncio.create_task(pins.keep())
+        await pins.pin(versions[0], Tier.HOST, ttl_seconds=60, actor="sre")
+        jump = timedelta(hours=1)
+        await asyncio.sleep(0.05)
+        assert [kept.version for kept in pins.kept] == [versions[0]]
+        jump = timedelta(hours=-1)
+        time_ = 60.0
+        await until(lambda: not pins.kept)
+        async with asyncio.timeout(10):
+            while await ResidencyStore(database).pins():
+                await asyncio.sleep(0.01)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)

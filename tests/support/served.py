@@ -26,25 +26,33 @@ class ServedDemo:
         self.settings = settings
         self.arguments: tuple[str, ...] = ()  # more of them, for `adaptry serve`
         self.log = folder / "server.log"
-        self.client = httpx.Client(timeout=60)
+        # uvicorn closes a connection that was idle for 5 s: one that is about to be is not used
+        limits = httpx.Limits(max_keepalive_connections=10, keepalive_expiry=2)
+        self.client = httpx.Client(timeout=60, limits=limits)
+        self.variables: dict[str, str] = {}  # more of them, for its environment
+        self.port: int | None = None  # the same one whenever it is started again
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Returns when it is ready."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.client.base_url = httpx.URL(f"http://127.0.0.1:{port}")
+        self.launch()
+        self.wait_until(self.is_ready, START_SECONDS)
+
+    def launch(self) -> None:
+        if self.port is None:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self.port = probe.getsockname()[1]
+        self.client.base_url = httpx.URL(f"http://127.0.0.1:{self.port}")
         environment = {f"ADAPTRY_{name.upper()}": value for name, value in self.settings.items()}
         with self.log.open("ab") as sink:
             self._process = subprocess.Popen(
-                self.command(port),
+                self.command(self.port),
                 stdout=sink,
                 stderr=subprocess.STDOUT,
-                env={**_inherited(), **environment},
+                env={**_inherited(), **environment, **self.variables},
                 start_new_session=True,
             )
-        self.wait_until(self.is_ready, START_SECONDS)
 
     def command(self, port: int) -> list[str]:
         return [
@@ -75,6 +83,23 @@ class ServedDemo:
             return self.client.get("/readyz", timeout=5).status_code == 200
         except httpx.TransportError:
             return False
+
+    def exit_code(self, seconds: float) -> int:
+        """Of a server that was told to end."""
+        assert self._process is not None
+        return self._process.wait(seconds)
+
+    def kill(self) -> list[psutil.Process]:
+        """As the kernel does for want of memory: the server alone. Returns its children."""
+        family = self.process.children(recursive=True)
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
+        return family
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def stop(self) -> None:
         """Gently, as a service manager would."""

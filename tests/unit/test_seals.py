@@ -1,7 +1,9 @@
 """Files that were verified once are believed until anything touches them."""
 
 import os
+import resource
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,3 +112,18 @@ def test_files_that_are_gone_are_said_to_be(folder: Path) -> None:
     shutil.rmtree(folder)
     with pytest.raises(FileNotFoundError, match="the files are gone"):
         verify(folder, folder.name)
+
+
+def test_a_full_disk_leaves_no_half_seal_and_is_no_reason_to_refuse(folder: Path) -> None:
+    seals_folder = seal_file(folder).parent
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handled = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # not one more byte
+    try:
+        verify(folder, folder.name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handled)
+    assert list(seals_folder.iterdir()) == []
+    verify(folder, folder.name)
+    assert seal_file(folder).exists()

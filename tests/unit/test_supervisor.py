@@ -22,7 +22,7 @@ class MortalLife:
         self.fake = FakeBackend(slots=1, host_capacity=1)
         self.dies = asyncio.Event()
         self.ended = False
-        self.was_shut_down = False
+        self.shut_down_was_asked = False
 
     @property
     def backend(self) -> Backend:
@@ -35,6 +35,13 @@ class MortalLife:
     async def death(self) -> str:
         await self.dies.wait()
         return "a signal"
+
+    def shut_down(self, timeout_seconds: float | None) -> None:
+        self.shut_down_was_asked = True
+        self.dies.set()
+
+    def kill(self) -> None:
+        self.dies.set()
 
     async def end(self) -> None:
         self.ended = True
@@ -124,9 +131,8 @@ async def test_an_engine_that_was_shut_down_is_not_replaced() -> None:
     story = Story()
     async with told(story) as task:
         assert story.supervisor.unavailable is None
-        story.lives[-1].was_shut_down = True
+        await asyncio.to_thread(story.supervisor.shut_down, 5)
         assert "is being stopped" in str(story.supervisor.unavailable), "before it has ended"
-        story.lives[-1].dies.set()
         await until(lambda: story.lives[0].ended)
         await asyncio.sleep(0.05)
         assert story.log == ["lost"]
@@ -186,3 +192,25 @@ async def test_a_first_start_that_fails_says_why() -> None:
     with pytest.raises(RuntimeError, match="no such model"):
         await supervisor.begin()
     await supervisor.end()
+
+
+async def test_the_engine_that_lives_now_is_shut_down_and_not_replaced() -> None:
+    story = Story()
+    async with told(story):
+        story.lives[-1].dies.set()
+        await until(lambda: story.log == ["died", "lost", "ready"])
+        await asyncio.to_thread(story.supervisor.shut_down, 5)
+        assert [life.shut_down_was_asked for life in story.lives] == [False, True]
+        assert "is being stopped" in str(story.supervisor.unavailable)
+        await until(lambda: story.lives[1].ended)
+        assert len(story.lives) == 2
+
+
+async def test_whoever_hurries_kills_the_engine_that_still_generates() -> None:
+    story = Story()
+    await story.supervisor.begin()
+    assert not story.lives[-1].is_dead
+    story.supervisor.hurry()
+    assert story.lives[-1].is_dead
+    await story.supervisor.end()
+    story.supervisor.hurry()  # nobody is left, and nothing to complain of

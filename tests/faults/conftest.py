@@ -1,0 +1,105 @@
+"""One real server that the tests here hurt one after the other; each leaves it serving."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.harm import Harm
+from tests.support.served import ROOT, ServedDemo
+from tests.traffic.trial import Kept
+
+DISK_MIB = 48
+DRAIN_SECONDS = 600  # longer than any test: whoever ends did not just run out of it
+
+
+class Victim(ServedDemo):
+    """Its state is on a small disk of its own; `kept` is what it was told."""
+
+    def __init__(self, folder: Path, harm: Harm) -> None:
+        super().__init__(
+            folder,
+            engine_hang_seconds="60",
+            reconcile_seconds="0.5",
+            save_residents_seconds="0.2",
+        )
+        self.sources = folder.with_name("sources")
+        self.sources.mkdir()
+        self.drain_seconds = DRAIN_SECONDS
+        self.harm = harm
+        self.variables = harm.environment
+        self.log = folder.with_name("server.log")
+        self.kept = Kept()
+
+    def launch(self) -> None:
+        self.arguments = (
+            *("--source-root", str(self.sources)),
+            *("--shutdown-timeout", str(self.drain_seconds)),
+        )
+        super().launch()
+
+    def new_adapter(self, name: str, does: str) -> None:
+        """Registered from files that no other adapter shares."""
+        source = self.sources / name
+        source.mkdir()
+        for file in (ROOT / "demo" / "adapters" / does).iterdir():
+            content = file.read_bytes()
+            if file.suffix == ".json":
+                content += b" " * (1 + len(list(self.sources.iterdir())))
+            (source / file.name).write_bytes(content)
+        path = f"/api/v1/adapters/{name}/versions"
+        response = self.client.post(path, json={"source": str(source)})
+        assert response.status_code == 201, response.text
+
+    def weights_of(self, name: str) -> Path:
+        """In the store."""
+        version = self.client.get(f"/api/v1/adapters/{name}/versions/1").json()
+        digest: str = version["digest"]
+        folder = self.folder / "store" / "adapters" / digest[:2] / digest
+        return folder / "adapter_model.safetensors"
+
+    def ask(self, model: str) -> tuple[int, str]:
+        """Status, and what was said or the code."""
+        response = self.complete(model)
+        body = response.json()
+        if response.status_code == 200:
+            return 200, body["choices"][0]["text"]
+        return response.status_code, body["error"]["code"]
+
+
+@pytest.fixture(scope="session")
+def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("faults") / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("root is needed to mount a small disk")
+    size = f"size={DISK_MIB}m"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def victim(small_disk: Path) -> Iterator[Victim]:
+    demo = Victim(small_disk, Harm(small_disk.parent))
+    try:
+        yield demo
+    finally:
+        demo.stop()
+        demo.client.close()
+
+
+@pytest.fixture
+async def served(victim: Victim) -> Victim:
+    """Whole and ready, whatever the test before did to it."""
+    victim.harm.end()
+    victim.drain_seconds = DRAIN_SECONDS
+    if not victim.runs:
+        await asyncio.to_thread(victim.start)
+    await asyncio.to_thread(victim.wait_until, victim.is_ready, 120)
+    return victim

@@ -1,0 +1,75 @@
+"""Hundreds of clients that connect, send something and vanish."""
+
+import asyncio
+import json
+import random
+
+import pytest
+
+from demo.tasks import prompt_for
+from tests.faults.conftest import Victim
+from tests.traffic.trial import trial
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+CLIENTS = 300
+
+
+def request(chance: random.Random, model: str) -> bytes:
+    body = json.dumps(
+        {
+            "model": model,
+            "prompt": prompt_for("hello"),
+            "max_tokens": 100,
+            "stream": chance.random() < 0.5,
+            "ignore_eos": True,
+        }
+    ).encode()
+    head = (
+        "POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def vanish(served: Victim, chance: random.Random, models: list[str]) -> None:
+    assert served.port is not None
+    await asyncio.sleep(chance.uniform(0, 5))
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    whole = request(chance, chance.choice(models))
+    cut = len(whole) if chance.random() < 0.6 else chance.randrange(len(whole))
+    try:
+        writer.write(whole[:cut])
+        await asyncio.sleep(chance.uniform(0, 0.5))
+        if cut == len(whole) and chance.random() < 0.3:
+            await reader.read(100)
+        if chance.random() < 0.5:
+            writer.transport.abort()  # with a reset
+    except ConnectionError:
+        return
+    finally:
+        writer.close()
+
+
+def files(served: Victim) -> int:
+    family = [served.process, *served.process.children(recursive=True)]
+    return sum(process.num_fds() for process in family)
+
+
+def is_calm(served: Victim) -> bool:
+    cache = served.cache()
+    leases = sum(resident["leases"] for resident in cache["gpu"])
+    text = served.client.get("/metrics").text.splitlines()
+    names = ("vllm:num_requests_running", "vllm:num_requests_waiting{")
+    inside = sum(float(line.rpartition(" ")[2]) for line in text if line.startswith(names))
+    return not leases and not cache["waiting"] and not cache["loading"] and not inside
+
+
+async def test_clients_that_vanish_leave_nothing_behind(served: Victim) -> None:
+    chance = random.Random(4)
+    async with trial(served, served.kept) as running:
+        models = [*running.world.names, "nobody", "tiny-text-tools"]
+        before = await asyncio.to_thread(files, served)
+        await asyncio.gather(*(vanish(served, chance, models) for _ in range(CLIENTS)))
+    await asyncio.to_thread(served.wait_until, lambda: is_calm(served), 120)
+    await asyncio.to_thread(served.wait_until, lambda: files(served) <= before, 60)
