@@ -16,7 +16,7 @@ from adaptry.completion import adapter_names
 from adaptry.errors import CommandError
 from adaptry.options import API_KEY, DEFAULT_SERVER, AsJson, Server
 from adaptry.output import show_json
-from registry.client.http import Options, success
+from registry.client.http import IDLE_SECONDS, Options, success
 
 if TYPE_CHECKING:
     import httpx
@@ -61,8 +61,8 @@ async def _driven(server: str, plan: Plan) -> Report:
     import httpx
 
     options = Options(server, os.environ.get(API_KEY) or None, PATIENCE_SECONDS)
-    limits = httpx.Limits(max_connections=plan.concurrency)
-    async with httpx.AsyncClient(**options.for_httpx(), limits=limits) as http:
+    limits = httpx.Limits(max_connections=plan.concurrency, keepalive_expiry=IDLE_SECONDS)
+    async with httpx.AsyncClient(**{**options.for_httpx(), "limits": limits}) as http:
         if not plan.adapters:
             plan = replace(plan, adapters=await _served(http, options))
         traffic = Traffic(http, plan)

@@ -38,6 +38,7 @@ def export(
         bool, typer.Option("--append", help="Go on after the last line of FILE.")
     ] = False,
     server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
 ) -> None:
     """Write events as lines of JSON, the oldest first. Times without a zone are this machine's."""
     if append and output == "-":
@@ -53,8 +54,12 @@ def export(
         with asked as chunks:
             for chunk in chunks:
                 file.write(chunk)
-    if output != "-":
-        written = _checked(Path(output))
+    if output == "-":  # that is JSON already
+        return
+    written = _checked(Path(output))
+    if as_json:
+        _show_end(written)
+    else:
         print(f"{output}  {written.events} events, the last is {written.after}: {written.chain}")
 
 
@@ -66,9 +71,13 @@ def verify(
     """Say whether each line of an export still follows from the line before it."""
     end = _checked(file)
     if as_json:
-        show_json({"events": end.events, "last": end.after, "hash": end.chain})
+        _show_end(end)
     else:
         print(f"whole: {end.events} events, the last is {end.after}: {end.chain}")
+
+
+def _show_end(end: ChainEnd) -> None:
+    show_json({"events": end.events, "last": end.after, "hash": end.chain})
 
 
 def _zoned(at: datetime | None) -> str | None:

@@ -87,27 +87,31 @@ def limit(
 
 
 @app.command()
-def delete(tenant: Tenant, server: Server = DEFAULT_SERVER) -> None:
+def delete(tenant: Tenant, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     """Remove a tenant that has neither adapters nor valid keys."""
     with connect(server) as client:
         client.tenants.delete(tenant)
-    print(f"{tenant} is removed")
+    _say(f"{tenant} is removed", {"tenant": tenant}, as_json)
 
 
 @app.command()
-def grant(adapter: Adapter, tenant: Tenant, server: Server = DEFAULT_SERVER) -> None:
+def grant(
+    adapter: Adapter, tenant: Tenant, server: Server = DEFAULT_SERVER, as_json: AsJson = False
+) -> None:
     """Let a tenant use an adapter that is not its own."""
     with connect(server) as client:
-        client.tenants.grant(adapter, tenant)
-    print(f"{tenant} may use {adapter}")
+        made = client.tenants.grant(adapter, tenant)
+    _say(f"{tenant} may use {adapter}", made, as_json)
 
 
 @app.command()
-def revoke(adapter: Adapter, tenant: Tenant, server: Server = DEFAULT_SERVER) -> None:
+def revoke(
+    adapter: Adapter, tenant: Tenant, server: Server = DEFAULT_SERVER, as_json: AsJson = False
+) -> None:
     """Take a grant back."""
     with connect(server) as client:
         client.tenants.revoke(adapter, tenant)
-    print(f"{tenant} may not use {adapter}")
+    _say(f"{tenant} may not use {adapter}", {"adapter": adapter, "tenant": tenant}, as_json)
 
 
 @app.command()
@@ -138,6 +142,13 @@ def _limits(given: list[str]) -> dict[str, int | Unset | None]:
 def _told(tenant: TenantRead | TenantUsageRead) -> str:
     values = ((name.removeprefix("max_"), getattr(tenant, name)) for name in LIMITS)
     return " ".join(f"{name}={value}" for name, value in values if value is not None)
+
+
+def _say(text: str, answer: object, as_json: bool) -> None:
+    if as_json:
+        show_json(answer)
+    else:
+        print(text)
 
 
 def _show(tenant: TenantRead | TenantUsageRead, as_json: bool) -> None:

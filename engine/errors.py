@@ -10,7 +10,7 @@ EngineError
 ├── AdapterInUse          409  leased, waited for or on its way: it can't be evicted now
 ├── AdapterPinned         409  pinned: unpin it first
 ├── NotPinned             404
-├── TenantLimitReached    409; 429 where waiting helps: a limit of the tenant
+├── TenantLimitReached    429; 409 where waiting does not help: a limit of the tenant
 └── EngineUnavailable     503  the engine did not answer
 """
 
