@@ -51,6 +51,7 @@ class Admission:
         self._backlog = Backlog(clock, longest_seconds=limits.slot_timeout_seconds)
         self._tickets = itertools.count(1)
         self._revokes: dict[VersionId, list[Revoke]] = {}
+        self._forced_out: set[VersionId] = set()
         self._idle = asyncio.Event()
         self._engine = 0
         self.closed: EngineUnavailable | None = None
@@ -77,6 +78,8 @@ class Admission:
             raise
         if revoke is not None:
             self._revokes.setdefault(version.id, []).append(revoke)
+            if version.id in self._forced_out:  # granted before, told of it only now
+                revoke()
         return lease, engine
 
     def leave(self, version: VersionId, revoke: Revoke | None, engine: int, seconds: float) -> None:
@@ -88,8 +91,10 @@ class Admission:
         self._turns.ended_after(seconds)
         self.release(version, engine)
 
-    def revoke(self, version: VersionId) -> None:
-        """End every request that holds it."""
+    def force_out(self, version: VersionId, gone: asyncio.Future[None]) -> None:
+        """End every request that holds it, until it is gone."""
+        self._forced_out.add(version)
+        gone.add_done_callback(lambda _: self._forced_out.discard(version))
         for revoke in list(self._revokes.get(version, ())):
             revoke()
 

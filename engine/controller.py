@@ -158,7 +158,7 @@ class CacheController:
         self._policy.evict(version.id, when_idle=wait or force)
         gone = self._carrier.evicted.expect(version.id)
         if force:
-            self._admission.revoke(version.id)
+            self._admission.force_out(version.id, gone)
         self._carrier.advance()
         await asyncio.shield(gone)
         return True
