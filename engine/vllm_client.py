@@ -14,6 +14,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from engine.errors import EngineUnavailable
 from engine.generation import Generation
+from engine.prefix_cache import cache_salt
 from engine.types import Lease
 
 RETRY_AFTER_DEATH_SECONDS = 5  # its supervisor will know better in a moment
@@ -45,6 +46,10 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
     """
 
     guard: Guard
+
+    def __init__(self, *inputs: Any, **options: Any) -> None:
+        super().__init__(*inputs, **options)
+        _salt_requests(self.engine_core)
 
     def generate(
         self,
@@ -132,3 +137,14 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
     @functools.cached_property
     def _aborts(self) -> set[asyncio.Task[None]]:
         return set()
+
+
+def _salt_requests(core: Any) -> None:
+    """Here all kinds of prompts come past, each completion of several and each part of a stream."""
+    send = core.add_request_async
+
+    async def send_salted(request: Any) -> None:
+        request.cache_salt = cache_salt(request.cache_salt)
+        await send(request)
+
+    core.add_request_async = send_salted
