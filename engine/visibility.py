@@ -29,6 +29,11 @@ def shown_snapshot(snapshot: CacheSnapshot, caller: Caller) -> CacheSnapshot:
     )
 
 
+def hidden(snapshot: CacheSnapshot, seen: CacheSnapshot) -> dict[str, int]:
+    """How many more are in each tier: who is none of the caller's takes places all the same."""
+    return {"gpu": len(snapshot.gpu) - len(seen.gpu), "host": len(snapshot.host) - len(seen.host)}
+
+
 def shown_events(caller: Caller, adapter: str | None = None) -> Wanted | None:
     """Of all adapters or of one; None: all of them. Raises InvalidReference, UnknownAdapter."""
     if adapter is not None:
