@@ -21,6 +21,7 @@ class Sample:
     live_versions: int
     server_bytes: int
     engine_bytes: int
+    shared_bytes: int
     files: int
     threads: int
     tasks: int
@@ -54,6 +55,7 @@ class Places:
             live_versions=live_versions,
             server_bytes=_memory_bytes([self.process]),
             engine_bytes=_memory_bytes(children),
+            shared_bytes=sum(_written(each.pid, "Pss_Shmem") for each in family),
             files=sum(each.num_fds() for each in family),
             threads=sum(each.num_threads() for each in family),
             tasks=int(self.tasks.read_text() or 0) if self.tasks.exists() else 0,
@@ -66,18 +68,18 @@ class Places:
 
 
 def _memory_bytes(processes: Sequence[psutil.Process]) -> int:
-    """What they wrote, shared memory in part. Not files that are mapped, such as libraries: what
-    counts of these depends on who else on the machine has them, a test of ours for instance."""
-    return sum(_written_bytes(each.pid) for each in processes)
+    """What they wrote. Not files that are mapped, such as libraries: what counts of these depends
+    on who else on the machine has them, a test of ours for instance."""
+    return sum(_written(each.pid, "Pss_Anon") for each in processes)
 
 
-def _written_bytes(pid: int) -> int:
+def _written(pid: int, what: str) -> int:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except (FileNotFoundError, ProcessLookupError) as error:
         raise psutil.NoSuchProcess(pid) from error
     kib = {line.partition(":")[0]: int(line.split()[1]) for line in lines}
-    return KIB * (kib["Pss_Anon"] + kib["Pss_Shmem"])
+    return KIB * kib[what]
 
 
 def _size_bytes(file: Path) -> int:
@@ -127,13 +129,15 @@ class More:
 LIMITS: Sequence[Limit] = (
     Limit("server memory", "MiB", lambda s: s.server_bytes, lambda _: 12 * MIB),
     Limit("engine memory", "MiB", lambda s: s.engine_bytes, lambda _: 12 * MIB),
+    # what adapters are carried in, and what is in host memory: bounded by its places, of any rank
+    Limit("memory that both share", "MiB", lambda s: s.shared_bytes, lambda _: 64 * MIB),
     Limit("open files", "", lambda s: s.files, lambda _: 8),
     Limit("threads", "", lambda s: s.threads, lambda _: 4),
     Limit("asyncio tasks", "", lambda s: s.tasks, lambda _: 8),
     Limit("series of /metrics", "", lambda s: s.series, lambda _: 50),
     Limit("database", "MiB", lambda s: s.database_bytes, lambda m: 2 * KIB * m.changes + MIB),
     Limit("its write-ahead log", "MiB", lambda s: s.database_log_bytes, lambda _: 2 * MIB),
-    Limit("store", "MiB", lambda s: s.store_bytes, lambda m: 256 * KIB * m.live_versions + 4 * MIB),
+    Limit("store", "MiB", lambda s: s.store_bytes, lambda m: 320 * KIB * m.live_versions + 4 * MIB),
     Limit(
         "server's log",
         "MiB",

@@ -10,7 +10,7 @@ EngineError
 ├── AdapterInUse          409  leased, waited for or on its way: it can't be evicted now
 ├── AdapterPinned         409  pinned: unpin it first
 ├── NotPinned             404
-├── TenantLimitReached    429; 409 where waiting does not help: a limit of the tenant
+├── TenantLimitReached    409; 429 where waiting helps: a limit of the tenant
 └── EngineUnavailable     503  the engine did not answer
 """
 
@@ -149,14 +149,14 @@ class NotPinned(EngineError):
 class TenantLimitReached(EngineError):
     """`limit`: the tenant's field. Without `retry_after_seconds` it does not help to wait."""
 
-    status = 409
+    status = 429
     code = "tenant_limit"
 
     def __init__(self, limit: str, detail: str, retry_after_seconds: int | None = None) -> None:
         super().__init__(detail, retry_after_seconds=retry_after_seconds)
         self.limit = limit
-        if retry_after_seconds is not None:
-            self.status = 429
+        if retry_after_seconds is None:
+            self.status = 409
 
 
 class EngineUnavailable(EngineError):

@@ -31,6 +31,7 @@ def _sample(chance: random.Random, seconds: float) -> Sample:
         live_versions=1000 + int(seconds / 10),
         server_bytes=int((600 + 50 * filled + chance.gauss(0, 3) + spike) * MIB),
         engine_bytes=int((650 + 50 * filled + chance.gauss(0, 3) + spike) * MIB),
+        shared_bytes=int((60 + 20 * filled + chance.gauss(0, 10)) * MIB),
         files=140 + chance.randrange(20) + spike,
         threads=70 + chance.randrange(3),
         tasks=30 + chance.randrange(20) + spike,
@@ -56,6 +57,9 @@ LEAKS: dict[str, Doctoring] = {  # what each adds in half an hour is a bit above
     ),
     "engine memory": lambda s: replace(
         s, engine_bytes=s.engine_bytes + int(s.seconds / 1800 * 16 * MIB)
+    ),
+    "memory that both share": lambda s: replace(
+        s, shared_bytes=s.shared_bytes + int(s.seconds / 1800 * 80 * MIB)
     ),
     "open files": lambda s: replace(s, files=s.files + int(s.seconds / 1800 * 12)),
     "threads": lambda s: replace(s, threads=s.threads + int(s.seconds / 1800 * 6)),
