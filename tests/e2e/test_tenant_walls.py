@@ -5,6 +5,7 @@ tenant's adapter has to be answered exactly as one that is nobody's.
 """
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -218,3 +219,33 @@ def test_of_several_completions_none_is_found_by_another_tenant(tenants: Tenants
     assert _found(tenants.other, BASE, prompt) == 0
     assert _found(tenants.root, BASE, prompt) == 0
     assert _found(tenants.acme, BASE, prompt) > 0
+
+
+# ---- by ending it --------------------------------------------------------------------------------
+
+
+def test_who_leaves_ends_no_request_of_another_tenant_that_has_the_same_id(
+    tenants: Tenants,
+) -> None:
+    body = {"model": BASE, "prompt": "hello=", "max_tokens": 8, "ignore_eos": True}
+    same = {"x-request-id": "same"}
+    served = tenants.keyed.served
+    engine = served.engine_process()
+    with ThreadPoolExecutor(1) as pool, tenants.keyed.client(tenants.keyed.root) as root:
+
+        def in_flight(tenant: str) -> int:
+            return root.tenants.get(tenant).usage.requests_in_flight
+
+        engine.suspend()
+        try:
+            asking = pool.submit(tenants.acme.post, "/v1/completions", json=body, headers=same)
+            served.wait_until(lambda: in_flight("acme") == 1)
+            with pytest.raises(httpx.ReadTimeout):
+                tenants.other.post("/v1/completions", json=body, headers=same, timeout=2)
+            served.wait_until(lambda: in_flight("other") == 0)
+        finally:
+            engine.resume()
+        answer = asking.result()
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["choices"][0]["finish_reason"] == "length"
+    assert answer.json()["usage"]["completion_tokens"] == 8
