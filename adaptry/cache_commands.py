@@ -26,8 +26,8 @@ def show(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
         show_json(cache)
         return
     slots, places = (
-        f"{len(cache.gpu)} of {cache.slots}",
-        f"{len(cache.host)} of {cache.host_capacity}",
+        f"{len(cache.gpu) + cache.hidden['gpu']} of {cache.slots}",
+        f"{len(cache.host) + cache.hidden['host']} of {cache.host_capacity}",
     )
     print(f"GPU slots {slots}, host {places}")
     print(f"requests waiting {cache.waiting}, loading {text(cache.loading) or '-'}")

@@ -128,12 +128,13 @@ def head(seen: Look) -> list[str]:
     cache = seen.cache
     states = ", ".join(f"{count} {state}" for state, count in cache.slots_by_state.items() if count)
     limit = "" if cache.host_bytes_limit is None else f" of {size(cache.host_bytes_limit)}"
-    host = f"{len(cache.host)} of {cache.host_capacity} places, {size(cache.host_bytes)}{limit}"
+    in_slots, in_host = len(cache.gpu) + cache.hidden["gpu"], len(cache.host) + cache.hidden["host"]
+    host = f"{in_host} of {cache.host_capacity} places, {size(cache.host_bytes)}{limit}"
     ratio = "-" if seen.hit_ratio is None else f"{seen.hit_ratio:.1%}"
     counts = ", ".join(f"{count} {what}" for what, count in sorted(seen.counted.items()))
     load = "" if seen.load_seconds is None else f", a load takes {seen.load_seconds * 1000:.0f} ms"
     return [
-        f"GPU slots    {len(cache.gpu)} of {cache.slots} ({states})",
+        f"GPU slots    {in_slots} of {cache.slots} ({states})",
         f"host memory  {host}",
         f"hit ratio    {ratio} in the last minute: {_outcomes(seen.lookups)}",
         f"moves        {counts or 'none'}{load}",

@@ -14,7 +14,7 @@ from engine.pin_keeper import KeptPin, PinKeeper
 from engine.ports import EngineTruth, Resolver
 from engine.snapshot import CacheSnapshot, ResidentAdapter
 from engine.types import Tier
-from engine.visibility import check_owned, shown_snapshot
+from engine.visibility import check_owned, hidden, shown_snapshot
 from registry.keys.caller import Caller, acting, current_caller
 from registry.problems import ProblemRoute, problem_response
 from registry.schemas import Problem
@@ -46,7 +46,7 @@ class ResidentRead(BaseModel):
 
 
 class CacheRead(BaseModel):
-    """Both tiers in LRU order: the next victim first."""
+    """Both tiers, the next victim first, and how many more each holds, hidden from the caller."""
 
     slots: int
     host_capacity: int
@@ -57,6 +57,7 @@ class CacheRead(BaseModel):
     loading: list[str]
     gpu: list[ResidentRead]
     host: list[ResidentRead]
+    hidden: dict[str, int]
 
 
 class EngineTruthRead(BaseModel):
@@ -220,6 +221,7 @@ def _cache_read(snapshot: CacheSnapshot, caller: Caller) -> CacheRead:
         loading=[version.reference for version in seen.loading],
         gpu=[_resident_read(resident) for resident in seen.gpu],
         host=[_resident_read(resident) for resident in seen.host],
+        hidden=hidden(snapshot, seen),
     )
 
 

@@ -131,7 +131,7 @@ async def running_server(
             create_tenant_router(tenants.service(cache), keys),
             create_ingest_router(ingest),
             create_probe_router(probe, cache.resolver),
-            *cache.routers(events.decision_places),
+            *cache.routers(events.decision_places, tenants.grants.of),
             *events.routers,
         ]
         guards = guarding(

@@ -24,6 +24,7 @@ from engine.reconciler import Reconciler
 from engine.settings import EngineSettings
 from engine.stored_files import StoredFiles
 from engine.tenant_host import Tenancy
+from engine.visibility import Current
 from engine.warm_up import WarmUp
 from registry.errors import RegistryError
 from registry.residency import ResidencyStore
@@ -53,11 +54,11 @@ class Cache:
             self.reconciler.run(),
         ]
 
-    def routers(self, places: StreamPlaces) -> list[APIRouter]:
+    def routers(self, places: StreamPlaces, current: Current) -> list[APIRouter]:
         """What can be asked of it over REST; `places` are those of its stream."""
         return [
             create_cache_router(self.controller, self.pins, self.resolver, self.evictions),
-            create_decision_router(self.controller, self.log, self.resolver, places),
+            create_decision_router(self.controller, self.log, self.resolver, places, current),
         ]
 
     async def preload(self, references: Sequence[str]) -> None:

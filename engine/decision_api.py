@@ -9,16 +9,17 @@ from pydantic import BaseModel, Field
 
 from engine.api import ERRORS, EngineProblemRoute
 from engine.controller import CacheController
-from engine.decision_log import DecisionLog, LoggedEvent, Wanted
+from engine.decision_log import DecisionLog, LoggedEvent
 from engine.decision_schemas import DecisionRead, decision_read
 from engine.ports import Resolver
 from engine.types import Tier
-from engine.visibility import shown, shown_events
+from engine.visibility import Current, StreamReader, as_it_came, shown, shown_events
 from engine.why import Standing, standing, summary
 from registry.event_feed import wait_for
-from registry.keys.caller import Caller, current_caller
+from registry.errors import UnknownAdapter
+from registry.keys.caller import current_caller
 from registry.schemas import Problem
-from registry.sse import StreamPlaces, beginning, message, parse_event_id, position
+from registry.sse import ALIVE, StreamPlaces, beginning, message, parse_event_id, position
 
 _STREAM = {"content": {"text/event-stream": {}}, "description": "One decision per message."}
 _BATCH = 256
@@ -63,7 +64,11 @@ class DecisionList(BaseModel):
 
 
 def create_decision_router(
-    controller: CacheController, log: DecisionLog, resolver: Resolver, places: StreamPlaces
+    controller: CacheController,
+    log: DecisionLog,
+    resolver: Resolver,
+    places: StreamPlaces,
+    current: Current = as_it_came,
 ) -> APIRouter:
     """Routes under `/api/v1/cache`, beside those of `create_cache_router`."""
     router = APIRouter(
@@ -112,29 +117,33 @@ def create_decision_router(
 
         It begins after `Last-Event-ID`, else after the decision `after`, else now.
         """
-        caller = current_caller()
-        wanted = shown_events(caller, adapter)
+        reader = StreamReader(current_caller(), adapter, current)
         begin = after if last_event_id is None else parse_event_id(last_event_id)
         places.check()
         position_ = log.newest_id if begin is None else begin
-        return places.response(_frames(log, places, position_, wanted, caller))
+        return places.response(_frames(log, places, position_, reader))
 
     return router
 
 
 async def _frames(
-    log: DecisionLog, places: StreamPlaces, after: int, wanted: Wanted | None, caller: Caller
+    log: DecisionLog, places: StreamPlaces, after: int, reader: StreamReader
 ) -> AsyncGenerator[bytes]:
     yield beginning(after)
     while not places.closed.is_set():
         if not await _news(log, places, after):
-            yield position(after)
+            # a tenant is not told how much happens besides
+            yield position(after) if reader.caller.is_platform else ALIVE
             continue
+        try:
+            await reader.look_again()
+        except UnknownAdapter:  # whoever comes back is told so
+            return
         while after < log.newest_id:
             newest = log.newest_id
-            found = log.after(after, _BATCH, wanted)
+            found = log.after(after, _BATCH, reader.wanted)
             if found:
-                yield b"".join(map(_message, shown(found, caller)))
+                yield b"".join(map(_message, shown(found, reader.caller)))
             after = found[-1].id if len(found) == _BATCH else newest
         await wait_for(places.closed, _BATCH_SECONDS)
 

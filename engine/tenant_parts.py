@@ -12,6 +12,7 @@ from registry.quotas.book import LimitBook
 from registry.quotas.limits import Refused
 from registry.quotas.service import TenantQuotas
 from registry.quotas.usage import LiveUsage
+from registry.tenants.current import CurrentGrants
 from registry.tenants.limits import all_limits, limits_in
 from registry.tenants.service import TenantService
 
@@ -25,6 +26,7 @@ class TenantParts:
         limits_of = self.book.limits_of
         self.tenancy = Tenancy(tenant_of, limits_of, refused)
         self.in_flight = RequestsInFlight(lambda: current_caller().tenant, limits_of, refused)
+        self.grants = CurrentGrants(database)
         self.quotas = TenantQuotas(database, tenant_of, limits_in, refused)
 
     def service(self, cache: Cache) -> TenantService:

@@ -3,6 +3,7 @@
 What is counted over all (slots by state, bytes, requests that wait) names nobody, and stays.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from engine.cache_events import Drained, Evicted
@@ -27,6 +28,11 @@ def shown_snapshot(snapshot: CacheSnapshot, caller: Caller) -> CacheSnapshot:
         host=tuple(r for r in snapshot.host if caller.sees(r.version.adapter)),
         loading=tuple(v for v in snapshot.loading if caller.sees(v.adapter)),
     )
+
+
+def hidden(snapshot: CacheSnapshot, seen: CacheSnapshot) -> dict[str, int]:
+    """How many more are in each tier: who is none of the caller's takes places all the same."""
+    return {"gpu": len(snapshot.gpu) - len(seen.gpu), "host": len(snapshot.host) - len(seen.host)}
 
 
 def shown_events(caller: Caller, adapter: str | None = None) -> Wanted | None:
@@ -55,3 +61,28 @@ def _without_others(logged: LoggedEvent, caller: Caller) -> LoggedEvent:
             if not caller.sees(room_for.adapter):
                 return replace(logged, event=replace(logged.event, room_for=None))
     return logged
+
+
+Current = Callable[[Caller], Awaitable[Caller]]
+"""The same caller with what it is granted now."""
+
+
+async def as_it_came(caller: Caller) -> Caller:
+    """Where grants don't change."""
+    return caller
+
+
+class StreamReader:
+    """Whoever follows decisions, of all adapters or of one: longer than a grant may last."""
+
+    def __init__(self, caller: Caller, adapter: str | None, current: Current) -> None:
+        """Raises InvalidReference, UnknownAdapter."""
+        self.caller = caller
+        self.wanted = shown_events(caller, adapter)
+        self._adapter = adapter
+        self._current = current
+
+    async def look_again(self) -> None:
+        """Raises UnknownAdapter if it may not see the one that it follows any more."""
+        self.caller = await self._current(self.caller)
+        self.wanted = shown_events(self.caller, self._adapter)

@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
 from functools import partial
 from typing import Any, Protocol
@@ -14,6 +14,8 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from engine.errors import EngineUnavailable
 from engine.generation import Generation
+from engine.prefix_cache import cache_salt
+from engine.request_ids import engine_request_id
 from engine.types import Lease
 
 RETRY_AFTER_DEATH_SECONDS = 5  # its supervisor will know better in a moment
@@ -46,6 +48,10 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
 
     guard: Guard
 
+    def __init__(self, *inputs: Any, **options: Any) -> None:
+        super().__init__(*inputs, **options)
+        _salt_requests(self.engine_core)
+
     def generate(
         self,
         prompt: Any,
@@ -55,6 +61,7 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         lora_request: LoRARequest | None = None,
         **options: Any,
     ) -> AsyncGenerator[Any, None]:
+        request_id = engine_request_id(request_id)
         inputs = (prompt, sampling_params, request_id)
         stream = partial(super().generate, *inputs, lora_request=lora_request, **options)
         kind = getattr(sampling_params, "output_kind", None)
@@ -82,10 +89,19 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         lora_request: LoRARequest | None = None,
         **options: Any,
     ) -> AsyncGenerator[Any, None]:
+        request_id = engine_request_id(request_id)
         stream = partial(
             super().encode, prompt, pooling_params, request_id, lora_request, **options
         )
         return self._guarded(stream, request_id, lora_request)
+
+    async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
+        """For vLLM's routes, which know a request by the id that they gave it."""
+        if internal:
+            await super().abort(request_id, internal)
+            return
+        ids = [request_id] if isinstance(request_id, str) else request_id
+        await super().abort(list(map(engine_request_id, ids)))
 
     async def _guarded(
         self,
@@ -106,7 +122,7 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
                             generation.saw(output)
                             yield output
                             if revoked.is_set():  # perhaps before vLLM knew of the request
-                                await self.abort(request_id)
+                                await super().abort(request_id)
                 except EngineDeadError as error:
                     ended = EngineUnavailable(
                         "it ended", retry_after_seconds=RETRY_AFTER_DEATH_SECONDS
@@ -116,7 +132,7 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
                 finally:
                     if not finished:
                         # vLLM forgets to when it is cancelled while it hands a request on
-                        await self.abort(request_id)
+                        await super().abort(request_id)
 
     def _lease(
         self, lora_request: LoRARequest | None, revoke: Callable[[], None]
@@ -125,10 +141,21 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
 
     def _revoke(self, request_id: str, revoked: asyncio.Event) -> None:
         revoked.set()
-        task = asyncio.create_task(self.abort(request_id))
+        task = asyncio.create_task(super().abort(request_id))
         self._aborts.add(task)
         task.add_done_callback(self._aborts.discard)
 
     @functools.cached_property
     def _aborts(self) -> set[asyncio.Task[None]]:
         return set()
+
+
+def _salt_requests(core: Any) -> None:
+    """Here all kinds of prompts come past, each completion of several and each part of a stream."""
+    send = core.add_request_async
+
+    async def send_salted(request: Any) -> None:
+        request.cache_salt = cache_salt(request.cache_salt)
+        await send(request)
+
+    core.add_request_async = send_salted

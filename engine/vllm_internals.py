@@ -20,6 +20,10 @@ INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
         "AsyncLLM",
         ("from_vllm_config", "generate", "encode", "abort", "collective_rpc", "errored"),
     ),
+    # vllm_client: what goes to the engine; what its blocks of the prefix cache are found by
+    ("vllm.v1.engine.async_llm", "AsyncLLM", ("engine_core",)),
+    ("vllm.v1.engine.core_client", "AsyncMPClient", ("add_request_async",)),
+    ("vllm.v1.engine", "EngineCoreRequest", ("cache_salt",)),
     # generation: what a generation's outputs say of its tokens and times
     ("vllm.outputs", "RequestOutput", ("prompt_token_ids", "outputs", "metrics")),
     ("vllm.v1.metrics.stats", "RequestStateStats", ("arrival_time", "first_token_latency")),

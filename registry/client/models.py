@@ -473,7 +473,7 @@ class ResidentRead(Answer):
 
 
 class CacheRead(Answer):
-    """Both tiers in LRU order: the next victim first."""
+    """Both tiers, the next victim first, and how many more each holds, hidden from the caller."""
 
     slots: int
     host_capacity: int
@@ -484,6 +484,7 @@ class CacheRead(Answer):
     loading: list[str]
     gpu: list[ResidentRead]
     host: list[ResidentRead]
+    hidden: dict[str, int]
 
 
 class StandingRead(Answer):

@@ -15,11 +15,15 @@ from engine.decision_api import create_decision_router
 from engine.decision_log import DecisionLog
 from engine.types import AdapterVersion, Tier
 from registry.errors import UnknownAdapter
+from registry.keys.caller import Caller
+from registry.keys.guard import KeyGuard
+from registry.keys.scopes import EVERY_SCOPE
 from registry.sse import StreamLimits, StreamPlaces
 from tests.http_server import serving
 from tests.support.controlled_cache import A, B, C, Cache, D, running, until
 
 KNOWN = {version.adapter: version for version in (A, B, C, D)}
+BEARER = {"authorization": "Bearer any"}
 
 
 class Names:
@@ -33,6 +37,22 @@ class Names:
         if name not in KNOWN:
             raise UnknownAdapter(name)
         return KNOWN[name]
+
+
+class Grants:
+    """A tenant's key, and what it is granted at any time."""
+
+    def __init__(self, *granted: str) -> None:
+        self.are(*granted)
+
+    def are(self, *granted: str) -> None:
+        self._caller = Caller("other~boss", EVERY_SCOPE, frozenset(granted))
+
+    async def recognise(self, _: str) -> Caller:
+        return self._caller
+
+    async def current(self, _: Caller) -> Caller:
+        return self._caller
 
 
 @dataclass
@@ -50,14 +70,20 @@ class Served:
 
 
 @asynccontextmanager
-async def served(*, slots: int = 2, host: int = 3, **limits: Any) -> AsyncIterator[Served]:
+async def served(
+    *, slots: int = 2, host: int = 3, grants: Grants | None = None, **limits: Any
+) -> AsyncIterator[Served]:
+    """`grants`: whoever asks is that tenant, else everybody is the platform."""
     log, closed = DecisionLog(), asyncio.Event()
     cache = Cache(slots=slots, host=host, besides=log)
     places = StreamPlaces(StreamLimits(**limits), closed)
     app = FastAPI()
-    app.include_router(create_decision_router(cache.controller, log, Names(), places))
+    more = {} if grants is None else {"current": grants.current}
+    app.include_router(create_decision_router(cache.controller, log, Names(), places, **more))
+    if grants is not None:
+        app.add_middleware(KeyGuard, recognise=grants.recognise)
     async with running(cache), serving(app, 0) as url:
-        async with httpx.AsyncClient(base_url=url, timeout=20) as http:
+        async with httpx.AsyncClient(base_url=url, timeout=20, headers=BEARER) as http:
             yield Served(cache, log, places, http)
         closed.set()
 
@@ -231,3 +257,55 @@ async def test_a_quiet_stream_says_that_it_lives_and_too_many_are_refused() -> N
             alive += (await anext(lines)) == ": alive"
         refused = await server.http.get("/api/v1/cache/stream")
         assert (refused.status_code, refused.json()["code"]) == (503, "too_many_streams")
+
+
+async def test_who_follows_is_told_of_what_it_is_granted_now() -> None:
+    grants, found = Grants("a1"), list[str]()
+
+    async def follow(http: httpx.AsyncClient) -> None:
+        async with http.stream("GET", "/api/v1/cache/stream") as response:
+            async for line in response.aiter_lines():
+                if line.startswith("data: "):
+                    found.append(json.loads(line.removeprefix("data: "))["adapter"])
+                if len(found) == 8:
+                    return
+
+    async with served(grants=grants) as server:
+        following = asyncio.create_task(follow(server.http))
+        await until(lambda: server.places.open == 1)
+        await server.cache.use(B)
+        await server.cache.use(A)
+        await until(lambda: len(found) == 4)
+        grants.are("a3")
+        await server.cache.use(A)
+        await server.cache.use(C)
+        await following
+        assert found == ["a1"] * 4 + ["a3"] * 4
+
+
+async def test_a_stream_of_one_adapter_ends_with_its_grant() -> None:
+    grants = Grants("a1")
+    async with served(grants=grants) as server:
+        reading = asyncio.create_task(read(server, 99, adapter="a1"))
+        await until(lambda: server.places.open == 1)
+        grants.are()
+        await server.cache.use(A)
+        with pytest.raises(AssertionError, match="the stream ended early"):
+            await reading
+        for adapter in ("a1", "a9"):
+            answer = await server.http.get("/api/v1/cache/stream", params={"adapter": adapter})
+            assert (answer.status_code, answer.json()["code"]) == (404, "unknown_adapter")
+
+
+async def test_a_tenant_is_not_told_how_much_happens_besides() -> None:
+    async with served(grants=Grants("a1"), heartbeat_seconds=0.05) as server:
+        await server.cache.use(B)
+        ids, signs_of_life = [], 0
+        async with server.http.stream("GET", "/api/v1/cache/stream") as response:
+            async for line in response.aiter_lines():
+                ids += [line] if line.startswith("id: ") else []
+                signs_of_life += line == ": alive"
+                await server.cache.use(B)
+                if signs_of_life == 4:
+                    break
+        assert len(ids) == 1

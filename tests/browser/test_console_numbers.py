@@ -126,3 +126,11 @@ def test_a_name_cannot_climb_out_of_its_path(page: Page) -> None:
     assert run(page, "api", code, ["..", ".", "", "a/b", "x.y:3"]) == [
         *(refused, refused, refused, "a%2Fb", "x.y%3A3")
     ]
+
+
+def test_a_slot_of_another_tenant_is_not_free_and_has_no_name(page: Page) -> None:
+    given = {"slots": 4, "gpu": [{"reference": "acme~a:1", "slot": 2}], "hidden": {"gpu": 2}}
+    shown = run(page, "cache-tiers", "return m.bySlot(given);", given)
+    assert [each.get("blank") for each in shown] == ["another's", "another's", None, "free"]
+    assert shown[2]["reference"] == "acme~a:1"
+    assert len({each["reference"] for each in shown}) == 4

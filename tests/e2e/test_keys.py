@@ -1,7 +1,6 @@
 """A real server that asks for keys: with the OpenAI SDK, our client, the commands and a scraper."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -9,48 +8,17 @@ import openai
 import pytest
 
 from adaptry.cli import main
-from registry.client import ApiError, Client
-from tests.support.served import ROOT, ServedDemo
+from registry.client import ApiError
+from tests.support.keyed import Keyed, serving_with_keys
+from tests.support.served import ROOT
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 
-@dataclass
-class Keyed:
-    """A server, and the key that was made before its start."""
-
-    served: ServedDemo
-    root: str
-
-    @property
-    def url(self) -> str:
-        return str(self.served.client.base_url)
-
-    def client(self, key: str | None = None) -> Client:
-        return Client(self.url, api_key=key)
-
-    def key(self, name: str, scope: str) -> str:
-        with self.client(self.root) as client:
-            return client.keys.create(name, [scope]).key  # type: ignore[list-item]  # one of four
-
-    def openai(self, key: str) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0)
-
-
 @pytest.fixture(scope="module")
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
-    served = ServedDemo(tmp_path_factory.mktemp("keys"), require_keys="true")
-    database = f"sqlite:///{served.folder}/registry.db"
-    with pytest.MonkeyPatch.context() as patch:
-        printed: list[str] = []
-        patch.setattr("builtins.print", lambda *texts, **_: printed.append(str(texts[0])))
-        assert main(["key", "create", "root", "--scope", "admin", "--database", database]) == 0
-    served.start()
-    try:
-        yield Keyed(served, printed[-1])
-    finally:
-        served.stop()
-        served.client.close()
+    with serving_with_keys(tmp_path_factory.mktemp("keys")) as keyed:
+        yield keyed
 
 
 def test_one_key_for_each_job(keyed: Keyed) -> None:

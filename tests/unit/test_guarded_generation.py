@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -14,12 +15,32 @@ from engine.errors import EngineUnavailable
 from engine.generation import Generation
 from engine.types import Lease
 from engine.vllm_client import LeasedAsyncLLM
+from registry.keys.caller import Caller, calling
+from registry.keys.scopes import EVERY_SCOPE
+
+
+@dataclass
+class Request:
+    """As much of vLLM's as matters here."""
+
+    cache_salt: str | None = None
+
+
+class Core:
+    """What vLLM's client hands requests to."""
+
+    def __init__(self) -> None:
+        self.added: list[Request] = []
+
+    async def add_request_async(self, request: Request) -> None:
+        self.added.append(request)
 
 
 class Upstream(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
     """vLLM's client as it is in its bad moments: cancelled, it forgets its request."""
 
     def __init__(self) -> None:
+        self.engine_core = Core()
         self.dead = False
         self.running = asyncio.Event()
         self.aborted: list[str] = []
@@ -31,8 +52,8 @@ class Upstream(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         await asyncio.Event().wait()
         yield None
 
-    async def abort(self, request_id: str) -> None:
-        self.aborted.append(request_id)
+    async def abort(self, request_id: str | list[str], internal: bool = False) -> None:
+        self.aborted += [request_id] if isinstance(request_id, str) else request_id
 
     def shutdown(self, timeout: float | None = None) -> None:
         """There is nothing to end."""
@@ -89,3 +110,32 @@ async def test_an_engine_that_died_is_unavailable_for_a_while(engine: Engine) ->
     with pytest.raises(EngineUnavailable) as raised:
         await ask(engine)
     assert raised.value.retry_after_seconds
+
+
+async def test_no_tenant_ends_the_request_of_another_that_has_the_same_id(engine: Engine) -> None:
+    async def generate() -> None:
+        async for _ in engine.generate("x", None, "same"):
+            pass
+
+    with calling(Caller("acme~app", EVERY_SCOPE)):
+        asking = asyncio.create_task(generate())
+    await engine.running.wait()
+    with calling(Caller("other~app", EVERY_SCOPE)):
+        await engine.abort("same")
+        await engine.abort(["same", "more"])
+    await engine.abort("same")
+    assert engine.aborted == ["other~same", "other~same", "other~more", "same"]
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert engine.aborted[-1] == "acme~same"
+
+
+async def test_whatever_goes_to_the_engine_has_its_tenants_salt(engine: Engine) -> None:
+    core = engine.engine_core
+    for caller in ("acme~app", "other~app", "root"):
+        with calling(Caller(caller, EVERY_SCOPE)):
+            await core.add_request_async(Request())
+            await core.add_request_async(Request("asked"))
+    salts = [request.cache_salt for request in core.added]
+    assert salts == ["acme~", "acme~asked", "other~", "other~asked", None, "asked"]

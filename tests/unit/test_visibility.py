@@ -1,10 +1,11 @@
-"""What a tenant is shown of decisions about others: nothing, and no name in its own."""
+"""What a tenant is shown of others in the cache: how many they are, and no name."""
 
 from engine.cache_events import Drained, EngineReady, Evicted, LookedUp
 from engine.decision_log import DecisionLog
 from engine.decision_schemas import decision_read
+from engine.snapshot import CacheSnapshot, ResidentAdapter
 from engine.types import AdapterVersion, CacheOutcome, EvictionReason, Tier, VersionId
-from engine.visibility import shown, shown_events
+from engine.visibility import hidden, shown, shown_events, shown_snapshot
 from registry.keys.caller import ANYBODY, Caller
 from registry.keys.scopes import EVERY_SCOPE
 
@@ -58,3 +59,36 @@ def test_the_platform_is_told_everything() -> None:
     log = _log()
     assert shown_events(ANYBODY) is None
     assert shown(log.latest(99), ANYBODY) == log.latest(99)
+
+
+def _resident(version: AdapterVersion, slot: int | None = None) -> ResidentAdapter:
+    return ResidentAdapter(
+        version=version,
+        host_bytes=8,
+        leases=0,
+        waiting=0,
+        pinned=None,
+        hits=1,
+        slot=slot,
+        idle_seconds=1.0,
+        leaving=False,
+    )
+
+
+def test_of_others_in_the_tiers_only_their_number_is_shown() -> None:
+    third = _version(3, "other~quagga")
+    snapshot = CacheSnapshot(
+        slots=2,
+        host_capacity=4,
+        host_bytes_limit=None,
+        gpu=(_resident(OTHER, 0), _resident(OWN, 1)),
+        host=(_resident(OTHER), _resident(third), _resident(OWN)),
+        loading=(third,),
+        waiting=1,
+        pinned={tier: 0 for tier in Tier},
+    )
+    seen = shown_snapshot(snapshot, ACME)
+    assert [resident.version for resident in seen.gpu + seen.host] == [OWN, OWN]
+    assert seen.loading == ()
+    assert hidden(snapshot, seen) == {"gpu": 1, "host": 2}
+    assert hidden(snapshot, shown_snapshot(snapshot, ANYBODY)) == {"gpu": 0, "host": 0}

@@ -60,32 +60,43 @@ function showGpu(tier, cache, selected, onSelect) {
   const { leased, pinned, idle, free } = cache.slots_by_state;
   const states = [`${leased} leased`, `${pinned} pinned`, `${idle} idle`, `${free} free`];
   say(tier.summary, `${cache.slots}: ${states.join(" · ")}`);
-  const leaving = cache.gpu.filter((each) => each.pinned !== "gpu" && !each.leases);
+  const able = cache.gpu.filter((each) => each.pinned !== "gpu" && !each.leases);
+  const leaving = cache.hidden.gpu ? [] : able; // whose turn it is can't be said without the others
   showCells(tier.cells, bySlot(cache), { selected, leaving, onSelect });
 }
 
 /** A slot keeps its place in the picture, whoever is in it. */
-export function bySlot({ slots, gpu }) {
+export function bySlot({ slots, gpu, hidden }) {
   const placed = Array.from({ length: slots }, (_, n) => gpu.find(({ slot }) => slot === n));
   const unplaced = gpu.filter((each) => !placed.includes(each));
-  return placed.map((each, n) => each ?? unplaced.shift() ?? { reference: `free-${n}`, free: true });
+  const others = hiddenCells(hidden.gpu);
+  return placed.map((each, n) => each ?? unplaced.shift() ?? others.shift() ?? blank("free", n));
+}
+
+/** Whoever is none of the viewer's has no name here. */
+function hiddenCells(number) {
+  return Array.from({ length: number }, (_, n) => blank("another's", n));
+}
+
+function blank(text, n) {
+  return { reference: `${text}-${n}`, blank: text };
 }
 
 function showHost(tier, strip, cache, selected, onSelect) {
   const inSlots = new Set(cache.gpu.map(({ reference }) => reference));
   const limit = cache.host_bytes_limit ? ` of ${bytes(cache.host_bytes_limit)}` : "";
-  const used = `${cache.host.length} of ${cache.host_capacity} places · ${bytes(cache.host_bytes)}`;
+  const taken = cache.host.length + cache.hidden.host;
+  const used = `${taken} of ${cache.host_capacity} places · ${bytes(cache.host_bytes)}`;
   say(tier.summary, used + limit);
   const canLeave = (each) => !each.pinned && !each.leases && !each.waiting;
   const able = cache.host.filter(canLeave);
   const outside = able.filter(({ reference }) => !inSlots.has(reference));
-  const leaving = [...outside, ...able.filter((each) => !outside.includes(each))];
-  const places = Math.min(cache.host_capacity - cache.host.length, 64);
-  const free = Array.from({ length: Math.max(0, places) }, (_, n) => ({
-    reference: `free-${n}`,
-    free: true,
-  }));
-  showCells(tier.cells, [...cache.host, ...free], { selected, leaving, onSelect, inSlots });
+  const inOrder = [...outside, ...able.filter((each) => !outside.includes(each))];
+  const leaving = cache.hidden.host ? [] : inOrder;
+  const others = hiddenCells(Math.min(cache.hidden.host, 64));
+  const places = Math.max(0, Math.min(cache.host_capacity - taken, 64));
+  const free = Array.from({ length: places }, (_, n) => blank("free", n));
+  showCells(tier.cells, [...cache.host, ...others, ...free], { selected, leaving, onSelect, inSlots });
   showStrip(strip, cache);
 }
 
@@ -108,14 +119,14 @@ function showStrip(strip, cache) {
 function showCells(list, residents, options) {
   const before = calm.matches || residents.length > MOST_MOVING ? null : positions(list);
   keyed(list, residents, ({ reference }) => reference, makeCell(options), (element, resident) => {
-    if (!resident.free) updateCell(element, resident, options);
+    if (!resident.blank) updateCell(element, resident, options);
   });
   if (before) slide(list, before);
 }
 
 function makeCell({ onSelect }) {
   return (resident) => {
-    if (resident.free) return h("li", { class: "cell free" }, h("span", {}, "free"));
+    if (resident.blank) return h("li", { class: "cell free" }, h("span", {}, resident.blank));
     const select = () => onSelect(resident.reference);
     const face = h("button", { type: "button", onclick: select });
     face.append(
