@@ -15,8 +15,8 @@ from engine.ports import Resolver
 from engine.types import Tier
 from engine.visibility import Current, StreamReader, as_it_came, shown, shown_events
 from engine.why import Standing, standing, summary
-from registry.event_feed import wait_for
 from registry.errors import UnknownAdapter
+from registry.event_feed import wait_for
 from registry.keys.caller import current_caller
 from registry.schemas import Problem
 from registry.sse import ALIVE, StreamPlaces, beginning, message, parse_event_id, position

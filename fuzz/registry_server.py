@@ -46,6 +46,7 @@ from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.tenants.api import create_tenant_router
+from registry.tenants.current import CurrentGrants
 from registry.tenants.service import TenantService
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,7 +98,7 @@ async def application(
             create_tenant_router(TenantService(database), keys),
             create_ingest_router(ingest),
             create_probe_router(probe, cache.resolver),
-            *cache.routers(events.decision_places),
+            *cache.routers(events.decision_places, CurrentGrants(database).of),
             *events.routers,
             create_health_router({"database": service.ping}),
         ):

@@ -36,6 +36,7 @@ from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.tenants.api import create_tenant_router
+from registry.tenants.current import CurrentGrants
 from registry.tenants.service import TenantService
 
 _SLOTS, _HOST_CAPACITY = 2, 4
@@ -65,7 +66,7 @@ async def _routers() -> Sequence[APIRouter]:
             create_ingest_router(open_ingest(service, database, store, settings)),
             create_probe_router(probe, cache.resolver),
             *events.routers,
-            *cache.routers(events.decision_places),
+            *cache.routers(events.decision_places, CurrentGrants(database).of),
             create_health_router({}),
             generate_router,
         )

@@ -85,7 +85,7 @@ def test_of_others_in_the_tiers_only_their_number_is_shown() -> None:
         host=(_resident(OTHER), _resident(third), _resident(OWN)),
         loading=(third,),
         waiting=1,
-        pinned={tier: 0 for tier in Tier},
+        pinned=dict.fromkeys(Tier, 0),
     )
     seen = shown_snapshot(snapshot, ACME)
     assert [resident.version for resident in seen.gpu + seen.host] == [OWN, OWN]
