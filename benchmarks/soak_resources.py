@@ -126,9 +126,14 @@ class More:
     live_versions: int
 
 
+def _memory(more: More) -> float:
+    """Within minutes of the start caches and the allocator's own pools are still being filled."""
+    return (12 if more.minutes >= 10 else 40) * MIB
+
+
 LIMITS: Sequence[Limit] = (
-    Limit("server memory", "MiB", lambda s: s.server_bytes, lambda _: 12 * MIB),
-    Limit("engine memory", "MiB", lambda s: s.engine_bytes, lambda _: 12 * MIB),
+    Limit("server memory", "MiB", lambda s: s.server_bytes, lambda m: _memory(m)),
+    Limit("engine memory", "MiB", lambda s: s.engine_bytes, lambda m: _memory(m)),
     # what adapters are carried in, and what is in host memory: bounded by its places, of any rank
     Limit("memory that both share", "MiB", lambda s: s.shared_bytes, lambda _: 64 * MIB),
     Limit("open files", "", lambda s: s.files, lambda _: 8),

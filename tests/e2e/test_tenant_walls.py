@@ -181,7 +181,6 @@ def test_the_walk_meets_the_adapter_where_it_may_be_seen(tenants: Tenants) -> No
         "/api/v1/cache/why/{reference}",
         "/api/v1/adapters",
         "/api/v1/adapters/{name}",
-        "/api/v1/versions",
     }
 
 
