@@ -132,8 +132,8 @@ def _memory(more: More) -> float:
 
 
 LIMITS: Sequence[Limit] = (
-    Limit("server memory", "MiB", lambda s: s.server_bytes, lambda m: _memory(m)),
-    Limit("engine memory", "MiB", lambda s: s.engine_bytes, lambda m: _memory(m)),
+    Limit("server memory", "MiB", lambda s: s.server_bytes, _memory),
+    Limit("engine memory", "MiB", lambda s: s.engine_bytes, _memory),
     # what adapters are carried in, and what is in host memory: bounded by its places, of any rank
     Limit("memory that both share", "MiB", lambda s: s.shared_bytes, lambda _: 64 * MIB),
     Limit("open files", "", lambda s: s.files, lambda _: 8),
