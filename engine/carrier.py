@@ -237,7 +237,7 @@ class Carrier:
 
     def _move_done(self, move: Move, result: MoveResult) -> None:
         if result.error is not None:
-            self._move_failed(move, result.error)
+            self._move_failed(move, result.error, engine_gone=result.engine_gone)
         elif isinstance(move, Commit | Activate):
             self._moved_in(move, self.versions[move.version], result)
             if move.version not in self._certain:
@@ -256,11 +256,12 @@ class Carrier:
         if isinstance(move, Commit):
             self.in_host.reach(version.id)
 
-    def _move_failed(self, move: Move, reason: str) -> None:
+    def _move_failed(self, move: Move, reason: str, *, engine_gone: bool) -> None:
         logger.error("%s of version %d failed: %s", type(move).__name__, move.version, reason)
         moving_in = isinstance(move, Commit | Activate)
         if not moving_in or move.version in self._certain:
-            self.drifted([move.version])
+            if not engine_gone:  # else all that it held has gone with it
+                self.drifted([move.version])
             return
         version = self.versions[move.version]
         to_slot = isinstance(move, Activate)

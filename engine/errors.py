@@ -11,6 +11,7 @@ EngineError
 ├── AdapterPinned         409  pinned: unpin it first
 ├── NotPinned             404
 ├── TenantLimitReached    429; 409 where waiting does not help: a limit of the tenant
+├── EngineGone            503  the engine has died, or was shut down
 └── EngineUnavailable     503  the engine did not answer
 """
 
@@ -167,6 +168,10 @@ class EngineUnavailable(EngineError):
         super().__init__(
             f"the engine does not answer: {reason}", retry_after_seconds=retry_after_seconds
         )
+
+
+class EngineGone(EngineUnavailable):
+    """It has died, or was shut down: what was asked of it will never be answered."""
 
 
 def engine_codes() -> frozenset[str]:

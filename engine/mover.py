@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from engine.decisions import Move
-from engine.errors import EngineUnavailable
+from engine.errors import EngineGone, EngineUnavailable
 from engine.ports import Backend, MoveResult
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,8 @@ class Mover:
         try:
             return await self._backend.apply(moves)
         except EngineUnavailable as error:
-            return [MoveResult(0.0, error.detail)] * len(moves)
+            gone = isinstance(error, EngineGone)
+            return [MoveResult(0.0, error.detail, engine_gone=gone)] * len(moves)
         except Exception as error:  # a bug in a backend must not lose the moves' waiters
             logger.exception("carrying out %d moves broke", len(moves))
             return [MoveResult(0.0, type(error).__name__)] * len(moves)

@@ -23,11 +23,15 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class MoveResult:
-    """How one move went. `error` is None when it succeeded; `slot` is where an activation went."""
+    """How one move went. `error` is None when it succeeded; `slot` is where an activation went.
+
+    `engine_gone`: there is nothing left that it could have been done to.
+    """
 
     seconds: float
     error: str | None = None
     slot: int | None = None
+    engine_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

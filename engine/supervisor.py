@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from engine.decisions import Move
-from engine.errors import EngineUnavailable
+from engine.errors import EngineGone, EngineUnavailable
 from engine.ports import Backend, EngineTruth, Loaded, MoveResult
 from engine.types import AdapterVersion, VersionId
 
@@ -77,7 +77,7 @@ class EngineSupervisor(Generic[OneLife]):
     def life(self) -> OneLife:
         """Raises EngineUnavailable while there is none."""
         if self._life is None:
-            raise EngineUnavailable("it is being started again")
+            raise EngineGone("it is being started again")
         return self._life
 
     @property

@@ -14,7 +14,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from engine.decisions import Commit, Move
-from engine.errors import EngineUnavailable
+from engine.errors import EngineGone, EngineUnavailable
 from engine.ports import EngineTruth, Loaded, MoveResult
 from engine.types import AdapterVersion, VersionId
 from engine.vllm_channel import LoadChannel, open_channel
@@ -97,14 +97,16 @@ async def _call(engine: AsyncLLM, method: str, *args: Any) -> list[Any]:
     """One answer per rank. Raises EngineUnavailable."""
     try:
         answers = await engine.collective_rpc(method, args=args)
-    except (EngineDeadError, EngineGenerateError) as error:
+    except EngineDeadError as error:
+        raise EngineGone(str(error) or type(error).__name__) from error
+    except EngineGenerateError as error:
         raise EngineUnavailable(str(error) or type(error).__name__) from error
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
         # nobody cancelled us: vLLM cancels what it still owes when it shuts its engine down
-        raise EngineUnavailable("it was shut down") from None
+        raise EngineGone("it was shut down") from None
     for answer in answers:
         if "error" in answer:
             raise EngineUnavailable(f"{method}: {answer['error']}")

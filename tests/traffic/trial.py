@@ -84,6 +84,7 @@ class Trial:
             "wrong": len(wrong) - stuck - lost,
         }
         sys.stdout.write(f"{counts}\n{dict(sorted(self.world.done.items()))}\n")
+        sys.stdout.writelines(f"{text}\n" for text in wrong)
         return counts
 
 
