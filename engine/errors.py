@@ -161,10 +161,14 @@ class TenantLimitReached(EngineError):
 
 
 class EngineUnavailable(EngineError):
+    """It is worth coming again, as an engine that ends is replaced: its supervisor knows when."""
+
     status = 503
     code = "engine_unavailable"
 
-    def __init__(self, reason: str, *, retry_after_seconds: int | None = None) -> None:
+    def __init__(
+        self, reason: str, *, retry_after_seconds: int = RETRY_AFTER_FAILURE_SECONDS
+    ) -> None:
         super().__init__(
             f"the engine does not answer: {reason}", retry_after_seconds=retry_after_seconds
         )

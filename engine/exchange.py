@@ -6,8 +6,11 @@ from starlette.types import Message, Receive, Send
 
 from engine.engine_request import EngineRequest
 from engine.errors import EngineError, EngineUnavailable
-from engine.openai_errors import send_engine_error
+from engine.openai_errors import error_event, send_engine_error
 from registry.redaction import masked
+
+# vLLM's last word in a stream; its code is 500 whatever happened
+_ERROR_EVENT = b'data: {"error"'
 
 
 class Exchange:
@@ -63,11 +66,19 @@ class Exchange:
             await self._send_held()
             if self._replaced:
                 return
-        if (self._status or 0) >= 400 and "body" in message:  # vLLM's errors repeat what was sent
-            message = {**message, "body": masked(message["body"])}
+        if "body" in message:
+            message = {**message, "body": self._told(message["body"])}
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._complete = True
+
+    def _told(self, body: bytes) -> bytes:
+        if (self._status or 0) >= 400:  # vLLM's errors repeat what was sent
+            return masked(body)
+        failure = self._request.failure
+        if failure is not None and body.startswith(_ERROR_EVENT):
+            return error_event(failure)
+        return body
 
     async def _send_held(self) -> None:
         """As soon as it can't be replaced any more, not with the first token: a client reads it

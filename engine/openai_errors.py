@@ -27,6 +27,11 @@ async def send_engine_error(
     await send_json(send, error.status, content, more)
 
 
+def error_event(error: EngineError) -> bytes:
+    """The last but one event of an OpenAI stream that can't go on."""
+    return f"data: {json.dumps(openai_error(error.status, error.code, error.detail))}\n\n".encode()
+
+
 def retry_after(seconds: int | None) -> list[tuple[bytes, bytes]]:
     """The header, where that is known."""
     return [] if seconds is None else [(b"retry-after", str(seconds).encode())]

@@ -9,13 +9,23 @@ import os
 import select
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _OWNER = "ADAPTRY_ENGINE_OWNER"
 
 
-def own_engines() -> None:
-    """Whatever engine this process starts from now on ends with it."""
+@contextmanager
+def owned_engines() -> Iterator[None]:
+    """Whatever engine this process starts within ends with it."""
+    before = os.environ.get(_OWNER)
     os.environ[_OWNER] = str(os.getpid())
+    try:
+        yield
+    finally:
+        del os.environ[_OWNER]
+        if before is not None:
+            os.environ[_OWNER] = before
 
 
 def end_with_owner() -> None:

@@ -18,8 +18,6 @@ from engine.prefix_cache import cache_salt
 from engine.request_ids import engine_request_id
 from engine.types import Lease
 
-RETRY_AFTER_DEATH_SECONDS = 5  # its supervisor will know better in a moment
-
 
 class Guard(Protocol):
     """Stands before every generation: `Leasing`, where requests come over HTTP."""
@@ -124,9 +122,7 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
                             if revoked.is_set():  # perhaps before vLLM knew of the request
                                 await super().abort(request_id)
                 except EngineDeadError as error:
-                    ended = EngineUnavailable(
-                        "it ended", retry_after_seconds=RETRY_AFTER_DEATH_SECONDS
-                    )
+                    ended = EngineUnavailable("it ended")
                     self.guard.engine_died(ended)
                     raise ended from error
                 finally:

@@ -11,7 +11,7 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from engine.owner import own_engines
+from engine.owner import owned_engines
 from engine.vllm_backend import VllmBackend, connected_backend
 from engine.vllm_client import LeasedAsyncLLM
 
@@ -76,7 +76,6 @@ class VllmStarter:
 
         Raises what vLLM raises, or EngineUnavailable.
         """
-        own_engines()
         before = set(active_children())
         async with AsyncExitStack() as stack:
             if self._is_first:
@@ -101,10 +100,11 @@ class VllmStarter:
         config = AsyncEngineArgs.from_cli_args(self._arguments).create_engine_config(
             usage_context=UsageContext.OPENAI_API_SERVER
         )
-        engine: LeasedAsyncLLM = LeasedAsyncLLM.from_vllm_config(
-            config,
-            usage_context=UsageContext.OPENAI_API_SERVER,
-            enable_log_requests=self._arguments.enable_log_requests,
-            disable_log_stats=self._arguments.disable_log_stats,
-        )
+        with owned_engines():
+            engine: LeasedAsyncLLM = LeasedAsyncLLM.from_vllm_config(
+                config,
+                usage_context=UsageContext.OPENAI_API_SERVER,
+                enable_log_requests=self._arguments.enable_log_requests,
+                disable_log_stats=self._arguments.disable_log_stats,
+            )
         return engine

@@ -33,6 +33,8 @@ from registry.sqlite_log import BUSY_TIMEOUT_MS, SqliteLog, Sync, prepare, sync_
 # asyncpg's, in seconds: to connect, and for a statement, as a server may vanish without a word
 _PATIENCE = {"timeout": 5, "command_timeout": 60}
 
+READ_PATIENCE_SECONDS = 10.0  # those that a request waits for take milliseconds
+
 # All that is not in the statement itself: asyncpg's errors for a server that stops, starts or
 # was killed are of no class of their own, and SQLite's for a broken file are DatabaseError.
 _OUR_MISTAKES = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
@@ -128,9 +130,9 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
-        """A session for queries; nothing it does is kept."""
+        """A session for a few short queries; nothing it does is kept."""
         with self._watched(Operation.READ):
-            async with self._reading() as session:
+            async with asyncio.timeout(READ_PATIENCE_SECONDS), self._reading() as session:
                 yield session
 
     @asynccontextmanager

@@ -74,6 +74,29 @@ async def test_a_killed_postgresql_is_a_503_until_it_is_back(
     assert (await publish(client, "bot", source)).json()["number"] == 2
 
 
+async def test_a_postgresql_that_stands_still_holds_no_question_for_long(
+    client: httpx.AsyncClient,
+    make_adapter: AdapterMaker,
+    killable: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await publish_some(client, make_adapter, "bot", 1)
+    monkeypatch.setattr("registry.db.READ_PATIENCE_SECONDS", 0.2)
+    postmaster = psutil.Process(killable.pid)
+    processes = [postmaster, *postmaster.children(recursive=True)]
+    for process in processes:
+        process.suspend()
+    try:
+        for question in QUESTIONS:
+            assert_problem(await client.get(question), 503, "database_unavailable")
+    finally:
+        for process in processes:
+            process.resume()
+    monkeypatch.undo()
+    for question in QUESTIONS:
+        assert (await client.get(question)).status_code == 200
+
+
 async def test_what_was_under_way_when_it_was_killed_is_a_503(
     database_url: str, killable: PostgresServer
 ) -> None:

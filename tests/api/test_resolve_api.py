@@ -111,11 +111,12 @@ async def test_where_requests_follow_each_other_none_waits_for_a_look(
     await other.put("/adapters/bot/aliases/prod", json={"version": 1})
     now = 104.9  # too early
     await freshness.look()
-    assert freshness._beside is None
+    assert not freshness.is_looking()
     now = 105.1
     await freshness.look()
     beside = freshness._beside
     assert beside is not None
+    assert freshness.is_looking()
     assert database.generations.now == before  # not yet: nobody waited
     now = 112.0
     await freshness.look()
@@ -138,7 +139,7 @@ async def test_after_a_pause_a_request_waits_for_a_look(
     await other.put("/adapters/bot/aliases/prod", json={"version": 1})
     now = 110.0
     await freshness.look()
-    assert freshness._beside is None
+    assert not freshness.is_looking()
     assert database.generations.changed_in("bot") == before + 1
 
 

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -312,16 +312,20 @@ def without_key(deployed: Deployed) -> int:
 def first_refusal(deployed: Deployed) -> tuple[int, str, int]:
     """Of a request after the signal: its status, its code, and what /readyz says then."""
     while True:
-        try:
-            late = deployed.complete("support")
-        except httpx.TransportError:  # a connection that was lost between two requests
-            assert deployed.runs, deployed.last_words()
-            continue
+        late = answered(deployed, lambda: deployed.complete("support"))
         if late.status_code != 200:
             break
         time.sleep(0.01)
-    ready = deployed.client.get("/readyz").status_code
+    ready = answered(deployed, lambda: deployed.client.get("/readyz")).status_code
     return late.status_code, late.json()["error"]["code"], ready
+
+
+def answered(deployed: Deployed, ask: Callable[[], httpx.Response]) -> httpx.Response:
+    while True:
+        try:
+            return ask()
+        except httpx.TransportError:  # a connection that was lost between two requests
+            assert deployed.runs, deployed.last_words()
 
 
 def test_neither_server_nor_engine_has_any_privilege(life: Life) -> None:

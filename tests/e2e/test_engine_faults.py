@@ -72,7 +72,8 @@ class Traffic:
                 return
             lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
         events = [httpx.Response(200, text=line).json() for line in lines if line != "[DONE]"]
-        if any("error" in event for event in events):
+        codes = [event["error"]["code"] for event in events if "error" in event]
+        if codes == [RETRYABLE]:
             self.cut_off += 1
             return
         self.judge(model, "".join(event["choices"][0]["text"] for event in events))

@@ -107,7 +107,7 @@ async def test_what_one_purges_the_other_still_ends_as_it_began(pair: Pair) -> N
     await asyncio.to_thread(pair.register, "going", "stars")
     await asyncio.to_thread(pair.register, "going", "vowels")
     body = {"model": "going:2", "prompt": "x=", "max_tokens": 150, "ignore_eos": True}
-    url = f"{pair.other.client.base_url}v1/completions"
+    url = pair.other.url("/v1/completions")
     begun, over = asyncio.Event(), list[str]()
 
     async def read() -> None:
@@ -120,7 +120,9 @@ async def test_what_one_purges_the_other_still_ends_as_it_began(pair: Pair) -> N
                 begun.set()
 
     reading = asyncio.create_task(read())
+    reading.add_done_callback(lambda _: begun.set())
     await begun.wait()
+    assert not reading.done(), over
     path = "/api/v1/adapters/going/versions/2"
     for step in ("retire", "purge"):
         done = await asyncio.to_thread(pair.one.client.post, f"{path}/{step}", json={})

@@ -43,7 +43,7 @@ class ServedDemo:
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 self.port = probe.getsockname()[1]
-        self.client.base_url = httpx.URL(f"http://127.0.0.1:{self.port}")
+        self.client.base_url = httpx.URL(self.url())
         environment = {f"ADAPTRY_{name.upper()}": value for name, value in self.settings.items()}
         with self.log.open("ab") as sink:
             self._process = subprocess.Popen(
@@ -53,6 +53,9 @@ class ServedDemo:
                 env={**_inherited(), **environment, **self.variables},
                 start_new_session=True,
             )
+
+    def url(self, path: str = "") -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
 
     def command(self, port: int) -> list[str]:
         return [

@@ -69,9 +69,9 @@ class World:
             self.complain(f"{what}: {error!r}")
 
     def cut_off(self, what: str, code: str) -> None:
-        """A stream that ended with an error after its first token; vLLM gives that its status."""
+        """A stream that ended with an error after its first token."""
         self.done[f"cut off {code}"] += 1
-        if code != "500" or "engine_unavailable" not in self.retryable:
+        if code not in self.retryable:
             self.complain(f"{what}: cut off, {code}")
 
     def may_refuse(self, status: int, code: str) -> bool:

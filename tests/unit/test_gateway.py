@@ -14,6 +14,7 @@ from engine.admission import Limits
 from engine.cache_events import CacheEvent
 from engine.controller import CacheController
 from engine.engine_request import Leasing, RequestedAdapters, requested_name
+from engine.errors import EngineUnavailable
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.gateway import AdapterGateway
 from engine.loading import Loader
@@ -214,6 +215,32 @@ async def test_an_answer_says_which_version_and_what_the_cache_did() -> None:
             assert float(client.headers["x-adaptry-load-ms"]) >= 0
         assert stage.tally.ended == [("support", "completed")] * 2
         assert stage.idle()
+
+
+async def test_a_stream_whose_engine_dies_says_so_with_the_code_that_a_refusal_has() -> None:
+    async with running(Stage()) as stage:
+
+        async def dying_answer(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for text in (b'data: {"id": 1}\n\n', b'data: {"error": {"code": 500}}\n\n'):
+                await send({"type": "http.response.body", "body": text, "more_body": True})
+                stage.leasing.engine_died(EngineUnavailable("it ended"))
+            end = {"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False}
+            await send(end)
+
+        client = Client(asking("base"))
+        await stage.gateway(dying_answer)(client.scope, client.receive, client.send)
+        token, error, done = client.body.decode().strip().split("\n\n")
+        assert (client.status, token, done) == (200, 'data: {"id": 1}', "data: [DONE]")
+        assert json.loads(error.removeprefix("data: ")) == {
+            "error": {
+                "message": "the engine does not answer: it ended",
+                "type": "ServiceUnavailableError",
+                "param": None,
+                "code": "engine_unavailable",
+            }
+        }
 
 
 async def test_an_unknown_adapter_is_an_openai_404_and_never_reaches_the_engine() -> None:

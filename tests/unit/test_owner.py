@@ -4,14 +4,14 @@ import os
 import subprocess
 import sys
 
-from engine.owner import end_with_owner, own_engines
+from engine.owner import end_with_owner, owned_engines
 
 WORKER = "import time; from engine.owner import end_with_owner; end_with_owner(); print(flush=True)"
 SERVER = f"""
 import subprocess, sys
-from engine.owner import own_engines
-own_engines()
-worker = subprocess.Popen([sys.executable, "-c", {WORKER!r} + "; time.sleep(600)"])
+from engine.owner import owned_engines
+with owned_engines():
+    worker = subprocess.Popen([sys.executable, "-c", {WORKER!r} + "; time.sleep(600)"])
 print(worker.pid, flush=True)
 worker.wait()
 """
@@ -38,6 +38,12 @@ def test_it_does_not_begin_when_its_server_has_gone_already() -> None:
 
 
 def test_an_engine_in_its_owners_own_process_goes_on() -> None:
-    own_engines()
-    end_with_owner()
-    del os.environ["ADAPTRY_ENGINE_OWNER"]
+    with owned_engines():
+        end_with_owner()
+
+
+def test_what_else_this_process_starts_is_not_told() -> None:
+    before = dict(os.environ)
+    with owned_engines():
+        assert os.environ["ADAPTRY_ENGINE_OWNER"] == str(os.getpid())
+    assert dict(os.environ) == before
