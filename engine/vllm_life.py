@@ -1,6 +1,7 @@
 """One vLLM engine from its start to its end, for the supervisor."""
 
 import asyncio
+import logging
 from argparse import Namespace
 from collections.abc import Set
 from contextlib import AsyncExitStack
@@ -9,6 +10,7 @@ from multiprocessing.process import BaseProcess
 
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.usage.usage_lib import UsageContext
+from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from engine.owner import owned_engines
@@ -17,6 +19,11 @@ from engine.vllm_client import LeasedAsyncLLM
 
 _LOOK_SECONDS = 0.2
 _JOIN_SECONDS = 5.0
+
+
+def _is_no_expected_end(record: logging.LogRecord) -> bool:
+    """vLLM tells of the end of an engine that it has just shut down as of an error."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], EngineDeadError)
 
 
 class VllmLife:
@@ -45,6 +52,7 @@ class VllmLife:
         return str(self.engine.dead_error)
 
     def shut_down(self, timeout_seconds: float | None) -> None:
+        logging.getLogger(AsyncLLM.__module__).addFilter(_is_no_expected_end)
         self.engine.shutdown(timeout_seconds)
         self._loop.call_soon_threadsafe(self._end_requests)
 
