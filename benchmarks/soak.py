@@ -24,12 +24,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
 import psutil
 
 from benchmarks.servers import Side, ready, running
 from benchmarks.soak_answers import Answer
-from benchmarks.soak_client import MAX_TOKENS, WORDS
+from benchmarks.soak_client import MAX_TOKENS, WORDS, connected
 from benchmarks.soak_operators import OPERATORS, fill, operate, taught
 from benchmarks.soak_reading import follow, look, read_back
 from benchmarks.soak_report import Result, load, show
@@ -144,7 +143,7 @@ class Soak:
         while not world.over.is_set():
             page = await look(world)
             at = time.monotonic() - began
-            asked = (world.answers, world.changes, world.live_versions)
+            asked = (world.answers, world.changes, world.live_bytes())
             with contextlib.suppress(psutil.NoSuchProcess):  # a child that ended meanwhile
                 self.samples.append(self._places.sample(at, *asked, page.series))
                 self._say_how_it_goes()
@@ -167,12 +166,7 @@ async def soaking(minutes: float, seed: int, logs: Path) -> AsyncIterator[Soak]:
         environment = {TASKS_VARIABLE: str(state / "tasks")}
         with running("soak", command(state), environment, logs) as side:
             await ready(side)
-            limits = httpx.Limits(
-                max_connections=None, max_keepalive_connections=64, keepalive_expiry=3
-            )
-            async with httpx.AsyncClient(
-                base_url=side.base_url, timeout=120, limits=limits, trust_env=False
-            ) as http:
+            async with connected(side.base_url) as http:
                 world = World(http, random.Random(seed), Variants(state / "variants"))
                 yield Soak(world, side, state, minutes * 60)
 

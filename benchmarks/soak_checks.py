@@ -163,13 +163,7 @@ def alias_faults(
 
 
 def store_faults(world: World, stored: int) -> Iterator[str]:
-    """`stored`: how many adapters' files lie there. No two adapters here have the same files but
-    for the demo's own, which are shared."""
-    wanted = {
-        content.folder
-        for known in world.known.values()
-        for number, content in known.versions.items()
-        if not (known.is_gone(number) and known.gone[number][-1].purged)
-    }
+    """`stored`: how many versions' files lie there."""
+    wanted = world.stored()
     if stored != len(wanted):
         yield f"the store has the files of {stored} versions, not of {len(wanted)}"

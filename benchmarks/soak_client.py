@@ -24,6 +24,7 @@ ALIASES = ("default", "prod")
 WORDS = ("hello", "window", "garden")  # short enough that every adapter has them right
 MAX_TOKENS = 20
 LARGEST_BURST = 8
+IDLE_SECONDS = 2.0  # of a connection; the server ends it after 5, perhaps as a request is sent
 VERSIONS_BACK = 8  # what is asked for by number is one of the newest; some are retired
 PATIENCE_SECONDS = 120.0
 PATHS = {
@@ -176,9 +177,15 @@ def _text(choice: dict[str, Any]) -> str:
     return said.get("text") or said.get("content") or ""
 
 
+def connected(url: str) -> httpx.AsyncClient:
+    limits = httpx.Limits(
+        max_connections=None, max_keepalive_connections=64, keepalive_expiry=IDLE_SECONDS
+    )
+    return httpx.AsyncClient(base_url=url, timeout=120, limits=limits, trust_env=False)
+
+
 async def _run(url: str, base: str, seed: int, per_second: float) -> None:
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=16, keepalive_expiry=3)
-    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits, trust_env=False) as http:
+    async with connected(url) as http:
         chance = random.Random(seed)
         asker = Asker(http, base, chance)
         learning = asyncio.create_task(_learn(asker))

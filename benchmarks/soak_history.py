@@ -57,9 +57,12 @@ class Known:
         times = self.gone.get(version, [])
         return times != [] and times[-1].back == FOREVER
 
+    def is_purged(self, version: int) -> bool:
+        return self.is_gone(version) and self.gone[version][-1].purged
+
     def retired(self) -> list[int]:
         """And not purged, as far as we know."""
-        return [n for n in self.versions if self.is_gone(n) and not self.gone[n][-1].purged]
+        return [n for n in self.versions if self.is_gone(n) and not self.is_purged(n)]
 
     def idle(self) -> list[int]:
         """Live, and no alias means it."""

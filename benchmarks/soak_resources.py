@@ -18,7 +18,7 @@ class Sample:
     seconds: float
     requests: int
     changes: int
-    live_versions: int
+    live_bytes: int
     server_bytes: int
     engine_bytes: int
     shared_bytes: int
@@ -43,7 +43,7 @@ class Places:
     tasks: Path
 
     def sample(
-        self, seconds: float, requests: int, changes: int, live_versions: int, series: int
+        self, seconds: float, requests: int, changes: int, live_bytes: int, series: int
     ) -> Sample:
         """Raises NoSuchProcess if a child ended meanwhile."""
         children = self.process.children(recursive=True)
@@ -52,7 +52,7 @@ class Places:
             seconds=seconds,
             requests=requests,
             changes=changes,
-            live_versions=live_versions,
+            live_bytes=live_bytes,
             server_bytes=_memory_bytes([self.process]),
             engine_bytes=_memory_bytes(children),
             shared_bytes=sum(_written(each.pid, "Pss_Shmem") for each in family),
@@ -123,7 +123,6 @@ class More:
     minutes: float
     requests: int
     changes: int
-    live_versions: int
 
 
 def _memory(more: More) -> float:
@@ -142,7 +141,12 @@ LIMITS: Sequence[Limit] = (
     Limit("series of /metrics", "", lambda s: s.series, lambda _: 50),
     Limit("database", "MiB", lambda s: s.database_bytes, lambda m: 2 * KIB * m.changes + MIB),
     Limit("its write-ahead log", "MiB", lambda s: s.database_log_bytes, lambda _: 2 * MIB),
-    Limit("store", "MiB", lambda s: s.store_bytes, lambda m: 320 * KIB * m.live_versions + 4 * MIB),
+    Limit(
+        "store, without what is registered",
+        "MiB",
+        lambda s: s.store_bytes - s.live_bytes,
+        lambda _: 4 * MIB,
+    ),
     Limit(
         "server's log",
         "MiB",
@@ -160,7 +164,6 @@ def flatness(samples: Sequence[Sample]) -> list[Flatness]:
         (last.seconds - first.seconds) / 60,
         last.requests - first.requests,
         last.changes - first.changes,
-        max(0, last.live_versions - first.live_versions),
     )
     return [
         Flatness(

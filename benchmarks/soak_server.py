@@ -24,7 +24,9 @@ def _watch(file: Path) -> None:
         loop = _running_loop()  # not the first there is: some live for one question
         while loop.is_running():
             with contextlib.suppress(RuntimeError):  # it changed all the time; the next will do
-                file.write_text(str(len(asyncio.all_tasks(loop))))
+                written = file.with_suffix(".new")
+                written.write_text(str(len(asyncio.all_tasks(loop))))
+                written.replace(file)  # nobody reads half a number
             time.sleep(_SECONDS)
 
 

@@ -26,6 +26,10 @@ class Content:
     folder: Path
     task: Task
 
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.stat().st_size for file in self.folder.iterdir())
+
 
 class Variants:
     """Written into one folder, each under its number. The first ones are the demo's own."""

@@ -10,7 +10,7 @@ import httpx
 
 from benchmarks.soak_answers import Answer, judge
 from benchmarks.soak_history import Known
-from benchmarks.soak_variants import Variants
+from benchmarks.soak_variants import Content, Variants
 
 SURPLUS = {  # what an operator may be told who works beside others
     "pin": {"pin_budget_exceeded"},
@@ -38,6 +38,7 @@ class World:
     events: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     answers: int = 0
+    sizes: dict[Content, int] = field(default_factory=dict)
     purging: asyncio.Lock = field(default_factory=asyncio.Lock)
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -49,10 +50,17 @@ class World:
         """Events that the registry has written."""
         return self.events.total()
 
-    @property
-    def live_versions(self) -> int:
-        """Whose files the store has to have."""
-        return sum(len(known.live()) + len(known.retired()) for known in self.known.values())
+    def stored(self) -> set[Content]:
+        """Whose files the store has to have. Adapters share the demo's own."""
+        return {
+            content
+            for known in self.known.values()
+            for number, content in known.versions.items()
+            if not known.is_purged(number)
+        }
+
+    def live_bytes(self) -> int:
+        return sum(self.sizes.setdefault(each, each.size_bytes) for each in self.stored())
 
     def heard(self, answer: Answer) -> None:
         """By a client. It has ended, and what changed meanwhile is known: it can be judged."""

@@ -28,7 +28,7 @@ def _sample(chance: random.Random, seconds: float) -> Sample:
         seconds=seconds,
         requests=int(4 * seconds),
         changes=changes,
-        live_versions=1000 + int(seconds / 10),
+        live_bytes=int((145 + seconds / 100) * MIB),
         server_bytes=int((600 + 50 * filled + chance.gauss(0, 3) + spike) * MIB),
         engine_bytes=int((650 + 50 * filled + chance.gauss(0, 3) + spike) * MIB),
         shared_bytes=int((60 + 20 * filled + chance.gauss(0, 10)) * MIB),
@@ -67,7 +67,9 @@ LEAKS: dict[str, Doctoring] = {  # what each adds in half an hour is a bit above
     "series of /metrics": lambda s: replace(s, series=s.series + int(s.seconds / 1800 * 60)),
     "database": lambda s: replace(s, database_bytes=s.database_bytes + 3 * KIB * s.changes),
     "its write-ahead log": lambda s: replace(s, database_log_bytes=int(s.seconds * 3 * KIB)),
-    "store": lambda s: replace(s, store_bytes=s.store_bytes + int(s.seconds * 64 * KIB)),
+    "store, without what is registered": lambda s: replace(
+        s, store_bytes=s.store_bytes + int(s.seconds * 4 * KIB)
+    ),
     "server's log": lambda s: replace(s, log_bytes=s.log_bytes + 1000 * s.changes),
 }
 
