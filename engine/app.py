@@ -22,6 +22,8 @@ from engine.errors import EngineUnavailable
 from engine.guards import guarding
 from engine.health import create_health_router
 from engine.http_protocol import guarded_http
+from engine.lora_api import create_lora_router
+from engine.named_adapters import NamedAdapters
 from engine.observing import Observing
 from engine.probe import Probe, create_probe_router
 from engine.promotion import PromotingEngine
@@ -121,7 +123,8 @@ async def running_server(
         score = prompt_score(lambda: supervisor.life.engine)
         probe = Probe(cache.controller, score, service.quarantine)
         unavailable = partial(_why_unavailable, cache, supervisor)
-        service.warm_before_switching(PromotingEngine(cache.controller, unavailable, probe))
+        promoting = PromotingEngine(cache.controller, unavailable, probe)
+        service.warm_before_switching(promoting)
         events = await stack.enter_async_context(event_parts(database, registry_settings))
         events.dispatcher.on_attempt.append(observing.registry.webhook_attempted)
         keys = KeyService(database)
@@ -131,6 +134,7 @@ async def running_server(
             create_tenant_router(tenants.service(cache), keys),
             create_ingest_router(ingest),
             create_probe_router(probe, cache.resolver),
+            create_lora_router(NamedAdapters(service, cache.controller, promoting)),
             *cache.routers(events.decision_places, tenants.grants.of),
             *events.routers,
         ]

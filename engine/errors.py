@@ -10,6 +10,7 @@ EngineError
 ├── AdapterInUse          409  leased, waited for or on its way: it can't be evicted now
 ├── AdapterPinned         409  pinned: unpin it first
 ├── NotPinned             404
+├── AlreadyLoaded         400  by vLLM's routes, which take `load_inplace` for that
 ├── TenantLimitReached    429; 409 where waiting does not help: a limit of the tenant
 ├── EngineGone            503  the engine has died, or was shut down
 └── EngineUnavailable     503  the engine did not answer
@@ -145,6 +146,14 @@ class NotPinned(EngineError):
 
     def __init__(self) -> None:
         super().__init__("this adapter is not pinned")
+
+
+class AlreadyLoaded(EngineError):
+    status = 400
+    code = "already_loaded"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is served already; with `load_inplace` it becomes what is new")
 
 
 class TenantLimitReached(EngineError):
