@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from registry.errors import InvalidEventId, TooManyStreams
+from registry.errors import DatabaseUnavailable, InvalidEventId, RegistryError, TooManyStreams
+from registry.keys.caller import Check, current_check
 
 logger = logging.getLogger(__name__)
 
 RECONNECT_MS = 2000
 LAST_WORDS_SECONDS = 1.0
+KEY_LOOK_SECONDS = 1.0
 ALIVE = b": alive\n\n"
 """No event, only a sign of life."""
 
@@ -77,8 +79,11 @@ def parse_event_id(text: str) -> int:
     return int(text)
 
 
+_END = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
 class _StreamResponse(Response):
-    """Ends with the frames, with the client, with the server, or with a client that stalls."""
+    """Ends with the frames, the client, the server, the client's key, or a client that stalls."""
 
     media_type = "text/event-stream"
 
@@ -92,7 +97,8 @@ class _StreamResponse(Response):
         closed = self._places.closed
         with self._places.taken():
             sending = asyncio.create_task(self._send_all(send))
-            tasks = [sending, *map(asyncio.create_task, (_gone(receive), _set(closed)))]
+            refused = asyncio.create_task(_refused(current_check()))
+            tasks = [sending, refused, *map(asyncio.create_task, (_gone(receive), _set(closed)))]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 if closed.is_set():  # the frames end by themselves, unless the client takes none
@@ -103,6 +109,8 @@ class _StreamResponse(Response):
                 await asyncio.gather(*tasks, return_exceptions=True)
             with contextlib.suppress(asyncio.CancelledError, OSError):
                 sending.result()
+            if sending.cancelled() and not refused.cancelled():
+                await send(_END)  # whoever comes back is told why
 
     async def _send_all(self, send: Send) -> None:
         stall_seconds = self._places.limits.stall_seconds
@@ -115,7 +123,18 @@ class _StreamResponse(Response):
         except TimeoutError:
             logger.info("a reader of events took nothing for %.0f s", stall_seconds)
             return
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send(_END)
+
+
+async def _refused(check: Check) -> None:
+    while True:
+        await asyncio.sleep(KEY_LOOK_SECONDS)
+        try:
+            await check()
+        except DatabaseUnavailable:
+            continue
+        except RegistryError:
+            return
 
 
 async def _gone(receive: Receive) -> None:

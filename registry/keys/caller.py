@@ -1,6 +1,6 @@
 """Whoever sent the request that is being served; kept in a context variable meanwhile."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -72,22 +72,37 @@ class Caller:
 ANYBODY = Caller("api", EVERY_SCOPE)
 """Where no keys are asked for."""
 
+Check = Callable[[], Awaitable[None]]
+"""Raises RegistryError once the caller may not do any longer what it was let in for."""
+
+
+async def always_good() -> None:
+    """Where no keys are asked for."""
+
+
+_check: ContextVar[Check] = ContextVar("adaptry_caller_check", default=always_good)
 _caller: ContextVar[Caller] = ContextVar("adaptry_caller", default=ANYBODY)
 
 
 @contextmanager
-def calling(caller: Caller) -> Iterator[None]:
+def calling(caller: Caller, check: Check = always_good) -> Iterator[None]:
     """Everything that this task does in the block is done for this caller."""
-    token = _caller.set(caller)
+    tokens = _caller.set(caller), _check.set(check)
     try:
         yield
     finally:
-        _caller.reset(token)
+        _caller.reset(tokens[0])
+        _check.reset(tokens[1])
 
 
 def current_caller() -> Caller:
     """Who sent the running request."""
     return _caller.get()
+
+
+def current_check() -> Check:
+    """For answers that may outlast the caller's key."""
+    return _check.get()
 
 
 def acting() -> str:

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from registry.errors import InvalidKey, KeyRequired, RegistryError, ScopeMissing
 from registry.keys.caller import Caller, calling
 from registry.keys.refusals import KeyRefusals
-from registry.keys.rules import rule_for
+from registry.keys.rules import Rule, rule_for
 from registry.refusals import route_path, send_refusal
 
 Recognise = Callable[[str], Awaitable[Caller]]
@@ -34,17 +34,26 @@ class KeyGuard:
             await self._app(scope, receive, send)
             return
         try:
-            caller = await self._recognise(_presented(Headers(scope=scope)))
-            if not caller.may(rule.scopes):
-                raise ScopeMissing(sorted(rule.scopes))
-            if rule.platform:
-                caller.check_platform()
+            key = _presented(Headers(scope=scope))
+            caller = await self._admitted(key, rule)
         except RegistryError as error:
             self._refusals.note(error)
             await _refuse(scope, send, error)
             return
-        with calling(caller):
+
+        async def check() -> None:
+            await self._admitted(key, rule)
+
+        with calling(caller, check):
             await self._app(scope, receive, send)
+
+    async def _admitted(self, key: str, rule: Rule) -> Caller:
+        caller = await self._recognise(key)
+        if not caller.may(rule.scopes):
+            raise ScopeMissing(sorted(rule.scopes))
+        if rule.platform:
+            caller.check_platform()
+        return caller
 
 
 def _presented(headers: Headers) -> str:

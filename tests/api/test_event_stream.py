@@ -17,6 +17,9 @@ from registry.event_api import create_event_router
 from registry.event_feed import EventFeed
 from registry.event_log import EventLog, RecordedEvent
 from registry.event_stream import EventStreams, close_with_server
+from registry.keys.guard import KeyGuard
+from registry.keys.scopes import Scope
+from registry.keys.service import KeyService
 from registry.models import Adapter, Event, EventKind, row_id
 from registry.sse import StreamLimits
 from tests.http_server import GRACEFUL_SECONDS, serving
@@ -47,13 +50,20 @@ class Served:
 
 @asynccontextmanager
 async def event_server(
-    database: Database, *, port: int = 0, poll_seconds: float = 0.2, **limits: Any
+    database: Database,
+    *,
+    port: int = 0,
+    poll_seconds: float = 0.2,
+    keys: KeyService | None = None,
+    **limits: Any,
 ) -> AsyncIterator[Served]:
     feed = EventFeed(database, poll_seconds=poll_seconds)
     log = CountingLog(database, feed)
     streams = EventStreams(log, StreamLimits(**limits))
     app = FastAPI()
     app.include_router(create_event_router(log, streams))
+    if keys is not None:
+        app.add_middleware(KeyGuard, recognise=keys.caller)
     async with serving(app, port) as url, asyncio.TaskGroup() as tasks:
         tasks.create_task(feed.run())
         tasks.create_task(close_with_server(feed, lambda: app.state.server.should_exit))
@@ -73,6 +83,7 @@ class Reader:
 
     url: str
     last_id: str | None = None
+    key: str | None = None
     actors: list[str] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     ended = False
@@ -81,6 +92,8 @@ class Reader:
         self, until: Callable[[], bool] | None = None, **query: Any
     ) -> httpx.Headers | None:
         headers = {} if self.last_id is None else {"last-event-id": self.last_id}
+        if self.key is not None:
+            headers["authorization"] = f"Bearer {self.key}"
         async with httpx.AsyncClient(timeout=PATIENCE) as client:
             url = f"{self.url}/api/v1/events/stream"
             async with client.stream("GET", url, headers=headers, params=query) as response:
@@ -130,6 +143,27 @@ async def test_events_come_as_they_happen_and_as_rest_tells_them(database: Datab
         async with httpx.AsyncClient(base_url=server.url) as client:
             listed = (await client.get("/api/v1/events")).json()["items"]
         assert [event["id"] for event in listed][1:] == reader.ids
+
+
+async def test_a_stream_ends_with_the_key_that_opened_it(database: Database) -> None:
+    keys = KeyService(database)
+    revoked, _ = await keys.create("leaver", [Scope.OPERATE], actor="tests")
+    kept, _ = await keys.create("stayer", [Scope.OPERATE], actor="tests")
+    async with event_server(database, keys=keys) as server:
+        leaver, stayer = (Reader(server.url, key=key) for key in (revoked, kept))
+        leaving, staying = (asyncio.create_task(reader.read()) for reader in (leaver, stayer))
+        await until(lambda: server.streams.places.open == 2)
+        await keys.revoke("leaver", actor="tests")
+        await leaving
+        assert leaver.ended, "the server ended the stream and did not just drop it"
+        await write(database, "afterwards")
+        await until(lambda: "afterwards" in stayer.actors)
+        assert "afterwards" not in leaver.actors
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            headers = {"authorization": f"Bearer {revoked}"}
+            refused = await client.get("/api/v1/events/stream", headers=headers)
+        assert refused.json()["code"] == "invalid_key"
+    await staying
 
 
 async def test_a_stream_goes_on_after_the_position_that_is_asked_for(database: Database) -> None:

@@ -65,7 +65,11 @@ def test_what_is_loaded_answers_from_memory_and_what_is_unloaded_no_more(server:
     [
         ({"lora_name": "x", "lora_path": "/etc"}, 403, "source_not_allowed"),
         ({"lora_name": "x", "lora_path": str(ADAPTERS / "none")}, 404, "source_not_found"),
-        ({"lora_name": "Not A Name", "lora_path": str(ADAPTERS / "upper")}, 400, "invalid_reference"),
+        (
+            {"lora_name": "Not A Name", "lora_path": str(ADAPTERS / "upper")},
+            400,
+            "invalid_reference",
+        ),
         ({"lora_name": "x"}, 400, None),
         ({"lora_path": str(ADAPTERS / "upper")}, 400, None),
         ({"lora_name": 1, "lora_path": 2}, 400, None),
