@@ -1,0 +1,214 @@
+"""What the registry refuses, each with its HTTP status and a code that never changes.
+
+RegistryError
+├── InvalidReference     400  not `name`, `name@alias` or `name:3`
+├── InvalidPageToken     400
+├── InvalidEventId       400
+├── UnknownAdapter       404
+├── UnknownVersion       404
+├── UnknownAlias         404
+├── UnknownRevision      404  of an alias
+├── UnknownWebhook       404
+├── UnknownDelivery      404
+├── KeyRequired          401  none was sent
+├── InvalidKey           401  unknown, expired or revoked
+├── CrossOrigin          403  another site's page sent it
+├── ScopeMissing         403  the key is good, but not for this
+├── NotOwner             403  the adapter is granted to the caller's tenant, not its own
+├── PlatformOnly         403  no key of a tenant may do it
+├── UnknownTenant        404
+├── TenantExists         409
+├── TenantNotEmpty       409  it has adapters or valid keys
+├── TenantLimit          409; 429 where waiting helps: a limit of the tenant
+├── UnknownKey           404
+├── KeyExists            409
+├── KeyRevoked           409
+├── LastAdminKey         409  nobody could make another one
+├── VersionUnavailable   410 retired, purged; 409 quarantined, rejected, pending
+├── VersionNotServable   409  no alias may point at it in its state
+├── TransitionRefused    409  not from the state it is in
+├── VersionAliased       409  aliases point at it
+├── VersionInUse         409  the engine holds it
+├── FilesMissing         409  they are not in the store
+├── FilesDamaged         409  they are not what was registered
+├── AliasMoved           409  somebody moved it first (compare-and-set)
+├── NothingToRollBack    409
+├── LineageCycle         409
+├── MetadataTooLarge     413
+├── NameReserved         409  the base model's name
+├── InvalidSource        400  neither a path nor a URL that we read
+├── SourceNotAllowed     403  outside the configured roots, URLs and networks
+├── SourceDenied         403  the other side wants credentials, or other ones
+├── SourceNotFound       404
+├── SourceTooLarge       413  too many bytes or too many files
+├── AddressNotAllowed    403  a private, local or otherwise special address
+├── HostUnknown          422  its name has no address
+├── InvalidUrl           422
+├── SourceUnsupported    501  a package that it needs is not installed
+├── SourceUnavailable    502  the other side does not answer as it should; tried again
+├── SourceTimeout        504
+├── BodyTooLarge         413
+├── BodyTimeout          408  it comes too slowly
+├── BodyTooDeep          400  JSON within JSON within JSON
+├── BodyNotText          400
+├── InvalidUpload        400  the request's body is not what it says
+├── TooManyUploads       429
+├── InvalidArchive       422  what is wrong with an export; the code says what
+├── ImportConflict       409  the registry has something else there
+├── InvalidAdapter       422  what inspection found; the code says what
+├── UnknownJob           404
+├── JobFinished          409  too late to cancel it
+├── TooManyStreams       503
+├── EngineAway           503  it does not answer, or there is none
+├── WarmingFailed        503; 422 where it will never work
+├── ProbeFailed          422  what the engine makes of the version; the code says what
+├── PromotionTimeout     504
+├── StoreUnavailable     503  the disk
+└── DatabaseUnavailable  503
+"""
+
+from registry.errors.access import (
+    CrossOrigin,
+    InvalidKey,
+    KeyExists,
+    KeyRequired,
+    KeyRevoked,
+    LastAdminKey,
+    NotOwner,
+    PlatformOnly,
+    ScopeMissing,
+    TenantExists,
+    TenantLimit,
+    TenantNotEmpty,
+    UnknownKey,
+    UnknownTenant,
+)
+from registry.errors.arriving import (
+    BodyNotText,
+    BodyTimeout,
+    BodyTooDeep,
+    BodyTooLarge,
+    InvalidAdapter,
+    InvalidArchive,
+    InvalidUpload,
+    TooManyUploads,
+)
+from registry.errors.asking import (
+    InvalidEventId,
+    InvalidPageToken,
+    InvalidReference,
+    UnknownAdapter,
+    UnknownAlias,
+    UnknownDelivery,
+    UnknownJob,
+    UnknownRevision,
+    UnknownVersion,
+    UnknownWebhook,
+    VersionUnavailable,
+)
+from registry.errors.base import RegistryError
+from registry.errors.changing import (
+    AliasMoved,
+    FilesDamaged,
+    FilesMissing,
+    ImportConflict,
+    JobFinished,
+    LineageCycle,
+    MetadataTooLarge,
+    NameReserved,
+    NothingToRollBack,
+    TransitionRefused,
+    VersionAliased,
+    VersionInUse,
+    VersionNotServable,
+)
+from registry.errors.serving import (
+    DatabaseUnavailable,
+    EngineAway,
+    ProbeFailed,
+    PromotionTimeout,
+    StoreUnavailable,
+    TooManyStreams,
+    WarmingFailed,
+)
+from registry.errors.sources import (
+    AddressNotAllowed,
+    HostUnknown,
+    InvalidSource,
+    InvalidUrl,
+    SourceDenied,
+    SourceNotAllowed,
+    SourceNotFound,
+    SourceTimeout,
+    SourceTooLarge,
+    SourceUnavailable,
+    SourceUnsupported,
+)
+
+__all__ = [
+    "AddressNotAllowed",
+    "AliasMoved",
+    "BodyNotText",
+    "BodyTimeout",
+    "BodyTooDeep",
+    "BodyTooLarge",
+    "CrossOrigin",
+    "DatabaseUnavailable",
+    "EngineAway",
+    "FilesDamaged",
+    "FilesMissing",
+    "HostUnknown",
+    "ImportConflict",
+    "InvalidAdapter",
+    "InvalidArchive",
+    "InvalidEventId",
+    "InvalidKey",
+    "InvalidPageToken",
+    "InvalidReference",
+    "InvalidSource",
+    "InvalidUpload",
+    "InvalidUrl",
+    "JobFinished",
+    "KeyExists",
+    "KeyRequired",
+    "KeyRevoked",
+    "LastAdminKey",
+    "LineageCycle",
+    "MetadataTooLarge",
+    "NameReserved",
+    "NotOwner",
+    "NothingToRollBack",
+    "PlatformOnly",
+    "ProbeFailed",
+    "PromotionTimeout",
+    "RegistryError",
+    "ScopeMissing",
+    "SourceDenied",
+    "SourceNotAllowed",
+    "SourceNotFound",
+    "SourceTimeout",
+    "SourceTooLarge",
+    "SourceUnavailable",
+    "SourceUnsupported",
+    "StoreUnavailable",
+    "TenantExists",
+    "TenantLimit",
+    "TenantNotEmpty",
+    "TooManyStreams",
+    "TooManyUploads",
+    "TransitionRefused",
+    "UnknownAdapter",
+    "UnknownAlias",
+    "UnknownDelivery",
+    "UnknownJob",
+    "UnknownKey",
+    "UnknownRevision",
+    "UnknownTenant",
+    "UnknownVersion",
+    "UnknownWebhook",
+    "VersionAliased",
+    "VersionInUse",
+    "VersionNotServable",
+    "VersionUnavailable",
+    "WarmingFailed",
+]

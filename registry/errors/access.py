@@ -1,0 +1,135 @@
+"""Of keys and tenants: who may do what, and how much of it."""
+
+from collections.abc import Sequence
+
+from registry.errors.base import RegistryError
+from registry.keys.refusal import KeyRefusal
+from registry.quotas.limits import Limit
+
+
+class KeyRequired(RegistryError):
+    status = 401
+    code = "key_required"
+    refusal = KeyRefusal.MISSING
+
+    def __init__(self) -> None:
+        super().__init__("send an API key: Authorization: Bearer adp_…")
+
+
+class InvalidKey(RegistryError):
+    status = 401
+    code = "invalid_key"
+
+    def __init__(self, refusal: KeyRefusal = KeyRefusal.MALFORMED) -> None:
+        """`refusal` is for the one who runs the server: others could learn from it."""
+        super().__init__("this API key is unknown, expired or revoked")
+        self.refusal = refusal
+
+
+class CrossOrigin(RegistryError):
+    status = 403
+    code = "cross_origin"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another site's page sent this; --allowed-origins says which ones may, "
+            "and programs leave the header Origin out"
+        )
+
+
+class ScopeMissing(RegistryError):
+    status = 403
+    code = "scope_missing"
+    refusal = KeyRefusal.SCOPE
+
+    def __init__(self, needed: Sequence[str]) -> None:
+        super().__init__(f"this API key has not the scope that is needed: {' or '.join(needed)}")
+
+
+class NotOwner(RegistryError):
+    status = 403
+    code = "not_owner"
+
+    def __init__(self, adapter: str) -> None:
+        super().__init__(f"{adapter!r} is another tenant's: this key may use it, not change it")
+
+
+class PlatformOnly(RegistryError):
+    status = 403
+    code = "platform_only"
+    refusal = KeyRefusal.PLATFORM
+
+    def __init__(self) -> None:
+        super().__init__("this is for keys of the platform, and not for a tenant's")
+
+
+class UnknownTenant(RegistryError):
+    status = 404
+    code = "unknown_tenant"
+
+    def __init__(self, name: str | None) -> None:
+        """None: there is none in the name of what a tenant would make."""
+        missing = "the name of what a tenant's key makes begins with its tenant's and a tilde"
+        super().__init__(missing if name is None else f"there is no tenant {name!r}")
+
+
+class TenantExists(RegistryError):
+    status = 409
+    code = "tenant_exists"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a tenant {name!r} already")
+
+
+class TenantNotEmpty(RegistryError):
+    status = 409
+    code = "tenant_not_empty"
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(f"the tenant {name!r} still has {what}")
+
+
+class TenantLimit(RegistryError):
+    """With `retry_after_seconds` it helps to come again then."""
+
+    status = 409
+    code = "tenant_limit"
+
+    def __init__(self, limit: Limit, detail: str, retry_after_seconds: int | None = None) -> None:
+        super().__init__(detail)
+        self.limit = limit
+        self.retry_after_seconds = retry_after_seconds
+        if retry_after_seconds is not None:
+            self.status = 429
+
+
+class UnknownKey(RegistryError):
+    status = 404
+    code = "unknown_key"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no key {name!r}")
+
+
+class KeyExists(RegistryError):
+    status = 409
+    code = "key_exists"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a key {name!r} already, perhaps a revoked one")
+
+
+class KeyRevoked(RegistryError):
+    status = 409
+    code = "key_revoked"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the key {name!r} is revoked: make another one")
+
+
+class LastAdminKey(RegistryError):
+    status = 409
+    code = "last_admin_key"
+
+    def __init__(self) -> None:
+        super().__init__("no other key has the scope admin: make one first")

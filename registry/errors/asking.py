@@ -1,0 +1,95 @@
+"""Of what a request asks for: there is no such thing, or it is not spelled so."""
+
+from datetime import datetime
+
+from registry.errors.base import RegistryError
+
+
+class InvalidReference(RegistryError):
+    status = 400
+    code = "invalid_reference"
+
+
+class InvalidPageToken(RegistryError):
+    status = 400
+    code = "invalid_page_token"
+
+    def __init__(self) -> None:
+        super().__init__("page_token is not one that an earlier page gave")
+
+
+class InvalidEventId(RegistryError):
+    status = 400
+    code = "invalid_event_id"
+
+    def __init__(self) -> None:
+        super().__init__("Last-Event-ID is not the id of an event")
+
+
+class UnknownAdapter(RegistryError):
+    status = 404
+    code = "unknown_adapter"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no adapter {name!r}")
+
+
+class UnknownVersion(RegistryError):
+    status = 404
+    code = "unknown_version"
+
+    def __init__(self, name: str, number: int) -> None:
+        super().__init__(f"adapter {name!r} has no version {number}")
+
+
+class UnknownAlias(RegistryError):
+    status = 404
+    code = "unknown_alias"
+
+    def __init__(self, name: str, alias: str, at: datetime | None = None) -> None:
+        then = f"had no alias {alias!r} at {at.isoformat()}" if at else f"has no alias {alias!r}"
+        super().__init__(f"adapter {name!r} {then}")
+
+
+class UnknownRevision(RegistryError):
+    status = 404
+    code = "unknown_revision"
+
+    def __init__(self, reference: str, what: str) -> None:
+        super().__init__(f"{reference} had no state {what}")
+
+
+class VersionUnavailable(RegistryError):
+    """Asked for by a client. The code names the state: `version_retired`, …"""
+
+    status = 409
+
+    def __init__(self, reference: str, state: str, reason: str | None) -> None:
+        super().__init__(f"{reference} is {state}" + (f": {reason}" if reason else ""))
+        self.code = f"version_{state}"
+        if state in ("retired", "purged"):
+            self.status = 410
+
+
+class UnknownWebhook(RegistryError):
+    status = 404
+    code = "unknown_webhook"
+
+    def __init__(self, webhook_id: int) -> None:
+        super().__init__(f"there is no webhook {webhook_id}")
+
+
+class UnknownDelivery(RegistryError):
+    status = 404
+    code = "unknown_delivery"
+
+    def __init__(self, webhook_id: int, delivery_id: int) -> None:
+        super().__init__(f"webhook {webhook_id} has no delivery {delivery_id}")
+
+
+class UnknownJob(RegistryError):
+    status = 404
+    code = "unknown_job"
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"there is no job {number}")

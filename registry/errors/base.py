@@ -1,0 +1,13 @@
+"""The base of the tree."""
+
+
+class RegistryError(Exception):
+    """Base of the tree. `code` is for programs, `detail` for people."""
+
+    status = 500
+    code = "registry_error"
+    retry_after_seconds: int | None = None
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail

@@ -1,0 +1,114 @@
+"""Of changes that do not fit what is there."""
+
+from collections.abc import Sequence
+
+from registry.errors.base import RegistryError
+
+
+class VersionNotServable(RegistryError):
+    status = 409
+    code = "version_not_servable"
+
+    def __init__(self, reference: str, state: str) -> None:
+        super().__init__(f"{reference} is {state}: no alias may point at it")
+
+
+class TransitionRefused(RegistryError):
+    status = 409
+    code = "transition_refused"
+
+    def __init__(self, reference: str, state: str, wanted: str) -> None:
+        super().__init__(f"{reference} is {state}: from there it can't become {wanted}")
+
+
+class VersionAliased(RegistryError):
+    status = 409
+    code = "version_aliased"
+
+    def __init__(self, reference: str, aliases: Sequence[str]) -> None:
+        names = ", ".join(aliases)
+        super().__init__(f"{reference} is still where {names} points: move or delete that first")
+
+
+class VersionInUse(RegistryError):
+    status = 409
+    code = "version_in_use"
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"requests still hold, await or load {reference}: try again later")
+
+
+class FilesMissing(RegistryError):
+    status = 409
+    code = "files_missing"
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"the files of {reference} are not in the store: register them again")
+
+
+class FilesDamaged(RegistryError):
+    status = 409
+    code = "files_damaged"
+
+    def __init__(self, reference: str, what: str) -> None:
+        super().__init__(f"the files of {reference} are not what was registered: {what}")
+
+
+class AliasMoved(RegistryError):
+    status = 409
+    code = "alias_moved"
+
+    def __init__(
+        self, reference: str, expected: int | None, found: int | None, what: str = "version"
+    ) -> None:
+        super().__init__(f"{reference} is at {what} {found}, not {expected}: read it again first")
+
+
+class NothingToRollBack(RegistryError):
+    status = 409
+    code = "nothing_to_roll_back"
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"{reference} has never been anywhere else")
+
+
+class LineageCycle(RegistryError):
+    status = 409
+    code = "lineage_cycle"
+
+    def __init__(self, reference: str, parent: str) -> None:
+        super().__init__(f"{parent} descends from {reference}: it can't be its parent too")
+
+
+class MetadataTooLarge(RegistryError):
+    status = 413
+    code = "metadata_too_large"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"there would be {what}")
+
+
+class NameReserved(RegistryError):
+    status = 409
+    code = "name_reserved"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} is the base model's name")
+
+
+class ImportConflict(RegistryError):
+    status = 409
+    code = "import_conflict"
+
+    def __init__(self, conflicts: Sequence[str]) -> None:
+        shown = "; ".join(conflicts[:5])
+        more = f"; and {len(conflicts) - 5} more" if len(conflicts) > 5 else ""
+        super().__init__(f"nothing was imported: {shown}{more}")
+
+
+class JobFinished(RegistryError):
+    status = 409
+    code = "job_finished"
+
+    def __init__(self, number: int, state: str) -> None:
+        super().__init__(f"job {number} is {state} already")

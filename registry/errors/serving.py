@@ -1,0 +1,61 @@
+"""Of what is needed to answer: the engine, the disk, the database."""
+
+from registry.errors.base import RegistryError
+
+
+class TooManyStreams(RegistryError):
+    status = 503
+    code = "too_many_streams"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} streams of events are open; come back when one has ended")
+
+
+class EngineAway(RegistryError):
+    status = 503
+    code = "engine_unavailable"
+
+
+class WarmingFailed(RegistryError):
+    """`for_good`: the same files will never be loaded."""
+
+    status = 503
+    code = "warming_failed"
+
+    def __init__(self, detail: str, *, for_good: bool = False) -> None:
+        super().__init__(detail)
+        if for_good:
+            self.status = 422
+
+
+class ProbeFailed(RegistryError):
+    """`code` names what the probe found."""
+
+    status = 422
+
+    def __init__(self, reference: str, code: str) -> None:
+        super().__init__(f"{reference} did not pass its probe: no alias was moved to it")
+        self.code = code
+
+
+class PromotionTimeout(RegistryError):
+    status = 504
+    code = "promotion_timeout"
+
+    def __init__(self, reference: str, timeout_seconds: float) -> None:
+        super().__init__(
+            f"{reference} was not ready in the engine within {timeout_seconds:g} s: "
+            "no alias was moved to it"
+        )
+
+
+class StoreUnavailable(RegistryError):
+    status = 503
+    code = "store_unavailable"
+    retry_after_seconds = 5
+
+
+class DatabaseUnavailable(RegistryError):
+    status = 503
+    code = "database_unavailable"
+    retry_after_seconds = 1
