@@ -16,6 +16,7 @@ from adaptry import (
     event_commands,
     job_commands,
     key_commands,
+    manifest_commands,
     tenant_commands,
     transfer_commands,
     webhook_commands,
@@ -49,6 +50,7 @@ app.add_typer(job_commands.app, name="job")
 app.add_typer(webhook_commands.app, name="webhook")
 app.add_typer(key_commands.app, name="key")
 app.add_typer(event_commands.app, name="events")
+app.add_typer(manifest_commands.app, name="manifest")
 app.add_typer(tenant_commands.app, name="tenant")
 app.command()(why_commands.why)
 app.command()(bench_command.bench)

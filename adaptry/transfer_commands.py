@@ -3,6 +3,7 @@
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,7 +16,7 @@ from adaptry.options import DEFAULT_SERVER, AsJson, Server, connect
 from adaptry.output import show_json, size
 from registry.client.models import ImportRead
 
-Origin = Literal["export", "peft", "lora-modules", "mlflow"]
+Origin = Literal["export", "peft", "lora-modules", "lora-sidecar", "mlflow"]
 
 
 def export_registry(
@@ -55,7 +56,7 @@ def import_registry(
         typer.Option(
             "--from",
             help="peft: a folder of PEFT folders; lora-modules: NAME=PATH or JSON, as for vLLM; "
-            "mlflow: the URL of a server.",
+            "lora-sidecar: a file with its vLLMLoRAConfig; mlflow: the URL of a server.",
         ),
     ] = "export",
     aliases: Annotated[
@@ -79,6 +80,9 @@ def import_registry(
     """Import everything or, if anything is wrong, nothing. The same again changes nothing."""
     if origin != "mlflow" and (model or default_alias):
         raise UsageError("--model and --default-alias are for --from mlflow")
+    if origin == "lora-sidecar":
+        _reconcile(source, server, dry_run=dry_run, as_json=as_json)
+        return
     with tempfile.TemporaryDirectory(prefix="adaptry-import-") as workspace:
         chunks, skipped = _opened(origin, source, Path(workspace), model or (), default_alias)
         with connect(server) as client, TransferBar() as bar:
@@ -90,6 +94,24 @@ def import_registry(
         show_json(report)
     else:
         _show(report)
+
+
+def _reconcile(source: Sequence[str], server: str, *, dry_run: bool, as_json: bool) -> None:
+    """One adapter after the other: their files are where the server can fetch them."""
+    from adaptry.from_sidecar import read_sidecar_config, reconcile
+
+    if len(source) > 1:
+        raise UsageError("one SOURCE at a time")
+    config = read_sidecar_config(Path(source[0]))
+    with connect(server) as client:
+        done = asdict(reconcile(client, config, dry_run=dry_run))
+    if as_json:
+        show_json({"dry_run": dry_run, **done})
+        return
+    print("would be changed:" if dry_run else "changed:")
+    for what, references in done.items():
+        for reference in references:
+            print(f"{what:>12}  {reference}")
 
 
 def _opened(
