@@ -1,6 +1,7 @@
 """The gauges of the cache, made from one snapshot per scrape, so that they can't go stale."""
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -66,6 +67,7 @@ class CacheState(Collector):
         yield from _counted(seen.cache)
         yield from _limits(seen.cache)
         yield _residents(seen.cache, self._max_residents)
+        yield _sets(seen.cache)
         yield _one(
             "adaptry_thrash_ratio",
             "Share of recent lookups whose adapter had been evicted a moment before.",
@@ -114,6 +116,21 @@ def _residents(now: CacheSnapshot, most: int) -> Metric:
     )
     for level, resident in islice(levels, most):
         family.add_metric(_names(level, resident), 1)
+    return family
+
+
+def _sets(now: CacheSnapshot) -> Metric:
+    """As llm-d's router reads vLLM's: of several series it would take that of the latest time."""
+    family = GaugeMetricFamily(
+        "vllm:lora_requests_info",
+        "When this was so: which adapters have a slot, and which are waited for.",
+        labels=["max_lora", "running_lora_adapters", "waiting_lora_adapters"],
+    )
+    in_slots = [resident.version.reference for resident in now.gpu]
+    awaited = {each.version.reference for each in now.host if each.waiting}
+    awaited |= {version.reference for version in now.loading}
+    waiting = sorted(awaited - set(in_slots))
+    family.add_metric([str(now.slots), ",".join(in_slots), ",".join(waiting)], time.time())
     return family
 
 

@@ -15,7 +15,7 @@ from engine.engine_request import requested_name as requested_adapter
 from engine.errors import EngineUnavailable
 from engine.gateway import AdapterGateway, RequestCounter, RequestLimit
 from engine.http_series import forget_http_series
-from engine.lora_sets import show_newest_set
+from engine.lora_sets import take_running_sets_off
 from engine.ports import Resolver
 from engine.spans import Tracing
 from engine.vllm_backend import lora_request
@@ -47,7 +47,7 @@ class EngineBinding:
     async def bind(self, engine: LeasedAsyncLLM) -> None:
         """vLLM keeps the engine, and services made for it, in the application's state."""
         engine.guard = self._guard
-        show_newest_set(engine.logger_manager)
+        take_running_sets_off(engine.logger_manager, REGISTRY)
         tasks = await engine.get_supported_tasks()
         await vllm_api.init_app_state()(engine, self._app.state, self._arguments, tasks)
         models = self._app.state.openai_serving_models

@@ -24,7 +24,7 @@ RETRYABLE = "engine_unavailable"
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedDemo]:
     demo = ServedDemo(
         tmp_path_factory.mktemp("faults"),
-        engine_hang_seconds="3",
+        engine_hang_seconds="10",
         reconcile_seconds="0.5",
         save_residents_seconds="0.2",
     )

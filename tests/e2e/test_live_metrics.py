@@ -169,9 +169,10 @@ def test_the_plain_format_and_compression_are_as_asked_for(server: Any) -> None:
     assert packed.text.count("\n") == plain.text.count("\n")
 
 
-def test_the_sets_that_ran_before_are_not_kept(server: Any) -> None:
+def test_routers_are_told_who_has_a_slot_and_no_sets_of_before(server: Any) -> None:
     """vLLM's own gauge has a series of each combination of adapters that ever ran."""
     for name in (A, B, C, D):
         assert server.complete(name, prompt_for("hello")).status_code == 200
     page = server.client.get("/metrics").text
     assert page.count("\nvllm:lora_requests_info{") == 1
+    assert f'running_lora_adapters="{C}:1,{D}:1"' in page

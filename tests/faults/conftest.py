@@ -101,5 +101,5 @@ async def served(victim: Victim) -> Victim:
     victim.drain_seconds = DRAIN_SECONDS
     if not victim.runs:
         await asyncio.to_thread(victim.start)
-    await asyncio.to_thread(victim.wait_until, victim.is_ready, 120)
+    await asyncio.to_thread(victim.wait_until, victim.is_ready)
     return victim

@@ -63,7 +63,7 @@ def prepare(served: Victim) -> None:
 def replace_engine(served: Victim) -> None:
     served.engine_process().kill()
     served.wait_until(lambda: not served.is_ready())
-    served.wait_until(served.is_ready, 120)
+    served.wait_until(served.is_ready)
 
 
 def stop_while_streaming(served: Victim) -> None:

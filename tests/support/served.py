@@ -150,7 +150,7 @@ class ServedDemo:
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join(line[:200] for line in lines[-40:])
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 180) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert self._process is not None

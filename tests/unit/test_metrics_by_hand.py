@@ -117,6 +117,27 @@ async def test_who_is_shown_in_memory(metered: Metered) -> None:
     assert shown(metered) == {in_slot, ("a2:1", "cpu", "true", "8")}, "what is pinned comes first"
 
 
+def sets(metered: Metered) -> dict[str, str]:
+    """The labels that llm-d's router reads, of the only series."""
+    families = [f for f in metered.registry.collect() if f.name == "vllm:lora_requests_info"]
+    (sample,) = families[0].samples
+    assert sample.value > 1.7e9, "a time"
+    return sample.labels
+
+
+async def test_who_has_a_slot_is_told_as_routers_read_it(metered: Metered) -> None:
+    empty = {"max_lora": "2", "running_lora_adapters": "", "waiting_lora_adapters": ""}
+    assert sets(metered) == empty
+    await metered.use(A, B)
+    metered.controller.prefetch(C)
+    assert sets(metered) == empty | {
+        "running_lora_adapters": "a1:1,a2:1",
+        "waiting_lora_adapters": "a3:1",
+    }
+    await until(lambda: metered("adaptry_resident", tier="host") == 3)
+    assert sets(metered)["waiting_lora_adapters"] == "", "what is in memory and not asked for"
+
+
 async def test_another_version_and_an_engine_that_was_replaced(metered: Metered) -> None:
     await metered.use(A, adapter(11, "a1"))
     assert metered("adaptry_cache_misses_total", cause="new_version") == 1
