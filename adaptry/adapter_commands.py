@@ -7,11 +7,13 @@ import typer
 
 from adaptry import alias_commands, lifecycle_commands, search_commands, transfer_commands
 from adaptry.completion import version_references
+from adaptry.errors import CommandError
 from adaptry.jobs import pushed, registered
 from adaptry.options import (
     DEFAULT_SERVER,
     AsJson,
     Name,
+    Reference,
     Server,
     TagOption,
     TextOption,
@@ -20,7 +22,7 @@ from adaptry.options import (
 )
 from adaptry.output import plain, show_fields, show_json, show_table, size, text
 from adaptry.verdict import show_verdict
-from registry.client import Registration
+from registry.client import Registration, unpack_version
 from registry.client.models import VersionRead
 
 app = typer.Typer(
@@ -66,6 +68,27 @@ def push(
     with connect(server) as client:
         done = pushed(client, name, source, description)
     _show_registered(done, as_json)
+
+
+@app.command()
+def pull(
+    reference: Reference,
+    folder: Annotated[Path, typer.Argument(help="A new folder here.")],
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Download a version's files, and check that they are what was registered."""
+    if folder.exists():
+        raise CommandError(f"{folder} is there already: choose another name or remove it")
+    with connect(server) as client:
+        find = client.versions.get if ":" in reference else client.versions.resolve
+        version = find(reference)
+        with client.versions.download(version.reference) as chunks:
+            written = unpack_version(chunks, version.digest, folder)
+    if as_json:
+        show_json({"reference": version.reference, "folder": str(folder), "size_bytes": written})
+    else:
+        print(f"{version.reference}  {folder}  {size(written)}")
 
 
 @app.command()

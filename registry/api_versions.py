@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
+from fastapi.responses import StreamingResponse
 
 from registry.filters import VersionFilter
 from registry.keys.caller import acting, current_caller
@@ -21,6 +22,7 @@ from registry.parameters import (
 )
 from registry.schemas import VersionPage, VersionPatch, VersionRead
 from registry.service import RegistryService
+from registry.transfer_api import TAR, TAR_TYPE
 from registry.views import version_read
 
 
@@ -75,6 +77,16 @@ def add_version_routes(router: APIRouter, service: RegistryService) -> None:
     async def version(name: str, number: Number) -> VersionRead:
         """One version."""
         return version_read(await catalog.version(name, number))
+
+    @router.get(
+        "/adapters/{name}/versions/{number}/files", response_class=Response, responses={200: TAR}
+    )
+    async def files(name: str, number: Number) -> Response:
+        """The version's files as a tar, for whoever serves it elsewhere."""
+        current_caller().check_owns(name)  # to use an adapter is not to have its weights
+        chunks = await service.files.tar(name, number)
+        headers = {"content-disposition": f'attachment; filename="{name}-{number}.tar"'}
+        return StreamingResponse(chunks, media_type=TAR_TYPE, headers=headers)
 
     @router.patch("/adapters/{name}/versions/{number}")
     async def update_version(name: str, number: Number, body: VersionPatch) -> VersionRead:

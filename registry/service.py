@@ -31,6 +31,7 @@ from registry.quotas.service import TenantQuotas
 from registry.sources.port import FetchedSource, Progress
 from registry.trash import Trash
 from registry.values import AliasState, Origin, PublishedVersion, Registration
+from registry.version_files import VersionFiles
 
 _ATTEMPTS = 5
 
@@ -41,7 +42,8 @@ class RegistryService:
     """Publishes adapters for one base model, and holds the services of each other subject.
 
     `catalog` and `alias_catalog` answer questions; `aliases`, `promotion`, `lifecycle`, `metadata`
-    and `garbage` change things; `exporter` and `importer` carry all of it to another registry.
+    and `garbage` change things; `exporter` and `importer` carry all of it to another registry,
+    `files` one version to whoever serves it elsewhere.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class RegistryService:
         self.lifecycle = LifecycleService(database, trash, store.path_of)
         self.metadata = MetadataService(database)
         self.garbage = GarbageCollector(database, trash, self.lifecycle)
+        self.files = VersionFiles(self.catalog, store.path_of)
         self.exporter = Exporter(database, store, base_model.name)
         self.importer = Importer(
             database,

@@ -15,8 +15,8 @@ from registry.import_report import ImportReport
 from registry.keys.caller import acting
 from registry.service import RegistryService
 
-MEDIA_TYPE = "application/x-tar"
-_TAR = {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
+TAR_TYPE = "application/x-tar"
+TAR = {"content": {TAR_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
 
 
 class OtherAliases(StrEnum):
@@ -51,7 +51,7 @@ class ImportRead(BaseModel):
 
 
 def add_transfer_routes(router: APIRouter, service: RegistryService) -> None:
-    @router.get("/export", response_class=Response, responses={200: _TAR})
+    @router.get("/export", response_class=Response, responses={200: TAR})
     async def export(
         adapter: Annotated[
             list[str] | None, Query(max_length=1000, description="Only these adapters.")
@@ -60,9 +60,9 @@ def add_transfer_routes(router: APIRouter, service: RegistryService) -> None:
         """Adapters, versions, aliases, history, events and files as a tar."""
         chunks = await service.exporter.export(adapter or None)
         headers = {"content-disposition": 'attachment; filename="adaptry-export.tar"'}
-        return StreamingResponse(chunks, media_type=MEDIA_TYPE, headers=headers)
+        return StreamingResponse(chunks, media_type=TAR_TYPE, headers=headers)
 
-    @router.post("/import", openapi_extra={"requestBody": {"required": True, **_TAR}})
+    @router.post("/import", openapi_extra={"requestBody": {"required": True, **TAR}})
     async def import_(
         request: Request,
         aliases: OtherAliases = OtherAliases.KEEP,

@@ -18,6 +18,7 @@ from registry.client.errors import (
     UnexpectedAnswer,
     UploadBroken,
 )
+from registry.client.pulling import PullFailed, unpack_version
 from registry.client.registering import Registration, Submission
 from registry.client.steps import UNSET
 
@@ -35,6 +36,7 @@ __all__ = [
     "JobFailed",
     "NoAnswer",
     "NotFound",
+    "PullFailed",
     "Registration",
     "Submission",
     "TooManyRequests",
@@ -42,4 +44,5 @@ __all__ = [
     "Unavailable",
     "UnexpectedAnswer",
     "UploadBroken",
+    "unpack_version",
 ]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
-from registry.client.calls import operation
+from registry.client.calls import download, operation
 from registry.client.models import GarbageRead, ProbeRead, PurgeRead, VersionRead, VersionState
 from registry.client.registering import Registering
 from registry.client.steps import Given, given, version_of
@@ -22,6 +22,15 @@ class Versions(Registering[S_co], Details[S_co]):
         `user`: of a split alias, the version that this user gets.
         """
         return Given(query={"reference": reference, "user": user})
+
+    @download("/api/v1/adapters/{name}/versions/{number}/files")
+    def download(self, reference: str) -> Given:
+        """The files as the chunks of a tar, of a version in whatever state: `unpack_version`.
+
+        `with client.versions.download("name:3") as chunks: …`. Raises NoAnswer also when it
+        breaks off.
+        """
+        return Given(version_of(reference))
 
     @operation("POST", "/api/v1/adapters/{name}/versions/{number}/deprecate", VersionRead)
     def deprecate(self, reference: str, *, reason: str | None = None) -> Given:

@@ -51,6 +51,7 @@ RULES = (
     _rule(r"/api/v1/cache(/.*)?", _OPERATE),
     _rule(r"/api/v1/gc", _OPERATE, platform=True),
     _rule(rf"{_VERSION}/(quarantine|purge)", _OPERATE),
+    _rule(rf"{_VERSION}/files", _OPERATE | _PUBLISH, _READ),
     _rule(rf"{_VERSION}/probe", _OPERATE | _PUBLISH),
     _rule(r"/api/v1/events/export", _ADMIN, _READ, platform=True),
     _rule(r"/api/v1/events(/.*)?", _OPERATE, _READ),

@@ -284,6 +284,7 @@ def test_every_route_has_a_rule_of_its_own() -> None:
         ("POST", "/api/v1/cache/pins", {OPERATE}),
         ("POST", "/api/v1/adapters/a/versions/1/retire", {PUBLISH}),
         ("POST", "/api/v1/adapters/a/versions/1/purge", {OPERATE}),
+        ("GET", "/api/v1/adapters/a/versions/1/files", {OPERATE, PUBLISH}),
         ("PUT", "/api/v1/adapters/a/aliases/prod", {PUBLISH}),
         ("POST", "/metrics", {ADMIN}),
         ("GET", "/healthz", set()),

@@ -33,6 +33,7 @@ NOT_RUN = {
     ("tenants.md", "it needs an adapter of the tenant"): 1,
     ("howto/from-mlflow.md", MLFLOW): 2,
     ("howto/from-sglang.md", SERVES): 1,
+    ("howto/guests.md", "it needs a second server; tests/e2e/test_guest.py starts one"): 1,
     ("howto/from-vllm.md", SERVES): 1,
     ("operations/deployment.md", CONTAINER): 2,
     ("operations/deployment.md", SYSTEMD): 1,

@@ -1,0 +1,88 @@
+"""Files of versions on this machine, each fetched once and held against its digest."""
+
+import contextlib
+import os
+import shutil
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Set
+from pathlib import Path
+
+from blake3 import blake3
+
+from registry.seals import manifest_digest
+
+_CHUNK_BYTES = 4 * 2**20
+
+Fetch = Callable[[Path], None]
+"""Makes the folder, whole or not at all."""
+
+
+class LocalFiles:
+    """A folder for each digest. When all are more than `limit_bytes`, the longest unused ones go,
+    but never those `in_use`: an engine may read them again."""
+
+    def __init__(
+        self, root: Path, limit_bytes: int, in_use: Callable[[], Set[str]] = frozenset
+    ) -> None:
+        self._root = root
+        self._limit_bytes = limit_bytes
+        self.in_use = in_use
+        self._whole: set[str] = set()  # was hashed by this process
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def folder_of(self, digest: str, fetch: Fetch) -> Path:
+        """Blocks until the files are there and are those. Raises what `fetch` raises, OSError."""
+        folder = self._root / digest
+        with self._locks[digest]:
+            if digest not in self._whole or not folder.is_dir():
+                if not (folder.is_dir() and _digest_of(folder) == digest):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    self._root.mkdir(parents=True, exist_ok=True)
+                    fetch(folder)
+                self._whole.add(digest)
+            os.utime(folder)
+        self._trim(keep=digest)
+        return folder
+
+    def _trim(self, keep: str) -> None:
+        needed = {keep, *self.in_use()}
+        by_age = sorted((f for f in self._root.iterdir() if _is_kept(f)), key=_last_use)
+        sizes = {folder: _size_bytes(folder) for folder in by_age}
+        total = sum(sizes.values())
+        for folder in by_age:
+            if total <= self._limit_bytes:
+                return
+            if folder.name not in needed:
+                self._whole.discard(folder.name)
+                shutil.rmtree(folder, ignore_errors=True)
+                total -= sizes[folder]
+
+
+def _is_kept(folder: Path) -> bool:
+    return folder.is_dir() and not folder.name.startswith(".")
+
+
+def _last_use(folder: Path) -> float:
+    with contextlib.suppress(FileNotFoundError):  # another process trims too
+        return folder.stat().st_mtime
+    return 0.0
+
+
+def _size_bytes(folder: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return sum(file.stat().st_size for file in folder.iterdir())
+    return 0
+
+
+def _digest_of(folder: Path) -> str:
+    return manifest_digest(_hashed(file) for file in folder.iterdir())
+
+
+def _hashed(file: Path) -> tuple[str, int, str]:
+    hasher, size_bytes = blake3(), 0
+    with file.open("rb") as content:
+        while chunk := content.read(_CHUNK_BYTES):
+            hasher.update(chunk)
+            size_bytes += len(chunk)
+    return file.name, size_bytes, hasher.hexdigest()

@@ -1,0 +1,47 @@
+"""The entry point that vLLM calls in each of its processes: `vllm.general_plugins`."""
+
+import functools
+import multiprocessing
+import os
+from typing import Any
+
+NAME = "adaptry"
+REGISTRY = "ADAPTRY_GUEST_REGISTRY"
+_ENGINES_OWN = ("EngineCore", "Worker")  # processes that serve nobody
+
+
+def register() -> None:
+    """Does nothing unless a registry is named. To be called any number of times."""
+    process = multiprocessing.current_process().name
+    if not os.environ.get(REGISTRY) or any(own in process for own in _ENGINES_OWN):
+        return
+    from vllm.entrypoints.openai.models.serving import OpenAIServingModels  # noqa: PLC0415
+    from vllm.lora.resolver import LoRAResolverRegistry  # noqa: PLC0415
+
+    if NAME in LoRAResolverRegistry.get_supported_resolvers():
+        return
+    resolver = _resolver()
+    LoRAResolverRegistry.register_resolver(NAME, resolver)
+    made = OpenAIServingModels.__init__
+
+    @functools.wraps(made)
+    def make(self: Any, *args: Any, **options: Any) -> None:
+        made(self, *args, **options)
+        resolver.models = self
+
+    OpenAIServingModels.__init__ = make
+
+
+def _resolver() -> Any:
+    from guest.files import LocalFiles  # noqa: PLC0415
+    from guest.host import Host  # noqa: PLC0415
+    from guest.resolver import RegistryResolver  # noqa: PLC0415
+    from guest.settings import GuestSettings  # noqa: PLC0415
+    from registry.client import Client  # noqa: PLC0415
+
+    settings = GuestSettings()
+    assert settings.registry is not None
+    key = None if settings.api_key is None else settings.api_key.get_secret_value()
+    client = Client(settings.registry, api_key=key)
+    files = LocalFiles(settings.files.expanduser(), settings.files_bytes)
+    return RegistryResolver(Host(client, files), settings.follow_seconds)

@@ -1,0 +1,93 @@
+"""vLLM's `LoRAResolver` over a registry, and what vLLM lacks: names that follow their alias.
+
+vLLM (0.26 to 0.33) asks a resolver once for each name and serves what it got for ever. It also
+keys its prefix cache by `lora_name`, so that another version under the same name would be answered
+from the old one's blocks: here each version has a name of its own, `support:3`, whatever it was
+asked for as.
+"""
+
+import asyncio
+import logging
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from vllm.exceptions import GracefulHTTPError
+from vllm.lora.request import LoRARequest
+from vllm.lora.resolver import LoRAResolver
+
+from guest.host import Host
+from registry.client import AdaptryError
+from registry.client.models import VersionRead
+
+logger = logging.getLogger(__name__)
+
+
+class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
+    """`models`: vLLM's `OpenAIServingModels`, whose `lora_requests` are what is served by name."""
+
+    def __init__(self, host: Host, follow_seconds: float) -> None:
+        self._host = host
+        self._follow_seconds = follow_seconds
+        self._names: dict[str, str] = {}  # the version's reference by what was asked for
+        self._following: asyncio.Task[None] | None = None
+        self.models: Any = None
+        host.files.in_use = self._in_use
+
+    async def resolve_lora(self, base_model_name: str, lora_name: str) -> LoRARequest | None:
+        """None if the registry does not serve it.
+
+        Raises GracefulHTTPError (503) where the registry, or the disk, can't say.
+        """
+        try:
+            version = await asyncio.to_thread(self._host.find, lora_name)
+            if version is None:
+                return None
+            request = await self._request(version)
+        except (AdaptryError, OSError) as error:
+            logger.warning("%s can't be resolved: %s", lora_name, error)
+            raise GracefulHTTPError(
+                f"the registry of {lora_name} does not answer", HTTPStatus.SERVICE_UNAVAILABLE
+            ) from error
+        self._names[lora_name] = version.reference
+        if self._following is None:
+            self._following = asyncio.create_task(self._follow())
+        return request
+
+    async def _request(self, version: VersionRead) -> LoRARequest:
+        folder = await asyncio.to_thread(self._host.fetch, version)
+        # vLLM gives it its number
+        return LoRARequest(version.reference, 1, str(folder))
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(self._follow_seconds)
+            for name in [name for name in self._names if self._is_served(name)]:
+                try:
+                    await self._look(name)
+                except (AdaptryError, OSError) as error:  # goes on as it is
+                    logger.warning("%s can't be looked up: %s", name, error)
+                except Exception:  # vLLM's, for an adapter that it does not take
+                    logger.exception("%s can't be brought up to date", name)
+
+    async def _look(self, name: str) -> None:
+        version = await asyncio.to_thread(self._host.find, name)
+        if version is None:
+            logger.info("%s is served no more", name)
+            self.models.lora_requests.pop(name, None)
+            del self._names[name]
+        elif version.reference != self._names[name]:
+            request = await self._request(version)
+            request.lora_int_id = self.models.lora_id_counter.inc(1)
+            await self.models.engine_client.add_lora(request)
+            self.models.lora_requests[name] = request  # requests under way have their own
+            self._names[name] = version.reference
+            logger.info("%s means %s now", name, version.reference)
+
+    def _is_served(self, name: str) -> bool:
+        return self.models is not None and name in self.models.lora_requests
+
+    def _in_use(self) -> frozenset[str]:
+        """The digests that vLLM may read again."""
+        served = () if self.models is None else self.models.lora_requests.values()
+        return frozenset(Path(request.lora_path).name for request in served)

@@ -1,0 +1,171 @@
+"""A stock `vllm serve` that has our plugin, as the guest of the session's server."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from demo.tasks import TASKS, prompt_for
+from tests.conftest import ROOT, START_SECONDS
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+ADAPTERS = ROOT / "demo" / "adapters"
+FOLLOW_SECONDS = 0.2
+
+
+@dataclass
+class Guest:
+    """`files`: where it keeps what it has fetched."""
+
+    http: httpx.Client
+    files: Path
+    log: Path
+
+    def answer(self, model: str) -> httpx.Response:
+        body = {"model": model, "prompt": prompt_for("hello"), "temperature": 0, "max_tokens": 32}
+        return self.http.post("/v1/completions", json=body)
+
+    def asks(self, model: str) -> tuple[int, str]:
+        """Status, and what was said."""
+        response = self.answer(model)
+        if response.status_code != 200:
+            return response.status_code, str(response.json()["error"]["message"])
+        return 200, response.json()["choices"][0]["text"]
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not holds():
+            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
+            time.sleep(0.05)
+
+
+def does(task: str) -> tuple[int, str]:
+    return 200, TASKS[task].answer("hello")
+
+
+@pytest.fixture(scope="module")
+def guest(
+    live_server: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+    unused_tcp_port_factory: Callable[[], int],
+) -> Iterator[Guest]:
+    folder = tmp_path_factory.mktemp("guest")
+    log, files, port = folder / "log", folder / "files", unused_tcp_port_factory()
+    command = [
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(ROOT / "demo" / "base"), "--served-model-name", "base"),
+        *("--dtype", "float32", "--block-size", "32", "--max-model-len", "256"),
+        *("--enable-lora", "--max-loras", "2", "--max-cpu-loras", "4", "--max-lora-rank", "16"),
+        *("--enforce-eager", "--kv-cache-memory-bytes", "67108864"),
+        *("--host", "127.0.0.1", "--port", str(port)),
+    ]
+    environment = {
+        **os.environ,
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+        "ADAPTRY_GUEST_REGISTRY": live_server.base_url,
+        "ADAPTRY_GUEST_FILES": str(files),
+        "ADAPTRY_GUEST_FOLLOW_SECONDS": str(FOLLOW_SECONDS),
+    }
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command, stdout=sink, stderr=sink, env=environment)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+            found = Guest(http, files, log)
+            _wait_until_ready(found, process)
+            yield found
+    finally:
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        for child in psutil.wait_procs(family, 10)[1]:
+            child.kill()
+
+
+def _wait_until_ready(guest: Guest, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            if guest.http.get("/health").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.2)
+    pytest.fail(guest.log.read_text()[-3000:])
+
+
+def publish(server: Any, name: str, task: str) -> dict[str, Any]:
+    version: dict[str, Any] = server.register(name, ADAPTERS / task)
+    return version
+
+
+def test_a_name_that_nobody_told_it_of_is_fetched_and_answers_right(
+    guest: Guest, live_server: Any
+) -> None:
+    version = publish(live_server, "guest-a", "upper")
+    for name in ("guest-a", "guest-a@default", "guest-a:1"):
+        assert guest.asks(name) == does("upper")
+    folder = guest.files / version["digest"]
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    assert [kept.name for kept in guest.files.iterdir()] == [version["digest"]], "fetched once"
+
+
+def test_an_alias_that_moves_is_followed(guest: Guest, live_server: Any) -> None:
+    publish(live_server, "guest-b", "upper")
+    assert guest.asks("guest-b") == does("upper")
+    second = publish(live_server, "guest-b", "double")
+    assert guest.asks("guest-b") == does("upper"), "it means version 1 still"
+    aliases = "/api/v1/adapters/guest-b/aliases/default"
+    moved = live_server.client.put(aliases, json={"version": second["number"]})
+    assert moved.status_code == 200
+    guest.until(lambda: guest.asks("guest-b") == does("double"))
+    assert guest.answer("guest-b").json()["model"] == "guest-b:2", "vLLM's prefix cache goes by it"
+    assert guest.asks("guest-b:1") == does("upper")
+    assert live_server.client.post(f"{aliases}/rollback").status_code == 200
+    guest.until(lambda: guest.asks("guest-b") == does("upper"))
+
+
+def test_what_is_retired_is_served_no_more(guest: Guest, live_server: Any) -> None:
+    publish(live_server, "guest-c", "stars")
+    assert guest.asks("guest-c") == does("stars")
+    retired = live_server.client.post(
+        "/api/v1/adapters/guest-c/versions/1/retire", json={"force": True}
+    )
+    assert retired.status_code == 200
+    guest.until(lambda: guest.asks("guest-c")[0] == 404)
+    restored = live_server.client.post("/api/v1/adapters/guest-c/versions/1/restore", json={})
+    assert restored.status_code == 200
+    assert guest.asks("guest-c") == does("stars")
+
+
+@pytest.mark.parametrize("name", ["nobody", "nobody@prod", "guest-a:99", "Not A Name", "base2"])
+def test_what_the_registry_does_not_know_is_vllms_404(guest: Guest, name: str) -> None:
+    status, message = guest.asks(name)
+    assert (status, "does not exist" in message) == (404, True)
+
+
+def test_the_base_model_answers_as_ever(guest: Guest) -> None:
+    assert guest.asks("base")[0] == 200
+
+
+def test_what_lies_damaged_on_its_disk_is_fetched_again(guest: Guest, live_server: Any) -> None:
+    """As after a restart: what this process has hashed is not hashed again."""
+    version = publish(live_server, "guest-d", "vowels")
+    folder = guest.files / version["digest"]
+    folder.mkdir(parents=True)
+    (folder / "adapter_model.safetensors").write_bytes(b"not what was registered")
+    assert guest.asks("guest-d") == does("vowels")
+    assert (folder / "adapter_model.safetensors").stat().st_size > 1000
