@@ -17,7 +17,6 @@ from engine.types import Tier
 from engine.visibility import check_owned, hidden, shown_snapshot
 from registry.keys.caller import Caller, acting, current_caller
 from registry.problems import ProblemRoute, problem_response
-from registry.schemas import Problem
 
 ERRORS = (400, 404, 409, 410, 422, 429, 503)
 MAX_TTL_SECONDS = 10 * 365 * 24 * 3600
@@ -143,7 +142,7 @@ def create_cache_router(
         prefix="/api/v1/cache",
         tags=["cache"],
         route_class=EngineProblemRoute,
-        responses={code: {"model": Problem} for code in ERRORS},
+        responses={code: {} for code in ERRORS},
     )
 
     @router.get("")

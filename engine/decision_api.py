@@ -18,7 +18,6 @@ from engine.why import Standing, standing, summary
 from registry.errors import UnknownAdapter
 from registry.event_feed import wait_for
 from registry.keys.caller import current_caller
-from registry.schemas import Problem
 from registry.sse import ALIVE, StreamPlaces, beginning, message, parse_event_id, position
 
 _STREAM = {"content": {"text/event-stream": {}}, "description": "One decision per message."}
@@ -75,7 +74,7 @@ def create_decision_router(
         prefix="/api/v1/cache",
         tags=["cache"],
         route_class=EngineProblemRoute,
-        responses={code: {"model": Problem} for code in ERRORS},
+        responses={code: {} for code in ERRORS},
     )
 
     @router.get("/why/{reference}")

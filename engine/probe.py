@@ -20,7 +20,6 @@ from engine.ports import Resolver
 from engine.types import AdapterVersion, VersionId
 from registry.keys.caller import current_caller
 from registry.names import check_name
-from registry.schemas import Problem
 
 Score = Callable[[AdapterVersion | None], Awaitable[Sequence[float]]]
 """Log probabilities of one fixed prompt, by the base model or by a version that is leased."""
@@ -117,7 +116,7 @@ def create_probe_router(probe: Probe, resolver: Resolver) -> APIRouter:
         prefix="/api/v1",
         tags=["registry"],
         route_class=EngineProblemRoute,
-        responses={code: {"model": Problem} for code in ERRORS},
+        responses={code: {} for code in ERRORS},
     )
 
     @router.post("/adapters/{name}/versions/{number}/probe")

@@ -14,7 +14,7 @@ from registry.keys.caller import current_caller
 from registry.keys.visibility import check_named_adapter
 from registry.names import parse_reference
 from registry.problems import ProblemRoute
-from registry.schemas import Problem, VersionRead
+from registry.schemas import VersionRead
 from registry.service import RegistryService
 from registry.shown_resolver import ShownResolver
 from registry.transfer_api import add_transfer_routes
@@ -29,7 +29,7 @@ def create_router(service: RegistryService) -> APIRouter:
         tags=["registry"],
         route_class=ProblemRoute,
         dependencies=[Depends(check_named_adapter)],
-        responses={code: {"model": Problem} for code in _ERRORS},
+        responses={code: {} for code in _ERRORS},
     )
     add_inspection(router, service)
     _add_lookups(router, service)

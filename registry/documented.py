@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from registry.problems import MEDIA_TYPE
+from registry.schemas import Problem
 
 Document = dict[str, Any]
 
@@ -49,7 +50,14 @@ def document_errors(app: FastAPI) -> None:
 
 
 def documented(document: Document) -> Document:
-    """Changed in place, and given back."""
+    """Changed in place, and given back.
+
+    Routes name the codes of their errors and no model: FastAPI makes a field for each, which would
+    be most of what a router costs.
+    """
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas[Problem.__name__] = Problem.model_json_schema()
+    document["components"]["schemas"] = dict(sorted(schemas.items()))
     for path, operations in document["paths"].items():
         for method in _METHODS & operations.keys():
             operation = operations[method]

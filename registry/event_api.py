@@ -18,7 +18,6 @@ from registry.models import EventKind
 from registry.names import check_name
 from registry.parameters import Limit, PageToken
 from registry.problems import ProblemRoute
-from registry.schemas import Problem
 from registry.sse import parse_event_id
 
 _ERRORS = (400, 403, 404, 422, 503)
@@ -40,7 +39,7 @@ def create_event_router(log: EventLog, streams: EventStreams) -> APIRouter:
         prefix="/api/v1",
         tags=["events"],
         route_class=ProblemRoute,
-        responses={code: {"model": Problem} for code in _ERRORS},
+        responses={code: {} for code in _ERRORS},
     )
     _add_pages(router, log)
     _add_export(router, EventExport(log))

@@ -19,7 +19,7 @@ from registry.keys.visibility import check_named_adapter, check_parent
 from registry.metadata import details_of
 from registry.parameters import Limit, PageToken
 from registry.problems import ProblemRoute
-from registry.schemas import Problem, VersionCreate, VersionRead
+from registry.schemas import VersionCreate, VersionRead
 from registry.uploads import MAX_FIELDS_BYTES
 from registry.views import version_read
 
@@ -45,7 +45,7 @@ def create_ingest_router(ingest: IngestService) -> APIRouter:
         prefix="/api/v1",
         route_class=ProblemRoute,
         dependencies=[Depends(check_named_adapter)],
-        responses={code: {"model": Problem} for code in _ERRORS},
+        responses={code: {} for code in _ERRORS},
     )
     _add_registering(router, ingest)
     _add_jobs(router, ingest)

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Path, Query, status
 from registry.keys.caller import acting
 from registry.parameters import Limit, PageToken
 from registry.problems import ProblemRoute
-from registry.schemas import Problem
 from registry.webhook_models import DeliveryState
 from registry.webhook_schemas import (
     DeliveryPage,
@@ -39,7 +38,7 @@ def create_webhook_router(service: WebhookService) -> APIRouter:
         prefix="/api/v1/webhooks",
         tags=["webhooks"],
         route_class=ProblemRoute,
-        responses={code: {"model": Problem} for code in _ERRORS},
+        responses={code: {} for code in _ERRORS},
     )
     _add_lookups(router, service)
     _add_changes(router, service)

@@ -13,6 +13,7 @@ from adaptry.output import size
 from docs.generate.markdown import code, page, table
 from docs.generate.schemas import kind_of
 from engine import settings as engine_settings
+from guest import settings as guest_settings
 from registry import settings as registry_settings
 
 INTRODUCTION = """\
@@ -31,7 +32,11 @@ settings below by their names in small letters and without the prefix, `vllm` an
 `vllm serve` but model, host and port.
 The command line wins over the file, and the file over the environment."""
 
-SECTIONS = (("Engine", engine_settings), ("Registry", registry_settings))
+SECTIONS = (
+    ("Engine", engine_settings),
+    ("Registry", registry_settings),
+    ("Guest", guest_settings),
+)
 
 
 def setting_classes() -> list[tuple[str, type[BaseSettings]]]:

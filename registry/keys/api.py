@@ -19,7 +19,6 @@ from registry.keys.service import KeyService
 from registry.names import tenant_of
 from registry.parameters import Limit, PageToken
 from registry.problems import ProblemRoute
-from registry.schemas import Problem
 
 _ERRORS = (400, 404, 409, 422, 503)
 
@@ -30,7 +29,7 @@ def create_key_router(service: KeyService) -> APIRouter:
         prefix="/api/v1/keys",
         tags=["keys"],
         route_class=ProblemRoute,
-        responses={code: {"model": Problem} for code in _ERRORS},
+        responses={code: {} for code in _ERRORS},
     )
 
     @router.get("")

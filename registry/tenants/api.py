@@ -9,7 +9,6 @@ from registry.keys.service import KeyService
 from registry.names import check_name
 from registry.parameters import Limit, PageToken
 from registry.problems import ProblemRoute
-from registry.schemas import Problem
 from registry.tenants.schemas import (
     GrantList,
     GrantRead,
@@ -35,7 +34,7 @@ def create_tenant_router(service: TenantService, keys: KeyService) -> APIRouter:
         prefix="/api/v1",
         tags=["tenants"],
         route_class=ProblemRoute,
-        responses={code: {"model": Problem} for code in _ERRORS},
+        responses={code: {} for code in _ERRORS},
     )
     _add_tenant_routes(router, service)
     _add_grant_routes(router, service, keys)

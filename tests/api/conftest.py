@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from safetensors.numpy import save_file
 
 from adaptry.cli import main
@@ -117,9 +117,14 @@ async def events(database: Database) -> AsyncIterator[EventParts]:
 @pytest.fixture
 def app(service: RegistryService, ingest: IngestService, events: EventParts) -> FastAPI:
     app = FastAPI()
-    for router in (create_router(service), create_ingest_router(ingest), *events.routers):
-        app.include_router(router)
+    take_in(app, create_router(service), create_ingest_router(ingest), *events.routers)
     return app
+
+
+def take_in(app: FastAPI, *routers: APIRouter) -> None:
+    """As `include_router` does, which makes each route once more: half of the time of a test."""
+    for router in routers:
+        app.router.routes.extend(router.routes)
 
 
 @pytest.fixture
@@ -133,8 +138,7 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 async def asked(app: FastAPI, database: Database) -> AsyncIterator[Asked]:
     """With the key `root` to begin with."""
     keys = KeyService(database)
-    app.include_router(create_key_router(keys))
-    app.include_router(create_tenant_router(TenantService(database), keys))
+    take_in(app, create_key_router(keys), create_tenant_router(TenantService(database), keys))
     transport = httpx.ASGITransport(app=KeyGuard(app, recognise=keys.caller))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
         asked = Asked(http, keys)

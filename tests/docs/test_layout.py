@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("registry", "engine", "adaptry")
+PACKAGES = ("registry", "engine", "guest", "adaptry")
 LEFT_BEHIND = re.compile(r"^\.(git|venv|adaptry|hypothesis)$|_cache$|^__pycache__$|^site$")
 HEAVY = {"vllm", "torch", "transformers", "fastapi", "sqlalchemy", "sqlmodel"}
 
