@@ -229,9 +229,9 @@ async def test_a_grant_is_to_read_and_not_to_change(
         for method in item
         if path.startswith("/api/v1/adapters/{name}")
     ]
-    owners_only = [path for _, path in routes if path.endswith(("/grants", "/events"))]
+    owners_only = [path for _, path in routes if path.endswith(("/grants", "/events", "/files"))]
     assert len(routes) > 15
-    assert len(owners_only) == 2
+    assert len(owners_only) == 3
     await tenants.asked.ask("acme~boss", "PUT", "/adapters/acme~bot/grants/other")
     for method, path in routes:
         answer = await tenants.asked.says("other~boss", method, path)
