@@ -15,7 +15,7 @@ DOCUMENTS = sorted(
 )
 CODE = re.compile(r"^```.*?^```|^ {4}\S[^\n]*|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
-COMMAND = re.compile(r"(?:^|[\s/`(])adaptry ([a-z]+)(?: ([a-z]+))?")
+COMMAND = re.compile(r"(?:^|[\s/`(])adaptry ([a-z]+)(?: ([a-z][a-z-]*))?")
 TARGET = re.compile(r"(?:^|[\s`])make ((?:[a-z-]+ ?)+)")
 
 
