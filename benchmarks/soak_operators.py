@@ -169,13 +169,16 @@ async def steer_something(world: World) -> None:
             tier, seconds = chance.choice(("gpu", "host")), chance.uniform(0.5, 5)
             pin = {**body, "tier": tier, "ttl_seconds": seconds}
             await world.operate(what, "POST", "/cache/pins", json=pin)
+            world.events["cache.pinned"] += 1
         case "unpin":
             await world.operate(what, "DELETE", f"/cache/pins/{body['reference']}")
+            world.events["cache.unpinned"] += 1
         case "prefetch":
             await world.operate(what, "POST", "/cache/prefetch", json=body)
         case _:
             waiting = {**body, "wait": chance.random() < 0.5}
-            await world.operate(what, "POST", "/cache/evict", json=waiting)
+            answer = await world.operate(what, "POST", "/cache/evict", json=waiting)
+            world.events["cache.evicted"] += answer["evicted"]
 
 
 OPERATORS: Sequence[tuple[Action, float]] = (  # and the mean of the pause between two, in seconds
