@@ -82,15 +82,20 @@ def _configs(document: Any) -> Iterator[Any]:
 
 
 def reconcile(client: Client, config: SidecarConfig, *, dry_run: bool) -> Reconciled:
-    """As the sidecar did, once: what must not exist is retired, then the rest is registered."""
+    """As the sidecar did, once: what must not exist is retired, then the rest is registered.
+
+    Raises CommandError before anything is changed, and what the client raises.
+    """
     done = Reconciled()
     unwanted = {adapter_name(model.id) for model in config.ensureNotExist.models}
+    wanted = [(adapter_name(model.id), model.source) for model in config.ensureExist.models]
+    for name, _ in wanted:
+        if name in unwanted:
+            raise CommandError(f"{name} has to exist and must not exist")
     for name in sorted(unwanted):
         _retire(client, name, done, dry_run=dry_run)
-    for model in config.ensureExist.models:
-        if (name := adapter_name(model.id)) in unwanted:
-            raise CommandError(f"{name} has to exist and must not exist")
-        _ensure(client, name, located(model.source), done, dry_run=dry_run)
+    for name, source in wanted:
+        _ensure(client, name, located(source), done, dry_run=dry_run)
     return done
 
 

@@ -182,6 +182,18 @@ async def test_a_bad_configuration_is_one_line(
     assert says in err
 
 
+async def test_a_contradiction_is_found_before_anything_is_retired(
+    client: httpx.AsyncClient, run: Run, make_adapter: AdapterMaker, tmp_path: Path
+) -> None:
+    await publish(client, "bot", source := make_adapter("bot"))
+    config = tmp_path / "config.yaml"
+    models = f"{{models: [{{id: bot, source: {source}}}]}}"
+    config.write_text(f"vLLMLoRAConfig: {{ensureExist: {models}, ensureNotExist: {models}}}")
+    code, _, err = await run("import", "--from", "lora-sidecar", str(config))
+    assert (code, "bot has to exist and must not exist" in err) == (1, True)
+    assert (await client.get("/resolve", params={"reference": "bot"})).status_code == 200
+
+
 async def test_a_configuration_that_is_not_there_is_one_line(run: Run, tmp_path: Path) -> None:
     code, _, err = await run("import", "--from", "lora-sidecar", str(tmp_path / "none"))
     assert (code, err.count("\n")) == (1, 1)
