@@ -66,8 +66,9 @@ class Exchange:
             await self._send_held()
             if self._replaced:
                 return
-        if "body" in message:
-            message = {**message, "body": self._told(message["body"])}
+        body = message.get("body")
+        if body and (told := self._told(body)) is not body:
+            message = {**message, "body": told}
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._complete = True
