@@ -89,5 +89,6 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
 
     def _in_use(self) -> frozenset[str]:
         """The digests that vLLM may read again."""
-        served = () if self.models is None else self.models.lora_requests.values()
+        # a copy: this is asked on threads, while the event loop changes the table
+        served = () if self.models is None else tuple(self.models.lora_requests.values())
         return frozenset(Path(request.lora_path).name for request in served)
