@@ -13,7 +13,7 @@ from adaptry.errors import CommandError
 from registry.errors import RegistryError
 from registry.import_stage import check
 from registry.import_unpack import ArchiveLimits, unpack
-from registry.tar_stream import CHUNK_BYTES, Entry, tar_chunks
+from registry.tar_stream import CHUNK_BYTES, ChunkReader, Entry, tar_chunks
 from registry.transfer_format import INDEX, is_part
 
 _GZIP = b"\x1f\x8b"
@@ -51,7 +51,7 @@ def _write_partial(path: Path, partial: Path, chunks: Iterator[bytes]) -> int:
         with partial.open("wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
             return _write(packed, chunks)
     partial.mkdir()
-    reader = _Reader(chunks)
+    reader = ChunkReader(chunks)
     try:
         check(unpack(reader, partial, ArchiveLimits(_NO_LIMIT, _NO_LIMIT)), lambda digest: False)
     except RegistryError as error:
@@ -66,24 +66,6 @@ def _write(file: IO[bytes] | gzip.GzipFile, chunks: Iterable[bytes]) -> int:
         written += len(chunk)
     file.flush()
     return written
-
-
-class _Reader:
-    """Reads chunks as a file."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._chunk = b""
-        self.read_bytes = 0
-
-    def read(self, wanted: int, /) -> bytes:
-        while not self._chunk:
-            if (chunk := next(self._chunks, None)) is None:
-                return b""
-            self._chunk = chunk
-            self.read_bytes += len(chunk)
-        taken, self._chunk = self._chunk[:wanted], self._chunk[wanted:]
-        return taken
 
 
 def read_archive(source: str) -> Iterator[bytes]:

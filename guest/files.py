@@ -8,11 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Set
 from pathlib import Path
 
-from blake3 import blake3
-
-from registry.seals import manifest_digest
-
-_CHUNK_BYTES = 4 * 2**20
+from registry.seals import hashed, manifest_digest
 
 Fetch = Callable[[Path], None]
 """Makes the folder, whole or not at all."""
@@ -76,13 +72,4 @@ def _size_bytes(folder: Path) -> int:
 
 
 def _digest_of(folder: Path) -> str:
-    return manifest_digest(_hashed(file) for file in folder.iterdir())
-
-
-def _hashed(file: Path) -> tuple[str, int, str]:
-    hasher, size_bytes = blake3(), 0
-    with file.open("rb") as content:
-        while chunk := content.read(_CHUNK_BYTES):
-            hasher.update(chunk)
-            size_bytes += len(chunk)
-    return file.name, size_bytes, hasher.hexdigest()
+    return manifest_digest(map(hashed, folder.iterdir()))

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from guest.files import LocalFiles
 from registry.client import (
-    ApiError,
     Client,
     Conflict,
     InvalidRequest,
@@ -38,7 +37,7 @@ class Host:
         try:
             return self._client.versions.resolve(name)
         except (NotFound, Conflict, InvalidRequest) as error:
-            logger.info("%s is not served: %s", name, _said(error))
+            logger.info("%s is not served: %s", name, error)
             return None
 
     def fetch(self, version: VersionRead) -> Path:
@@ -50,7 +49,3 @@ class Host:
             logger.info("fetched %s, %d bytes", version.reference, size_bytes)
 
         return self.files.folder_of(version.digest, fetch)
-
-
-def _said(error: ApiError) -> str:
-    return str(error)

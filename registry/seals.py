@@ -38,7 +38,7 @@ def verify(folder: Path, digest: str) -> None:
     if _seal_of(folder) == _read(seal_file(folder)):
         return
     before = _seal_of(folder)
-    found = manifest_digest(_hashed(folder / name) for name in before)
+    found = manifest_digest(hashed(folder / name) for name in before)
     if found != digest:
         raise FilesChanged(f"their digest is {found[:16]}…, not {digest[:16]}…")
     if before == _seal_of(folder):  # else somebody writes to it right now
@@ -82,7 +82,8 @@ def _read(whole: Path) -> object:
         return None
 
 
-def _hashed(file: Path) -> tuple[str, int, str]:
+def hashed(file: Path) -> tuple[str, int, str]:
+    """Name, bytes and hash: what `manifest_digest` takes."""
     hasher = blake3()
     size_bytes = 0
     with file.open("rb") as content:

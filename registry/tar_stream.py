@@ -64,3 +64,21 @@ def _read(file: Path, size_bytes: int) -> Iterator[bytes]:
             yield chunk
         if left or content.read(1):
             raise FileChanged(f"{file.name} changed while it was read")
+
+
+class ChunkReader:
+    """Reads chunks as a file."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._chunk = b""
+        self.read_bytes = 0
+
+    def read(self, wanted: int, /) -> bytes:
+        while not self._chunk:
+            if (chunk := next(self._chunks, None)) is None:
+                return b""
+            self._chunk = chunk
+            self.read_bytes += len(chunk)
+        taken, self._chunk = self._chunk[:wanted], self._chunk[wanted:]
+        return taken

@@ -11,6 +11,7 @@ from blake3 import blake3
 
 from registry.client.errors import AdaptryError
 from registry.seals import manifest_digest
+from registry.tar_stream import ChunkReader
 
 _CHUNK_BYTES = 2**20
 _MOST_FILES = 100  # an adapter has two
@@ -27,7 +28,7 @@ def unpack_version(chunks: Iterator[bytes], digest: str, folder: Path) -> int:
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        files = list(_unpacked(_Reader(chunks), partial))
+        files = list(_unpacked(ChunkReader(chunks), partial))
         if manifest_digest(files) != digest:
             raise PullFailed("what came is not what was registered: its digest is another one")
         partial.rename(folder)
@@ -40,7 +41,7 @@ def unpack_version(chunks: Iterator[bytes], digest: str, folder: Path) -> int:
     return sum(size_bytes for _, size_bytes, _ in files)
 
 
-def _unpacked(reader: "_Reader", folder: Path) -> Iterator[tuple[str, int, str]]:
+def _unpacked(reader: ChunkReader, folder: Path) -> Iterator[tuple[str, int, str]]:
     """Each file by name, bytes and hash. Only plain files with plain names are written."""
     with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r|") as tar:
         for count, member in enumerate(tar):
@@ -60,24 +61,3 @@ def _written(content: IO[bytes], path: Path) -> tuple[str, int, str]:
             hasher.update(chunk)
             size_bytes += len(chunk)
     return path.name, size_bytes, hasher.hexdigest()
-
-
-class _Reader:
-    """Reads chunks as a file."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._left = b""
-
-    def read(self, wanted: int, /) -> bytes:
-        pieces, missing = [], wanted
-        while missing:
-            if not self._left and (following := next(self._chunks, None)) is not None:
-                self._left = following
-                continue
-            if not self._left:
-                break
-            pieces.append(self._left[:missing])
-            self._left = self._left[missing:]
-            missing -= len(pieces[-1])
-        return b"".join(pieces)

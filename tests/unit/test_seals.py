@@ -24,20 +24,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 def content_digest(folder: Path) -> str:
-    return manifest_digest(seals._hashed(file) for file in folder.iterdir())
+    return manifest_digest(seals.hashed(file) for file in folder.iterdir())
 
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which files were read to their end."""
     names: list[str] = []
-    whole = seals._hashed
+    whole = seals.hashed
 
     def noted(file: Path) -> tuple[str, int, str]:
         names.append(file.name)
         return whole(file)
 
-    monkeypatch.setattr(seals, "_hashed", noted)
+    monkeypatch.setattr(seals, "hashed", noted)
     return names
 
 
