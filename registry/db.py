@@ -31,9 +31,9 @@ from registry.sqlite_connection import connect
 from registry.sqlite_log import BUSY_TIMEOUT_MS, SqliteLog, Sync, prepare, sync_file
 
 # asyncpg's, in seconds: to connect, and for a statement, as a server may vanish without a word
-_PATIENCE = {"timeout": 5, "command_timeout": 60}
+_DRIVERS_PATIENCE = {"timeout": 5, "command_timeout": 60}
 
-READ_PATIENCE_SECONDS = 10.0  # those that a request waits for take milliseconds
+PATIENCE_SECONDS = 10.0  # what a request waits for takes milliseconds
 
 # All that is not in the statement itself: asyncpg's errors for a server that stops, starts or
 # was killed are of no class of their own, and SQLite's for a broken file are DatabaseError.
@@ -104,7 +104,9 @@ class Database:
             self._engine = create_async_engine(self.url, async_creator=partial(connect, self.url))
             prepare(self._engine, self._log)
         else:
-            self._engine = create_async_engine(self.url, pool_pre_ping=True, connect_args=_PATIENCE)
+            self._engine = create_async_engine(
+                self.url, pool_pre_ping=True, connect_args=_DRIVERS_PATIENCE
+            )
         self._observer = observer
         sessions = sessionmaker()
         if observer is not None:
@@ -132,7 +134,7 @@ class Database:
     async def reading(self) -> AsyncIterator[AsyncSession]:
         """A session for a few short queries; nothing it does is kept."""
         with self._watched(Operation.READ):
-            async with asyncio.timeout(READ_PATIENCE_SECONDS), self._reading() as session:
+            async with asyncio.timeout(PATIENCE_SECONDS), self._reading() as session:
                 yield session
 
     @asynccontextmanager
@@ -197,8 +199,14 @@ class Database:
 
     @asynccontextmanager
     async def _writing(self, session: AsyncSession) -> AsyncIterator[None]:
-        """One after the other on SQLite: it would let them poll for its lock."""
+        """One after the other on SQLite: it would let them poll for its lock.
+
+        On PostgreSQL a connection is found, and has answered, as soon as for a read: what comes
+        after that may wait longer, for locks.
+        """
         if not self._sqlite:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await session.connection()
             yield
             return
         try:

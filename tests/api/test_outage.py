@@ -74,14 +74,17 @@ async def test_a_killed_postgresql_is_a_503_until_it_is_back(
     assert (await publish(client, "bot", source)).json()["number"] == 2
 
 
-async def test_a_postgresql_that_stands_still_holds_no_question_for_long(
+async def test_a_postgresql_that_stands_still_holds_nobody_for_long(
     client: httpx.AsyncClient,
     make_adapter: AdapterMaker,
+    database_url: str,
     killable: PostgresServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await publish_some(client, make_adapter, "bot", 1)
-    monkeypatch.setattr("registry.db.READ_PATIENCE_SECONDS", 0.2)
+    database = Database(database_url)
+    await database.ping()
+    monkeypatch.setattr("registry.db.PATIENCE_SECONDS", 0.2)
     postmaster = psutil.Process(killable.pid)
     processes = [postmaster, *postmaster.children(recursive=True)]
     for process in processes:
@@ -90,10 +93,16 @@ async def test_a_postgresql_that_stands_still_holds_no_question_for_long(
         async with asyncio.timeout(30):  # asyncpg would give each of them up after a minute
             for question in QUESTIONS:
                 assert_problem(await client.get(question), 503, "database_unavailable")
+            with pytest.raises(DatabaseUnavailable):
+                async with database.transaction():
+                    pass
     finally:
         for process in processes:
             process.resume()
     monkeypatch.undo()
+    async with database.transaction():
+        pass
+    await database.close()
     for question in QUESTIONS:
         assert (await client.get(question)).status_code == 200
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -149,22 +148,24 @@ async def test_a_database_that_stands_still_stops_no_answer(pair: Pair) -> None:
         processes = server_processes(pair.postgres)
         for process in processes:
             process.suspend()
-        began = time.monotonic()
+        before = running.answered
         try:
-            await running.goes_on(20)
-            await asyncio.sleep(began + OUTAGE_SECONDS - time.monotonic())
+            await asyncio.sleep(OUTAGE_SECONDS)
+            meanwhile = running.answered - before
         finally:
             for process in processes:
                 process.resume()
+        assert meanwhile > 0
 
 
 async def test_a_database_that_is_gone_is_a_503_until_it_is_back(pair: Pair) -> None:
     async with trial(
         pair.one, pair.kept, retryable=["database_unavailable"], operators=CHANGES
     ) as running:
+        before = running.answered
         await asyncio.to_thread(pair.postgres.kill)
-        await running.goes_on(20)
         await asyncio.sleep(OUTAGE_SECONDS)
+        assert running.answered > before
         await asyncio.to_thread(pair.postgres.start)
         await running.until(pair.one.is_ready)
         await running.goes_on()
