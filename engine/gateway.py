@@ -138,12 +138,19 @@ class AdapterGateway:
         try:
             with serving(request):
                 await self._app(scope, exchange.receive, exchange.send)
-        except EngineError:
-            if exchange.started:
+        except Exception as error:
+            if exchange.started or not self._is_the_engines(error, request):
                 raise
         finally:
             self._count(request, exchange)
         await exchange.finish()
+
+    def _is_the_engines(self, error: Exception, request: EngineRequest) -> bool:
+        """When vLLM is stopped its parts go one after the other, each with errors of its own."""
+        if isinstance(error, EngineError):
+            return True
+        request.failure = request.failure or self._unavailable()
+        return request.failure is not None
 
     def _count(self, request: EngineRequest, exchange: Exchange) -> None:
         if (refusal := exchange.refusal) is not None:

@@ -306,6 +306,21 @@ async def test_a_request_that_is_refused_or_breaks_is_not_in_flight_any_more() -
         assert stage.in_flight.of("acme") == 0
 
 
+async def test_what_breaks_while_the_engine_ends_is_the_engines_doing() -> None:
+    async with running(Stage()) as stage:
+
+        async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+            await stage.controller.engine_lost(EngineUnavailable("it is being stopped"))
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+        client = Client(asking("support"))
+        await stage.gateway(broken)(client.scope, client.receive, client.send)
+        assert client.status == 503
+        assert json.loads(client.body)["error"]["code"] == "engine_unavailable"
+        assert int(client.headers["retry-after"]) > 0
+        assert stage.tally.refusals == ["engine_unavailable"]
+
+
 @pytest.mark.parametrize("model", ["base", None, 7, ["support"], ""])
 async def test_what_names_no_adapter_passes_untouched(model: object) -> None:
     async with running(Stage()) as stage:
