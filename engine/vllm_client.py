@@ -110,13 +110,16 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         deltas: bool = False,
     ) -> AsyncGenerator[Any, None]:
         revoked = asyncio.Event()
-        finished = False
+        began = finished = False
         async with self._lease(lora_request, partial(self._revoke, request_id, revoked)) as lease:
             with self.guard.generating(lease, deltas=deltas) as generation:
                 try:
                     async with aclosing(open_stream(**generation.options)) as stream:
                         async for output in stream:
                             finished = output.finished
+                            if not began and not revoked.is_set() and _was_turned_away(output):
+                                raise EngineDeadError
+                            began = True
                             generation.saw(output)
                             yield output
                             if revoked.is_set():  # perhaps before vLLM knew of the request
@@ -144,6 +147,16 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
     @functools.cached_property
     def _aborts(self) -> set[asyncio.Task[None]]:
         return set()
+
+
+def _was_turned_away(output: Any) -> bool:
+    """By an engine that is being stopped: vLLM calls that a request that ended well, and empty."""
+    completions = getattr(output, "outputs", None)
+    return (
+        output.finished
+        and isinstance(completions, list)
+        and all(each.finish_reason == "abort" and not each.token_ids for each in completions)
+    )
 
 
 def _salt_requests(core: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from vllm.lora.request import LoRARequest
+from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -42,6 +43,7 @@ class Upstream(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
     def __init__(self) -> None:
         self.engine_core = Core()
         self.dead = False
+        self.says: list[RequestOutput] = []
         self.running = asyncio.Event()
         self.aborted: list[str] = []
 
@@ -49,6 +51,10 @@ class Upstream(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         if self.dead:
             raise EngineDeadError
         self.running.set()
+        for output in self.says:
+            yield output
+        if self.says:
+            return
         await asyncio.Event().wait()
         yield None
 
@@ -110,6 +116,29 @@ async def test_an_engine_that_died_is_unavailable_for_a_while(engine: Engine) ->
     with pytest.raises(EngineUnavailable) as raised:
         await ask(engine)
     assert raised.value.retry_after_seconds
+
+
+def says(tokens: list[int], finish_reason: str | None) -> RequestOutput:
+    completion = CompletionOutput(0, "", tokens, None, None, finish_reason=finish_reason)
+    finished = finish_reason is not None
+    return RequestOutput("request-1", "x", [1], None, [completion], finished=finished)
+
+
+async def test_an_engine_that_turns_a_request_away_is_unavailable(engine: Engine) -> None:
+    """One that is being stopped says that it was aborted, without a token."""
+    engine.says = [says([], "abort")]
+    with pytest.raises(EngineUnavailable):
+        await ask(engine)
+
+
+@pytest.mark.parametrize("output", [says([7], "abort"), says([], "stop")])
+async def test_what_ends_early_otherwise_has_ended_well(
+    engine: Engine, output: RequestOutput
+) -> None:
+    engine.says = [output]
+    await ask(engine)
+    engine.says = [says([7], None), says([], "abort")]
+    await ask(engine)
 
 
 async def test_no_tenant_ends_the_request_of_another_that_has_the_same_id(engine: Engine) -> None:
