@@ -1,6 +1,8 @@
 """What a soak calls growth: samples with and without a leak."""
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -87,20 +89,35 @@ def test_what_became_less_is_flat() -> None:
     assert not_flat(an_hour(lambda s: replace(s, files=400 - int(s.seconds / 20)))) == []
 
 
+GROWING = """
+print("here", flush=True)
+input()
+held = bytearray(b"x" * (50 * 2**20))
+file = open(__import__("os").devnull)
+print("grown", flush=True)
+input()
+"""
+
+
 def test_a_sample_says_what_a_process_really_has(tmp_path: Path) -> None:
     (tmp_path / "store" / "aa").mkdir(parents=True)
     (tmp_path / "store" / "aa" / "file").write_bytes(b"x" * 100)
     (tmp_path / "registry.db").write_bytes(b"x" * 30)
     (tmp_path / "registry.db-wal").write_bytes(b"x" * 20)
     (tmp_path / "tasks").write_text("7")
-    own = psutil.Process()
     paths = {name: tmp_path / name for name in ("store", "log", "tasks")}
-    places = Places(own, database=tmp_path / "registry.db", **paths)
-    before = places.sample(0, 0, 0, 0, series=9)
-    held = bytearray(b"x" * (50 * MIB))
-    with (tmp_path / "store" / "aa" / "file").open():
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", GROWING], **pipes) as grown:  # type: ignore[call-overload]
+        process = psutil.Process(grown.pid)
+        places = Places(process, database=tmp_path / "registry.db", **paths)
+        grown.stdout.readline()
+        before = places.sample(0, 0, 0, 0, series=9)
+        grown.stdin.write(b"grow\n")
+        grown.stdin.flush()
+        grown.stdout.readline()
         after = places.sample(1, 2, 3, 4, series=9)
-    assert after.server_bytes - before.server_bytes > 0.9 * len(held)
+        grown.stdin.close()
+    assert after.server_bytes - before.server_bytes > 0.9 * 50 * MIB
     assert after.files == before.files + 1
     assert after.threads >= 1
     assert (after.tasks, after.series, after.log_bytes) == (7, 9, 0)
