@@ -4,11 +4,14 @@ import contextlib
 import os
 import shutil
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Set
 from pathlib import Path
 
 from registry.seals import hashed, manifest_digest
+
+_LOAD_SECONDS = 60.0  # vLLM reads what it was given at once
 
 Fetch = Callable[[Path], None]
 """Makes the folder, whole or not at all."""
@@ -16,14 +19,21 @@ Fetch = Callable[[Path], None]
 
 class LocalFiles:
     """A folder for each digest. When all are more than `limit_bytes`, the longest unused ones go,
-    but never those `in_use`: an engine may read them again."""
+    but never those `in_use`: an engine may read them again. Nor what somebody was just given, who
+    has yet to say that it is in use."""
 
     def __init__(
-        self, root: Path, limit_bytes: int, in_use: Callable[[], Set[str]] = frozenset
+        self,
+        root: Path,
+        limit_bytes: int,
+        in_use: Callable[[], Set[str]] = frozenset,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = root
         self._limit_bytes = limit_bytes
         self.in_use = in_use
+        self._clock = clock
+        self._given: dict[str, float] = {}  # when, until it is seen in use
         self._whole: set[str] = set()  # was hashed by this process
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
@@ -38,11 +48,12 @@ class LocalFiles:
                     fetch(folder)
                 self._whole.add(digest)
             os.utime(folder)
-        self._trim(keep=digest)
+            self._given[digest] = self._clock()
+        self._trim()
         return folder
 
-    def _trim(self, keep: str) -> None:
-        needed = {keep, *self.in_use()}
+    def _trim(self) -> None:
+        needed = self._needed()
         by_age = sorted((f for f in self._root.iterdir() if _is_kept(f)), key=_last_use)
         sizes = {folder: _size_bytes(folder) for folder in by_age}
         total = sum(sizes.values())
@@ -53,6 +64,14 @@ class LocalFiles:
                 self._whole.discard(folder.name)
                 shutil.rmtree(folder, ignore_errors=True)
                 total -= sizes[folder]
+
+    def _needed(self) -> Set[str]:
+        in_use = self.in_use()
+        now = self._clock()
+        for digest, given in list(self._given.items()):  # other threads give too
+            if digest in in_use or now - given > _LOAD_SECONDS:
+                self._given.pop(digest, None)
+        return {*in_use, *self._given}
 
 
 def _is_kept(folder: Path) -> bool:

@@ -33,6 +33,14 @@ class Store:
         return files.folder_of(digest, fetch)
 
 
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
 def store() -> Store:
     return Store()
@@ -70,11 +78,13 @@ def test_what_is_not_whole_is_fetched_again(store: Store, tmp_path: Path, harm: 
 
 
 def test_the_longest_unused_go_when_there_are_too_many_bytes(store: Store, tmp_path: Path) -> None:
-    files = LocalFiles(tmp_path, 250)
+    clock = Clock()
+    files = LocalFiles(tmp_path, 250, clock=clock)
     first, second, third = (store.add(letter * 100) for letter in (b"a", b"b", b"c"))
     age(store.get(files, first), 30)
     age(store.get(files, second), 20)
     store.get(files, first)  # used again
+    clock.now += 100  # whoever was given them has read them long ago
     store.get(files, third)
     assert {folder.name for folder in tmp_path.iterdir()} == {first, third}
     store.get(files, second)
@@ -83,11 +93,32 @@ def test_the_longest_unused_go_when_there_are_too_many_bytes(store: Store, tmp_p
 
 def test_what_an_engine_may_read_again_stays(store: Store, tmp_path: Path) -> None:
     first, second, third = (store.add(letter * 100) for letter in (b"a", b"b", b"c"))
-    files = LocalFiles(tmp_path, 150, in_use=lambda: {first})
+    clock = Clock()
+    files = LocalFiles(tmp_path, 150, in_use=lambda: {first}, clock=clock)
     age(store.get(files, first), 30)
     age(store.get(files, second), 20)
+    clock.now += 100
     store.get(files, third)
     assert {folder.name for folder in tmp_path.iterdir()} == {first, third}, "over its limit"
+
+
+def test_what_was_just_given_stays_until_the_engine_has_it(store: Store, tmp_path: Path) -> None:
+    first, second, third = (store.add(letter * 100) for letter in (b"a", b"b", b"c"))
+    in_use: set[str] = set()
+    clock = Clock()
+    files = LocalFiles(tmp_path, 150, in_use=lambda: in_use, clock=clock)
+    age(store.get(files, first), 30)
+    age(store.get(files, second), 20)
+    assert {folder.name for folder in tmp_path.iterdir()} == {first, second}
+    in_use.add(first)
+    store.get(files, second)  # it is seen that the first one is used,
+    in_use.remove(first)  # and no more
+    store.get(files, third)
+    assert {folder.name for folder in tmp_path.iterdir()} == {second, third}
+    clock.now += 100  # whoever was given the second one has not come for it
+    age(tmp_path / second, 30)
+    store.get(files, third)
+    assert {folder.name for folder in tmp_path.iterdir()} == {third}
 
 
 def test_one_that_can_not_be_fetched_leaves_nothing_and_is_tried_again(
