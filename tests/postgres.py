@@ -88,6 +88,12 @@ class PostgresServer:
         options = ["-h", str(self.folder), "-U", "adaptry", "-d", database, "-qAtX"]
         return self._run("psql", *options, "-v", "ON_ERROR_STOP=1", "-c", statement)
 
+    def unpacked(self, dump: Path) -> bytes:
+        """The SQL in what pg_dump wrote in its own format."""
+        with dump.open("rb") as packed:
+            program = (self._programs / "pg_restore", "--file=-")
+            return subprocess.run(program, stdin=packed, stdout=subprocess.PIPE, check=True).stdout
+
     def _run(self, program: str, *arguments: str) -> str:
         done = subprocess.run(
             [self._programs / program, *arguments],

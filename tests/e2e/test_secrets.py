@@ -4,6 +4,7 @@ On a real server whose log says all it can: through what works, what is refused 
 """
 
 import json
+import os
 import secrets
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import httpx
 import psutil
 import pytest
 
+from registry.backup_rows import POSTGRESQL_FILE
 from registry.keys.secret import new_key
 from tests.postgres import PostgresServer
 from tests.support.served import ROOT, ServedDemo
@@ -46,7 +48,10 @@ PLACES = (
     "source_query",
 )
 
-KEPT = {"webhook_secret": ["database"], "webhook_path": ["/api/v1/webhooks", "database"]}
+KEPT = {
+    "webhook_secret": ["database", "backup"],
+    "webhook_path": ["/api/v1/webhooks", "database", "backup"],
+}
 
 
 @dataclass
@@ -96,6 +101,7 @@ def told(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> 
         "db", "backup", str(backup), "--database", url, "--store", f"{folder}/store"
     )
     told.hear("backup command", backed_up)
+    told.hear("backup", content(backup, postgres))
     told.hear("wrong database", adaptry("db", "upgrade", "--database", f"{url}&nonsense=1"))
     unreachable = f"postgresql://audited:{password}@127.0.0.1:1/audited"
     told.hear("no database", adaptry("db", "upgrade", "--database", unreachable))
@@ -103,12 +109,22 @@ def told(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> 
 
 
 def rows(postgres: PostgresServer) -> str:
-    """All there is in any table: what a backup has."""
+    """All there is in any table."""
     listed = postgres.sql("SELECT tablename FROM pg_tables WHERE schemaname='public'", "audited")
     tables = [name.strip() for name in listed.splitlines() if name.strip()]
     return "".join(
         postgres.sql(f"SELECT to_jsonb(t) FROM {table} t", "audited") for table in tables
     )
+
+
+def content(backup: Path, postgres: PostgresServer) -> bytes:
+    """All names, and all files as they are; the rows, which pg_dump compresses, unpacked too."""
+    found = [b"%s\n%s" % (os.fsencode(p), p.read_bytes()) for p in files_in(backup)]
+    return b"\n".join([*found, postgres.unpacked(backup / POSTGRESQL_FILE)])
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def made_key(url: str, name: str, scope: str) -> str:
@@ -292,4 +308,5 @@ def test_the_server_was_driven_through_what_works_and_what_fails(told: Told) -> 
     assert b"key.created" in told.said["/api/v1/events/export"]
     jobs = json.loads(told.said["/api/v1/jobs"].partition(b"[(b'")[0])["items"]
     assert {job["state"] for job in jobs} == {"failed"}
+    assert b"COPY public.webhook" in told.said["backup"]
     assert len(told.said) > 25
