@@ -45,7 +45,8 @@ from engine.vllm_client import LeasedAsyncLLM
 from engine.vllm_life import VllmLife, VllmStarter
 from engine.vllm_score import prompt_score
 from registry.api import create_router
-from registry.event_parts import event_parts
+from registry.change_notices import ChangeNotices
+from registry.event_parts import EventParts, event_parts
 from registry.ingest_api import create_ingest_router
 from registry.keys.address import LOCAL, coming_from
 from registry.keys.api import create_key_router
@@ -151,7 +152,9 @@ async def running_server(
         await binding.bind(supervisor.life.engine)
         following = supervisor.run(_Follower(supervisor, binding, cache))
         work = [*cache.work(), following, ingest.run(), observing.count(database).run()]
+        notices = ChangeNotices(database, partial(_look_for_changes, service, events))
         work += [events.run(lambda: is_stopping(app)), keys.run(), tenants.book.run()]
+        work += [notices.run()]
         await stack.enter_async_context(background(app, work))
         await cache.preload(settings.preload)
         yield Server(app, supervisor, cache.controller, service, guarded_http(settings))
@@ -192,6 +195,12 @@ async def _application(
         in_flight=tenants.in_flight,
         max_body_bytes=settings.max_body_bytes,
     )
+
+
+async def _look_for_changes(service: RegistryService, events: EventParts) -> None:
+    """Of other servers on the same database."""
+    events.feed.wake()
+    await service.catalog.look_for_changes()
 
 
 def _why_unavailable(

@@ -27,10 +27,15 @@ Item = TypeVar("Item")
 class Catalog:
     """Each call is one short session."""
 
-    def __init__(self, database: Database, path_of: Callable[[str], Path]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        path_of: Callable[[str], Path],
+        freshness: Freshness | None = None,
+    ) -> None:
         self._database = database
         self._path_of = path_of
-        self._freshness = Freshness(database)
+        self._freshness = freshness or Freshness(database)
 
     @property
     def generation(self) -> int:
@@ -45,6 +50,10 @@ class Catalog:
     async def notice_changes(self) -> None:
         """Those of other processes, within about a second. To be called before `generations`."""
         await self._freshness.look()
+
+    async def look_for_changes(self) -> None:
+        """The same at once, for whoever was told of one."""
+        await self._freshness.look_now()
 
     # ---- resolving -----------------------------------------------------------------------
 

@@ -34,11 +34,15 @@ class EventFeed:
         self._news = asyncio.Event()
         self.closed = asyncio.Event()
         self.on_news: list[Callable[[], None]] = []
-        database.on_change.append(self._changed.set)
+        database.on_change.append(self.wake)
 
     @property
     def settled(self) -> int:
         return self._settled
+
+    def wake(self) -> None:
+        """There may be something new: do not wait for the next poll."""
+        self._changed.set()
 
     def close(self) -> None:
         """Everybody who waits is let go, for good."""

@@ -62,6 +62,15 @@ class Freshness:
                 for look in done:
                     look.result()
 
+    async def look_now(self) -> None:
+        """There is something new, as somebody said: a look that has begun may have missed it."""
+        while self._beside is not None and self.is_looking():
+            await asyncio.wait({self._beside})
+        self._due = self._clock() + self._every_seconds
+        look = self._beside = asyncio.create_task(self._look())
+        await asyncio.wait({look})  # requests may wait for it too
+        look.result()
+
     def is_looking(self) -> bool:
         """One look at a time."""
         return self._beside is not None and not self._beside.done()
