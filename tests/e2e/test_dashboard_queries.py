@@ -84,27 +84,14 @@ def wait_until(so: Callable[[], bool], otherwise: str) -> None:
         time.sleep(0.5)
 
 
-@pytest.mark.parametrize("asked", queries(), ids=str)
-def test_a_query_has_data(prometheus: Prometheus, asked: Asked) -> None:
-    if NO_LIMIT in asked.expression and answer_of(prometheus, NO_LIMIT) == [math.inf]:
-        assert not prometheus.ask(asked_here(asked.expression))
-    else:
-        assert answer_of(prometheus, asked.expression)
-
-
 def rules() -> list[dict[str, Any]]:
     files = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted(RULES.glob("*")))
     return [rule for file in files for group in file["groups"] for rule in group["rules"]]
 
 
-@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.get("alert") or rule["record"])
-def test_what_a_rule_looks_at_is_there(prometheus: Prometheus, rule: dict[str, Any]) -> None:
-    prometheus.ask(rule["expr"])
-    for name in set(NAME.findall(rule["expr"])) - BY_CODE:
-        assert answer_of(prometheus, name), name
-
-
 def test_every_rule_is_evaluated_and_no_alert_fires_without_reason(prometheus: Prometheus) -> None:
+    """Before the traffic has lasted for as long as alerts on it wait."""
+
     def known() -> list[dict[str, Any]]:
         groups = prometheus.get("rules")["groups"]
         return [rule for group in groups for rule in group["rules"]]
@@ -115,6 +102,21 @@ def test_every_rule_is_evaluated_and_no_alert_fires_without_reason(prometheus: P
     wait_until(evaluated, "not every rule was evaluated")
     assert len(known()) == len(rules())
     assert {rule["name"] for rule in known() if rule.get("state") == "firing"} <= NEWS
+
+
+@pytest.mark.parametrize("asked", queries(), ids=str)
+def test_a_query_has_data(prometheus: Prometheus, asked: Asked) -> None:
+    if NO_LIMIT in asked.expression and answer_of(prometheus, NO_LIMIT) == [math.inf]:
+        assert not prometheus.ask(asked_here(asked.expression))
+    else:
+        assert answer_of(prometheus, asked.expression)
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.get("alert") or rule["record"])
+def test_what_a_rule_looks_at_is_there(prometheus: Prometheus, rule: dict[str, Any]) -> None:
+    prometheus.ask(rule["expr"])
+    for name in set(NAME.findall(rule["expr"])) - BY_CODE:
+        assert answer_of(prometheus, name), name
 
 
 @pytest.mark.parametrize("alert", SECTIONS)
