@@ -1,0 +1,176 @@
+"""A fleet of replicas in a discrete-event simulation: what routing by adapter is worth.
+
+    python -m benchmarks.scale_sim
+    python -m benchmarks.scale_sim --replicas 10 --adapters 1000 --rate 80 --seconds 60
+
+Each replica decides by the cache policy that the server has (`engine/policy.py`). What things take
+is measured: docs/scale.md says where.
+"""
+
+import argparse
+import itertools
+import random
+import statistics
+from bisect import bisect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.scale_replica import Agenda, Costs, Replica, Request, Shape
+from benchmarks.scale_routers import ROUTERS, Picture
+from benchmarks.tables import print_table
+from engine.types import CacheOutcome, VersionId
+
+H100 = Costs(
+    step_seconds=0.0125,
+    step_seconds_per_request=0.00015,
+    prefill_seconds=0.018,
+    load_seconds=0.080,
+    activate_seconds=0.0022,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """`rate`: requests per second of the whole fleet. The adapter of rank r is asked for
+    1/r^skew as often as the first."""
+
+    adapters: int
+    rate: float
+    seconds: float
+    skew: float = 1.0
+    mean_tokens: int = 128
+    seed: int = 1
+
+    def requests(self) -> Iterator[Request]:
+        """In the order in which they arrive: Poisson, lengths geometric."""
+        chance = random.Random(self.seed)
+        ranks = range(1, self.adapters + 1)
+        sums = list(itertools.accumulate(1 / rank**self.skew for rank in ranks))
+        arrived_at = 0.0
+        for number in itertools.count():
+            arrived_at += chance.expovariate(self.rate)
+            if arrived_at > self.seconds:
+                return
+            rank = bisect(sums, chance.random() * sums[-1])
+            tokens = 1 + int(chance.expovariate(1 / self.mean_tokens))
+            yield Request(number, VersionId(rank + 1), tokens, arrived_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Of the requests that arrived after the first fifth of the time. Times in seconds."""
+
+    asked: int
+    good: int
+    seconds: float
+    first_tokens: Sequence[float]
+    in_slot: int
+    in_memory: int
+    loads: int
+    busiest: float
+
+    def row(self, routing: str) -> dict[str, object]:
+        points = statistics.quantiles(self.first_tokens, n=100)
+        return {
+            "routing": routing,
+            "goodput (requests/s)": f"{self.good / self.seconds:,.0f}",
+            "first token p50": f"{points[49] * 1000:,.0f} ms",
+            "p99": f"{points[98] * 1000:,.0f} ms",
+            "in a slot": f"{self.in_slot / self.asked:.1%}",
+            "in memory": f"{self.in_memory / self.asked:.1%}",
+            "loads per request": f"{self.loads / self.asked:.3f}",
+            "busiest replica ÷ average": f"{self.busiest:.2f}",
+        }
+
+
+def simulate(
+    routing: str, replicas: int, workload: Workload, costs: Costs, shape: Shape, slo_seconds: float
+) -> Result:
+    """`slo_seconds`: a request is good if its first token came within that."""
+    agenda = Agenda()
+    fleet = [Replica(f"replica-{n}", agenda, costs, shape) for n in range(replicas)]
+    make, every_seconds = ROUTERS[routing]
+    picture = Picture(agenda, fleet, every_seconds)
+    route = make(picture, random.Random(workload.seed))
+    warm = workload.seconds / 5
+    counted: list[Request] = []
+    taken = [0] * replicas
+    loads_before = 0
+    arriving = workload.requests()
+
+    def arrive(request: Request) -> None:
+        nonlocal loads_before
+        index = route(request.adapter)
+        fleet[index].take(request)
+        if request.arrived_at >= warm:
+            counted.append(request)
+            taken[index] += 1
+        else:
+            loads_before = sum(replica.loads for replica in fleet)
+        expect_next()
+
+    def expect_next() -> None:
+        if (request := next(arriving, None)) is None:
+            picture.closed = True
+        else:
+            agenda.at(request.arrived_at, lambda: arrive(request))
+
+    expect_next()
+    agenda.run()
+    return _result(
+        counted,
+        seconds=workload.seconds - warm,
+        slo_seconds=slo_seconds,
+        loads=sum(replica.loads for replica in fleet) - loads_before,
+        busiest=max(taken) * replicas / max(sum(taken), 1),
+    )
+
+
+def _result(
+    counted: Sequence[Request], *, seconds: float, slo_seconds: float, loads: int, busiest: float
+) -> Result:
+    first_tokens = [
+        request.first_token_at - request.arrived_at
+        for request in counted
+        if request.first_token_at is not None
+    ]
+    if len(first_tokens) != len(counted):
+        raise RuntimeError("a request has had no answer")
+    outcomes = [request.outcome for request in counted]
+    in_slot = outcomes.count(CacheOutcome.GPU_HIT)
+    return Result(
+        asked=len(counted),
+        good=sum(took <= slo_seconds for took in first_tokens),
+        seconds=seconds,
+        first_tokens=first_tokens,
+        in_slot=in_slot,
+        in_memory=in_slot + outcomes.count(CacheOutcome.HOST_HIT),
+        loads=loads,
+        busiest=busiest,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--replicas", type=int, default=100)
+    parser.add_argument("--adapters", type=int, default=10_000)
+    parser.add_argument("--rate", type=float, default=1000.0, help="requests/s of the whole fleet")
+    parser.add_argument("--seconds", type=float, default=120.0, help="simulated")
+    parser.add_argument("--skew", type=float, default=1.0, help="of Zipf's law")
+    parser.add_argument("--slots", type=int, default=16)
+    parser.add_argument("--host", type=int, default=64, help="places in host memory")
+    parser.add_argument("--slo-seconds", type=float, default=0.5, help="to the first token")
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    workload = Workload(asked.adapters, asked.rate, asked.seconds, asked.skew, seed=asked.seed)
+    shape = Shape(asked.slots, asked.host)
+    print_table(
+        [
+            simulate(name, asked.replicas, workload, H100, shape, asked.slo_seconds).row(name)
+            for name in ROUTERS
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

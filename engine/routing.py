@@ -1,0 +1,72 @@
+"""Which of several replicas a request goes to: where its adapter is, if that has time for it.
+
+A replica may have so much more to do than the least busy one before others are preferred to it:
+consistent hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam, SODA 2018), over
+rendezvous hashing (Thaler and Ravishankar, 1998) for adapters that are nowhere.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+from hashlib import blake2b
+
+_ADAPTERS_REMEMBERED = 100_000
+
+
+class Nearness(IntEnum):
+    """Where a replica has an adapter; less is nearer."""
+
+    SLOT = 0
+    HOST = 1
+    DISK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A replica is asked for what it holds while it has no more requests than the larger of
+    `least + slack` and `share` times the average, rounded up."""
+
+    slack: int = 4
+    share: float = 1.25
+
+    def most(self, loads: Sequence[int]) -> int:
+        average = sum(loads) / len(loads)
+        return max(min(loads) + self.slack, -int(-self.share * average // 1))
+
+
+def choose(
+    adapter: str,
+    replicas: Sequence[str],
+    loads: Sequence[int],
+    nearness: Sequence[Nearness],
+    bound: Bound,
+) -> int:
+    """The index of a replica, whose load is no more than `bound.most(loads)`.
+
+    `loads`: requests that each of `replicas` has now. Of those that have the adapter as near, the
+    least busy; where it is nowhere, always the same one. Raises ValueError if there is no replica.
+    """
+    if not replicas:
+        raise ValueError("there is no replica")
+    most = bound.most(loads)
+    ranks = _ranks(adapter, tuple(replicas))
+    able = (index for index, load in enumerate(loads) if load <= most)
+
+    def cost(index: int) -> tuple[int, int, int]:
+        near = nearness[index]
+        return near, 0 if near is Nearness.DISK else loads[index], ranks[index]
+
+    return min(able, key=cost)
+
+
+@lru_cache(maxsize=_ADAPTERS_REMEMBERED)
+def _ranks(adapter: str, replicas: tuple[str, ...]) -> tuple[int, ...]:
+    """Of each replica, the place that it has in this adapter's own order of them."""
+    seeds = (f"{adapter}\0{replica}".encode() for replica in replicas)
+    draws = [blake2b(seed, digest_size=8).digest() for seed in seeds]
+    order = sorted(range(len(draws)), key=draws.__getitem__)
+    ranks = [0] * len(order)
+    for rank, index in enumerate(order):
+        ranks[index] = rank
+    return tuple(ranks)
