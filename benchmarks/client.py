@@ -26,6 +26,7 @@ class Answer:
     tokens: list[float] = field(default_factory=list)
     text: str = ""
     error: str | None = None
+    found: str | None = None  # where our side had the adapter
 
     @property
     def first_token_seconds(self) -> float:
@@ -73,6 +74,7 @@ class Client:
                 if response.status != 200:
                     answer.error = (await response.text())[:300]
                     return answer
+                answer.found = response.headers.get("x-adaptry-cache")
                 async for line in response.content:
                     if line.startswith(b"data: {"):
                         answer.tokens.append(time.perf_counter())
@@ -90,6 +92,19 @@ class Client:
     async def unpin(self, model: str) -> None:
         async with self._session.delete(f"{self._base_url}/api/v1/cache/pins/{model}"):
             return
+
+    async def residents(self) -> dict[str, list[str]]:
+        """Versions by tier, each in LRU order: `{"gpu": […], "host": […]}`."""
+        async with self._session.get(f"{self._base_url}/api/v1/cache") as response:
+            cache = await response.json()
+        return {tier: [each["reference"] for each in cache[tier]] for tier in ("gpu", "host")}
+
+    async def evict(self, reference: str) -> None:
+        """Out of both tiers. Raises RuntimeError if it is in use."""
+        body = {"reference": reference}
+        async with self._session.post(f"{self._base_url}/api/v1/cache/evict", json=body) as done:
+            if done.status != 200:
+                raise RuntimeError(await done.text())
 
     async def counters(self) -> dict[str, float]:
         """Every sample on /metrics."""

@@ -58,7 +58,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Of the requests that arrived after the first fifth of the time. Times in seconds."""
+    """Of the requests that count. Times in seconds."""
 
     asked: int
     good: int
@@ -84,15 +84,23 @@ class Result:
 
 
 def simulate(
-    routing: str, replicas: int, workload: Workload, costs: Costs, shape: Shape, slo_seconds: float
+    routing: str,
+    replicas: int,
+    workload: Workload,
+    costs: Costs,
+    shape: Shape,
+    slo_seconds: float,
+    *,
+    warm_share: float = 0.2,
 ) -> Result:
-    """`slo_seconds`: a request is good if its first token came within that."""
+    """`slo_seconds`: a request is good if its first token came within that. `warm_share`: of the
+    time, from the beginning, whose requests do not count."""
     agenda = Agenda()
     fleet = [Replica(f"replica-{n}", agenda, costs, shape) for n in range(replicas)]
     make, every_seconds = ROUTERS[routing]
     picture = Picture(agenda, fleet, every_seconds)
     route = make(picture, random.Random(workload.seed))
-    warm = workload.seconds / 5
+    warm = workload.seconds * warm_share
     counted: list[Request] = []
     taken = [0] * replicas
     loads_before = 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+import torch
 
 from benchmarks.idle import STAGES_VARIABLE
 from registry.client import Client
@@ -69,6 +70,31 @@ async def both(
         folders = sorted(adapters.iterdir())
         await asyncio.gather(register(stock, folders), register(ours, folders))
         yield stock, ours
+
+
+@asynccontextmanager
+async def fleet(
+    replicas: int, base: Path, adapters: Path, limits: Limits, folder: Path
+) -> AsyncIterator[list[Side]]:
+    """So many of ours, each with a registry of its own in which every folder is registered.
+
+    Each has a GPU of its own, where there are enough.
+    """
+    enough = torch.cuda.device_count() >= replicas
+    async with AsyncExitStack() as stack:
+        sides = []
+        for number in range(replicas):
+            state = folder / f"state-{number}"
+            state.mkdir()
+            command = _ours(base, adapters, limits, state)
+            device = {"CUDA_VISIBLE_DEVICES": str(number)} if enough else {}
+            begun = running(f"replica-{number}", command, device, folder)
+            sides.append(stack.enter_context(begun))
+        await asyncio.gather(*map(ready, sides))
+        folders = sorted(adapters.iterdir())
+        registering = (asyncio.to_thread(_register_on_ours, side, folders) for side in sides)
+        await asyncio.gather(*registering)
+        yield sides
 
 
 def _stock(base: Path, limits: Limits) -> list[str]:

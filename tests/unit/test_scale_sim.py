@@ -1,13 +1,16 @@
 """The simulated fleet: its engine against times worked out by hand, and what must always hold."""
 
 import random
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
+from benchmarks.scale_live import compare
 from benchmarks.scale_replica import Agenda, Costs, Replica, Request, Shape, SharedEngine
 from benchmarks.scale_routers import ROUTERS, Picture, ours
-from benchmarks.scale_sim import Workload, simulate
+from benchmarks.scale_sim import Result, Workload, simulate
 from engine.routing import Bound
 from engine.types import CacheOutcome, VersionId
 
@@ -131,3 +134,29 @@ def test_whom_ours_chooses_has_no_more_to_do_than_it_says() -> None:
     picture.closed = True
     agenda.run()
     assert [replica.load for replica in fleet] == [0] * 5
+
+
+@pytest.mark.parametrize(
+    ("changed", "agree"),
+    [
+        ({}, True),
+        ({"loads": 102}, True),
+        ({"loads": 104}, False),
+        ({"in_slot": 409}, True),
+        ({"in_slot": 412}, False),
+        ({"in_memory": 888}, False),
+    ],
+)
+def test_a_simulation_agrees_within_its_limits(changed: dict[str, Any], agree: bool) -> None:
+    seconds = tuple(n / 1000 for n in range(100))
+    real = Result(
+        asked=1000,
+        good=990,
+        seconds=60.0,
+        first_tokens=seconds,
+        in_slot=400,
+        in_memory=900,
+        loads=100,
+        busiest=1.0,
+    )
+    assert compare(real, replace(real, **changed)) is agree
