@@ -21,6 +21,7 @@ def log() -> Iterator[tuple[logging.Logger, io.StringIO]]:
     logger = logging.getLogger(f"redaction.{secrets.token_hex(4)}")
     handler = logging.StreamHandler(written)
     logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)  # whatever a library has set for all
     logger.propagate = False
     hide_secrets_in_logs()
     hide_secrets_in_logs()
