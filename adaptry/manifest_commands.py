@@ -9,7 +9,7 @@ from adaptry.errors import CommandError, UsageError
 from adaptry.kubernetes_objects import NoArtifact, model_adapter, model_rewrite, same_names
 from adaptry.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
 from adaptry.output import Json, show_json
-from registry.client import Client
+from registry.client import ApiError, Client
 from registry.names import DEFAULT_ALIAS
 
 app = typer.Typer(
@@ -54,7 +54,7 @@ def model_adapters(
 ) -> None:
     """What each adapter's name means now, for AIBrix.
 
-    An adapter whose files no pod could fetch is left out, and said.
+    An adapter that no pod could fetch, or that is not served now, is left out, and said.
     """
     labels = dict(map(_label, selector))
     found = []
@@ -62,11 +62,14 @@ def model_adapters(
         for name in _names(client, adapter):
             if all(alias.alias != DEFAULT_ALIAS for alias in client.aliases.list(name)):
                 continue
-            version = client.versions.resolve(name)
             try:
-                found.append(model_adapter(version, labels, namespace))
+                found.append(model_adapter(client.versions.resolve(name), labels, namespace))
             except NoArtifact as reason:
-                print(f"left out: {version.reference}: {reason}", file=sys.stderr)
+                print(f"left out: {name}: {reason}", file=sys.stderr)
+            except ApiError as error:
+                if not error.code.startswith("version_"):
+                    raise
+                print(f"left out: {error.detail}", file=sys.stderr)
     _show(found, as_json)
 
 

@@ -13,19 +13,21 @@ import random
 import statistics
 from bisect import bisect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 
 from benchmarks.scale_replica import Agenda, Costs, Replica, Request, Shape
 from benchmarks.scale_routers import ROUTERS, Picture
 from benchmarks.tables import print_table
 from engine.types import CacheOutcome, VersionId
 
-H100 = Costs(
-    step_seconds=0.0125,
-    step_seconds_per_request=0.00015,
-    prefill_seconds=0.018,
-    load_seconds=0.080,
-    activate_seconds=0.0022,
+MEASURED = Costs(  # by benchmarks.scale_live on an H200, with Llama-3.1-8B's shape: docs/scale.md
+    step_seconds=0.00646,
+    step_seconds_per_request=0.0000095,
+    prefill_seconds=0.0143,
+    load_seconds=0.0224,
+    activate_seconds=0.00065,
 )
 
 
@@ -163,7 +165,10 @@ def main() -> None:
     parser.add_argument("--replicas", type=int, default=100)
     parser.add_argument("--adapters", type=int, default=10_000)
     parser.add_argument("--rate", type=float, default=1000.0, help="requests/s of the whole fleet")
-    parser.add_argument("--seconds", type=float, default=120.0, help="simulated")
+    parser.add_argument("--seconds", type=float, default=20.0, help="simulated")
+    parser.add_argument(
+        "--load-seconds", type=float, default=MEASURED.load_seconds, help="from disk, or from afar"
+    )
     parser.add_argument("--skew", type=float, default=1.0, help="of Zipf's law")
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--host", type=int, default=64, help="places in host memory")
@@ -171,13 +176,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     workload = Workload(asked.adapters, asked.rate, asked.seconds, asked.skew, seed=asked.seed)
-    shape = Shape(asked.slots, asked.host)
-    print_table(
-        [
-            simulate(name, asked.replicas, workload, H100, shape, asked.slo_seconds).row(name)
-            for name in ROUTERS
-        ]
+    costs = replace(MEASURED, load_seconds=asked.load_seconds)
+    one = partial(
+        simulate,
+        replicas=asked.replicas,
+        workload=workload,
+        costs=costs,
+        shape=Shape(asked.slots, asked.host),
+        slo_seconds=asked.slo_seconds,
     )
+    with ProcessPoolExecutor() as processes:
+        results = processes.map(one, ROUTERS)
+        print_table([result.row(name) for name, result in zip(ROUTERS, results, strict=True)])
 
 
 if __name__ == "__main__":

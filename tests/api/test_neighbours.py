@@ -89,6 +89,13 @@ async def test_what_names_mean_are_model_adapters(
     assert found["metadata"] == {"name": "bot"}
     assert found["spec"]["artifactURL"] == str(folder)
     assert found["spec"]["podSelector"] == {"matchLabels": {"model.aibrix.ai/name": "llama"}}
+    await publish(client, "old", make_adapter("old", seed=2))
+    retired = await client.post("/adapters/old/versions/1/retire", json={"force": True})
+    assert retired.status_code == 200
+    code, out, err = await run(*asked)
+    assert (code, yaml.safe_load(out)) == (0, found)
+    assert err.startswith("left out: old:1 ")
+    assert err.count("\n") == 1
     code, out, err = await run("manifest", "model-adapter", "--selector", "nonsense")
     assert (code, out, err.count("\n")) == (2, "", 1)
 
