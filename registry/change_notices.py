@@ -28,7 +28,6 @@ _CHECK_SECONDS = 10.0  # how soon a connection is missed that was lost without a
 _AGAIN_SECONDS = 1.0
 _CLOSE_SECONDS = 1.0
 _APART_SECONDS = 0.02  # one notice speaks for many changes
-_AWAY = (PostgresError, InterfaceError, OSError)
 
 
 class ChangeNotices:
@@ -54,7 +53,7 @@ class ChangeNotices:
             try:
                 async with self._listening() as connection:
                     await self._exchange(connection)
-            except _AWAY as error:
+            except Exception as error:  # whatever it is: servers look by themselves too
                 if not self._is_away:
                     logger.warning("changes of other servers are polled for now: %s", error)
                 self._is_away = True
@@ -72,7 +71,7 @@ class ChangeNotices:
             self._wake.set()
             yield connection
         finally:
-            with suppress(*_AWAY):
+            with suppress(PostgresError, InterfaceError, OSError):
                 await connection.close(timeout=_CLOSE_SECONDS)
 
     async def _exchange(self, connection: Any) -> None:
