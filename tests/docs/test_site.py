@@ -1,5 +1,6 @@
 """The site builds without a warning, its links lead somewhere, and it fetches nothing."""
 
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -81,3 +82,11 @@ def test_every_diagram_has_words_and_both_colour_schemes() -> None:
         assert "<title" in text
         assert "prefers-color-scheme: dark" in text
         assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_the_picture_of_the_fleet_shows_what_its_tables_say() -> None:
+    page = (DOCS / "scale.md").read_text(encoding="utf-8")
+    goodputs = re.findall(r"^\| [^|]+ \| ([\d,]+) \| [\d,]+ ms \|", page, re.MULTILINE)
+    assert len(goodputs) == 8
+    drawn = (DOCS / "assets" / "scale.svg").read_text(encoding="utf-8")
+    assert sorted(re.findall(r">([\d,]+)</text>", drawn)) == sorted(goodputs)
