@@ -27,7 +27,7 @@ _OPTIONS: Mapping[str, Any] = {  # asyncpg's; times in seconds
 _CHECK_SECONDS = 10.0  # how soon a connection is missed that was lost without a word
 _AGAIN_SECONDS = 1.0
 _CLOSE_SECONDS = 1.0
-_APART_SECONDS = 0.02  # one notice speaks for many changes
+_APART_SECONDS = 0.1  # one notice speaks for many changes, and each makes the others look
 
 
 class ChangeNotices:

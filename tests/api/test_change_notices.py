@@ -113,7 +113,9 @@ async def test_what_was_changed_while_nobody_listened_is_known_afterwards(
     await until(lambda: len(other.notices) > heard)
 
 
-async def test_on_sqlite_there_is_nobody_to_tell(tmp_path: Path) -> None:
+async def test_on_sqlite_there_is_nobody_to_tell(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     database = Database(f"sqlite:///{tmp_path}/registry.db")
 
     async def heard() -> None:
@@ -125,6 +127,7 @@ async def test_on_sqlite_there_is_nobody_to_tell(tmp_path: Path) -> None:
         await session.execute(text("SELECT 1"))
     await asyncio.sleep(0.1)
     assert not running.done()
+    assert not caplog.records, "it has not tried to connect to anything"
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await database.close()
