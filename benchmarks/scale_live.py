@@ -22,12 +22,13 @@ from pathlib import Path
 
 from benchmarks.client import Answer, Client, client
 from benchmarks.scale_replica import Costs, Request, Shape
-from benchmarks.scale_sim import Result, Workload, simulate
+from benchmarks.scale_routers import nearness_in, ours
+from benchmarks.scale_sim import Result, Workload, result_of, simulate
 from benchmarks.servers import Limits, fleet
 from benchmarks.tables import machine, print_table
 from benchmarks.workload import SHAPES, write_adapter, write_base_model
-from engine.routing import Bound, Nearness, choose
-from engine.types import CacheOutcome, VersionId
+from engine.routing import Nearness
+from engine.types import VersionId
 
 REPLICAS = 2
 LOOK_SECONDS = 1.0
@@ -85,47 +86,56 @@ def name_of(adapter: VersionId) -> str:
     return f"adapter-{adapter:03}"
 
 
+def adapter_of(reference: str) -> VersionId:
+    return VersionId(int(reference.removeprefix("adapter-").partition(":")[0]))
+
+
 @dataclass
 class Entrance:
-    """Routes as `benchmarks.scale_routers.ours` does."""
+    """Implements `Known` over real servers."""
 
     servers: Sequence[Client]
-    loads: list[int] = field(init=False)
-    gpu: list[set[str]] = field(init=False)
-    host: list[set[str]] = field(init=False)
+    gpu: list[set[VersionId]] = field(init=False)
+    host: list[set[VersionId]] = field(init=False)
+    _loads: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.loads = [0] * len(self.servers)
+        self._loads = [0] * len(self.servers)
         self.gpu = [set() for _ in self.servers]
         self.host = [set() for _ in self.servers]
+        self._route = ours(self)
+
+    @property
+    def names(self) -> Sequence[str]:
+        return [f"replica-{n}" for n in range(len(self.servers))]
+
+    def loads(self) -> list[int]:
+        return self._loads
+
+    def nearness(self, adapter: VersionId) -> list[Nearness]:
+        return nearness_in(adapter, self.gpu, self.host)
+
+    def sent(self, adapter: VersionId, index: int) -> None:
+        self.host[index].add(adapter)
 
     async def look(self) -> None:
         """Until it is cancelled."""
         while True:
             for index, server in enumerate(self.servers):
                 held = await server.residents()
-                self.gpu[index], self.host[index] = (
-                    {reference.partition(":")[0] for reference in held[tier]}
-                    for tier in ("gpu", "host")
-                )
+                self.gpu[index] = set(map(adapter_of, held["gpu"]))
+                self.host[index] = set(map(adapter_of, held["host"]))
             await asyncio.sleep(LOOK_SECONDS)
 
     async def ask(self, request: Request) -> Answer:
-        model = name_of(request.adapter)
-        near = [
-            Nearness.SLOT if model in gpu else Nearness.HOST if model in host else Nearness.DISK
-            for gpu, host in zip(self.gpu, self.host, strict=True)
-        ]
-        names = [f"replica-{n}" for n in range(len(self.servers))]
-        index = choose(str(request.adapter), names, self.loads, near, Bound())
-        self.host[index].add(model)
-        self.loads[index] += 1
+        index = self._route(request.adapter)
+        self._loads[index] += 1
         try:
             return await self.servers[index].ask(
-                model, max_tokens=request.tokens, seed=request.number
+                name_of(request.adapter), max_tokens=request.tokens, seed=request.number
             )
         finally:
-            self.loads[index] -= 1
+            self._loads[index] -= 1
 
 
 async def calibrated(server: Client, adapters: int, together: Sequence[int]) -> Costs:
@@ -188,16 +198,11 @@ async def live(servers: Sequence[Client], workload: Workload) -> Result:
         raise RuntimeError(f"{len(failed)} requests failed: {failed[0]}")
     after = [await server.counters() for server in servers]
     sample = LOADS.format("count", "disk_to_host")
-    found = [answer.found for answer in answers]
-    first_tokens = [answer.first_token_seconds for answer in answers]
-    in_slot = found.count(CacheOutcome.GPU_HIT)
-    return Result(
-        asked=len(answers),
-        good=sum(took <= SLO_SECONDS for took in first_tokens),
-        seconds=workload.seconds,
-        first_tokens=first_tokens,
-        in_slot=in_slot,
-        in_memory=in_slot + found.count(CacheOutcome.HOST_HIT),
+    return result_of(
+        [answer.found for answer in answers],
+        [answer.first_token_seconds for answer in answers],
+        workload.seconds,
+        SLO_SECONDS,
         loads=int(sum(new[sample] - old[sample] for old, new in zip(before, after, strict=True))),
         busiest=float("nan"),
     )

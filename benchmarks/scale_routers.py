@@ -1,8 +1,9 @@
 """How a request finds its replica in the simulation: our routing, and what others do."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from benchmarks.scale_replica import Agenda, Replica
 from engine.routing import Bound, Nearness, choose
@@ -10,6 +11,33 @@ from engine.types import VersionId
 
 Router = Callable[[VersionId], int]
 """The index of the replica that an adapter's request goes to."""
+
+
+class Known(Protocol):
+    """What our routing asks of an entrance."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the replicas."""
+
+    def loads(self) -> list[int]:
+        """Requests that each has now."""
+
+    def nearness(self, adapter: VersionId) -> list[Nearness]:
+        """Where each has it."""
+
+    def sent(self, adapter: VersionId, index: int) -> None:
+        """A request for it went there."""
+
+
+def nearness_in(
+    adapter: VersionId, gpu: Sequence[Set[VersionId]], host: Sequence[Set[VersionId]]
+) -> list[Nearness]:
+    """Of replicas that hold these in slots, and those in host memory."""
+    return [
+        Nearness.SLOT if adapter in slots else Nearness.HOST if adapter in held else Nearness.DISK
+        for slots, held in zip(gpu, host, strict=True)
+    ]
 
 
 @dataclass
@@ -37,24 +65,23 @@ class Picture:
     def loads(self) -> list[int]:
         return [replica.load for replica in self.replicas]
 
+    @property
+    def names(self) -> Sequence[str]:
+        return [replica.name for replica in self.replicas]
+
     def nearness(self, adapter: VersionId) -> list[Nearness]:
-        return [
-            Nearness.SLOT if adapter in gpu else Nearness.HOST if adapter in host else Nearness.DISK
-            for gpu, host in zip(self.gpu, self.host, strict=True)
-        ]
+        return nearness_in(adapter, self.gpu, self.host)
 
     def sent(self, adapter: VersionId, index: int) -> None:
         self.host[index].add(adapter)
 
 
-def ours(picture: Picture, _: random.Random, bound: Bound | None = None) -> Router:
-    names = [replica.name for replica in picture.replicas]
-    limit = bound or Bound()
+def ours(known: Known, _: random.Random | None = None, bound: Bound | None = None) -> Router:
+    names, limit = known.names, bound or Bound()
 
     def route(adapter: VersionId) -> int:
-        near, loads = picture.nearness(adapter), picture.loads()
-        index = choose(str(adapter), names, loads, near, limit)
-        picture.sent(adapter, index)
+        index = choose(str(adapter), names, known.loads(), known.nearness(adapter), limit)
+        known.sent(adapter, index)
         return index
 
     return route

@@ -146,15 +146,27 @@ def _result(
     ]
     if len(first_tokens) != len(counted):
         raise RuntimeError("a request has had no answer")
-    outcomes = [request.outcome for request in counted]
-    in_slot = outcomes.count(CacheOutcome.GPU_HIT)
+    found = [request.outcome for request in counted]
+    return result_of(found, first_tokens, seconds, slo_seconds, loads, busiest)
+
+
+def result_of(
+    found: Sequence[str | None],
+    first_tokens: Sequence[float],
+    seconds: float,
+    slo_seconds: float,
+    loads: int,
+    busiest: float,
+) -> Result:
+    """`found`: where each request found its adapter."""
+    in_slot = found.count(CacheOutcome.GPU_HIT)
     return Result(
-        asked=len(counted),
+        asked=len(found),
         good=sum(took <= slo_seconds for took in first_tokens),
         seconds=seconds,
         first_tokens=first_tokens,
         in_slot=in_slot,
-        in_memory=in_slot + outcomes.count(CacheOutcome.HOST_HIT),
+        in_memory=in_slot + found.count(CacheOutcome.HOST_HIT),
         loads=loads,
         busiest=busiest,
     )
