@@ -151,11 +151,10 @@ async def test_a_database_that_stands_still_stops_no_answer(pair: Pair) -> None:
         before = running.answered
         try:
             await asyncio.sleep(OUTAGE_SECONDS)
-            meanwhile = running.answered - before
+            await running.until(lambda: running.answered > before)
         finally:
             for process in processes:
                 process.resume()
-        assert meanwhile > 0
 
 
 async def test_a_database_that_is_gone_is_a_503_until_it_is_back(pair: Pair) -> None:
@@ -165,7 +164,7 @@ async def test_a_database_that_is_gone_is_a_503_until_it_is_back(pair: Pair) -> 
         before = running.answered
         await asyncio.to_thread(pair.postgres.kill)
         await asyncio.sleep(OUTAGE_SECONDS)
-        assert running.answered > before
+        await running.until(lambda: running.answered > before)
         await asyncio.to_thread(pair.postgres.start)
         await running.until(pair.one.is_ready)
         await running.goes_on()
