@@ -51,10 +51,10 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
         return by_name
 
     def wait_for(self, trace: str, names: set[str], seconds: float = 20) -> dict[str, ReceivedSpan]:
-        self._until(lambda: names <= {s.name for s in self.spans if s.trace == trace}, seconds)
+        self.until(lambda: names <= {s.name for s in self.spans if s.trace == trace}, seconds)
         return self.of_trace(trace)
 
-    def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+    def until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, [(s.trace, s.name) for s in self.spans]
