@@ -52,6 +52,8 @@ def answering() -> Iterator[Answers]:
     with Answers() as answers:
         thread = threading.Thread(target=answers.serve_forever, args=(0.01,))
         thread.start()
-        yield answers
-        answers.shutdown()
-        thread.join()
+        try:
+            yield answers
+        finally:  # a thread that lives on would keep the whole run from ending
+            answers.shutdown()
+            thread.join()
