@@ -73,9 +73,11 @@ def scripted_server() -> Iterator[tuple[str, Scripted]]:
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}", served
-        server.should_exit = True
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}", served
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def run(page: Page, module: str, code: str, given: Any = None) -> Any:
