@@ -11,14 +11,17 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import await_only
 
 BUSY_TIMEOUT_MS = 10_000
+_RETRY_SECONDS = 0.01
 
 Sync = Callable[[int], None]
 """Returns when all that was written to the file with this descriptor is on the disk."""
@@ -91,9 +94,25 @@ def prepare(engine: AsyncEngine, log: SqliteLog) -> None:
 
 def _log_of(cursor: sqlite3.Cursor) -> Path | None:
     """None where SQLite can't have one, as on some network disks, or in memory."""
-    cursor.execute("PRAGMA journal_mode=WAL")
-    if cursor.fetchone()[0] != "wal":
+    if _wanted_mode(cursor) != "wal":
         return None
     cursor.execute("PRAGMA database_list")
     file = next(path for _, name, path in cursor.fetchall() if name == "main")
     return Path(f"{file}-wal")
+
+
+def _wanted_mode(cursor: sqlite3.Cursor) -> str:
+    """The journal's mode after we asked for WAL.
+
+    Of two who change it at the same time SQLite refuses one at once, without its busy timeout.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return str(cursor.fetchone()[0])
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+        await_only(asyncio.sleep(_RETRY_SECONDS))

@@ -181,3 +181,22 @@ async def test_who_reads_during_a_commit_waits_for_a_sync_that_begins_later(
         disk.free.set()
         await asyncio.gather(first, second)
     assert disk.syncs == 2
+
+
+async def test_a_new_file_that_another_one_reads_gets_its_log_as_soon_as_that_ends(
+    tmp_path: Path,
+) -> None:
+    """As when two servers start on it: SQLite lets the second one change the mode wait for none."""
+    reader = sqlite3.connect(tmp_path / "new.db", isolation_level=None)
+    reader.execute("CREATE TABLE t (n INTEGER)")
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM t").fetchall()
+    database = Database(f"sqlite:///{tmp_path}/new.db")
+    opened = asyncio.create_task(database.ping())
+    await asyncio.wait([opened], timeout=0.2)
+    assert not opened.done()
+    reader.execute("COMMIT")
+    await opened
+    reader.close()
+    assert database._log.path == tmp_path / "new.db-wal"
+    await database.close()
