@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -49,6 +50,10 @@ def _run(arguments: ServeArguments) -> None:
     check_compiler(check_engine(), eager="--enforce-eager" in arguments.vllm)
     _hide_secrets_in_process_list()
     signal.signal(signal.SIGTERM, _interrupt)  # until the HTTP server has its own handlers
+    if arguments.replicas is not None:
+        listening.close()  # it is free: Ray's proxy takes it
+        _serve_fleet(arguments, settings, arguments.replicas)
+        return
     with listening:
         _serve(arguments, listening)
 
@@ -56,12 +61,43 @@ def _run(arguments: ServeArguments) -> None:
 def _serve(arguments: ServeArguments, listening: socket.socket) -> None:
     import uvloop
 
-    from engine import vllm_api
-    from engine.engine_arguments import (
-        BadArgument,
-        parse_engine_arguments,
-        prefer_one_worker_process,
+    from engine.engine_arguments import prefer_one_worker_process
+
+    parsed = _checked(arguments, engines=1)
+    prefer_one_worker_process(parsed)
+    _log_as_vllm_does()
+    uvloop.run(_serve_engine(arguments, parsed, listening))
+
+
+def _serve_fleet(arguments: ServeArguments, settings: RegistrySettings, replicas: int) -> None:
+    from fleet.environment import prepare_environment
+
+    prepare_environment(settings.database_url)
+    try:
+        from fleet.launch import serve_fleet
+        from fleet.options import FleetOptions
+    except ImportError as error:
+        if error.name != "ray":
+            raise
+        raise CommandError("--replicas needs Ray Serve: pip install 'adaptry[replicas]'") from error
+    _checked(arguments, engines=replicas)
+    options = FleetOptions(
+        model=str(Path(arguments.model).resolve())
+        if Path(arguments.model).is_dir()
+        else arguments.model,
+        replicas=replicas,
+        vllm=arguments.vllm,
+        engine=arguments.settings,
+        registry=settings.model_dump(mode="json", exclude={"database_url"}, exclude_unset=True),
+        adapters=arguments.adapters,
     )
+    serve_fleet(options, arguments.host, arguments.port)
+
+
+def _checked(arguments: ServeArguments, *, engines: int) -> Any:
+    """vLLM's own parse of its arguments. Raises CommandError, UsageError."""
+    from engine import vllm_api
+    from engine.engine_arguments import BadArgument, parse_engine_arguments
 
     try:
         vllm_api.check_version(allow_untested=arguments.allow_untested_vllm)
@@ -70,7 +106,8 @@ def _serve(arguments: ServeArguments, listening: socket.socket) -> None:
         raise CommandError(str(error)) from error
     if vllm_api.is_cpu_build():
         # the server needs a core too: OpenMP threads that spin for one are slower than fewer
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
+        cores = (os.cpu_count() or 2) // (1 + engines)
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
     own = [f"--host={arguments.host}", f"--port={arguments.port}"]
     try:
         parsed = parse_engine_arguments(arguments.model, [*arguments.vllm, *own])
@@ -78,9 +115,7 @@ def _serve(arguments: ServeArguments, listening: socket.socket) -> None:
         raise UsageError(str(error)) from error
     given = (parsed.hf_token, *(parsed.api_key or ()))
     know_secrets(secrets=[secret for secret in given if isinstance(secret, str)])
-    prefer_one_worker_process(parsed)
-    _log_as_vllm_does()
-    uvloop.run(_serve_engine(arguments, parsed, listening))
+    return parsed
 
 
 def _hide_secrets_in_process_list() -> None:
@@ -103,7 +138,8 @@ def _log_as_vllm_does() -> None:
 
 
 async def _serve_engine(arguments: ServeArguments, parsed: Any, listening: socket.socket) -> None:
-    from engine.app import register_folders, running_server
+    from engine.app import running_server
+    from engine.registry_access import register_folders
     from engine.serving import serve_forever
     from engine.settings import EngineSettings
 

@@ -17,6 +17,8 @@ from registry.sources.urls import UrlRules
 
 Adapters = tuple[tuple[str, Path], ...]
 
+MAX_REPLICAS = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class ServeArguments:
@@ -33,6 +35,7 @@ class ServeArguments:
     settings: dict[str, Any]
     require_keys: bool | None
     allow_untested_vllm: bool
+    replicas: int | None
     vllm: tuple[str, ...]
 
 
@@ -67,6 +70,12 @@ def parser() -> argparse.ArgumentParser:
         "--host-cache-bytes", metavar="SIZE", help="most that adapters may take in host memory"
     )
     ours.add_argument("--profile", metavar="NAME|FILE", help="demo, or a YAML file like it")
+    ours.add_argument(
+        "--replicas",
+        type=_count,
+        metavar="N",
+        help="so many engines behind one address, by Ray Serve (default: one engine, without Ray)",
+    )
     ours.add_argument(
         "--allow-untested-vllm", action="store_true", help="start with any version of vLLM"
     )
@@ -123,6 +132,7 @@ def parse(argv: Sequence[str]) -> ServeArguments:
         settings=profile.get("adaptry", {}) | _settings(ours),
         require_keys=ours.require_keys,
         allow_untested_vllm=ours.allow_untested_vllm,
+        replicas=ours.replicas,
         vllm=(*vllm_arguments(profile.get("vllm", {}), for_vllm), *for_vllm),
     )
 
@@ -181,6 +191,12 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_REPLICAS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of replicas (1 to {MAX_REPLICAS})")
+    return int(text)
 
 
 def _port(text: str) -> int:

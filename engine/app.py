@@ -1,13 +1,11 @@
 """Puts the parts together and takes them apart again: registry, engine, cache, application."""
 
 import asyncio
-import logging
 from argparse import Namespace
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
@@ -25,6 +23,7 @@ from engine.http_protocol import guarded_http
 from engine.lora_api import create_lora_router
 from engine.named_adapters import NamedAdapters
 from engine.observing import Observing
+from engine.pins_kept_elsewhere import PinsKeptElsewhere
 from engine.probe import Probe, create_probe_router
 from engine.promotion import PromotingEngine
 from engine.quarantine import Quarantine
@@ -35,11 +34,11 @@ from engine.registry_access import (
     open_store,
     quarantine,
 )
+from engine.resolved_before import ResolvedBefore
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.supervisor import EngineSupervisor
 from engine.tenant_parts import TenantParts
-from engine.types import VersionId
 from engine.vllm_app import EngineBinding, build_application
 from engine.vllm_client import LeasedAsyncLLM
 from engine.vllm_life import VllmLife, VllmStarter
@@ -48,15 +47,12 @@ from registry.api import create_router
 from registry.change_notices import ChangeNotices
 from registry.event_parts import EventParts, event_parts
 from registry.ingest_api import create_ingest_router
-from registry.keys.address import LOCAL, coming_from
 from registry.keys.api import create_key_router
 from registry.keys.service import KeyService
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.tenants.api import create_tenant_router
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +61,17 @@ class Server:
 
     app: FastAPI
     supervisor: EngineSupervisor[VllmLife]
-    controller: CacheController
+    cache: Cache
     service: RegistryService
+    promoting: PromotingEngine
+    probe: Probe
+    metrics_taken_now: Callable[[], AbstractContextManager[None]]
     http: type[asyncio.Protocol]
     """How uvicorn is to read requests: `http` of its configuration."""
+
+    @property
+    def controller(self) -> CacheController:
+        return self.cache.controller
 
     @property
     def engine(self) -> LeasedAsyncLLM:
@@ -78,9 +81,16 @@ class Server:
 
 @asynccontextmanager
 async def running_server(
-    arguments: Namespace, settings: EngineSettings, registry_settings: RegistrySettings
+    arguments: Namespace,
+    settings: EngineSettings,
+    registry_settings: RegistrySettings,
+    *,
+    is_replica: bool = False,
 ) -> AsyncIterator[Server]:
-    """Start registry, engine and controller; stop them in the reverse order on the way out."""
+    """Start registry, engine and controller; stop them in the reverse order on the way out.
+
+    `is_replica`: an entrance resolves references and keeps pins.
+    """
     async with AsyncExitStack() as stack:
         observing = Observing(arguments, settings)
         stack.callback(observing.close)
@@ -113,14 +123,14 @@ async def running_server(
             settings,
             supervisor,
             metrics,
-            RegistryResolver(service.catalog),
-            ResidencyStore(database),
+            ResolvedBefore(RegistryResolver(service.catalog)),
+            PinsKeptElsewhere(database) if is_replica else ResidencyStore(database),
             silent=supervisor.report_silence,
             quarantine=Quarantine(partial(quarantine, service)),
             observers=observing.observers,
             tenancy=tenants.tenancy,
         )
-        service.ask_before_purging(lambda id_: cache.controller.uses(VersionId(id_)))
+        service.ask_before_purging(cache.uses)
         score = prompt_score(lambda: supervisor.life.engine)
         probe = Probe(cache.controller, score, service.quarantine)
         unavailable = partial(_why_unavailable, cache, supervisor)
@@ -132,7 +142,7 @@ async def running_server(
         routers = [
             create_router(service),
             create_key_router(keys),
-            create_tenant_router(tenants.service(cache), keys),
+            create_tenant_router(tenants.service(cache.controller.tenants.usage), keys),
             create_ingest_router(ingest),
             create_probe_router(probe, cache.resolver),
             create_lora_router(NamedAdapters(service, cache.controller, promoting)),
@@ -157,7 +167,16 @@ async def running_server(
         work += [notices.run()]
         await stack.enter_async_context(background(app, work))
         await cache.preload(settings.preload)
-        yield Server(app, supervisor, cache.controller, service, guarded_http(settings))
+        yield Server(
+            app,
+            supervisor,
+            cache,
+            service,
+            promoting,
+            probe,
+            metrics.taken_now,
+            guarded_http(settings),
+        )
 
 
 async def _application(
@@ -228,12 +247,3 @@ class _Follower:
         await self._binding.bind(self._supervisor.life.engine)
         self._cache.controller.engine_ready()
         self._warming = asyncio.create_task(self._cache.warm_up.again())
-
-
-async def register_folders(service: RegistryService, folders: Sequence[tuple[str, Path]]) -> None:
-    """Register what `--lora-path` names; content that is known already stays as it is."""
-    for name, folder in folders:
-        with coming_from(LOCAL):
-            registration = await service.register(name, str(folder), actor="command line")
-        state = "registered" if registration.created else "already registered"
-        logger.info("%s is %s as %s", folder, state, registration.published.reference)

@@ -22,8 +22,10 @@ from engine.ports import Backend, Observer, Resolver
 from engine.quarantine import Quarantine
 from engine.reconciler import Reconciler
 from engine.settings import EngineSettings
+from engine.steering import OneCache
 from engine.stored_files import StoredFiles
 from engine.tenant_host import Tenancy
+from engine.types import VersionId
 from engine.visibility import Current
 from engine.warm_up import WarmUp
 from registry.errors import RegistryError
@@ -56,10 +58,15 @@ class Cache:
 
     def routers(self, places: StreamPlaces, current: Current) -> list[APIRouter]:
         """What can be asked of it over REST; `places` are those of its stream."""
+        steered = OneCache(self.controller, self.pins, self.log)
         return [
-            create_cache_router(self.controller, self.pins, self.resolver, self.evictions),
-            create_decision_router(self.controller, self.log, self.resolver, places, current),
+            create_cache_router(steered, self.resolver, self.evictions),
+            create_decision_router(steered, self.log, self.resolver, places, current),
         ]
+
+    async def uses(self, version_id: int) -> bool:
+        """Whether its files may be needed again before a request asks for it."""
+        return self.controller.uses(VersionId(version_id))
 
     async def preload(self, references: Sequence[str]) -> None:
         """Bring them into host memory. What can't be loaded is said, and keeps nobody waiting."""

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, Field
 
 from engine.api import ERRORS, EngineProblemRoute
-from engine.controller import CacheController
 from engine.decision_log import DecisionLog, LoggedEvent
 from engine.decision_schemas import DecisionRead, decision_read
 from engine.ports import Resolver
+from engine.steering import SteeredCache
 from engine.types import Tier
 from engine.visibility import Current, StreamReader, as_it_came, shown, shown_events
-from engine.why import Standing, standing, summary
+from engine.why import Standing, explanation
 from registry.errors import UnknownAdapter
 from registry.event_feed import wait_for
 from registry.keys.caller import current_caller
@@ -41,10 +41,11 @@ class StandingRead(BaseModel):
     idle_seconds: float | None
     hits: int
     next_victim: Annotated[bool, Field(description="It would be the next to leave its tier.")]
+    replica: Annotated[str | None, Field(description="Null where there is only one engine.")] = None
 
 
 class WhyRead(BaseModel):
-    """One version explained; `decisions` from the newest on."""
+    """One version explained; `decisions` from the newest on. `now`: where it is nearest."""
 
     reference: str
     adapter: str
@@ -52,6 +53,7 @@ class WhyRead(BaseModel):
     now: StandingRead
     summary: str
     decisions: list[DecisionRead]
+    replicas: Annotated[list[StandingRead], Field(description="On each, where several are.")] = []
 
 
 class DecisionList(BaseModel):
@@ -63,7 +65,7 @@ class DecisionList(BaseModel):
 
 
 def create_decision_router(
-    controller: CacheController,
+    cache: SteeredCache,
     log: DecisionLog,
     resolver: Resolver,
     places: StreamPlaces,
@@ -81,16 +83,17 @@ def create_decision_router(
     async def why(reference: str) -> WhyRead:
         """Where this version is, what last happened to it, and what would help."""
         version = await resolver.find(reference)
-        snapshot = controller.snapshot()
-        events = shown(log.about(version.id), current_caller())
-        now = standing(version, snapshot)
+        snapshots = await cache.snapshots()
+        events = shown(list(await cache.about(version)), current_caller())
+        explained = explanation(version, snapshots, events)
         return WhyRead(
             reference=version.reference,
             adapter=version.adapter,
             version_id=version.id,
-            now=_standing_read(now),
-            summary=summary(now, snapshot, events),
+            now=_standing_read(explained.nearest),
+            summary=explained.summary,
             decisions=list(map(decision_read, events)),
+            replicas=[_standing_read(each) for each in explained.standings if each.replica],
         )
 
     @router.get("/decisions")
@@ -179,4 +182,5 @@ def _standing_read(now: Standing) -> StandingRead:
         idle_seconds=round(resident.idle_seconds, 3) if resident else None,
         hits=resident.hits if resident else 0,
         next_victim=now.next_victim,
+        replica=now.replica or None,
     )

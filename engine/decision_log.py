@@ -15,12 +15,16 @@ _OF_ALL = 8
 
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """`id` grows, also over restarts. `count` of the same in a row, of which this is the last."""
+    """`id` grows, also over restarts. `count` of the same in a row, of which this is the last.
+
+    `replica`: where there are several.
+    """
 
     id: int
     at: datetime
     event: CacheEvent
     count: int = 1
+    replica: str | None = None
 
     @property
     def version(self) -> AdapterVersion | None:
@@ -63,8 +67,15 @@ class DecisionLog:
         self.newest_id = int(clock() * 1e6)
 
     def saw(self, event: CacheEvent) -> None:
+        self._note(LoggedEvent(0, datetime.fromtimestamp(self._clock(), UTC), event))
+
+    def take_over(self, logged: LoggedEvent, replica: str) -> None:
+        """What another log has seen: here it gets an id of this one's."""
+        self._note(replace(logged, replica=replica))
+
+    def _note(self, logged: LoggedEvent) -> None:
         self.newest_id += 1
-        logged = LoggedEvent(self.newest_id, datetime.fromtimestamp(self._clock(), UTC), event)
+        logged, event = replace(logged, id=self.newest_id), logged.event
         self._all.append(logged)
         concerned = list(_concerned(event))
         for version in concerned:

@@ -82,6 +82,7 @@ class DecisionRead(BaseModel):
     for_reference: str | None = None
     code: str | None = None
     count: int = 1
+    replica: Annotated[str | None, Field(description="Null where there is only one engine.")] = None
     sentence: str
 
 
@@ -95,6 +96,7 @@ def decision_read(logged: LoggedEvent) -> DecisionRead:
         reference=version.reference if version else None,
         version_id=version.id if version else None,
         count=logged.count,
+        replica=logged.replica,
         sentence=sentence(logged.event, logged.count),
         **_details(logged.event),
     )

@@ -32,6 +32,10 @@ class EngineError(Exception):
         self.detail = detail
         self.retry_after_seconds = retry_after_seconds
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Other processes are told of it too; what its `__init__` takes is not in `args`."""
+        return type(self).__new__, (type(self), *self.args), self.__dict__
+
 
 class LoadFailure(StrEnum):
     """Why an adapter could not be brought into memory."""

@@ -31,7 +31,7 @@ def create_metrics_route(
     """
 
     async def metrics(request: Request) -> Response:
-        opened = _OPEN_METRICS in request.headers.get("accept", "")
+        opened = wants_open_metrics(request)
         compressed = "gzip" in request.headers.get("accept-encoding", "")
         with taken_now():
             content = await asyncio.to_thread(encoded, registry, opened, compressed)
@@ -41,6 +41,11 @@ def create_metrics_route(
         return Response(content, headers=headers)
 
     return Route(PATH, metrics, methods=["GET"], include_in_schema=False)
+
+
+def wants_open_metrics(request: Request) -> bool:
+    """As Prometheus itself does."""
+    return _OPEN_METRICS in request.headers.get("accept", "")
 
 
 def encoded(registry: CollectorRegistry, opened: bool, compressed: bool) -> bytes:

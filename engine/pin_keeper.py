@@ -29,13 +29,21 @@ class StoredPin(Protocol):
     def tier(self) -> str: ...
     @property
     def expires_at(self) -> datetime | None: ...
+    @property
+    def replicas(self) -> int | None: ...
 
 
 class PinStore(Protocol):
     """Raises RegistryError if the database can't be used."""
 
     async def save_pin(
-        self, version_id: int, tier: str, expires_at: datetime | None, *, actor: str
+        self,
+        version_id: int,
+        tier: str,
+        expires_at: datetime | None,
+        *,
+        actor: str,
+        replicas: int | None,
     ) -> None: ...
     async def remove_pin(self, version_id: int, *, actor: str) -> None: ...
     async def forget_pins(self, version_ids: Sequence[int]) -> None: ...
@@ -44,15 +52,16 @@ class PinStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KeptPin:
-    """`expires_at` None: until it is unpinned.
+    """`expires_at` None: until it is unpinned. `replicas` None: on all that there are.
 
-    `ends`: the same on a clock that nobody sets, which is what counts while this process lives.
+    `ends`: the end on a clock that nobody sets, which is what counts while this process lives.
     """
 
     version: AdapterVersion
     tier: Tier
     expires_at: datetime | None
     ends: float = math.inf
+    replicas: int | None = None
 
 
 class PinKeeper:
@@ -83,8 +92,11 @@ class PinKeeper:
         ttl_seconds: float | None = None,
         *,
         actor: str,
+        replicas: int | None = None,
     ) -> KeptPin:
         """Bring it in and keep it, for that long if that is given.
+
+        `replicas` is saved, for where there are several.
 
         Raises what `CacheController.pin` raises, or RegistryError; then it is not pinned.
         """
@@ -94,11 +106,11 @@ class PinKeeper:
             expires_at = _now() + timedelta(seconds=ttl_seconds)
             ends = self._clock() + ttl_seconds
         try:
-            await self._store.save_pin(version.id, tier, expires_at, actor=actor)
+            await self._store.save_pin(version.id, tier, expires_at, actor=actor, replicas=replicas)
         except BaseException:
             self._drop(version.id)
             raise
-        kept = self._kept[version.id] = KeptPin(version, tier, expires_at, ends)
+        kept = self._kept[version.id] = KeptPin(version, tier, expires_at, ends, replicas)
         return kept
 
     async def unpin(self, version: AdapterVersion, *, actor: str) -> Tier:
@@ -125,7 +137,7 @@ class PinKeeper:
             else:
                 ends = self._ends(stored.expires_at)
                 self._kept[version.id] = KeptPin(
-                    version, Tier(stored.tier), stored.expires_at, ends
+                    version, Tier(stored.tier), stored.expires_at, ends, stored.replicas
                 )
 
     async def bring_back(self) -> None:

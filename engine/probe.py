@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel
@@ -100,6 +100,12 @@ def _reason(result: ProbeResult) -> str:
     return f"the answers are the base model's (difference {result.difference:.1e})"
 
 
+class Probing(Protocol):
+    """A `Probe` here, or on a replica."""
+
+    async def run(self, version: AdapterVersion) -> ProbeResult: ...
+
+
 class ProbeRead(BaseModel):
     """`difference` is null if the engine computed no finite numbers; `code` says what failed."""
 
@@ -110,7 +116,7 @@ class ProbeRead(BaseModel):
     noise: float
 
 
-def create_probe_router(probe: Probe, resolver: Resolver) -> APIRouter:
+def create_probe_router(probe: Probing, resolver: Resolver) -> APIRouter:
     """One route beside the registry's."""
     router = APIRouter(
         prefix="/api/v1",

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from engine.errors import AdapterLoadFailed
 from engine.model_folder import local_model_folder
@@ -13,7 +14,7 @@ from registry.base_model import read_base_model
 from registry.database_observer import DatabaseObserver
 from registry.db import Database
 from registry.ingest import IngestService
-from registry.keys.address import coming_from
+from registry.keys.address import LOCAL, coming_from
 from registry.migrate import upgrade
 from registry.net_guard import NetGuard
 from registry.quotas.service import TenantQuotas
@@ -91,3 +92,12 @@ async def quarantine(service: RegistryService, version: AdapterVersion, reason: 
     """It could not be loaded, and never will be."""
     with coming_from(None):  # not whoever sent the request that it failed for
         await service.quarantine(version.id, reason, AdapterLoadFailed.code, actor="engine")
+
+
+async def register_folders(service: RegistryService, folders: Sequence[tuple[str, Path]]) -> None:
+    """Register what `--lora-path` names; content that is known already stays as it is."""
+    for name, folder in folders:
+        with coming_from(LOCAL):
+            registration = await service.register(name, str(folder), actor="command line")
+        state = "registered" if registration.created else "already registered"
+        logger.info("%s is %s as %s", folder, state, registration.published.reference)

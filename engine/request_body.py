@@ -11,10 +11,10 @@ from registry.json_depth import MAX_LEVELS, is_too_deep
 USER_HEADER = b"x-adaptry-user"
 
 
-async def read_body(receive: Receive, limit_bytes: int) -> bytes | None:
+async def read_body(receive: Receive, limit_bytes: int, *, is_text: bool = True) -> bytes | None:
     """The whole body, or None if the client left first.
 
-    Raises BodyTooLarge, BodyTooDeep, BodyNotText, and what `receive` raises.
+    Raises BodyTooLarge, what `receive` raises, and if it should be text BodyTooDeep, BodyNotText.
     """
     chunks: list[bytes] = []
     size = 0
@@ -28,7 +28,8 @@ async def read_body(receive: Receive, limit_bytes: int) -> bytes | None:
             raise BodyTooLarge(limit_bytes)
         chunks.append(chunk)
         if not message.get("more_body", False):
-            return _checked(b"".join(chunks))
+            body = b"".join(chunks)
+            return _checked(body) if is_text else body
 
 
 def _checked(body: bytes) -> bytes:

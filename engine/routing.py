@@ -60,13 +60,19 @@ def choose(
     return min(able, key=cost)
 
 
+def order(adapter: str, replicas: Sequence[str]) -> list[str]:
+    """This adapter's own order of them: where it is nowhere, its requests go to the first."""
+    ranks = dict(zip(replicas, _ranks(adapter, tuple(replicas)), strict=True))
+    return sorted(ranks, key=ranks.__getitem__)
+
+
 @lru_cache(maxsize=_ADAPTERS_REMEMBERED)
 def _ranks(adapter: str, replicas: tuple[str, ...]) -> tuple[int, ...]:
     """Of each replica, the place that it has in this adapter's own order of them."""
     seeds = (f"{adapter}\0{replica}".encode() for replica in replicas)
     draws = [blake2b(seed, digest_size=8).digest() for seed in seeds]
-    order = sorted(range(len(draws)), key=draws.__getitem__)
-    ranks = [0] * len(order)
-    for rank, index in enumerate(order):
+    drawn = sorted(range(len(draws)), key=draws.__getitem__)
+    ranks = [0] * len(drawn)
+    for rank, index in enumerate(drawn):
         ranks[index] = rank
     return tuple(ranks)

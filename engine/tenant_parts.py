@@ -1,9 +1,10 @@
 """Everything that holds tenants to their limits in one server, put together."""
 
+from collections.abc import Callable
 from functools import partial
 
-from engine.cache import Cache
 from engine.tenant_host import Tenancy
+from engine.tenant_limits import TenantCacheUsage
 from engine.tenant_requests import RequestsInFlight
 from registry.db import Database
 from registry.keys.caller import current_caller
@@ -29,11 +30,11 @@ class TenantParts:
         self.grants = CurrentGrants(database)
         self.quotas = TenantQuotas(database, tenant_of, limits_in, refused)
 
-    def service(self, cache: Cache) -> TenantService:
-        """Knows what tenants use of this cache, and tells the book what it changes."""
+    def service(self, usage_of: Callable[[str], TenantCacheUsage]) -> TenantService:
+        """Knows what tenants use of the cache, and tells the book what it changes."""
 
         def live(tenant: str) -> LiveUsage:
-            used = cache.controller.tenants.usage(tenant)
+            used = usage_of(tenant)
             in_flight = self.in_flight.of(tenant)
             return LiveUsage(in_flight, used.slots, used.host_bytes, used.pins)
 

@@ -1,6 +1,6 @@
 """Why an adapter is where it is, and what would help: from the cache now and its last events."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -23,9 +23,42 @@ class Standing:
     resident: ResidentAdapter | None
     loading: bool
     next_victim: bool
+    replica: str = ""
+
+    @property
+    def steps_away(self) -> int:
+        """From a slot."""
+        return 2 if self.tier is None else 1 if self.tier is Tier.HOST else 0
 
 
-def standing(version: AdapterVersion, snapshot: CacheSnapshot) -> Standing:
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """`standings`: one for each replica."""
+
+    standings: Sequence[Standing]
+    summary: str
+
+    @property
+    def nearest(self) -> Standing:
+        return min(self.standings, key=lambda each: each.steps_away)
+
+
+def explanation(
+    version: AdapterVersion, snapshots: Mapping[str, CacheSnapshot], events: Sequence[LoggedEvent]
+) -> Explanation:
+    """What there is to say of one version, on one engine or on several. `events`: newest first.
+
+    Raises ValueError without any snapshot.
+    """
+    standings = [standing(version, each, name) for name, each in snapshots.items()]
+    nearest = min(standings, key=lambda each: each.steps_away)
+    others = [each for each in standings if each is not nearest and each.resident is not None]
+    told = [_where(each) for each in (nearest, *others)]
+    parts = [*told, _trouble(events), _advice(snapshots[nearest.replica], events)]
+    return Explanation(standings, " ".join(part for part in parts if part))
+
+
+def standing(version: AdapterVersion, snapshot: CacheSnapshot, replica: str = "") -> Standing:
     """Where it is, and whether it would be the next to leave its tier."""
     resident = next((r for r in snapshot.host if r.version.id == version.id), None)
     in_slot = any(r.version.id == version.id for r in snapshot.gpu)
@@ -33,7 +66,7 @@ def standing(version: AdapterVersion, snapshot: CacheSnapshot) -> Standing:
     loading = any(v.id == version.id for v in snapshot.loading)
     victim = next((r for r in _may_leave(snapshot, tier)), None)
     is_next = victim is not None and victim.version.id == version.id
-    return Standing(version, tier, resident, loading, is_next)
+    return Standing(version, tier, resident, loading, is_next, replica)
 
 
 def _may_leave(snapshot: CacheSnapshot, tier: Tier | None) -> list[ResidentAdapter]:
@@ -46,20 +79,15 @@ def _may_leave(snapshot: CacheSnapshot, tier: Tier | None) -> list[ResidentAdapt
     return [r for r in outside if r.pinned is None and not r.waiting]
 
 
-def summary(now: Standing, snapshot: CacheSnapshot, events: Sequence[LoggedEvent]) -> str:
-    """Where it is, what last went wrong, and what would help. `events`: the newest first."""
-    parts = [_where(now, snapshot), _trouble(events), _advice(snapshot, events)]
-    return " ".join(part for part in parts if part)
-
-
-def _where(now: Standing, snapshot: CacheSnapshot) -> str:
+def _where(now: Standing) -> str:
     reference, resident = now.version.reference, now.resident
+    at = f" on {now.replica}" if now.replica else ""
     if now.loading:
-        return f"{reference} is on its way in."
+        return f"{reference} is on its way in{at}."
     if resident is None:
         return f"{reference} is on disk only: its next request has to load it."
     place = slot_name(resident.slot) if now.tier is Tier.GPU else "host memory"
-    return f"{reference} is in {place}, {', '.join(_marks(now, resident))}."
+    return f"{reference} is in {place}{at}, {', '.join(_marks(now, resident))}."
 
 
 def _marks(now: Standing, resident: ResidentAdapter) -> list[str]:

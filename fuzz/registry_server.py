@@ -30,7 +30,7 @@ from engine.quarantine import Quarantine
 from engine.registry_access import open_database, open_ingest, open_store, quarantine
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
-from engine.types import AdapterVersion, VersionId
+from engine.types import AdapterVersion
 from fuzz.cut_streams import CutStreams
 from fuzz.rows import make_rows
 from registry.api import create_router
@@ -83,7 +83,7 @@ async def application(
             silent=lambda: None,
             quarantine=Quarantine(partial(quarantine, service)),
         )
-        service.ask_before_purging(lambda id_: cache.controller.uses(VersionId(id_)))
+        service.ask_before_purging(cache.uses)
         events = await stack.enter_async_context(event_parts(database, settings))
         keys = KeyService(database)
         probe = Probe(cache.controller, _scored, service.quarantine)

@@ -1,7 +1,7 @@
 """A version's way from `ready` to `purged`, and aside: each step one transaction with its event."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from registry.aliases import point
@@ -25,7 +25,7 @@ from registry.values import PublishedVersion, Purge
 
 MAX_REASON = 1024
 
-UsedNow = Callable[[int], bool]
+UsedNow = Callable[[int], Awaitable[bool]]
 """Whether an engine holds, awaits or loads the version with this row id."""
 
 
@@ -37,7 +37,7 @@ class LifecycleService:
         self._database = database
         self._trash = trash
         self._path_of = path_of
-        self.used_now: UsedNow = lambda version_id: False
+        self.used_now: UsedNow = _used_by_nobody
 
     async def deprecate(
         self, name: str, number: int, *, actor: str, reason: str | None = None
@@ -163,7 +163,7 @@ class LifecycleService:
     async def _check_unused(self, change: Change, version: Version) -> None:
         if aliases := await change.aliases.pointing_at(row_id(version)):
             raise VersionAliased(change.reference(version.number), aliases)
-        if self.used_now(row_id(version)):
+        if await self.used_now(row_id(version)):
             raise VersionInUse(change.reference(version.number))
 
     async def _identify(self, version: int | str) -> tuple[str, int]:
@@ -174,6 +174,11 @@ class LifecycleService:
         if found is None:
             raise UnknownVersion("", version)
         return found[1], found[0].number
+
+
+async def _used_by_nobody(version_id: int) -> bool:
+    """Where no engine serves."""
+    return False
 
 
 async def _files_are_needed(change: Change, version: Version) -> bool:

@@ -19,12 +19,13 @@ Saved = TypeVar("Saved", Pin, Resident)
 
 @dataclass(frozen=True, slots=True)
 class StoredPin:
-    """`reference` is `name:3`; `tier` is `gpu` or `host`."""
+    """`reference` is `name:3`, `tier` is `gpu` or `host`. `replicas` None: on all of them."""
 
     version_id: int
     reference: str
     tier: str
     expires_at: datetime | None
+    replicas: int | None = None
 
 
 class ResidencyStore:
@@ -34,14 +35,22 @@ class ResidencyStore:
         self._database = database
 
     async def save_pin(
-        self, version_id: int, tier: str, expires_at: datetime | None, *, actor: str
+        self,
+        version_id: int,
+        tier: str,
+        expires_at: datetime | None,
+        *,
+        actor: str,
+        replicas: int | None = None,
     ) -> None:
         """Keep the pin, in place of an earlier one of this version."""
-        until = None if expires_at is None else expires_at.isoformat()
+        pin = Pin(version_id=version_id, tier=tier, expires_at=expires_at, replicas=replicas)
+        said: dict[str, Any] = {"tier": tier, "expires_at": expires_at and expires_at.isoformat()}
+        if replicas is not None:
+            said["replicas"] = replicas
         async with self._database.transaction(for_catalog=False) as session:
-            await session.merge(Pin(version_id=version_id, tier=tier, expires_at=expires_at))
-            kind = EventKind.CACHE_PINNED
-            await _note(session, kind, version_id, actor, tier=tier, expires_at=until)
+            await session.merge(pin)
+            await _note(session, EventKind.CACHE_PINNED, version_id, actor, **said)
 
     async def remove_pin(self, version_id: int, *, actor: str) -> None:
         """Because somebody wants it."""
@@ -66,7 +75,7 @@ class ResidencyStore:
         async with self._database.reading() as session:
             rows = (await session.execute(statement)).all()
         return [
-            StoredPin(pin.version_id, f"{adapter}:{number}", pin.tier, pin.expires_at)
+            StoredPin(pin.version_id, f"{adapter}:{number}", pin.tier, pin.expires_at, pin.replicas)
             for pin, adapter, number in rows
             if pin.expires_at is None or pin.expires_at > now()
         ]

@@ -9,7 +9,10 @@ from registry.models import UtcDateTime, now
 
 
 class Pin(SQLModel, table=True):
-    """A version that is kept in a tier until it is unpinned, or until its time is over."""
+    """A version that is kept in a tier until it is unpinned, or until its time is over.
+
+    `replicas`: on how many; null: on all.
+    """
 
     __tablename__ = "pin"
     __table_args__ = (CheckConstraint("tier IN ('gpu', 'host')", name="ck_pin_tier"),)
@@ -18,6 +21,7 @@ class Pin(SQLModel, table=True):
     tier: str = Field(max_length=8)
     pinned_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
     expires_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime, nullable=True))
+    replicas: int | None = Field(default=None, nullable=True)
 
 
 class Resident(SQLModel, table=True):

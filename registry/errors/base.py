@@ -11,3 +11,7 @@ class RegistryError(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Other processes are told of it too; what its `__init__` takes is not in `args`."""
+        return type(self).__new__, (type(self), *self.args), self.__dict__

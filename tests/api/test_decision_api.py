@@ -13,6 +13,9 @@ from fastapi import FastAPI
 
 from engine.decision_api import create_decision_router
 from engine.decision_log import DecisionLog
+from engine.pin_keeper import PinKeeper
+from engine.pins_kept_elsewhere import NoPins
+from engine.steering import OneCache
 from engine.types import AdapterVersion, Tier
 from registry.errors import UnknownAdapter
 from registry.keys.caller import Caller
@@ -78,8 +81,9 @@ async def served(
     cache = Cache(slots=slots, host=host, besides=log)
     places = StreamPlaces(StreamLimits(**limits), closed)
     app = FastAPI()
+    steered = OneCache(cache.controller, PinKeeper(cache.controller, NoPins(), Names()), log)
     more = {} if grants is None else {"current": grants.current}
-    app.include_router(create_decision_router(cache.controller, log, Names(), places, **more))
+    app.include_router(create_decision_router(steered, log, Names(), places, **more))
     if grants is not None:
         app.add_middleware(KeyGuard, recognise=grants.recognise)
     async with running(cache), serving(app, 0) as url:

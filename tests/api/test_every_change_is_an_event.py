@@ -18,8 +18,10 @@ from blake3 import blake3
 from fastapi import FastAPI
 
 from engine.api import create_cache_router
+from engine.decision_log import DecisionLog
 from engine.pin_keeper import PinKeeper
 from engine.resolver import RegistryResolver
+from engine.steering import OneCache
 from registry.db import Database
 from registry.event_feed import EventFeed
 from registry.event_log import EventLog, RecordedEvent
@@ -275,10 +277,11 @@ async def everything(
     cache, store = Cache(), ResidencyStore(database)
     resolver = RegistryResolver(service.catalog)
     pins = PinKeeper(cache.controller, store, resolver)
+    steered = OneCache(cache.controller, pins, DecisionLog())
     keys = KeyService(database)
     app.include_router(create_key_router(keys))
     app.include_router(create_tenant_router(TenantService(database), keys))
-    app.include_router(create_cache_router(cache.controller, pins, resolver, store))
+    app.include_router(create_cache_router(steered, resolver, store))
     transport = httpx.ASGITransport(AddressNoter(app), client=("192.0.2.7", 1))
     async with (
         running(cache),

@@ -135,7 +135,11 @@ async def test_what_is_in_use_is_refused_and_the_rest_goes(
     used = (await service.catalog.resolve(parse_reference("bot:2"))).version_id
     for n in (2, 3):
         await step(client, f"bot:{n}", "retire")
-    service.ask_before_purging(lambda version_id: version_id == used)
+
+    async def is_used(version_id: int) -> bool:
+        return version_id == used
+
+    service.ask_before_purging(is_used)
     found = await collect(client, dry_run=False, keep_last=0, **NO_WINDOW)
     assert references(found) == ["bot:3"]
     assert found["refused"] == {"bot:2": "version_in_use"}

@@ -248,7 +248,11 @@ async def test_what_an_engine_uses_is_not_purged(
     found = await service.catalog.resolve(parse_reference("bot:2"))
     await step(client, "bot:2", "retire")
     used = {found.version_id}
-    service.ask_before_purging(used.__contains__)
+
+    async def is_used(version_id: int) -> bool:
+        return version_id in used
+
+    service.ask_before_purging(is_used)
     assert_problem(await step(client, "bot:2", "purge"), 409, "version_in_use")
     used.clear()
     assert (await step(client, "bot:2", "purge")).status_code == 200

@@ -210,7 +210,13 @@ async def test_a_pin_that_can_not_be_saved_is_no_pin(
 ) -> None:
     class Broken(ResidencyStore):
         async def save_pin(
-            self, version_id: int, tier: str, expires_at: datetime | None, *, actor: str
+            self,
+            version_id: int,
+            tier: str,
+            expires_at: datetime | None,
+            *,
+            actor: str,
+            replicas: int | None = None,
         ) -> None:
             raise DatabaseUnavailable("gone")
 

@@ -1,0 +1,69 @@
+"""Ray Serve's replicas as the entrance's port."""
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
+
+from engine.errors import EngineUnavailable
+from fleet.messages import Answers, Failure, ForwardedRequest, Messages
+from fleet.ports import ReplicaLost
+
+logger = logging.getLogger(__name__)
+
+
+class ServeReplicas:
+    """Implements `fleet.ports.Replicas`."""
+
+    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+        self._ask = handle
+        self._stream = handle.options(stream=True)
+
+    async def ask(
+        self, operation: str, *arguments: Any, only: frozenset[str] | None = None
+    ) -> Answers[Any]:
+        """Raises EngineUnavailable."""
+        try:
+            asked = self._ask.broadcast("ask", operation, arguments, only)
+            results = await asked.results_async(return_exceptions=True)
+        except (RayServeException, RayError) as error:
+            raise EngineUnavailable("no replica is there") from error
+        values: dict[str, Any] = {}
+        failures: dict[str, Failure] = {}
+        for result in results:
+            if isinstance(result, BaseException):
+                logger.warning("a replica did not answer %s: %s", operation, result)
+            elif result is not None and result.failure is not None:
+                failures[result.replica] = result.failure
+            elif result is not None:
+                values[result.replica] = result.value
+        if not values and not failures:
+            raise EngineUnavailable("no replica answers")
+        return Answers(values, failures)
+
+    @asynccontextmanager
+    async def answer(self, request: ForwardedRequest) -> AsyncIterator[AsyncGenerator[Messages]]:
+        """Raises ReplicaLost."""
+        response = cast(
+            "DeploymentResponseGenerator[Messages]", self._stream.answer.remote(request)
+        )
+        messages = _messages(response)
+        try:
+            yield messages
+        finally:
+            response.cancel()  # type: ignore[no-untyped-call]  # theirs
+            await messages.aclose()
+
+
+async def _messages(response: DeploymentResponseGenerator[Messages]) -> AsyncGenerator[Messages]:
+    try:
+        async for messages in response:
+            yield messages
+    except RayTaskError:  # the application's own: a defect, and no reason to try again
+        raise
+    except (RayActorError, RayError, RayServeException) as error:
+        raise ReplicaLost(str(error).splitlines()[0]) from error

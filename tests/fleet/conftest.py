@@ -1,0 +1,81 @@
+"""One real fleet of two engines on a PostgreSQL of its own, which all tests here share."""
+
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from tests.postgres import PostgresServer, binaries
+from tests.support.served import START_SECONDS, ServedDemo
+from tests.traffic.trial import Kept
+
+REPLICAS = 2
+REPLICA = "ray::ServeReplica:adaptry:replica"
+PROXY = "ray::ProxyActor"
+
+
+class ServedFleet(ServedDemo):
+    """Two replicas of the demo's model. `kept`: what it was told by the traffic so far."""
+
+    postgres: PostgresServer
+
+    def __init__(self, *arguments: object, **settings: str) -> None:
+        super().__init__(*arguments, **settings)  # type: ignore[arg-type]  # passed through
+        self.arguments = ("--replicas", str(REPLICAS))
+        self.kept = Kept()
+
+    def processes(self, title: str) -> list[psutil.Process]:
+        """Of this fleet, by what Ray calls them."""
+        found = []
+        for child in self.process.children(recursive=True):
+            try:
+                if " ".join(child.cmdline()).startswith(title):
+                    found.append(child)
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
+    def replicas(self) -> list[str]:
+        """The names of those that have an engine."""
+        return [each["name"] for each in self.cache()["replicas"] if each["engine_up"]]
+
+    def is_whole(self) -> bool:
+        response = self.client.get("/api/v1/cache")
+        if response.status_code != 200:
+            return False
+        up = [each for each in response.json()["replicas"] if each["engine_up"]]
+        return len(up) == REPLICAS
+
+    def holders(self, reference: str, tier: str = "host") -> set[str]:
+        """The replicas that have it there."""
+        there = self.cache()[tier]
+        return {each["replica"] for each in there if each["reference"] == reference}
+
+    def pinned_on(self, reference: str) -> set[str]:
+        there = self.cache()["host"]
+        return {
+            each["replica"] for each in there if each["reference"] == reference and each["pinned"]
+        }
+
+
+@pytest.fixture(scope="package")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedFleet]:
+    programs = binaries()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    postgres = PostgresServer(programs)
+    folder = tmp_path_factory.mktemp("fleet")
+    try:
+        postgres.start()
+        postgres.sql("CREATE DATABASE fleet")
+        served = ServedFleet(folder, database=postgres.url("fleet"), reconcile_seconds="0.5")
+        served.postgres = postgres
+        try:
+            served.start()
+            served.wait_until(served.is_whole, START_SECONDS)
+            yield served
+        finally:
+            served.stop()
+            served.client.close()
+    finally:
+        postgres.remove()

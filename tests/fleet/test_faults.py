@@ -1,0 +1,107 @@
+"""What happens to a fleet under traffic, counted: nothing lost, nothing wrong, nothing stuck."""
+
+import asyncio
+import random
+from functools import partial
+
+import psutil
+import pytest
+
+from tests.fleet.conftest import PROXY, REPLICA, REPLICAS, ServedFleet
+from tests.support.served import START_SECONDS
+from tests.traffic.trial import CHANGES, trial
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+OUTAGE_SECONDS = 10.0
+ROUNDS = 2
+
+
+def engine_of(replica: psutil.Process) -> psutil.Process:
+    (core,) = [each for each in replica.children(recursive=True) if "EngineCore" in each.name()]
+    return core
+
+
+def has_ended(process: psutil.Process) -> bool:
+    return not process.is_running()
+
+
+async def test_a_replica_that_is_killed_is_replaced_and_the_rest_goes_on(
+    fleet: ServedFleet,
+) -> None:
+    moments = random.Random(1)
+    async with trial(
+        fleet, fleet.kept, retryable=["engine_unavailable"], operators=CHANGES
+    ) as running:
+        pin = {"reference": "adapter-0", "tier": "host"}
+        pinned = await running.world.http.post("/api/v1/cache/pins", json=pin)
+        assert pinned.status_code == 201, pinned.text
+        reference = pinned.json()["reference"]
+        for _ in range(ROUNDS):
+            await asyncio.sleep(moments.uniform(0, 2))
+            victim = random.choice(await asyncio.to_thread(fleet.processes, REPLICA))
+            engine = engine_of(victim)
+            victim.kill()
+            await running.goes_on()  # the other one answers meanwhile
+            await running.until(partial(has_ended, engine), 30)
+            await running.until(fleet.is_whole, START_SECONDS)
+            await running.until(lambda: len(fleet.pinned_on(reference)) == REPLICAS, 30)
+        assert running.count("connection lost") == 0
+    await asyncio.to_thread(fleet.client.delete, f"/api/v1/cache/pins/{reference}")
+
+
+async def test_an_engine_that_is_killed_sends_its_requests_to_the_other(
+    fleet: ServedFleet,
+) -> None:
+    async with trial(
+        fleet, fleet.kept, retryable=["engine_unavailable"], operators=CHANGES
+    ) as running:
+        victim = (await asyncio.to_thread(fleet.processes, REPLICA))[0]
+        engine_of(victim).kill()
+        await running.until(lambda: len(fleet.replicas()) < REPLICAS, 60)
+        before = running.answered
+        await running.goes_on()
+        assert running.answered > before
+        await running.until(fleet.is_whole, START_SECONDS)
+
+
+async def test_a_proxy_that_is_killed_comes_back_and_nothing_is_lost(fleet: ServedFleet) -> None:
+    async with trial(fleet, fleet.kept, operators=CHANGES) as running:
+        replicas = await asyncio.to_thread(fleet.replicas)
+        async with running.outage():
+            (proxy,) = await asyncio.to_thread(fleet.processes, PROXY)
+            proxy.kill()
+            await running.until(fleet.is_ready)
+        await running.goes_on()
+        assert await asyncio.to_thread(fleet.replicas) == replicas
+
+
+async def test_a_database_that_stands_still_stops_no_answer(fleet: ServedFleet) -> None:
+    async with trial(
+        fleet, fleet.kept, retryable=["database_unavailable"], operators=CHANGES
+    ) as running:
+        postmaster = psutil.Process(fleet.postgres.pid)
+        processes = [postmaster, *postmaster.children(recursive=True)]
+        for process in processes:
+            process.suspend()
+        before = running.answered
+        try:
+            await asyncio.sleep(OUTAGE_SECONDS)
+            await running.until(lambda: running.answered > before)
+        finally:
+            for process in processes:
+                process.resume()
+        await running.goes_on()
+
+
+async def test_a_database_that_dies_is_a_503_until_it_is_back(fleet: ServedFleet) -> None:
+    async with trial(
+        fleet, fleet.kept, retryable=["database_unavailable"], operators=CHANGES
+    ) as running:
+        before = running.answered
+        await asyncio.to_thread(fleet.postgres.kill)
+        await asyncio.sleep(OUTAGE_SECONDS)
+        await running.until(lambda: running.answered > before)
+        await asyncio.to_thread(fleet.postgres.start)
+        await running.until(fleet.is_ready)
+        await running.goes_on()
