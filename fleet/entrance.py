@@ -80,6 +80,7 @@ async def running_entrance(
         residency = ResidencyStore(database)
         sightings = Sightings()
         pins = FleetPins(replicas, residency, resolver, sightings)
+        await pins.restore()
         cache = FleetCache(replicas, pins)
         service.ask_before_purging(cache.uses)
         service.warm_before_switching(PromotingFleet(replicas, sightings))

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY
 
-from engine.app import Server
 from engine.decision_log import LoggedEvent
 from engine.errors import EngineError, NotPinned
 from engine.metrics_endpoint import encoded
@@ -17,6 +17,9 @@ from fleet.messages import EngineFacts, Failure, Report, WantedPin
 from registry.errors import RegistryError
 from registry.values import ResolvedVersion
 
+if TYPE_CHECKING:
+    from engine.app import Server  # which brings vLLM along
+
 _ACTOR = "entrance"
 _MOST_DECISIONS = 4096
 
@@ -24,7 +27,7 @@ _MOST_DECISIONS = 4096
 class Operations:
     """Each may raise the engine's and the registry's errors."""
 
-    def __init__(self, name: str, server: Server, facts: EngineFacts) -> None:
+    def __init__(self, name: str, server: "Server", facts: EngineFacts) -> None:
         self._name = name
         self._facts = facts
         self._promoting = server.promoting

@@ -92,18 +92,22 @@ class FleetPins:
         return kept.tier
 
     async def run(self) -> None:
-        """Let replicas that come hold what they should, and end what is over, until cancelled."""
-        await self._restore()
+        """Let replicas that come hold what they should, until cancelled."""
         while True:
-            async with self._one_at_a_time:
-                await self._end_what_is_over()
-                try:
-                    await self._hold_all()
-                except EngineError as error:
-                    logger.debug("pins are not held: %s", error.detail)
+            try:
+                await self.hold()
+            except EngineError as error:
+                logger.debug("pins are not held: %s", error.detail)
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _restore(self) -> None:
+    async def hold(self) -> None:
+        """End what is over; the rest is held by whom it should be. Raises EngineUnavailable."""
+        async with self._one_at_a_time:
+            await self._end_what_is_over()
+            await self._hold_all()
+
+    async def restore(self) -> None:
+        """What was pinned before. Raises RegistryError."""
         for stored in await self._store.pins():
             try:
                 version = await self._resolver.resolve(stored.reference)

@@ -1,11 +1,10 @@
 """One replica: a whole engine with its cache controller, which an entrance asks."""
 
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from engine.app import Server
 from engine.errors import EngineError
 from engine.resolved_before import resolved_before
 from fleet.answer import REPLICA_HEADER
@@ -14,11 +13,14 @@ from fleet.messages import Answered, EngineFacts, ForwardedRequest, Messages, Wh
 from fleet.operations import Operations
 from registry.errors import RegistryError
 
+if TYPE_CHECKING:
+    from engine.app import Server  # which brings vLLM along
+
 
 class Replica:
     """`name`: unlike that of any other. Lives on the server's event loop."""
 
-    def __init__(self, name: str, server: Server, facts: EngineFacts) -> None:
+    def __init__(self, name: str, server: "Server", facts: EngineFacts) -> None:
         self._name = name
         self._server = server
         self._operations = Operations(name, server, facts)

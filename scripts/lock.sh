@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 uv=.venv/bin/uv
 common=(--no-config --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet "$@")
-cpu=(pyproject.toml --extra cpu --override requirements/overrides-cpu.txt)
+cpu=(pyproject.toml --extra cpu --extra replicas --override requirements/overrides-cpu.txt)
 folders=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}
 unset UV_FIND_LINKS
 
@@ -45,7 +45,7 @@ with_cpu_torch compile cpu "${cpu[@]}" "${torch_family[@]}"
 
 # The same versions on both engines wherever vLLM allows it: an existing file is uv's preference.
 [[ -e requirements/cuda.txt ]] || cp requirements/cpu.txt requirements/cuda.txt
-compile cuda pyproject.toml --extra cuda
+compile cuda pyproject.toml --extra cuda --extra replicas
 
 # Only what the runtime locks do not have, so that one dev.txt serves both of them.
 mapfile -t runtime < <(names_in requirements/cpu.txt | leave_out)
