@@ -17,6 +17,12 @@ app = typer.Typer(
 )
 
 
+Replicas = Annotated[
+    int | None, typer.Option(min=1, max=10_000, help="On how many of several engines; all else.")
+]
+_COLUMNS = ("TIER", "REFERENCE", "RANK", "SIZE", "PINNED", "LEASES", "HITS")
+
+
 @app.command()
 def show(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     """Both tiers, the next victim first."""
@@ -33,11 +39,13 @@ def show(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     print(f"requests waiting {cache.waiting}, loading {text(cache.loading) or '-'}")
     if cache.host or cache.gpu:
         print()
+        of_several = bool(cache.replicas)
+        rows = [("gpu", each) for each in cache.gpu] + [("host", each) for each in cache.host]
         show_table(
-            ("TIER", "REFERENCE", "RANK", "SIZE", "PINNED", "LEASES", "HITS"),
+            (*_COLUMNS, *(["REPLICA"] if of_several else [])),
             [
-                *(_row("gpu", each) for each in cache.gpu),
-                *(_row("host", each) for each in cache.host),
+                (*_row(tier, each), *([text(each.replica)] if of_several else []))
+                for tier, each in rows
             ],
         )
 
@@ -61,12 +69,13 @@ def pin(
     ttl: Annotated[
         float | None, typer.Option(min=0.001, help="Seconds after which the pin ends.")
     ] = None,
+    replicas: Replicas = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
     """Load an adapter and keep it until it is unpinned, or for a time."""
     with connect(server) as client:
-        pinned = client.cache.pin(reference, tier, ttl_seconds=ttl)
+        pinned = client.cache.pin(reference, tier, ttl_seconds=ttl, replicas=replicas)
     end = "" if ttl is None else f" until {text(pinned.expires_at)}"
     _done(pinned, f"{reference} pinned in the {tier} tier{end}", as_json)
 
@@ -80,8 +89,11 @@ def pins(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
         show_json(kept)
         return
     show_table(
-        ("REFERENCE", "TIER", "UNTIL"),
-        [(each.reference, each.tier, text(each.expires_at)) for each in kept],
+        ("REFERENCE", "TIER", "UNTIL", "REPLICAS"),
+        [
+            (each.reference, each.tier, text(each.expires_at), text(each.replicas or "all"))
+            for each in kept
+        ],
     )
 
 
@@ -94,13 +106,15 @@ def unpin(reference: Reference, server: Server = DEFAULT_SERVER, as_json: AsJson
 
 @app.command()
 def prefetch(
-    reference: Reference, server: Server = DEFAULT_SERVER, as_json: AsJson = False
+    reference: Reference,
+    replicas: Replicas = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
 ) -> None:
     """Bring an adapter into host memory before anybody asks for it."""
     with connect(server) as client:
-        _done(
-            client.cache.prefetch(reference), f"{reference} is on its way into host memory", as_json
-        )
+        coming = client.cache.prefetch(reference, replicas=replicas)
+    _done(coming, f"{reference} is on its way into host memory", as_json)
 
 
 @app.command()

@@ -71,11 +71,14 @@ def demo(
     state: Annotated[Path, typer.Option(help="Database, adapter store and log.")] = Path(
         ".adaptry/demo"
     ),
+    replicas: Annotated[
+        int | None, typer.Option(min=1, max=8, help="Engines, by Ray Serve; by default one alone.")
+    ] = None,
 ) -> None:
     """Serve the demo model with its adapters and say what to try."""
     from adaptry.demo import run_demo
 
-    run_demo(port, state)
+    run_demo(port, state, replicas)
 
 
 database = typer.Typer(

@@ -40,6 +40,7 @@ class DemoPlan:
     port: int
     state: Path
     repository: Path
+    replicas: int | None = None  # None: one engine, without Ray Serve
 
     @property
     def base_url(self) -> str:
@@ -71,6 +72,7 @@ class DemoPlan:
             *("--database", f"sqlite+aiosqlite:///{self.state / 'adaptry.db'}"),
             *("--store", str(self.state / "store")),
             *("--source-root", str(self.model.parent)),
+            *(() if self.replicas is None else ("--replicas", str(self.replicas))),
         ]
 
     def check(self) -> str:
@@ -81,13 +83,13 @@ class DemoPlan:
         preflight.check_compiler(engine, eager=True)  # as the demo's profile says
         preflight.check_writable(self.state)
         preflight.check_port(HOST, self.port)
-        preflight.check_memory(NEEDED_BYTES)
+        preflight.check_memory(NEEDED_BYTES * (self.replicas or 1))
         return engine
 
 
-def run_demo(port: int, state: Path) -> None:
+def run_demo(port: int, state: Path, replicas: int | None = None) -> None:
     """Serve until somebody stops it. Raises CommandError if the server does not start or dies."""
-    plan = DemoPlan(port, state.absolute(), Path(__file__).resolve().parents[1])
+    plan = DemoPlan(port, state.absolute(), Path(__file__).resolve().parents[1], replicas)
     engine = plan.check()
     with stop_on_signals():
         try:

@@ -90,6 +90,7 @@ def _serve_fleet(arguments: ServeArguments, settings: RegistrySettings, replicas
         engine=arguments.settings,
         registry=settings.model_dump(mode="json", exclude={"database_url"}, exclude_unset=True),
         adapters=arguments.adapters,
+        allow_untested_vllm=arguments.allow_untested_vllm,
     )
     serve_fleet(options, arguments.host, arguments.port)
 

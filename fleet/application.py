@@ -1,6 +1,5 @@
 """The fleet as an application on Ray Serve: `import_path: fleet.application:build`."""
 
-from argparse import Namespace
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ from engine.settings import EngineSettings
 from fleet.loopback import listen_on_the_nodes_address_only
 from fleet.messages import Answered, EngineFacts, ForwardedRequest, Messages
 from fleet.options import FleetOptions
+from fleet.process import begin_process, engine_arguments, gpus_of
 from fleet.router import WHEREABOUTS
 
 ENTRANCE = "entrance"
@@ -40,7 +40,7 @@ def build(options: FleetOptions) -> Application:
         health_check_period_s=_LOOK_SECONDS,
         ray_actor_options={
             "num_cpus": options.cpus_per_replica,
-            "num_gpus": options.gpus_per_replica or 0,
+            "num_gpus": gpus_of(options),
         },
         request_router_config=RequestRouterConfig(
             request_router_class="fleet.router.AdapterRouter",  # type: ignore[arg-type]  # theirs are wrong
@@ -69,10 +69,11 @@ class EngineReplica:
         from engine.app import running_server
         from fleet.replica import Replica
 
+        begin_process(options)
         listen_on_the_nodes_address_only()
         self._stack = AsyncExitStack()
         settings = EngineSettings(**options.engine).model_copy(update={"preload": ()})
-        arguments = _engine_arguments(options)
+        arguments = engine_arguments(options)
         self._server = await self._stack.enter_async_context(
             running_server(arguments, settings, options.registry_settings(), is_replica=True)
         )
@@ -123,6 +124,7 @@ class FleetEntrance:
         from fleet.entrance import running_entrance
         from fleet.serve_replicas import ServeReplicas
 
+        begin_process(options)
         listen_on_the_nodes_address_only()
         self._stack = AsyncExitStack()
         port = ServeReplicas(replicas)
@@ -144,12 +146,3 @@ class FleetEntrance:
     async def __del__(self) -> None:
         self._entrance.stop()
         await self._stack.aclose()
-
-
-def _engine_arguments(options: FleetOptions) -> Namespace:
-    """Raises BadArgument."""
-    from engine.engine_arguments import parse_engine_arguments, prefer_one_worker_process
-
-    arguments = parse_engine_arguments(options.model, options.vllm)
-    prefer_one_worker_process(arguments)
-    return arguments

@@ -38,7 +38,7 @@ class FleetOptions(BaseModel):
     drain_seconds: PositiveFloat = Field(
         60.0, description="Time for a replica that is taken away to finish its requests."
     )
-    allow_untested_vllm: bool = False
+    allow_untested_vllm: bool = Field(False, description="Start with any version of vLLM.")
 
     def registry_settings(self) -> RegistrySettings:
         """With the environment's database."""

@@ -55,6 +55,7 @@ ENGINE_PAGES = (
 
 OTHER_TESTS = {
     "database.md": "tests/docs/test_registry_pages.py",
+    "operations/replicas.md": "tests/fleet/test_replicas_page.py",
     "operations/deployment.md": "tests/docs/test_deployment_files.py",
     "inspection.md": "tests/e2e/test_inspection_examples.py",
     "register.md": "tests/docs/test_register_page.py",

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 from pydantic_settings import BaseSettings
@@ -13,6 +14,7 @@ from adaptry.output import size
 from docs.generate.markdown import code, page, table
 from docs.generate.schemas import kind_of
 from engine import settings as engine_settings
+from fleet.options import FleetOptions
 from guest import settings as guest_settings
 from registry import settings as registry_settings
 
@@ -55,24 +57,23 @@ def setting_page() -> str:
         for heading, settings in setting_classes()
         for part in (f"## {heading}", settings.__doc__ or "", _table(settings))
     ]
-    return page("Settings", INTRODUCTION, PROFILES, *sections)
+    replicas = ("## Replicas", inspect.getdoc(FleetOptions) or "", _table(FleetOptions, "option"))
+    return page("Settings", INTRODUCTION, PROFILES, *sections, *replicas)
 
 
-def _table(settings: type[BaseSettings]) -> str:
-    prefix = settings.model_config.get("env_prefix", "")
+def _table(settings: type[BaseModel], kind: str = "variable") -> str:
+    prefix = str(settings.model_config.get("env_prefix", ""))
     schemas = settings.model_json_schema()["properties"]
     rows = [
         (
-            code((prefix + name).upper()),
+            code((prefix + name).upper() if kind == "variable" else name),
             kind_of(schemas[name]),
             _default(name, field),
             field.description,
         )
         for name, field in settings.model_fields.items()
     ]
-    return table(
-        ("variable", "type", "default", "meaning"), [(*row[:3], row[3] or "") for row in rows]
-    )
+    return table((kind, "type", "default", "meaning"), [(*row[:3], row[3] or "") for row in rows])
 
 
 def _default(name: str, field: FieldInfo) -> str:

@@ -39,12 +39,22 @@ class Cache(Group[S_co]):
         return Given()
 
     @operation("POST", "/api/v1/cache/pins", PinRead)
-    def pin(self, reference: str, tier: Tier = "gpu", *, ttl_seconds: float | None = None) -> Given:
+    def pin(
+        self,
+        reference: str,
+        tier: Tier = "gpu",
+        *,
+        ttl_seconds: float | None = None,
+        replicas: int | None = None,
+    ) -> Given:
         """Bring the adapter in and keep it; answers when it is there.
 
-        `gpu` keeps its slot, `host` its host memory. Raises Conflict if too many are pinned.
+        `gpu` keeps its slot, `host` its host memory; on that many of several engines, or on all.
+        Raises Conflict if too many are pinned.
         """
-        return Given(body=given(reference=reference, tier=tier, ttl_seconds=ttl_seconds))
+        return Given(
+            body=given(reference=reference, tier=tier, ttl_seconds=ttl_seconds, replicas=replicas)
+        )
 
     @operation("DELETE", "/api/v1/cache/pins/{reference}", UnpinRead)
     def unpin(self, reference: str) -> Given:
@@ -52,9 +62,9 @@ class Cache(Group[S_co]):
         return Given({"reference": reference})
 
     @operation("POST", "/api/v1/cache/prefetch", PrefetchRead)
-    def prefetch(self, reference: str) -> Given:
+    def prefetch(self, reference: str, *, replicas: int | None = None) -> Given:
         """Load it into host memory in the background, without taking a slot."""
-        return Given(body=given(reference=reference))
+        return Given(body=given(reference=reference, replicas=replicas))
 
     @operation("POST", "/api/v1/cache/evict", EvictRead)
     def evict(self, reference: str, *, wait: bool = False, force: bool = False) -> Given:

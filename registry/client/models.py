@@ -53,7 +53,7 @@ class DeliveryPage(Answer):
 
 
 class EngineTruthRead(Answer):
-    """What vLLM itself holds: version ids in its own LRU order."""
+    """What vLLM itself holds: version ids in its own LRU order, one replica after the other."""
 
     gpu: list[int]
     host: list[int]
@@ -293,6 +293,19 @@ class ProblemRead(Answer):
     count: int
 
 
+class ReplicaRead(Answer):
+    """One engine of several. `engine_up` false: it is being replaced."""
+
+    name: str
+    slots: int
+    host_capacity: int
+    host_bytes: int
+    host_bytes_limit: int | None
+    slots_by_state: dict[str, int]
+    waiting: int
+    engine_up: bool
+
+
 Scope = TypeAliasType("Scope", Literal["infer", "publish", "operate", "admin"])
 
 
@@ -428,6 +441,7 @@ class DecisionRead(Answer):
     for_reference: str | None = None
     code: str | None = None
     count: int = 1
+    replica: str | None = Field(None, description="Null where there is only one engine.")
     sentence: str
 
 
@@ -443,6 +457,7 @@ class PinRead(Answer):
     reference: str
     tier: Tier
     expires_at: AwareDatetime | None
+    replicas: int | None = None
 
 
 class PinList(Answer):
@@ -470,10 +485,16 @@ class ResidentRead(Answer):
     slot: int | None
     idle_seconds: float
     leaving: bool
+    replica: str | None = Field(None, description="Null where there is only one engine.")
 
 
 class CacheRead(Answer):
-    """Both tiers, the next victim first, and how many more each holds, hidden from the caller."""
+    """
+    Both tiers, the next victim first, and how many more each holds, hidden from the caller.
+
+    Of several replicas, together; `replicas` has each of them, and is empty where there is one
+    engine.
+    """
 
     slots: int
     host_capacity: int
@@ -485,6 +506,7 @@ class CacheRead(Answer):
     gpu: list[ResidentRead]
     host: list[ResidentRead]
     hidden: dict[str, int]
+    replicas: list[ReplicaRead] = Field([], validate_default=True)
 
 
 class StandingRead(Answer):
@@ -500,6 +522,7 @@ class StandingRead(Answer):
     idle_seconds: float | None
     hits: int
     next_victim: bool = Field(..., description="It would be the next to leave its tier.")
+    replica: str | None = Field(None, description="Null where there is only one engine.")
 
 
 class UnpinRead(Answer):
@@ -651,7 +674,7 @@ class AliasPage(Answer):
 
 
 class WhyRead(Answer):
-    """One version explained; `decisions` from the newest on."""
+    """One version explained; `decisions` from the newest on. `now`: where it is nearest."""
 
     reference: str
     adapter: str
@@ -659,3 +682,6 @@ class WhyRead(Answer):
     now: StandingRead
     summary: str
     decisions: list[DecisionRead]
+    replicas: list[StandingRead] = Field(
+        [], description="On each, where several are.", validate_default=True
+    )

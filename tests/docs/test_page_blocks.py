@@ -41,6 +41,11 @@ NOT_RUN = {
     ("metrics.md", SERVES): 1,
     ("bad-input.md", "minutes"): 1,
     ("metrics.md", "minutes"): 1,
+    ("operations/replicas.md", "it needs GPUs; tests/fleet starts two CPU engines"): 1,
+    (
+        "operations/replicas.md",
+        "it needs a cluster; tests/e2e/test_ray_cluster.py starts one of one node",
+    ): 1,
     ("operations/upgrade.md", "fetches a newer version of this repository"): 1,
     (
         "quick-start.md",

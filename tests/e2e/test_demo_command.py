@@ -55,9 +55,9 @@ def free_port() -> int:
         return port
 
 
-def start(folder: Path, port: int) -> Demo:
+def start(folder: Path, port: int, *options: str) -> Demo:
     output = folder / "output.txt"
-    arguments = [f"--port={port}", f"--state={folder / 'state'}"]
+    arguments = [f"--port={port}", f"--state={folder / 'state'}", *options]
     with output.open("wb") as sink:
         process = subprocess.Popen(
             [sys.executable, "-m", "adaptry", "demo", *arguments],

@@ -50,7 +50,7 @@ class ServedDemo:
                 self.command(self.port),
                 stdout=sink,
                 stderr=subprocess.STDOUT,
-                env={**_inherited(), **environment, **self.variables},
+                env={**inherited(), **environment, **self.variables},
                 start_new_session=True,
             )
 
@@ -159,7 +159,7 @@ class ServedDemo:
             time.sleep(0.1)
 
 
-def _inherited() -> dict[str, str]:
+def inherited() -> dict[str, str]:
     import os
 
     return {

@@ -65,9 +65,19 @@ function showGpu(tier, cache, selected, onSelect) {
   showCells(tier.cells, bySlot(cache), { selected, leaving, onSelect });
 }
 
+/** A version is once on each replica. */
+function idOf({ reference, replica }) {
+  return replica ? `${reference} ${replica}` : reference;
+}
+
 /** A slot keeps its place in the picture, whoever is in it. */
-export function bySlot({ slots, gpu, hidden }) {
-  const placed = Array.from({ length: slots }, (_, n) => gpu.find(({ slot }) => slot === n));
+export function bySlot({ slots, gpu, hidden, replicas = [] }) {
+  const engines = replicas.length ? replicas : [{ name: null, slots }];
+  const placed = engines.flatMap(({ name, slots: number }) =>
+    Array.from({ length: number }, (_, n) =>
+      gpu.find(({ slot, replica = null }) => slot === n && replica === name),
+    ),
+  );
   const unplaced = gpu.filter((each) => !placed.includes(each));
   const others = hiddenCells(hidden.gpu);
   return placed.map((each, n) => each ?? unplaced.shift() ?? others.shift() ?? blank("free", n));
@@ -83,14 +93,14 @@ function blank(text, n) {
 }
 
 function showHost(tier, strip, cache, selected, onSelect) {
-  const inSlots = new Set(cache.gpu.map(({ reference }) => reference));
+  const inSlots = new Set(cache.gpu.map(idOf));
   const limit = cache.host_bytes_limit ? ` of ${bytes(cache.host_bytes_limit)}` : "";
   const taken = cache.host.length + cache.hidden.host;
   const used = `${taken} of ${cache.host_capacity} places · ${bytes(cache.host_bytes)}`;
   say(tier.summary, used + limit);
   const canLeave = (each) => !each.pinned && !each.leases && !each.waiting;
   const able = cache.host.filter(canLeave);
-  const outside = able.filter(({ reference }) => !inSlots.has(reference));
+  const outside = able.filter((each) => !inSlots.has(idOf(each)));
   const inOrder = [...outside, ...able.filter((each) => !outside.includes(each))];
   const leaving = cache.hidden.host ? [] : inOrder;
   const others = hiddenCells(Math.min(cache.hidden.host, 64));
@@ -106,10 +116,10 @@ function showStrip(strip, cache) {
   keyed(
     strip,
     cache.host,
-    ({ reference }) => reference,
+    idOf,
     () => h("span"),
-    (element, { reference, host_bytes: size, pinned }) => {
-      element.title = `${reference}: ${bytes(size)}`;
+    (element, { reference, replica, host_bytes: size, pinned }) => {
+      element.title = `${reference}${replica ? ` on ${replica}` : ""}: ${bytes(size)}`;
       element.className = pinned ? "pinned" : "";
       setVariables(element, { "--share": `${(100 * size) / (whole || 1)}%` });
     },
@@ -118,7 +128,7 @@ function showStrip(strip, cache) {
 
 function showCells(list, residents, options) {
   const before = calm.matches || residents.length > MOST_MOVING ? null : positions(list);
-  keyed(list, residents, ({ reference }) => reference, makeCell(options), (element, resident) => {
+  keyed(list, residents, idOf, makeCell(options), (element, resident) => {
     if (!resident.blank) updateCell(element, resident, options);
   });
   if (before) slide(list, before);
@@ -140,14 +150,16 @@ function makeCell({ onSelect }) {
 
 /** `leaving`: those that may leave, the next first. `inSlots`: of the host tier only. */
 function updateCell(element, resident, { selected, leaving, inSlots }) {
-  const turn = leaving.findIndex(({ reference }) => reference === resident.reference);
-  const marks = marksOf(resident, { turn, inSlot: inSlots?.has(resident.reference) ?? false });
+  const beside = leaving.filter(({ replica }) => replica === resident.replica);
+  const turn = beside.findIndex(({ reference }) => reference === resident.reference);
+  const marks = marksOf(resident, { turn, inSlot: inSlots?.has(idOf(resident)) ?? false });
   element.className = `cell ${marks.map(([name]) => name).join(" ")}`;
   const face = element.firstElementChild;
   face.setAttribute("aria-pressed", String(resident.reference === selected));
   const [, size, markList] = face.children;
   const slot = !inSlots && resident.slot !== null ? `slot ${resident.slot} · ` : "";
-  say(size, `${slot}r${resident.rank} · ${bytes(resident.host_bytes)}`);
+  const where = resident.replica ? `${resident.replica} · ` : "";
+  say(size, `${where}${slot}r${resident.rank} · ${bytes(resident.host_bytes)}`);
   const text = marks.map(([, mark]) => mark).join("|");
   if (markList.dataset.text === text) return;
   markList.dataset.text = text;
@@ -205,7 +217,8 @@ function slide(list, before) {
 /** A hit or a miss, seen on the adapter's cells. */
 function pulse(element, reference, what) {
   if (calm.matches) return;
-  for (const cell of element.querySelectorAll(`[data-key="${CSS.escape(reference)}"]`)) {
+  const name = CSS.escape(reference); // alone, or with its replica after it
+  for (const cell of element.querySelectorAll(`[data-key="${name}"], [data-key^="${name} "]`)) {
     cell.classList.remove("pulse", "pulse-miss");
     void cell.offsetWidth; // begin again
     cell.classList.add(what === "miss" ? "pulse-miss" : "pulse");

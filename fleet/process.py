@@ -1,0 +1,50 @@
+"""What every process of a fleet does first: its log, and no secret in it."""
+
+import logging
+import sys
+from argparse import Namespace
+
+from fleet.options import FleetOptions
+from registry.log_redaction import hide_secrets_in_logs
+from registry.redaction import know_own_secrets, know_secrets
+
+_FORMAT = "%(levelname)s %(asctime)s [%(name)s] %(message)s"
+
+
+def begin_process(options: FleetOptions) -> None:
+    """Ray shows what is written to standard error, and keeps it."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    for name in ("engine", "registry", "fleet"):
+        ours = logging.getLogger(name)
+        ours.handlers = [handler]
+        ours.setLevel(logging.INFO)
+        ours.propagate = False
+    know_own_secrets(options.registry_settings().database_url)
+    hide_secrets_in_logs()
+
+
+def engine_arguments(options: FleetOptions) -> Namespace:
+    """vLLM's own parse of its arguments. Raises BadArgument, UnsupportedVllm."""
+    from engine import vllm_api
+    from engine.engine_arguments import parse_engine_arguments, prefer_one_worker_process
+
+    vllm_api.check_version(allow_untested=options.allow_untested_vllm)
+    vllm_api.check_internals()
+    arguments = parse_engine_arguments(options.model, options.vllm)
+    given = (arguments.hf_token, *(arguments.api_key or ()))
+    know_secrets(secrets=[secret for secret in given if isinstance(secret, str)])
+    prefer_one_worker_process(arguments)
+    return arguments
+
+
+def gpus_of(options: FleetOptions) -> float:
+    """That Ray keeps for one replica."""
+    from engine import vllm_api
+
+    if options.gpus_per_replica is not None:
+        return options.gpus_per_replica
+    if vllm_api.is_cpu_build():
+        return 0
+    arguments = engine_arguments(options)
+    return float(arguments.tensor_parallel_size * arguments.pipeline_parallel_size)

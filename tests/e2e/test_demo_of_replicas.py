@@ -1,0 +1,39 @@
+"""`adaptry demo --replicas 2` answers as the demo of one does: the same checks, on two engines."""
+
+import signal
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from tests.e2e.test_demo_command import (
+    Demo,
+    free_port,
+    start,
+    test_each_printed_curl_gets_the_printed_answer,  # noqa: F401  # the same, here
+    test_every_other_printed_command_works_too,  # noqa: F401
+    test_it_ends_with_a_promotion_and_a_rollback_that_can_be_pasted,  # noqa: F401
+    test_the_printed_pages_are_there,  # noqa: F401
+)
+
+pytestmark = [pytest.mark.engine, pytest.mark.demo, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    running = start(tmp_path_factory.mktemp("demo"), free_port(), "--replicas=2")
+    try:
+        running.wait_until_serving()
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.send_signal(signal.SIGTERM)
+            running.process.wait(60)
+
+
+def test_ctrl_c_ends_all_of_it(demo: Demo) -> None:
+    family = psutil.Process(demo.process.pid).children(recursive=True)
+    assert len([each for each in family if "EngineCore" in each.name()]) == 2
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.process.wait(60) == 0
+    assert not psutil.wait_procs(family, timeout=20)[1], "left running"
