@@ -9,6 +9,8 @@ _RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's own ports on loopback, as on these systems
     "RAY_AUTH_MODE": "token",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # three that fail, and there is another one
+    "RAY_worker_niceness": "0",  # an engine is what this machine is for
     "RAY_DEDUP_LOGS": "0",
     "RAY_COLOR_PREFIX": "0",
     "PYTHONUNBUFFERED": "1",

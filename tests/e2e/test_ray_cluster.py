@@ -6,10 +6,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -42,6 +44,7 @@ class Cluster(ServedDemo):
             "RAY_AUTH_TOKEN": secrets.token_hex(16),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",
         }
 
     def command(self, port: int) -> list[str]:
@@ -51,6 +54,15 @@ class Cluster(ServedDemo):
             *(f"--dashboard-port={self.dashboard}", f"--dashboard-agent-listen-port={free_port()}"),
             f"--ray-client-server-port={free_port()}",
         ]
+
+    def stop(self) -> None:
+        """At once: `ray start` itself waits long for each of its own."""
+        if self.runs:
+            family = [self.process, *self.process.children(recursive=True)]
+            for each in family:
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
+            psutil.wait_procs(family, timeout=30)
 
     def config(self, replicas: int) -> dict[str, Any]:
         """The repository's own, for the demo's model and this machine."""

@@ -8,17 +8,17 @@ import psutil
 import pytest
 
 from tests.fleet.conftest import PROXY, REPLICA, REPLICAS, ServedFleet
-from tests.support.served import START_SECONDS
+from tests.support.served import START_SECONDS, is_engine
 from tests.traffic.trial import CHANGES, trial
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 OUTAGE_SECONDS = 10.0
-ROUNDS = 2
+CLIENTS = 2
 
 
 def engine_of(replica: psutil.Process) -> psutil.Process:
-    (core,) = [each for each in replica.children(recursive=True) if "EngineCore" in each.name()]
+    (core,) = [each for each in replica.children(recursive=True) if is_engine(each)]
     return core
 
 
@@ -29,23 +29,21 @@ def has_ended(process: psutil.Process) -> bool:
 async def test_a_replica_that_is_killed_is_replaced_and_the_rest_goes_on(
     fleet: ServedFleet,
 ) -> None:
-    moments = random.Random(1)
     async with trial(
-        fleet, fleet.kept, retryable=["engine_unavailable"], operators=CHANGES
+        fleet, fleet.kept, retryable=["engine_unavailable"], operators=CHANGES, clients=CLIENTS
     ) as running:
         pin = {"reference": "adapter-0", "tier": "host"}
         pinned = await running.world.http.post("/api/v1/cache/pins", json=pin)
         assert pinned.status_code == 201, pinned.text
         reference = pinned.json()["reference"]
-        for _ in range(ROUNDS):
-            await asyncio.sleep(moments.uniform(0, 2))
-            victim = random.choice(await asyncio.to_thread(fleet.processes, REPLICA))
-            engine = engine_of(victim)
-            victim.kill()
-            await running.goes_on()  # the other one answers meanwhile
-            await running.until(partial(has_ended, engine), 30)
-            await running.until(fleet.is_whole, START_SECONDS)
-            await running.until(lambda: len(fleet.pinned_on(reference)) == REPLICAS, 30)
+        await asyncio.sleep(random.uniform(0, 2))
+        victim = random.choice(await asyncio.to_thread(fleet.processes, REPLICA))
+        engine = engine_of(victim)
+        victim.kill()
+        await running.goes_on()  # the other one answers meanwhile
+        await running.until(partial(has_ended, engine), 30)
+        await running.until(fleet.is_whole, START_SECONDS)
+        await running.until(lambda: len(fleet.pinned_on(reference)) == REPLICAS, 30)
         assert running.count("connection lost") == 0
     await asyncio.to_thread(fleet.client.delete, f"/api/v1/cache/pins/{reference}")
 
@@ -54,7 +52,7 @@ async def test_an_engine_that_is_killed_sends_its_requests_to_the_other(
     fleet: ServedFleet,
 ) -> None:
     async with trial(
-        fleet, fleet.kept, retryable=["engine_unavailable"], operators=CHANGES
+        fleet, fleet.kept, retryable=["engine_unavailable"], operators=CHANGES, clients=CLIENTS
     ) as running:
         victim = (await asyncio.to_thread(fleet.processes, REPLICA))[0]
         engine_of(victim).kill()
@@ -66,7 +64,7 @@ async def test_an_engine_that_is_killed_sends_its_requests_to_the_other(
 
 
 async def test_a_proxy_that_is_killed_comes_back_and_nothing_is_lost(fleet: ServedFleet) -> None:
-    async with trial(fleet, fleet.kept, operators=CHANGES) as running:
+    async with trial(fleet, fleet.kept, operators=CHANGES, clients=CLIENTS) as running:
         replicas = await asyncio.to_thread(fleet.replicas)
         async with running.outage():
             (proxy,) = await asyncio.to_thread(fleet.processes, PROXY)
@@ -78,7 +76,7 @@ async def test_a_proxy_that_is_killed_comes_back_and_nothing_is_lost(fleet: Serv
 
 async def test_a_database_that_stands_still_stops_no_answer(fleet: ServedFleet) -> None:
     async with trial(
-        fleet, fleet.kept, retryable=["database_unavailable"], operators=CHANGES
+        fleet, fleet.kept, retryable=["database_unavailable"], operators=CHANGES, clients=CLIENTS
     ) as running:
         postmaster = psutil.Process(fleet.postgres.pid)
         processes = [postmaster, *postmaster.children(recursive=True)]
@@ -96,7 +94,7 @@ async def test_a_database_that_stands_still_stops_no_answer(fleet: ServedFleet) 
 
 async def test_a_database_that_dies_is_a_503_until_it_is_back(fleet: ServedFleet) -> None:
     async with trial(
-        fleet, fleet.kept, retryable=["database_unavailable"], operators=CHANGES
+        fleet, fleet.kept, retryable=["database_unavailable"], operators=CHANGES, clients=CLIENTS
     ) as running:
         before = running.answered
         await asyncio.to_thread(fleet.postgres.kill)

@@ -74,11 +74,7 @@ class ServedDemo:
 
     def engine_process(self) -> psutil.Process:
         """vLLM's own, which holds the model."""
-        (core,) = [
-            child
-            for child in self.process.children(recursive=True)
-            if "EngineCore" in " ".join(child.cmdline()) or "EngineCore" in child.name()
-        ]
+        (core,) = filter(is_engine, self.process.children(recursive=True))
         return core
 
     def is_ready(self) -> bool:
@@ -157,6 +153,14 @@ class ServedDemo:
             assert self._process.poll() is None, self.last_words()
             assert time.monotonic() < deadline, self.last_words()
             time.sleep(0.1)
+
+
+def is_engine(process: psutil.Process) -> bool:
+    """vLLM's own process; the kernel keeps 15 letters of its title."""
+    try:
+        return "EngineCor" in f"{process.name()} {' '.join(process.cmdline())}"
+    except psutil.NoSuchProcess:
+        return False
 
 
 def inherited() -> dict[str, str]:

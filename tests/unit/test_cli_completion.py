@@ -61,7 +61,7 @@ def test_help_says_what_exit_codes_mean(capsys: pytest.CaptureFixture[str]) -> N
 def test_the_key_of_the_environment_is_sent(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pin = {"reference": "upper:1", "tier": "gpu", "expires_at": None, "new": 1}
+    pin = {"reference": "upper:1", "tier": "gpu", "expires_at": None, "replicas": None, "new": 1}
     with answering() as server:
         for key in ("secret", ""):
             server.will_say(200, {"items": [pin], "next_page_token": None})
