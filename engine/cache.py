@@ -14,6 +14,7 @@ from engine.decision_log import DecisionLog
 from engine.errors import EngineError
 from engine.evictions import EvictionLog
 from engine.loading import Loader
+from engine.local_copies import local_copies
 from engine.metrics import CacheMetrics
 from engine.observers import Observers
 from engine.pin_keeper import PinKeeper
@@ -22,6 +23,7 @@ from engine.ports import Backend, Observer, Resolver
 from engine.quarantine import Quarantine
 from engine.reconciler import Reconciler
 from engine.settings import EngineSettings
+from engine.snapshot import CacheSnapshot
 from engine.steering import OneCache
 from engine.stored_files import StoredFiles
 from engine.tenant_host import Tenancy
@@ -101,11 +103,15 @@ def make_cache(
         host_bytes=settings.host_cache_bytes,
         max_loads=settings.max_loads,
     )
-    loader = Loader(backend, StoredFiles(), timeout_seconds=settings.load_timeout_seconds)
+    copies = local_copies(settings)
+    files = copies or StoredFiles()
+    loader = Loader(backend, files, timeout_seconds=settings.load_timeout_seconds)
     log = DecisionLog()
     everybody = Observers(metrics, log, quarantine, *observers)
     limits = settings.limits()
     controller = CacheController(policy, backend, loader, everybody, limits, tenancy=tenancy)
+    if copies is not None:
+        copies.keep(lambda: _digests(controller.snapshot()))
     pins = PinKeeper(controller, store, resolver)
     seconds = settings.save_residents_seconds
     warm_up = WarmUp(controller, pins, store, resolver, save_seconds=seconds)
@@ -117,3 +123,9 @@ def make_cache(
     )
     metrics.watch(controller.snapshot, lambda: reconciler.last_truth.in_step_loads)
     return Cache(controller, pins, warm_up, reconciler, resolver, log, store)
+
+
+def _digests(snapshot: CacheSnapshot) -> frozenset[str]:
+    """Of all that vLLM holds, or is about to."""
+    held = [resident.version for resident in snapshot.host]
+    return frozenset(version.digest for version in (*held, *snapshot.loading))

@@ -15,8 +15,11 @@ logger = logging.getLogger(__name__)
 class Files(Protocol):
     """The registry's store, as far as a load needs it."""
 
-    async def verify(self, version: AdapterVersion) -> None:
-        """They are what was registered. Raises AdapterLoadFailed with LoadFailure.FILES or IO."""
+    async def verify(self, version: AdapterVersion) -> AdapterVersion:
+        """The version with the path where they are to be read, which are what was registered.
+
+        Raises AdapterLoadFailed with LoadFailure.FILES or IO.
+        """
 
 
 class Loader:
@@ -50,8 +53,7 @@ class Loader:
     async def _try(self, version: AdapterVersion) -> Loaded:
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                await self._files.verify(version)
-                return await self._backend.load(version)
+                return await self._backend.load(await self._files.verify(version))
         except TimeoutError:
             reason = f"no end after {self._timeout_seconds:g} s"
             raise AdapterLoadFailed(version.reference, reason, LoadFailure.TIMEOUT) from None

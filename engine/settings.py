@@ -1,5 +1,7 @@
 """The engine's settings, from the environment (`ADAPTRY_…`) or a profile."""
 
+from pathlib import Path
+
 from pydantic import ByteSize, Field, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -53,6 +55,16 @@ class EngineSettings(BaseSettings):
     )
     save_residents_seconds: PositiveFloat = Field(
         30.0, description="How often it is saved who is in host memory, for the next start."
+    )
+    local_copies: Path | None = Field(
+        None,
+        description="Folder on a disk of this machine for copies of the files that are loaded, "
+        "where the store is far away. Several engines may share it.",
+    )
+    local_copies_bytes: ByteSize = Field(
+        ByteSize(50 * 2**30),
+        description="Most that the copies of one engine take. The longest unused go, but none "
+        "that it may read again.",
     )
     preload: tuple[str, ...] = Field(
         (), description="References of adapters that are in host memory before it serves."

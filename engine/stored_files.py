@@ -11,15 +11,20 @@ from registry.seals import FilesChanged, verify
 class StoredFiles:
     """Implements the `Files` port over the content-addressed store."""
 
-    async def verify(self, version: AdapterVersion) -> None:
+    async def verify(self, version: AdapterVersion) -> AdapterVersion:
+        """Raises AdapterLoadFailed."""
         try:
             await asyncio.to_thread(verify, Path(version.path), version.digest)
         except (FilesChanged, FileNotFoundError, NotADirectoryError) as error:
-            raise _failed(version, error, LoadFailure.FILES) from error
+            raise failed_load(version, error, LoadFailure.FILES) from error
         except OSError as error:
-            raise _failed(version, error, LoadFailure.IO) from error
+            raise failed_load(version, error, LoadFailure.IO) from error
+        return version
 
 
-def _failed(version: AdapterVersion, error: Exception, failure: LoadFailure) -> AdapterLoadFailed:
+def failed_load(
+    version: AdapterVersion, error: Exception, failure: LoadFailure
+) -> AdapterLoadFailed:
+    """Why its files can't be read."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return AdapterLoadFailed(version.reference, reason, failure)

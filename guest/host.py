@@ -3,7 +3,6 @@
 import logging
 from pathlib import Path
 
-from guest.files import LocalFiles
 from registry.client import (
     Client,
     Conflict,
@@ -13,6 +12,7 @@ from registry.client import (
 )
 from registry.client.models import VersionRead
 from registry.errors import RegistryError
+from registry.local_files import LocalFiles
 from registry.names import parse_reference
 
 logger = logging.getLogger(__name__)

@@ -35,13 +35,13 @@ def verify(folder: Path, digest: str) -> None:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder.name}: the files are gone")
-    if _seal_of(folder) == _read(seal_file(folder)):
+    if seal_of(folder) == _read(seal_file(folder)):
         return
-    before = _seal_of(folder)
+    before = seal_of(folder)
     found = manifest_digest(hashed(folder / name) for name in before)
     if found != digest:
         raise FilesChanged(f"their digest is {found[:16]}…, not {digest[:16]}…")
-    if before == _seal_of(folder):  # else somebody writes to it right now
+    if before == seal_of(folder):  # else somebody writes to it right now
         seal(folder)
 
 
@@ -54,7 +54,7 @@ def seal(folder: Path) -> None:
     partial = whole.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
     try:
         whole.parent.mkdir(exist_ok=True)
-        partial.write_text(json.dumps(_seal_of(folder)))
+        partial.write_text(json.dumps(seal_of(folder)))
         partial.replace(whole)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -67,7 +67,8 @@ def seal_file(folder: Path) -> Path:
     return folder.parents[2] / "seals" / f"{folder.name}.json"
 
 
-def _seal_of(folder: Path) -> dict[str, Sequence[int]]:
+def seal_of(folder: Path) -> dict[str, Sequence[int]]:
+    """Of each file what changes when somebody writes to it."""
     statuses = {file.name: file.stat() for file in sorted(folder.iterdir())}
     return {
         name: [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]

@@ -68,7 +68,12 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedFleet]:
     try:
         postgres.start()
         postgres.sql("CREATE DATABASE fleet")
-        served = ServedFleet(folder, database=postgres.url("fleet"), reconcile_seconds="0.5")
+        served = ServedFleet(
+            folder,
+            database=postgres.url("fleet"),
+            reconcile_seconds="0.5",
+            local_copies=str(folder / "copies"),
+        )
         served.postgres = postgres
         try:
             served.start()

@@ -117,6 +117,14 @@ def test_evicting_and_prefetching_reach_all(fleet: ServedFleet) -> None:
     fleet.wait_until(lambda: fleet.holders("stars:1") == set(fleet.replicas()), 30)
 
 
+def test_each_engine_reads_from_copies_of_its_own(fleet: ServedFleet) -> None:
+    fleet.client.post("/api/v1/cache/prefetch", json={"reference": "stars"})
+    fleet.wait_until(lambda: fleet.holders("stars:1") == set(fleet.replicas()), 30)
+    digest = fleet.client.get("/api/v1/adapters/stars/versions/1").json()["digest"]
+    holders = {file.parent.parent.name for file in fleet.folder.glob(f"copies/*/{digest}/*")}
+    assert holders == {"0", "1"}
+
+
 def test_one_picture_counts_all_slots_and_places(fleet: ServedFleet) -> None:
     cache = fleet.cache()
     assert len(cache["replicas"]) == REPLICAS

@@ -11,10 +11,10 @@ import pytest
 from vllm.exceptions import GracefulHTTPError
 from vllm.lora.request import LoRARequest
 
-from guest.files import LocalFiles
 from guest.host import Host
 from guest.resolver import RegistryResolver
 from registry.client import AdaptryError, NoAnswer, PullFailed
+from registry.local_files import LocalFiles
 
 AWAY = NoAnswer("http://registry", "refused")
 

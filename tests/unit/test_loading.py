@@ -36,7 +36,7 @@ class Slow(FakeBackend):
 
 
 class Changed:
-    async def verify(self, version: AdapterVersion) -> None:
+    async def verify(self, version: AdapterVersion) -> AdapterVersion:
         raise AdapterLoadFailed(version.reference, "changed", LoadFailure.FILES)
 
 

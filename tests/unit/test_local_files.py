@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from guest.files import LocalFiles
 from registry.client import PullFailed
+from registry.local_files import LocalFiles
 from registry.seals import manifest_digest
 
 

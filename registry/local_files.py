@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Set
 from pathlib import Path
 
-from registry.seals import hashed, manifest_digest
+from registry.seals import hashed, manifest_digest, seal_of
 
 _LOAD_SECONDS = 60.0  # vLLM reads what it was given at once
 
@@ -34,19 +34,19 @@ class LocalFiles:
         self.in_use = in_use
         self._clock = clock
         self._given: dict[str, float] = {}  # when, until it is seen in use
-        self._whole: set[str] = set()  # was hashed by this process
+        self._whole: dict[str, object] = {}  # was hashed by this process, and looked so
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def folder_of(self, digest: str, fetch: Fetch) -> Path:
         """Blocks until the files are there and are those. Raises what `fetch` raises, OSError."""
         folder = self._root / digest
         with self._locks[digest]:
-            if digest not in self._whole or not folder.is_dir():
+            if not folder.is_dir() or self._whole.get(digest) != seal_of(folder):
                 if not (folder.is_dir() and _digest_of(folder) == digest):
                     shutil.rmtree(folder, ignore_errors=True)
                     self._root.mkdir(parents=True, exist_ok=True)
                     fetch(folder)
-                self._whole.add(digest)
+                self._whole[digest] = seal_of(folder)
             os.utime(folder)
             self._given[digest] = self._clock()
         self._trim()
@@ -61,7 +61,7 @@ class LocalFiles:
             if total <= self._limit_bytes:
                 return
             if folder.name not in needed:
-                self._whole.discard(folder.name)
+                self._whole.pop(folder.name, None)
                 shutil.rmtree(folder, ignore_errors=True)
                 total -= sizes[folder]
 
