@@ -21,6 +21,8 @@ from registry.log_redaction import hide_secrets_in_logs
 from registry.redaction import know_own_secrets, know_secrets, redacted
 from registry.settings import RegistrySettings
 
+_ENGINE_KEY = "ADAPTRY_ENGINE_API_KEY"
+
 
 def run(argv: Sequence[str]) -> int:
     """Serve until stopped; the exit code. A mistake ends it with one line on standard error."""
@@ -50,6 +52,10 @@ def _run(arguments: ServeArguments) -> None:
     check_compiler(check_engine(), eager="--enforce-eager" in arguments.vllm)
     _hide_secrets_in_process_list()
     signal.signal(signal.SIGTERM, _interrupt)  # until the HTTP server has its own handlers
+    if arguments.engines:
+        listening.close()  # it is free: uvicorn takes it
+        _serve_stock(arguments, settings)
+        return
     if arguments.replicas is not None:
         listening.close()  # it is free: Ray's proxy takes it
         _serve_fleet(arguments, settings, arguments.replicas)
@@ -75,24 +81,64 @@ def _serve_fleet(arguments: ServeArguments, settings: RegistrySettings, replicas
     prepare_environment(settings.database_url)
     try:
         from fleet.launch import serve_fleet
-        from fleet.options import FleetOptions
     except ImportError as error:
         if error.name != "ray":
             raise
         raise CommandError("--replicas needs Ray Serve: pip install 'adaptry[replicas]'") from error
     _checked(arguments, engines=replicas)
-    options = FleetOptions(
-        model=str(Path(arguments.model).resolve())
-        if Path(arguments.model).is_dir()
-        else arguments.model,
-        replicas=replicas,
+    options = _fleet_options(arguments, settings)
+    serve_fleet(options.model_copy(update={"replicas": replicas}), arguments.host, arguments.port)
+
+
+def _serve_stock(arguments: ServeArguments, settings: RegistrySettings) -> None:
+    import uvloop
+
+    from fleet.environment import prepare_environment
+    from fleet.messages import EngineFacts
+    from fleet.stock.launch import serve_stock
+    from fleet.stock.replica import StockSizes
+
+    prepare_environment(settings.database_url)
+    parsed = _checked(arguments, engines=1)
+    if parsed.api_key:
+        raise UsageError(
+            f"--api-key: what the engines ask for is in {_ENGINE_KEY}; what clients need is made "
+            "with `adaptry key create`, and asked for with --require-keys"
+        )
+    if engine_key := os.environ.get(_ENGINE_KEY):
+        know_secrets(secrets=[engine_key])
+    facts = EngineFacts(
+        model=parsed.model,
+        served_names=tuple(parsed.served_model_name or [parsed.model]),
+        served_modules=None,
+        max_rank=parsed.max_lora_rank,
+        allowed_origins=tuple(parsed.allowed_origins),
+    )
+    uvloop.run(
+        serve_stock(
+            arguments.engines,
+            facts,
+            StockSizes(parsed.max_loras, parsed.max_cpu_loras),
+            _fleet_options(arguments, settings),
+            engine_key,
+            arguments.host,
+            arguments.port,
+        )
+    )
+
+
+def _fleet_options(arguments: ServeArguments, settings: RegistrySettings) -> Any:
+    from fleet.options import FleetOptions
+
+    folder = Path(arguments.model)
+    return FleetOptions(
+        model=str(folder.resolve()) if folder.is_dir() else arguments.model,
         vllm=arguments.vllm,
         engine=arguments.settings,
         registry=settings.model_dump(mode="json", exclude={"database_url"}, exclude_unset=True),
         adapters=arguments.adapters,
         allow_untested_vllm=arguments.allow_untested_vllm,
     )
-    serve_fleet(options, arguments.host, arguments.port)
 
 
 def _checked(arguments: ServeArguments, *, engines: int) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from adaptry.errors import UsageError
 from adaptry.serve_profile import dashed, read_profile, vllm_arguments
@@ -36,6 +37,7 @@ class ServeArguments:
     require_keys: bool | None
     allow_untested_vllm: bool
     replicas: int | None
+    engines: tuple[str, ...]
     vllm: tuple[str, ...]
 
 
@@ -75,6 +77,13 @@ def parser() -> argparse.ArgumentParser:
         type=_count,
         metavar="N",
         help="so many engines behind one address, by Ray Serve (default: one engine, without Ray)",
+    )
+    ours.add_argument(
+        "--engines",
+        **several,
+        type=_engine_url,
+        metavar="URL",
+        help="drive these stock vLLM servers instead of an engine of our own",
     )
     ours.add_argument(
         "--allow-untested-vllm", action="store_true", help="start with any version of vLLM"
@@ -133,6 +142,7 @@ def parse(argv: Sequence[str]) -> ServeArguments:
         require_keys=ours.require_keys,
         allow_untested_vllm=ours.allow_untested_vllm,
         replicas=ours.replicas,
+        engines=_engines(ours),
         vllm=(*vllm_arguments(profile.get("vllm", {}), for_vllm), *for_vllm),
     )
 
@@ -191,6 +201,19 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _engines(ours: argparse.Namespace) -> tuple[str, ...]:
+    if ours.engines and ours.replicas is not None:
+        raise UsageError("--engines or --replicas: an engine is a stock server's or ours")
+    return tuple(dict.fromkeys(ours.engines))
+
+
+def _engine_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path not in ("", "/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no server (http://HOST:PORT)")
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _count(text: str) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from fastapi import APIRouter, FastAPI
+from prometheus_client import REGISTRY, CollectorRegistry
 from starlette.middleware import Middleware
 
 from engine.background import background, is_stopping
@@ -66,6 +67,7 @@ class Server:
     promoting: PromotingEngine
     probe: Probe
     metrics_taken_now: Callable[[], AbstractContextManager[None]]
+    metrics_registry: CollectorRegistry
     http: type[asyncio.Protocol]
     """How uvicorn is to read requests: `http` of its configuration."""
 
@@ -175,6 +177,7 @@ async def running_server(
             promoting,
             probe,
             metrics.taken_now,
+            REGISTRY,
             guarded_http(settings),
         )
 

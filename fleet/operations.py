@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from prometheus_client import REGISTRY
-
 from engine.decision_log import LoggedEvent
 from engine.errors import EngineError, NotPinned
 from engine.metrics_endpoint import encoded
@@ -19,6 +17,7 @@ from registry.values import ResolvedVersion
 
 if TYPE_CHECKING:
     from engine.app import Server  # which brings vLLM along
+    from fleet.stock.replica import StockServer
 
 _ACTOR = "entrance"
 _MOST_DECISIONS = 4096
@@ -27,13 +26,14 @@ _MOST_DECISIONS = 4096
 class Operations:
     """Each may raise the engine's and the registry's errors."""
 
-    def __init__(self, name: str, server: "Server", facts: EngineFacts) -> None:
+    def __init__(self, name: str, server: "Server | StockServer", facts: EngineFacts) -> None:
         self._name = name
         self._facts = facts
         self._promoting = server.promoting
         self._probe = server.probe
         self._cache = server.cache
         self._taken_now = server.metrics_taken_now
+        self._registry = server.metrics_registry
 
     async def facts(self) -> EngineFacts:
         return self._facts
@@ -59,7 +59,7 @@ class Operations:
     async def scrape(self, opened: bool) -> str:
         """`opened`: in OpenMetrics, else in Prometheus' own text."""
         with self._taken_now():
-            content = await asyncio.to_thread(encoded, REGISTRY, opened, compressed=False)
+            content = await asyncio.to_thread(encoded, self._registry, opened, compressed=False)
         return content.decode()
 
     async def uses(self, version: VersionId) -> bool:

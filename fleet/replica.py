@@ -15,12 +15,13 @@ from registry.errors import RegistryError
 
 if TYPE_CHECKING:
     from engine.app import Server  # which brings vLLM along
+    from fleet.stock.replica import StockServer
 
 
 class Replica:
     """`name`: unlike that of any other. Lives on the server's event loop."""
 
-    def __init__(self, name: str, server: "Server", facts: EngineFacts) -> None:
+    def __init__(self, name: str, server: "Server | StockServer", facts: EngineFacts) -> None:
         self._name = name
         self._server = server
         self._operations = Operations(name, server, facts)

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
+from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from engine.decision_log import DecisionLog
@@ -59,6 +60,7 @@ class FakeReplica:
             promoting=PromotingEngine(controller, lambda: self.down, GoodProbe()),
             probe=GoodProbe(),
             metrics_taken_now=nullcontext,
+            metrics_registry=CollectorRegistry(),
         )
         self.replica = Replica(name, server, FACTS)
 

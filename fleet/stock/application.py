@@ -1,0 +1,227 @@
+"""What a stock server answers for us: resolved, leased, sent on under the version's own name."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+import httpx
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
+
+from engine.controller import CacheController
+from engine.engine_request import EngineRequest
+from engine.errors import EngineError, EngineUnavailable
+from engine.openai_errors import openai_error, retry_after, send_engine_error, send_json
+from engine.ports import Resolver
+from engine.request_body import model_of, read_body, user_of
+from engine.types import AdapterVersion
+from fleet.stock.client import StockVllm
+from registry.adapter_labels import UNKNOWN_ADAPTER
+from registry.errors import RegistryError
+from registry.keys.caller import current_caller
+
+GENERATING = frozenset(
+    {
+        *("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages"),
+        *("/v1/embeddings", "/tokenize", "/detokenize", "/pooling", "/classify", "/score"),
+        *("/v1/score", "/rerank", "/v1/rerank"),
+    }
+)
+READ = frozenset({"/health", "/version", "/openapi.json"})
+MODELS = "/v1/models"
+_PASSED_ON = ("content-type", "accept", "x-request-id", "traceparent", "tracestate")
+_DROPPED = {"content-length", "transfer-encoding", "connection", "server", "date"}
+
+Names = Callable[[], Awaitable[Sequence[str]]]
+
+
+class Counter(Protocol):
+    def request_ended(self, adapter: str, outcome: str, seconds: float) -> None: ...
+    def refused(self, code: str) -> None: ...
+
+
+class StockApplication:
+    """An ASGI application. Only what generates, and little that is read, reaches the server."""
+
+    def __init__(
+        self,
+        server: StockVllm,
+        controller: CacheController,
+        resolver: Resolver,
+        counter: Counter,
+        *,
+        base_models: Sequence[str],
+        served_references: Names,
+        max_body_bytes: int,
+    ) -> None:
+        self._server = server
+        self._controller = controller
+        self._resolver = resolver
+        self._counter = counter
+        self._base_models = base_models
+        self._served_references = served_references
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._answer(scope, receive, send)
+        except EngineError as error:  # nothing has come yet
+            self._counter.refused(error.code)
+            await send_engine_error(send, error)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method, path = scope["method"], scope["path"]
+        if method == "POST" and path in GENERATING:
+            await self._generate(scope, receive, send)
+        elif method == "GET" and path == MODELS:
+            await send_json(send, 200, await self._models())
+        elif method == "GET" and path in READ:
+            await self._pass_on(scope, b"", receive, send, lambda chunk: chunk, [])
+        else:
+            content = openai_error(404, "not_found", f"there is no {method} {path} here")
+            await send_json(send, 404, content)
+
+    async def _models(self) -> dict[str, Any]:
+        sees = current_caller().sees
+        adapters = [r for r in await self._served_references() if sees(r.partition("@")[0])]
+        parent = self._base_models[0]
+        base = [{"id": name, "object": "model", "owned_by": "vllm"} for name in self._base_models]
+        own = [
+            {"id": r, "object": "model", "owned_by": "vllm", "root": r, "parent": parent}
+            for r in adapters
+        ]
+        return {"object": "list", "data": base + own}
+
+    async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            body = await read_body(receive, self._max_body_bytes)
+            if body is None:
+                return
+            version = await self._resolved(scope, body)
+        except RegistryError as error:
+            self._counter.refused(error.code)
+            self._counter.request_ended(UNKNOWN_ADAPTER, "refused", 0.0)
+            content = openai_error(error.status, error.code, error.detail, param="model")
+            await send_json(send, error.status, content, retry_after(error.retry_after_seconds))
+            return
+        if version is None:
+            await self._pass_on(scope, body, receive, send, lambda chunk: chunk, [])
+            return
+        started, outcome = time.monotonic(), "failed"
+        try:
+            done = await self._leased(scope, body, version, receive, send)
+            outcome = "completed" if done else "cancelled"
+        except EngineError as error:
+            outcome = "failed" if error.status >= 500 else "refused"
+            raise
+        finally:
+            self._counter.request_ended(version.adapter, outcome, time.monotonic() - started)
+
+    async def _resolved(self, scope: Scope, body: bytes) -> AdapterVersion | None:
+        model = model_of(body)
+        if model is None or model in self._base_models:
+            return None
+        return await self._resolver.resolve(model, lambda: user_of(scope, body))
+
+    async def _leased(
+        self, scope: Scope, body: bytes, version: AdapterVersion, receive: Receive, send: Send
+    ) -> bool:
+        """False if the client left first."""
+        ending = asyncio.Event()
+        async with self._controller.lease(version, ending.set) as lease:
+            request = EngineRequest(model_of(body), version, lease=lease)
+            named = _renamed(body, version.engine_name)
+            back = _naming_back(version.engine_name, str(request.requested))
+            return await self._pass_on(scope, named, receive, send, back, request.headers(), ending)
+
+    async def _pass_on(
+        self,
+        scope: Scope,
+        body: bytes,
+        receive: Receive,
+        send: Send,
+        back: Callable[[bytes], bytes],
+        headers: Sequence[tuple[bytes, bytes]],
+        ending: asyncio.Event | None = None,
+    ) -> bool:
+        """False if the client left first. Raises EngineUnavailable if nothing came."""
+        begun = asyncio.Event()
+        work = asyncio.create_task(self._send_on(scope, body, send, back, headers, begun))
+        ends = [asyncio.create_task(_left(receive))]
+        if ending is not None:
+            ends.append(asyncio.create_task(_set(ending)))
+        try:
+            await asyncio.wait([work, *ends], return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                return False
+            await work
+        except httpx.HTTPError as error:
+            if begun.is_set():
+                raise ConnectionAbortedError(f"{self._server.url}: {error}") from error
+            raise EngineUnavailable(f"{self._server.url}: {error}") from error
+        finally:
+            for task in (work, *ends):
+                task.cancel()
+            await asyncio.gather(work, *ends, return_exceptions=True)
+        return True
+
+    async def _send_on(
+        self,
+        scope: Scope,
+        body: bytes,
+        send: Send,
+        back: Callable[[bytes], bytes],
+        headers: Sequence[tuple[bytes, bytes]],
+        begun: asyncio.Event,
+    ) -> None:
+        async with self._server.stream(
+            scope["method"], scope["path"], _request_headers(scope), body
+        ) as answer:
+            begun.set()
+            kept = [(k, v) for k, v in answer.headers.raw if k.lower().decode() not in _DROPPED]
+            start = {"status": answer.status_code, "headers": [*kept, *headers]}
+            await send({"type": "http.response.start", **start})
+            async for chunk in _whole_lines(answer.aiter_bytes()):
+                await send(_part(back(chunk), more=True))
+        await send(_part(b"", more=False))
+
+
+def _part(body: bytes, *, more: bool) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+def _request_headers(scope: Scope) -> dict[str, str]:
+    sent = Headers(scope=scope)
+    return {"accept-encoding": "identity"} | {n: sent[n] for n in _PASSED_ON if n in sent}
+
+
+def _renamed(body: bytes, name: str) -> bytes:
+    return json.dumps({**json.loads(body), "model": name}).encode()
+
+
+def _naming_back(name: str, asked: str) -> Callable[[bytes], bytes]:
+    """In answers `model` is what was asked for; no text holds the engine's name by chance."""
+    ours, theirs = json.dumps(name).encode(), json.dumps(asked).encode()
+    return lambda chunk: chunk.replace(ours, theirs)
+
+
+async def _whole_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """So that a name is never cut in two; JSON and events have no line break within one."""
+    rest = b""
+    async for chunk in chunks:
+        whole, newline, rest = (rest + chunk).rpartition(b"\n")
+        if newline:
+            yield whole + newline
+    if rest:
+        yield rest
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
+
+
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()

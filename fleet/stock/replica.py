@@ -1,0 +1,133 @@
+"""One stock vLLM server as a replica: our controller over its routes."""
+
+from argparse import Namespace
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from prometheus_client import CollectorRegistry
+
+from engine.cache import Cache, make_cache
+from engine.controller import CacheController
+from engine.errors import EngineUnavailable
+from engine.metrics import CacheMetrics
+from engine.pins_kept_elsewhere import PinsKeptElsewhere
+from engine.probe import Probe, Score
+from engine.promotion import PromotingEngine
+from engine.quarantine import Quarantine
+from engine.registry_access import quarantine
+from engine.resolved_before import ResolvedBefore
+from engine.resolver import RegistryResolver
+from engine.settings import EngineSettings
+from engine.supervisor import EngineSupervisor
+from engine.types import AdapterVersion
+from fleet.messages import EngineFacts
+from fleet.replica import Replica
+from fleet.stock.application import StockApplication
+from fleet.stock.client import StockVllm
+from fleet.stock.life import StockLife, StockStarter
+from registry.db import Database
+from registry.service import RegistryService
+
+Work = Coroutine[None, None, None]
+
+_PROBE_TOKENS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class StockSizes:
+    """The server's `--max-loras` and `--max-cpu-loras`, which it tells nobody."""
+
+    slots: int
+    host_capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class StockServer:
+    """What a `Replica` asks, as of `engine.app.Server`."""
+
+    app: StockApplication
+    cache: Cache
+    promoting: PromotingEngine
+    probe: Probe
+    metrics_taken_now: Callable[[], AbstractContextManager[None]]
+    metrics_registry: CollectorRegistry
+
+    @property
+    def controller(self) -> CacheController:
+        return self.cache.controller
+
+
+@asynccontextmanager
+async def stock_replica(
+    name: str,
+    server: StockVllm,
+    sizes: StockSizes,
+    facts: EngineFacts,
+    settings: EngineSettings,
+    service: RegistryService,
+    database: Database,
+) -> AsyncIterator[tuple[Replica, Sequence[Work]]]:
+    """Once the server answers. The work has to run beside it."""
+    async with AsyncExitStack() as stack:
+        registry = CollectorRegistry()
+        metrics = CacheMetrics(registry, max_adapter_labels=settings.max_adapter_labels)
+        stack.callback(metrics.close)
+        supervisor = EngineSupervisor(StockStarter(server, sizes.slots).start, metrics)
+        stack.push_async_callback(supervisor.end)
+        await supervisor.begin()
+        cache = make_cache(
+            Namespace(max_loras=sizes.slots, max_cpu_loras=sizes.host_capacity),
+            settings,
+            supervisor,
+            metrics,
+            ResolvedBefore(RegistryResolver(service.catalog)),
+            PinsKeptElsewhere(database),
+            silent=supervisor.report_silence,
+            quarantine=Quarantine(partial(quarantine, service)),
+        )
+        probe = Probe(cache.controller, _score(server, facts), service.quarantine)
+        unavailable = partial(_why_unavailable, cache, supervisor)
+        app = StockApplication(
+            server,
+            cache.controller,
+            cache.resolver,
+            metrics,
+            base_models=facts.served_names,
+            served_references=service.catalog.served_references,
+            max_body_bytes=settings.max_body_bytes,
+        )
+        promoting = PromotingEngine(cache.controller, unavailable, probe)
+        whole = StockServer(app, cache, promoting, probe, metrics.taken_now, registry)
+        follower = _Follower(cache)
+        yield Replica(name, whole, facts), [*cache.work(), supervisor.run(follower)]
+
+
+def _score(server: StockVllm, facts: EngineFacts) -> Score:
+    async def score(version: AdapterVersion | None) -> Sequence[float]:
+        name = facts.served_names[0] if version is None else version.engine_name
+        return await server.prompt_log_probabilities(name, list(range(1, _PROBE_TOKENS)))
+
+    return score
+
+
+def _why_unavailable(
+    cache: Cache, supervisor: EngineSupervisor[StockLife]
+) -> EngineUnavailable | None:
+    return cache.controller.unavailable or supervisor.unavailable
+
+
+class _Follower:
+    """When the server has gone, and when it is there again, which holds nothing of ours then."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    async def engine_lost(self, why: EngineUnavailable) -> None:
+        self._cache.warm_up.note()
+        await self._cache.controller.engine_lost(why)
+
+    async def engine_ready(self) -> None:
+        self._cache.controller.engine_ready()
+        await self._cache.warm_up.again()
