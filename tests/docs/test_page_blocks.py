@@ -35,6 +35,10 @@ NOT_RUN = {
     ("howto/from-sglang.md", SERVES): 1,
     ("howto/guests.md", "it needs a second server; tests/e2e/test_guest.py starts one"): 1,
     ("howto/from-vllm.md", SERVES): 1,
+    (
+        "howto/stock-engines.md",
+        "it needs two servers; tests/e2e/test_stock_engines.py starts one",
+    ): 1,
     ("operations/deployment.md", CONTAINER): 2,
     ("operations/deployment.md", SYSTEMD): 1,
     ("operations/deployment.md", KUBERNETES): 1,

@@ -311,3 +311,24 @@ def test_a_first_token_waits_for_no_acknowledgement() -> None:
     """Nagle's algorithm is turned off on a connection only if the protocol is named."""
     with _listen("127.0.0.1", 0) as listening:
         assert listening.proto == socket.IPPROTO_TCP
+
+
+def test_several_engines_are_ours_or_somebody_else_s() -> None:
+    assert (parse(["m"]).replicas, parse(["m"]).engines) == (None, ())
+    assert parse(["m", "--replicas", "3"]).replicas == 3
+    urls = ["http://a:1", "https://b:2/", "http://a:1"]
+    assert parse(["m", "--engines", *urls]).engines == ("http://a:1", "https://b:2")
+    with pytest.raises(UsageError, match="--engines or --replicas"):
+        parse(["m", "--engines", "http://a:1", "--replicas", "2"])
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x", "1.5", "10001"])
+def test_what_is_no_number_of_replicas_is_said(number: str) -> None:
+    with pytest.raises(UsageError, match="replicas"):
+        parse(["m", f"--replicas={number}"])
+
+
+@pytest.mark.parametrize("url", ["a:1", "ftp://a", "http://", "http://a/v1"])
+def test_what_is_no_server_is_said(url: str) -> None:
+    with pytest.raises(UsageError, match="is no server"):
+        parse(["m", "--engines", url])
