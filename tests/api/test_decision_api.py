@@ -110,6 +110,7 @@ async def test_why_tells_where_it_is_and_what_happened_last() -> None:
             "leaving": False,
             "hits": 0,
             "next_victim": True,
+            "replica": None,
         }
         assert [decision["kind"] for decision in why["decisions"]][-1] == "load_started"
         assert why["summary"].startswith("a1:1 is in GPU slot 0, idle ")

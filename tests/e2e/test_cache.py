@@ -186,7 +186,8 @@ def test_a_pin_ends_when_its_time_is_over(server: Any) -> None:
     assert pinned.status_code == 201
     expires_at = pinned.json()["expires_at"]
     pins = server.client.get("/api/v1/cache/pins").json()["items"]
-    assert pins == [{"reference": f"{A}:1", "tier": "host", "expires_at": expires_at}]
+    kept = {"reference": f"{A}:1", "tier": "host", "expires_at": expires_at, "replicas": None}
+    assert pins == [kept]
     busy = server.client.post("/api/v1/cache/evict", json={"reference": A})
     assert busy.json()["code"] == "adapter_pinned"
     wait_until(lambda: not server.client.get("/api/v1/cache/pins").json()["items"])
