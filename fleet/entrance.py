@@ -25,6 +25,7 @@ from engine.tenant_parts import TenantParts
 from fleet.cache import FleetCache
 from fleet.following import Following
 from fleet.forwarder import Forwarder
+from fleet.http_series import count_http_requests
 from fleet.messages import EngineFacts
 from fleet.metrics_route import create_metrics_route
 from fleet.pins import FleetPins
@@ -112,6 +113,7 @@ async def running_entrance(
             create_console_router(),
         )
         app.user_middleware = [*guards, body_guard(settings, registry_settings)]
+        count_http_requests(app)
         app.router.routes.append(create_metrics_route(replicas))
         app.router.routes.append(Mount("/", forwarder))
         notices = ChangeNotices(database, lambda: _look_for_changes(service, events))

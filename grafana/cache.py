@@ -4,12 +4,13 @@ from grafana.frame import Frame
 from grafana.rows.cache_faults import FAULTS
 from grafana.rows.cache_health import HEALTH
 from grafana.rows.cache_places import ADAPTERS, PLACES
+from grafana.rows.cache_replicas import REPLICAS
 from grafana.rows.cache_traffic import HITS, WAITS
 
 CACHE = Frame(
     uid="adaptry-cache",
     title="Adaptry / Cache",
     description="Which adapters are resident where, and what that costs the requests.",
-    rows=(HEALTH, HITS, WAITS, PLACES, ADAPTERS, FAULTS),
+    rows=(HEALTH, HITS, WAITS, PLACES, ADAPTERS, REPLICAS, FAULTS),
     instances="adaptry_queue_depth",
 )

@@ -1,0 +1,59 @@
+"""The dashboards show several engines: each query, asked of a real Prometheus over their metrics."""
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.fleet.conftest import ServedFleet
+from tests.support.cache_traffic import BUSY, traffic_on
+from tests.support.dashboards import NAME, Asked, as_grafana_asks, queries
+from tests.support.prometheus import Prometheus, running_prometheus
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+
+ANSWER_SECONDS = 120.0
+RATE_SECONDS = 15
+CONFIG = """
+global: {{scrape_interval: 1s, evaluation_interval: 1s}}
+scrape_configs:
+  - job_name: adaptry
+    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
+"""
+NO_LIMIT = "adaptry_host_bytes_limit"  # nothing to draw where there is none
+# Recording rules and alerts are not loaded here, and a series of a code begins when there is one.
+NOT_HERE = {"ALERTS", "adaptry_quarantines_total", "adaptry_rejections_total", NO_LIMIT}
+
+
+@dataclass
+class Scraped:
+    base_url: str
+
+
+def has_data(prometheus: Prometheus, asked: Asked) -> bool:
+    expression = as_grafana_asks(asked.expression, BUSY, RATE_SECONDS)
+    return any(not math.isnan(value) for value in prometheus.ask(expression))
+
+
+def test_every_query_has_data_of_several_engines(fleet: ServedFleet, tmp_path: Path) -> None:
+    waiting = [each for each in queries() if not NOT_HERE & set(NAME.findall(each.expression))]
+    assert len(waiting) > 60
+    with (
+        running_prometheus(tmp_path, CONFIG.format(port=fleet.port)) as prometheus,
+        traffic_on(Scraped(fleet.url())),
+    ):
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while waiting and time.monotonic() < deadline:
+            waiting = [each for each in waiting if not has_data(prometheus, each)]
+            time.sleep(0.5)
+        assert waiting == [], "\n".join(map(str, waiting))
+        series = prometheus.series("sum by (replica) (adaptry_slots)")
+        by_replica = {labels.get("replica", ""): slots for labels, slots in series}
+        assert set(by_replica) == set(fleet.replicas())
+        total = prometheus.ask("sum(adaptry_slots)")
+        assert total == [fleet.cache()["slots"]]
+        (adapters,) = prometheus.ask("max(adaptry_registry_adapters)")
+        listed = fleet.client.get("/api/v1/adapters", params={"limit": 500}).json()["items"]
+        assert adapters == len(listed)
