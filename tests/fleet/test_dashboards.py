@@ -1,4 +1,4 @@
-"""The dashboards show several engines: each query, asked of a real Prometheus over their metrics."""
+"""The dashboards show several engines: each query, asked of a real Prometheus over theirs."""
 
 import math
 import time
