@@ -63,6 +63,8 @@ class Cluster(ServedDemo):
                 with suppress(psutil.NoSuchProcess):
                     each.kill()
             psutil.wait_procs(family, timeout=30)
+            assert self._process is not None
+            self._process.wait(10)
 
     def config(self, replicas: int) -> dict[str, Any]:
         """The repository's own, for the demo's model and this machine."""
