@@ -61,9 +61,9 @@ class Victim(ServedDemo):
         folder = self.folder / "store" / "adapters" / digest[:2] / digest
         return folder / "adapter_model.safetensors"
 
-    def ask(self, model: str) -> tuple[int, str]:
-        """Status, and what was said or the code."""
-        response = self.complete(model)
+    def ask(self, model: str, *, timeout: float = 60) -> tuple[int, str]:
+        """Status, and what was said or the code. Raises httpx.ReadTimeout after so many seconds."""
+        response = self.complete(model, timeout=timeout)
         body = response.json()
         if response.status_code == 200:
             return 200, body["choices"][0]["text"]

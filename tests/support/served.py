@@ -119,9 +119,11 @@ class ServedDemo:
         response = self.client.post(f"/api/v1/adapters/{name}/versions", json=body)
         assert response.status_code in (200, 201), response.text
 
-    def complete(self, model: str, word: str = "hello", **options: Any) -> httpx.Response:
+    def complete(
+        self, model: str, word: str = "hello", *, timeout: float = 60, **options: Any
+    ) -> httpx.Response:
         body = {"model": model, "prompt": prompt_for(word), "temperature": 0, "max_tokens": 32}
-        return self.client.post("/v1/completions", json=body | options)
+        return self.client.post("/v1/completions", json=body | options, timeout=timeout)
 
     def answers_right(self, model: str, word: str = "hello") -> bool:
         response = self.complete(model, word)
