@@ -99,6 +99,12 @@ class Client:
             cache = await response.json()
         return {tier: [each["reference"] for each in cache[tier]] for tier in ("gpu", "host")}
 
+    async def replicas(self) -> list[str]:
+        """The names of those that have an engine."""
+        async with self._session.get(f"{self._base_url}/api/v1/cache") as response:
+            cache = await response.json()
+        return [each["name"] for each in cache["replicas"] if each["engine_up"]]
+
     async def evict(self, reference: str) -> None:
         """Out of both tiers. Raises RuntimeError if it is in use."""
         body = {"reference": reference}

@@ -1,11 +1,13 @@
-"""Whether the simulation is true: two real servers and their simulation get the same requests.
+"""Whether the simulation is true: two real engines and their simulation get the same requests.
 
     OMP_NUM_THREADS=1 python -m benchmarks.scale_live
-    python -m benchmarks.scale_live --machine h100
+    OMP_NUM_THREADS=1 python -m benchmarks.scale_live --entrance ours
+    python -m benchmarks.scale_live --machine h100 --entrance ours
 
-The requests come open-loop, and this process is the entrance: it sends each where our routing says,
-knowing what the servers said they hold a moment ago. Before that the servers are asked how long
-things take them. Ends with 1 where loads differ by more than 3 %, or a hit ratio by a point.
+The engines are those of `adaptry serve --replicas 2`; with `--entrance ours` two servers, and this
+process sends each request where our routing says. The requests come open-loop. Before that the
+engines are asked how long things take them. Ends with 1 where loads differ by more than 3 %, or a
+hit ratio by a point.
 """
 
 import argparse
@@ -14,20 +16,18 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.client import Answer, Client, client
+from benchmarks.client import Answer, Client
+from benchmarks.scale_fronts import FRONTS, Front, name_of
 from benchmarks.scale_replica import Costs, Request, Shape
-from benchmarks.scale_routers import nearness_in, ours
 from benchmarks.scale_sim import Result, Workload, result_of, simulate
-from benchmarks.servers import Limits, fleet
+from benchmarks.servers import Limits
 from benchmarks.tables import machine, print_table
 from benchmarks.workload import SHAPES, write_adapter, write_base_model
-from engine.routing import Nearness
 from engine.types import VersionId
 
 REPLICAS = 2
@@ -79,63 +79,12 @@ MACHINES = {
         ),
     ),
 }
-LOADS = 'adaptry_load_seconds_{}{{transition="{}"}}'
 
 
-def name_of(adapter: VersionId) -> str:
-    return f"adapter-{adapter:03}"
-
-
-def adapter_of(reference: str) -> VersionId:
-    return VersionId(int(reference.removeprefix("adapter-").partition(":")[0]))
-
-
-@dataclass
-class Entrance:
-    """Implements `Known` over real servers."""
-
-    servers: Sequence[Client]
-    gpu: list[set[VersionId]] = field(init=False)
-    host: list[set[VersionId]] = field(init=False)
-    _loads: list[int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._loads = [0] * len(self.servers)
-        self.gpu = [set() for _ in self.servers]
-        self.host = [set() for _ in self.servers]
-        self._route = ours(self)
-
-    @property
-    def names(self) -> Sequence[str]:
-        return [f"replica-{n}" for n in range(len(self.servers))]
-
-    def loads(self) -> list[int]:
-        return self._loads
-
-    def nearness(self, adapter: VersionId) -> list[Nearness]:
-        return nearness_in(adapter, self.gpu, self.host)
-
-    def sent(self, adapter: VersionId, index: int) -> None:
-        self.host[index].add(adapter)
-
-    async def look(self) -> None:
-        """Until it is cancelled."""
-        while True:
-            for index, server in enumerate(self.servers):
-                held = await server.residents()
-                self.gpu[index] = set(map(adapter_of, held["gpu"]))
-                self.host[index] = set(map(adapter_of, held["host"]))
-            await asyncio.sleep(LOOK_SECONDS)
-
-    async def ask(self, request: Request) -> Answer:
-        index = self._route(request.adapter)
-        self._loads[index] += 1
-        try:
-            return await self.servers[index].ask(
-                name_of(request.adapter), max_tokens=request.tokens, seed=request.number
-            )
-        finally:
-            self._loads[index] -= 1
+def loads(counters: Mapping[str, float], what: str, transition: str = "disk_to_host") -> float:
+    """`what`: "sum" or "count", of all engines whose samples these are."""
+    prefix, label = f"adaptry_load_seconds_{what}{{", f'transition="{transition}"'
+    return sum(n for name, n in counters.items() if name.startswith(prefix) and label in name)
 
 
 async def calibrated(server: Client, adapters: int, together: Sequence[int]) -> Costs:
@@ -147,8 +96,8 @@ async def calibrated(server: Client, adapters: int, together: Sequence[int]) -> 
 
     def average(transition: str) -> float:
         total, count = (
-            after[sample] - before[sample]
-            for sample in (LOADS.format(what, transition) for what in ("sum", "count"))
+            loads(after, what, transition) - loads(before, what, transition)
+            for what in ("sum", "count")
         )
         return total / count
 
@@ -176,41 +125,39 @@ async def calibrated(server: Client, adapters: int, together: Sequence[int]) -> 
 
 
 async def evict_all(server: Client) -> None:
-    for reference in (await server.residents())["host"]:
+    for reference in set((await server.residents())["host"]):
         await server.evict(reference)
 
 
-async def live(servers: Sequence[Client], workload: Workload) -> Result:
+async def loads_of(front: Front) -> float:
+    return sum([loads(await server.counters(), "count") for server in front.servers])
+
+
+async def live(front: Front, workload: Workload) -> Result:
     """All requests count, from an empty cache on."""
-    before = [await server.counters() for server in servers]
-    entrance = Entrance(servers)
-    looking = asyncio.create_task(entrance.look())
+    before = await loads_of(front)
     started = time.perf_counter()
 
     async def one(request: Request) -> Answer:
         await asyncio.sleep(max(0.0, started + request.arrived_at - time.perf_counter()))
-        return await entrance.ask(request)
+        return await front.ask(request)
 
     answers = await asyncio.gather(*map(one, workload.requests()))
-    looking.cancel()
-    await asyncio.gather(looking, return_exceptions=True)
     if failed := [answer.error for answer in answers if answer.error]:
         raise RuntimeError(f"{len(failed)} requests failed: {failed[0]}")
-    after = [await server.counters() for server in servers]
-    sample = LOADS.format("count", "disk_to_host")
     return result_of(
         [answer.found for answer in answers],
         [answer.first_token_seconds for answer in answers],
         workload.seconds,
         SLO_SECONDS,
-        loads=int(sum(new[sample] - old[sample] for old, new in zip(before, after, strict=True))),
+        loads=int(await loads_of(front) - before),
         busiest=float("nan"),
     )
 
 
 def compare(real: Result, simulated: Result) -> bool:
     """Print both; whether they agree."""
-    rows = [real.row("two servers"), simulated.row("their simulation")]
+    rows = [real.row("two engines"), simulated.row("their simulation")]
     for row in rows:
         row.pop("busiest replica ÷ average")
     print_table(rows)
@@ -223,7 +170,7 @@ def compare(real: Result, simulated: Result) -> bool:
     return loads <= 0.03 and max(ratios) <= 0.01
 
 
-async def measure(chosen: Machine, workload: Workload, folder: Path) -> bool:
+async def measure(chosen: Machine, entrance: str, workload: Workload, folder: Path) -> bool:
     shape = SHAPES[chosen.shape]
     adapters = folder / "adapters"
     with ThreadPoolExecutor() as pool:
@@ -237,20 +184,29 @@ async def measure(chosen: Machine, workload: Workload, folder: Path) -> bool:
     base = write_base_model(folder, shape)
     cache = chosen.cache
     limits = Limits(cache.slots, cache.host_capacity, chosen.rank, chosen.arguments)
-    async with fleet(REPLICAS, base, adapters, limits, folder) as sides, AsyncExitStack() as stack:
-        servers = [await stack.enter_async_context(client(side.base_url)) for side in sides]
-        costs = await calibrated(servers[0], workload.adapters, chosen.together)
+    async with FRONTS[entrance](REPLICAS, base, adapters, limits, folder) as front:
+        costs = await calibrated(front.servers[0], workload.adapters, chosen.together)
         print(f"{machine()}\n{costs}\n", flush=True)
-        for server in servers:
+        for server in front.servers:
             await evict_all(server)
-        real = await live(servers, workload)
-    simulated = simulate("ours", REPLICAS, workload, costs, cache, SLO_SECONDS, warm_share=0.0)
+        real = await live(front, workload)
+    simulated = simulate(
+        "ours",
+        front.names,
+        workload,
+        costs,
+        cache,
+        SLO_SECONDS,
+        warm_share=0.0,
+        key=front.key,
+    )
     return compare(real, simulated)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--machine", choices=MACHINES, default="cpu")
+    parser.add_argument("--entrance", choices=FRONTS, default="ray")
     parser.add_argument("--rate", type=float, help="requests/s of both together")
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--seed", type=int, default=1)
@@ -260,7 +216,7 @@ def main() -> int:
     given = {name: value for name, value in changed.items() if value is not None}
     workload = replace(chosen.workload, **given)
     with tempfile.TemporaryDirectory() as folder:
-        return 0 if asyncio.run(measure(chosen, workload, Path(folder))) else 1
+        return 0 if asyncio.run(measure(chosen, asked.entrance, workload, Path(folder))) else 1
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ class Known(Protocol):
     def names(self) -> Sequence[str]:
         """Of the replicas."""
 
+    def key(self, adapter: VersionId) -> str:
+        """What orders the replicas for it, where it is nowhere."""
+
     def loads(self) -> list[int]:
         """Requests that each has now."""
 
@@ -48,6 +51,7 @@ class Picture:
     agenda: Agenda
     replicas: Sequence[Replica]
     every_seconds: float
+    key: Callable[[VersionId], str] = str
     gpu: list[frozenset[VersionId]] = field(init=False)
     host: list[set[VersionId]] = field(init=False)
     closed: bool = False
@@ -80,7 +84,7 @@ def ours(known: Known, _: random.Random | None = None, bound: Bound | None = Non
     names, limit = known.names, bound or Bound()
 
     def route(adapter: VersionId) -> int:
-        index = choose(str(adapter), names, known.loads(), known.nearness(adapter), limit)
+        index = choose(known.key(adapter), names, known.loads(), known.nearness(adapter), limit)
         known.sent(adapter, index)
         return index
 

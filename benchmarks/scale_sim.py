@@ -12,7 +12,7 @@ import itertools
 import random
 import statistics
 from bisect import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -85,26 +85,33 @@ class Result:
         }
 
 
+def named(replicas: int) -> list[str]:
+    """So many."""
+    return [f"replica-{n}" for n in range(replicas)]
+
+
 def simulate(
     routing: str,
-    replicas: int,
+    names: Sequence[str],
     workload: Workload,
     costs: Costs,
     shape: Shape,
     slo_seconds: float,
     *,
     warm_share: float = 0.2,
+    key: Callable[[VersionId], str] = str,
 ) -> Result:
-    """`slo_seconds`: a request is good if its first token came within that. `warm_share`: of the
-    time, from the beginning, whose requests do not count."""
+    """`names`: of the replicas; they and `key` decide where our routing sends an adapter that is
+    nowhere. `slo_seconds`: a request is good if its first token came within that. `warm_share`: of
+    the time, from the beginning, whose requests do not count."""
     agenda = Agenda()
-    fleet = [Replica(f"replica-{n}", agenda, costs, shape) for n in range(replicas)]
+    fleet = [Replica(name, agenda, costs, shape) for name in names]
     make, every_seconds = ROUTERS[routing]
-    picture = Picture(agenda, fleet, every_seconds)
+    picture = Picture(agenda, fleet, every_seconds, key)
     route = make(picture, random.Random(workload.seed))
     warm = workload.seconds * warm_share
     counted: list[Request] = []
-    taken = [0] * replicas
+    taken = [0] * len(fleet)
     loads_before = 0
     arriving = workload.requests()
 
@@ -132,7 +139,7 @@ def simulate(
         seconds=workload.seconds - warm,
         slo_seconds=slo_seconds,
         loads=sum(replica.loads for replica in fleet) - loads_before,
-        busiest=max(taken) * replicas / max(sum(taken), 1),
+        busiest=max(taken) * len(fleet) / max(sum(taken), 1),
     )
 
 
@@ -191,7 +198,7 @@ def main() -> None:
     costs = replace(MEASURED, load_seconds=asked.load_seconds)
     one = partial(
         simulate,
-        replicas=asked.replicas,
+        names=named(asked.replicas),
         workload=workload,
         costs=costs,
         shape=Shape(asked.slots, asked.host),

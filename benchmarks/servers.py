@@ -14,6 +14,7 @@ from pathlib import Path
 import aiohttp
 import torch
 
+from benchmarks.client import client
 from benchmarks.idle import STAGES_VARIABLE
 from registry.client import Client
 
@@ -95,6 +96,30 @@ async def fleet(
         registering = (asyncio.to_thread(_register_on_ours, side, folders) for side in sides)
         await asyncio.gather(*registering)
         yield sides
+
+
+@asynccontextmanager
+async def replicas_of_ray(
+    replicas: int, base: Path, adapters: Path, limits: Limits, folder: Path
+) -> AsyncIterator[Side]:
+    """`adaptry serve --replicas`, with every folder registered. Raises RuntimeError."""
+    state = folder / "state"
+    state.mkdir()
+    command = [*_ours(base, adapters, limits, state), f"--replicas={replicas}"]
+    with running("replicas", command, {}, folder) as side:
+        await ready(side)
+        await _whole(side, replicas)
+        await asyncio.to_thread(_register_on_ours, side, sorted(adapters.iterdir()))
+        yield side
+
+
+async def _whole(side: Side, replicas: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    async with client(side.base_url) as asking:
+        while len(await asking.replicas()) < replicas:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"not all replicas started: {side.last_words()}")
+            await asyncio.sleep(0.5)
 
 
 def _stock(base: Path, limits: Limits) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.scale_live import compare
 from benchmarks.scale_replica import Agenda, Costs, Replica, Request, Shape, SharedEngine
 from benchmarks.scale_routers import ROUTERS, Picture, ours
-from benchmarks.scale_sim import Result, Workload, simulate
+from benchmarks.scale_sim import Result, Workload, named, simulate
 from engine.routing import Bound
 from engine.types import CacheOutcome, VersionId
 
@@ -101,7 +101,7 @@ def test_whoever_waits_for_a_hot_slot_gets_its_turn() -> None:
 def test_everybody_is_answered_and_the_same_seed_gives_the_same(routing: str) -> None:
     workload = Workload(adapters=60, rate=20.0, seconds=20.0)
     shape = Shape(slots=4, host_capacity=12)
-    run = partial(simulate, routing, 3, workload, QUICK, shape, 0.5)
+    run = partial(simulate, routing, named(3), workload, QUICK, shape, 0.5)
     result = run()
     assert result == run()
     assert result.asked > 200
@@ -114,7 +114,7 @@ def test_ours_holds_its_bound_and_loads_less_than_what_knows_no_adapters() -> No
     workload = Workload(adapters=100, rate=16.0, seconds=15.0)
     shape = Shape(slots=4, host_capacity=12)
     loads = {
-        routing: simulate(routing, 4, workload, QUICK, shape, 0.5).loads
+        routing: simulate(routing, named(4), workload, QUICK, shape, 0.5).loads
         for routing in ("ours", "random", "least loaded")
     }
     assert loads["ours"] < 0.7 * min(loads["random"], loads["least loaded"])
