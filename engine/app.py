@@ -21,10 +21,10 @@ from engine.errors import EngineUnavailable
 from engine.guards import guarding
 from engine.health import create_health_router
 from engine.http_protocol import guarded_http
+from engine.kept_elsewhere import KeptElsewhere
 from engine.lora_api import create_lora_router
 from engine.named_adapters import NamedAdapters
 from engine.observing import Observing
-from engine.pins_kept_elsewhere import PinsKeptElsewhere
 from engine.probe import Probe, create_probe_router
 from engine.promotion import PromotingEngine
 from engine.quarantine import Quarantine
@@ -126,7 +126,7 @@ async def running_server(
             supervisor,
             metrics,
             ResolvedBefore(RegistryResolver(service.catalog)),
-            PinsKeptElsewhere(database) if is_replica else ResidencyStore(database),
+            KeptElsewhere(database) if is_replica else ResidencyStore(database),
             silent=supervisor.report_silence,
             quarantine=Quarantine(partial(quarantine, service)),
             observers=observing.observers,

@@ -48,7 +48,7 @@ class WarmUp:
         try:
             while True:
                 await asyncio.sleep(self._save_seconds)
-                await _to_its_end(self.save())
+                await to_its_end(self.save())
         finally:
             await self.save()
 
@@ -88,20 +88,33 @@ class WarmUp:
         return [resident.version for resident in reversed(self._controller.snapshot().host)]
 
     async def _prefetch(self, references: Sequence[str]) -> None:
-        snapshot = self._controller.snapshot()
-        here = {resident.version.reference for resident in snapshot.host}
-        here.update(version.reference for version in snapshot.loading)
-        missing = [reference for reference in references if reference not in here]
-        for reference in missing[: snapshot.host_capacity - len(here)]:
+        found = []
+        for reference in references:
             try:
-                version = await self._resolver.resolve(reference)
+                found.append(await self._resolver.resolve(reference))
+            except RegistryError as error:
+                _not_warmed_up(reference, error)
+        self.bring_back(found)
+
+    def bring_back(self, versions: Sequence[AdapterVersion]) -> None:
+        """Those that were in memory before, the first ones first, as far as there is room."""
+        snapshot = self._controller.snapshot()
+        here = {resident.version.id for resident in snapshot.host}
+        here.update(version.id for version in snapshot.loading)
+        missing = [version for version in versions if version.id not in here]
+        for version in missing[: snapshot.host_capacity - len(here)]:
+            try:
                 self._controller.was_resident(version.id)
                 self._controller.prefetch(version)
-            except (EngineError, RegistryError) as error:
-                logger.warning("%s is not warmed up: %s", reference, error.detail)
+            except EngineError as error:
+                _not_warmed_up(version.reference, error)
 
 
-async def _to_its_end(work: Coroutine[None, None, None]) -> None:
+def _not_warmed_up(reference: str, error: EngineError | RegistryError) -> None:
+    logger.warning("%s is not warmed up: %s", reference, error.detail)
+
+
+async def to_its_end(work: Coroutine[None, None, None]) -> None:
     """Also when this task is cancelled meanwhile: a transaction cut off leaves its connection."""
     task = asyncio.create_task(work)
     try:

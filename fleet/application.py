@@ -130,7 +130,7 @@ class FleetEntrance:
         port = ServeReplicas(replicas)
         settings = EngineSettings(**options.engine)
         self._entrance = await self._stack.enter_async_context(
-            running_entrance(port, settings, options.registry_settings())
+            running_entrance(port, settings, options.registry_settings(), expected=options.replicas)
         )
         await register_folders(self._entrance.service, options.adapters)
         await self._entrance.preload(settings.preload)

@@ -32,6 +32,7 @@ from fleet.pins import FleetPins
 from fleet.ports import Replicas
 from fleet.promoting import FleetProbe, PromotingFleet
 from fleet.sightings import Sightings
+from fleet.warm_up import FleetWarmUp
 from registry.api import create_router
 from registry.change_notices import ChangeNotices
 from registry.documented import document_errors
@@ -53,8 +54,13 @@ async def running_entrance(
     replicas: Replicas,
     settings: EngineSettings,
     registry_settings: RegistrySettings,
+    *,
+    expected: int,
 ) -> AsyncIterator["Entrance"]:
-    """Start the registry and all that follows the replicas; stop it on the way out."""
+    """Start the registry and all that follows the replicas; stop it on the way out.
+
+    `expected`: so many replicas were asked for.
+    """
     async with AsyncExitStack() as stack:
         facts = await _facts(replicas)
         metrics = RegistryMetrics(
@@ -87,6 +93,14 @@ async def running_entrance(
         service.warm_before_switching(PromotingFleet(replicas, sightings))
         log = DecisionLog()
         following = Following(replicas, log)
+        warm_up = FleetWarmUp(
+            replicas,
+            following,
+            residency,
+            resolver,
+            expected=expected,
+            save_seconds=settings.save_residents_seconds,
+        )
         events = await stack.enter_async_context(event_parts(database, registry_settings))
         events.dispatcher.on_attempt.append(metrics.webhook_attempted)
         keys = KeyService(database)
@@ -118,7 +132,8 @@ async def running_entrance(
         app.router.routes.append(Mount("/", forwarder))
         notices = ChangeNotices(database, lambda: _look_for_changes(service, events))
         work = [
-            *(following.run(), pins.run(), ingest.run(), keys.run(), tenants.book.run()),
+            *(following.run(), pins.run(), warm_up.run()),
+            *(ingest.run(), keys.run(), tenants.book.run()),
             *(events.run(lambda: is_stopping(app)), notices.run()),
         ]
         await stack.enter_async_context(background(app, work))

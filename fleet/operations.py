@@ -70,6 +70,10 @@ class Operations:
     async def prefetch(self, version: AdapterVersion) -> None:
         self._cache.controller.prefetch(version)
 
+    async def bring_back(self, versions: Sequence[AdapterVersion]) -> None:
+        """See `WarmUp.bring_back`."""
+        self._cache.warm_up.bring_back(versions)
+
     async def evict(self, version: AdapterVersion, wait: bool, force: bool) -> bool:
         return await self._cache.controller.evict(version, wait=wait, force=force)
 

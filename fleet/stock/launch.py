@@ -43,7 +43,8 @@ async def serve_stock(
     names = {urlsplit(url).netloc: url for url in urls}
     replicas = StockReplicas(list(names), facts, bound)
     async with contextlib.AsyncExitStack() as stack:
-        entrance = await stack.enter_async_context(running_entrance(replicas, settings, registry))
+        starting = running_entrance(replicas, settings, registry, expected=len(names))
+        entrance = await stack.enter_async_context(starting)
         database = await stack.enter_async_context(open_database(registry))
         await register_folders(entrance.service, options.adapters)
         work = []

@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 from engine.cache import Cache, make_cache
 from engine.controller import CacheController
 from engine.errors import EngineUnavailable
+from engine.kept_elsewhere import KeptElsewhere
 from engine.metrics import CacheMetrics
-from engine.pins_kept_elsewhere import PinsKeptElsewhere
 from engine.probe import Probe, Score
 from engine.promotion import PromotingEngine
 from engine.quarantine import Quarantine
@@ -83,7 +83,7 @@ async def stock_replica(
             supervisor,
             metrics,
             ResolvedBefore(RegistryResolver(service.catalog)),
-            PinsKeptElsewhere(database),
+            KeptElsewhere(database),
             silent=supervisor.report_silence,
             quarantine=Quarantine(partial(quarantine, service)),
         )

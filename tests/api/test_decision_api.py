@@ -13,8 +13,8 @@ from fastapi import FastAPI
 
 from engine.decision_api import create_decision_router
 from engine.decision_log import DecisionLog
+from engine.kept_elsewhere import NothingKept
 from engine.pin_keeper import PinKeeper
-from engine.pins_kept_elsewhere import NoPins
 from engine.steering import OneCache
 from engine.types import AdapterVersion, Tier
 from registry.errors import UnknownAdapter
@@ -81,7 +81,7 @@ async def served(
     cache = Cache(slots=slots, host=host, besides=log)
     places = StreamPlaces(StreamLimits(**limits), closed)
     app = FastAPI()
-    steered = OneCache(cache.controller, PinKeeper(cache.controller, NoPins(), Names()), log)
+    steered = OneCache(cache.controller, PinKeeper(cache.controller, NothingKept(), Names()), log)
     more = {} if grants is None else {"current": grants.current}
     app.include_router(create_decision_router(steered, log, Names(), places, **more))
     if grants is not None:

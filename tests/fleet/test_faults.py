@@ -2,18 +2,20 @@
 
 import asyncio
 import random
+import time
 from functools import partial
 
 import psutil
 import pytest
 
 from tests.fleet.conftest import PROXY, REPLICA, REPLICAS, ServedFleet
-from tests.support.served import START_SECONDS, is_engine
+from tests.support.served import ROOT, START_SECONDS, is_engine
 from tests.traffic.trial import CHANGES, trial
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 OUTAGE_SECONDS = 10.0
+SEEN_SECONDS = 3.0  # the entrance looks every second
 CLIENTS = 2
 
 
@@ -46,6 +48,34 @@ async def test_a_replica_that_is_killed_is_replaced_and_the_rest_goes_on(
         await running.until(lambda: len(fleet.pinned_on(reference)) == REPLICAS, 30)
         assert running.count("connection lost") == 0
     await asyncio.to_thread(fleet.client.delete, f"/api/v1/cache/pins/{reference}")
+
+
+def quiet_on_each(fleet: ServedFleet) -> list[str]:
+    """References that nobody asks for; each replica has one in memory that the others have not."""
+    found: list[str] = []
+    while len(set[str]().union(*map(fleet.holders, found))) < REPLICAS:
+        name = f"quiet-{len(found)}"
+        assert len(found) < 12, "all on one replica"
+        source = {"source": str(ROOT / "demo" / "adapters" / "upper")}
+        made = fleet.client.post(f"/api/v1/adapters/{name}/versions", json=source)
+        assert made.status_code == 201, made.text
+        wanted = {"reference": f"{name}:1", "replicas": 1}
+        assert fleet.client.post("/api/v1/cache/prefetch", json=wanted).status_code == 202
+        fleet.wait_until(lambda: len(fleet.holders(f"{name}:1")) == 1)  # noqa: B023  # at once
+        found.append(f"{name}:1")
+    return found
+
+
+def test_what_a_killed_replica_had_in_memory_comes_back_before_it_is_asked_for(
+    fleet: ServedFleet,
+) -> None:
+    quiet = quiet_on_each(fleet)
+    time.sleep(SEEN_SECONDS)
+    victim = random.choice(fleet.processes(REPLICA))
+    victim.kill()
+    fleet.wait_until(lambda: not all(map(fleet.holders, quiet)))
+    fleet.wait_until(fleet.is_whole, START_SECONDS)
+    fleet.wait_until(lambda: all(map(fleet.holders, quiet)))
 
 
 async def test_an_engine_that_is_killed_sends_its_requests_to_the_other(

@@ -12,15 +12,17 @@ from starlette.types import ASGIApp
 
 from engine.decision_log import DecisionLog
 from engine.errors import EngineUnavailable
+from engine.kept_elsewhere import NothingKept
 from engine.pin_keeper import PinKeeper
-from engine.pins_kept_elsewhere import NoPins
 from engine.probe import ProbeResult
 from engine.promotion import PromotingEngine
 from engine.types import AdapterVersion
+from engine.warm_up import WarmUp
 from fleet.messages import Answered, Answers, EngineFacts, ForwardedRequest, Messages
 from fleet.ports import ReplicaLost
 from fleet.replica import Replica
-from tests.support.controlled_cache import Cache, running
+from registry.errors import UnknownAdapter
+from tests.support.controlled_cache import Cache, adapter, running
 
 FACTS = EngineFacts("demo", ("demo",), None, 16, ("*",))
 
@@ -33,6 +35,19 @@ class NobodyResolves:
 
     async def find(self, text: str) -> AdapterVersion:
         raise AssertionError(text)
+
+
+class Names:
+    """Resolves the names of `tests.support.controlled_cache.adapter`, and no others."""
+
+    async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
+        return await self.find(text)
+
+    async def find(self, text: str) -> AdapterVersion:
+        number = text.removeprefix("a").partition(":")[0]
+        if not number.isdecimal():
+            raise UnknownAdapter(text)
+        return adapter(int(number))
 
 
 class GoodProbe:
@@ -51,8 +66,13 @@ class FakeReplica:
         self.asked: list[ForwardedRequest] = []
         self.down: EngineUnavailable | None = None
         controller = self.controlled.controller
-        self.pins = PinKeeper(controller, NoPins(), NobodyResolves())
-        cache = SimpleNamespace(controller=controller, log=self.log, pins=self.pins)
+        self.pins = PinKeeper(controller, NothingKept(), NobodyResolves())
+        cache = SimpleNamespace(
+            controller=controller,
+            log=self.log,
+            pins=self.pins,
+            warm_up=WarmUp(controller, self.pins, NothingKept(), NobodyResolves(), save_seconds=60),
+        )
         server: Any = SimpleNamespace(
             app=app,
             cache=cache,
@@ -88,6 +108,11 @@ class FakeReplicas:
     def of(self, name: str) -> FakeReplica:
         (found,) = [each for each in self.there if each.name == name]
         return found
+
+    def held(self) -> dict[str, set[str]]:
+        """By replica, the references of who is in host memory."""
+        snapshots = {each.name: each.controlled.controller.snapshot() for each in self.there}
+        return {n: {r.version.reference for r in each.host} for n, each in snapshots.items()}
 
     async def ask(
         self, operation: str, *arguments: Any, only: frozenset[str] | None = None

@@ -1,6 +1,6 @@
 """The caches of several replicas as one: pins, promotions, pictures; over fake engines."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,7 +13,7 @@ from engine.errors import (
     NotPinned,
     PinBudgetExceeded,
 )
-from engine.pins_kept_elsewhere import NoPins
+from engine.kept_elsewhere import NothingKept
 from engine.types import AdapterVersion, Tier
 from fleet.cache import FleetCache
 from fleet.choosing import first_for
@@ -21,16 +21,16 @@ from fleet.following import Following
 from fleet.pins import FleetPins
 from fleet.promoting import FleetProbe, PromotingFleet
 from fleet.sightings import Sightings
-from registry.errors import DatabaseUnavailable, EngineAway, UnknownAdapter
+from registry.errors import DatabaseUnavailable, EngineAway
 from registry.residency import StoredPin
 from registry.values import ResolvedVersion
-from tests.support.controlled_cache import A, B, C, adapter, until
-from tests.support.fake_fleet import FakeReplica, FakeReplicas, fake_fleet
+from tests.support.controlled_cache import A, B, C, until
+from tests.support.fake_fleet import FakeReplica, FakeReplicas, Names, fake_fleet
 
 NAMES = ("one", "two", "three")
 
 
-class Store(NoPins):
+class Store(NothingKept):
     """Remembers pins; `broken` while nothing can be written."""
 
     def __init__(self) -> None:
@@ -60,17 +60,6 @@ class Store(NoPins):
 
     async def pins(self) -> list[StoredPin]:
         return list(self.saved.values())
-
-
-class Names:
-    async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
-        return await self.find(text)
-
-    async def find(self, text: str) -> AdapterVersion:
-        number = text.removeprefix("a").partition(":")[0]
-        if not number.isdecimal():
-            raise UnknownAdapter(text)
-        return adapter(int(number))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""For an engine whose pins somebody else saves: it keeps what it is told to."""
+"""For an engine whose pins and residents somebody else saves: it keeps what it is told to."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,8 +6,8 @@ from datetime import datetime
 from registry.residency import ResidencyStore, StoredPin
 
 
-class NoPins:
-    """A `PinStore` that forgets."""
+class NothingKept:
+    """A `PinStore` and a `ResidencyStore` that forget."""
 
     async def save_pin(
         self,
@@ -30,6 +30,13 @@ class NoPins:
         """None: we will be told."""
         return []
 
+    async def save_residents(self, version_ids: Sequence[int]) -> None:
+        """Whoever looks at us saves them."""
 
-class PinsKeptElsewhere(NoPins, ResidencyStore):
-    """Saves all but pins."""
+    async def residents(self) -> list[str]:
+        """None: we will be told."""
+        return []
+
+
+class KeptElsewhere(NothingKept, ResidencyStore):
+    """Saves no more than what was evicted by request."""
