@@ -6,8 +6,9 @@ vLLM refuses too, or answers otherwise than PEFT, or (`STRICTER`) has a reason o
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from peft.tuners.lora import config as peft_lora
 
 from engine.decisions import Activate, Commit, Evict, Move
 from engine.errors import AdapterLoadFailed
+from engine.ports import EngineTruth
 from engine.types import AdapterVersion, EvictionReason, VersionId
 from tests.peft_kinds import (
     ALONE,
@@ -248,8 +250,31 @@ def verdict(server: Any, folder: Path) -> dict[str, Any]:
 _engine_ids = itertools.count(5_000_000)
 
 
+@contextmanager
+def uncompared(server: Any) -> Iterator[None]:
+    """The controller does not ask meanwhile what the engine holds: it would put out who it does
+    not know."""
+    controller, truth = server.server.controller, EngineTruth(gpu=(), host=())
+    under_way = controller.reconcile
+
+    async def paused() -> EngineTruth:
+        return truth
+
+    controller.reconcile = paused
+    try:
+        truth = server.run(under_way())  # answered after whichever was asked before
+        yield
+    finally:
+        del controller.reconcile
+
+
 def forced(server: Any, folder: Path) -> Answer | str:
-    """What vLLM does with it, past the registry: its answer, or its refusal."""
+    """What vLLM does with it, past the registry and the cache: its answer, or its refusal."""
+    with uncompared(server):
+        return _forced(server, folder)
+
+
+def _forced(server: Any, folder: Path) -> Answer | str:
     version = AdapterVersion(
         VersionId(next(_engine_ids)), "forced", 1, folder.name, str(folder), MAX_RANK, 0
     )
