@@ -93,14 +93,16 @@ class LiveServer:
         return self.client.post("/v1/completions", json=body)
 
     def evict_all(self) -> None:
-        """Both tiers empty, nothing pinned: where a counted sequence can begin."""
+        """Both tiers empty, nothing pinned: where a counted sequence can begin.
+
+        Waits for requests of the test before that go on.
+        """
         cache = self.client.get("/api/v1/cache").json()
         for resident in cache["host"]:
             if resident["pinned"]:
                 self.client.delete(f"/api/v1/cache/pins/{resident['reference']}")
-            response = self.client.post(
-                "/api/v1/cache/evict", json={"reference": resident["reference"]}
-            )
+            body = {"reference": resident["reference"], "wait": True}
+            response = self.client.post("/api/v1/cache/evict", json=body)
             assert response.status_code == 200, response.text
 
 
