@@ -8,6 +8,7 @@ from functools import partial
 import psutil
 import pytest
 
+from fleet.choosing import first_for
 from tests.fleet.conftest import PROXY, REPLICA, REPLICAS, ServedFleet
 from tests.support.served import ROOT, START_SECONDS, is_engine
 from tests.traffic.trial import CHANGES, trial
@@ -51,19 +52,22 @@ async def test_a_replica_that_is_killed_is_replaced_and_the_rest_goes_on(
 
 
 def quiet_on_each(fleet: ServedFleet) -> list[str]:
-    """References that nobody asks for; each replica has one in memory that the others have not."""
-    found: list[str] = []
-    while len(set[str]().union(*map(fleet.holders, found))) < REPLICAS:
-        name = f"quiet-{len(found)}"
-        assert len(found) < 12, "all on one replica"
-        source = {"source": str(ROOT / "demo" / "adapters" / "upper")}
+    """References that nobody asks for, one in the memory of each replica and of no other."""
+    names = fleet.replicas()
+    of_replica = {first_for(f"quiet-{n}:1", names, 1): f"quiet-{n}" for n in range(100)}
+    assert len(of_replica) == REPLICAS
+    source = {"source": str(ROOT / "demo" / "adapters" / "upper")}
+    for chosen, name in of_replica.items():
         made = fleet.client.post(f"/api/v1/adapters/{name}/versions", json=source)
         assert made.status_code == 201, made.text
         wanted = {"reference": f"{name}:1", "replicas": 1}
         assert fleet.client.post("/api/v1/cache/prefetch", json=wanted).status_code == 202
-        fleet.wait_until(lambda: len(fleet.holders(f"{name}:1")) == 1)  # noqa: B023  # at once
-        found.append(f"{name}:1")
-    return found
+        fleet.wait_until(partial(_is_held_by, fleet, f"{name}:1", chosen))
+    return [f"{name}:1" for name in of_replica.values()]
+
+
+def _is_held_by(fleet: ServedFleet, reference: str, replicas: frozenset[str]) -> bool:
+    return fleet.holders(reference) == replicas
 
 
 def test_what_a_killed_replica_had_in_memory_comes_back_before_it_is_asked_for(
