@@ -7,7 +7,6 @@ The number goes to the file that `BENCHMARK_TASKS` names.
 
 import asyncio
 import contextlib
-import gc
 import os
 import runpy
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 TASKS_VARIABLE = "BENCHMARK_TASKS"
 _SECONDS = 2.0
+_loops: list[asyncio.AbstractEventLoop] = []
 
 
 def _watch(file: Path) -> None:
@@ -32,14 +32,33 @@ def _watch(file: Path) -> None:
 
 def _running_loop() -> asyncio.AbstractEventLoop:
     while True:
-        for found in gc.get_objects():
-            if isinstance(found, asyncio.AbstractEventLoop) and found.is_running():
+        for found in list(_loops):
+            if found.is_running():
                 return found
+            if found.is_closed():
+                _loops.remove(found)
         time.sleep(_SECONDS)
+
+
+def _note_loops() -> None:
+    """All that run from now on, uvloop's too, which takes this function from asyncio.
+
+    Not found among all objects: there it may see a tuple that another thread is about to fill, and
+    CPython 3.11 then fails in that thread with a SystemError.
+    """
+    set_running_loop = asyncio._set_running_loop
+
+    def noting(loop: asyncio.AbstractEventLoop | None) -> None:
+        if loop is not None:
+            _loops.append(loop)
+        set_running_loop(loop)
+
+    asyncio._set_running_loop = asyncio.events._set_running_loop = noting
 
 
 if __name__ == "__main__":
     file = Path(os.environ[TASKS_VARIABLE])
+    _note_loops()
     threading.Thread(target=_watch, args=(file,), daemon=True).start()
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
