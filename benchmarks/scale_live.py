@@ -54,7 +54,7 @@ MACHINES = {
         shape="small",
         rank=8,
         cache=Shape(slots=4, host_capacity=12),
-        workload=Workload(adapters=60, rate=5.0, seconds=120.0, mean_tokens=12),
+        workload=Workload(adapters=60, rate=1.5, seconds=200.0, mean_tokens=12),
         together=(1, 2, 4),
         arguments=(
             "--enforce-eager",
