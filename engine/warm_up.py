@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Protocol
 
 from engine.controller import CacheController
@@ -88,13 +88,7 @@ class WarmUp:
         return [resident.version for resident in reversed(self._controller.snapshot().host)]
 
     async def _prefetch(self, references: Sequence[str]) -> None:
-        found = []
-        for reference in references:
-            try:
-                found.append(await self._resolver.resolve(reference))
-            except RegistryError as error:
-                _not_warmed_up(reference, error)
-        self.bring_back(found)
+        self.bring_back(await servable(references, self._resolver))
 
     def bring_back(self, versions: Sequence[AdapterVersion]) -> None:
         """Those that were in memory before, the first ones first, as far as there is room."""
@@ -108,6 +102,17 @@ class WarmUp:
                 self._controller.prefetch(version)
             except EngineError as error:
                 _not_warmed_up(version.reference, error)
+
+
+async def servable(references: Iterable[str], resolver: Resolver) -> list[AdapterVersion]:
+    """What they mean, without those that are not served any more."""
+    found = []
+    for reference in references:
+        try:
+            found.append(await resolver.resolve(reference))
+        except RegistryError as error:
+            _not_warmed_up(reference, error)
+    return found
 
 
 def _not_warmed_up(reference: str, error: EngineError | RegistryError) -> None:

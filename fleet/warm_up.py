@@ -11,7 +11,7 @@ from engine.ports import Resolver
 from engine.routing import order
 from engine.snapshot import CacheSnapshot
 from engine.types import AdapterVersion
-from engine.warm_up import ResidencyStore, to_its_end
+from engine.warm_up import ResidencyStore, servable, to_its_end
 from fleet.following import Following
 from fleet.ports import Replicas
 from registry.errors import RegistryError
@@ -69,17 +69,8 @@ class FleetWarmUp:
         except RegistryError as error:
             logger.warning("nothing can be warmed up: %s", error.detail)
             return
-        self._lost = await self._servable(references)
+        self._lost = await servable(references, self._resolver)
         self._saved = [version.id for version in self._lost]
-
-    async def _servable(self, references: Iterable[str]) -> list[AdapterVersion]:
-        found = []
-        for reference in references:
-            try:
-                found.append(await self._resolver.resolve(reference))
-            except RegistryError as error:
-                logger.warning("%s is not warmed up: %s", reference, error.detail)
-        return found
 
     async def _look_quietly(self) -> None:
         try:
@@ -98,8 +89,8 @@ class FleetWarmUp:
         if came and self._waiting_since is None:
             self._waiting_since = time.monotonic()
         if self._is_time(len(snapshots)):
-            self._waiting_since = None
             await self._bring_back(snapshots)
+            self._waiting_since, self._lost = None, []
 
     def _is_time(self, there: int) -> bool:
         """Not before all are there: until then it is not known what belongs where."""
@@ -110,10 +101,9 @@ class FleetWarmUp:
         )
 
     async def _bring_back(self, snapshots: Mapping[str, CacheSnapshot]) -> None:
-        lost, self._lost = self._lost, []
         here = {version.id for version in chain.from_iterable(map(_in_memory, snapshots.values()))}
-        missing = [version.reference for version in lost if version.id not in here]
-        placed = _placed(await self._servable(missing), snapshots)
+        missing = [version.reference for version in self._lost if version.id not in here]
+        placed = _placed(await servable(missing, self._resolver), snapshots)
         for name, versions in placed.items():
             await self._replicas.ask("bring_back", versions, only=frozenset({name}))
 

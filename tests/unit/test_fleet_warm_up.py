@@ -177,3 +177,16 @@ async def test_without_a_database_it_starts_cold() -> None:
         await fleet.warm_up.recall()
         await fleet.look()
         assert fleet.everywhere() == []
+
+
+async def test_what_could_not_be_given_back_is_tried_again() -> None:
+    async with fake_fleet(replica("one")) as replicas:
+        fleet = Fleet(replicas, Store(*ALL[:2]), expected=1)
+        await fleet.warm_up.recall()
+        await fleet.following.look()
+        there, replicas.there = replicas.there, []
+        with pytest.raises(EngineUnavailable):
+            await fleet.warm_up.look()
+        replicas.there = there
+        await fleet.look()
+        await until(lambda: fleet.everywhere() == references(ALL[:2]))
