@@ -9,6 +9,7 @@ from typing import Any
 from engine.errors import EngineUnavailable
 from engine.routing import Bound, Nearness, choose
 from fleet.messages import Answered, Answers, EngineFacts, ForwardedRequest, Messages
+from fleet.ports import ReplicaLost
 from fleet.replica import Replica
 
 _FACTS = "facts"
@@ -38,7 +39,7 @@ class StockReplicas:
 
     @asynccontextmanager
     async def answer(self, request: ForwardedRequest) -> AsyncIterator[AsyncGenerator[Messages]]:
-        """Raises EngineUnavailable."""
+        """Raises ReplicaLost, also where none has been there yet."""
         replica = self._best(request)
         name = replica.whereabouts().name
         self._running[name] += 1
@@ -54,7 +55,7 @@ class StockReplicas:
         up = [name for name, each in where.items() if each.up]
         able = [name for name in up if name not in request.avoid] or up or list(where)
         if not able:
-            raise EngineUnavailable("no server answers")
+            raise ReplicaLost("no server answers")
         loads = [self._running[name] for name in able]
         if (version := request.version) is None:
             return self.there[able[loads.index(min(loads))]]

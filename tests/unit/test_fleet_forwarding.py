@@ -11,14 +11,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.errors import TenantLimitReached
 from engine.resolved_before import ResolvedBefore
+from engine.routing import Bound
 from engine.types import AdapterVersion
 from fleet.exchange import Exchange
 from fleet.forwarder import Forwarder
 from fleet.messages import ForwardedRequest
+from fleet.ports import Replicas
 from fleet.sightings import Sightings
+from fleet.stock.replicas import StockReplicas
 from registry.errors import UnknownAdapter
 from tests.support.controlled_cache import A, B
-from tests.support.fake_fleet import FakeReplica, FakeReplicas
+from tests.support.fake_fleet import FACTS, FakeReplica, FakeReplicas
 
 SCOPE: dict[str, Any] = {
     "type": "http",
@@ -80,11 +83,11 @@ def answering(status: int, *bodies: bytes, kind: bytes = b"application/json") ->
 class Entrance:
     """A forwarder before fake replicas, and what it knows."""
 
-    def __init__(self, *apps: ASGIApp) -> None:
+    def __init__(self, *apps: ASGIApp, before: Replicas | None = None) -> None:
         self.replicas = [FakeReplica(f"r{n}", app) for n, app in enumerate(apps)]
         self.names, self.in_flight, self.sightings = Names(), InFlight(), Sightings()
         self.app = Forwarder(
-            FakeReplicas(*self.replicas),
+            before or FakeReplicas(*self.replicas),
             self.names,
             sightings=self.sightings,
             base_models=frozenset({"demo"}),
@@ -253,3 +256,12 @@ async def test_messages_that_wait_come_together() -> None:
     batches = [b async for b in Exchange(answering(200, *[b"x"] * 50), SCOPE, b"").messages()]
     assert sum(map(len, batches)) == 52
     assert ForwardedRequest(SCOPE, b"").reference is None
+
+
+@pytest.mark.parametrize("model", ["a", "demo"])
+async def test_before_any_stock_server_is_there_the_engine_is_unavailable(model: str) -> None:
+    entrance = Entrance(before=StockReplicas(["http://none"], FACTS, Bound()))
+    answer = await entrance.ask({"model": model})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+    assert entrance.in_flight.now == 0
