@@ -1,6 +1,6 @@
 """What goes between the entrance and its replicas. All of it can be pickled."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -8,6 +8,7 @@ from starlette.types import Message
 
 from engine.decision_log import LoggedEvent
 from engine.errors import EngineError
+from engine.routing import Nearness
 from engine.snapshot import CacheSnapshot
 from engine.types import AdapterVersion, Tier, VersionId
 from registry.errors import RegistryError
@@ -66,6 +67,18 @@ class Answers(Generic[Value]):
     values: Mapping[str, Value] = field(default_factory=dict)
     failures: Mapping[str, Failure] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, given: Iterable[Answered[Value]]) -> "Answers[Value]":
+        """Values and failures apart."""
+        values: dict[str, Any] = {}
+        failures: dict[str, Failure] = {}
+        for each in given:
+            if each.failure is None:
+                values[each.replica] = each.value
+            else:
+                failures[each.replica] = each.failure
+        return cls(values, failures)
+
     def check(self) -> None:
         """Raises what one of them has raised, if any has."""
         for failure in self.failures.values():
@@ -100,3 +113,9 @@ class Whereabouts:
     slots: frozenset[VersionId]
     host: frozenset[VersionId]
     up: bool
+
+    def nearness(self, version: VersionId) -> Nearness:
+        """Where it has this version."""
+        if version in self.slots:
+            return Nearness.SLOT
+        return Nearness.HOST if version in self.host else Nearness.DISK

@@ -9,7 +9,7 @@ from ray.serve.request_router import PendingRequest, RequestRouter, RunningRepli
 
 from engine.routing import Bound, Nearness, choose
 from engine.types import VersionId
-from fleet.messages import ForwardedRequest
+from fleet.messages import ForwardedRequest, Whereabouts
 
 WHEREABOUTS = "whereabouts"
 """In a replica's routing statistics, a `fleet.messages.Whereabouts`."""
@@ -76,9 +76,7 @@ def _is_up(replica: RunningReplica) -> bool:
 
 
 def _nearness(replica: RunningReplica, version: VersionId, near: frozenset[str]) -> Nearness:
-    where = replica.routing_stats.get(WHEREABOUTS)
-    if where is not None and version in where.slots:
-        return Nearness.SLOT
-    if replica.replica_id.unique_id in near or (where is not None and version in where.host):
-        return Nearness.HOST
-    return Nearness.DISK
+    where: Whereabouts | None = replica.routing_stats.get(WHEREABOUTS)
+    reported = Nearness.DISK if where is None else where.nearness(version)
+    seen = Nearness.HOST if replica.replica_id.unique_id in near else Nearness.DISK
+    return min(reported, seen)

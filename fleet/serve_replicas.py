@@ -10,7 +10,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from engine.errors import EngineUnavailable
-from fleet.messages import Answers, Failure, ForwardedRequest, Messages
+from fleet.messages import Answered, Answers, ForwardedRequest, Messages
 from fleet.ports import ReplicaLost
 
 logger = logging.getLogger(__name__)
@@ -32,18 +32,15 @@ class ServeReplicas:
             results = await asked.results_async(return_exceptions=True)
         except (RayServeException, RayError) as error:
             raise EngineUnavailable("no replica is there") from error
-        values: dict[str, Any] = {}
-        failures: dict[str, Failure] = {}
+        given: list[Answered[Any]] = []
         for result in results:
             if isinstance(result, BaseException):
                 logger.warning("a replica did not answer %s: %s", operation, result)
-            elif result is not None and result.failure is not None:
-                failures[result.replica] = result.failure
             elif result is not None:
-                values[result.replica] = result.value
-        if not values and not failures:
+                given.append(result)
+        if not given:
             raise EngineUnavailable("no replica answers")
-        return Answers(values, failures)
+        return Answers.of(given)
 
     @asynccontextmanager
     async def answer(self, request: ForwardedRequest) -> AsyncIterator[AsyncGenerator[Messages]]:

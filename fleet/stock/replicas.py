@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from engine.errors import EngineUnavailable
-from engine.routing import Bound, Nearness, choose
-from fleet.messages import Answered, Answers, EngineFacts, ForwardedRequest, Messages
+from engine.routing import Bound, choose
+from fleet.messages import Answers, EngineFacts, ForwardedRequest, Messages
 from fleet.ports import ReplicaLost
 from fleet.replica import Replica
 
@@ -35,12 +35,15 @@ class StockReplicas:
         given = [each for each in await asyncio.gather(*asked) if each is not None]
         if not given:
             raise EngineUnavailable("no server answers")
-        return _answers(given)
+        return Answers.of(given)
 
     @asynccontextmanager
     async def answer(self, request: ForwardedRequest) -> AsyncIterator[AsyncGenerator[Messages]]:
         """Raises ReplicaLost, also where none has been there yet."""
-        replica = self._best(request)
+        try:
+            replica = self._best(request)
+        except EngineUnavailable as error:
+            raise ReplicaLost(error.detail) from error
         name = replica.whereabouts().name
         self._running[name] += 1
         messages = replica.answer(request)
@@ -55,21 +58,9 @@ class StockReplicas:
         up = [name for name, each in where.items() if each.up]
         able = [name for name in up if name not in request.avoid] or up or list(where)
         if not able:
-            raise ReplicaLost("no server answers")
+            raise EngineUnavailable("no server answers")
         loads = [self._running[name] for name in able]
         if (version := request.version) is None:
             return self.there[able[loads.index(min(loads))]]
-        nearness = [
-            Nearness.SLOT
-            if version.id in where[name].slots
-            else Nearness.HOST
-            if version.id in where[name].host
-            else Nearness.DISK
-            for name in able
-        ]
+        nearness = [where[name].nearness(version.id) for name in able]
         return self.there[able[choose(version.reference, able, loads, nearness, self._bound)]]
-
-
-def _answers(given: Sequence[Answered[Any]]) -> Answers[Any]:
-    values: Mapping[str, Any] = {e.replica: e.value for e in given if e.failure is None}
-    return Answers(values, {e.replica: e.failure for e in given if e.failure is not None})

@@ -124,10 +124,7 @@ class FakeReplicas:
         ]
         given = [_passed(each) for each in await asyncio.gather(*calls)]
         answered: list[Answered[Any]] = [each for each in given if each is not None]
-        return Answers(
-            {each.replica: each.value for each in answered if each.failure is None},
-            {each.replica: each.failure for each in answered if each.failure is not None},
-        )
+        return Answers.of(answered)
 
     @asynccontextmanager
     async def answer(self, request: ForwardedRequest) -> AsyncIterator[AsyncGenerator[Messages]]:
