@@ -8,7 +8,11 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 START_SECONDS = 30
 # Nothing here has to outlive the machine; a crash of the server alone loses nothing by these.
@@ -71,6 +75,19 @@ class PostgresServer:
         os.kill(pid, signal.SIGKILL)
         while Path(f"/proc/{pid}").exists() and "Z" not in _state(pid):
             time.sleep(0.01)
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """All of its processes are there in the block, and do nothing."""
+        postmaster = psutil.Process(self.pid)
+        processes = [postmaster, *postmaster.children(recursive=True)]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
 
     def remove(self) -> None:
         if (self._data / "postmaster.pid").exists():

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
@@ -85,20 +84,13 @@ async def test_a_postgresql_that_stands_still_holds_nobody_for_long(
     database = Database(database_url)
     await database.ping()
     monkeypatch.setattr("registry.db.PATIENCE_SECONDS", 0.2)
-    postmaster = psutil.Process(killable.pid)
-    processes = [postmaster, *postmaster.children(recursive=True)]
-    for process in processes:
-        process.suspend()
-    try:
+    with killable.standing_still():
         async with asyncio.timeout(30):  # asyncpg would give each of them up after a minute
             for question in QUESTIONS:
                 assert_problem(await client.get(question), 503, "database_unavailable")
             with pytest.raises(DatabaseUnavailable):
                 async with database.transaction():
                     pass
-    finally:
-        for process in processes:
-            process.resume()
     monkeypatch.undo()
     async with database.transaction():
         pass
@@ -204,16 +196,10 @@ async def test_a_postgresql_that_stands_still_holds_no_known_answer_up(
     database = Database(database_url)
     freshness = Freshness(database, every_seconds=0)
     await freshness.look()
-    family = [psutil.Process(postgres.pid), *psutil.Process(postgres.pid).children(recursive=True)]
-    for process in family:
-        process.suspend()
-    try:
+    with postgres.standing_still():
         for _ in range(3):
             await freshness.look()  # would take a minute to be given up
         assert freshness.is_looking()
-    finally:
-        for process in family:
-            process.resume()
     while freshness.is_looking():
         await asyncio.sleep(0.01)
     await database.close()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from demo.tasks import TASKS
@@ -136,25 +135,14 @@ async def test_what_one_purges_the_other_still_ends_as_it_began(pair: Pair) -> N
     await asyncio.to_thread(pair.other.wait_until, refuses, 10)
 
 
-def server_processes(postgres: PostgresServer) -> list[psutil.Process]:
-    postmaster = psutil.Process(postgres.pid)
-    return [postmaster, *postmaster.children(recursive=True)]
-
-
 async def test_a_database_that_stands_still_stops_no_answer(pair: Pair) -> None:
     async with trial(
         pair.one, pair.kept, retryable=["database_unavailable"], operators=CHANGES
     ) as running:
-        processes = server_processes(pair.postgres)
-        for process in processes:
-            process.suspend()
-        before = running.answered
-        try:
+        with pair.postgres.standing_still():
+            before = running.answered
             await asyncio.sleep(OUTAGE_SECONDS)
             await running.until(lambda: running.answered > before)
-        finally:
-            for process in processes:
-                process.resume()
 
 
 async def test_a_database_that_is_gone_is_a_503_until_it_is_back(pair: Pair) -> None:

@@ -112,17 +112,10 @@ async def test_a_database_that_stands_still_stops_no_answer(fleet: ServedFleet) 
     async with trial(
         fleet, fleet.kept, retryable=["database_unavailable"], operators=CHANGES, clients=CLIENTS
     ) as running:
-        postmaster = psutil.Process(fleet.postgres.pid)
-        processes = [postmaster, *postmaster.children(recursive=True)]
-        for process in processes:
-            process.suspend()
-        before = running.answered
-        try:
+        with fleet.postgres.standing_still():
+            before = running.answered
             await asyncio.sleep(OUTAGE_SECONDS)
             await running.until(lambda: running.answered > before)
-        finally:
-            for process in processes:
-                process.resume()
         await running.goes_on()
 
 
