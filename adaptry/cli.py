@@ -8,24 +8,22 @@ from typing import Annotated
 
 import typer
 
-from adaptry import (
-    adapter_commands,
-    bench_command,
-    cache_commands,
-    doctor_command,
-    event_commands,
-    job_commands,
-    key_commands,
-    manifest_commands,
-    tenant_commands,
-    transfer_commands,
-    webhook_commands,
-    why_commands,
-)
-from adaptry.errors import INTERRUPTED, CommandError, told
-from adaptry.options import AsJson, show_help
-from adaptry.output import show_json, size
-from registry.client import AdaptryError
+from adaptry.bench import command as bench_command
+from adaptry.client import AdaptryError
+from adaptry.commands import adapter as adapter_commands
+from adaptry.commands import cache as cache_commands
+from adaptry.commands import events as event_commands
+from adaptry.commands import job as job_commands
+from adaptry.commands import key as key_commands
+from adaptry.commands import manifest as manifest_commands
+from adaptry.commands import tenant as tenant_commands
+from adaptry.commands import transfer as transfer_commands
+from adaptry.commands import webhook as webhook_commands
+from adaptry.commands import why as why_commands
+from adaptry.doctor import command as doctor_command
+from adaptry.terminal.errors import INTERRUPTED, CommandError, told
+from adaptry.terminal.options import AsJson, show_help
+from adaptry.terminal.output import show_json, size
 
 SERVERS = (
     "Commands talk to --server, else to $ADAPTRY_SERVER, else to http://127.0.0.1:8000, with the "
@@ -76,7 +74,7 @@ def demo(
     ] = None,
 ) -> None:
     """Serve the demo model with its adapters and say what to try."""
-    from adaptry.demo import run_demo
+    from adaptry.demo.command import run_demo
 
     run_demo(port, state, replicas)
 
@@ -97,7 +95,7 @@ BackupFolder = Annotated[Path, typer.Argument(metavar="FOLDER")]
 @database.command()
 def upgrade(url: DatabaseUrl = None, as_json: AsJson = False) -> None:
     """Bring the tables up to date; `serve` does so itself."""
-    from adaptry.database import upgrade_database
+    from adaptry.commands.database import upgrade_database
 
     shown = upgrade_database(url)
     if as_json:
@@ -111,7 +109,7 @@ def backup(
     folder: BackupFolder, url: DatabaseUrl = None, store: Store = None, as_json: AsJson = False
 ) -> None:
     """Copy rows and files into a folder, while servers run; again into the same one for less."""
-    from adaptry.database import back_up_registry
+    from adaptry.commands.database import back_up_registry
 
     done = back_up_registry(folder, url, store)
     if as_json:
@@ -128,7 +126,7 @@ def restore(
     folder: BackupFolder, url: DatabaseUrl = None, store: Store = None, as_json: AsJson = False
 ) -> None:
     """Fill an empty database and a store from a backup, before `serve`."""
-    from adaptry.database import restore_registry
+    from adaptry.commands.database import restore_registry
 
     done = restore_registry(folder, url, store)
     if as_json:
@@ -143,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["serve"]:
         # Untouched, for vLLM's own parser: ours would swallow `--` and reorder what it knows.
-        from adaptry.serve import run
+        from adaptry.serve.command import run
 
         return run(arguments[1:])
     try:

@@ -9,15 +9,15 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
-import registry.job_models
-import registry.keys.models
 import registry.models  # these fill SQLModel.metadata
-import registry.quotas.models
-import registry.residency_models
-import registry.tenants.models
-import registry.term_tables
-import registry.webhook_models
-from registry.db import async_url, make_folder
+import registry.models.api_key
+import registry.models.job
+import registry.models.registration
+import registry.models.residency
+import registry.models.search
+import registry.models.tenant
+import registry.models.webhook
+from registry.database.engine import async_url, make_folder
 from registry.settings import RegistrySettings
 
 PATIENCE_SECONDS = 60

@@ -10,7 +10,7 @@ import torch
 from vllm.lora.model_manager import LoRAModelManager
 from vllm.lora.request import LoRARequest
 
-from engine.worker import AdapterCacheExtension
+from engine.worker.extension import AdapterCacheExtension
 
 _PASSES = 7
 

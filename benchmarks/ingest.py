@@ -19,7 +19,7 @@ from blake3 import blake3
 from benchmarks.ingest_server import database_url
 from benchmarks.large_adapter import make_large_adapter
 from benchmarks.tables import machine, print_table
-from registry.migrate import upgrade
+from registry.database.migrate import upgrade
 
 GIB = 2**30
 MIB = 2**20

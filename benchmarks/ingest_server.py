@@ -8,15 +8,15 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from registry.artifacts import ArtifactStore
-from registry.base_model import BaseModel
-from registry.db import Database
-from registry.ingest import IngestService
-from registry.ingest_api import create_ingest_router
-from registry.net_guard import NetGuard
+from registry.api.ingest import create_ingest_router
+from registry.database.engine import Database
+from registry.ingest.service import IngestService
+from registry.inspection.base_model import BaseModel
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
-from registry.sources.opener import RemoteSources
+from registry.sources.egress_guard import NetGuard
+from registry.sources.registry import RemoteSources
+from registry.storage.store import ArtifactStore
 
 GIB = 2**30
 

@@ -22,23 +22,17 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 from benchmarks.metrics_requests import VERSION, Row, overhead
 from benchmarks.registry_rows import filled
 from benchmarks.tables import machine, print_table
-from engine.cache_events import Evicted, LookedUp
-from engine.controller import CacheController
+from engine.cache.controller import CacheController
+from engine.cache.loader import Loader
+from engine.events import Evicted, LookedUp
 from engine.fake_backend import FakeBackend, UncheckedFiles
-from engine.loading import Loader
-from engine.metrics import CacheMetrics
-from engine.metrics_endpoint import encoded
-from engine.policy import CachePolicy
-from engine.types import (
-    CacheOutcome,
-    EvictionReason,
-    MissCause,
-    Tier,
-    VersionId,
-)
-from registry.adapter_labels import AdapterLabels
-from registry.metrics import RegistryMetrics
-from registry.metrics_state import RegistryState
+from engine.policy.policy import CachePolicy
+from engine.telemetry.endpoint import encoded
+from engine.telemetry.metrics import CacheMetrics
+from engine.types import CacheOutcome, EvictionReason, MissCause, Tier, VersionId
+from registry.telemetry.gauges import RegistryState
+from registry.telemetry.label_limit import AdapterLabels
+from registry.telemetry.metrics import RegistryMetrics
 
 ADAPTERS = 10_000
 # ---- series and scrapes --------------------------------------------------------------------

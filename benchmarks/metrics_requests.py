@@ -12,21 +12,21 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from prometheus_client import CollectorRegistry
 from starlette.types import Message, Receive, Scope, Send
 
-from engine.cache_events import CacheEvent
-from engine.controller import CacheController
-from engine.decision_log import DecisionLog
-from engine.engine_request import Leasing
+from engine.cache.controller import CacheController
+from engine.cache.loader import Loader
+from engine.events import CacheEvent
 from engine.fake_backend import FakeBackend, UncheckedFiles
-from engine.gateway import AdapterGateway
-from engine.generation import Generation
-from engine.loading import Loader
-from engine.metrics import CacheMetrics
-from engine.observers import Observers
-from engine.policy import CachePolicy
+from engine.gateway.generation import Generation
+from engine.gateway.in_flight import RequestsInFlight
+from engine.gateway.middleware import AdapterGateway
+from engine.gateway.request_context import Leasing
+from engine.policy.policy import CachePolicy
 from engine.ports import Observer
-from engine.spans import NoTracing, Tracing
-from engine.tenant_requests import RequestsInFlight
-from engine.tracing import OtlpTracing
+from engine.telemetry.decision_log import DecisionLog
+from engine.telemetry.fanout import Observers
+from engine.telemetry.metrics import CacheMetrics
+from engine.telemetry.spans import NoTracing, Tracing
+from engine.telemetry.tracing import OtlpTracing
 from engine.types import AdapterVersion, CacheOutcome, Lease, VersionId
 
 VERSION = AdapterVersion(VersionId(1), "a", 1, "0" * 64, "/a", 8, 100)

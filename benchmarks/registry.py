@@ -29,8 +29,8 @@ from benchmarks.registry_rows import filled
 from benchmarks.registry_targets import Figures, judged, medians
 from benchmarks.registry_writes import registrations
 from benchmarks.tables import machine, print_table
-from registry.db import Database
-from tests.postgres import PostgresServer, binaries
+from registry.database.engine import Database
+from tests.support.databases.postgres import PostgresServer, binaries
 
 KINDS = ("sqlite", "postgresql")
 STARTS = 5

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from registry.seals import manifest_digest, verify
+from registry.storage.integrity import manifest_digest, verify
 
 Figures = dict[str, float]
 

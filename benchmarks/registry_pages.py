@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.registry_rows import ADAPTERS, VERSIONS_EACH, adapter_name
-from registry.catalog import Catalog
-from registry.db import Database
-from registry.filters import AdapterFilter, VersionFilter
-from registry.pages import token_after
+from registry.catalog.catalog import Catalog
+from registry.database.engine import Database
+from registry.database.pagination import token_after
+from registry.search.filters import AdapterFilter, VersionFilter
 
 ROUNDS = 20
 LIMIT = 100

@@ -13,9 +13,9 @@ from benchmarks.http_load import requests_per_second
 from benchmarks.registry_process import started
 from benchmarks.registry_rows import ADAPTERS, VERSIONS_EACH, adapter_name
 from engine.resolver import RegistryResolver
-from registry.aliases import AliasService
-from registry.catalog import Catalog
-from registry.db import Database
+from registry.aliases.service import AliasService
+from registry.catalog.catalog import Catalog
+from registry.database.engine import Database
 
 Figures = dict[str, float]
 

@@ -9,13 +9,13 @@ from typing import Any
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from registry.catalog import Catalog
-from registry.db import Database
-from registry.migrate import upgrade
+from registry.catalog.catalog import Catalog
+from registry.database.engine import Database
+from registry.database.migrate import upgrade
 from registry.models import Adapter, Alias, AliasHistory, Event, EventKind, Version, now
-from registry.names import DEFAULT_ALIAS
-from registry.term_tables import AdapterTerm, VersionTerm
-from registry.terms import Terms, adapter_terms, version_terms
+from registry.models.search import AdapterTerm, VersionTerm
+from registry.references import DEFAULT_ALIAS
+from registry.search.terms import Terms, adapter_terms, version_terms
 
 ADAPTERS = 20_000
 VERSIONS_EACH = 5

@@ -12,13 +12,13 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from engine.registry_access import open_database
-from registry.api import create_router
-from registry.artifacts import ArtifactStore
-from registry.base_model import BaseModel
-from registry.event_parts import event_parts
+from engine.bootstrap.registry import open_database
+from registry.api.router import create_router
+from registry.inspection.base_model import BaseModel
+from registry.notifications import event_parts
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
+from registry.storage.store import ArtifactStore
 
 
 async def serve(settings: RegistrySettings) -> None:

@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 from benchmarks.registry_rows import ADAPTERS, MODULES, adapter_name
-from registry.artifacts import ArtifactStore, StoredArtifact
-from registry.base_model import BaseModel
-from registry.db import Database
-from registry.inspect import Inspection
+from registry.catalog.types import Origin
+from registry.database.engine import Database
+from registry.inspection.base_model import BaseModel
+from registry.inspection.inspector import Inspection
 from registry.service import RegistryService
-from registry.values import Origin
+from registry.storage.store import ArtifactStore, StoredArtifact
 
 Figures = dict[str, float]
 

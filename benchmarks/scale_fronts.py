@@ -12,8 +12,8 @@ from benchmarks.scale_replica import Request
 from benchmarks.scale_routers import nearness_in, ours
 from benchmarks.scale_sim import named
 from benchmarks.servers import Limits, fleet, replicas_of_ray
-from engine.routing import Nearness
 from engine.types import VersionId
+from fleet.placement import Nearness
 
 LOOK_SECONDS = 1.0
 

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from engine.decisions import Activate, Commit, Evict, Grant, StartLoad
-from engine.policy import CachePolicy
+from engine.policy.decisions import Activate, Commit, Evict, Grant, StartLoad
+from engine.policy.policy import CachePolicy
 from engine.types import CacheOutcome, VersionId
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from benchmarks.scale_replica import Agenda, Replica
-from engine.routing import Bound, Nearness, choose
 from engine.types import VersionId
+from fleet.placement import Bound, Nearness, choose
 
 Router = Callable[[VersionId], int]
 """The index of the replica that an adapter's request goes to."""

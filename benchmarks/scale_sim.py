@@ -3,7 +3,7 @@
     python -m benchmarks.scale_sim
     python -m benchmarks.scale_sim --replicas 10 --adapters 1000 --rate 80 --seconds 60
 
-Each replica decides by the cache policy that the server has (`engine/policy.py`). What things take
+Each replica decides by the cache policy that the server has (`engine/policy/policy.py`). What things take
 is measured: docs/scale.md says where.
 """
 

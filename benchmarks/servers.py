@@ -14,9 +14,9 @@ from pathlib import Path
 import aiohttp
 import torch
 
+from adaptry.client import Client
 from benchmarks.client import client
 from benchmarks.idle import STAGES_VARIABLE
-from registry.client import Client
 
 START_SECONDS = 420.0
 DYNAMIC_LOADING = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.soak_history import Known, Meaning
-from registry.canary import pick
+from registry.catalog.traffic_split import pick
 
 Outcome = Literal["answered", "refused", "cancelled", "failed"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vllm import SamplingParams
 
-    from engine.offline import LLM
+    from engine.offline.llm import LLM
 
 __all__ = ["LLM", "SamplingParams"]
 
@@ -16,7 +16,7 @@ __all__ = ["LLM", "SamplingParams"]
 def __getattr__(name: str) -> Any:
     """Imported when asked for: vLLM takes seconds."""
     if name == "LLM":
-        from engine.offline import LLM  # noqa: PLC0415
+        from engine.offline.llm import LLM  # noqa: PLC0415
 
         return LLM
     if name == "SamplingParams":

@@ -11,49 +11,49 @@ from fastapi import APIRouter, FastAPI
 from prometheus_client import REGISTRY, CollectorRegistry
 from starlette.middleware import Middleware
 
-from engine.background import background, is_stopping
-from engine.body_limits import body_guard
-from engine.cache import Cache, make_cache
-from engine.console.router import create_console_router
-from engine.controller import CacheController
-from engine.engine_request import Leasing
-from engine.errors import EngineUnavailable
-from engine.guards import guarding
-from engine.health import create_health_router
-from engine.http_protocol import guarded_http
-from engine.kept_elsewhere import KeptElsewhere
-from engine.lora_api import create_lora_router
-from engine.named_adapters import NamedAdapters
-from engine.observing import Observing
-from engine.probe import Probe, create_probe_router
-from engine.promotion import PromotingEngine
-from engine.quarantine import Quarantine
-from engine.registry_access import (
+from engine.api.lora import create_lora_router
+from engine.bootstrap.background import background, is_stopping
+from engine.bootstrap.cache import Cache, make_cache
+from engine.bootstrap.registry import (
     open_database,
     open_ingest,
     open_service,
     open_store,
     quarantine,
 )
-from engine.resolved_before import ResolvedBefore
+from engine.bootstrap.telemetry import Observing
+from engine.bootstrap.tenancy import TenantParts
+from engine.cache.controller import CacheController
+from engine.console.router import create_console_router
+from engine.errors import EngineUnavailable
+from engine.gateway.pinned_resolver import ResolvedBefore
+from engine.gateway.request_context import Leasing
+from engine.http.body_limits import body_guard
+from engine.http.health import create_health_router
+from engine.http.middleware import guarding
+from engine.http.uvicorn_protocol import guarded_http
+from engine.operations.named_adapters import NamedAdapters
+from engine.operations.null_residency import KeptElsewhere
+from engine.operations.probe import Probe, create_probe_router
+from engine.operations.promotion import PromotingEngine
+from engine.operations.quarantine import Quarantine
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
-from engine.supervisor import EngineSupervisor
-from engine.tenant_parts import TenantParts
-from engine.vllm_app import EngineBinding, build_application
-from engine.vllm_client import LeasedAsyncLLM
-from engine.vllm_life import VllmLife, VllmStarter
-from engine.vllm_score import prompt_score
-from registry.api import create_router
-from registry.change_notices import ChangeNotices
-from registry.event_parts import EventParts, event_parts
-from registry.ingest_api import create_ingest_router
-from registry.keys.api import create_key_router
-from registry.keys.service import KeyService
+from engine.vllm.app import EngineBinding, build_application
+from engine.vllm.engine_client import LeasedAsyncLLM
+from engine.vllm.process import VllmLife, VllmStarter
+from engine.vllm.scoring import prompt_score
+from engine.vllm.supervisor import EngineSupervisor
+from registry.api.ingest import create_ingest_router
+from registry.api.keys import create_key_router
+from registry.api.router import create_router
+from registry.api.tenants import create_tenant_router
+from registry.auth.keys import KeyService
+from registry.events.postgres_notify import ChangeNotices
+from registry.notifications import EventParts, event_parts
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
-from registry.tenants.api import create_tenant_router
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ must never decide (a commit past the capacity, a copy without a free slot) fails
 import asyncio
 from collections.abc import Sequence
 
-from engine.decisions import Activate, Commit, Deactivate, Evict, Move
 from engine.errors import AdapterLoadFailed
+from engine.policy.decisions import Activate, Commit, Deactivate, Evict, Move
 from engine.ports import EngineTruth, Loaded, MoveResult
 from engine.types import AdapterVersion, VersionId
 

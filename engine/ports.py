@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from engine.cache_events import CacheEvent
-from engine.decisions import Move
+from engine.events import CacheEvent
+from engine.policy.decisions import Move
 from engine.types import AdapterVersion, VersionId
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 from engine.types import AdapterVersion, VersionId
-from registry.catalog import Catalog
+from registry.auth.caller import current_caller
+from registry.catalog.catalog import Catalog
+from registry.catalog.resolution_cache import MAX_ANSWERS, KeptAnswers
+from registry.catalog.types import Resolution, ResolvedVersion
 from registry.errors import VersionUnavailable
-from registry.kept_answers import MAX_ANSWERS, KeptAnswers
-from registry.keys.caller import current_caller
-from registry.names import parse_reference
-from registry.values import Resolution, ResolvedVersion
+from registry.references import parse_reference
 
 
 class RegistryResolver:

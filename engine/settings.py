@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import ByteSize, Field, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from engine.admission import Limits
+from engine.cache.admission import Limits
 
 
 class EngineSettings(BaseSettings):

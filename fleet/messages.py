@@ -6,13 +6,13 @@ from typing import Any, Generic, TypeVar
 
 from starlette.types import Message
 
-from engine.decision_log import LoggedEvent
+from engine.cache.snapshot import CacheSnapshot
 from engine.errors import EngineError
-from engine.routing import Nearness
-from engine.snapshot import CacheSnapshot
+from engine.telemetry.decision_log import LoggedEvent
 from engine.types import AdapterVersion, Tier, VersionId
+from fleet.placement import Nearness
 from registry.errors import RegistryError
-from registry.served_modules import ServedModules
+from registry.inspection.supported_modules import ServedModules
 
 Value = TypeVar("Value")
 

@@ -1,4 +1,4 @@
-"""The replicas as the entrance sees them. Ray Serve's are behind this in `fleet.serve_replicas`."""
+"""The replicas as the entrance sees them. Ray Serve's are behind this in `fleet.ray.replicas`."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
@@ -19,7 +19,7 @@ class Replicas(Protocol):
     async def ask(
         self, operation: str, *arguments: Any, only: frozenset[str] | None = None
     ) -> Answers[Any]:
-        """One of `fleet.operations.Operations`, of all of them or of those named.
+        """One of `fleet.replica.operations.Operations`, of all of them or of those named.
 
         Raises EngineUnavailable if there is none.
         """

@@ -5,7 +5,7 @@ import sys
 from argparse import Namespace
 
 from fleet.options import FleetOptions
-from registry.log_redaction import hide_secrets_in_logs
+from registry.log_filter import hide_secrets_in_logs
 from registry.redaction import know_own_secrets, know_secrets
 
 _FORMAT = "%(levelname)s %(asctime)s [%(name)s] %(message)s"
@@ -26,8 +26,8 @@ def begin_process(options: FleetOptions) -> None:
 
 def engine_arguments(options: FleetOptions) -> Namespace:
     """vLLM's own parse of its arguments. Raises BadArgument, UnsupportedVllm."""
-    from engine import vllm_api
-    from engine.engine_arguments import parse_engine_arguments, prefer_one_worker_process
+    from engine.vllm import compat as vllm_api
+    from engine.vllm.arguments import parse_engine_arguments, prefer_one_worker_process
 
     vllm_api.check_version(allow_untested=options.allow_untested_vllm)
     vllm_api.check_internals()
@@ -40,7 +40,7 @@ def engine_arguments(options: FleetOptions) -> Namespace:
 
 def gpus_of(options: FleetOptions) -> float:
     """That Ray keeps for one replica."""
-    from engine import vllm_api
+    from engine.vllm import compat as vllm_api
 
     if options.gpus_per_replica is not None:
         return options.gpus_per_replica

@@ -15,9 +15,9 @@ import atheris
 
 with atheris.instrument_imports(include=["registry"], enable_loader_override=False):
     from registry.errors import InvalidAdapter, InvalidReference
-    from registry.json_depth import is_too_deep
-    from registry.names import parse_reference
-    from registry.safetensors_header import read_header
+    from registry.http.json_depth import is_too_deep
+    from registry.inspection.safetensors_header import read_header
+    from registry.references import parse_reference
 
 from safetensors import SafetensorError, deserialize
 

@@ -18,35 +18,35 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.middleware import Middleware
 
-from engine.background import background
-from engine.body_limits import body_guard
-from engine.cache import make_cache
+from engine.bootstrap.background import background
+from engine.bootstrap.cache import make_cache
+from engine.bootstrap.registry import open_database, open_ingest, open_store, quarantine
 from engine.fake_backend import FakeBackend
-from engine.health import create_health_router
-from engine.http_protocol import guarded_http
-from engine.metrics import CacheMetrics
-from engine.probe import Probe, create_probe_router
-from engine.quarantine import Quarantine
-from engine.registry_access import open_database, open_ingest, open_store, quarantine
+from engine.http.body_limits import body_guard
+from engine.http.health import create_health_router
+from engine.http.uvicorn_protocol import guarded_http
+from engine.operations.probe import Probe, create_probe_router
+from engine.operations.quarantine import Quarantine
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
+from engine.telemetry.metrics import CacheMetrics
 from engine.types import AdapterVersion
 from fuzz.cut_streams import CutStreams
 from fuzz.rows import make_rows
-from registry.api import create_router
-from registry.base_model import read_base_model
-from registry.documented import document_errors
-from registry.event_parts import event_parts
-from registry.ingest_api import create_ingest_router
-from registry.keys.api import create_key_router
-from registry.keys.guard import KeyGuard
-from registry.keys.scopes import Scope
-from registry.keys.service import KeyService
+from registry.api.ingest import create_ingest_router
+from registry.api.keys import create_key_router
+from registry.api.router import create_router
+from registry.api.tenants import create_tenant_router
+from registry.auth.keys import KeyService
+from registry.auth.scopes import Scope
+from registry.http.authentication import KeyGuard
+from registry.http.openapi import document_errors
+from registry.inspection.base_model import read_base_model
+from registry.notifications import event_parts
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
-from registry.tenants.api import create_tenant_router
-from registry.tenants.current import CurrentGrants
+from registry.tenants.live_grants import CurrentGrants
 from registry.tenants.service import TenantService
 
 ROOT = Path(__file__).resolve().parents[1]

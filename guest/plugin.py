@@ -33,11 +33,11 @@ def register() -> None:
 
 
 def _resolver() -> Any:
-    from guest.host import Host  # noqa: PLC0415
+    from adaptry.client import Client  # noqa: PLC0415
+    from guest.registry_client import Host  # noqa: PLC0415
     from guest.resolver import RegistryResolver  # noqa: PLC0415
     from guest.settings import GuestSettings  # noqa: PLC0415
-    from registry.client import Client  # noqa: PLC0415
-    from registry.local_files import LocalFiles  # noqa: PLC0415
+    from registry.storage.local_copy import LocalFiles  # noqa: PLC0415
 
     settings = GuestSettings()
     assert settings.registry is not None

@@ -16,9 +16,9 @@ from vllm.exceptions import GracefulHTTPError
 from vllm.lora.request import LoRARequest
 from vllm.lora.resolver import LoRAResolver
 
-from guest.host import Host
-from registry.client import AdaptryError
-from registry.client.models import VersionRead
+from adaptry.client import AdaptryError
+from adaptry.client.models import VersionRead
+from guest.registry_client import Host
 
 logger = logging.getLogger(__name__)
 

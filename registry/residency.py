@@ -9,10 +9,10 @@ from sqlalchemy import Select, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from registry.db import Database
-from registry.keys.address import calling_address
+from registry.auth.client_address import calling_address
+from registry.database.engine import Database
 from registry.models import SERVABLE, Adapter, Event, EventKind, Version, now
-from registry.residency_models import Pin, Resident
+from registry.models.residency import Pin, Resident
 
 Saved = TypeVar("Saved", Pin, Resident)
 

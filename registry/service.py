@@ -8,30 +8,30 @@ from pathlib import Path
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from registry.alias_catalog import AliasCatalog
-from registry.aliases import ANYWHERE, AliasService
-from registry.arrival import inspected, kept, new_workspace
-from registry.artifacts import ArtifactStore, StoredArtifact, storing
-from registry.base_model import BaseModel
-from registry.catalog import Catalog
-from registry.db import Database
+from registry.aliases.history import AliasCatalog
+from registry.aliases.promotion import PromotionService, ServingEngine
+from registry.aliases.service import ANYWHERE, AliasService
+from registry.auth.client_address import calling_address
+from registry.catalog.catalog import Catalog
+from registry.catalog.metadata import MetadataService, VersionDetails
+from registry.catalog.types import AliasState, Origin, PublishedVersion, Registration
+from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable, InvalidAdapter, NameReserved
-from registry.exporter import Exporter
-from registry.garbage import GarbageCollector
-from registry.importer import Importer
-from registry.ingest_end import Ended, ending, ignore_end
-from registry.inspect import Inspection, Verdict, inspect_adapter, judge_adapter
-from registry.keys.address import calling_address
-from registry.lifecycle import LifecycleService, UsedNow
-from registry.metadata import MetadataService, VersionDetails
-from registry.names import check_name
-from registry.promotion import PromotionService, ServingEngine
-from registry.publishing import publish
+from registry.ingest.outcome import Ended, ending, ignore_end
+from registry.ingest.pipeline import inspected, kept, new_workspace
+from registry.ingest.publish import publish
+from registry.inspection.base_model import BaseModel
+from registry.inspection.inspector import Inspection, Verdict, inspect_adapter, judge_adapter
+from registry.lifecycle.garbage_collector import GarbageCollector
+from registry.lifecycle.service import LifecycleService, UsedNow
 from registry.quotas.service import TenantQuotas
-from registry.sources.port import FetchedSource, Progress
-from registry.trash import Trash
-from registry.values import AliasState, Origin, PublishedVersion, Registration
-from registry.version_files import VersionFiles
+from registry.references import check_name
+from registry.sources.base import FetchedSource, Progress
+from registry.storage.store import ArtifactStore, StoredArtifact, storing
+from registry.storage.trash import Trash
+from registry.transfer.exporter import Exporter
+from registry.transfer.importer import Importer
+from registry.transfer.version_archive import VersionFiles
 
 _ATTEMPTS = 5
 

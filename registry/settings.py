@@ -14,7 +14,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from registry.db import check_url
+from registry.database.engine import check_url
 from registry.sources.urls import UrlRules
 
 HOME = Path(".adaptry")

@@ -19,7 +19,7 @@ from xdist.scheduler import LoadScopeScheduling
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 240
 
-pytest_plugins = ["tests.databases"]
+pytest_plugins = ["tests.support.databases.fixtures"]
 
 Answer = TypeVar("Answer")
 
@@ -117,10 +117,10 @@ def _serve(state: Path, listening: socket.socket, ready: Future[LiveServer]) -> 
 
 
 async def _serve_on_loop(state: Path, listening: socket.socket, ready: Future[LiveServer]) -> None:
-    from adaptry.serve_arguments import parse
+    from adaptry.serve.arguments import parse
     from engine.app import running_server
-    from engine.engine_arguments import parse_engine_arguments, prefer_one_worker_process
     from engine.settings import EngineSettings
+    from engine.vllm.arguments import parse_engine_arguments, prefer_one_worker_process
     from registry.settings import RegistrySettings
 
     base = str(ROOT / "demo" / "base")

@@ -12,31 +12,31 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
-from engine.cache import Cache, make_cache
+from engine.bootstrap.cache import Cache, make_cache
+from engine.bootstrap.registry import open_ingest
 from engine.fake_backend import FakeBackend
-from engine.health import create_health_router
-from engine.metrics import CacheMetrics
-from engine.probe import Probe, create_probe_router
-from engine.quarantine import Quarantine
-from engine.registry_access import open_ingest
+from engine.http.health import create_health_router
+from engine.operations.probe import Probe, create_probe_router
+from engine.operations.quarantine import Quarantine
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
+from engine.telemetry.metrics import CacheMetrics
 from engine.types import AdapterVersion
-from engine.vllm_generate import router as generate_router
-from registry.api import create_router
-from registry.artifacts import ArtifactStore
-from registry.base_model import BaseModel
-from registry.db import Database
-from registry.documented import document_errors
-from registry.event_parts import event_parts
-from registry.ingest_api import create_ingest_router
-from registry.keys.api import create_key_router
-from registry.keys.service import KeyService
+from engine.vllm.generate_api import router as generate_router
+from registry.api.ingest import create_ingest_router
+from registry.api.keys import create_key_router
+from registry.api.router import create_router
+from registry.api.tenants import create_tenant_router
+from registry.auth.keys import KeyService
+from registry.database.engine import Database
+from registry.http.openapi import document_errors
+from registry.inspection.base_model import BaseModel
+from registry.notifications import event_parts
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
-from registry.tenants.api import create_tenant_router
-from registry.tenants.current import CurrentGrants
+from registry.storage.store import ArtifactStore
+from registry.tenants.live_grants import CurrentGrants
 from registry.tenants.service import TenantService
 
 _SLOTS, _HOST_CAPACITY = 2, 4

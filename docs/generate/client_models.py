@@ -23,7 +23,7 @@ _OPTIONS = (
     "--enum-field-as-literal=all",
     "--use-type-alias",
     "--strict-nullable",
-    "--base-class=registry.client.answer.Answer",
+    "--base-class=adaptry.client.response.Answer",
     "--use-standard-collections",
     "--use-union-operator",
     "--use-double-quotes",

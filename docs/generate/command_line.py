@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from adaptry.cli import app
-from adaptry.serve_arguments import parser
+from adaptry.serve.arguments import parser
 from docs.generate.markdown import code, page, prose, table
 
 INTRODUCTION = """\

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 from pydantic_settings import BaseSettings
 
-from adaptry.output import size
+from adaptry.terminal.output import size
 from docs.generate.markdown import code, page, table
 from docs.generate.schemas import kind_of
 from engine import settings as engine_settings

@@ -10,7 +10,7 @@ from importlib.resources import files
 
 from fastapi import APIRouter, Request, Response
 
-from registry.problems import problem_response
+from registry.http.problems import problem_response
 
 PREFIX = "/console"
 

@@ -10,17 +10,17 @@ import httpx
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
-from engine.controller import CacheController
-from engine.engine_request import EngineRequest
+from engine.cache.controller import CacheController
 from engine.errors import EngineError, EngineUnavailable
-from engine.openai_errors import openai_error, retry_after, send_engine_error, send_json
+from engine.gateway.openai_errors import openai_error, retry_after, send_engine_error, send_json
+from engine.gateway.request_body import model_of, read_body, user_of
+from engine.gateway.request_context import EngineRequest
 from engine.ports import Resolver
-from engine.request_body import model_of, read_body, user_of
 from engine.types import AdapterVersion
 from fleet.stock.client import StockVllm
-from registry.adapter_labels import UNKNOWN_ADAPTER
+from registry.auth.caller import current_caller
 from registry.errors import RegistryError
-from registry.keys.caller import current_caller
+from registry.telemetry.label_limit import UNKNOWN_ADAPTER
 
 GENERATING = frozenset(
     {

@@ -8,7 +8,7 @@ are asked for at once than there are slots.
 import time
 from collections.abc import Sequence
 
-from engine.decisions import Activate, Commit, Deactivate, Evict, Move
+from engine.policy.decisions import Activate, Commit, Deactivate, Evict, Move
 from engine.ports import EngineTruth, Loaded, MoveResult
 from engine.types import AdapterVersion, VersionId
 from fleet.stock.client import StockVllm

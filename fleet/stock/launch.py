@@ -8,19 +8,19 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
-from engine.background import background
-from engine.http_protocol import guarded_http
-from engine.registry_access import open_database, register_folders
-from engine.routing import Bound
+from engine.bootstrap.background import background
+from engine.bootstrap.registry import open_database, register_folders
+from engine.http.uvicorn_protocol import guarded_http
 from engine.settings import EngineSettings
-from fleet.entrance import Entrance, running_entrance
+from fleet.ingress.app import Entrance, running_entrance
 from fleet.messages import EngineFacts
 from fleet.options import FleetOptions
+from fleet.placement import Bound
 from fleet.process import begin_process
 from fleet.stock.client import StockVllm
 from fleet.stock.replica import StockSizes, stock_replica
 from fleet.stock.replicas import StockReplicas
-from registry.db import Database
+from registry.database.engine import Database
 
 logger = logging.getLogger(__name__)
 

@@ -8,26 +8,26 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry
 
-from engine.cache import Cache, make_cache
-from engine.controller import CacheController
+from engine.bootstrap.cache import Cache, make_cache
+from engine.bootstrap.registry import quarantine
+from engine.cache.controller import CacheController
 from engine.errors import EngineUnavailable
-from engine.kept_elsewhere import KeptElsewhere
-from engine.metrics import CacheMetrics
-from engine.probe import Probe, Score
-from engine.promotion import PromotingEngine
-from engine.quarantine import Quarantine
-from engine.registry_access import quarantine
-from engine.resolved_before import ResolvedBefore
+from engine.gateway.pinned_resolver import ResolvedBefore
+from engine.operations.null_residency import KeptElsewhere
+from engine.operations.probe import Probe, Score
+from engine.operations.promotion import PromotingEngine
+from engine.operations.quarantine import Quarantine
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
-from engine.supervisor import EngineSupervisor
+from engine.telemetry.metrics import CacheMetrics
 from engine.types import AdapterVersion
+from engine.vllm.supervisor import EngineSupervisor
 from fleet.messages import EngineFacts
-from fleet.replica import Replica
+from fleet.replica.replica import Replica
 from fleet.stock.application import StockApplication
 from fleet.stock.client import StockVllm
-from fleet.stock.life import StockLife, StockStarter
-from registry.db import Database
+from fleet.stock.process import StockLife, StockStarter
+from registry.database.engine import Database
 from registry.service import RegistryService
 
 Work = Coroutine[None, None, None]

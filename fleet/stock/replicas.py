@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from engine.errors import EngineUnavailable
-from engine.routing import Bound, choose
 from fleet.messages import Answers, EngineFacts, ForwardedRequest, Messages
+from fleet.placement import Bound, choose
 from fleet.ports import ReplicaLost
-from fleet.replica import Replica
+from fleet.replica.replica import Replica
 
 _FACTS = "facts"
 

@@ -83,31 +83,17 @@ from registry.errors.access import (
     UnknownKey,
     UnknownTenant,
 )
-from registry.errors.arriving import (
-    BodyNotText,
-    BodyTimeout,
-    BodyTooDeep,
-    BodyTooLarge,
-    InvalidAdapter,
-    InvalidArchive,
-    InvalidUpload,
-    TooManyUploads,
-)
-from registry.errors.asking import (
-    InvalidEventId,
-    InvalidPageToken,
-    InvalidReference,
-    UnknownAdapter,
-    UnknownAlias,
-    UnknownDelivery,
-    UnknownJob,
-    UnknownRevision,
-    UnknownVersion,
-    UnknownWebhook,
-    VersionUnavailable,
+from registry.errors.availability import (
+    DatabaseUnavailable,
+    EngineAway,
+    ProbeFailed,
+    PromotionTimeout,
+    StoreUnavailable,
+    TooManyStreams,
+    WarmingFailed,
 )
 from registry.errors.base import RegistryError
-from registry.errors.changing import (
+from registry.errors.conflicts import (
     AliasMoved,
     FilesDamaged,
     FilesMissing,
@@ -122,14 +108,18 @@ from registry.errors.changing import (
     VersionInUse,
     VersionNotServable,
 )
-from registry.errors.serving import (
-    DatabaseUnavailable,
-    EngineAway,
-    ProbeFailed,
-    PromotionTimeout,
-    StoreUnavailable,
-    TooManyStreams,
-    WarmingFailed,
+from registry.errors.requests import (
+    InvalidEventId,
+    InvalidPageToken,
+    InvalidReference,
+    UnknownAdapter,
+    UnknownAlias,
+    UnknownDelivery,
+    UnknownJob,
+    UnknownRevision,
+    UnknownVersion,
+    UnknownWebhook,
+    VersionUnavailable,
 )
 from registry.errors.sources import (
     AddressNotAllowed,
@@ -143,6 +133,16 @@ from registry.errors.sources import (
     SourceTooLarge,
     SourceUnavailable,
     SourceUnsupported,
+)
+from registry.errors.uploads import (
+    BodyNotText,
+    BodyTimeout,
+    BodyTooDeep,
+    BodyTooLarge,
+    InvalidAdapter,
+    InvalidArchive,
+    InvalidUpload,
+    TooManyUploads,
 )
 
 __all__ = [

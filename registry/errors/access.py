@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from registry.errors.base import RegistryError
-from registry.keys.refusal import KeyRefusal
+from registry.errors.key_refusal import KeyRefusal
 from registry.quotas.limits import Limit
 
 

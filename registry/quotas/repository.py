@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from registry.models import Adapter, Version, VersionState
-from registry.quotas.models import TenantRegistration
+from registry.models.registration import TenantRegistration
 
 _WITHOUT_FILES = (VersionState.PURGED, VersionState.REJECTED)
 _AFTER_TILDE = "\x7f"  # the character that follows the one between a tenant and its names

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry.defects import Defect
 from registry.errors import InvalidAdapter, SourceTooLarge
-from registry.inspect import PICKLE_FILE, WEIGHTS_FILE
-from registry.sources.intake import ADAPTER_FILES, CHUNK_BYTES, TAKEN_FILES, Intake
+from registry.errors.defects import Defect
+from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
+from registry.sources.base import FetchedSource, FetchLimits, Progress
+from registry.sources.gunzip import Unpacked, broken
 from registry.sources.paths import check_path, shown
-from registry.sources.port import FetchedSource, FetchLimits, Progress
-from registry.sources.unpack import Unpacked, broken
+from registry.sources.quarantine import ADAPTER_FILES, CHUNK_BYTES, TAKEN_FILES, Intake
 
 _BLOCK_BYTES = 512
 _MAX_EXTENDED_BYTES = 64 * 1024

@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from registry.defects import Defect
 from registry.errors import InvalidAdapter, SourceNotAllowed, SourceNotFound
-from registry.inspect import PICKLE_FILE, WEIGHTS_FILE
-from registry.sources.intake import CHUNK_BYTES, TAKEN_FILES, Intake
-from registry.sources.port import FetchedSource, FetchLimits, Progress
+from registry.errors.defects import Defect
+from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
+from registry.sources.base import FetchedSource, FetchLimits, Progress
+from registry.sources.quarantine import CHUNK_BYTES, TAKEN_FILES, Intake
 from registry.sources.threads import in_thread
 
 

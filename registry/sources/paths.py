@@ -1,7 +1,7 @@
 """Names of files as others give them."""
 
-from registry.defects import Defect
 from registry.errors import InvalidAdapter
+from registry.errors.defects import Defect
 
 
 def check_path(path: str, where: str) -> None:

@@ -8,21 +8,21 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from registry.changes import changing
-from registry.db import Database
+from registry.auth.client_address import calling_address
+from registry.auth.grants import known_tenant
+from registry.catalog.repository import RegistryRepository, known_adapter
+from registry.catalog.unit_of_work import changing
+from registry.database.engine import Database
+from registry.database.pagination import Page, name_of, page_of
 from registry.errors import InvalidReference, TenantExists, TenantNotEmpty
-from registry.job_repository import JobRepository
-from registry.keys.address import calling_address
-from registry.keys.models import ApiKey
+from registry.ingest.repository import JobRepository
 from registry.models import Adapter, Event, EventKind, now
-from registry.names import check_tenant, tenant_of
-from registry.pages import Page, name_of, page_of
+from registry.models.api_key import ApiKey
+from registry.models.tenant import AdapterGrant, Tenant
 from registry.quotas.repository import QuotaRepository
 from registry.quotas.service import stored_usage
 from registry.quotas.usage import LiveUsage, LiveUsageOf, StoredUsage, nothing_live
-from registry.repository import RegistryRepository, known_adapter
-from registry.tenants.grants import known_tenant
-from registry.tenants.models import AdapterGrant, Tenant
+from registry.references import check_tenant, tenant_of
 
 
 async def _nobody_to_tell() -> None:

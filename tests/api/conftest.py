@@ -12,26 +12,26 @@ from fastapi import APIRouter, FastAPI
 from safetensors.numpy import save_file
 
 from adaptry.cli import main
-from registry.api import create_router
-from registry.artifacts import ArtifactStore
-from registry.base_model import BaseModel
-from registry.db import Database
-from registry.event_parts import EventParts, event_parts
-from registry.ingest import IngestService
-from registry.ingest_api import create_ingest_router
-from registry.keys.api import create_key_router
-from registry.keys.guard import KeyGuard
-from registry.keys.scopes import Scope
-from registry.keys.service import KeyService
+from registry.api.ingest import create_ingest_router
+from registry.api.keys import create_key_router
+from registry.api.router import create_router
+from registry.api.tenants import create_tenant_router
+from registry.auth.keys import KeyService
+from registry.auth.scopes import Scope
+from registry.database.engine import Database
+from registry.http.authentication import KeyGuard
+from registry.ingest.service import IngestService
+from registry.inspection.base_model import BaseModel
+from registry.notifications import EventParts, event_parts
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
-from registry.tenants.api import create_tenant_router
+from registry.storage.store import ArtifactStore
 from registry.tenants.service import TenantService
-from registry.webhook_health import WebhookLimits
-from tests.api.asked import Asked
-from tests.http_server import serving
-from tests.ingest_router import ingest_of
-from tests.webhook_receiver import Receiver, receiving
+from registry.webhooks.retry_policy import WebhookLimits
+from tests.api.keyed_client import Asked
+from tests.support.servers.asgi_server import serving
+from tests.support.servers.ingest_router import ingest_of
+from tests.support.servers.webhook_receiver import Receiver, receiving
 
 WIDTH = 8
 MODULE = "model.layers.0.self_attn.q_proj"

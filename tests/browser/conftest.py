@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.browser.scripted import Scripted, scripted_server
+from tests.browser.scripted_server import Scripted, scripted_server
 
 WAIT_MS = 15_000
 WIDTH, HEIGHT = 1280, 900

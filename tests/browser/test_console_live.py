@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from demo.tasks import TASKS, prompt_for
 from tests.browser.conftest import Visit
-from tests.browser.seen import ask, is_live, tier, with_two_versions
+from tests.browser.helpers import ask, is_live, tier, with_two_versions
 
 pytestmark = [pytest.mark.engine]
 

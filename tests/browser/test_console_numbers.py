@@ -4,7 +4,7 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-from tests.browser.scripted import run
+from tests.browser.scripted_server import run
 
 
 def decision(number: int, second: float, **more: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit
-from tests.browser.seen import ask
+from tests.browser.helpers import ask
 
 pytestmark = [pytest.mark.engine]
 

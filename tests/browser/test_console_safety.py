@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit
-from tests.browser.seen import is_live, with_two_versions
+from tests.browser.helpers import is_live, with_two_versions
 
 pytestmark = [pytest.mark.engine]
 

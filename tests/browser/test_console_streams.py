@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.browser.conftest import Visitor
-from tests.browser.scripted import REFUSALS, Scripted, run
+from tests.browser.scripted_server import REFUSALS, Scripted, run
 
 STREAM = (
     ": hello\r\nretry: 20\r\n\r\nid: 7\r\ndata: one\r\n\r\n"

@@ -7,7 +7,7 @@ import torch
 from vllm.lora.model_manager import LoRAModelManager
 from vllm.lora.request import LoRARequest
 
-from engine.worker import AdapterCacheExtension
+from engine.worker.extension import AdapterCacheExtension
 
 GARBAGE = 7.0
 

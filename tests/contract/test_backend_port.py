@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import pytest
 
 from demo.tasks import TASKS
-from engine.decisions import Activate, Commit, Deactivate, Evict, Move
 from engine.errors import AdapterLoadFailed
 from engine.fake_backend import FakeBackend
+from engine.policy.decisions import Activate, Commit, Deactivate, Evict, Move
 from engine.ports import Backend, EngineTruth, MoveResult
 from engine.resolver import RegistryResolver
 from engine.types import AdapterVersion, EvictionReason, VersionId

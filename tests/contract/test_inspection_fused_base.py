@@ -13,10 +13,19 @@ import pytest
 import torch
 from transformers import Phi3Config, Phi3ForCausalLM
 
-from engine.vllm_backend import served_by
-from registry.base_model import BaseModel, read_base_model
-from registry.inspect import judge_adapter
-from tests.peft_kinds import ALONE, PROMPT, TOKENS, Answer, Kind, Peft, lora, renamed
+from engine.vllm.backend import served_by
+from registry.inspection.base_model import BaseModel, read_base_model
+from registry.inspection.inspector import judge_adapter
+from tests.support.adapters.peft_kinds import (
+    ALONE,
+    PROMPT,
+    TOKENS,
+    Answer,
+    Kind,
+    Peft,
+    lora,
+    renamed,
+)
 
 pytestmark = [pytest.mark.engine]
 
@@ -94,7 +103,7 @@ class TinyEngine:
 
 
 def _modules(worker: Any) -> dict[str, Any]:
-    from engine.worker_modules import describe_modules
+    from engine.worker.lora_modules import describe_modules
 
     return describe_modules(worker.model_runner.lora_manager._adapter_manager)
 

@@ -17,11 +17,11 @@ import torch
 from peft import AdaLoraConfig, IA3Config
 from peft.tuners.lora import config as peft_lora
 
-from engine.decisions import Activate, Commit, Evict, Move
 from engine.errors import AdapterLoadFailed
+from engine.policy.decisions import Activate, Commit, Evict, Move
 from engine.ports import EngineTruth
 from engine.types import AdapterVersion, EvictionReason, VersionId
-from tests.peft_kinds import (
+from tests.support.adapters.peft_kinds import (
     ALONE,
     PROMPT,
     TOKENS,
@@ -299,7 +299,7 @@ async def _generate(engine: Any, version: AdapterVersion) -> Answer:
     from vllm import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from engine.vllm_backend import lora_request
+    from engine.vllm.backend import lora_request
 
     sampling = SamplingParams(max_tokens=TOKENS, temperature=0, logprobs=1, ignore_eos=True)
     stream = AsyncLLM.generate(

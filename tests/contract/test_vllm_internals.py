@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import vllm_api, vllm_internals
+from engine.vllm import compat as vllm_api
+from engine.vllm import internals as vllm_internals
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,12 +10,12 @@ from alembic import command
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from registry.db import Database
+from registry.database.engine import Database
+from registry.database.migrate import alembic_config
 from registry.errors import UnknownVersion
-from registry.event_feed import EventFeed
-from registry.event_log import EventLog
-from registry.event_repository import EventFilter
-from registry.migrate import alembic_config
+from registry.events.log import EventLog
+from registry.events.repository import EventFilter
+from registry.events.watermark import EventFeed
 from registry.models import Event, EventKind
 
 EVERYTHING = EventFilter()

@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from registry.db import Database
+from registry.database.engine import Database
+from registry.lifecycle.transitions import TRANSITIONS
 from registry.models import VersionState
-from registry.states import TRANSITIONS
 from tests.db import rows
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from alembic import command
 from alembic.script import ScriptDirectory
 
-from registry.migrate import alembic_config
+from registry.database.migrate import alembic_config
 
 
 def test_versions_from_before_inspection_was_kept_are_still_read(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from registry.database.migrate import alembic_config, upgrade
 from registry.errors import DatabaseUnavailable
-from registry.migrate import alembic_config, upgrade
 from tests.db import rows
 
 ROWS = (

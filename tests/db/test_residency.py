@@ -8,16 +8,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from engine import pin_keeper
 from engine.errors import AdapterLoadFailed, EngineUnavailable, NotPinned, PinBudgetExceeded
-from engine.pin_keeper import PinKeeper
+from engine.operations import pins as pin_keeper
+from engine.operations.pins import PinKeeper
+from engine.operations.warmup import WarmUp
 from engine.types import AdapterVersion, Tier, VersionId
-from engine.warm_up import WarmUp
-from registry.db import Database
+from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable, UnknownAdapter
 from registry.models import Adapter, Version, VersionState, now, row_id
 from registry.residency import ResidencyStore, StoredPin
-from tests.support.controlled_cache import Cache, running, until
+from tests.support.cache.controller_harness import Cache, running, until
 
 
 @pytest.fixture

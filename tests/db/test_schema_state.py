@@ -10,10 +10,10 @@ from alembic import command
 from sqlalchemy import text
 
 from adaptry.cli import main
-from registry.db import Database
+from registry.database.engine import Database
+from registry.database.migrate import alembic_config, upgrade
+from registry.database.schema_revision import schema_state
 from registry.errors import DatabaseUnavailable
-from registry.migrate import alembic_config, upgrade
-from registry.schema_state import schema_state
 
 
 def ran(url: str, statement: str) -> None:

@@ -10,12 +10,12 @@ import pytest
 from alembic import command
 
 from adaptry.cli import main
-from registry.base_model import BaseModel
-from registry.migrate import alembic_config, upgrade
-from tests.db import past
-from tests.db.past import REVISIONS, asked, fill_until
-from tests.servers.registry import running_registry
-from tests.support.demo_files import keep_demo_adapter
+from registry.database.migrate import alembic_config, upgrade
+from registry.inspection.base_model import BaseModel
+from tests.db import old_schemas as past
+from tests.db.old_schemas import REVISIONS, asked, fill_until
+from tests.support.adapters.demo_files import keep_demo_adapter
+from tests.support.servers.registry_in_loop import running_registry
 
 ROOT = Path(__file__).parents[2]
 TABLES = (
@@ -31,7 +31,7 @@ def counts(url: str) -> dict[str, int]:
 
 
 def test_every_table_has_rows_here(empty_database: str) -> None:
-    """A revision that adds a table adds rows for it to tests/db/past.py."""
+    """A revision that adds a table adds rows for it to tests/db/old_schemas.py."""
     fill_until(empty_database, REVISIONS[-1])
     assert not [table for table, rows in counts(empty_database).items() if not rows]
 
@@ -129,7 +129,12 @@ def test_an_upgrade_that_is_killed_leaves_the_old_schema(empty_database: str) ->
     before = counts(empty_database)
     killed = 0
     for statement in range(2, 1000, 23):
-        command_line = [sys.executable, "-m", "tests.servers.killed_upgrade", empty_database]
+        command_line = [
+            sys.executable,
+            "-m",
+            "tests.support.servers.killed_upgrade",
+            empty_database,
+        ]
         done = subprocess.run([*command_line, str(statement)], cwd=ROOT, check=False, timeout=120)
         if done.returncode == 0:
             break

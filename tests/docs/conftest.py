@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.page_blocks import ROOT
+from tests.support.docs.page_blocks import ROOT
 
 
 @pytest.fixture(scope="session")

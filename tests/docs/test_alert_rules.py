@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from grafana import runbooks
-from tests.support.prometheus import promtool
+from tests.support.servers.prometheus import promtool
 
 ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "grafana" / "rules").glob("*.yml"))

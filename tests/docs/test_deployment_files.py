@@ -16,8 +16,8 @@ import yaml
 
 from engine.settings import EngineSettings
 from registry.settings import RegistrySettings
-from tests.page_blocks import blocks_of, compare, run
-from tests.support.containerfile import CONTAINERFILE, ROOT, all_of, environment, stages
+from tests.support.docs.containerfile import CONTAINERFILE, ROOT, all_of, environment, stages
+from tests.support.docs.page_blocks import blocks_of, compare, run
 
 Json = dict[str, Any]
 

@@ -20,8 +20,8 @@ from jsonschema import Draft202012Validator
 
 from grafana import build
 from grafana.frame import TAG
-from tests.support.dashboards import FILES, Asked, as_grafana_asks, loaded, panels_of, queries
-from tests.support.prometheus import promtool
+from tests.support.docs.dashboards import FILES, Asked, as_grafana_asks, loaded, panels_of, queries
+from tests.support.servers.prometheus import promtool
 
 SCHEMA = Draft202012Validator(loaded(Path(__file__).with_name("dashboard.schema.json")))
 DASHBOARDS = {file.stem: loaded(file) for file in FILES}

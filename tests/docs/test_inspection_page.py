@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from engine.probe import ProbeFailure
-from registry.defects import Defect, Remark
+from engine.operations.probe import ProbeFailure
+from registry.errors.defects import Defect, Remark
 
 PAGE = (Path(__file__).parents[2] / "docs" / "inspection.md").read_text(encoding="utf-8")
 

@@ -65,9 +65,9 @@ def test_test_files_have_names_of_their_own() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "registry.names",
+        "registry.references",
         "registry.errors",
-        "registry.client",
+        "adaptry.client",
         "engine.policy",
         "engine.types",
         "adaptry.cli",
@@ -90,7 +90,7 @@ def test_the_engine_package_imports_nothing_before_it_is_asked_for_it() -> None:
     code = "import sys, engine; print(sorted(n for n in sys.modules if n.startswith('engine')))"
     assert in_a_fresh_process(code).strip() == "['engine']"
     named = "import engine; print(engine.SamplingParams.__module__, engine.LLM.__module__)"
-    assert in_a_fresh_process(named).split() == ["vllm.sampling_params", "engine.offline"]
+    assert in_a_fresh_process(named).split() == ["vllm.sampling_params", "engine.offline.llm"]
 
 
 def test_import_contracts_hold() -> None:

@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from engine.cache_events import Evicted, LookedUp
-from engine.metrics import CacheMetrics
-from engine.metrics_requests import REFUSAL_CODES
-from engine.snapshot import CacheSnapshot, ResidentAdapter
+from engine.cache.snapshot import CacheSnapshot, ResidentAdapter
+from engine.events import Evicted, LookedUp
+from engine.telemetry.metrics import CacheMetrics
+from engine.telemetry.request_counters import REFUSAL_CODES
 from engine.types import AdapterVersion, CacheOutcome, EvictionReason, MissCause, Tier, VersionId
-from registry.counts import AliasTarget, Stock, Waiting
-from registry.db import Database
-from registry.ingest_end import IngestEnd
-from registry.job_models import JobState
-from registry.metrics import RegistryMetrics
-from registry.metrics_state import Counted, RegistryState
+from registry.database.engine import Database
+from registry.ingest.outcome import IngestEnd
 from registry.models import Version, VersionState
+from registry.models.job import JobState
 from registry.quotas.limits import Limit
-from tests.support.metrics_page import PAGE, RECORDED, ROOT, TYPES, exported, listed, names_in
+from registry.telemetry.counts import AliasTarget, Stock, Waiting
+from registry.telemetry.gauges import Counted, RegistryState
+from registry.telemetry.metrics import RegistryMetrics
+from tests.support.docs.metrics_page import PAGE, RECORDED, ROOT, TYPES, exported, listed, names_in
 
 LISTED = {series.name: series for series in listed()}
 UPPER = AdapterVersion(VersionId(1), "upper", 1, "0" * 64, "/upper", 8, 100)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.prometheus import promtool
+from tests.support.servers.prometheus import promtool
 
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "grafana"

@@ -1,6 +1,6 @@
 """The client's models and methods say what docs/openapi.json says.
 
-That the document is the server's own is held by tests/e2e/test_rest_reference.py.
+That the document is the server's own is held by tests/e2e/docs/test_rest_reference.py.
 """
 
 import inspect
@@ -13,11 +13,11 @@ from typing import Any, cast
 
 import pytest
 
+from adaptry.client import Client
+from adaptry.client.transport.operations import Download, Group, Operation, Pages, Stream
+from adaptry.client.transport.requests import Given, Request, Unset
 from docs.generate.client_models import DOCUMENT as FILE
 from docs.generate.client_models import MODELS, ROOT, models
-from registry.client import Client
-from registry.client.calls import Download, Group, Operation, Pages, Stream
-from registry.client.steps import Given, Request, Unset
 
 Call = Operation[Any, Any] | Pages[Any, Any] | Stream[Any, Any] | Download[Any]
 Json = dict[str, Any]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.page_blocks import (
+from tests.support.docs.page_blocks import (
     BLOCK,
     DOCS,
     ENGINE_PAGES,
@@ -19,9 +19,9 @@ from tests.page_blocks import (
 )
 
 SERVES = "needs a model's weights; tests/docs/test_serve_examples.py parses it"
-MLFLOW = "needs an MLflow server; tests/api/test_import_mlflow.py starts one"
-CONTAINER = "needs a container engine; tests/e2e/test_deployed.py carries its steps out"
-SYSTEMD = "writes to /opt and /etc; tests/e2e/test_deployed.py starts what the unit starts"
+MLFLOW = "needs an MLflow server; tests/api/transfer/test_import_mlflow.py starts one"
+CONTAINER = "needs a container engine; tests/e2e/docs/test_deployed.py carries its steps out"
+SYSTEMD = "writes to /opt and /etc; tests/e2e/docs/test_deployed.py starts what the unit starts"
 KUBERNETES = (
     "needs a cluster; tests/docs/test_deployment_files.py checks the manifests against its schemas"
 )
@@ -33,11 +33,11 @@ NOT_RUN = {
     ("tenants.md", "it needs an adapter of the tenant"): 1,
     ("howto/from-mlflow.md", MLFLOW): 2,
     ("howto/from-sglang.md", SERVES): 1,
-    ("howto/guests.md", "it needs a second server; tests/e2e/test_guest.py starts one"): 1,
+    ("howto/guests.md", "it needs a second server; tests/e2e/fleet/test_guest.py starts one"): 1,
     ("howto/from-vllm.md", SERVES): 1,
     (
         "howto/stock-engines.md",
-        "it needs two servers; tests/e2e/test_stock_engines.py starts one",
+        "it needs two servers; tests/e2e/fleet/test_stock_engines.py starts one",
     ): 1,
     ("operations/deployment.md", CONTAINER): 2,
     ("operations/deployment.md", SYSTEMD): 1,
@@ -48,12 +48,12 @@ NOT_RUN = {
     ("operations/replicas.md", "it needs GPUs; tests/fleet starts two CPU engines"): 1,
     (
         "operations/replicas.md",
-        "it needs a cluster; tests/e2e/test_ray_cluster.py starts one of one node",
+        "it needs a cluster; tests/e2e/fleet/test_ray_cluster.py starts one of one node",
     ): 1,
     ("operations/upgrade.md", "fetches a newer version of this repository"): 1,
     (
         "quick-start.md",
-        "installs and serves; tests/e2e/test_demo_command.py does it",
+        "installs and serves; tests/e2e/docs/test_demo_command.py does it",
     ): 1,
     ("quick-start.md", SERVES): 1,
     ("performance.md", "minutes, and a GPU"): 1,

@@ -10,7 +10,7 @@ from docs.generate.errors import SECTIONS, explained
 from docs.generate.pages import FOLDER, plain_pages
 from docs.generate.schemas import kind_of
 from docs.generate.settings import setting_classes
-from tests.page_blocks import ROOT
+from tests.support.docs.page_blocks import ROOT
 
 PAGES = plain_pages()
 

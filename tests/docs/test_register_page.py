@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from benchmarks.large_adapter import make_large_adapter
-from registry.base_model import BaseModel
+from registry.inspection.base_model import BaseModel
 from registry.settings import RegistrySettings
-from tests.servers.registry import running_registry
+from tests.support.servers.registry_in_loop import running_registry
 
 PAGE = Path(__file__).parents[2] / "docs" / "register.md"
 EXAMPLE = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.page_blocks import REGISTRY_PAGES, blocks_of, compare, run
-from tests.postgres import PostgresServer
-from tests.registry_server import registry_server
+from tests.support.databases.postgres import PostgresServer
+from tests.support.docs.page_blocks import REGISTRY_PAGES, blocks_of, compare, run
+from tests.support.servers.registry_threaded import registry_server
 
 
 @pytest.mark.parametrize("page", REGISTRY_PAGES)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from adaptry.serve_arguments import parse
-from tests.page_blocks import ROOT
+from adaptry.serve.arguments import parse
+from tests.support.docs.page_blocks import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)

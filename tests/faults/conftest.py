@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.harm import Harm
-from tests.support.served import ROOT, ServedDemo
-from tests.traffic.trial import Kept
+from tests.support.faults.inject import Harm
+from tests.support.servers.adaptry_serve import ROOT, ServedDemo
+from tests.support.traffic.fault_trial import Kept
 
 DISK_MIB = 48
 DRAIN_SECONDS = 600  # longer than any test: whoever ends did not just run out of it

@@ -7,7 +7,7 @@ import pytest
 
 from demo.tasks import TASKS
 from tests.faults.conftest import Victim
-from tests.traffic.trial import CHANGES, trial
+from tests.support.traffic.fault_trial import CHANGES, trial
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from demo.tasks import TASKS
-from registry.seals import verify
+from registry.storage.integrity import verify
 from tests.faults.conftest import Victim
-from tests.traffic.trial import trial
+from tests.support.traffic.fault_trial import trial
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 

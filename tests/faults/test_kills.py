@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.faults.conftest import Victim
-from tests.traffic.trial import CHANGES, trial
+from tests.support.traffic.fault_trial import CHANGES, trial
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 

@@ -8,7 +8,7 @@ import pytest
 
 from demo.tasks import prompt_for
 from tests.faults.conftest import Victim
-from tests.traffic.trial import trial
+from tests.support.traffic.fault_trial import trial
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 

@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from demo.tasks import TASKS
-from tests.postgres import PostgresServer, binaries
-from tests.support.harm import Harm
-from tests.support.served import ROOT, START_SECONDS, ServedDemo
-from tests.traffic.trial import CHANGES, Kept, trial
+from tests.support.databases.postgres import PostgresServer, binaries
+from tests.support.faults.inject import Harm
+from tests.support.servers.adaptry_serve import ROOT, START_SECONDS, ServedDemo
+from tests.support.traffic.fault_trial import CHANGES, Kept, trial
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 

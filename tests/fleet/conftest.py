@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tests.postgres import PostgresServer, binaries
-from tests.support.served import START_SECONDS, ServedDemo
-from tests.traffic.trial import Kept
+from tests.support.databases.postgres import PostgresServer, binaries
+from tests.support.servers.adaptry_serve import START_SECONDS, ServedDemo
+from tests.support.traffic.fault_trial import Kept
 
 REPLICAS = 2
 REPLICA = "ray::ServeReplica:adaptry:replica"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.fleet.conftest import ServedFleet
-from tests.support.cache_traffic import BUSY, traffic_on
-from tests.support.dashboards import NAME, Asked, as_grafana_asks, queries
-from tests.support.prometheus import Prometheus, running_prometheus
+from tests.support.docs.dashboards import NAME, Asked, as_grafana_asks, queries
+from tests.support.servers.prometheus import Prometheus, running_prometheus
+from tests.support.traffic.background import BUSY, traffic_on
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 

@@ -8,10 +8,10 @@ from functools import partial
 import psutil
 import pytest
 
-from fleet.choosing import first_for
+from fleet.ingress.replica_choice import first_for
 from tests.fleet.conftest import PROXY, REPLICA, REPLICAS, ServedFleet
-from tests.support.served import ROOT, START_SECONDS, is_engine
-from tests.traffic.trial import CHANGES, trial
+from tests.support.servers.adaptry_serve import ROOT, START_SECONDS, is_engine
+from tests.support.traffic.fault_trial import CHANGES, trial
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 

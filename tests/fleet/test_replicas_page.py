@@ -3,7 +3,7 @@
 import pytest
 
 from tests.fleet.conftest import ServedFleet
-from tests.page_blocks import blocks_of, compare, run
+from tests.support.docs.page_blocks import blocks_of, compare, run
 
 pytestmark = [pytest.mark.engine]
 

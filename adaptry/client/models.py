@@ -1,0 +1,687 @@
+"""What the server answers. Written by `make reference` from docs/openapi.json."""
+
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, Field
+from typing_extensions import TypeAliasType
+
+from adaptry.client.response import Answer
+
+
+class AdapterRead(Answer):
+    """A name under which versions are published."""
+
+    name: str
+    description: str | None
+    owner: str | None
+    tags: list[str]
+    metadata: dict[str, Any]
+    created_at: AwareDatetime
+    updated_at: AwareDatetime | None
+
+
+class AdapterPage(Answer):
+    items: list[AdapterRead]
+    next_page_token: str | None
+
+
+CacheOutcome = TypeAliasType("CacheOutcome", Literal["gpu_hit", "host_hit", "miss"])
+
+
+DeliveryState = TypeAliasType("DeliveryState", Literal["pending", "delivered", "failed"])
+
+
+class DeliveryRead(Answer):
+    """One message. `event_id` is null for a test."""
+
+    id: int
+    message_id: str
+    kind: str
+    event_id: int | None
+    state: DeliveryState
+    attempts: int
+    next_attempt_at: AwareDatetime | None
+    status_code: int | None
+    error: str | None
+    created_at: AwareDatetime
+    finished_at: AwareDatetime | None
+
+
+class DeliveryPage(Answer):
+    items: list[DeliveryRead]
+    next_page_token: str | None
+
+
+class EngineTruthRead(Answer):
+    """What vLLM itself holds: version ids in its own LRU order, one replica after the other."""
+
+    gpu: list[int]
+    host: list[int]
+    in_step_loads: int
+
+
+EventKind = TypeAliasType(
+    "EventKind",
+    Literal[
+        "adapter.imported",
+        "adapter.updated",
+        "version.registered",
+        "version.updated",
+        "version.deprecated",
+        "version.restored",
+        "version.retired",
+        "version.quarantined",
+        "version.purged",
+        "alias.moved",
+        "ingest.failed",
+        "ingest.cancelled",
+        "alias.split",
+        "alias.deleted",
+        "webhook.added",
+        "webhook.changed",
+        "webhook.disabled",
+        "webhook.removed",
+        "webhook.retried",
+        "key.created",
+        "key.rotated",
+        "key.revoked",
+        "cache.pinned",
+        "cache.unpinned",
+        "cache.evicted",
+        "store.collected",
+        "tenant.created",
+        "tenant.changed",
+        "tenant.deleted",
+        "grant.added",
+        "grant.removed",
+    ],
+)
+
+
+class EventRead(Answer):
+    """
+    Who changed what. `uid` is the same in every registry that has imported it.
+
+    `address` is where that came from: `local` for a command on the server's machine, null for what
+    the server did by itself. It is null too where more people look: in the events of one adapter,
+    in webhooks, and for a tenant's keys.
+    """
+
+    id: int
+    uid: str
+    at: AwareDatetime
+    actor: str
+    address: str | None
+    kind: str
+    adapter: str | None
+    alias: str | None
+    from_version: int | None
+    to_version: int | None
+    reason: str | None
+    data: dict[str, Any]
+    imported: bool
+
+
+class EventPage(Answer):
+    items: list[EventRead]
+    next_page_token: str | None
+
+
+class EvictRead(Answer):
+    reference: str
+    evicted: bool = Field(..., description="False if it was on disk only.")
+
+
+EvictionReason = TypeAliasType(
+    "EvictionReason", Literal["capacity", "host_evicted", "requested", "tenant_limit", "drift"]
+)
+
+
+class FindingRead(Answer):
+    code: str
+    detail: str
+
+
+class GarbageItem(Answer):
+    reference: str
+    state: str
+    size_bytes: int
+
+
+class GarbageRead(Answer):
+    """
+    `kept` counts what a rule kept: `aliased`, `last`, `rollback_window`.
+
+    `refused` holds what could not go now, with the code of the refusal. With `more`, ask again.
+    """
+
+    dry_run: bool
+    purged: list[GarbageItem]
+    refused: dict[str, str]
+    kept: dict[str, int]
+    orphans: list[str]
+    freed_bytes: int
+    more: bool
+
+
+class GrantRead(Answer):
+    """This tenant may use the adapter."""
+
+    tenant: str
+    granted_at: AwareDatetime
+    granted_by: str
+
+
+class GrantList(Answer):
+    items: list[GrantRead]
+
+
+class ImportRead(Answer):
+    """
+    What was changed, or would be.
+
+    `orphans`: versions whose parent is not here. `skipped`: why, by reference.
+    """
+
+    dry_run: bool
+    adapters_added: int
+    versions_added: int
+    versions_unchanged: int
+    aliases_set: int
+    aliases_kept: list[str]
+    events_added: int
+    orphans: list[str]
+    skipped: dict[str, str]
+
+
+class InspectionRead(Answer):
+    """
+    What was checked. `engine`: whose word on its modules counted; null without any.
+
+    `ranks` counts modules by rank, `files` has bytes by name.
+    """
+
+    engine: str | None
+    shapes_checked: bool
+    modules: int
+    ranks: dict[str, int]
+    tensors: int
+    parameters: int
+    files: dict[str, int]
+    remarks: list[FindingRead]
+
+
+class AdapterFacts(Answer):
+    """What registering these files would write down."""
+
+    rank: int
+    alpha: float
+    target_modules: list[str]
+    dtype: str
+    base_model: str | None
+    size_bytes: int
+    inspection: InspectionRead
+
+
+InvalidVersions = TypeAliasType("InvalidVersions", Literal["refuse", "skip"])
+
+
+class JobRead(Answer):
+    """
+    One registration that takes a while.
+
+    `bytes_total` is null as long as nobody knows. `code` and `detail` say why it failed, or why it
+    is tried again. `version` is there once it has succeeded; `created` is false if that version was
+    there before.
+    """
+
+    id: int
+    adapter: str
+    source: str
+    state: str
+    step: str | None
+    attempts: int
+    bytes_done: int
+    bytes_total: int | None
+    cancel_requested: bool
+    code: str | None
+    detail: str | None
+    version: str | None
+    created: bool | None
+    created_at: AwareDatetime
+    created_by: str
+    started_at: AwareDatetime | None
+    next_attempt_at: AwareDatetime | None
+    finished_at: AwareDatetime | None
+
+
+class JobPage(Answer):
+    items: list[JobRead]
+    next_page_token: str | None
+
+
+JobState = TypeAliasType(
+    "JobState", Literal["receiving", "queued", "running", "succeeded", "failed", "cancelled"]
+)
+
+
+MissCause = TypeAliasType("MissCause", Literal["cold", "evicted", "new_version", "restart"])
+
+
+OtherAliases = TypeAliasType("OtherAliases", Literal["keep", "replace"])
+
+
+class PrefetchRead(Answer):
+    reference: str
+
+
+class ProbeRead(Answer):
+    """`difference` is null if the engine computed no finite numbers; `code` says what failed."""
+
+    reference: str
+    passed: bool
+    code: str | None
+    difference: float | None
+    noise: float
+
+
+class ProblemRead(Answer):
+    """A defect. `count`: how often it was found; `detail` tells of the first."""
+
+    code: str
+    detail: str
+    count: int
+
+
+class ReplicaRead(Answer):
+    """One engine of several. `engine_up` false: it is being replaced."""
+
+    name: str
+    slots: int
+    host_capacity: int
+    host_bytes: int
+    host_bytes_limit: int | None
+    slots_by_state: dict[str, int]
+    waiting: int
+    engine_up: bool
+
+
+Scope = TypeAliasType("Scope", Literal["infer", "publish", "operate", "admin"])
+
+
+class KeyCreated(Answer):
+    """`key` is never shown again."""
+
+    name: str
+    prefix: str
+    tenant: str | None
+    scopes: list[Scope]
+    created_at: AwareDatetime
+    created_by: str
+    expires_at: AwareDatetime | None
+    revoked_at: AwareDatetime | None
+    last_used_at: AwareDatetime | None
+    previous_valid_until: AwareDatetime | None
+    key: str
+
+
+class KeyRead(Answer):
+    """`prefix` is what all texts of this key begin with; `last_used_at` may be a minute late."""
+
+    name: str
+    prefix: str
+    tenant: str | None
+    scopes: list[Scope]
+    created_at: AwareDatetime
+    created_by: str
+    expires_at: AwareDatetime | None
+    revoked_at: AwareDatetime | None
+    last_used_at: AwareDatetime | None
+    previous_valid_until: AwareDatetime | None
+
+
+class KeyPage(Answer):
+    items: list[KeyRead]
+    next_page_token: str | None
+
+
+class SecretRotated(Answer):
+    """`secret` is never shown again."""
+
+    secret: str
+    previous_valid_until: AwareDatetime
+
+
+class TenantRead(Answer):
+    """Its adapters are named `name~…`."""
+
+    name: str
+    created_at: AwareDatetime
+    created_by: str
+    max_requests_in_flight: int | None
+    max_slots: int | None
+    max_host_bytes: int | None
+    max_pins: int | None
+    max_storage_bytes: int | None
+    max_registrations_per_hour: int | None
+
+
+class TenantPage(Answer):
+    items: list[TenantRead]
+    next_page_token: str | None
+
+
+class TenantUsage(Answer):
+    """
+    How much of its limits it uses: what is stored of all servers on this database, the rest of
+    the server that answers. `slots`: adapters that requests hold or await.
+    """
+
+    requests_in_flight: int
+    slots: int
+    host_bytes: int
+    pins: int
+    storage_bytes: int
+    registrations_in_last_hour: int
+
+
+class TenantUsageRead(Answer):
+    """A tenant, its limits, and how much of them it uses."""
+
+    name: str
+    created_at: AwareDatetime
+    created_by: str
+    max_requests_in_flight: int | None
+    max_slots: int | None
+    max_host_bytes: int | None
+    max_pins: int | None
+    max_storage_bytes: int | None
+    max_registrations_per_hour: int | None
+    usage: TenantUsage
+
+
+Tier = TypeAliasType("Tier", Literal["gpu", "host"])
+
+
+class DecisionRead(Answer):
+    """
+    One thing that happened. What does not apply to its kind is null.
+
+    `seconds` is how long a lookup waited or a load took, `for_reference` whom it made room for.
+    `count`: so many of the same in a row, of which this is the last.
+    """
+
+    id: int
+    at: AwareDatetime
+    kind: Literal[
+        "looked_up",
+        "refused",
+        "load_started",
+        "moved_in",
+        "fell_back",
+        "load_failed",
+        "evicted",
+        "drained",
+        "pinned",
+        "unpinned",
+        "drifted",
+        "engine_lost",
+        "engine_ready",
+    ]
+    adapter: str | None = Field(..., description="Null: it is about all of them.")
+    reference: str | None
+    version_id: int | None
+    tier: Tier | None = None
+    slot: int | None = None
+    outcome: CacheOutcome | None = None
+    cause: MissCause | None = None
+    reason: EvictionReason | None = None
+    seconds: float | None = None
+    idle_seconds: float | None = None
+    for_reference: str | None = None
+    code: str | None = None
+    count: int = 1
+    replica: str | None = Field(None, description="Null where there is only one engine.")
+    sentence: str
+
+
+class DecisionList(Answer):
+    """The oldest first. `oldest_id` is the oldest that is kept: what was before is forgotten."""
+
+    items: list[DecisionRead]
+    oldest_id: int | None
+    newest_id: int
+
+
+class PinRead(Answer):
+    reference: str
+    tier: Tier
+    expires_at: AwareDatetime | None
+    replicas: int | None = None
+
+
+class PinList(Answer):
+    items: list[PinRead]
+
+
+class ResidentRead(Answer):
+    """
+    One adapter in a tier. `hits` counts the requests that found it in memory.
+
+    `size_bytes` is that of its files, `host_bytes` what it takes in host memory. `slot` is the
+    number of its GPU slot, `idle_seconds` since a request last held it. One that is `leaving`
+    admits nobody and gives its place up once it is idle.
+    """
+
+    reference: str
+    version_id: int
+    rank: int
+    size_bytes: int
+    host_bytes: int
+    pinned: Tier | None
+    leases: int
+    waiting: int
+    hits: int
+    slot: int | None
+    idle_seconds: float
+    leaving: bool
+    replica: str | None = Field(None, description="Null where there is only one engine.")
+
+
+class CacheRead(Answer):
+    """
+    Both tiers, the next victim first, and how many more each holds, hidden from the caller.
+
+    Of several replicas, together; `replicas` has each of them, and is empty where there is one
+    engine.
+    """
+
+    slots: int
+    host_capacity: int
+    host_bytes: int
+    host_bytes_limit: int | None
+    slots_by_state: dict[str, int]
+    waiting: int
+    loading: list[str]
+    gpu: list[ResidentRead]
+    host: list[ResidentRead]
+    hidden: dict[str, int]
+    replicas: list[ReplicaRead] = Field([], validate_default=True)
+
+
+class StandingRead(Answer):
+    """Where the version is now."""
+
+    tier: Tier | Literal["disk"]
+    slot: int | None
+    pinned: Tier | None
+    leases: int
+    waiting: int
+    loading: bool
+    leaving: bool
+    idle_seconds: float | None
+    hits: int
+    next_victim: bool = Field(..., description="It would be the next to leave its tier.")
+    replica: str | None = Field(None, description="Null where there is only one engine.")
+
+
+class UnpinRead(Answer):
+    reference: str
+    tier: Tier
+
+
+class Usage(Answer):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class GenerateResponse(Answer):
+    """One text per prompt."""
+
+    text: list[str]
+    usage: Usage
+
+
+class VerdictRead(Answer):
+    """`problems` is empty if `accepted`, and then `adapter` is not null."""
+
+    accepted: bool
+    problems: list[ProblemRead]
+    adapter: AdapterFacts | None
+
+
+class VersionRead(Answer):
+    """One immutable version."""
+
+    adapter: str
+    number: int
+    reference: str
+    digest: str
+    state: str
+    state_reason: str | None
+    state_code: str | None
+    state_changed_at: AwareDatetime | None
+    rank: int
+    alpha: float
+    target_modules: list[str]
+    dtype: str
+    base_model: str | None
+    size_bytes: int
+    source: str
+    revision: str | None
+    inspection: InspectionRead | None
+    created_at: AwareDatetime
+    created_by: str
+    description: str | None
+    tags: list[str]
+    metadata: dict[str, Any]
+    parent: str | None
+    training_run: str | None
+    dataset: str | None
+    updated_at: AwareDatetime | None
+
+
+class PurgeRead(Answer):
+    """`freed_bytes` is 0 where another version has the same files."""
+
+    version: VersionRead
+    freed_bytes: int
+
+
+class VersionPage(Answer):
+    items: list[VersionRead]
+    next_page_token: str | None
+
+
+VersionState = TypeAliasType(
+    "VersionState",
+    Literal["pending", "ready", "deprecated", "retired", "purged", "rejected", "quarantined"],
+)
+
+
+class WebhookCreated(Answer):
+    """`secret` is never shown again."""
+
+    id: int
+    url: str
+    description: str | None
+    kinds: list[str]
+    adapters: list[str]
+    enabled: bool
+    disabled_reason: str | None
+    failures: int
+    paused_until: AwareDatetime | None
+    pending: int
+    created_at: AwareDatetime
+    created_by: str
+    secret: str
+
+
+class WebhookRead(Answer):
+    """An endpoint; `failures` are attempts in a row, `pending` deliveries still to be made."""
+
+    id: int
+    url: str
+    description: str | None
+    kinds: list[str]
+    adapters: list[str]
+    enabled: bool
+    disabled_reason: str | None
+    failures: int
+    paused_until: AwareDatetime | None
+    pending: int
+    created_at: AwareDatetime
+    created_by: str
+
+
+class WebhookPage(Answer):
+    items: list[WebhookRead]
+    next_page_token: str | None
+
+
+class WeightRead(Answer):
+    version: int
+    weight: int
+
+
+class AliasRead(Answer):
+    """
+    Where an alias points, or pointed from `valid_from` to `valid_to`.
+
+    `version` is the one with the largest weight.
+    """
+
+    adapter: str
+    alias: str
+    reference: str
+    version: int
+    weights: list[WeightRead]
+    revision: int
+    valid_from: AwareDatetime
+    valid_to: AwareDatetime | None
+    moved_by: str
+    reason: str | None
+
+
+class AliasList(Answer):
+    items: list[AliasRead]
+
+
+class AliasPage(Answer):
+    items: list[AliasRead]
+    next_page_token: str | None
+
+
+class WhyRead(Answer):
+    """One version explained; `decisions` from the newest on. `now`: where it is nearest."""
+
+    reference: str
+    adapter: str
+    version_id: int
+    now: StandingRead
+    summary: str
+    decisions: list[DecisionRead]
+    replicas: list[StandingRead] = Field(
+        [], description="On each, where several are.", validate_default=True
+    )

@@ -1,0 +1,120 @@
+"""What both senders have in common: how httpx is asked, and what its answers mean."""
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from adaptry.client.errors import BY_STATUS, ApiError, InvalidServer, NoAnswer, UploadBroken
+from adaptry.client.transport.operations import reply_of
+from adaptry.client.transport.requests import Reply, Request
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+# Servers close a connection that was idle for 5 s, perhaps just as the next request is sent.
+IDLE_SECONDS = 3.0
+CONNECT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Which server, as whom, and how long it may take. Raises InvalidServer."""
+
+    base_url: str
+    api_key: str | None = None
+    timeout_seconds: float = 120.0
+
+    def __post_init__(self) -> None:
+        advice = f"{self.base_url!r} is no server's URL: write http://HOST:PORT"
+        try:
+            urlsplit(self.base_url)  # httpx takes some hosts that are none
+            url = httpx.URL(self.base_url)
+        except (ValueError, httpx.InvalidURL) as error:
+            raise InvalidServer(advice) from error
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise InvalidServer(advice)
+        if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
+            raise InvalidServer("an API key is made of printable ASCII characters")
+
+    def for_httpx(self) -> dict[str, Any]:
+        """The arguments of either of httpx's clients."""
+        headers = {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        return {
+            "base_url": self.base_url.rstrip("/"),
+            "headers": headers,
+            "timeout": self.timeout(None),
+            "limits": httpx.Limits(keepalive_expiry=IDLE_SECONDS),
+            # A proxy of the environment must not stand between us and a server on this machine.
+            "trust_env": httpx.URL(self.base_url).host not in LOOPBACK,
+        }
+
+    def timeout(self, patience_seconds: float | None) -> httpx.Timeout:
+        seconds = self.timeout_seconds if patience_seconds is None else patience_seconds
+        limit = None if math.isinf(seconds) else seconds
+        return httpx.Timeout(limit, connect=min(CONNECT_SECONDS, seconds))
+
+    def arguments(self, request: Request) -> dict[str, Any]:
+        """The arguments of httpx's `build_request`."""
+        headers = {"content-type": request.media_type} if request.media_type else {}
+        return {
+            "method": request.method,
+            "url": request.path,
+            "params": dict(request.query),
+            "json": request.body,
+            "content": request.content,
+            "files": request.files,
+            "data": request.fields,
+            "headers": headers,
+            "timeout": self.timeout(request.patience_seconds),
+        }
+
+    def failure(self, error: httpx.HTTPError | httpx.InvalidURL) -> NoAnswer:
+        kind = UploadBroken if isinstance(error, httpx.WriteError) else NoAnswer
+        return kind(self.base_url, str(error) or type(error).__name__)
+
+
+def success(response: httpx.Response) -> Reply:
+    """Of a response that has been read. Raises ApiError and UnexpectedAnswer."""
+    if response.is_error:
+        raise refusal(response)
+    if not response.content:
+        return Reply(response.status_code, {})
+    try:
+        content = response.json()
+    except ValueError:
+        content = None
+    return reply_of(response.status_code, content)
+
+
+def refusal(response: httpx.Response) -> ApiError:
+    """What an error's problem details say. vLLM's routes have theirs in OpenAI's format."""
+    try:
+        problem = json.loads(response.content)
+    except ValueError:
+        problem = None
+    if not isinstance(problem, dict):
+        problem = {}
+    detail = problem.get("detail") or _openai_message(problem) or problem.get("title")
+    kind = BY_STATUS.get(response.status_code, ApiError)
+    return kind(
+        response.status_code,
+        _text(problem.get("code")),
+        _text(detail) or response.reason_phrase,
+        retry_after_seconds=_seconds(response.headers.get("retry-after")),
+        problem=problem,
+    )
+
+
+def _openai_message(problem: dict[str, Any]) -> object:
+    error = problem.get("error")
+    return error.get("message") if isinstance(error, dict) else None
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text and text.isdecimal() else None

@@ -1,0 +1,77 @@
+"""Server-Sent Events (WHATWG HTML, section 9.2) as a client reads them, and when to reconnect."""
+
+import re
+import time
+from collections.abc import Iterator
+
+from adaptry.client.errors import AdaptryError
+
+ALIVE_SECONDS = 60.0  # the server says something every 15 s
+PATIENCE_SECONDS = 60.0
+_FIRST_RETRY_SECONDS = 2.0
+_LONGEST_RETRY_SECONDS = 30.0
+_MAX_LINE_BYTES = 2**24
+_LINE = re.compile(rb"(.*?)(?:\r\n|\n|\r(?!\Z))", re.DOTALL)
+
+
+class EventReader:
+    """The data of events from chunks of bytes, and what to say when the connection is lost."""
+
+    def __init__(self, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self._patience_seconds = patience_seconds
+        self._retry_seconds = _FIRST_RETRY_SECONDS
+        self._last_id = ""
+        self._buffer = b""
+        self._data: list[str] = []
+        self._next_id = ""
+        self._lost: float | None = None
+        self._was_connected = False
+
+    def headers(self) -> dict[str, str]:
+        """Of the next connection."""
+        resumed = {"last-event-id": self._last_id} if self._last_id else {}
+        return {"accept": "text/event-stream", "cache-control": "no-store", **resumed}
+
+    def connected(self) -> None:
+        self._was_connected = True
+        self._lost = None
+        self._buffer = b""
+        self._data = []
+
+    def pause_seconds(self, error: AdaptryError | None) -> float:
+        """How long to wait before the next attempt. Raises the error if it is time to give up."""
+        now = time.monotonic()
+        self._lost = now if self._lost is None else self._lost
+        too_long = now - self._lost >= self._patience_seconds
+        if error is not None and (too_long or not self._was_connected):
+            raise error
+        return min(self._retry_seconds, _LONGEST_RETRY_SECONDS)
+
+    def feed(self, chunk: bytes) -> Iterator[str]:
+        """The data of each event that is complete."""
+        self._buffer += chunk
+        end = 0
+        for match in _LINE.finditer(self._buffer):
+            end = match.end()
+            data = self._take(match[1].decode("utf-8", errors="replace"))
+            if data is not None:
+                yield data
+        self._buffer = self._buffer[end:]
+        if len(self._buffer) > _MAX_LINE_BYTES:
+            raise AdaptryError("the stream has a line that is too long")
+
+    def _take(self, line: str) -> str | None:
+        """The event's data if the line ends one that has any."""
+        if not line:
+            data, self._data = self._data, []
+            self._last_id = self._next_id
+            return "\n".join(data) if data else None
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            self._data.append(value)
+        elif name == "id" and "\0" not in value:
+            self._next_id = value
+        elif name == "retry" and value.isascii() and value.isdigit():
+            self._retry_seconds = int(value) / 1000
+        return None

@@ -1,0 +1,201 @@
+"""`adaptry adapter …`: what the registry holds."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adaptry.client import Registration, unpack_version
+from adaptry.client.models import VersionRead
+from adaptry.commands import alias as alias_commands
+from adaptry.commands import lifecycle as lifecycle_commands
+from adaptry.commands import search as search_commands
+from adaptry.commands import transfer as transfer_commands
+from adaptry.terminal.completion import version_references
+from adaptry.terminal.errors import CommandError
+from adaptry.terminal.job_progress import pushed, registered
+from adaptry.terminal.options import (
+    DEFAULT_SERVER,
+    AsJson,
+    Name,
+    Reference,
+    Server,
+    TagOption,
+    TextOption,
+    connect,
+    show_help,
+)
+from adaptry.terminal.output import plain, show_fields, show_json, show_table, size, text
+from adaptry.terminal.verdict import show_verdict
+
+app = typer.Typer(
+    invoke_without_command=True,
+    callback=show_help,
+    help="Register, find, promote and retire adapters.",
+)
+
+
+@app.command()
+def add(
+    name: Name,
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A PEFT folder on the server's machine, or a URL: hf://ORG/REPO@REVISION, "
+            "s3://BUCKET/FOLDER, gs://…, https://…"
+        ),
+    ],
+    description: Annotated[str | None, typer.Option(help="A line for people.")] = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Register a folder or a URL as the adapter's next version.
+
+    The same files again are the same version.
+    """
+    located = source if "://" in source else str(Path(source).absolute())
+    with connect(server) as client:
+        done = registered(client, name, located, description)
+    _show_registered(done, as_json)
+
+
+@app.command()
+def push(
+    name: Name,
+    source: Annotated[Path, typer.Argument(help="A PEFT folder here, or a tar of one.")],
+    description: Annotated[str | None, typer.Option(help="A line for people.")] = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Upload a folder of this machine as the adapter's next version."""
+    with connect(server) as client:
+        done = pushed(client, name, source, description)
+    _show_registered(done, as_json)
+
+
+@app.command()
+def pull(
+    reference: Reference,
+    folder: Annotated[Path, typer.Argument(help="A new folder here.")],
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Download a version's files, and check that they are what was registered."""
+    if folder.exists():
+        raise CommandError(f"{folder} is there already: choose another name or remove it")
+    with connect(server) as client:
+        find = client.versions.get if ":" in reference else client.versions.resolve
+        version = find(reference)
+        with client.versions.download(version.reference) as chunks:
+            written = unpack_version(chunks, version.digest, folder)
+    if as_json:
+        show_json({"reference": version.reference, "folder": str(folder), "size_bytes": written})
+    else:
+        print(f"{version.reference}  {folder}  {size(written)}")
+
+
+@app.command()
+def inspect(
+    source: Annotated[Path, typer.Argument(help="A PEFT folder on the server's machine.")],
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a folder would be accepted, and all that is wrong with it.
+
+    Registers nothing. Exits with 1 if it would be refused.
+    """
+    with connect(server) as client:
+        verdict = client.adapters.inspect(str(source.absolute()))
+    if as_json:
+        show_json(verdict)
+    else:
+        show_verdict(verdict)
+    if not verdict.accepted:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_(
+    text_: TextOption = None,
+    tag: TagOption = None,
+    owner: Annotated[str | None, typer.Option(help="Whose they are.")] = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """All adapters, or those that meet every condition."""
+    with connect(server) as client:
+        adapters = list(client.adapters.list(text=text_, tags=tag or (), owner=owner))
+    if as_json:
+        show_json(adapters)
+        return
+    show_table(
+        ("NAME", "OWNER", "CREATED", "TAGS", "DESCRIPTION"),
+        [
+            (
+                a.name,
+                text(a.owner),
+                text(a.created_at)[:16],
+                text(a.tags) or "-",
+                text(a.description),
+            )
+            for a in adapters
+        ],
+    )
+
+
+@app.command()
+def show(
+    reference: Annotated[
+        str, typer.Argument(metavar="NAME[:VERSION]", autocompletion=version_references)
+    ],
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """One adapter and where its aliases point, or one version."""
+    with connect(server) as client:
+        if ":" in reference:
+            version = client.versions.get(reference)
+            _show(version, as_json)
+            return
+        adapter = client.adapters.get(reference)
+        aliases = list(client.aliases.list(reference))
+    if as_json:
+        show_json({**adapter.model_dump(mode="json"), "aliases": plain(aliases)})
+        return
+    show_fields(adapter)
+    for alias in aliases:
+        print(f"@{alias.alias} -> {alias_commands.target(alias)}")
+
+
+def _show(version: VersionRead, as_json: bool) -> None:
+    if as_json:
+        show_json(version)
+    else:
+        show_fields(version)
+
+
+@app.command()
+def versions(name: Name, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """All versions of one adapter."""
+    with connect(server) as client:
+        found = list(client.versions.list(name))
+    if as_json:
+        show_json(found)
+        return
+    search_commands.show_versions(found)
+
+
+def _show_registered(done: Registration, as_json: bool) -> None:
+    version = done.version
+    if as_json:
+        show_json(version)
+    else:
+        what = "registered" if done.is_new else "already there"
+        summary = f"rank {version.rank}, {size(version.size_bytes)}"
+        print(f"{version.reference}  {what}, {summary}")
+
+
+for _command in (*alias_commands.COMMANDS, *lifecycle_commands.COMMANDS, *search_commands.COMMANDS):
+    app.command()(_command)
+app.command("export")(transfer_commands.export_registry)
+app.command("import")(transfer_commands.import_registry)

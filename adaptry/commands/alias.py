@@ -1,0 +1,170 @@
+"""`adaptry adapter promote | rollback | aliases | unalias`: what a name means."""
+
+import math
+from typing import Annotated
+
+import typer
+
+from adaptry.client.models import AliasRead
+from adaptry.client.transport.requests import version_of
+from adaptry.terminal.completion import aliases_of
+from adaptry.terminal.errors import UsageError
+from adaptry.terminal.options import (
+    DEFAULT_SERVER,
+    Alias,
+    AsJson,
+    Name,
+    Reason,
+    Server,
+    Version,
+    connect,
+)
+from adaptry.terminal.output import show_json, show_table, text
+from adaptry.terminal.promotion import EvictOld, NoWarm, Probe, Timeout, preparation, switching
+
+Percent = Annotated[
+    int | None,
+    typer.Option(min=1, max=99, help="Send only so many users there; the rest stay."),
+]
+
+
+def promote(
+    reference: Version,
+    alias: Alias = "default",
+    percent: Percent = None,
+    no_warm: NoWarm = False,
+    probe: Probe = False,
+    timeout: Timeout = None,
+    evict_old: EvictOld = False,
+    reason: Reason = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Point an alias at a version, or a share of its users.
+
+    The engine has the version in memory before the alias moves. Fails if it can't be loaded, or if
+    somebody else moves the alias meanwhile; then the alias stays where it is.
+    """
+    version_of(reference)  # is it one?
+    name, _, digits = reference.partition(":")
+    number = int(digits)
+    wishes = preparation(no_warm, probe, timeout, evict_old)
+    with switching(server, f"bringing {reference} into memory") as client:
+        before = next((a for a in client.aliases.list(name) if a.alias == alias), None)
+        moved = client.aliases.set(
+            name,
+            alias,
+            version=number if percent is None else None,
+            weights=None if percent is None else _with_share(before, number, percent),
+            expected_version=before.version if before else None,
+            expected_revision=before.revision if before and percent is not None else None,
+            reason=reason,
+            **wishes,
+        )
+    if as_json:
+        show_json(moved)
+    else:
+        came_from = f" (was {target(before)})" if before else ""
+        print(f"{name}@{alias} -> {target(moved)}{came_from}")
+
+
+def rollback(
+    name: Name,
+    alias: Alias = "default",
+    revision: Annotated[int | None, typer.Option(help="To this one of its history.")] = None,
+    at: Annotated[str | None, typer.Option(help="To where it was, as 2026-11-17T14:05Z.")] = None,
+    no_warm: NoWarm = False,
+    probe: Probe = False,
+    timeout: Timeout = None,
+    evict_old: EvictOld = False,
+    reason: Reason = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Bring back an earlier state of an alias, by default the one before.
+
+    The engine has its versions in memory before the alias moves, as for `promote`.
+    """
+    wishes = preparation(no_warm, probe, timeout, evict_old)
+    with switching(server, f"bringing {name} back into memory") as client:
+        moved = client.aliases.roll_back(
+            name, alias, revision=revision, at=at, reason=reason, **wishes
+        )
+    if as_json:
+        show_json(moved)
+    else:
+        print(f"{name}@{alias} -> {target(moved)} ({text(moved.reason)})")
+
+
+def aliases(
+    name: Name,
+    alias: Annotated[str | None, typer.Option(help="Show the history of this one.")] = None,
+    at: Annotated[str | None, typer.Option(help="Where --alias pointed then.")] = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Where the aliases of an adapter point, or where one of them has pointed."""
+    with connect(server) as client:
+        if at is not None:
+            found = [client.aliases.get(name, alias or "default", at=at)]
+        elif alias is not None:
+            found = list(client.aliases.history(name, alias))
+        else:
+            found = list(client.aliases.list(name))
+    if as_json:
+        show_json(found)
+    else:
+        show_table(("ALIAS", "VERSION", "REVISION", "FROM", "TO", "BY", "REASON"), map(_row, found))
+
+
+def unalias(
+    name: Name,
+    alias: Annotated[
+        str, typer.Argument(metavar="ALIAS", help="Such as canary.", autocompletion=aliases_of)
+    ],
+    reason: Reason = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Take an alias away; a rollback brings it back."""
+    with connect(server) as client:
+        client.aliases.delete(name, alias, reason=reason)
+    if as_json:
+        show_json({"adapter": name, "alias": alias, "deleted": True})
+    else:
+        print(f"{name}@{alias} is gone")
+
+
+COMMANDS = (promote, rollback, aliases, unalias)
+
+
+def target(alias: AliasRead) -> str:
+    """The version that an alias points at, or its split in percent."""
+    total = sum(each.weight for each in alias.weights)
+    if len(alias.weights) < 2:
+        return str(alias.version)
+    return ", ".join(f"{each.version} ({each.weight / total:.0%})" for each in alias.weights)
+
+
+def _with_share(before: AliasRead | None, number: int, percent: int) -> dict[int, int]:
+    """Weights that give one version so many of a hundred users and leave the others' ratio."""
+    before_weights = before.weights if before else []
+    others = {each.version: each.weight for each in before_weights if each.version != number}
+    if not others:
+        raise UsageError("--percent needs an alias that points at another version by now")
+    weights = {n: weight * (100 - percent) for n, weight in others.items()}
+    weights[number] = percent * sum(others.values())
+    common = math.gcd(*weights.values())
+    return {n: weight // common for n, weight in weights.items()}
+
+
+def _row(alias: AliasRead) -> tuple[str, ...]:
+    return (
+        alias.alias,
+        target(alias),
+        str(alias.revision),
+        text(alias.valid_from)[:19],
+        text(alias.valid_to)[:19],
+        alias.moved_by,
+        text(alias.reason),
+    )

@@ -1,0 +1,143 @@
+"""`adaptry cache …`: which adapters are resident where."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from adaptry.client.models import ResidentRead
+from adaptry.client.response import Answer
+from adaptry.commands import why as why_commands
+from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Reference, Server, connect, show_help
+from adaptry.terminal.output import show_json, show_table, size, text
+
+app = typer.Typer(
+    invoke_without_command=True,
+    callback=show_help,
+    help="See and steer what is in GPU slots and host memory.",
+)
+
+
+Replicas = Annotated[
+    int | None, typer.Option(min=1, max=10_000, help="On how many of several engines; all else.")
+]
+_COLUMNS = ("TIER", "REFERENCE", "RANK", "SIZE", "PINNED", "LEASES", "HITS")
+
+
+@app.command()
+def show(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """Both tiers, the next victim first."""
+    with connect(server) as client:
+        cache = client.cache.show()
+    if as_json:
+        show_json(cache)
+        return
+    slots, places = (
+        f"{len(cache.gpu) + cache.hidden['gpu']} of {cache.slots}",
+        f"{len(cache.host) + cache.hidden['host']} of {cache.host_capacity}",
+    )
+    print(f"GPU slots {slots}, host {places}")
+    print(f"requests waiting {cache.waiting}, loading {text(cache.loading) or '-'}")
+    if cache.host or cache.gpu:
+        print()
+        of_several = bool(cache.replicas)
+        rows = [("gpu", each) for each in cache.gpu] + [("host", each) for each in cache.host]
+        show_table(
+            (*_COLUMNS, *(["REPLICA"] if of_several else [])),
+            [
+                (*_row(tier, each), *([text(each.replica)] if of_several else []))
+                for tier, each in rows
+            ],
+        )
+
+
+def _row(tier: str, entry: ResidentRead) -> tuple[str, ...]:
+    return (
+        tier,
+        entry.reference,
+        str(entry.rank),
+        size(entry.size_bytes),
+        text(entry.pinned),
+        str(entry.leases),
+        str(entry.hits),
+    )
+
+
+@app.command()
+def pin(
+    reference: Reference,
+    tier: Annotated[Literal["gpu", "host"], typer.Option(help="Where to keep it.")] = "gpu",
+    ttl: Annotated[
+        float | None, typer.Option(min=0.001, help="Seconds after which the pin ends.")
+    ] = None,
+    replicas: Replicas = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Load an adapter and keep it until it is unpinned, or for a time."""
+    with connect(server) as client:
+        pinned = client.cache.pin(reference, tier, ttl_seconds=ttl, replicas=replicas)
+    end = "" if ttl is None else f" until {text(pinned.expires_at)}"
+    _done(pinned, f"{reference} pinned in the {tier} tier{end}", as_json)
+
+
+@app.command()
+def pins(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """What is pinned, the oldest first."""
+    with connect(server) as client:
+        kept = list(client.cache.pins())
+    if as_json:
+        show_json(kept)
+        return
+    show_table(
+        ("REFERENCE", "TIER", "UNTIL", "REPLICAS"),
+        [
+            (each.reference, each.tier, text(each.expires_at), text(each.replicas or "all"))
+            for each in kept
+        ],
+    )
+
+
+@app.command()
+def unpin(reference: Reference, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """Let an adapter be put out again."""
+    with connect(server) as client:
+        _done(client.cache.unpin(reference), f"{reference} unpinned", as_json)
+
+
+@app.command()
+def prefetch(
+    reference: Reference,
+    replicas: Replicas = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Bring an adapter into host memory before anybody asks for it."""
+    with connect(server) as client:
+        coming = client.cache.prefetch(reference, replicas=replicas)
+    _done(coming, f"{reference} is on its way into host memory", as_json)
+
+
+@app.command()
+def evict(
+    reference: Reference,
+    wait: Annotated[bool, typer.Option("--wait", help="Until nobody uses it any more.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="End the requests that use it.")] = False,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Put an adapter that nobody uses out of both tiers."""
+    with connect(server) as client:
+        answer = client.cache.evict(reference, wait=wait, force=force)
+    was_there = "evicted" if answer.evicted else "was on disk only"
+    _done(answer, f"{reference} {was_there}", as_json)
+
+
+for _command in why_commands.COMMANDS:
+    app.command()(_command)
+
+
+def _done(answer: Answer, sentence: str, as_json: bool) -> None:
+    if as_json:
+        show_json(answer)
+    else:
+        print(sentence)

@@ -1,0 +1,125 @@
+"""`adaptry events …`: the log of all changes, taken elsewhere and checked there."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Annotated
+
+import typer
+
+from adaptry.terminal.errors import CommandError, UsageError
+from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
+from adaptry.terminal.output import show_json
+from registry.events.hash_chain import BrokenChain, ChainEnd, checked
+
+app = typer.Typer(
+    invoke_without_command=True,
+    callback=show_help,
+    help="The log of all changes: who, when, from where, what.",
+)
+
+Moment = Annotated[
+    datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"])
+]
+
+
+@app.command()
+def export(
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="FILE", help="A new file, or - for stdout.")
+    ] = "-",
+    since: Moment = None,
+    until: Moment = None,
+    adapter: Annotated[str | None, typer.Option(help="Only of this adapter.")] = None,
+    append: Annotated[
+        bool, typer.Option("--append", help="Go on after the last line of FILE.")
+    ] = False,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Write events as lines of JSON, the oldest first. Times without a zone are this machine's."""
+    if append and output == "-":
+        raise UsageError("--append needs a file: -o FILE")
+    with connect(server) as client, _opened(output, append=append) as (file, end):
+        asked = client.events.export(
+            adapter=adapter,
+            since=_zoned(since),
+            until=_zoned(until),
+            after=end.after,
+            chain=end.chain,
+        )
+        with asked as chunks:
+            for chunk in chunks:
+                file.write(chunk)
+    if output == "-":  # that is JSON already
+        return
+    written = _checked(Path(output))
+    if as_json:
+        _show_end(written)
+    else:
+        print(f"{output}  {written.events} events, the last is {written.after}: {written.chain}")
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `events export` wrote.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say whether each line of an export still follows from the line before it."""
+    end = _checked(file)
+    if as_json:
+        _show_end(end)
+    else:
+        print(f"whole: {end.events} events, the last is {end.after}: {end.chain}")
+
+
+def _show_end(end: ChainEnd) -> None:
+    show_json({"events": end.events, "last": end.after, "hash": end.chain})
+
+
+def _zoned(at: datetime | None) -> str | None:
+    return None if at is None else at.astimezone().isoformat()
+
+
+@contextmanager
+def _opened(output: str, *, append: bool) -> Iterator[tuple[IO[bytes], ChainEnd]]:
+    """Nothing half-written is left: what comes is put in its place once all is there."""
+    if output == "-":
+        yield sys.stdout.buffer, ChainEnd()
+        sys.stdout.buffer.flush()
+        return
+    path = Path(output)
+    if path.exists() and not append:
+        raise CommandError(f"{output} is there already: choose another name, or say --append")
+    end = _checked(path) if path.exists() else ChainEnd()
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file, end
+        _put(partial, path)
+    except OSError as error:
+        raise CommandError(f"{output} can't be written: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _put(partial: Path, path: Path) -> None:
+    """At the end of what is there."""
+    if not path.exists():
+        partial.rename(path)
+        return
+    with partial.open("rb") as new, path.open("ab") as file:
+        file.writelines(new)
+
+
+def _checked(path: Path) -> ChainEnd:
+    try:
+        with path.open("rb") as file:
+            return checked(file)
+    except OSError as error:
+        raise CommandError(f"{path} can't be read: {error.strerror}") from error
+    except BrokenChain as error:
+        raise CommandError(f"{path}: {error}") from error

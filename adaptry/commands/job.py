@@ -1,0 +1,71 @@
+"""`adaptry job …`: what the registry is bringing in, and what became of it."""
+
+from typing import Annotated, cast
+
+import typer
+
+from adaptry.client.models import JobRead, JobState
+from adaptry.terminal.completion import adapter_names
+from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
+from adaptry.terminal.output import show_fields, show_json, show_table, size, text
+
+app = typer.Typer(
+    invoke_without_command=True,
+    callback=show_help,
+    help="Follow and cancel registrations that take a while.",
+)
+
+Number = Annotated[int, typer.Argument(metavar="JOB", min=1, help="The job's number.")]
+
+
+@app.command("list")
+def list_(
+    state: Annotated[str | None, typer.Option(help="Such as running or failed.")] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="Of one adapter only.", autocompletion=adapter_names)
+    ] = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """All jobs, the newest first."""
+    with connect(server) as client:
+        jobs = list(client.jobs.list(state=cast("JobState | None", state), adapter=adapter))
+    if as_json:
+        show_json(jobs)
+        return
+    show_table(
+        ("JOB", "ADAPTER", "STATE", "DONE", "TOTAL", "SOURCE", "RESULT"),
+        [
+            (
+                str(job.id),
+                job.adapter,
+                job.state,
+                size(job.bytes_done),
+                size(job.bytes_total),
+                job.source,
+                text(job.version or job.code),
+            )
+            for job in jobs
+        ],
+    )
+
+
+@app.command()
+def show(number: Number, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """One job: how far it is, or how it ended."""
+    with connect(server) as client:
+        _print(client.jobs.get(number), as_json)
+
+
+@app.command()
+def cancel(number: Number, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """End a job. What it has published already stays."""
+    with connect(server) as client:
+        _print(client.jobs.cancel(number), as_json)
+
+
+def _print(job: JobRead, as_json: bool) -> None:
+    if as_json:
+        show_json(job)
+    else:
+        show_fields(job)

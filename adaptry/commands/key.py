@@ -1,0 +1,150 @@
+"""`adaptry key …`: who may ask a server for what."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, cast
+
+import typer
+
+from adaptry.client.models import KeyCreated, KeyRead
+from adaptry.client.resources.keys import Scope as ScopeName
+from adaptry.terminal.errors import CommandError, UsageError
+from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
+from adaptry.terminal.output import show_json, show_table, text
+
+app = typer.Typer(
+    invoke_without_command=True,
+    callback=show_help,
+    help="API keys: who may ask a server for what.",
+)
+
+KeyName = Annotated[str, typer.Argument(metavar="NAME", help="Who the key is for.")]
+
+
+@app.command()
+def create(
+    name: KeyName,
+    scope: Annotated[
+        list[str], typer.Option(help="infer, publish, operate or admin; may be repeated.")
+    ],
+    days: Annotated[
+        float | None, typer.Option(min=0.001, max=36500, help="It expires then; default: never.")
+    ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Without a server, into its database: for the first key."),
+    ] = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key. It is printed this once, and kept as a hash only."""
+    expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    if database is not None:
+        key, shown = asyncio.run(_into_database(database, name, scope, expires_at))
+        if as_json:
+            show_json(shown)
+        else:
+            print(key)
+        return
+    with connect(server) as client:
+        made = client.keys.create(name, cast("list[ScopeName]", scope), expires_at=expires_at)
+    _show_made(made, as_json)
+
+
+async def _into_database(
+    url: str, name: str, scopes: list[str], expires_at: datetime | None
+) -> tuple[str, dict[str, object]]:
+    from pydantic import ValidationError
+
+    from adaptry.commands.database import upgrade_database
+    from registry.api.key_schemas import KeyCreate, key_created
+    from registry.auth.client_address import LOCAL, coming_from
+    from registry.auth.keys import KeyService
+    from registry.database.engine import Database
+    from registry.errors import RegistryError
+
+    try:
+        wanted = KeyCreate.model_validate(
+            {"name": name, "scopes": scopes, "expires_at": expires_at}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    await asyncio.to_thread(upgrade_database, url)
+    opened = Database(url)
+    try:
+        with coming_from(LOCAL):
+            key, row = await KeyService(opened).create(
+                wanted.name, wanted.scopes, actor="command line", expires_at=wanted.expires_at
+            )
+    except RegistryError as error:
+        raise CommandError(f"{error.detail} [{error.code}]") from error
+    finally:
+        await opened.close()
+    return key, key_created(key, row).model_dump(mode="json")
+
+
+@app.command("list")
+def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """All keys, revoked ones too. None can be seen in full."""
+    with connect(server) as client:
+        keys = list(client.keys.list())
+    if as_json:
+        show_json(keys)
+        return
+    show_table(("NAME", "SCOPES", "PREFIX", "LAST USED", "EXPIRES", "STATE"), map(_row, keys))
+
+
+def _row(key: KeyRead) -> tuple[str, ...]:
+    return (
+        key.name,
+        text([str(scope) for scope in key.scopes]),
+        key.prefix,
+        _moment(key.last_used_at),
+        _moment(key.expires_at),
+        _state(key),
+    )
+
+
+def _state(key: KeyRead) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    expired = key.expires_at is not None and key.expires_at <= datetime.now(UTC)
+    return "expired" if expired else "valid"
+
+
+def _moment(at: datetime | None) -> str:
+    return "-" if at is None else f"{at:%Y-%m-%d %H:%M}"
+
+
+@app.command()
+def rotate(
+    name: KeyName,
+    keep_hours: Annotated[
+        float, typer.Option(min=0, max=720, help="How long the old one is good too.")
+    ] = 24.0,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Give a key a new secret. It is printed this once."""
+    with connect(server) as client:
+        made = client.keys.rotate(name, keep_hours=keep_hours)
+    _show_made(made, as_json)
+
+
+@app.command()
+def revoke(name: KeyName, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """Refuse a key from now on."""
+    with connect(server) as client:
+        revoked = client.keys.revoke(name)
+    if as_json:
+        show_json(revoked)
+    else:
+        print(f"{name} is revoked")
+
+
+def _show_made(made: KeyCreated, as_json: bool) -> None:
+    if as_json:
+        show_json(made)
+    else:
+        print(made.key)

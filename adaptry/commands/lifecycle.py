@@ -1,0 +1,136 @@
+"""`adaptry adapter deprecate | retire | restore | quarantine | purge | gc`: the end of versions."""
+
+from collections.abc import Callable
+from typing import Annotated, cast
+
+import typer
+
+from adaptry.client import Client
+from adaptry.client.models import GarbageRead, VersionRead, VersionState
+from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Reason, Server, Version, connect
+from adaptry.terminal.output import show_json, show_table, size, text
+
+
+def deprecate(
+    version: Version,
+    reason: Reason = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Go on serving a version, with a warning in each answer."""
+    _step(server, lambda client: client.versions.deprecate(version, reason=reason), as_json)
+
+
+def retire(
+    version: Version,
+    move_aliases_to: Annotated[
+        int | None, typer.Option(help="The version that its aliases get.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Even if aliases point at it.")] = False,
+    reason: Reason = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Refuse new requests for a version; those under way end as they began."""
+    _step(
+        server,
+        lambda client: client.versions.retire(
+            version, reason=reason, force=force, move_aliases_to=move_aliases_to
+        ),
+        as_json,
+    )
+
+
+def restore(
+    version: Version,
+    reason: Reason = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Make a version ready again that was deprecated, retired or quarantined."""
+    _step(server, lambda client: client.versions.restore(version, reason=reason), as_json)
+
+
+def quarantine(
+    version: Version,
+    reason: Annotated[str, typer.Option(help="What is wrong with it.")],
+    code: Annotated[str, typer.Option(help="The same for programs.")] = "operator",
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Serve a version no more, wherever aliases point, until it is restored."""
+    _step(server, lambda client: client.versions.quarantine(version, reason, code=code), as_json)
+
+
+def purge(
+    version: Version,
+    reason: Reason = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Delete the files of a retired, quarantined or rejected version."""
+    with connect(server) as client:
+        done = client.versions.purge(version, reason=reason)
+    if as_json:
+        show_json(done)
+    else:
+        print(f"{version} is purged, {size(done.freed_bytes)} came free")
+
+
+def gc(
+    apply: Annotated[
+        bool, typer.Option("--apply/--dry-run", help="Delete, or only say what would go.")
+    ] = False,
+    keep_last: Annotated[int, typer.Option(min=0, help="Newest versions of each adapter.")] = 5,
+    rollback_days: Annotated[
+        float, typer.Option(min=0, help="Keep what an alias pointed at within so many days.")
+    ] = 30,
+    state: Annotated[
+        list[str] | None, typer.Option(help="Versions in this state; repeatable.")
+    ] = None,
+    adapter: Annotated[str | None, typer.Option(help="Of this adapter only.")] = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Delete the files of old versions that no alias points at; by default only say which."""
+    with connect(server) as client:
+        done = client.versions.collect_garbage(
+            dry_run=not apply,
+            keep_last=keep_last,
+            rollback_window_days=rollback_days,
+            states=cast("list[VersionState] | None", state or None),
+            adapter=adapter,
+        )
+    if as_json:
+        show_json(done)
+    else:
+        _show_collection(done)
+
+
+COMMANDS = (deprecate, retire, restore, quarantine, purge, gc)
+
+
+def _step(server: str, take: Callable[[Client], VersionRead], as_json: bool) -> None:
+    with connect(server) as client:
+        done = take(client)
+    if as_json:
+        show_json(done)
+    else:
+        print(f"{done.reference} is {done.state}")
+
+
+def _show_collection(done: GarbageRead) -> None:
+    if done.purged:
+        show_table(
+            ("REFERENCE", "STATE", "SIZE"),
+            [(each.reference, each.state, size(each.size_bytes)) for each in done.purged],
+        )
+    would = "would go" if done.dry_run else "gone"
+    counts = f"{len(done.purged)} versions and {len(done.orphans)} orphans"
+    print(f"{counts} {would}, {size(done.freed_bytes)}")
+    if done.kept:
+        print(f"kept: {text(done.kept)}")
+    if done.refused:
+        print(f"refused: {text(done.refused)}")
+    if done.more:
+        print("there is more: run it again")

@@ -1,0 +1,158 @@
+"""`adaptry tenant …`: namespaces of adapters, how much each may have, what it may use of others."""
+
+from typing import Annotated
+
+import typer
+
+from adaptry.client.models import TenantRead, TenantUsageRead
+from adaptry.client.transport.requests import UNSET, Unset
+from adaptry.terminal.errors import UsageError
+from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
+from adaptry.terminal.output import show_json, show_table
+
+LIMITS = (
+    "max_requests_in_flight",
+    "max_slots",
+    "max_host_bytes",
+    "max_pins",
+    "max_storage_bytes",
+    "max_registrations_per_hour",
+)
+
+app = typer.Typer(
+    invoke_without_command=True,
+    callback=show_help,
+    help="Tenants: whose adapters are whose, and how much each may have.",
+)
+
+Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="As `tenant list` shows it.")]
+Adapter = Annotated[str, typer.Argument(metavar="ADAPTER", help="Such as acme~support.")]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="NAME=N",
+        help=f"{', '.join(name.removeprefix('max_') for name in LIMITS)}; N may be `none`.",
+    ),
+]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Lower-case, digits, `-`.")],
+    limit: Limits = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Make a tenant. Its adapters and keys are named NAME~…"""
+    limits = _limits(limit or [])
+    with connect(server) as client:
+        _show(client.tenants.create(name, **limits), as_json)
+
+
+@app.command("list")
+def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """All tenants."""
+    with connect(server) as client:
+        tenants = list(client.tenants.list())
+    if as_json:
+        show_json(tenants)
+        return
+    rows = ((t.name, f"{t.created_at:%Y-%m-%d %H:%M}", _told(t) or "none") for t in tenants)
+    show_table(("NAME", "CREATED", "LIMITS"), rows)
+
+
+@app.command()
+def show(tenant: Tenant, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """One tenant, its limits, and what it uses of them."""
+    with connect(server) as client:
+        found = client.tenants.get(tenant)
+    _show(found, as_json)
+    if not as_json:
+        used = found.usage.model_dump()
+        show_table(("USES", ""), ((name, str(value)) for name, value in used.items()))
+
+
+@app.command()
+def limit(
+    tenant: Tenant,
+    change: Annotated[list[str], typer.Argument(metavar="NAME=N...", help="As `tenant create`.")],
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Change limits; those that are not named stay."""
+    limits = _limits(change)
+    with connect(server) as client:
+        _show(client.tenants.change(tenant, **limits), as_json)
+
+
+@app.command()
+def delete(tenant: Tenant, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """Remove a tenant that has neither adapters nor valid keys."""
+    with connect(server) as client:
+        client.tenants.delete(tenant)
+    _say(f"{tenant} is removed", {"tenant": tenant}, as_json)
+
+
+@app.command()
+def grant(
+    adapter: Adapter, tenant: Tenant, server: Server = DEFAULT_SERVER, as_json: AsJson = False
+) -> None:
+    """Let a tenant use an adapter that is not its own."""
+    with connect(server) as client:
+        made = client.tenants.grant(adapter, tenant)
+    _say(f"{tenant} may use {adapter}", made, as_json)
+
+
+@app.command()
+def revoke(
+    adapter: Adapter, tenant: Tenant, server: Server = DEFAULT_SERVER, as_json: AsJson = False
+) -> None:
+    """Take a grant back."""
+    with connect(server) as client:
+        client.tenants.revoke(adapter, tenant)
+    _say(f"{tenant} may not use {adapter}", {"adapter": adapter, "tenant": tenant}, as_json)
+
+
+@app.command()
+def grants(adapter: Adapter, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """Which tenants may use an adapter besides its own."""
+    with connect(server) as client:
+        found = list(client.tenants.grants(adapter))
+    if as_json:
+        show_json(found)
+        return
+    rows = ((g.tenant, f"{g.granted_at:%Y-%m-%d %H:%M}", g.granted_by) for g in found)
+    show_table(("TENANT", "GRANTED", "BY"), rows)
+
+
+def _limits(given: list[str]) -> dict[str, int | Unset | None]:
+    """Of `slots=2`, `pins=none`. Raises UsageError."""
+    limits: dict[str, int | Unset | None] = dict.fromkeys(LIMITS, UNSET)
+    for text in given:
+        name, _, number = text.partition("=")
+        field = f"max_{name.removeprefix('max_').replace('-', '_')}"
+        if field not in limits or not (number == "none" or number.isdecimal()):
+            known = ", ".join(limit.removeprefix("max_") for limit in LIMITS)
+            raise UsageError(f"{text!r} is no limit: NAME=N or NAME=none, where NAME is {known}")
+        limits[field] = None if number == "none" else int(number)
+    return limits
+
+
+def _told(tenant: TenantRead | TenantUsageRead) -> str:
+    values = ((name.removeprefix("max_"), getattr(tenant, name)) for name in LIMITS)
+    return " ".join(f"{name}={value}" for name, value in values if value is not None)
+
+
+def _say(text: str, answer: object, as_json: bool) -> None:
+    if as_json:
+        show_json(answer)
+    else:
+        print(text)
+
+
+def _show(tenant: TenantRead | TenantUsageRead, as_json: bool) -> None:
+    if as_json:
+        show_json(tenant)
+    else:
+        print(f"{tenant.name}  {_told(tenant) or 'no limits'}")

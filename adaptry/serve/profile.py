@@ -1,0 +1,69 @@
+"""Profiles of `adaptry serve`: a YAML file with our settings and vLLM's arguments."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from adaptry.terminal.errors import UsageError
+
+PROFILES = Path(__file__).resolve().parent.parent.parent / "configs"
+_NOT_IN_PROFILES = ("model", "host", "port")  # vLLM would take these, and we would not see them
+
+
+def read_profile(profile: str) -> dict[str, dict[str, Any]]:
+    """The sections `adaptry` and `vllm`, as far as they are there. Raises UsageError."""
+    path = Path(profile) if profile.endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"profile {path}: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or no such date
+        raise UsageError(f"profile {path} is not YAML: {error}") from error
+    if not isinstance(content, dict) or not set(content) <= {"adaptry", "vllm"}:
+        raise UsageError(f"profile {path} must hold `adaptry:` and `vllm:` only")
+    sections = {name: {} if section is None else section for name, section in content.items()}
+    for name, section in sections.items():
+        if not isinstance(section, dict) or not all(isinstance(key, str) for key in section):
+            raise UsageError(f"profile {path}: `{name}:` must hold lines like `option: value`")
+    for option in _NOT_IN_PROFILES:
+        if option in sections.get("vllm", {}):
+            raise UsageError(f"profile {path}: {option} can be given on the command line only")
+    return sections
+
+
+def vllm_arguments(options: dict[str, Any], given: Sequence[str]) -> list[str]:
+    """`max-loras: 2` as `--max-loras=2`, `true` as `--option`, `false` as `--no-option`.
+
+    What the command line gives as well, in either sense, is left to it.
+    """
+    decided = {_without_no(argument.partition("=")[0]) for argument in given}
+    arguments: list[str] = []
+    for name, value in options.items():
+        option = dashed(f"--{name}")
+        if value in (None, []) or _without_no(option) in decided:
+            continue
+        if isinstance(value, bool):
+            arguments.append(option if value else f"--no-{option.removeprefix('--')}")
+        elif isinstance(value, list):
+            arguments += [option, *map(str, value)]
+        elif isinstance(value, dict):
+            arguments.append(f"{option}={json.dumps(value, default=str)}")
+        else:
+            arguments.append(f"{option}={value}")
+    return arguments
+
+
+def dashed(argument: str) -> str:
+    """`--max_loras=2` as `--max-loras=2`, as vLLM reads it; what follows a dot stays."""
+    name, equals, value = argument.partition("=")
+    option, dot, field = name.partition(".")
+    if not option.startswith("--"):
+        return argument
+    return f"{option.replace('_', '-')}{dot}{field}{equals}{value}"
+
+
+def _without_no(option: str) -> str:
+    return f"--{option.removeprefix('--no-')}" if option.startswith("--no-") else option

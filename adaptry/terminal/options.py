@@ -1,0 +1,48 @@
+"""What many commands take: where the server is, as whom it is asked, and which adapter is meant."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from adaptry.client import Client, client
+from adaptry.terminal.completion import adapter_names, aliases_of, references, version_references
+
+DEFAULT_SERVER = client.DEFAULT_SERVER
+API_KEY = "ADAPTRY_API_KEY"
+
+Server = Annotated[
+    str,
+    typer.Option("--server", envvar="ADAPTRY_SERVER", metavar="URL", help="The server to talk to."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the server's answer as JSON.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="The adapter's name.", autocompletion=adapter_names)
+]
+Version = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME:VERSION", help="Such as upper:3.", autocompletion=version_references
+    ),
+]
+Alias = Annotated[str, typer.Option(help="Which alias.", autocompletion=aliases_of)]
+Reason = Annotated[str | None, typer.Option(help="Kept with the event.")]
+TagOption = Annotated[list[str] | None, typer.Option("--tag", help="Has this tag; repeatable.")]
+TextOption = Annotated[str | None, typer.Option("--text", help="Has words that begin so.")]
+Reference = Annotated[
+    str,
+    typer.Argument(
+        metavar="REFERENCE", help="name, name@alias or name:version.", autocompletion=references
+    ),
+]
+
+
+def connect(server: str) -> Client:
+    """The client of a command; its API key is in the environment. Raises InvalidServer."""
+    return Client(server, api_key=os.environ.get(API_KEY) or None)
+
+
+def show_help(context: typer.Context) -> None:
+    """The callback of a group of commands that was called without one."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())

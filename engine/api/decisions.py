@@ -1,0 +1,186 @@
+"""Why the cache is as it is, over REST: one adapter explained, the last decisions, and a stream."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import BaseModel, Field
+
+from engine.api.cache import ERRORS, EngineProblemRoute
+from engine.api.decision_schemas import DecisionRead, decision_read
+from engine.api.diagnosis import Standing, explanation
+from engine.api.visibility import Current, StreamReader, as_it_came, shown, shown_events
+from engine.operations.control import SteeredCache
+from engine.ports import Resolver
+from engine.telemetry.decision_log import DecisionLog, LoggedEvent
+from engine.types import Tier
+from registry.auth.caller import current_caller
+from registry.errors import UnknownAdapter
+from registry.events.watermark import wait_for
+from registry.http.sse import ALIVE, StreamPlaces, beginning, message, parse_event_id, position
+
+_STREAM = {"content": {"text/event-stream": {}}, "description": "One decision per message."}
+_BATCH = 256
+_BATCH_SECONDS = 0.1  # what happens within it is sent at once
+
+AdapterName = Annotated[str | None, Query(alias="adapter", max_length=64)]
+After = Annotated[int | None, Query(ge=0, lt=2**62, description="Only later ones.")]
+
+
+class StandingRead(BaseModel):
+    """Where the version is now."""
+
+    tier: Tier | Literal["disk"]
+    slot: int | None
+    pinned: Tier | None
+    leases: int
+    waiting: int
+    loading: bool
+    leaving: bool
+    idle_seconds: float | None
+    hits: int
+    next_victim: Annotated[bool, Field(description="It would be the next to leave its tier.")]
+    replica: Annotated[str | None, Field(description="Null where there is only one engine.")] = None
+
+
+class WhyRead(BaseModel):
+    """One version explained; `decisions` from the newest on. `now`: where it is nearest."""
+
+    reference: str
+    adapter: str
+    version_id: int
+    now: StandingRead
+    summary: str
+    decisions: list[DecisionRead]
+    replicas: Annotated[list[StandingRead], Field(description="On each, where several are.")] = []
+
+
+class DecisionList(BaseModel):
+    """The oldest first. `oldest_id` is the oldest that is kept: what was before is forgotten."""
+
+    items: list[DecisionRead]
+    oldest_id: int | None
+    newest_id: int
+
+
+def create_decision_router(
+    cache: SteeredCache,
+    log: DecisionLog,
+    resolver: Resolver,
+    places: StreamPlaces,
+    current: Current = as_it_came,
+) -> APIRouter:
+    """Routes under `/api/v1/cache`, beside those of `create_cache_router`."""
+    router = APIRouter(
+        prefix="/api/v1/cache",
+        tags=["cache"],
+        route_class=EngineProblemRoute,
+        responses={code: {} for code in ERRORS},
+    )
+
+    @router.get("/why/{reference}")
+    async def why(reference: str) -> WhyRead:
+        """Where this version is, what last happened to it, and what would help."""
+        version = await resolver.find(reference)
+        snapshots = await cache.snapshots()
+        events = shown(list(await cache.about(version)), current_caller())
+        explained = explanation(version, snapshots, events)
+        return WhyRead(
+            reference=version.reference,
+            adapter=version.adapter,
+            version_id=version.id,
+            now=_standing_read(explained.nearest),
+            summary=explained.summary,
+            decisions=list(map(decision_read, events)),
+            replicas=[_standing_read(each) for each in explained.standings if each.replica],
+        )
+
+    @router.get("/decisions")
+    async def decisions(
+        adapter: AdapterName = None,
+        after: After = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> DecisionList:
+        """The last decisions, or the first ones `after` an id, as far as they are kept."""
+        caller = current_caller()
+        wanted = shown_events(caller, adapter)
+        found = log.latest(limit, wanted) if after is None else log.after(after, limit, wanted)
+        items = list(map(decision_read, shown(found, caller)))
+        return DecisionList(items=items, oldest_id=log.oldest_id, newest_id=log.newest_id)
+
+    @router.get("/stream", response_class=Response, responses={200: _STREAM})
+    async def stream(
+        adapter: AdapterName = None,
+        after: After = None,
+        last_event_id: Annotated[str | None, Header(max_length=64)] = None,
+    ) -> Response:
+        """Decisions as they are taken, as Server-Sent Events.
+
+        It begins after `Last-Event-ID`, else after the decision `after`, else now.
+        """
+        reader = StreamReader(current_caller(), adapter, current)
+        begin = after if last_event_id is None else parse_event_id(last_event_id)
+        places.check()
+        position_ = log.newest_id if begin is None else begin
+        return places.response(_frames(log, places, position_, reader))
+
+    return router
+
+
+async def _frames(
+    log: DecisionLog, places: StreamPlaces, after: int, reader: StreamReader
+) -> AsyncGenerator[bytes]:
+    yield beginning(after)
+    while not places.closed.is_set():
+        if not await _news(log, places, after):
+            # a tenant is not told how much happens besides
+            yield position(after) if reader.caller.is_platform else ALIVE
+            continue
+        try:
+            await reader.look_again()
+        except UnknownAdapter:  # whoever comes back is told so
+            return
+        while after < log.newest_id:
+            newest = log.newest_id
+            found = log.after(after, _BATCH, reader.wanted)
+            if found:
+                yield b"".join(map(_message, shown(found, reader.caller)))
+            after = found[-1].id if len(found) == _BATCH else newest
+        await wait_for(places.closed, _BATCH_SECONDS)
+
+
+async def _news(log: DecisionLog, places: StreamPlaces, after: int) -> bool:
+    """Wait for a later decision; False after a while without, or when the server ends."""
+    waits = [
+        asyncio.create_task(log.wait_beyond(after)),
+        asyncio.create_task(places.closed.wait()),
+    ]
+    try:
+        seconds = places.limits.heartbeat_seconds
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+    return log.newest_id > after
+
+
+def _message(logged: LoggedEvent) -> bytes:
+    return message(logged.id, decision_read(logged).model_dump_json())
+
+
+def _standing_read(now: Standing) -> StandingRead:
+    resident = now.resident
+    return StandingRead(
+        tier=now.tier or "disk",
+        slot=resident.slot if resident else None,
+        pinned=resident.pinned if resident else None,
+        leases=resident.leases if resident else 0,
+        waiting=resident.waiting if resident else 0,
+        loading=now.loading,
+        leaving=resident.leaving if resident else False,
+        idle_seconds=round(resident.idle_seconds, 3) if resident else None,
+        hits=resident.hits if resident else 0,
+        next_victim=now.next_victim,
+        replica=now.replica or None,
+    )

@@ -1,0 +1,41 @@
+"""Everything that holds tenants to their limits in one server, put together."""
+
+from collections.abc import Callable
+from functools import partial
+
+from engine.cache.tenant_limits import TenantCacheUsage
+from engine.cache.tenant_memory import Tenancy
+from engine.gateway.in_flight import RequestsInFlight
+from registry.auth.caller import current_caller
+from registry.database.engine import Database
+from registry.quotas.limit_cache import LimitBook
+from registry.quotas.limit_queries import all_limits, limits_in
+from registry.quotas.limits import Refused
+from registry.quotas.service import TenantQuotas
+from registry.quotas.usage import LiveUsage
+from registry.references import tenant_of
+from registry.tenants.live_grants import CurrentGrants
+from registry.tenants.service import TenantService
+
+
+class TenantParts:
+    """`book` has to be refreshed once, and then has to `run`."""
+
+    def __init__(self, database: Database, refused: Refused) -> None:
+        self._database = database
+        self.book = LimitBook(partial(all_limits, database))
+        limits_of = self.book.limits_of
+        self.tenancy = Tenancy(tenant_of, limits_of, refused)
+        self.in_flight = RequestsInFlight(lambda: current_caller().tenant, limits_of, refused)
+        self.grants = CurrentGrants(database)
+        self.quotas = TenantQuotas(database, tenant_of, limits_in, refused)
+
+    def service(self, usage_of: Callable[[str], TenantCacheUsage]) -> TenantService:
+        """Knows what tenants use of the cache, and tells the book what it changes."""
+
+        def live(tenant: str) -> LiveUsage:
+            used = usage_of(tenant)
+            in_flight = self.in_flight.of(tenant)
+            return LiveUsage(in_flight, used.slots, used.host_bytes, used.pins)
+
+        return TenantService(self._database, live=live, changed=self.book.refresh)

@@ -1,0 +1,232 @@
+"""Who may come in: leases that are never forgotten, limits of the line, and fair turns."""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+from engine.cache.executor import Carrier, Pending
+from engine.cache.lease import Hold, Revoke
+from engine.cache.retry_after import Backlog
+from engine.errors import EngineError, EngineUnavailable, QueueFull, SlotWaitTimeout
+from engine.events import Drained, Refused
+from engine.policy.decisions import Ticket
+from engine.policy.fairness import Turns
+from engine.policy.policy import CachePolicy
+from engine.ports import Observer
+from engine.types import AdapterVersion, CacheOutcome, Lease, VersionId
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long and how many requests may wait for a slot."""
+
+    max_slot_wait_seconds: float = 2.0  # by then a hot adapter should have let the waiter in
+    slot_timeout_seconds: float = 120.0  # then the request is given up
+    max_waiting: int = 1024
+    max_waiting_per_adapter: int = 256
+
+
+class Admission:
+    """Leases of one engine after the other: what an earlier engine's request gives back is void."""
+
+    def __init__(
+        self,
+        policy: CachePolicy,
+        carrier: Carrier,
+        observer: Observer,
+        limits: Limits,
+        clock: Callable[[], float],
+    ) -> None:
+        self._policy = policy
+        self._carrier = carrier
+        self._observer = observer
+        self._limits = limits
+        self.clock = clock
+        self._turns = Turns(limits.max_slot_wait_seconds)
+        self._backlog = Backlog(clock, longest_seconds=limits.slot_timeout_seconds)
+        self._tickets = itertools.count(1)
+        self._revokes: dict[VersionId, list[Revoke]] = {}
+        self._forced_out: set[VersionId] = set()
+        self._idle = asyncio.Event()
+        self._engine = 0
+        self.closed: EngineUnavailable | None = None
+        self.on_look: list[Callable[[], None]] = []
+
+    def lease(
+        self,
+        version: AdapterVersion,
+        revoke: Revoke | None = None,
+        waited_seconds: float = 0.0,
+    ) -> AbstractAsyncContextManager[Lease]:
+        """See `CacheController.lease`. `waited_seconds`: elsewhere, before it came here."""
+        return Hold(self, version, revoke, waited_seconds)
+
+    async def enter(
+        self, version: AdapterVersion, revoke: Revoke | None, waited_seconds: float
+    ) -> tuple[Lease, int]:
+        """The lease, and the engine that it is for."""
+        engine = self._engine
+        try:
+            lease = await self.acquire(version, counted=True, waited_seconds=waited_seconds)
+        except EngineError as error:
+            self._observer.saw(Refused(version, error))
+            raise
+        if revoke is not None:
+            self._revokes.setdefault(version.id, []).append(revoke)
+            if version.id in self._forced_out:  # granted before, told of it only now
+                revoke()
+        return lease, engine
+
+    def leave(self, version: VersionId, revoke: Revoke | None, engine: int, seconds: float) -> None:
+        """`seconds`: how long it was held."""
+        if revoke is not None:
+            self._revokes[version].remove(revoke)
+            if not self._revokes[version]:
+                del self._revokes[version]
+        self._turns.ended_after(seconds)
+        self.release(version, engine)
+
+    def force_out(self, version: VersionId, gone: asyncio.Future[None]) -> None:
+        """End every request that holds it, until it is gone."""
+        self._forced_out.add(version)
+        gone.add_done_callback(lambda _: self._forced_out.discard(version))
+        for revoke in list(self._revokes.get(version, ())):
+            revoke()
+
+    async def acquire(
+        self, version: AdapterVersion, *, counted: bool, waited_seconds: float = 0.0
+    ) -> Lease:
+        """To be given back with `release`. `counted`: it is a request, not an operator."""
+        self._check(version)
+        if self._policy.lease_resident(version.id):
+            return await self._lease_at_once(version, waited_seconds, counted=counted)
+        engine = self._engine
+        ticket, pending = self._arrive(version, counted=counted)
+        try:
+            async with asyncio.timeout(self._limits.slot_timeout_seconds - waited_seconds):
+                outcome = await pending.granted
+                await self._carrier.moves_are_sent()
+        except TimeoutError:
+            self._abandon(ticket, pending, engine)
+            waited = self._waited(pending) + waited_seconds
+            raise SlotWaitTimeout(version.reference, waited) from None
+        except BaseException:
+            self._abandon(ticket, pending, engine)
+            raise
+        load_seconds = self._load_seconds(version, outcome)
+        if outcome is not CacheOutcome.GPU_HIT:
+            self._backlog.had_its_turn(load_seconds)
+        return Lease(version, outcome, self._waited(pending) + waited_seconds, load_seconds)
+
+    async def _lease_at_once(
+        self, version: AdapterVersion, waited_seconds: float, *, counted: bool
+    ) -> Lease:
+        """Without the line: nearly all requests come this way."""
+        engine = self._engine
+        self._carrier.leased_at_once(version, counted=counted)
+        try:
+            await self._carrier.moves_are_sent()
+        except BaseException:
+            self.release(version.id, engine)
+            raise
+        return Lease(version, CacheOutcome.GPU_HIT, waited_seconds, load_seconds=0.0)
+
+    def release(self, version: VersionId, engine: int | None = None) -> None:
+        """`engine`: the one that the lease was for, if that may have gone meanwhile."""
+        if engine not in (None, self._engine):
+            return
+        self._policy.release(version)
+        self._carrier.used(version)
+        self._carrier.advance()
+        if self._policy.is_idle():
+            self._idle.set()
+
+    async def becomes_idle(self) -> None:
+        """Until the next time that the last lease is given back and nobody waits."""
+        self._idle.clear()
+        await self._idle.wait()
+
+    def close(self, why: EngineUnavailable) -> None:
+        """The engine has gone: nobody comes in, and what is given back was the old one's."""
+        self._engine += 1
+        self.closed = why
+
+    def open(self) -> None:
+        self.closed = None
+
+    def patience_seconds(self) -> float:
+        """How long one waits before those who are in have to let it in."""
+        return self._turns.patience_seconds()
+
+    def retry_after_seconds(self, waiting: int) -> int:
+        """When a line of that length should have passed."""
+        return self._backlog.retry_after_seconds(waiting)
+
+    async def keep_turns_fair(self) -> None:
+        """Runs until cancelled. Whoever is in `on_look` looks at what waits elsewhere."""
+        while True:
+            await asyncio.sleep(self._turns.look_seconds)
+            now, patience = self.clock(), self._turns.patience_seconds()
+            pending = self._carrier.pending
+            for ticket in [t for t, p in pending.items() if now - p.arrived > patience]:
+                if (hot := self._policy.drain_for(ticket)) is not None:
+                    self._say_drained(hot, pending[ticket].version)
+            self._carrier.advance()
+            for look in self.on_look:
+                look()
+
+    def _say_drained(self, hot: VersionId, room_for: AdapterVersion) -> None:
+        version, slot = self._carrier.versions[hot], self._carrier.slots.get(hot)
+        logger.info("%s gives its slot up for %s", version.reference, room_for.reference)
+        self._observer.saw(Drained(version, room_for, slot))
+
+    # ---- the line ------------------------------------------------------------------------
+
+    def _check(self, version: AdapterVersion) -> None:
+        """What a request is refused for before it waits."""
+        if self.closed is not None:
+            raise self.closed
+        limits, waiting = self._limits, self._policy.waiting
+        if len(waiting) >= limits.max_waiting:
+            seconds = self._backlog.retry_after_seconds(len(waiting))
+            raise QueueFull(limits.max_waiting, seconds)
+        if waiting.count(version.id) >= limits.max_waiting_per_adapter:
+            seconds = self._backlog.retry_after_seconds(waiting.count(version.id))
+            raise QueueFull(limits.max_waiting_per_adapter, seconds, version.adapter)
+        self._policy.know(version.id, version.size_bytes)
+
+    def _arrive(self, version: AdapterVersion, *, counted: bool) -> tuple[Ticket, Pending]:
+        pending = Pending(
+            version=version,
+            granted=asyncio.get_running_loop().create_future(),
+            arrived=self.clock(),
+            cause=self._carrier.history.cause_of_miss(version),
+            counted=counted,
+        )
+        ticket = next(self._tickets)
+        self._carrier.pending[ticket] = pending
+        self._carrier.versions[version.id] = version
+        self._policy.arrive(ticket, version.id)
+        self._carrier.advance()
+        return ticket, pending
+
+    def _abandon(self, ticket: Ticket, pending: Pending, engine: int) -> None:
+        granted = pending.granted
+        if granted.done() and not granted.cancelled() and granted.exception() is None:
+            self.release(pending.version.id, engine)  # granted in the moment the client left
+            return
+        self._carrier.pending.pop(ticket, None)
+        self._policy.cancel(ticket)
+        self._carrier.advance()
+
+    def _load_seconds(self, version: AdapterVersion, outcome: CacheOutcome) -> float:
+        missed = outcome is CacheOutcome.MISS
+        return self._carrier.load_seconds.get(version.id, 0.0) if missed else 0.0
+
+    def _waited(self, pending: Pending) -> float:
+        return self.clock() - pending.arrived

@@ -1,0 +1,218 @@
+"""What requests and operators ask of the cache, and how it follows its engine."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+
+from engine.cache.admission import Admission, Limits
+from engine.cache.executor import Carrier
+from engine.cache.lease import Revoke
+from engine.cache.loader import Loader
+from engine.cache.snapshot import CacheSnapshot, take_snapshot
+from engine.cache.tenant_limits import TenantCacheLimits
+from engine.cache.tenant_memory import Tenancy, TenantHost
+from engine.errors import AdapterPinned, EngineUnavailable
+from engine.events import EngineReady, Pinned, Unpinned
+from engine.policy.policy import CachePolicy
+from engine.ports import Backend, EngineTruth, Observer
+from engine.types import AdapterVersion, Lease, Tier, VersionId
+
+
+class CacheController:
+    """The single writer of both tiers. Lives on one event loop; `run` must be running on it."""
+
+    def __init__(
+        self,
+        policy: CachePolicy,
+        backend: Backend,
+        loader: Loader,
+        observer: Observer,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        tenancy: Tenancy | None = None,
+    ) -> None:
+        limits, tenancy = limits or Limits(), tenancy or Tenancy()
+        self._policy = policy
+        self._backend = backend
+        self._observer = observer
+        self._carrier = Carrier(policy, backend, loader, observer, clock)
+        self._admission = Admission(policy, self._carrier, observer, limits, clock)
+        host = TenantHost(tenancy, policy, self._carrier)
+        self.tenants = TenantCacheLimits(
+            tenancy, host, policy, self._admission, observer, limits, clock
+        )
+
+    async def run(self) -> None:
+        """Carry decisions out and keep turns fair, until cancelled."""
+        try:
+            await self._admission.keep_turns_fair()
+        finally:
+            await self._carrier.stop()
+
+    # ---- what requests ask for -----------------------------------------------------------
+
+    def lease(
+        self, version: AdapterVersion, revoke: Revoke | None = None
+    ) -> AbstractAsyncContextManager[Lease]:
+        """Hold the adapter in a slot while the block runs, however it ends.
+
+        `revoke` is called if an operator forces the adapter out; it has to end the block soon.
+        Raises AdapterLoadFailed, AdapterTooLarge, QueueFull, SlotWaitTimeout, TenantLimitReached or
+        EngineUnavailable on entry.
+        """
+        if self.tenants.tenant_of(version) is None:
+            return self._admission.lease(version, revoke)
+        return self.tenants.lease(version, revoke)
+
+    # ---- what operators ask for ----------------------------------------------------------
+
+    def prefetch(self, version: AdapterVersion) -> None:
+        """Bring it into host memory in the background, when there is room.
+
+        Raises AdapterTooLarge, TenantLimitReached.
+        """
+        self._policy.know(version.id, version.size_bytes)
+        self._carrier.versions[version.id] = version
+        self.tenants.check_prefetch(version)
+        self._policy.prefetch(version.id)
+        self._carrier.advance()
+
+    async def bring_to_host(self, version: AdapterVersion) -> None:
+        """The same, until it is there. Raises what `prefetch` or the load raises."""
+        if not self._policy.in_host(version.id):
+            self.prefetch(version)
+            await asyncio.shield(self._carrier.in_host.expect(version.id))
+        await self._carrier.moves_are_sent()
+
+    async def bring_to_idle_slot(self, version: AdapterVersion) -> None:
+        """Into a slot that is free or idle now; not into any if all are in use.
+
+        Raises what `lease` raises.
+        """
+        slots = self.snapshot().slots_by_state()
+        room = not self._policy.waiting and slots["free"] + slots["idle"]
+        if room and self.tenants.has_place(version):
+            await self._bring_to_slot(version)
+
+    async def _bring_to_slot(self, version: AdapterVersion) -> None:
+        waited_seconds = await self.tenants.enter(version)
+        try:
+            await self._admission.acquire(version, counted=False, waited_seconds=waited_seconds)
+            self._admission.release(version.id)
+        finally:
+            self.tenants.leave(version)
+
+    async def pin(self, version: AdapterVersion, tier: Tier) -> None:
+        """Bring it in and keep it. Returns when it is there; if that fails it is not pinned.
+
+        Raises PinBudgetExceeded, PinBytesExceeded, or what `lease` raises.
+        """
+        self._policy.know(version.id, version.size_bytes)
+        self._carrier.versions[version.id] = version
+        self.tenants.check_pin(version)
+        before = self._policy.pins.tier_of(version.id)
+        self._policy.pin(version.id, tier)
+        self._carrier.evicted.miss(version.id, AdapterPinned())  # whoever waits for that, in vain
+        self._carrier.advance()  # it may have been draining
+        try:
+            if tier is Tier.GPU:
+                await self._bring_to_slot(version)
+            else:
+                await self.bring_to_host(version)
+        except BaseException:
+            self._take_pin_back(version.id, tier, before)
+            raise
+        self._observer.saw(Pinned(version, tier))
+
+    def unpin(self, version: VersionId) -> Tier:
+        """Let it be evicted again. Raises NotPinned."""
+        tier = self._policy.pins.remove(version)
+        self._observer.saw(Unpinned(self._carrier.versions[version], tier))
+        self._carrier.advance()
+        return tier
+
+    def was_resident(self, version: VersionId) -> None:
+        """When an earlier process ended: a request that misses it misses it for that."""
+        self._carrier.history.lost([version])
+
+    def is_pinned(self, version: VersionId) -> bool:
+        return version in self._policy.pins
+
+    def uses(self, version: VersionId) -> bool:
+        """Whether requests hold or await it, it is on its way, or a pin keeps it."""
+        return self.is_pinned(version) or self._policy.in_use(version)
+
+    async def evict(
+        self, version: AdapterVersion, *, wait: bool = False, force: bool = False
+    ) -> bool:
+        """Out of both tiers. False if it was on disk only.
+
+        `wait`: not before its last lease is given back, and nobody gets another one until then.
+        `force`: the requests that hold it are ended. Raises AdapterPinned, and AdapterInUse if it
+        would have to wait and should not.
+        """
+        if self._policy.is_on_disk_only(version.id):
+            return False
+        self._policy.evict(version.id, when_idle=wait or force)
+        gone = self._carrier.evicted.expect(version.id)
+        if force:
+            self._admission.force_out(version.id, gone)
+        self._carrier.advance()
+        await asyncio.shield(gone)
+        return True
+
+    def _take_pin_back(self, version: VersionId, tier: Tier, before: Tier | None) -> None:
+        """Nothing to do if someone else unpinned or pinned it otherwise meanwhile."""
+        if self._policy.pins.tier_of(version) is tier:
+            self._policy.pins.remove(version)
+            if before is not None and self._policy.in_host(version):
+                self._policy.pin(version, before)
+        self._carrier.advance()
+
+    # ---- the engine ----------------------------------------------------------------------
+
+    @property
+    def unavailable(self) -> EngineUnavailable | None:
+        """Why nobody can be served now, if that is so."""
+        return self._admission.closed
+
+    async def engine_lost(self, why: EngineUnavailable) -> None:
+        """Fail who waits, refuse who comes, and forget what was resident. Pins stay."""
+        self._admission.close(why)
+        self.tenants.fail_all(why)
+        await self._carrier.engine_lost(why)
+
+    def engine_ready(self) -> None:
+        """There is a new one, which holds nothing yet."""
+        self._observer.saw(EngineReady())
+        self._admission.open()
+        self._carrier.advance()
+
+    async def becomes_idle(self) -> None:
+        """Until the next time that the last lease is given back and nobody waits."""
+        await self._admission.becomes_idle()
+
+    async def reconcile(self) -> EngineTruth:
+        """Compare with what the engine holds; report what differs and put it right.
+
+        Raises EngineUnavailable.
+        """
+        quiet = self._carrier.idle and not self._policy.in_transit()
+        moves_before = self._carrier.moves_submitted
+        believed = self._policy.residency()
+        truth = await self._backend.truth()
+        if quiet and self._carrier.moves_submitted == moves_before:
+            differing = set(believed.gpu) ^ set(truth.gpu) | set(believed.host) ^ set(truth.host)
+            if differing:
+                self._carrier.drifted(sorted(differing))
+                self._carrier.carry_out(self._policy.correct(truth.gpu, truth.host))
+                self._carrier.advance()
+        return truth
+
+    # ---- views ---------------------------------------------------------------------------
+
+    def snapshot(self) -> CacheSnapshot:
+        """Both tiers as the controller sees them now."""
+        return replace(take_snapshot(self._policy, self._carrier), engine_up=not self.unavailable)

@@ -1,0 +1,107 @@
+"""The cache as one value: for the REST API, the gauges and the tests."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from engine.policy.policy import CachePolicy
+from engine.types import AdapterVersion, Tier, VersionId
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentAdapter:
+    """One adapter in memory. `hits` counts requests that found it there, in either tier.
+
+    `host_bytes`: what it takes in host memory, all ranks together. `slot`: the number of its GPU
+    slot, once the engine has said it. `idle_seconds` since a request last held it. `leaving`: it
+    admits nobody and gives its place up once it is idle.
+    """
+
+    version: AdapterVersion
+    host_bytes: int
+    leases: int
+    waiting: int
+    pinned: Tier | None
+    hits: int
+    slot: int | None
+    idle_seconds: float
+    leaving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSnapshot:
+    """Both tiers in LRU order: the next victim first.
+
+    `oldest_wait_seconds`: of the request that waits longest; 0 if none does. `engine_up` False:
+    the engine has gone, and nobody is served until there is a new one.
+    """
+
+    slots: int
+    host_capacity: int
+    host_bytes_limit: int | None
+    gpu: tuple[ResidentAdapter, ...]
+    host: tuple[ResidentAdapter, ...]
+    loading: tuple[AdapterVersion, ...]
+    waiting: int
+    pinned: Mapping[Tier, int]
+    oldest_wait_seconds: float = 0.0
+    engine_up: bool = True
+
+    @property
+    def host_bytes(self) -> int:
+        """What everything in the host tier takes, all ranks together."""
+        return sum(resident.host_bytes for resident in self.host)
+
+    def slots_by_state(self) -> dict[str, int]:
+        """Every slot once: `leased` wins over `pinned`, `pinned` over `idle`."""
+        leased = sum(r.leases > 0 for r in self.gpu)
+        pinned = sum(r.leases == 0 and r.pinned is Tier.GPU for r in self.gpu)
+        free = self.slots - len(self.gpu)
+        idle = len(self.gpu) - leased - pinned
+        return {"free": free, "idle": idle, "leased": leased, "pinned": pinned}
+
+
+class Known(Protocol):
+    """What is known of versions besides who is where."""
+
+    @property
+    def versions(self) -> Mapping[VersionId, AdapterVersion]: ...
+    @property
+    def hits(self) -> Mapping[VersionId, int]: ...
+    @property
+    def slots(self) -> Mapping[VersionId, int]: ...
+    def idle_seconds(self, version: VersionId) -> float: ...
+    def oldest_wait_seconds(self) -> float: ...
+
+
+def take_snapshot(policy: CachePolicy, known: Known) -> CacheSnapshot:
+    """Read the policy's state; costs one pass over the host tier."""
+
+    residency = policy.residency()
+    in_slots = set(residency.gpu)
+
+    def resident(version: VersionId) -> ResidentAdapter:
+        leases = policy.leases(version)
+        return ResidentAdapter(
+            version=known.versions[version],
+            host_bytes=policy.size_of(version),
+            leases=leases,
+            waiting=policy.waiting.count(version),
+            pinned=policy.pins.tier_of(version),
+            hits=known.hits.get(version, 0),
+            slot=known.slots.get(version) if version in in_slots else None,
+            idle_seconds=0.0 if leases else known.idle_seconds(version),
+            leaving=policy.is_leaving(version),
+        )
+
+    return CacheSnapshot(
+        slots=policy.slots,
+        host_capacity=policy.host_capacity,
+        host_bytes_limit=policy.host_bytes,
+        gpu=tuple(resident(v) for v in residency.gpu),
+        host=tuple(resident(v) for v in residency.host),
+        loading=tuple(known.versions[v] for v in policy.in_transit()),
+        waiting=len(policy.waiting),
+        pinned={tier: policy.pins.count(tier) for tier in Tier},
+        oldest_wait_seconds=known.oldest_wait_seconds(),
+    )

@@ -1,0 +1,168 @@
+"""Between HTTP and vLLM's routes: resolve the adapter once, lease it around generation.
+
+An ASGI middleware reads `model` from the request, resolves it and keeps the answer with the request
+that is being served. The response's first byte is held until the lease is there, so a failed load
+has a proper status, streaming or not.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from engine.errors import EngineError, EngineUnavailable
+from engine.gateway.deferred_response import Exchange
+from engine.gateway.openai_errors import openai_error, retry_after, send_engine_error, send_json
+from engine.gateway.request_body import model_of, read_body, user_of
+from engine.gateway.request_context import EngineRequest, serving
+from engine.ports import Resolver
+from engine.telemetry.spans import RequestSpans, Tracing
+from registry.errors import RegistryError
+from registry.http.body_limit import replayed
+from registry.telemetry.label_limit import UNKNOWN_ADAPTER
+
+
+class RequestCounter(Protocol):
+    def request_ended(self, adapter: str, outcome: str, seconds: float) -> None: ...
+    def refused(self, code: str) -> None: ...
+
+
+class RequestLimit(Protocol):
+    def begin(self) -> Callable[[], None]:
+        """For whoever sent the running request; what it returns is called at the end.
+
+        Raises TenantLimitReached.
+        """
+
+
+class AdapterGateway:
+    """The ASGI middleware. Leaves alone what can't reach the engine: other methods, our own API."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        resolver: Resolver,
+        base_models: frozenset[str],
+        counter: RequestCounter,
+        tracing: Tracing,
+        unavailable: Callable[[], EngineUnavailable | None],
+        in_flight: RequestLimit,
+        own_prefix: str,
+        max_body_bytes: int,
+    ) -> None:
+        self._app = app
+        self._resolver = resolver
+        self._base_models = base_models
+        self._counter = counter
+        self._tracing = tracing
+        self._unavailable = unavailable
+        self._in_flight = in_flight
+        self._own_prefix = own_prefix
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._may_reach_the_engine(scope):
+            await self._app(scope, receive, send)
+            return
+        with self._tracing.request(scope) as spans:
+            await self._answer(spans, scope, receive, send)
+
+    async def _answer(
+        self, spans: RequestSpans, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if (why := self._unavailable()) is not None:
+            await self._send_refusal(spans, why, send)
+            return
+        try:  # the server's `receive` has limits of its own, as `BodyGuard` has put around it
+            body = await read_body(receive, self._max_body_bytes)
+        except RegistryError as error:
+            self._refuse(spans, error.status, error.code)
+            await send_json(
+                send, error.status, openai_error(error.status, error.code, error.detail)
+            )
+            return
+        if body is None:  # gone before the request was complete
+            return
+        try:
+            end = self._in_flight.begin()
+        except EngineError as error:
+            await self._send_refusal(spans, error, send)
+            return
+        try:
+            await self._resolve_and_serve(spans, body, scope, replayed(body, receive), send)
+        finally:
+            end()
+
+    async def _resolve_and_serve(
+        self, spans: RequestSpans, body: bytes, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        model = model_of(body)
+        request = EngineRequest(model, None, spans)
+        if model is None or model in self._base_models:
+            await self._serve(request, scope, receive, send)
+            return
+        try:
+            with spans.resolving():
+                request.version = await self._resolver.resolve(model, lambda: user_of(scope, body))
+        except RegistryError as error:
+            self._counter.request_ended(UNKNOWN_ADAPTER, "refused", _seconds_since(request))
+            self._refuse(spans, error.status, error.code)
+            content = openai_error(error.status, error.code, error.detail, param="model")
+            await send_json(send, error.status, content, retry_after(error.retry_after_seconds))
+            return
+        spans.serves(request.version)
+        await self._serve(request, scope, receive, send)
+
+    async def _send_refusal(self, spans: RequestSpans, error: EngineError, send: Send) -> None:
+        self._refuse(spans, error.status, error.code)
+        await send_engine_error(send, error)
+
+    def _refuse(self, spans: RequestSpans, status: int | None, code: str) -> None:
+        self._counter.refused(code)
+        spans.answered(status, code)
+
+    def _may_reach_the_engine(self, scope: Scope) -> bool:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            return False
+        if scope["path"].startswith(self._own_prefix):
+            return False
+        content_type = dict(scope["headers"]).get(b"content-type", b"")
+        return not content_type.lower().startswith(b"multipart/")
+
+    async def _serve(
+        self, request: EngineRequest, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        exchange = Exchange(request, receive, send, self._unavailable)
+        try:
+            with serving(request):
+                await self._app(scope, exchange.receive, exchange.send)
+        except Exception as error:
+            if exchange.started or not self._is_the_engines(error, request):
+                raise
+        finally:
+            self._count(request, exchange)
+        await exchange.finish()
+
+    def _is_the_engines(self, error: Exception, request: EngineRequest) -> bool:
+        """When vLLM is stopped its parts go one after the other, each with errors of its own."""
+        if isinstance(error, EngineError):
+            return True
+        request.failure = request.failure or self._unavailable()
+        return request.failure is not None
+
+    def _count(self, request: EngineRequest, exchange: Exchange) -> None:
+        if (refusal := exchange.refusal) is not None:
+            self._refuse(request.spans, refusal.status, refusal.code)
+        else:
+            failure = request.failure  # while it was answered
+            request.spans.answered(exchange.status, failure.code if failure else None)
+        if request.version is not None and (outcome := exchange.outcome()):
+            seconds = _seconds_since(request)
+            self._counter.request_ended(request.version.adapter, outcome, seconds)
+
+
+def _seconds_since(request: EngineRequest) -> float:
+    """Since it arrived; a clock that was set back makes it 0."""
+    return max(time.time() - request.arrived_at, 0.0)

@@ -1,0 +1,175 @@
+"""The request that is being served: what it asked for, and the lease that it holds meanwhile.
+
+Kept in a context variable. vLLM's routes find the adapter through `RequestedAdapters`, which stands
+in place of their own table, and the engine client takes the lease through `Leasing`.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from engine.cache.controller import CacheController
+from engine.errors import EngineError, EngineUnavailable
+from engine.gateway.deprecation import deprecation_headers
+from engine.gateway.generation import CountedGeneration, Generation, GenerationCounter
+from engine.telemetry.spans import NO_SPANS, RequestSpans
+from engine.types import AdapterVersion, Lease
+
+AdapterHandle = TypeVar("AdapterHandle")  # what the engine knows an adapter by
+
+
+@dataclass(slots=True)
+class EngineRequest:
+    """One HTTP request that may reach the engine. `version` None: it asks the base model.
+
+    `arrived_at`: when its body was there, in seconds since 1970, as vLLM's clock has it.
+    """
+
+    requested: str | None
+    version: AdapterVersion | None
+    spans: RequestSpans = NO_SPANS
+    arrived_at: float = field(default_factory=time.time)
+    lease: Lease | None = None
+    failure: EngineError | None = None
+    when_leased: Callable[[], Awaitable[None]] | None = None
+
+    async def has(self, lease: Lease) -> None:
+        """Of several prompts in one request, the first lease speaks for all."""
+        if self.lease is None:
+            self.lease = lease
+            if self.when_leased is not None:
+                await self.when_leased()
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Which version answers, where it was found, and what that cost."""
+        if self.version is None:
+            return []
+        headers = {"x-adaptry-version": self.version.reference, **deprecation_headers(self.version)}
+        if self.lease is not None:
+            headers["x-adaptry-cache"] = self.lease.outcome
+            headers["x-adaptry-load-ms"] = f"{self.lease.load_seconds * 1000:.1f}"
+        return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
+_current: ContextVar[EngineRequest | None] = ContextVar("adaptry_request", default=None)
+
+
+@contextmanager
+def serving(request: EngineRequest) -> Iterator[None]:
+    """Everything that this task does in the block belongs to this request."""
+    token = _current.set(request)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def requested_name() -> str | None:
+    """What the client of the running request asked for, if that is an adapter."""
+    request = _current.get()
+    return request.requested if request and request.version else None
+
+
+class RequestedAdapters(Mapping[str, AdapterHandle]):
+    """The adapters that vLLM's routes can see: the one that this request resolved to.
+
+    Takes the place of `OpenAIServingModels.lora_requests`, which every route asks.
+    """
+
+    def __init__(self, handle_of: Callable[[AdapterVersion], AdapterHandle]) -> None:
+        self._handle_of = handle_of
+
+    def __contains__(self, name: object) -> bool:
+        return name is not None and name == requested_name()
+
+    def __getitem__(self, name: str) -> AdapterHandle:
+        request = _current.get()
+        if request is None or request.version is None or request.requested != name:
+            raise KeyError(name)
+        return self._handle_of(request.version)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+class _RequestsLease(AbstractAsyncContextManager[Lease]):
+    """A lease that its request knows of. No generator, as `Hold` is none."""
+
+    def __init__(
+        self,
+        request: EngineRequest,
+        version: AdapterVersion,
+        held: AbstractAsyncContextManager[Lease],
+    ) -> None:
+        self._request = request
+        self._version = version
+        self._held = held
+        self._entered = AsyncExitStack()
+
+    async def __aenter__(self) -> Lease:
+        async with AsyncExitStack() as stack:
+            try:
+                with self._request.spans.waiting(self._version) as wait:
+                    lease = await stack.enter_async_context(self._held)
+                    wait.leased(lease)
+            except EngineError as error:
+                self._request.failure = error
+                raise
+            await self._request.has(lease)
+            self._entered = stack.pop_all()
+        return lease
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._entered.aclose()
+
+
+class Leasing:
+    """Gives vLLM's engine client its leases and notes them on the running request."""
+
+    def __init__(self, controller: CacheController, counter: GenerationCounter) -> None:
+        self._controller = controller
+        self._counter = counter
+
+    def lease_for(
+        self, _: object, revoke: Callable[[], None]
+    ) -> AbstractAsyncContextManager[Lease]:
+        """Raises, on entry, what `CacheController.lease` raises."""
+        request = _current.get()
+        if request is None or request.version is None:
+            raise RuntimeError("an adapter was asked for past the gateway")
+        held = self._controller.lease(request.version, revoke)
+        return _RequestsLease(request, request.version, held)
+
+    @contextmanager
+    def generating(self, lease: Lease | None, *, deltas: bool) -> Iterator[Generation]:
+        """`lease` None: for the base model, or for whoever holds one already."""
+        request = _current.get()
+        if request is None:
+            yield Generation()
+            return
+        with request.spans.generating() as headers:
+            generation = Generation(headers)
+            if lease is not None:
+                generation = CountedGeneration(
+                    self._counter,
+                    lease,
+                    request.arrived_at,
+                    deltas=deltas,
+                    trace_headers=headers,
+                )
+            try:
+                yield generation
+            finally:
+                generation.end()
+
+    def engine_died(self, error: EngineUnavailable) -> None:
+        """Under the running request: if nothing of its answer is out yet, this becomes it."""
+        request = _current.get()
+        if request is not None:
+            request.failure = error

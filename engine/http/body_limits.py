@@ -1,0 +1,43 @@
+"""How large which request's body may be."""
+
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.types import Scope
+
+from engine.settings import EngineSettings
+from registry.http.body_limit import BodyGuard, BodyLimit, LimitOf
+from registry.http.error_response import route_path
+from registry.ingest.multipart import MAX_FIELDS_BYTES
+from registry.settings import RegistrySettings
+
+
+def body_guard(settings: EngineSettings, registry_settings: RegistrySettings) -> Middleware:
+    """Comes after the guard that asks for keys: a stranger's body is not read."""
+    limit_of = body_limits(settings, registry_settings)
+    return Middleware(BodyGuard, limit_of=limit_of, timeout_seconds=settings.body_timeout_seconds)
+
+
+def body_limits(settings: EngineSettings, registry_settings: RegistrySettings) -> LimitOf:
+    """Uploads and imports are streamed to disk; what may reach the engine is read by the gateway.
+
+    The upload's own limit is the lower one, and has an error of its own.
+    """
+    upload = BodyLimit(registry_settings.max_adapter_bytes + 2 * MAX_FIELDS_BYTES, streamed=True)
+    archive = BodyLimit(registry_settings.max_import_bytes, streamed=True)
+    api = BodyLimit(settings.max_api_body_bytes)
+    gateway = BodyLimit(settings.max_body_bytes, streamed=True)
+    others = BodyLimit(settings.max_body_bytes)
+
+    def limit_of(scope: Scope) -> BodyLimit:
+        path, is_form = route_path(scope), _is_form(scope)
+        if path == "/api/v1/import":
+            return archive
+        if path.startswith("/api/"):
+            return upload if is_form and path.endswith("/versions") else api
+        return others if is_form or scope["method"] != "POST" else gateway
+
+    return limit_of
+
+
+def _is_form(scope: Scope) -> bool:
+    return Headers(scope=scope).get("content-type", "").lower().startswith("multipart/")

@@ -1,0 +1,210 @@
+"""uvicorn's HTTP protocol with what it lacks (0.54): limits of a request's head, in bytes and time.
+
+Its parser, httptools, keeps a header however long it gets, and nothing ends a connection that sends
+its head a byte at a time, or goes on sending a body that was answered already.
+"""
+
+import asyncio
+import json
+from asyncio import TimerHandle, Transport
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from engine.gateway.openai_errors import openai_error
+from engine.settings import EngineSettings
+
+LINGER_SECONDS = 2.0
+"""Who is answered before all was sent may read the answer so long: a reset would destroy it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLimits:
+    max_bytes: int
+    max_headers: int
+    timeout_seconds: float
+
+
+class _Lingering(Transport):
+    """What one request is answered through: closed before its body's end, it waits a little."""
+
+    def __init__(
+        self, protocol: "GuardedHttpProtocol", cycle: RequestResponseCycle, transport: Transport
+    ) -> None:
+        super().__init__()
+        self._protocol = protocol
+        self._cycle = cycle
+        self._transport = transport
+
+    def write(self, data: Any) -> None:
+        self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        if self._cycle.more_body and not self._transport.is_closing():
+            self._protocol.linger()
+        else:
+            self._transport.close()
+
+
+class HeadTooLarge(Exception):
+    """Raised through the parser, which gives up on the connection."""
+
+
+class GuardedHttpProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    limits: ClassVar[HeadLimits]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._unparsed_bytes = 0  # since something was last complete
+        self._head_bytes = 0
+        self._head_timer: TimerHandle | None = None
+        self._deaf = self._upgraded = False
+
+    # ---- time ----------------------------------------------------------------------------
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._time_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        self._upgraded = True
+        self._stop_timer()
+        super().handle_websocket_upgrade()
+
+    def linger(self) -> None:
+        """Close, but read on for a moment what is on its way."""
+        self._deaf = True
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.more_body and not (self._deaf or self.transport.is_closing()):
+            self.loop.call_later(LINGER_SECONDS, self._end_lingering, self.cycle)
+
+    def _end_lingering(self, cycle: object) -> None:
+        if self.cycle is cycle:
+            self.transport.close()
+
+    def _time_head(self) -> None:
+        """Runs while the connection waits for a head, and has sent something at least once."""
+        if self._is_answering():
+            self._stop_timer()
+        elif self._head_timer is None and not self._upgraded:
+            seconds = self.limits.timeout_seconds
+            self._head_timer = self.loop.call_later(seconds, self._head_is_late)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self._unparsed_bytes and not self.transport.is_closing():
+            self._refuse(408, "header_timeout", "the request's headers did not come in time")
+        self.transport.close()
+
+    # ---- bytes ---------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        self._unparsed_bytes += len(data)
+        super().data_received(data)
+        if self._upgraded or self.transport.is_closing():
+            return
+        if self._unparsed_bytes > self.limits.max_bytes + len(data):
+            self._refuse_head()
+        self._time_head()
+
+    def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+        if len(self.headers) > self.limits.max_headers:
+            raise HeadTooLarge
+
+    def on_headers_complete(self) -> None:
+        self._unparsed_bytes = 0
+        super().on_headers_complete()
+        if self._is_answering():
+            self.cycle.transport = _Lingering(self, self.cycle, self.transport)
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unparsed_bytes = 0
+        super().on_message_complete()
+
+    def _count(self, more_bytes: int) -> None:
+        self._head_bytes += more_bytes
+        if self._head_bytes > self.limits.max_bytes:
+            raise HeadTooLarge
+
+    def _is_answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request
+        return cycle is not None and not cycle.response_complete
+
+    # ---- refusals ------------------------------------------------------------------------
+
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn calls it for whatever its parser gives up on."""
+        too_large = self._head_bytes > self.limits.max_bytes
+        if too_large or len(self.headers or ()) > self.limits.max_headers:
+            self._refuse_head()
+        else:
+            self._refuse(400, "invalid_http", msg)
+
+    def _refuse_head(self) -> None:
+        limits = self.limits
+        detail = f"at most {limits.max_bytes} bytes and {limits.max_headers} headers are read"
+        self._refuse(431, "headers_too_large", detail)
+
+    def _refuse(self, status: int, code: str, detail: str) -> None:
+        """Unless an answer is under way on this connection, which this one would be taken for."""
+        self._deaf = True
+        if not (self._is_answering() and self.cycle.response_started):
+            self.transport.write(_response(status, code, detail))
+        self.transport.close()
+
+
+def guarded_http(settings: EngineSettings) -> type[asyncio.Protocol]:
+    """The protocol with these limits, for uvicorn's `http`."""
+    limits = HeadLimits(
+        settings.max_header_bytes, settings.max_headers, settings.header_timeout_seconds
+    )
+    return type("LimitedHttpProtocol", (GuardedHttpProtocol,), {"limits": limits})
+
+
+def _response(status: int, code: str, detail: str) -> bytes:
+    body = json.dumps(openai_error(status, code, detail)).encode()
+    phrase = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
+    return b"\r\n".join(
+        (
+            b"HTTP/1.1 %d %s" % (status, phrase[status]),
+            b"content-type: application/json",
+            b"content-length: %d" % len(body),
+            b"connection: close",
+            b"",
+            body,
+        )
+    )

@@ -1,0 +1,149 @@
+"""vLLM's synchronous engine, which lets a request in when its adapter is in a slot."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from vllm.lora.request import LoRARequest
+from vllm.v1.engine.llm_engine import LLMEngine
+
+from engine.cache.controller import CacheController
+from engine.types import AdapterVersion
+
+
+class SteppedClient:
+    """What `VllmBackend` needs of an engine. A call is carried out at once, between two steps."""
+
+    def __init__(self, engine: LLMEngine) -> None:
+        self._engine = engine
+        self.vllm_config = engine.vllm_config
+
+    async def collective_rpc(self, method: str, args: tuple[Any, ...] = ()) -> list[Any]:
+        answers: list[Any] = self._engine.collective_rpc(method, args=args)
+        return answers
+
+
+class AdmittingEngine:
+    """Stands in place of `LLM.llm_engine`. Everything but requests for adapters is vLLM's.
+
+    The controller's event loop runs while requests are stepped, and at no other time.
+    """
+
+    def __init__(
+        self,
+        engine: LLMEngine,
+        loop: asyncio.AbstractEventLoop,
+        controller: CacheController,
+        versions: Mapping[int, AdapterVersion],
+    ) -> None:
+        self._engine = engine
+        self._loop = loop
+        self._controller = controller
+        self._versions = versions
+        self._requests: dict[str, asyncio.Task[None]] = {}  # that wait, or hold an adapter
+        self._ends: dict[str, asyncio.Event] = {}  # of those that the engine works on
+        self._changed = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def add_request(
+        self,
+        request_id: str,
+        *inputs: Any,
+        lora_request: LoRARequest | None = None,
+        **options: Any,
+    ) -> str:
+        """As `LLMEngine.add_request`. What vLLM refuses of it is raised by `step`."""
+        add = partial(
+            self._engine.add_request, request_id, *inputs, lora_request=lora_request, **options
+        )
+        if lora_request is None:
+            return str(add())
+        version = self._versions[lora_request.lora_int_id]
+        task = self._loop.create_task(self._hold_and_add(request_id, version, add))
+        self._requests[request_id] = task
+        task.add_done_callback(lambda _: self._changed.set())
+        return request_id
+
+    async def _hold_and_add(
+        self, request_id: str, version: AdapterVersion, add: Callable[[], object]
+    ) -> None:
+        async with self._controller.lease(version, partial(self.abort_request, [request_id])):
+            self._ends[request_id] = asyncio.Event()
+            try:
+                add()
+                self._changed.set()
+                await self._ends[request_id].wait()
+            finally:
+                del self._ends[request_id]
+
+    def step(self) -> list[Any]:
+        """One step of the engine, if there is anything to do for it.
+
+        Raises why a request was not let in; then all others have been aborted too.
+        """
+        self._loop.run_until_complete(self._admit())
+        self._raise_failure()
+        outputs: Sequence[Any] = ()
+        if self._engine.has_unfinished_requests():
+            outputs = self._engine.step()
+        for output in outputs:
+            if output.finished and output.request_id in self._ends:
+                self._ends[output.request_id].set()
+        return list(outputs)
+
+    async def _admit(self) -> None:
+        """Let loads and leases go on; with nothing else to do, until one of them has."""
+        self._changed.clear()
+        await asyncio.sleep(0)
+        while self._requests and not self._engine.has_unfinished_requests():
+            self._forget_those_who_are_done()
+            if any(task.done() for task in self._requests.values()) or not self._requests:
+                return
+            await self._changed.wait()
+            self._changed.clear()
+
+    def _forget_those_who_are_done(self) -> None:
+        well = [id_ for id_, task in self._requests.items() if task.done() and not _error_of(task)]
+        for request_id in well:
+            del self._requests[request_id]
+
+    def _raise_failure(self) -> None:
+        self._forget_those_who_are_done()
+        failures = [error for task in self._requests.values() if (error := _error_of(task))]
+        if failures:
+            self.abort_request(list(self._requests))
+            self._requests.clear()
+            raise failures[0]
+
+    def has_unfinished_requests(self) -> bool:
+        return bool(self._requests) or bool(self._engine.has_unfinished_requests())
+
+    def get_num_unfinished_requests(self) -> int:
+        waiting = self._requests.keys() - self._ends.keys()
+        return len(waiting) + int(self._engine.get_num_unfinished_requests())
+
+    def abort_request(self, request_ids: Iterable[str], internal: bool = False) -> None:
+        """Whether the engine works on them yet or not."""
+        ids = list(request_ids)
+        self._engine.abort_request([id_ for id_ in ids if id_ not in self._requests], internal)
+        self._engine.abort_request([id_ for id_ in ids if id_ in self._ends])
+        leaving = [self._requests.pop(id_) for id_ in ids if id_ in self._requests]
+        for task in leaving:
+            task.cancel()
+        if leaving and not self._loop.is_running():
+            self.run(_settled(leaving))
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run something of the controller's to its end, between two steps."""
+        return self._loop.run_until_complete(work)
+
+
+def _error_of(task: "asyncio.Task[None]") -> BaseException | None:
+    return None if not task.done() or task.cancelled() else task.exception()
+
+
+async def _settled(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,227 @@
+"""vLLM's offline `LLM` with our cache: adapters by name, folder or Hub id, as many as you like."""
+
+import asyncio
+import os
+import tempfile
+import weakref
+from argparse import Namespace
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import vllm
+from prometheus_client import CollectorRegistry
+from vllm.lora.request import LoRARequest
+from vllm.v1.engine.llm_engine import LLMEngine
+
+from engine.bootstrap.cache import make_cache
+from engine.bootstrap.registry import open_database, open_service, open_store, quarantine
+from engine.cache.snapshot import CacheSnapshot
+from engine.offline.adapters import ACTOR, OfflineAdapters
+from engine.offline.engine import AdmittingEngine, SteppedClient
+from engine.operations.quarantine import Quarantine
+from engine.resolver import RegistryResolver
+from engine.settings import EngineSettings
+from engine.telemetry.metrics import CacheMetrics
+from engine.types import Tier
+from engine.vllm import compat as vllm_api
+from engine.vllm.arguments import DEFAULT_SLOTS, HOST_ADAPTERS_PER_SLOT, WORKER_EXTENSION
+from engine.vllm.backend import connected_backend, lora_request
+from registry.auth.client_address import LOCAL, coming_from
+from registry.database.engine import async_url
+from registry.residency import ResidencyStore
+from registry.settings import RegistrySettings
+
+_OURS = {
+    "enable_lora": "adapters are what it serves",
+    "worker_extension_cls": "it carries our cache control",
+    "default_mm_loras": "it would load adapters past the cache controller",
+}
+
+
+class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
+    """Takes all that `vllm.LLM` takes. Where that wants a `LoRARequest`, a string will do:
+
+    a reference of the registry (`name`, `name@alias`, `name:3`), a folder that PEFT saved, or a Hub
+    id (`org/name`, `org/name@revision`). A list of them goes with a list of prompts, one for each.
+
+    Without `database` and `store` the registry lasts as long as this object. Raises what vLLM
+    raises, and the registry's and the engine's errors (`registry.errors`, `engine.errors`).
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        max_loras: int = DEFAULT_SLOTS,
+        max_cpu_loras: int | None = None,
+        max_lora_rank: int = 16,
+        database: str | None = None,
+        store: str | Path | None = None,
+        settings: EngineSettings | None = None,
+        **arguments: Any,
+    ) -> None:
+        limits = Namespace(
+            max_loras=max_loras,
+            max_cpu_loras=max_cpu_loras or max_loras * HOST_ADAPTERS_PER_SLOT,
+            max_lora_rank=max_lora_rank,
+        )
+        self._start_vllm(model, limits, arguments)
+        self._runner = asyncio.Runner()
+        self._stack = AsyncExitStack()
+        self._finalizer = weakref.finalize(self, _close, self._runner, self._stack)
+        self._run(self._open(model, limits, database, store, settings or EngineSettings()))
+
+    def _start_vllm(self, model: str, limits: Namespace, arguments: dict[str, Any]) -> None:
+        for name in arguments.keys() & _OURS:
+            raise ValueError(f"{name} can't be used here: {_OURS[name]}")
+        vllm_api.check_internals()
+        if vllm_api.is_cpu_build() and arguments.get("tensor_parallel_size", 1) == 1:
+            # in this process: another one would import the caller's script again
+            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+            arguments.setdefault("distributed_executor_backend", "uni")
+        ours = {"enable_lora": True, "worker_extension_cls": WORKER_EXTENSION}
+        super().__init__(model, **vars(limits), **ours, **arguments)
+        self._engine: LLMEngine = self.llm_engine
+
+    async def _open(
+        self,
+        model: str,
+        limits: Namespace,
+        database: str | None,
+        store: str | Path | None,
+        settings: EngineSettings,
+    ) -> None:
+        engine = self._engine
+        self._stack.callback(engine.engine_core.shutdown)
+        state = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="adaptry-")))
+        registry_settings = RegistrySettings(
+            database_url=async_url(database or f"sqlite:///{state}/registry.db"),
+            store=Path(store or state / "store"),
+            source_roots=(Path("/"),),  # whoever runs this could read them in any case
+        )
+        tables = await self._stack.enter_async_context(open_database(registry_settings))
+        backend = await self._stack.enter_async_context(
+            connected_backend(SteppedClient(engine), settings.host_cache_bytes)
+        )
+        service = await open_service(
+            tables,
+            await open_store(registry_settings),
+            model=model,
+            served_names=[model],
+            served=await backend.served_modules(),
+            max_rank=limits.max_lora_rank,
+            max_import_bytes=registry_settings.max_import_bytes,
+        )
+        self._metrics = CollectorRegistry()
+        self._cache = make_cache(
+            limits,
+            settings,
+            backend,
+            CacheMetrics(self._metrics),
+            RegistryResolver(service.catalog),
+            ResidencyStore(tables),
+            silent=_nothing,
+            quarantine=Quarantine(partial(quarantine, service)),
+        )
+        self._adapters = OfflineAdapters(service)
+        self._stack.push_async_callback(_ended, asyncio.create_task(self._cache.controller.run()))
+        self.llm_engine = AdmittingEngine(
+            engine, asyncio.get_running_loop(), self._cache.controller, self._adapters.by_id
+        )
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self._runner.run(_locally(work))
+
+    def _lora_request_to_seq(
+        self,
+        lora_request: str | LoRARequest | Sequence[str | LoRARequest | None] | None,
+        num_requests: int,
+    ) -> Sequence[LoRARequest | None]:
+        """Where all of vLLM's offline calls ask what to use for each prompt."""
+        if lora_request is None or isinstance(lora_request, str | LoRARequest):
+            handle = self._handle(lora_request)
+            return [handle] * num_requests
+        handles = [self._handle(adapter) for adapter in lora_request]
+        answer: Sequence[LoRARequest | None] = super()._lora_request_to_seq(handles, num_requests)
+        return answer
+
+    def _handle(self, adapter: str | LoRARequest | None) -> LoRARequest | None:
+        if adapter is None:
+            return None
+        text = adapter if isinstance(adapter, str) else adapter.lora_path
+        if isinstance(adapter, LoRARequest) and adapter.lora_int_id in self._adapters.by_id:
+            return adapter
+        return lora_request(self._run(self._adapters.version_of(text)))
+
+    # ---- the cache -----------------------------------------------------------------------
+
+    def prefetch(self, adapter: str) -> None:
+        """Bring it into host memory. Returns when it is there."""
+        version = self._run(self._adapters.version_of(adapter))
+        self._run(self._cache.controller.bring_to_host(version))
+
+    def pin(self, adapter: str, tier: Tier | str = Tier.GPU) -> None:
+        """Bring it in and keep it there. Raises PinBudgetExceeded."""
+        version = self._run(self._adapters.version_of(adapter))
+        self._run(self._cache.pins.pin(version, Tier(tier), actor=ACTOR))
+
+    def unpin(self, adapter: str) -> None:
+        """Let it be evicted again. Raises NotPinned."""
+        version = self._run(self._adapters.version_of(adapter))
+        self._run(self._cache.pins.unpin(version, actor=ACTOR))
+
+    def cache(self) -> CacheSnapshot:
+        """Who is in which tier, the next victim first."""
+        return self._cache.controller.snapshot()
+
+    def cache_metrics(self) -> dict[str, float]:
+        """Every counter and gauge of the cache, by its name and labels as on `/metrics`."""
+        return {
+            f"{sample.name}{_labels(sample.labels)}": sample.value
+            for family in self._metrics.collect()
+            for sample in family.samples
+        }
+
+    def close(self) -> None:
+        """Give everything back; done at the latest when the process ends."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _labels(labels: dict[str, str]) -> str:
+    shown = ",".join(f'{name}="{value}"' for name, value in sorted(labels.items()))
+    return f"{{{shown}}}" if shown else ""
+
+
+async def _locally(work: Coroutine[Any, Any, Any]) -> Any:
+    """What it changes is recorded as changed on this machine."""
+    with coming_from(LOCAL):
+        return await work
+
+
+def _close(runner: asyncio.Runner, stack: AsyncExitStack) -> None:
+    runner.run(stack.aclose())
+    runner.close()
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _nothing() -> None:
+    """No supervisor is there to be told of an engine that hangs: the caller waits with it."""

@@ -1,0 +1,90 @@
+"""What operators ask of a cache, be it one engine's or that of several replicas."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from engine.cache.controller import CacheController
+from engine.cache.snapshot import CacheSnapshot
+from engine.operations.pins import KeptPin, PinKeeper
+from engine.ports import EngineTruth
+from engine.telemetry.decision_log import DecisionLog, LoggedEvent
+from engine.types import AdapterVersion, Tier
+
+ONLY_REPLICA = ""
+"""What the engine is called where there is only one."""
+
+
+class SteeredCache(Protocol):
+    """By the name of its replica, whatever each of them has. Raises EngineUnavailable."""
+
+    async def snapshots(self) -> Mapping[str, CacheSnapshot]: ...
+
+    async def truths(self) -> Mapping[str, EngineTruth]:
+        """Read back from each engine, and compared with what its controller says."""
+
+    async def about(self, version: AdapterVersion) -> Sequence[LoggedEvent]:
+        """What happened to it last, and to the engines, the newest first."""
+
+    async def pin(
+        self,
+        version: AdapterVersion,
+        tier: Tier,
+        ttl_seconds: float | None,
+        replicas: int | None,
+        *,
+        actor: str,
+    ) -> KeptPin:
+        """On that many replicas, or on all. Raises what `PinKeeper.pin` raises."""
+
+    async def pins(self) -> Sequence[KeptPin]:
+        """The oldest first."""
+
+    async def unpin(self, version: AdapterVersion, *, actor: str) -> Tier:
+        """Raises what `PinKeeper.unpin` raises."""
+
+    async def prefetch(self, version: AdapterVersion, replicas: int | None) -> None:
+        """On that many replicas, or on all. Raises what `CacheController.prefetch` raises."""
+
+    async def evict(self, version: AdapterVersion, *, wait: bool, force: bool) -> bool:
+        """Out of all of them. Raises what `CacheController.evict` raises."""
+
+
+class OneCache:
+    """That of the only engine."""
+
+    def __init__(self, controller: CacheController, pins: PinKeeper, log: DecisionLog) -> None:
+        self._controller = controller
+        self._pins = pins
+        self._log = log
+
+    async def snapshots(self) -> Mapping[str, CacheSnapshot]:
+        return {ONLY_REPLICA: self._controller.snapshot()}
+
+    async def truths(self) -> Mapping[str, EngineTruth]:
+        return {ONLY_REPLICA: await self._controller.reconcile()}
+
+    async def about(self, version: AdapterVersion) -> Sequence[LoggedEvent]:
+        return self._log.about(version.id)
+
+    async def pin(
+        self,
+        version: AdapterVersion,
+        tier: Tier,
+        ttl_seconds: float | None,
+        replicas: int | None,
+        *,
+        actor: str,
+    ) -> KeptPin:
+        return await self._pins.pin(version, tier, ttl_seconds, actor=actor, replicas=replicas)
+
+    async def pins(self) -> Sequence[KeptPin]:
+        return self._pins.kept
+
+    async def unpin(self, version: AdapterVersion, *, actor: str) -> Tier:
+        return await self._pins.unpin(version, actor=actor)
+
+    async def prefetch(self, version: AdapterVersion, replicas: int | None) -> None:
+        self._controller.prefetch(version)
+
+    async def evict(self, version: AdapterVersion, *, wait: bool, force: bool) -> bool:
+        return await self._controller.evict(version, wait=wait, force=force)

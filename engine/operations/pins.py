@@ -1,0 +1,180 @@
+"""Pins that end by themselves, and that outlive the process."""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from engine.cache.controller import CacheController
+from engine.errors import EngineError, NotPinned
+from engine.ports import Resolver
+from engine.types import AdapterVersion, Tier, VersionId
+from registry.errors import RegistryError
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+
+
+class StoredPin(Protocol):
+    """A pin as it was saved. `reference` names its version."""
+
+    @property
+    def reference(self) -> str: ...
+    @property
+    def tier(self) -> str: ...
+    @property
+    def expires_at(self) -> datetime | None: ...
+    @property
+    def replicas(self) -> int | None: ...
+
+
+class PinStore(Protocol):
+    """Raises RegistryError if the database can't be used."""
+
+    async def save_pin(
+        self,
+        version_id: int,
+        tier: str,
+        expires_at: datetime | None,
+        *,
+        actor: str,
+        replicas: int | None,
+    ) -> None: ...
+    async def remove_pin(self, version_id: int, *, actor: str) -> None: ...
+    async def forget_pins(self, version_ids: Sequence[int]) -> None: ...
+    async def pins(self) -> Sequence[StoredPin]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPin:
+    """`expires_at` None: until it is unpinned. `replicas` None: on all that there are.
+
+    `ends`: the end on a clock that nobody sets, which is what counts while this process lives.
+    """
+
+    version: AdapterVersion
+    tier: Tier
+    expires_at: datetime | None
+    ends: float = math.inf
+    replicas: int | None = None
+
+
+class PinKeeper:
+    """What operators pin through."""
+
+    def __init__(
+        self,
+        controller: CacheController,
+        store: PinStore,
+        resolver: Resolver,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._controller = controller
+        self._store = store
+        self._resolver = resolver
+        self._clock = clock
+        self._kept: dict[VersionId, KeptPin] = {}
+
+    @property
+    def kept(self) -> Sequence[KeptPin]:
+        """The oldest first."""
+        return tuple(self._kept.values())
+
+    async def pin(
+        self,
+        version: AdapterVersion,
+        tier: Tier,
+        ttl_seconds: float | None = None,
+        *,
+        actor: str,
+        replicas: int | None = None,
+    ) -> KeptPin:
+        """Bring it in and keep it, for that long if that is given.
+
+        `replicas` is saved, for where there are several.
+
+        Raises what `CacheController.pin` raises, or RegistryError; then it is not pinned.
+        """
+        await self._controller.pin(version, tier)
+        expires_at, ends = None, math.inf
+        if ttl_seconds is not None:
+            expires_at = _now() + timedelta(seconds=ttl_seconds)
+            ends = self._clock() + ttl_seconds
+        try:
+            await self._store.save_pin(version.id, tier, expires_at, actor=actor, replicas=replicas)
+        except BaseException:
+            self._drop(version.id)
+            raise
+        kept = self._kept[version.id] = KeptPin(version, tier, expires_at, ends, replicas)
+        return kept
+
+    async def unpin(self, version: AdapterVersion, *, actor: str) -> Tier:
+        """Raises NotPinned, or RegistryError; then it stays pinned."""
+        if version.id not in self._kept:
+            raise NotPinned
+        await self._store.remove_pin(version.id, actor=actor)
+        if (kept := self._kept.get(version.id)) is None:  # another request was faster
+            raise NotPinned
+        self._drop(version.id)
+        return kept.tier
+
+    async def restore(self) -> None:
+        """Pin what an earlier process had pinned. Raises RegistryError.
+
+        What can't be brought in now is logged, and stays saved for the next time.
+        """
+        for stored in await self._store.pins():
+            try:
+                version = await self._resolver.resolve(stored.reference)
+                await self._controller.pin(version, Tier(stored.tier))
+            except (EngineError, RegistryError) as error:
+                logger.warning("%s could not be pinned again: %s", stored.reference, error.detail)
+            else:
+                ends = self._ends(stored.expires_at)
+                self._kept[version.id] = KeptPin(
+                    version, Tier(stored.tier), stored.expires_at, ends, stored.replicas
+                )
+
+    async def bring_back(self) -> None:
+        """What is pinned is in the memory of an engine that has gone: load it into the new one."""
+        for kept in self.kept:
+            try:
+                await self._controller.pin(kept.version, kept.tier)
+            except EngineError as error:
+                logger.warning("%s could not be pinned again: %s", kept.version, error.detail)
+
+    async def keep(self) -> None:
+        """End the pins whose time is over, until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            now = self._clock()
+            if over := [kept.version for kept in self.kept if kept.ends <= now]:
+                await self._end(over)
+
+    async def _end(self, over: Sequence[AdapterVersion]) -> None:
+        for version in over:
+            self._drop(version.id)
+            logger.info("the pin of %s is over", version.reference)
+        try:
+            await self._store.forget_pins([version.id for version in over])
+        except RegistryError as error:  # no restart would bring them back in any case
+            logger.warning("ended pins are still saved: %s", error.detail)
+
+    def _ends(self, expires_at: datetime | None) -> float:
+        if expires_at is None:
+            return math.inf
+        return self._clock() + (expires_at - _now()).total_seconds()
+
+    def _drop(self, version: VersionId) -> None:
+        self._kept.pop(version, None)
+        if self._controller.is_pinned(version):
+            self._controller.unpin(version)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

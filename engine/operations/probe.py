@@ -1,0 +1,144 @@
+"""A probe: one adapter asked for what it makes of a prompt, beside the base model.
+
+Inspection proves that an adapter fits; the probe proves that it does something, on this engine.
+"""
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Protocol
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel
+
+from engine.api.cache import ERRORS, EngineProblemRoute
+from engine.cache.controller import CacheController
+from engine.errors import EngineError
+from engine.ports import Resolver
+from engine.types import AdapterVersion, VersionId
+from registry.auth.caller import current_caller
+from registry.references import check_name
+
+Score = Callable[[AdapterVersion | None], Awaitable[Sequence[float]]]
+"""Log probabilities of one fixed prompt, by the base model or by a version that is leased."""
+
+Quarantine = Callable[[VersionId, str, str, str], Awaitable[object]]
+"""Takes a version out of service: its id, reason, code, actor."""
+
+ACTOR = "probe"
+SMALLEST_CHANGE = 1e-6  # of a log probability; on a GPU the noise below decides
+
+
+class ProbeFailure(StrEnum):
+    """Why a version is quarantined. A code never changes its meaning."""
+
+    NO_DIFFERENCE = "probe_no_difference"
+    NOT_FINITE = "probe_not_finite"
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """`difference`: largest of a log probability to the base model's, None if not finite.
+
+    `noise`: the same between two runs of the base model.
+    """
+
+    reference: str
+    difference: float | None
+    noise: float
+    failure: ProbeFailure | None
+
+
+class Probe:
+    """Holds a lease while it asks, as any request does."""
+
+    def __init__(self, controller: CacheController, score: Score, quarantine: Quarantine) -> None:
+        self._controller = controller
+        self._score = score
+        self._quarantine = quarantine
+
+    async def run(self, version: AdapterVersion) -> ProbeResult:
+        """Compare, and quarantine the version if it fails.
+
+        Raises what `CacheController.lease` raises; that says nothing about the version.
+        """
+        base, again = await self._score(None), await self._score(None)
+        async with self._controller.lease(version):
+            own = await self._score(version)
+        result = judge(version.reference, base, again, own)
+        if result.failure is not None:
+            await self._quarantine(version.id, _reason(result), result.failure, ACTOR)
+            with suppress(EngineError):  # in use or pinned: then it goes as any other does
+                await self._controller.evict(version)
+        return result
+
+
+def judge(
+    reference: str, base: Sequence[float], again: Sequence[float], own: Sequence[float]
+) -> ProbeResult:
+    """`own` has to differ from `base` by more than `base` differs from itself."""
+    noise = _largest(base, again)
+    difference = _largest(base, own)
+    if not math.isfinite(difference):
+        return ProbeResult(reference, None, noise, ProbeFailure.NOT_FINITE)
+    is_noise = difference <= max(2 * noise, SMALLEST_CHANGE)
+    return ProbeResult(
+        reference, difference, noise, ProbeFailure.NO_DIFFERENCE if is_noise else None
+    )
+
+
+def _largest(one: Sequence[float], other: Sequence[float]) -> float:
+    differences = [abs(a - b) for a, b in zip(one, other, strict=True)]
+    return math.nan if any(map(math.isnan, differences)) else max(differences)
+
+
+def _reason(result: ProbeResult) -> str:
+    if result.failure is ProbeFailure.NOT_FINITE:
+        return "the engine computes no finite numbers with it"
+    return f"the answers are the base model's (difference {result.difference:.1e})"
+
+
+class Probing(Protocol):
+    """A `Probe` here, or on a replica."""
+
+    async def run(self, version: AdapterVersion) -> ProbeResult: ...
+
+
+class ProbeRead(BaseModel):
+    """`difference` is null if the engine computed no finite numbers; `code` says what failed."""
+
+    reference: str
+    passed: bool
+    code: str | None
+    difference: float | None
+    noise: float
+
+
+def create_probe_router(probe: Probing, resolver: Resolver) -> APIRouter:
+    """One route beside the registry's."""
+    router = APIRouter(
+        prefix="/api/v1",
+        tags=["registry"],
+        route_class=EngineProblemRoute,
+        responses={code: {} for code in ERRORS},
+    )
+
+    @router.post("/adapters/{name}/versions/{number}/probe")
+    async def run(name: str, number: Annotated[int, Path(ge=1, le=2**31 - 1)]) -> ProbeRead:
+        """Load the version and compare its log probabilities with the base model's.
+
+        One that changes nothing, or computes no finite numbers, is quarantined.
+        """
+        current_caller().check_owns(check_name(name))
+        result = await probe.run(await resolver.resolve(f"{name}:{number}"))
+        return ProbeRead(
+            reference=result.reference,
+            passed=result.failure is None,
+            code=result.failure,
+            difference=result.difference,
+            noise=result.noise,
+        )
+
+    return router

@@ -1,0 +1,43 @@
+"""Takes versions that can't be loaded out of service, so that nobody waits for them again."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from engine.errors import AdapterLoadFailed
+from engine.events import CacheEvent, LoadFailed
+from engine.types import AdapterVersion
+
+logger = logging.getLogger(__name__)
+
+Condemn = Callable[[AdapterVersion, str], Awaitable[None]]
+"""Tells the registry of a version, and why."""
+
+
+class Quarantine:
+    """An observer of failed loads. What may pass (a bad moment of the disk, say) is no reason."""
+
+    def __init__(self, condemn: Condemn) -> None:
+        self._condemn = condemn
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def saw(self, event: CacheEvent) -> None:
+        if not isinstance(event, LoadFailed):
+            return
+        error = event.error
+        if isinstance(error, AdapterLoadFailed) and error.failure.condemns:
+            task = asyncio.create_task(self._tell(event.version, error.detail))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+
+    async def _tell(self, version: AdapterVersion, reason: str) -> None:
+        try:
+            await self._condemn(version, reason)
+        except Exception:  # the next request for it fails again, and tells again
+            logger.exception("%s could not be quarantined", version.reference)
+        else:
+            logger.warning("%s is quarantined: %s", version.reference, reason)
+
+    async def settled(self) -> None:
+        """Until the registry knows of all so far."""
+        await asyncio.gather(*self._under_way, return_exceptions=True)

@@ -1,0 +1,129 @@
+"""Brings back into memory what was there before a restart, the hottest first."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Protocol
+
+from engine.cache.controller import CacheController
+from engine.errors import EngineError
+from engine.operations.pins import PinKeeper
+from engine.ports import Resolver
+from engine.types import AdapterVersion, VersionId
+from registry.errors import RegistryError
+
+logger = logging.getLogger(__name__)
+
+
+class ResidencyStore(Protocol):
+    """Raises RegistryError if the database can't be used."""
+
+    async def save_residents(self, version_ids: Sequence[int]) -> None: ...
+    async def residents(self) -> Sequence[str]: ...
+
+
+class WarmUp:
+    """Remembers who is in host memory. Nobody waits for it: requests come first."""
+
+    def __init__(
+        self,
+        controller: CacheController,
+        pins: PinKeeper,
+        store: ResidencyStore,
+        resolver: Resolver,
+        *,
+        save_seconds: float,
+    ) -> None:
+        self._controller = controller
+        self._pins = pins
+        self._store = store
+        self._resolver = resolver
+        self._save_seconds = save_seconds
+        self._saved: list[VersionId] = []
+        self._noted: list[AdapterVersion] | None = None
+
+    async def run(self) -> None:
+        """Restore, and then keep what is saved up to date, until cancelled."""
+        await self._restore()
+        try:
+            while True:
+                await asyncio.sleep(self._save_seconds)
+                await to_its_end(self.save())
+        finally:
+            await self.save()
+
+    async def _restore(self) -> None:
+        """Pins first, then whoever was in memory, as far as there is room."""
+        try:
+            await self._pins.restore()
+            await self._prefetch(await self._store.residents())
+        except RegistryError as error:
+            logger.warning("nothing can be warmed up: %s", error.detail)
+
+    def note(self) -> None:
+        """The engine has gone, and the controller is about to forget what was in its memory."""
+        self._noted = self._residents()
+
+    async def again(self) -> None:
+        """There is a new engine: as it was when `note` was called."""
+        noted, self._noted = self._noted or [], None
+        await self._pins.bring_back()
+        await self._prefetch([version.reference for version in noted])
+
+    async def save(self) -> None:
+        """Who is in host memory, for the next process; while no engine lives, who was."""
+        lost = self._controller.unavailable is not None
+        known = self._noted if lost else self._residents()
+        if known is None or (residents := [version.id for version in known]) == self._saved:
+            return
+        try:
+            await self._store.save_residents(residents)
+        except RegistryError as error:
+            logger.warning("who is in memory could not be saved: %s", error.detail)
+        else:
+            self._saved = residents
+
+    def _residents(self) -> list[AdapterVersion]:
+        """The one used last first."""
+        return [resident.version for resident in reversed(self._controller.snapshot().host)]
+
+    async def _prefetch(self, references: Sequence[str]) -> None:
+        self.bring_back(await servable(references, self._resolver))
+
+    def bring_back(self, versions: Sequence[AdapterVersion]) -> None:
+        """Those that were in memory before, the first ones first, as far as there is room."""
+        snapshot = self._controller.snapshot()
+        here = {resident.version.id for resident in snapshot.host}
+        here.update(version.id for version in snapshot.loading)
+        missing = [version for version in versions if version.id not in here]
+        for version in missing[: snapshot.host_capacity - len(here)]:
+            try:
+                self._controller.was_resident(version.id)
+                self._controller.prefetch(version)
+            except EngineError as error:
+                _not_warmed_up(version.reference, error)
+
+
+async def servable(references: Iterable[str], resolver: Resolver) -> list[AdapterVersion]:
+    """What they mean, without those that are not served any more."""
+    found = []
+    for reference in references:
+        try:
+            found.append(await resolver.resolve(reference))
+        except RegistryError as error:
+            _not_warmed_up(reference, error)
+    return found
+
+
+def _not_warmed_up(reference: str, error: EngineError | RegistryError) -> None:
+    logger.warning("%s is not warmed up: %s", reference, error.detail)
+
+
+async def to_its_end(work: Coroutine[None, None, None]) -> None:
+    """Also when this task is cancelled meanwhile: a transaction cut off leaves its connection."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise

@@ -1,0 +1,71 @@
+"""Serves over HTTP until told to stop, with vLLM's own server, and then ends in order."""
+
+import asyncio
+import os
+import signal
+import socket
+from argparse import Namespace
+from contextlib import suppress
+from typing import Any
+
+from engine.app import Server
+from engine.errors import EngineUnavailable
+from engine.vllm import compat as vllm_api
+
+# The engine has ended by then: only a client that takes nothing can still hold a response open.
+_GRACEFUL_SECONDS = 5
+
+
+class ServedEngine:
+    """What vLLM's HTTP server stops at SIGTERM: the engine that lives then, not the first one.
+
+    A second signal ends it at once.
+    """
+
+    errored = False  # one that died is replaced, and is no reason to stop
+    is_running = True
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._last = server.engine
+        self.vllm_config = server.engine.vllm_config
+
+    def __getattr__(self, name: str) -> Any:
+        """For vLLM's routes. Between two engines the dead one answers, and says so."""
+        with suppress(EngineUnavailable):
+            self._last = self._server.engine
+        return getattr(self._last, name)
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        """Called in a thread of its own."""
+        self._loop.call_soon_threadsafe(self._hurry_when_told_again)
+        self._server.supervisor.shut_down(timeout)
+
+    def _hurry_when_told_again(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.add_signal_handler(number, self._server.supervisor.hurry)
+
+
+async def serve_forever(server: Server, arguments: Namespace, listening: socket.socket) -> None:
+    """Serve until SIGINT, SIGTERM or a failure, with vLLM's own HTTP server."""
+    os.environ["VLLM_KEEP_ALIVE_ON_ENGINE_DEATH"] = "1"
+    server.app.state.engine_client = ServedEngine(server)
+    shutdown = await vllm_api.serve_http()(
+        server.app,
+        sock=listening,
+        http=server.http,
+        host=arguments.host,
+        port=arguments.port,
+        log_level=arguments.uvicorn_log_level,
+        access_log=not arguments.disable_uvicorn_access_log,
+        ssl_keyfile=arguments.ssl_keyfile,
+        ssl_certfile=arguments.ssl_certfile,
+        ssl_ca_certs=arguments.ssl_ca_certs,
+        ssl_cert_reqs=arguments.ssl_cert_reqs,
+        proxy_headers=False,  # by default it would believe any process on this machine
+        h11_max_incomplete_event_size=arguments.h11_max_incomplete_event_size,
+        h11_max_header_count=arguments.h11_max_header_count,
+        timeout_graceful_shutdown=_GRACEFUL_SECONDS,
+    )
+    await shutdown

@@ -1,0 +1,184 @@
+"""The series that count what happens in the cache, from the events that tell of it."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.registry import Collector
+
+from engine.api.decision_schemas import KINDS
+from engine.errors import AdapterLoadFailed, AdapterTooLarge, EngineError, LoadFailure
+from engine.events import (
+    CacheEvent,
+    Drained,
+    Drifted,
+    Evicted,
+    FellBack,
+    LoadFailed,
+    LookedUp,
+    MovedIn,
+)
+from engine.types import CacheOutcome, EvictionReason, MissCause, Tier, Transition, VersionId
+from registry.telemetry.label_limit import OTHER_ADAPTERS, AdapterLabels
+
+_LOAD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120)
+TOO_LARGE = "too_large"
+
+TraceIdOf = Callable[[VersionId, Transition], str | None]
+"""The trace of a request that waits for this version to make this transition, if it has one."""
+
+
+def _untraced(version: VersionId, transition: Transition) -> str | None:
+    return None
+
+
+class CacheCounters:
+    """An observer. Label children exist from the start, so a series reads 0."""
+
+    def __init__(self, labels: AdapterLabels, registry: CollectorRegistry) -> None:
+        self.trace_id_of: TraceIdOf = _untraced
+        self._labels = labels
+        self._registry = registry
+        self._lookups = self._counter(
+            "adaptry_cache_lookups",
+            "Engine requests that asked a tier for their adapter.",
+            *("tier", "result"),
+        )
+        self._misses = self._counter(
+            "adaptry_cache_misses",
+            "Engine requests whose adapter was in neither tier, by cause.",
+            "cause",
+        )
+        self._evictions = self._counter(
+            "adaptry_cache_evictions", "Adapters that left a tier, by reason.", "tier", "reason"
+        )
+        self._adapter_lookups = self._counter(
+            "adaptry_adapter_lookups",
+            "Engine requests for an adapter, by where it was found.",
+            *("adapter", "result"),
+        )
+        self._adapter_evictions = self._counter(
+            "adaptry_adapter_evictions", "How often an adapter left a tier.", "adapter", "tier"
+        )
+        self._load_seconds = self._histogram(
+            "adaptry_load_seconds",
+            "Time one adapter took for one transition.",
+            _LOAD_BUCKETS,
+            "transition",
+        )
+        self._load_failures = self._counter(
+            "adaptry_load_failures", "Transitions that failed, by cause.", "transition", "cause"
+        )
+        self._fallback_loads = self._counter(
+            "adaptry_fallback_loads",
+            "Adapters loaded that only vLLM's own, slower path can place.",
+        )
+        self._slot_wait = self._histogram(
+            "adaptry_slot_wait_seconds",
+            "Time from a request's arrival until its adapter was in a slot and leased to it.",
+            _WAIT_BUCKETS,
+        )
+        self._drains = self._counter(
+            "adaptry_drains", "Slots that a hot adapter had to give up for one that waited."
+        )
+        self._drift = self._counter(
+            "adaptry_drift", "Adapters that the engine held elsewhere than the controller thought."
+        )
+        self._decisions = self._counter(
+            "adaptry_decisions", "What happened in the cache, by kind of event.", "kind"
+        )
+        self._create_children()
+        labels.on_new.append(self._add_adapter)
+        self._add_adapter(OTHER_ADAPTERS)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self._registry)
+
+    def _histogram(
+        self, name: str, text: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=self._registry)
+
+    @property
+    def collectors(self) -> tuple[Collector, ...]:
+        return (
+            self._lookups,
+            self._misses,
+            self._evictions,
+            self._adapter_lookups,
+            self._adapter_evictions,
+            self._load_seconds,
+            self._load_failures,
+            self._fallback_loads,
+            self._slot_wait,
+            self._drains,
+            self._drift,
+            self._decisions,
+        )
+
+    def _create_children(self) -> None:
+        for tier in Tier:
+            for result in ("hit", "miss"):
+                self._lookups.labels(tier, result)
+            for reason in set(EvictionReason) - {EvictionReason.HOST_EVICTED}:
+                self._evictions.labels(tier, reason)
+        self._evictions.labels(Tier.GPU, EvictionReason.HOST_EVICTED)
+        for cause in MissCause:
+            self._misses.labels(cause)
+        for transition in Transition:
+            self._load_seconds.labels(transition)
+        for failure in LoadFailure:
+            self._load_failures.labels(Transition.DISK_TO_HOST, failure)
+        self._load_failures.labels(Transition.DISK_TO_HOST, TOO_LARGE)
+        self._load_failures.labels(Transition.HOST_TO_GPU, LoadFailure.ENGINE)
+        for kind in KINDS.values():
+            self._decisions.labels(kind)
+
+    def _add_adapter(self, adapter: str) -> None:
+        for outcome in CacheOutcome:
+            self._adapter_lookups.labels(adapter, outcome)
+        for tier in Tier:
+            self._adapter_evictions.labels(adapter, tier)
+
+    # ---- Observer ------------------------------------------------------------------------
+
+    def saw(self, event: CacheEvent) -> None:
+        self._decisions.labels(KINDS[type(event)]).inc()
+        match event:
+            case LookedUp():
+                self._looked_up(event)
+            case Evicted(version=version, tier=tier, reason=reason):
+                self._evictions.labels(tier, reason).inc()
+                self._adapter_evictions.labels(self._labels.of(version.adapter), tier).inc()
+            case MovedIn():
+                self._moved_in(event)
+            case FellBack():
+                self._fallback_loads.inc()
+            case LoadFailed(transition=transition, error=error):
+                self._load_failures.labels(transition, _cause_of(error)).inc()
+            case Drained():
+                self._drains.inc()
+            case Drifted(ids=ids):
+                self._drift.inc(len(ids))
+
+    def _looked_up(self, lookup: LookedUp) -> None:
+        in_slot = lookup.outcome is CacheOutcome.GPU_HIT
+        self._lookups.labels(Tier.GPU, "hit" if in_slot else "miss").inc()
+        if not in_slot:
+            in_host = lookup.outcome is CacheOutcome.HOST_HIT
+            self._lookups.labels(Tier.HOST, "hit" if in_host else "miss").inc()
+        if lookup.cause is not None:
+            self._misses.labels(lookup.cause).inc()
+        self._adapter_lookups.labels(self._labels.of(lookup.version.adapter), lookup.outcome).inc()
+        self._slot_wait.observe(lookup.wait_seconds)
+
+    def _moved_in(self, moved: MovedIn) -> None:
+        trace_id = self.trace_id_of(moved.version.id, moved.transition)
+        exemplar = None if trace_id is None else {"trace_id": trace_id}
+        self._load_seconds.labels(moved.transition).observe(moved.seconds, exemplar)
+
+
+def _cause_of(error: EngineError) -> str:
+    if isinstance(error, AdapterLoadFailed):
+        return error.failure
+    return TOO_LARGE if isinstance(error, AdapterTooLarge) else LoadFailure.ENGINE

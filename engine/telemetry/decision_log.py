@@ -1,0 +1,154 @@
+"""The last things that happened in the cache, for people who ask why. Bounded in every way."""
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from engine.events import CacheEvent, Drained, Drifted, EngineLost, EngineReady, LookedUp
+from engine.types import AdapterVersion, CacheOutcome, VersionId
+
+_OF_ALL = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """`id` grows, also over restarts. `count` of the same in a row, of which this is the last.
+
+    `replica`: where there are several.
+    """
+
+    id: int
+    at: datetime
+    event: CacheEvent
+    count: int = 1
+    replica: str | None = None
+
+    @property
+    def version(self) -> AdapterVersion | None:
+        """Whom it is about; None if it is about all of them."""
+        match self.event:
+            case EngineLost() | EngineReady():
+                return None
+            case Drifted(known=known):
+                return known[0] if len(known) == 1 else None
+            case event:
+                return event.version
+
+
+Wanted = Callable[[LoggedEvent], bool]
+
+
+class DecisionLog:
+    """An observer that keeps the last events of all, and the last ones of each version.
+
+    Hits in a slot are most of what happens and explain least: in a version's own list those in a
+    row are one.
+    """
+
+    def __init__(
+        self,
+        *,
+        capacity: int = 4096,
+        per_version: int = 48,
+        max_versions: int = 2048,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
+        self._per_version = per_version
+        self._max_versions = max_versions
+        self._all: deque[LoggedEvent] = deque(maxlen=capacity)
+        self._of: OrderedDict[VersionId, deque[LoggedEvent]] = OrderedDict()
+        self._of_all: deque[LoggedEvent] = deque(maxlen=_OF_ALL)
+        self._news = asyncio.Event()
+        # A reader who comes back after a restart has a smaller one: microseconds outrun events.
+        self.newest_id = int(clock() * 1e6)
+
+    def saw(self, event: CacheEvent) -> None:
+        self._note(LoggedEvent(0, datetime.fromtimestamp(self._clock(), UTC), event))
+
+    def take_over(self, logged: LoggedEvent, replica: str) -> None:
+        """What another log has seen: here it gets an id of this one's."""
+        self._note(replace(logged, replica=replica))
+
+    def _note(self, logged: LoggedEvent) -> None:
+        self.newest_id += 1
+        logged, event = replace(logged, id=self.newest_id), logged.event
+        self._all.append(logged)
+        concerned = list(_concerned(event))
+        for version in concerned:
+            self._keep(version, logged)
+        if not concerned:
+            self._of_all.append(logged)
+        self._news.set()
+
+    def _keep(self, version: VersionId, logged: LoggedEvent) -> None:
+        own = self._of.setdefault(version, deque(maxlen=self._per_version))
+        self._of.move_to_end(version)
+        if own and _is_slot_hit(own[-1].event) and _is_slot_hit(logged.event):
+            logged = replace(logged, count=own.pop().count + 1)
+        own.append(logged)
+        if len(self._of) > self._max_versions:
+            self._of.popitem(last=False)
+
+    def about(self, version: VersionId) -> list[LoggedEvent]:
+        """The last ones of this version and of the engine, the newest first."""
+        own = [*self._of.get(version, ()), *self._of_all]
+        return sorted(own, key=lambda logged: logged.id, reverse=True)
+
+    def after(self, id_: int, limit: int, wanted: Wanted | None = None) -> list[LoggedEvent]:
+        """At most `limit` that came after this one, the oldest first."""
+        found: list[LoggedEvent] = []
+        for logged in reversed(self._all):
+            if logged.id <= id_:
+                break
+            if wanted is None or wanted(logged):
+                found.append(logged)
+        return found[::-1][:limit]
+
+    def latest(self, limit: int, wanted: Wanted | None = None) -> list[LoggedEvent]:
+        """The last ones, the oldest first."""
+        found: list[LoggedEvent] = []
+        for logged in reversed(self._all):
+            if len(found) == limit:
+                break
+            if wanted is None or wanted(logged):
+                found.append(logged)
+        return found[::-1]
+
+    @property
+    def oldest_id(self) -> int | None:
+        """Of those that are kept."""
+        return self._all[0].id if self._all else None
+
+    async def wait_beyond(self, id_: int) -> None:
+        """Until there is a later one."""
+        while self.newest_id <= id_:
+            self._news.clear()
+            await self._news.wait()
+
+
+def is_about(logged: LoggedEvent, adapter: str) -> bool:
+    """Whether it concerns this adapter, be it as one of all."""
+    version = logged.version
+    return version is None or version.adapter == adapter
+
+
+def _is_slot_hit(event: CacheEvent) -> bool:
+    return isinstance(event, LookedUp) and event.outcome is CacheOutcome.GPU_HIT
+
+
+def _concerned(event: CacheEvent) -> Iterator[VersionId]:
+    match event:
+        case EngineLost() | EngineReady():
+            return
+        case Drifted(ids=ids):
+            yield from ids
+        case Drained(version=version, room_for=room_for):
+            yield version.id
+            if room_for is not None:
+                yield room_for.id
+        case _:
+            yield event.version.id

@@ -1,0 +1,120 @@
+"""What happened in the cache, in plain sentences; the subject is the adapter's version."""
+
+from engine.events import (
+    CacheEvent,
+    Drained,
+    Drifted,
+    EngineLost,
+    EngineReady,
+    Evicted,
+    FellBack,
+    LoadFailed,
+    LoadStarted,
+    LookedUp,
+    MovedIn,
+    Pinned,
+    Refused,
+    Unpinned,
+)
+from engine.types import CacheOutcome, EvictionReason, MissCause, Tier, Transition
+
+_CAUSES = {
+    MissCause.COLD: "never used before",
+    MissCause.EVICTED: "evicted before",
+    MissCause.NEW_VERSION: "only another version was used before",
+    MissCause.RESTART: "it was in memory when the engine or the server ended",
+}
+_REASONS = {
+    EvictionReason.CAPACITY: "least recently used",
+    EvictionReason.HOST_EVICTED: "because it left host memory",
+    EvictionReason.REQUESTED: "as an operator asked",
+    EvictionReason.TENANT_LIMIT: "for another one of its tenant, whose bytes were used up",
+    EvictionReason.DRIFT: "because the engine's own picture differed",
+}
+
+
+def sentence(event: CacheEvent, count: int = 1) -> str:  # noqa: PLR0911, PLR0912  # one line for each kind
+    """`count` of the same in a row."""
+    match event:
+        case LookedUp():
+            return _lookup(event, count)
+        case Refused(error=error):
+            return f"a request was refused: {error.detail}"
+        case LoadStarted(awaited_by=0):
+            return "load from disk began before anybody asked for it"
+        case LoadStarted(awaited_by=awaited_by):
+            return f"load from disk began, awaited by {_requests(awaited_by)}"
+        case MovedIn():
+            return _move(event)
+        case FellBack():
+            return "loaded, but only vLLM's own, slower path can place it"
+        case LoadFailed(error=error):
+            return f"load failed: {error.detail}"
+        case Evicted():
+            return _eviction(event)
+        case Drained(room_for=room_for, slot=slot):
+            waits = "another one" if room_for is None else room_for.reference
+            waiting = f"{waits} has waited too long"
+            return f"admits nobody and leaves {slot_name(slot)} once idle: {waiting}"
+        case Pinned(tier=tier):
+            return f"pinned in {_place(tier)}"
+        case Unpinned(tier=tier):
+            return f"unpinned, was pinned in {_place(tier)}"
+        case Drifted():
+            return "the engine held it elsewhere than expected; put right"
+        case EngineLost(error=error):
+            return f"nothing is in memory any more: {error.detail}"
+        case EngineReady():
+            return "a new engine is ready, and holds nothing yet"
+
+
+def _lookup(lookup: LookedUp, count: int) -> str:
+    waited = f"waited {duration(lookup.wait_seconds)}"
+    match lookup.outcome:
+        case CacheOutcome.GPU_HIT:
+            times = "" if count == 1 else f", {count} times"
+            return f"hit: it was in a GPU slot{times}"
+        case CacheOutcome.HOST_HIT:
+            return f"host hit: it was in host memory and {waited} for a GPU slot"
+        case CacheOutcome.MISS:
+            cause = "" if lookup.cause is None else f" ({_CAUSES[lookup.cause]})"
+            return f"miss{cause}: {waited} for disk and a GPU slot"
+
+
+def _move(move: MovedIn) -> str:
+    if move.transition is Transition.DISK_TO_HOST:
+        return f"loaded from disk into host memory in {duration(move.seconds)}"
+    return f"copied into {slot_name(move.slot)} in {duration(move.seconds)}"
+
+
+def _eviction(eviction: Evicted) -> str:
+    place = slot_name(eviction.slot) if eviction.tier is Tier.GPU else "host memory"
+    room = "" if eviction.room_for is None else f" for {eviction.room_for.reference}"
+    idle = duration(eviction.idle_seconds)
+    return f"evicted from {place}{room}, {_REASONS[eviction.reason]}, idle {idle}"
+
+
+def _place(tier: Tier) -> str:
+    return "a GPU slot" if tier is Tier.GPU else "host memory"
+
+
+def _requests(number: int) -> str:
+    return "1 request" if number == 1 else f"{number} requests"
+
+
+def slot_name(slot: int | None) -> str:
+    """As the engine numbers them, from 0."""
+    return "its GPU slot" if slot is None else f"GPU slot {slot}"
+
+
+def duration(seconds: float) -> str:
+    """As exact as a person wants it."""
+    if seconds < 0.01:
+        return f"{seconds * 1000:.1f} ms"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

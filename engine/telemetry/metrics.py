@@ -1,0 +1,112 @@
+"""Every Prometheus series of the engine, put together. docs/metrics.md lists them all."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Info
+from prometheus_client.registry import Collector
+
+from engine.cache.snapshot import CacheSnapshot
+from engine.events import CacheEvent
+from engine.telemetry.cache_counters import CacheCounters, TraceIdOf
+from engine.telemetry.cache_gauges import CacheState
+from engine.telemetry.request_counters import RequestCounters
+from engine.telemetry.thrash import ThrashWindow
+from engine.types import CacheOutcome
+from registry.telemetry.label_limit import AdapterLabels
+
+ENGINE_ENDS = ("died", "hung")
+
+
+class CacheMetrics:
+    """The Observer that counts, and whoever serves requests tells it of them.
+
+    `labels`: which adapters have one of their own, here and in the registry's series.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry = REGISTRY,
+        *,
+        max_adapter_labels: int = 100,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.labels = AdapterLabels(max_adapter_labels)
+        self._registry = registry
+        self._max_residents = max_adapter_labels
+        self._cache = CacheCounters(self.labels, registry)
+        self._requests = RequestCounters(self.labels, registry)
+        self._thrash = ThrashWindow(clock)
+        self._engine_ends = Counter(
+            "adaptry_engine_ends",
+            "Engines that died or hung, and were replaced.",
+            ["cause"],
+            registry=registry,
+        )
+        for end in ENGINE_ENDS:
+            self._engine_ends.labels(end)
+        self._build = Info("adaptry_build", "What is running.", registry=registry)
+        self._state: CacheState | None = None
+
+    def watch(
+        self, snapshot: Callable[[], CacheSnapshot], in_step_loads: Callable[[], int]
+    ) -> None:
+        """Export the gauges, read at each scrape; calling the engine there would stall it."""
+        self._state = CacheState(snapshot, in_step_loads, self._thrash.ratio, self._max_residents)
+        self._registry.register(self._state)
+
+    @contextmanager
+    def taken_now(self) -> Iterator[None]:
+        """What is scraped in the block, in whatever thread, is of this moment."""
+        if self._state is None:
+            yield
+            return
+        with self._state.taken_now():
+            yield
+
+    def close(self) -> None:
+        """Take every series off the registry again, so that another server can be started."""
+        collectors: list[Collector] = [
+            *self._cache.collectors,
+            *self._requests.collectors,
+            self._engine_ends,
+            self._build,
+        ]
+        if self._state is not None:
+            collectors.append(self._state)
+        for collector in collectors:
+            self._registry.unregister(collector)
+
+    def name_versions(self, version: str, vllm_version: str) -> None:
+        self._build.info({"version": version, "vllm_version": vllm_version})
+
+    def link_traces(self, trace_id_of: TraceIdOf) -> None:
+        """Loads that a traced request waits for carry its trace, as an exemplar."""
+        self._cache.trace_id_of = trace_id_of
+
+    def saw(self, event: CacheEvent) -> None:
+        self._cache.saw(event)
+        self._thrash.saw(event)
+
+    def engine_ended(self, cause: str) -> None:
+        """Count one engine. `cause` is one of ENGINE_ENDS."""
+        self._engine_ends.labels(cause).inc()
+
+    # ---- what requests tell --------------------------------------------------------------
+
+    def request_ended(self, adapter: str, outcome: str, seconds: float) -> None:
+        """Count one HTTP request. `outcome` is one of REQUEST_OUTCOMES."""
+        self._requests.ended(adapter, outcome, seconds)
+
+    def refused(self, code: str) -> None:
+        """Count one HTTP request that was answered with an error of ours."""
+        self._requests.refused(code)
+
+    def first_token(self, outcome: CacheOutcome, seconds: float) -> None:
+        """One engine request has its first token, so long after it was asked for."""
+        self._requests.first_token(outcome, seconds)
+
+    def tokens(self, adapter: str, prompt: int, generation: int) -> None:
+        """One engine request has ended, with so many tokens."""
+        self._requests.tokens(adapter, prompt, generation)

@@ -1,0 +1,94 @@
+"""The series that count requests: how they ended, how long they took, how many tokens they had."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.registry import Collector
+
+from engine.errors import engine_codes
+from engine.types import CacheOutcome
+from registry.telemetry.error_codes import OTHER_CODES, registry_codes
+from registry.telemetry.label_limit import OTHER_ADAPTERS, UNKNOWN_ADAPTER, AdapterLabels
+
+REQUEST_OUTCOMES = ("completed", "refused", "failed", "cancelled")
+TOKEN_KINDS = ("prompt", "generation")
+REFUSAL_CODES = registry_codes() | engine_codes()
+
+_REQUEST_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class RequestCounters:
+    """Label children exist from the start, so a series reads 0. Codes are too many for that."""
+
+    def __init__(self, labels: AdapterLabels, registry: CollectorRegistry) -> None:
+        self._labels = labels
+        self._requests = Counter(
+            "adaptry_requests",
+            "Generation requests that named an adapter, by how they ended.",
+            ["adapter", "outcome"],
+            registry=registry,
+        )
+        self._request_seconds = Histogram(
+            "adaptry_request_seconds",
+            "Time from a request's body being there until its answer was complete.",
+            ["adapter"],
+            buckets=_REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self._first_token_seconds = Histogram(
+            "adaptry_first_token_seconds",
+            "Time from a request's body being there until its adapter's first token.",
+            ["result"],
+            buckets=_FIRST_TOKEN_BUCKETS,
+            registry=registry,
+        )
+        self._tokens = Counter(
+            "adaptry_tokens",
+            "Tokens that adapters read and wrote.",
+            ["adapter", "kind"],
+            registry=registry,
+        )
+        self._refusals = Counter(
+            "adaptry_refusals",
+            "Generation requests that were answered with an error of ours, by its code.",
+            ["code"],
+            registry=registry,
+        )
+        for outcome in CacheOutcome:
+            self._first_token_seconds.labels(outcome)
+        labels.on_new.append(self._add_adapter)
+        self._add_adapter(OTHER_ADAPTERS)
+        self._requests.labels(UNKNOWN_ADAPTER, "refused")
+
+    @property
+    def collectors(self) -> tuple[Collector, ...]:
+        return (
+            self._requests,
+            self._request_seconds,
+            self._first_token_seconds,
+            self._tokens,
+            self._refusals,
+        )
+
+    def _add_adapter(self, adapter: str) -> None:
+        for outcome in REQUEST_OUTCOMES:
+            self._requests.labels(adapter, outcome)
+        for kind in TOKEN_KINDS:
+            self._tokens.labels(adapter, kind)
+        self._request_seconds.labels(adapter)
+
+    def ended(self, adapter: str, outcome: str, seconds: float) -> None:
+        label = self._labels.of(adapter)
+        self._requests.labels(label, outcome).inc()
+        if outcome == "completed":
+            self._request_seconds.labels(label).observe(seconds)
+
+    def refused(self, code: str) -> None:
+        self._refusals.labels(code if code in REFUSAL_CODES else OTHER_CODES).inc()
+
+    def first_token(self, outcome: CacheOutcome, seconds: float) -> None:
+        self._first_token_seconds.labels(outcome).observe(seconds)
+
+    def tokens(self, adapter: str, prompt: int, generation: int) -> None:
+        label = self._labels.of(adapter)
+        self._tokens.labels(label, "prompt").inc(prompt)
+        self._tokens.labels(label, "generation").inc(generation)

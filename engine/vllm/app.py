@@ -1,0 +1,127 @@
+"""vLLM's own OpenAI application with our gateway, our routes and the registry's model list."""
+
+from argparse import Namespace
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from prometheus_client import REGISTRY
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from engine.errors import EngineUnavailable
+from engine.gateway.middleware import AdapterGateway, RequestCounter, RequestLimit
+from engine.gateway.request_context import RequestedAdapters
+from engine.gateway.request_context import requested_name as requested_adapter
+from engine.ports import Resolver
+from engine.telemetry.spans import Tracing
+from engine.vllm import compat as vllm_api
+from engine.vllm.backend import lora_request
+from engine.vllm.engine_client import Guard, LeasedAsyncLLM
+from engine.vllm.generate_api import router as generate_router
+from engine.vllm.http_metrics import forget_http_series
+from engine.vllm.lora_gauge import take_running_sets_off
+from registry.auth.caller import current_caller
+from registry.http.openapi import document_errors
+
+API_PREFIX = "/api/"
+
+ServedReferences = Callable[[], Awaitable[Sequence[str]]]
+
+
+class EngineBinding:
+    """Lets the application's routes speak to an engine, and to the next one when that has gone."""
+
+    def __init__(
+        self,
+        app: FastAPI,
+        arguments: Namespace,
+        guard: Guard,
+        served_references: ServedReferences,
+    ) -> None:
+        self._app = app
+        self._arguments = arguments
+        self._guard = guard
+        self._served_references = served_references
+
+    async def bind(self, engine: LeasedAsyncLLM) -> None:
+        """vLLM keeps the engine, and services made for it, in the application's state."""
+        engine.guard = self._guard
+        take_running_sets_off(engine.logger_manager, REGISTRY)
+        tasks = await engine.get_supported_tasks()
+        await vllm_api.init_app_state()(engine, self._app.state, self._arguments, tasks)
+        models = self._app.state.openai_serving_models
+        models.lora_requests = RequestedAdapters(lora_request)
+        _name_models_as_asked(models)
+        _list_models_from_registry(models, self._served_references)
+
+
+async def build_application(
+    engine: LeasedAsyncLLM,
+    arguments: Namespace,
+    *,
+    unavailable: Callable[[], EngineUnavailable | None],
+    resolver: Resolver,
+    counter: RequestCounter,
+    tracing: Tracing,
+    metrics_route: Route,
+    routers: Sequence[APIRouter],
+    guards: Sequence[Middleware],
+    in_flight: RequestLimit,
+    max_body_bytes: int,
+) -> FastAPI:
+    """Everything vLLM serves, and ours beside it; nothing of vLLM's is re-implemented.
+
+    To be bound to its engine before it serves. `guards` come before everything else.
+    """
+    tasks = await engine.get_supported_tasks()
+    app: FastAPI = vllm_api.build_app()(arguments, tasks, engine.model_config)
+    app.title = "Adaptry"
+    for router in [*routers, generate_router]:
+        app.include_router(router)
+    app.router.routes.insert(0, metrics_route)  # before vLLM's
+    # last in the list is innermost: vLLM's own checks (API key, …) come before ours
+    app.user_middleware.append(
+        Middleware(
+            AdapterGateway,
+            resolver=resolver,
+            base_models=frozenset(arguments.served_model_name or [arguments.model]),
+            counter=counter,
+            tracing=tracing,
+            unavailable=unavailable,
+            in_flight=in_flight,
+            own_prefix=API_PREFIX,
+            max_body_bytes=max_body_bytes,
+        )
+    )
+    app.user_middleware[:0] = guards
+    document_errors(app)
+    forget_http_series(REGISTRY)
+    app.middleware_stack = None  # built already; Starlette builds it again at the first request
+    return app
+
+
+def _name_models_as_asked(models: Any) -> None:
+    """`model` in a response echoes the request, not the engine's name for the version."""
+
+    def model_name(request: Any = None) -> str:
+        asked = requested_adapter() if request is not None else None
+        return asked or str(models.base_model_paths[0].name)
+
+    models.model_name = model_name
+
+
+def _list_models_from_registry(models: Any, served_references: ServedReferences) -> None:
+    """`/v1/models` shows what the caller can ask for, loaded or not."""
+    list_base_models = models.registry.show_available_models
+
+    async def show_available_models() -> Any:
+        listed = await list_base_models()
+        base = listed.data[0]
+        sees = current_caller().sees
+        for reference in filter(lambda r: sees(r.partition("@")[0]), await served_references()):
+            naming = {"id": reference, "root": reference, "parent": base.id}
+            listed.data.append(base.model_copy(update=naming, deep=True))
+        return listed
+
+    models.show_available_models = show_available_models

@@ -1,0 +1,102 @@
+"""vLLM's command-line arguments: passed through unchanged, save the few that cache control owns."""
+
+import logging
+import os
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import NoReturn
+
+from engine.vllm import compat as vllm_api
+
+logger = logging.getLogger(__name__)
+
+LOADING_BY_PATH = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+DEFAULT_SLOTS = 4
+HOST_ADAPTERS_PER_SLOT = 4
+WORKER_EXTENSION = "engine.worker.AdapterCacheExtension"
+
+_REFUSED = {
+    "--lora-modules": "register adapters over REST, or name their folders with --lora-path",
+    "--default-mm-loras": "it would load adapters past the cache controller",
+    "--no-enable-lora": "adapters are what it serves",
+    "--worker-extension-cls": "it carries our cache control",
+    "--headless": "one server holds the only cache controller",
+    "--grpc": "only the HTTP server is controlled",
+    "--uds": "it listens on --host and --port",
+    "--config": "put its lines under `vllm:` in a file for --profile",
+}
+
+
+class BadArgument(Exception):
+    """An argument that can't be served; the message is one line for the person who gave it."""
+
+
+def parse_engine_arguments(model: str, arguments: Sequence[str]) -> Namespace:
+    """vLLM's own parse of `MODEL ARGUMENTS…`, with LoRA on and our worker extension in.
+
+    Raises BadArgument.
+    """
+    _refuse_what_is_ours(arguments)
+    _forget_loading_by_path()
+    parsed = _parse_as_vllm(model, arguments)
+    parsed.model = parsed.model_tag
+    if parsed.api_server_count not in (None, 1):
+        raise BadArgument("--api-server-count must be 1: one process holds the cache controller")
+    if parsed.data_parallel_size > 1:
+        raise BadArgument("--data-parallel-size must be 1: start one server per replica instead")
+    parsed.api_server_count = 1
+    parsed.enable_lora = True
+    parsed.worker_extension_cls = WORKER_EXTENSION
+    parsed.enable_offline_docs = not parsed.disable_fastapi_docs
+    if parsed.max_cpu_loras is None:
+        parsed.max_cpu_loras = parsed.max_loras * HOST_ADAPTERS_PER_SLOT
+    return parsed
+
+
+def _refuse_what_is_ours(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        name = argument.partition("=")[0].partition(".")[0].replace("_", "-")
+        if name in _REFUSED:
+            raise BadArgument(f"{name} can't be used with adaptry serve: {_REFUSED[name]}")
+
+
+def _forget_loading_by_path() -> None:
+    """vLLM's own routes would read any folder that a client names, past every check of ours."""
+    if os.environ.pop(LOADING_BY_PATH, None) is not None:
+        logger.warning("%s is not heeded: register adapters instead", LOADING_BY_PATH)
+
+
+def _parse_as_vllm(model: str, arguments: Sequence[str]) -> Namespace:
+    """vLLM's defaults of one slot and a host tier no larger would leave nothing to control."""
+    parser, validate = vllm_api.argument_parser(), vllm_api.validate_arguments()
+    # it would let the pages of any site read the answers
+    parser.set_defaults(max_loras=DEFAULT_SLOTS, host="127.0.0.1", allowed_origins=[])
+    parser.allow_abbrev = False  # `--lora-mod` would pass by what is refused
+    parser.error = _refuse  # instead of ending the process with its usage
+    try:
+        parsed: Namespace = parser.parse_args([model, *arguments])
+        validate(parsed)
+    except BadArgument:
+        raise
+    except IndexError as error:  # `--compilation-config.mode` at the end
+        raise BadArgument(f"argument {arguments[-1]}: expected one argument") from error
+    except Exception as error:  # each of vLLM's checks raises another kind
+        raise BadArgument(_one_line(str(error))) from error
+    return parsed
+
+
+def _refuse(message: str) -> NoReturn:
+    raise BadArgument(_one_line(message))
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.removeprefix("Error: ").split())
+
+
+def prefer_one_worker_process(parsed: Namespace) -> None:
+    """On the CPU build host the only worker in the engine's process: it starts in half the time."""
+    on_cpu = vllm_api.is_cpu_build()
+    ranks = parsed.tensor_parallel_size * parsed.pipeline_parallel_size
+    if on_cpu and ranks == 1 and parsed.distributed_executor_backend is None:
+        parsed.distributed_executor_backend = "uni"
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")

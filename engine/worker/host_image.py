@@ -1,0 +1,76 @@
+"""Adapters in host memory as their file's bytes."""
+
+import threading
+from typing import Any
+
+from cachetools import LRUCache
+from vllm.logger import init_logger
+from vllm.lora.lora_model import LoRAModel
+from vllm.lora.request import LoRARequest
+
+from engine.worker.arena import Block, HostArena
+from engine.worker.layout_tracer import trace
+from engine.worker.safetensors_file import OpenAdapter, open_adapter
+from engine.worker.slot_layout import SlotLayout, SlotSources
+
+logger = init_logger(__name__)
+
+MAX_KINDS = 64
+
+
+class ImageLoRA(LoRAModel):  # type: ignore[misc]  # vLLM is untyped here
+    """What stands in vLLM's host tier: one block of the arena, given back when it is dropped."""
+
+    def __init__(self, lora_id: int, layout: SlotLayout, arena: HostArena, block: Block) -> None:
+        super().__init__(lora_id, layout.rank, {})
+        self.layout = layout
+        self.block = block
+        self.sources: SlotSources | None = None  # where the slots are in host memory too
+        self.last_read: Any = None  # CUDA event after the last copy out of the block
+        self._arena = arena
+
+    def __del__(self) -> None:
+        self._arena.give_back(self.block, self.last_read)
+
+
+class ImageReader:
+    """Reads files into the arena. One layout for each kind of file; safe to call side by side."""
+
+    def __init__(self, arena: HostArena) -> None:
+        self.untraceable = 0
+        self._arena = arena
+        self._layouts: LRUCache[str, SlotLayout | None] = LRUCache(MAX_KINDS)
+        self._tracing = threading.Lock()
+
+    def read(self, manager: Any, request: LoRARequest) -> ImageLoRA | None:
+        """None if only vLLM itself can place this kind of file. Raises what vLLM raises."""
+        with open_adapter(request.lora_path) as adapter:
+            layout = self._layout_of(adapter, manager, request)
+            if layout is None:
+                self.untraceable += 1
+                return None
+            block = self._arena.take(adapter.size_bytes)
+            try:
+                adapter.read_into(block.memory)
+            except BaseException:
+                self._arena.give_back(block)
+                raise
+            image = ImageLoRA(request.lora_int_id, layout, self._arena, block)
+            manager._adapter_manager.adaptry_slot_writer.prepare(image)
+            return image
+
+    def _layout_of(
+        self, adapter: OpenAdapter, manager: Any, request: LoRARequest
+    ) -> SlotLayout | None:
+        with self._tracing:
+            if adapter.kind not in self._layouts:
+                self._layouts[adapter.kind] = _traced(adapter, manager, request)
+            return self._layouts[adapter.kind]
+
+
+def _traced(adapter: OpenAdapter, manager: Any, request: LoRARequest) -> SlotLayout | None:
+    try:
+        return trace(manager, request, adapter.tensors(), adapter.size_bytes)
+    except Exception as reason:  # vLLM's own way works, or says better what is wrong
+        logger.warning("%s takes vLLM's own, slower way: %r", request.lora_name, reason)
+        return None

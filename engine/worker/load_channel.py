@@ -1,0 +1,66 @@
+"""The worker's end of the line on which loads are asked for.
+
+Remote calls wait for the engine's current step, and a load should begin when its request arrives:
+so it is asked for here, past the step loop, and its end is told here too. Both ways one JSON object
+per line; see `vllm_channel` for the other end.
+"""
+
+import json
+import socket
+import sys
+import threading
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from vllm.lora.lora_model import LoRAModel
+from vllm.lora.request import LoRARequest
+
+from engine.worker.host_image import ImageLoRA
+from engine.worker.load_failures import failure_of
+from engine.worker.lora_managers import ControlledWorkerManager, Staging, host_bytes
+
+_SWITCH_SECONDS = 0.0005
+
+
+class LoadListener:
+    """One thread that hands loads to the staging area and tells when they are done."""
+
+    def __init__(self, path: str, staging: Staging, manager: ControlledWorkerManager) -> None:
+        self._staging = staging
+        self._manager = manager
+        self._sending = threading.Lock()
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(path)
+        # The step loop's thread may keep the interpreter for this long before ours has its turn.
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        threading.Thread(target=self._listen, name="adaptry-listen", daemon=True).start()
+
+    def _listen(self) -> None:
+        with self._socket, self._socket.makefile("r", encoding="utf-8") as lines:
+            for line in lines:
+                self._obey(json.loads(line))
+
+    def _obey(self, order: dict[str, Any]) -> None:
+        number = order["load"]
+        if order["do"] == "discard":
+            self._staging.discard(number)
+            return
+        request = LoRARequest(order["name"], order["id"], order["path"])
+        try:
+            load = self._staging.start(number, self._manager, request)
+        except Exception as error:  # the next orders still have to be heard
+            load = Future()
+            load.set_exception(error)
+        load.add_done_callback(partial(self._tell, number))
+
+    def _tell(self, number: int, load: "Future[LoRAModel]") -> None:
+        answer: dict[str, Any] = {"load": number}
+        if (error := load.exception()) is not None:
+            answer |= {"error": f"{type(error).__name__}: {error}", "failure": failure_of(error)}
+        else:
+            lora = load.result()
+            answer |= {"host_bytes": host_bytes(lora), "certain": isinstance(lora, ImageLoRA)}
+        line = json.dumps(answer).encode() + b"\n"
+        with self._sending:
+            self._socket.sendall(line)

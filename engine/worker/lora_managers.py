@@ -1,0 +1,130 @@
+"""vLLM's own LoRA managers without the decisions: who is evicted, and when files are read."""
+
+import functools
+import logging
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+import vllm.v1.worker.lora_model_runner_mixin as runner_mixin
+from vllm.lora.lora_model import LoRAModel
+from vllm.lora.model_manager import LRUCacheLoRAModelManager
+from vllm.lora.request import LoRARequest
+from vllm.lora.worker_manager import LRUCacheWorkerLoRAManager
+
+from engine.worker.arena import HostArena
+from engine.worker.host_image import ImageLoRA, ImageReader
+from engine.worker.slot_writer import SlotWriter, slot_writer
+
+logger = logging.getLogger(__name__)
+
+_LOADER_THREADS = 8  # some may hang on a disk that does not answer
+_LOADER_NAME = "adaptry-load"
+
+
+class ControlledModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLLM is untyped here
+    """vLLM's tiers, but during our moves nothing is evicted that we didn't name."""
+
+    adaptry_moving = False
+
+    @functools.cached_property
+    def adaptry_slot_writer(self) -> SlotWriter:
+        """Made before the first load: see `Staging.start`."""
+        return slot_writer(self.device)
+
+    def activate_adapter(self, lora_id: int) -> bool:
+        """Copy into a free slot. During our moves a full GPU tier is an error, not an eviction."""
+        needs_slot = lora_id not in self._active_adapters
+        if needs_slot and self.adaptry_moving and None not in self.lora_index_to_id:
+            raise RuntimeError("no free slot")
+        lora = self._registered_adapters.cache.get(lora_id)
+        if needs_slot and isinstance(lora, ImageLoRA):
+            return self._adaptry_activate(lora)
+        try:
+            return bool(super().activate_adapter(lora_id))
+        except Exception:
+            # 0.32 marks the slot before it copies: a half-copied adapter must not stay active
+            self.deactivate_adapter(lora_id)
+            raise
+
+    def _adaptry_activate(self, image: ImageLoRA) -> bool:
+        if None not in self.lora_index_to_id:
+            self._active_adapters.remove_oldest()  # as vLLM would, where it decides by itself
+        slot = self.lora_index_to_id.index(None)
+        self.adaptry_slot_writer.write(slot, image)
+        self.lora_index_to_id[slot] = image.id
+        self._active_adapters[image.id] = None
+        self._active_adapters.touch(image.id)
+        return True
+
+
+class ControlledWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc]  # vLLM is untyped here
+    """Counts the disk loads that vLLM does by itself inside a step. There should be none."""
+
+    _manager_cls = ControlledModelManager
+    adaptry_in_step_loads = 0
+
+    def _load_adapter(self, lora_request: LoRARequest) -> LoRAModel:
+        if not threading.current_thread().name.startswith(_LOADER_NAME):
+            self.adaptry_in_step_loads += 1
+            logger.error("%s is read from disk inside an engine step", lora_request.lora_name)
+        return super()._load_adapter(lora_request)
+
+
+class Staging:
+    """Adapters on their way in: read by a thread, in no tier yet. Each load has a number."""
+
+    def __init__(self) -> None:
+        self.arena = HostArena(pinned=torch.cuda.is_available())
+        self.reader = ImageReader(self.arena)
+        self._pool = ThreadPoolExecutor(_LOADER_THREADS, thread_name_prefix=_LOADER_NAME)
+        self._loads: dict[int, tuple[LoRARequest, Future[LoRAModel]]] = {}
+
+    def start(
+        self, number: int, manager: ControlledWorkerManager, request: LoRARequest
+    ) -> "Future[LoRAModel]":
+        _ = manager._adapter_manager.adaptry_slot_writer  # not by two loads at once
+        load = self._pool.submit(self._load, manager, request)
+        self._loads[number] = (request, load)
+        return load
+
+    def _load(self, manager: ControlledWorkerManager, request: LoRARequest) -> LoRAModel:
+        image = self.reader.read(manager, request)
+        return image if image is not None else _read_and_pack(manager, request)
+
+    def discard(self, number: int) -> None:
+        """Forget it; nobody wants it any more."""
+        self._loads.pop(number, None)
+
+    def take(self, number: int) -> tuple[LoRARequest, LoRAModel]:
+        request, load = self._loads.pop(number)
+        return request, load.result(timeout=0)
+
+
+def _read_and_pack(manager: ControlledWorkerManager, request: LoRARequest) -> LoRAModel:
+    """All of vLLM's `add_adapter` that touches neither tier: file to packed (pinned) tensors."""
+    lora = manager._load_adapter(request)
+    manager._adapter_manager._create_merged_loras_inplace(lora)
+    return lora
+
+
+def host_bytes(lora: LoRAModel) -> int:
+    """What it takes in host memory, of this rank."""
+    if isinstance(lora, ImageLoRA):
+        return lora.block.length
+    return sum(_tensor_bytes((w.lora_a, w.lora_b)) for w in lora.loras.values())
+
+
+def _tensor_bytes(value: torch.Tensor | Iterable[Any] | None) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, torch.Tensor):
+        return int(value.numel() * value.element_size())
+    return sum(_tensor_bytes(item) for item in value)
+
+
+def install() -> None:
+    """Let vLLM make these managers. Before it loads the model."""
+    runner_mixin.LRUCacheWorkerLoRAManager = ControlledWorkerManager

@@ -1,0 +1,204 @@
+"""The one address of a fleet: the registry itself, and the way to the replicas."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from types import SimpleNamespace
+
+from fastapi import APIRouter, FastAPI
+from starlette.routing import Mount
+
+from engine.api.cache import create_cache_router
+from engine.api.decisions import create_decision_router
+from engine.bootstrap.background import background, is_stopping
+from engine.bootstrap.registry import open_database, open_ingest, open_service, open_store
+from engine.bootstrap.tenancy import TenantParts
+from engine.console.router import create_console_router
+from engine.errors import EngineUnavailable, engine_codes
+from engine.http.body_limits import body_guard
+from engine.http.health import create_health_router
+from engine.http.middleware import guarding
+from engine.operations.probe import ProbeFailure, create_probe_router
+from engine.resolver import RegistryResolver
+from engine.settings import EngineSettings
+from engine.telemetry.decision_log import DecisionLog
+from fleet.ingress.cache_control import FleetCache
+from fleet.ingress.http_metrics import count_http_requests
+from fleet.ingress.metrics import create_metrics_route
+from fleet.ingress.pins import FleetPins
+from fleet.ingress.promotion import FleetProbe, PromotingFleet
+from fleet.ingress.proxy import Forwarder
+from fleet.ingress.recent_residency import Sightings
+from fleet.ingress.replica_poller import Following
+from fleet.ingress.warmup import FleetWarmUp
+from fleet.messages import EngineFacts
+from fleet.ports import Replicas
+from registry.api.ingest import create_ingest_router
+from registry.api.keys import create_key_router
+from registry.api.router import create_router
+from registry.api.tenants import create_tenant_router
+from registry.auth.keys import KeyService
+from registry.events.postgres_notify import ChangeNotices
+from registry.http.openapi import document_errors
+from registry.notifications import EventParts, event_parts
+from registry.residency import ResidencyStore
+from registry.service import RegistryService
+from registry.settings import RegistrySettings
+from registry.telemetry.metrics import RegistryMetrics
+
+_LOOK_SECONDS = 0.5
+
+
+@asynccontextmanager
+async def running_entrance(
+    replicas: Replicas,
+    settings: EngineSettings,
+    registry_settings: RegistrySettings,
+    *,
+    expected: int,
+) -> AsyncIterator["Entrance"]:
+    """Start the registry and all that follows the replicas; stop it on the way out.
+
+    `expected`: so many replicas were asked for.
+    """
+    async with AsyncExitStack() as stack:
+        facts = await _facts(replicas)
+        metrics = RegistryMetrics(
+            codes=engine_codes() | set(ProbeFailure), max_tenant_labels=settings.max_adapter_labels
+        )
+        stack.callback(metrics.close)
+        database = await stack.enter_async_context(open_database(registry_settings, metrics))
+        store = await open_store(registry_settings)
+        tenants = TenantParts(database, metrics.tenant_refused)
+        await tenants.book.refresh()
+        service = await open_service(
+            database,
+            store,
+            model=facts.model,
+            served_names=facts.served_names,
+            served=facts.served_modules,
+            max_rank=facts.max_rank,
+            max_import_bytes=registry_settings.max_import_bytes,
+            quotas=tenants.quotas,
+        )
+        service.tell_of_registrations(metrics.ingest_ended)
+        ingest = open_ingest(service, database, store, registry_settings)
+        resolver = RegistryResolver(service.catalog)
+        residency = ResidencyStore(database)
+        sightings = Sightings()
+        pins = FleetPins(replicas, residency, resolver, sightings)
+        await pins.restore()
+        cache = FleetCache(replicas, pins)
+        service.ask_before_purging(cache.uses)
+        service.warm_before_switching(PromotingFleet(replicas, sightings))
+        log = DecisionLog()
+        following = Following(replicas, log)
+        warm_up = FleetWarmUp(
+            replicas,
+            following,
+            residency,
+            resolver,
+            expected=expected,
+            save_seconds=settings.save_residents_seconds,
+        )
+        events = await stack.enter_async_context(event_parts(database, registry_settings))
+        events.dispatcher.on_attempt.append(metrics.webhook_attempted)
+        keys = KeyService(database)
+        places = events.decision_places
+        forwarder = Forwarder(
+            replicas,
+            resolver,
+            sightings=sightings,
+            base_models=frozenset(facts.served_names),
+            in_flight=tenants.in_flight,
+            max_body_bytes=settings.max_body_bytes,
+        )
+        guards = guarding(registry_settings, keys, metrics.key_refused, facts.allowed_origins)
+        app = _application(
+            create_router(service),
+            create_key_router(keys),
+            create_tenant_router(tenants.service(following.usage), keys),
+            create_ingest_router(ingest),
+            create_probe_router(FleetProbe(replicas), resolver),
+            create_cache_router(cache, resolver, residency),
+            create_decision_router(cache, log, resolver, places, tenants.grants.of),
+            *events.routers,
+            create_health_router({"engine": _some_engine(following), "database": service.ping}),
+            create_console_router(),
+        )
+        app.user_middleware = [*guards, body_guard(settings, registry_settings)]
+        count_http_requests(app)
+        app.router.routes.append(create_metrics_route(replicas))
+        app.router.routes.append(Mount("/", forwarder))
+        notices = ChangeNotices(database, lambda: _look_for_changes(service, events))
+        work = [
+            *(following.run(), pins.run(), warm_up.run()),
+            *(ingest.run(), keys.run(), tenants.book.run()),
+            *(events.run(lambda: is_stopping(app)), notices.run()),
+        ]
+        await stack.enter_async_context(background(app, work))
+        yield Entrance(app, service, cache, resolver)
+
+
+class Entrance:
+    """A running one. `app` is what serves."""
+
+    def __init__(
+        self,
+        app: FastAPI,
+        service: RegistryService,
+        cache: FleetCache,
+        resolver: RegistryResolver,
+    ) -> None:
+        self.app = app
+        self.service = service
+        self._cache = cache
+        self._resolver = resolver
+
+    async def preload(self, references: tuple[str, ...]) -> None:
+        """Each into the host memory of the replica where its requests will go."""
+        for reference in references:
+            await self._cache.prefetch(await self._resolver.resolve(reference), 1)
+
+    @property
+    def is_well(self) -> bool:
+        """Nothing that has to run beside it has ended."""
+        return not is_stopping(self.app)
+
+    def stop(self) -> None:
+        """Streams end, so that the server can."""
+        self.app.state.server.should_exit = True
+
+
+def _application(*routers: APIRouter) -> FastAPI:
+    """What it does not know itself, vLLM's routes and their description too, is a replica's."""
+    app = FastAPI(title="Adaptry", openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.server = SimpleNamespace(should_exit=False)
+    document_errors(app)
+    for router in routers:
+        app.include_router(router)
+    return app
+
+
+async def _facts(replicas: Replicas) -> EngineFacts:
+    """Any replica's, once one is there: Ray Serve starts them first."""
+    while True:
+        with suppress(EngineUnavailable):
+            found: Mapping[str, EngineFacts] = (await replicas.ask("facts")).all()
+            return next(iter(found.values()))
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _some_engine(following: Following) -> Callable[[], Awaitable[None]]:
+    async def check() -> None:
+        await following.look()
+        if not any(snapshot.engine_up for snapshot in following.snapshots.values()):
+            raise EngineUnavailable("no replica has an engine now")
+
+    return check
+
+
+async def _look_for_changes(service: RegistryService, events: EventParts) -> None:
+    """Of others on the same database."""
+    events.feed.wake()
+    await service.catalog.look_for_changes()

@@ -1,0 +1,79 @@
+"""The caches of all replicas as one: implements `engine.operations.control.SteeredCache`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from engine.cache.snapshot import CacheSnapshot
+from engine.errors import AdapterInUse, AdapterPinned
+from engine.operations.pins import KeptPin
+from engine.ports import EngineTruth
+from engine.telemetry.decision_log import LoggedEvent
+from engine.types import AdapterVersion, Tier, VersionId
+from fleet.ingress.pins import FleetPins
+from fleet.ingress.replica_choice import first_for
+from fleet.ports import Replicas
+
+
+class FleetCache:
+    """Asks all of them each time."""
+
+    def __init__(self, replicas: Replicas, pins: FleetPins) -> None:
+        self._replicas = replicas
+        self._pins = pins
+
+    async def snapshots(self) -> Mapping[str, CacheSnapshot]:
+        found: Mapping[str, CacheSnapshot] = (await self._replicas.ask("snapshot")).all()
+        return dict(sorted(found.items()))
+
+    async def truths(self) -> Mapping[str, EngineTruth]:
+        found: Mapping[str, EngineTruth] = (await self._replicas.ask("truth")).all()
+        return dict(sorted(found.items()))
+
+    async def about(self, version: AdapterVersion) -> Sequence[LoggedEvent]:
+        found: Mapping[str, Sequence[LoggedEvent]] = (
+            await self._replicas.ask("about", version)
+        ).all()
+        events = [replace(e, replica=name) for name, each in found.items() for e in each]
+        return sorted(events, key=lambda logged: logged.at, reverse=True)
+
+    async def pin(
+        self,
+        version: AdapterVersion,
+        tier: Tier,
+        ttl_seconds: float | None,
+        replicas: int | None,
+        *,
+        actor: str,
+    ) -> KeptPin:
+        return await self._pins.pin(version, tier, ttl_seconds, replicas, actor=actor)
+
+    async def pins(self) -> Sequence[KeptPin]:
+        return await self._pins.kept()
+
+    async def unpin(self, version: AdapterVersion, *, actor: str) -> Tier:
+        return await self._pins.unpin(version, actor=actor)
+
+    async def prefetch(self, version: AdapterVersion, replicas: int | None) -> None:
+        names = (await self._replicas.ask("facts")).all()
+        chosen = first_for(version.reference, names, replicas)
+        (await self._replicas.ask("prefetch", version, only=chosen)).check()
+
+    async def evict(self, version: AdapterVersion, *, wait: bool, force: bool) -> bool:
+        """Nowhere, if on one of them it can't be: pinned, or in use."""
+        if not (wait or force):
+            await self._check_evictable(version)
+        evicted = (await self._replicas.ask("evict", version, wait, force)).all()
+        return any(evicted.values())
+
+    async def _check_evictable(self, version: AdapterVersion) -> None:
+        for snapshot in (await self.snapshots()).values():
+            for resident in snapshot.host:
+                if resident.version.id == version.id and resident.pinned:
+                    raise AdapterPinned
+                if resident.version.id == version.id and (resident.leases or resident.waiting):
+                    raise AdapterInUse
+
+    async def uses(self, version_id: int) -> bool:
+        """Whether one of them may need its files again before a request asks for it."""
+        used = (await self._replicas.ask("uses", VersionId(version_id))).all()
+        return any(used.values())

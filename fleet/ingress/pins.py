@@ -1,0 +1,153 @@
+"""Pins over all replicas: saved once, held by as many as each of them says.
+
+Which ones follows from the adapter's own order of the replicas, so that those that come and go
+change as few as can be.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from engine.errors import EngineError, NotPinned
+from engine.operations.pins import KeptPin, PinStore
+from engine.ports import Resolver
+from engine.types import AdapterVersion, Tier
+from fleet.ingress.recent_residency import Sightings
+from fleet.ingress.replica_choice import first_for
+from fleet.messages import Failure, WantedPin
+from fleet.ports import Replicas
+from registry.errors import RegistryError
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+
+
+class FleetPins:
+    """The only writer: there is one entrance."""
+
+    def __init__(
+        self, replicas: Replicas, store: PinStore, resolver: Resolver, sightings: Sightings
+    ) -> None:
+        self._replicas = replicas
+        self._sightings = sightings
+        self._store = store
+        self._resolver = resolver
+        self._kept: dict[int, KeptPin] = {}
+        self._one_at_a_time = asyncio.Lock()
+        self._said: set[tuple[str, str]] = set()
+
+    async def kept(self) -> Sequence[KeptPin]:
+        """The oldest first."""
+        return tuple(self._kept.values())
+
+    async def pin(
+        self,
+        version: AdapterVersion,
+        tier: Tier,
+        ttl_seconds: float | None,
+        count: int | None,
+        *,
+        actor: str,
+    ) -> KeptPin:
+        """Held by `count` of them, or by all, when it returns; if that fails, by none.
+
+        Raises what `CacheController.pin` raises, or RegistryError.
+        """
+        expires_at = None
+        if ttl_seconds is not None:
+            expires_at = datetime.now(UTC) + timedelta(seconds=ttl_seconds)
+        async with self._one_at_a_time:
+            await self._hold(version, tier, count)
+            try:
+                await self._store.save_pin(
+                    version.id, tier, expires_at, actor=actor, replicas=count
+                )
+            except BaseException:
+                await self._hold_all()
+                raise
+            kept = KeptPin(version, tier, expires_at, replicas=count)
+            self._kept[version.id] = kept
+            await self._hold_all()  # a smaller count lets go of some
+        return kept
+
+    async def _hold(self, version: AdapterVersion, tier: Tier, count: int | None) -> None:
+        names = (await self._replicas.ask("facts")).all()
+        chosen = first_for(version.reference, names, count)
+        answers = await self._replicas.ask("pin", version, tier, only=chosen)
+        if answers.failures:
+            await self._hold_all()
+            answers.check()
+        self._sightings.note(version.id, chosen)
+
+    async def unpin(self, version: AdapterVersion, *, actor: str) -> Tier:
+        """Raises NotPinned, or RegistryError; then it stays pinned."""
+        async with self._one_at_a_time:
+            if version.id not in self._kept:
+                raise NotPinned
+            await self._store.remove_pin(version.id, actor=actor)
+            kept = self._kept.pop(version.id)
+            await self._hold_all()
+        return kept.tier
+
+    async def run(self) -> None:
+        """Let replicas that come hold what they should, until cancelled."""
+        while True:
+            try:
+                await self.hold()
+            except EngineError as error:
+                logger.debug("pins are not held: %s", error.detail)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def hold(self) -> None:
+        """End what is over; the rest is held by whom it should be. Raises EngineUnavailable."""
+        async with self._one_at_a_time:
+            await self._end_what_is_over()
+            await self._hold_all()
+
+    async def restore(self) -> None:
+        """What was pinned before. Raises RegistryError."""
+        for stored in await self._store.pins():
+            try:
+                version = await self._resolver.resolve(stored.reference)
+            except RegistryError as error:
+                logger.warning("%s is not pinned again: %s", stored.reference, error.detail)
+                continue
+            tier, count = Tier(stored.tier), stored.replicas
+            self._kept[version.id] = KeptPin(version, tier, stored.expires_at, replicas=count)
+
+    async def _end_what_is_over(self) -> None:
+        now = datetime.now(UTC)
+        over = [id_ for id_, pin in self._kept.items() if pin.expires_at and pin.expires_at <= now]
+        if not over:
+            return
+        for id_ in over:
+            del self._kept[id_]
+        try:
+            await self._store.forget_pins(over)
+        except RegistryError as error:
+            logger.warning("ended pins are still saved: %s", error.detail)
+
+    async def _hold_all(self) -> None:
+        names = (await self._replicas.ask("facts")).values
+        wanted = self._wanted(list(names))
+        for name, pins in wanted.items():
+            answers = await self._replicas.ask("hold_pins", pins, only=frozenset({name}))
+            for replica, failures in answers.values.items():
+                self._say(replica, failures)
+
+    def _wanted(self, names: Sequence[str]) -> Mapping[str, Sequence[WantedPin]]:
+        wanted: dict[str, list[WantedPin]] = {name: [] for name in names}
+        for kept in self._kept.values():
+            for name in first_for(kept.version.reference, names, kept.replicas):
+                wanted[name].append(WantedPin(kept.version, kept.tier))
+        return wanted
+
+    def _say(self, replica: str, failures: Mapping[str, Failure]) -> None:
+        """Once, until it has worked."""
+        failing = {(replica, reference) for reference in failures}
+        for _, reference in failing - self._said:
+            detail = failures[reference].detail
+            logger.warning("%s is not pinned on %s: %s", reference, replica, detail)
+        self._said = {each for each in self._said if each[0] != replica} | failing

@@ -1,0 +1,127 @@
+"""Sends a request to the replica that suits it best, and its answer back as it comes.
+
+The reference is resolved here, once: whichever replica answers, it is that version.
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, Protocol
+
+from starlette.types import Receive, Scope, Send
+
+from engine.errors import EngineError
+from engine.gateway.openai_errors import openai_error, send_engine_error, send_json
+from engine.gateway.request_body import model_of, read_body, user_of
+from engine.ports import Resolver
+from engine.types import AdapterVersion
+from fleet.ingress.recent_residency import Sightings
+from fleet.messages import ForwardedRequest
+from fleet.ports import ReplicaLost, Replicas
+from fleet.proxied_response import Answer
+from registry.errors import RegistryError
+
+logger = logging.getLogger(__name__)
+
+_ATTEMPTS = 3
+_PASSED_ON = (
+    *("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string"),
+    *("root_path", "headers", "client", "server"),
+)
+_MULTIPART = b"multipart/"
+
+
+class RequestLimit(Protocol):
+    def begin(self) -> Callable[[], None]:
+        """Raises TenantLimitReached. What it returns is called at the end."""
+
+
+class Forwarder:
+    """An ASGI application. `base_models` are never looked for among the adapters."""
+
+    def __init__(
+        self,
+        replicas: Replicas,
+        resolver: Resolver,
+        *,
+        sightings: Sightings,
+        base_models: frozenset[str],
+        in_flight: RequestLimit,
+        max_body_bytes: int,
+    ) -> None:
+        self._replicas = replicas
+        self._resolver = resolver
+        self._sightings = sightings
+        self._base_models = base_models
+        self._in_flight = in_flight
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            body = await read_body(receive, self._max_body_bytes, is_text=not _is_form(scope))
+        except RegistryError as error:
+            content = openai_error(error.status, error.code, error.detail)
+            await send_json(send, error.status, content)
+            return
+        if body is None:  # gone before the request was complete
+            return
+        try:
+            end = self._in_flight.begin()
+        except EngineError as error:
+            await send_engine_error(send, error)
+            return
+        try:
+            version = await self._version(scope, body)
+            near = self._sightings.of(version.id) if version is not None else frozenset()
+            await self._forward(ForwardedRequest(_passed_on(scope), body, version, near), send)
+        finally:
+            end()
+
+    async def _version(self, scope: Scope, body: bytes) -> AdapterVersion | None:
+        """None for the base model, and for what can't be resolved: a replica says why."""
+        if scope["method"] != "POST" or _is_form(scope):
+            return None
+        model = model_of(body)
+        if model is None or model in self._base_models:
+            return None
+        try:
+            return await self._resolver.resolve(model, lambda: user_of(scope, body))
+        except RegistryError:
+            return None
+
+    async def _forward(self, request: ForwardedRequest, send: Send) -> None:
+        """Tried again elsewhere for as long as nothing of an answer has come."""
+        answer = Answer(send)
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                await self._pass_on(request, answer)
+            except ReplicaLost as error:
+                logger.warning("a replica was lost: %s", error)
+                if answer.started:
+                    await answer.break_off()
+                    return
+            if not answer.is_held:
+                return
+            if attempt < _ATTEMPTS:
+                request = replace(request, avoid=request.avoid | answer.drop())
+        await answer.give()
+
+    async def _pass_on(self, request: ForwardedRequest, answer: Answer) -> None:
+        async with self._replicas.answer(request) as batches, aclosing(batches):
+            async for batch in batches:
+                for message in batch:
+                    await answer.take(message)
+                if request.version is not None and answer.is_good:
+                    self._sightings.note(request.version.id, answer.replica)
+
+
+def _passed_on(scope: Scope) -> dict[str, Any]:
+    return {name: scope[name] for name in _PASSED_ON if name in scope}
+
+
+def _is_form(scope: Scope) -> bool:
+    content_type: bytes = dict(scope["headers"]).get(b"content-type", b"")
+    return content_type.lower().startswith(_MULTIPART)

@@ -1,0 +1,62 @@
+"""The entrance's picture of all replicas, a moment old, and a log of what happens on them."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from engine.cache.snapshot import CacheSnapshot
+from engine.cache.tenant_limits import TenantCacheUsage
+from engine.errors import EngineError
+from engine.telemetry.decision_log import DecisionLog
+from fleet.messages import Report
+from fleet.ports import Replicas
+from registry.references import tenant_of
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.5
+
+
+class Following:
+    """`log` has the decisions of all of them, by the time at which they were taken."""
+
+    def __init__(self, replicas: Replicas, log: DecisionLog) -> None:
+        self._replicas = replicas
+        self._log = log
+        self._newest: dict[str, int] = {}
+        self.snapshots: Mapping[str, CacheSnapshot] = {}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except EngineError as error:
+                self.snapshots = {}
+                logger.debug("no replica reports: %s", error.detail)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Raises EngineUnavailable."""
+        answers = await self._replicas.ask("report", dict(self._newest))
+        reports: Mapping[str, Report] = answers.values
+        self._newest = {name: report.newest_id for name, report in reports.items()}
+        self.snapshots = {name: report.snapshot for name, report in reports.items()}
+        found = [(logged, name) for name, each in reports.items() for logged in each.decisions]
+        for logged, name in sorted(found, key=lambda pair: pair[0].at):
+            self._log.take_over(logged, name)
+
+    def usage(self, tenant: str) -> TenantCacheUsage:
+        """Of all caches together."""
+        own = [
+            resident
+            for snapshot in self.snapshots.values()
+            for resident in snapshot.host
+            if tenant_of(resident.version.adapter) == tenant
+        ]
+        return TenantCacheUsage(
+            slots=sum(each.leases > 0 or each.waiting > 0 for each in own),
+            host_bytes=sum(each.host_bytes for each in own),
+            pins=sum(each.pinned is not None for each in own),
+            waiting=sum(each.waiting for each in own),
+        )

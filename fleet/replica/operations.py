@@ -1,0 +1,118 @@
+"""What an entrance asks of one replica besides answers to requests."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from engine.cache.snapshot import CacheSnapshot
+from engine.errors import EngineError, NotPinned
+from engine.operations.probe import ProbeResult
+from engine.ports import EngineTruth
+from engine.telemetry.decision_log import LoggedEvent
+from engine.telemetry.endpoint import encoded
+from engine.types import AdapterVersion, Tier, VersionId
+from fleet.messages import EngineFacts, Failure, Report, WantedPin
+from registry.catalog.types import ResolvedVersion
+from registry.errors import RegistryError
+
+if TYPE_CHECKING:
+    from engine.app import Server  # which brings vLLM along
+    from fleet.stock.replica import StockServer
+
+_ACTOR = "entrance"
+_MOST_DECISIONS = 4096
+
+
+class Operations:
+    """Each may raise the engine's and the registry's errors."""
+
+    def __init__(self, name: str, server: "Server | StockServer", facts: EngineFacts) -> None:
+        self._name = name
+        self._facts = facts
+        self._promoting = server.promoting
+        self._probe = server.probe
+        self._cache = server.cache
+        self._taken_now = server.metrics_taken_now
+        self._registry = server.metrics_registry
+
+    async def facts(self) -> EngineFacts:
+        return self._facts
+
+    # ---- views ---------------------------------------------------------------------------
+
+    async def snapshot(self) -> CacheSnapshot:
+        return self._cache.controller.snapshot()
+
+    async def truth(self) -> EngineTruth:
+        return await self._cache.controller.reconcile()
+
+    async def about(self, version: AdapterVersion) -> Sequence[LoggedEvent]:
+        return self._cache.log.about(version.id)
+
+    async def report(self, after: Mapping[str, int]) -> Report:
+        """`after`: by replica, the last decision that is known already."""
+        log = self._cache.log
+        found = log.after(after.get(self._name, 0), _MOST_DECISIONS)
+        newest = found[-1].id if len(found) == _MOST_DECISIONS else log.newest_id
+        return Report(self._cache.controller.snapshot(), tuple(found), newest)
+
+    async def scrape(self, opened: bool) -> str:
+        """`opened`: in OpenMetrics, else in Prometheus' own text."""
+        with self._taken_now():
+            content = await asyncio.to_thread(encoded, self._registry, opened, compressed=False)
+        return content.decode()
+
+    async def uses(self, version: VersionId) -> bool:
+        return self._cache.controller.uses(version)
+
+    # ---- steering ------------------------------------------------------------------------
+
+    async def prefetch(self, version: AdapterVersion) -> None:
+        self._cache.controller.prefetch(version)
+
+    async def bring_back(self, versions: Sequence[AdapterVersion]) -> None:
+        """See `WarmUp.bring_back`."""
+        self._cache.warm_up.bring_back(versions)
+
+    async def evict(self, version: AdapterVersion, wait: bool, force: bool) -> bool:
+        return await self._cache.controller.evict(version, wait=wait, force=force)
+
+    async def pin(self, version: AdapterVersion, tier: Tier) -> None:
+        await self._cache.pins.pin(version, tier, actor=_ACTOR)
+
+    async def unpin(self, version: AdapterVersion) -> None:
+        try:
+            await self._cache.pins.unpin(version, actor=_ACTOR)
+        except NotPinned:
+            return
+
+    async def hold_pins(self, wanted: Sequence[WantedPin]) -> Mapping[str, Failure]:
+        """These and no others. By reference, what could not be pinned."""
+        tiers = {pin.version.id: pin.tier for pin in wanted}
+        for kept in self._cache.pins.kept:
+            if tiers.get(kept.version.id) is not kept.tier:
+                await self.unpin(kept.version)
+        failures: dict[str, Failure] = {}
+        held = {kept.version.id for kept in self._cache.pins.kept}
+        for pin in wanted:
+            if pin.version.id in held:
+                continue
+            try:
+                await self.pin(pin.version, pin.tier)
+            except (EngineError, RegistryError) as error:
+                failures[pin.version.reference] = error
+        return failures
+
+    # ---- promotion -----------------------------------------------------------------------
+
+    async def warm(self, version: ResolvedVersion, old: Sequence[ResolvedVersion]) -> None:
+        await self._promoting.warm(version, old)
+
+    async def probe(self, version: ResolvedVersion) -> None:
+        await self._promoting.probe(version)
+
+    async def probe_result(self, version: AdapterVersion) -> ProbeResult:
+        return await self._probe.run(version)
+
+    async def evict_when_idle(self, version: ResolvedVersion) -> None:
+        self._promoting.evict_when_idle(version)

@@ -1,0 +1,146 @@
+"""Aliases: moved by compare-and-set, split by weight, deleted; every state is kept."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from registry.catalog.types import AliasState
+from registry.catalog.unit_of_work import Change, changing
+from registry.database.engine import Database
+from registry.errors import AliasMoved, UnknownAlias, VersionNotServable
+from registry.models import SERVABLE, Alias, AliasHistory, EventKind, now, row_id
+from registry.references import check_alias
+
+ANYWHERE = -1
+"""As `expected_version`: move the alias wherever it is now."""
+
+_TICK = timedelta(microseconds=1)
+
+
+class AliasService:
+    """Changes of aliases. `Catalog` and `AliasCatalog` answer questions about them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def point(
+        self,
+        name: str,
+        alias: str,
+        weights: Mapping[int, int],
+        *,
+        actor: str,
+        expected_version: int | None = ANYWHERE,
+        expected_revision: int | None = None,
+        reason: str | None = None,
+    ) -> AliasState:
+        """Point the alias at versions (number → weight), if it is where the caller saw it last.
+
+        `expected_version` None: it must not exist yet. Where it points there already, nothing
+        changes. Raises AliasMoved, UnknownAdapter, UnknownVersion, VersionNotServable,
+        InvalidReference.
+        """
+        check_alias(alias)
+        async with changing(self._database, name, actor) as change:
+            current = await change.aliases.current(change.adapter_id, alias)
+            check_expected(f"{name}@{alias}", current, expected_version, expected_revision)
+            return await point(change, alias, weights, reason, current)
+
+    async def delete(
+        self,
+        name: str,
+        alias: str,
+        *,
+        actor: str,
+        expected_version: int | None = ANYWHERE,
+        reason: str | None = None,
+    ) -> None:
+        """Its history stays. Raises UnknownAdapter, UnknownAlias, AliasMoved."""
+        check_alias(alias)
+        async with changing(self._database, name, actor) as change:
+            current = await change.aliases.current(change.adapter_id, alias)
+            if current is None:
+                raise UnknownAlias(name, alias)
+            check_expected(f"{name}@{alias}", current, expected_version)
+            _, at = await _next(change, alias)
+            await change.aliases.end(change.adapter_id, alias, at)
+            await change.aliases.remove(change.adapter_id, alias)
+            await change.note(
+                EventKind.ALIAS_DELETED, alias=alias, from_version=current.number, reason=reason
+            )
+
+
+def check_expected(
+    reference: str,
+    current: AliasState | None,
+    expected_version: int | None,
+    expected_revision: int | None = None,
+) -> None:
+    """Raises AliasMoved."""
+    found = current.number if current else None
+    if expected_version not in (ANYWHERE, found):
+        raise AliasMoved(reference, expected_version, found)
+    revision = current.revision if current else None
+    if expected_revision not in (None, revision):
+        raise AliasMoved(reference, expected_revision, revision, "revision")
+
+
+async def point(
+    change: Change,
+    alias: str,
+    weights: Mapping[int, int],
+    reason: str | None,
+    current: AliasState | None,
+) -> AliasState:
+    """Within a change. Raises UnknownVersion, VersionNotServable."""
+    versions = [await change.version(number) for number in sorted(weights)]
+    for version in versions:
+        if version.state not in SERVABLE:
+            raise VersionNotServable(change.reference(version.number), version.state)
+    if current is not None and current.weights == weights:
+        return current
+    revision, at = await _next(change, alias)
+    state = AliasState(alias, revision, dict(weights), at, None, change.actor, reason)
+    ids = {version.number: row_id(version) for version in versions}
+    await _write(change, state, ids)
+    await change.note(
+        EventKind.ALIAS_MOVED if len(weights) == 1 else EventKind.ALIAS_SPLIT,
+        alias=alias,
+        from_version=current.number if current else None,
+        to_version=state.number,
+        reason=reason,
+    )
+    return state
+
+
+async def _write(change: Change, state: AliasState, ids: Mapping[int, int]) -> None:
+    """`ids`: row ids by version number."""
+    await change.aliases.end(change.adapter_id, state.alias, state.valid_from)
+    rows = [
+        AliasHistory(
+            adapter_id=change.adapter_id,
+            alias=state.alias,
+            revision=state.revision,
+            version_id=ids[number],
+            weight=weight,
+            valid_from=state.valid_from,
+            actor=state.actor,
+            reason=state.reason,
+        )
+        for number, weight in state.weights.items()
+    ]
+    row = Alias(
+        adapter_id=change.adapter_id,
+        name=state.alias,
+        version_id=ids[state.number],
+        revision=state.revision,
+    )
+    await change.aliases.begin(row, rows)
+
+
+async def _next(change: Change, alias: str) -> tuple[int, datetime]:
+    """The next revision and its beginning, which is after all before it: clocks may go back."""
+    last = await change.aliases.last(change.adapter_id, alias)
+    if last is None:
+        return 1, now()
+    revision, latest = last
+    return revision + 1, max(now(), latest + _TICK)

@@ -1,0 +1,194 @@
+"""Registering over REST: at once, or as a job that can be followed and cancelled."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response, status
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
+
+from registry.api.job_schemas import JobPage, JobRead, job_read
+from registry.api.parameters import Limit, PageToken
+from registry.api.serializers import version_read
+from registry.auth.caller import acting, current_caller
+from registry.auth.visibility import check_named_adapter, check_parent
+from registry.catalog.metadata import details_of
+from registry.catalog.schemas import VersionCreate, VersionRead
+from registry.errors import InvalidUpload, UnknownJob
+from registry.http.problems import ProblemRoute
+from registry.ingest.multipart import MAX_FIELDS_BYTES
+from registry.ingest.service import IngestService
+from registry.ingest.upload_service import UPLOAD, Upload
+from registry.models.job import Job, JobState
+
+JobNumber = Annotated[int, Path(ge=1, le=2**63 - 1)]
+
+_ERRORS = (400, 403, 404, 409, 413, 422, 429, 501, 503, 504)
+_JSON_FIELDS = frozenset({"tags", "metadata"})
+_FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": VersionCreate.model_json_schema()},
+            "multipart/form-data": {"schema": {"type": "object", "properties": {"files": _FILES}}},
+        },
+    }
+}
+
+
+def create_ingest_router(ingest: IngestService) -> APIRouter:
+    """All routes, for inclusion in any FastAPI application."""
+    router = APIRouter(
+        prefix="/api/v1",
+        route_class=ProblemRoute,
+        dependencies=[Depends(check_named_adapter)],
+        responses={code: {} for code in _ERRORS},
+    )
+    _add_registering(router, ingest)
+    _add_jobs(router, ingest)
+    return router
+
+
+def _add_registering(router: APIRouter, ingest: IngestService) -> None:
+    @router.post(
+        "/adapters/{name}/versions",
+        tags=["registry"],
+        status_code=status.HTTP_201_CREATED,
+        responses={200: {"model": VersionRead}, 202: {"model": JobRead}},
+        openapi_extra=_BODY,
+    )
+    async def register(name: str, request: Request, response: Response) -> VersionRead | JobRead:
+        """Verify and publish what PEFT saved; makes the adapter if it is new.
+
+        The body is JSON that names a source, or a form with the adapter's files or one archive of
+        them. A small folder on the server is registered at once: 201, or 200 with the existing
+        version if this content was published before. Anything else is answered with 202 and a job.
+        """
+        content_type = request.headers.get("content-type", "")
+        if content_type.lower().startswith("multipart/"):
+            job = await ingest.receive(_upload(name, content_type, request))
+            return _accepted(job, response)
+        body = _version_create(await _json_body(request))
+        check_parent(body.parent)
+        done = await ingest.register(
+            name,
+            body.source,
+            actor=acting(),
+            request=body.model_dump(mode="json", exclude={"source"}),
+            within=current_caller().tenant,
+        )
+        if isinstance(done, Job):
+            return _accepted(done, response)
+        if not done.created:
+            response.status_code = status.HTTP_200_OK
+        return version_read(done.published)
+
+
+def _add_jobs(router: APIRouter, ingest: IngestService) -> None:
+    @router.get("/jobs", tags=["jobs"])
+    async def jobs(
+        limit: Limit = 100,
+        page_token: PageToken = None,
+        state: JobState | None = None,
+        adapter: Annotated[str | None, Query(max_length=64)] = None,
+    ) -> JobPage:
+        """What is and was registered as a job, the newest first."""
+        page = await ingest.jobs(
+            limit=limit,
+            page_token=page_token,
+            state=state,
+            adapter=adapter,
+            tenant=current_caller().tenant,
+        )
+        return JobPage(items=list(map(job_read, page.items)), next_page_token=page.next_token)
+
+    @router.get("/jobs/{number}", tags=["jobs"])
+    async def job(number: JobNumber) -> JobRead:
+        """How far it is, or how it ended."""
+        return job_read(await _own(number))
+
+    @router.post("/jobs/{number}/cancel", tags=["jobs"])
+    async def cancel(number: JobNumber) -> JobRead:
+        """Ask for its end. A running job is `cancelled` as soon as its work has stopped."""
+        await _own(number)
+        return job_read(await ingest.cancel(number, actor=acting()))
+
+    async def _own(number: int) -> Job:
+        job = await ingest.job(number)
+        if not current_caller().owns(job.adapter):
+            raise UnknownJob(number)
+        return job
+
+
+def _accepted(job: Job, response: Response) -> JobRead:
+    response.status_code = status.HTTP_202_ACCEPTED
+    response.headers["location"] = f"/api/v1/jobs/{job.number}"
+    return job_read(job)
+
+
+async def _json_body(request: Request) -> bytes:
+    content = bytearray()
+    async for chunk in _body(request):
+        content += chunk
+        if len(content) > MAX_FIELDS_BYTES:
+            raise InvalidUpload(
+                f"JSON over {MAX_FIELDS_BYTES} bytes is not read: send files as multipart/form-data"
+            )
+    return bytes(content)
+
+
+def _version_create(content: bytes) -> VersionCreate:
+    try:
+        return VersionCreate.model_validate_json(content)
+    except ValidationError as error:
+        raise RequestValidationError(
+            [{**problem, "loc": ("body", *problem["loc"])} for problem in error.errors()]
+        ) from None
+
+
+def _upload(name: str, content_type: str, request: Request) -> Upload:
+    length = request.headers.get("content-length", "")
+    return Upload(
+        adapter=name,
+        content_type=content_type,
+        size_bytes=int(length) if length.isdecimal() and len(length) < 19 else None,
+        body=_body(request),
+        read_fields=_read_fields,
+        actor=acting(),
+    )
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in request.stream():
+            yield chunk
+    except ClientDisconnect:
+        raise InvalidUpload("the client left before all was here") from None
+
+
+def _read_fields(fields: dict[str, str]) -> dict[str, Any]:
+    """The fields of the JSON body but its source; those that are not texts are written as JSON."""
+    if "source" in fields:
+        raise InvalidUpload("source: the files themselves are the source")
+    try:
+        given = {name: _value(name, text) for name, text in fields.items()}
+        body = VersionCreate.model_validate({**given, "source": UPLOAD})
+    except ValidationError as error:
+        problems = (f"{p['loc'][0]}: {p['msg']}" for p in error.errors())
+        raise InvalidUpload("; ".join(problems)) from None
+    check_parent(body.parent)
+    request = body.model_dump(mode="json", exclude={"source"})
+    details_of(request)
+    return request
+
+
+def _value(name: str, text: str) -> Any:
+    if name not in _JSON_FIELDS:
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise InvalidUpload(f"{name}: this is no JSON") from None

@@ -1,0 +1,76 @@
+"""What the REST API takes and gives of states and garbage collection."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, Field
+
+from registry.catalog.field_types import Body, Name, Reason, Text, VersionNumber, check_distinct
+from registry.catalog.schemas import VersionRead
+from registry.lifecycle.garbage_collector import Retention
+from registry.models import VersionState
+
+MAX_PURGES = 1000
+_DEFAULTS = Retention()
+
+
+class ReasonBody(Body):
+    reason: Reason | None = None
+
+
+class RetireBody(ReasonBody):
+    """What becomes of aliases that point at it: moved in the same transaction, or, with `force`,
+    left where they are and refused too. Without either, they are a reason not to retire it."""
+
+    move_aliases_to: VersionNumber | None = None
+    force: bool = False
+
+
+class QuarantineBody(Body):
+    reason: Reason
+    code: Annotated[Text, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")] = "operator"
+
+
+class PurgeRead(BaseModel):
+    """`freed_bytes` is 0 where another version has the same files."""
+
+    version: VersionRead
+    freed_bytes: int
+
+
+class GarbageBody(Body):
+    """Versions in one of `states` go, unless a rule keeps them. See `Retention`."""
+
+    dry_run: Annotated[bool, Field(strict=True, description="Only say what would go.")] = True
+    states: Annotated[
+        frozenset[VersionState],
+        BeforeValidator(check_distinct),
+        Field(min_length=1, examples=[["retired", "rejected"]]),
+    ] = _DEFAULTS.states
+    keep_last: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = _DEFAULTS.keep_last
+    rollback_window_days: Annotated[float, Field(strict=True, ge=0, le=36_500)] = (
+        _DEFAULTS.rollback_window / timedelta(days=1)
+    )
+    adapter: Name | None = None
+    limit: Annotated[int, Field(strict=True, ge=1, le=MAX_PURGES)] = MAX_PURGES
+
+
+class GarbageItem(BaseModel):
+    reference: str
+    state: str
+    size_bytes: int
+
+
+class GarbageRead(BaseModel):
+    """`kept` counts what a rule kept: `aliased`, `last`, `rollback_window`.
+
+    `refused` holds what could not go now, with the code of the refusal. With `more`, ask again.
+    """
+
+    dry_run: bool
+    purged: list[GarbageItem]
+    refused: dict[str, str]
+    kept: dict[str, int]
+    orphans: list[str]
+    freed_bytes: int
+    more: bool

@@ -1,0 +1,31 @@
+"""Parameters that many routes share."""
+
+from typing import Annotated
+
+from fastapi import Path, Query
+
+from registry.catalog.field_types import Name, Tag, Text
+from registry.database.pagination import MAX_LIMIT, MAX_NUMBER
+from registry.models import VersionState
+
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Rows per page.")]
+PageToken = Annotated[str | None, Query(max_length=256, description="From the page before.")]
+Number = Annotated[int, Path(ge=1, le=MAX_NUMBER)]
+
+QueryTags = Annotated[list[Tag], Query(alias="tag", max_length=16, description="All of them.")]
+QueryText = Annotated[
+    Text | None,
+    Query(alias="text", max_length=256, description="Beginnings of words, all of them."),
+]
+QueryOwner = Annotated[Name | None, Query(alias="owner")]
+QueryModules = Annotated[
+    list[Name], Query(alias="target_module", max_length=16, description="All of them.")
+]
+QueryStates = Annotated[
+    list[VersionState], Query(alias="state", max_length=8, description="One of them.")
+]
+QueryBaseModel = Annotated[Text | None, Query(alias="base_model", min_length=1, max_length=1024)]
+QueryRank = Annotated[int | None, Query(ge=1, le=MAX_NUMBER)]
+QueryParent = Annotated[
+    Name | None, Query(alias="parent", description="Made from it: such as `support:2`.")
+]

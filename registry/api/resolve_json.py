@@ -1,0 +1,49 @@
+"""From a reference to the version that it means, as clients are shown it: ready to be sent."""
+
+from dataclasses import dataclass
+
+from registry.api.serializers import sees_parent, whole_version_read
+from registry.auth.caller import current_caller
+from registry.catalog.catalog import Catalog
+from registry.catalog.resolution_cache import KeptAnswers
+from registry.catalog.types import Resolution
+from registry.references import AdapterReference
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """JSON of a version, and the same for whoever may not know of its parent."""
+
+    parent: str | None
+    whole: bytes
+    without_parent: bytes
+
+
+class ShownResolver:
+    """Asks the registry once per reference and version until their adapter changes."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._resolutions = KeptAnswers[Resolution](catalog)
+        self._versions = KeptAnswers[_Shown](catalog)
+
+    async def resolve(self, reference: AdapterReference, user: str | None) -> bytes:
+        """JSON of a `VersionRead`. Raises what `Catalog.resolution` raises."""
+        name = reference.adapter
+        resolution = await self._resolutions.get(
+            name, reference, lambda: self._catalog.resolution(reference)
+        )
+        resolved = resolution.main if user is None else resolution.for_user(user)
+        number = resolved.number
+        shown = await self._versions.get(name, (name, number), lambda: self._shown(name, number))
+        sees = sees_parent(current_caller(), shown.parent)
+        return shown.whole if sees else shown.without_parent
+
+    async def _shown(self, name: str, number: int) -> _Shown:
+        """The same for everybody who asks: grants change without the version."""
+        read = whole_version_read(await self._catalog.version(name, number))
+        whole = read.model_dump_json().encode()
+        if read.parent is None:
+            return _Shown(None, whole, whole)
+        alone = read.model_copy(update={"parent": None})
+        return _Shown(read.parent, whole, alone.model_dump_json().encode())

@@ -1,0 +1,58 @@
+"""The registry over REST, under `/api/v1`: one file of routes for each subject, put together."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from registry.api.adapters import add_adapter_routes
+from registry.api.aliases import add_alias_routes
+from registry.api.inspection import add_inspection
+from registry.api.lifecycle import add_lifecycle_routes
+from registry.api.resolve_json import ShownResolver
+from registry.api.transfer import add_transfer_routes
+from registry.api.versions import add_version_routes
+from registry.auth.caller import current_caller
+from registry.auth.visibility import check_named_adapter
+from registry.catalog.field_types import Name
+from registry.catalog.schemas import VersionRead
+from registry.http.problems import ProblemRoute
+from registry.references import parse_reference
+from registry.service import RegistryService
+
+_ERRORS = (400, 403, 404, 409, 410, 413, 422, 503, 504)
+
+
+def create_router(service: RegistryService) -> APIRouter:
+    """All routes, for inclusion in any FastAPI application."""
+    router = APIRouter(
+        prefix="/api/v1",
+        tags=["registry"],
+        route_class=ProblemRoute,
+        dependencies=[Depends(check_named_adapter)],
+        responses={code: {} for code in _ERRORS},
+    )
+    add_inspection(router, service)
+    _add_lookups(router, service)
+    add_adapter_routes(router, service)
+    add_version_routes(router, service)
+    add_alias_routes(router, service)
+    add_lifecycle_routes(router, service)
+    add_transfer_routes(router, service)
+    return router
+
+
+def _add_lookups(router: APIRouter, service: RegistryService) -> None:
+    resolver = ShownResolver(service.catalog)
+
+    @router.get("/resolve", response_model=VersionRead)
+    async def resolve(
+        reference: Annotated[str, Query(max_length=256, examples=["support-bot@prod"])],
+        user: Annotated[
+            Name | None, Query(description="Of a split alias, the version that this user gets.")
+        ] = None,
+    ) -> Response:
+        """The version that a reference means now, if it may be served."""
+        parsed = parse_reference(reference)
+        current_caller().check_sees(parsed.adapter)
+        content = await resolver.resolve(parsed, user)
+        return Response(content, media_type="application/json")

@@ -1,0 +1,101 @@
+"""Rows and values as the REST API shows them."""
+
+from dataclasses import replace
+
+from registry.api.alias_schemas import AliasRead, WeightRead
+from registry.api.lifecycle_schemas import GarbageItem, GarbageRead
+from registry.auth.caller import Caller, current_caller
+from registry.catalog.schemas import AdapterRead, InspectionRead, VersionRead
+from registry.catalog.types import AliasState, PublishedVersion
+from registry.lifecycle.garbage_collector import Collection
+from registry.models import Adapter
+
+
+def adapter_read(adapter: Adapter) -> AdapterRead:
+    return AdapterRead(
+        name=adapter.name,
+        description=adapter.description,
+        owner=adapter.owner,
+        tags=adapter.tags,
+        metadata=adapter.user_metadata,
+        created_at=adapter.created_at,
+        updated_at=adapter.updated_at,
+    )
+
+
+def version_read(published: PublishedVersion) -> VersionRead:
+    """As the running request's caller may see it."""
+    if sees_parent(current_caller(), published.parent):
+        return whole_version_read(published)
+    return whole_version_read(replace(published, parent=None))
+
+
+def sees_parent(caller: Caller, parent: str | None) -> bool:
+    """A grant may have been taken back since a version was made from it."""
+    return parent is None or caller.sees(parent.partition(":")[0])
+
+
+def whole_version_read(published: PublishedVersion) -> VersionRead:
+    """As the platform sees it."""
+    version = published.version
+    return VersionRead(
+        adapter=published.adapter,
+        number=version.number,
+        reference=published.reference,
+        digest=version.digest,
+        state=version.state,
+        state_reason=version.state_reason,
+        state_code=version.state_code,
+        state_changed_at=version.state_changed_at,
+        rank=version.rank,
+        alpha=version.alpha,
+        target_modules=version.target_modules,
+        dtype=version.dtype,
+        base_model=version.base_model,
+        size_bytes=version.size_bytes,
+        source=version.source,
+        revision=version.revision,
+        inspection=InspectionRead.model_validate(version.inspection)
+        if version.inspection is not None
+        else None,
+        created_at=version.created_at,
+        created_by=version.created_by,
+        description=version.description,
+        tags=version.tags,
+        metadata=version.user_metadata,
+        parent=published.parent,
+        training_run=version.training_run,
+        dataset=version.dataset,
+        updated_at=version.updated_at,
+    )
+
+
+def alias_read(adapter: str, state: AliasState) -> AliasRead:
+    weights = sorted(state.weights.items())
+    return AliasRead(
+        adapter=adapter,
+        alias=state.alias,
+        reference=f"{adapter}@{state.alias}",
+        version=state.number,
+        weights=[WeightRead(version=number, weight=weight) for number, weight in weights],
+        revision=state.revision,
+        valid_from=state.valid_from,
+        valid_to=state.valid_to,
+        moved_by=state.actor,
+        reason=state.reason,
+    )
+
+
+def garbage_read(collection: Collection, *, dry_run: bool) -> GarbageRead:
+    return GarbageRead(
+        dry_run=dry_run,
+        purged=[
+            GarbageItem(reference=each.reference, state=each.state, size_bytes=each.size_bytes)
+            for each in collection.purged
+        ],
+        refused=collection.refused,
+        kept=collection.kept,
+        orphans=list(collection.orphans),
+        freed_bytes=collection.freed_bytes,
+        more=collection.more,
+    )

@@ -1,0 +1,110 @@
+"""Whoever sent the request that is being served; kept in a context variable meanwhile."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from registry.auth.scopes import EVERY_SCOPE, Scope
+from registry.errors import NotOwner, PlatformOnly, UnknownAdapter, UnknownKey, UnknownTenant
+from registry.references import tenant_of
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`name` is what events say of who did something; a tenant's carries its name (`acme~app`).
+
+    Without a tenant it is the platform's own, and every adapter is there for it. `granted` are
+    the adapters of others that its tenant may use.
+    """
+
+    name: str
+    scopes: frozenset[Scope]
+    granted: frozenset[str] = frozenset()
+
+    def may(self, scopes: frozenset[Scope]) -> bool:
+        """One of these is enough."""
+        return Scope.ADMIN in self.scopes or bool(self.scopes & scopes)
+
+    @property
+    def tenant(self) -> str | None:
+        return tenant_of(self.name)
+
+    @property
+    def is_platform(self) -> bool:
+        return self.tenant is None
+
+    def owns(self, name: str) -> bool:
+        """It may change the adapter or key of this name, whether there is one or not."""
+        return self.tenant is None or tenant_of(name) == self.tenant
+
+    def sees(self, adapter: str) -> bool:
+        """It may use the adapter and know of it."""
+        return self.owns(adapter) or adapter in self.granted
+
+    def check_sees(self, adapter: str) -> None:
+        """Raises UnknownAdapter, as for one that does not exist."""
+        if not self.sees(adapter):
+            raise UnknownAdapter(adapter)
+
+    def check_owns(self, adapter: str) -> None:
+        """Raises UnknownAdapter if it may not even know of it, NotOwner if it may only use it."""
+        self.check_sees(adapter)
+        if not self.owns(adapter):
+            raise NotOwner(adapter)
+
+    def check_key(self, name: str) -> None:
+        """Raises UnknownKey for another's, as for one that does not exist."""
+        if not self.owns(name):
+            raise UnknownKey(name)
+
+    def check_tenant(self, tenant: str) -> None:
+        """Raises UnknownTenant for another's, as for one that does not exist."""
+        if self.tenant not in (None, tenant):
+            raise UnknownTenant(tenant)
+
+    def check_platform(self) -> None:
+        """Raises PlatformOnly."""
+        if not self.is_platform:
+            raise PlatformOnly
+
+
+ANYBODY = Caller("api", EVERY_SCOPE)
+"""Where no keys are asked for."""
+
+Check = Callable[[], Awaitable[None]]
+"""Raises RegistryError once the caller may not do any longer what it was let in for."""
+
+
+async def always_good() -> None:
+    """Where no keys are asked for."""
+
+
+_check: ContextVar[Check] = ContextVar("adaptry_caller_check", default=always_good)
+_caller: ContextVar[Caller] = ContextVar("adaptry_caller", default=ANYBODY)
+
+
+@contextmanager
+def calling(caller: Caller, check: Check = always_good) -> Iterator[None]:
+    """Everything that this task does in the block is done for this caller."""
+    tokens = _caller.set(caller), _check.set(check)
+    try:
+        yield
+    finally:
+        _caller.reset(tokens[0])
+        _check.reset(tokens[1])
+
+
+def current_caller() -> Caller:
+    """Who sent the running request."""
+    return _caller.get()
+
+
+def current_check() -> Check:
+    """For answers that may outlast the caller's key."""
+    return _check.get()
+
+
+def acting() -> str:
+    """The name under which the running request's changes are recorded."""
+    return _caller.get().name

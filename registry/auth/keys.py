@@ -1,0 +1,250 @@
+"""Keys: made, listed, rotated, revoked, and recognised. Each change is one transaction."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from cachetools import TTLCache
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from registry.auth.caller import Caller
+from registry.auth.client_address import calling_address
+from registry.auth.grants import check_tenant_exists, granted_to
+from registry.auth.key_secret import NO_HASH, new_key, presented_key
+from registry.auth.scopes import Scope
+from registry.database.engine import Database
+from registry.database.pagination import Page, number_of, token_after
+from registry.errors import (
+    DatabaseUnavailable,
+    InvalidKey,
+    KeyExists,
+    KeyRevoked,
+    LastAdminKey,
+    UnknownKey,
+)
+from registry.errors.key_refusal import KeyRefusal
+from registry.models import Event, EventKind, now, row_id
+from registry.models.api_key import ApiKey
+from registry.references import tenant_of
+
+logger = logging.getLogger(__name__)
+
+FRESH_SECONDS = 1.0
+_OUTAGE_SECONDS = 600.0
+_NOTE_SECONDS = 30.0
+_MAX_KEPT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A key, and the adapters of others that its tenant may use."""
+
+    key: ApiKey
+    granted: frozenset[str]
+
+
+class KeyService:
+    """Rows are kept for a second, so that what another server revoked is refused after that.
+
+    While the database is away a key that was good goes on being good for ten minutes.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._fresh: TTLCache[str, _Known | None] = TTLCache(_MAX_KEPT, FRESH_SECONDS)
+        self._known: TTLCache[str, _Known] = TTLCache(_MAX_KEPT, _OUTAGE_SECONDS)
+        self._used: dict[int, datetime] = {}
+
+    # ---- recognising ---------------------------------------------------------------------
+
+    async def caller(self, text: str) -> Caller:
+        """Whose key this is. Raises InvalidKey, DatabaseUnavailable."""
+        presented = presented_key(text)
+        if presented is None:
+            raise InvalidKey
+        known = await self._key(presented.public_id)
+        key = None if known is None else known.key
+        at = now()
+        good = presented.is_that_of(key.secret_hash if key else NO_HASH)
+        previous = key.previous_hash if key else None
+        still = key is not None and key.previous_until is not None and at < key.previous_until
+        good_before = presented.is_that_of(previous or NO_HASH) and still
+        if known is None or key is None or not (good or good_before):
+            raise InvalidKey(KeyRefusal.UNKNOWN)
+        if not is_valid(key, at):
+            raise InvalidKey(KeyRefusal.REVOKED if key.revoked_at else KeyRefusal.EXPIRED)
+        self._used[row_id(key)] = at
+        return Caller(key.name, frozenset(map(Scope, key.scopes)), known.granted)
+
+    async def _key(self, public_id: str) -> _Known | None:
+        if public_id in self._fresh:
+            return self._fresh[public_id]
+        try:
+            known = await self._read(public_id)
+        except DatabaseUnavailable:
+            if public_id in self._known:
+                return self._known[public_id]
+            raise
+        self._fresh[public_id] = known
+        if known is not None:
+            self._known[public_id] = known
+        return known
+
+    async def _read(self, public_id: str) -> _Known | None:
+        async with self._database.reading() as session:
+            statement = select(ApiKey).where(col(ApiKey.public_id) == public_id)
+            key = (await session.execute(statement)).scalar_one_or_none()
+            if key is None:
+                return None
+            return _Known(key, await granted_to(session, tenant_of(key.name)))
+
+    def grants_changed(self) -> None:
+        """The next request reads them again; on other servers the one after a second."""
+        self._fresh.clear()
+        self._known.clear()  # nor is a grant that was taken back good while the database is away
+
+    # ---- looking up ----------------------------------------------------------------------
+
+    async def keys(
+        self, *, limit: int, page_token: str | None = None, tenant: str | None = None
+    ) -> Page[ApiKey]:
+        """One page, the oldest first, revoked ones too: all, or a tenant's.
+
+        Raises InvalidPageToken.
+        """
+        after = number_of(page_token)
+        async with self._database.reading() as session:
+            statement = select(ApiKey).where(col(ApiKey.id) > after)
+            if tenant is not None:
+                statement = statement.where(col(ApiKey.name).startswith(f"{tenant}~"))
+            ordered = statement.order_by(col(ApiKey.id)).limit(limit + 1)
+            rows = (await session.execute(ordered)).scalars().all()
+        found = rows[:limit]
+        return Page(found, token_after(row_id(found[-1])) if len(rows) > limit else None)
+
+    async def key(self, name: str) -> ApiKey:
+        """Raises UnknownKey."""
+        async with self._database.reading() as session:
+            return await _named(session, name)
+
+    # ---- changing ------------------------------------------------------------------------
+
+    async def create(
+        self,
+        name: str,
+        scopes: Sequence[Scope],
+        *,
+        actor: str,
+        expires_at: datetime | None = None,
+    ) -> tuple[str, ApiKey]:
+        """The key itself, which nobody can ask for again; one named `acme~app` is a tenant's.
+
+        Raises KeyExists, UnknownTenant.
+        """
+        text, presented = new_key()
+        key = ApiKey(
+            public_id=presented.public_id,
+            name=name,
+            secret_hash=presented.secret_hash,
+            scopes=sorted(set(scopes)),
+            created_by=actor,
+            expires_at=expires_at,
+        )
+        try:
+            async with self._database.transaction(for_catalog=False) as session:
+                await check_tenant_exists(session, name)
+                session.add(key)
+                await session.flush()
+                session.add(_event(EventKind.KEY_CREATED, key, actor, scopes=key.scopes))
+        except IntegrityError:
+            raise KeyExists(name) from None
+        return text, key
+
+    async def rotate(self, name: str, *, keep: timedelta, actor: str) -> tuple[str, ApiKey]:
+        """A new secret; the old one is good for so long. Raises UnknownKey, KeyRevoked."""
+        text, presented = new_key()
+        async with self._database.transaction(for_catalog=False) as session:
+            key = await _named(session, name, lock=True)
+            if key.revoked_at is not None:
+                raise KeyRevoked(name)
+            text = text.replace(presented.public_id, key.public_id)
+            key.previous_hash, key.previous_until = key.secret_hash, now() + keep
+            key.secret_hash = presented.secret_hash
+            session.add(_event(EventKind.KEY_ROTATED, key, actor))
+        self._forget(key)
+        return text, key
+
+    async def revoke(self, name: str, *, actor: str) -> ApiKey:
+        """Refuse it from now on; again is no error. Raises UnknownKey, LastAdminKey."""
+        async with self._database.transaction(for_catalog=False) as session:
+            in_order = select(ApiKey).order_by(col(ApiKey.id)).with_for_update()
+            all_keys = (await session.execute(in_order)).scalars().all()
+            key = await _named(session, name)
+            if key.revoked_at is None:
+                _check_that_one_is_left(all_keys, key)
+                key.revoked_at = now()
+                session.add(_event(EventKind.KEY_REVOKED, key, actor))
+        self._forget(key)
+        return key
+
+    def _forget(self, key: ApiKey) -> None:
+        self._fresh.pop(key.public_id, None)
+        self._known.pop(key.public_id, None)
+
+    # ---- when they were used -------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Write down every now and then which keys were used, until cancelled."""
+        while True:
+            await asyncio.sleep(_NOTE_SECONDS)
+            try:
+                await self.note_uses()
+            except DatabaseUnavailable as error:
+                logger.warning("which keys were used could not be saved: %s", error.detail)
+
+    async def note_uses(self) -> None:
+        used, self._used = self._used, {}
+        if not used:
+            return
+        async with self._database.transaction(for_catalog=False) as session:
+            for id_, at in used.items():
+                change = update(ApiKey).where(col(ApiKey.id) == id_).values(last_used_at=at)
+                await session.execute(change.execution_options(synchronize_session=False))
+
+
+def is_valid(key: ApiKey, at: datetime) -> bool:
+    """Neither revoked nor expired."""
+    return key.revoked_at is None and (key.expires_at is None or at < key.expires_at)
+
+
+async def _named(session: AsyncSession, name: str, *, lock: bool = False) -> ApiKey:
+    statement = select(ApiKey).where(col(ApiKey.name) == name)
+    if lock:
+        statement = statement.with_for_update()
+    key = (await session.execute(statement)).scalar_one_or_none()
+    if key is None:
+        raise UnknownKey(name)
+    return key
+
+
+def _check_that_one_is_left(keys: Sequence[ApiKey], leaving: ApiKey) -> None:
+    """Else nobody could make another one over REST."""
+    left = [key for key in keys if key.id != leaving.id and _is_root(key) and is_valid(key, now())]
+    if _is_root(leaving) and not left:
+        raise LastAdminKey
+
+
+def _is_root(key: ApiKey) -> bool:
+    """It may make any other."""
+    return Scope.ADMIN in key.scopes and tenant_of(key.name) is None
+
+
+def _event(kind: EventKind, key: ApiKey, actor: str, **more: Any) -> Event:
+    address = calling_address()
+    return Event(actor=actor, address=address, kind=kind, data={"key": key.name, **more})

@@ -1,0 +1,69 @@
+"""What a caller may see of the registry and change in it: for the routes, and as SQL for lists."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from sqlalchemy import ColumnElement, FromClause, Select, or_, select, union_all
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
+from registry.auth.caller import Caller, current_caller
+from registry.models import Adapter
+from registry.models.tenant import AdapterGrant
+from registry.references import check_name, parse_version
+
+_Granted: Any = aliased(Adapter, name="granted_adapter")
+_Own: Any = aliased(Adapter, name="own_adapter")
+_READ = frozenset({"GET", "HEAD"})
+
+
+async def check_named_adapter(request: Request) -> None:
+    """A route's dependency: the adapter in its path is one that the caller sees, or owns to change.
+
+    Raises InvalidReference, UnknownAdapter, NotOwner.
+    """
+    if (name := request.path_params.get("name")) is None:
+        return
+    caller = current_caller()
+    if request.method in _READ:
+        caller.check_sees(check_name(name))
+    else:
+        caller.check_owns(check_name(name))
+
+
+def check_parent(reference: str | None) -> None:
+    """Of a version that is made from another. Raises InvalidReference, UnknownAdapter."""
+    if reference is not None and not (caller := current_caller()).is_platform:
+        caller.check_sees(parse_version(reference)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Which adapters a list may show: those of a tenant and those that it was granted."""
+
+    tenant: str
+
+    def owns(self, name: Any) -> ColumnElement[bool]:
+        """Of a column of adapters' names, which are ordered by their bytes."""
+        own: ColumnElement[bool] = name.between(f"{self.tenant}~", f"{self.tenant}~~")
+        return own
+
+    def shows(self, name: Any) -> ColumnElement[bool]:
+        """The same, and what it was granted."""
+        return or_(self.owns(name), name.in_(self._granted(_Granted.name)))
+
+    def shown(self) -> FromClause:
+        """`id` and `name` of all those: found by an index each, where a test would be of all."""
+        own = select(_Own.id, _Own.name).where(self.owns(_Own.name))
+        return union_all(own, self._granted(_Granted.id, _Granted.name)).subquery("shown")
+
+    def _granted(self, *columns: Any) -> Select[*tuple[Any, ...]]:
+        of_granted = col(AdapterGrant.adapter_id) == _Granted.id
+        granted = select(*columns).join(AdapterGrant, of_granted)
+        return granted.where(col(AdapterGrant.tenant) == self.tenant)
+
+
+def reader_of(caller: Caller) -> Reader | None:
+    """None: of the platform, which everything is shown to."""
+    return None if caller.tenant is None else Reader(caller.tenant)

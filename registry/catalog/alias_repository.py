@@ -1,0 +1,151 @@
+"""Every SQL statement on aliases and their history. Never commits."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from registry.catalog.types import AliasState
+from registry.models import SERVABLE, Adapter, Alias, AliasHistory, Version
+from registry.references import DEFAULT_ALIAS
+
+
+class AliasRepository:
+    """Queries on one session."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    # ---- where aliases point -------------------------------------------------------------
+
+    async def current(self, adapter_id: int, alias: str) -> AliasState | None:
+        statement = _states(adapter_id).join(Alias, is_current())
+        return await self._one(statement.where(col(Alias.name) == alias))
+
+    async def all_current(self, adapter_id: int) -> list[AliasState]:
+        """By name."""
+        return await self._all(_states(adapter_id).join(Alias, is_current()))
+
+    async def pointing_at(self, version_id: int) -> Sequence[str]:
+        """The aliases that a version has any weight in, by name."""
+        statement = (
+            select(col(Alias.name))
+            .join(AliasHistory, is_current())
+            .where(col(AliasHistory.version_id) == version_id)
+            .order_by(col(Alias.name))
+        )
+        return (await self._session.execute(statement)).scalars().all()
+
+    async def served(self) -> Sequence[Row[str, str]]:
+        """(adapter, alias) of every alias with a version to serve; `default` comes first."""
+        statement = (
+            select(col(Adapter.name), col(Alias.name))
+            .join(Alias, col(Alias.adapter_id) == col(Adapter.id))
+            .join(AliasHistory, is_current())
+            .join(Version, col(AliasHistory.version_id) == col(Version.id))
+            .where(col(Version.state).in_(sorted(SERVABLE)))
+            .distinct()
+        )
+        rows = (await self._session.execute(statement)).all()
+        return sorted(rows, key=lambda row: (row[0], row[1] != DEFAULT_ALIAS, row[1]))
+
+    # ---- where they pointed --------------------------------------------------------------
+
+    async def at(self, adapter_id: int, alias: str, time: datetime) -> AliasState | None:
+        """The answer to "what did `prod` mean at 14:05 last Tuesday?"."""
+        started = col(AliasHistory.valid_from) <= time
+        not_ended = or_(col(AliasHistory.valid_to).is_(None), col(AliasHistory.valid_to) > time)
+        statement = _states(adapter_id).where(col(AliasHistory.alias) == alias)
+        return await self._one(statement.where(started, not_ended))
+
+    async def history(
+        self, adapter_id: int, alias: str, *, before: int | None, limit: int
+    ) -> list[AliasState]:
+        """The states before a revision, the newest first."""
+        of_alias = [col(AliasHistory.adapter_id) == adapter_id, col(AliasHistory.alias) == alias]
+        if before is not None:
+            of_alias.append(col(AliasHistory.revision) < before)
+        revisions = select(col(AliasHistory.revision)).where(*of_alias).distinct()
+        newest = revisions.order_by(col(AliasHistory.revision).desc()).limit(limit).subquery()
+        chosen = col(AliasHistory.revision).in_(select(newest.c.revision))
+        states = await self._all(_states(adapter_id).where(*of_alias, chosen))
+        return states[::-1]
+
+    async def at_revision(self, adapter_id: int, alias: str, revision: int) -> AliasState | None:
+        statement = _states(adapter_id).where(col(AliasHistory.alias) == alias)
+        return await self._one(statement.where(col(AliasHistory.revision) == revision))
+
+    # ---- changes -------------------------------------------------------------------------
+
+    async def end(self, adapter_id: int, alias: str, at: datetime) -> None:
+        """Close the state that has no end yet."""
+        statement = update(AliasHistory).where(
+            col(AliasHistory.adapter_id) == adapter_id,
+            col(AliasHistory.alias) == alias,
+            col(AliasHistory.valid_to).is_(None),
+        )
+        await self._session.execute(statement.values(valid_to=at))
+
+    async def begin(self, alias: Alias, rows: Sequence[AliasHistory]) -> None:
+        """Write a new state and let the alias be in it."""
+        self._session.add_all(rows)
+        await self._session.merge(alias)
+        await self._session.flush()
+
+    async def remove(self, adapter_id: int, alias: str) -> None:
+        statement = delete(Alias).where(col(Alias.adapter_id) == adapter_id)
+        await self._session.execute(statement.where(col(Alias.name) == alias))
+
+    async def last(self, adapter_id: int, alias: str) -> tuple[int, datetime] | None:
+        """Revision and beginning or end of the newest state, also of a deleted alias."""
+        latest = func.max(func.coalesce(col(AliasHistory.valid_to), col(AliasHistory.valid_from)))
+        statement = select(func.max(col(AliasHistory.revision)), latest).where(
+            col(AliasHistory.adapter_id) == adapter_id, col(AliasHistory.alias) == alias
+        )
+        found: Row[*tuple[Any, ...]] = (await self._session.execute(statement)).one()
+        return None if found[0] is None else (found[0], found[1])
+
+    async def _one(self, statement: "Select[AliasHistory, int]") -> AliasState | None:
+        states = await self._all(statement)
+        return states[0] if states else None
+
+    async def _all(self, statement: "Select[AliasHistory, int]") -> list[AliasState]:
+        rows = (await self._session.execute(statement)).all()
+        grouped = groupby(rows, key=lambda row: (row[0].alias, row[0].revision))
+        return [_state(list(group)) for _, group in grouped]
+
+
+def _states(adapter_id: int) -> "Select[AliasHistory, int]":
+    """Each row with the number of its version."""
+    return (
+        select(AliasHistory, col(Version.number))
+        .join(Version, col(AliasHistory.version_id) == col(Version.id))
+        .where(col(AliasHistory.adapter_id) == adapter_id)
+        .order_by(col(AliasHistory.alias), col(AliasHistory.revision), col(Version.number))
+    )
+
+
+def is_current() -> ColumnElement[bool]:
+    """Joins an alias with the rows of the state that it is in."""
+    return and_(
+        col(AliasHistory.adapter_id) == col(Alias.adapter_id),
+        col(AliasHistory.alias) == col(Alias.name),
+        col(AliasHistory.revision) == col(Alias.revision),
+    )
+
+
+def _state(rows: Sequence[Row[AliasHistory, int]]) -> AliasState:
+    first: AliasHistory = rows[0][0]
+    return AliasState(
+        alias=first.alias,
+        revision=first.revision,
+        weights={number: row.weight for row, number in rows},
+        valid_from=first.valid_from,
+        valid_to=first.valid_to,
+        actor=first.actor,
+        reason=first.reason,
+    )

@@ -1,0 +1,208 @@
+"""What can be asked of adapters and versions; nothing here changes them."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from registry.catalog.alias_repository import AliasRepository
+from registry.catalog.listing_repository import ListRepository
+from registry.catalog.repository import RegistryRepository, known_adapter
+from registry.catalog.types import PublishedVersion, Resolution, ResolvedVersion
+from registry.database.change_counter import Generations
+from registry.database.change_poller import Freshness
+from registry.database.engine import Database
+from registry.database.pagination import Page, name_of, number_of, page_of
+from registry.errors import UnknownAlias, UnknownVersion, VersionUnavailable
+from registry.models import SERVABLE, Adapter, VersionState, row_id
+from registry.references import DEFAULT_ALIAS, AdapterReference
+from registry.search.filters import AdapterFilter, VersionFilter
+
+Item = TypeVar("Item")
+
+
+class Catalog:
+    """Each call is one short session."""
+
+    def __init__(
+        self,
+        database: Database,
+        path_of: Callable[[str], Path],
+        freshness: Freshness | None = None,
+    ) -> None:
+        self._database = database
+        self._path_of = path_of
+        self._freshness = freshness or Freshness(database)
+
+    @property
+    def generation(self) -> int:
+        """Grows with every committed change: answers of an older generation may be stale."""
+        return self._database.generation
+
+    @property
+    def generations(self) -> Generations:
+        """By what an answer that was kept is known to hold."""
+        return self._database.generations
+
+    async def notice_changes(self) -> None:
+        """Those of other processes, within about a second. To be called before `generations`."""
+        await self._freshness.look()
+
+    async def look_for_changes(self) -> None:
+        """The same at once, for whoever was told of one."""
+        await self._freshness.look_now()
+
+    # ---- resolving -----------------------------------------------------------------------
+
+    async def resolution(self, reference: AdapterReference) -> Resolution:
+        """All that the reference may mean now; of a split alias, what may be served.
+
+        Raises UnknownAdapter, UnknownAlias, UnknownVersion, VersionUnavailable.
+        """
+        found = await self._resolution(reference)
+        served = {n: version for n, version in found.versions.items() if version.state in SERVABLE}
+        if not served:
+            refused = found.main
+            named = f"{refused.adapter}:{refused.number}"
+            raise VersionUnavailable(named, refused.state, refused.state_reason)
+        return replace(found, versions=served, weights={n: found.weights[n] for n in served})
+
+    async def _resolution(self, reference: AdapterReference) -> Resolution:
+        async with self._database.reading() as session:
+            repository = RegistryRepository(session)
+            adapter = await known_adapter(repository, reference.adapter)
+            rows = await _referred(repository, row_id(adapter), reference)
+        return Resolution(
+            reference=str(reference),
+            versions={row.number: self._resolved(adapter.name, row) for row in rows},
+            weights={row.number: row[-1] for row in rows},
+        )
+
+    async def resolve(
+        self, reference: AdapterReference, user: str | None = None
+    ) -> ResolvedVersion:
+        """What it means for this user; for nobody in particular, the largest weight.
+
+        Raises what `resolution` raises.
+        """
+        resolution = await self.resolution(reference)
+        return resolution.main if user is None else resolution.for_user(user)
+
+    async def find(self, reference: AdapterReference) -> ResolvedVersion:
+        """The same in whatever state it is: for taking it out of memory, say.
+
+        Raises UnknownAdapter, UnknownAlias, UnknownVersion.
+        """
+        return (await self._resolution(reference)).main
+
+    async def served_references(self) -> list[str]:
+        """Every alias that can be asked for: `name` for its default, `name@alias` for the rest."""
+        async with self._database.reading() as session:
+            served = await AliasRepository(session).served()
+        return [
+            str(AdapterReference(name, None if alias == DEFAULT_ALIAS else alias))
+            for name, alias in served
+        ]
+
+    def _resolved(self, adapter: str, row: Row[*tuple[Any, ...]]) -> ResolvedVersion:
+        deprecated = row.state == VersionState.DEPRECATED
+        return ResolvedVersion(
+            adapter=adapter,
+            number=row.number,
+            version_id=row.id,
+            digest=row.digest,
+            path=self._path_of(row.digest),
+            rank=row.rank,
+            size_bytes=row.size_bytes,
+            state=row.state,
+            state_reason=row.state_reason,
+            deprecated_at=row.state_changed_at if deprecated else None,
+        )
+
+    # ---- looking up ----------------------------------------------------------------------
+
+    async def adapters(
+        self,
+        filters: AdapterFilter = AdapterFilter(),  # noqa: B008  # it is immutable
+        *,
+        limit: int,
+        page_token: str | None = None,
+    ) -> Page[Adapter]:
+        """One page by name. Raises InvalidPageToken."""
+        after = name_of(page_token)
+        async with self._database.reading() as session:
+            rows = await ListRepository(session).adapters(filters, after=after, limit=limit + 1)
+        return page_of(rows, limit, lambda adapter: adapter.name)
+
+    async def adapter(self, name: str) -> Adapter:
+        """Raises UnknownAdapter."""
+        async with self._database.reading() as session:
+            return await known_adapter(RegistryRepository(session), name)
+
+    async def version(self, name: str, number: int) -> PublishedVersion:
+        """In whatever state it is. Raises UnknownAdapter, UnknownVersion."""
+        async with self._database.reading() as session:
+            repository = RegistryRepository(session)
+            adapter = await known_adapter(repository, name)
+            version = await repository.version(row_id(adapter), number)
+            if version is None:
+                raise UnknownVersion(name, number)
+            parent = await repository.reference_of(version.parent_id)
+        return PublishedVersion(name, version, parent)
+
+    async def versions(
+        self,
+        filters: VersionFilter = VersionFilter(),  # noqa: B008  # it is immutable
+        *,
+        limit: int,
+        page_token: str | None = None,
+    ) -> Page[PublishedVersion]:
+        """One page over all adapters, in the order of registration. Raises InvalidPageToken."""
+        after = number_of(page_token)
+        async with self._database.reading() as session:
+            found = await ListRepository(session).versions(filters, after=after, limit=limit + 1)
+        return page_of(found, limit, lambda item: row_id(item.version))
+
+    async def versions_of(
+        self,
+        name: str,
+        filters: VersionFilter = VersionFilter(),  # noqa: B008  # it is immutable
+        *,
+        limit: int,
+        page_token: str | None = None,
+    ) -> Page[PublishedVersion]:
+        """One page of an adapter's, by number. Raises UnknownAdapter, InvalidPageToken."""
+        after = number_of(page_token)
+
+        async def query(session: AsyncSession, adapter_id: int) -> Sequence[PublishedVersion]:
+            return await ListRepository(session).versions_of(
+                adapter_id, filters, after=after, limit=limit + 1
+            )
+
+        found = await self._of_adapter(name, query)
+        return page_of(found, limit, lambda item: item.version.number)
+
+    async def _of_adapter(
+        self, name: str, query: Callable[[AsyncSession, int], Awaitable[Sequence[Item]]]
+    ) -> Sequence[Item]:
+        async with self._database.reading() as session:
+            adapter = await known_adapter(RegistryRepository(session), name)
+            return await query(session, row_id(adapter))
+
+
+async def _referred(
+    repository: RegistryRepository, adapter_id: int, reference: AdapterReference
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    if reference.version is not None:
+        rows = await repository.resolved_version(adapter_id, reference.version)
+        if not rows:
+            raise UnknownVersion(reference.adapter, reference.version)
+        return rows
+    alias = reference.alias or DEFAULT_ALIAS
+    rows = await repository.resolved_alias(adapter_id, alias)
+    if not rows:
+        raise UnknownAlias(reference.adapter, alias)
+    return rows

@@ -1,0 +1,151 @@
+"""What people say of adapters and versions: texts, tags, JSON, and what a version was made from."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from registry.auth.grants import shows
+from registry.catalog.types import PublishedVersion
+from registry.catalog.unit_of_work import Change, changing
+from registry.database.engine import Database
+from registry.errors import LineageCycle, MetadataTooLarge, UnknownAdapter, UnknownVersion
+from registry.models import Adapter, EventKind, Version, now, row_id
+from registry.references import parse_version, tenant_of
+from registry.search.repository import TermRepository
+from registry.search.terms import adapter_terms, version_terms
+
+MAX_METADATA_BYTES = 16 * 1024
+MAX_TAGS = 64
+
+Fields = dict[str, Any]
+"""Only what is to change. `tags` replaces all of them, `add_tags` and `remove_tags` some;
+`metadata` is merged key by key, where None removes a key; None clears any other field."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionDetails:
+    """What may be said of a version when it is registered. `parent` is a reference `name:3`."""
+
+    description: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+    parent: str | None = None
+    training_run: str | None = None
+    dataset: str | None = None
+
+
+def details_of(request: Mapping[str, Any]) -> VersionDetails:
+    """Those of a registration as JSON, where they may be missing. Raises MetadataTooLarge."""
+    given = {key: request[key] for key in VersionDetails.__dataclass_fields__ if key in request}
+    details = VersionDetails(**{**given, "tags": tuple(given.get("tags", ()))})
+    _checked(details.metadata)
+    return details
+
+
+class MetadataService:
+    """Changes what is said; nothing here changes what is served."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def update_adapter(self, name: str, fields: Fields, *, actor: str) -> Adapter:
+        """Raises UnknownAdapter, MetadataTooLarge."""
+        async with changing(self._database, name, actor) as change:
+            adapter = change.adapter
+            if changed := _apply(adapter, fields):
+                await TermRepository(change.session).set_adapter(name, adapter_terms(adapter))
+                await change.note(EventKind.ADAPTER_UPDATED, reason=", ".join(changed))
+        return adapter
+
+    async def update_version(
+        self, name: str, number: int, fields: Fields, *, actor: str
+    ) -> PublishedVersion:
+        """Raises UnknownAdapter, UnknownVersion, MetadataTooLarge, LineageCycle."""
+        fields = dict(fields)
+        async with changing(self._database, name, actor) as change:
+            version = await change.version(number)
+            changed = await _set_parent(change, version, fields)
+            changed += _apply(version, fields)
+            if changed:
+                terms = TermRepository(change.session)
+                await terms.set_version(row_id(version), version_terms(name, version))
+                await change.note(
+                    EventKind.VERSION_UPDATED, to_version=number, reason=", ".join(changed)
+                )
+            return await change.published(version)
+
+
+async def describe(change: Change, version: Version, details: VersionDetails) -> str | None:
+    """Put the details on a version that has no row yet; the parent's reference.
+
+    Raises UnknownAdapter, UnknownVersion, MetadataTooLarge.
+    """
+    if details.parent is not None:
+        version.parent_id = row_id(await parent_of(change, details.parent))
+    version.description = details.description
+    version.tags = sorted(set(details.tags))
+    version.user_metadata = _checked(details.metadata)
+    version.training_run = details.training_run
+    version.dataset = details.dataset
+    return details.parent
+
+
+async def parent_of(change: Change, reference: str) -> Version:
+    """As far as whoever makes the change may see it: a job may be older than the end of a grant.
+
+    Raises InvalidReference, UnknownAdapter, UnknownVersion.
+    """
+    name, number = parse_version(reference)
+    adapter = await change.repository.adapter(name)
+    if adapter is None or not await shows(change.session, tenant_of(change.actor), adapter):
+        raise UnknownAdapter(name)
+    version = await change.repository.version(row_id(adapter), number)
+    if version is None:
+        raise UnknownVersion(name, number)
+    return version
+
+
+async def _set_parent(change: Change, version: Version, fields: Fields) -> list[str]:
+    """Takes `parent` out of the fields; its name if it changed."""
+    if "parent" not in fields:
+        return []
+    reference = fields.pop("parent")
+    parent_id = None
+    if reference is not None:
+        parent = await parent_of(change, reference)
+        parent_id = row_id(parent)
+        if await change.repository.descends(parent_id, row_id(version)):
+            raise LineageCycle(change.reference(version.number), reference)
+    if parent_id == version.parent_id:
+        return []
+    version.parent_id = parent_id
+    return ["parent"]
+
+
+def _apply(row: Adapter | Version, fields: Fields) -> list[str]:
+    """Names of what is different now, in the order of the alphabet."""
+    wanted = dict(fields)
+    tags = set(row.tags if (given := wanted.pop("tags", None)) is None else given)
+    tags = (tags | set(wanted.pop("add_tags", ()))) - set(wanted.pop("remove_tags", ()))
+    if len(tags) > MAX_TAGS:
+        raise MetadataTooLarge(f"more than {MAX_TAGS} tags")
+    wanted["tags"] = sorted(tags)
+    wanted["user_metadata"] = _merged(row.user_metadata, wanted.pop("metadata", None) or {})
+    changed = [name for name, value in wanted.items() if getattr(row, name) != value]
+    for name in changed:
+        setattr(row, name, wanted[name])
+    if changed:
+        row.updated_at = now()
+    return sorted(name.removeprefix("user_") for name in changed)
+
+
+def _merged(before: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = {**before, **changes}
+    return _checked({key: value for key, value in merged.items() if value is not None})
+
+
+def _checked(metadata: dict[str, Any]) -> dict[str, Any]:
+    if len(json.dumps(metadata, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
+        raise MetadataTooLarge(f"metadata of more than {MAX_METADATA_BYTES} bytes of JSON")
+    return metadata

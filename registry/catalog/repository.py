@@ -1,0 +1,162 @@
+"""Every SQL statement of the registry. Never commits: the service owns the transaction."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Row, Select, func, literal, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from registry.catalog.alias_repository import is_current
+from registry.errors import UnknownAdapter
+from registry.models import Adapter, Alias, AliasHistory, Event, Version, VersionState
+from registry.references import check_name
+
+AnyRow = Row[*tuple[Any, ...]]
+
+Table = TypeVar("Table", Adapter, Version, Event)
+
+_ALL_FILES = 0x5F8E1C0B64D2A793  # any number that nobody else uses
+
+_RESOLVED = (
+    col(Version.id),
+    col(Version.number),
+    col(Version.digest),
+    col(Version.rank),
+    col(Version.size_bytes),
+    col(Version.state),
+    col(Version.state_reason),
+    col(Version.state_changed_at),
+)
+
+
+class RegistryRepository:
+    """Queries on one session."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def add(self, row: Table) -> Table:
+        """Insert it and learn its id."""
+        self._session.add(row)
+        await self._session.flush()
+        return row
+
+    # ---- adapters ------------------------------------------------------------------------
+
+    async def adapter(self, name: str, *, hold: bool = False) -> Adapter | None:
+        """`hold`: nobody else changes it until this transaction ends.
+
+        On SQLite a transaction holds everything, so this is for PostgreSQL. Rows that refer to the
+        adapter can still be read and inserted, which is what FOR NO KEY UPDATE is for.
+        """
+        statement = select(Adapter).where(col(Adapter.name) == name)
+        if hold:
+            statement = statement.with_for_update(key_share=True)
+        return (await self._session.execute(statement)).scalar_one_or_none()
+
+    async def adapter_name(self, adapter_id: int) -> str:
+        statement = select(col(Adapter.name)).where(col(Adapter.id) == adapter_id)
+        return (await self._session.execute(statement)).scalar_one()
+
+    # ---- versions ------------------------------------------------------------------------
+
+    async def version(self, adapter_id: int, number: int) -> Version | None:
+        return await self._one(_version_of(adapter_id).where(col(Version.number) == number))
+
+    async def last_number_and_digest(self, adapter_id: int, digest: str) -> tuple[int, int | None]:
+        """The highest version number so far, and the number that has this digest, in one trip."""
+        numbers = select(col(Version.number)).where(col(Version.adapter_id) == adapter_id)
+        last = numbers.order_by(col(Version.number).desc()).limit(1).scalar_subquery()
+        same = numbers.where(col(Version.digest) == digest).scalar_subquery()
+        found = (await self._session.execute(select(last, same))).one()
+        return found[0] or 0, found[1]
+
+    async def version_with_id(self, version_id: int) -> Row[Version, str] | None:
+        """With its adapter's name."""
+        statement = (
+            select(Version, col(Adapter.name))
+            .join(Adapter, col(Version.adapter_id) == col(Adapter.id))
+            .where(col(Version.id) == version_id)
+        )
+        return (await self._session.execute(statement)).one_or_none()
+
+    async def reference_of(self, version_id: int | None) -> str | None:
+        """`name:3` of the version with this row id."""
+        found = None if version_id is None else await self.version_with_id(version_id)
+        return None if found is None else f"{found[1]}:{found[0].number}"
+
+    async def descends(self, version_id: int, ancestor_id: int) -> bool:
+        """Whether it is that version, or was made from it over any number of steps."""
+        line = select(col(Version.id), col(Version.parent_id)).where(col(Version.id) == version_id)
+        ancestors = line.cte("ancestors", recursive=True)
+        parents = select(col(Version.id), col(Version.parent_id)).join(
+            ancestors, ancestors.c.parent_id == col(Version.id)
+        )
+        ancestors = ancestors.union(parents)
+        found = select(ancestors.c.id).where(ancestors.c.id == ancestor_id)
+        return (await self._session.execute(found)).first() is not None
+
+    async def resolved_version(self, adapter_id: int, number: int) -> Sequence[AnyRow]:
+        """What resolving needs of a version, and the weight 1."""
+        statement = select(*_RESOLVED, literal(1)).where(
+            col(Version.adapter_id) == adapter_id, col(Version.number) == number
+        )
+        return (await self._session.execute(statement)).all()
+
+    async def resolved_alias(self, adapter_id: int, alias: str) -> Sequence[AnyRow]:
+        """The same of each version that an alias points at, with its weight."""
+        statement = (
+            select(*_RESOLVED, col(AliasHistory.weight))
+            .join(AliasHistory, col(AliasHistory.version_id) == col(Version.id))
+            .join(Alias, is_current())
+            .where(col(Alias.adapter_id) == adapter_id, col(Alias.name) == alias)
+        )
+        return (await self._session.execute(statement)).all()
+
+    # ---- files ---------------------------------------------------------------------------
+
+    async def hold_files(self, digest: str) -> None:
+        """Nobody else publishes or purges these files until this transaction ends.
+
+        On SQLite a transaction holds everything anyway.
+        """
+        if self._session.get_bind().dialect.name == "postgresql":
+            key = int.from_bytes(bytes.fromhex(digest[:16]), "big", signed=True)
+            locks = "SELECT pg_advisory_xact_lock_shared(:all), pg_advisory_xact_lock(:key)"
+            await self._session.execute(text(locks), {"all": _ALL_FILES, "key": key})
+
+    async def hold_all_files(self) -> None:
+        """The same for any files at all: a lock for each of many would be more than there are.
+
+        To be called when all adapters that the transaction changes are held.
+        """
+        if self._session.get_bind().dialect.name == "postgresql":
+            lock = text("SELECT pg_advisory_xact_lock(:all)")
+            await self._session.execute(lock, {"all": _ALL_FILES})
+
+    async def uses_of_files(self, digest: str, tenant: str | None = None) -> int:
+        """How many versions need them, of any adapter or of a tenant's."""
+        statement = select(func.count(col(Version.id))).where(
+            col(Version.digest) == digest, col(Version.state) != VersionState.PURGED
+        )
+        if tenant is not None:
+            own = col(Adapter.name).startswith(f"{tenant}~")
+            statement = statement.join(Adapter, col(Version.adapter_id) == col(Adapter.id))
+            statement = statement.where(own)
+        return (await self._session.execute(statement)).scalar_one()
+
+    async def _one(self, statement: "Select[Version]") -> Version | None:
+        return (await self._session.execute(statement)).scalar_one_or_none()
+
+
+async def known_adapter(repository: RegistryRepository, name: str) -> Adapter:
+    """Raises InvalidReference, UnknownAdapter."""
+    adapter = await repository.adapter(check_name(name))
+    if adapter is None:
+        raise UnknownAdapter(name)
+    return adapter
+
+
+def _version_of(adapter_id: int) -> "Select[Version]":
+    return select(Version).where(col(Version.adapter_id) == adapter_id)

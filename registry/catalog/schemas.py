@@ -1,0 +1,169 @@
+"""What the REST API takes and gives. Read models have no defaults: clients see every field."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from registry.catalog.field_types import Body, Metadata, Name, Prose, Reference, Tags, Text
+
+
+class VersionCreate(Body):
+    """Where the files are that PEFT saved, and what may be said of them.
+
+    `description` is a new adapter's too.
+    """
+
+    source: Annotated[
+        Text, Field(min_length=1, max_length=4096, examples=["/srv/adapters/support-bot"])
+    ]
+    description: Annotated[Prose | None, Field(max_length=4096)] = None
+    tags: Tags = ()
+    metadata: Metadata = Field(default_factory=dict)
+    parent: Reference | None = None
+    training_run: Annotated[Text | None, Field(max_length=1024)] = None
+    dataset: Annotated[Text | None, Field(max_length=1024)] = None
+
+
+class AdapterPatch(Body):
+    """What is left out stays. `metadata` is merged key by key, and null removes a key.
+
+    `tags` replaces all tags; `add_tags` and `remove_tags` leave the others.
+    """
+
+    description: Annotated[Prose | None, Field(max_length=4096)] = None
+    owner: Annotated[Name | None, Field(examples=["team-support"])] = None
+    tags: Tags | None = None
+    add_tags: Tags = ()
+    remove_tags: Tags = ()
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class VersionPatch(Body):
+    """As for an adapter. `parent` is a version that this one was made from, such as `support:2`."""
+
+    description: Annotated[Prose | None, Field(max_length=4096)] = None
+    tags: Tags | None = None
+    add_tags: Tags = ()
+    remove_tags: Tags = ()
+    metadata: Metadata = Field(default_factory=dict)
+    parent: Reference | None = None
+    training_run: Annotated[Text | None, Field(max_length=1024)] = None
+    dataset: Annotated[Text | None, Field(max_length=1024)] = None
+
+
+class InspectionBody(Body):
+    """Where the files are that would be registered."""
+
+    source: Annotated[Text, Field(min_length=1, max_length=4096)]
+
+
+class FindingRead(BaseModel):
+    code: str
+    detail: str
+
+
+class ProblemRead(FindingRead):
+    """A defect. `count`: how often it was found; `detail` tells of the first."""
+
+    count: int
+
+
+class InspectionRead(BaseModel):
+    """What was checked. `engine`: whose word on its modules counted; null without any.
+
+    `ranks` counts modules by rank, `files` has bytes by name.
+    """
+
+    engine: str | None
+    shapes_checked: bool
+    modules: int
+    ranks: dict[str, int]
+    tensors: int
+    parameters: int
+    files: dict[str, int]
+    remarks: list[FindingRead]
+
+
+class AdapterFacts(BaseModel):
+    """What registering these files would write down."""
+
+    rank: int
+    alpha: float
+    target_modules: list[str]
+    dtype: str
+    base_model: str | None
+    size_bytes: int
+    inspection: InspectionRead
+
+
+class VerdictRead(BaseModel):
+    """`problems` is empty if `accepted`, and then `adapter` is not null."""
+
+    accepted: bool
+    problems: list[ProblemRead]
+    adapter: AdapterFacts | None
+
+
+class VersionRead(BaseModel):
+    """One immutable version."""
+
+    adapter: str
+    number: int
+    reference: str
+    digest: str
+    state: str
+    state_reason: str | None
+    state_code: str | None
+    state_changed_at: datetime | None
+    rank: int
+    alpha: float
+    target_modules: list[str]
+    dtype: str
+    base_model: str | None
+    size_bytes: int
+    source: str
+    revision: str | None
+    inspection: InspectionRead | None
+    created_at: datetime
+    created_by: str
+    description: str | None
+    tags: list[str]
+    metadata: dict[str, Any]
+    parent: str | None
+    training_run: str | None
+    dataset: str | None
+    updated_at: datetime | None
+
+
+class AdapterRead(BaseModel):
+    """A name under which versions are published."""
+
+    name: str
+    description: str | None
+    owner: str | None
+    tags: list[str]
+    metadata: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime | None
+
+
+class AdapterPage(BaseModel):
+    items: list[AdapterRead]
+    next_page_token: str | None
+
+
+class VersionPage(BaseModel):
+    items: list[VersionRead]
+    next_page_token: str | None
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    instance: str

@@ -1,0 +1,90 @@
+"""One change: a transaction that holds its adapter, and the event that tells of it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from registry.auth.client_address import calling_address
+from registry.catalog.alias_repository import AliasRepository
+from registry.catalog.repository import RegistryRepository
+from registry.catalog.types import PublishedVersion
+from registry.database.engine import Database
+from registry.errors import UnknownAdapter, UnknownVersion
+from registry.models import Adapter, Event, EventKind, Version, row_id
+from registry.redaction import without_keys
+from registry.references import check_name
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is done within the transaction. Nobody else changes this adapter meanwhile."""
+
+    session: AsyncSession
+    adapter: Adapter
+    actor: str
+    address: str | None
+
+    @property
+    def adapter_id(self) -> int:
+        return row_id(self.adapter)
+
+    @property
+    def repository(self) -> RegistryRepository:
+        return RegistryRepository(self.session)
+
+    @property
+    def aliases(self) -> AliasRepository:
+        return AliasRepository(self.session)
+
+    def reference(self, number: int) -> str:
+        return f"{self.adapter.name}:{number}"
+
+    async def version(self, number: int) -> Version:
+        """Raises UnknownVersion."""
+        version = await self.repository.version(self.adapter_id, number)
+        if version is None:
+            raise UnknownVersion(self.adapter.name, number)
+        return version
+
+    async def published(self, version: Version) -> PublishedVersion:
+        """As it is told to clients."""
+        parent = await self.repository.reference_of(version.parent_id)
+        return PublishedVersion(self.adapter.name, version, parent)
+
+    async def note(
+        self,
+        kind: EventKind,
+        *,
+        alias: str | None = None,
+        from_version: int | None = None,
+        to_version: int | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Write the event of this change."""
+        event = Event(
+            actor=self.actor,
+            address=self.address,
+            kind=kind,
+            adapter_id=self.adapter_id,
+            alias=alias,
+            from_version=from_version,
+            to_version=to_version,
+            reason=None if reason is None else without_keys(reason),
+            data={},
+        )
+        await self.repository.add(event)
+
+
+@asynccontextmanager
+async def changing(database: Database, name: str, actor: str) -> AsyncIterator[Change]:
+    """Commits at the end of the block, or nothing of it.
+
+    Raises InvalidReference, UnknownAdapter.
+    """
+    async with database.transaction(adapter=check_name(name)) as session:
+        adapter = await RegistryRepository(session).adapter(name, hold=True)
+        if adapter is None:
+            raise UnknownAdapter(name)
+        yield Change(session, adapter, actor, calling_address())

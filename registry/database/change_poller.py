@@ -1,0 +1,107 @@
+"""Notices what other processes change in the same database."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
+from registry.database.engine import Database
+from registry.errors import DatabaseUnavailable
+from registry.models import Adapter, Event
+
+# Events get their ids before they are committed, so that a lower id may appear after a higher one.
+_MAY_BE_LATE = 1000
+_PATIENCE_SECONDS = 0.5  # for a database that has stopped: it may take a minute to be given up
+
+_HIGHEST = select(func.coalesce(func.max(col(aliased(Event).id)), 0)).scalar_subquery()
+_LATEST = select(func.count()).where(col(Event.id) > _HIGHEST - _MAY_BE_LATE).scalar_subquery()
+_NEWEST = select(_HIGHEST, _LATEST)  # the highest id, and how many there are of the last ones
+
+
+class Freshness:
+    """Looks for new events now and then. What this process commits itself is known at once.
+
+    Where requests follow each other none of them waits for that: they begin a look beside them
+    before it is due.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        every_seconds: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._every_seconds = every_seconds
+        self._due = 0.0
+        self._beside: asyncio.Task[None] | None = None
+        self._seen: tuple[int, int] | None = None
+        self._seen_ids: frozenset[int | None] = frozenset()
+
+    async def look(self) -> None:
+        """Makes a new generation if anything has changed. Cheap but for once in a while.
+
+        A database that is away, or that does not answer, changes nothing: what was asked before
+        goes on being answered.
+        """
+        now = self._clock()
+        is_due = now >= self._due
+        if not is_due and (now < self._due - self._every_seconds / 2 or self.is_looking()):
+            return
+        self._due = now + self._every_seconds
+        if not self.is_looking():
+            self._beside = asyncio.create_task(self._look())
+            if is_due:  # the look goes on although nobody waits for it any longer
+                done, _ = await asyncio.wait({self._beside}, timeout=_PATIENCE_SECONDS)
+                for look in done:
+                    look.result()
+
+    async def look_now(self) -> None:
+        """There is something new, as somebody said: a look that has begun may have missed it."""
+        while self._beside is not None and self.is_looking():
+            await asyncio.wait({self._beside})
+        self._due = self._clock() + self._every_seconds
+        look = self._beside = asyncio.create_task(self._look())
+        await asyncio.wait({look})  # requests may wait for it too
+        look.result()
+
+    def is_looking(self) -> bool:
+        """One look at a time."""
+        return self._beside is not None and not self._beside.done()
+
+    async def _look(self) -> None:
+        try:
+            async with self._database.reading() as session:
+                await self._compare(session)
+        except DatabaseUnavailable:
+            return
+
+    async def _compare(self, session: AsyncSession) -> None:
+        row = (await session.execute(_NEWEST)).one()
+        seen = row[0], row[1]
+        if seen == self._seen:
+            return
+        before, self._seen = self._seen, seen
+        latest = await _latest(session, seen[0])
+        new = latest.keys() - self._seen_ids
+        self._seen_ids = frozenset(latest)
+        if before is None or seen[0] - before[0] >= _MAY_BE_LATE:  # more than were looked at
+            self._database.generations.change()
+        elif named := set(filter(None, (latest[id_] for id_ in new))):
+            self._database.generations.change(*named)
+
+
+async def _latest(session: AsyncSession, newest: int) -> dict[int | None, str]:
+    """The last events by id, each with its adapter's name."""
+    statement = (
+        select(col(Event.id), col(Adapter.name))
+        .outerjoin(Adapter, col(Event.adapter_id) == col(Adapter.id))
+        .where(col(Event.id) > newest - _MAY_BE_LATE)
+    )
+    return {row[0]: row[1] for row in (await session.execute(statement)).all()}

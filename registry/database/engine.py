@@ -1,0 +1,246 @@
+"""The database: one engine, and sessions that commit once at the edge of a use case."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import URL, make_url, text
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NotSupportedError,
+    ProgrammingError,
+)
+from sqlalchemy.exc import TimeoutError as NoConnectionLeft
+from sqlalchemy.ext.asyncio import (
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.orm import sessionmaker
+
+from registry.database.change_counter import Generations
+from registry.database.observer import DatabaseObserver, Operation, note_changes, told
+from registry.database.sqlite_connection import connect
+from registry.database.sqlite_group_commit import (
+    BUSY_TIMEOUT_MS,
+    SqliteLog,
+    Sync,
+    prepare,
+    sync_file,
+)
+from registry.errors import DatabaseUnavailable
+
+# asyncpg's, in seconds: to connect, and for a statement, as a server may vanish without a word
+_DRIVERS_PATIENCE = {"timeout": 5, "command_timeout": 60}
+
+PATIENCE_SECONDS = 10.0  # what a request waits for takes milliseconds
+
+# All that is not in the statement itself: asyncpg's errors for a server that stops, starts or
+# was killed are of no class of their own, and SQLite's for a broken file are DatabaseError.
+_OUR_MISTAKES = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
+
+_ASYNC_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgresql": "postgresql+asyncpg",
+    "postgres": "postgresql+asyncpg",
+}
+# What asyncpg takes from a URL; libpq's other options it does not know.
+_OPTIONS = {"host", "port", "ssl", "passfile", "service", "servicefile", "target_session_attrs"}
+
+
+def async_url(url: str) -> str:
+    """`sqlite:///file` and `postgresql://…` with the drivers that we use; others as they are.
+
+    libpq's `sslmode` becomes asyncpg's `ssl`, which means the same.
+    """
+    scheme, separator, rest = url.partition("://")
+    whole = _ASYNC_DRIVERS.get(scheme, scheme) + separator + rest
+    if "sslmode=" not in rest:
+        return whole
+    parsed = make_url(whole)
+    options = {"ssl" if key == "sslmode" else key: value for key, value in parsed.query.items()}
+    return parsed.set(query=options).render_as_string(hide_password=False)
+
+
+def check_url(url: str) -> str:
+    """The URL with its driver. Raises ValueError for a database that we don't speak to."""
+    try:
+        whole = async_url(url)
+        parsed = make_url(whole)
+    except (ArgumentError, ValueError):  # the latter for a port that is no number
+        parsed = None
+    if parsed is None or parsed.drivername not in _ASYNC_DRIVERS.values():
+        raise ValueError("write sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+    unknown = set(parsed.query) - _OPTIONS
+    if unknown and parsed.get_backend_name() == "postgresql":
+        raise ValueError(f"this URL has options that are not known: {', '.join(sorted(unknown))}")
+    return whole
+
+
+def make_folder(url: URL) -> None:
+    """SQLite makes the file but not its folder."""
+    if url.get_backend_name() == "sqlite" and url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+
+
+class Database:
+    """Opens read and write sessions on SQLite or PostgreSQL.
+
+    A write transaction on SQLite takes the write lock when it begins, so that what it reads is
+    still true when it commits. Whoever leaves a session knows that what it wrote or read is on the
+    disk. A database that can't be used surfaces as DatabaseUnavailable, and is used again as soon
+    as it can be: a connection is tried before it is taken from the pool.
+    """
+
+    def __init__(
+        self, url: str, *, sync: Sync = sync_file, observer: DatabaseObserver | None = None
+    ) -> None:
+        self.url = make_url(async_url(url))
+        self._sqlite = self.url.get_backend_name() == "sqlite"
+        self._log = SqliteLog(sync)
+        self._turn = asyncio.Lock()
+        make_folder(self.url)
+        if self._sqlite:
+            self._engine = create_async_engine(self.url, async_creator=partial(connect, self.url))
+            prepare(self._engine, self._log)
+        else:
+            self._engine = create_async_engine(
+                self.url, pool_pre_ping=True, connect_args=_DRIVERS_PATIENCE
+            )
+        self._observer = observer
+        sessions = sessionmaker()
+        if observer is not None:
+            note_changes(sessions)
+        self._sessions = async_sessionmaker(
+            self._engine, sync_session_class=sessions, expire_on_commit=False
+        )
+        self.generations = Generations()  # of all changes that this process knows of
+        self.on_change: list[Callable[[], None]] = []
+
+    @property
+    def generation(self) -> int:
+        """Grows with every change that this process knows of."""
+        return self.generations.now
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def ping(self) -> None:
+        """Raises DatabaseUnavailable."""
+        async with self.reading() as session:
+            await session.execute(text("SELECT 1"))
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A session for a few short queries; nothing it does is kept."""
+        with self._watched(Operation.READ):
+            async with asyncio.timeout(PATIENCE_SECONDS), self._reading() as session:
+                yield session
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncSession]:
+        async with self._sessions() as session:
+            yield session
+        await self._log.durable()
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncSession]:
+        """A session for queries that all see the same moment, however long they take."""
+        begin = "BEGIN" if self._sqlite else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+        with outages_translated():
+            async with self._snapshot(begin) as session:
+                yield session
+
+    @asynccontextmanager
+    async def _snapshot(self, begin: str) -> AsyncIterator[AsyncSession]:
+        async with self._reading() as session:
+            await session.execute(text(begin))
+            if self._sqlite:  # the moment is that of the first question
+                await session.execute(text("SELECT 1 FROM sqlite_schema"))
+                await self._log.durable()  # what is read may be told before the end
+            yield session
+
+    @asynccontextmanager
+    async def transaction(
+        self, *, for_catalog: bool = True, adapter: str | None = None
+    ) -> AsyncIterator[AsyncSession]:
+        """A session whose work is committed at the end of the block, or not at all.
+
+        `for_catalog` False: nothing that the catalog answers changes by it. `adapter`: nothing
+        that it answers of other adapters does.
+        """
+        with self._watched(Operation.WRITE):
+            async with self._sessions() as session, self._writing(session):
+                yield session
+                with self._log.committing():  # also whoever is cancelled here may have committed
+                    await session.commit()
+                if self._observer is not None:
+                    self._observer.committed(told(session))
+            if for_catalog:
+                self.changed(adapter)
+            await self._log.durable()
+
+    @contextmanager
+    def _watched(self, operation: Operation) -> Iterator[None]:
+        """Raises DatabaseUnavailable for whatever keeps the database from being used."""
+        if self._observer is None:
+            with outages_translated():
+                yield
+            return
+        began = time.monotonic()
+        try:
+            with outages_translated():
+                yield
+        except DatabaseUnavailable:
+            self._observer.failed()
+            raise
+        finally:
+            self._observer.took(operation, time.monotonic() - began)
+
+    @asynccontextmanager
+    async def _writing(self, session: AsyncSession) -> AsyncIterator[None]:
+        """One after the other on SQLite: it would let them poll for its lock.
+
+        On PostgreSQL a connection is found, and has answered, as soon as for a read: what comes
+        after that may wait longer, for locks.
+        """
+        if not self._sqlite:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await session.connection()
+            yield
+            return
+        try:
+            async with asyncio.timeout(BUSY_TIMEOUT_MS / 1000):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise DatabaseUnavailable("the database is busy with another change") from None
+        try:
+            await session.execute(text("BEGIN IMMEDIATE"))
+            yield
+        finally:
+            self._turn.release()
+
+    def changed(self, adapter: str | None = None) -> None:
+        """Something is new, perhaps of this adapter only: answers from before may be stale."""
+        self.generations.change(*([] if adapter is None else [adapter]))
+        for tell in self.on_change:
+            tell()
+
+
+@contextmanager
+def outages_translated() -> Iterator[None]:
+    """Raises DatabaseUnavailable for whatever keeps the database from being used."""
+    try:
+        yield
+    except _OUR_MISTAKES:
+        raise
+    except (DBAPIError, NoConnectionLeft, OSError) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        shown = str(cause) or type(cause).__name__
+        raise DatabaseUnavailable(f"the database can't be used now: {shown}") from error

@@ -1,0 +1,58 @@
+"""Which schema a database has, beside the one that this code wants. Changes nothing."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from registry.database.engine import check_url, outages_translated
+from registry.database.migrate import alembic_config
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaState:
+    """Revisions; `current` is None for a database without tables, or one that is not there yet.
+
+    `missing`: how many migrations are to be applied. `is_known`: False if `current` is none of
+    ours, as after a newer release.
+    """
+
+    current: str | None
+    newest: str
+    missing: int
+    is_known: bool
+
+
+def schema_state(database_url: str) -> SchemaState:
+    """Blocks, and runs an event loop. Raises DatabaseUnavailable; ValueError for a wrong URL."""
+    url = check_url(database_url)
+    scripts = ScriptDirectory.from_config(alembic_config(url))
+    revisions = [script.revision for script in scripts.walk_revisions()]  # the newest first
+    parsed = make_url(url)
+    is_file = parsed.get_backend_name() == "sqlite" and parsed.database
+    if is_file and not Path(str(parsed.database)).is_file():
+        current = None  # connecting would make it
+    else:
+        current = asyncio.run(_current(url))
+    is_known = current is None or current in revisions
+    missing = revisions.index(current) if current in revisions else len(revisions)
+    return SchemaState(current, revisions[0], missing if is_known else 0, is_known)
+
+
+async def _current(url: str) -> str | None:
+    engine = create_async_engine(url, poolclass=NullPool)
+    try:
+        with outages_translated():
+            async with engine.connect() as connection:
+                return await connection.run_sync(_revision)
+    finally:
+        await engine.dispose()
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()

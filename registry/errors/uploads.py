@@ -1,0 +1,71 @@
+"""Of what was sent: bodies, uploads, archives, and the adapter in them."""
+
+from registry.errors.base import RegistryError
+from registry.errors.defects import Defect
+
+
+class BodyTooLarge(RegistryError):
+    """The request body is larger than we are willing to hold."""
+
+    status = 413
+    code = "body_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the request body is larger than {limit_bytes} bytes")
+
+
+class BodyTimeout(RegistryError):
+    status = 408
+    code = "body_timeout"
+
+    def __init__(self) -> None:
+        super().__init__("the request body did not come, or came too slowly")
+
+
+class BodyTooDeep(RegistryError):
+    status = 400
+    code = "body_too_deep"
+
+    def __init__(self, levels: int) -> None:
+        super().__init__(f"the JSON of the request is nested deeper than {levels} levels")
+
+
+class BodyNotText(RegistryError):
+    status = 400
+    code = "body_not_text"
+
+    def __init__(self) -> None:
+        super().__init__("the request body is not UTF-8, as JSON has to be")
+
+
+class InvalidUpload(RegistryError):
+    status = 400
+    code = "invalid_upload"
+
+
+class TooManyUploads(RegistryError):
+    status = 429
+    code = "too_many_uploads"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} uploads are under way already: try again later")
+
+
+class InvalidArchive(RegistryError):
+    """What is to be imported can't be; `code` names the defect."""
+
+    status = 422
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class InvalidAdapter(RegistryError):
+    """The adapter's files can't be served as they are; `code` names the defect."""
+
+    status = 422
+
+    def __init__(self, code: Defect, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code

@@ -1,0 +1,72 @@
+"""Reading the event log: pages for people who look something up, and steps for those who follow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Row
+
+from registry.catalog.repository import RegistryRepository, known_adapter
+from registry.database.engine import Database
+from registry.database.pagination import Page, number_of, token_after
+from registry.events.repository import EventFilter, EventRepository
+from registry.events.watermark import EventFeed
+from registry.models import MAX_BIG_ID, Event, row_id
+
+_SETTLE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """An event and the name of its adapter, if it is about one."""
+
+    event: Event
+    adapter: str | None
+
+    @property
+    def id(self) -> int:
+        return row_id(self.event)
+
+
+class EventLog:
+    """What `feed` has settled; each call is one short session."""
+
+    def __init__(self, database: Database, feed: EventFeed) -> None:
+        self._database = database
+        self.feed = feed
+
+    async def page(
+        self,
+        filters: EventFilter,
+        *,
+        limit: int,
+        page_token: str | None = None,
+        newest_first: bool = False,
+    ) -> Page[RecordedEvent]:
+        """One page, the oldest first. Raises InvalidReference, UnknownAdapter, InvalidPageToken."""
+        edge = number_of(page_token, MAX_BIG_ID)
+        up_to = await self.feed.catch_up(_SETTLE_SECONDS)
+        if newest_first:
+            after, up_to = 0, min(up_to, edge - 1 if edge else MAX_BIG_ID)
+        else:
+            after = edge
+        async with self._database.reading() as session:
+            if filters.adapter is not None:
+                await known_adapter(RegistryRepository(session), filters.adapter)
+            rows = await EventRepository(session).between(
+                after, up_to, filters, limit + 1, newest_first=newest_first
+            )
+        found = recorded_events(rows[:limit])
+        return Page(found, token_after(found[-1].id) if len(rows) > limit else None)
+
+    async def between(
+        self, after: int, up_to: int, filters: EventFilter, limit: int
+    ) -> list[RecordedEvent]:
+        """The next events after one, up to a settled one. Raises DatabaseUnavailable."""
+        async with self._database.reading() as session:
+            return recorded_events(
+                await EventRepository(session).between(after, up_to, filters, limit)
+            )
+
+
+def recorded_events(rows: Sequence[Row[Event, str | None]]) -> list[RecordedEvent]:
+    return [RecordedEvent(event, adapter) for event, adapter in rows]

@@ -1,0 +1,95 @@
+"""Tells servers on one PostgreSQL of each other's changes at once, by its LISTEN and NOTIFY.
+
+A notice says that something is new and not what: whoever hears it looks, as everybody does now and
+then anyway. So one that is lost costs a second. It is sent after the commit, as PostgreSQL lets
+transactions that notify commit one after the other only.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from asyncpg import InterfaceError, PostgresError, connect
+
+from registry.database.engine import Database
+from registry.events.watermark import wait_for
+
+logger = logging.getLogger(__name__)
+
+_CHANNEL = "adaptry_changes"
+_OPTIONS: Mapping[str, Any] = {  # asyncpg's; times in seconds
+    "timeout": 5,
+    "command_timeout": 10,
+    "server_settings": {"application_name": "adaptry changes"},
+}
+_CHECK_SECONDS = 10.0  # how soon a connection is missed that was lost without a word
+_AGAIN_SECONDS = 1.0
+_CLOSE_SECONDS = 1.0
+_APART_SECONDS = 0.1  # one notice speaks for many changes, and each makes the others look
+
+
+class ChangeNotices:
+    """`run` in a task of its own, on a connection of its own. On SQLite there is nobody to tell.
+
+    `on_notice` is called when another server has changed something, and whenever notices may have
+    been missed.
+    """
+
+    def __init__(self, database: Database, on_notice: Callable[[], Awaitable[None]]) -> None:
+        self._url = database.url
+        self._on_notice = on_notice
+        self._heard = self._changed = False
+        self._wake = asyncio.Event()
+        self._is_away = False
+        database.on_change.append(self._note_change)
+
+    async def run(self) -> None:
+        """Until it is cancelled. A database that is away is tried again and again."""
+        if self._url.get_backend_name() != "postgresql":
+            await asyncio.Event().wait()
+        while True:
+            try:
+                async with self._listening() as connection:
+                    await self._exchange(connection)
+            except Exception as error:  # whatever it is: servers look by themselves too
+                if not self._is_away:
+                    logger.warning("changes of other servers are polled for now: %s", error)
+                self._is_away = True
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[Any]:
+        """asyncpg's own connection: SQLAlchemy's have no notices."""
+        _, place = self._url.get_dialect()().create_connect_args(self._url)
+        connection: Any = await connect(**place, **_OPTIONS)
+        try:
+            await connection.add_listener(_CHANNEL, self._note_notice)
+            self._is_away = False
+            self._heard = True
+            self._wake.set()
+            yield connection
+        finally:
+            with suppress(PostgresError, InterfaceError, OSError):
+                await connection.close(timeout=_CLOSE_SECONDS)
+
+    async def _exchange(self, connection: Any) -> None:
+        while True:
+            await wait_for(self._wake, _CHECK_SECONDS)
+            self._wake.clear()
+            if self._heard:
+                self._heard = False
+                await self._on_notice()
+            tell, self._changed = self._changed, False
+            await connection.execute(f"NOTIFY {_CHANNEL}" if tell else "SELECT 1")
+            await asyncio.sleep(_APART_SECONDS)
+
+    def _note_change(self) -> None:
+        self._changed = True
+        self._wake.set()
+
+    def _note_notice(self, connection: Any, sender: int, *_: object) -> None:
+        if sender != connection.get_server_pid():
+            self._heard = True
+            self._wake.set()

@@ -1,0 +1,84 @@
+"""The event log as Server-Sent Events, one page in memory at a time."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+
+from starlette.responses import Response
+
+from registry.auth.caller import current_caller
+from registry.errors import DatabaseUnavailable
+from registry.events.log import EventLog, RecordedEvent
+from registry.events.repository import EventFilter
+from registry.events.schemas import event_read
+from registry.events.watermark import EventFeed, wait_for
+from registry.http.sse import (
+    ALIVE,
+    LAST_WORDS_SECONDS,
+    StreamLimits,
+    StreamPlaces,
+    beginning,
+    message,
+    position,
+)
+
+_PAGE = 100
+_LOOK_SECONDS = 0.2
+
+
+class EventStreams:
+    """Opens streams, so many at a time."""
+
+    def __init__(self, log: EventLog, limits: StreamLimits | None = None) -> None:
+        self._log = log
+        self.places = StreamPlaces(limits or StreamLimits(), log.feed.closed)
+
+    async def response(self, filters: EventFilter, after: int | None) -> Response:
+        """Everything after an event; after now, if None. Raises TooManyStreams, …Unavailable."""
+        self.places.check()
+        if after is None:
+            after = await self._log.feed.catch_up(LAST_WORDS_SECONDS)
+        frames = self._frames(filters, after, current_caller().is_platform)
+        return self.places.response(frames)
+
+    async def _frames(
+        self, filters: EventFilter, after: int, with_address: bool
+    ) -> AsyncGenerator[bytes]:
+        feed, heartbeat_seconds = self._log.feed, self.places.limits.heartbeat_seconds
+        yield beginning(after)
+        quiet_since = time.monotonic()
+        while not feed.closed.is_set():
+            settled = feed.settled
+            try:
+                events = await self._log.between(after, settled, filters, _PAGE)
+            except DatabaseUnavailable:
+                yield _sign_of_life(filters, after)  # the client should know that we are there
+                await wait_for(feed.closed, heartbeat_seconds / 10)
+                continue
+            if events:
+                yield b"".join(_message(event, with_address) for event in events)
+                quiet_since = time.monotonic()
+            if len(events) == _PAGE:
+                after = events[-1].id
+                continue
+            after = max(after, settled)
+            is_due_in = quiet_since + heartbeat_seconds - time.monotonic()
+            if not await feed.wait_beyond(after, max(is_due_in, 0)) or is_due_in <= 0:
+                yield _sign_of_life(filters, after)
+                quiet_since = time.monotonic()
+
+
+def _sign_of_life(filters: EventFilter, after: int) -> bytes:
+    """A tenant is not told how far the log has grown with what is not its own."""
+    return position(after) if filters.tenant is None else ALIVE
+
+
+def _message(recorded: RecordedEvent, with_address: bool) -> bytes:
+    return message(recorded.id, event_read(recorded, with_address=with_address).model_dump_json())
+
+
+async def close_with_server(feed: EventFeed, is_stopping: Callable[[], bool]) -> None:
+    """Close the feed once the HTTP server stops: it waits for the streams, and they for events."""
+    while not (feed.closed.is_set() or is_stopping()):
+        await asyncio.sleep(_LOOK_SECONDS)
+    feed.close()

@@ -1,0 +1,146 @@
+"""The ASGI middleware that lets no request body be endless: in bytes, in time or in depth."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from registry.errors import BodyTimeout, BodyTooDeep, BodyTooLarge, RegistryError
+from registry.http.error_response import send_refusal
+from registry.http.json_depth import MAX_LEVELS, is_too_deep
+
+BYTES_PER_SECOND = 16 * 1024
+"""A body may take this much longer for what has come of it, beyond its first seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimit:
+    """`streamed`: the application reads it piece by piece, and answers what `receive` raises."""
+
+    max_bytes: int
+    streamed: bool = False
+
+
+LimitOf = Callable[[Scope], BodyLimit]
+
+
+class BodyGuard:
+    """Refuses early: what says that it is too large before a byte of it is read.
+
+    A body that is not streamed is here as a whole before the application is asked.
+    """
+
+    def __init__(self, app: ASGIApp, *, limit_of: LimitOf, timeout_seconds: float) -> None:
+        self._app = app
+        self._limit_of = limit_of
+        self._timeout_seconds = timeout_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not _has_body(Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        limit = self._limit_of(scope)
+        body = BoundedBody(scope, receive, limit.max_bytes, self._timeout_seconds)
+        if limit.streamed:
+            await self._app(scope, body.receive, closing(send, body))
+            return
+        try:
+            content = await body.all()
+            if content is not None and _is_json(scope) and is_too_deep(content):
+                raise BodyTooDeep(MAX_LEVELS)
+        except RegistryError as error:
+            await send_refusal(scope, closing(send, body), error)
+            return
+        if content is not None:  # else the client is gone
+            await self._app(scope, replayed(content, receive), send)
+
+
+class BoundedBody:
+    """`receive` for one request, which raises BodyTooLarge or BodyTimeout once it is enough."""
+
+    def __init__(
+        self, scope: Scope, receive: Receive, max_bytes: int, timeout_seconds: float
+    ) -> None:
+        self._receive = receive
+        self._max_bytes = max_bytes
+        self._timeout_seconds = timeout_seconds
+        self._length = Headers(scope=scope).get("content-length", "")
+        self._size_bytes = 0
+        self._waited_seconds = 0.0
+        self.ended = False
+
+    async def receive(self) -> Message:
+        """Only the time that the sender took counts, not that of whoever reads."""
+        if self.ended:
+            return await self._receive()
+        if not self._size_bytes and self._says_too_much():
+            raise BodyTooLarge(self._max_bytes)
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._left_seconds()):
+                message = await self._receive()
+        except TimeoutError:
+            raise BodyTimeout from None
+        self._waited_seconds += time.monotonic() - began
+        self._size_bytes += len(message.get("body", b""))
+        self.ended = not message.get("more_body", False)
+        if self._size_bytes > self._max_bytes:
+            self.ended = False  # as far as it will be read
+            raise BodyTooLarge(self._max_bytes)
+        return message
+
+    async def all(self) -> bytes | None:
+        """None if the client left first."""
+        chunks: list[bytes] = []
+        while not self.ended:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                return None
+            chunks.append(message.get("body", b""))
+        return b"".join(chunks)
+
+    def _says_too_much(self) -> bool:
+        length = self._length
+        return length.isdecimal() and (len(length) > 18 or int(length) > self._max_bytes)
+
+    def _left_seconds(self) -> float:
+        allowed = self._timeout_seconds + self._size_bytes / BYTES_PER_SECOND
+        return max(allowed - self._waited_seconds, 0.0)
+
+
+def closing(send: Send, body: BoundedBody) -> Send:
+    """Who is answered before all was sent has to send the next request on another connection."""
+
+    async def told(message: Message) -> None:
+        if message["type"] == "http.response.start" and not body.ended:
+            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+        await send(message)
+
+    return told
+
+
+def replayed(content: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body once and then whatever the server says next."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": content, "more_body": False}
+
+    return again
+
+
+def _has_body(headers: Headers) -> bool:
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+
+def _is_json(scope: Scope) -> bool:
+    """Unless it says otherwise: some routes read JSON whatever it is called."""
+    kind = Headers(scope=scope).get("content-type", "").lower()
+    return not kind.startswith(("multipart/", "application/x-tar"))

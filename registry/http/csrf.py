@@ -1,0 +1,96 @@
+"""The ASGI middleware that keeps other sites' pages from changing something through a browser.
+
+A server on somebody's own machine asks for no key, and each page that they visit could send it
+requests. A browser says which page a request comes from; programs say nothing, and may go on.
+"""
+
+import json
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from registry.errors import CrossOrigin
+from registry.http.problems import MEDIA_TYPE, problem_content
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_OWN = frozenset({"same-origin", "none"})
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+)
+
+
+class CrossOriginGuard:
+    """`allowed`: origins whose pages may. Also tells browsers how to treat answers."""
+
+    def __init__(self, app: ASGIApp, *, allowed: Sequence[str] = ()) -> None:
+        self._app = app
+        self._allowed = frozenset(allowed)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+        elif self._is_foreign(scope):
+            await _refuse(scope, send)
+        elif scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+        else:
+            await self._app(scope, receive, _with_headers(send))
+
+    def _is_foreign(self, scope: Scope) -> bool:
+        """As Go's CrossOriginProtection decides."""
+        if scope["type"] == "http" and scope["method"] in _SAFE:
+            return False
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        if origin is not None and not self._allowed.isdisjoint({origin, "*"}):
+            return False
+        if (site := headers.get("sec-fetch-site")) is not None:
+            return site not in _OWN
+        if origin is None:
+            return False
+        return _host(origin) != headers.get("host", "").lower()
+
+
+def _host(origin: str) -> str:
+    """With its port; of `null`, which a sandboxed page says, nothing."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            named = {name.lower() for name, _ in message.get("headers", ())}
+            more = [pair for pair in _HEADERS if pair[0] not in named]
+            message = {**message, "headers": [*message.get("headers", ()), *more]}
+        await send(message)
+
+    return sending
+
+
+async def _refuse(scope: Scope, send: Send) -> None:
+    error = CrossOrigin()
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": error.code})
+        return
+    content = problem_content(
+        path=scope["path"],
+        status=error.status,
+        code=error.code,
+        title=type(error).__name__,
+        detail=error.detail,
+    )
+    body = json.dumps(content).encode()
+    headers = [
+        (b"content-type", MEDIA_TYPE.encode()),
+        (b"content-length", str(len(body)).encode()),
+        *_HEADERS,
+    ]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

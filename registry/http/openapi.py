@@ -1,0 +1,87 @@
+"""The OpenAPI document says what is so also of errors: their media type, and what guards answer."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+
+from registry.catalog.schemas import Problem
+from registry.http.problems import MEDIA_TYPE
+
+Document = dict[str, Any]
+
+_PREFIX = "/api/"
+_METHODS = frozenset({"get", "put", "post", "delete", "patch"})
+_PROBLEM = {"$ref": "#/components/schemas/Problem"}
+# OpenAI's shape, which vLLM's routes answer too
+_OPENAI = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {"type": "object", "required": ["message", "type", "code"]}},
+}
+_MEANINGS = {
+    400: "The request can't be read",
+    401: "There is no API key, or no good one",
+    403: "Not with this API key, or not at all",
+    404: "There is no such thing",
+    408: "The request's body came too slowly",
+    409: "Not in the state that it is in",
+    410: "It was retired",
+    413: "The request's body is too large",
+    429: "Too much at a time",
+    503: "Something that is needed is not there",
+}
+_ALWAYS = (401, 403, 503)
+_WITH_BODY = (400, 408, 413)
+_ENGINE = (400, 401, 403, 404, 408, 409, 410, 413, 429, 503)
+
+
+def document_errors(app: FastAPI) -> None:
+    """For an application that has guards around its routes."""
+    plain: Callable[[], Document] = app.openapi
+
+    def openapi() -> Document:
+        if app.openapi_schema is None:
+            app.openapi_schema = documented(plain())
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
+
+
+def documented(document: Document) -> Document:
+    """Changed in place, and given back.
+
+    Routes name the codes of their errors and no model: FastAPI makes a field for each, which would
+    be most of what a router costs.
+    """
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas[Problem.__name__] = Problem.model_json_schema()
+    document["components"]["schemas"] = dict(sorted(schemas.items()))
+    for path, operations in document["paths"].items():
+        for method in _METHODS & operations.keys():
+            operation = operations[method]
+            if path.startswith(_PREFIX):
+                _describe_problems(operation)
+            elif method == "post" or path.startswith("/v1/"):
+                _describe_openai_errors(operation)
+    if (vllms := document.get("components", {}).get("schemas", {}).get("ErrorInfo")) is not None:
+        # our codes are texts, as OpenAI's own are; vLLM's are numbers
+        vllms["properties"]["code"] = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
+    return document
+
+
+def _describe_problems(operation: Document) -> None:
+    answers = operation["responses"]
+    for status in _ALWAYS + (_WITH_BODY if "requestBody" in operation else ()):
+        answers.setdefault(str(status), {"description": _MEANINGS[status]})
+    for status, answer in answers.items():
+        if status[0] in "45":
+            answer["content"] = {MEDIA_TYPE: {"schema": _PROBLEM}}
+
+
+def _describe_openai_errors(operation: Document) -> None:
+    for status in _ENGINE:
+        content = {JSONResponse.media_type: {"schema": _OPENAI}}
+        answer = {"description": _MEANINGS[status], "content": content}
+        operation["responses"].setdefault(str(status), answer)

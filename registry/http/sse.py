@@ -1,0 +1,146 @@
+"""Server-Sent Events (WHATWG HTML, section 9.2): how they are sent, and how many streams."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from registry.auth.caller import Check, current_check
+from registry.errors import DatabaseUnavailable, InvalidEventId, RegistryError, TooManyStreams
+
+logger = logging.getLogger(__name__)
+
+RECONNECT_MS = 2000
+LAST_WORDS_SECONDS = 1.0
+KEY_LOOK_SECONDS = 1.0
+ALIVE = b": alive\n\n"
+"""No event, only a sign of life."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """A reader who takes nothing for `stall_seconds` is let go: it may come back and resume."""
+
+    max_streams: int = 100
+    heartbeat_seconds: float = 15.0
+    stall_seconds: float = 60.0
+
+
+class StreamPlaces:
+    """So many streams at a time, all of which end once `closed` is set."""
+
+    def __init__(self, limits: StreamLimits, closed: asyncio.Event) -> None:
+        self.limits = limits
+        self.closed = closed
+        self.open = 0
+
+    def check(self) -> None:
+        """Raises TooManyStreams if there is no place for one more."""
+        if self.open >= self.limits.max_streams:
+            raise TooManyStreams(self.limits.max_streams)
+
+    def response(self, frames: AsyncGenerator[bytes]) -> Response:
+        """Takes its place when it is sent."""
+        return _StreamResponse(self, frames)
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        self.open += 1
+        try:
+            yield
+        finally:
+            self.open -= 1
+
+
+def message(id_: int, data: str) -> bytes:
+    """One event. `data` has no line breaks."""
+    return f"id: {id_}\ndata: {data}\n\n".encode()
+
+
+def beginning(after: int) -> bytes:
+    """How soon to come back when the stream breaks off, and from where."""
+    return f"retry: {RECONNECT_MS}\n".encode() + position(after)
+
+
+def position(after: int) -> bytes:
+    """No event, but the client's `Last-Event-ID` from now on, and a sign of life."""
+    return f"id: {after}\n".encode() + ALIVE
+
+
+def parse_event_id(text: str) -> int:
+    """Of the header `Last-Event-ID`. Raises InvalidEventId."""
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise InvalidEventId
+    return int(text)
+
+
+_END = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+class _StreamResponse(Response):
+    """Ends with the frames, the client, the server, the client's key, or a client that stalls."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, places: StreamPlaces, frames: AsyncGenerator[bytes]) -> None:
+        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._places = places
+        self._frames = frames
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        closed = self._places.closed
+        with self._places.taken():
+            sending = asyncio.create_task(self._send_all(send))
+            refused = asyncio.create_task(_refused(current_check()))
+            tasks = [sending, refused, *map(asyncio.create_task, (_gone(receive), _set(closed)))]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                if closed.is_set():  # the frames end by themselves, unless the client takes none
+                    await asyncio.wait([sending], timeout=LAST_WORDS_SECONDS)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            with contextlib.suppress(asyncio.CancelledError, OSError):
+                sending.result()
+            if sending.cancelled() and not refused.cancelled():
+                await send(_END)  # whoever comes back is told why
+
+    async def _send_all(self, send: Send) -> None:
+        stall_seconds = self._places.limits.stall_seconds
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        try:
+            async with aclosing(self._frames) as frames:
+                async for frame in frames:
+                    async with asyncio.timeout(stall_seconds):
+                        await send({"type": "http.response.body", "body": frame, "more_body": True})
+        except TimeoutError:
+            logger.info("a reader of events took nothing for %.0f s", stall_seconds)
+            return
+        await send(_END)
+
+
+async def _refused(check: Check) -> None:
+    while True:
+        await asyncio.sleep(KEY_LOOK_SECONDS)
+        try:
+            await check()
+        except DatabaseUnavailable:
+            continue
+        except RegistryError:
+            return
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()

@@ -1,0 +1,65 @@
+"""The ASGI middleware that says where a request came from, past the proxies that are trusted."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from registry.auth.client_address import MAX_ADDRESS, coming_from
+
+_Network = IPv4Network | IPv6Network
+_Address = IPv4Address | IPv6Address
+
+
+class AddressNoter:
+    """What a client says of itself counts for nothing.
+
+    `X-Forwarded-For` is read from the right, and only as far as the addresses are those of trusted
+    proxies: each of these wrote down who had called it.
+    """
+
+    def __init__(self, app: ASGIApp, *, trusted: Sequence[_Network] = ()) -> None:
+        self._app = app
+        self._trusted = tuple(trusted)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        with coming_from(self._address(scope)):
+            await self._app(scope, receive, send)
+
+    def _address(self, scope: Scope) -> str | None:
+        client = scope.get("client")
+        peer = str(client[0]) if client else ""
+        address = parsed(peer)
+        if address is None or not self._is_trusted(address):
+            return str(address) if address else peer[:MAX_ADDRESS] or None
+        forwarded = ",".join(Headers(scope=scope).getlist("x-forwarded-for"))
+        for text in reversed(forwarded.split(",")):
+            before = parsed(text.strip())
+            if before is None:  # whoever wrote that, it was no proxy that knew its caller
+                break
+            address = before
+            if not self._is_trusted(address):
+                break
+        return str(address)
+
+    def _is_trusted(self, address: _Address) -> bool:
+        return any(address in network for network in self._trusted)
+
+
+def parsed(text: str) -> _Address | None:
+    """With or without a port; IPv4 that came over an IPv6 socket is IPv4."""
+    host = text
+    if text.startswith("["):
+        host = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        host = text.partition(":")[0]
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address

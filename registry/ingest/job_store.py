@@ -1,0 +1,199 @@
+"""What becomes of a job, step by step; each step is one transaction."""
+
+from datetime import timedelta
+from random import uniform
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from registry.auth.client_address import calling_address
+from registry.catalog.repository import RegistryRepository
+from registry.catalog.types import Registration
+from registry.database.engine import Database
+from registry.errors import JobFinished, RegistryError, UnknownJob
+from registry.ingest.repository import JobRepository
+from registry.models import Event, EventKind, now, row_id
+from registry.models.job import Job, JobState, JobStep
+from registry.redaction import redacted
+from registry.sources.base import Progress
+
+_MAX_DETAIL = 1024
+_FIRST_WAIT_SECONDS = 1.0
+_LONGEST_WAIT_SECONDS = 300.0
+
+
+class JobCancelled(Exception):
+    """Raised where the work on a cancelled job would go on."""
+
+
+class JobLedger:
+    """Writes how jobs go. All of it raises DatabaseUnavailable."""
+
+    def __init__(self, database: Database, *, max_attempts: int) -> None:
+        self._database = database
+        self._max_attempts = max_attempts
+
+    async def add(self, job: Job) -> Job:
+        async with self._database.transaction(for_catalog=False) as session:
+            return await JobRepository(session).add(job)
+
+    async def received(self, number: int, request: dict[str, object]) -> Job:
+        """The upload is complete. Raises JobCancelled."""
+        async with self._database.transaction(for_catalog=False) as session:
+            job = await _known(session, number)
+            if job.cancel_requested or job.is_finished:
+                raise JobCancelled
+            job.state = JobState.QUEUED
+            job.request = {**request, "address": job.address}
+            return job
+
+    async def begin(self, number: int) -> Job | None:
+        """Begin an attempt; None if there is nothing to be done for this job."""
+        async with self._database.transaction() as session:
+            job = await _known(session, number)
+            if job.is_finished:
+                return None
+            if job.cancel_requested:
+                await _finish(session, job, JobState.CANCELLED)
+            elif job.state == JobState.RECEIVING:
+                detail = "the upload was not complete when the server or the client left"
+                await _finish(session, job, JobState.FAILED, "upload_interrupted", detail)
+            elif job.attempts >= self._max_attempts:
+                detail = f"the server ended {job.attempts} times while it worked on this"
+                await _finish(session, job, JobState.FAILED, "ingest_interrupted", detail)
+            else:
+                job.state = JobState.RUNNING
+                job.attempts += 1
+                job.started_at = job.started_at or now()
+                job.next_attempt_at = None
+                return job
+        return None
+
+    async def tell(self, number: int, progress: Progress, step: JobStep | None) -> None:
+        """Write how far it is. Raises JobCancelled if somebody wants it to end."""
+        async with self._database.transaction(for_catalog=False) as session:
+            job = await _known(session, number)
+            if job.cancel_requested:
+                raise JobCancelled
+            if not job.is_finished:
+                _note(job, progress)
+                job.step = step
+
+    async def succeed(
+        self, session: AsyncSession, number: int, progress: Progress, registration: Registration
+    ) -> None:
+        """Within the transaction that writes the version. Raises JobCancelled."""
+        job = await _known(session, number)
+        if job.cancel_requested or job.is_finished:
+            raise JobCancelled
+        _note(job, progress)
+        job.version = registration.published.version.number
+        job.created = registration.created
+        await _finish(session, job, JobState.SUCCEEDED)
+
+    async def again(self, number: int, error: RegistryError) -> bool:
+        """Queue it for another attempt after a while; False if it has failed instead."""
+        async with self._database.transaction() as session:
+            job = await _known(session, number)
+            if job.is_finished:
+                return False
+            if job.attempts >= self._max_attempts:
+                await _finish(session, job, JobState.FAILED, error.code, error.detail)
+                return False
+            job.state = JobState.QUEUED
+            job.step = None
+            job.code, job.detail = error.code, _fitting(error.detail)
+            job.next_attempt_at = now() + timedelta(seconds=_wait_seconds(job.attempts))
+            return True
+
+    async def hand_back(self, number: int) -> None:
+        """The server ends: the next one begins this attempt anew."""
+        async with self._database.transaction(for_catalog=False) as session:
+            job = await _known(session, number)
+            if job.state == JobState.RUNNING:
+                job.state = JobState.QUEUED
+                job.step = None
+                job.attempts -= 1
+
+    async def fail(self, number: int, code: str, detail: str) -> None:
+        async with self._database.transaction() as session:
+            job = await _known(session, number)
+            if not job.is_finished:
+                await _finish(session, job, JobState.FAILED, code, detail)
+
+    async def cancel(self, number: int, actor: str) -> Job:
+        """End it, or ask whoever works on it to. Raises UnknownJob, JobFinished."""
+        async with self._database.transaction() as session:
+            job = await _known(session, number)
+            if job.is_finished:
+                raise JobFinished(number, job.state)
+            if not job.cancel_requested:
+                event = Event(
+                    actor=actor, address=calling_address(), kind=EventKind.INGEST_CANCELLED
+                )
+                await _note_end(session, job, event)
+            job.cancel_requested = True
+            if job.state == JobState.QUEUED:
+                await _finish(session, job, JobState.CANCELLED)
+            return job
+
+    async def cancelled(self, number: int) -> None:
+        """Whoever worked on it has stopped."""
+        async with self._database.transaction() as session:
+            job = await _known(session, number)
+            if not job.is_finished:
+                await _finish(session, job, JobState.CANCELLED)
+
+
+async def _known(session: AsyncSession, number: int) -> Job:
+    job = await JobRepository(session).job(number, alone=True)
+    if job is None:
+        raise UnknownJob(number)
+    return job
+
+
+async def _finish(
+    session: AsyncSession,
+    job: Job,
+    state: JobState,
+    code: str | None = None,
+    detail: str | None = None,
+) -> None:
+    """What ends well has its event with the version, and a cancellation with who asked for it."""
+    job.state = state
+    job.step = None
+    job.code, job.detail = code, _fitting(detail)
+    job.fetched_from = None
+    job.next_attempt_at = None
+    job.finished_at = now()
+    if state == JobState.FAILED:
+        kind = EventKind.INGEST_FAILED
+        event = Event(actor=job.created_by, address=job.address, kind=kind)
+        await _note_end(session, job, event, f": {code}: {detail}")
+
+
+async def _note_end(session: AsyncSession, job: Job, event: Event, why: str = "") -> None:
+    """The adapter may have no version yet, so that it does not exist."""
+    repository = RegistryRepository(session)
+    adapter = await repository.adapter(job.adapter)
+    event.adapter_id = None if adapter is None else row_id(adapter)
+    event.reason = _fitting(f"job {job.number}{why}")
+    event.data = {"job": job.number, "adapter": job.adapter}
+    await repository.add(event)
+
+
+def _note(job: Job, progress: Progress) -> None:
+    job.bytes_done = progress.bytes_done
+    job.bytes_total = progress.bytes_total
+
+
+def _fitting(text: str | None) -> str | None:
+    """As any database keeps it: no half character, no NUL, not too long."""
+    if text is None:
+        return None
+    return redacted(text).encode(errors="replace").decode().replace("\0", "")[:_MAX_DETAIL]
+
+
+def _wait_seconds(attempts: int) -> float:
+    """Doubled each time; not the same for all, so that they don't come back together."""
+    doubled: float = _FIRST_WAIT_SECONDS * 2 ** (attempts - 1)
+    return min(doubled, _LONGEST_WAIT_SECONDS) * uniform(0.75, 1.25)

@@ -1,0 +1,186 @@
+"""Multipart bodies, streamed to disk: an adapter's files, or one archive of them, and fields."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+
+from registry.errors import InvalidUpload, SourceTooLarge
+from registry.inspection.inspector import PICKLE_FILE
+from registry.sources.base import FetchLimits, Progress
+from registry.sources.paths import check_path
+from registry.sources.quarantine import TAKEN_FILES, settle, too_large
+from registry.sources.upload import ARCHIVE
+from registry.sources.urls import ARCHIVES
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+MAX_FIELDS_BYTES = 2**20
+_WRITE_BYTES = 2**20
+
+
+class UploadReceiver:
+    """Receives one body. What is written waits in memory for a megabyte at most."""
+
+    def __init__(
+        self, content_type: str, folder: Path, limits: FetchLimits, progress: Progress
+    ) -> None:
+        """Raises InvalidUpload."""
+        kind, options = parse_options_header(content_type)
+        if kind != b"multipart/form-data" or not options.get(b"boundary"):
+            raise InvalidUpload("send multipart/form-data, with its boundary in Content-Type")
+        self._limits = limits
+        self._progress = progress
+        self._left_bytes = limits.max_bytes + MAX_FIELDS_BYTES
+        self._parts = _Parts(folder, limits)
+        try:
+            self._parser = MultipartParser(options[b"boundary"], self._parts.callbacks())
+        except FormParserError as error:
+            raise InvalidUpload(f"the body can't be read: {error}") from None
+
+    async def receive(self, body: AsyncIterator[bytes]) -> dict[str, str]:
+        """The fields beside the files. Raises InvalidUpload, SourceTooLarge, OSError, Stopped."""
+        try:
+            async for chunk in body:
+                self._left_bytes -= len(chunk)
+                if self._left_bytes < 0:
+                    raise too_large(self._limits)
+                self._progress.advance(len(chunk))
+                self._parser.write(chunk)
+                if self._parts.waiting_bytes >= _WRITE_BYTES:
+                    await asyncio.to_thread(self._parts.write)
+            await asyncio.to_thread(self._parts.write)
+        except FormParserError as error:
+            raise InvalidUpload(f"the body can't be read: {error}") from None
+        finally:
+            self._parts.close()
+        return self._parts.fields()
+
+
+class _Parts:
+    """What the parser finds: written to the folder if it belongs to an adapter, else dropped."""
+
+    def __init__(self, folder: Path, limits: FetchLimits) -> None:
+        self._folder = folder
+        self._limits = limits
+        self._waiting: list[Callable[[], object]] = []
+        self._file: BinaryIO | None = None
+        self._names: set[str] = set()
+        self._fields: dict[str, bytearray] = {}
+        self._fields_bytes = 0
+        self._count = 0
+        self._header = bytearray()
+        self._value = bytearray()
+        self._disposition = b""
+        self._take: Callable[[bytes], None] = self._drop
+        self._ended = False
+        self.waiting_bytes = 0
+
+    def callbacks(self) -> "MultipartCallbacks":
+        return {
+            "on_part_begin": self._part_begins,
+            "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+            "on_header_end": self._header_ends,
+            "on_headers_finished": self._headers_end,
+            "on_part_data": lambda data, start, end: self._take(bytes(data[start:end])),
+            "on_part_end": lambda: self._waiting.append(self._settle),
+            "on_end": self._all_ends,
+        }
+
+    def fields(self) -> dict[str, str]:
+        """Of a body that is complete. Raises InvalidUpload."""
+        if not self._ended:
+            raise InvalidUpload("the body is cut off")
+        if not self._names:
+            wanted = ", ".join(TAKEN_FILES)
+            raise InvalidUpload(f"there is no file in it: send {wanted}, or one archive of them")
+        if ARCHIVE in self._names and len(self._names) > 1:
+            raise InvalidUpload("send either files or one archive")
+        try:
+            return {name: value.decode() for name, value in self._fields.items()}
+        except UnicodeDecodeError:
+            raise InvalidUpload("a field is not UTF-8") from None
+
+    # ---- called by the parser, on the event loop -----------------------------------------
+
+    def _part_begins(self) -> None:
+        self._count += 1
+        if self._count > self._limits.max_files:
+            raise SourceTooLarge(f"the upload holds more than {self._limits.max_files} parts")
+        self._disposition = b""
+
+    def _header_ends(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = bytes(self._value)
+        self._header.clear()
+        self._value.clear()
+
+    def _headers_end(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        name = options.get(b"name", b"").decode(errors="replace")
+        if b"filename" in options:
+            self._file_begins(options[b"filename"].decode(errors="replace"))
+        elif name in self._fields or not name:
+            raise InvalidUpload(f"the field {name[:80]!r} is nameless or stands twice")
+        else:
+            self._fields[name] = bytearray()
+            self._take = lambda data: self._add(name, data)
+
+    def _file_begins(self, path: str) -> None:
+        check_path(path, "the upload")
+        name = path.rpartition("/")[2]
+        if name.lower().endswith(ARCHIVES):
+            name = ARCHIVE
+        elif name not in (*TAKEN_FILES, PICKLE_FILE):
+            self._take = self._drop
+            return
+        if name in self._names:
+            raise InvalidUpload(f"{path[-80:]!r}: one file of a kind, please")
+        self._names.add(name)
+        self._waiting.append(lambda: self._open(name))
+        self._take = self._drop if name == PICKLE_FILE else self._keep
+
+    def _add(self, name: str, data: bytes) -> None:
+        self._fields_bytes += len(data)
+        if self._fields_bytes > MAX_FIELDS_BYTES:
+            raise InvalidUpload(f"the fields are over {MAX_FIELDS_BYTES} bytes")
+        self._fields[name] += data
+
+    def _keep(self, data: bytes) -> None:
+        self.waiting_bytes += len(data)
+        self._waiting.append(lambda: self._file.write(data) if self._file else None)
+
+    def _drop(self, data: bytes) -> None:
+        """It does not belong to an adapter, or is a pickle, which nobody reads."""
+
+    def _all_ends(self) -> None:
+        self._ended = True
+
+    # ---- called in a thread --------------------------------------------------------------
+
+    def write(self) -> None:
+        """Whatever waits. Raises OSError."""
+        for step in self._waiting:
+            step()
+        self._waiting.clear()
+        self.waiting_bytes = 0
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _open(self, name: str) -> None:
+        self._file = (self._folder / name).open("xb")
+
+    def _settle(self) -> None:
+        if self._file is not None:
+            self._file.flush()
+            settle(self._file.fileno())
+            self._file.close()
+            self._file = None

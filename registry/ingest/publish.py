@@ -1,0 +1,93 @@
+"""How files in the store become a version: the rows and events of one transaction."""
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from registry.aliases.service import point
+from registry.auth.grants import check_tenant_exists
+from registry.catalog.metadata import VersionDetails, describe
+from registry.catalog.repository import RegistryRepository
+from registry.catalog.types import Origin, PublishedVersion, Registration
+from registry.catalog.unit_of_work import Change
+from registry.lifecycle.transitions import change_state
+from registry.models import Adapter, EventKind, Version, VersionState, row_id
+from registry.references import DEFAULT_ALIAS
+from registry.search.repository import TermRepository
+from registry.search.terms import adapter_terms, version_terms
+from registry.storage.store import StoredArtifact
+
+
+async def publish(
+    session: AsyncSession,
+    name: str,
+    origin: Origin,
+    artifact: StoredArtifact,
+    details: VersionDetails,
+) -> Registration:
+    """The adapter's next version, or the one that has these files already.
+
+    Raises UnknownTenant, UnknownAdapter and UnknownVersion for the parent, MetadataTooLarge.
+    """
+    adapter = await _adapter(session, name, details.description)
+    change = Change(session, adapter, origin.actor, origin.address)
+    await change.repository.hold_files(artifact.digest)
+    last, known = await change.repository.last_number_and_digest(row_id(adapter), artifact.digest)
+    if known is not None:
+        return await _publish_again(change, await change.version(known))
+    version = _version(row_id(adapter), last + 1, origin, artifact)
+    return Registration(await _publish_new(change, version, details), created=True)
+
+
+async def _adapter(session: AsyncSession, name: str, description: str | None) -> Adapter:
+    """Held until the end of the transaction, and made if it is new."""
+    repository = RegistryRepository(session)
+    adapter = await repository.adapter(name, hold=True)
+    if adapter is None:
+        await check_tenant_exists(session, name)
+        adapter = await repository.add(Adapter(name=name, description=description))
+        await TermRepository(session).add_adapter(name, adapter_terms(adapter))
+    return adapter
+
+
+async def _publish_new(
+    change: Change, version: Version, details: VersionDetails
+) -> PublishedVersion:
+    """As the adapter's next version, and as its default if it is the first."""
+    name = change.adapter.name
+    parent = await describe(change, version, details)
+    await change.repository.add(version)
+    await TermRepository(change.session).add_version(row_id(version), version_terms(name, version))
+    await change.note(EventKind.VERSION_REGISTERED, to_version=version.number)
+    if version.number == 1:
+        await point(change, DEFAULT_ALIAS, {1: 1}, "first version", current=None)
+    return PublishedVersion(name, version, parent)
+
+
+async def _publish_again(change: Change, known: Version) -> Registration:
+    """What somebody retired or quarantined stays so; what had lost its files has them again."""
+    restored = known.state in (VersionState.PURGED, VersionState.REJECTED)
+    if restored:
+        change_state(known, VersionState.READY, change.reference(known.number))
+        await change.note(
+            EventKind.VERSION_RESTORED, to_version=known.number, reason="registered again"
+        )
+    return Registration(await change.published(known), created=False, restored=restored)
+
+
+def _version(adapter_id: int, number: int, origin: Origin, artifact: StoredArtifact) -> Version:
+    inspection = artifact.inspection
+    return Version(
+        adapter_id=adapter_id,
+        number=number,
+        digest=artifact.digest,
+        rank=inspection.rank,
+        alpha=inspection.alpha,
+        target_modules=list(inspection.target_modules),
+        dtype=inspection.dtype,
+        base_model=inspection.base_model,
+        size_bytes=artifact.size_bytes,
+        source=origin.source,
+        revision=origin.revision,
+        peft_config=inspection.peft_config,
+        inspection=inspection.report,
+        created_by=origin.actor,
+    )

@@ -1,0 +1,89 @@
+"""Every SQL statement about jobs. Never commits: the caller owns the transaction."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, delete, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from registry.models.job import UNFINISHED, Job, JobState
+
+
+class JobRepository:
+    """Queries on one session."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def add(self, job: Job) -> Job:
+        """Insert it and learn its id."""
+        self._session.add(job)
+        await self._session.flush()
+        return job
+
+    async def job(self, number: int, *, alone: bool = False) -> Job | None:
+        """`alone`: nobody else changes it until we commit."""
+        statement = select(Job).where(col(Job.id) == number)
+        if alone:
+            statement = statement.with_for_update(key_share=True)
+        return (await self._session.execute(statement)).scalar_one_or_none()
+
+    async def jobs(
+        self,
+        *,
+        before: int | None,
+        limit: int,
+        state: JobState | None,
+        adapter: str | None,
+        tenant: str | None,
+    ) -> Sequence[Job]:
+        """The next jobs, the newest first."""
+        statement = select(Job)
+        if before is not None:
+            statement = statement.where(col(Job.id) < before)
+        if state is not None:
+            statement = statement.where(col(Job.state) == state)
+        if adapter is not None:
+            statement = statement.where(col(Job.adapter) == adapter)
+        if tenant is not None:
+            statement = statement.where(_is_of(tenant))
+        ordered = statement.order_by(col(Job.id).desc()).limit(limit)
+        return (await self._session.execute(ordered)).scalars().all()
+
+    async def due(self, at: datetime, *, besides: Collection[int], limit: int) -> Sequence[Job]:
+        """What may be worked on now, or what its worker died of; the oldest first."""
+        statement = (
+            select(Job)
+            .where(col(Job.state).in_(sorted(UNFINISHED)), col(Job.id).not_in(besides))
+            .where(or_(col(Job.next_attempt_at).is_(None), col(Job.next_attempt_at) <= at))
+            .order_by(col(Job.id))
+            .limit(limit)
+        )
+        return (await self._session.execute(statement)).scalars().all()
+
+    async def needs_workspace(self, name: str) -> bool:
+        """Whether an unfinished job has its files there."""
+        statement = select(col(Job.id)).where(
+            col(Job.workspace) == name, col(Job.state).in_(sorted(UNFINISHED))
+        )
+        return (await self._session.execute(statement.limit(1))).first() is not None
+
+    async def tenant_is_waiting(self, tenant: str) -> bool:
+        """Whether one of its jobs is not finished."""
+        unfinished = select(col(Job.id)).where(
+            _is_of(tenant), col(Job.state).in_(sorted(UNFINISHED))
+        )
+        return (await self._session.execute(unfinished.limit(1))).first() is not None
+
+    async def forget_tenant(self, tenant: str) -> None:
+        """Whoever has its name next is told of none of its jobs."""
+        await self._session.execute(delete(Job).where(_is_of(tenant)))
+
+    async def forget(self, finished_before: datetime) -> None:
+        """Delete jobs that ended long ago."""
+        await self._session.execute(delete(Job).where(col(Job.finished_at) < finished_before))
+
+
+def _is_of(tenant: str) -> ColumnElement[bool]:
+    return col(Job.adapter).startswith(f"{tenant}~")

@@ -1,0 +1,204 @@
+"""One attempt at one job: fetch, inspect, keep, publish, and its row says how it went."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from registry.catalog.metadata import details_of
+from registry.catalog.types import Origin, Registration
+from registry.errors import (
+    DatabaseUnavailable,
+    RegistryError,
+    SourceTimeout,
+    SourceUnavailable,
+    StoreUnavailable,
+)
+from registry.ingest.job_store import JobCancelled, JobLedger
+from registry.ingest.pipeline import closed, inspected, kept
+from registry.models.job import Job, JobStep
+from registry.references import tenant_of
+from registry.service import RegistryService
+from registry.sources.base import FetchedSource, Progress, Source
+from registry.sources.registry import RemoteSources
+from registry.sources.threads import to_its_end
+from registry.sources.upload import UploadedSource
+from registry.sources.urls import is_url
+from registry.storage.integrity import seal
+from registry.storage.store import ArtifactStore, StoredArtifact, Workspace, storing
+
+logger = logging.getLogger(__name__)
+
+TELL_SECONDS = 1.0
+_MAY_PASS = (SourceUnavailable, StoreUnavailable, DatabaseUnavailable)
+
+
+class Reached(StrEnum):
+    """Where a watcher is called, in this order. What is done by then survives a crash."""
+
+    FETCHING = "fetching"
+    FETCHED = "fetched"
+    INSPECTED = "inspected"
+    KEPT = "kept"
+    WRITTEN = "written"  # the version's row, not yet committed
+    PUBLISHED = "published"
+
+
+Watch = Callable[[int, Reached], None]
+
+
+def watch_nothing(number: int, reached: Reached) -> None:
+    """The default."""
+
+
+@dataclass(slots=True)
+class Run:
+    """A job that is being worked on in this process."""
+
+    number: int
+    progress: Progress
+    step: JobStep | None = None
+    task: asyncio.Task[Any] | None = None
+    cancelled: bool = field(default=False, init=False)
+    published: Path | None = field(default=None, init=False)
+
+    def cancel(self) -> None:
+        """Because somebody asked for it, not because the server ends."""
+        self.cancelled = True
+        if self.task is not None:
+            self.task.cancel()
+
+
+class JobRunner:
+    """Carries jobs out. Whatever happens, it neither raises nor leaves a half version."""
+
+    def __init__(
+        self,
+        service: RegistryService,
+        store: ArtifactStore,
+        ledger: JobLedger,
+        sources: RemoteSources,
+        *,
+        timeout_seconds: float,
+        watch: Watch = watch_nothing,
+    ) -> None:
+        self._service = service
+        self._store = store
+        self._ledger = ledger
+        self._sources = sources
+        self._timeout_seconds = timeout_seconds
+        self._watch = watch
+
+    async def run(self, run: Run, workspace: Workspace) -> None:
+        """One attempt. What is in the workspace stays if there may be another one."""
+        workspace.is_needed = True
+        try:
+            workspace.is_needed = await self._try(run, workspace)
+        except DatabaseUnavailable as error:  # nobody can be told; somebody will begin again
+            logger.warning("job %d is put off: %s", run.number, error.detail)
+        finally:
+            await closed(workspace)
+        if run.published is not None:  # an upload had a second name there: losing it is a change
+            with suppress(OSError):
+                await asyncio.to_thread(seal, run.published)
+
+    async def _try(self, run: Run, workspace: Workspace) -> bool:
+        """Whether the job is unfinished."""
+        job = await self._ledger.begin(run.number)
+        if job is None:
+            return False
+        try:
+            async with telling(self._ledger, run):
+                await self._attempt(job, run, workspace)
+        except JobCancelled:
+            await to_its_end(self._ledger.cancelled(run.number))
+        except asyncio.CancelledError:
+            return await to_its_end(self._stopped(run))
+        except _MAY_PASS as error:
+            logger.warning("job %d: %s", run.number, error.detail)
+            return await to_its_end(self._ledger.again(run.number, error))
+        except RegistryError as error:
+            await to_its_end(self._ledger.fail(run.number, error.code, error.detail))
+        except Exception:
+            logger.exception("job %d", run.number)
+            detail = "this was not foreseen: the server's log says more"
+            await to_its_end(self._ledger.fail(run.number, "internal_error", detail))
+        return False
+
+    async def _stopped(self, run: Run) -> bool:
+        if not run.cancelled:
+            await self._ledger.hand_back(run.number)
+            return True
+        await self._ledger.cancelled(run.number)
+        return False
+
+    async def _attempt(self, job: Job, run: Run, workspace: Workspace) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                self._begin(run, JobStep.FETCHING, Reached.FETCHING)
+                source = await asyncio.to_thread(self._source, job, workspace)
+                with storing():
+                    folder = await asyncio.to_thread(workspace.empty_folder)
+                    fetched = await source.fetch(folder, self._store.limits, run.progress)
+                self._begin(run, JobStep.INSPECTING, Reached.FETCHED)
+                inspection = await inspected(folder, self._service.inspect)
+        except TimeoutError:
+            raise SourceTimeout(self._timeout_seconds) from None
+        self._begin(run, JobStep.STORING, Reached.INSPECTED)
+        async with kept(self._store, folder, fetched, inspection) as artifact:
+            self._begin(run, JobStep.PUBLISHING, Reached.KEPT)
+            await to_its_end(self._publish(job, run, fetched, artifact))
+            run.published = artifact.path
+            self._watch(run.number, Reached.PUBLISHED)
+
+    async def _publish(
+        self, job: Job, run: Run, fetched: FetchedSource, artifact: StoredArtifact
+    ) -> Registration:
+        async def along(session: AsyncSession, registration: Registration) -> None:
+            await self._ledger.succeed(session, run.number, run.progress, registration)
+            self._watch(run.number, Reached.WRITTEN)
+
+        origin = Origin(job.source, fetched.revision, job.created_by, job.address)
+        details = details_of(job.request)
+        return await self._service.publish(job.adapter, origin, artifact, details, along=along)
+
+    def _source(self, job: Job, workspace: Workspace) -> Source:
+        if job.fetched_from is None:
+            return UploadedSource(workspace.upload)
+        tenant = tenant_of(job.created_by)  # what it may read now is what it was asked for with
+        if is_url(job.fetched_from):
+            return self._sources.open(job.fetched_from, within=tenant)[1]
+        return self._store.local(job.fetched_from, within=tenant)
+
+    def _begin(self, run: Run, step: JobStep, reached: Reached) -> None:
+        run.step = step
+        self._watch(run.number, reached)
+
+
+@asynccontextmanager
+async def telling(ledger: JobLedger, run: Run) -> AsyncIterator[None]:
+    """Within the block, the job's row says how far it is, and a wish to end it is heard."""
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(TELL_SECONDS)
+            try:
+                await ledger.tell(run.number, run.progress, run.step)
+            except DatabaseUnavailable:
+                continue
+            except JobCancelled:
+                run.cancel()
+                return
+
+    task = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})

@@ -1,0 +1,173 @@
+"""Registrations that take a while: asked for here, kept in a table, worked off by `run`."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from registry.auth.client_address import calling_address
+from registry.catalog.metadata import details_of
+from registry.catalog.types import Registration
+from registry.database.engine import Database
+from registry.database.pagination import Page, number_of, page_of
+from registry.errors import UnknownJob
+from registry.ingest.cleanup import Sweep
+from registry.ingest.job_store import JobLedger
+from registry.ingest.repository import JobRepository
+from registry.ingest.runner import JobRunner, Watch, watch_nothing
+from registry.ingest.upload_service import Reception, Upload
+from registry.ingest.worker_pool import IngestWorkers
+from registry.models.job import Job, JobState
+from registry.service import RegistryService
+from registry.settings import RegistrySettings
+from registry.sources.base import Progress
+from registry.sources.quarantine import too_large
+from registry.sources.registry import RemoteSources
+from registry.sources.urls import is_url
+from registry.storage.store import ArtifactStore
+
+
+class IngestService:
+    """Jobs that bring adapters in. `watch` is called at each step, for whoever wants to know."""
+
+    def __init__(
+        self,
+        service: RegistryService,
+        database: Database,
+        store: ArtifactStore,
+        sources: RemoteSources,
+        settings: RegistrySettings,
+        *,
+        watch: Watch = watch_nothing,
+        new_progress: Callable[[], Progress] = Progress,
+    ) -> None:
+        self._service = service
+        self._database = database
+        self._store = store
+        self._sources = sources
+        self._max_direct_bytes = settings.max_direct_bytes
+        self._ledger = JobLedger(database, max_attempts=settings.ingest_attempts)
+        self._sweep = Sweep(store, database, retention=timedelta(days=settings.job_retention_days))
+        patience = settings.ingest_timeout_seconds
+        self._reception = Reception(
+            store,
+            self._ledger,
+            max_uploads=settings.max_uploads,
+            timeout_seconds=patience,
+            new_progress=new_progress,
+        )
+        runner = JobRunner(
+            service, store, self._ledger, sources, timeout_seconds=patience, watch=watch
+        )
+        self._workers = IngestWorkers(
+            database,
+            store,
+            runner,
+            self._sweep,
+            max_running=settings.max_ingests,
+            new_progress=new_progress,
+        )
+
+    async def run(self) -> None:
+        """Work jobs off until cancelled, beginning with what a crash left."""
+        await self._workers.run()
+
+    async def register(
+        self,
+        name: str,
+        source: str,
+        *,
+        actor: str,
+        request: dict[str, Any],
+        within: str | None = None,
+    ) -> Registration | Job:
+        """Register a small local folder at once; anything else becomes a job.
+
+        `within`: the tenant that asks, for which folders and buckets are read below its name only.
+
+        Raises what `RegistryService.register` raises; for URLs InvalidSource, SourceNotAllowed,
+        SourceUnsupported; TenantLimit.
+        """
+        self._service.check_new_name(name)
+        details = details_of(request)
+        if is_url(source):
+            url, _ = self._sources.open(source, within=within)
+            await self._service.quotas.begin_registration(name)
+            return await self._queue(name, str(url), source, actor, request)
+        size_bytes = await asyncio.to_thread(
+            lambda: self._store.local(source, within=within).size_bytes()
+        )
+        if size_bytes > self._store.limits.max_bytes:
+            raise too_large(self._store.limits)
+        await self._service.quotas.begin_registration(name, size_bytes)
+        if size_bytes > self._max_direct_bytes:
+            return await self._queue(name, source, source, actor, request)
+        return await self._service.register(
+            name, source, actor=actor, details=details, within=within
+        )
+
+    async def receive(self, upload: Upload) -> Job:
+        """Raises what `Reception.receive` raises; InvalidReference, NameReserved,
+        TenantLimit.
+        """
+        self._service.check_new_name(upload.adapter)
+        await self._service.quotas.begin_registration(upload.adapter, upload.size_bytes)
+        job = await self._reception.receive(upload)
+        self._workers.look()
+        return job
+
+    async def _queue(
+        self, name: str, shown: str, source: str, actor: str, request: dict[str, Any]
+    ) -> Job:
+        job = Job(
+            adapter=name,
+            source=shown,
+            fetched_from=source,
+            request={**request, "address": calling_address()},
+            workspace=secrets.token_hex(16),
+            state=JobState.QUEUED,
+            created_by=actor,
+        )
+        job = await self._ledger.add(job)
+        self._workers.look()
+        return job
+
+    # ---- looking and cancelling ----------------------------------------------------------
+
+    async def job(self, number: int) -> Job:
+        """Raises UnknownJob, DatabaseUnavailable."""
+        async with self._database.reading() as session:
+            job = await JobRepository(session).job(number)
+        if job is None:
+            raise UnknownJob(number)
+        return job
+
+    async def jobs(
+        self,
+        *,
+        limit: int,
+        page_token: str | None = None,
+        state: JobState | None = None,
+        adapter: str | None = None,
+        tenant: str | None = None,
+    ) -> Page[Job]:
+        """One page, the newest first: all, or of a tenant's adapters.
+
+        Raises InvalidPageToken, DatabaseUnavailable.
+        """
+        before = number_of(page_token) or None
+        async with self._database.reading() as session:
+            rows = await JobRepository(session).jobs(
+                before=before, limit=limit + 1, state=state, adapter=adapter, tenant=tenant
+            )
+        return page_of(rows, limit, lambda job: job.number)
+
+    async def cancel(self, number: int, *, actor: str) -> Job:
+        """Ask for its end; what is published already stays. Raises UnknownJob, JobFinished."""
+        job = await self._ledger.cancel(number, actor)
+        self._workers.cancel(number)
+        self._reception.cancel(number)
+        if job.is_finished:
+            await self._sweep.look_at_workspace(job.workspace)
+        return job

@@ -1,0 +1,147 @@
+"""Uploads: the body goes into the job's workspace while it comes; then the job is queued."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from registry.auth.client_address import calling_address
+from registry.errors import JobFinished, RegistryError, SourceTimeout, TooManyUploads
+from registry.ingest.job_store import JobCancelled, JobLedger
+from registry.ingest.multipart import MAX_FIELDS_BYTES, UploadReceiver
+from registry.ingest.pipeline import new_workspace
+from registry.ingest.runner import Run, telling
+from registry.models.job import Job, JobState
+from registry.sources.base import Progress
+from registry.sources.quarantine import too_large
+from registry.sources.threads import to_its_end
+from registry.storage.store import ArtifactStore, Workspace, storing
+
+UPLOAD = "upload"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A request to receive. `size_bytes` is its body's, if it says so.
+
+    `read_fields` makes the job's request of the form's fields, or raises RegistryError.
+    """
+
+    adapter: str
+    content_type: str
+    size_bytes: int | None
+    body: AsyncIterator[bytes]
+    read_fields: Callable[[dict[str, str]], dict[str, Any]]
+    actor: str
+
+
+class Reception:
+    """Receives uploads, a few at a time."""
+
+    def __init__(
+        self,
+        store: ArtifactStore,
+        ledger: JobLedger,
+        *,
+        max_uploads: int,
+        timeout_seconds: float,
+        new_progress: Callable[[], Progress],
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._max_uploads = max_uploads
+        self._timeout_seconds = timeout_seconds
+        self._new_progress = new_progress
+        self._running: dict[int, Run] = {}
+        self._under_way = 0
+
+    def cancel(self, number: int) -> None:
+        """Stop receiving it, if that is done here."""
+        if (run := self._running.get(number)) is not None:
+            run.cancel()
+
+    async def receive(self, upload: Upload) -> Job:
+        """The job that is queued once all is here.
+
+        Raises TooManyUploads, SourceTooLarge, SourceTimeout, InvalidUpload, InvalidAdapter
+        (`unsafe_path`), StoreUnavailable, DatabaseUnavailable, JobFinished if it was cancelled
+        meanwhile, and what `read_fields` raises.
+        """
+        limits = self._store.limits
+        if self._under_way >= self._max_uploads:
+            raise TooManyUploads(self._max_uploads)
+        if (upload.size_bytes or 0) > limits.max_bytes + MAX_FIELDS_BYTES:
+            raise too_large(limits)
+        self._under_way += 1
+        try:
+            async with new_workspace(self._store) as workspace:
+                job = await self._received(upload, workspace)
+                workspace.is_needed = True
+                return job
+        finally:
+            self._under_way -= 1
+
+    async def _received(self, upload: Upload, workspace: Workspace) -> Job:
+        progress = self._new_progress()
+        with storing():
+            await asyncio.to_thread(workspace.upload.mkdir, parents=True)
+        receiver = UploadReceiver(
+            upload.content_type, workspace.upload, self._store.limits, progress
+        )
+        if upload.size_bytes is not None:
+            progress.expect(upload.size_bytes)
+        job = await to_its_end(self._ledger.add(_job(upload, workspace)))
+        run = Run(job.number, progress)
+        try:
+            async with self._shown(run):
+                fields = await self._body(run, receiver, upload.body)
+                request = upload.read_fields(fields)
+                return await to_its_end(self._ledger.received(run.number, request))
+        except JobCancelled:
+            await to_its_end(self._ledger.cancelled(run.number))
+            raise JobFinished(run.number, JobState.CANCELLED) from None
+        except RegistryError as error:
+            await to_its_end(self._ledger.fail(run.number, error.code, error.detail))
+            raise
+        except asyncio.CancelledError:
+            detail = "the server ended before all was here: send it again"
+            await to_its_end(self._ledger.fail(run.number, "upload_interrupted", detail))
+            raise
+
+    async def _body(
+        self, run: Run, receiver: UploadReceiver, body: AsyncIterator[bytes]
+    ) -> dict[str, str]:
+        """Raises JobCancelled if somebody has cancelled the job, and not the request."""
+        receiving = asyncio.create_task(receiver.receive(body))
+        run.task = receiving
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                with storing():
+                    return await receiving
+        except TimeoutError:
+            raise SourceTimeout(self._timeout_seconds) from None
+        except asyncio.CancelledError:
+            if run.cancelled:
+                raise JobCancelled from None
+            raise
+
+    @asynccontextmanager
+    async def _shown(self, run: Run) -> AsyncIterator[None]:
+        self._running[run.number] = run
+        try:
+            async with telling(self._ledger, run):
+                yield
+        finally:
+            del self._running[run.number]
+
+
+def _job(upload: Upload, workspace: Workspace) -> Job:
+    return Job(
+        adapter=upload.adapter,
+        source=UPLOAD,
+        request={"address": calling_address()},
+        workspace=workspace.name,
+        state=JobState.RECEIVING,
+        created_by=upload.actor,
+    )

@@ -1,0 +1,79 @@
+"""What an adapter has to fit: the base model's weights, from their own headers, and the engine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from registry.inspection.safetensors_header import TensorInfo, read_header
+from registry.inspection.supported_modules import ServedModules, Shape
+
+# Quantized weights may be packed, several to a number, so that the stored shape says nothing.
+# GPTQ and AWQ, compressed-tensors, HQQ and AQLM name such tensors so; bitsandbytes and ModelOpt
+# keep the name `weight` and store bytes.
+_PACKED_NAMES = frozenset({"qweight", "weight_packed", "W_q", "codes"})
+_PACKED_DTYPES = frozenset({"U8", "I32", "U32", "F4", "F6_E2M3", "F6_E3M2"})
+
+_EMBEDDINGS = ("embed_tokens", "lm_head")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor of the base model in its file."""
+
+    file: Path
+    info: TensorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """`shapes` maps a module to (out_features, in_features); None where they aren't known.
+
+    `served` is None without an engine. `embeddings`: the weights of embedding and head by module.
+    """
+
+    name: str
+    shapes: Mapping[str, Shape | None] | None
+    served: ServedModules | None = None
+    embeddings: Mapping[str, StoredTensor] = field(default_factory=dict)
+
+    def embedding(self, module: str) -> StoredTensor | None:
+        """Its weights; those of the input embedding for a head that is tied to it."""
+        for name in dict.fromkeys((module.rpartition(".")[2], *_EMBEDDINGS[:1])):
+            found = [stored for key, stored in self.embeddings.items() if _is_named(key, name)]
+            if len(found) == 1:
+                return found[0]
+        return None
+
+
+def read_base_model(
+    name: str, folder: Path | None, served: ServedModules | None = None
+) -> BaseModel:
+    """Read the headers of all safetensors files in the folder.
+
+    Without any (no folder, or weights in another format) and without an engine adapters can't be
+    checked for fit; of a layer with packed weights only its name is known.
+    Raises InvalidAdapter if a file is broken.
+    """
+    files = sorted(folder.glob("*.safetensors")) if folder is not None else []
+    shapes: dict[str, Shape | None] = {}
+    embeddings: dict[str, StoredTensor] = {}
+    for file in files:
+        for tensor_name, tensor in read_header(file).items():
+            module, dot, kind = tensor_name.rpartition(".")
+            if dot and (kind in _PACKED_NAMES or (kind == "weight" and len(tensor.shape) == 2)):
+                shapes[module] = None if _is_packed(kind, tensor) else _matrix(tensor)
+            if kind == "weight" and any(_is_named(module, name) for name in _EMBEDDINGS):
+                embeddings[module] = StoredTensor(file, tensor)
+    return BaseModel(name, shapes or None, served, embeddings)
+
+
+def _is_packed(kind: str, tensor: TensorInfo) -> bool:
+    return kind in _PACKED_NAMES or tensor.dtype in _PACKED_DTYPES
+
+
+def _matrix(tensor: TensorInfo) -> Shape:
+    return tensor.shape[0], tensor.shape[1]
+
+
+def _is_named(module: str, name: str) -> bool:
+    return module.rpartition(".")[2] == name

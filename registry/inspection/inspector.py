@@ -1,0 +1,219 @@
+"""Proves, without loading it, that vLLM will serve an adapter as trained, or says why not."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+from registry.errors import InvalidAdapter
+from registry.errors.defects import Defect, Remark
+from registry.inspection.base_model import BaseModel
+from registry.inspection.compatibility import fit_problems, shape_of, touches_experts
+from registry.inspection.peft_config import (
+    CONFIG_FILE,
+    PeftConfig,
+    config_problems,
+    peft_config,
+    read_json_config,
+    unknown_fields,
+)
+from registry.inspection.safetensors_header import TensorInfo, read_header
+from registry.inspection.tensor_reader import DTYPES
+from registry.inspection.tensors import AdapterTensors, matrix_problems, shown, sort_tensors
+from registry.inspection.weights import value_problems
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+PICKLE_FILE = "adapter_model.bin"
+MAX_REMARKS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something found: a defect, or a remark on an adapter that is accepted all the same."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What an accepted adapter is. `rank` is the largest of its modules.
+
+    `report`, plain JSON, is kept with the version: what was checked, and what else was found.
+    """
+
+    rank: int
+    alpha: float
+    target_modules: tuple[str, ...]
+    dtype: str
+    size_bytes: int
+    base_model: str | None
+    peft_config: dict[str, Any]
+    shapes_checked: bool
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All that was found. `inspection` is None if there are problems.
+
+    `problems` has one for each defect; `counts` says how often each was found.
+    """
+
+    problems: tuple[Finding, ...]
+    counts: Mapping[str, int]
+    inspection: Inspection | None
+
+    @classmethod
+    def refused(cls, problem: InvalidAdapter) -> Self:
+        return cls((Finding(problem.code, problem.detail),), {problem.code: 1}, None)
+
+
+def inspect_adapter(folder: Path, base: BaseModel, max_rank: int) -> Inspection:
+    """Check configuration, header and values; time and memory are bounded by the file size.
+
+    Raises InvalidAdapter for the first defect.
+    """
+    examination = _Examination(folder, base, max_rank)
+    for problem in examination.problems():
+        raise problem
+    return examination.inspection()
+
+
+def judge_adapter(folder: Path, base: BaseModel, max_rank: int) -> Verdict:
+    """The same checks, but each defect is told."""
+    examination = _Examination(folder, base, max_rank)
+    first: dict[str, Finding] = {}
+    counts: Counter[str] = Counter()
+    for problem in examination.problems():
+        first.setdefault(problem.code, Finding(problem.code, problem.detail))
+        counts[problem.code] += 1
+    inspection = None if first else examination.inspection()
+    return Verdict(tuple(first.values()), counts, inspection)
+
+
+class _Examination:
+    """One pass over one adapter. What it learns is complete once `problems` found none."""
+
+    _config: PeftConfig
+
+    def __init__(self, folder: Path, base: BaseModel, max_rank: int) -> None:
+        self._folder = folder
+        self._base = base
+        self._max_rank = max_rank
+        self._header: Mapping[str, TensorInfo] = {}
+        self._tensors = AdapterTensors()
+        self._ranks: Mapping[str, int] = {}
+        self._alphas: Mapping[str, float] = {}
+
+    def problems(self) -> Iterator[InvalidAdapter]:
+        """The cheap ones first: the values are read last."""
+        config = None
+        for found in self._config_or_problems():
+            if isinstance(found, InvalidAdapter):
+                yield found
+            else:
+                config = found
+        try:
+            self._header = read_header(_weights_file(self._folder))
+        except InvalidAdapter as problem:
+            yield problem
+            return
+        self._tensors = sort_tensors(self._header)
+        yield from self._tensors.problems
+        yield from self._pair_problems(config)
+        yield from fit_problems(self._tensors.pairs, self._base)
+        yield from value_problems(
+            self._folder / WEIGHTS_FILE, self._header, self._tensors, self._base, self._alphas
+        )
+
+    def inspection(self) -> Inspection:
+        pairs, config = self._tensors.pairs, self._config
+        dtypes = {half.dtype for pair in pairs.values() for half in (pair.a, pair.b)}
+        files = {name: (self._folder / name).stat().st_size for name in (CONFIG_FILE, WEIGHTS_FILE)}
+        shapes_checked = all(shape_of(module, self._base) is not None for module in pairs)
+        return Inspection(
+            rank=max(self._ranks.values()),
+            alpha=config.alpha,
+            target_modules=tuple(sorted({module.rpartition(".")[2] for module in pairs})),
+            dtype=DTYPES[dtypes.pop()] if len(dtypes) == 1 else "mixed",
+            size_bytes=sum(files.values()),
+            base_model=config.base_model,
+            peft_config=config.raw,
+            shapes_checked=shapes_checked,
+            report={"shapes_checked": shapes_checked, "files": files, **self._report()},
+        )
+
+    def _report(self) -> dict[str, Any]:
+        pairs, served = self._tensors.pairs, self._base.served
+        by_rank = Counter(self._ranks.values())
+        return {
+            "engine": None if served is None else served.engine,
+            "tensors": len(self._header),
+            "modules": len(pairs),
+            "ranks": {str(rank): count for rank, count in sorted(by_rank.items())},
+            "parameters": sum(pair.parameters for pair in pairs.values()),
+            "remarks": [
+                {"code": str(remark.code), "detail": remark.detail}
+                for remark in islice(self._remarks(), MAX_REMARKS)
+            ],
+        }
+
+    def _config_or_problems(self) -> Iterator[InvalidAdapter | PeftConfig]:
+        try:
+            raw = read_json_config(self._folder)
+        except InvalidAdapter as problem:
+            yield problem
+            return
+        problems = list(config_problems(raw, self._max_rank))
+        yield from problems
+        if not problems:
+            self._config = peft_config(raw)
+            yield self._config
+
+    def _pair_problems(self, config: PeftConfig | None) -> Iterator[InvalidAdapter]:
+        pairs = self._tensors.pairs
+        if config is not None:
+            try:
+                self._ranks = config.ranks(pairs)
+                self._alphas = config.alphas(pairs)
+            except InvalidAdapter as problem:
+                yield problem
+            yield from self._pattern_problems(config)
+        for module, pair in pairs.items():
+            yield from matrix_problems(module, pair, DTYPES, self._ranks.get(module))
+
+    def _pattern_problems(self, config: PeftConfig) -> Iterator[InvalidAdapter]:
+        if self._base.served is not None and self._base.served.patterns:
+            return
+        if any(rank != config.rank for rank in self._ranks.values()):
+            detail = "rank_pattern: this vLLM does not know it"
+            yield InvalidAdapter(Defect.RANK_PATTERN_UNSUPPORTED, detail)
+        if any(alpha != config.alpha for alpha in self._alphas.values()):
+            detail = "alpha_pattern: this vLLM would ignore it"
+            yield InvalidAdapter(Defect.ALPHA_PATTERN_UNSUPPORTED, detail)
+
+    def _remarks(self) -> Iterator[Finding]:
+        for name in unknown_fields(self._config.raw):
+            detail = f"{shown(name)}: not known here, and ignored by vLLM"
+            yield Finding(Remark.UNKNOWN_FIELD, detail)
+        for module in self._tensors.repeated:
+            detail = f"{shown(module)} repeats the base model's weights, which are not used"
+            yield Finding(Remark.BASE_WEIGHTS_REPEATED, detail)
+        if touches_experts(self._tensors.pairs, self._base):
+            detail = "adapters for experts are accepted on vLLM's word"
+            yield Finding(Remark.EXPERTS_UNTESTED, detail)
+
+
+def _weights_file(folder: Path) -> Path:
+    weights = folder / WEIGHTS_FILE
+    if weights.is_file():
+        return weights
+    if (folder / PICKLE_FILE).is_file():
+        raise InvalidAdapter(
+            Defect.PICKLE_WEIGHTS,
+            f"{PICKLE_FILE} is a pickle, which can run code: save as safetensors",
+        )
+    raise InvalidAdapter(Defect.WEIGHTS_MISSING, f"there is no {WEIGHTS_FILE}")

@@ -1,0 +1,181 @@
+"""What `adapter_config.json` may say for vLLM to serve the adapter as it was trained."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from registry.errors import InvalidAdapter
+from registry.errors.defects import Defect
+from registry.inspection.rank_patterns import resolve
+
+CONFIG_FILE = "adapter_config.json"
+MAX_CONFIG_BYTES = 2**20
+MAX_CONFIG_LEVELS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class PeftConfig:
+    """The parts of the configuration that matter here; `raw` is all of it."""
+
+    rank: int
+    alpha: float
+    rank_pattern: Mapping[str, int]
+    alpha_pattern: Mapping[str, float]
+    base_model: str | None
+    raw: dict[str, Any]
+
+    def ranks(self, modules: Iterable[str]) -> dict[str, int]:
+        """The rank of each module. Raises InvalidAdapter: `pattern_invalid`."""
+        return resolve("rank_pattern", self.rank_pattern, modules, self.rank)
+
+    def alphas(self, modules: Iterable[str]) -> dict[str, float]:
+        """The alpha of each module. Raises InvalidAdapter: `pattern_invalid`."""
+        return resolve("alpha_pattern", self.alpha_pattern, modules, self.alpha)
+
+
+# (field, code, what it is): features that vLLM refuses or, worse, ignores
+UNSUPPORTED = (
+    ("use_dora", Defect.DORA_UNSUPPORTED, "DoRA"),
+    ("modules_to_save", Defect.MODULES_TO_SAVE_UNSUPPORTED, "whole modules beside the pairs"),
+    ("lora_bias", Defect.BIAS_UNSUPPORTED, "a bias in the low-rank pair"),
+    ("trainable_token_indices", Defect.TRAINABLE_TOKENS_UNSUPPORTED, "new or changed tokens"),
+    ("layer_replication", Defect.LAYER_REPLICATION_UNSUPPORTED, "replicated layers"),
+    ("alora_invocation_tokens", Defect.ALORA_UNSUPPORTED, "activated LoRA"),
+    ("use_bdlora", Defect.BDLORA_UNSUPPORTED, "block-diagonal LoRA"),
+    ("use_qalora", Defect.QALORA_UNSUPPORTED, "QALoRA"),
+    ("arrow_config", Defect.ARROW_UNSUPPORTED, "routing between adapters"),
+    ("kasa_config", Defect.KASA_UNSUPPORTED, "KaSA"),
+    ("monteclora_config", Defect.MONTECLORA_UNSUPPORTED, "MonteCLoRA"),
+    ("velora_config", Defect.VELORA_UNSUPPORTED, "VeLoRA"),
+)
+
+# The other named ones (PiSSA, OLoRA, CorDA, LoftQ) change the base model's weights too.
+_HARMLESS_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica", "lora_ga"})
+
+CHECKED = frozenset(
+    {"peft_type", "r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern", "bias"}
+    | {"init_lora_weights", "use_rslora", "base_model_name_or_path"}
+    | {field for field, _, _ in UNSUPPORTED}
+)
+"""Fields that are looked at here."""
+
+HARMLESS = frozenset(
+    # decided which tensors there are, and the tensors are what is looked at
+    {"exclude_modules", "layers_to_transform", "layers_pattern", "target_parameters"}
+    # mattered to training, or says how PEFT should load or merge
+    | {"lora_dropout", "loftq_config", "eva_config", "corda_config", "lora_ga_config"}
+    | {"ensure_weight_tying", "fan_in_fan_out", "qalora_group_size", "runtime_config"}
+    | {"megatron_config", "megatron_core", "inference_mode"}
+    # notes
+    | {"task_type", "auto_mapping", "revision", "peft_version"}
+)
+"""Fields of PEFT 0.21 that change nothing about what the tensors mean."""
+
+
+def read_json_config(folder: Path) -> dict[str, Any]:
+    """All of it. Raises InvalidAdapter: `config_missing` or `config_invalid`."""
+    raw = _read_json(folder / CONFIG_FILE)
+    if raw.get("peft_type") != "LORA":
+        kind = str(raw.get("peft_type"))[:80]
+        raise InvalidAdapter(Defect.NOT_LORA, f"peft_type is {kind!r}; only LORA is served")
+    return raw
+
+
+def config_problems(raw: Mapping[str, Any], max_rank: int) -> Iterator[InvalidAdapter]:
+    """Everything in it that is wrong or that vLLM does not serve."""
+    for field, code, what in UNSUPPORTED:
+        if raw.get(field):
+            yield InvalidAdapter(code, f"{field}: vLLM does not serve {what}")
+    if raw.get("bias", "none") != "none":
+        yield InvalidAdapter(Defect.BIAS_UNSUPPORTED, "bias: vLLM does not serve trained biases")
+    init = raw.get("init_lora_weights")
+    if isinstance(init, str) and init.lower() not in _HARMLESS_INITS:
+        yield InvalidAdapter(
+            Defect.INIT_LORA_WEIGHTS_UNSUPPORTED,
+            f"init_lora_weights: {init[:80]!r} changes the base model; save it as a plain LoRA",
+        )
+    if "target_modules" not in raw:  # vLLM 0.32 refuses to load such a configuration
+        yield InvalidAdapter(Defect.CONFIG_INVALID, f"{CONFIG_FILE} has no target_modules")
+    yield from _rank_problems(raw, max_rank)
+    yield from _alpha_problems(raw)
+
+
+def peft_config(raw: dict[str, Any]) -> PeftConfig:
+    """Of a configuration without problems."""
+    return PeftConfig(
+        rank=raw["r"],
+        alpha=float(raw["lora_alpha"]),
+        rank_pattern=raw.get("rank_pattern") or {},
+        alpha_pattern=raw.get("alpha_pattern") or {},
+        base_model=_base_model(raw),
+        raw=raw,
+    )
+
+
+def unknown_fields(raw: Mapping[str, Any]) -> list[str]:
+    """Fields that are set and that no PEFT known here has."""
+    return sorted(name for name, value in raw.items() if value and name not in CHECKED | HARMLESS)
+
+
+def _rank_problems(raw: Mapping[str, Any], max_rank: int) -> Iterator[InvalidAdapter]:
+    pattern = raw.get("rank_pattern") or {}
+    if not isinstance(pattern, dict):
+        yield InvalidAdapter(Defect.CONFIG_INVALID, "rank_pattern is not a JSON object")
+        pattern = {}
+    for name, rank in (("r", raw.get("r")), *pattern.items()):
+        if type(rank) is not int or rank < 1:
+            shown = f"{name[:80]} is {str(rank)[:80]!r}"
+            yield InvalidAdapter(Defect.RANK_INVALID, f"{shown}, not a positive number")
+        elif rank > max_rank:  # vLLM refuses also one that no module has
+            shown = f"{name[:80]}: rank {str(rank)[:80]}"
+            yield InvalidAdapter(
+                Defect.RANK_TOO_LARGE, f"{shown} is over --max-lora-rank {max_rank}"
+            )
+
+
+def _alpha_problems(raw: Mapping[str, Any]) -> Iterator[InvalidAdapter]:
+    pattern = raw.get("alpha_pattern") or {}
+    if not isinstance(pattern, dict):
+        yield InvalidAdapter(Defect.CONFIG_INVALID, "alpha_pattern is not a JSON object")
+        pattern = {}
+    for name, alpha in (("lora_alpha", raw.get("lora_alpha")), *pattern.items()):
+        is_number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
+        if not is_number or not -1e6 < alpha < 1e6:
+            yield InvalidAdapter(Defect.CONFIG_INVALID, f"{name[:80]} is no number for an alpha")
+
+
+def _base_model(raw: Mapping[str, Any]) -> str | None:
+    base_model = raw.get("base_model_name_or_path")
+    if not isinstance(base_model, str):
+        return None
+    return base_model.replace("\0", "")[:1024]  # PostgreSQL keeps no NUL in a text
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InvalidAdapter(Defect.CONFIG_MISSING, f"there is no {CONFIG_FILE}")
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise InvalidAdapter(
+            Defect.CONFIG_INVALID, f"{CONFIG_FILE} is over {MAX_CONFIG_BYTES} bytes"
+        )
+    try:
+        # UTF-8 alone: from bytes, `json` would also read the UTF-16 that vLLM can't
+        content = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_no_constant)
+        # 1e999 and half characters can be read, but never be written to a table or an answer
+        json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except (ValueError, RecursionError):
+        raise InvalidAdapter(Defect.CONFIG_INVALID, f"{CONFIG_FILE} is not JSON") from None
+    if not isinstance(content, dict) or _is_deeper(content, MAX_CONFIG_LEVELS):
+        raise InvalidAdapter(Defect.CONFIG_INVALID, f"{CONFIG_FILE} is not a plain JSON object")
+    return content
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(levels == 1 or _is_deeper(item, levels - 1) for item in inner)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")

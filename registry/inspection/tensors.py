@@ -1,0 +1,125 @@
+"""Sorts an adapter's tensors by their names: pairs, and what PEFT saved beside them."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from registry.errors import InvalidAdapter
+from registry.errors.defects import Defect
+from registry.inspection.safetensors_header import TensorInfo
+
+_PREFIX = "base_model.model."
+_LINEAR = {".lora_A.weight": "A", ".lora_B.weight": "B"}
+_EMBEDDING = {".lora_embedding_A": "A", ".lora_embedding_B": "B"}
+# vLLM 0.32 steps over these two (`is_base_embedding_weights`), and over no other
+_REPEATED = (".embed_tokens.base_layer.weight", ".lm_head.base_layer.weight")
+_WHOLE = (".embed_tokens.weight", ".lm_head.weight")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The low-rank pair of one module. Of an embedding, A is (rank, tokens), B (width, rank)."""
+
+    a: TensorInfo
+    b: TensorInfo
+    is_embedding: bool
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """What A says and what B says."""
+        return self.a.shape[0], self.b.shape[1]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out_features, in_features), of an embedding (width, tokens)."""
+        return self.b.shape[0], self.a.shape[1]
+
+    @property
+    def parameters(self) -> int:
+        return math.prod(self.a.shape) + math.prod(self.b.shape)
+
+
+@dataclass(slots=True)
+class AdapterTensors:
+    """Everything by the base model's module name. `problems`: names that fit nowhere."""
+
+    pairs: dict[str, Pair] = field(default_factory=dict)
+    repeated: dict[str, TensorInfo] = field(default_factory=dict)
+    problems: list[InvalidAdapter] = field(default_factory=list)
+
+
+def sort_tensors(tensors: Mapping[str, TensorInfo]) -> AdapterTensors:
+    """`tensors` by their names in the file."""
+    sorted_ = AdapterTensors()
+    halves: dict[tuple[str, bool], dict[str, TensorInfo]] = {}
+    for name, tensor in tensors.items():
+        place = _place(name)
+        if isinstance(place, InvalidAdapter):
+            sorted_.problems.append(place)
+        elif isinstance(place, str):
+            sorted_.repeated[place] = tensor
+        else:
+            module, half, is_embedding = place
+            halves.setdefault((module, is_embedding), {})[half] = tensor
+    for (module, is_embedding), found in sorted(halves.items()):
+        missing = {"A", "B"} - found.keys()
+        if missing:
+            detail = f"{shown(module)} has no lora_{missing.pop()}"
+            sorted_.problems.append(InvalidAdapter(Defect.UNPAIRED_TENSOR, detail))
+        elif module in sorted_.pairs:
+            detail = f"{shown(module)} has two pairs"
+            sorted_.problems.append(InvalidAdapter(Defect.DUPLICATE_MODULE, detail))
+        else:
+            sorted_.pairs[module] = Pair(found["A"], found["B"], is_embedding)
+    if not sorted_.pairs and not sorted_.problems:
+        detail = "it changes nothing: there is no pair of tensors in it"
+        sorted_.problems.append(InvalidAdapter(Defect.NO_MODULES, detail))
+    return sorted_
+
+
+def _place(name: str) -> tuple[str, str, bool] | str | InvalidAdapter:
+    """(module, "A" or "B", is it an embedding's?), or a module whose own weights these are."""
+    module = name.removeprefix(_PREFIX)
+    if name.startswith(_PREFIX):
+        for suffixes in (_LINEAR, _EMBEDDING):
+            for suffix, half in suffixes.items():
+                if module.endswith(suffix):
+                    return module.removesuffix(suffix), half, suffixes is _EMBEDDING
+        if name.endswith(_REPEATED):
+            return module.removesuffix(".base_layer.weight")
+        if name.endswith(_WHOLE):
+            return InvalidAdapter(
+                Defect.EMBEDDING_SAVED,
+                f"{shown(name)}: whole embeddings are not served; "
+                "save with save_embedding_layers=False",
+            )
+    return InvalidAdapter(
+        Defect.UNKNOWN_TENSOR, f"{shown(name)} is neither a lora_A nor a lora_B of a module"
+    )
+
+
+def matrix_problems(
+    module: str, pair: Pair, dtypes: Mapping[str, str], rank: int | None
+) -> Iterator[InvalidAdapter]:
+    """What is wrong with a pair in itself. `rank`: what the configuration says, if it does."""
+    for which, tensor in (("lora_A", pair.a), ("lora_B", pair.b)):
+        if tensor.dtype not in dtypes:
+            yield InvalidAdapter(
+                Defect.DTYPE_UNSUPPORTED, f"{shown(module)}.{which} is {tensor.dtype}"
+            )
+        if not is_matrix(tensor):
+            yield InvalidAdapter(Defect.SHAPE_MISMATCH, f"{shown(module)}.{which} is not a matrix")
+    if is_matrix(pair.a) and is_matrix(pair.b) and rank is not None and pair.rank != (rank, rank):
+        yield InvalidAdapter(
+            Defect.RANK_MISMATCH,
+            f"{shown(module)} has ranks {pair.rank}, the configuration says {rank}",
+        )
+
+
+def is_matrix(tensor: TensorInfo) -> bool:
+    return len(tensor.shape) == 2 and 0 not in tensor.shape
+
+
+def shown(name: str) -> str:
+    """A name from the file, as short as a message may be."""
+    return repr(name if len(name) <= 200 else f"{name[:200]}…")

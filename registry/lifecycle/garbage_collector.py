@@ -1,0 +1,149 @@
+"""Garbage collection: purges versions that no retention rule keeps, and files that no row names."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from registry.auth.client_address import calling_address
+from registry.catalog.repository import RegistryRepository
+from registry.database.engine import Database
+from registry.errors import RegistryError
+from registry.lifecycle.garbage_repository import Candidate, GarbageRepository
+from registry.lifecycle.service import LifecycleService
+from registry.models import Event, EventKind, VersionState, now
+from registry.storage.trash import Trash
+
+_MAX_TOLD = 100
+ORPHANS_AFTER_SECONDS = 3600.0  # by then a registration has written its row or is gone
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What is garbage: versions in one of `states`, but none that is kept for a reason.
+
+    Kept are: where an alias points; the last `keep_last` of each adapter; and, for
+    `rollback_window`, where an alias pointed, and what has been in its state for less.
+    """
+
+    states: frozenset[VersionState] = frozenset({VersionState.RETIRED, VersionState.REJECTED})
+    keep_last: int = 5
+    rollback_window: timedelta = timedelta(days=30)
+    adapter: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What went, or would go. `kept` counts by reason what was in the states but stayed.
+
+    `refused` holds what could not go now, with the code of the refusal. `more`: the limit was
+    reached. `orphans` are digests of files without a row.
+    """
+
+    purged: Sequence[Candidate]
+    refused: dict[str, str]
+    kept: dict[str, int]
+    orphans: Sequence[str]
+    freed_bytes: int
+    more: bool
+
+
+class GarbageCollector:
+    """Purges one version after the other; what happens meanwhile is seen by each purge."""
+
+    def __init__(self, database: Database, trash: Trash, lifecycle: LifecycleService) -> None:
+        self._database = database
+        self._trash = trash
+        self._lifecycle = lifecycle
+
+    async def collect(
+        self, retention: Retention, *, actor: str, limit: int, dry_run: bool
+    ) -> Collection:
+        """Purge up to `limit` versions and all orphans; on a dry run only say which.
+
+        Raises DatabaseUnavailable, StoreUnavailable.
+        """
+        if not dry_run:
+            await self._lifecycle.tidy_up()
+        found, kept = await self._find(retention, limit + 1)
+        garbage = found[:limit]
+        orphans = [] if retention.adapter else await self._orphans()
+        if dry_run:
+            freed = await self._would_free(garbage)
+            return Collection(garbage, {}, kept, orphans, freed, len(found) > limit)
+        purged: list[Candidate] = []
+        refused: dict[str, str] = {}
+        freed = 0
+        for candidate in garbage:
+            try:
+                freed += await self._purge(candidate, actor)
+                purged.append(candidate)
+            except RegistryError as error:
+                if error.status == 503:
+                    raise
+                refused[candidate.reference] = error.code
+        gone = [digest for digest in orphans if await self._delete_orphan(digest)]
+        if gone:
+            await self._tell(gone, actor)
+        return Collection(purged, refused, kept, gone, freed, len(found) > limit)
+
+    async def _tell(self, gone: Sequence[str], actor: str) -> None:
+        """Of files that no version had; each purge has its own event."""
+        data = {"orphans": len(gone), "digests": list(gone[:_MAX_TOLD])}
+        kind, address = EventKind.STORE_COLLECTED, calling_address()
+        async with self._database.transaction(for_catalog=False) as session:
+            session.add(Event(actor=actor, address=address, kind=kind, data=data))
+
+    async def _find(
+        self, retention: Retention, limit: int
+    ) -> tuple[list[Candidate], dict[str, int]]:
+        since = now() - retention.rollback_window
+        async with self._database.reading() as session:
+            return await GarbageRepository(session).find(
+                states=sorted(retention.states),
+                keep_last=retention.keep_last,
+                since=since,
+                adapter=retention.adapter,
+                limit=limit,
+            )
+
+    async def _purge(self, candidate: Candidate, actor: str) -> int:
+        """The bytes that came free."""
+        name, number, reason = candidate.adapter, candidate.number, "garbage collection"
+        if candidate.state in (VersionState.READY, VersionState.DEPRECATED):
+            await self._lifecycle.retire(name, number, actor=actor, reason=reason)
+        purge = await self._lifecycle.purge(name, number, actor=actor, reason=reason)
+        return purge.freed_bytes
+
+    async def _would_free(self, garbage: Sequence[Candidate]) -> int:
+        """Files that others need too free nothing."""
+        by_digest: dict[str, list[Candidate]] = {}
+        for candidate in garbage:
+            by_digest.setdefault(candidate.digest, []).append(candidate)
+        async with self._database.reading() as session:
+            uses = await GarbageRepository(session).uses(list(by_digest))
+        return sum(
+            candidates[0].size_bytes
+            for digest, candidates in by_digest.items()
+            if uses[digest] == len(candidates)
+        )
+
+    async def _orphans(self) -> list[str]:
+        stored = await asyncio.to_thread(
+            self._trash.stored_digests, older_than_seconds=ORPHANS_AFTER_SECONDS
+        )
+        async with self._database.reading() as session:
+            uses = await GarbageRepository(session).uses(stored)
+        return [digest for digest in stored if digest not in uses]
+
+    async def _delete_orphan(self, digest: str) -> bool:
+        """False if a registration was faster."""
+        async with self._database.transaction() as session:
+            repository = RegistryRepository(session)
+            await repository.hold_files(digest)
+            if await repository.uses_of_files(digest):
+                return False
+            if not self._trash.set_aside(digest):
+                return False
+        await asyncio.to_thread(self._trash.delete, digest)
+        return True

@@ -1,0 +1,229 @@
+"""A version's way from `ready` to `purged`, and aside: each step one transaction with its event."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from registry.aliases.service import point
+from registry.catalog.repository import RegistryRepository, known_adapter
+from registry.catalog.types import PublishedVersion, Purge
+from registry.catalog.unit_of_work import Change, changing
+from registry.database.engine import Database
+from registry.errors import (
+    FilesDamaged,
+    FilesMissing,
+    StoreUnavailable,
+    UnknownVersion,
+    VersionAliased,
+    VersionInUse,
+)
+from registry.lifecycle.transitions import change_state
+from registry.models import EventKind, Version, VersionState, row_id
+from registry.references import parse_version, tenant_of
+from registry.storage.integrity import FilesChanged, verify
+from registry.storage.trash import Trash
+
+MAX_REASON = 1024
+
+UsedNow = Callable[[int], Awaitable[bool]]
+"""Whether an engine holds, awaits or loads the version with this row id."""
+
+
+class LifecycleService:
+    """Each call takes a version by adapter and number, and raises UnknownAdapter, UnknownVersion
+    and TransitionRefused. A version that is there already stays as it is."""
+
+    def __init__(self, database: Database, trash: Trash, path_of: Callable[[str], Path]) -> None:
+        self._database = database
+        self._trash = trash
+        self._path_of = path_of
+        self.used_now: UsedNow = _used_by_nobody
+
+    async def deprecate(
+        self, name: str, number: int, *, actor: str, reason: str | None = None
+    ) -> PublishedVersion:
+        """Go on serving it, with a warning in each answer."""
+        async with changing(self._database, name, actor) as change:
+            version = await change.version(number)
+            await _enter(change, version, VersionState.DEPRECATED, reason)
+            return await change.published(version)
+
+    async def restore(
+        self, name: str, number: int, *, actor: str, reason: str | None = None
+    ) -> PublishedVersion:
+        """Make it ready again. Raises FilesMissing, FilesDamaged, StoreUnavailable."""
+        await self._verify_files(name, number)  # which may take longer than a transaction should
+        async with changing(self._database, name, actor) as change:
+            version = await change.version(number)
+            if version.state == VersionState.PURGED:
+                raise FilesMissing(change.reference(number))
+            await _enter(change, version, VersionState.READY, reason)
+            return await change.published(version)
+
+    async def retire(
+        self,
+        name: str,
+        number: int,
+        *,
+        actor: str,
+        reason: str | None = None,
+        move_aliases_to: int | None = None,
+        force: bool = False,
+    ) -> PublishedVersion:
+        """Refuse new requests for it; those under way end as they began.
+
+        Raises VersionAliased if an alias points at it, unless these are moved in the same
+        transaction or `force` leaves them where they are, to be refused too.
+        """
+        async with changing(self._database, name, actor) as change:
+            version = await change.version(number)
+            aliases = await change.aliases.pointing_at(row_id(version))
+            if move_aliases_to is not None and move_aliases_to != number:
+                await _move_aliases(change, aliases, number, move_aliases_to)
+            elif aliases and not force:
+                raise VersionAliased(change.reference(number), aliases)
+            await _enter(change, version, VersionState.RETIRED, reason)
+            return await change.published(version)
+
+    async def quarantine(
+        self, version_id_or_reference: int | str, reason: str, code: str, actor: str
+    ) -> PublishedVersion:
+        """Serve it no more, wherever aliases point, until somebody restores it.
+
+        For what was found to be broken; `code` is for programs. A reference has to name a version
+        (`name:3`). Raises TransitionRefused only for what is not served anyway.
+        """
+        name, number = await self._identify(version_id_or_reference)
+        async with changing(self._database, name, actor) as change:
+            version = await change.version(number)
+            await _enter(change, version, VersionState.QUARANTINED, _storable(reason), code)
+            return await change.published(version)
+
+    async def purge(
+        self, name: str, number: int, *, actor: str, reason: str | None = None
+    ) -> Purge:
+        """Delete its files, unless another version has the same; its row and number stay.
+
+        Who else has the same files a tenant is not told: what it alone has no more, is free for it.
+        Raises VersionAliased, VersionInUse, StoreUnavailable.
+        """
+        aside: str | None = None
+        told_as_free = False
+        try:
+            async with changing(self._database, name, actor) as change:
+                version = await change.version(number)
+                await self._check_unused(change, version)
+                await _enter(change, version, VersionState.PURGED, reason)
+                published = await change.published(version)
+                needed = await _files_are_needed(change, version)
+                told_as_free = needed and not await _needed_in_sight(change, version)
+                if not needed:
+                    # no await from here to the commit, so that nothing comes between
+                    aside = version.digest if self._trash.set_aside(version.digest) else None
+        finally:
+            if aside is not None:
+                await asyncio.shield(self._settle(aside))
+        freed = version.size_bytes if aside is not None or told_as_free else 0
+        return Purge(published, freed)
+
+    async def tidy_up(self) -> None:
+        """After a crash, put back or delete what a purge had set aside."""
+        for digest in await asyncio.to_thread(self._trash.digests):
+            await self._settle(digest)
+
+    async def _settle(self, digest: str) -> None:
+        """Put files that were set aside back or delete them, as the database says.
+
+        Also whoever gave up on a commit can't know whether it took place.
+        """
+        async with self._database.transaction() as session:
+            repository = RegistryRepository(session)
+            await repository.hold_files(digest)
+            if await repository.uses_of_files(digest):
+                self._trash.put_back(digest)
+        await asyncio.to_thread(self._trash.delete, digest)
+
+    async def _verify_files(self, name: str, number: int) -> None:
+        async with self._database.reading() as session:
+            repository = RegistryRepository(session)
+            adapter = await known_adapter(repository, name)
+            version = await repository.version(row_id(adapter), number)
+        if version is None:
+            raise UnknownVersion(name, number)
+        folder = self._path_of(version.digest)
+        try:
+            await asyncio.to_thread(verify, folder, version.digest)
+        except FileNotFoundError:
+            raise FilesMissing(f"{name}:{number}") from None
+        except FilesChanged as error:
+            raise FilesDamaged(f"{name}:{number}", str(error)) from None
+        except OSError as error:
+            raise StoreUnavailable(f"the files can't be read: {error.strerror}") from error
+
+    async def _check_unused(self, change: Change, version: Version) -> None:
+        if aliases := await change.aliases.pointing_at(row_id(version)):
+            raise VersionAliased(change.reference(version.number), aliases)
+        if await self.used_now(row_id(version)):
+            raise VersionInUse(change.reference(version.number))
+
+    async def _identify(self, version: int | str) -> tuple[str, int]:
+        if isinstance(version, str):
+            return parse_version(version)
+        async with self._database.reading() as session:
+            found = await RegistryRepository(session).version_with_id(version)
+        if found is None:
+            raise UnknownVersion("", version)
+        return found[1], found[0].number
+
+
+async def _used_by_nobody(version_id: int) -> bool:
+    """Where no engine serves."""
+    return False
+
+
+async def _files_are_needed(change: Change, version: Version) -> bool:
+    """By another version; nobody can begin to need them until the transaction ends."""
+    await change.repository.hold_files(version.digest)
+    return await change.repository.uses_of_files(version.digest) > 0
+
+
+async def _needed_in_sight(change: Change, version: Version) -> bool:
+    """By a version that whoever makes the change may know of."""
+    tenant = tenant_of(change.actor)
+    return await change.repository.uses_of_files(version.digest, tenant) > 0
+
+
+_KINDS = {
+    VersionState.READY: EventKind.VERSION_RESTORED,
+    VersionState.DEPRECATED: EventKind.VERSION_DEPRECATED,
+    VersionState.RETIRED: EventKind.VERSION_RETIRED,
+    VersionState.QUARANTINED: EventKind.VERSION_QUARANTINED,
+    VersionState.PURGED: EventKind.VERSION_PURGED,
+}
+
+
+async def _enter(
+    change: Change, version: Version, to: VersionState, reason: str | None, code: str | None = None
+) -> None:
+    """Raises TransitionRefused."""
+    kept = None if to is VersionState.READY else reason
+    if to == version.state and kept in (None, version.state_reason):
+        return
+    change_state(version, to, change.reference(version.number), reason=kept, code=code)
+    told = f"{code}: {reason}"[:MAX_REASON] if code else reason
+    await change.note(_KINDS[to], to_version=version.number, reason=told)
+
+
+def _storable(reason: str) -> str:
+    """Whatever an exception had to say, as any database can keep it."""
+    return reason.encode(errors="replace").decode().replace("\0", "?")[:MAX_REASON]
+
+
+async def _move_aliases(change: Change, aliases: Sequence[str], number: int, to: int) -> None:
+    """Where a version had a weight, another one has it now."""
+    for alias in aliases:
+        current = await change.aliases.current(change.adapter_id, alias)
+        if current is not None:
+            weights = dict(current.weights)
+            weights[to] = weights.get(to, 0) + weights.pop(number)
+            await point(change, alias, weights, f"{change.reference(number)} retired", current)

@@ -1,0 +1,70 @@
+"""Everything that tells of events, put together: the log, its streams, and webhooks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+
+from registry.api.events import create_event_router
+from registry.api.webhooks import create_webhook_router
+from registry.database.engine import Database
+from registry.events.log import EventLog
+from registry.events.stream import EventStreams, close_with_server
+from registry.events.watermark import EventFeed
+from registry.http.sse import StreamLimits, StreamPlaces
+from registry.settings import RegistrySettings
+from registry.sources.egress_guard import NetGuard
+from registry.version import adaptry_version
+from registry.webhooks.dispatcher import WebhookDispatcher
+from registry.webhooks.retry_policy import WebhookLimits
+from registry.webhooks.sender import WebhookSender
+from registry.webhooks.service import WebhookService
+
+
+@dataclass(frozen=True, slots=True)
+class EventParts:
+    """`run` has to run for as long as `routers` are served."""
+
+    feed: EventFeed
+    routers: tuple[APIRouter, ...]
+    dispatcher: WebhookDispatcher
+    decision_places: StreamPlaces  # for streams of the engine's, which end when these do
+
+    async def run(self, is_stopping: Callable[[], bool]) -> None:
+        """Until it is cancelled. `is_stopping`: the HTTP server waits for its streams to end."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.feed.run())
+                tasks.create_task(self.dispatcher.run())
+                tasks.create_task(close_with_server(self.feed, is_stopping))
+            await asyncio.Event().wait()  # the server has yet to end
+        finally:
+            self.feed.close()
+
+
+@asynccontextmanager
+async def event_parts(
+    database: Database, settings: RegistrySettings, limits: WebhookLimits | None = None
+) -> AsyncIterator[EventParts]:
+    """Opens no connection before it is needed; closes them at the end."""
+    limits = limits or WebhookLimits(
+        max_attempts=settings.webhook_attempts, timeout_seconds=settings.webhook_timeout_seconds
+    )
+    feed = EventFeed(database)
+    log = EventLog(database, feed)
+    stream_limits = StreamLimits(max_streams=settings.event_streams)
+    streams = EventStreams(log, stream_limits)
+    places = StreamPlaces(stream_limits, feed.closed)
+    guard = NetGuard(settings.allowed_networks)
+    sender = WebhookSender(
+        guard, timeout_seconds=limits.timeout_seconds, user_agent=f"adaptry/{adaptry_version()}"
+    )
+    webhooks = WebhookService(database, feed, guard, sender)
+    routers = (create_event_router(log, streams), create_webhook_router(webhooks))
+    try:
+        dispatcher = WebhookDispatcher(database, feed, sender, limits)
+        yield EventParts(feed, routers, dispatcher, places)
+    finally:
+        await sender.close()

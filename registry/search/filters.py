@@ -1,0 +1,165 @@
+"""What adapters and versions can be searched by."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, exists, func, select, true
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
+from registry.auth.visibility import Reader
+from registry.models import Adapter, Version
+from registry.models.search import AdapterTerm, TermKind, VersionTerm
+from registry.references import parse_version
+from registry.search.paging import Condition
+from registry.search.terms import words
+
+Spans = Mapping[str, tuple[str, str]]
+"""By the beginning of a word: the first and the last of the words that begin so."""
+
+Term = tuple[TermKind, str, str]
+"""Kind, first and last value."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFilter:
+    """All of it has to be met. `text`: beginnings of words of name, description, owner, tags."""
+
+    tags: Sequence[str] = ()
+    owner: str | None = None
+    text: str | None = None
+    reader: Reader | None = None
+
+    def starts(self) -> list[str]:
+        """Of the words to look for."""
+        return sorted(set(words(self.text)))
+
+    def conditions(self, spans: Spans) -> list[Condition]:
+        found = [] if self.reader is None else [_shown_adapters(self.reader)]
+        found += [_adapter_term((TermKind.TAG, tag, tag)) for tag in self.tags]
+        if self.owner is not None:
+            owner = self.owner
+            column = col(Adapter.owner)
+            owned = _column(col(Adapter.name), column, "", lambda found: found == owner)
+            found.append(owned)
+        return found + [_adapter_term(_words(spans[start])) for start in self.starts()]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFilter:
+    """All of it has to be met; of `states` one. `text`: beginnings of words of the adapter's name,
+    and of the version's description, training run, dataset and tags."""
+
+    tags: Sequence[str] = ()
+    target_modules: Sequence[str] = ()
+    states: Sequence[str] = ()
+    base_model: str | None = None
+    rank_min: int | None = None
+    rank_max: int | None = None
+    text: str | None = None
+    parent: str | None = None
+    reader: Reader | None = None
+
+    def starts(self) -> list[str]:
+        """Of the words to look for."""
+        return sorted(set(words(self.text)))
+
+    def conditions(self, spans: Spans) -> list[Condition]:
+        found = [] if self.reader is None else [_shown_versions(self.reader)]
+        found += [_version_term((TermKind.TAG, tag, tag)) for tag in self.tags]
+        modules = [(TermKind.TARGET_MODULE, module, module) for module in self.target_modules]
+        found += map(_version_term, modules)
+        if self.base_model is not None:
+            found.append(_version_column(col(Version.base_model), self.base_model, ""))
+        if self.parent is not None:
+            found.append(_made_from(*parse_version(self.parent), self.reader))
+        if self.states:
+            found.append(_in_states(self.states))
+        if self.rank_min is not None or self.rank_max is not None:
+            found.append(_rank_between(self.rank_min or 1, self.rank_max or 2**31 - 1))
+        return found + [_version_term(_words(spans[start])) for start in self.starts()]
+
+
+def _shown_adapters(reader: Reader) -> Condition:
+    return Condition(select(reader.shown().c.name), reader.shows)
+
+
+def _shown_versions(reader: Reader) -> Condition:
+    """Few tenants have so many versions that to collect and sort them would take long."""
+    version: Any = aliased(Version)
+    adapter: Any = aliased(Adapter)
+    shown = reader.shown()
+    keys = select(version.id).join(shown, version.adapter_id == shown.c.id)
+    named = select(1).select_from(version).join(adapter, version.adapter_id == adapter.id)
+
+    def test(of_row: ColumnElement[Any]) -> ColumnElement[bool]:
+        met = named.where(version.id == of_row, reader.shows(adapter.name))
+        return exists(met.offset(0).correlate_except(version, adapter))
+
+    return Condition(keys, test, ordered=False)
+
+
+def _words(span: tuple[str, str]) -> Term:
+    return TermKind.WORD, *span
+
+
+def _adapter_term(term: Term) -> Condition:
+    return _term(col(AdapterTerm.kind), col(AdapterTerm.value), col(AdapterTerm.adapter_name), term)
+
+
+def _version_term(term: Term) -> Condition:
+    return _term(col(VersionTerm.kind), col(VersionTerm.value), col(VersionTerm.version_id), term)
+
+
+def _term(kind: Any, value: Any, key: Any, term: Term) -> Condition:
+    """The columns of one of the tables of terms, and what is wanted of it."""
+    wanted, first, last = term
+    same = value == first if first == last else value.between(first, last)
+    met = and_(kind == wanted, same)
+
+    def test(of_row: ColumnElement[Any]) -> ColumnElement[bool]:
+        """OFFSET keeps PostgreSQL from making a join of it, which would drive the list."""
+        return exists(select(1).where(met, key == of_row).offset(0).correlate_except(key.table))
+
+    return Condition(select(key).where(met), test, ordered=first == last)
+
+
+def _column(
+    key: Any, column: Any, nothing: str | int, met: Callable[[Any], Any], *, ordered: bool = True
+) -> Condition:
+    """Of a row itself. COALESCE with `nothing` keeps an index of the column from driving."""
+    test = met(func.coalesce(column, nothing))
+    return Condition(select(key).where(met(column)), lambda of_row: test, ordered)
+
+
+def _version_column(column: Any, value: Any, nothing: str | int) -> Condition:
+    return _column(col(Version.id), column, nothing, lambda found: found == value)
+
+
+def _made_from(name: str, number: int, reader: Reader | None) -> Condition:
+    """Of a parent that the reader is not shown, none."""
+    parent: Any = aliased(Version)
+    shown = true() if reader is None else reader.shows(col(Adapter.name))
+    parent_id = (
+        select(parent.id)
+        .join(Adapter, parent.adapter_id == col(Adapter.id))
+        .where(col(Adapter.name) == name, parent.number == number, shown)
+        .correlate(None)
+        .scalar_subquery()
+    )
+    return _version_column(col(Version.parent_id), parent_id, 0)
+
+
+def _in_states(states: Sequence[str]) -> Condition:
+    if len(states) == 1:
+        return _version_column(col(Version.state), states[0], "")
+    state = col(Version.state)
+    return _column(col(Version.id), state, "", lambda found: found.in_(states), ordered=False)
+
+
+def _rank_between(low: int, high: int) -> Condition:
+    if low == high:
+        return _version_column(col(Version.rank), low, 0)
+    rank = col(Version.rank)
+    return _column(col(Version.id), rank, 0, lambda found: found.between(low, high), ordered=False)

@@ -1,0 +1,100 @@
+"""Fetching over the network, whatever the protocol: a folder of files, or one archive."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from registry.errors import SourceNotFound
+from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
+from registry.sources.archive import extract
+from registry.sources.base import FetchedSource, FetchLimits, Progress
+from registry.sources.quarantine import TAKEN_FILES, Intake
+from registry.sources.threads import in_thread, on_own_loop
+
+_ARCHIVE = "source.tar"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """One file as it begins to come. `revision` names this state of it, if anything does."""
+
+    chunks: AsyncIterator[bytes]
+    size_bytes: int | None
+    revision: str | None = None
+
+
+class RemoteFiles(Protocol):
+    """A connection to one place. Used on one event loop."""
+
+    def opened(self, name: str) -> AbstractAsyncContextManager[RemoteFile | None]:
+        """The file of this name below the source's folder, or the source itself for ""; None
+        if there is none.
+
+        Raises SourceDenied, SourceUnavailable, SourceNotAllowed, AddressNotAllowed.
+        """
+
+    async def has(self, name: str) -> bool:
+        """Whether there is such a file. Raises as `opened` does."""
+
+
+class Connect(Protocol):
+    def __call__(self) -> AbstractAsyncContextManager[RemoteFiles]: ...
+
+
+class RemoteSource:
+    """Implements `Source`. Receives in a thread, so that a slow disk holds up nobody's loop."""
+
+    def __init__(self, connect: Connect, shown: str, *, is_archive: bool) -> None:
+        self._connect = connect
+        self._shown = shown
+        self._is_archive = is_archive
+
+    async def fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
+        """As `Source.fetch`."""
+        if not self._is_archive:
+            return await on_own_loop(lambda: self._fetch_folder(into, limits, progress))
+        archive = into / _ARCHIVE
+        revision = await on_own_loop(lambda: self._fetch_archive(archive, limits, progress))
+        unpacking = Progress()  # what has come was counted already
+        unpack = partial(extract, archive, into, limits, unpacking)
+        fetched = await in_thread(unpack, unpacking.stop)
+        archive.unlink()
+        return FetchedSource(fetched.files, revision)
+
+    async def _fetch_folder(
+        self, into: Path, limits: FetchLimits, progress: Progress
+    ) -> FetchedSource:
+        intake = Intake(into, limits, progress)
+        revisions: dict[str, str | None] = {}
+        async with self._connect() as files:
+            for name in TAKEN_FILES:
+                async with files.opened(name) as file:
+                    if file is not None:
+                        await _take(file, name, intake)
+                        revisions[name] = file.revision
+            if WEIGHTS_FILE not in revisions and await files.has(PICKLE_FILE):
+                intake.note_pickle()
+            elif not revisions:
+                raise SourceNotFound(f"{self._shown} holds no adapter")
+        return intake.fetched(revisions.get(WEIGHTS_FILE))
+
+    async def _fetch_archive(
+        self, archive: Path, limits: FetchLimits, progress: Progress
+    ) -> str | None:
+        intake = Intake(archive.parent, limits, progress)
+        async with self._connect() as files, files.opened("") as file:
+            if file is None:
+                raise SourceNotFound(f"there is no {self._shown}")
+            await _take(file, archive.name, intake)
+            return file.revision
+
+
+async def _take(file: RemoteFile, name: str, intake: Intake) -> None:
+    if file.size_bytes is not None:
+        intake.expect(file.size_bytes)
+    with intake.open(name) as target:
+        async for chunk in file.chunks:
+            target.write(chunk)

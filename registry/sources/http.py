@@ -1,0 +1,118 @@
+"""`https://host/folder` or `https://host/adapter.tar.gz`, through fsspec."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+from fsspec.implementations.http import HTTPFileSystem
+from yarl import URL
+
+from registry.errors import SourceUnavailable
+from registry.sources.download import RemoteFile, RemoteSource
+from registry.sources.egress_guard import NetGuard
+from registry.sources.http_client import GuardedSockets, guarded_session, not_downgraded
+from registry.sources.quarantine import CHUNK_BYTES
+from registry.sources.urls import SourceUrl, UrlRules, parse_url
+
+Headers = Mapping[str, str]
+
+
+def web_source(url: SourceUrl, rules: UrlRules, guard: NetGuard) -> RemoteSource:
+    """Redirects may only lead to what `rules` allow."""
+    first = URL(f"{url}?{url.query}" if url.query else str(url), encoded=True)
+    downgraded = not_downgraded(first)
+
+    def may_call(hop: URL) -> None:
+        downgraded(hop)
+        rules.check(parse_url(str(hop)))
+
+    def address(name: str) -> URL:
+        path = f"{url.path.rstrip('/')}/{name}" if name else url.path
+        return URL.build(
+            scheme=url.scheme,
+            authority=url.place,
+            path=path,
+            query_string=url.query,
+            encoded=True,
+        )
+
+    return RemoteSource(
+        lambda: connected(address, may_call, guard), str(url), is_archive=url.is_archive
+    )
+
+
+@asynccontextmanager
+async def connected(
+    address: Callable[[str], URL],
+    may_call: Callable[[URL], None],
+    guard: NetGuard,
+    headers: Headers | None = None,
+) -> AsyncIterator["WebFiles"]:
+    """Files whose URLs `address` tells from their names."""
+    sockets = GuardedSockets(guard)
+
+    async def get_client(**_: Any) -> aiohttp.ClientSession:
+        identity = {"Accept-Encoding": "identity", **(headers or {})}
+        return guarded_session(sockets, may_call, headers=identity)
+
+    system = HTTPFileSystem(
+        asynchronous=True, encoded=True, get_client=get_client, skip_instance_cache=True
+    )
+    session = await system.set_session()
+    try:
+        yield WebFiles(system, address, sockets)
+    finally:
+        await session.close()
+
+
+class WebFiles:
+    """Implements `RemoteFiles`."""
+
+    def __init__(
+        self, system: HTTPFileSystem, address: Callable[[str], URL], sockets: GuardedSockets
+    ) -> None:
+        self._system = system
+        self._address = address
+        self._sockets = sockets
+
+    @asynccontextmanager
+    async def opened(self, name: str) -> AsyncIterator[RemoteFile | None]:
+        url = self._address(name)
+        file = await self._system.open_async(str(url), size=0)  # else it would ask for the size
+        try:
+            yield await self._begun(file, url, is_archive=not name)
+        finally:
+            await file.close()
+
+    async def _begun(self, file: Any, url: URL, *, is_archive: bool) -> RemoteFile | None:
+        try:
+            async with self._sockets.translated(_shown(url)):
+                first = await file.read(CHUNK_BYTES)
+        except FileNotFoundError:
+            return None
+        headers: Headers = file.r.headers
+        encoding = headers.get("Content-Encoding", "identity")
+        if encoding != "identity" and not is_archive:
+            raise SourceUnavailable(f"{_shown(url)} comes as {encoding}, which nobody asked for")
+        size = headers.get("Content-Length", "")
+        return RemoteFile(
+            self._chunks(file, first, _shown(url)),
+            int(size) if size.isdigit() else None,
+            headers.get("ETag", "").strip('"') or None,
+        )
+
+    async def _chunks(self, file: Any, first: bytes, shown: str) -> AsyncIterator[bytes]:
+        chunk = first
+        while chunk:
+            yield chunk
+            async with self._sockets.translated(shown):
+                chunk = await file.read(CHUNK_BYTES)
+
+    async def has(self, name: str) -> bool:
+        async with self.opened(name) as file:
+            return file is not None
+
+
+def _shown(url: URL) -> str:
+    return str(url.with_query(None))

@@ -1,0 +1,114 @@
+"""Connections that only reach what they may: aiohttp, which all of fsspec's network parts use."""
+
+import re
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+from yarl import URL
+
+from registry.errors import (
+    AddressNotAllowed,
+    RegistryError,
+    SourceDenied,
+    SourceNotAllowed,
+    SourceNotFound,
+    SourceUnavailable,
+)
+from registry.sources.egress_guard import NetGuard
+
+CONNECT_SECONDS = 15.0
+READ_SECONDS = 30.0
+TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
+
+_DENIED = frozenset({401, 403, 407})
+_GONE = frozenset({404, 410})
+_NO_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError"})  # botocore's
+_QUERY = re.compile(r"\?[^\s'\"]+")
+
+
+class GuardedSockets:
+    """A socket for each address that is tried; an error in its place if it is not allowed.
+
+    What is checked is the address that is connected to, so it does not matter whether it came from
+    the URL, a redirect or a name that means something else now than a moment ago.
+    """
+
+    def __init__(self, guard: NetGuard) -> None:
+        self._guard = guard
+        self.refused: str | None = None
+
+    def __call__(self, address: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.socket:
+        """For `aiohttp.TCPConnector(socket_factory=…)`; the argument is as `getaddrinfo` gives.
+
+        Raises AddressNotAllowed, which no library takes for a failure that may pass. Then aiohttp
+        tries the name's other addresses.
+        """
+        family, kind, protocol, _, where = address
+        if not self._guard.allows(str(where[0]).partition("%")[0]):
+            self.refused = str(where[0])
+            raise AddressNotAllowed(self.refused)
+        return socket.socket(family, kind, protocol)
+
+    @asynccontextmanager
+    async def translated(self, shown: str) -> AsyncIterator[None]:
+        """What goes wrong on the network, as errors of ours."""
+        try:
+            yield
+        except (RegistryError, FileNotFoundError):
+            raise
+        except Exception as error:
+            if self.refused is not None:
+                raise AddressNotAllowed(self.refused) from error
+            raise _error(error, shown) from error
+
+
+def _error(error: Exception, shown: str) -> RegistryError:
+    status = getattr(error, "status", None)
+    denied = isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS
+    if denied or status in _DENIED:
+        return SourceDenied(f"{shown} wants credentials, or other ones: {_words(error)}")
+    if status in _GONE:
+        return SourceNotFound(f"there is no {shown}")
+    return SourceUnavailable(f"{shown} can't be read now: {_words(error)}")
+
+
+def _words(error: Exception) -> str:
+    """Of a URL only what may be shown: its query can hold a signature."""
+    status = getattr(error, "status", None)
+    text = f"status {status}" if status else " ".join(str(error).split()) or type(error).__name__
+    return _QUERY.sub("?…", text)[:300]
+
+
+def guarded_session(
+    sockets: GuardedSockets, may_call: Callable[[URL], None], **options: Any
+) -> aiohttp.ClientSession:
+    """`may_call` is asked before every request, redirected ones too; it raises if not."""
+
+    async def check(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        may_call(request.url)
+        response = await handler(request)
+        if response.status >= 400:
+            response.close()  # its text is of no use, and fsspec would leave it open
+        return response
+
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(socket_factory=sockets),
+        middlewares=(check,),
+        timeout=TIMEOUT,
+        auto_decompress=False,
+        **options,
+    )
+
+
+def not_downgraded(first: URL) -> Callable[[URL], None]:
+    """Whoever asked for https does not get http in its place."""
+
+    def check(url: URL) -> None:
+        if first.scheme == "https" and url.scheme != "https":
+            raise SourceNotAllowed(f"{first.host} leads to {url.host} without TLS")
+
+    return check

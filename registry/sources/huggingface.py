@@ -1,0 +1,178 @@
+"""`hf://organisation/repository@revision/folder` from the Hugging Face Hub or a mirror of it.
+
+huggingface_hub says which commit that is, where its files are and with which token (`HF_ENDPOINT`,
+`HF_TOKEN`, `HF_HUB_OFFLINE`, …). The files come over our own connections: it has no way to limit,
+check or end its own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from urllib.parse import unquote
+
+from huggingface_hub import HfApi, hf_hub_download, hf_hub_url
+from huggingface_hub.constants import is_offline_mode
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported when asked for
+    build_hf_headers,
+    validate_repo_id,
+)
+from yarl import URL
+
+from registry.errors import (
+    AddressNotAllowed,
+    InvalidSource,
+    RegistryError,
+    SourceDenied,
+    SourceNotFound,
+    SourceUnavailable,
+)
+from registry.inspection.peft_config import CONFIG_FILE
+from registry.sources.base import FetchedSource, FetchLimits, Progress
+from registry.sources.download import RemoteSource
+from registry.sources.egress_guard import NetGuard
+from registry.sources.http import connected
+from registry.sources.http_client import READ_SECONDS, not_downgraded
+from registry.sources.quarantine import CHUNK_BYTES, TAKEN_FILES, Intake
+from registry.sources.threads import in_thread
+from registry.sources.urls import SourceUrl
+
+
+@dataclass(frozen=True, slots=True)
+class HubFolder:
+    """A folder of a repository at a revision: a branch, a tag or a commit."""
+
+    repository: str
+    revision: str | None
+    folder: str
+
+    def path(self, name: str) -> str:
+        return f"{self.folder}/{name}" if self.folder else name
+
+    def __str__(self) -> str:
+        at = f"@{self.revision}" if self.revision else ""
+        return "/".join(filter(None, (f"hf://{self.repository}{at}", self.folder)))
+
+
+def parse_hub_url(url: SourceUrl) -> HubFolder:
+    """A `/` within the revision is written as %2F. Raises InvalidSource."""
+    name, _, rest = url.path.removeprefix("/").partition("/")
+    name, at, revision = name.partition("@")
+    repository = f"{url.place}/{name}"
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise InvalidSource(f"hf://ORGANISATION/REPOSITORY[@REVISION][/FOLDER]: {error}") from None
+    if at and not revision:
+        raise InvalidSource("there is no revision after the '@'")
+    return HubFolder(repository, unquote(revision) or None, rest.strip("/"))
+
+
+class HubSource:
+    """Implements `Source`. `endpoint` None means `HF_ENDPOINT`, or the public Hub."""
+
+    def __init__(self, where: HubFolder, guard: NetGuard, endpoint: str | None = None) -> None:
+        self._where = where
+        self._guard = guard
+        self._api = HfApi(endpoint=endpoint)
+
+    async def fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
+        """As `Source.fetch`; `revision` is the commit."""
+        if is_offline_mode():
+            copy = partial(self._copy_cached, into, limits, progress)
+            return await in_thread(copy, progress.stop)
+        commit = await in_thread(self._commit, progress.stop)
+        fetched = await self._remote(commit).fetch(into, limits, progress)
+        return replace(fetched, revision=commit)
+
+    def _commit(self) -> str:
+        where = self._where
+        endpoint = URL(self._api.endpoint)
+        try:
+            self._guard.addresses(endpoint.host or "", endpoint.port or 443)
+            info = self._api.repo_info(
+                where.repository, revision=where.revision, timeout=READ_SECONDS
+            )
+        except AddressNotAllowed:
+            raise
+        except Exception as error:
+            raise _error(error, str(where)) from error
+        if info.sha is None:
+            raise SourceUnavailable(f"the Hub names no commit of {where}")
+        return str(info.sha)
+
+    def _remote(self, commit: str) -> RemoteSource:
+        address = self._address(commit)
+        headers = build_hf_headers(library_name="adaptry")
+        may_call = not_downgraded(address(CONFIG_FILE))
+        return RemoteSource(
+            lambda: connected(address, may_call, self._guard, headers),
+            str(self._where),
+            is_archive=False,
+        )
+
+    def _address(self, commit: str) -> Callable[[str], URL]:
+        where = self._where
+
+        def address(name: str) -> URL:
+            url = hf_hub_url(
+                where.repository, where.path(name), revision=commit, endpoint=self._api.endpoint
+            )
+            return URL(url, encoded=True)
+
+        return address
+
+    def _copy_cached(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
+        """What huggingface_hub has in its cache; offline there is nothing else."""
+        intake = Intake(into, limits, progress)
+        revision = self._where.revision
+        for name in TAKEN_FILES:
+            cached = self._cached(name, revision)
+            revision = _commit_of(cached, self._where.path(name))
+            intake.expect(cached.stat().st_size)
+            with cached.open("rb") as source, intake.open(name) as target:
+                while chunk := source.read(CHUNK_BYTES):
+                    target.write(chunk)
+        return intake.fetched(revision)
+
+    def _cached(self, name: str, revision: str | None) -> Path:
+        where = self._where
+        try:
+            path = hf_hub_download(
+                where.repository,
+                where.path(name),
+                revision=revision,
+                local_files_only=True,
+            )
+        except LocalEntryNotFoundError:
+            raise SourceNotFound(
+                f"huggingface_hub is offline and has no {name} of {where} in its cache"
+            ) from None
+        return Path(path)
+
+
+def _commit_of(cached: Path, path_in_repository: str) -> str:
+    """The cache holds `snapshots/COMMIT/path`."""
+    return cached.parents[path_in_repository.count("/")].name
+
+
+def _error(error: Exception, shown: str) -> RegistryError:
+    match error:
+        case GatedRepoError():
+            return SourceDenied(f"{shown} is gated: ask for access, and set HF_TOKEN")
+        case RepositoryNotFoundError():
+            return SourceNotFound(f"{shown} is not there, or only for others: is HF_TOKEN set?")
+        case RevisionNotFoundError():
+            return SourceNotFound(f"{shown} has no such revision")
+        case HfHubHTTPError() if error.response.status_code in (401, 403):
+            return SourceDenied(f"the Hub does not accept this token for {shown}")
+    words = " ".join(str(error).split())[:300]
+    return SourceUnavailable(f"the Hub can't be asked about {shown} now: {words}")

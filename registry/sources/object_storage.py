@@ -1,0 +1,133 @@
+"""`s3://bucket/folder` and `gs://bucket/folder`, through fsspec's s3fs and gcsfs.
+
+Credentials and endpoints come from where these packages look for them: the environment, the
+machine's role, or fsspec's own settings.
+"""
+
+import importlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from registry.errors import SourceUnavailable, SourceUnsupported
+from registry.sources.download import RemoteFile, RemoteSource
+from registry.sources.egress_guard import NetGuard
+from registry.sources.http_client import CONNECT_SECONDS, READ_SECONDS, TIMEOUT, GuardedSockets
+from registry.sources.urls import SourceUrl
+
+_RANGE_BYTES = 8 * 2**20
+
+# gcsfs offers a class that speaks gRPC where it can, past our connections: this one does not.
+_CLASSES = {"s3": ("s3fs", "S3FileSystem"), "gs": ("gcsfs.core", "GCSFileSystem")}
+_EXTRAS = {"s3": "s3", "gs": "gcs"}
+
+
+def bucket_source(url: SourceUrl, guard: NetGuard) -> RemoteSource:
+    """Raises SourceUnsupported."""
+    system_class = _system_class(url.scheme)
+    return RemoteSource(
+        lambda: _connected(system_class, url, guard), str(url), is_archive=url.is_archive
+    )
+
+
+def _system_class(scheme: str) -> Any:
+    module, name = _CLASSES[scheme]
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise SourceUnsupported(
+            f"{scheme}:// needs what adaptry[{_EXTRAS[scheme]}] installs beside the server: {error}"
+        ) from None
+
+
+@asynccontextmanager
+async def _connected(
+    system_class: Any, url: SourceUrl, guard: NetGuard
+) -> AsyncIterator["BucketFiles"]:
+    sockets = GuardedSockets(guard)
+    common = {"asynchronous": True, "skip_instance_cache": True, "use_listings_cache": False}
+    if url.scheme == "s3":
+        system = system_class(config_kwargs=_s3_options(sockets), **common)
+        async with sockets.translated(str(url)):
+            client = await system.set_session()
+        close = client.close
+    else:
+        connector = aiohttp.TCPConnector(socket_factory=sockets)
+        system = system_class(session_kwargs={"connector": connector}, timeout=TIMEOUT, **common)
+        async with sockets.translated(str(url)):
+            close = (await system._set_session()).close
+    try:
+        yield BucketFiles(system, url, sockets)
+    finally:
+        await close()
+
+
+def _s3_options(sockets: GuardedSockets) -> dict[str, Any]:
+    """For `aiobotocore.config.AioConfig`. Jobs are tried again: there is no need to do so here."""
+    return {
+        "connector_args": {"socket_factory": sockets},
+        "connect_timeout": CONNECT_SECONDS,
+        "read_timeout": READ_SECONDS,
+        "retries": {"max_attempts": 1},
+    }
+
+
+class BucketFiles:
+    """Implements `RemoteFiles`. Reads in ranges: memory stays small, whatever the object."""
+
+    def __init__(self, system: Any, url: SourceUrl, sockets: GuardedSockets) -> None:
+        self._system = system
+        self._url = url
+        self._sockets = sockets
+
+    @asynccontextmanager
+    async def opened(self, name: str) -> AsyncIterator[RemoteFile | None]:
+        path = self._path(name)
+        info = await self._info(path)
+        if info is None:
+            yield None
+            return
+        size_bytes = int(info["size"])
+        yield RemoteFile(self._chunks(path, size_bytes, _state(info)), size_bytes, _state(info))
+
+    async def has(self, name: str) -> bool:
+        return await self._info(self._path(name)) is not None
+
+    def _path(self, name: str) -> str:
+        folder = f"{self._url.place}{self._url.path}"
+        return f"{folder.rstrip('/')}/{name}" if name else folder
+
+    async def _info(self, path: str) -> dict[str, Any] | None:
+        """None if there is no such object."""
+        try:
+            async with self._sockets.translated(str(self._url)):
+                info: dict[str, Any] = await self._system._info(path)
+        except FileNotFoundError:
+            return None
+        return info if info["type"] == "file" else None
+
+    async def _chunks(self, path: str, size_bytes: int, state: str) -> AsyncIterator[bytes]:
+        for start in range(0, size_bytes, _RANGE_BYTES):
+            end = min(start + _RANGE_BYTES, size_bytes)
+            try:
+                async with self._sockets.translated(str(self._url)):
+                    chunk: bytes = await self._system._cat_file(path, start=start, end=end)
+            except FileNotFoundError:
+                raise self._changed() from None
+            if len(chunk) != end - start:
+                raise self._changed()
+            yield chunk
+        info = await self._info(path)
+        if info is None or _state(info) != state:
+            raise self._changed()
+
+    def _changed(self) -> SourceUnavailable:
+        return SourceUnavailable(f"{self._url} was changed while it was read")
+
+
+def _state(info: dict[str, Any]) -> str:
+    """S3's entity tag, Google's generation: another one for other content."""
+    state = info.get("generation") or info.get("ETag") or info.get("etag") or info["size"]
+    return str(state).strip('"')

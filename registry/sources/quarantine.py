@@ -1,0 +1,113 @@
+"""The way into quarantine: whatever the source, its bytes are counted, hashed and written here."""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from blake3 import blake3
+
+from registry.errors import SourceTooLarge
+from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
+from registry.inspection.peft_config import CONFIG_FILE
+from registry.sources.base import FetchedFile, FetchedSource, FetchLimits, Progress
+
+TAKEN_FILES = (CONFIG_FILE, WEIGHTS_FILE)
+ADAPTER_FILES = frozenset({*TAKEN_FILES, PICKLE_FILE})
+
+CHUNK_BYTES = 4 * 2**20
+
+
+class Intake:
+    """Takes the files of one adapter into one folder. Not for two threads at once."""
+
+    def __init__(self, into: Path, limits: FetchLimits, progress: Progress) -> None:
+        self._into = into
+        self._limits = limits
+        self._progress = progress
+        self._left_bytes = limits.max_bytes
+        self._files: list[FetchedFile] = []
+
+    def expect(self, size_bytes: int) -> None:
+        """A file of this size comes. Raises SourceTooLarge."""
+        if size_bytes > self._left_bytes:
+            raise too_large(self._limits)
+        self._progress.expect(size_bytes)
+
+    def open(self, name: str) -> "IncomingFile":
+        """A file to write to, for use as a context manager."""
+        return IncomingFile(self, self._into / name)
+
+    def note_pickle(self) -> None:
+        """There are pickled weights and no others. Inspection names that; nobody reads them."""
+        with self.open(PICKLE_FILE):
+            pass
+
+    def count(self, size_bytes: int) -> None:
+        """Raises SourceTooLarge, and Stopped."""
+        self._left_bytes -= size_bytes
+        if self._left_bytes < 0:
+            raise too_large(self._limits)
+        self._progress.advance(size_bytes)
+
+    def adopt(self, path: Path) -> None:
+        """Hash a file that is in the folder already. Raises SourceTooLarge, and Stopped."""
+        hasher = blake3()
+        size_bytes = path.stat().st_size
+        self.expect(size_bytes)
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                self.count(len(chunk))
+                hasher.update(chunk)
+        self.add(FetchedFile(path.name, size_bytes, hasher.hexdigest()))
+
+    def add(self, file: FetchedFile) -> None:
+        self._files.append(file)
+
+    def fetched(self, revision: str | None = None) -> FetchedSource:
+        """All files that were written to their end."""
+        return FetchedSource(tuple(self._files), revision)
+
+
+class IncomingFile:
+    """One file on its way in: hashed and written in one pass, on disk when it is closed."""
+
+    def __init__(self, intake: Intake, path: Path) -> None:
+        self._intake = intake
+        self._path = path
+        self._file = path.open("xb")
+        self._hasher = blake3()
+        self._size_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, chunk: bytes) -> None:
+        """Raises SourceTooLarge, and Stopped."""
+        self._intake.count(len(chunk))
+        self._size_bytes += len(chunk)
+        self._hasher.update(chunk)
+        self._file.write(chunk)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._file as file:
+            if error is None:
+                settle(file.fileno())
+        if error is None:
+            name, hashed = self._path.name, self._hasher.hexdigest()
+            self._intake.add(FetchedFile(name, self._size_bytes, hashed))
+
+
+def settle(descriptor: int) -> None:
+    """The file is complete: on disk, and not to be written again."""
+    os.fsync(descriptor)
+    os.fchmod(descriptor, 0o444)
+
+
+def too_large(limits: FetchLimits) -> SourceTooLarge:
+    return SourceTooLarge(f"the adapter is larger than {limits.max_bytes} bytes")

@@ -1,0 +1,43 @@
+"""From the text that names a source to the source itself."""
+
+from collections.abc import Sequence
+
+from registry.errors import SourceNotAllowed
+from registry.sources.base import Source
+from registry.sources.egress_guard import NetGuard
+from registry.sources.http import web_source
+from registry.sources.huggingface import HubSource, parse_hub_url
+from registry.sources.object_storage import bucket_source
+from registry.sources.urls import SourceUrl, UrlRules, parse_url
+
+_BUCKETS = frozenset({"s3", "gs"})
+
+
+class RemoteSources:
+    """The URLs that may be fetched. Nothing is asked of the network before `fetch`."""
+
+    def __init__(
+        self, rules: Sequence[str], guard: NetGuard, *, hub_endpoint: str | None = None
+    ) -> None:
+        """Raises ValueError for a rule that means nothing."""
+        self._rules = UrlRules(rules)
+        self._guard = guard
+        self._hub_endpoint = hub_endpoint
+
+    def open(self, text: str, *, within: str | None = None) -> tuple[SourceUrl, Source]:
+        """What may be shown of the URL, and the source. Of buckets a tenant has what is its own.
+
+        Raises InvalidSource, SourceNotAllowed, SourceUnsupported.
+        """
+        url = parse_url(text)
+        self._rules.check(url)
+        if within is not None and url.scheme in _BUCKETS and not url.path.startswith(f"/{within}/"):
+            raise SourceNotAllowed(f"a tenant's sources in a bucket lie below /{within}/")
+        return url, self._source(url)
+
+    def _source(self, url: SourceUrl) -> Source:
+        if url.scheme == "hf":
+            return HubSource(parse_hub_url(url), self._guard, self._hub_endpoint)
+        if url.scheme in _BUCKETS:
+            return bucket_source(url, self._guard)
+        return web_source(url, self._rules, self._guard)

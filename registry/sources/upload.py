@@ -1,0 +1,51 @@
+"""What a client sent us: it lies in the job's workspace, as files or as one archive."""
+
+import os
+import shutil
+from functools import partial
+from pathlib import Path
+
+from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
+from registry.sources.archive import extract
+from registry.sources.base import FetchedSource, FetchLimits, Progress
+from registry.sources.local import LocalSource
+from registry.sources.quarantine import TAKEN_FILES, Intake
+from registry.sources.threads import in_thread
+
+ARCHIVE = "archive"
+
+
+class UploadedSource:
+    """Implements `Source`. The upload itself stays, for another attempt."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
+        """As `Source.fetch`."""
+        return await in_thread(partial(self._take, into, limits, progress), progress.stop)
+
+    def _take(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
+        archive = self._folder / ARCHIVE
+        if archive.exists():
+            return extract(archive, into, limits, progress)
+        if not self._linked(into):
+            return LocalSource(self._folder).copy(into, limits, progress)
+        intake = Intake(into, limits, progress)
+        for file in sorted(into.iterdir()):
+            intake.adopt(file)
+        return intake.fetched()
+
+    def _linked(self, into: Path) -> bool:
+        """One more name for each file costs nothing; not every file system can do it."""
+        names = [name for name in TAKEN_FILES if (self._folder / name).exists()]
+        if WEIGHTS_FILE not in names and (self._folder / PICKLE_FILE).exists():
+            names.append(PICKLE_FILE)
+        try:
+            for name in names:
+                os.link(self._folder / name, into / name)
+        except OSError:
+            shutil.rmtree(into)
+            into.mkdir()
+            return False
+        return True

@@ -1,0 +1,195 @@
+"""The store of verified files: content-addressed, written whole or not at all."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.errors import StoreUnavailable
+from registry.inspection.inspector import Inspection
+from registry.sources.base import FetchLimits
+from registry.sources.local import LocalSource, folder_under
+from registry.sources.quarantine import settle
+from registry.storage.file_locks import SUFFIX, Claim, Claims
+from registry.storage.integrity import seal, seal_file
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArtifact:
+    """An adapter's files in the store, and what inspection found."""
+
+    digest: str
+    path: Path
+    size_bytes: int
+    inspection: Inspection
+
+
+class Workspace:
+    """A folder in quarantine that is ours, until we let go of it or die."""
+
+    def __init__(self, folder: Path, claim: Claim) -> None:
+        self.name = folder.name
+        self._folder = folder
+        self._claim = claim
+        self.is_needed = False  # by somebody who goes on with what is in it
+
+    @property
+    def upload(self) -> Path:
+        """What was sent to us stays here until all is done."""
+        return self._folder / "upload"
+
+    def empty_folder(self) -> Path:
+        """For one attempt to fetch; whatever an earlier one left is gone. Raises OSError."""
+        fetched = self._folder / "fetched"
+        shutil.rmtree(fetched, ignore_errors=True)
+        fetched.mkdir(parents=True)
+        return fetched
+
+    def close(self) -> None:
+        """Let go of it. Its content goes too, unless it is needed."""
+        if not self.is_needed:
+            _remove(self._folder)
+        self._claim.release()
+
+
+class ArtifactStore:
+    """`adapters/ab/abcd…/` holds files that were verified, `quarantine/` those on their way.
+
+    `arriving/` names the digests whose row is not written yet: after a crash, those are looked at.
+    """
+
+    def __init__(
+        self, root: Path, *, source_roots: Sequence[Path], max_bytes: int, max_files: int = 1000
+    ) -> None:
+        self._adapters = root / "adapters"
+        self._quarantine = root / "quarantine"
+        self._workspaces = Claims(self._quarantine)
+        self._arrivals = Claims(root / "arriving")
+        self._source_roots = tuple(Path(os.path.realpath(r)) for r in source_roots)
+        self.limits = FetchLimits(max_bytes, max_files)
+
+    def open(self) -> None:
+        """Make the folders. Raises StoreUnavailable."""
+        with storing("the store can't be opened"):
+            self._adapters.mkdir(parents=True, exist_ok=True)
+            self._workspaces.open()
+            self._arrivals.open()
+
+    def path_of(self, digest: str) -> Path:
+        return self._adapters / digest[:2] / digest
+
+    def local(self, source: str, *, within: str | None = None) -> LocalSource:
+        """A folder under the configured roots, or under what a tenant has in them.
+
+        Raises SourceNotAllowed, SourceNotFound.
+        """
+        roots = self._source_roots
+        own = roots if within is None else [root / within for root in roots]
+        return LocalSource(folder_under(own, source))
+
+    # ---- quarantine ----------------------------------------------------------------------
+
+    def workspace(self, name: str) -> Workspace | None:
+        """The one of this name, made if need be; None if somebody works in it."""
+        claim = self._workspaces.take(name)
+        return None if claim is None else Workspace(self._quarantine / name, claim)
+
+    def workspaces(self) -> set[str]:
+        """The names of all there are, in use or left behind, and of whatever else lies there."""
+        return {path.name.removesuffix(SUFFIX) for path in self._quarantine.iterdir()}
+
+    # ---- arrival -------------------------------------------------------------------------
+
+    def keep(self, folder: Path, digest: str) -> Claim:
+        """Move what was inspected under its digest; the same content is kept once.
+
+        Nobody removes it while the claim is held, that is until its row is written. Raises OSError.
+        """
+        kept = self.path_of(digest)
+        claim = self._arrivals.share(digest)
+        try:
+            self._move(folder, kept)
+            seal(kept)
+        except BaseException:
+            (claim.abandon if kept.is_dir() else claim.release)()
+            raise
+        return claim
+
+    def adopt(self, folder: Path, digest: str) -> bool:
+        """The same for what a transaction will settle that holds all files, without a claim.
+
+        False if the files were there already. Raises StoreUnavailable.
+        """
+        kept = self.path_of(digest)
+        if kept.is_dir():
+            return False
+        with storing():
+            for file in folder.iterdir():
+                _settle(file)
+            os.utime(folder)  # orphans are known by their age
+            self._move(folder, kept)
+            seal(kept)
+        return True
+
+    def arrivals(self) -> set[str]:
+        """Digests whose row is being written now, or never was because of a crash."""
+        return self._arrivals.names()
+
+    def take(self, digest: str) -> Claim | None:
+        """For who wants to remove it; None while its row is being written."""
+        return self._arrivals.take(digest)
+
+    def remove(self, digest: str) -> None:
+        """Take the files out of the store; as a workspace that nobody needs they are swept.
+
+        Needs the claim of `take`. Does not block. Raises OSError.
+        """
+        kept = self.path_of(digest)
+        seal_file(kept).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            kept.rename(self._quarantine / secrets.token_hex(16))
+
+    def _move(self, folder: Path, kept: Path) -> None:
+        if kept.is_dir():
+            return
+        kept.parent.mkdir(exist_ok=True)
+        _sync_folder(self._adapters)
+        _sync_folder(folder)
+        try:
+            folder.rename(kept)
+        except OSError:
+            if not kept.is_dir():  # else another registration of the same content was faster
+                raise
+        _sync_folder(kept.parent)
+
+
+@contextmanager
+def storing(what: str = "the adapter can't be stored") -> Iterator[None]:
+    """Raises StoreUnavailable for what the disk says no to."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(f"{what}: {error.strerror or error}") from error
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _settle(file: Path) -> None:
+    with file.open("rb") as opened:
+        settle(opened.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,86 @@
+"""Files on their way out of the store: set aside while their fate is open, then deleted.
+
+A purge sets the files aside within its transaction, so that a registration of the same content
+sees them gone as soon as it may, and deletes them after it. A crash between the two leaves them
+here, and the next start puts them back or deletes them, as the database says.
+"""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from registry.errors import StoreUnavailable
+from registry.storage.file_locks import Claim
+from registry.storage.integrity import seal_file
+from registry.storage.store import storing
+
+
+class Trash:
+    """`trash/` beside the `adapters/` folder that `path_of` (digest → folder) points into.
+
+    `take` claims files against those who are about to write a row for them.
+    """
+
+    def __init__(self, path_of: Callable[[str], Path], take: Callable[[str], Claim | None]) -> None:
+        self._path_of = path_of
+        self._take = take
+        self._adapters = path_of("00").parent.parent
+        self._trash = self._adapters.parent / "trash"
+
+    def set_aside(self, digest: str) -> bool:
+        """False if the store has no such files, or a registration is about to need them.
+
+        What such a registration leaves behind when it fails is swept. Does not block. Raises
+        StoreUnavailable.
+        """
+        aside = self._trash / digest
+        with storing("the files can't be removed"):
+            claim = self._take(digest)
+            if claim is None:
+                return False
+            with claim:
+                return self._move(self._path_of(digest), aside)
+
+    def _move(self, kept: Path, aside: Path) -> bool:
+        self._trash.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)  # of a purge that died before its end
+        try:
+            kept.rename(aside)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def put_back(self, digest: str) -> None:
+        """Undo `set_aside`; nothing to do where the files were registered again meanwhile.
+
+        Raises StoreUnavailable.
+        """
+        kept, aside = self._path_of(digest), self._trash / digest
+        try:
+            if aside.is_dir() and not kept.exists():
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                aside.rename(kept)
+        except OSError as error:
+            raise StoreUnavailable(f"the files can't be put back: {error.strerror}") from error
+
+    def delete(self, digest: str) -> None:
+        """What can't be deleted now is tried again at the next start."""
+        shutil.rmtree(self._trash / digest, ignore_errors=True)
+        if not self._path_of(digest).exists():
+            with contextlib.suppress(OSError):
+                seal_file(self._path_of(digest)).unlink()
+
+    def digests(self) -> list[str]:
+        """What lies here."""
+        return sorted(path.name for path in self._trash.glob("*")) if self._trash.is_dir() else []
+
+    def stored_digests(self, *, older_than_seconds: float) -> list[str]:
+        """All files in the store that have been there for some time. Raises StoreUnavailable."""
+        latest = time.time() - older_than_seconds
+        try:
+            folders = self._adapters.glob("??/*")
+            return sorted(path.name for path in folders if path.stat().st_mtime <= latest)
+        except OSError as error:
+            raise StoreUnavailable(f"the store can't be read: {error.strerror}") from error

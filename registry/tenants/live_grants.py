@@ -1,0 +1,38 @@
+"""Who is granted what, for answers that last longer than the request that began them."""
+
+from dataclasses import replace
+
+from cachetools import TTLCache
+
+from registry.auth.caller import Caller
+from registry.auth.grants import granted_to
+from registry.database.engine import Database
+from registry.errors import DatabaseUnavailable
+
+FRESH_SECONDS = 1.0
+_MAX_KEPT = 10_000
+
+
+class CurrentGrants:
+    """What is read is kept for a second, as keys are."""
+
+    def __init__(self, database: Database, fresh_seconds: float = FRESH_SECONDS) -> None:
+        self._database = database
+        self._kept: TTLCache[str, frozenset[str]] = TTLCache(_MAX_KEPT, fresh_seconds)
+
+    async def of(self, caller: Caller) -> Caller:
+        """The same caller, who sees what it may see now; while the database is away, as before."""
+        if (tenant := caller.tenant) is None:
+            return caller
+        granted = self._kept.get(tenant)
+        if granted is None:
+            try:
+                granted = await self._read(tenant)
+            except DatabaseUnavailable:
+                return caller
+            self._kept[tenant] = granted
+        return replace(caller, granted=granted)
+
+    async def _read(self, tenant: str) -> frozenset[str]:
+        async with self._database.reading() as session:
+            return await granted_to(session, tenant)

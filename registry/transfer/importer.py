@@ -1,0 +1,201 @@
+"""Takes in an export: proves it whole, then changes everything in one transaction, or nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+from sqlalchemy.exc import IntegrityError
+
+from registry.catalog.repository import RegistryRepository
+from registry.database.engine import Database
+from registry.errors import DatabaseUnavailable, ImportConflict, InvalidAdapter, NameReserved
+from registry.ingest.pipeline import new_workspace
+from registry.inspection.inspector import Inspection
+from registry.models import VersionState
+from registry.storage.store import ArtifactStore, storing
+from registry.storage.trash import Trash
+from registry.transfer.plan import AdapterPlan, ImportOptions, plan_adapter
+from registry.transfer.report import CheckedFiles, ImportReport, refusal_of, report_of
+from registry.transfer.repository import TransferRepository
+from registry.transfer.staging import Stage, check
+from registry.transfer.stream_reader import unpack_stream
+from registry.transfer.unpack import ArchiveLimits
+from registry.transfer.writer import ImportWriter
+
+_ATTEMPTS = 5
+
+Inspect = Callable[[Path], Inspection]
+
+
+class Importer:
+    """One at a time on PostgreSQL or SQLite; requests go on meanwhile."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: ArtifactStore,
+        trash: Trash,
+        inspect: Inspect,
+        *,
+        reserved_names: frozenset[str],
+        max_bytes: int,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._trash = trash
+        self._inspect = inspect
+        self._reserved_names = reserved_names
+        self._max_bytes = max_bytes
+
+    async def receive(
+        self, chunks: AsyncIterator[bytes], options: ImportOptions, *, actor: str
+    ) -> ImportReport:
+        """Import a tar that comes in chunks. Whatever fails leaves everything as it was.
+
+        Raises InvalidArchive, SourceTooLarge, InvalidAdapter, ImportConflict, NameReserved,
+        VersionNotServable, StoreUnavailable, DatabaseUnavailable.
+        """
+        limits = ArchiveLimits(self._max_bytes, self._store.limits.max_bytes)
+        async with new_workspace(self._store) as workspace:
+            with storing("the archive can't be kept"):
+                folder = await asyncio.to_thread(workspace.empty_folder)
+                unpacked = await unpack_stream(chunks, folder, limits)
+                stage = await asyncio.to_thread(check, unpacked, self._is_stored)
+                return await self._import(stage, options, actor)
+
+    async def _import(self, stage: Stage, options: ImportOptions, actor: str) -> ImportReport:
+        for manifest in stage.manifests:
+            if manifest.name in self._reserved_names:
+                raise NameReserved(manifest.name)
+        async with self._database.reading() as session:
+            plans = await self._plan(TransferRepository(session), stage, options)
+        checked = await asyncio.to_thread(self._check_files, stage, plans)
+        if checked.refused and not options.skip_invalid:
+            raise refusal_of(plans, checked.refused)
+        if options.dry_run:
+            return await self._report(stage, options, checked)
+        moved = await asyncio.to_thread(self._move_files, stage, checked)
+        try:
+            return await self._write(stage, options, checked, actor)
+        except BaseException:
+            await asyncio.shield(self._take_back(moved))
+            raise
+
+    # ---- planning ------------------------------------------------------------------------
+
+    async def _plan(
+        self,
+        repository: TransferRepository,
+        stage: Stage,
+        options: ImportOptions,
+        skipped: Sequence[str] = (),
+        *,
+        hold: bool = False,
+    ) -> list[AdapterPlan]:
+        """Raises ImportConflict, UnknownTenant."""
+        local = await repository.local((m.name for m in stage.manifests), hold=hold)
+        plans = [
+            plan_adapter(
+                manifest,
+                local.get(manifest.name),
+                replace_aliases=options.replace_aliases,
+                skipped=skipped,
+            )
+            for manifest in stage.manifests
+        ]
+        if conflicts := [conflict for plan in plans for conflict in plan.conflicts]:
+            raise ImportConflict(conflicts)
+        made = (plan.manifest.name for plan in plans if plan.local is None and not plan.is_empty)
+        await repository.check_tenants(made, hold=hold)
+        return plans
+
+    async def _report(
+        self, stage: Stage, options: ImportOptions, checked: CheckedFiles
+    ) -> ImportReport:
+        async with self._database.reading() as session:
+            repository = TransferRepository(session)
+            plans = await self._plan(repository, stage, options, tuple(checked.refused))
+        return report_of(plans, checked)
+
+    # ---- files ---------------------------------------------------------------------------
+
+    def _is_stored(self, digest: str) -> bool:
+        return self._store.path_of(digest).is_dir()
+
+    def _check_files(self, stage: Stage, plans: Sequence[AdapterPlan]) -> CheckedFiles:
+        """Of new versions; what is known was inspected when it came."""
+        checked = CheckedFiles()
+        added = {v.digest: v for plan in plans for v in plan.added.values()}
+        for digest, version in added.items():
+            folder = stage.files_of(digest)
+            if not folder.is_dir():
+                folder = self._store.path_of(digest)
+            if not folder.is_dir() or version.state == VersionState.PURGED:
+                continue
+            try:
+                checked.inspections[digest] = self._inspect(folder)
+            except InvalidAdapter as error:
+                if version.needs_files:  # else it comes without, as it is not served anyway
+                    checked.refused[digest] = error
+        return checked
+
+    def _move_files(self, stage: Stage, checked: CheckedFiles) -> list[str]:
+        """Into the store, where nobody sees them yet; the digests of those that are new in it."""
+        return [
+            digest
+            for digest in checked.inspections
+            if stage.files_of(digest).is_dir() and self._store.adopt(stage.files_of(digest), digest)
+        ]
+
+    async def _take_back(self, digests: Sequence[str]) -> None:
+        """Remove files that no version needs."""
+        async with self._database.transaction(for_catalog=False) as session:
+            repository = RegistryRepository(session)
+            await repository.hold_all_files()
+            unused = [d for d in digests if not await repository.uses_of_files(d)]
+            for digest in unused:
+                self._trash.set_aside(digest)
+        for digest in unused:
+            await asyncio.to_thread(self._trash.delete, digest)
+
+    # ---- writing -------------------------------------------------------------------------
+
+    async def _write(
+        self, stage: Stage, options: ImportOptions, checked: CheckedFiles, actor: str
+    ) -> ImportReport:
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._write_once(stage, options, checked, actor)
+            except IntegrityError:  # PostgreSQL: somebody made one of the adapters meanwhile
+                continue
+        raise DatabaseUnavailable("too many changes at once: try again")
+
+    async def _write_once(
+        self, stage: Stage, options: ImportOptions, checked: CheckedFiles, actor: str
+    ) -> ImportReport:
+        async with self._database.transaction() as session:
+            repository = TransferRepository(session)
+            await repository.hold_imports()
+            plans = await self._plan(repository, stage, options, tuple(checked.refused), hold=True)
+            report = report_of(plans, checked)
+            plans = [plan for plan in plans if not plan.is_empty]
+            writer = ImportWriter(session, plans, checked.inspections, actor)
+            await writer.write_adapters()
+            await RegistryRepository(session).hold_all_files()
+            self._check_presence(plans, checked)
+            await writer.write_versions()
+            await writer.write_aliases()
+            report.events_added = await writer.write_events(stage.events())
+            report.orphans = writer.orphans
+        return report
+
+    def _check_presence(self, plans: Sequence[AdapterPlan], checked: CheckedFiles) -> None:
+        """Nobody may have purged or added anything that we reckon with."""
+        for plan in plans:
+            for number, version in plan.added.items():
+                if version.digest in checked.inspections:
+                    gone = not self._is_stored(version.digest)
+                else:
+                    gone = version.needs_files
+                if gone:
+                    raise ImportConflict([f"{plan.manifest.name}:{number} changed meanwhile"])

@@ -1,0 +1,188 @@
+"""The SQL of export and import: many rows at a time. Never commits."""
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from registry.auth.grants import known_tenant
+from registry.events.log import RecordedEvent, recorded_events
+from registry.models import Adapter, AliasHistory, Event, Version, VersionState, row_id
+from registry.models.search import AdapterTerm, VersionTerm
+from registry.references import tenant_of
+from registry.search.terms import adapter_terms, version_terms
+from registry.transfer.serializers import Row
+
+Item = TypeVar("Item")
+
+_PAGE = 500
+_IMPORTS = 0x1D0A7E93C45BF286  # any number that nobody else uses
+
+
+@dataclass(slots=True)
+class LocalAdapter:
+    """What the registry has under a name that is to be imported."""
+
+    id: int
+    versions: dict[int, tuple[int, str]] = field(default_factory=dict)
+    """Row id and digest by number."""
+    numbers: dict[int, int] = field(default_factory=dict)
+    """By row id."""
+    aliases: dict[str, dict[int, int]] = field(default_factory=dict)
+    """Current weights by number; none of an alias that was deleted."""
+
+
+class TransferRepository:
+    """Statements on one session."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def check_tenants(self, names: Iterable[str], *, hold: bool) -> None:
+        """Of the names of adapters that are to be made. Raises UnknownTenant."""
+        for tenant in sorted({tenant for name in names if (tenant := tenant_of(name))}):
+            await known_tenant(self._session, tenant, hold=hold)
+
+    # ---- reading -------------------------------------------------------------------------
+
+    async def adapters(self, names: Sequence[str] | None) -> AsyncIterator[Sequence[Adapter]]:
+        """All, or those named, by name and in pages."""
+        after = ""
+        while True:
+            statement = select(Adapter).where(col(Adapter.name) > after)
+            if names is not None:
+                statement = statement.where(col(Adapter.name).in_(names))
+            ordered = statement.order_by(col(Adapter.name)).limit(_PAGE)
+            found = (await self._session.execute(ordered)).scalars().all()
+            if not found:
+                return
+            yield found
+            after = found[-1].name
+
+    async def versions(self, adapter_ids: Sequence[int]) -> Sequence[Version]:
+        """By adapter and number; without what is still on its way."""
+        statement = (
+            select(Version)
+            .where(
+                col(Version.adapter_id).in_(adapter_ids), col(Version.state) != VersionState.PENDING
+            )
+            .order_by(col(Version.adapter_id), col(Version.number))
+        )
+        return (await self._session.execute(statement)).scalars().all()
+
+    async def references(self, version_ids: Iterable[int]) -> dict[int, str]:
+        """`name:3` by row id."""
+        found: dict[int, str] = {}
+        for ids in _batches(version_ids):
+            statement = (
+                select(col(Version.id), col(Adapter.name), col(Version.number))
+                .join(Adapter, col(Version.adapter_id) == col(Adapter.id))
+                .where(col(Version.id).in_(ids))
+            )
+            for id_, name, number in (await self._session.execute(statement)).all():
+                found[id_ or 0] = f"{name}:{number}"
+        return found
+
+    async def history(self, adapter_ids: Sequence[int]) -> Sequence[AliasHistory]:
+        """By adapter, alias and revision."""
+        statement = (
+            select(AliasHistory)
+            .where(col(AliasHistory.adapter_id).in_(adapter_ids))
+            .order_by(
+                col(AliasHistory.adapter_id), col(AliasHistory.alias), col(AliasHistory.revision)
+            )
+        )
+        return (await self._session.execute(statement)).scalars().all()
+
+    async def events(self, after: int, names: Sequence[str] | None) -> list[RecordedEvent]:
+        """The next events that are about an adapter."""
+        statement = (
+            select(Event, col(Adapter.name))
+            .join(Adapter, col(Event.adapter_id) == col(Adapter.id))
+            .where(col(Event.id) > after)
+        )
+        if names is not None:
+            statement = statement.where(col(Adapter.name).in_(names))
+        ordered = statement.order_by(col(Event.id)).limit(_PAGE)
+        return recorded_events((await self._session.execute(ordered)).all())
+
+    async def local(self, names: Iterable[str], *, hold: bool = False) -> dict[str, LocalAdapter]:
+        """What is here of the adapters named. `hold`: nobody else changes it until the end."""
+        found: dict[str, LocalAdapter] = {}
+        for batch in _batches(sorted(names)):
+            statement = select(Adapter).where(col(Adapter.name).in_(batch))
+            ordered = statement.order_by(col(Adapter.name))
+            if hold:
+                ordered = ordered.with_for_update(key_share=True)
+            adapters = {row_id(a): a for a in (await self._session.execute(ordered)).scalars()}
+            found |= {adapter.name: LocalAdapter(id_) for id_, adapter in adapters.items()}
+            for version in await self._all_versions(list(adapters)):
+                local = found[adapters[version.adapter_id].name]
+                local.versions[version.number] = (row_id(version), version.digest)
+                local.numbers[row_id(version)] = version.number
+            for row in await self.history(list(adapters)):
+                local = found[adapters[row.adapter_id].name]
+                state = local.aliases.setdefault(row.alias, {})
+                if row.valid_to is None:
+                    state[local.numbers[row.version_id]] = row.weight
+        return found
+
+    async def _all_versions(self, adapter_ids: Sequence[int]) -> Sequence[Version]:
+        statement = select(Version).where(col(Version.adapter_id).in_(adapter_ids))
+        return (await self._session.execute(statement)).scalars().all()
+
+    async def known_events(self, uids: Iterable[str]) -> set[str]:
+        found: set[str] = set()
+        for batch in _batches(uids):
+            statement = select(col(Event.uid)).where(col(Event.uid).in_(batch))
+            found.update((await self._session.execute(statement)).scalars())
+        return found
+
+    # ---- writing -------------------------------------------------------------------------
+
+    async def add_adapters(self, adapters: Sequence[Adapter]) -> None:
+        self._session.add_all(adapters)
+        await self._session.flush()
+        rows = [
+            {"kind": kind, "value": value, "adapter_name": adapter.name}
+            for adapter in adapters
+            for kind, value in sorted(adapter_terms(adapter))
+        ]
+        if rows:
+            await self._session.execute(insert(AdapterTerm), rows)
+
+    async def add_versions(self, named: Sequence[tuple[str, Version]]) -> None:
+        """Each with its adapter's name."""
+        self._session.add_all(version for _, version in named)
+        await self._session.flush()
+        rows = [
+            {"kind": kind, "value": value, "version_id": row_id(version)}
+            for name, version in named
+            for kind, value in sorted(version_terms(name, version))
+        ]
+        if rows:
+            await self._session.execute(insert(VersionTerm), rows)
+
+    async def set_parent(self, version_id: int, parent_id: int) -> None:
+        statement = update(Version).where(col(Version.id) == version_id)
+        await self._session.execute(statement.values(parent_id=parent_id))
+
+    async def hold_imports(self) -> None:
+        """Imports hold many adapters, and must not wait for each other in a circle."""
+        if self._session.get_bind().dialect.name == "postgresql":
+            lock = text("SELECT pg_advisory_xact_lock(:key)")
+            await self._session.execute(lock, {"key": _IMPORTS})
+
+    async def add_events(self, rows: Sequence[Row]) -> None:
+        if rows:
+            await self._session.execute(insert(Event), rows)
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, _PAGE)):
+        yield batch

@@ -1,0 +1,83 @@
+"""From an asynchronous stream of bytes to a thread that reads them, a little at a time."""
+
+import asyncio
+import queue
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from registry.errors import InvalidArchive
+from registry.transfer.unpack import ArchiveLimits, Unpacked, unpack
+
+_BLOCK_BYTES = 2**20
+_BLOCKS = 4
+_RETRY_SECONDS = 0.1
+_MAX_TRAILING_BYTES = 16 * 2**20
+
+
+class _Pipe:
+    """At most a few blocks are in it."""
+
+    def __init__(self) -> None:
+        self._blocks: queue.Queue[bytes] = queue.Queue(_BLOCKS)
+        self._block = b""
+        self._ended = False
+        self.is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def write(self, block: bytes) -> None:
+        """Waits for room. An empty block is the end."""
+        while not self.is_closed:
+            try:
+                self._blocks.put(block, timeout=_RETRY_SECONDS)
+            except queue.Full:
+                continue
+            return
+
+    def read(self, size: int, /) -> bytes:
+        while not (self._block or self._ended):
+            if self.is_closed:
+                raise InvalidArchive("archive_incomplete", "the archive was cut off on its way")
+            try:
+                self._block = self._blocks.get(timeout=_RETRY_SECONDS)
+                self._ended = not self._block
+            except queue.Empty:
+                continue
+        taken, self._block = self._block[:size], self._block[size:]
+        return taken
+
+
+async def unpack_stream(
+    chunks: AsyncIterator[bytes], into: Path, limits: ArchiveLimits
+) -> Unpacked:
+    """Unpack while it comes. Raises InvalidArchive, SourceTooLarge, OSError."""
+    pipe = _Pipe()
+    unpacking = asyncio.create_task(asyncio.to_thread(unpack, pipe, into, limits))
+    unpacking.add_done_callback(lambda _: pipe.close())  # whoever writes must not wait for room
+    try:
+        await _feed(chunks, pipe, unpacking)
+        return await asyncio.shield(unpacking)
+    finally:
+        pipe.close()  # also the thread of a request that was given up ends
+        await asyncio.gather(unpacking, return_exceptions=True)
+
+
+async def _feed(
+    chunks: AsyncIterator[bytes], pipe: _Pipe, unpacking: asyncio.Task[Unpacked]
+) -> None:
+    block = bytearray()
+    trailing_bytes = 0
+    async for chunk in chunks:
+        if unpacking.done():  # with an error, or what follows is padding
+            trailing_bytes += len(chunk)
+            if unpacking.exception() or trailing_bytes > _MAX_TRAILING_BYTES:
+                return
+            continue
+        block += chunk
+        if len(block) >= _BLOCK_BYTES:
+            await asyncio.to_thread(pipe.write, bytes(block))
+            block.clear()
+    if block:
+        await asyncio.to_thread(pipe.write, bytes(block))
+    await asyncio.to_thread(pipe.write, b"")

@@ -1,0 +1,41 @@
+"""The files of one version, sent as a tar straight from the store."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+from registry.catalog.catalog import Catalog
+from registry.errors import FilesDamaged, FilesMissing
+from registry.storage import integrity as seals
+from registry.storage.tar import Entry, tar_chunks
+
+
+class VersionFiles:
+    """Whoever reads them hashes them: their digest is the version's."""
+
+    def __init__(self, catalog: Catalog, path_of: Callable[[str], Path]) -> None:
+        self._catalog = catalog
+        self._path_of = path_of
+
+    async def tar(self, name: str, number: int) -> AsyncIterator[bytes]:
+        """Chunks of a tar with the files in the order of their names.
+
+        Nothing is sent before they were found whole. Raises UnknownAdapter, UnknownVersion,
+        FilesMissing, FilesDamaged.
+        """
+        published = await self._catalog.version(name, number)
+        digest = published.version.digest
+        folder = self._path_of(digest)
+        try:
+            await asyncio.to_thread(seals.verify, folder, digest)
+        except seals.FilesChanged as error:
+            raise FilesDamaged(published.reference, str(error)) from None
+        except FileNotFoundError:
+            raise FilesMissing(published.reference) from None
+        files = await asyncio.to_thread(lambda: sorted(folder.iterdir()))
+        return _sent(tar_chunks(Entry(file.name, file) for file in files))
+
+
+async def _sent(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while chunk := await asyncio.to_thread(next, chunks, b""):
+        yield chunk

@@ -1,0 +1,159 @@
+"""Writes what was planned, within one transaction."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from registry.aliases.service import point
+from registry.auth.client_address import calling_address
+from registry.catalog.traffic_split import main_of
+from registry.catalog.unit_of_work import Change
+from registry.inspection.inspector import Inspection
+from registry.models import Adapter, Alias, AliasHistory, Event, EventKind, Version, now, row_id
+from registry.references import DEFAULT_ALIAS, parse_version
+from registry.transfer.format import AliasManifest, EventRecord
+from registry.transfer.plan import AdapterPlan, first_default
+from registry.transfer.repository import TransferRepository
+from registry.transfer.serializers import adapter_row, alias_rows, event_row, version_row
+
+_BATCH = 500
+
+
+class ImportWriter:
+    """Call its methods in their order."""
+
+    def __init__(
+        self,
+        session: AsyncSession,
+        plans: Sequence[AdapterPlan],
+        inspections: Mapping[str, Inspection],
+        actor: str,
+    ) -> None:
+        self._session = session
+        self._repository = TransferRepository(session)
+        self._plans = plans
+        self._inspections = inspections
+        self._actor = actor
+        self._adapter_ids = {p.manifest.name: p.local.id for p in plans if p.local is not None}
+        self._version_ids: dict[str, dict[int, int]] = {}  # by adapter and number
+        self.orphans: list[str] = []
+
+    async def write_adapters(self) -> None:
+        rows = [adapter_row(plan.manifest) for plan in self._plans if plan.local is None]
+        await self._repository.add_adapters(rows)
+        self._adapter_ids |= {row.name: row_id(row) for row in rows}
+
+    async def write_versions(self) -> None:
+        named = (
+            (plan.manifest.name, self._version_row(plan, number))
+            for plan in self._plans
+            for number in sorted(plan.added)
+        )
+        self._version_ids = {
+            plan.manifest.name: {
+                number: id_
+                for number, (id_, _) in (plan.local.versions if plan.local else {}).items()
+            }
+            for plan in self._plans
+        }
+        while batch := list(islice(named, _BATCH)):
+            await self._repository.add_versions(batch)
+            for name, row in batch:
+                self._version_ids[name][row.number] = row_id(row)
+        await self._write_parents()
+
+    def _version_row(self, plan: AdapterPlan, number: int) -> Version:
+        version = plan.added[number]
+        adapter_id = self._adapter_ids[plan.manifest.name]
+        return version_row(version, adapter_id, number, self._inspections.get(version.digest))
+
+    async def _write_parents(self) -> None:
+        """Of new versions only. Parents that are nowhere are left out, and named in `orphans`."""
+        wanted = {
+            self._version_ids[plan.manifest.name][number]: (version.parent, plan, number)
+            for plan in self._plans
+            for number, version in plan.added.items()
+            if version.parent is not None
+        }
+        ids = await self._ids_of({parent for parent, _, _ in wanted.values() if parent})
+        for version_id, (parent, plan, number) in wanted.items():
+            if parent in ids:
+                await self._repository.set_parent(version_id, ids[parent])
+            else:
+                self.orphans.append(f"{plan.manifest.name}:{number}")
+
+    async def _ids_of(self, references: Collection[str]) -> dict[str, int]:
+        """Row ids of the versions that are here, by reference."""
+        named = {reference: parse_version(reference) for reference in references}
+        elsewhere = {name for name, _ in named.values() if name not in self._version_ids}
+        for name, local in (await self._repository.local(elsewhere)).items():
+            self._version_ids[name] = {n: id_ for n, (id_, _) in local.versions.items()}
+        found = {
+            reference: self._version_ids.get(name, {}).get(number)
+            for reference, (name, number) in named.items()
+        }
+        return {reference: id_ for reference, id_ in found.items() if id_ is not None}
+
+    async def write_aliases(self) -> None:
+        at = now()
+        for plan in self._plans:
+            for alias in plan.copied:
+                self._copy(plan, alias)
+            if plan.default is not None:
+                self._copy(plan, first_default(plan.default, at, self._actor))
+        await self._session.flush()
+        for plan in self._plans:
+            for name, weights in plan.moved.items():
+                await self._move(plan, name, weights)
+
+    def _copy(self, plan: AdapterPlan, alias: AliasManifest) -> None:
+        name = plan.manifest.name
+        adapter_id, ids = self._adapter_ids[name], self._version_ids[name]
+        rows: list[Alias | AliasHistory] = [*alias_rows(alias, adapter_id, ids)]
+        if (current := alias.current) is not None:
+            version_id = ids[main_of(current.weights)]
+            rows.append(
+                Alias(
+                    adapter_id=adapter_id,
+                    name=alias.name,
+                    version_id=version_id,
+                    revision=current.revision,
+                )
+            )
+        self._session.add_all(rows)
+
+    async def _move(self, plan: AdapterPlan, alias: str, weights: Mapping[int, int]) -> None:
+        adapter = await self._session.get_one(Adapter, self._adapter_ids[plan.manifest.name])
+        change = Change(self._session, adapter, self._actor, calling_address())
+        current = await change.aliases.current(change.adapter_id, alias)
+        await point(change, alias, weights, "imported", current)
+
+    async def write_events(self, records: Iterator[EventRecord]) -> int:
+        """The history, as far as it is not known, and one event of each adapter now."""
+        added = 0
+        while batch := list(islice(records, _BATCH)):
+            known = await self._repository.known_events(record.uid for record in batch)
+            new = {
+                record.uid: record
+                for record in batch
+                if record.uid not in known and record.adapter in self._adapter_ids
+            }
+            rows = [event_row(record, self._adapter_ids[record.adapter]) for record in new.values()]
+            await self._repository.add_events(rows)
+            added += len(rows)
+        self._session.add_all(self._told(plan) for plan in self._plans if plan.changes_anything)
+        await self._session.flush()
+        return added
+
+    def _told(self, plan: AdapterPlan) -> Event:
+        aliases = [alias.name for alias in plan.copied] + list(plan.moved)
+        if plan.default is not None:
+            aliases.append(DEFAULT_ALIAS)
+        return Event(
+            actor=self._actor,
+            address=calling_address(),
+            kind=EventKind.ADAPTER_IMPORTED,
+            adapter_id=self._adapter_ids[plan.manifest.name],
+            data={"versions": sorted(plan.added), "aliases": sorted(aliases)},
+        )

@@ -1,0 +1,99 @@
+"""Sends what is in the outboxes of webhooks, so many at a time."""
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from registry.database.engine import Database
+from registry.events.watermark import EventFeed, wait_for
+from registry.webhooks.outbox import Claim, Outbox
+from registry.webhooks.retry_policy import WebhookLimits
+from registry.webhooks.sender import WebhookSender
+
+logger = logging.getLogger(__name__)
+
+_DRAIN_SECONDS = 3.0
+_FORGET_SECONDS = 3600.0
+
+
+class WebhookDispatcher:
+    """`run` it in a task of its own."""
+
+    def __init__(
+        self, database: Database, feed: EventFeed, sender: WebhookSender, limits: WebhookLimits
+    ) -> None:
+        self._feed = feed
+        self._sender = sender
+        self._limits = limits
+        self._outbox = Outbox(database, limits)
+        self._sending: dict[asyncio.Task[None], int] = {}  # with the webhook's id
+        self._wake = asyncio.Event()
+        self._forgot_at = time.monotonic()
+        self.on_attempt: list[Callable[[bool], None]] = []  # told whether it was delivered
+        database.on_change.append(self._wake.set)  # a webhook was enabled, say
+        feed.on_news.append(self._wake.set)
+
+    async def run(self) -> None:
+        """Until the feed is closed. A database that is away is asked again and again."""
+        away = False
+        try:
+            while not self._feed.closed.is_set():
+                self._wake.clear()
+                try:
+                    await self._step()
+                    away = False
+                except Exception as error:  # whatever it is, the outboxes have to be emptied later
+                    if not away:
+                        logger.warning("webhooks are not sent for now: %s", error)
+                    away = True
+                await wait_for(self._wake, self._limits.poll_seconds)
+        finally:
+            await self._drain()
+
+    async def _step(self) -> None:
+        await self._outbox.fill(self._feed.settled)
+        sendable = await self._outbox.sendable()
+        random.shuffle(sendable)  # else the first ones would take all the room
+        for webhook_id, failures in sendable:
+            free = self._free(webhook_id, failures)
+            if free > 0:
+                self._start(await self._outbox.claim(webhook_id, free))
+        if time.monotonic() - self._forgot_at > _FORGET_SECONDS:
+            self._forgot_at = time.monotonic()
+            await self._outbox.forget()
+
+    def _free(self, webhook_id: int, failures: int) -> int:
+        """A webhook that fails is tried with one message at a time."""
+        each = 1 if failures else self._limits.max_sending_each
+        busy = Counter(self._sending.values())
+        return min(each - busy[webhook_id], self._limits.max_sending - busy.total())
+
+    def _start(self, claims: Iterable[Claim]) -> None:
+        for claim in claims:
+            task = asyncio.create_task(self._deliver(claim))
+            self._sending[task] = claim.webhook_id
+            task.add_done_callback(self._delivered)
+
+    async def _deliver(self, claim: Claim) -> None:
+        outcome = await self._sender.send(claim.url, claim.keys, claim.message_id, claim.body)
+        for tell in self.on_attempt:
+            tell(outcome.is_delivered)
+        await self._outbox.settle(claim, outcome)
+
+    def _delivered(self, task: asyncio.Task[None]) -> None:
+        del self._sending[task]
+        self._wake.set()  # there is room for the next one
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.warning("a delivery could not be noted, it will be repeated: %s", error)
+
+    async def _drain(self) -> None:
+        """Let what is being sent end; what does not is sent again, by whoever comes next."""
+        sending = list(self._sending)
+        if sending:
+            await asyncio.wait(sending, timeout=_DRAIN_SECONDS)
+        for task in sending:
+            task.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)

@@ -1,0 +1,44 @@
+"""docs/reference on REST is what the real application's OpenAPI document says."""
+
+from typing import Any
+
+import pytest
+
+from docs.generate.application import openapi_document
+from docs.generate.client_models import DOCUMENT, own_document, written
+from docs.generate.pages import FOLDER, http_pages
+from docs.generate.rest import own_paths
+
+pytestmark = [pytest.mark.engine]
+
+VLLMS_LORA = {"/v1/load_lora_adapter", "/v1/unload_lora_adapter"}  # it has them if told so
+
+
+@pytest.fixture(scope="module")
+def document(live_server: Any) -> Any:
+    return live_server.client.get("/openapi.json").json()
+
+
+def test_the_pages_are_what_the_server_describes(document: Any) -> None:
+    for name, text in http_pages(document).items():
+        assert (FOLDER / name).read_text(encoding="utf-8") == text, "make reference"
+
+
+def test_the_document_is_what_the_server_describes(document: Any) -> None:
+    found = written(own_document(document))
+    assert DOCUMENT.read_text(encoding="utf-8") == found, "make reference"
+
+
+def test_the_generator_needs_no_engine_to_know_the_same_routes(document: Any) -> None:
+    without = openapi_document()
+    assert own_paths(without) == own_paths(document)
+    assert len(own_paths(without)) > 30
+
+
+def test_nothing_that_the_server_adds_to_vllm_is_left_out(document: Any) -> None:
+    """What is not on the page is a route that vLLM has by itself."""
+    from engine.vllm import compat as vllm_api
+
+    arguments = vllm_api.argument_parser().parse_args(["any"])
+    stock = vllm_api.build_app()(arguments, ("generate",), None).openapi()["paths"]
+    assert set(document["paths"]) - set(own_paths(document)) <= set(stock) | VLLMS_LORA

@@ -1,0 +1,152 @@
+"""A fleet deployed to a Ray cluster with `configs/ray-serve.yaml`, and scaled under traffic."""
+
+import asyncio
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from tests.support.databases.postgres import PostgresServer, binaries
+from tests.support.servers.adaptry_serve import ROOT, START_SECONDS, ServedDemo, inherited
+from tests.support.traffic.fault_trial import CHANGES, Kept, trial
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+BIN = Path(sys.executable).parent
+CONFIG = ROOT / "configs" / "ray-serve.yaml"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Cluster(ServedDemo):
+    """A head node, and what is deployed to it."""
+
+    def __init__(self, folder: Path, database: str) -> None:
+        super().__init__(folder)
+        self.dashboard = free_port()
+        self.variables = {
+            "ADAPTRY_DATABASE_URL": database,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(16),
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",
+        }
+
+    def command(self, port: int) -> list[str]:
+        return [
+            *(str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1"),
+            *(f"--port={free_port()}", "--dashboard-host=127.0.0.1"),
+            *(f"--dashboard-port={self.dashboard}", f"--dashboard-agent-listen-port={free_port()}"),
+            f"--ray-client-server-port={free_port()}",
+        ]
+
+    def stop(self) -> None:
+        """At once: `ray start` itself waits long for each of its own."""
+        if self.runs:
+            family = [self.process, *self.process.children(recursive=True)]
+            for each in family:
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
+            psutil.wait_procs(family, timeout=30)
+            assert self._process is not None
+            self._process.wait(10)
+
+    def config(self, replicas: int) -> dict[str, Any]:
+        """The repository's own, for the demo's model and this machine."""
+        config: dict[str, Any] = yaml.safe_load(CONFIG.read_text())
+        config["http_options"]["port"] = self.port
+        (application,) = config["applications"]
+        profile = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text())
+        vllm = [f"--{name}={value}" for name, value in profile["vllm"].items() if value is not True]
+        flags = [f"--{name}" for name, value in profile["vllm"].items() if value is True]
+        application["args"] |= {
+            "model": str(ROOT / "demo" / "base"),
+            "vllm": [*vllm, *flags, "--dtype=float32"],
+            "engine": profile.get("adaptry", {}),
+            "gpus_per_replica": 0,
+        }
+        application["args"]["registry"] |= {
+            "store": str(self.folder / "store"),
+            "source_roots": [str(ROOT / "demo")],
+        }
+        (deployment,) = application["deployments"]
+        deployment["num_replicas"] = replicas
+        return config
+
+    def deploy(self, replicas: int) -> None:
+        path = self.folder / "config.yaml"
+        path.write_text(yaml.safe_dump(self.config(replicas)))
+        address = f"http://127.0.0.1:{self.dashboard}"
+        done = subprocess.run(
+            [str(BIN / "serve"), "deploy", str(path), "--address", address],
+            env={**inherited(), **self.variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def dashboard_is_up(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.dashboard)) == 0
+
+    def has(self, replicas: int) -> bool:
+        return self.replicas_up() == replicas
+
+    def replicas_up(self) -> int:
+        response = self.client.get("/api/v1/cache")
+        if response.status_code != 200:
+            return 0
+        return sum(each["engine_up"] for each in response.json()["replicas"])
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    programs = binaries()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    postgres = PostgresServer(programs)
+    try:
+        postgres.start()
+        postgres.sql("CREATE DATABASE cluster")
+        cluster = Cluster(tmp_path_factory.mktemp("cluster"), postgres.url("cluster"))
+        try:
+            cluster.launch()
+            cluster.wait_until(cluster.dashboard_is_up, 60)
+            cluster.deploy(1)
+            cluster.wait_until(cluster.is_ready, START_SECONDS)
+            yield cluster
+        finally:
+            cluster.stop()
+            cluster.client.close()
+    finally:
+        postgres.remove()
+
+
+async def test_scaling_up_and_down_loses_nothing(cluster: Cluster) -> None:
+    kept = Kept()
+    async with trial(cluster, kept, operators=CHANGES) as running:
+        assert await asyncio.to_thread(cluster.replicas_up) == 1
+        for replicas in (2, 1):
+            await asyncio.to_thread(cluster.deploy, replicas)
+            await running.until(partial(cluster.has, replicas), START_SECONDS)
+            await running.goes_on()
+        assert running.count("refused") == 0
+        assert running.count("connection lost") == 0
+        assert running.count("cut off") == 0

@@ -1,0 +1,162 @@
+"""`adaptry serve --engines`: our registry, cache and API over a stock vLLM server."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from demo.tasks import TASKS, UPPER_V2, prompt_for
+from tests.support.servers.adaptry_serve import ROOT, ServedDemo
+from tests.support.servers.stock_vllm import PLACES, SLOTS, StockServer, stock_vllm
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+
+class Driver(ServedDemo):
+    """`adaptry serve` without an engine of its own."""
+
+    stock: StockServer
+
+    def command(self, port: int) -> list[str]:
+        return [
+            *(sys.executable, "-m", "adaptry", "serve", str(ROOT / "demo" / "base")),
+            *("--served-model-name", "base", "--max-lora-rank", "16", "--port", str(port)),
+            *("--max-loras", str(SLOTS), "--max-cpu-loras", str(PLACES)),
+            *("--engines", self.stock.url),
+            *("--database", f"sqlite:///{self.folder}/registry.db"),
+            *("--store", f"{self.folder}/store", "--source-root", str(ROOT / "demo")),
+        ]
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    folder = tmp_path_factory.mktemp("driver")
+    with stock_vllm(folder) as stock:
+        served = Driver(folder, reconcile_seconds="0.5")
+        served.stock = stock
+        try:
+            served.launch()  # it serves before its engine does
+            stock.wait()
+            served.wait_until(served.is_ready)
+            for name in TASKS:
+                served.register(name)
+            yield served
+        finally:
+            served.stop()
+            served.client.close()
+
+
+def test_every_adapter_answers_and_is_loaded_there_under_its_version_s_name(
+    driver: Driver,
+) -> None:
+    for name in TASKS:
+        answer = driver.complete(name)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["choices"][0]["text"] == TASKS[name].answer("hello")
+        assert answer.json()["model"] == name
+        assert answer.headers["x-adaptry-version"] == f"{name}:1"
+        assert answer.headers["x-adaptry-cache"] == "miss"
+    assert driver.complete("stars").headers["x-adaptry-cache"] == "gpu_hit"
+    there = [name for name in driver.stock.models() if name.startswith("stars:1-")]
+    assert len(there) == 1
+    assert driver.complete("base").status_code == 200
+
+
+def test_never_more_are_there_than_there_are_places(driver: Driver) -> None:
+    ask = partial(driver.complete, max_tokens=40)
+    with ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(ask, name) for _ in range(3) for name in TASKS]
+        assert {answer.result().status_code for answer in asked} == {200}
+    cache = driver.cache()
+    assert len(cache["gpu"]) <= SLOTS
+    assert len(cache["host"]) <= PLACES
+    there = {name.rpartition("-")[0] for name in driver.stock.models() if ":" in name}
+    assert there == {each["reference"] for each in cache["host"]}
+    truth = driver.client.get("/api/v1/cache/engine").json()
+    assert sorted(truth["host"]) == sorted(each["version_id"] for each in cache["host"])
+    (replica,) = cache["replicas"]
+    assert replica["name"] == driver.stock.url.removeprefix("http://")
+
+
+def test_a_stream_says_the_name_that_was_asked_for(driver: Driver) -> None:
+    body = {"model": "upper", "prompt": prompt_for("hello"), "temperature": 0, "stream": True}
+    with driver.client.stream("POST", "/v1/completions", json=body | {"max_tokens": 16}) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        lines = [line for line in answer.iter_lines() if line.startswith("data: {")]
+    chunks = [json.loads(line.removeprefix("data: ")) for line in lines]
+    assert {chunk["model"] for chunk in chunks} == {"upper"}
+    text = "".join(chunk["choices"][0]["text"] for chunk in chunks)
+    assert text == TASKS["upper"].answer("hello")
+
+
+def test_pins_promotions_and_probes_work_there_too(driver: Driver) -> None:
+    pin = driver.client.post("/api/v1/cache/pins", json={"reference": "upper"})
+    assert pin.status_code == 201, pin.text
+    second = {"source": str(ROOT / "demo" / "adapters-v2" / "upper")}
+    version = driver.client.post("/api/v1/adapters/upper/versions", json=second).json()
+    path = "/api/v1/adapters/upper/aliases/default"
+    moved = driver.client.put(path, json={"version": version["number"], "probe": True})
+    assert moved.status_code == 200, moved.text
+    answer = driver.complete("upper")
+    assert answer.json()["choices"][0]["text"] == UPPER_V2.answer("hello")
+    assert answer.headers["x-adaptry-version"] == version["reference"]
+    assert answer.headers["x-adaptry-cache"] != "miss"
+    assert driver.client.put(path, json={"version": 1}).status_code == 200
+    assert driver.client.delete("/api/v1/cache/pins/upper:1").status_code == 200
+
+
+def test_what_is_no_generation_does_not_reach_it(driver: Driver) -> None:
+    unknown = driver.complete("nobody-knows-me")
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown_adapter")
+    load = {"lora_name": "mine", "lora_path": str(ROOT / "demo" / "adapters" / "upper")}
+    assert driver.client.post("/v1/load_lora_adapter", json=load).status_code == 404
+    assert "mine" not in driver.stock.models()
+    listed = {model["id"] for model in driver.client.get("/v1/models").json()["data"]}
+    assert {"base", *TASKS} <= listed
+    assert driver.client.get("/version").status_code == 200
+
+
+def test_a_client_that_leaves_ends_its_lease(driver: Driver) -> None:
+    body = {"model": "double", "prompt": "x=", "max_tokens": 200, "ignore_eos": True}
+    with driver.client.stream("POST", "/v1/completions", json=body | {"stream": True}) as stream:
+        next(stream.iter_lines())
+    driver.wait_until(lambda: not any(each["leases"] for each in driver.cache()["gpu"]), 20)
+
+
+def test_a_server_that_dies_is_waited_for_and_filled_again(driver: Driver) -> None:
+    driver.complete("upper")
+    driver.stock.kill()
+    assert driver.complete("upper").json()["error"]["code"] == "engine_unavailable"
+    driver.wait_until(lambda: not driver.is_ready(), 20)
+    assert driver.client.get("/api/v1/adapters/upper").status_code == 200
+    before = driver.residents("host")
+    driver.stock.launch()
+    driver.stock.wait()
+    driver.wait_until(driver.is_ready)
+    assert driver.answers_right("upper")
+    assert before == set(), "nothing is in a server that has died"
+    metrics = driver.client.get("/metrics").text
+    assert 'adaptry_engine_ends_total{replica="' in metrics
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--engines", "localhost:8000"], "is no server"),
+        (["--engines", "http://127.0.0.1:1", "--replicas", "2"], "--engines or --replicas"),
+        (["--engines", "http://127.0.0.1:1", "--api-key", "x"], "ADAPTRY_ENGINE_API_KEY"),
+    ],
+)
+def test_a_mistake_is_one_line(options: list[str], said: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "adaptry", "serve", str(ROOT / "demo" / "base"), *options]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("adaptry: ")]
+    assert said in line

@@ -1,0 +1,234 @@
+"""A fleet answers as one server does: the same API, one picture of all caches."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import httpx
+import psutil
+import pytest
+from openai import OpenAI
+
+from demo.tasks import TASKS, prompt_for
+from tests.fleet.conftest import REPLICAS, ServedFleet
+from tests.support.docs.scrape import scraped
+from tests.support.servers.adaptry_serve import ROOT
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+REPLICA = "x-adaptry-replica"
+KNOWN = ("upper", "reverse", "double", "stars", "vowels")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered(fleet: ServedFleet) -> None:
+    for name in KNOWN:
+        fleet.register(name)
+
+
+def test_every_adapter_and_the_base_model_answer(fleet: ServedFleet) -> None:
+    for name in KNOWN:
+        assert fleet.answers_right(name), name
+    assert fleet.complete("tiny-text-tools").status_code == 200
+
+
+def test_openai_s_client_is_served_unchanged(fleet: ServedFleet) -> None:
+    client = OpenAI(base_url=fleet.url("/v1"), api_key="none")
+    listed = {model.id for model in client.models.list()}
+    assert {"tiny-text-tools", *KNOWN} <= listed
+    chunks = client.completions.create(
+        model="upper", prompt=prompt_for("hello"), max_tokens=8, temperature=0, stream=True
+    )
+    assert "".join(chunk.choices[0].text for chunk in chunks) == TASKS["upper"].answer("hello")
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/console/", "/version", "/healthz"])
+def test_pages_are_there(fleet: ServedFleet, path: str) -> None:
+    assert fleet.client.get(path).status_code == 200
+
+
+def test_what_is_unknown_is_refused_as_by_one_server(fleet: ServedFleet) -> None:
+    response = fleet.complete("nobody-knows-me")
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "unknown_adapter"
+    assert fleet.client.get("/api/v1/cache/why/nobody-knows-me").status_code == 404
+    assert fleet.client.get("/no/such/page").status_code == 404
+
+
+def test_requests_stay_where_their_adapter_is(fleet: ServedFleet) -> None:
+    for name in KNOWN:
+        answered = {fleet.complete(name).headers[REPLICA] for _ in range(4)}
+        assert len(answered) == 1, name
+        assert fleet.complete(name).headers["x-adaptry-cache"] == "gpu_hit"
+
+
+def test_a_queue_at_one_replica_spreads_the_adapter_to_the_other(fleet: ServedFleet) -> None:
+    ask = partial(fleet.complete, "upper", max_tokens=120, ignore_eos=True)
+    with ThreadPoolExecutor(16) as pool:
+        answers = [future.result() for future in [pool.submit(ask) for _ in range(48)]]
+    assert {answer.status_code for answer in answers} == {200}
+    by_replica = Counter(answer.headers[REPLICA] for answer in answers)
+    assert len(by_replica) == REPLICAS, by_replica
+
+
+def test_a_new_alias_is_known_by_all_at_once(fleet: ServedFleet) -> None:
+    path = "/api/v1/adapters/upper/aliases/fresh"
+    assert fleet.complete("upper@fresh").status_code == 404
+    assert fleet.client.put(path, json={"version": 1}).status_code == 200
+    for _ in range(8):
+        assert fleet.complete("upper@fresh").headers["x-adaptry-version"] == "upper:1"
+    assert fleet.client.delete(path).status_code in (200, 204)
+    assert fleet.complete("upper@fresh").status_code == 404
+
+
+def test_pins_are_held_by_as_many_as_they_say(fleet: ServedFleet) -> None:
+    pins = "/api/v1/cache/pins"
+    body = {"reference": "vowels", "tier": "host"}
+    everywhere = fleet.client.post(pins, json=body)
+    assert everywhere.status_code == 201, everywhere.text
+    assert everywhere.json()["replicas"] is None
+    assert fleet.pinned_on("vowels:1") == set(fleet.replicas())
+    once = fleet.client.post(pins, json={**body, "replicas": 1})
+    assert once.json()["replicas"] == 1
+    assert len(fleet.pinned_on("vowels:1")) == 1
+    assert fleet.complete("vowels").headers[REPLICA] in fleet.pinned_on("vowels:1")
+    listed = fleet.client.get(pins).json()["items"]
+    assert [item["reference"] for item in listed] == ["vowels:1"]
+    refused = fleet.client.post("/api/v1/cache/evict", json={"reference": "vowels"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "adapter_pinned")
+    assert fleet.client.delete(f"{pins}/vowels").status_code == 200
+    assert fleet.pinned_on("vowels:1") == set()
+    assert fleet.client.delete(f"{pins}/vowels").json()["code"] == "not_pinned"
+
+
+def test_a_pin_ends_when_its_time_is_over(fleet: ServedFleet) -> None:
+    body = {"reference": "vowels", "tier": "host", "ttl_seconds": 1}
+    assert fleet.client.post("/api/v1/cache/pins", json=body).status_code == 201
+    fleet.wait_until(lambda: not fleet.pinned_on("vowels:1"), 20)
+    assert fleet.client.get("/api/v1/cache/pins").json()["items"] == []
+
+
+def test_evicting_and_prefetching_reach_all(fleet: ServedFleet) -> None:
+    evict = {"reference": "stars", "wait": True}
+    assert fleet.client.post("/api/v1/cache/evict", json=evict).status_code == 200
+    assert fleet.holders("stars:1") == set()
+    assert fleet.client.post("/api/v1/cache/evict", json=evict).json()["evicted"] is False
+    prefetch = {"reference": "stars"}
+    assert fleet.client.post("/api/v1/cache/prefetch", json=prefetch).status_code == 202
+    fleet.wait_until(lambda: fleet.holders("stars:1") == set(fleet.replicas()), 30)
+
+
+def test_each_engine_reads_from_copies_of_its_own(fleet: ServedFleet) -> None:
+    fleet.client.post("/api/v1/cache/prefetch", json={"reference": "stars"})
+    fleet.wait_until(lambda: fleet.holders("stars:1") == set(fleet.replicas()), 30)
+    digest = fleet.client.get("/api/v1/adapters/stars/versions/1").json()["digest"]
+    holders = {file.parent.parent.name for file in fleet.folder.glob(f"copies/*/{digest}/*")}
+    assert holders == {"0", "1"}
+
+
+def test_one_picture_counts_all_slots_and_places(fleet: ServedFleet) -> None:
+    cache = fleet.cache()
+    assert len(cache["replicas"]) == REPLICAS
+    for total in ("slots", "host_capacity", "host_bytes", "waiting"):
+        assert cache[total] == sum(each[total] for each in cache["replicas"]), total
+    truth = fleet.client.get("/api/v1/cache/engine").json()
+    assert sorted(truth["host"]) == sorted(each["version_id"] for each in cache["host"])
+    assert truth["in_step_loads"] == 0
+
+
+def test_why_speaks_of_each_replica(fleet: ServedFleet) -> None:
+    fleet.complete("double")
+    why = fleet.client.get("/api/v1/cache/why/double").json()
+    assert {each["replica"] for each in why["replicas"]} == set(fleet.replicas())
+    assert f"on {why['now']['replica']}" in why["summary"]
+    assert {each["replica"] for each in why["decisions"]} <= set(fleet.replicas())
+    assert why["now"]["tier"] == "gpu"
+
+
+def test_decisions_of_all_are_in_one_list_and_one_stream(fleet: ServedFleet) -> None:
+    seen = set[str]()
+    with fleet.client.stream("GET", "/api/v1/cache/stream") as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        fleet.client.post("/api/v1/cache/pins", json={"reference": "reverse", "tier": "host"})
+        for line in lines:
+            if '"pinned"' in line and '"reverse"' in line:
+                seen.update(name for name in fleet.replicas() if name in line)
+            if len(seen) == REPLICAS:
+                break
+    fleet.client.delete("/api/v1/cache/pins/reverse")
+    listed = fleet.client.get("/api/v1/cache/decisions", params={"limit": 1000}).json()["items"]
+    ids = [item["id"] for item in listed]
+    assert ids == sorted(ids)
+    assert {item["replica"] for item in listed} == set(fleet.replicas())
+
+
+def test_metrics_name_the_replica(fleet: ServedFleet) -> None:
+    text = fleet.client.get("/metrics").text
+    for name in fleet.replicas():
+        assert f'adaptry_slots{{replica="{name}",' in text
+        assert f'vllm:num_requests_running{{replica="{name}",' in text
+    assert text.count("# TYPE adaptry_slots ") == 1
+
+
+def test_a_promotion_warms_where_the_old_version_is(fleet: ServedFleet) -> None:
+    fleet.complete("upper")
+    old, source = fleet.holders("upper:1"), ROOT / "demo" / "adapters-v2" / "upper"
+    path = "/api/v1/adapters/upper"
+    second = fleet.client.post(f"{path}/versions", json={"source": str(source)}).json()
+    move = {"version": second["number"]}
+    moved = fleet.client.put(f"{path}/aliases/default", json=move)
+    assert moved.status_code == 200, moved.text
+    assert old
+    assert fleet.holders(second["reference"]) == old
+    answer = fleet.complete("upper")
+    assert answer.headers["x-adaptry-version"] == second["reference"]
+    assert answer.headers["x-adaptry-cache"] != "miss"
+    fleet.client.put(f"{path}/aliases/default", json={"version": 1})
+
+
+def test_a_client_that_leaves_ends_its_request(fleet: ServedFleet) -> None:
+    body = {"model": "double", "prompt": "x=", "max_tokens": 250, "ignore_eos": True}
+    before = cancelled(fleet)
+    for _ in range(5):
+        with fleet.client.stream("POST", "/v1/completions", json=body | {"stream": True}) as stream:
+            next(stream.iter_lines())
+    fleet.wait_until(lambda: cancelled(fleet) > before, 20)
+    fleet.wait_until(lambda: not any(each["leases"] for each in fleet.cache()["gpu"]), 20)
+
+
+def cancelled(fleet: ServedFleet) -> float:
+    samples = scraped(fleet.client)
+    return sum(
+        sample.value
+        for family in samples
+        if family.name == "adaptry_requests"
+        for sample in family.samples
+        if sample.labels["outcome"] == "cancelled"
+    )
+
+
+def test_nothing_listens_but_on_loopback(fleet: ServedFleet) -> None:
+    listening = [
+        (each.name(), connection.laddr.ip)
+        for each in [fleet.process, *fleet.process.children(recursive=True)]
+        for connection in each.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) > 5
+    addresses = {address.removeprefix("::ffff:") for _, address in listening}
+    assert addresses <= {"127.0.0.1", "::1"}, listening
+
+
+def test_too_much_and_too_odd_bodies_are_refused(fleet: ServedFleet) -> None:
+    json_type = {"content-type": "application/json"}
+    for content, status in ((b"\xff\xfe", 400), (b"[" * 100_000, 400), (b"{", 400)):
+        answer = fleet.client.post("/v1/completions", content=content, headers=json_type)
+        assert answer.status_code == status, answer.text
+        assert "error" in answer.json()
+    large = b" " * (33 * 2**20)
+    try:
+        answer = fleet.client.post("/v1/completions", content=large, headers=json_type)
+    except httpx.TransportError:
+        return
+    assert answer.status_code == 413

@@ -1,0 +1,167 @@
+"""A controller over the fake backend, with what tests look at."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from engine.cache.admission import Limits
+from engine.cache.controller import CacheController
+from engine.cache.loader import Loader
+from engine.cache.tenant_memory import Tenancy
+from engine.events import CacheEvent, Drifted, Evicted, FellBack, LoadFailed, LookedUp, MovedIn
+from engine.fake_backend import FakeBackend, UncheckedFiles
+from engine.policy.decisions import Move
+from engine.policy.policy import CachePolicy
+from engine.ports import EngineTruth, Loaded, MoveResult, Observer
+from engine.telemetry.fanout import Observers
+from engine.types import (
+    AdapterVersion,
+    CacheOutcome,
+    EvictionReason,
+    MissCause,
+    Tier,
+    Transition,
+    VersionId,
+)
+
+
+class Recorder:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[CacheEvent] = []
+        self.lookups: list[tuple[CacheOutcome, MissCause | None]] = []
+        self.evictions: list[tuple[VersionId, Tier, EvictionReason]] = []
+        self.moves: list[tuple[VersionId, Transition]] = []
+        self.failures: list[tuple[VersionId, Transition]] = []
+        self.fallbacks: list[VersionId] = []
+        self.drift: list[VersionId] = []
+        self.waits: list[float] = []
+        self.when_in_slot: Callable[[VersionId], object] = lambda version: None
+        self.when_looked_up: Callable[[], object] = lambda: None
+
+    def saw(self, event: CacheEvent) -> None:
+        self.events.append(event)
+        match event:
+            case LookedUp(outcome=outcome, cause=cause, wait_seconds=seconds):
+                self.lookups.append((outcome, cause))
+                self.waits.append(seconds)
+                first, self.when_looked_up = self.when_looked_up, lambda: None
+                first()
+            case Evicted(version=version, tier=tier, reason=reason):
+                self.evictions.append((version.id, tier, reason))
+            case MovedIn(version=version, transition=transition):
+                self.moves.append((version.id, transition))
+                if transition is Transition.HOST_TO_GPU:
+                    self.when_in_slot(version.id)
+            case FellBack(version=version):
+                self.fallbacks.append(version.id)
+            case LoadFailed(version=version, transition=transition):
+                self.failures.append((version.id, transition))
+            case Drifted(ids=ids):
+                self.drift.extend(ids)
+
+
+class UnreliableBackend(FakeBackend):
+    """Something else happens while it reads back who is where; loads and moves may break."""
+
+    truth_takes: Callable[[], Awaitable[object]] | None = None
+
+    round_trip: asyncio.Event | None = None
+    load_breaks: Exception | None = None
+    apply_breaks: Exception | None = None
+
+    async def load(self, version: AdapterVersion) -> Loaded:
+        if self.load_breaks is not None:
+            raise self.load_breaks
+        return await super().load(version)
+
+    async def apply(self, moves: Sequence[Move]) -> list[MoveResult]:
+        if self.apply_breaks is not None:
+            raise self.apply_breaks
+        results = await super().apply(moves)
+        if self.round_trip is not None:
+            await self.round_trip.wait()
+        return results
+
+    async def truth(self) -> EngineTruth:
+        if self.truth_takes is not None:
+            await self.truth_takes()
+        return await super().truth()
+
+
+class Cache:
+    """One controller over a fake backend, with what the tests look at."""
+
+    def __init__(
+        self,
+        *,
+        slots: int = 2,
+        host: int = 4,
+        host_bytes: int | None = None,
+        load_seconds: float = 0.0,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        besides: Observer | None = None,
+        tenancy: Tenancy | None = None,
+    ) -> None:
+        self.policy = CachePolicy(slots=slots, host_capacity=host, host_bytes=host_bytes)
+        self.backend = UnreliableBackend(slots=slots, host_capacity=host, load_seconds=load_seconds)
+        self.observer = Recorder()
+        if limits is None:  # no timer that would make good what an event forgot
+            limits = Limits(max_slot_wait_seconds=60)
+        loader = Loader(self.backend, UncheckedFiles(), pauses=())
+        observers = [self.observer, *([besides] if besides else [])]
+        self.controller = CacheController(
+            self.policy, self.backend, loader, Observers(*observers), limits, clock, tenancy
+        )
+
+    async def use(self, version: AdapterVersion) -> CacheOutcome:
+        async with self.controller.lease(version) as lease:
+            return lease.outcome
+
+    def check(self) -> None:
+        """The engine holds what the policy thinks, and nothing is leased."""
+        self.policy.check()
+        residency = self.policy.residency()
+        assert set(residency.gpu) == set(self.backend.gpu)
+        assert set(residency.host) == set(self.backend.host)
+        assert not any(self.policy.leases(version) for version in residency.host)
+        assert not len(self.policy.waiting)
+        assert not self.controller._carrier.pending
+
+
+@asynccontextmanager
+async def running(cache: Cache) -> AsyncIterator[Cache]:
+    task = asyncio.create_task(cache.controller.run())
+    try:
+        yield cache
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+def adapter(number: int, name: str | None = None) -> AdapterVersion:
+    return AdapterVersion(
+        id=VersionId(number),
+        adapter=name or f"a{number}",
+        number=1,
+        digest=f"{number:064x}",
+        path=f"/adapters/{number}",
+        rank=8,
+        size_bytes=100,
+    )
+
+
+A, B, C, D, E = (adapter(n) for n in range(1, 6))
+
+
+async def until(condition: object, seconds: float = 20.0) -> None:
+    assert callable(condition)
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.001)

@@ -1,0 +1,148 @@
+"""Replicas without engines or Ray: the same operations on controllers over the fake backend."""
+
+import asyncio
+import pickle
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
+
+from engine.errors import EngineUnavailable
+from engine.operations.null_residency import NothingKept
+from engine.operations.pins import PinKeeper
+from engine.operations.probe import ProbeResult
+from engine.operations.promotion import PromotingEngine
+from engine.operations.warmup import WarmUp
+from engine.telemetry.decision_log import DecisionLog
+from engine.types import AdapterVersion
+from fleet.messages import Answered, Answers, EngineFacts, ForwardedRequest, Messages
+from fleet.ports import ReplicaLost
+from fleet.replica.replica import Replica
+from registry.errors import UnknownAdapter
+from tests.support.cache.controller_harness import Cache, adapter, running
+
+FACTS = EngineFacts("demo", ("demo",), None, 16, ("*",))
+
+
+class NobodyResolves:
+    """A replica told of pins is told of versions."""
+
+    async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
+        raise AssertionError(text)
+
+    async def find(self, text: str) -> AdapterVersion:
+        raise AssertionError(text)
+
+
+class Names:
+    """Resolves the names of `tests.support.cache.controller_harness.adapter`, and no others."""
+
+    async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
+        return await self.find(text)
+
+    async def find(self, text: str) -> AdapterVersion:
+        number = text.removeprefix("a").partition(":")[0]
+        if not number.isdecimal():
+            raise UnknownAdapter(text)
+        return adapter(int(number))
+
+
+class GoodProbe:
+    async def run(self, version: AdapterVersion) -> ProbeResult:
+        return ProbeResult(version.reference, 1.0, 0.0, None)
+
+
+class FakeReplica:
+    """`dies` after so many batches of an answer; None: never."""
+
+    def __init__(self, name: str, app: ASGIApp | None = None, **sizes: int) -> None:
+        self.name = name
+        self.log = DecisionLog()
+        self.controlled = Cache(besides=self.log, **sizes)  # type: ignore[arg-type]  # its sizes
+        self.dies_after: int | None = None
+        self.asked: list[ForwardedRequest] = []
+        self.down: EngineUnavailable | None = None
+        controller = self.controlled.controller
+        self.pins = PinKeeper(controller, NothingKept(), NobodyResolves())
+        cache = SimpleNamespace(
+            controller=controller,
+            log=self.log,
+            pins=self.pins,
+            warm_up=WarmUp(controller, self.pins, NothingKept(), NobodyResolves(), save_seconds=60),
+        )
+        server: Any = SimpleNamespace(
+            app=app,
+            cache=cache,
+            controller=controller,
+            promoting=PromotingEngine(controller, lambda: self.down, GoodProbe()),
+            probe=GoodProbe(),
+            metrics_taken_now=nullcontext,
+            metrics_registry=CollectorRegistry(),
+        )
+        self.replica = Replica(name, server, FACTS)
+
+    async def answer(self, request: ForwardedRequest) -> AsyncGenerator[Messages]:
+        self.asked.append(request)
+        taken = 0
+        if self.dies_after == 0:
+            raise ReplicaLost("it has died")
+        async for batch in self.replica.answer(request):
+            yield _passed(batch)
+            taken += 1
+            if taken == self.dies_after:
+                raise ReplicaLost("it has died")
+
+
+class FakeReplicas:
+    """Implements `fleet.ports.Replicas`. All that goes through is pickled, as Ray does it.
+
+    An answer is given by the first one that is not to be avoided.
+    """
+
+    def __init__(self, *replicas: FakeReplica) -> None:
+        self.there = list(replicas)
+
+    def of(self, name: str) -> FakeReplica:
+        (found,) = [each for each in self.there if each.name == name]
+        return found
+
+    def held(self) -> dict[str, set[str]]:
+        """By replica, the references of who is in host memory."""
+        snapshots = {each.name: each.controlled.controller.snapshot() for each in self.there}
+        return {n: {r.version.reference for r in each.host} for n, each in snapshots.items()}
+
+    async def ask(
+        self, operation: str, *arguments: Any, only: frozenset[str] | None = None
+    ) -> Answers[Any]:
+        if not self.there:
+            raise EngineUnavailable("no replica is there")
+        calls = [
+            each.replica.ask(operation, _passed(arguments), _passed(only)) for each in self.there
+        ]
+        given = [_passed(each) for each in await asyncio.gather(*calls)]
+        answered: list[Answered[Any]] = [each for each in given if each is not None]
+        return Answers.of(answered)
+
+    @asynccontextmanager
+    async def answer(self, request: ForwardedRequest) -> AsyncIterator[AsyncGenerator[Messages]]:
+        able = [each for each in self.there if each.name not in request.avoid] or self.there
+        messages = able[0].answer(_passed(request))
+        try:
+            yield messages
+        finally:
+            await messages.aclose()
+
+
+def _passed(value: Any) -> Any:
+    return pickle.loads(pickle.dumps(value))  # our own
+
+
+@asynccontextmanager
+async def fake_fleet(*replicas: FakeReplica) -> AsyncIterator[FakeReplicas]:
+    async with AsyncExitStack() as stack:
+        for each in replicas:
+            await stack.enter_async_context(running(each.controlled))
+        yield FakeReplicas(*replicas)

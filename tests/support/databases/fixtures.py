@@ -1,0 +1,84 @@
+"""Fixtures: every test that asks for `database_url` runs on SQLite and on PostgreSQL."""
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from registry.database.migrate import upgrade
+from tests.support.databases.postgres import PostgresServer, binaries
+
+EMPTY_ALL_TABLES = """
+SET lock_timeout = '10s';
+SET session_replication_role = replica;
+DO $$ BEGIN EXECUTE (
+    SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') || ' RESTART IDENTITY'
+    FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+); END $$
+"""
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    programs = binaries()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    server = PostgresServer(programs)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_kind(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def empty_database(database_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """The URL of a database without tables."""
+    if database_kind == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path}/registry.db"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = f"empty_{next(_numbers)}"
+    server.sql(f"CREATE DATABASE {name} TEMPLATE template0")
+    return server.url(name)
+
+
+@pytest.fixture
+def database_url(database_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """The URL of a migrated database without rows, of its own for each test."""
+    if database_kind == "sqlite":
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "registry.db")
+        return f"sqlite+aiosqlite:///{tmp_path}/registry.db"
+    server: PostgresServer = request.getfixturevalue("migrated_postgres")
+    server.sql(EMPTY_ALL_TABLES, "migrated")  # ten times as fast as another copy of the database
+    return server.url("migrated")
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("migrated") / "registry.db"
+    _migrate(f"sqlite+aiosqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: PostgresServer) -> PostgresServer:
+    postgres.sql("CREATE DATABASE migrated")
+    _migrate(postgres.url("migrated"))
+    return postgres
+
+
+def _migrate(url: str) -> None:
+    """In a thread, as Alembic runs an event loop and so may the test."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(upgrade, url).result()

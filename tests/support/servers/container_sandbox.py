@@ -1,0 +1,145 @@
+"""The image of deploy/container/Containerfile, as far as it can be had without a container engine.
+
+Its COPY and RUN steps are carried out in folders of ours, which bubblewrap shows to the process as
+/opt/adaptry and so on. This machine's Debian and Python stand for the base image's.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.support.docs.containerfile import ROOT, Instruction, all_of, stages
+
+INSTALLED = "/opt/adaptry"
+_MADE_ANEW = {"dev", "home", "mnt", "opt", "proc", "root", "run", "sys", "tmp", "var", "work"}
+_PYTHON = Path(sys.base_prefix)
+
+
+class Image:
+    """What was built, in one folder: `opt`, `etc` and `var` are the image's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.opt = folder / "opt"
+        self.etc = folder / "etc"
+        self.var = folder / "var"
+
+    def build(self, engine: str) -> None:
+        """The stages, but for packages of Debian. Raises AssertionError."""
+        _, build, last = stages()
+        for folder in (self.opt, self.var / "lib", self.var / "cache"):
+            folder.mkdir(parents=True)
+        shutil.copytree("/etc", self.etc, symlinks=True)
+        for step in build:
+            if step.name == "COPY":
+                self._copy(step)
+            elif step.name == "RUN":
+                self._run(step, ENGINE=engine)
+        for step in all_of(last, "RUN"):
+            self._run(step)
+
+    def _copy(self, step: Instruction) -> None:
+        *sources, target = step.words
+        for source in sources:
+            into = self.opt / target
+            if (ROOT / source).is_dir():
+                left_out = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(ROOT / source, into, ignore=left_out, dirs_exist_ok=True)
+            else:
+                into = into / source if target.endswith("/") else into
+                into.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / source, into)
+
+    def _run(self, step: Instruction, **arguments: str) -> None:
+        """As root, in a file system that is writable where an image's is."""
+        python = {"PYTHON": str(_PYTHON / "bin" / "python3"), "UV_LINK_MODE": "copy"}
+        inside = [
+            *self._debian(),
+            *("--bind", str(self.etc), "/etc", "--bind", str(self.opt), INSTALLED),
+            *_binds("--bind", {self.var / name: f"/var/{name}" for name in ("lib", "cache")}),
+            *("--bind", str(_uv_cache()), str(_uv_cache())),
+            *_mirrors(),
+            *("--chdir", INSTALLED, "sh", "-ec", step.value),
+        ]
+        # the tests' own engine has its libraries preloaded, which are not in there
+        outside = {name: os.environ[name] for name in os.environ if name != "LD_PRELOAD"}
+        environment = {**outside, **python, **arguments}
+        done = subprocess.run(
+            ["bwrap", *inside],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise AssertionError(f"RUN {step.value}\n{done.stdout[-4000:]}")
+
+    def command(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        user: int,
+        writable: Mapping[Path, str],
+        readable: Mapping[Path, str],
+        first: bool = False,
+    ) -> list[str]:
+        """Runs as `user` without any capability, with nothing to write to but what is named.
+
+        `writable`, `readable`: places inside by paths here. `first`: its process id is 1.
+        """
+        names = [f"--setenv={name}={value}" for name, value in environment.items()]
+        variables = [part for name in names for part in name.split("=", 2)]
+        return [
+            *("bwrap", "--die-with-parent", "--clearenv", *variables),
+            *(("--unshare-pid", "--as-pid-1") if first else ()),
+            *self._debian(),
+            *("--ro-bind", str(self.etc), "/etc", "--ro-bind", str(self.opt), INSTALLED),
+            *_binds("--bind", writable),
+            *_binds("--ro-bind", readable),
+            *("--chdir", environment["HOME"], "--remount-ro", "/"),
+            *("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"),
+            *("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"),
+            *command,
+        ]
+
+    def _debian(self) -> list[str]:
+        """This machine's files, of which nothing can be written to, and fresh ones where not."""
+        options: list[str] = []
+        for entry in sorted(Path("/").iterdir()):
+            if entry.is_symlink():
+                options += ["--symlink", str(entry.readlink()), str(entry)]
+            elif entry.is_dir() and entry.name not in _MADE_ANEW | {"etc"}:
+                options += ["--ro-bind", str(entry), str(entry)]
+        parents = {"/opt", "/var", "/var/lib", "/var/cache", "/mnt", *map(str, _PYTHON.parents)} - {
+            "/",
+            "/usr",
+        }
+        for place in sorted(parents):  # by itself bubblewrap makes them for root only
+            options += ["--perms", "0755", "--dir", place]
+        options += ["--ro-bind", str(_PYTHON), str(_PYTHON), "--ro-bind", "/sys", "/sys"]
+        options += ["--proc", "/proc", "--dev", "/dev"]
+        for place in ("/dev/shm", "/tmp"):
+            options += ["--perms", "1777", "--tmpfs", place]
+        return options
+
+
+def _binds(option: str, places: Mapping[Path, str]) -> list[str]:
+    return [part for here, inside in places.items() for part in (option, str(here), inside)]
+
+
+def _uv_cache() -> Path:
+    """So that nothing is fetched that is here already."""
+    cache = Path(os.environ.get("UV_CACHE_DIR", Path.home() / ".cache" / "uv"))
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache
+
+
+def _mirrors() -> list[str]:
+    """Folders from which this machine's pip installs, where they are not below / as others are."""
+    folders = [Path("/opt") / name for name in os.listdir("/opt") if name != "adaptry"]
+    return _binds("--ro-bind", {folder: str(folder) for folder in folders if folder.is_dir()})

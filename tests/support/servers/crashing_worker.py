@@ -1,0 +1,89 @@
+"""Works jobs off and kills itself where it is told to: `python -m tests.support.servers.crashing_worker …`."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from registry.database.engine import Database
+from registry.ingest.runner import Reached
+from registry.ingest.service import IngestService
+from registry.inspection.base_model import BaseModel
+from registry.inspection.inspector import Inspection
+from registry.models.job import Job
+from registry.service import RegistryService
+from registry.settings import RegistrySettings
+from registry.sources.base import Progress
+from registry.sources.egress_guard import NetGuard
+from registry.sources.registry import RemoteSources
+from registry.storage.file_locks import Claim
+from registry.storage.store import ArtifactStore
+
+COPYING = "copying"
+DIRECT_FETCHED, DIRECT_KEPT = "direct fetched", "direct kept"
+POINTS = (*Reached, COPYING)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DyingProgress(Progress):
+    """Dies as soon as a byte is counted and before it is written."""
+
+    def advance(self, more_bytes: int) -> None:
+        super().advance(more_bytes)
+        if more_bytes > 0:
+            die()
+
+
+class DyingService(RegistryService):
+    """Dies when a direct registration has its files in quarantine."""
+
+    def inspect(self, folder: Path) -> Inspection:
+        die()
+        return super().inspect(folder)
+
+
+class DyingStore(ArtifactStore):
+    """Dies when files have just been renamed into the store."""
+
+    def keep(self, folder: Path, digest: str) -> Claim:
+        claim = super().keep(folder, digest)
+        die()
+        return claim
+
+
+async def main(url: str, folder: Path, base: BaseModel, point: str, source: str) -> None:
+    """Register `source`, or without one work off what is queued, and die at `point`."""
+    store_class = DyingStore if point == DIRECT_KEPT else ArtifactStore
+    service_class = DyingService if point == DIRECT_FETCHED else RegistryService
+    store = store_class(folder / "store", source_roots=[folder / "sources"], max_bytes=10_000_000)
+    store.open()
+    database = Database(url)
+    service = service_class(database, store, base, max_rank=16)
+
+    def watch(number: int, reached: Reached) -> None:
+        if reached == point:
+            die()
+
+    ingest = IngestService(
+        service,
+        database,
+        store,
+        RemoteSources((), NetGuard()),
+        RegistrySettings(max_direct_bytes=10_000_000 if point.startswith("direct") else 0),
+        watch=watch,
+        new_progress=DyingProgress if point == COPYING else Progress,
+    )
+    if source:
+        job = await ingest.register("bot", source, actor="test", request={})
+        assert isinstance(job, Job)
+    await asyncio.wait_for(ingest.run(), 60)
+
+
+if __name__ == "__main__":
+    _, url, folder, module, width, point, source = sys.argv
+    shape = (int(width), int(width))
+    asyncio.run(main(url, Path(folder), BaseModel("tiny", {module: shape}), point, source))

@@ -1,0 +1,20 @@
+"""The routes that register, for tests of other things."""
+
+from fastapi import APIRouter
+
+from registry.api.ingest import create_ingest_router
+from registry.ingest.service import IngestService
+from registry.service import RegistryService
+from registry.settings import RegistrySettings
+from registry.sources.egress_guard import NetGuard
+from registry.sources.registry import RemoteSources
+
+
+def ingest_of(service: RegistryService) -> IngestService:
+    """For small folders of this machine, which are registered at once."""
+    sources = RemoteSources((), NetGuard())
+    return IngestService(service, service._database, service._store, sources, RegistrySettings())
+
+
+def ingest_router(service: RegistryService) -> APIRouter:
+    return create_ingest_router(ingest_of(service))

@@ -1,0 +1,143 @@
+"""The registry with its jobs, served over real HTTP in the test's own event loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from registry.api.ingest import create_ingest_router
+from registry.api.router import create_router
+from registry.database.engine import Database
+from registry.ingest.runner import Watch, watch_nothing
+from registry.ingest.service import IngestService
+from registry.inspection.base_model import BaseModel
+from registry.notifications import event_parts
+from registry.service import RegistryService
+from registry.settings import RegistrySettings
+from registry.sources.egress_guard import NetGuard
+from registry.sources.registry import RemoteSources
+from registry.storage.store import ArtifactStore
+from registry.telemetry.metrics import RegistryMetrics
+from tests.support.servers.asgi_server import serving
+
+Json = dict[str, Any]
+
+LOOPBACK = NetGuard(allowed=(ip_network("127.0.0.1/32"),))
+UNFINISHED = ("receiving", "queued", "running")
+
+
+@dataclass(slots=True)
+class Registry:
+    """A running registry, from outside (`http`) and from inside."""
+
+    http: httpx.AsyncClient
+    ingest: IngestService
+    service: RegistryService
+    store: Path
+    working: asyncio.Task[None] | None
+
+    def stop_working(self) -> None:
+        """As at the end of the server."""
+        assert self.working
+        self.working.cancel()
+
+    async def register(self, name: str, source: str | Path, **more: Any) -> httpx.Response:
+        path = f"/adapters/{name}/versions"
+        return await self.http.post(path, json={"source": str(source), **more})
+
+    async def job(self, number: int) -> Json:
+        response = await self.http.get(f"/jobs/{number}")
+        assert response.status_code == 200, response.text
+        job: Json = response.json()
+        return job
+
+    async def until(self, number: int, reached: Callable[[Json], bool]) -> Json:
+        """The job's state as soon as it is as wanted."""
+        async with asyncio.timeout(30):
+            while not reached(job := await self.job(number)):
+                await asyncio.sleep(0.02)
+        return job
+
+    async def end_of(self, number: int) -> Json:
+        return await self.until(number, lambda job: job["state"] not in UNFINISHED)
+
+    async def finished(self, response: httpx.Response) -> Json:
+        """How the job of a 202 ends."""
+        assert response.status_code == 202, response.text
+        number = response.json()["id"]
+        assert response.headers["location"] == f"/api/v1/jobs/{number}"
+        return await self.end_of(number)
+
+    async def no_leftovers(self) -> None:
+        """Neither in quarantine nor between store and rows; what a job holds may take a moment."""
+        async with asyncio.timeout(10):
+            while leftovers := self.leftovers():
+                await asyncio.sleep(0.02)
+        assert not leftovers
+
+    def leftovers(self) -> list[str]:
+        names = ("quarantine", "arriving")
+        return [str(path) for name in names for path in (self.store / name).iterdir()]
+
+    def kept(self) -> set[str]:
+        """The digests whose files are in the store."""
+        return {path.name for path in (self.store / "adapters").glob("*/*")}
+
+
+@asynccontextmanager
+async def running_registry(
+    database_url: str,
+    folder: Path,
+    base: BaseModel,
+    *,
+    works: bool = True,
+    hub_endpoint: str | None = None,
+    watch: Watch = watch_nothing,
+    metrics: RegistryMetrics | None = None,
+    **settings: Any,
+) -> AsyncIterator[Registry]:
+    """`works` False: requests are taken, but nobody works the jobs off."""
+    database = Database(database_url, observer=metrics)
+    store = opened_store(folder, settings)
+    service = RegistryService(
+        database, store, base, max_rank=16, reserved_names=frozenset({"tiny"})
+    )
+    sources = RemoteSources(("http://", "hf://"), LOOPBACK, hub_endpoint=hub_endpoint)
+    given = RegistrySettings(**settings)
+    ingest = IngestService(service, database, store, sources, given, watch=watch)
+    if metrics is not None:
+        service.tell_of_registrations(metrics.ingest_ended)
+    app = FastAPI()
+    working = asyncio.create_task(ingest.run()) if works else None
+    try:
+        async with event_parts(database, given) as events, AsyncExitStack() as stack:
+            for router in (create_router(service), create_ingest_router(ingest), *events.routers):
+                app.include_router(router)
+            url = await stack.enter_async_context(serving(app))
+            http = httpx.AsyncClient(base_url=f"{url}/api/v1")
+            await stack.enter_async_context(http)
+            yield Registry(http, ingest, service, folder / "store", working)
+    finally:
+        if working is not None:
+            assert not working.done() or working.cancelled(), "it must not end by itself"
+            working.cancel()
+            await asyncio.wait({working})
+        await database.close()
+
+
+def opened_store(folder: Path, settings: Json) -> ArtifactStore:
+    (folder / "sources").mkdir(exist_ok=True)
+    store = ArtifactStore(
+        folder / "store",
+        source_roots=[folder / "sources"],
+        max_bytes=settings.get("max_adapter_bytes", 10_000_000),
+        max_files=settings.get("max_source_files", 100),
+    )
+    store.open()
+    return store

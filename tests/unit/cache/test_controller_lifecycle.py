@@ -1,0 +1,326 @@
+"""The controller when the engine is not what it was, when operators insist, and at its limits."""
+
+import asyncio
+
+import pytest
+
+from engine.cache.admission import Limits
+from engine.errors import (
+    AdapterLoadFailed,
+    AdapterPinned,
+    AdapterTooLarge,
+    EngineUnavailable,
+    LoadFailure,
+    PinBytesExceeded,
+    QueueFull,
+)
+from engine.ports import Loaded
+from engine.types import AdapterVersion, CacheOutcome, EvictionReason, Tier, VersionId
+from tests.support.cache.controller_harness import (
+    A,
+    B,
+    C,
+    Cache,
+    D,
+    UnreliableBackend,
+    running,
+    until,
+)
+
+GONE = EngineUnavailable("it has died", retry_after_seconds=20)
+
+
+# ---- an engine that goes, and the next one ------------------------------------------------
+
+
+def new_engine(cache: Cache) -> None:
+    """It holds nothing."""
+    cache.backend.gpu.clear()
+    cache.backend.host.clear()
+    cache.backend._staged.clear()
+
+
+async def test_nobody_waits_for_an_engine_that_has_gone() -> None:
+    async with running(Cache(slots=1, host=1)) as cache:
+        async with cache.controller.lease(A):
+            waiting = asyncio.create_task(cache.use(B))
+            await until(lambda: len(cache.policy.waiting) == 1)
+            await cache.controller.engine_lost(GONE)
+            with pytest.raises(EngineUnavailable) as error:
+                await waiting
+            assert error.value.retry_after_seconds == 20
+            with pytest.raises(EngineUnavailable):
+                await cache.use(C)
+            assert cache.controller.unavailable is GONE
+        new_engine(cache)
+        cache.controller.engine_ready()
+        assert cache.controller.unavailable is None
+        assert await cache.use(A) is CacheOutcome.MISS, "the new one knows nobody"
+        cache.check()
+
+
+async def test_what_an_old_request_gives_back_is_not_taken_from_the_new_engine() -> None:
+    """Its client may read the last bytes for as long as it likes."""
+    async with running(Cache(slots=1, host=2)) as cache:
+        old = cache.controller.lease(A)
+        await old.__aenter__()
+        await cache.controller.engine_lost(GONE)
+        new_engine(cache)
+        cache.controller.engine_ready()
+        async with cache.controller.lease(A):
+            await old.__aexit__(None, None, None)
+            assert cache.policy.leases(A.id) == 1
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(cache.use(B), 0.02)
+        cache.check()
+
+
+async def test_loads_and_moves_of_an_old_engine_come_to_nothing() -> None:
+    async with running(Cache(load_seconds=0.02)) as cache:
+        cache.backend.certain = False
+        cache.backend.round_trip = asyncio.Event()
+        moving = asyncio.create_task(cache.use(A))
+        await until(lambda: A.id in cache.backend.host)
+        cache.controller.prefetch(B)
+        pinning = asyncio.create_task(cache.controller.pin(C, Tier.HOST))
+        await asyncio.sleep(0)
+        await cache.controller.engine_lost(GONE)
+        for task in (moving, pinning):
+            with pytest.raises(EngineUnavailable):
+                await task
+        new_engine(cache)
+        cache.backend.round_trip = None
+        cache.controller.engine_ready()
+        await asyncio.sleep(0.05)
+        assert cache.policy.residency().host == ()
+        assert await cache.use(A) is CacheOutcome.MISS
+        cache.check()
+
+
+async def test_pins_stay_while_engines_come_and_go() -> None:
+    async with running(Cache()) as cache:
+        await cache.controller.pin(A, Tier.GPU)
+        await cache.controller.engine_lost(GONE)
+        new_engine(cache)
+        cache.controller.engine_ready()
+        assert cache.controller.is_pinned(A.id)
+        await cache.controller.pin(A, Tier.GPU)
+        for version in (B, C, D):
+            await cache.use(version)
+        assert A.id in cache.backend.gpu
+        cache.check()
+
+
+# ---- what the engine holds otherwise ------------------------------------------------------
+
+
+async def drifted(cache: Cache) -> set[VersionId]:
+    await until(lambda: cache.controller._carrier.idle)
+    cache.observer.drift.clear()
+    await cache.controller.reconcile()
+    return set(cache.observer.drift)
+
+
+async def test_what_the_engine_lost_is_loaded_again_when_asked_for() -> None:
+    async with running(Cache()) as cache:
+        await cache.use(A)
+        await cache.use(B)
+        del cache.backend.gpu[A.id], cache.backend.gpu[B.id], cache.backend.host[A.id]
+        assert await drifted(cache) == {A.id, B.id}
+        assert await drifted(cache) == set()
+        cache.check()
+        assert await cache.use(B) is CacheOutcome.HOST_HIT
+        assert await cache.use(A) is CacheOutcome.MISS
+        cache.check()
+
+
+async def test_what_nobody_here_put_into_the_engine_is_taken_out_of_it() -> None:
+    async with running(Cache()) as cache:
+        await cache.use(A)
+        stranger = AdapterVersion(VersionId(99), "stranger", 1, "f" * 64, "/x", 8, 1)
+        cache.backend.host[stranger.id] = stranger
+        cache.backend.gpu[stranger.id] = 0
+        assert await drifted(cache) == {stranger.id}
+        await until(lambda: stranger.id not in cache.backend.host)
+        assert await drifted(cache) == set()
+        cache.check()
+
+
+async def test_a_slot_that_was_filled_behind_our_back_is_freed() -> None:
+    async with running(Cache(slots=1)) as cache:
+        await cache.use(A)
+        await cache.use(B)  # A is in host memory only
+        cache.backend.gpu = {A.id: 0}
+        assert await drifted(cache) == {A.id, B.id}
+        assert await drifted(cache) == set()
+        assert cache.backend.gpu == {}
+        assert await cache.use(B) is CacheOutcome.HOST_HIT
+        cache.check()
+
+
+async def test_a_leased_adapter_is_left_alone_whatever_the_engine_says() -> None:
+    async with running(Cache()) as cache:
+        async with cache.controller.lease(A):
+            await until(lambda: cache.controller._carrier.idle)
+            del cache.backend.gpu[A.id]
+            assert await drifted(cache) == {A.id}
+            assert cache.policy.leases(A.id) == 1
+        assert await drifted(cache) == {A.id}
+        assert await cache.use(A) is CacheOutcome.HOST_HIT
+
+
+# ---- operators who insist -----------------------------------------------------------------
+
+
+async def test_an_eviction_that_waits_lets_nobody_in_before() -> None:
+    async with running(Cache()) as cache:
+        async with cache.controller.lease(A):
+            evicting = asyncio.create_task(cache.controller.evict(A, wait=True))
+            await asyncio.sleep(0)
+            later = asyncio.create_task(cache.use(A))
+            await asyncio.sleep(0.02)
+            assert not evicting.done()
+            assert not later.done()
+        assert await evicting is True
+        assert await later is CacheOutcome.MISS
+        assert (A.id, Tier.HOST, EvictionReason.REQUESTED) in cache.observer.evictions
+        cache.check()
+
+
+async def test_an_eviction_goes_on_when_nobody_waits_for_it_any_more() -> None:
+    async with running(Cache()) as cache:
+        async with cache.controller.lease(A):
+            evicting = asyncio.create_task(cache.controller.evict(A, wait=True))
+            await asyncio.sleep(0)
+            evicting.cancel()
+        await until(lambda: A.id not in cache.backend.host)
+        cache.check()
+
+
+async def test_force_ends_those_who_hold_it_and_nobody_else() -> None:
+    async with running(Cache()) as cache:
+        ended: list[str] = []
+
+        async def stream(version: AdapterVersion, name: str) -> None:
+            told_to_end = asyncio.Event()
+            async with cache.controller.lease(version, told_to_end.set):
+                await told_to_end.wait()
+            ended.append(name)
+
+        streams = [asyncio.create_task(stream(A, name)) for name in ("one", "two")]
+        other = asyncio.create_task(stream(B, "other"))
+        await until(lambda: cache.policy.leases(A.id) == 2 and cache.policy.leases(B.id) == 1)
+        assert await cache.controller.evict(A, force=True)
+        await asyncio.gather(*streams)
+        assert ended == ["one", "two"]
+        assert not other.done()
+        other.cancel()
+        await asyncio.gather(other, return_exceptions=True)
+
+
+async def test_not_even_force_evicts_a_pinned_one() -> None:
+    async with running(Cache()) as cache:
+        await cache.controller.pin(A, Tier.HOST)
+        with pytest.raises(AdapterPinned):
+            await cache.controller.evict(A, force=True)
+
+
+# ---- limits -------------------------------------------------------------------------------
+
+
+async def test_one_adapter_does_not_fill_the_line() -> None:
+    limits = Limits(max_slot_wait_seconds=60, max_waiting=5, max_waiting_per_adapter=2)
+    async with running(Cache(slots=1, host=2, limits=limits)) as cache:
+        async with cache.controller.lease(A):
+            waiting = [asyncio.create_task(cache.use(B)) for _ in range(2)]
+            await until(lambda: len(cache.policy.waiting) == 2)
+            with pytest.raises(QueueFull, match="2 requests of adapter a2") as full:
+                await cache.use(B)
+            assert full.value.status == 429
+            assert full.value.retry_after_seconds is not None
+            waiting += [asyncio.create_task(cache.use(C)) for _ in range(2)]
+            await until(lambda: len(cache.policy.waiting) == 4)
+            waiting.append(asyncio.create_task(cache.use(D)))
+            await until(lambda: len(cache.policy.waiting) == 5)
+            with pytest.raises(QueueFull, match="5 requests already"):
+                await cache.use(D)
+        await asyncio.gather(*waiting)
+        cache.check()
+
+
+async def test_those_who_were_turned_away_learn_how_fast_the_line_moves() -> None:
+    now = 0.0
+    limits = Limits(max_slot_wait_seconds=60, max_waiting=1)
+    async with running(Cache(slots=1, host=2, limits=limits, clock=lambda: now)) as cache:
+        for version in (A, B, C, A):  # one turn in three seconds
+            await cache.use(version)
+            now += 3
+        async with cache.controller.lease(A):
+            waiting = asyncio.create_task(cache.use(B))
+            await until(lambda: len(cache.policy.waiting) == 1)
+            with pytest.raises(QueueFull) as full:
+                await cache.use(C)
+            assert full.value.retry_after_seconds == 3
+        await waiting
+
+
+class LargeOnceLoaded(UnreliableBackend):
+    async def load(self, version: AdapterVersion) -> Loaded:
+        loaded = await super().load(version)
+        return Loaded(loaded.host_bytes * 10, loaded.certain)
+
+
+async def test_the_host_tier_keeps_to_its_bytes() -> None:
+    async with running(Cache(slots=2, host=4, host_bytes=250)) as cache:
+        for version in (A, B, C):  # of 100 bytes each
+            await cache.use(version)
+        assert list(cache.backend.host) == [B.id, C.id]
+        cache.check()
+
+
+async def test_an_adapter_that_can_never_fit_is_refused_before_it_is_loaded() -> None:
+    async with running(Cache(host_bytes=99)) as cache:
+        with pytest.raises(AdapterTooLarge, match="takes 100 bytes, and the host tier has 99"):
+            await cache.use(A)
+        with pytest.raises(AdapterTooLarge):
+            cache.controller.prefetch(A)
+        with pytest.raises(AdapterTooLarge):
+            await cache.controller.pin(A, Tier.HOST)
+        assert cache.backend.loads == []
+        cache.check()
+
+
+async def test_one_that_turns_out_too_large_leaves_nothing_staged() -> None:
+    cache = Cache(host_bytes=500)
+    cache.backend.__class__ = LargeOnceLoaded
+    async with running(cache):
+        with pytest.raises(AdapterTooLarge, match="takes 1000 bytes"):
+            await cache.use(A)
+        assert cache.backend._staged == {}
+        cache.check()
+
+
+async def test_pins_leave_the_bytes_that_the_largest_other_adapter_needs() -> None:
+    async with running(Cache(slots=3, host=6, host_bytes=350)) as cache:
+        await cache.use(C)
+        await cache.controller.pin(A, Tier.HOST)
+        await cache.controller.pin(B, Tier.HOST)
+        with pytest.raises(PinBytesExceeded):
+            await cache.controller.pin(D, Tier.HOST)
+        assert await cache.use(C) is not None
+        cache.check()
+
+
+# ---- what observers hear ------------------------------------------------------------------
+
+
+async def test_fallbacks_and_failures_are_told_with_their_cause() -> None:
+    async with running(Cache()) as cache:
+        cache.backend.certain = False
+        await cache.use(A)
+        assert cache.observer.fallbacks == [A.id]
+        cache.backend.load_breaks = AdapterLoadFailed(B.reference, "gone", LoadFailure.FILES)
+        with pytest.raises(AdapterLoadFailed) as error:
+            await cache.use(B)
+        assert error.value.retry_after_seconds is None, "it will not be better later"
+        assert cache.observer.failures[-1][0] == B.id

@@ -1,0 +1,89 @@
+"""One load: verified files, other tries where that may help, and an end in any case."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from engine.cache.loader import Loader
+from engine.errors import AdapterLoadFailed, EngineUnavailable, LoadFailure
+from engine.fake_backend import FakeBackend, UncheckedFiles
+from engine.ports import Loaded
+from engine.types import AdapterVersion
+from tests.support.cache.controller_harness import A
+
+PAUSES = (0.001, 0.001)
+
+
+class Moody(FakeBackend):
+    """Fails with what it is told, one after the other, and works then."""
+
+    def __init__(self, failures: Sequence[Exception]) -> None:
+        super().__init__(slots=1, host_capacity=1)
+        self.failures = list(failures)
+
+    async def load(self, version: AdapterVersion) -> Loaded:
+        if self.failures:
+            self.loads.append(version.id)
+            raise self.failures.pop(0)
+        return await super().load(version)
+
+
+class Slow(FakeBackend):
+    async def load(self, version: AdapterVersion) -> Loaded:
+        await asyncio.sleep(60)
+        raise AssertionError("was waited for")
+
+
+class Changed:
+    async def verify(self, version: AdapterVersion) -> AdapterVersion:
+        raise AdapterLoadFailed(version.reference, "changed", LoadFailure.FILES)
+
+
+def failed(failure: LoadFailure) -> AdapterLoadFailed:
+    return AdapterLoadFailed(A.reference, "on purpose", failure)
+
+
+@pytest.mark.parametrize("failure", [LoadFailure.IO, LoadFailure.MEMORY])
+async def test_a_bad_moment_is_waited_for(failure: LoadFailure) -> None:
+    backend = Moody([failed(failure)] * 2)
+    loaded = await Loader(backend, UncheckedFiles(), pauses=PAUSES).load(A)
+    assert loaded.host_bytes == A.size_bytes
+    assert len(backend.loads) == 3
+
+
+async def test_not_for_ever() -> None:
+    backend = Moody([failed(LoadFailure.IO)] * 9)
+    with pytest.raises(AdapterLoadFailed) as error:
+        await Loader(backend, UncheckedFiles(), pauses=PAUSES).load(A)
+    assert error.value.retry_after_seconds is not None
+    assert len(backend.loads) == 3
+
+
+@pytest.mark.parametrize("failure", [LoadFailure.FILES, LoadFailure.ADAPTER, LoadFailure.ENGINE])
+async def test_what_can_not_pass_is_not_tried_again(failure: LoadFailure) -> None:
+    backend = Moody([failed(failure)])
+    with pytest.raises(AdapterLoadFailed):
+        await Loader(backend, UncheckedFiles(), pauses=PAUSES).load(A)
+    assert len(backend.loads) == 1
+
+
+async def test_an_engine_that_has_gone_is_not_asked_again() -> None:
+    backend = Moody([EngineUnavailable("gone")])
+    with pytest.raises(EngineUnavailable):
+        await Loader(backend, UncheckedFiles(), pauses=PAUSES).load(A)
+    assert len(backend.loads) == 1
+
+
+async def test_files_that_are_others_are_not_even_read() -> None:
+    backend = Moody([])
+    with pytest.raises(AdapterLoadFailed, match="changed"):
+        await Loader(backend, Changed(), pauses=PAUSES).load(A)
+    assert backend.loads == []
+
+
+async def test_a_load_without_an_end_is_given_up() -> None:
+    backend = Slow(slots=1, host_capacity=1)
+    with pytest.raises(AdapterLoadFailed, match=r"no end after 0\.01 s") as error:
+        await Loader(backend, UncheckedFiles(), pauses=PAUSES, timeout_seconds=0.01).load(A)
+    assert error.value.failure is LoadFailure.TIMEOUT

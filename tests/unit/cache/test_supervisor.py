@@ -1,0 +1,216 @@
+"""Engines that die, hang or don't start, one after the other."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from engine.errors import EngineUnavailable
+from engine.fake_backend import FakeBackend
+from engine.ports import Backend
+from engine.vllm import supervisor as module
+from engine.vllm.supervisor import EngineSupervisor
+from tests.support.cache.controller_harness import A, until
+
+
+class MortalLife:
+    """Dies when told to."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.fake = FakeBackend(slots=1, host_capacity=1)
+        self.dies = asyncio.Event()
+        self.ended = False
+        self.shut_down_was_asked = False
+
+    @property
+    def backend(self) -> Backend:
+        return self.fake
+
+    @property
+    def is_dead(self) -> bool:
+        return self.dies.is_set()
+
+    async def death(self) -> str:
+        await self.dies.wait()
+        return "a signal"
+
+    def shut_down(self, timeout_seconds: float | None) -> None:
+        self.shut_down_was_asked = True
+        self.dies.set()
+
+    def kill(self) -> None:
+        self.dies.set()
+
+    async def end(self) -> None:
+        self.ended = True
+
+
+class Story:
+    """Starts lives and keeps what happens around them."""
+
+    def __init__(self) -> None:
+        self.lives: list[MortalLife] = []
+        self.log: list[str] = []
+        self.failing_starts = 0
+        self.supervisor: EngineSupervisor[MortalLife] = EngineSupervisor(self.start, self)
+
+    async def start(self) -> MortalLife:
+        if self.lives and self.failing_starts:
+            self.failing_starts -= 1
+            self.log.append("did not start")
+            raise RuntimeError("no memory")
+        self.lives.append(MortalLife(len(self.lives)))
+        return self.lives[-1]
+
+    def engine_ended(self, cause: str) -> None:
+        self.log.append(cause)
+
+    async def engine_lost(self, why: EngineUnavailable) -> None:
+        assert not self.lives[-1].ended, "the old one is still needed to fail its requests"
+        assert why.retry_after_seconds is not None
+        self.log.append("lost")
+
+    async def engine_ready(self) -> None:
+        assert self.supervisor.life is self.lives[-1]
+        self.log.append("ready")
+
+
+@asynccontextmanager
+async def told(story: Story) -> AsyncIterator[asyncio.Task[None]]:
+    await story.supervisor.begin()
+    task = asyncio.create_task(story.supervisor.run(story))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await story.supervisor.end()
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PAUSES_SECONDS", (0.0, 0.001, 0.001))
+
+
+END: dict[str, Callable[[Story], None]] = {
+    "died": lambda story: story.lives[-1].dies.set(),
+    "hung": lambda story: story.supervisor.report_silence(),
+}
+
+
+@pytest.mark.parametrize("cause", END)
+async def test_an_engine_that_ends_is_replaced(cause: str) -> None:
+    story = Story()
+    async with told(story):
+        await story.supervisor.load(A)
+        END[cause](story)
+        await until(lambda: story.log == [cause, "lost", "ready"])
+        assert story.lives[0].ended
+        assert [life.fake.loads for life in story.lives] == [[A.id], []]
+        await story.supervisor.load(A)
+        assert story.lives[1].fake.loads == [A.id]
+    assert story.lives[1].ended
+
+
+async def test_every_engine_may_end() -> None:
+    story = Story()
+    async with told(story):
+        for _ in range(3):
+            before = len(story.lives)
+            story.lives[-1].dies.set()
+            await until(
+                lambda before=before: len(story.lives) > before and story.log[-1] == "ready"
+            )
+    assert story.log == ["died", "lost", "ready"] * 3
+
+
+async def test_an_engine_that_was_shut_down_is_not_replaced() -> None:
+    """The server stops; whoever still waits for a slot hears of it at once."""
+    story = Story()
+    async with told(story) as task:
+        assert story.supervisor.unavailable is None
+        await asyncio.to_thread(story.supervisor.shut_down, 5)
+        assert "is being stopped" in str(story.supervisor.unavailable), "before it has ended"
+        await until(lambda: story.lives[0].ended)
+        await asyncio.sleep(0.05)
+        assert story.log == ["lost"]
+        assert len(story.lives) == 1
+        assert not task.done()
+
+
+async def test_between_two_engines_it_is_unavailable() -> None:
+    story = Story()
+    async with told(story):
+        story.failing_starts = 1
+        module_pause = asyncio.Event()
+
+        async def wait_to_start() -> MortalLife:
+            await module_pause.wait()
+            return await Story.start(story)
+
+        story.supervisor._start = wait_to_start
+        story.lives[-1].dies.set()
+        await until(lambda: story.log == ["died", "lost"])
+        for call in (
+            story.supervisor.load(A),
+            story.supervisor.apply([]),
+            story.supervisor.truth(),
+        ):
+            with pytest.raises(EngineUnavailable):
+                await call
+        story.supervisor.discard(A.id)  # nothing to do, and no reason to complain
+        module_pause.set()
+        await until(lambda: story.log[-1] == "ready")
+
+
+async def test_a_start_that_fails_is_tried_again() -> None:
+    story = Story()
+    async with told(story):
+        story.failing_starts = 2
+        story.lives[-1].dies.set()
+        await until(
+            lambda: story.log == ["died", "lost", "did not start", "did not start", "ready"]
+        )
+
+
+async def test_it_gives_up_in_the_end() -> None:
+    story = Story()
+    async with told(story) as task:
+        story.failing_starts = 99
+        story.lives[-1].dies.set()
+        with pytest.raises(EngineUnavailable, match="did not start in 3 attempts"):
+            await task
+
+
+async def test_a_first_start_that_fails_says_why() -> None:
+    async def start() -> MortalLife:
+        raise RuntimeError("no such model")
+
+    supervisor: EngineSupervisor[MortalLife] = EngineSupervisor(start, Story())
+    with pytest.raises(RuntimeError, match="no such model"):
+        await supervisor.begin()
+    await supervisor.end()
+
+
+async def test_the_engine_that_lives_now_is_shut_down_and_not_replaced() -> None:
+    story = Story()
+    async with told(story):
+        story.lives[-1].dies.set()
+        await until(lambda: story.log == ["died", "lost", "ready"])
+        await asyncio.to_thread(story.supervisor.shut_down, 5)
+        assert [life.shut_down_was_asked for life in story.lives] == [False, True]
+        assert "is being stopped" in str(story.supervisor.unavailable)
+        await until(lambda: story.lives[1].ended)
+        assert len(story.lives) == 2
+
+
+async def test_whoever_hurries_kills_the_engine_that_still_generates() -> None:
+    story = Story()
+    await story.supervisor.begin()
+    assert not story.lives[-1].is_dead
+    story.supervisor.hurry()
+    assert story.lives[-1].is_dead
+    await story.supervisor.end()
+    story.supervisor.hurry()  # nobody is left, and nothing to complain of

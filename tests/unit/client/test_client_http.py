@@ -1,0 +1,147 @@
+"""The Python client against a server that answers as it is told, wrongly too."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from adaptry.client import (
+    ApiError,
+    Client,
+    Conflict,
+    InvalidServer,
+    NoAnswer,
+    TooManyRequests,
+    UnexpectedAnswer,
+)
+from adaptry.client.transport.sse import EventReader
+from tests.support.servers.scripted_http import Answers, answering
+
+
+@pytest.fixture
+def server() -> Iterator[Answers]:
+    with answering() as answers:
+        yield answers
+
+
+@pytest.fixture
+def client(server: Answers) -> Iterator[Client]:
+    with Client(server.url) as client:
+        yield client
+
+
+PIN = {"reference": "upper:1", "tier": "gpu", "expires_at": None}
+
+
+def test_a_reference_keeps_its_signs_in_a_path(server: Answers, client: Client) -> None:
+    for _ in range(2):
+        server.will_say(200, PIN)
+    client.cache.unpin("upper@prod")
+    client.cache.unpin("upper:3/../x?y#z")
+    assert server.asked[0][1] == "/api/v1/cache/pins/upper@prod"
+    assert server.asked[1][1] == "/api/v1/cache/pins/upper:3%2F..%2Fx%3Fy%23z"
+
+
+def test_null_is_sent_only_where_it_means_something(server: Answers, client: Client) -> None:
+    for _ in range(2):
+        server.will_say(409, {"code": "alias_moved"})
+    with pytest.raises(Conflict):
+        client.aliases.set("upper", version=2)
+    with pytest.raises(Conflict):
+        client.aliases.set("upper", version=2, expected_version=None)
+    assert [body for _, _, body in server.asked] == [
+        {"version": 2},
+        {"version": 2, "expected_version": None},
+    ]
+
+
+def test_problem_details_become_one_line_with_their_code(server: Answers, client: Client) -> None:
+    problem = {"title": "Too many", "detail": "come again", "code": "queue_full", "more": 1}
+    server.will_say(429, problem, retry_after="7")
+    with pytest.raises(TooManyRequests, match=r"^come again \[queue_full\]$") as refused:
+        client.cache.show()
+    assert (refused.value.status, refused.value.retry_after_seconds) == (429, 7.0)
+    assert refused.value.problem["more"] == 1
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"", b"\xff", b'{"detail": 3, "code": []}'])
+def test_an_error_of_somebody_else_has_its_status(
+    server: Answers, client: Client, body: bytes
+) -> None:
+    server.will_say(418, body)
+    with pytest.raises(ApiError, match="HTTP 418") as refused:
+        client.cache.show()
+    assert refused.value.code == ""
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"items": 3}', b'{"items": [3]}'])
+def test_a_server_that_speaks_something_else_is_recognised(
+    server: Answers, client: Client, body: bytes
+) -> None:
+    server.will_say(200, body)
+    server.will_say(200, body)
+    with pytest.raises(UnexpectedAnswer, match="does not speak Adaptry's API"):
+        client.cache.show()
+    with pytest.raises(UnexpectedAnswer, match="does not speak Adaptry's API"):
+        list(client.cache.pins())
+
+
+def test_what_a_newer_server_says_more_is_kept(server: Answers, client: Client) -> None:
+    server.will_say(200, {**PIN, "news": [1]})
+    assert client.cache.unpin("upper").model_dump(mode="json")["news"] == [1]
+
+
+def test_readiness_is_the_status_and_nothing_else(server: Answers, client: Client) -> None:
+    server.will_say(503, {"status": "not_ready"})
+    server.will_say(200, {"status": "ready"})
+    assert [client.is_ready(), client.is_ready()] == [False, True]
+
+
+def test_nobody_is_one_line() -> None:
+    with Client("http://127.0.0.1:1") as nobody:
+        assert not nobody.is_ready()
+        with pytest.raises(NoAnswer, match=r"^no answer from http://127\.0\.0\.1:1: .*refused"):
+            nobody.cache.show()
+
+
+def test_a_proxy_of_the_environment_is_not_asked_about_this_machine(
+    server: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    server.will_say(200, PIN)
+    with Client(server.url) as client:
+        assert client.cache.unpin("upper").reference == "upper:1"
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://[", "http://x:port"])
+def test_a_url_that_is_none_is_said(url: str) -> None:
+    with pytest.raises(InvalidServer, match="no server's URL"):
+        Client(url)
+
+
+def test_a_key_that_no_header_can_hold_is_refused() -> None:
+    for key in ("a\r\nb: c", "schlüssel"):
+        with pytest.raises(InvalidServer, match="printable"):
+            Client("http://127.0.0.1:1", api_key=key)
+
+
+STREAM = b": hi\r\nretry: 50\nid: 1\ndata: a\r\rid: 2\n\n"
+STREAM += b"data:b\ndata:  c\xe2\x80\xa8\nid: 3\n\ndata: cut"
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 1000])
+def test_events_are_read_however_they_are_cut(length: int) -> None:
+    reader = EventReader()
+    chunks = [STREAM[n : n + length] for n in range(0, len(STREAM), length)]
+    found = [data for chunk in chunks for data in reader.feed(chunk)]
+    assert found == ["a", "b\n c\u2028"]
+    assert reader.headers()["last-event-id"] == "3"
+    reader.connected()
+    assert reader.pause_seconds(None) == 0.05
+    assert list(reader.feed(b"data: new\n\n")) == ["new"]
+
+
+def test_a_stream_is_given_up_after_a_while() -> None:
+    reader = EventReader(patience_seconds=0)
+    reader.connected()
+    with pytest.raises(NoAnswer):
+        reader.pause_seconds(NoAnswer("http://x", "gone"))

@@ -1,0 +1,202 @@
+"""SQLite: each change is on the disk before anybody hears of it, and one fsync serves many."""
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from registry.database.engine import Database
+from registry.errors import DatabaseUnavailable
+
+
+class Disk:
+    """A `Sync` that counts, waits for `free`, and fails when told to."""
+
+    def __init__(self) -> None:
+        self.syncs = 0
+        self.free = threading.Event()
+        self.free.set()
+        self.error: OSError | None = None
+
+    def sync(self, descriptor: int) -> None:
+        assert Path(os.readlink(f"/proc/self/fd/{descriptor}")).name == "registry.db-wal"
+        self.free.wait(10)
+        self.syncs += 1
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+@pytest.fixture
+async def database(disk: Disk, tmp_path: Path) -> AsyncIterator[Database]:
+    opened = Database(f"sqlite:///{tmp_path}/registry.db", sync=disk.sync)
+    async with opened.transaction() as session:
+        await session.execute(text("CREATE TABLE t (n INTEGER)"))
+    disk.syncs = 0
+    yield opened
+    disk.free.set()
+    await opened.close()
+
+
+async def add(database: Database, n: int) -> None:
+    async with database.transaction() as session:
+        await session.execute(text("INSERT INTO t VALUES (:n)"), {"n": n})
+
+
+async def count(database: Database) -> int:
+    async with database.reading() as session:
+        found: int = (await session.execute(text("SELECT count(*) FROM t"))).scalar_one()
+    return found
+
+
+async def test_a_change_waits_for_the_disk(database: Database, disk: Disk) -> None:
+    disk.free.clear()
+    adding = asyncio.create_task(add(database, 1))
+    await asyncio.sleep(0.1)
+    assert not adding.done()
+    disk.free.set()
+    await adding
+    assert disk.syncs == 1
+
+
+async def test_changes_at_once_share_an_fsync(database: Database, disk: Disk) -> None:
+    disk.free.clear()
+    adding = [asyncio.create_task(add(database, n)) for n in range(10)]
+    while await committed(database) < 10:
+        await asyncio.sleep(0.01)
+    assert not any(task.done() for task in adding)
+    disk.free.set()
+    await asyncio.gather(*adding)
+    assert disk.syncs == 2  # the first one's, and one for those that came while it went on
+
+
+async def committed(database: Database) -> int:
+    """As another process sees it, which does not wait for our disk."""
+    with sqlite3.connect(str(database.url.database)) as other:
+        (found,) = other.execute("SELECT count(*) FROM t").fetchone()
+    other.close()
+    return int(found)
+
+
+async def test_nobody_reads_what_a_power_cut_could_undo(database: Database, disk: Disk) -> None:
+    disk.free.clear()
+    adding = asyncio.create_task(add(database, 1))
+    while await committed(database) < 1:
+        await asyncio.sleep(0.01)
+    reading = asyncio.create_task(count(database))
+    await asyncio.sleep(0.1)
+    assert not reading.done()
+    disk.free.set()
+    assert await reading == 1
+    await adding
+
+
+async def test_reading_what_is_on_the_disk_waits_for_nothing(
+    database: Database, disk: Disk
+) -> None:
+    await add(database, 1)
+    disk.free.clear()
+    assert await asyncio.wait_for(count(database), 5) == 1
+    assert disk.syncs == 1
+
+
+async def test_a_disk_that_fails_is_told_to_whoever_waits(database: Database, disk: Disk) -> None:
+    disk.error = OSError(5, "Input/output error")
+    with pytest.raises(DatabaseUnavailable):
+        await add(database, 1)
+    with pytest.raises(DatabaseUnavailable):  # it still is not known to be there
+        await count(database)
+    disk.error = None
+    assert await count(database) == 1
+
+
+async def test_a_change_that_is_given_up_while_it_waits_leaves_the_others_alone(
+    database: Database, disk: Disk
+) -> None:
+    disk.free.clear()
+    first, second = (asyncio.create_task(add(database, n)) for n in range(2))
+    while await committed(database) < 2:
+        await asyncio.sleep(0.01)
+    first.cancel()
+    disk.free.set()
+    await second
+    assert await count(database) == 2
+
+
+async def test_one_that_waits_for_its_turn_and_is_given_up_does_not_hold_it(
+    database: Database,
+) -> None:
+    async with database.transaction() as session:
+        await session.execute(text("INSERT INTO t VALUES (1)"))
+        waiting = asyncio.create_task(add(database, 2))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    await add(database, 3)
+    assert await count(database) == 2
+
+
+async def test_a_copy_of_file_and_log_has_all_that_was_answered(
+    database: Database, tmp_path: Path
+) -> None:
+    """The log as it lies there, with no process to write down the rest."""
+    await add(database, 1)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("registry.db", "registry.db-wal"):
+        shutil.copy(tmp_path / name, copy / name)
+    with sqlite3.connect(copy / "registry.db") as copied:
+        assert copied.execute("SELECT count(*) FROM t").fetchone() == (1,)
+    copied.close()
+
+
+async def test_without_a_log_sqlite_syncs_by_itself() -> None:
+    database = Database("sqlite://")
+    async with database.transaction() as session:
+        assert (await session.execute(text("PRAGMA synchronous"))).scalar_one() == 2  # FULL
+    await database.close()
+
+
+async def test_who_reads_during_a_commit_waits_for_a_sync_that_begins_later(
+    database: Database, disk: Disk
+) -> None:
+    """The commit may have been written after the sync began that is under way."""
+    log = database._log
+    disk.free.clear()
+    with log.committing():
+        first = asyncio.create_task(log.durable())
+        await asyncio.sleep(0.1)  # its sync has begun
+        second = asyncio.create_task(log.durable())
+        await asyncio.sleep(0)
+        disk.free.set()
+        await asyncio.gather(first, second)
+    assert disk.syncs == 2
+
+
+async def test_a_new_file_that_another_one_reads_gets_its_log_as_soon_as_that_ends(
+    tmp_path: Path,
+) -> None:
+    """As when two servers start on it: SQLite lets the second one change the mode wait for none."""
+    reader = sqlite3.connect(tmp_path / "new.db", isolation_level=None)
+    reader.execute("CREATE TABLE t (n INTEGER)")
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM t").fetchall()
+    database = Database(f"sqlite:///{tmp_path}/new.db")
+    opened = asyncio.create_task(database.ping())
+    await asyncio.wait([opened], timeout=0.2)
+    assert not opened.done()
+    reader.execute("COMMIT")
+    await opened
+    reader.close()
+    assert database._log.path == tmp_path / "new.db-wal"
+    await database.close()

@@ -1,0 +1,295 @@
+"""The caches of several replicas as one: pins, promotions, pictures; over fake engines."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from engine.errors import (
+    AdapterInUse,
+    AdapterPinned,
+    EngineUnavailable,
+    NotPinned,
+    PinBudgetExceeded,
+)
+from engine.operations.null_residency import NothingKept
+from engine.telemetry.decision_log import DecisionLog
+from engine.types import AdapterVersion, Tier
+from fleet.ingress.cache_control import FleetCache
+from fleet.ingress.pins import FleetPins
+from fleet.ingress.promotion import FleetProbe, PromotingFleet
+from fleet.ingress.recent_residency import Sightings
+from fleet.ingress.replica_choice import first_for
+from fleet.ingress.replica_poller import Following
+from registry.catalog.types import ResolvedVersion
+from registry.errors import DatabaseUnavailable, EngineAway
+from registry.residency import StoredPin
+from tests.support.cache.controller_harness import A, B, C, until
+from tests.support.cache.fake_fleet import FakeReplica, FakeReplicas, Names, fake_fleet
+
+NAMES = ("one", "two", "three")
+
+
+class Store(NothingKept):
+    """Remembers pins; `broken` while nothing can be written."""
+
+    def __init__(self) -> None:
+        self.saved: dict[int, StoredPin] = {}
+        self.forgotten: list[int] = []
+        self.broken = False
+
+    async def save_pin(
+        self,
+        version_id: int,
+        tier: str,
+        expires_at: datetime | None,
+        *,
+        actor: str,
+        replicas: int | None = None,
+    ) -> None:
+        if self.broken:
+            raise DatabaseUnavailable("gone")
+        reference = f"a{version_id}:1"
+        self.saved[version_id] = StoredPin(version_id, reference, tier, expires_at, replicas)
+
+    async def remove_pin(self, version_id: int, *, actor: str) -> None:
+        self.saved.pop(version_id, None)
+
+    async def forget_pins(self, version_ids: object) -> None:
+        self.forgotten += list(version_ids)  # type: ignore[call-overload]  # of ids
+
+    async def pins(self) -> list[StoredPin]:
+        return list(self.saved.values())
+
+
+@pytest.fixture
+async def replicas() -> AsyncIterator[FakeReplicas]:
+    async with fake_fleet(*(FakeReplica(name) for name in NAMES)) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def pins(replicas: FakeReplicas, store: Store) -> FleetPins:
+    return FleetPins(replicas, store, Names(), Sightings())
+
+
+@pytest.fixture
+def cache(replicas: FakeReplicas, pins: FleetPins) -> FleetCache:
+    return FleetCache(replicas, pins)
+
+
+def pinned_on(replicas: FakeReplicas, version: AdapterVersion) -> set[str]:
+    return {
+        each.name for each in replicas.there if each.controlled.controller.is_pinned(version.id)
+    }
+
+
+async def test_a_pin_is_held_by_all_or_by_so_many(
+    replicas: FakeReplicas, pins: FleetPins, store: Store
+) -> None:
+    await pins.pin(A, Tier.HOST, None, None, actor="me")
+    assert pinned_on(replicas, A) == set(NAMES)
+    kept = await pins.pin(A, Tier.GPU, None, 2, actor="me")
+    assert (kept.tier, kept.replicas) == (Tier.GPU, 2)
+    assert pinned_on(replicas, A) == first_for(A.reference, NAMES, 2)
+    assert store.saved[A.id].replicas == 2
+    assert [kept.version for kept in await pins.kept()] == [A]
+    assert await pins.unpin(A, actor="me") is Tier.GPU
+    assert pinned_on(replicas, A) == set()
+    with pytest.raises(NotPinned):
+        await pins.unpin(A, actor="me")
+
+
+async def test_a_pin_that_one_can_not_hold_is_held_by_none(
+    replicas: FakeReplicas, pins: FleetPins, store: Store
+) -> None:
+    full = replicas.of("two")
+    await full.pins.pin(B, Tier.GPU, actor="me")
+    with pytest.raises(PinBudgetExceeded):
+        await pins.pin(A, Tier.GPU, None, None, actor="me")
+    assert pinned_on(replicas, A) == set()
+    assert store.saved == {}
+
+
+async def test_a_pin_that_can_not_be_saved_is_held_by_none(
+    replicas: FakeReplicas, pins: FleetPins, store: Store
+) -> None:
+    store.broken = True
+    with pytest.raises(DatabaseUnavailable):
+        await pins.pin(A, Tier.HOST, None, None, actor="me")
+    assert pinned_on(replicas, A) == set()
+    assert await pins.kept() == ()
+
+
+async def test_a_replica_that_comes_takes_over_what_it_should_hold(
+    replicas: FakeReplicas, pins: FleetPins
+) -> None:
+    gone = replicas.there.pop()
+    await pins.pin(A, Tier.HOST, None, None, actor="me")
+    await pins.pin(B, Tier.HOST, None, 1, actor="me")
+    assert pinned_on(replicas, A) == {"one", "two"}
+    replicas.there.append(gone)
+    await pins.hold()
+    assert pinned_on(replicas, A) == set(NAMES)
+    assert pinned_on(replicas, B) == first_for(B.reference, NAMES, 1)
+
+
+async def test_saved_pins_are_held_after_a_start_and_end_in_time(
+    replicas: FakeReplicas, pins: FleetPins, store: Store
+) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=0.2)
+    store.saved = {
+        1: StoredPin(1, "a1:1", "host", None),
+        2: StoredPin(2, "a2:1", "host", soon, 1),
+        3: StoredPin(3, "gone", "host", None),
+    }
+    await pins.restore()
+    await pins.hold()
+    assert pinned_on(replicas, A) == set(NAMES)
+    assert len(pinned_on(replicas, B)) == 1
+    while datetime.now(UTC) < soon:
+        await until(lambda: datetime.now(UTC) >= soon)
+    await pins.hold()
+    assert pinned_on(replicas, B) == set()
+    assert store.forgotten == [2]
+
+
+async def test_all_caches_are_one_picture(replicas: FakeReplicas, cache: FleetCache) -> None:
+    await replicas.of("one").controlled.use(A)
+    await replicas.of("two").controlled.use(A)
+    snapshots = await cache.snapshots()
+    assert list(snapshots) == sorted(NAMES)
+    holders = [n for n, each in snapshots.items() if any(r.version.id == A.id for r in each.host)]
+    assert holders == ["one", "two"]
+    truths = await cache.truths()
+    assert [len(truths[name].host) for name in NAMES] == [1, 1, 0]
+    events = await cache.about(A)
+    assert {event.replica for event in events} == {"one", "two"}
+    assert [event.at for event in events] == sorted((e.at for e in events), reverse=True)
+    assert await cache.uses(A.id) is False
+
+
+async def test_evicting_reaches_all_or_none(replicas: FakeReplicas, cache: FleetCache) -> None:
+    for name in ("one", "two"):
+        await replicas.of(name).controlled.use(A)
+    async with replicas.of("two").controlled.controller.lease(A):
+        with pytest.raises(AdapterInUse):
+            await cache.evict(A, wait=False, force=False)
+        assert await cache.uses(A.id)
+    await replicas.of("two").pins.pin(A, Tier.HOST, actor="me")
+    with pytest.raises(AdapterPinned):
+        await cache.evict(A, wait=False, force=False)
+    assert len((await cache.snapshots())["one"].host) == 1, "not there either"
+    await replicas.of("two").pins.unpin(A, actor="me")
+    assert await cache.evict(A, wait=False, force=False) is True
+    assert await cache.evict(A, wait=False, force=False) is False
+
+
+async def test_a_prefetch_goes_where_requests_will(
+    replicas: FakeReplicas, cache: FleetCache
+) -> None:
+    await cache.prefetch(A, 1)
+    (name,) = first_for(A.reference, NAMES, 1)
+    await until(lambda: replicas.of(name).controlled.policy.in_host(A.id))
+    await cache.prefetch(A, None)
+    for each in replicas.there:
+        await until(lambda each=each: each.controlled.policy.in_host(A.id))
+
+
+async def test_without_replicas_it_says_so(replicas: FakeReplicas, cache: FleetCache) -> None:
+    replicas.there.clear()
+    with pytest.raises(EngineUnavailable):
+        await cache.snapshots()
+    with pytest.raises(EngineAway):
+        await PromotingFleet(replicas, Sightings()).warm(resolved(B), [resolved(A)])
+
+
+def resolved(version: AdapterVersion) -> ResolvedVersion:
+    from pathlib import Path
+
+    return ResolvedVersion(
+        adapter=version.adapter,
+        number=version.number,
+        version_id=version.id,
+        digest=version.digest,
+        path=Path(version.path),
+        rank=version.rank,
+        size_bytes=version.size_bytes,
+        state="ready",
+        state_reason=None,
+        deprecated_at=None,
+    )
+
+
+async def test_a_promotion_warms_the_replicas_that_serve_the_old_version(
+    replicas: FakeReplicas,
+) -> None:
+    for name in ("one", "three"):
+        await replicas.of(name).controlled.use(A)
+    sightings = Sightings()
+    promoting = PromotingFleet(replicas, sightings)
+    await promoting.warm(resolved(B), [resolved(A)])
+    holders = {e.name for e in replicas.there if e.controlled.policy.in_host(B.id)}
+    assert holders == {"one", "three"}
+    assert sightings.of(B.id) == {"one", "three"}
+    assert all(replicas.of(n).controlled.policy.residency().gpu for n in holders)
+    await promoting.probe(resolved(B))
+    promoting.evict_when_idle(resolved(A))
+    for name in holders:
+        await until(lambda n=name: not replicas.of(n).controlled.policy.in_host(A.id))
+
+
+async def test_without_an_old_one_it_is_warmed_where_requests_will_go(
+    replicas: FakeReplicas,
+) -> None:
+    await PromotingFleet(replicas, Sightings()).warm(resolved(C), [])
+    holders = {e.name for e in replicas.there if e.controlled.policy.in_host(C.id)}
+    assert holders == first_for(C.reference, NAMES, 1)
+    result = await FleetProbe(replicas).run(C)
+    assert (result.reference, result.failure) == (C.reference, None)
+
+
+async def test_a_replica_without_an_engine_is_not_warmed(replicas: FakeReplicas) -> None:
+    for each in replicas.there:
+        await each.controlled.use(A)
+    await replicas.of("one").controlled.controller.engine_lost(EngineUnavailable("gone"))
+    await PromotingFleet(replicas, Sightings()).warm(resolved(B), [resolved(A)])
+    assert not replicas.of("one").controlled.policy.in_host(B.id)
+    assert replicas.of("two").controlled.policy.in_host(B.id)
+
+
+async def test_decisions_of_all_come_into_one_log_once(replicas: FakeReplicas) -> None:
+    log = DecisionLog()
+    following = Following(replicas, log)
+    await replicas.of("one").controlled.use(A)
+    await following.look()
+    first = log.latest(100)
+    assert {event.replica for event in first} == {"one"}
+    await replicas.of("two").controlled.use(B)
+    await following.look()
+    await following.look()
+    later = log.after(first[-1].id, 100)
+    assert {event.replica for event in later} == {"two"}
+    ids = [event.id for event in log.latest(100)]
+    assert ids == sorted(set(ids))
+    assert set(following.snapshots) == set(NAMES)
+    assert following.usage("nobody").host_bytes == 0
+
+
+def test_a_sighting_is_forgotten_after_a_while() -> None:
+    now = [0.0]
+    sightings = Sightings(lambda: now[0])
+    sightings.note(A.id, ["one", "two"])
+    now[0] = 2.0
+    sightings.note(A.id, ["two"])
+    assert sightings.of(A.id) == {"one", "two"}
+    now[0] = 3.5
+    assert sightings.of(A.id) == {"two"}
+    now[0] = 6.0
+    assert sightings.of(A.id) == frozenset()
+    assert sightings.of(B.id) == frozenset()

@@ -1,0 +1,526 @@
+"""The gateway at the level of ASGI messages: who gets which status, and that no lease is lost."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from urllib.parse import unquote
+
+import pytest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from engine.cache.admission import Limits
+from engine.cache.controller import CacheController
+from engine.cache.loader import Loader
+from engine.errors import EngineUnavailable
+from engine.events import CacheEvent
+from engine.fake_backend import FakeBackend, UncheckedFiles
+from engine.gateway.in_flight import RequestsInFlight
+from engine.gateway.middleware import AdapterGateway
+from engine.gateway.openai_errors import send_json
+from engine.gateway.request_context import Leasing, RequestedAdapters, requested_name
+from engine.policy.policy import CachePolicy
+from engine.ports import Observer
+from engine.telemetry.spans import NoTracing
+from engine.types import AdapterVersion, CacheOutcome, VersionId
+from registry.errors import UnknownAdapter
+from registry.quotas.limits import TenantLimits
+
+VERSION = AdapterVersion(VersionId(7), "support", 3, "abcdef12" * 8, "/a", 8, 100)
+
+
+def _nothing() -> None:
+    """How to end a request that no operator wants to end."""
+
+
+class Deaf:
+    """An observer that keeps nothing."""
+
+    def saw(self, event: CacheEvent) -> None: ...
+
+
+class OneAdapter:
+    """Resolves `support` in all its spellings, and asks who it is for."""
+
+    def __init__(self, version: AdapterVersion = VERSION) -> None:
+        self.version = version
+        self.users: list[str] = []
+
+    async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
+        self.users.append(user() if user else "nobody")
+        if text.split("@", maxsplit=1)[0] != "support":
+            raise UnknownAdapter(text)
+        return self.version
+
+    async def find(self, text: str) -> AdapterVersion:
+        return await self.resolve(text)
+
+
+class Tally:
+    def __init__(self) -> None:
+        self.ended: list[tuple[str, str]] = []
+        self.refusals: list[str] = []
+
+    def request_ended(self, adapter: str, outcome: str, seconds: float) -> None:
+        assert 0 <= seconds < 60
+        self.ended.append((adapter, outcome))
+
+    def refused(self, code: str) -> None:
+        self.refusals.append(code)
+
+    def first_token(self, outcome: CacheOutcome, seconds: float) -> None:
+        raise AssertionError("there is no engine")
+
+    def tokens(self, adapter: str, prompt: int, generation: int) -> None:
+        raise AssertionError("there is no engine")
+
+
+class Client:
+    """Sends one request by hand and keeps what comes back; may leave at any message."""
+
+    def __init__(
+        self, body: bytes, *, path: str = "/v1/completions", leave_after: int = -1
+    ) -> None:
+        self._incoming = [{"type": "http.request", "body": body, "more_body": False}]
+        self.messages: list[Message] = []
+        self._left = asyncio.Event()
+        self._leave_after = leave_after
+        self.scope: Scope = {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "headers": [(b"content-type", b"application/json")],
+        }
+
+    async def receive(self) -> Message:
+        if self._incoming:
+            return self._incoming.pop(0)
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        self.messages.append(message)
+        if len(self.messages) == self._leave_after:
+            self.leave()
+
+    def leave(self) -> None:
+        self._left.set()
+
+    @property
+    def status(self) -> int:
+        return int(self.messages[0]["status"])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {k.decode(): v.decode() for k, v in self.messages[0]["headers"]}
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(m["body"] for m in self.messages[1:])
+
+
+class Stage:
+    """A gateway over a fake engine and a small application that generates like vLLM's routes."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.backend = FakeBackend(slots=1, host_capacity=1)
+        self.policy = CachePolicy(slots=1, host_capacity=1)
+        observer: Observer = Deaf()
+        loader = Loader(self.backend, UncheckedFiles(), pauses=())
+        self.controller = CacheController(self.policy, self.backend, loader, observer, limits)
+        self.tally = Tally()
+        self.leasing = Leasing(self.controller, self.tally)
+        self.table = RequestedAdapters(lambda version: version)
+        self.resolver = OneAdapter()
+        self.engine_calls = 0
+        self.caller: str | None = None
+        self.in_flight = RequestsInFlight(
+            lambda: self.caller, lambda tenant: TenantLimits(max_requests_in_flight=1)
+        )
+
+    def gateway(self, app: ASGIApp, max_body_bytes: int = 1000) -> AdapterGateway:
+        return AdapterGateway(
+            app,
+            resolver=self.resolver,
+            base_models=frozenset({"base"}),
+            counter=self.tally,
+            tracing=NoTracing(),
+            unavailable=lambda: self.controller.unavailable,
+            in_flight=self.in_flight,
+            own_prefix="/api/",
+            max_body_bytes=max_body_bytes,
+        )
+
+    async def whole_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        async with self.leasing.lease_for(self.table[requested_name() or ""], _nothing):
+            self.engine_calls += 1
+        await send_json(send, 200, {"model": requested_name()})
+
+    async def streamed_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As Starlette streams: status first, then the body; leaving cancels it."""
+        await receive()
+        streaming = asyncio.create_task(self._stream(send))
+        leaving = asyncio.ensure_future(receive())
+        await asyncio.wait({streaming, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (streaming, leaving):
+            task.cancel()
+        await asyncio.gather(streaming, leaving, return_exceptions=True)
+
+    async def _stream(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            async with self.leasing.lease_for(None, _nothing):
+                for n in range(3):
+                    await send({"type": "http.response.body", "body": b"%d" % n, "more_body": True})
+                    await asyncio.sleep(0.01)
+        except Exception as error:
+            text = f"data: {error}\n\n".encode()
+            await send({"type": "http.response.body", "body": text, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def idle(self) -> bool:
+        residency = self.policy.residency()
+        return not len(self.policy.waiting) and not any(map(self.policy.leases, residency.host))
+
+
+@asynccontextmanager
+async def running(stage: Stage) -> AsyncIterator[Stage]:
+    task = asyncio.create_task(stage.controller.run())
+    try:
+        yield stage
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def asking(model: object) -> bytes:
+    return json.dumps({"model": model, "prompt": "x"}).encode()
+
+
+async def test_an_answer_says_which_version_and_what_the_cache_did() -> None:
+    async with running(Stage()) as stage:
+        for expected in ("miss", "gpu_hit"):
+            client = Client(asking("support@prod"))
+            await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
+            assert client.status == 200
+            assert json.loads(client.body) == {"model": "support@prod"}
+            assert client.headers["x-adaptry-version"] == "support:3"
+            assert client.headers["x-adaptry-cache"] == expected
+            assert float(client.headers["x-adaptry-load-ms"]) >= 0
+        assert stage.tally.ended == [("support", "completed")] * 2
+        assert stage.idle()
+
+
+async def test_a_stream_whose_engine_dies_says_so_with_the_code_that_a_refusal_has() -> None:
+    async with running(Stage()) as stage:
+
+        async def dying_answer(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for text in (b'data: {"id": 1}\n\n', b'data: {"error": {"code": 500}}\n\n'):
+                await send({"type": "http.response.body", "body": text, "more_body": True})
+                stage.leasing.engine_died(EngineUnavailable("it ended"))
+            end = {"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False}
+            await send(end)
+
+        client = Client(asking("base"))
+        await stage.gateway(dying_answer)(client.scope, client.receive, client.send)
+        token, error, done = client.body.decode().strip().split("\n\n")
+        assert (client.status, token, done) == (200, 'data: {"id": 1}', "data: [DONE]")
+        assert json.loads(error.removeprefix("data: ")) == {
+            "error": {
+                "message": "the engine does not answer: it ended",
+                "type": "ServiceUnavailableError",
+                "param": None,
+                "code": "engine_unavailable",
+            }
+        }
+
+
+async def test_an_unknown_adapter_is_an_openai_404_and_never_reaches_the_engine() -> None:
+    async with running(Stage()) as stage:
+        client = Client(asking("nobody"))
+        await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
+        assert client.status == 404
+        error = json.loads(client.body)["error"]
+        assert error["code"] == "unknown_adapter"
+        assert error["param"] == "model"
+        assert error["type"] == "NotFoundError"
+        assert stage.engine_calls == 0
+        assert stage.tally.ended == [("_unknown", "refused")]
+        assert stage.tally.refusals == ["unknown_adapter"]
+
+
+@pytest.mark.parametrize("model", ["support", "base"])
+async def test_a_tenants_requests_in_flight_are_counted_until_their_answers_end(model: str) -> None:
+    async with running(Stage()) as stage:
+        stage.caller = "acme"
+        answering = asyncio.Event()
+
+        async def slow_answer(scope: Scope, receive: Receive, send: Send) -> None:
+            await answering.wait()
+            await send_json(send, 200, {})
+
+        first, second, third, other = (Client(asking(model)) for _ in range(4))
+        gateway = stage.gateway(slow_answer)
+        running_first = asyncio.create_task(gateway(first.scope, first.receive, first.send))
+        while not stage.in_flight.of("acme"):
+            await asyncio.sleep(0)
+        await gateway(second.scope, second.receive, second.send)
+        assert second.status == 429
+        assert second.headers["retry-after"] == "1"
+        assert json.loads(second.body)["error"]["code"] == "tenant_limit"
+        stage.caller = None
+        running_other = asyncio.create_task(gateway(other.scope, other.receive, other.send))
+        await asyncio.sleep(0)
+        answering.set()
+        await asyncio.gather(running_first, running_other)
+        assert (first.status, other.status) == (200, 200)
+        stage.caller = "acme"
+        await gateway(third.scope, third.receive, third.send)
+        assert third.status == 200
+        assert stage.in_flight.of("acme") == 0
+        assert stage.tally.refusals == ["tenant_limit"]
+
+
+async def test_a_request_that_is_refused_or_breaks_is_not_in_flight_any_more() -> None:
+    async with running(Stage()) as stage:
+        stage.caller = "acme"
+
+        async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+            raise RuntimeError("broken on purpose")
+
+        client = Client(asking("nobody"))
+        await stage.gateway(broken)(client.scope, client.receive, client.send)
+        assert client.status == 404
+        for _ in range(2):
+            client = Client(asking("support"))
+            with pytest.raises(RuntimeError):
+                await stage.gateway(broken)(client.scope, client.receive, client.send)
+        assert stage.in_flight.of("acme") == 0
+
+
+async def test_what_breaks_while_the_engine_ends_is_the_engines_doing() -> None:
+    async with running(Stage()) as stage:
+
+        async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+            await stage.controller.engine_lost(EngineUnavailable("it is being stopped"))
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+        client = Client(asking("support"))
+        await stage.gateway(broken)(client.scope, client.receive, client.send)
+        assert client.status == 503
+        assert json.loads(client.body)["error"]["code"] == "engine_unavailable"
+        assert int(client.headers["retry-after"]) > 0
+        assert stage.tally.refusals == ["engine_unavailable"]
+
+
+@pytest.mark.parametrize("model", ["base", None, 7, ["support"], ""])
+async def test_what_names_no_adapter_passes_untouched(model: object) -> None:
+    async with running(Stage()) as stage:
+        seen: list[Message] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            seen.append(await receive())
+            assert "support" not in stage.table
+            await send_json(send, 200, {})
+
+        client = Client(asking(model))
+        await stage.gateway(app)(client.scope, client.receive, client.send)
+        assert seen[0]["body"] == asking(model)
+        assert "x-adaptry-version" not in client.headers
+        assert stage.tally.ended == []
+
+
+async def test_a_body_over_the_limit_is_refused_early() -> None:
+    async with running(Stage()) as stage:
+        client = Client(asking("support" * 1000))
+        await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
+        assert client.status == 413
+        assert json.loads(client.body)["error"]["code"] == "body_too_large"
+        assert stage.tally.refusals == ["body_too_large"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [(b"\xff\xfe", "body_not_text"), (b"[" * 900, "body_too_deep")],
+)
+async def test_what_no_parser_should_see_is_refused(body: bytes, code: str) -> None:
+    async with running(Stage()) as stage:
+        client = Client(body)
+        await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
+        assert client.status == 400
+        assert json.loads(client.body)["error"]["code"] == code
+        assert stage.tally.refusals == [code]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]"])
+async def test_a_body_that_is_no_request_is_left_to_vllm(body: bytes) -> None:
+    async with running(Stage()) as stage:
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send_json(send, 400, {})
+
+        client = Client(body)
+        await stage.gateway(app)(client.scope, client.receive, client.send)
+        assert client.status == 400
+
+
+def streams(stage: Stage) -> ASGIApp:
+    return stage.streamed_answer
+
+
+def answers(stage: Stage) -> ASGIApp:
+    return stage.whole_answer
+
+
+@pytest.mark.parametrize("kind", [streams, answers])
+async def test_a_failed_load_has_a_proper_status_streaming_or_not(
+    kind: Callable[[Stage], ASGIApp],
+) -> None:
+    async with running(Stage()) as stage:
+        stage.backend.broken.add(VERSION.id)
+        client = Client(asking("support"))
+        await stage.gateway(kind(stage))(client.scope, client.receive, client.send)
+        assert client.status == 503
+        assert json.loads(client.body)["error"]["code"] == "adapter_load_failed"
+        assert stage.tally.ended == [("support", "failed")]
+        assert stage.tally.refusals == ["adapter_load_failed"]
+        assert stage.idle()
+
+
+async def test_a_stream_says_where_its_adapter_was_before_there_is_a_token() -> None:
+    async with running(Stage()) as stage:
+        client = Client(asking("support"))
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            assert client.messages == []
+            async with stage.leasing.lease_for(None, _nothing):
+                assert client.headers["x-adaptry-cache"] == "miss"
+            await send({"type": "http.response.body", "body": b"x", "more_body": False})
+
+        await stage.gateway(app)(client.scope, client.receive, client.send)
+        assert client.body == b"x"
+        assert stage.tally.ended == [("support", "completed")]
+
+
+async def test_too_long_a_line_is_a_429_with_retry_after() -> None:
+    async with running(Stage(Limits(max_waiting=1))) as stage:
+        other = AdapterVersion(VersionId(8), "other", 1, "0" * 64, "/b", 8, 1)
+        async with stage.controller.lease(other):
+            first, second = Client(asking("support")), Client(asking("support"))
+            gateway = stage.gateway(stage.streamed_answer)
+            waiting = asyncio.create_task(gateway(first.scope, first.receive, first.send))
+            while not len(stage.policy.waiting):
+                await asyncio.sleep(0)
+            await gateway(second.scope, second.receive, second.send)
+            assert second.status == 429
+            assert int(second.headers["retry-after"]) >= 1
+            assert stage.tally.ended == [("support", "refused")]
+        await waiting
+        assert first.status == 200
+        assert stage.tally.refusals == ["queue_full"], "who was let in is none"
+        assert stage.idle()
+
+
+async def test_a_client_that_leaves_before_the_first_byte_leaves_no_lease() -> None:
+    async with running(Stage()) as stage:
+        other = AdapterVersion(VersionId(8), "other", 1, "0" * 64, "/b", 8, 1)
+        async with stage.controller.lease(other):
+            client = Client(asking("support"))
+            gateway = stage.gateway(stage.streamed_answer)
+            request = asyncio.create_task(gateway(client.scope, client.receive, client.send))
+            while not len(stage.policy.waiting):
+                await asyncio.sleep(0)
+            client.leave()
+            await request
+            assert client.messages == []
+        assert stage.tally.ended == [("support", "cancelled")]
+        assert stage.idle()
+
+
+@pytest.mark.parametrize("messages", [1, 2, 3])
+async def test_a_client_that_leaves_mid_stream_leaves_no_lease(messages: int) -> None:
+    async with running(Stage()) as stage:
+        client = Client(asking("support"), leave_after=messages)
+        await stage.gateway(stage.streamed_answer)(client.scope, client.receive, client.send)
+        assert stage.tally.ended == [("support", "cancelled")]
+        assert stage.idle()
+
+
+async def test_tokenising_for_an_adapter_is_no_generation() -> None:
+    async with running(Stage()) as stage:
+
+        async def tokenise(scope: Scope, receive: Receive, send: Send) -> None:
+            assert stage.table["support"] == VERSION
+            await send_json(send, 200, {"tokens": [1]})
+
+        client = Client(asking("support"), path="/tokenize")
+        await stage.gateway(tokenise)(client.scope, client.receive, client.send)
+        assert client.headers["x-adaptry-version"] == "support:3"
+        assert "x-adaptry-cache" not in client.headers
+        assert stage.tally.ended == []
+
+
+async def test_a_deprecated_version_answers_with_a_warning() -> None:
+    async with running(Stage()) as stage:
+        reason = "trained on old data: use support:4, 50 % better\nñ"
+        stage.resolver.version = replace(
+            VERSION, deprecated_at=1_764_000_000, deprecation_reason=reason
+        )
+        client = Client(asking("support"))
+        await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
+        assert client.status == 200
+        assert client.headers["deprecation"] == "@1764000000"
+        shown = client.headers["x-adaptry-deprecation"]
+        assert shown == "trained on old data: use support:4, 50 %25 better%0A%C3%B1"
+        assert unquote(shown) == reason
+
+
+async def test_other_versions_answer_without_one() -> None:
+    async with running(Stage()) as stage:
+        client = Client(asking("support"))
+        await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
+        assert not [name for name in client.headers if "deprecation" in name]
+
+
+@pytest.mark.parametrize(
+    ("fields", "header", "user"),
+    [
+        ({"user": "ann"}, None, "ann"),
+        ({"user": "ann"}, b"bob", "bob"),
+        ({}, b"bob", "bob"),
+    ],
+)
+async def test_who_asks_is_the_header_or_openai_s_user(
+    fields: dict[str, str], header: bytes | None, user: str
+) -> None:
+    async with running(Stage()) as stage:
+        client = Client(json.dumps({"model": "support", **fields}).encode())
+        if header is not None:
+            client.scope["headers"].append((b"x-adaptry-user", header))
+        await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
+        assert stage.resolver.users == [user]
+
+
+async def test_who_does_not_say_is_somebody_else_each_time() -> None:
+    async with running(Stage()) as stage:
+        for user in (None, "", 7, None):
+            client = Client(json.dumps({"model": "support", "user": user}).encode())
+            await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
+        assert len(set(stage.resolver.users)) == 4
+
+
+async def test_our_own_routes_are_left_alone() -> None:
+    async with running(Stage()) as stage:
+        client = Client(asking("nobody"), path="/api/v1/cache/pins")
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send_json(send, 201, {})
+
+        await stage.gateway(app)(client.scope, client.receive, client.send)
+        assert client.status == 201

@@ -1,0 +1,172 @@
+"""vLLM's resolver over a registry: what it answers vLLM, and how names follow their aliases."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from vllm.exceptions import GracefulHTTPError
+from vllm.lora.request import LoRARequest
+
+from adaptry.client import AdaptryError, NoAnswer, PullFailed
+from guest.registry_client import Host
+from guest.resolver import RegistryResolver
+from registry.storage.local_copy import LocalFiles
+
+AWAY = NoAnswer("http://registry", "refused")
+
+
+@dataclass
+class Registry:
+    """In the place of `Host`. `means`: a reference or an error by name."""
+
+    means: dict[str, str | AdaptryError] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
+    files: LocalFiles = field(default_factory=lambda: LocalFiles(Path("unused"), 1))
+
+    def find(self, name: str) -> Any:
+        found = self.means.get(name)
+        if isinstance(found, AdaptryError):
+            raise found
+        return None if found is None else SimpleNamespace(reference=found, digest=f"d-{found}")
+
+    def fetch(self, version: Any) -> Path:
+        if version.reference in self.broken:
+            raise PullFailed("not what was registered")
+        return Path(f"/files/{version.digest}")
+
+
+class Models:
+    """As much of vLLM's `OpenAIServingModels` as is touched; its own is in tests/e2e."""
+
+    def __init__(self) -> None:
+        self.lora_requests: dict[str, LoRARequest] = {}
+        self.refused: set[str] = set()
+        self.added: list[str] = []
+        self.engine_client = self
+        self.lora_id_counter = self
+        self._last = 10
+
+    def inc(self, by: int) -> int:
+        self._last += by
+        return self._last
+
+    async def add_lora(self, request: LoRARequest) -> None:
+        if request.lora_name in self.refused:
+            raise RuntimeError("vLLM does not take it")
+        self.added.append(request.lora_name)
+
+    def means(self, name: str) -> str | None:
+        request = self.lora_requests.get(name)
+        return None if request is None else request.lora_name
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry()
+
+
+@pytest.fixture
+def models() -> Models:
+    return Models()
+
+
+@pytest.fixture
+def resolver(registry: Registry, models: Models) -> RegistryResolver:
+    made = RegistryResolver(cast("Host", registry), follow_seconds=0.01)
+    made.models = models
+    return made
+
+
+async def ask(resolver: RegistryResolver, models: Models, name: str) -> LoRARequest | None:
+    """As vLLM does: what comes is kept by the name that was asked for."""
+    request = await resolver.resolve_lora("base", name)
+    if request is not None:
+        models.lora_requests[name] = request
+    return request
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+async def test_a_version_has_its_own_name_whatever_it_was_asked_for_as(
+    resolver: RegistryResolver, registry: Registry, models: Models
+) -> None:
+    registry.means = {"bot": "bot:3", "bot@prod": "bot:3"}
+    for name in registry.means:
+        request = await ask(resolver, models, name)
+        assert request is not None
+        assert (request.lora_name, request.lora_path) == ("bot:3", "/files/d-bot:3")
+
+
+async def test_what_is_not_the_registrys_is_left_to_others(
+    resolver: RegistryResolver, models: Models
+) -> None:
+    assert await ask(resolver, models, "nobody") is None
+
+
+@pytest.mark.parametrize("cause", ["registry", "files"])
+async def test_what_can_not_be_told_now_is_a_503_and_no_404(
+    resolver: RegistryResolver, registry: Registry, models: Models, cause: str
+) -> None:
+    registry.means["bot"] = AWAY if cause == "registry" else "bot:1"
+    registry.broken = {"bot:1"}
+    with pytest.raises(GracefulHTTPError) as refused:
+        await ask(resolver, models, "bot")
+    assert refused.value.http_status == 503
+
+
+async def test_a_name_follows_its_alias(
+    resolver: RegistryResolver, registry: Registry, models: Models
+) -> None:
+    registry.means["bot"] = "bot:1"
+    before = await ask(resolver, models, "bot")
+    registry.means["bot"] = "bot:2"
+    await until(lambda: models.means("bot") == "bot:2")
+    assert models.added == ["bot:2"], "it is in memory before it is asked for"
+    assert models.lora_requests["bot"].lora_int_id == 11
+    assert before is not None
+    assert before.lora_name == "bot:1", "whoever is under way has what it had"
+    assert resolver._in_use() == {"d-bot:2"}
+
+
+async def test_what_vllm_does_not_take_changes_nothing_and_is_tried_again(
+    resolver: RegistryResolver, registry: Registry, models: Models
+) -> None:
+    registry.means = {"bot": "bot:1", "other": "other:1"}
+    for name in list(registry.means):
+        await ask(resolver, models, name)
+    models.refused = {"bot:2"}
+    registry.means = {"bot": "bot:2", "other": "other:2"}
+    await until(lambda: models.means("other") == "other:2")
+    assert models.means("bot") == "bot:1"
+    models.refused = set()
+    await until(lambda: models.means("bot") == "bot:2")
+
+
+async def test_what_is_served_no_more_is_asked_for_anew(
+    resolver: RegistryResolver, registry: Registry, models: Models
+) -> None:
+    registry.means["bot"] = "bot:1"
+    await ask(resolver, models, "bot")
+    del registry.means["bot"]
+    await until(lambda: "bot" not in models.lora_requests)
+    assert await ask(resolver, models, "bot") is None
+
+
+async def test_a_registry_that_is_away_changes_nothing(
+    resolver: RegistryResolver, registry: Registry, models: Models
+) -> None:
+    registry.means["bot"] = "bot:1"
+    await ask(resolver, models, "bot")
+    registry.means["bot"] = AWAY
+    await asyncio.sleep(0.1)
+    assert models.means("bot") == "bot:1"
+    registry.means["bot"] = "bot:2"
+    await until(lambda: models.means("bot") == "bot:2")

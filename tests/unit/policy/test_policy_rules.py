@@ -1,0 +1,452 @@
+"""Each rule of the cache policy once, by example; every load and move succeeds at once."""
+
+import itertools
+
+import pytest
+
+from engine.errors import AdapterInUse, AdapterPinned, PinBudgetExceeded
+from engine.policy.decisions import Activate, Commit, Deactivate, Decision, Evict, Grant, StartLoad
+from engine.policy.policy import CachePolicy
+from engine.types import CacheOutcome, EvictionReason, Tier, VersionId
+
+A, B, C, D = (VersionId(n) for n in (1, 2, 3, 4))
+
+
+class Cache:
+    """A policy whose decisions are carried out on the spot; keeps what was decided."""
+
+    def __init__(
+        self, *, slots: int, host: int, max_loads: int = 2, host_bytes: int | None = None
+    ) -> None:
+        self.policy = CachePolicy(
+            slots=slots, host_capacity=host, host_bytes=host_bytes, max_loads=max_loads
+        )
+        self.sizes: dict[VersionId, int] = {}
+        self.log: list[Decision] = []
+        self._tickets = itertools.count(1)
+
+    def ask(self, version: VersionId) -> int:
+        ticket = next(self._tickets)
+        self.policy.arrive(ticket, version)
+        self.advance()
+        return ticket
+
+    def use(self, *versions: VersionId) -> None:
+        for version in versions:
+            self.ask(version)
+            self.release(version)
+
+    def release(self, version: VersionId) -> None:
+        self.policy.release(version)
+        self.advance()
+
+    def cancel(self, ticket: int) -> None:
+        self.policy.cancel(ticket)
+        self.advance()
+
+    def drain_for(self, ticket: int) -> VersionId | None:
+        chosen = self.policy.drain_for(ticket)
+        self.advance()
+        return chosen
+
+    def pin(self, version: VersionId, tier: Tier) -> None:
+        self.policy.pin(version, tier)
+        self.advance()
+
+    def advance(self) -> None:
+        while decisions := self.policy.advance():
+            for decision in decisions:
+                self.log.append(decision)
+                match decision:
+                    case StartLoad(version):
+                        self.policy.loaded(version, self.sizes.get(version, 0))
+                    case Commit(version) | Activate(version):
+                        self.policy.moved(version)
+            self.policy.check()
+
+    def outcome(self, ticket: int) -> CacheOutcome | None:
+        """What the request was granted with, or None if it still waits."""
+        grants = [d for d in self.log if isinstance(d, Grant) and d.ticket == ticket]
+        return grants[0].outcome if grants else None
+
+    @property
+    def gpu(self) -> tuple[VersionId, ...]:
+        return self.policy.residency().gpu
+
+    @property
+    def host(self) -> tuple[VersionId, ...]:
+        return self.policy.residency().host
+
+
+# ---- victims -----------------------------------------------------------------------------
+
+
+def test_the_slot_of_the_least_recently_used_is_taken() -> None:
+    cache = Cache(slots=2, host=4)
+    cache.use(A, B, A, C)
+    assert cache.gpu == (A, C)
+    assert cache.host == (B, A, C)
+    assert Deactivate(B, EvictionReason.CAPACITY, room_for=C) in cache.log
+
+
+def test_the_host_place_of_the_least_recently_used_is_taken() -> None:
+    cache = Cache(slots=1, host=3)
+    cache.use(A, B, A, C, D)
+    assert cache.host == (A, C, D)
+
+
+def test_one_in_no_slot_leaves_host_memory_before_an_older_one_in_a_slot() -> None:
+    cache = Cache(slots=2, host=3)
+    cache.use(A, B)
+    cache.policy.prefetch(C)  # younger than A and B, but in no slot
+    cache.advance()
+    cache.use(D)
+    assert Evict(C, EvictionReason.CAPACITY, left_slot=False, room_for=D) in cache.log
+
+
+def test_a_grant_counts_as_a_use() -> None:
+    cache = Cache(slots=2, host=2)
+    cache.use(A, B)
+    cache.ask(A)
+    assert cache.gpu == (B, A)
+
+
+def test_the_end_of_a_request_counts_as_a_use() -> None:
+    cache = Cache(slots=2, host=2)
+    cache.ask(A)
+    cache.use(B)
+    cache.release(A)
+    assert cache.gpu == (B, A)
+
+
+def test_a_leased_adapter_leaves_neither_tier() -> None:
+    cache = Cache(slots=1, host=1)
+    cache.ask(A)
+    waiting = cache.ask(B)
+    assert cache.gpu == cache.host == (A,)
+    cache.release(A)
+    assert cache.outcome(waiting) is CacheOutcome.MISS
+
+
+def test_an_awaited_adapter_keeps_its_host_place() -> None:
+    cache = Cache(slots=1, host=2)
+    cache.ask(A)
+    cache.ask(B)
+    cache.ask(C)
+    assert cache.host == (A, B)
+
+
+@pytest.mark.parametrize("tier", Tier)
+def test_a_pinned_adapter_stays_in_host_memory(tier: Tier) -> None:
+    cache = Cache(slots=2, host=2)
+    cache.use(A)
+    cache.pin(A, tier)
+    cache.use(B, C, D, B)
+    assert cache.host == cache.gpu == (A, B)
+
+
+def test_an_adapter_pinned_in_its_slot_keeps_it() -> None:
+    cache = Cache(slots=2, host=4)
+    cache.use(A)
+    cache.pin(A, Tier.GPU)
+    cache.use(B, C, D)
+    assert cache.gpu == (A, D)
+
+
+def test_a_pin_in_host_memory_does_not_keep_the_slot() -> None:
+    cache = Cache(slots=1, host=2)
+    cache.use(A)
+    cache.pin(A, Tier.HOST)
+    cache.use(B)
+    assert cache.gpu == (B,)
+    assert cache.host == (A, B)
+
+
+# ---- the budget of pins ------------------------------------------------------------------
+
+
+def test_one_slot_and_one_host_place_can_not_be_pinned() -> None:
+    cache = Cache(slots=3, host=4)
+    cache.pin(A, Tier.GPU)
+    cache.pin(B, Tier.GPU)
+    with pytest.raises(PinBudgetExceeded):
+        cache.pin(C, Tier.GPU)
+    cache.pin(C, Tier.HOST)
+    with pytest.raises(PinBudgetExceeded):
+        cache.pin(D, Tier.HOST)
+
+
+# ---- eviction on request -----------------------------------------------------------------
+
+
+def test_what_is_in_use_or_pinned_is_not_evicted_on_request() -> None:
+    cache = Cache(slots=1, host=3)
+    cache.ask(A)
+    cache.ask(B)  # waits in host memory
+    for version in (A, B):
+        with pytest.raises(AdapterInUse):
+            cache.policy.evict(version)
+    cache.policy.arrive(99, C)
+    assert cache.policy.advance() == [StartLoad(C)]
+    cache.policy.cancel(99)
+    with pytest.raises(AdapterInUse):  # nobody waits for it, but it is on its way
+        cache.policy.evict(C)
+    cache.pin(D, Tier.HOST)
+    with pytest.raises(AdapterPinned):
+        cache.policy.evict(D)
+
+
+# ---- loads -------------------------------------------------------------------------------
+
+
+def test_no_more_loads_side_by_side_than_allowed() -> None:
+    policy = CachePolicy(slots=3, host_capacity=3, max_loads=2)
+    for version in (A, B, C):
+        policy.arrive(version, version)
+    assert policy.advance() == [StartLoad(A), StartLoad(B)]
+    policy.loaded(A)
+    assert policy.advance() == [Commit(A)]
+    assert policy.advance() == [StartLoad(C)]
+
+
+def test_a_failed_load_makes_its_waiters_void_and_leaves_nothing() -> None:
+    policy = CachePolicy(slots=1, host_capacity=1)
+    policy.arrive(1, A)
+    policy.arrive(2, A)
+    assert policy.advance() == [StartLoad(A)]
+    assert policy.failed(A) == [1, 2]
+    assert len(policy.waiting) == 0
+    assert policy.in_transit() == ()
+    policy.arrive(3, A)
+    assert policy.advance() == [StartLoad(A)]
+
+
+def test_a_failed_commit_frees_its_host_place() -> None:
+    policy = CachePolicy(slots=1, host_capacity=1)
+    policy.arrive(1, A)
+    policy.advance()
+    policy.loaded(A)
+    assert policy.advance() == [Commit(A)]
+    assert policy.failed(A) == [1]
+    assert policy.residency().host == ()
+
+
+# ---- turns -------------------------------------------------------------------------------
+
+
+def test_what_is_in_a_slot_is_leased_at_once() -> None:
+    cache = Cache(slots=1, host=2)
+    assert not cache.policy.lease_resident(A)
+    cache.use(A)
+    assert cache.policy.lease_resident(A)
+    assert cache.policy.leases(A) == 1
+    cache.ask(B)
+    assert cache.gpu == (A,)
+    cache.release(A)
+    assert cache.gpu == (B,)
+    assert not cache.policy.lease_resident(A)  # in host memory only
+
+
+def test_what_leaves_or_drains_is_not_leased_at_once() -> None:
+    cache = Cache(slots=2, host=3)
+    for version in (A, B):
+        cache.ask(version)
+    assert cache.drain_for(cache.ask(C)) == A
+    assert not cache.policy.lease_resident(A)
+    cache.policy.evict(B, when_idle=True)
+    assert not cache.policy.lease_resident(B)
+    assert (cache.policy.leases(A), cache.policy.leases(B)) == (1, 1)
+
+
+def test_a_lease_at_once_counts_as_a_use() -> None:
+    cache = Cache(slots=2, host=3)
+    cache.use(A, B)
+    assert cache.policy.lease_resident(A)
+    cache.release(A)
+    cache.use(C)
+    assert cache.gpu == (A, C)
+
+
+def test_a_draining_adapter_admits_nobody_until_the_waiter_had_its_turn() -> None:
+    cache = Cache(slots=1, host=2)
+    cache.ask(A)
+    waiting = cache.ask(B)
+    assert cache.drain_for(waiting) == A
+    late = cache.ask(A)
+    assert cache.outcome(late) is None
+    cache.release(A)
+    assert cache.outcome(waiting) is CacheOutcome.MISS
+    cache.release(B)
+    assert cache.outcome(late) is CacheOutcome.HOST_HIT  # came for a slot hit, lost the slot
+
+
+def test_the_hot_adapter_that_was_granted_longest_ago_drains() -> None:
+    """Its running requests end first, however many they are."""
+    cache = Cache(slots=3, host=4)
+    for version in (A, B, B, C, A):
+        cache.ask(version)
+    cache.release(B)  # a use of it, but no new request that runs
+    assert cache.drain_for(cache.ask(D)) == B
+
+
+def test_one_that_was_promised_a_place_gets_the_bytes_of_those_who_wait_behind_it() -> None:
+    """B waits in host memory for the slot that is promised to C, which needs the bytes of B."""
+    cache = Cache(slots=1, host=2, host_bytes=2)
+    cache.sizes = {A: 1, B: 1, C: 2}
+    cache.policy.prefetch(B)
+    running = cache.ask(A)
+    large, small = cache.ask(C), cache.ask(B)
+    assert cache.drain_for(large) == A
+    assert cache.outcome(running) is CacheOutcome.MISS
+    cache.release(A)
+    assert cache.outcome(large) is CacheOutcome.MISS
+    cache.release(C)
+    assert cache.outcome(small) is CacheOutcome.MISS  # it had to leave, and was loaded again
+
+
+def test_one_drain_for_each_waiting_adapter() -> None:
+    cache = Cache(slots=2, host=4)
+    cache.ask(A)
+    cache.ask(B)
+    first, second = cache.ask(C), cache.ask(C)
+    assert cache.drain_for(first) == A
+    assert cache.drain_for(second) is None
+
+
+def test_a_promised_slot_goes_to_nobody_else() -> None:
+    cache = Cache(slots=1, host=3)
+    cache.ask(A)
+    early, late = cache.ask(B), cache.ask(C)
+    assert cache.drain_for(late) == A
+    cache.release(A)
+    assert cache.outcome(late) is CacheOutcome.MISS
+    assert cache.outcome(early) is None
+
+
+def test_a_drain_ends_with_the_turn() -> None:
+    cache = Cache(slots=2, host=3)
+    cache.ask(A)
+    cache.ask(B)
+    waiting = cache.ask(C)
+    assert cache.drain_for(waiting) == A
+    cache.release(B)  # a slot comes free elsewhere
+    assert cache.outcome(waiting) is CacheOutcome.MISS
+    assert cache.outcome(cache.ask(A)) is CacheOutcome.GPU_HIT
+
+
+def test_a_drain_ends_when_the_waiter_fails() -> None:
+    cache = Cache(slots=2, host=3)
+    cache.ask(A)
+    cache.ask(B)
+    assert cache.drain_for(cache.ask(C)) == A
+    cache.policy.release(B)
+    assert cache.policy.advance() == [
+        Deactivate(B, EvictionReason.CAPACITY, room_for=C),
+        Activate(C),
+    ]
+    cache.policy.failed(C)
+    assert cache.outcome(cache.ask(A)) is CacheOutcome.GPU_HIT
+
+
+def test_a_drain_ends_when_the_last_waiter_leaves() -> None:
+    cache = Cache(slots=1, host=2)
+    cache.ask(A)
+    first, last = cache.ask(B), cache.ask(B)
+    assert cache.drain_for(first) == A
+    cache.cancel(first)
+    held_back = cache.ask(A)
+    assert cache.outcome(held_back) is None
+    cache.cancel(last)
+    assert cache.outcome(held_back) is CacheOutcome.GPU_HIT
+
+
+@pytest.mark.parametrize("tier", Tier)
+def test_a_pin_ends_the_drain_of_what_it_protects(tier: Tier) -> None:
+    cache = Cache(slots=2, host=3)
+    cache.ask(A)
+    cache.ask(B)
+    assert cache.drain_for(cache.ask(C)) == A
+    cache.pin(A, tier)
+    assert cache.outcome(cache.ask(A)) is CacheOutcome.GPU_HIT
+
+
+def test_an_adapter_pinned_in_its_slot_does_not_drain() -> None:
+    cache = Cache(slots=2, host=3)
+    cache.ask(A)
+    cache.pin(A, Tier.GPU)
+    cache.ask(B)
+    cache.ask(B)
+    assert cache.drain_for(cache.ask(C)) == B
+
+
+def test_where_hot_adapters_fill_host_memory_one_leaves_it_for_a_cold_one() -> None:
+    cache = Cache(slots=1, host=1)
+    cache.ask(A)
+    cold = cache.ask(B)
+    assert cache.drain_for(cold) == A
+    held_back = cache.ask(A)
+    cache.release(A)
+    assert Evict(A, EvictionReason.CAPACITY, left_slot=True, room_for=B) in cache.log
+    assert cache.outcome(cold) is CacheOutcome.MISS
+    cache.release(B)
+    assert cache.outcome(held_back) is CacheOutcome.MISS
+
+
+def test_an_adapter_pinned_in_host_memory_does_not_leave_it_for_a_cold_one() -> None:
+    cache = Cache(slots=2, host=2)
+    cache.ask(A)
+    cache.pin(A, Tier.HOST)
+    cache.ask(B)
+    cache.ask(B)
+    assert cache.drain_for(cache.ask(C)) == B
+
+
+def test_the_promise_of_a_slot_ends_when_its_holder_has_to_leave_host_memory() -> None:
+    """Else it would be a promise of the host place of the one that drains, pinned or not."""
+    cache = Cache(slots=1, host=2)
+    cache.ask(A)
+    cache.pin(A, Tier.HOST)
+    first = cache.ask(B)
+    assert cache.drain_for(first) == A
+    second = cache.ask(C)  # takes the place that B has to leave
+    cache.policy.evict(B, when_idle=True)
+    cache.advance()
+    cache.release(A)
+    assert A in cache.host
+    assert cache.outcome(second) is CacheOutcome.MISS
+    cache.release(C)
+    assert A in cache.host
+    assert cache.outcome(first) is CacheOutcome.MISS
+
+
+def test_what_nobody_awaits_any_more_does_not_hold_up_the_loads_for_ever() -> None:
+    cache = Cache(slots=2, host=2, max_loads=1)
+    cache.ask(A)
+    cache.ask(B)
+    cache.cancel(cache.ask(C))  # is staged by now and finds no room
+    cold, another = cache.ask(D), cache.ask(VersionId(5))
+    assert StartLoad(D) not in cache.log
+    assert cache.drain_for(cold) == A
+    assert cache.drain_for(another) is None, "one place is enough for what is staged"
+    cache.release(A)
+    assert cache.outcome(cold) is CacheOutcome.MISS
+
+
+def test_nobody_drains_for_an_adapter_that_is_still_read_from_disk() -> None:
+    cache = Cache(slots=1, host=1)
+    cache.ask(A)
+    cache.policy.arrive(99, B)
+    assert cache.policy.advance() == [StartLoad(B)]
+    assert cache.drain_for(99) is None
+
+
+# ---- capacities --------------------------------------------------------------------------
+
+
+def test_capacities_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="capacities"):
+        CachePolicy(slots=0, host_capacity=1)
+    with pytest.raises(ValueError, match="capacities"):
+        CachePolicy(slots=2, host_capacity=1)
+    with pytest.raises(ValueError, match="capacities"):
+        CachePolicy(slots=1, host_capacity=1, max_loads=0)

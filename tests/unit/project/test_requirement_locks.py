@@ -1,0 +1,82 @@
+"""What is installed is what is locked: every requirement has hashes, and every installer asks."""
+
+import re
+from datetime import date
+from pathlib import Path
+
+import pytest
+from pip_requirements_parser import RequirementsFile
+
+from scripts.audit import EXCEPTIONS, LOCKS, read_exceptions
+
+ROOT = Path(__file__).parents[3]
+REQUIREMENTS = ROOT / "requirements"
+WITHOUT_HASHES = {"torch-cpu"}  # docs/decisions/0005 says why
+
+
+def requirements_of(lock: str) -> RequirementsFile:
+    return RequirementsFile.from_file(str(REQUIREMENTS / f"{lock}.txt"))
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_locked_requirement_has_one_version_and_hashes(lock: str) -> None:
+    parsed = requirements_of(lock)
+    assert parsed.requirements
+    assert not parsed.invalid_lines
+    for requirement in parsed.requirements:
+        assert requirement.is_pinned, requirement.name
+        assert requirement.hash_options, requirement.name
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", h) for h in requirement.hash_options)
+
+
+def test_only_one_package_has_no_hash() -> None:
+    files = {path.stem for path in REQUIREMENTS.glob("*.txt")}
+    assert files - set(LOCKS) == WITHOUT_HASHES | {"overrides-cpu"}
+    (torch,) = requirements_of("torch-cpu").requirements
+    assert torch.name == "torch"
+    same = [each for each in requirements_of("cuda").requirements if each.name == "torch"]
+    versions = {str(each.specifier).partition("+")[0] for each in (torch, *same)}
+    assert len(versions) == 1, "so that an audit of cuda.txt is one of it"
+
+
+def test_whatever_installs_asks_for_hashes() -> None:
+    """All but torch for CPUs, and the project itself, which has no dependencies left by then."""
+    files = [*ROOT.glob("scripts/*.sh"), ROOT / "Makefile", *ROOT.glob(".ci/*")]
+    files += list(ROOT.glob("deploy/**/Containerfile"))
+    commands = [
+        command
+        for file in files
+        for command in re.sub(r"\\\n\s*", "", file.read_text(encoding="utf-8")).splitlines()
+        if re.search(r"\bpip\"? install\b", command) and not command.lstrip().startswith("#")
+    ]
+    assert len(commands) == 4
+    without = [command for command in commands if "--require-hashes" not in command]
+    assert [re.findall(r'"\$torch"|-e \.', command) for command in without] == [
+        ['"$torch"'],
+        ["-e ."],
+    ]
+    assert all("--no-deps" in command for command in without)
+
+
+def test_every_exception_of_the_audit_has_a_reason_and_a_date_to_come() -> None:
+    for each in read_exceptions():
+        assert len(each.reason) > 20, each.id
+        assert each.until > date.today(), each.id
+        locked = {str(r.name).lower() for lock in LOCKS for r in requirements_of(lock).requirements}
+        assert each.package in locked
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        'id = "A"\npackage = "b"\nuntil = 2030-01-01',
+        'id = "A"\npackage = "b"\nreason = "why"',
+        'id = "A"\npackage = "b"\nreason = " "\nuntil = 2030-01-01',
+        'id = "A"\npackage = "b"\nreason = "why"\nuntil = "soon"',
+    ],
+)
+def test_an_exception_without_a_reason_or_a_date_is_refused(entry: str, tmp_path: Path) -> None:
+    file = tmp_path / EXCEPTIONS.name
+    file.write_text(f"[[exception]]\n{entry}\n")
+    with pytest.raises(ValueError, match=r"audit\.toml"):
+        read_exceptions(file)

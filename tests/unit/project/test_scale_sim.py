@@ -1,0 +1,162 @@
+"""The simulated fleet: its engine against times worked out by hand, and what must always hold."""
+
+import random
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from benchmarks.scale_live import compare
+from benchmarks.scale_replica import Agenda, Costs, Replica, Request, Shape, SharedEngine
+from benchmarks.scale_routers import ROUTERS, Picture, ours
+from benchmarks.scale_sim import Result, Workload, named, simulate
+from engine.types import CacheOutcome, VersionId
+from fleet.placement import Bound
+
+COSTS = Costs(
+    step_seconds=1.0,
+    step_seconds_per_request=0.5,
+    prefill_seconds=2.0,
+    load_seconds=10.0,
+    activate_seconds=0.25,
+    max_running=2,
+)
+QUICK = Costs(0.0125, 0.00015, 0.018, 0.08, 0.0022)
+A, B = VersionId(1), VersionId(2)
+
+
+def asked(number: int, tokens: int, at: float = 0.0, adapter: VersionId = A) -> Request:
+    return Request(number, adapter, tokens, at)
+
+
+def test_requests_share_the_steps_of_an_engine() -> None:
+    """The first runs alone from 2 s on, with steps of 1.5 s: two tokens by 5 s. The second one's
+    prompt takes until 7 s; then steps take 2 s: the second has its two tokens at 11 s, the first
+    two of its five more, and the last one after 1.5 s."""
+    agenda, ended = Agenda(), list[Request]()
+    engine = SharedEngine(agenda, COSTS, ended.append)
+    first, second = asked(1, 5), asked(2, 2)
+    agenda.at(0.0, partial(engine.add, first))
+    agenda.at(5.0, partial(engine.add, second))
+    agenda.run()
+    assert ended == [second, first]
+    assert (first.first_token_at, second.first_token_at) == (3.5, 9.0)
+    assert (second.ended_at, first.ended_at) == (11.0, 12.5)
+
+
+def test_an_engine_that_is_full_takes_the_next_when_one_ends() -> None:
+    agenda, ended = Agenda(), list[Request]()
+    engine = SharedEngine(agenda, COSTS, ended.append)
+    requests = [asked(number, 1) for number in range(3)]
+    for request in requests:
+        engine.add(request)
+    agenda.run()
+    assert [request.ended_at for request in requests] == [6.0, 6.0, 9.5]
+    assert requests[2].first_token_at == 9.5
+
+
+def test_a_cold_adapter_costs_its_load_and_its_copy_and_the_next_request_neither() -> None:
+    agenda = Agenda()
+    replica = Replica("one", agenda, COSTS, Shape(slots=1, host_capacity=2))
+    cold, warm, other, back = (
+        asked(1, 1),
+        asked(2, 1, 20.0),
+        asked(3, 1, 40.0, B),
+        asked(4, 1, 60.0),
+    )
+    for request in (cold, warm, other, back):
+        agenda.at(request.arrived_at, partial(replica.take, request))
+    agenda.run()
+    outcomes = [request.outcome for request in (cold, warm, other, back)]
+    assert outcomes == [
+        CacheOutcome.MISS,
+        CacheOutcome.GPU_HIT,
+        CacheOutcome.MISS,
+        CacheOutcome.HOST_HIT,
+    ]
+    assert cold.first_token_at == 10.0 + 0.25 + 2.0 + 1.5
+    assert warm.first_token_at == 20.0 + 2.0 + 1.5
+    assert back.first_token_at == 60.0 + 0.25 + 2.0 + 1.5
+    assert (replica.loads, replica.load) == (2, 0)
+    replica.policy.check()
+
+
+def test_whoever_waits_for_a_hot_slot_gets_its_turn() -> None:
+    agenda = Agenda()
+    shape = Shape(slots=1, host_capacity=2, patience_seconds=2.0)
+    replica = Replica("one", agenda, QUICK, shape)
+    for n in range(2000):  # always several of A
+        request = asked(n, 100, 0.05 * n)
+        agenda.at(request.arrived_at, partial(replica.take, request))
+    cold = asked(9999, 1, 10.0, B)
+    agenda.at(10.0, partial(replica.take, cold))
+    agenda.run()
+    assert cold.first_token_at is not None
+    assert cold.first_token_at < 30.0, "and not after all of A"
+    assert replica.load == 0
+
+
+@pytest.mark.parametrize("routing", ROUTERS)
+def test_everybody_is_answered_and_the_same_seed_gives_the_same(routing: str) -> None:
+    workload = Workload(adapters=60, rate=20.0, seconds=20.0)
+    shape = Shape(slots=4, host_capacity=12)
+    run = partial(simulate, routing, named(3), workload, QUICK, shape, 0.5)
+    result = run()
+    assert result == run()
+    assert result.asked > 200
+    assert 0 < result.good <= result.asked
+    assert result.in_slot <= result.in_memory < result.asked
+    assert 0 < result.loads <= result.asked
+
+
+def test_ours_holds_its_bound_and_loads_less_than_what_knows_no_adapters() -> None:
+    workload = Workload(adapters=100, rate=16.0, seconds=15.0)
+    shape = Shape(slots=4, host_capacity=12)
+    loads = {
+        routing: simulate(routing, named(4), workload, QUICK, shape, 0.5).loads
+        for routing in ("ours", "random", "least loaded")
+    }
+    assert loads["ours"] < 0.7 * min(loads["random"], loads["least loaded"])
+
+
+def test_whom_ours_chooses_has_no_more_to_do_than_it_says() -> None:
+    agenda, chance = Agenda(), random.Random(3)
+    fleet = [Replica(f"{n}", agenda, QUICK, Shape(2, 4)) for n in range(5)]
+    picture = Picture(agenda, fleet, every_seconds=1.0)
+    route = ours(picture, chance, bound := Bound(slack=2))
+    for number in range(300):
+        loads = picture.loads()
+        request = asked(number, 1, adapter=VersionId(1 + min(int(chance.expovariate(0.3)), 9)))
+        index = route(request.adapter)
+        assert loads[index] <= bound.most(loads)
+        fleet[index].take(request)
+    picture.closed = True
+    agenda.run()
+    assert [replica.load for replica in fleet] == [0] * 5
+
+
+@pytest.mark.parametrize(
+    ("changed", "agree"),
+    [
+        ({}, True),
+        ({"loads": 102}, True),
+        ({"loads": 104}, False),
+        ({"in_slot": 409}, True),
+        ({"in_slot": 412}, False),
+        ({"in_memory": 888}, False),
+    ],
+)
+def test_a_simulation_agrees_within_its_limits(changed: dict[str, Any], agree: bool) -> None:
+    seconds = tuple(n / 1000 for n in range(100))
+    real = Result(
+        asked=1000,
+        good=990,
+        seconds=60.0,
+        first_tokens=seconds,
+        in_slot=400,
+        in_memory=900,
+        loads=100,
+        busiest=1.0,
+    )
+    assert compare(real, replace(real, **changed)) is agree

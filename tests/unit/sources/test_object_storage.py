@@ -1,0 +1,234 @@
+"""Adapters from buckets: a real S3-compatible server and a real emulator of Google's storage."""
+
+import io
+import os
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import boto3
+import pytest
+
+from registry.errors import (
+    AddressNotAllowed,
+    SourceDenied,
+    SourceNotFound,
+    SourceTooLarge,
+    SourceUnavailable,
+    SourceUnsupported,
+)
+from registry.sources.base import FetchLimits, Progress
+from registry.sources.egress_guard import NetGuard
+from registry.sources.registry import RemoteSources
+from tests.support.adapters.fetch import LOOPBACK, Fetch
+
+CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+ADAPTER = {CONFIG: b"{}", WEIGHTS: os.urandom(20_000_000)}  # more than two ranges
+START_SECONDS = 60
+
+Put = Callable[[str, bytes], None]
+
+
+@contextmanager
+def process(*command: str) -> Iterator[int]:
+    """A server on a port of its own, once it listens there."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    arguments = [part.format(port=port) for part in command]
+    child = subprocess.Popen(
+        [sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not listens(port):
+            assert child.poll() is None, "it ended"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield port
+    finally:
+        child.terminate()
+        child.wait(10)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="module")
+def s3_port() -> Iterator[int]:
+    with process("-m", "moto.server", "-H", "127.0.0.1", "-p", "{port}") as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def google_port() -> Iterator[int]:
+    command = ("start", "--host", "127.0.0.1", "--port", "{port}", "--in-memory")
+    bucket = ("--default-bucket", "team")
+    with process("-m", "gcp_storage_emulator", *command, *bucket) as port:
+        yield port
+
+
+@pytest.fixture
+def put_s3(s3_port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Put:
+    """The bucket `team`, and an environment that leads to it."""
+    url = f"http://127.0.0.1:{s3_port}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    reset = urllib.request.Request(f"{url}/moto-api/reset", method="POST")
+    urllib.request.urlopen(reset).close()
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="team")
+    return lambda key, content: client.put_object(Bucket="team", Key=key, Body=content) and None
+
+
+@pytest.fixture
+def put_google(google_port: int, monkeypatch: pytest.MonkeyPatch) -> Put:
+    url = f"http://127.0.0.1:{google_port}"
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+    monkeypatch.setattr("fsspec.config.conf", {"gs": {"token": "anon"}})
+
+    def put(key: str, content: bytes) -> None:
+        request = urllib.request.Request(
+            f"{url}/upload/storage/v1/b/team/o?uploadType=media&name={quote(key, safe='')}",
+            data=content,
+            headers={"Content-Type": "application/octet-stream"},
+        )
+        urllib.request.urlopen(request).close()
+
+    return put
+
+
+Bucket = tuple[str, Put]
+
+
+@pytest.fixture(params=["s3", "gs"])
+def bucket(request: pytest.FixtureRequest) -> Bucket:
+    """Each kind in turn, with an adapter in `support/`."""
+    put: Put = request.getfixturevalue("put_s3" if request.param == "s3" else "put_google")
+    for name, content in ADAPTER.items():
+        put(f"support/{name}", content)
+    return request.param, put
+
+
+@pytest.fixture
+def fetch(tmp_path: Path) -> Fetch:
+    return Fetch(tmp_path, 100_000_000, lambda guard: RemoteSources(("s3://", "gs://"), guard))
+
+
+async def test_a_folder_is_fetched_in_ranges(bucket: Bucket, fetch: Fetch) -> None:
+    scheme, put = bucket
+    fetched, files = await fetch(f"{scheme}://team/support")
+    assert files == ADAPTER
+    total = sum(map(len, ADAPTER.values()))
+    assert (fetch.progress.bytes_done, fetch.progress.bytes_total) == (total, total)
+    put(f"support/{WEIGHTS}", b"other weights")
+    again, _ = await fetch(f"{scheme}://team/support/")
+    assert fetched.revision
+    assert again.revision
+    assert fetched.revision != again.revision
+
+
+async def test_an_archive_is_fetched_and_unpacked(bucket: Bucket, fetch: Fetch) -> None:
+    scheme, put = bucket
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in ADAPTER.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    put("archives/support.tar", buffer.getvalue())
+    _, files = await fetch(f"{scheme}://team/archives/support.tar")
+    assert files == ADAPTER
+
+
+async def test_names_need_no_escapes(bucket: Bucket, fetch: Fetch) -> None:
+    scheme, put = bucket
+    put(f"a+b%20c=ü/{CONFIG}", b"{}")
+    _, files = await fetch(f"{scheme}://team/a+b%20c=ü")
+    assert files == {CONFIG: b"{}"}
+
+
+async def test_a_pickle_is_noted_but_not_fetched(bucket: Bucket, fetch: Fetch) -> None:
+    scheme, put = bucket
+    put(f"old/{PICKLE}", b"x" * 1000)
+    _, files = await fetch(f"{scheme}://team/old")
+    assert files == {PICKLE: b""}
+
+
+@pytest.mark.parametrize("where", ["team/none", "team/none.tar", "nobody-has-this/a", "team"])
+async def test_nothing_there_is_not_found(bucket: Bucket, fetch: Fetch, where: str) -> None:
+    with pytest.raises(SourceNotFound):
+        await fetch(f"{bucket[0]}://{where}")
+
+
+async def test_too_large_is_known_before_it_comes(bucket: Bucket, fetch: Fetch) -> None:
+    fetch.limits = FetchLimits(1_000_000)
+    with pytest.raises(SourceTooLarge):
+        await fetch(f"{bucket[0]}://team/support")
+    assert fetch.progress.bytes_done == len(ADAPTER[CONFIG])
+
+
+async def test_a_private_address_is_not_called(bucket: Bucket, fetch: Fetch) -> None:
+    with pytest.raises(AddressNotAllowed, match=r"127\.0\.0\.1"):
+        await fetch(f"{bucket[0]}://team/support", NetGuard())
+
+
+async def test_an_object_that_changes_while_it_is_read_is_read_again_later(
+    bucket: Bucket, fetch: Fetch
+) -> None:
+    scheme, put = bucket
+
+    class Meanwhile(Progress):
+        def advance(self, more_bytes: int) -> None:
+            super().advance(more_bytes)
+            if more_bytes > len(ADAPTER[CONFIG]):
+                put(f"support/{WEIGHTS}", os.urandom(len(ADAPTER[WEIGHTS])))
+
+    into = fetch._folder / "into"
+    into.mkdir()
+    _, source = RemoteSources(("s3://", "gs://"), LOOPBACK).open(f"{scheme}://team/support")
+    with pytest.raises(SourceUnavailable, match="changed"):
+        await source.fetch(into, fetch.limits, Meanwhile())
+
+
+async def test_without_credentials_s3_is_denied(
+    put_s3: Put, fetch: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(SourceDenied, match="credentials"):
+        await fetch("s3://team/support")
+
+
+async def test_a_server_that_is_gone_may_come_back(
+    put_s3: Put, fetch: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(SourceUnavailable):
+        await fetch("s3://team/support")
+
+
+@pytest.mark.parametrize(
+    ("url", "module", "extra"),
+    [("s3://team/a", "s3fs", "adaptry[s3]"), ("gs://team/a", "gcsfs.core", "adaptry[gcs]")],
+)
+def test_a_missing_package_is_named(
+    monkeypatch: pytest.MonkeyPatch, url: str, module: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SourceUnsupported) as caught:
+        RemoteSources(("s3://", "gs://"), NetGuard()).open(url)
+    assert extra in caught.value.detail

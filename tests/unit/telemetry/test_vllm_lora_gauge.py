@@ -1,0 +1,36 @@
+"""vLLM's gauge of the adapters that run makes way for the cache's own."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+from engine.vllm.lora_gauge import take_running_sets_off
+
+NAMES = ["max_lora", "waiting_lora_adapters", "running_lora_adapters"]
+
+
+@dataclass
+class Logger:
+    """As much of vLLM's logger as we touch; the real one is in tests/e2e/cache/test_live_metrics.py."""
+
+    gauge_lora_info: Any
+
+
+@dataclass
+class Manager:
+    stat_loggers: list[Any] = field(default_factory=list)
+
+
+def test_it_is_taken_off_and_its_name_is_free() -> None:
+    registry = CollectorRegistry()
+    logger = Logger(Gauge("running", "Text.", NAMES, registry=registry))
+    logger.gauge_lora_info.labels(*NAMES).set(1)
+    take_running_sets_off(Manager([object(), Logger(None), logger]), registry)
+    assert logger.gauge_lora_info is None
+    assert b"running" not in generate_latest(registry)
+    Gauge("running", "Text.", NAMES, registry=registry)
+
+
+def test_nothing_is_done_where_nothing_is_logged() -> None:
+    take_running_sets_off(None, CollectorRegistry())

@@ -1,0 +1,35 @@
+"""By which salt a request's blocks are found again: never by another tenant's."""
+
+import itertools
+
+import pytest
+
+from engine.vllm.cache_salt import cache_salt
+from registry.auth.caller import Caller, calling
+from registry.auth.scopes import EVERY_SCOPE
+
+ASKED = (None, "s", "acme", "acme~", "acme~s", "other~", "~", "~s")
+
+
+def _salts_of(caller: str) -> set[str | None]:
+    with calling(Caller(caller, EVERY_SCOPE)):
+        return {cache_salt(asked) for asked in ASKED}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_the_platform_has_the_salt_that_it_asks_for(asked: str | None) -> None:
+    assert cache_salt(asked) == asked
+    with calling(Caller("root", EVERY_SCOPE)):
+        assert cache_salt(asked) == asked
+
+
+def test_no_tenant_can_ask_for_the_salt_of_another() -> None:
+    salts = [_salts_of(f"{tenant}~app") for tenant in ("acme", "other", "acm", "s")]
+    for one, another in itertools.combinations(salts, 2):
+        assert not one & another
+    assert all(None not in each for each in salts)
+
+
+def test_all_keys_of_a_tenant_have_one_and_a_client_may_divide_it() -> None:
+    assert _salts_of("acme~app") == _salts_of("acme~boss")
+    assert len(_salts_of("acme~app")) == len(ASKED)

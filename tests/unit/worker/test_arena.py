@@ -1,0 +1,134 @@
+"""The arena hands memory out again and again, and never memory that is still being read."""
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from engine.worker.arena import GRANULE_BYTES, Block, HostArena
+from engine.worker.reservation import reservation
+
+SLAB = 64 * GRANULE_BYTES
+
+
+class Reading:
+    """A CUDA event after the last copy out of a block."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+
+    def query(self) -> bool:
+        return self.is_over
+
+
+def places(blocks: list[Block]) -> list[tuple[int, int, int]]:
+    return sorted((block.slab, block.start, block.start + block.length) for block in blocks)
+
+
+def assert_disjoint(blocks: list[Block]) -> None:
+    for (slab, _, end), (next_slab, start, _) in zip(
+        places(blocks), places(blocks)[1:], strict=False
+    ):
+        assert slab != next_slab or end <= start
+
+
+def test_a_block_is_as_large_as_asked_and_writable() -> None:
+    block = HostArena(pinned=False, slab_bytes=SLAB).take(1000)
+    assert block.memory.shape == (1000,)
+    assert block.length == GRANULE_BYTES
+    block.memory.fill_(7)
+    assert int(block.memory.sum()) == 7000
+
+
+def test_what_was_given_back_is_used_again() -> None:
+    arena = HostArena(pinned=False, slab_bytes=SLAB)
+    for _ in range(100):
+        arena.give_back(arena.take(SLAB // 2))
+    assert arena.allocated_bytes == SLAB
+
+
+def test_what_the_device_still_reads_is_not() -> None:
+    arena = HostArena(pinned=False, slab_bytes=SLAB)
+    block, reading = arena.take(SLAB), Reading()
+    arena.give_back(block, reading)
+    assert arena.take(SLAB).slab != block.slab
+    reading.is_over = True
+    assert arena.take(SLAB).slab == block.slab
+
+
+def test_one_that_is_larger_than_a_slab_has_its_own() -> None:
+    arena = HostArena(pinned=False, slab_bytes=SLAB)
+    assert arena.take(3 * SLAB).memory.numel() == 3 * SLAB
+
+
+def test_holes_grow_together_again() -> None:
+    arena = HostArena(pinned=False, slab_bytes=SLAB)
+    blocks = [arena.take(SLAB // 4) for _ in range(4)]
+    for block in (blocks[1], blocks[3], blocks[0], blocks[2]):
+        arena.give_back(block)
+    assert arena.take(SLAB).slab == 0
+    assert arena.allocated_bytes == SLAB
+
+
+def test_a_reservation_is_one_piece_and_is_used() -> None:
+    arena = HostArena(pinned=False, slab_bytes=SLAB)
+    arena.reserve(5 * SLAB)
+    arena.reserve(4 * SLAB)
+    assert arena.allocated_bytes == 5 * SLAB
+    assert_disjoint([arena.take(SLAB) for _ in range(5)])
+    assert arena.allocated_bytes == 5 * SLAB
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_two_blocks_overlap_whatever_comes_and_goes(seed: int) -> None:
+    chance = random.Random(seed)
+    arena = HostArena(pinned=False, slab_bytes=SLAB)
+    held: list[Block] = []
+    for _ in range(200):
+        if held and chance.random() < 0.5:
+            arena.give_back(held.pop(chance.randrange(len(held))))
+        else:
+            held.append(arena.take(chance.randint(1, SLAB)))
+        assert_disjoint(held)
+    for block in held:
+        arena.give_back(block)
+    before = arena.allocated_bytes
+    arena.take(SLAB)
+    assert arena.allocated_bytes == before
+
+
+# ---- how much is reserved -----------------------------------------------------------------
+
+
+def tiers(capacity: int) -> Any:
+    """One module with 1000 bytes for each of its two slots."""
+    stacked = torch.zeros(2, 1, 10, 50, dtype=torch.bfloat16)
+    module = SimpleNamespace(lora_a_stacked=(stacked,), lora_b_stacked=())
+    return SimpleNamespace(
+        modules={"layer": module}, lora_index_to_id=[None, None], capacity=capacity
+    )
+
+
+@pytest.mark.parametrize(
+    ("ranks", "host_bytes", "available", "expected"),
+    [
+        (1, None, 10**9, 12_000),  # ten, and two on their way
+        (2, None, 10**9, 24_000),  # each rank reads the whole file
+        (1, 5_000, 10**9, 7_000),
+        (2, 5_000, 10**9, 6_500),
+        (1, None, 20_000, 5_000),  # a quarter of what there is
+    ],
+)
+def test_as_much_is_reserved_as_the_tier_can_hold(
+    monkeypatch: pytest.MonkeyPatch,
+    ranks: int,
+    host_bytes: int | None,
+    available: int,
+    expected: int,
+) -> None:
+    memory = SimpleNamespace(available=available)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    assert reservation(tiers(10), ranks, host_bytes) == expected

@@ -1,0 +1,49 @@
+"""A worker that watches the process whose engine it belongs to."""
+
+import os
+import subprocess
+import sys
+
+from engine.worker.parent_watch import end_with_owner, owned_engines
+
+WORKER = "import time; from engine.worker.parent_watch import end_with_owner; end_with_owner(); print(flush=True)"
+SERVER = f"""
+import subprocess, sys
+from engine.worker.parent_watch import owned_engines
+with owned_engines():
+    worker = subprocess.Popen([sys.executable, "-c", {WORKER!r} + "; time.sleep(600)"])
+print(worker.pid, flush=True)
+worker.wait()
+"""
+
+
+def test_it_ends_when_its_server_is_killed() -> None:
+    server = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    worker = int(server.stdout.readline())
+    assert server.stdout.readline() == "\n", "it watches"
+    os.kill(worker, 0)
+    server.kill()
+    server.wait()
+    assert server.stdout.read() == "", "this ends when the worker's end of the pipe is closed"
+    server.stdout.close()
+
+
+def test_it_does_not_begin_when_its_server_has_gone_already() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    environment = {**os.environ, "ADAPTRY_ENGINE_OWNER": str(gone.pid)}
+    worker = subprocess.run([sys.executable, "-c", WORKER], env=environment, check=False)
+    assert worker.returncode == -9
+
+
+def test_an_engine_in_its_owners_own_process_goes_on() -> None:
+    with owned_engines():
+        end_with_owner()
+
+
+def test_what_else_this_process_starts_is_not_told() -> None:
+    before = dict(os.environ)
+    with owned_engines():
+        assert os.environ["ADAPTRY_ENGINE_OWNER"] == str(os.getpid())
+    assert dict(os.environ) == before
