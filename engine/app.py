@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from starlette.middleware import Middleware
 
 from engine.api.lora import create_lora_router
+from engine.api.probe import create_probe_router
 from engine.bootstrap.background import background, is_stopping
 from engine.bootstrap.cache import Cache, make_cache
 from engine.bootstrap.registry import (
@@ -34,7 +35,7 @@ from engine.http.middleware import guarding
 from engine.http.uvicorn_protocol import guarded_http
 from engine.operations.named_adapters import NamedAdapters
 from engine.operations.null_residency import KeptElsewhere
-from engine.operations.probe import Probe, create_probe_router
+from engine.operations.probe import Probe
 from engine.operations.promotion import PromotingEngine
 from engine.operations.quarantine import Quarantine
 from engine.resolver import RegistryResolver
@@ -118,7 +119,7 @@ async def running_server(
             max_import_bytes=registry_settings.max_import_bytes,
             quotas=tenants.quotas,
         )
-        service.tell_of_registrations(observing.registry.ingest_ended)
+        service.registrar.tell_of_registrations(observing.registry.ingest_ended)
         ingest = open_ingest(service, database, store, registry_settings)
         cache = make_cache(
             arguments,

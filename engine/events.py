@@ -1,7 +1,8 @@
 """What happens in the cache, as its observers are told of it: each is said once, when it is so."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from engine.errors import EngineError
 from engine.types import (
@@ -139,3 +140,35 @@ CacheEvent = (
     | EngineLost
     | EngineReady
 )
+
+DecisionKind = Literal[
+    "looked_up",
+    "refused",
+    "load_started",
+    "moved_in",
+    "fell_back",
+    "load_failed",
+    "evicted",
+    "drained",
+    "pinned",
+    "unpinned",
+    "drifted",
+    "engine_lost",
+    "engine_ready",
+]
+
+KINDS: Mapping[type[CacheEvent], DecisionKind] = {
+    LookedUp: "looked_up",
+    Refused: "refused",
+    LoadStarted: "load_started",
+    MovedIn: "moved_in",
+    FellBack: "fell_back",
+    LoadFailed: "load_failed",
+    Evicted: "evicted",
+    Drained: "drained",
+    Pinned: "pinned",
+    Unpinned: "unpinned",
+    Drifted: "drifted",
+    EngineLost: "engine_lost",
+    EngineReady: "engine_ready",
+}

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import ByteSize, Field, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from engine.cache.admission import Limits
+from engine.types import AdmissionLimits
 
 
 class EngineSettings(BaseSettings):
@@ -70,8 +70,8 @@ class EngineSettings(BaseSettings):
         (), description="References of adapters that are in host memory before it serves."
     )
 
-    def limits(self) -> Limits:
-        return Limits(
+    def limits(self) -> AdmissionLimits:
+        return AdmissionLimits(
             max_slot_wait_seconds=self.max_slot_wait_seconds,
             slot_timeout_seconds=self.slot_timeout_seconds,
             max_waiting=self.max_waiting,

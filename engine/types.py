@@ -85,3 +85,13 @@ class Lease:
     outcome: CacheOutcome
     wait_seconds: float
     load_seconds: float  # of the disk → host load this request waited for; 0 where there was none
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionLimits:
+    """How long and how many requests may wait for a slot."""
+
+    max_slot_wait_seconds: float = 2.0  # by then a hot adapter should have let the waiter in
+    slot_timeout_seconds: float = 120.0  # then the request is given up
+    max_waiting: int = 1024
+    max_waiting_per_adapter: int = 256

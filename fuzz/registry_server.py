@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.middleware import Middleware
 
+from engine.api.probe import create_probe_router
 from engine.bootstrap.background import background
 from engine.bootstrap.cache import make_cache
 from engine.bootstrap.registry import open_database, open_ingest, open_store, quarantine
@@ -25,7 +26,7 @@ from engine.fake_backend import FakeBackend
 from engine.http.body_limits import body_guard
 from engine.http.health import create_health_router
 from engine.http.uvicorn_protocol import guarded_http
-from engine.operations.probe import Probe, create_probe_router
+from engine.operations.probe import Probe
 from engine.operations.quarantine import Quarantine
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings

@@ -1,49 +1,30 @@
-"""The registry's changes. Each is one transaction; files are settled before the row is."""
-
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
-
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
+"""RegistryService: the services of the registry, put together over one database and store."""
 
 from registry.aliases.history import AliasCatalog
 from registry.aliases.promotion import PromotionService, ServingEngine
 from registry.aliases.service import ANYWHERE, AliasService
-from registry.auth.client_address import calling_address
 from registry.catalog.catalog import Catalog
-from registry.catalog.metadata import MetadataService, VersionDetails
-from registry.catalog.types import AliasState, Origin, PublishedVersion, Registration
+from registry.catalog.metadata import MetadataService
+from registry.catalog.types import AliasState, PublishedVersion
 from registry.database.engine import Database
-from registry.errors import DatabaseUnavailable, InvalidAdapter, NameReserved
-from registry.ingest.outcome import Ended, ending, ignore_end
-from registry.ingest.pipeline import inspected, kept, new_workspace
-from registry.ingest.publish import publish
+from registry.ingest.registrar import Registrar
 from registry.inspection.base_model import BaseModel
-from registry.inspection.inspector import Inspection, Verdict, inspect_adapter, judge_adapter
 from registry.lifecycle.garbage_collector import GarbageCollector
 from registry.lifecycle.service import LifecycleService, UsedNow
 from registry.quotas.service import TenantQuotas
-from registry.references import check_name
-from registry.sources.base import FetchedSource, Progress
-from registry.storage.store import ArtifactStore, StoredArtifact, storing
+from registry.storage.store import ArtifactStore
 from registry.storage.trash import Trash
 from registry.transfer.exporter import Exporter
 from registry.transfer.importer import Importer
 from registry.transfer.version_archive import VersionFiles
 
-_ATTEMPTS = 5
-
-Along = Callable[[AsyncSession, Registration], Awaitable[None]]
-
 
 class RegistryService:
-    """Publishes adapters for one base model, and holds the services of each other subject.
+    """The services for one base model.
 
-    `catalog` and `alias_catalog` answer questions; `aliases`, `promotion`, `lifecycle`, `metadata`
-    and `garbage` change things; `exporter` and `importer` carry all of it to another registry,
-    `files` one version to whoever serves it elsewhere.
+    `catalog` and `alias_catalog` answer questions; `registrar` publishes versions; `aliases`,
+    `promotion`, `lifecycle`, `metadata` and `garbage` change what is there; `exporter` and
+    `importer` copy a registry to another one, `files` serves one version's files.
     """
 
     def __init__(
@@ -57,7 +38,14 @@ class RegistryService:
         max_import_bytes: int = 2**40,
         quotas: TenantQuotas | None = None,
     ) -> None:
-        self.quotas = quotas or TenantQuotas(database)
+        self.registrar = Registrar(
+            database,
+            store,
+            base_model,
+            quotas or TenantQuotas(database),
+            max_rank=max_rank,
+            reserved_names=reserved_names,
+        )
         trash = Trash(store.path_of, store.take)
         self.catalog = Catalog(database, store.path_of)
         self.alias_catalog = AliasCatalog(database)
@@ -72,16 +60,13 @@ class RegistryService:
             database,
             store,
             trash,
-            self.inspect,
+            self.registrar.inspect,
             reserved_names=reserved_names,
             max_bytes=max_import_bytes,
         )
+        self.store = store
+        self.base_model = base_model
         self._database = database
-        self._store = store
-        self._base_model = base_model
-        self._max_rank = max_rank
-        self._reserved_names = reserved_names
-        self._ended: Ended = ignore_end
 
     async def ping(self) -> None:
         """Raises DatabaseUnavailable."""
@@ -98,112 +83,6 @@ class RegistryService:
     def warm_before_switching(self, engine: ServingEngine) -> None:
         """Promotions bring the new version into this engine's memory first."""
         self.promotion.engine = engine
-
-    def tell_of_registrations(self, ended: Ended) -> None:
-        """How each one ended that was no job; the end of a job is committed to the database."""
-        self._ended = ended
-
-    async def register(
-        self,
-        name: str,
-        source: str,
-        *,
-        actor: str,
-        details: VersionDetails | None = None,
-        within: str | None = None,
-    ) -> Registration:
-        """Verify the files at `source` and publish them as the adapter's next version.
-
-        `within`: the tenant that asks, whose folders alone it may read.
-
-        Raises what `publish` raises; InvalidReference, NameReserved, SourceNotAllowed,
-        SourceNotFound, SourceTooLarge, InvalidAdapter, StoreUnavailable.
-        """
-        self.check_new_name(name)
-        with ending(self._ended) as bytes_fetched:
-            registration = await self._register(name, source, actor, details, within)
-            bytes_fetched(registration.published.version.size_bytes)
-        return registration
-
-    async def _register(
-        self,
-        name: str,
-        source: str,
-        actor: str,
-        details: VersionDetails | None,
-        within: str | None,
-    ) -> Registration:
-        async with self._copied(source, within) as (folder, fetched):
-            inspection = await inspected(folder, self.inspect)
-            async with kept(self._store, folder, fetched, inspection) as artifact:
-                origin = Origin(source, None, actor, calling_address())
-                return await self.publish(name, origin, artifact, details)
-
-    async def judge(self, source: str, *, within: str | None = None) -> Verdict:
-        """What `register` would say to the files at `source`; nothing is kept.
-
-        Raises SourceNotAllowed, SourceNotFound, SourceTooLarge, StoreUnavailable.
-        """
-        try:
-            async with self._copied(source, within) as (folder, _):
-                return await inspected(folder, self._judge)
-        except InvalidAdapter as problem:  # a file that nobody may copy
-            return Verdict.refused(problem)
-
-    @asynccontextmanager
-    async def _copied(
-        self, source: str, within: str | None
-    ) -> AsyncIterator[tuple[Path, FetchedSource]]:
-        """A copy in quarantine, for as long as the block takes."""
-        local = await asyncio.to_thread(self._store.local, source, within=within)
-        async with new_workspace(self._store) as workspace:
-            with storing():
-                folder = await asyncio.to_thread(workspace.empty_folder)
-                fetched = await local.fetch(folder, self._store.limits, Progress())
-            yield folder, fetched
-
-    def check_new_name(self, name: str) -> None:
-        """Raises InvalidReference, NameReserved."""
-        check_name(name)
-        if name in self._reserved_names:
-            raise NameReserved(name)
-
-    def inspect(self, folder: Path) -> Inspection:
-        """Raises InvalidAdapter."""
-        return inspect_adapter(folder, self._base_model, self._max_rank)
-
-    def _judge(self, folder: Path) -> Verdict:
-        return judge_adapter(folder, self._base_model, self._max_rank)
-
-    async def publish(
-        self,
-        name: str,
-        origin: Origin,
-        artifact: StoredArtifact,
-        details: VersionDetails | None = None,
-        *,
-        along: Along | None = None,
-    ) -> Registration:
-        """Make what is in the store a version; what `along` writes is committed with it.
-
-        The same content again is the version that it already is; one that was purged or rejected
-        is ready again. The first version of an adapter becomes its `default`. The description in
-        `details` is a new adapter's too. Raises UnknownAdapter and UnknownVersion for the parent,
-        MetadataTooLarge, TenantLimit, DatabaseUnavailable, and whatever `along` raises.
-        """
-        details = details or VersionDetails()
-        for _ in range(_ATTEMPTS):
-            try:
-                async with self._database.transaction(adapter=name) as session:
-                    registration = await publish(session, name, origin, artifact, details)
-                    if registration.created or registration.restored:
-                        await self.quotas.check_storage(session, name)
-                    if along is not None:
-                        await along(session, registration)
-            except IntegrityError:  # PostgreSQL: somebody made the same adapter meanwhile
-                continue
-            return registration
-        raise DatabaseUnavailable(f"too many changes of {name} at once: try again")
 
     async def set_alias(
         self,

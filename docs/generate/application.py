@@ -12,11 +12,12 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
+from engine.api.probe import create_probe_router
 from engine.bootstrap.cache import Cache, make_cache
 from engine.bootstrap.registry import open_ingest
 from engine.fake_backend import FakeBackend
 from engine.http.health import create_health_router
-from engine.operations.probe import Probe, create_probe_router
+from engine.operations.probe import Probe
 from engine.operations.quarantine import Quarantine
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings

@@ -12,7 +12,7 @@ from docs.generate.rest import Document, own_paths
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "openapi.json"
-MODELS = ROOT / "registry" / "client" / "models.py"
+MODELS = ROOT / "adaptry" / "client" / "models.py"
 HEADER = '"""What the server answers. Written by `make reference` from docs/openapi.json."""'
 TITLE = {"openapi": "3.1.0", "info": {"title": "Adaptry", "version": "v1"}}
 

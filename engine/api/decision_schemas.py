@@ -1,21 +1,18 @@
 """What happened in the cache as the REST API tells it: one flat object for each event."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
 from engine.events import (
+    KINDS,
     CacheEvent,
+    DecisionKind,
     Drained,
-    Drifted,
     EngineLost,
-    EngineReady,
     Evicted,
-    FellBack,
     LoadFailed,
-    LoadStarted,
     LookedUp,
     MovedIn,
     Pinned,
@@ -25,38 +22,6 @@ from engine.events import (
 from engine.telemetry.decision_log import LoggedEvent
 from engine.telemetry.explain import sentence
 from engine.types import CacheOutcome, EvictionReason, MissCause, Tier, Transition
-
-DecisionKind = Literal[
-    "looked_up",
-    "refused",
-    "load_started",
-    "moved_in",
-    "fell_back",
-    "load_failed",
-    "evicted",
-    "drained",
-    "pinned",
-    "unpinned",
-    "drifted",
-    "engine_lost",
-    "engine_ready",
-]
-
-KINDS: Mapping[type[CacheEvent], DecisionKind] = {
-    LookedUp: "looked_up",
-    Refused: "refused",
-    LoadStarted: "load_started",
-    MovedIn: "moved_in",
-    FellBack: "fell_back",
-    LoadFailed: "load_failed",
-    Evicted: "evicted",
-    Drained: "drained",
-    Pinned: "pinned",
-    Unpinned: "unpinned",
-    Drifted: "drifted",
-    EngineLost: "engine_lost",
-    EngineReady: "engine_ready",
-}
 
 
 class DecisionRead(BaseModel):

@@ -85,7 +85,7 @@ def open_ingest(
 ) -> IngestService:
     """Takes requests at once; jobs are worked off while its `run` runs."""
     sources = RemoteSources(settings.source_urls, NetGuard(settings.allowed_networks))
-    return IngestService(service, database, store, sources, settings)
+    return IngestService(service.registrar, database, store, sources, settings)
 
 
 async def quarantine(service: RegistryService, version: AdapterVersion, reason: str) -> None:
@@ -98,6 +98,6 @@ async def register_folders(service: RegistryService, folders: Sequence[tuple[str
     """Register what `--lora-path` names; content that is known already stays as it is."""
     for name, folder in folders:
         with coming_from(LOCAL):
-            registration = await service.register(name, str(folder), actor="command line")
+            registration = await service.registrar.register(name, str(folder), actor="command line")
         state = "registered" if registration.created else "already registered"
         logger.info("%s is %s as %s", folder, state, registration.published.reference)

@@ -5,7 +5,6 @@ import itertools
 import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 
 from engine.cache.executor import Carrier, Pending
 from engine.cache.lease import Hold, Revoke
@@ -16,19 +15,9 @@ from engine.policy.decisions import Ticket
 from engine.policy.fairness import Turns
 from engine.policy.policy import CachePolicy
 from engine.ports import Observer
-from engine.types import AdapterVersion, CacheOutcome, Lease, VersionId
+from engine.types import AdapterVersion, AdmissionLimits, CacheOutcome, Lease, VersionId
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long and how many requests may wait for a slot."""
-
-    max_slot_wait_seconds: float = 2.0  # by then a hot adapter should have let the waiter in
-    slot_timeout_seconds: float = 120.0  # then the request is given up
-    max_waiting: int = 1024
-    max_waiting_per_adapter: int = 256
 
 
 class Admission:
@@ -39,7 +28,7 @@ class Admission:
         policy: CachePolicy,
         carrier: Carrier,
         observer: Observer,
-        limits: Limits,
+        limits: AdmissionLimits,
         clock: Callable[[], float],
     ) -> None:
         self._policy = policy

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
-from engine.cache.admission import Admission, Limits
+from engine.cache.admission import Admission
 from engine.cache.executor import Carrier
 from engine.cache.lease import Revoke
 from engine.cache.loader import Loader
@@ -17,7 +17,7 @@ from engine.errors import AdapterPinned, EngineUnavailable
 from engine.events import EngineReady, Pinned, Unpinned
 from engine.policy.policy import CachePolicy
 from engine.ports import Backend, EngineTruth, Observer
-from engine.types import AdapterVersion, Lease, Tier, VersionId
+from engine.types import AdapterVersion, AdmissionLimits, Lease, Tier, VersionId
 
 
 class CacheController:
@@ -29,11 +29,11 @@ class CacheController:
         backend: Backend,
         loader: Loader,
         observer: Observer,
-        limits: Limits | None = None,
+        limits: AdmissionLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
         tenancy: Tenancy | None = None,
     ) -> None:
-        limits, tenancy = limits or Limits(), tenancy or Tenancy()
+        limits, tenancy = limits or AdmissionLimits(), tenancy or Tenancy()
         self._policy = policy
         self._backend = backend
         self._observer = observer

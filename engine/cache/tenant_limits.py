@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from engine.cache.admission import Admission, Limits
+from engine.cache.admission import Admission
 from engine.cache.lease import Revoke, TenantHold
 from engine.cache.tenant_memory import Tenancy, TenantHost
 from engine.cache.tenant_queue import TenantLine
@@ -16,8 +16,8 @@ from engine.errors import EngineError, QueueFull, SlotWaitTimeout, TenantLimitRe
 from engine.events import Refused
 from engine.policy.policy import CachePolicy
 from engine.ports import Observer
-from engine.types import AdapterVersion, Lease, VersionId
-from registry.quotas.limits import Limit
+from engine.types import AdapterVersion, AdmissionLimits, Lease, VersionId
+from registry.errors.access import Limit
 
 _TRIM_SECONDS = 1.0
 
@@ -42,7 +42,7 @@ class TenantCacheLimits:
         policy: CachePolicy,
         admission: Admission,
         observer: Observer,
-        limits: Limits,
+        limits: AdmissionLimits,
         clock: Callable[[], float],
     ) -> None:
         self._tenancy = tenancy

@@ -6,7 +6,8 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 
 from engine.errors import TenantLimitReached
-from registry.quotas.limits import Limit, LimitsOf, Refused, no_limits, tell_nobody
+from registry.errors.access import Limit
+from registry.quotas.limits import LimitsOf, Refused, no_limits, tell_nobody
 
 _REMEMBERED = 32
 

@@ -7,8 +7,8 @@ from starlette.types import Scope
 from engine.settings import EngineSettings
 from registry.http.body_limit import BodyGuard, BodyLimit, LimitOf
 from registry.http.error_response import route_path
-from registry.ingest.multipart import MAX_FIELDS_BYTES
 from registry.settings import RegistrySettings
+from registry.sources.base import MAX_FIELDS_BYTES
 
 
 def body_guard(settings: EngineSettings, registry_settings: RegistrySettings) -> Middleware:

@@ -6,7 +6,7 @@ from starlette.middleware import Middleware
 
 from registry.auth.keys import KeyService
 from registry.auth.refusal_log import KeyRefusals
-from registry.errors.key_refusal import KeyRefusal
+from registry.errors.access import KeyRefusal
 from registry.http.authentication import KeyGuard
 from registry.http.csrf import CrossOriginGuard
 from registry.http.trusted_proxies import AddressNoter

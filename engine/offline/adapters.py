@@ -48,7 +48,7 @@ class OfflineAdapters:
         seen = (folder, *(_status(folder / name) for name in _FILES))
         if seen not in self._folders:
             name = _name_of(folder)
-            registration = await self._service.register(name, str(folder), actor=ACTOR)
+            registration = await self._service.registrar.register(name, str(folder), actor=ACTOR)
             self._folders[seen] = registration.published.reference
         return self._folders[seen]
 

@@ -35,7 +35,9 @@ class NamedAdapters:
         """
         if not in_place and await self._is_served(name):
             raise AlreadyLoaded(name)
-        registration = await self._service.register(name, source, actor=actor, within=within)
+        registration = await self._service.registrar.register(
+            name, source, actor=actor, within=within
+        )
         version = registration.published.version
         if version.state == VersionState.RETIRED:
             await self._service.lifecycle.restore(name, version.number, actor=actor)

@@ -8,18 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Protocol
+from typing import Protocol
 
-from fastapi import APIRouter, Path
-from pydantic import BaseModel
-
-from engine.api.cache import ERRORS, EngineProblemRoute
 from engine.cache.controller import CacheController
 from engine.errors import EngineError
-from engine.ports import Resolver
 from engine.types import AdapterVersion, VersionId
-from registry.auth.caller import current_caller
-from registry.references import check_name
 
 Score = Callable[[AdapterVersion | None], Awaitable[Sequence[float]]]
 """Log probabilities of one fixed prompt, by the base model or by a version that is leased."""
@@ -104,41 +97,3 @@ class Probing(Protocol):
     """A `Probe` here, or on a replica."""
 
     async def run(self, version: AdapterVersion) -> ProbeResult: ...
-
-
-class ProbeRead(BaseModel):
-    """`difference` is null if the engine computed no finite numbers; `code` says what failed."""
-
-    reference: str
-    passed: bool
-    code: str | None
-    difference: float | None
-    noise: float
-
-
-def create_probe_router(probe: Probing, resolver: Resolver) -> APIRouter:
-    """One route beside the registry's."""
-    router = APIRouter(
-        prefix="/api/v1",
-        tags=["registry"],
-        route_class=EngineProblemRoute,
-        responses={code: {} for code in ERRORS},
-    )
-
-    @router.post("/adapters/{name}/versions/{number}/probe")
-    async def run(name: str, number: Annotated[int, Path(ge=1, le=2**31 - 1)]) -> ProbeRead:
-        """Load the version and compare its log probabilities with the base model's.
-
-        One that changes nothing, or computes no finite numbers, is quarantined.
-        """
-        current_caller().check_owns(check_name(name))
-        result = await probe.run(await resolver.resolve(f"{name}:{number}"))
-        return ProbeRead(
-            reference=result.reference,
-            passed=result.failure is None,
-            code=result.failure,
-            difference=result.difference,
-            noise=result.noise,
-        )
-
-    return router

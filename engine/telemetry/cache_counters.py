@@ -5,9 +5,9 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.registry import Collector
 
-from engine.api.decision_schemas import KINDS
 from engine.errors import AdapterLoadFailed, AdapterTooLarge, EngineError, LoadFailure
 from engine.events import (
+    KINDS,
     CacheEvent,
     Drained,
     Drifted,

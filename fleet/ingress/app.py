@@ -10,6 +10,7 @@ from starlette.routing import Mount
 
 from engine.api.cache import create_cache_router
 from engine.api.decisions import create_decision_router
+from engine.api.probe import create_probe_router
 from engine.bootstrap.background import background, is_stopping
 from engine.bootstrap.registry import open_database, open_ingest, open_service, open_store
 from engine.bootstrap.tenancy import TenantParts
@@ -18,7 +19,7 @@ from engine.errors import EngineUnavailable, engine_codes
 from engine.http.body_limits import body_guard
 from engine.http.health import create_health_router
 from engine.http.middleware import guarding
-from engine.operations.probe import ProbeFailure, create_probe_router
+from engine.operations.probe import ProbeFailure
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.telemetry.decision_log import DecisionLog
@@ -81,7 +82,7 @@ async def running_entrance(
             max_import_bytes=registry_settings.max_import_bytes,
             quotas=tenants.quotas,
         )
-        service.tell_of_registrations(metrics.ingest_ended)
+        service.registrar.tell_of_registrations(metrics.ingest_ended)
         ingest = open_ingest(service, database, store, registry_settings)
         resolver = RegistryResolver(service.catalog)
         residency = ResidencyStore(database)

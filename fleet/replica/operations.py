@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from engine.cache.snapshot import CacheSnapshot
 from engine.errors import EngineError, NotPinned
@@ -12,12 +11,9 @@ from engine.telemetry.decision_log import LoggedEvent
 from engine.telemetry.endpoint import encoded
 from engine.types import AdapterVersion, Tier, VersionId
 from fleet.messages import EngineFacts, Failure, Report, WantedPin
+from fleet.replica.server import ReplicaServer
 from registry.catalog.types import ResolvedVersion
 from registry.errors import RegistryError
-
-if TYPE_CHECKING:
-    from engine.app import Server  # which brings vLLM along
-    from fleet.stock.replica import StockServer
 
 _ACTOR = "entrance"
 _MOST_DECISIONS = 4096
@@ -26,7 +22,7 @@ _MOST_DECISIONS = 4096
 class Operations:
     """Each may raise the engine's and the registry's errors."""
 
-    def __init__(self, name: str, server: "Server | StockServer", facts: EngineFacts) -> None:
+    def __init__(self, name: str, server: ReplicaServer, facts: EngineFacts) -> None:
         self._name = name
         self._facts = facts
         self._promoting = server.promoting

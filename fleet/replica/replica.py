@@ -1,7 +1,7 @@
 """One replica: a whole engine with its cache controller, which an entrance asks."""
 
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -11,17 +11,14 @@ from fleet.messages import Answered, EngineFacts, ForwardedRequest, Messages, Wh
 from fleet.proxied_response import REPLICA_HEADER
 from fleet.replica.asgi_call import Exchange
 from fleet.replica.operations import Operations
+from fleet.replica.server import ReplicaServer
 from registry.errors import RegistryError
-
-if TYPE_CHECKING:
-    from engine.app import Server  # which brings vLLM along
-    from fleet.stock.replica import StockServer
 
 
 class Replica:
     """`name`: unlike that of any other. Lives on the server's event loop."""
 
-    def __init__(self, name: str, server: "Server | StockServer", facts: EngineFacts) -> None:
+    def __init__(self, name: str, server: ReplicaServer, facts: EngineFacts) -> None:
         self._name = name
         self._server = server
         self._operations = Operations(name, server, facts)

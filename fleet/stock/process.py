@@ -14,7 +14,7 @@ _FAILURES = 3  # in a row
 
 
 class StockLife:
-    """Implements `engine.vllm.supervisor.Life`. The server is somebody else's: nothing here ends it."""
+    """Implements `engine.vllm.supervisor.Life` for a server that we did not start and never end."""
 
     def __init__(self, server: StockVllm, backend: StockBackend) -> None:
         self._server = server

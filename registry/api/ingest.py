@@ -18,10 +18,10 @@ from registry.catalog.metadata import details_of
 from registry.catalog.schemas import VersionCreate, VersionRead
 from registry.errors import InvalidUpload, UnknownJob
 from registry.http.problems import ProblemRoute
-from registry.ingest.multipart import MAX_FIELDS_BYTES
 from registry.ingest.service import IngestService
 from registry.ingest.upload_service import UPLOAD, Upload
 from registry.models.job import Job, JobState
+from registry.sources.base import MAX_FIELDS_BYTES
 
 JobNumber = Annotated[int, Path(ge=1, le=2**63 - 1)]
 

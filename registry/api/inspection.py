@@ -21,7 +21,9 @@ def add_inspection(router: APIRouter, service: RegistryService) -> None:
 
         Answers 200 for both verdicts; nothing is registered or kept.
         """
-        return _verdict_read(await service.judge(body.source, within=current_caller().tenant))
+        return _verdict_read(
+            await service.registrar.judge(body.source, within=current_caller().tenant)
+        )
 
 
 def _verdict_read(verdict: Verdict) -> VerdictRead:

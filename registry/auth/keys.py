@@ -28,7 +28,7 @@ from registry.errors import (
     LastAdminKey,
     UnknownKey,
 )
-from registry.errors.key_refusal import KeyRefusal
+from registry.errors.access import KeyRefusal
 from registry.models import Event, EventKind, now, row_id
 from registry.models.api_key import ApiKey
 from registry.references import tenant_of

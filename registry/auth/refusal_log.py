@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from registry.auth.client_address import calling_address
 from registry.errors import RegistryError
-from registry.errors.key_refusal import KeyRefusal
+from registry.errors.access import KeyRefusal
 
 logger = logging.getLogger(__name__)
 

@@ -1,10 +1,32 @@
 """Of keys and tenants: who may do what, and how much of it."""
 
 from collections.abc import Sequence
+from enum import StrEnum
 
 from registry.errors.base import RegistryError
-from registry.errors.key_refusal import KeyRefusal
-from registry.quotas.limits import Limit
+
+
+class KeyRefusal(StrEnum):
+    """Why a key was no good. A client is told less."""
+
+    MISSING = "missing"
+    MALFORMED = "malformed"  # not Bearer, or not in the form of a key
+    UNKNOWN = "unknown"  # no such key, or another secret
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    SCOPE = "scope"  # a good one, but not for this
+    PLATFORM = "platform"  # a tenant's, for what is the platform's
+
+
+class Limit(StrEnum):
+    """What a limit is about; a label of metrics and a word in errors."""
+
+    REQUESTS_IN_FLIGHT = "requests_in_flight"
+    SLOTS = "slots"
+    HOST_BYTES = "host_bytes"
+    PINS = "pins"
+    STORAGE_BYTES = "storage_bytes"
+    REGISTRATIONS_PER_HOUR = "registrations_per_hour"
 
 
 class KeyRequired(RegistryError):

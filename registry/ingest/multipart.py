@@ -11,7 +11,7 @@ from python_multipart.multipart import parse_options_header
 
 from registry.errors import InvalidUpload, SourceTooLarge
 from registry.inspection.inspector import PICKLE_FILE
-from registry.sources.base import FetchLimits, Progress
+from registry.sources.base import MAX_FIELDS_BYTES, FetchLimits, Progress
 from registry.sources.paths import check_path
 from registry.sources.quarantine import TAKEN_FILES, settle, too_large
 from registry.sources.upload import ARCHIVE
@@ -20,7 +20,6 @@ from registry.sources.urls import ARCHIVES
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-MAX_FIELDS_BYTES = 2**20
 _WRITE_BYTES = 2**20
 
 

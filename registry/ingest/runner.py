@@ -22,9 +22,9 @@ from registry.errors import (
 )
 from registry.ingest.job_store import JobCancelled, JobLedger
 from registry.ingest.pipeline import closed, inspected, kept
+from registry.ingest.registrar import Registrar
 from registry.models.job import Job, JobStep
 from registry.references import tenant_of
-from registry.service import RegistryService
 from registry.sources.base import FetchedSource, Progress, Source
 from registry.sources.registry import RemoteSources
 from registry.sources.threads import to_its_end
@@ -80,7 +80,7 @@ class JobRunner:
 
     def __init__(
         self,
-        service: RegistryService,
+        registrar: Registrar,
         store: ArtifactStore,
         ledger: JobLedger,
         sources: RemoteSources,
@@ -88,7 +88,7 @@ class JobRunner:
         timeout_seconds: float,
         watch: Watch = watch_nothing,
     ) -> None:
-        self._service = service
+        self._registrar = registrar
         self._store = store
         self._ledger = ledger
         self._sources = sources
@@ -147,7 +147,7 @@ class JobRunner:
                     folder = await asyncio.to_thread(workspace.empty_folder)
                     fetched = await source.fetch(folder, self._store.limits, run.progress)
                 self._begin(run, JobStep.INSPECTING, Reached.FETCHED)
-                inspection = await inspected(folder, self._service.inspect)
+                inspection = await inspected(folder, self._registrar.inspect)
         except TimeoutError:
             raise SourceTimeout(self._timeout_seconds) from None
         self._begin(run, JobStep.STORING, Reached.INSPECTED)
@@ -166,7 +166,7 @@ class JobRunner:
 
         origin = Origin(job.source, fetched.revision, job.created_by, job.address)
         details = details_of(job.request)
-        return await self._service.publish(job.adapter, origin, artifact, details, along=along)
+        return await self._registrar.publish(job.adapter, origin, artifact, details, along=along)
 
     def _source(self, job: Job, workspace: Workspace) -> Source:
         if job.fetched_from is None:

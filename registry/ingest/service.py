@@ -14,12 +14,12 @@ from registry.database.pagination import Page, number_of, page_of
 from registry.errors import UnknownJob
 from registry.ingest.cleanup import Sweep
 from registry.ingest.job_store import JobLedger
+from registry.ingest.registrar import Registrar
 from registry.ingest.repository import JobRepository
 from registry.ingest.runner import JobRunner, Watch, watch_nothing
 from registry.ingest.upload_service import Reception, Upload
 from registry.ingest.worker_pool import IngestWorkers
 from registry.models.job import Job, JobState
-from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.sources.base import Progress
 from registry.sources.quarantine import too_large
@@ -33,7 +33,7 @@ class IngestService:
 
     def __init__(
         self,
-        service: RegistryService,
+        registrar: Registrar,
         database: Database,
         store: ArtifactStore,
         sources: RemoteSources,
@@ -42,7 +42,7 @@ class IngestService:
         watch: Watch = watch_nothing,
         new_progress: Callable[[], Progress] = Progress,
     ) -> None:
-        self._service = service
+        self._registrar = registrar
         self._database = database
         self._store = store
         self._sources = sources
@@ -58,7 +58,7 @@ class IngestService:
             new_progress=new_progress,
         )
         runner = JobRunner(
-            service, store, self._ledger, sources, timeout_seconds=patience, watch=watch
+            registrar, store, self._ledger, sources, timeout_seconds=patience, watch=watch
         )
         self._workers = IngestWorkers(
             database,
@@ -86,24 +86,24 @@ class IngestService:
 
         `within`: the tenant that asks, for which folders and buckets are read below its name only.
 
-        Raises what `RegistryService.register` raises; for URLs InvalidSource, SourceNotAllowed,
+        Raises what `Registrar.register` raises; for URLs InvalidSource, SourceNotAllowed,
         SourceUnsupported; TenantLimit.
         """
-        self._service.check_new_name(name)
+        self._registrar.check_new_name(name)
         details = details_of(request)
         if is_url(source):
             url, _ = self._sources.open(source, within=within)
-            await self._service.quotas.begin_registration(name)
+            await self._registrar.quotas.begin_registration(name)
             return await self._queue(name, str(url), source, actor, request)
         size_bytes = await asyncio.to_thread(
             lambda: self._store.local(source, within=within).size_bytes()
         )
         if size_bytes > self._store.limits.max_bytes:
             raise too_large(self._store.limits)
-        await self._service.quotas.begin_registration(name, size_bytes)
+        await self._registrar.quotas.begin_registration(name, size_bytes)
         if size_bytes > self._max_direct_bytes:
             return await self._queue(name, source, source, actor, request)
-        return await self._service.register(
+        return await self._registrar.register(
             name, source, actor=actor, details=details, within=within
         )
 
@@ -111,8 +111,8 @@ class IngestService:
         """Raises what `Reception.receive` raises; InvalidReference, NameReserved,
         TenantLimit.
         """
-        self._service.check_new_name(upload.adapter)
-        await self._service.quotas.begin_registration(upload.adapter, upload.size_bytes)
+        self._registrar.check_new_name(upload.adapter)
+        await self._registrar.quotas.begin_registration(upload.adapter, upload.size_bytes)
         job = await self._reception.receive(upload)
         self._workers.look()
         return job

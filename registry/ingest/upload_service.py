@@ -9,11 +9,11 @@ from typing import Any
 from registry.auth.client_address import calling_address
 from registry.errors import JobFinished, RegistryError, SourceTimeout, TooManyUploads
 from registry.ingest.job_store import JobCancelled, JobLedger
-from registry.ingest.multipart import MAX_FIELDS_BYTES, UploadReceiver
+from registry.ingest.multipart import UploadReceiver
 from registry.ingest.pipeline import new_workspace
 from registry.ingest.runner import Run, telling
 from registry.models.job import Job, JobState
-from registry.sources.base import Progress
+from registry.sources.base import MAX_FIELDS_BYTES, Progress
 from registry.sources.quarantine import too_large
 from registry.sources.threads import to_its_end
 from registry.storage.store import ArtifactStore, Workspace, storing

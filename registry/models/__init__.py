@@ -127,8 +127,8 @@ class Adapter(SQLModel, table=True):
 class Version(SQLModel, table=True):
     """One immutable set of weights. Its row id is the engine's integer id and is never reused.
 
-    Triggers of the database refuse other changes of state than `registry.lifecycle.service.TRANSITIONS`,
-    and any change of number or digest.
+    Triggers of the database refuse changes of state that are not in
+    `registry.lifecycle.transitions.TRANSITIONS`, and any change of number or digest.
     """
 
     __tablename__ = "version"

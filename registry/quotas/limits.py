@@ -2,18 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 
-
-class Limit(StrEnum):
-    """What a limit is about; a label of metrics and a word in errors."""
-
-    REQUESTS_IN_FLIGHT = "requests_in_flight"
-    SLOTS = "slots"
-    HOST_BYTES = "host_bytes"
-    PINS = "pins"
-    STORAGE_BYTES = "storage_bytes"
-    REGISTRATIONS_PER_HOUR = "registrations_per_hour"
+from registry.errors.access import Limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from registry.database.engine import Database
 from registry.errors import TenantLimit
-from registry.ingest.multipart import MAX_FIELDS_BYTES
+from registry.errors.access import Limit
 from registry.models import now
-from registry.quotas.limits import NO_LIMITS, Limit, Refused, TenantLimits, tell_nobody
+from registry.quotas.limits import NO_LIMITS, Refused, TenantLimits, tell_nobody
 from registry.quotas.repository import QuotaRepository
 from registry.quotas.usage import StoredUsage
+from registry.sources.base import MAX_FIELDS_BYTES
 
 _HOUR = timedelta(hours=1)
 

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+MAX_FIELDS_BYTES = 2**20
+"""Most that an upload's fields, names and boundaries add to its files."""
+
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
 from registry.database.observer import Operation, Told
-from registry.errors.key_refusal import KeyRefusal
+from registry.errors.access import KeyRefusal, Limit
 from registry.ingest.outcome import IngestEnd, end_of
 from registry.models import Event, EventKind, Version, VersionState
 from registry.models.job import UNFINISHED, Job, JobState
-from registry.quotas.limits import Limit
 from registry.telemetry.error_codes import OTHER_CODES, registry_codes
 from registry.telemetry.label_limit import OTHER_ADAPTERS, AdapterLabels
 

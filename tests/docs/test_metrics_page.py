@@ -14,10 +14,10 @@ from engine.telemetry.metrics import CacheMetrics
 from engine.telemetry.request_counters import REFUSAL_CODES
 from engine.types import AdapterVersion, CacheOutcome, EvictionReason, MissCause, Tier, VersionId
 from registry.database.engine import Database
+from registry.errors.access import Limit
 from registry.ingest.outcome import IngestEnd
 from registry.models import Version, VersionState
 from registry.models.job import JobState
-from registry.quotas.limits import Limit
 from registry.telemetry.counts import AliasTarget, Stock, Waiting
 from registry.telemetry.gauges import Counted, RegistryState
 from registry.telemetry.metrics import RegistryMetrics

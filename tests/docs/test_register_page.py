@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.large_adapter import make_large_adapter
+from benchmarks.ingest.large_adapter import make_large_adapter
 from registry.inspection.base_model import BaseModel
 from registry.settings import RegistrySettings
 from tests.support.servers.registry_in_loop import running_registry

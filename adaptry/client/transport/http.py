@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from adaptry.client.errors import BY_STATUS, ApiError, InvalidServer, NoAnswer, UploadBroken
-from adaptry.client.transport.operations import reply_of
-from adaptry.client.transport.requests import Reply, Request
+from adaptry.client.transport.requests import Reply, Request, reply_of
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # Servers close a connection that was idle for 5 s, perhaps just as the next request is sent.

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from adaptry.client.errors import UnexpectedAnswer
 from adaptry.client.response import Answer
-from adaptry.client.transport.requests import Flow, Given, Reply, Request, Route
+from adaptry.client.transport.requests import NOT_OURS, Flow, Given, Request, Route
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -221,9 +221,6 @@ def download(path: str) -> Callable[[Callable[Concatenate[Any, P], Given]], Down
     return decorate
 
 
-NOT_OURS = "this server does not speak Adaptry's API"
-
-
 def read(answer: type[R], content: object) -> R:
     """An answer of this type. Raises UnexpectedAnswer."""
     if answer is NoneType:
@@ -232,9 +229,3 @@ def read(answer: type[R], content: object) -> R:
         return cast("R", cast("type[Answer]", answer).model_validate(content))
     except ValidationError as error:
         raise UnexpectedAnswer(NOT_OURS) from error
-
-
-def reply_of(status: int, content: object) -> Reply:
-    if not isinstance(content, dict):
-        raise UnexpectedAnswer(NOT_OURS)
-    return Reply(status, content)

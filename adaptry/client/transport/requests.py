@@ -7,9 +7,10 @@ from enum import Enum
 from typing import IO, Any, Literal, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from adaptry.client.errors import InvalidReference
+from adaptry.client.errors import InvalidReference, UnexpectedAnswer
 
 FOR_EVER = float("inf")
+NOT_OURS = "this server does not speak Adaptry's API"
 
 R = TypeVar("R")
 QueryValue: TypeAlias = str | int | float | bool | Sequence[str] | None
@@ -112,3 +113,9 @@ def changed(**fields: object) -> dict[str, object]:
 def moment(at: datetime | str | None) -> str | None:
     """A time as the server reads it; without a zone it is refused there."""
     return at.isoformat() if isinstance(at, datetime) else at
+
+
+def reply_of(status: int, content: object) -> Reply:
+    if not isinstance(content, dict):
+        raise UnexpectedAnswer(NOT_OURS)
+    return Reply(status, content)

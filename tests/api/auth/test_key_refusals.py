@@ -14,7 +14,7 @@ from registry.auth.keys import KeyService
 from registry.auth.refusal_log import KeyRefusals
 from registry.auth.scopes import Scope as KeyScope
 from registry.database.engine import Database
-from registry.errors.key_refusal import KeyRefusal
+from registry.errors.access import KeyRefusal
 from registry.http.authentication import KeyGuard
 from registry.http.trusted_proxies import AddressNoter
 from registry.models import now

@@ -17,7 +17,7 @@ async def test_a_grant_and_its_end_count_for_what_goes_on(
 ) -> None:
     for tenant in ("acme", "other"):
         await asked.ask("root", "POST", "/tenants", json={"name": tenant})
-    await service.register(SECRET, str(make_adapter("one")), actor="root")
+    await service.registrar.register(SECRET, str(make_adapter("one")), actor="root")
     grants = CurrentGrants(database, fresh_seconds=0)
     caller = Caller("other~boss", EVERY_SCOPE)
     assert not (await grants.of(caller)).sees(SECRET)

@@ -13,11 +13,12 @@ from fastapi import FastAPI
 from registry.api.tenants import create_tenant_router
 from registry.auth.keys import KeyService
 from registry.database.engine import Database
+from registry.errors.access import Limit
 from registry.ingest.service import IngestService
 from registry.models import now
 from registry.quotas.limit_cache import LimitBook
 from registry.quotas.limit_queries import all_limits, limits_in
-from registry.quotas.limits import NO_LIMITS, Limit, TenantLimits
+from registry.quotas.limits import NO_LIMITS, TenantLimits
 from registry.quotas.service import TenantQuotas
 from registry.quotas.usage import LiveUsage
 from registry.references import tenant_of
@@ -46,7 +47,7 @@ class Quotas:
 @pytest.fixture
 def quotas(database: Database, service: RegistryService) -> Quotas:
     made = Quotas(database)
-    service.quotas = made.of_service
+    service.registrar.quotas = made.of_service
     return made
 
 

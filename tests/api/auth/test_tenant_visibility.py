@@ -37,7 +37,7 @@ def ingest(service: RegistryService) -> IngestService:
     """Makes a job of everything; tests say when it is worked on."""
     sources = RemoteSources((), NetGuard())
     settings = RegistrySettings(max_direct_bytes=0)
-    return IngestService(service, service._database, service._store, sources, settings)
+    return IngestService(service.registrar, service._database, service.store, sources, settings)
 
 
 @dataclass

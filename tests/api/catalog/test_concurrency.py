@@ -31,7 +31,7 @@ async def servers(
         tmp_path / "store", source_roots=[tmp_path / "sources"], max_bytes=1_000_000
     )
     store.open()
-    second = RegistryService(database, store, service._base_model, max_rank=16)
+    second = RegistryService(database, store, service.base_model, max_rank=16)
     yield [service, second]
     await database.close()
 
@@ -41,7 +41,10 @@ async def test_registrations_at_once_get_consecutive_numbers(
 ) -> None:
     sources = [str(make_adapter(f"a{n}", seed=n)) for n in range(12)]
     registered = await asyncio.gather(
-        *(servers[n % 2].register("bot", source, actor="test") for n, source in enumerate(sources))
+        *(
+            servers[n % 2].registrar.register("bot", source, actor="test")
+            for n, source in enumerate(sources)
+        )
     )
     assert all(each.created for each in registered)
     numbers = sorted(each.published.version.number for each in registered)
@@ -54,7 +57,10 @@ async def test_the_same_content_at_once_is_one_version(
 ) -> None:
     sources = [str(make_adapter(f"a{n}", seed=1)) for n in range(8)]
     registered = await asyncio.gather(
-        *(servers[n % 2].register("bot", source, actor="test") for n, source in enumerate(sources))
+        *(
+            servers[n % 2].registrar.register("bot", source, actor="test")
+            for n, source in enumerate(sources)
+        )
     )
     assert sum(each.created for each in registered) == 1
     assert {each.published.reference for each in registered} == {"bot:1"}
@@ -64,7 +70,7 @@ async def test_a_server_notices_what_another_one_changes(
     servers: list[RegistryService], make_adapter: AdapterMaker
 ) -> None:
     for n in range(2):
-        await servers[0].register("bot", str(make_adapter(f"a{n}", seed=n)), actor="test")
+        await servers[0].registrar.register("bot", str(make_adapter(f"a{n}", seed=n)), actor="test")
     resolver = RegistryResolver(servers[0].catalog)
     assert (await resolver.resolve("bot")).number == 1
     await servers[1].set_alias("bot", "default", 2, actor="test")
@@ -82,7 +88,7 @@ async def test_changes_that_are_committed_out_of_order_are_noticed(
     servers: list[RegistryService], make_adapter: AdapterMaker
 ) -> None:
     """An event with a lower id than one that was seen."""
-    await servers[0].register("bot", str(make_adapter("a")), actor="test")
+    await servers[0].registrar.register("bot", str(make_adapter("a")), actor="test")
     database = servers[0]._database
     async with database.transaction() as session:
         session.add(Event(id=500, actor="x", kind="x", adapter_id=1))
@@ -100,8 +106,8 @@ async def test_changes_that_are_committed_out_of_order_are_noticed(
 async def test_retiring_and_pointing_at_once_never_leaves_an_alias_on_a_retired_version(
     servers: list[RegistryService], make_adapter: AdapterMaker
 ) -> None:
-    await servers[0].register("bot", str(make_adapter("a")), actor="test")
-    await servers[0].register("bot", str(make_adapter("b", seed=1)), actor="test")
+    await servers[0].registrar.register("bot", str(make_adapter("a")), actor="test")
+    await servers[0].registrar.register("bot", str(make_adapter("b", seed=1)), actor="test")
     for _ in range(15):
         await asyncio.gather(
             servers[0].lifecycle.retire("bot", 2, actor="test"),
@@ -122,8 +128,8 @@ async def test_purging_and_registering_the_same_files_at_once_never_loses_them(
 ) -> None:
     """A version that may be served has its files, whatever else happened meanwhile."""
     source = str(make_adapter("a", seed=3))
-    first = await servers[0].register("one", source, actor="test")
-    path = servers[0]._store.path_of(first.published.version.digest)
+    first = await servers[0].registrar.register("one", source, actor="test")
+    path = servers[0].store.path_of(first.published.version.digest)
     await servers[0].aliases.delete("one", "default", actor="test")
     rng = random.Random(4)
     for n in range(15):
@@ -135,7 +141,7 @@ async def test_purging_and_registering_the_same_files_at_once_never_loses_them(
             await servers[0].lifecycle.purge("one", 1, actor="test")
 
         async def register(name: str = name) -> None:
-            await servers[1].register(name, source, actor="test")
+            await servers[1].registrar.register(name, source, actor="test")
 
         await asyncio.gather(purge(), register())
         assert path.is_dir()
@@ -144,7 +150,7 @@ async def test_purging_and_registering_the_same_files_at_once_never_loses_them(
         await servers[1].lifecycle.retire(name, 1, actor="test")
         await servers[1].lifecycle.purge(name, 1, actor="test")
         assert not path.exists()
-        again = await servers[0].register("one", source, actor="test")
+        again = await servers[0].registrar.register("one", source, actor="test")
         assert again.published.version.state == "ready"
         assert path.is_dir()
 
@@ -153,7 +159,7 @@ async def test_any_changes_at_once_leave_a_history_without_gaps(
     servers: list[RegistryService], make_adapter: AdapterMaker
 ) -> None:
     for n in range(3):
-        await servers[0].register("bot", str(make_adapter(f"a{n}", seed=n)), actor="test")
+        await servers[0].registrar.register("bot", str(make_adapter(f"a{n}", seed=n)), actor="test")
     rng = random.Random(5)
 
     async def change(n: int) -> None:

@@ -20,7 +20,7 @@ from tests.api.helpers import AdapterMaker, assert_problem, publish_some, resolv
 async def other(service: RegistryService, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """Another server on the same database and store."""
     database = Database(database_url)
-    second = RegistryService(database, service._store, service._base_model, max_rank=16)
+    second = RegistryService(database, service.store, service.base_model, max_rank=16)
     app = FastAPI()
     app.include_router(create_router(second))
     transport = httpx.ASGITransport(app=app)

@@ -82,7 +82,7 @@ async def test_whoever_may_use_an_adapter_does_not_have_its_weights(
     for tenant in ("acme", "other"):
         await asked.ask("root", "POST", "/tenants", json={"name": tenant})
         await asked.key(f"{tenant}~boss", Scope.ADMIN)
-    await service.register("acme~bot", str(make_adapter("one")), actor="root")
+    await service.registrar.register("acme~bot", str(make_adapter("one")), actor="root")
     path = "/adapters/acme~bot/versions/1/files"
     assert_problem(await asked.ask("other~boss", "GET", path), 404, "unknown_adapter")
     granted = await asked.ask("root", "PUT", "/adapters/acme~bot/grants/other")

@@ -151,7 +151,7 @@ async def test_what_many_may_look_at_has_no_addresses(
 async def test_what_nobody_asked_for_has_none(
     service: RegistryService, database: Database, make_adapter: AdapterMaker
 ) -> None:
-    await service.register("bot", str(make_adapter("a")), actor="tests")
+    await service.registrar.register("bot", str(make_adapter("a")), actor="tests")
     await service.quarantine("bot:1", "broken", "files", "engine")
     assert {address for _, address in await recorded(database)} == {None}
 

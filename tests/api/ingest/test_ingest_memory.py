@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.large_adapter import make_large_adapter
+from benchmarks.ingest.large_adapter import make_large_adapter
 from registry.database.migrate import upgrade
 from tests.support.servers.registry_in_loop import UNFINISHED, Json
 from tests.support.servers.web import Handler, web_server

@@ -53,9 +53,9 @@ async def attempt(registry: Registry, service: RegistryService, at: str) -> None
     ledger = Outage(service._database, max_attempts=5)
     ledger.at = at
     sources = RemoteSources((), NetGuard())
-    runner = JobRunner(service, service._store, ledger, sources, timeout_seconds=60)
+    runner = JobRunner(service.registrar, service.store, ledger, sources, timeout_seconds=60)
     row = await registry.ingest.job(1)
-    workspace = await opened_workspace(service._store, row.workspace)
+    workspace = await opened_workspace(service.store, row.workspace)
     assert workspace is not None
     await runner.run(Run(1, Progress()), workspace)
 

@@ -23,18 +23,18 @@ from tests.api.helpers import AdapterMaker, kinds, publish_some, step
 @asynccontextmanager
 async def arriving(service: RegistryService, source: Path) -> AsyncIterator[StoredArtifact]:
     """A registration that has its files in the store, and writes its row in the block."""
-    store = service._store
+    store = service.store
     async with new_workspace(store) as workspace:
         folder = workspace.empty_folder()
         fetched = await store.local(str(source)).fetch(folder, store.limits, Progress())
-        inspection = await inspected(folder, service.inspect)
+        inspection = await inspected(folder, service.registrar.inspect)
         async with kept(store, folder, fetched, inspection) as artifact:
             yield artifact
 
 
 async def sweep(service: RegistryService) -> None:
     retention = timedelta(days=1)
-    await Sweep(service._store, service._database, retention=retention).run()
+    await Sweep(service.store, service._database, retention=retention).run()
 
 
 def make_old(artifact: StoredArtifact) -> None:
@@ -58,11 +58,11 @@ async def test_files_whose_row_is_being_written_are_no_garbage(
         assert await orphans(client) == []
         await sweep(service)
         assert artifact.path.is_dir()
-        await service.publish("bot", Origin("a", None, "test"), artifact)
+        await service.registrar.publish("bot", Origin("a", None, "test"), artifact)
     assert await orphans(client) == []
     await sweep(service)
     assert artifact.path.is_dir()
-    assert not service._store.arrivals()
+    assert not service.store.arrivals()
 
 
 async def test_files_whose_row_was_never_written_are_swept(
@@ -85,7 +85,7 @@ async def test_a_purge_leaves_files_to_a_registration_that_is_about_to_need_them
         purge = await step(client, "bot:2", "purge")
         assert purge.json()["freed_bytes"] == 0
         assert artifact.path.is_dir()
-        done = await service.publish("bot", Origin("again", None, "test"), artifact)
+        done = await service.registrar.publish("bot", Origin("again", None, "test"), artifact)
     assert (done.created, done.published.version.state) == (False, "ready")
     assert (await kinds(client, "bot"))[-2:] == ["version.purged", "version.restored"]
     await sweep(service)
@@ -107,7 +107,7 @@ async def test_what_a_purge_left_to_a_registration_that_fails_is_swept(
     with pytest.raises(ZeroDivisionError):
         await fail()
     await sweep(service)
-    assert not service._store.path_of(digest).exists()
+    assert not service.store.path_of(digest).exists()
     assert (await client.get("/adapters/bot/versions/2")).json()["state"] == "purged"
 
 
@@ -116,8 +116,8 @@ async def test_what_the_sweep_looks_at_may_be_purged_at_once(
 ) -> None:
     await publish_some(client, make_adapter, "other", 2)
     digest = (await client.get("/adapters/other/versions/2")).json()["digest"]
-    service._store._arrivals.share(digest).abandon()  # a server died right after its commit
+    service.store._arrivals.share(digest).abandon()  # a server died right after its commit
     await step(client, "other:2", "retire")
     await sweep(service)
     assert (await step(client, "other:2", "purge")).json()["freed_bytes"] > 0
-    assert not service._store.path_of(digest).exists()
+    assert not service.store.path_of(digest).exists()

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from engine.cache.admission import Limits
 from engine.cache.controller import CacheController
 from engine.cache.loader import Loader
 from engine.cache.tenant_memory import Tenancy
@@ -19,6 +18,7 @@ from engine.ports import EngineTruth, Loaded, MoveResult, Observer
 from engine.telemetry.fanout import Observers
 from engine.types import (
     AdapterVersion,
+    AdmissionLimits,
     CacheOutcome,
     EvictionReason,
     MissCause,
@@ -103,7 +103,7 @@ class Cache:
         host: int = 4,
         host_bytes: int | None = None,
         load_seconds: float = 0.0,
-        limits: Limits | None = None,
+        limits: AdmissionLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
         besides: Observer | None = None,
         tenancy: Tenancy | None = None,
@@ -112,7 +112,7 @@ class Cache:
         self.backend = UnreliableBackend(slots=slots, host_capacity=host, load_seconds=load_seconds)
         self.observer = Recorder()
         if limits is None:  # no timer that would make good what an event forgot
-            limits = Limits(max_slot_wait_seconds=60)
+            limits = AdmissionLimits(max_slot_wait_seconds=60)
         loader = Loader(self.backend, UncheckedFiles(), pauses=())
         observers = [self.observer, *([besides] if besides else [])]
         self.controller = CacheController(

@@ -1,4 +1,4 @@
-"""Works jobs off and kills itself where it is told to: `python -m tests.support.servers.crashing_worker …`."""
+"""Job worker that kills itself at a step: `python -m tests.support.servers.crashing_worker …`."""
 
 import asyncio
 import os
@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 from registry.database.engine import Database
+from registry.ingest.registrar import Registrar
 from registry.ingest.runner import Reached
 from registry.ingest.service import IngestService
 from registry.inspection.base_model import BaseModel
 from registry.inspection.inspector import Inspection
 from registry.models.job import Job
-from registry.service import RegistryService
+from registry.quotas.service import TenantQuotas
 from registry.settings import RegistrySettings
 from registry.sources.base import Progress
 from registry.sources.egress_guard import NetGuard
@@ -38,7 +39,7 @@ class DyingProgress(Progress):
             die()
 
 
-class DyingService(RegistryService):
+class DyingRegistrar(Registrar):
     """Dies when a direct registration has its files in quarantine."""
 
     def inspect(self, folder: Path) -> Inspection:
@@ -58,18 +59,18 @@ class DyingStore(ArtifactStore):
 async def main(url: str, folder: Path, base: BaseModel, point: str, source: str) -> None:
     """Register `source`, or without one work off what is queued, and die at `point`."""
     store_class = DyingStore if point == DIRECT_KEPT else ArtifactStore
-    service_class = DyingService if point == DIRECT_FETCHED else RegistryService
+    registrar_class = DyingRegistrar if point == DIRECT_FETCHED else Registrar
     store = store_class(folder / "store", source_roots=[folder / "sources"], max_bytes=10_000_000)
     store.open()
     database = Database(url)
-    service = service_class(database, store, base, max_rank=16)
+    registrar = registrar_class(database, store, base, TenantQuotas(database), max_rank=16)
 
     def watch(number: int, reached: Reached) -> None:
         if reached == point:
             die()
 
     ingest = IngestService(
-        service,
+        registrar,
         database,
         store,
         RemoteSources((), NetGuard()),

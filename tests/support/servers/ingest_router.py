@@ -13,7 +13,9 @@ from registry.sources.registry import RemoteSources
 def ingest_of(service: RegistryService) -> IngestService:
     """For small folders of this machine, which are registered at once."""
     sources = RemoteSources((), NetGuard())
-    return IngestService(service, service._database, service._store, sources, RegistrySettings())
+    return IngestService(
+        service.registrar, service._database, service.store, sources, RegistrySettings()
+    )
 
 
 def ingest_router(service: RegistryService) -> APIRouter:

@@ -1,4 +1,4 @@
-"""Upgrades a database and kills itself on the way: `python -m tests.support.servers.killed_upgrade URL N`.
+"""Schema upgrade that kills itself: `python -m tests.support.servers.killed_upgrade URL N`.
 
 N: before which statement. Exits 0 if there were fewer.
 """

@@ -1,4 +1,7 @@
-"""A registry with little memory: `python -m tests.support.servers.low_memory_registry DATABASE FOLDER BYTES`."""
+"""A registry with little memory.
+
+python -m tests.support.servers.low_memory_registry DATABASE FOLDER BYTES
+"""
 
 import asyncio
 import resource

@@ -110,9 +110,9 @@ async def running_registry(
     )
     sources = RemoteSources(("http://", "hf://"), LOOPBACK, hub_endpoint=hub_endpoint)
     given = RegistrySettings(**settings)
-    ingest = IngestService(service, database, store, sources, given, watch=watch)
+    ingest = IngestService(service.registrar, database, store, sources, given, watch=watch)
     if metrics is not None:
-        service.tell_of_registrations(metrics.ingest_ended)
+        service.registrar.tell_of_registrations(metrics.ingest_ended)
     app = FastAPI()
     working = asyncio.create_task(ingest.run()) if works else None
     try:

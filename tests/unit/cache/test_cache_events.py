@@ -5,7 +5,6 @@ from typing import TypeVar
 
 import pytest
 
-from engine.cache.admission import Limits
 from engine.errors import AdapterLoadFailed, EngineUnavailable, QueueFull, SlotWaitTimeout
 from engine.events import (
     CacheEvent,
@@ -22,7 +21,15 @@ from engine.events import (
     Refused,
     Unpinned,
 )
-from engine.types import CacheOutcome, EvictionReason, MissCause, Tier, Transition, VersionId
+from engine.types import (
+    AdmissionLimits,
+    CacheOutcome,
+    EvictionReason,
+    MissCause,
+    Tier,
+    Transition,
+    VersionId,
+)
 from tests.support.cache.controller_harness import A, B, C, Cache, D, running, until
 
 Kind = TypeVar("Kind", bound=CacheEvent)
@@ -103,7 +110,7 @@ async def test_the_snapshot_says_which_slot() -> None:
 
 
 async def test_a_hot_adapter_that_gives_its_slot_up_is_told_for_whom() -> None:
-    limits = Limits(max_slot_wait_seconds=0.02)
+    limits = AdmissionLimits(max_slot_wait_seconds=0.02)
     async with running(Cache(slots=1, host=2, limits=limits)) as cache:
         async with cache.controller.lease(A):
             cold = asyncio.create_task(cache.use(B))
@@ -113,7 +120,7 @@ async def test_a_hot_adapter_that_gives_its_slot_up_is_told_for_whom() -> None:
 
 
 async def test_refusals_are_told_with_their_error() -> None:
-    limits = Limits(slot_timeout_seconds=0.02, max_waiting_per_adapter=1)
+    limits = AdmissionLimits(slot_timeout_seconds=0.02, max_waiting_per_adapter=1)
     async with running(Cache(slots=1, host=2, limits=limits)) as cache:
         cache.backend.broken.add(D.id)
         with pytest.raises(AdapterLoadFailed):

@@ -5,7 +5,6 @@ import random
 
 import pytest
 
-from engine.cache.admission import Limits
 from engine.errors import (
     AdapterInUse,
     AdapterLoadFailed,
@@ -16,7 +15,15 @@ from engine.errors import (
     QueueFull,
     SlotWaitTimeout,
 )
-from engine.types import AdapterVersion, CacheOutcome, EvictionReason, MissCause, Tier, Transition
+from engine.types import (
+    AdapterVersion,
+    AdmissionLimits,
+    CacheOutcome,
+    EvictionReason,
+    MissCause,
+    Tier,
+    Transition,
+)
 from tests.support.cache.controller_harness import A, B, C, Cache, D, E, adapter, running, until
 
 
@@ -262,7 +269,7 @@ async def test_a_certain_move_that_fails_all_the_same_counts_as_drift() -> None:
 
 
 async def test_a_cold_adapter_gets_its_turn_while_hot_ones_never_pause() -> None:
-    limits = Limits(max_slot_wait_seconds=0.05)
+    limits = AdmissionLimits(max_slot_wait_seconds=0.05)
     async with running(Cache(slots=1, host=2, limits=limits)) as cache:
         stop = asyncio.Event()
 
@@ -285,7 +292,7 @@ async def test_a_cold_adapter_gets_its_turn_while_hot_ones_never_pause() -> None
 
 
 async def test_a_cold_adapter_gets_its_turn_where_hot_ones_fill_host_memory() -> None:
-    limits = Limits(max_slot_wait_seconds=0.02)
+    limits = AdmissionLimits(max_slot_wait_seconds=0.02)
     async with running(Cache(slots=1, host=1, limits=limits)) as cache:
         async with cache.controller.lease(A):
             cold = asyncio.create_task(cache.use(B))
@@ -302,7 +309,7 @@ async def test_a_cold_adapter_gets_its_turn_where_hot_ones_fill_host_memory() ->
 
 async def test_nobody_has_to_give_way_before_it_is_time() -> None:
     now = 0.0
-    limits = Limits(max_slot_wait_seconds=0.02)
+    limits = AdmissionLimits(max_slot_wait_seconds=0.02)
     cache = Cache(slots=1, host=2, limits=limits, clock=lambda: now)
     async with running(cache):
         async with cache.controller.lease(A):
@@ -324,7 +331,7 @@ async def test_nobody_has_to_give_way_before_it_is_time() -> None:
 
 
 async def test_a_request_that_never_gets_a_slot_is_given_up() -> None:
-    limits = Limits(max_slot_wait_seconds=10, slot_timeout_seconds=0.05)
+    limits = AdmissionLimits(max_slot_wait_seconds=10, slot_timeout_seconds=0.05)
     async with running(Cache(slots=1, host=2, limits=limits)) as cache:
         async with cache.controller.lease(A):
             with pytest.raises(SlotWaitTimeout):
@@ -335,7 +342,7 @@ async def test_a_request_that_never_gets_a_slot_is_given_up() -> None:
 
 
 async def test_the_line_has_an_end() -> None:
-    async with running(Cache(slots=1, host=2, limits=Limits(max_waiting=2))) as cache:
+    async with running(Cache(slots=1, host=2, limits=AdmissionLimits(max_waiting=2))) as cache:
         async with cache.controller.lease(A):
             waiting = [asyncio.create_task(cache.use(B)) for _ in range(2)]
             await asyncio.sleep(0.01)

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from engine.cache.admission import Limits
 from engine.errors import (
     AdapterLoadFailed,
     AdapterPinned,
@@ -15,7 +14,14 @@ from engine.errors import (
     QueueFull,
 )
 from engine.ports import Loaded
-from engine.types import AdapterVersion, CacheOutcome, EvictionReason, Tier, VersionId
+from engine.types import (
+    AdapterVersion,
+    AdmissionLimits,
+    CacheOutcome,
+    EvictionReason,
+    Tier,
+    VersionId,
+)
 from tests.support.cache.controller_harness import (
     A,
     B,
@@ -229,7 +235,7 @@ async def test_not_even_force_evicts_a_pinned_one() -> None:
 
 
 async def test_one_adapter_does_not_fill_the_line() -> None:
-    limits = Limits(max_slot_wait_seconds=60, max_waiting=5, max_waiting_per_adapter=2)
+    limits = AdmissionLimits(max_slot_wait_seconds=60, max_waiting=5, max_waiting_per_adapter=2)
     async with running(Cache(slots=1, host=2, limits=limits)) as cache:
         async with cache.controller.lease(A):
             waiting = [asyncio.create_task(cache.use(B)) for _ in range(2)]
@@ -250,7 +256,7 @@ async def test_one_adapter_does_not_fill_the_line() -> None:
 
 async def test_those_who_were_turned_away_learn_how_fast_the_line_moves() -> None:
     now = 0.0
-    limits = Limits(max_slot_wait_seconds=60, max_waiting=1)
+    limits = AdmissionLimits(max_slot_wait_seconds=60, max_waiting=1)
     async with running(Cache(slots=1, host=2, limits=limits, clock=lambda: now)) as cache:
         for version in (A, B, C, A):  # one turn in three seconds
             await cache.use(version)

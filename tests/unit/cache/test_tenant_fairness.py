@@ -9,10 +9,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.cache.admission import Limits
 from engine.cache.tenant_memory import Tenancy
 from engine.errors import EngineError, TenantLimitReached
-from engine.types import AdapterVersion, Tier
+from engine.types import AdapterVersion, AdmissionLimits, Tier
 from registry.quotas.limits import NO_LIMITS, TenantLimits
 from tests.support.cache.controller_harness import Cache, adapter, running, until
 
@@ -60,7 +59,7 @@ class World:
         self.cache = Cache(
             slots=SLOTS,
             host=HOST,
-            limits=Limits(max_slot_wait_seconds=60, slot_timeout_seconds=600),
+            limits=AdmissionLimits(max_slot_wait_seconds=60, slot_timeout_seconds=600),
             clock=lambda: self.now,
             tenancy=Tenancy(owner, lambda tenant: self.limits.get(tenant, NO_LIMITS)),
         )

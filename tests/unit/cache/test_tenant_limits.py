@@ -1,22 +1,29 @@
-"""Limits of tenants in the cache, on the fake backend: slots, host bytes, pins."""
+"""AdmissionLimits of tenants in the cache, on the fake backend: slots, host bytes, pins."""
 
 import asyncio
 from dataclasses import replace
 
 import pytest
 
-from engine.cache.admission import Limits
 from engine.cache.tenant_limits import TenantCacheUsage
 from engine.cache.tenant_memory import Tenancy
 from engine.errors import EngineUnavailable, QueueFull, SlotWaitTimeout, TenantLimitReached
 from engine.events import Refused
-from engine.types import AdapterVersion, CacheOutcome, EvictionReason, Tier, VersionId
-from registry.quotas.limits import NO_LIMITS, Limit, TenantLimits
+from engine.types import (
+    AdapterVersion,
+    AdmissionLimits,
+    CacheOutcome,
+    EvictionReason,
+    Tier,
+    VersionId,
+)
+from registry.errors.access import Limit
+from registry.quotas.limits import NO_LIMITS, TenantLimits
 from tests.support.cache.controller_harness import Cache, adapter, running, until
 
 A, B, C, D = (adapter(n, f"acme~a{n}") for n in range(1, 5))
 OTHER, PLAIN = adapter(8, "zeta~x"), adapter(9, "plain")
-PATIENT = Limits(max_slot_wait_seconds=60)
+PATIENT = AdmissionLimits(max_slot_wait_seconds=60)
 
 
 def owner(name: str) -> str | None:
@@ -27,7 +34,9 @@ def owner(name: str) -> str | None:
 class Limited:
     """A cache whose tenant `acme` has limits that may change, and a clock that is set by hand."""
 
-    def __init__(self, limits: Limits = PATIENT, *, slots: int = 4, **of_acme: int) -> None:
+    def __init__(
+        self, limits: AdmissionLimits = PATIENT, *, slots: int = 4, **of_acme: int
+    ) -> None:
         self.acme = TenantLimits(**of_acme)
         self.now = 0.0
         self.refusals: list[tuple[str, Limit]] = []
@@ -101,7 +110,7 @@ async def test_no_more_adapters_of_a_tenant_are_in_use_than_it_may_have() -> Non
 
 
 async def test_who_is_in_lets_others_of_its_tenant_in_once_one_has_waited_too_long() -> None:
-    limited = Limited(Limits(max_slot_wait_seconds=2), max_slots=1)
+    limited = Limited(AdmissionLimits(max_slot_wait_seconds=2), max_slots=1)
     async with running(limited.cache):
         hot = (await holding(limited, A))[0]
         waiting = Holder(limited, B)
@@ -122,7 +131,7 @@ async def test_who_is_in_lets_others_of_its_tenant_in_once_one_has_waited_too_lo
 
 
 async def test_what_waits_for_its_tenant_waits_no_longer_than_for_a_slot() -> None:
-    limited = Limited(Limits(60, slot_timeout_seconds=0.05), max_slots=1)
+    limited = Limited(AdmissionLimits(60, slot_timeout_seconds=0.05), max_slots=1)
     async with running(limited.cache):
         (holder,) = await holding(limited, A)
         with pytest.raises(SlotWaitTimeout):
@@ -134,9 +143,11 @@ async def test_what_waits_for_its_tenant_waits_no_longer_than_for_a_slot() -> No
 
 
 @pytest.mark.parametrize(
-    "limits", [Limits(60, max_waiting=1), Limits(60, max_waiting_per_adapter=1)]
+    "limits", [AdmissionLimits(60, max_waiting=1), AdmissionLimits(60, max_waiting_per_adapter=1)]
 )
-async def test_a_tenants_own_line_has_an_end_and_shortens_nobody_elses(limits: Limits) -> None:
+async def test_a_tenants_own_line_has_an_end_and_shortens_nobody_elses(
+    limits: AdmissionLimits,
+) -> None:
     limited = Limited(limits, max_slots=1)
     async with running(limited.cache):
         (holder,) = await holding(limited, A)
@@ -253,7 +264,7 @@ async def test_bytes_that_are_in_use_are_waited_for() -> None:
 
 
 async def test_whoever_only_a_pin_keeps_out_holds_up_nobody() -> None:
-    limited = Limited(Limits(max_slot_wait_seconds=2), max_host_bytes=200)
+    limited = Limited(AdmissionLimits(max_slot_wait_seconds=2), max_host_bytes=200)
     large = replace(C, size_bytes=150)
     async with running(limited.cache) as cache:
         await cache.controller.pin(A, Tier.HOST)

@@ -10,7 +10,6 @@ from urllib.parse import unquote
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.cache.admission import Limits
 from engine.cache.controller import CacheController
 from engine.cache.loader import Loader
 from engine.errors import EngineUnavailable
@@ -23,7 +22,7 @@ from engine.gateway.request_context import Leasing, RequestedAdapters, requested
 from engine.policy.policy import CachePolicy
 from engine.ports import Observer
 from engine.telemetry.spans import NoTracing
-from engine.types import AdapterVersion, CacheOutcome, VersionId
+from engine.types import AdapterVersion, AdmissionLimits, CacheOutcome, VersionId
 from registry.errors import UnknownAdapter
 from registry.quotas.limits import TenantLimits
 
@@ -123,7 +122,7 @@ class Client:
 class Stage:
     """A gateway over a fake engine and a small application that generates like vLLM's routes."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: AdmissionLimits | None = None) -> None:
         self.backend = FakeBackend(slots=1, host_capacity=1)
         self.policy = CachePolicy(slots=1, host_capacity=1)
         observer: Observer = Deaf()
@@ -409,7 +408,7 @@ async def test_a_stream_says_where_its_adapter_was_before_there_is_a_token() -> 
 
 
 async def test_too_long_a_line_is_a_429_with_retry_after() -> None:
-    async with running(Stage(Limits(max_waiting=1))) as stage:
+    async with running(Stage(AdmissionLimits(max_waiting=1))) as stage:
         other = AdapterVersion(VersionId(8), "other", 1, "0" * 64, "/b", 8, 1)
         async with stage.controller.lease(other):
             first, second = Client(asking("support")), Client(asking("support"))

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.scale_live import compare
-from benchmarks.scale_replica import Agenda, Costs, Replica, Request, Shape, SharedEngine
-from benchmarks.scale_routers import ROUTERS, Picture, ours
-from benchmarks.scale_sim import Result, Workload, named, simulate
+from benchmarks.scale.live import compare
+from benchmarks.scale.replica import Agenda, Costs, Replica, Request, Shape, SharedEngine
+from benchmarks.scale.routers import ROUTERS, Picture, ours
+from benchmarks.scale.sim import Result, Workload, named, simulate
 from engine.types import CacheOutcome, VersionId
 from fleet.placement import Bound
 

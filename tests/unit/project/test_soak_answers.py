@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.soak_answers import Answer, judge
-from benchmarks.soak_history import Gone, Known, Meaning
-from benchmarks.soak_variants import Content
+from benchmarks.soak.answers import Answer, judge
+from benchmarks.soak.history import Gone, Known, Meaning
+from benchmarks.soak.variants import Content
 from demo.tasks import TASKS
 from registry.catalog.traffic_split import pick
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from safetensors.torch import load_file
 
-from benchmarks.soak_checks import (
+from benchmarks.soak.checks import (
     EMPTY_WHEN_QUIET,
     STAY_AT_ZERO,
     Page,
@@ -23,9 +23,9 @@ from benchmarks.soak_checks import (
     store_faults,
     version_faults,
 )
-from benchmarks.soak_history import Gone, Known, Meaning
-from benchmarks.soak_variants import CONTENTS, Content, Variants
-from benchmarks.soak_world import World
+from benchmarks.soak.history import Gone, Known, Meaning
+from benchmarks.soak.variants import CONTENTS, Content, Variants
+from benchmarks.soak.world import World
 from demo.tasks import TASKS
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.soak_resources import KIB, LIMITS, MIB, Places, Sample, flatness
+from benchmarks.soak.resources import KIB, LIMITS, MIB, Places, Sample, flatness
 
 MINUTES = 60
 Doctoring = Callable[[Sample], Sample]

@@ -5,10 +5,12 @@ from typing import get_args
 
 import pytest
 
-from engine.api.decision_schemas import KINDS, DecisionKind, decision_read
+from engine.api.decision_schemas import decision_read
 from engine.errors import AdapterLoadFailed, EngineUnavailable, QueueFull
 from engine.events import (
+    KINDS,
     CacheEvent,
+    DecisionKind,
     Drained,
     Drifted,
     EngineLost,

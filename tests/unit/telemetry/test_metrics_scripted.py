@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator
 import pytest
 from prometheus_client import CollectorRegistry
 
-from engine.cache.admission import Limits
 from engine.cache.controller import CacheController
 from engine.cache.loader import Loader
 from engine.errors import AdapterLoadFailed, EngineUnavailable, QueueFull
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.policy.policy import CachePolicy
 from engine.telemetry.metrics import CacheMetrics
-from engine.types import AdapterVersion, Tier
+from engine.types import AdapterVersion, AdmissionLimits, Tier
 from tests.support.cache.controller_harness import A, B, C, D, E, adapter, until
 
 
@@ -30,7 +29,7 @@ class Metered:
             self.backend,
             Loader(self.backend, UncheckedFiles(), pauses=()),
             self.metrics,
-            Limits(max_slot_wait_seconds=0.05, max_waiting=1),
+            AdmissionLimits(max_slot_wait_seconds=0.05, max_waiting=1),
         )
         self.metrics.watch(self.controller.snapshot, lambda: 0)
 

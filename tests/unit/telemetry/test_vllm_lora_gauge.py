@@ -12,7 +12,7 @@ NAMES = ["max_lora", "waiting_lora_adapters", "running_lora_adapters"]
 
 @dataclass
 class Logger:
-    """As much of vLLM's logger as we touch; the real one is in tests/e2e/cache/test_live_metrics.py."""
+    """What we touch of vLLM's logger; the real one: tests/e2e/cache/test_live_metrics.py."""
 
     gauge_lora_info: Any
 

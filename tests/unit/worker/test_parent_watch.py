@@ -6,7 +6,10 @@ import sys
 
 from engine.worker.parent_watch import end_with_owner, owned_engines
 
-WORKER = "import time; from engine.worker.parent_watch import end_with_owner; end_with_owner(); print(flush=True)"
+WORKER = (
+    "import time; from engine.worker.parent_watch import end_with_owner; "
+    "end_with_owner(); print(flush=True)"
+)
 SERVER = f"""
 import subprocess, sys
 from engine.worker.parent_watch import owned_engines

@@ -1,0 +1,141 @@
+"""What stands before two real engines, and sends them the requests of benchmarks/scale/live.py."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks.common.client import Answer, Client, client
+from benchmarks.common.servers import Limits, fleet, replicas_of_ray
+from benchmarks.scale.replica import Request
+from benchmarks.scale.routers import nearness_in, ours
+from benchmarks.scale.sim import named
+from engine.types import VersionId
+from fleet.placement import Nearness
+
+LOOK_SECONDS = 1.0
+
+
+class Front(Protocol):
+    """`servers`: those that know what the engines count and hold."""
+
+    @property
+    def servers(self) -> Sequence[Client]: ...
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the engines, as the routing knows them."""
+
+    def key(self, adapter: VersionId) -> str:
+        """What the routing knows an adapter by."""
+
+    async def ask(self, request: Request) -> Answer: ...
+
+
+def name_of(adapter: VersionId) -> str:
+    return f"adapter-{adapter:03}"
+
+
+def adapter_of(reference: str) -> VersionId:
+    return VersionId(int(reference.removeprefix("adapter-").partition(":")[0]))
+
+
+@dataclass
+class RayEntrance:
+    """`adaptry serve --replicas`: everything is the product's. Implements `Front`."""
+
+    server: Client
+    names: Sequence[str]
+
+    @property
+    def servers(self) -> Sequence[Client]:
+        return [self.server]
+
+    def key(self, adapter: VersionId) -> str:
+        return f"{name_of(adapter)}:1"
+
+    async def ask(self, request: Request) -> Answer:
+        return await self.server.ask(
+            name_of(request.adapter), max_tokens=request.tokens, seed=request.number
+        )
+
+
+@dataclass
+class OurEntrance:
+    """This process sends each request where our routing says, knowing what the servers said they
+    hold a moment ago. Implements `Front`, and `Known` over real servers."""
+
+    servers: Sequence[Client]
+    gpu: list[set[VersionId]] = field(init=False)
+    host: list[set[VersionId]] = field(init=False)
+    _loads: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._loads = [0] * len(self.servers)
+        self.gpu = [set() for _ in self.servers]
+        self.host = [set() for _ in self.servers]
+        self._route = ours(self)
+
+    @property
+    def names(self) -> Sequence[str]:
+        return named(len(self.servers))
+
+    key = staticmethod(str)
+
+    def loads(self) -> list[int]:
+        return self._loads
+
+    def nearness(self, adapter: VersionId) -> list[Nearness]:
+        return nearness_in(adapter, self.gpu, self.host)
+
+    def sent(self, adapter: VersionId, index: int) -> None:
+        self.host[index].add(adapter)
+
+    async def look(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            for index, server in enumerate(self.servers):
+                held = await server.residents()
+                self.gpu[index] = set(map(adapter_of, held["gpu"]))
+                self.host[index] = set(map(adapter_of, held["host"]))
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def ask(self, request: Request) -> Answer:
+        index = self._route(request.adapter)
+        self._loads[index] += 1
+        try:
+            return await self.servers[index].ask(
+                name_of(request.adapter), max_tokens=request.tokens, seed=request.number
+            )
+        finally:
+            self._loads[index] -= 1
+
+
+@asynccontextmanager
+async def our_entrance(
+    replicas: int, base: Path, adapters: Path, limits: Limits, folder: Path
+) -> AsyncIterator[Front]:
+    async with fleet(replicas, base, adapters, limits, folder) as sides, AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(client(side.base_url)) for side in sides]
+        entrance = OurEntrance(servers)
+        looking = asyncio.create_task(entrance.look())
+        yield entrance
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+
+
+@asynccontextmanager
+async def ray_entrance(
+    replicas: int, base: Path, adapters: Path, limits: Limits, folder: Path
+) -> AsyncIterator[Front]:
+    starting = replicas_of_ray(replicas, base, adapters, limits, folder)
+    async with starting as side, client(side.base_url) as server:
+        yield RayEntrance(server, await server.replicas())
+
+
+FRONTS: dict[str, Callable[[int, Path, Path, Limits, Path], AbstractAsyncContextManager[Front]]] = {
+    "ray": ray_entrance,
+    "ours": our_entrance,
+}

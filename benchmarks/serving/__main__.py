@@ -1,0 +1,222 @@
+"""Adaptry against stock `vllm serve`, both running, asked in turn A-B-B-A.
+
+    python -m benchmarks.serving --machine cpu
+    python -m benchmarks.serving --machine h100
+
+Same vLLM, model, adapters, slots and host capacity on both sides; stock was told of
+every adapter through its own /v1/load_lora_adapter, and loads them again when they are asked for.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks.common.client import client
+from benchmarks.common.servers import Limits, Side, both
+from benchmarks.common.tables import machine, print_table
+from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
+from benchmarks.serving.plan import Plan
+from benchmarks.serving.scenarios import OURS_ONLY, REPEATED, SCENARIOS, Figures
+from benchmarks.serving.targets import Blocks, judged, median
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A shape and loads that keep it busy but not drowned."""
+
+    shape: str
+    rank: int
+    adapters: int
+    slots: int
+    host_capacity: int
+    streams: int
+    hot_streams: int
+    tokens_per_stream: int
+    loads_per_second: float
+    zipf_requests_per_second: tuple[float, ...]
+    zipf_tokens: int
+    cycles: int
+    arguments: tuple[str, ...]
+
+
+MACHINES = {
+    "cpu": Machine(
+        shape="small",
+        rank=16,
+        adapters=128,
+        slots=2,
+        host_capacity=8,
+        streams=3,
+        hot_streams=8,
+        tokens_per_stream=120,
+        loads_per_second=5.0,
+        zipf_requests_per_second=(2.0, 4.0),
+        zipf_tokens=8,
+        cycles=1000,
+        arguments=(
+            "--enforce-eager",
+            "--max-model-len=512",
+            "--max-num-seqs=16",
+            "--kv-cache-memory-bytes=134217728",
+        ),
+    ),
+    "h100": Machine(
+        shape="llama-8b",
+        rank=16,
+        adapters=128,
+        slots=16,
+        host_capacity=64,
+        streams=16,
+        hot_streams=32,
+        tokens_per_stream=600,
+        loads_per_second=5.0,
+        zipf_requests_per_second=(4.0, 8.0, 16.0),
+        zipf_tokens=32,
+        cycles=1000,
+        arguments=(
+            "--max-model-len=2048",
+            "--max-num-seqs=64",
+            "--gpu-memory-utilization=0.42",
+            "--kv-cache-memory-bytes=6442450944",  # two engines must not measure what is free
+            # up to sixteen prompts in one step: without a graph that takes 80 ms in place of 30
+            '--compilation-config={"cudagraph_capture_sizes": '
+            "[1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128]}",
+        ),
+    ),
+}
+
+
+def prepare(folder: Path, chosen: Machine) -> tuple[Path, Path]:
+    """(base model, folder of adapters). What an earlier run left there is used again."""
+    shape = SHAPES[chosen.shape]
+    adapters = folder / "adapters"
+    with ThreadPoolExecutor() as pool:
+        list(
+            pool.map(
+                lambda n: write_adapter(adapters, f"a{n:03d}", shape, rank=chosen.rank, seed=n),
+                range(chosen.adapters),
+            )
+        )
+    return write_base_model(folder, shape), adapters
+
+
+def _plan(chosen: Machine, seconds: float, side: Side) -> Plan:
+    return Plan(
+        process=side.process.pid,
+        stages=side.stages if side.stages.exists() else None,
+        slots=chosen.slots,
+        host_capacity=chosen.host_capacity,
+        adapters=[f"a{n:03d}" for n in range(chosen.adapters)],
+        streams=chosen.streams,
+        hot_streams=chosen.hot_streams,
+        tokens_per_stream=chosen.tokens_per_stream,
+        seconds=seconds,
+        loads_per_second=chosen.loads_per_second,
+        zipf_requests_per_second=chosen.zipf_requests_per_second,
+        zipf_tokens=chosen.zipf_tokens,
+        cycles=chosen.cycles,
+    )
+
+
+async def check_same_answers(stock: Side, ours: Side, plan: Plan) -> None:
+    """Greedy answers of both sides are equal. Raises RuntimeError."""
+    async with client(stock.base_url) as asking_stock, client(ours.base_url) as asking_ours:
+        for model in plan.adapters[:3]:
+            texts = []
+            for asking in (asking_stock, asking_ours):
+                answer = await asking.ask(model, max_tokens=12)
+                if answer.error is not None:
+                    raise RuntimeError(f"{model}: {answer.error}")
+                parts = map(json.loads, _events(answer.text))
+                texts.append("".join(part["choices"][0]["text"] for part in parts))
+            if texts[0] != texts[1] or not texts[0]:
+                raise RuntimeError(f"{model} answers differently: {texts}")
+
+
+def _events(stream: str) -> list[str]:
+    return [line.removeprefix("data: ") for line in stream.splitlines() if line]
+
+
+async def measure(stock: Side, ours: Side, chosen: Machine, asked: argparse.Namespace) -> Blocks:
+    blocks: Blocks = {}
+    plans = {side.name: _plan(chosen, asked.seconds, side) for side in (stock, ours)}
+    await check_same_answers(stock, ours, plans["ours"])
+    for name in asked.scenarios:
+        blocks[name] = {"stock": [], "ours": []}
+        rounds = asked.rounds * REPEATED.get(name, 1)
+        turns = [ours] if name in OURS_ONLY else [stock, ours, ours, stock] * rounds
+        for side in turns:
+            async with client(side.base_url) as asking:
+                figures = await SCENARIOS[name](asking, plans[side.name])
+            blocks[name][side.name].append(figures)
+            print(f"# {name} {side.name}: {_short(figures)}", flush=True)
+    return blocks
+
+
+def _short(figures: Figures) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+
+
+def report(blocks: Blocks) -> None:
+    """Medians of the blocks, and ours over stock."""
+    rows = []
+    for scenario, sides in blocks.items():
+        for figure in sides["ours"][0]:
+            ours, stock = median(sides["ours"], figure), median(sides["stock"], figure)
+            rows.append(
+                {
+                    "scenario": scenario,
+                    "figure": figure,
+                    "stock": "–" if stock is None else f"{stock:.4g}",
+                    "ours": f"{ours:.4g}",
+                    "ours ÷ stock": f"{ours / stock:.3f}" if ours and stock else "–",
+                }
+            )
+    print_table(rows)
+    print()
+    print_table(judged(blocks, on_gpu=torch.cuda.is_available()))
+
+
+async def run(asked: argparse.Namespace) -> Blocks:
+    chosen = MACHINES[asked.machine]
+    limits = Limits(chosen.slots, chosen.host_capacity, chosen.rank, chosen.arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        base, adapters = prepare(asked.work or Path(folder), chosen)
+        logs = asked.logs or Path(folder)
+        logs.mkdir(parents=True, exist_ok=True)
+        state = Path(folder) / "state"
+        state.mkdir()
+        servers = both(base, adapters, limits, logs, state, timed=asked.stages)
+        async with servers as (stock, ours):
+            return await measure(stock, ours, chosen, asked)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--machine", choices=MACHINES, default="cpu")
+    parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
+    parser.add_argument("--seconds", type=float, default=12.0, help="of each measured phase")
+    parser.add_argument("--rounds", type=int, default=2, help="of A-B-B-A")
+    parser.add_argument("--stages", action="store_true", help="with timers around both engines")
+    parser.add_argument("--work", type=Path, help="make model and adapters here, and keep them")
+    parser.add_argument("--logs", type=Path, help="keep the servers' logs here")
+    parser.add_argument("--json", type=Path, help="also write every block here")
+    asked = parser.parse_args()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    blocks = asyncio.run(run(asked))
+    print(machine())
+    report(blocks)
+    if asked.json:
+        asked.json.write_text(json.dumps(blocks, indent=1))
+
+
+if __name__ == "__main__":
+    main()

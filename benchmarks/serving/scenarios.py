@@ -1,0 +1,268 @@
+"""What is measured. Each scenario runs on one side and answers with figures by name."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+import psutil
+import torch
+
+from benchmarks.common.client import Answer, Client, at_times, keep_asking, quantile
+from benchmarks.serving.idle import REPEATS, idle
+from benchmarks.serving.plan import Plan
+
+Figures = dict[str, float]
+
+GOOD_SHARE = 0.9
+
+Scenario = Callable[[Client, Plan], Awaitable[Figures]]
+
+
+async def stall(asking: Client, plan: Plan) -> Figures:
+    """Streams of one resident adapter; beside them nothing, short requests for another resident
+    one, or as many for cold ones."""
+    hot, other = plan.adapters[:2]
+    count = int(plan.seconds * plan.loads_per_second)
+    figures: Figures = {}
+    beside: dict[str, list[str]] = {
+        "idle": [],
+        "resident": [other] * count,
+        "cold": plan.next_cold(count),
+    }
+    await asking.ask(hot, max_tokens=4)
+    await asking.ask(other, max_tokens=4)
+    for name, models in beside.items():
+        arrivals = [(0.5 + n / plan.loads_per_second, model) for n, model in enumerate(models)]
+        over = asyncio.Event()
+        streams = [
+            asyncio.create_task(
+                keep_asking(asking, [hot], max_tokens=plan.tokens_per_stream, until=over)
+            )
+            for _ in range(plan.streams)
+        ]
+        await asyncio.sleep(0.5)
+        started = time.perf_counter()
+        short = await at_times(asking, arrivals, max_tokens=2)
+        await asyncio.sleep(max(0.0, started + plan.seconds - time.perf_counter()))
+        ended = time.perf_counter()
+        over.set()
+        answers = [answer for stream in await asyncio.gather(*streams) for answer in stream]
+        gaps = [gap * 1000 for gap in _gaps_between(answers, started, ended)]
+        figures[f"{name} itl p50 ms"] = quantile(gaps, 0.5)
+        figures[f"{name} itl p99 ms"] = quantile(gaps, 0.99)
+        figures[f"{name} itl max ms"] = max(gaps)
+        if short:
+            figures[f"{name} first token p50 ms"] = _first_token_ms(short, 0.5)
+            figures[f"{name} first token p99 ms"] = _first_token_ms(short, 0.99)
+            figures[f"{name} errors"] = sum(answer.error is not None for answer in short)
+    return figures
+
+
+def _gaps_between(answers: Sequence[Answer], started: float, ended: float) -> Iterator[float]:
+    for answer in answers:
+        for at, gap in zip(answer.tokens[1:], answer.gaps, strict=True):
+            if started <= at <= ended:
+                yield gap
+
+
+def _first_token_ms(answers: Sequence[Answer], share: float) -> float:
+    return quantile([answer.first_token_seconds * 1000 for answer in answers], share)
+
+
+async def starve(asking: Client, plan: Plan) -> Figures:
+    """Overlapping streams keep every slot hot; then one request after the other for a cold one."""
+    hot = plan.adapters[: plan.slots]
+    over = asyncio.Event()
+    streams = []
+    for n in range(plan.hot_streams):
+        models = [hot[n % plan.slots]]
+        length = plan.tokens_per_stream // 4 + 7 * n  # never all at their end together
+        streams.append(
+            asyncio.create_task(keep_asking(asking, models, max_tokens=length, until=over))
+        )
+    await asyncio.sleep(1.0)
+    alone_from = time.perf_counter()
+    await asyncio.sleep(plan.seconds / 2)
+    alone_to = time.perf_counter()
+    cold = await _ask_in_turn(asking, plan.next_cold(3), give_up_seconds=plan.seconds * 2)
+    cold_to = time.perf_counter()
+    over.set()
+    answers = [answer for stream in await asyncio.gather(*streams) for answer in stream]
+    alone = _tokens_per_second(answers, alone_from, alone_to)
+    return {
+        "cold first token max ms": max(cold) * 1000,
+        "served": sum(seconds != float("inf") for seconds in cold),
+        "hot tokens/s alone": alone,
+        "hot throughput kept": _tokens_per_second(answers, alone_to, cold_to) / alone,
+    }
+
+
+async def _ask_in_turn(
+    asking: Client, models: Sequence[str], *, give_up_seconds: float
+) -> list[float]:
+    """First-token times in seconds; infinite for what never came, and then no more are asked."""
+    seconds: list[float] = []
+    for model in models:
+        try:
+            answer = await asyncio.wait_for(asking.ask(model, max_tokens=2), give_up_seconds)
+        except TimeoutError:
+            return [*seconds, float("inf")]
+        seconds.append(answer.first_token_seconds)
+        await asyncio.sleep(0.2)
+    return seconds
+
+
+def _tokens_per_second(answers: Sequence[Answer], started: float, ended: float) -> float:
+    tokens = sum(
+        answer.tokens_per_time
+        for answer in answers
+        for at in answer.tokens
+        if started <= at <= ended
+    )
+    return tokens / (ended - started)
+
+
+async def resident(asking: Client, plan: Plan) -> Figures:
+    """As many adapters as there are slots, all of them resident: what the layer itself costs."""
+    hot = plan.adapters[: plan.slots]
+    for model in hot:
+        await asking.ask(model, max_tokens=2)
+    over = asyncio.Event()
+    workers = [
+        asyncio.create_task(keep_asking(asking, [hot[n % plan.slots]], max_tokens=32, until=over))
+        for n in range(plan.streams)
+    ]
+    await asyncio.sleep(1.0)
+    started = time.perf_counter()
+    await asyncio.sleep(plan.seconds)
+    ended = time.perf_counter()
+    over.set()
+    answers = [answer for worker in await asyncio.gather(*workers) for answer in worker]
+    return {
+        "tokens/s": _tokens_per_second(answers, started, ended),
+        "first token p50 ms": _first_token_ms(answers, 0.5),
+    }
+
+
+def zipf(plan: Plan, rate: float, seed: int) -> list[tuple[float, str]]:
+    """Poisson arrivals; the n-th adapter is asked for 1/n times as often as the first."""
+    chance = random.Random(seed)
+    weights = [1 / rank for rank in range(1, len(plan.adapters) + 1)]
+    arrivals, at = [], 0.0
+    while at < plan.seconds:
+        at += chance.expovariate(rate)
+        arrivals.append((at, chance.choices(plan.adapters, weights)[0]))
+    return arrivals
+
+
+async def goodput(asking: Client, plan: Plan) -> Figures:
+    """Of a Zipf mix, those within 3 × the idle first token and the idle inter-token time.
+
+    The goodput is the highest of the rates at which nine in ten are.
+    """
+    hot = plan.adapters[0]
+    await asking.ask(hot, max_tokens=2)
+    idle = [await asking.ask(hot, max_tokens=16, seed=n) for n in range(10)]
+    first = 3 * quantile([answer.first_token_seconds for answer in idle], 0.5)
+    between = 3 * quantile([gap for answer in idle for gap in answer.gaps], 0.5)
+    figures: Figures = {}
+    for turn, rate in enumerate(plan.zipf_requests_per_second):
+        arrivals = zipf(plan, rate, seed=turn)
+        answers = await at_times(asking, arrivals, max_tokens=plan.zipf_tokens)
+        good = [
+            answer
+            for answer in answers
+            if answer.first_token_seconds <= first and quantile(answer.gaps, 0.9) <= between
+        ]
+        figures[f"{rate:g}/s good share"] = len(good) / len(answers)
+        figures[f"{rate:g}/s good requests/s"] = len(good) / plan.seconds
+        figures[f"{rate:g}/s first token p50 ms"] = _first_token_ms(answers, 0.5)
+        figures[f"{rate:g}/s first token p99 ms"] = _first_token_ms(answers, 0.99)
+        figures[f"{rate:g}/s errors"] = sum(answer.error is not None for answer in answers)
+    met = [rate for rate in plan.zipf_requests_per_second if figures[_share(rate)] >= GOOD_SHARE]
+    return {"goodput/s": max(met, default=0.0), **figures}
+
+
+def _share(rate: float) -> str:
+    return f"{rate:g}/s good share"
+
+
+async def pinned(asking: Client, plan: Plan) -> Figures:
+    """A pinned adapter's first token: alone, beside requests for others that are resident, and
+    while the same number of requests scans through a hundred others."""
+    favourite = plan.adapters[0]
+    is_pinned = await asking.pin(favourite)
+    count = max(50, int(plan.seconds * 8))
+    beside: dict[str, Sequence[str]] = {
+        "alone": (),
+        "beside": plan.adapters[1 : plan.slots],
+        "scanned": plan.adapters[1:101],
+    }
+    figures = {"pinned": float(is_pinned)}
+    for name, others in beside.items():
+        answers = await _ask_beside(asking, favourite, others, count)
+        figures[f"{name} first token p50 ms"] = _first_token_ms(answers, 0.5)
+        figures[f"{name} first token p99 ms"] = _first_token_ms(answers, 0.99)
+    if is_pinned:
+        await asking.unpin(favourite)
+    return figures
+
+
+async def _ask_beside(
+    asking: Client, favourite: str, others: Sequence[str], count: int
+) -> list[Answer]:
+    over = asyncio.Event()
+    if others:
+        scan = asyncio.create_task(keep_asking(asking, others, max_tokens=2, until=over))
+        await asyncio.sleep(0.5)
+    answers = [await asking.ask(favourite, max_tokens=2, seed=n) for n in range(count)]
+    over.set()
+    if others:
+        await scan
+    return answers
+
+
+async def cycles(asking: Client, plan: Plan) -> Figures:
+    """Each request's adapter is loaded from disk and evicted again; memory before and after."""
+    warm = plan.host_capacity + plan.slots + 20
+    for model in plan.next_cold(warm):
+        await asking.ask(model, max_tokens=1)
+    host_before, device_before = _host_bytes(plan.process), _device_bytes()
+    answers = [await asking.ask(model, max_tokens=1) for model in plan.next_cold(plan.cycles)]
+    host_after, device_after = _host_bytes(plan.process), _device_bytes()
+    return {
+        "cycles": len(answers),
+        "errors": sum(answer.error is not None for answer in answers),
+        "host MB before": host_before / 1e6,
+        "host growth": host_after / host_before - 1,
+        "device growth bytes": device_after - device_before,
+    }
+
+
+def _host_bytes(pid: int) -> int:
+    """Unique memory of the server and all its processes."""
+    server = psutil.Process(pid)
+    family = [server, *server.children(recursive=True)]
+    return sum(process.memory_full_info().uss for process in family)
+
+
+def _device_bytes() -> int:
+    """In use on the whole device."""
+    if not torch.cuda.is_available():
+        return 0
+    free, total = torch.cuda.mem_get_info()
+    return int(total - free)
+
+
+BOTH: dict[str, Scenario] = {
+    "idle": idle,
+    "resident": resident,
+    "stall": stall,
+    "starve": starve,
+    "goodput": goodput,
+    "pinned": pinned,
+}
+OURS_ONLY: dict[str, Scenario] = {"cycles": cycles}
+SCENARIOS = BOTH | OURS_ONLY
+REPEATED = {"idle": REPEATS}  # so many times in each round; others once

@@ -1,0 +1,32 @@
+"""The server behind a replica, as a port: `engine.app.Server` and `fleet.stock` implement it."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
+
+from engine.bootstrap.cache import Cache
+from engine.cache.controller import CacheController
+from engine.operations.probe import Probe
+from engine.operations.promotion import PromotingEngine
+
+
+class ReplicaServer(Protocol):
+    """One engine with its controller, as a replica uses it: our own server, or a stock vLLM."""
+
+    @property
+    def app(self) -> ASGIApp: ...
+    @property
+    def cache(self) -> Cache: ...
+    @property
+    def controller(self) -> CacheController: ...
+    @property
+    def promoting(self) -> PromotingEngine: ...
+    @property
+    def probe(self) -> Probe: ...
+    @property
+    def metrics_taken_now(self) -> Callable[[], AbstractContextManager[None]]: ...
+    @property
+    def metrics_registry(self) -> CollectorRegistry: ...
