@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 LOADING_BY_PATH = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 DEFAULT_SLOTS = 4
 HOST_ADAPTERS_PER_SLOT = 4
-WORKER_EXTENSION = "engine.worker.AdapterCacheExtension"
+WORKER_EXTENSION = "engine.worker.extension.AdapterCacheExtension"
 
 _REFUSED = {
     "--lora-modules": "register adapters over REST, or name their folders with --lora-path",

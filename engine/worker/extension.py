@@ -1,7 +1,7 @@
 """What runs inside vLLM's worker process: loads beside the step loop, moves that we decide.
 
 vLLM imports this module in each worker before the model loads, because the server sets
-`worker_extension_cls="engine.worker.AdapterCacheExtension"`.
+`worker_extension_cls="engine.worker.extension.AdapterCacheExtension"`.
 
 Remote calls carry primitives only and never raise: with tensor parallelism one exception would
 leave the other ranks' answers in the pipe for the next call.

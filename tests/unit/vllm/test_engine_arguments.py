@@ -3,7 +3,10 @@
 vLLM's own parser reads them; importing it takes most of the time here.
 """
 
+import ast
+import importlib.util
 import os
+from pathlib import Path
 
 import pytest
 from vllm import envs
@@ -11,6 +14,7 @@ from vllm import envs
 from engine.vllm import compat as vllm_api
 from engine.vllm.arguments import (
     LOADING_BY_PATH,
+    WORKER_EXTENSION,
     BadArgument,
     parse_engine_arguments,
     prefer_one_worker_process,
@@ -29,8 +33,17 @@ def test_without_arguments_there_is_something_to_control() -> None:
 def test_lora_our_worker_extension_and_one_server_are_always_on() -> None:
     parsed = parse_engine_arguments("m", [])
     assert parsed.enable_lora is True
-    assert parsed.worker_extension_cls == "engine.worker.AdapterCacheExtension"
+    assert parsed.worker_extension_cls == "engine.worker.extension.AdapterCacheExtension"
     assert parsed.api_server_count == 1
+
+
+def test_the_worker_extension_is_where_vllm_looks_for_it() -> None:
+    module, _, name = WORKER_EXTENSION.rpartition(".")
+    found = importlib.util.find_spec(module)  # importing it would patch vLLM in this process
+    assert found is not None
+    assert found.origin is not None
+    tree = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
+    assert name in {each.name for each in tree.body if isinstance(each, ast.ClassDef)}
 
 
 @pytest.mark.parametrize(
