@@ -10,14 +10,13 @@ from fastapi import APIRouter
 from engine.api.cache import create_cache_router
 from engine.api.decisions import create_decision_router
 from engine.api.visibility import Current
+from engine.artifact_files import StoredFiles, create_local_copies
 from engine.cache.controller import CacheController
 from engine.cache.loader import Loader
 from engine.cache.reconciler import Reconciler
 from engine.cache.snapshot import CacheSnapshot
 from engine.cache.tenant_memory import Tenancy
 from engine.errors import EngineError
-from engine.files.disk_cache import local_copies
-from engine.files.store_files import StoredFiles
 from engine.operations.audit import EvictionLog
 from engine.operations.control import OneCache
 from engine.operations.pins import PinKeeper
@@ -103,7 +102,7 @@ def make_cache(
         host_bytes=settings.host_cache_bytes,
         max_loads=settings.max_loads,
     )
-    copies = local_copies(settings)
+    copies = create_local_copies(settings)
     files = copies or StoredFiles()
     loader = Loader(backend, files, timeout_seconds=settings.load_timeout_seconds)
     log = DecisionLog()
@@ -111,7 +110,7 @@ def make_cache(
     limits = settings.limits()
     controller = CacheController(policy, backend, loader, everybody, limits, tenancy=tenancy)
     if copies is not None:
-        copies.keep(lambda: _digests(controller.snapshot()))
+        copies.protect(lambda: _digests(controller.snapshot()))
     pins = PinKeeper(controller, store, resolver)
     seconds = settings.save_residents_seconds
     warm_up = WarmUp(controller, pins, store, resolver, save_seconds=seconds)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from engine.artifact_files import LocalCopies, create_local_copies
 from engine.errors import AdapterLoadFailed, LoadFailure
-from engine.files.disk_cache import LocalCopies, local_copies
 from engine.settings import EngineSettings
 from engine.types import AdapterVersion
 from registry.storage.integrity import manifest_digest
@@ -76,7 +76,7 @@ async def test_the_longest_unused_goes_but_none_that_is_needed(
     copies = LocalCopies(tmp_path / "copies", 250)
     versions = [store.add(number, bytes([number]) * 100) for number in range(4)]
     in_use = {versions[0].digest}
-    copies.keep(lambda: frozenset(in_use))
+    copies.protect(lambda: frozenset(in_use))
     for version in versions:
         in_use.add(version.digest)  # it is loaded
         await copies.verify(version)
@@ -91,7 +91,7 @@ def test_engines_side_by_side_have_folders_of_their_own(store: Store, tmp_path: 
     code = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"
-        "from engine.files.disk_cache import LocalCopies\n"
+        "from engine.artifact_files import LocalCopies\n"
         "print(LocalCopies(Path(sys.argv[1]), 1000)._folder.name)\n"
     )
     another = subprocess.run(
@@ -103,6 +103,6 @@ def test_engines_side_by_side_have_folders_of_their_own(store: Store, tmp_path: 
 
 
 def test_they_are_made_where_the_settings_say_so(tmp_path: Path) -> None:
-    assert local_copies(EngineSettings()) is None
+    assert create_local_copies(EngineSettings()) is None
     asked = EngineSettings(local_copies=tmp_path, local_copies_bytes="1MiB")
-    assert isinstance(local_copies(asked), LocalCopies)
+    assert isinstance(create_local_copies(asked), LocalCopies)

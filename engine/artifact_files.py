@@ -1,0 +1,104 @@
+"""Artifact files: what a load reads, from the registry's store or from copies on a local disk."""
+
+import asyncio
+import fcntl
+import logging
+import os
+import shutil
+from collections.abc import Callable, Set
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+from engine.errors import AdapterLoadFailed, LoadFailure
+from engine.settings import EngineSettings
+from engine.types import AdapterVersion
+from registry.storage.integrity import FilesChanged, hashed, manifest_digest, verify
+from registry.storage.local_copy import LocalFiles
+
+logger = logging.getLogger(__name__)
+
+
+class StoredFiles:
+    """Implements the `Files` port over the content-addressed store."""
+
+    async def verify(self, version: AdapterVersion) -> AdapterVersion:
+        """Raises AdapterLoadFailed."""
+        try:
+            await asyncio.to_thread(verify, Path(version.path), version.digest)
+        except (FilesChanged, OSError) as error:
+            raise _load_error(version, error) from error
+        return version
+
+
+class LocalCopies:
+    """Implements the `Files` port with copies on a local disk, for a store that is far away.
+
+    Each file is hashed while it is copied. Every engine has its own folder below `root` and finds
+    it again after a restart.
+    """
+
+    def __init__(self, root: Path, limit_bytes: int) -> None:
+        """Raises OSError if `root` can't be written to."""
+        root.mkdir(parents=True, exist_ok=True)
+        self._folder, self._lock = _lock_folder(root)
+        self._files = LocalFiles(self._folder, limit_bytes)
+        logger.info("files that are loaded are copied to %s", self._folder)
+
+    def protect(self, in_use: Callable[[], Set[str]]) -> None:
+        """Never remove these digests. `in_use` is called from other threads."""
+        self._files.in_use = in_use
+
+    async def verify(self, version: AdapterVersion) -> AdapterVersion:
+        """The version with the path of its copy. Raises AdapterLoadFailed."""
+        fetch = partial(_copy, Path(version.path), version.digest)
+        try:
+            folder = await asyncio.to_thread(self._files.folder_of, version.digest, fetch)
+        except (FilesChanged, OSError) as error:
+            raise _load_error(version, error) from error
+        return replace(version, path=str(folder))
+
+
+def create_local_copies(settings: EngineSettings) -> LocalCopies | None:
+    """None unless the settings ask for them. Raises OSError."""
+    if settings.local_copies is None:
+        return None
+    return LocalCopies(settings.local_copies, settings.local_copies_bytes)
+
+
+def _load_error(version: AdapterVersion, error: FilesChanged | OSError) -> AdapterLoadFailed:
+    """Files that are missing or changed stay so; any other OSError may pass."""
+    is_lasting = isinstance(error, FilesChanged | FileNotFoundError | NotADirectoryError)
+    failure = LoadFailure.FILES if is_lasting else LoadFailure.IO
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return AdapterLoadFailed(version.reference, reason, failure)
+
+
+def _lock_folder(root: Path) -> tuple[Path, int]:
+    """The first folder that no running engine has locked, and the open lock that reserves it."""
+    for number in count():
+        lock = os.open(root / f"{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+        else:
+            return root / str(number), lock
+    raise AssertionError("there is always one more")
+
+
+def _copy(source: Path, digest: str, folder: Path) -> None:
+    """Raises FilesChanged if the copy is not what was registered, and OSError."""
+    incomplete = folder.with_name(f".{folder.name}")
+    shutil.rmtree(incomplete, ignore_errors=True)
+    try:
+        shutil.copytree(source, incomplete)
+        found = manifest_digest(map(hashed, incomplete.iterdir()))
+        if found != digest:
+            raise FilesChanged(f"their digest is {found[:16]}…, not {digest[:16]}…")
+        incomplete.rename(folder)
+    except shutil.Error as error:  # lists one for each file; the first is enough
+        raise OSError(str(error.args[0][0][2])) from error
+    finally:
+        shutil.rmtree(incomplete, ignore_errors=True)
