@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from engine.bootstrap.model_path import local_model_folder
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
 from engine.errors import AdapterLoadFailed
 from engine.types import AdapterVersion
 from registry.auth.client_address import LOCAL, coming_from
@@ -63,7 +65,7 @@ async def open_service(
     quotas: TenantQuotas | None = None,
 ) -> RegistryService:
     """Once the base model's files are there. `served` is the engine's own word."""
-    folder = await asyncio.to_thread(local_model_folder, model)
+    folder = await asyncio.to_thread(_find_model_folder, model)
     base_model = await asyncio.to_thread(read_base_model, served_names[0], folder, served)
     if base_model.shapes is None and served is None:
         logger.warning("no safetensors of the base model here: adapter shapes can't be checked")
@@ -78,6 +80,17 @@ async def open_service(
     )
     await service.tidy_up()
     return service
+
+
+def _find_model_folder(model: str) -> Path | None:
+    """A local path as it is, a Hub id as its cached snapshot; None if neither exists here."""
+    folder = Path(model)
+    if folder.is_dir():
+        return folder
+    try:
+        return Path(snapshot_download(model, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
 
 
 def open_ingest(

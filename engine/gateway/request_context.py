@@ -10,15 +10,17 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanag
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TypeVar
+from urllib.parse import quote
 
 from engine.cache.controller import CacheController
 from engine.errors import EngineError, EngineUnavailable
-from engine.gateway.deprecation import deprecation_headers
 from engine.gateway.generation import CountedGeneration, Generation, GenerationCounter
 from engine.telemetry.spans import NO_SPANS, RequestSpans
 from engine.types import AdapterVersion, Lease
 
 AdapterHandle = TypeVar("AdapterHandle")  # what the engine knows an adapter by
+
+_UNQUOTED = " !#$&'()*+,/:;=?@[]^`{|}<>\"\\"
 
 
 @dataclass(slots=True)
@@ -52,6 +54,19 @@ class EngineRequest:
             headers["x-adaptry-cache"] = self.lease.outcome
             headers["x-adaptry-load-ms"] = f"{self.lease.load_seconds * 1000:.1f}"
         return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
+def deprecation_headers(version: AdapterVersion) -> dict[str, str]:
+    """`deprecation` as RFC 9745 has it, a date in seconds, and the reason; none if it is not.
+
+    The reason is percent-encoded where a header could not hold it.
+    """
+    if version.deprecated_at is None:
+        return {}
+    headers = {"deprecation": f"@{version.deprecated_at}"}
+    if version.deprecation_reason:
+        headers["x-adaptry-deprecation"] = quote(version.deprecation_reason, safe=_UNQUOTED)
+    return headers
 
 
 _current: ContextVar[EngineRequest | None] = ContextVar("adaptry_request", default=None)

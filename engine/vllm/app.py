@@ -19,8 +19,7 @@ from engine.vllm import compat as vllm_api
 from engine.vllm.backend import lora_request
 from engine.vllm.engine_client import Guard, LeasedAsyncLLM
 from engine.vllm.generate_api import router as generate_router
-from engine.vllm.http_metrics import forget_http_series
-from engine.vllm.lora_gauge import take_running_sets_off
+from engine.vllm.metric_patches import remove_lora_gauge, unregister_http_metrics
 from registry.auth.caller import current_caller
 from registry.http.openapi import document_errors
 
@@ -47,7 +46,7 @@ class EngineBinding:
     async def bind(self, engine: LeasedAsyncLLM) -> None:
         """vLLM keeps the engine, and services made for it, in the application's state."""
         engine.guard = self._guard
-        take_running_sets_off(engine.logger_manager, REGISTRY)
+        remove_lora_gauge(engine.logger_manager, REGISTRY)
         tasks = await engine.get_supported_tasks()
         await vllm_api.init_app_state()(engine, self._app.state, self._arguments, tasks)
         models = self._app.state.openai_serving_models
@@ -96,7 +95,7 @@ async def build_application(
     )
     app.user_middleware[:0] = guards
     document_errors(app)
-    forget_http_series(REGISTRY)
+    unregister_http_metrics(REGISTRY)
     app.middleware_stack = None  # built already; Starlette builds it again at the first request
     return app
 

@@ -15,8 +15,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from engine.errors import EngineUnavailable
 from engine.gateway.generation import Generation
 from engine.types import Lease
-from engine.vllm.cache_salt import cache_salt
-from engine.vllm.request_ids import engine_request_id
+from engine.vllm.tenant_isolation import tenant_cache_salt, tenant_request_id
 
 
 class Guard(Protocol):
@@ -59,7 +58,7 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         lora_request: LoRARequest | None = None,
         **options: Any,
     ) -> AsyncGenerator[Any, None]:
-        request_id = engine_request_id(request_id)
+        request_id = tenant_request_id(request_id)
         inputs = (prompt, sampling_params, request_id)
         stream = partial(super().generate, *inputs, lora_request=lora_request, **options)
         kind = getattr(sampling_params, "output_kind", None)
@@ -87,7 +86,7 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         lora_request: LoRARequest | None = None,
         **options: Any,
     ) -> AsyncGenerator[Any, None]:
-        request_id = engine_request_id(request_id)
+        request_id = tenant_request_id(request_id)
         stream = partial(
             super().encode, prompt, pooling_params, request_id, lora_request, **options
         )
@@ -99,7 +98,7 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
             await super().abort(request_id, internal)
             return
         ids = [request_id] if isinstance(request_id, str) else request_id
-        await super().abort(list(map(engine_request_id, ids)))
+        await super().abort(list(map(tenant_request_id, ids)))
 
     async def _guarded(
         self,
@@ -164,7 +163,7 @@ def _salt_requests(core: Any) -> None:
     send = core.add_request_async
 
     async def send_salted(request: Any) -> None:
-        request.cache_salt = cache_salt(request.cache_salt)
+        request.cache_salt = tenant_cache_salt(request.cache_salt)
         await send(request)
 
     core.add_request_async = send_salted

@@ -5,7 +5,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from engine.vllm.lora_gauge import take_running_sets_off
+from engine.vllm.metric_patches import remove_lora_gauge
 
 NAMES = ["max_lora", "waiting_lora_adapters", "running_lora_adapters"]
 
@@ -26,11 +26,11 @@ def test_it_is_taken_off_and_its_name_is_free() -> None:
     registry = CollectorRegistry()
     logger = Logger(Gauge("running", "Text.", NAMES, registry=registry))
     logger.gauge_lora_info.labels(*NAMES).set(1)
-    take_running_sets_off(Manager([object(), Logger(None), logger]), registry)
+    remove_lora_gauge(Manager([object(), Logger(None), logger]), registry)
     assert logger.gauge_lora_info is None
     assert b"running" not in generate_latest(registry)
     Gauge("running", "Text.", NAMES, registry=registry)
 
 
 def test_nothing_is_done_where_nothing_is_logged() -> None:
-    take_running_sets_off(None, CollectorRegistry())
+    remove_lora_gauge(None, CollectorRegistry())

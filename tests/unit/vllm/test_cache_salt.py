@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from engine.vllm.cache_salt import cache_salt
+from engine.vllm.tenant_isolation import tenant_cache_salt
 from registry.auth.caller import Caller, calling
 from registry.auth.scopes import EVERY_SCOPE
 
@@ -13,14 +13,14 @@ ASKED = (None, "s", "acme", "acme~", "acme~s", "other~", "~", "~s")
 
 def _salts_of(caller: str) -> set[str | None]:
     with calling(Caller(caller, EVERY_SCOPE)):
-        return {cache_salt(asked) for asked in ASKED}
+        return {tenant_cache_salt(asked) for asked in ASKED}
 
 
 @pytest.mark.parametrize("asked", ASKED)
 def test_the_platform_has_the_salt_that_it_asks_for(asked: str | None) -> None:
-    assert cache_salt(asked) == asked
+    assert tenant_cache_salt(asked) == asked
     with calling(Caller("root", EVERY_SCOPE)):
-        assert cache_salt(asked) == asked
+        assert tenant_cache_salt(asked) == asked
 
 
 def test_no_tenant_can_ask_for_the_salt_of_another() -> None:
