@@ -1,143 +1,33 @@
 """The cache over REST: who is where, and pin, unpin, prefetch and evict by reference."""
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from datetime import datetime
-from typing import Annotated, Any
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from fastapi import APIRouter, Request, Response, status
-from pydantic import BaseModel, ConfigDict, Field
 
-from engine.api.visibility import check_owned, hidden, shown_snapshot
-from engine.cache.snapshot import CacheSnapshot, ResidentAdapter
+from engine.api.cache_schemas import (
+    CacheRead,
+    EngineTruthRead,
+    EvictBody,
+    EvictRead,
+    PinBody,
+    PinList,
+    PinRead,
+    PrefetchRead,
+    SpreadBody,
+    UnpinRead,
+    cache_read,
+    engine_state_read,
+    pin_read,
+)
+from engine.api.visibility import check_owned
 from engine.errors import EngineError
-from engine.operations.audit import EvictionLog, note_eviction
-from engine.operations.control import SteeredCache
-from engine.operations.pins import KeptPin
-from engine.ports import EngineTruth, Resolver
-from engine.types import Tier
-from registry.auth.caller import Caller, acting, current_caller
+from engine.operations.control import EvictionLog, SteeredCache, note_eviction
+from engine.ports import Resolver
+from registry.auth.caller import acting, current_caller
 from registry.http.problems import ProblemRoute, problem_response
 
 ERRORS = (400, 404, 409, 410, 422, 429, 503)
-MAX_TTL_SECONDS = 10 * 365 * 24 * 3600
-MAX_REPLICAS = 10_000
-
-
-class ResidentRead(BaseModel):
-    """One adapter in a tier. `hits` counts the requests that found it in memory.
-
-    `size_bytes` is that of its files, `host_bytes` what it takes in host memory. `slot` is the
-    number of its GPU slot, `idle_seconds` since a request last held it. One that is `leaving`
-    admits nobody and gives its place up once it is idle.
-    """
-
-    reference: str
-    version_id: int
-    rank: int
-    size_bytes: int
-    host_bytes: int
-    pinned: Tier | None
-    leases: int
-    waiting: int
-    hits: int
-    slot: int | None
-    idle_seconds: float
-    leaving: bool
-    replica: Annotated[str | None, Field(description="Null where there is only one engine.")] = None
-
-
-class ReplicaRead(BaseModel):
-    """One engine of several. `engine_up` false: it is being replaced."""
-
-    name: str
-    slots: int
-    host_capacity: int
-    host_bytes: int
-    host_bytes_limit: int | None
-    slots_by_state: dict[str, int]
-    waiting: int
-    engine_up: bool
-
-
-class CacheRead(BaseModel):
-    """Both tiers, the next victim first, and how many more each holds, hidden from the caller.
-
-    Of several replicas, together; `replicas` has each of them, and is empty where there is one
-    engine.
-    """
-
-    slots: int
-    host_capacity: int
-    host_bytes: int
-    host_bytes_limit: int | None
-    slots_by_state: dict[str, int]
-    waiting: int
-    loading: list[str]
-    gpu: list[ResidentRead]
-    host: list[ResidentRead]
-    hidden: dict[str, int]
-    replicas: list[ReplicaRead] = []
-
-
-class EngineTruthRead(BaseModel):
-    """What vLLM itself holds: version ids in its own LRU order, one replica after the other."""
-
-    gpu: list[int]
-    host: list[int]
-    in_step_loads: int
-
-
-class ReferenceBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    reference: Annotated[str, Field(examples=["support-bot", "support-bot@prod", "support-bot:3"])]
-
-
-class SpreadBody(ReferenceBody):
-    replicas: Annotated[
-        int | None,
-        Field(strict=True, ge=1, le=MAX_REPLICAS, description="On how many of them; null: on all."),
-    ] = None
-
-
-class PinBody(SpreadBody):
-    tier: Annotated[Tier, Field(description="`gpu` keeps its slot, `host` its host memory.")] = (
-        Tier.GPU
-    )
-    ttl_seconds: Annotated[
-        float | None,
-        Field(strict=True, gt=0, le=MAX_TTL_SECONDS, description="When it ends; null: never."),
-    ] = None
-
-
-class PinRead(BaseModel):
-    reference: str
-    tier: Tier
-    expires_at: datetime | None
-    replicas: int | None = None
-
-
-class UnpinRead(BaseModel):
-    reference: str
-    tier: Tier
-
-
-class PinList(BaseModel):
-    items: list[PinRead]
-
-
-class EvictBody(ReferenceBody):
-    wait: Annotated[bool, Field(strict=True, description="Until nobody uses it any more.")] = False
-    force: Annotated[bool, Field(strict=True, description="End the requests that use it.")] = False
-
-
-class EvictRead(BaseModel):
-    reference: str
-    evicted: Annotated[bool, Field(description="False if it was on disk only.")]
-
-
-class PrefetchRead(BaseModel):
-    reference: str
 
 
 class EngineProblemRoute(ProblemRoute):
@@ -174,12 +64,12 @@ def create_cache_router(cache: SteeredCache, resolver: Resolver, log: EvictionLo
     @router.get("")
     async def show() -> CacheRead:
         """Who is in a slot, who in host memory, who is leased, pinned or on the way."""
-        return _cache_read(await cache.snapshots(), current_caller())
+        return cache_read(await cache.snapshots(), current_caller())
 
     @router.get("/engine")
     async def engine() -> EngineTruthRead:
         """Read back what vLLM holds and compare; a difference counts as drift."""
-        return _truth_read((await cache.truths()).values())
+        return engine_state_read((await cache.truths()).values())
 
     @router.post("/pins", status_code=status.HTTP_201_CREATED)
     async def pin(body: PinBody) -> PinRead:
@@ -190,14 +80,14 @@ def create_cache_router(cache: SteeredCache, resolver: Resolver, log: EvictionLo
         check_owned(current_caller(), body.reference)
         version = await resolver.resolve(body.reference)
         kept = await cache.pin(version, body.tier, body.ttl_seconds, body.replicas, actor=acting())
-        return _pin_read(kept)
+        return pin_read(kept)
 
     @router.get("/pins")
     async def list_pins() -> PinList:
         """What is pinned, the oldest first."""
         pins = await cache.pins()
         seen = filter(lambda kept: current_caller().sees(kept.version.adapter), pins)
-        return PinList(items=[_pin_read(kept) for kept in seen])
+        return PinList(items=[pin_read(kept) for kept in seen])
 
     @router.delete("/pins/{reference}")
     async def unpin(reference: str) -> UnpinRead:
@@ -230,80 +120,3 @@ def create_cache_router(cache: SteeredCache, resolver: Resolver, log: EvictionLo
         return EvictRead(reference=version.reference, evicted=evicted)
 
     return router
-
-
-def _pin_read(kept: KeptPin) -> PinRead:
-    return PinRead(
-        reference=kept.version.reference,
-        tier=kept.tier,
-        expires_at=kept.expires_at,
-        replicas=kept.replicas,
-    )
-
-
-def _cache_read(snapshots: Mapping[str, CacheSnapshot], caller: Caller) -> CacheRead:
-    """All of them together, as one cache."""
-    seen = {name: shown_snapshot(each, caller) for name, each in snapshots.items()}
-    every = list(snapshots.values())
-    limits = [each.host_bytes_limit for each in every]
-    return CacheRead(
-        slots=sum(each.slots for each in every),
-        host_capacity=sum(each.host_capacity for each in every),
-        host_bytes=sum(each.host_bytes for each in every),
-        host_bytes_limit=None if None in limits else sum(filter(None, limits)),
-        slots_by_state=_added(each.slots_by_state() for each in every),
-        waiting=sum(each.waiting for each in every),
-        loading=[version.reference for each in seen.values() for version in each.loading],
-        gpu=[_resident_read(r, name) for name, each in seen.items() for r in each.gpu],
-        host=[_resident_read(r, name) for name, each in seen.items() for r in each.host],
-        hidden=_added(hidden(each, seen[name]) for name, each in snapshots.items()),
-        replicas=[_replica_read(name, each) for name, each in snapshots.items() if name],
-    )
-
-
-def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for each in counts:
-        for name, count in each.items():
-            total[name] = total.get(name, 0) + count
-    return total
-
-
-def _replica_read(name: str, snapshot: CacheSnapshot) -> ReplicaRead:
-    return ReplicaRead(
-        name=name,
-        slots=snapshot.slots,
-        host_capacity=snapshot.host_capacity,
-        host_bytes=snapshot.host_bytes,
-        host_bytes_limit=snapshot.host_bytes_limit,
-        slots_by_state=snapshot.slots_by_state(),
-        waiting=snapshot.waiting,
-        engine_up=snapshot.engine_up,
-    )
-
-
-def _resident_read(resident: ResidentAdapter, replica: str) -> ResidentRead:
-    return ResidentRead(
-        reference=resident.version.reference,
-        version_id=resident.version.id,
-        rank=resident.version.rank,
-        size_bytes=resident.version.size_bytes,
-        host_bytes=resident.host_bytes,
-        pinned=resident.pinned,
-        leases=resident.leases,
-        waiting=resident.waiting,
-        hits=resident.hits,
-        slot=resident.slot,
-        idle_seconds=round(resident.idle_seconds, 3),
-        leaving=resident.leaving,
-        replica=replica or None,
-    )
-
-
-def _truth_read(truths: Iterable[EngineTruth]) -> EngineTruthRead:
-    every = list(truths)
-    return EngineTruthRead(
-        gpu=[version for each in every for version in each.gpu],
-        host=[version for each in every for version in each.host],
-        in_step_loads=sum(each.in_step_loads for each in every),
-    )
