@@ -34,7 +34,6 @@ from engine.http.health import create_health_router
 from engine.http.middleware import guarding
 from engine.http.uvicorn_protocol import guarded_http
 from engine.operations.named_adapters import NamedAdapters
-from engine.operations.null_residency import KeptElsewhere
 from engine.operations.probe import Probe
 from engine.operations.promotion import PromotingEngine
 from engine.operations.quarantine import Quarantine
@@ -52,7 +51,7 @@ from registry.api.tenants import create_tenant_router
 from registry.auth.keys import KeyService
 from registry.events.postgres_notify import ChangeNotices
 from registry.notifications import EventParts, event_parts
-from registry.residency import ResidencyStore
+from registry.residency import ReplicaResidencyStore, ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 
@@ -127,7 +126,7 @@ async def running_server(
             supervisor,
             metrics,
             ResolvedBefore(RegistryResolver(service.catalog)),
-            KeptElsewhere(database) if is_replica else ResidencyStore(database),
+            ReplicaResidencyStore(database) if is_replica else ResidencyStore(database),
             silent=supervisor.report_silence,
             quarantine=Quarantine(partial(quarantine, service)),
             observers=observing.observers,

@@ -97,6 +97,40 @@ class ResidencyStore:
         return [f"{adapter}:{number}" for _, adapter, number in rows]
 
 
+class NullResidencyStore:
+    """Null store for replicas: the ingress persists pins and residency."""
+
+    async def save_pin(
+        self,
+        version_id: int,
+        tier: str,
+        expires_at: datetime | None,
+        *,
+        actor: str,
+        replicas: int | None = None,
+    ) -> None:
+        return
+
+    async def remove_pin(self, version_id: int, *, actor: str) -> None:
+        return
+
+    async def forget_pins(self, version_ids: Sequence[int]) -> None:
+        return
+
+    async def save_residents(self, version_ids: Sequence[int]) -> None:
+        return
+
+    async def pins(self) -> list[StoredPin]:
+        return []
+
+    async def residents(self) -> list[str]:
+        return []
+
+
+class ReplicaResidencyStore(NullResidencyStore, ResidencyStore):
+    """A null store that still records evictions requested at this replica."""
+
+
 async def _note(
     session: AsyncSession, kind: EventKind, version_id: int, actor: str, **data: Any
 ) -> None:

@@ -17,8 +17,7 @@ from engine.cache.reconciler import Reconciler
 from engine.cache.snapshot import CacheSnapshot
 from engine.cache.tenant_memory import Tenancy
 from engine.errors import EngineError
-from engine.operations.audit import EvictionLog
-from engine.operations.control import OneCache
+from engine.operations.control import EvictionLog, OneCache
 from engine.operations.pins import PinKeeper
 from engine.operations.quarantine import Quarantine
 from engine.operations.warmup import WarmUp

@@ -1,5 +1,6 @@
 """What operators ask of a cache, be it one engine's or that of several replicas."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -9,6 +10,11 @@ from engine.operations.pins import KeptPin, PinKeeper
 from engine.ports import EngineTruth
 from engine.telemetry.decision_log import DecisionLog, LoggedEvent
 from engine.types import AdapterVersion, Tier
+from registry.auth.caller import acting
+from registry.auth.client_address import calling_address
+from registry.errors import RegistryError
+
+logger = logging.getLogger(__name__)
 
 ONLY_REPLICA = ""
 """What the engine is called where there is only one."""
@@ -88,3 +94,23 @@ class OneCache:
 
     async def evict(self, version: AdapterVersion, *, wait: bool, force: bool) -> bool:
         return await self._controller.evict(version, wait=wait, force=force)
+
+
+class EvictionLog(Protocol):
+    """Raises RegistryError if the database can't be used."""
+
+    async def note_eviction(self, version_id: int, *, actor: str, force: bool) -> None: ...
+
+
+async def note_eviction(log: EvictionLog, version: AdapterVersion, *, force: bool) -> None:
+    """It has happened: whoever asked is told so, though nobody can write it down now."""
+    try:
+        await log.note_eviction(version.id, actor=acting(), force=force)
+    except RegistryError as error:
+        logger.warning(
+            "%s was evicted by %s from %s, which is not among the events: %s",
+            version.reference,
+            acting(),
+            calling_address(),
+            error.detail,
+        )

@@ -16,10 +16,15 @@ from vllm.lora.request import LoRARequest
 
 from engine.worker.cpu_patches import repair
 from engine.worker.load_channel import LoadListener
-from engine.worker.lora_managers import ControlledModelManager, Staging, host_bytes, install
+from engine.worker.lora_managers import (
+    ControlledModelManager,
+    Staging,
+    host_bytes,
+    host_reservation,
+    install,
+)
 from engine.worker.lora_modules import describe_modules
 from engine.worker.parent_watch import end_with_owner
-from engine.worker.reservation import reservation
 
 
 def _never_raises(call: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
@@ -48,7 +53,7 @@ class AdapterCacheExtension:
         manager, staging = self.model_runner.lora_manager, self._adaptry_staging()
         if staging.arena.is_pinned:
             ranks = self.vllm_config.parallel_config.tensor_parallel_size
-            staging.arena.reserve(reservation(manager._adapter_manager, ranks, host_bytes))
+            staging.arena.reserve(host_reservation(manager._adapter_manager, ranks, host_bytes))
         self._adaptry_listener = LoadListener(path, staging, manager)
 
     @_never_raises

@@ -13,14 +13,17 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
+import torch
 from vllm.lora.lora_model import LoRAModel
 from vllm.lora.request import LoRARequest
 
+from engine.errors import LoadFailure
 from engine.worker.host_image import ImageLoRA
-from engine.worker.load_failures import failure_of
 from engine.worker.lora_managers import ControlledWorkerManager, Staging, host_bytes
+from engine.worker.safetensors_file import Unreadable
 
 _SWITCH_SECONDS = 0.0005
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
 class LoadListener:
@@ -64,3 +67,17 @@ class LoadListener:
         line = json.dumps(answer).encode() + b"\n"
         with self._sending:
             self._socket.sendall(line)
+
+
+def failure_of(error: BaseException) -> LoadFailure:
+    """Torch reports that it found no host memory as a RuntimeError with that text."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return LoadFailure.MEMORY
+    if isinstance(error, FileNotFoundError | NotADirectoryError | Unreadable):
+        return LoadFailure.FILES
+    if isinstance(error, OSError):
+        return LoadFailure.IO
+    text = str(error).lower()
+    if isinstance(error, RuntimeError) and any(sign in text for sign in _NO_MEMORY):
+        return LoadFailure.MEMORY
+    return LoadFailure.ADAPTER

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import psutil
 import torch
 import vllm.v1.worker.lora_model_runner_mixin as runner_mixin
 from vllm.lora.lora_model import LoRAModel
@@ -16,12 +17,15 @@ from vllm.lora.worker_manager import LRUCacheWorkerLoRAManager
 
 from engine.worker.arena import HostArena
 from engine.worker.host_image import ImageLoRA, ImageReader
+from engine.worker.layout_tracer import stacked_tensors
 from engine.worker.slot_writer import SlotWriter, slot_writer
 
 logger = logging.getLogger(__name__)
 
 _LOADER_THREADS = 8  # some may hang on a disk that does not answer
 _LOADER_NAME = "adaptry-load"
+_SHARE_OF_AVAILABLE = 4
+_IN_STAGING = 2  # adapters that are loaded while the host tier is full
 
 
 class ControlledModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLLM is untyped here
@@ -123,6 +127,19 @@ def _tensor_bytes(value: torch.Tensor | Iterable[Any] | None) -> int:
     if isinstance(value, torch.Tensor):
         return int(value.numel() * value.element_size())
     return sum(_tensor_bytes(item) for item in value)
+
+
+def host_reservation(tiers: Any, ranks: int, host_bytes: int | None) -> int:
+    """Bytes for as many of the largest adapters as the host tier may hold, and those on their way.
+
+    Every rank reads the whole file, and its slots hold its own part. Never more than the tier's
+    budget, nor than a quarter of the memory that is available now: the arena can still grow.
+    """
+    slot_bytes = sum(t[0].numel() * t.element_size() for t in stacked_tensors(tiers))
+    largest = slot_bytes * ranks
+    wanted = largest * tiers.capacity if host_bytes is None else host_bytes // ranks
+    most = psutil.virtual_memory().available // _SHARE_OF_AVAILABLE // ranks
+    return int(min(wanted + largest * _IN_STAGING, most))
 
 
 def install() -> None:

@@ -13,7 +13,6 @@ from engine.bootstrap.registry import quarantine
 from engine.cache.controller import CacheController
 from engine.errors import EngineUnavailable
 from engine.gateway.pinned_resolver import ResolvedBefore
-from engine.operations.null_residency import KeptElsewhere
 from engine.operations.probe import Probe, Score
 from engine.operations.promotion import PromotingEngine
 from engine.operations.quarantine import Quarantine
@@ -28,6 +27,7 @@ from fleet.stock.application import StockApplication
 from fleet.stock.client import StockVllm
 from fleet.stock.process import StockLife, StockStarter
 from registry.database.engine import Database
+from registry.residency import ReplicaResidencyStore
 from registry.service import RegistryService
 
 Work = Coroutine[None, None, None]
@@ -83,7 +83,7 @@ async def stock_replica(
             supervisor,
             metrics,
             ResolvedBefore(RegistryResolver(service.catalog)),
-            KeptElsewhere(database),
+            ReplicaResidencyStore(database),
             silent=supervisor.report_silence,
             quarantine=Quarantine(partial(quarantine, service)),
         )

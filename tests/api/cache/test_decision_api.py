@@ -13,7 +13,6 @@ from fastapi import FastAPI
 
 from engine.api.decisions import create_decision_router
 from engine.operations.control import OneCache
-from engine.operations.null_residency import NothingKept
 from engine.operations.pins import PinKeeper
 from engine.telemetry.decision_log import DecisionLog
 from engine.types import AdapterVersion, Tier
@@ -22,6 +21,7 @@ from registry.auth.scopes import EVERY_SCOPE
 from registry.errors import UnknownAdapter
 from registry.http.authentication import KeyGuard
 from registry.http.sse import StreamLimits, StreamPlaces
+from registry.residency import NullResidencyStore
 from tests.support.cache.controller_harness import A, B, C, Cache, D, running, until
 from tests.support.servers.asgi_server import serving
 
@@ -81,7 +81,9 @@ async def served(
     cache = Cache(slots=slots, host=host, besides=log)
     places = StreamPlaces(StreamLimits(**limits), closed)
     app = FastAPI()
-    steered = OneCache(cache.controller, PinKeeper(cache.controller, NothingKept(), Names()), log)
+    steered = OneCache(
+        cache.controller, PinKeeper(cache.controller, NullResidencyStore(), Names()), log
+    )
     more = {} if grants is None else {"current": grants.current}
     app.include_router(create_decision_router(steered, log, Names(), places, **more))
     if grants is not None:

@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from engine.errors import EngineUnavailable
-from engine.operations.null_residency import NothingKept
 from engine.operations.pins import PinKeeper
 from engine.operations.probe import ProbeResult
 from engine.operations.promotion import PromotingEngine
@@ -22,6 +21,7 @@ from fleet.messages import Answered, Answers, EngineFacts, ForwardedRequest, Mes
 from fleet.ports import ReplicaLost
 from fleet.replica.replica import Replica
 from registry.errors import UnknownAdapter
+from registry.residency import NullResidencyStore
 from tests.support.cache.controller_harness import Cache, adapter, running
 
 FACTS = EngineFacts("demo", ("demo",), None, 16, ("*",))
@@ -66,12 +66,14 @@ class FakeReplica:
         self.asked: list[ForwardedRequest] = []
         self.down: EngineUnavailable | None = None
         controller = self.controlled.controller
-        self.pins = PinKeeper(controller, NothingKept(), NobodyResolves())
+        self.pins = PinKeeper(controller, NullResidencyStore(), NobodyResolves())
         cache = SimpleNamespace(
             controller=controller,
             log=self.log,
             pins=self.pins,
-            warm_up=WarmUp(controller, self.pins, NothingKept(), NobodyResolves(), save_seconds=60),
+            warm_up=WarmUp(
+                controller, self.pins, NullResidencyStore(), NobodyResolves(), save_seconds=60
+            ),
         )
         server: Any = SimpleNamespace(
             app=app,

@@ -12,7 +12,6 @@ from engine.errors import (
     NotPinned,
     PinBudgetExceeded,
 )
-from engine.operations.null_residency import NothingKept
 from engine.telemetry.decision_log import DecisionLog
 from engine.types import AdapterVersion, Tier
 from fleet.ingress.cache_control import FleetCache
@@ -23,14 +22,14 @@ from fleet.ingress.replica_choice import first_for
 from fleet.ingress.replica_poller import Following
 from registry.catalog.types import ResolvedVersion
 from registry.errors import DatabaseUnavailable, EngineAway
-from registry.residency import StoredPin
+from registry.residency import NullResidencyStore, StoredPin
 from tests.support.cache.controller_harness import A, B, C, until
 from tests.support.cache.fake_fleet import FakeReplica, FakeReplicas, Names, fake_fleet
 
 NAMES = ("one", "two", "three")
 
 
-class Store(NothingKept):
+class Store(NullResidencyStore):
     """Remembers pins; `broken` while nothing can be written."""
 
     def __init__(self) -> None:

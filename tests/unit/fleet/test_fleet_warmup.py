@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import pytest
 
 from engine.errors import EngineUnavailable
-from engine.operations.null_residency import NothingKept
 from engine.telemetry.decision_log import DecisionLog
 from engine.types import AdapterVersion
 from fleet.ingress import warmup as module
@@ -13,6 +12,7 @@ from fleet.ingress.replica_choice import first_for
 from fleet.ingress.replica_poller import Following
 from fleet.ingress.warmup import FleetWarmUp
 from registry.errors import DatabaseUnavailable
+from registry.residency import NullResidencyStore
 from tests.support.cache.controller_harness import adapter, until
 from tests.support.cache.fake_fleet import FakeReplica, FakeReplicas, Names, fake_fleet
 
@@ -20,7 +20,7 @@ ALL = [adapter(number) for number in range(1, 9)]
 PLACES = 6
 
 
-class Store(NothingKept):
+class Store(NullResidencyStore):
     """Remembers residents; `broken` while the database is away. `unknown`: none of ours."""
 
     def __init__(self, *saved: AdapterVersion, unknown: Sequence[str] = ()) -> None:

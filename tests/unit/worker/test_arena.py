@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.worker.arena import GRANULE_BYTES, Block, HostArena
-from engine.worker.reservation import reservation
+from engine.worker.lora_managers import host_reservation
 
 SLAB = 64 * GRANULE_BYTES
 
@@ -131,4 +131,4 @@ def test_as_much_is_reserved_as_the_tier_can_hold(
 ) -> None:
     memory = SimpleNamespace(available=available)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
-    assert reservation(tiers(10), ranks, host_bytes) == expected
+    assert host_reservation(tiers(10), ranks, host_bytes) == expected
