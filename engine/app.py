@@ -244,9 +244,9 @@ class _Follower:
 
     async def engine_lost(self, why: EngineUnavailable) -> None:
         self._cache.warm_up.note()
-        await self._cache.controller.engine_lost(why)
+        await self._cache.controller.on_engine_lost(why)
 
     async def engine_ready(self) -> None:
         await self._binding.bind(self._supervisor.life.engine)
-        self._cache.controller.engine_ready()
+        self._cache.controller.on_engine_ready()
         self._warming = asyncio.create_task(self._cache.warm_up.again())

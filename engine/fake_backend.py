@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from engine.errors import AdapterLoadFailed
 from engine.policy.decisions import Activate, Commit, Deactivate, Evict, Move
-from engine.ports import EngineTruth, Loaded, MoveResult
+from engine.ports import EngineState, Loaded, MoveResult
 from engine.types import AdapterVersion, VersionId
 
 
@@ -86,6 +86,6 @@ class FakeBackend:
                 del self.host[version]
                 self.gpu.pop(version, None)
 
-    async def truth(self) -> EngineTruth:
+    async def engine_state(self) -> EngineState:
         sizes = {version.id: version.size_bytes for version in self.host.values()}
-        return EngineTruth(gpu=tuple(self.gpu), host=tuple(self.host), size_bytes=sizes)
+        return EngineState(gpu=tuple(self.gpu), host=tuple(self.host), size_bytes=sizes)

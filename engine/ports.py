@@ -35,8 +35,8 @@ class MoveResult:
 
 
 @dataclass(frozen=True, slots=True)
-class EngineTruth:
-    """What the engine itself holds, read back from it. Both tuples are in its own LRU order."""
+class EngineState:
+    """What the engine itself holds, read back from it. Both tuples are in vLLM's LRU order."""
 
     gpu: tuple[VersionId, ...]
     host: tuple[VersionId, ...]
@@ -68,7 +68,7 @@ class Backend(Protocol):
         adapter that is there already, or one that isn't there. Raises EngineUnavailable.
         """
 
-    async def truth(self) -> EngineTruth:
+    async def engine_state(self) -> EngineState:
         """Read back who is where. Raises EngineUnavailable."""
 
 
@@ -86,6 +86,17 @@ class Resolver(Protocol):
 
 
 class Observer(Protocol):
-    """Is told of everything in the cache as it happens. Must not raise or block."""
+    """Receives every cache event as it happens. Must not raise or block."""
 
-    def saw(self, event: CacheEvent) -> None: ...
+    def on_event(self, event: CacheEvent) -> None: ...
+
+
+class Observers:
+    """Passes each event on to several observers, in order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def on_event(self, event: CacheEvent) -> None:
+        for observer in self._observers:
+            observer.on_event(event)

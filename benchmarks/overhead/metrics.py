@@ -50,10 +50,10 @@ def scrapes(labels: int) -> Iterator[Row]:
     metrics.watch(controller.snapshot, lambda: 0)
     for number in range(ADAPTERS):
         version = replace(VERSION, id=VersionId(number + 1), adapter=f"team-bot-{number:05d}")
-        metrics.saw(LookedUp(version, CacheOutcome.MISS, MissCause.COLD, 0.1))
+        metrics.on_event(LookedUp(version, CacheOutcome.MISS, MissCause.COLD, 0.1))
         metrics.request_ended(version.adapter, "completed", 1.0)
         metrics.tokens(version.adapter, 10, 10)
-        metrics.saw(Evicted(version, Tier.HOST, EvictionReason.CAPACITY, 1.0))
+        metrics.on_event(Evicted(version, Tier.HOST, EvictionReason.CAPACITY, 1.0))
     series = sum(len(family.samples) for family in collectors.collect())
     for opened in (False, True):
         text = encoded(collectors, opened, False)

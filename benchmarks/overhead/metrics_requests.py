@@ -21,9 +21,8 @@ from engine.gateway.in_flight import RequestsInFlight
 from engine.gateway.middleware import AdapterGateway
 from engine.gateway.request_context import Leasing
 from engine.policy.policy import CachePolicy
-from engine.ports import Observer
+from engine.ports import Observer, Observers
 from engine.telemetry.decision_log import DecisionLog
-from engine.telemetry.fanout import Observers
 from engine.telemetry.metrics import CacheMetrics
 from engine.telemetry.spans import NoTracing, Tracing
 from engine.telemetry.tracing import OtlpTracing
@@ -44,7 +43,7 @@ Row = dict[str, object]
 class Nobody:
     """Watches and counts nothing."""
 
-    def saw(self, event: CacheEvent) -> None: ...
+    def on_event(self, event: CacheEvent) -> None: ...
     def request_ended(self, adapter: str, outcome: str, seconds: float) -> None: ...
     def refused(self, code: str) -> None: ...
     def first_token(self, outcome: CacheOutcome, seconds: float) -> None: ...

@@ -69,7 +69,7 @@ def create_cache_router(cache: SteeredCache, resolver: Resolver, log: EvictionLo
     @router.get("/engine")
     async def engine() -> EngineTruthRead:
         """Read back what vLLM holds and compare; a difference counts as drift."""
-        return engine_state_read((await cache.truths()).values())
+        return engine_state_read((await cache.engine_states()).values())
 
     @router.post("/pins", status_code=status.HTTP_201_CREATED)
     async def pin(body: PinBody) -> PinRead:

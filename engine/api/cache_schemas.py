@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.api.visibility import hidden, shown_snapshot
 from engine.cache.snapshot import CacheSnapshot, ResidentAdapter
 from engine.operations.pins import KeptPin
-from engine.ports import EngineTruth
+from engine.ports import EngineState
 from engine.types import Tier
 from registry.auth.caller import Caller
 
@@ -202,8 +202,8 @@ def _resident_read(resident: ResidentAdapter, replica: str) -> ResidentRead:
     )
 
 
-def engine_state_read(truths: Iterable[EngineTruth]) -> EngineTruthRead:
-    every = list(truths)
+def engine_state_read(states: Iterable[EngineState]) -> EngineTruthRead:
+    every = list(states)
     return EngineTruthRead(
         gpu=[version for each in every for version in each.gpu],
         host=[version for each in every for version in each.host],

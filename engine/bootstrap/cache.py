@@ -22,10 +22,9 @@ from engine.operations.pins import PinKeeper
 from engine.operations.quarantine import Quarantine
 from engine.operations.warmup import WarmUp
 from engine.policy.policy import CachePolicy
-from engine.ports import Backend, Observer, Resolver
+from engine.ports import Backend, Observer, Observers, Resolver
 from engine.settings import EngineSettings
 from engine.telemetry.decision_log import DecisionLog
-from engine.telemetry.fanout import Observers
 from engine.telemetry.metrics import CacheMetrics
 from engine.types import VersionId
 from registry.errors import RegistryError
@@ -119,7 +118,7 @@ def make_cache(
         hang_seconds=settings.engine_hang_seconds,
         silent=silent,
     )
-    metrics.watch(controller.snapshot, lambda: reconciler.last_truth.in_step_loads)
+    metrics.watch(controller.snapshot, lambda: reconciler.last_state.in_step_loads)
     return Cache(controller, pins, warm_up, reconciler, resolver, log, store)
 
 

@@ -6,13 +6,12 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from engine.cache.executor import Carrier, Pending
+from engine.cache.executor import DecisionExecutor, Pending
 from engine.cache.lease import Hold, Revoke
-from engine.cache.retry_after import Backlog
+from engine.cache.wait_estimates import DrainPatience, RetryAfterEstimate
 from engine.errors import EngineError, EngineUnavailable, QueueFull, SlotWaitTimeout
 from engine.events import Drained, Refused
 from engine.policy.decisions import Ticket
-from engine.policy.fairness import Turns
 from engine.policy.policy import CachePolicy
 from engine.ports import Observer
 from engine.types import AdapterVersion, AdmissionLimits, CacheOutcome, Lease, VersionId
@@ -26,18 +25,18 @@ class Admission:
     def __init__(
         self,
         policy: CachePolicy,
-        carrier: Carrier,
+        executor: DecisionExecutor,
         observer: Observer,
         limits: AdmissionLimits,
         clock: Callable[[], float],
     ) -> None:
         self._policy = policy
-        self._carrier = carrier
+        self._executor = executor
         self._observer = observer
         self._limits = limits
         self.clock = clock
-        self._turns = Turns(limits.max_slot_wait_seconds)
-        self._backlog = Backlog(clock, longest_seconds=limits.slot_timeout_seconds)
+        self._patience = DrainPatience(limits.max_slot_wait_seconds)
+        self._retry_after = RetryAfterEstimate(clock, longest_seconds=limits.slot_timeout_seconds)
         self._tickets = itertools.count(1)
         self._revokes: dict[VersionId, list[Revoke]] = {}
         self._forced_out: set[VersionId] = set()
@@ -63,7 +62,7 @@ class Admission:
         try:
             lease = await self.acquire(version, counted=True, waited_seconds=waited_seconds)
         except EngineError as error:
-            self._observer.saw(Refused(version, error))
+            self._observer.on_event(Refused(version, error))
             raise
         if revoke is not None:
             self._revokes.setdefault(version.id, []).append(revoke)
@@ -77,7 +76,7 @@ class Admission:
             self._revokes[version].remove(revoke)
             if not self._revokes[version]:
                 del self._revokes[version]
-        self._turns.ended_after(seconds)
+        self._patience.record_lease(seconds)
         self.release(version, engine)
 
     def force_out(self, version: VersionId, gone: asyncio.Future[None]) -> None:
@@ -99,7 +98,7 @@ class Admission:
         try:
             async with asyncio.timeout(self._limits.slot_timeout_seconds - waited_seconds):
                 outcome = await pending.granted
-                await self._carrier.moves_are_sent()
+                await self._executor.wait_until_sent()
         except TimeoutError:
             self._abandon(ticket, pending, engine)
             waited = self._waited(pending) + waited_seconds
@@ -109,7 +108,7 @@ class Admission:
             raise
         load_seconds = self._load_seconds(version, outcome)
         if outcome is not CacheOutcome.GPU_HIT:
-            self._backlog.had_its_turn(load_seconds)
+            self._retry_after.record_grant(load_seconds)
         return Lease(version, outcome, self._waited(pending) + waited_seconds, load_seconds)
 
     async def _lease_at_once(
@@ -117,9 +116,9 @@ class Admission:
     ) -> Lease:
         """Without the line: nearly all requests come this way."""
         engine = self._engine
-        self._carrier.leased_at_once(version, counted=counted)
+        self._executor.leased_at_once(version, counted=counted)
         try:
-            await self._carrier.moves_are_sent()
+            await self._executor.wait_until_sent()
         except BaseException:
             self.release(version.id, engine)
             raise
@@ -130,12 +129,12 @@ class Admission:
         if engine not in (None, self._engine):
             return
         self._policy.release(version)
-        self._carrier.used(version)
-        self._carrier.advance()
+        self._executor.used(version)
+        self._executor.advance()
         if self._policy.is_idle():
             self._idle.set()
 
-    async def becomes_idle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Until the next time that the last lease is given back and nobody waits."""
         self._idle.clear()
         await self._idle.wait()
@@ -150,29 +149,29 @@ class Admission:
 
     def patience_seconds(self) -> float:
         """How long one waits before those who are in have to let it in."""
-        return self._turns.patience_seconds()
+        return self._patience.patience_seconds()
 
     def retry_after_seconds(self, waiting: int) -> int:
         """When a line of that length should have passed."""
-        return self._backlog.retry_after_seconds(waiting)
+        return self._retry_after.retry_after_seconds(waiting)
 
     async def keep_turns_fair(self) -> None:
         """Runs until cancelled. Whoever is in `on_look` looks at what waits elsewhere."""
         while True:
-            await asyncio.sleep(self._turns.look_seconds)
-            now, patience = self.clock(), self._turns.patience_seconds()
-            pending = self._carrier.pending
+            await asyncio.sleep(self._patience.check_seconds)
+            now, patience = self.clock(), self._patience.patience_seconds()
+            pending = self._executor.pending
             for ticket in [t for t, p in pending.items() if now - p.arrived > patience]:
                 if (hot := self._policy.drain_for(ticket)) is not None:
                     self._say_drained(hot, pending[ticket].version)
-            self._carrier.advance()
+            self._executor.advance()
             for look in self.on_look:
                 look()
 
     def _say_drained(self, hot: VersionId, room_for: AdapterVersion) -> None:
-        version, slot = self._carrier.versions[hot], self._carrier.slots.get(hot)
+        version, slot = self._executor.versions[hot], self._executor.slots.get(hot)
         logger.info("%s gives its slot up for %s", version.reference, room_for.reference)
-        self._observer.saw(Drained(version, room_for, slot))
+        self._observer.on_event(Drained(version, room_for, slot))
 
     # ---- the line ------------------------------------------------------------------------
 
@@ -182,10 +181,10 @@ class Admission:
             raise self.closed
         limits, waiting = self._limits, self._policy.waiting
         if len(waiting) >= limits.max_waiting:
-            seconds = self._backlog.retry_after_seconds(len(waiting))
+            seconds = self._retry_after.retry_after_seconds(len(waiting))
             raise QueueFull(limits.max_waiting, seconds)
         if waiting.count(version.id) >= limits.max_waiting_per_adapter:
-            seconds = self._backlog.retry_after_seconds(waiting.count(version.id))
+            seconds = self._retry_after.retry_after_seconds(waiting.count(version.id))
             raise QueueFull(limits.max_waiting_per_adapter, seconds, version.adapter)
         self._policy.know(version.id, version.size_bytes)
 
@@ -194,14 +193,14 @@ class Admission:
             version=version,
             granted=asyncio.get_running_loop().create_future(),
             arrived=self.clock(),
-            cause=self._carrier.history.cause_of_miss(version),
+            cause=self._executor.history.cause_of_miss(version),
             counted=counted,
         )
         ticket = next(self._tickets)
-        self._carrier.pending[ticket] = pending
-        self._carrier.versions[version.id] = version
+        self._executor.pending[ticket] = pending
+        self._executor.versions[version.id] = version
         self._policy.arrive(ticket, version.id)
-        self._carrier.advance()
+        self._executor.advance()
         return ticket, pending
 
     def _abandon(self, ticket: Ticket, pending: Pending, engine: int) -> None:
@@ -209,13 +208,13 @@ class Admission:
         if granted.done() and not granted.cancelled() and granted.exception() is None:
             self.release(pending.version.id, engine)  # granted in the moment the client left
             return
-        self._carrier.pending.pop(ticket, None)
+        self._executor.pending.pop(ticket, None)
         self._policy.cancel(ticket)
-        self._carrier.advance()
+        self._executor.advance()
 
     def _load_seconds(self, version: AdapterVersion, outcome: CacheOutcome) -> float:
         missed = outcome is CacheOutcome.MISS
-        return self._carrier.load_seconds.get(version.id, 0.0) if missed else 0.0
+        return self._executor.load_seconds.get(version.id, 0.0) if missed else 0.0
 
     def _waited(self, pending: Pending) -> float:
         return self.clock() - pending.arrived

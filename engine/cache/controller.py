@@ -7,16 +7,16 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from engine.cache.admission import Admission
-from engine.cache.executor import Carrier
+from engine.cache.executor import DecisionExecutor
 from engine.cache.lease import Revoke
 from engine.cache.loader import Loader
 from engine.cache.snapshot import CacheSnapshot, take_snapshot
 from engine.cache.tenant_limits import TenantCacheLimits
-from engine.cache.tenant_memory import Tenancy, TenantHost
+from engine.cache.tenant_memory import Tenancy, TenantMemory
 from engine.errors import AdapterPinned, EngineUnavailable
 from engine.events import EngineReady, Pinned, Unpinned
 from engine.policy.policy import CachePolicy
-from engine.ports import Backend, EngineTruth, Observer
+from engine.ports import Backend, EngineState, Observer
 from engine.types import AdapterVersion, AdmissionLimits, Lease, Tier, VersionId
 
 
@@ -37,9 +37,9 @@ class CacheController:
         self._policy = policy
         self._backend = backend
         self._observer = observer
-        self._carrier = Carrier(policy, backend, loader, observer, clock)
-        self._admission = Admission(policy, self._carrier, observer, limits, clock)
-        host = TenantHost(tenancy, policy, self._carrier)
+        self._executor = DecisionExecutor(policy, backend, loader, observer, clock)
+        self._admission = Admission(policy, self._executor, observer, limits, clock)
+        host = TenantMemory(tenancy, policy, self._executor)
         self.tenants = TenantCacheLimits(
             tenancy, host, policy, self._admission, observer, limits, clock
         )
@@ -49,7 +49,7 @@ class CacheController:
         try:
             await self._admission.keep_turns_fair()
         finally:
-            await self._carrier.stop()
+            await self._executor.stop()
 
     # ---- what requests ask for -----------------------------------------------------------
 
@@ -74,17 +74,17 @@ class CacheController:
         Raises AdapterTooLarge, TenantLimitReached.
         """
         self._policy.know(version.id, version.size_bytes)
-        self._carrier.versions[version.id] = version
+        self._executor.versions[version.id] = version
         self.tenants.check_prefetch(version)
         self._policy.prefetch(version.id)
-        self._carrier.advance()
+        self._executor.advance()
 
     async def bring_to_host(self, version: AdapterVersion) -> None:
         """The same, until it is there. Raises what `prefetch` or the load raises."""
         if not self._policy.in_host(version.id):
             self.prefetch(version)
-            await asyncio.shield(self._carrier.in_host.expect(version.id))
-        await self._carrier.moves_are_sent()
+            await asyncio.shield(self._executor.in_host.wait_for(version.id))
+        await self._executor.wait_until_sent()
 
     async def bring_to_idle_slot(self, version: AdapterVersion) -> None:
         """Into a slot that is free or idle now; not into any if all are in use.
@@ -110,12 +110,12 @@ class CacheController:
         Raises PinBudgetExceeded, PinBytesExceeded, or what `lease` raises.
         """
         self._policy.know(version.id, version.size_bytes)
-        self._carrier.versions[version.id] = version
+        self._executor.versions[version.id] = version
         self.tenants.check_pin(version)
         before = self._policy.pins.tier_of(version.id)
         self._policy.pin(version.id, tier)
-        self._carrier.evicted.miss(version.id, AdapterPinned())  # whoever waits for that, in vain
-        self._carrier.advance()  # it may have been draining
+        self._executor.evicted.fail(version.id, AdapterPinned())  # whoever waits for that, in vain
+        self._executor.advance()  # it may have been draining
         try:
             if tier is Tier.GPU:
                 await self._bring_to_slot(version)
@@ -124,18 +124,18 @@ class CacheController:
         except BaseException:
             self._take_pin_back(version.id, tier, before)
             raise
-        self._observer.saw(Pinned(version, tier))
+        self._observer.on_event(Pinned(version, tier))
 
     def unpin(self, version: VersionId) -> Tier:
         """Let it be evicted again. Raises NotPinned."""
         tier = self._policy.pins.remove(version)
-        self._observer.saw(Unpinned(self._carrier.versions[version], tier))
-        self._carrier.advance()
+        self._observer.on_event(Unpinned(self._executor.versions[version], tier))
+        self._executor.advance()
         return tier
 
     def was_resident(self, version: VersionId) -> None:
         """When an earlier process ended: a request that misses it misses it for that."""
-        self._carrier.history.lost([version])
+        self._executor.history.lost([version])
 
     def is_pinned(self, version: VersionId) -> bool:
         return version in self._policy.pins
@@ -156,10 +156,10 @@ class CacheController:
         if self._policy.is_on_disk_only(version.id):
             return False
         self._policy.evict(version.id, when_idle=wait or force)
-        gone = self._carrier.evicted.expect(version.id)
+        gone = self._executor.evicted.wait_for(version.id)
         if force:
             self._admission.force_out(version.id, gone)
-        self._carrier.advance()
+        self._executor.advance()
         await asyncio.shield(gone)
         return True
 
@@ -169,7 +169,7 @@ class CacheController:
             self._policy.pins.remove(version)
             if before is not None and self._policy.in_host(version):
                 self._policy.pin(version, before)
-        self._carrier.advance()
+        self._executor.advance()
 
     # ---- the engine ----------------------------------------------------------------------
 
@@ -178,41 +178,41 @@ class CacheController:
         """Why nobody can be served now, if that is so."""
         return self._admission.closed
 
-    async def engine_lost(self, why: EngineUnavailable) -> None:
+    async def on_engine_lost(self, why: EngineUnavailable) -> None:
         """Fail who waits, refuse who comes, and forget what was resident. Pins stay."""
         self._admission.close(why)
         self.tenants.fail_all(why)
-        await self._carrier.engine_lost(why)
+        await self._executor.on_engine_lost(why)
 
-    def engine_ready(self) -> None:
+    def on_engine_ready(self) -> None:
         """There is a new one, which holds nothing yet."""
-        self._observer.saw(EngineReady())
+        self._observer.on_event(EngineReady())
         self._admission.open()
-        self._carrier.advance()
+        self._executor.advance()
 
-    async def becomes_idle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Until the next time that the last lease is given back and nobody waits."""
-        await self._admission.becomes_idle()
+        await self._admission.wait_until_idle()
 
-    async def reconcile(self) -> EngineTruth:
+    async def reconcile(self) -> EngineState:
         """Compare with what the engine holds; report what differs and put it right.
 
         Raises EngineUnavailable.
         """
-        quiet = self._carrier.idle and not self._policy.in_transit()
-        moves_before = self._carrier.moves_submitted
+        quiet = self._executor.idle and not self._policy.in_transit()
+        moves_before = self._executor.moves_submitted
         believed = self._policy.residency()
-        truth = await self._backend.truth()
-        if quiet and self._carrier.moves_submitted == moves_before:
-            differing = set(believed.gpu) ^ set(truth.gpu) | set(believed.host) ^ set(truth.host)
+        state = await self._backend.engine_state()
+        if quiet and self._executor.moves_submitted == moves_before:
+            differing = set(believed.gpu) ^ set(state.gpu) | set(believed.host) ^ set(state.host)
             if differing:
-                self._carrier.drifted(sorted(differing))
-                self._carrier.carry_out(self._policy.correct(truth.gpu, truth.host))
-                self._carrier.advance()
-        return truth
+                self._executor.drifted(sorted(differing))
+                self._executor.carry_out(self._policy.correct(state.gpu, state.host))
+                self._executor.advance()
+        return state
 
     # ---- views ---------------------------------------------------------------------------
 
     def snapshot(self) -> CacheSnapshot:
         """Both tiers as the controller sees them now."""
-        return replace(take_snapshot(self._policy, self._carrier), engine_up=not self.unavailable)
+        return replace(take_snapshot(self._policy, self._executor), engine_up=not self.unavailable)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engine.cache.loader import Loader
-from engine.cache.move_sender import Mover
-from engine.cache.waiters import Milestones
+from engine.cache.move_sender import MoveSender
+from engine.cache.waiters import Waiters
 from engine.errors import AdapterLoadFailed, AdapterTooLarge, EngineError, LoadFailure
 from engine.events import (
     Drifted,
@@ -31,7 +31,7 @@ from engine.policy.decisions import (
     StartLoad,
     Ticket,
 )
-from engine.policy.miss_history import ResidencyHistory
+from engine.policy.miss_history import MissHistory
 from engine.policy.policy import CachePolicy
 from engine.ports import Backend, Loaded, MoveResult, Observer
 from engine.types import (
@@ -58,7 +58,7 @@ class Pending:
     counted: bool
 
 
-class Carrier:
+class DecisionExecutor:
     """One load per adapter; every load and move is reported back to the policy, however it ends."""
 
     def __init__(
@@ -74,15 +74,15 @@ class Carrier:
         self.load_seconds: dict[VersionId, float] = {}
         self.slots: dict[VersionId, int] = {}  # as far as the engine has said
         self.hits: Counter[VersionId] = Counter()
-        self.history = ResidencyHistory()
-        self.in_host = Milestones()
-        self.evicted = Milestones()
+        self.history = MissHistory()
+        self.in_host = Waiters()
+        self.evicted = Waiters()
         self._policy = policy
         self._backend = backend
         self._loader = loader
         self._observer = observer
         self._clock = clock
-        self._mover = Mover(backend, self._move_done)
+        self._move_sender = MoveSender(backend, self._move_done)
         self._certain: set[VersionId] = set()  # whose moves can't fail
         self._last_used: dict[VersionId, float] = {}
         self._loads: set[asyncio.Task[None]] = set()
@@ -94,28 +94,28 @@ class Carrier:
     def _cancel(self) -> list[asyncio.Task[None]]:
         for load in self._loads:
             load.cancel()
-        return [*self._loads, *self._mover.cancel()]
+        return [*self._loads, *self._move_sender.cancel()]
 
     @property
     def idle(self) -> bool:
         """No move is on its way to the backend."""
-        return self._mover.idle
+        return self._move_sender.idle
 
-    async def moves_are_sent(self) -> None:
+    async def wait_until_sent(self) -> None:
         """Before a lease is used: its moves have to be in the engine's queue by then."""
-        await self._mover.sent()
+        await self._move_sender.wait_until_sent()
 
     @property
     def moves_submitted(self) -> int:
-        return self._mover.submitted
+        return self._move_sender.moves_submitted
 
     def advance(self) -> None:
         """Everything that can be done now."""
         while decided := self._decide():
             self.carry_out(decided)
-        for version in self.evicted.awaited():
+        for version in self.evicted.versions():
             if self._policy.is_on_disk_only(version):  # its load failed, or it was never there
-                self.evicted.reach(version)
+                self.evicted.resolve(version)
 
     def _decide(self) -> list[Decision]:
         """Until nothing more follows. A certain move counts as done, so its grants follow."""
@@ -130,7 +130,7 @@ class Carrier:
     def carry_out(self, decisions: Sequence[Decision]) -> None:
         """The moves are sent before a granted request can go on."""
         if moves := [decision for decision in decisions if isinstance(decision, Move)]:
-            self._mover.submit(moves)
+            self._move_sender.submit(moves)
         for decision in decisions:
             match decision:
                 case Grant(ticket, version, outcome):
@@ -147,7 +147,7 @@ class Carrier:
 
     def _start_load(self, version: VersionId) -> None:
         awaited_by = self._policy.waiting.count(version)
-        self._observer.saw(LoadStarted(self.versions[version], awaited_by))
+        self._observer.on_event(LoadStarted(self.versions[version], awaited_by))
         task = asyncio.create_task(self._load(self.versions[version]))
         self._loads.add(task)
         task.add_done_callback(self._loads.discard)
@@ -159,7 +159,7 @@ class Carrier:
             capacity = reason is EvictionReason.CAPACITY
             slot_reason = EvictionReason.HOST_EVICTED if capacity else reason
             self._left(version, Tier.GPU, slot_reason, evict.room_for)
-        self.evicted.reach(version)
+        self.evicted.resolve(version)
 
     def _left(
         self, version: VersionId, tier: Tier, reason: EvictionReason, room_for: VersionId | None
@@ -169,7 +169,7 @@ class Carrier:
         slot = self.slots.pop(version, None) if tier is Tier.GPU else None
         others = None if room_for is None else self.versions[room_for]
         idle = self.idle_seconds(version)
-        self._observer.saw(Evicted(self.versions[version], tier, reason, idle, others, slot))
+        self._observer.on_event(Evicted(self.versions[version], tier, reason, idle, others, slot))
 
     def used(self, version: VersionId) -> None:
         """A request begins or ends to hold it."""
@@ -196,7 +196,7 @@ class Carrier:
             self.hits[version] += not missed
             waited = self._clock() - pending.arrived
             cause = pending.cause if missed else None
-            self._observer.saw(LookedUp(pending.version, outcome, cause, waited))
+            self._observer.on_event(LookedUp(pending.version, outcome, cause, waited))
         pending.granted.set_result(outcome)
 
     def leased_at_once(self, version: AdapterVersion, *, counted: bool) -> None:
@@ -205,7 +205,7 @@ class Carrier:
         self.used(version.id)
         if counted:
             self.hits[version.id] += 1
-            self._observer.saw(LookedUp(version, CacheOutcome.GPU_HIT, None, 0.0))
+            self._observer.on_event(LookedUp(version, CacheOutcome.GPU_HIT, None, 0.0))
 
     # ---- how loads and moves end ---------------------------------------------------------
 
@@ -228,7 +228,7 @@ class Carrier:
     def _is_staged(self, version: AdapterVersion, loaded: Loaded) -> None:
         (self._certain.add if loaded.certain else self._certain.discard)(version.id)
         if not loaded.certain:
-            self._observer.saw(FellBack(version))
+            self._observer.on_event(FellBack(version))
         try:
             self._policy.loaded(version.id, loaded.host_bytes)
         except AdapterTooLarge as error:
@@ -252,9 +252,9 @@ class Carrier:
         else:
             transition = Transition.DISK_TO_HOST
             seconds = result.seconds + self.load_seconds[version.id]
-        self._observer.saw(MovedIn(version, transition, seconds, result.slot))
+        self._observer.on_event(MovedIn(version, transition, seconds, result.slot))
         if isinstance(move, Commit):
-            self.in_host.reach(version.id)
+            self.in_host.resolve(version.id)
 
     def _move_failed(self, move: Move, reason: str, *, engine_gone: bool) -> None:
         logger.error("%s of version %d failed: %s", type(move).__name__, move.version, reason)
@@ -270,8 +270,8 @@ class Carrier:
         self._fail(version, transition, failure)
 
     def _fail(self, version: AdapterVersion, transition: Transition, error: EngineError) -> None:
-        self._observer.saw(LoadFailed(version, transition, error))
-        self.in_host.miss(version.id, error)
+        self._observer.on_event(LoadFailed(version, transition, error))
+        self.in_host.fail(version.id, error)
         self._fail_waiters(self._policy.failed(version.id), error)
 
     def _fail_waiters(self, tickets: Sequence[Ticket], error: EngineError) -> None:
@@ -282,17 +282,17 @@ class Carrier:
 
     def drifted(self, ids: Sequence[VersionId]) -> None:
         known = [self.versions[id_] for id_ in ids if id_ in self.versions]
-        self._observer.saw(Drifted(ids, known))
+        self._observer.on_event(Drifted(ids, known))
 
-    async def engine_lost(self, error: EngineError) -> None:
+    async def on_engine_lost(self, error: EngineError) -> None:
         """Nothing that was asked of the engine will be answered any more, and nothing is left."""
         ended = self._cancel()
-        self._observer.saw(EngineLost(error))
+        self._observer.on_event(EngineLost(error))
         self.history.lost(self._policy.residency().host)
         self._certain.clear()
         self.slots.clear()
         self._fail_waiters(self._policy.void_all(), error)
         self._policy.forget_residency()
-        self.in_host.miss_all(error)
-        self.evicted.reach_all()
+        self.in_host.fail_all(error)
+        self.evicted.resolve_all()
         await asyncio.gather(*ended, return_exceptions=True)

@@ -11,7 +11,7 @@ from engine.ports import Backend, MoveResult
 logger = logging.getLogger(__name__)
 
 
-class Mover:
+class MoveSender:
     """Never waits for one batch before it sends the next: the engine keeps their order.
 
     Each round trip ends with the engine's current step, so waiting would cost a step.
@@ -21,7 +21,7 @@ class Mover:
         self._backend = backend
         self._done = done
         self._under_way: set[asyncio.Task[None]] = set()
-        self.submitted = 0
+        self.moves_submitted = 0
         self._unsent = 0
 
     @property
@@ -29,7 +29,7 @@ class Mover:
         return not self._under_way
 
     def submit(self, moves: Sequence[Move]) -> None:
-        self.submitted += len(moves)
+        self.moves_submitted += len(moves)
         self._under_way.add(asyncio.create_task(self._carry(list(moves))))
         self._unsent += 1
         asyncio.get_running_loop().call_soon(self._was_sent)  # after the task's first turn
@@ -37,7 +37,7 @@ class Mover:
     def _was_sent(self) -> None:
         self._unsent -= 1
 
-    async def sent(self) -> None:
+    async def wait_until_sent(self) -> None:
         """The engine has been handed all moves so far: whatever it is asked next comes after."""
         if self._unsent:
             await asyncio.sleep(0)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from engine.cache.controller import CacheController
 from engine.errors import EngineUnavailable
-from engine.ports import EngineTruth
+from engine.ports import EngineState
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Reconciler:
         self._every_seconds = every_seconds
         self._hang_seconds = hang_seconds
         self._silent = silent
-        self.last_truth = EngineTruth(gpu=(), host=())
+        self.last_state = EngineState(gpu=(), host=())
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -40,14 +40,14 @@ class Reconciler:
     async def _quiet_or_time(self) -> None:
         try:
             async with asyncio.timeout(self._every_seconds):
-                await self._controller.becomes_idle()
+                await self._controller.wait_until_idle()
         except TimeoutError:
             return
 
     async def _compare(self) -> None:
         try:
             async with asyncio.timeout(self._hang_seconds):
-                self.last_truth = await self._controller.reconcile()
+                self.last_state = await self._controller.reconcile()
         except TimeoutError:
             self._silent()
         except EngineUnavailable:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from engine.cache.admission import Admission
 from engine.cache.lease import Revoke, TenantHold
-from engine.cache.tenant_memory import Tenancy, TenantHost
-from engine.cache.tenant_queue import TenantLine
+from engine.cache.tenant_memory import Tenancy, TenantMemory
+from engine.cache.tenant_queue import TenantQueue
 from engine.errors import EngineError, QueueFull, SlotWaitTimeout, TenantLimitReached
 from engine.events import Refused
 from engine.policy.policy import CachePolicy
@@ -38,7 +38,7 @@ class TenantCacheLimits:
     def __init__(
         self,
         tenancy: Tenancy,
-        host: TenantHost,
+        host: TenantMemory,
         policy: CachePolicy,
         admission: Admission,
         observer: Observer,
@@ -52,7 +52,7 @@ class TenantCacheLimits:
         self._observer = observer
         self._limits = limits
         self._clock = clock
-        self._lines: dict[str, TenantLine] = {}
+        self._lines: dict[str, TenantQueue] = {}
         self._trimmed_at = clock()
         admission.on_look.append(self.look)
 
@@ -83,7 +83,7 @@ class TenantCacheLimits:
         return self._admission.lease(version, revoke, waited_seconds)
 
     def refused(self, version: AdapterVersion, error: EngineError) -> None:
-        self._observer.saw(Refused(version, error))
+        self._observer.on_event(Refused(version, error))
 
     def has_place(self, version: AdapterVersion) -> bool:
         """Whether `enter` would not have to wait."""
@@ -102,7 +102,7 @@ class TenantCacheLimits:
         self._check(tenant, version)
         line = self._lines.get(tenant)
         if line is None:
-            line = TenantLine(self, self._clock, self._admission.patience_seconds)
+            line = TenantQueue(self, self._clock, self._admission.patience_seconds)
             self._lines[tenant] = line
         try:
             return 0.0 if line.enter_at_once(version) else await self._wait(tenant, line, version)
@@ -115,7 +115,7 @@ class TenantCacheLimits:
             self._lines[tenant].leave(version.id)
             self._forget_if_empty(tenant)
 
-    async def _wait(self, tenant: str, line: TenantLine, version: AdapterVersion) -> float:
+    async def _wait(self, tenant: str, line: TenantQueue, version: AdapterVersion) -> float:
         arrived = self._clock()
         self._check_line(tenant, line, version)
         try:
@@ -151,7 +151,7 @@ class TenantCacheLimits:
             detail = f"{version.reference} takes {size_bytes} bytes of host memory, and the"
             raise self._refusal(tenant, Limit.HOST_BYTES, f"{detail} tenant {tenant} has {most}")
 
-    def _check_line(self, tenant: str, line: TenantLine, version: AdapterVersion) -> None:
+    def _check_line(self, tenant: str, line: TenantQueue, version: AdapterVersion) -> None:
         """The limits of the line hold here too, but here each tenant has a line of its own."""
         limits, whose = self._limits, None
         most, ahead = limits.max_waiting, len(line)
@@ -190,7 +190,7 @@ class TenantCacheLimits:
         self._tenancy.refused(tenant, limit)
         return TenantLimitReached(limit, detail)
 
-    # ---- the room that the limits leave; see TenantLine ----------------------------------
+    # ---- the room that the limits leave; see TenantQueue ----------------------------------
 
     def make(self, version: AdapterVersion, inside: Collection[VersionId]) -> bool:
         if (tenant := self.tenant_of(version)) is None:

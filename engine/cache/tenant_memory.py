@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-from engine.cache.executor import Carrier
+from engine.cache.executor import DecisionExecutor
 from engine.policy.policy import CachePolicy
 from engine.types import AdapterVersion, EvictionReason, VersionId
 from registry.quotas.limits import LimitsOf, Refused, no_limits, tell_nobody
@@ -19,13 +19,13 @@ class Tenancy:
     refused: Refused = tell_nobody
 
 
-class TenantHost:
+class TenantMemory:
     """Counts what is there or on its way, and evicts what is idle and not pinned."""
 
-    def __init__(self, tenancy: Tenancy, policy: CachePolicy, carrier: Carrier) -> None:
+    def __init__(self, tenancy: Tenancy, policy: CachePolicy, executor: DecisionExecutor) -> None:
         self._tenancy = tenancy
         self._policy = policy
-        self._carrier = carrier
+        self._executor = executor
 
     def max_bytes(self, tenant: str) -> int | None:
         return self._tenancy.limits_of(tenant).max_host_bytes
@@ -95,12 +95,12 @@ class TenantHost:
         for victim in victims:
             self._policy.evict(victim, reason=EvictionReason.TENANT_LIMIT)
         if victims:
-            self._carrier.advance()
+            self._executor.advance()
 
     def _everyone(self) -> set[VersionId]:
         policy = self._policy
         return {*policy.residency().host, *policy.in_transit(), *policy.foreseen()}
 
     def _owner(self, version: VersionId) -> str | None:
-        known = self._carrier.versions.get(version)
+        known = self._executor.versions.get(version)
         return None if known is None else self._tenancy.tenant_of(known.adapter)

@@ -27,7 +27,7 @@ class _Waiter:
     arrived: float
 
 
-class TenantLine:
+class TenantQueue:
     """First come, first served, but whoever asks for an adapter that is in need not wait.
 
     That ends once somebody has waited longer than the patience: then nobody passes, those who are

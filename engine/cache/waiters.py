@@ -1,40 +1,39 @@
-"""What somebody waits for an adapter to reach, such as the host tier."""
+"""Waiters: shared futures for "this adapter has reached that state", such as the host tier."""
 
 import asyncio
 
 from engine.types import VersionId
 
 
-class Milestones:
-    """One future per awaited adapter, shared by all who wait for it."""
+class Waiters:
+    """One future per adapter, shared by all who wait for it."""
 
     def __init__(self) -> None:
-        self._awaited: dict[VersionId, asyncio.Future[None]] = {}
+        self._futures: dict[VersionId, asyncio.Future[None]] = {}
 
-    def expect(self, version: VersionId) -> asyncio.Future[None]:
-        """Done when it is reached next, or with what `miss` is told. Shared, so shield it."""
+    def wait_for(self, version: VersionId) -> asyncio.Future[None]:
+        """Done at the next `resolve`, or failed by `fail`. Shared, so shield it."""
         loop = asyncio.get_running_loop()
-        return self._awaited.setdefault(version, loop.create_future())
+        return self._futures.setdefault(version, loop.create_future())
 
-    def reach(self, version: VersionId) -> None:
-        awaited = self._awaited.pop(version, None)
-        if awaited is not None and not awaited.done():
-            awaited.set_result(None)
+    def resolve(self, version: VersionId) -> None:
+        future = self._futures.pop(version, None)
+        if future is not None and not future.done():
+            future.set_result(None)
 
-    def miss(self, version: VersionId, error: Exception) -> None:
-        """It won't be reached this time."""
-        awaited = self._awaited.pop(version, None)
-        if awaited is not None and not awaited.done():
-            awaited.set_exception(error)
+    def fail(self, version: VersionId, error: Exception) -> None:
+        future = self._futures.pop(version, None)
+        if future is not None and not future.done():
+            future.set_exception(error)
 
-    def awaited(self) -> list[VersionId]:
-        """Whom somebody expects to reach it."""
-        return list(self._awaited)
+    def versions(self) -> list[VersionId]:
+        """The adapters that are waited for."""
+        return list(self._futures)
 
-    def reach_all(self) -> None:
-        for version in list(self._awaited):
-            self.reach(version)
+    def resolve_all(self) -> None:
+        for version in self.versions():
+            self.resolve(version)
 
-    def miss_all(self, error: Exception) -> None:
-        for version in list(self._awaited):
-            self.miss(version, error)
+    def fail_all(self, error: Exception) -> None:
+        for version in self.versions():
+            self.fail(version, error)

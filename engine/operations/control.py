@@ -7,7 +7,7 @@ from typing import Protocol
 from engine.cache.controller import CacheController
 from engine.cache.snapshot import CacheSnapshot
 from engine.operations.pins import KeptPin, PinKeeper
-from engine.ports import EngineTruth
+from engine.ports import EngineState
 from engine.telemetry.decision_log import DecisionLog, LoggedEvent
 from engine.types import AdapterVersion, Tier
 from registry.auth.caller import acting
@@ -25,7 +25,7 @@ class SteeredCache(Protocol):
 
     async def snapshots(self) -> Mapping[str, CacheSnapshot]: ...
 
-    async def truths(self) -> Mapping[str, EngineTruth]:
+    async def engine_states(self) -> Mapping[str, EngineState]:
         """Read back from each engine, and compared with what its controller says."""
 
     async def about(self, version: AdapterVersion) -> Sequence[LoggedEvent]:
@@ -66,7 +66,7 @@ class OneCache:
     async def snapshots(self) -> Mapping[str, CacheSnapshot]:
         return {ONLY_REPLICA: self._controller.snapshot()}
 
-    async def truths(self) -> Mapping[str, EngineTruth]:
+    async def engine_states(self) -> Mapping[str, EngineState]:
         return {ONLY_REPLICA: await self._controller.reconcile()}
 
     async def about(self, version: AdapterVersion) -> Sequence[LoggedEvent]:

@@ -21,7 +21,7 @@ class Quarantine:
         self._condemn = condemn
         self._under_way: set[asyncio.Task[None]] = set()
 
-    def saw(self, event: CacheEvent) -> None:
+    def on_event(self, event: CacheEvent) -> None:
         if not isinstance(event, LoadFailed):
             return
         error = event.error

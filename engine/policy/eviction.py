@@ -1,19 +1,19 @@
 """Who has to make room: the least recently used, or a hot adapter whose turn is over. Pure."""
 
-from engine.policy.pin_budget import PinBook
+from engine.policy.pin_budget import PinBudget
 from engine.policy.tiers import Place, Tiers
-from engine.policy.wait_queue import WaitingLine
+from engine.policy.wait_queue import WaitQueue
 from engine.types import VersionId
 
 
-class Victims:
+class VictimSelector:
     """Chooses; takes nobody out.
 
     A draining adapter is hot, admits nobody and leaves for one that waited too long: its slot,
     and its host place too if that one has none.
     """
 
-    def __init__(self, tiers: Tiers, pins: PinBook, waiting: WaitingLine) -> None:
+    def __init__(self, tiers: Tiers, pins: PinBudget, waiting: WaitQueue) -> None:
         self._tiers = tiers
         self._pins = pins
         self._waiting = waiting

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from engine.types import AdapterVersion, MissCause, VersionId
 
 
-class ResidencyHistory:
+class MissHistory:
     """Grows by one integer per version ever loaded."""
 
     def __init__(self) -> None:

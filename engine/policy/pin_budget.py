@@ -7,7 +7,7 @@ from engine.policy.tiers import Tiers
 from engine.types import Tier, VersionId
 
 
-class PinBook:
+class PinBudget:
     """At most `slots - 1` pins in the GPU tier, at most `host_capacity - 1` pins in all.
 
     Where the host tier has a budget of bytes, the largest adapter known still fits beside them.

@@ -4,9 +4,9 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterator
 
 from engine.policy.decisions import Activate, Commit, Deactivate, Decision, Evict, Grant, StartLoad
-from engine.policy.eviction import Victims
+from engine.policy.eviction import VictimSelector
 from engine.policy.tiers import Place, Tiers
-from engine.policy.wait_queue import WaitingLine
+from engine.policy.wait_queue import WaitQueue
 from engine.types import CacheOutcome, EvictionReason, VersionId
 
 
@@ -14,7 +14,7 @@ class Planner:
     """Turns the state of the cache into decisions; each counts as taken once it is returned."""
 
     def __init__(
-        self, tiers: Tiers, victims: Victims, waiting: WaitingLine, *, max_loads: int
+        self, tiers: Tiers, victims: VictimSelector, waiting: WaitQueue, *, max_loads: int
     ) -> None:
         self.prefetch: OrderedDict[VersionId, None] = OrderedDict()
         self.leaving: OrderedDict[VersionId, EvictionReason] = OrderedDict()  # once idle

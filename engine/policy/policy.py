@@ -16,11 +16,11 @@ from collections.abc import Collection
 
 from engine.errors import AdapterInUse, AdapterPinned, AdapterTooLarge
 from engine.policy.decisions import Decision, Residency, Ticket
-from engine.policy.eviction import Victims
-from engine.policy.pin_budget import PinBook
+from engine.policy.eviction import VictimSelector
+from engine.policy.pin_budget import PinBudget
 from engine.policy.planner import Planner
 from engine.policy.tiers import Place, Tiers
-from engine.policy.wait_queue import WaitingLine
+from engine.policy.wait_queue import WaitQueue
 from engine.types import CacheOutcome, EvictionReason, Tier, VersionId
 
 
@@ -39,10 +39,10 @@ class CachePolicy:
         self.slots = slots
         self.host_capacity = host_capacity
         self.host_bytes = host_bytes
-        self.waiting = WaitingLine()
+        self.waiting = WaitQueue()
         self._tiers = Tiers(slots=slots, host_capacity=host_capacity, host_bytes=host_bytes)
-        self.pins = PinBook(self._tiers)
-        self._victims = Victims(self._tiers, self.pins, self.waiting)
+        self.pins = PinBudget(self._tiers)
+        self._victims = VictimSelector(self._tiers, self.pins, self.waiting)
         self._planner = Planner(self._tiers, self._victims, self.waiting, max_loads=max_loads)
 
     # ---- what happened -------------------------------------------------------------------

@@ -16,7 +16,7 @@ class Waiter:
     outcome: CacheOutcome
 
 
-class WaitingLine:
+class WaitQueue:
     """First come, first served per adapter; which adapter is next is the policy's business."""
 
     def __init__(self) -> None:

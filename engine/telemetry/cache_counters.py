@@ -142,7 +142,7 @@ class CacheCounters:
 
     # ---- Observer ------------------------------------------------------------------------
 
-    def saw(self, event: CacheEvent) -> None:
+    def on_event(self, event: CacheEvent) -> None:
         self._decisions.labels(KINDS[type(event)]).inc()
         match event:
             case LookedUp():

@@ -66,7 +66,7 @@ class DecisionLog:
         # A reader who comes back after a restart has a smaller one: microseconds outrun events.
         self.newest_id = int(clock() * 1e6)
 
-    def saw(self, event: CacheEvent) -> None:
+    def on_event(self, event: CacheEvent) -> None:
         self._note(LoggedEvent(0, datetime.fromtimestamp(self._clock(), UTC), event))
 
     def take_over(self, logged: LoggedEvent, replica: str) -> None:

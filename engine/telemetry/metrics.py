@@ -85,9 +85,9 @@ class CacheMetrics:
         """Loads that a traced request waits for carry its trace, as an exemplar."""
         self._cache.trace_id_of = trace_id_of
 
-    def saw(self, event: CacheEvent) -> None:
-        self._cache.saw(event)
-        self._thrash.saw(event)
+    def on_event(self, event: CacheEvent) -> None:
+        self._cache.on_event(event)
+        self._thrash.on_event(event)
 
     def engine_ended(self, cause: str) -> None:
         """Count one engine. `cause` is one of ENGINE_ENDS."""

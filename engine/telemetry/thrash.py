@@ -26,7 +26,7 @@ class ThrashWindow:
         self._lookups: deque[tuple[float, bool]] = deque(maxlen=WINDOW_LOOKUPS)
         self._thrashing = 0
 
-    def saw(self, event: CacheEvent) -> None:
+    def on_event(self, event: CacheEvent) -> None:
         match event:
             case Evicted(version=version, reason=reason) if reason in _FOR_ROOM:
                 self._left_at.pop(version.id, None)

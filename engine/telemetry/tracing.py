@@ -79,7 +79,7 @@ class OtlpTracing:
                 return trace.format_trace_id(context.trace_id)
         return None
 
-    def saw(self, event: CacheEvent) -> None:
+    def on_event(self, event: CacheEvent) -> None:
         match event:
             case MovedIn(version=version, transition=transition, seconds=seconds):
                 self._took(version, transition, seconds, None)

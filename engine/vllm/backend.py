@@ -15,7 +15,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from engine.errors import EngineGone, EngineUnavailable
 from engine.policy.decisions import Commit, Move
-from engine.ports import EngineTruth, Loaded, MoveResult
+from engine.ports import EngineState, Loaded, MoveResult
 from engine.types import AdapterVersion, VersionId
 from engine.vllm.load_channel import LoadChannel, open_channel
 from registry.inspection.supported_modules import Renames, ServedModule, ServedModules
@@ -59,9 +59,9 @@ class VllmBackend:
         ranks = await self._call("adaptry_apply", wire)
         return [_slowest(results) for results in zip(*ranks, strict=True)]
 
-    async def truth(self) -> EngineTruth:
+    async def engine_state(self) -> EngineState:
         answer = (await self._call("adaptry_truth"))[0]
-        return EngineTruth(
+        return EngineState(
             gpu=tuple(answer["gpu"]),
             host=tuple(answer["host"]),
             size_bytes={VersionId(lora_id): size for lora_id, size in answer["size_bytes"]},

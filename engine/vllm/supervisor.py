@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from engine.errors import EngineGone, EngineUnavailable
 from engine.policy.decisions import Move
-from engine.ports import Backend, EngineTruth, Loaded, MoveResult
+from engine.ports import Backend, EngineState, Loaded, MoveResult
 from engine.types import AdapterVersion, VersionId
 
 logger = logging.getLogger(__name__)
@@ -170,5 +170,5 @@ class EngineSupervisor(Generic[OneLife]):
     async def apply(self, moves: Sequence[Move]) -> list[MoveResult]:
         return await self.life.backend.apply(moves)
 
-    async def truth(self) -> EngineTruth:
-        return await self.life.backend.truth()
+    async def engine_state(self) -> EngineState:
+        return await self.life.backend.engine_state()

@@ -6,7 +6,7 @@ from dataclasses import replace
 from engine.cache.snapshot import CacheSnapshot
 from engine.errors import AdapterInUse, AdapterPinned
 from engine.operations.pins import KeptPin
-from engine.ports import EngineTruth
+from engine.ports import EngineState
 from engine.telemetry.decision_log import LoggedEvent
 from engine.types import AdapterVersion, Tier, VersionId
 from fleet.ingress.pins import FleetPins
@@ -25,8 +25,8 @@ class FleetCache:
         found: Mapping[str, CacheSnapshot] = (await self._replicas.ask("snapshot")).all()
         return dict(sorted(found.items()))
 
-    async def truths(self) -> Mapping[str, EngineTruth]:
-        found: Mapping[str, EngineTruth] = (await self._replicas.ask("truth")).all()
+    async def engine_states(self) -> Mapping[str, EngineState]:
+        found: Mapping[str, EngineState] = (await self._replicas.ask("engine_state")).all()
         return dict(sorted(found.items()))
 
     async def about(self, version: AdapterVersion) -> Sequence[LoggedEvent]:

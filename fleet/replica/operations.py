@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from engine.cache.snapshot import CacheSnapshot
 from engine.errors import EngineError, NotPinned
 from engine.operations.probe import ProbeResult
-from engine.ports import EngineTruth
+from engine.ports import EngineState
 from engine.telemetry.decision_log import LoggedEvent
 from engine.telemetry.endpoint import encoded
 from engine.types import AdapterVersion, Tier, VersionId
@@ -39,7 +39,7 @@ class Operations:
     async def snapshot(self) -> CacheSnapshot:
         return self._cache.controller.snapshot()
 
-    async def truth(self) -> EngineTruth:
+    async def engine_state(self) -> EngineState:
         return await self._cache.controller.reconcile()
 
     async def about(self, version: AdapterVersion) -> Sequence[LoggedEvent]:

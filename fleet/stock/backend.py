@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from engine.policy.decisions import Activate, Commit, Deactivate, Evict, Move
-from engine.ports import EngineTruth, Loaded, MoveResult
+from engine.ports import EngineState, Loaded, MoveResult
 from engine.types import AdapterVersion, VersionId
 from fleet.stock.client import StockVllm
 
@@ -88,8 +88,8 @@ class StockBackend:
             self._deactivate(version)
         return None
 
-    async def truth(self) -> EngineTruth:
+    async def engine_state(self) -> EngineState:
         """Of host memory, what the server lists; of slots it says nothing."""
         listed = set(await self._server.ours())
         host = tuple(version for version, name in self._names.items() if name in listed)
-        return EngineTruth(gpu=tuple(v for v in self._slots if v in host), host=host)
+        return EngineState(gpu=tuple(v for v in self._slots if v in host), host=host)

@@ -126,8 +126,8 @@ class _Follower:
 
     async def engine_lost(self, why: EngineUnavailable) -> None:
         self._cache.warm_up.note()
-        await self._cache.controller.engine_lost(why)
+        await self._cache.controller.on_engine_lost(why)
 
     async def engine_ready(self) -> None:
-        self._cache.controller.engine_ready()
+        self._cache.controller.on_engine_ready()
         await self._cache.warm_up.again()

@@ -16,7 +16,7 @@ from demo.tasks import TASKS
 from engine.errors import AdapterLoadFailed
 from engine.fake_backend import FakeBackend
 from engine.policy.decisions import Activate, Commit, Deactivate, Evict, Move
-from engine.ports import Backend, EngineTruth, MoveResult
+from engine.ports import Backend, EngineState, MoveResult
 from engine.resolver import RegistryResolver
 from engine.types import AdapterVersion, EvictionReason, VersionId
 
@@ -52,10 +52,10 @@ class Subject:
 
     def tiers(self) -> tuple[set[VersionId], set[VersionId]]:
         """Who is in a slot, and who in the host tier."""
-        truth = self.run(self.backend.truth())
-        assert set(truth.size_bytes) == set(truth.host)
-        assert truth.in_step_loads == 0
-        return set(truth.gpu), set(truth.host)
+        state = self.run(self.backend.engine_state())
+        assert set(state.size_bytes) == set(state.host)
+        assert state.in_step_loads == 0
+        return set(state.gpu), set(state.host)
 
 
 @pytest.fixture
@@ -74,7 +74,9 @@ def fake() -> Iterator[Subject]:
 @pytest.fixture
 def real(server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subject]:
     # what it finds here without having asked for it, it would put right in the middle of a test
-    monkeypatch.setattr(server.server.controller, "reconcile", server.server.supervisor.truth)
+    monkeypatch.setattr(
+        server.server.controller, "reconcile", server.server.supervisor.engine_state
+    )
     resolver = RegistryResolver(server.server.service.catalog)
     versions = [server.run(resolver.resolve(name)) for name in sorted(TASKS)]
     gone = _without_files(versions[0])
@@ -149,14 +151,14 @@ def test_what_is_asked_after_moves_were_sent_comes_after_them(subject: Subject) 
     version = subject.versions[0]
     subject.load(version)
 
-    async def ask_after_one_turn() -> EngineTruth:
+    async def ask_after_one_turn() -> EngineState:
         moves = (Commit(version.id), Activate(version.id))
         moving = asyncio.create_task(subject.backend.apply(moves))
         await asyncio.sleep(0)
         assert not moving.done(), "it has only been sent"
-        truth = await subject.backend.truth()
+        state = await subject.backend.engine_state()
         await moving
-        return truth
+        return state
 
     assert subject.run(ask_after_one_turn()).gpu == (version.id,)
 

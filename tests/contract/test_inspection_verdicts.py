@@ -19,7 +19,7 @@ from peft.tuners.lora import config as peft_lora
 
 from engine.errors import AdapterLoadFailed
 from engine.policy.decisions import Activate, Commit, Evict, Move
-from engine.ports import EngineTruth
+from engine.ports import EngineState
 from engine.types import AdapterVersion, EvictionReason, VersionId
 from tests.support.adapters.peft_kinds import (
     ALONE,
@@ -254,15 +254,15 @@ _engine_ids = itertools.count(5_000_000)
 def uncompared(server: Any) -> Iterator[None]:
     """The controller does not ask meanwhile what the engine holds: it would put out who it does
     not know."""
-    controller, truth = server.server.controller, EngineTruth(gpu=(), host=())
+    controller, state = server.server.controller, EngineState(gpu=(), host=())
     under_way = controller.reconcile
 
-    async def paused() -> EngineTruth:
-        return truth
+    async def paused() -> EngineState:
+        return state
 
     controller.reconcile = paused
     try:
-        truth = server.run(under_way())  # answered after whichever was asked before
+        state = server.run(under_way())  # answered after whichever was asked before
         yield
     finally:
         del controller.reconcile

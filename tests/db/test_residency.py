@@ -307,11 +307,11 @@ async def test_what_an_engine_had_in_memory_its_successor_has_too(
         for version in (b, c):
             await one.cache.use(version)
         one.warm_up.note()
-        await one.cache.controller.engine_lost(EngineUnavailable("died"))
+        await one.cache.controller.on_engine_lost(EngineUnavailable("died"))
         one.cache.backend.gpu.clear()
         one.cache.backend.host.clear()
         await one.warm_up.save()
-        one.cache.controller.engine_ready()
+        one.cache.controller.on_engine_ready()
         await one.warm_up.again()
         await until(lambda: set(one.cache.backend.host) == {a.id, b.id, c.id})
         assert set(one.cache.backend.gpu) == {a.id}
@@ -336,7 +336,7 @@ async def test_nothing_is_saved_while_no_engine_lives(
     async with process(database, versions) as one:
         await one.cache.use(versions[0])
         await one.warm_up.save()
-        await one.cache.controller.engine_lost(EngineUnavailable("died"))
+        await one.cache.controller.on_engine_lost(EngineUnavailable("died"))
         await one.warm_up.save()
     assert await ResidencyStore(database).residents() == ["a:1"]
 

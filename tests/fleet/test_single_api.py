@@ -131,9 +131,9 @@ def test_one_picture_counts_all_slots_and_places(fleet: ServedFleet) -> None:
     assert len(cache["replicas"]) == REPLICAS
     for total in ("slots", "host_capacity", "host_bytes", "waiting"):
         assert cache[total] == sum(each[total] for each in cache["replicas"]), total
-    truth = fleet.client.get("/api/v1/cache/engine").json()
-    assert sorted(truth["host"]) == sorted(each["version_id"] for each in cache["host"])
-    assert truth["in_step_loads"] == 0
+    state = fleet.client.get("/api/v1/cache/engine").json()
+    assert sorted(state["host"]) == sorted(each["version_id"] for each in cache["host"])
+    assert state["in_step_loads"] == 0
 
 
 def test_why_speaks_of_each_replica(fleet: ServedFleet) -> None:

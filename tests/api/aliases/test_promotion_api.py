@@ -161,7 +161,7 @@ async def test_an_engine_that_goes_meanwhile_is_a_503(
     engine.cache.backend.load_seconds = 60
     moving = asyncio.create_task(promote(client, 2))
     await until(lambda: engine.cache.backend.loads)
-    await engine.controller.engine_lost(EngineUnavailable("it ended"))
+    await engine.controller.on_engine_lost(EngineUnavailable("it ended"))
     assert_problem(await moving, 503, "engine_unavailable")
     assert await resolved(client, "bot@prod") == 1
 

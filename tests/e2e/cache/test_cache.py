@@ -54,12 +54,12 @@ def references(residents: list[dict[str, Any]]) -> list[str]:
 def assert_agrees_with_the_engine(server: Any) -> None:
     """What the controller says is what vLLM itself holds."""
     cache = server.client.get("/api/v1/cache").json()
-    truth = server.client.get("/api/v1/cache/engine").json()
-    assert {r["version_id"] for r in cache["gpu"]} == set(truth["gpu"])
-    assert {r["version_id"] for r in cache["host"]} == set(truth["host"])
-    assert truth["in_step_loads"] == 0
+    state = server.client.get("/api/v1/cache/engine").json()
+    assert {r["version_id"] for r in cache["gpu"]} == set(state["gpu"])
+    assert {r["version_id"] for r in cache["host"]} == set(state["host"])
+    assert state["in_step_loads"] == 0
     listed = server.run(server.server.engine.list_loras())
-    assert set(listed) == set(truth["host"]), "vLLM's own list_loras"
+    assert set(listed) == set(state["host"]), "vLLM's own list_loras"
 
 
 def wait_until(condition: Any, seconds: float = 10) -> None:

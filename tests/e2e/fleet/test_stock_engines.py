@@ -77,8 +77,8 @@ def test_never_more_are_there_than_there_are_places(driver: Driver) -> None:
     assert len(cache["host"]) <= PLACES
     there = {name.rpartition("-")[0] for name in driver.stock.models() if ":" in name}
     assert there == {each["reference"] for each in cache["host"]}
-    truth = driver.client.get("/api/v1/cache/engine").json()
-    assert sorted(truth["host"]) == sorted(each["version_id"] for each in cache["host"])
+    state = driver.client.get("/api/v1/cache/engine").json()
+    assert sorted(state["host"]) == sorted(each["version_id"] for each in cache["host"])
     (replica,) = cache["replicas"]
     assert replica["name"] == driver.stock.url.removeprefix("http://")
 

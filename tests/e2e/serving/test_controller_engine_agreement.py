@@ -145,10 +145,10 @@ def test_both_pictures_agree_after_any_storm(server: Any, seed: int, broken: str
             break
     assert now["adaptry_leases"] == now["adaptry_queue_depth"] == 0
     cache = server.client.get("/api/v1/cache").json()
-    truth = server.client.get("/api/v1/cache/engine").json()
-    assert {r["version_id"] for r in cache["gpu"]} == set(truth["gpu"])
-    assert {r["version_id"] for r in cache["host"]} == set(truth["host"])
-    assert truth["in_step_loads"] == 0
+    state = server.client.get("/api/v1/cache/engine").json()
+    assert {r["version_id"] for r in cache["gpu"]} == set(state["gpu"])
+    assert {r["version_id"] for r in cache["host"]} == set(state["host"])
+    assert state["in_step_loads"] == 0
     assert now["adaptry_drift_total"] == before["adaptry_drift_total"]
     assert len(cache["gpu"]) <= cache["slots"]
     assert len(cache["host"]) <= cache["host_capacity"]

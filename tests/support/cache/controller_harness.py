@@ -14,8 +14,7 @@ from engine.events import CacheEvent, Drifted, Evicted, FellBack, LoadFailed, Lo
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.policy.decisions import Move
 from engine.policy.policy import CachePolicy
-from engine.ports import EngineTruth, Loaded, MoveResult, Observer
-from engine.telemetry.fanout import Observers
+from engine.ports import EngineState, Loaded, MoveResult, Observer, Observers
 from engine.types import (
     AdapterVersion,
     AdmissionLimits,
@@ -43,7 +42,7 @@ class Recorder:
         self.when_in_slot: Callable[[VersionId], object] = lambda version: None
         self.when_looked_up: Callable[[], object] = lambda: None
 
-    def saw(self, event: CacheEvent) -> None:
+    def on_event(self, event: CacheEvent) -> None:
         self.events.append(event)
         match event:
             case LookedUp(outcome=outcome, cause=cause, wait_seconds=seconds):
@@ -68,7 +67,7 @@ class Recorder:
 class UnreliableBackend(FakeBackend):
     """Something else happens while it reads back who is where; loads and moves may break."""
 
-    truth_takes: Callable[[], Awaitable[object]] | None = None
+    during_readback: Callable[[], Awaitable[object]] | None = None
 
     round_trip: asyncio.Event | None = None
     load_breaks: Exception | None = None
@@ -87,10 +86,10 @@ class UnreliableBackend(FakeBackend):
             await self.round_trip.wait()
         return results
 
-    async def truth(self) -> EngineTruth:
-        if self.truth_takes is not None:
-            await self.truth_takes()
-        return await super().truth()
+    async def engine_state(self) -> EngineState:
+        if self.during_readback is not None:
+            await self.during_readback()
+        return await super().engine_state()
 
 
 class Cache:
@@ -131,7 +130,7 @@ class Cache:
         assert set(residency.host) == set(self.backend.host)
         assert not any(self.policy.leases(version) for version in residency.host)
         assert not len(self.policy.waiting)
-        assert not self.controller._carrier.pending
+        assert not self.controller._executor.pending
 
 
 @asynccontextmanager

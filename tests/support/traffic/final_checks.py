@@ -59,12 +59,12 @@ async def _cache(world: World) -> None:
         await asyncio.sleep(0.2)
     else:
         world.complain(f"not quiet after {QUIET_SECONDS:.0f} s: {cache}")
-    truth = (await world.http.get("/api/v1/cache/engine")).json()
+    state = (await world.http.get("/api/v1/cache/engine")).json()
     for tier in ("gpu", "host"):
-        if {r["version_id"] for r in cache[tier]} != set(truth[tier]):
-            world.complain(f"the {tier} tier differs: {cache[tier]} and {truth[tier]}")
-    if truth["in_step_loads"]:
-        world.complain(f"{truth['in_step_loads']} loads inside a step")
+        if {r["version_id"] for r in cache[tier]} != set(state[tier]):
+            world.complain(f"the {tier} tier differs: {cache[tier]} and {state[tier]}")
+    if state["in_step_loads"]:
+        world.complain(f"{state['in_step_loads']} loads inside a step")
     text = (await world.http.get("/metrics")).text
     drift = [line for line in text.splitlines() if line.startswith("adaptry_drift_total")]
     if not drift or float(drift[0].rpartition(" ")[2]):

@@ -170,14 +170,14 @@ async def test_drift_tells_of_ids_that_nobody_knew() -> None:
 async def test_what_an_engine_took_along_is_missed_for_that() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
-        await until(lambda: cache.controller._carrier.idle)
+        await until(lambda: cache.controller._executor.idle)
         gone = EngineUnavailable("it died")
-        await cache.controller.engine_lost(gone)
+        await cache.controller.on_engine_lost(gone)
         with pytest.raises(EngineUnavailable):
             await cache.use(A)
         cache.backend.gpu.clear()
         cache.backend.host.clear()
-        cache.controller.engine_ready()
+        cache.controller.on_engine_ready()
         await cache.use(A)
         await cache.controller.evict(A)
         await cache.use(A)

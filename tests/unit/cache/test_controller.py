@@ -548,7 +548,7 @@ async def test_another_version_of_a_loaded_adapter_misses_as_a_new_version() -> 
 async def test_reconcile_reports_what_the_engine_holds_otherwise() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
-        await until(lambda: cache.controller._carrier.idle)
+        await until(lambda: cache.controller._executor.idle)
         await cache.controller.reconcile()
         assert cache.observer.drift == []
         del cache.backend.gpu[A.id]
@@ -564,9 +564,9 @@ async def test_reconcile_finds_differences_while_requests_come_and_go() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
         await cache.use(B)
-        await until(lambda: cache.controller._carrier.idle)
+        await until(lambda: cache.controller._executor.idle)
         del cache.backend.gpu[A.id]
-        cache.backend.truth_takes = lambda: cache.use(A)  # hits, which change the order only
+        cache.backend.during_readback = lambda: cache.use(A)  # hits, which change the order only
         await cache.controller.reconcile()
         assert cache.observer.drift == [A.id]
 
@@ -574,9 +574,9 @@ async def test_reconcile_finds_differences_while_requests_come_and_go() -> None:
 async def test_reconcile_says_nothing_while_adapters_move() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
-        cache.backend.truth_takes = lambda: cache.use(B)
+        cache.backend.during_readback = lambda: cache.use(B)
         await cache.controller.reconcile()
-        cache.backend.truth_takes = None
+        cache.backend.during_readback = None
         waiting = asyncio.create_task(cache.use(C))
         while C.id not in cache.policy.residency().host:
             await asyncio.sleep(0)
@@ -675,10 +675,10 @@ async def test_an_eviction_that_waits_for_a_load_ends_when_that_fails() -> None:
 async def test_an_eviction_ends_where_the_engine_had_lost_the_adapter() -> None:
     async with running(Cache(slots=2, host=3)) as cache:
         await cache.use(A)
-        await until(lambda: cache.controller._carrier.idle)
+        await until(lambda: cache.controller._executor.idle)
         cache.backend.gpu.clear()
         cache.backend.host.clear()
-        waiting = cache.controller._carrier.evicted.expect(A.id)
+        waiting = cache.controller._executor.evicted.wait_for(A.id)
         await cache.controller.reconcile()
         async with asyncio.timeout(5):
             await waiting

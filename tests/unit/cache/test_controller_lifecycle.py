@@ -51,7 +51,7 @@ async def test_nobody_waits_for_an_engine_that_has_gone() -> None:
         async with cache.controller.lease(A):
             waiting = asyncio.create_task(cache.use(B))
             await until(lambda: len(cache.policy.waiting) == 1)
-            await cache.controller.engine_lost(GONE)
+            await cache.controller.on_engine_lost(GONE)
             with pytest.raises(EngineUnavailable) as error:
                 await waiting
             assert error.value.retry_after_seconds == 20
@@ -59,7 +59,7 @@ async def test_nobody_waits_for_an_engine_that_has_gone() -> None:
                 await cache.use(C)
             assert cache.controller.unavailable is GONE
         new_engine(cache)
-        cache.controller.engine_ready()
+        cache.controller.on_engine_ready()
         assert cache.controller.unavailable is None
         assert await cache.use(A) is CacheOutcome.MISS, "the new one knows nobody"
         cache.check()
@@ -70,9 +70,9 @@ async def test_what_an_old_request_gives_back_is_not_taken_from_the_new_engine()
     async with running(Cache(slots=1, host=2)) as cache:
         old = cache.controller.lease(A)
         await old.__aenter__()
-        await cache.controller.engine_lost(GONE)
+        await cache.controller.on_engine_lost(GONE)
         new_engine(cache)
-        cache.controller.engine_ready()
+        cache.controller.on_engine_ready()
         async with cache.controller.lease(A):
             await old.__aexit__(None, None, None)
             assert cache.policy.leases(A.id) == 1
@@ -90,13 +90,13 @@ async def test_loads_and_moves_of_an_old_engine_come_to_nothing() -> None:
         cache.controller.prefetch(B)
         pinning = asyncio.create_task(cache.controller.pin(C, Tier.HOST))
         await asyncio.sleep(0)
-        await cache.controller.engine_lost(GONE)
+        await cache.controller.on_engine_lost(GONE)
         for task in (moving, pinning):
             with pytest.raises(EngineUnavailable):
                 await task
         new_engine(cache)
         cache.backend.round_trip = None
-        cache.controller.engine_ready()
+        cache.controller.on_engine_ready()
         await asyncio.sleep(0.05)
         assert cache.policy.residency().host == ()
         assert await cache.use(A) is CacheOutcome.MISS
@@ -106,9 +106,9 @@ async def test_loads_and_moves_of_an_old_engine_come_to_nothing() -> None:
 async def test_pins_stay_while_engines_come_and_go() -> None:
     async with running(Cache()) as cache:
         await cache.controller.pin(A, Tier.GPU)
-        await cache.controller.engine_lost(GONE)
+        await cache.controller.on_engine_lost(GONE)
         new_engine(cache)
-        cache.controller.engine_ready()
+        cache.controller.on_engine_ready()
         assert cache.controller.is_pinned(A.id)
         await cache.controller.pin(A, Tier.GPU)
         for version in (B, C, D):
@@ -121,7 +121,7 @@ async def test_pins_stay_while_engines_come_and_go() -> None:
 
 
 async def drifted(cache: Cache) -> set[VersionId]:
-    await until(lambda: cache.controller._carrier.idle)
+    await until(lambda: cache.controller._executor.idle)
     cache.observer.drift.clear()
     await cache.controller.reconcile()
     return set(cache.observer.drift)
@@ -167,7 +167,7 @@ async def test_a_slot_that_was_filled_behind_our_back_is_freed() -> None:
 async def test_a_leased_adapter_is_left_alone_whatever_the_engine_says() -> None:
     async with running(Cache()) as cache:
         async with cache.controller.lease(A):
-            await until(lambda: cache.controller._carrier.idle)
+            await until(lambda: cache.controller._executor.idle)
             del cache.backend.gpu[A.id]
             assert await drifted(cache) == {A.id}
             assert cache.policy.leases(A.id) == 1

@@ -156,7 +156,7 @@ async def test_between_two_engines_it_is_unavailable() -> None:
         for call in (
             story.supervisor.load(A),
             story.supervisor.apply([]),
-            story.supervisor.truth(),
+            story.supervisor.engine_state(),
         ):
             with pytest.raises(EngineUnavailable):
                 await call

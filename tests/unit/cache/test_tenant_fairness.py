@@ -88,10 +88,10 @@ class World:
         """Time passes, and the controller's timer comes by."""
         self.now += seconds
         patience = self.cache.controller._admission.patience_seconds()
-        policy, pending = self.cache.policy, self.cache.controller._carrier.pending
+        policy, pending = self.cache.policy, self.cache.controller._executor.pending
         for ticket in [t for t, p in pending.items() if self.now - p.arrived > patience]:
             policy.drain_for(ticket)
-        self.cache.controller._carrier.advance()
+        self.cache.controller._executor.advance()
         self.cache.controller.tenants.look()
         await self.settle()
 

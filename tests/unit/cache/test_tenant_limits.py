@@ -189,7 +189,7 @@ async def test_when_the_engine_goes_nobody_waits_for_his_tenant_any_more() -> No
         (holder,) = await holding(limited, A)
         waiting = asyncio.create_task(limited.cache.use(B))
         await settled()
-        await limited.cache.controller.engine_lost(EngineUnavailable("it died"))
+        await limited.cache.controller.on_engine_lost(EngineUnavailable("it died"))
         with pytest.raises(EngineUnavailable):
             await waiting
         with pytest.raises(EngineUnavailable):

@@ -165,8 +165,8 @@ async def test_all_caches_are_one_picture(replicas: FakeReplicas, cache: FleetCa
     assert list(snapshots) == sorted(NAMES)
     holders = [n for n, each in snapshots.items() if any(r.version.id == A.id for r in each.host)]
     assert holders == ["one", "two"]
-    truths = await cache.truths()
-    assert [len(truths[name].host) for name in NAMES] == [1, 1, 0]
+    states = await cache.engine_states()
+    assert [len(states[name].host) for name in NAMES] == [1, 1, 0]
     events = await cache.about(A)
     assert {event.replica for event in events} == {"one", "two"}
     assert [event.at for event in events] == sorted((e.at for e in events), reverse=True)
@@ -256,7 +256,7 @@ async def test_without_an_old_one_it_is_warmed_where_requests_will_go(
 async def test_a_replica_without_an_engine_is_not_warmed(replicas: FakeReplicas) -> None:
     for each in replicas.there:
         await each.controlled.use(A)
-    await replicas.of("one").controlled.controller.engine_lost(EngineUnavailable("gone"))
+    await replicas.of("one").controlled.controller.on_engine_lost(EngineUnavailable("gone"))
     await PromotingFleet(replicas, Sightings()).warm(resolved(B), [resolved(A)])
     assert not replicas.of("one").controlled.policy.in_host(B.id)
     assert replicas.of("two").controlled.policy.in_host(B.id)

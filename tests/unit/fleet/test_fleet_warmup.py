@@ -148,7 +148,7 @@ async def test_what_an_engine_had_that_is_being_replaced_stays_saved() -> None:
         await until(lambda: fleet.everywhere() == ["a1:1"])
         await fleet.look()
         controller = replicas.of("one").controlled.controller
-        await controller.engine_lost(EngineUnavailable("it ended"))
+        await controller.on_engine_lost(EngineUnavailable("it ended"))
         await fleet.look()
         await fleet.warm_up.save()
         assert fleet.store.saved == [ALL[0].id]

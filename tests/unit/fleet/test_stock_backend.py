@@ -72,8 +72,8 @@ async def test_it_is_loaded_by_its_version_s_name_and_counted_into_slots() -> No
     assert (error, slot) == ("no slot is free", None)
     assert await one(backend, Deactivate(A.id, REASON)) == (None, None)
     assert await one(backend, Activate(C.id)) == (None, 0)
-    truth = await backend.truth()
-    assert (set(truth.gpu), set(truth.host)) == ({B.id, C.id}, {A.id, B.id, C.id})
+    state = await backend.engine_state()
+    assert (set(state.gpu), set(state.host)) == ({B.id, C.id}, {A.id, B.id, C.id})
 
 
 async def test_leaving_it_gives_its_slot_back() -> None:
@@ -97,8 +97,8 @@ async def test_what_must_not_be_decided_fails_and_changes_nothing() -> None:
     ):
         error, _ = await one(backend, move)
         assert error
-    truth = await backend.truth()
-    assert (truth.gpu, truth.host) == ((), ())
+    state = await backend.engine_state()
+    assert (state.gpu, state.host) == ((), ())
 
 
 async def test_a_refusal_is_its_reason_and_takes_what_was_staged() -> None:
@@ -117,8 +117,8 @@ async def test_what_the_server_has_lost_is_not_in_the_truth() -> None:
     await come(backend, A)
     await one(backend, Activate(A.id))
     server.names.clear()
-    truth = await backend.truth()
-    assert (truth.gpu, truth.host) == ((), ())
+    state = await backend.engine_state()
+    assert (state.gpu, state.host) == ((), ())
 
 
 async def test_a_server_that_answers_is_cleared_of_what_was_ours(
@@ -149,7 +149,7 @@ async def test_requests_go_where_their_adapter_is_and_never_to_who_is_away() -> 
         assert best is fakes.of("two").replica
         other = replicas._best(ForwardedRequest({}, b"", A, avoid=frozenset({"two"})))
         assert other is fakes.of("one").replica
-        await fakes.of("two").controlled.controller.engine_lost(EngineUnavailable("gone"))
+        await fakes.of("two").controlled.controller.on_engine_lost(EngineUnavailable("gone"))
         assert replicas._best(ForwardedRequest({}, b"", A)) is fakes.of("one").replica
         assert len((await replicas.ask("snapshot")).all()) == 2
         assert VersionId(1) == A.id

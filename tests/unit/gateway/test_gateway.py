@@ -36,7 +36,7 @@ def _nothing() -> None:
 class Deaf:
     """An observer that keeps nothing."""
 
-    def saw(self, event: CacheEvent) -> None: ...
+    def on_event(self, event: CacheEvent) -> None: ...
 
 
 class OneAdapter:
@@ -305,7 +305,7 @@ async def test_what_breaks_while_the_engine_ends_is_the_engines_doing() -> None:
     async with running(Stage()) as stage:
 
         async def broken(scope: Scope, receive: Receive, send: Send) -> None:
-            await stage.controller.engine_lost(EngineUnavailable("it is being stopped"))
+            await stage.controller.on_engine_lost(EngineUnavailable("it is being stopped"))
             raise RuntimeError("cannot schedule new futures after shutdown")
 
         client = Client(asking("support"))

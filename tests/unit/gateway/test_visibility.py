@@ -35,7 +35,7 @@ def _log() -> DecisionLog:
         Drained(OTHER, OWN, 2),
         EngineReady(),
     ):
-        log.saw(event)
+        log.on_event(event)
     return log
 
 

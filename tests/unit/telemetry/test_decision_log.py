@@ -103,7 +103,7 @@ def test_durations_are_as_exact_as_a_person_wants(seconds: float, text: str) -> 
 
 def test_decisions_carry_what_their_sentence_says() -> None:
     log = DecisionLog(clock=lambda: 1_000_000.5)
-    log.saw(Evicted(A, Tier.GPU, EvictionReason.CAPACITY, 41.0, room_for=B, slot=3))
+    log.on_event(Evicted(A, Tier.GPU, EvictionReason.CAPACITY, 41.0, room_for=B, slot=3))
     told = decision_read(log.latest(1)[0]).model_dump(mode="json", exclude_none=True)
     assert told == {
         "id": 1_000_000_500_001,
@@ -126,7 +126,7 @@ def test_the_log_forgets_the_oldest_of_all_and_keeps_ids_growing() -> None:
     log = DecisionLog(capacity=3)
     first = log.newest_id + 1
     for _ in range(5):
-        log.saw(LoadStarted(A, 0))
+        log.on_event(LoadStarted(A, 0))
     assert [logged.id for logged in log.latest(10)] == [first + 2, first + 3, first + 4]
     assert (log.oldest_id, log.newest_id) == (first + 2, first + 4)
     assert [logged.id for logged in log.after(first + 2, 1)] == [first + 3]
@@ -137,7 +137,7 @@ def test_the_log_forgets_the_oldest_of_all_and_keeps_ids_growing() -> None:
 def test_hits_in_a_row_are_one_in_a_versions_own_list() -> None:
     log = DecisionLog()
     for event in (GPU_HIT, GPU_HIT, GPU_HIT, LoadStarted(A, 0), GPU_HIT):
-        log.saw(event)
+        log.on_event(event)
     assert [(logged.event, logged.count) for logged in log.about(A.id)] == [
         (GPU_HIT, 1),
         (LoadStarted(A, 0), 1),
@@ -150,9 +150,9 @@ def test_hits_in_a_row_are_one_in_a_versions_own_list() -> None:
 def test_a_version_is_told_what_concerns_it_whoever_it_happened_to() -> None:
     log = DecisionLog()
     drained, lost = Drained(A, B, 0), EngineLost(EngineUnavailable("it died"))
-    log.saw(drained)
-    log.saw(LoadStarted(C, 0))
-    log.saw(lost)
+    log.on_event(drained)
+    log.on_event(LoadStarted(C, 0))
+    log.on_event(lost)
     assert [logged.event for logged in log.about(A.id)] == [lost, drained]
     assert [logged.event for logged in log.about(B.id)] == [lost, drained]
     assert [logged.event for logged in log.latest(9, lambda logged: is_about(logged, "a1"))] == [
@@ -165,7 +165,7 @@ def test_each_version_and_the_number_of_versions_are_bounded() -> None:
     log = DecisionLog(per_version=2, max_versions=3)
     for number in range(1, 6):
         for _ in range(4):
-            log.saw(LoadStarted(adapter(number), number))
+            log.on_event(LoadStarted(adapter(number), number))
     assert [len(log.about(VersionId(number))) for number in range(1, 6)] == [0, 0, 2, 2, 2]
 
 
@@ -174,6 +174,6 @@ async def test_waiting_ends_with_the_next_event() -> None:
     waits = [asyncio.create_task(log.wait_beyond(log.newest_id)) for _ in range(2)]
     await asyncio.sleep(0)
     assert not any(wait.done() for wait in waits)
-    log.saw(GPU_HIT)
+    log.on_event(GPU_HIT)
     async with asyncio.timeout(5):
         await asyncio.gather(*waits)

@@ -46,8 +46,8 @@ def test_lookups_count_per_tier_and_misses_per_cause() -> None:
     registry = CollectorRegistry()
     metrics = CacheMetrics(registry)
     for outcome in (CacheOutcome.GPU_HIT, CacheOutcome.HOST_HIT, CacheOutcome.HOST_HIT):
-        metrics.saw(LookedUp(VERSION, outcome, None, 0.001))
-    metrics.saw(LookedUp(VERSION, CacheOutcome.MISS, MissCause.EVICTED, 0.5))
+        metrics.on_event(LookedUp(VERSION, outcome, None, 0.001))
+    metrics.on_event(LookedUp(VERSION, CacheOutcome.MISS, MissCause.EVICTED, 0.5))
     lookups = "adaptry_cache_lookups_total"
     assert value(registry, lookups, tier="gpu", result="hit") == 1
     assert value(registry, lookups, tier="gpu", result="miss") == 3
@@ -62,14 +62,14 @@ def test_lookups_count_per_tier_and_misses_per_cause() -> None:
 def test_moves_and_failures_and_drift() -> None:
     registry = CollectorRegistry()
     metrics = CacheMetrics(registry)
-    metrics.saw(Evicted(VERSION, Tier.GPU, EvictionReason.HOST_EVICTED, 1.0))
-    metrics.saw(MovedIn(VERSION, Transition.DISK_TO_HOST, 0.25))
-    metrics.saw(LoadFailed(VERSION, Transition.HOST_TO_GPU, EngineUnavailable("gone")))
+    metrics.on_event(Evicted(VERSION, Tier.GPU, EvictionReason.HOST_EVICTED, 1.0))
+    metrics.on_event(MovedIn(VERSION, Transition.DISK_TO_HOST, 0.25))
+    metrics.on_event(LoadFailed(VERSION, Transition.HOST_TO_GPU, EngineUnavailable("gone")))
     missing = AdapterLoadFailed("a:1", "gone", LoadFailure.FILES)
     for error in (missing, missing, AdapterTooLarge(3, 1, 2)):
-        metrics.saw(LoadFailed(VERSION, Transition.DISK_TO_HOST, error))
-    metrics.saw(FellBack(VERSION))
-    metrics.saw(Drifted([VersionId(1), VersionId(2)], [VERSION]))
+        metrics.on_event(LoadFailed(VERSION, Transition.DISK_TO_HOST, error))
+    metrics.on_event(FellBack(VERSION))
+    metrics.on_event(Drifted([VersionId(1), VersionId(2)], [VERSION]))
     evictions = "adaptry_cache_evictions_total"
     assert value(registry, evictions, tier="gpu", reason="host_evicted") == 1
     assert value(registry, evictions, tier="gpu", reason="capacity") == 0
@@ -132,11 +132,11 @@ def test_ten_thousand_adapters_have_as_many_series_as_the_labels_allow() -> None
         metrics = CacheMetrics(registry)
         for number in range(adapters):
             version = replace(VERSION, id=VersionId(number), adapter=f"adapter-{number}")
-            metrics.saw(LookedUp(version, CacheOutcome.MISS, MissCause.COLD, 0.1))
+            metrics.on_event(LookedUp(version, CacheOutcome.MISS, MissCause.COLD, 0.1))
             metrics.tokens(version.adapter, 10, 20)
             metrics.first_token(CacheOutcome.MISS, 0.5)
             metrics.request_ended(version.adapter, "completed", 1.0)
-            metrics.saw(Evicted(version, Tier.HOST, EvictionReason.CAPACITY, 1.0))
+            metrics.on_event(Evicted(version, Tier.HOST, EvictionReason.CAPACITY, 1.0))
         assert value(registry, "adaptry_cache_misses_total", cause="cold") == adapters
         of_adapters = [
             sample.value

@@ -41,7 +41,7 @@ class Metered:
             async with self.controller.lease(version):
                 pass
         # what a certain move has done is told a moment after its request has gone on
-        await until(lambda: len(self.backend.moves) == self.controller._carrier.moves_submitted)
+        await until(lambda: len(self.backend.moves) == self.controller._executor.moves_submitted)
         await asyncio.sleep(0.005)
 
 
@@ -140,10 +140,10 @@ async def test_who_has_a_slot_is_told_as_routers_read_it(metered: Metered) -> No
 async def test_another_version_and_an_engine_that_was_replaced(metered: Metered) -> None:
     await metered.use(A, adapter(11, "a1"))
     assert metered("adaptry_cache_misses_total", cause="new_version") == 1
-    await metered.controller.engine_lost(EngineUnavailable("gone"))
+    await metered.controller.on_engine_lost(EngineUnavailable("gone"))
     metered.backend.gpu.clear()
     metered.backend.host.clear()
-    metered.controller.engine_ready()
+    metered.controller.on_engine_ready()
     await metered.use(A)
     assert metered("adaptry_cache_misses_total", cause="restart") == 1
     assert metered("adaptry_cache_misses_total", cause="cold") == 1

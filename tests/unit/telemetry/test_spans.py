@@ -119,7 +119,7 @@ async def test_what_a_request_did_not_need_is_not_in_its_trace(traced: Traced) -
     with traced.tracing.request(POST) as spans:
         with spans.waiting(A) as wait:
             wait.leased(Lease(A, CacheOutcome.GPU_HIT, 0.0, 0.0))
-        traced.tracing.saw(MovedIn(A, Transition.HOST_TO_GPU, 0.1))
+        traced.tracing.on_event(MovedIn(A, Transition.HOST_TO_GPU, 0.1))
     assert not traced.spans("adaptry.activate")
 
 
@@ -130,7 +130,7 @@ async def test_a_load_is_counted_with_the_trace_of_who_waits_for_it(traced: Trac
     with traced.tracing.request(POST) as spans, spans.waiting(A):
         trace_id = traced.tracing.trace_id_of(A.id, Transition.DISK_TO_HOST)
         for version in (A, B):
-            metrics.saw(MovedIn(version, Transition.DISK_TO_HOST, 0.2 * version.id))
+            metrics.on_event(MovedIn(version, Transition.DISK_TO_HOST, 0.2 * version.id))
     exemplars = [
         (sample.exemplar.labels, sample.exemplar.value)
         for family in collectors.collect()
