@@ -91,7 +91,7 @@ async def running_server(
 ) -> AsyncIterator[Server]:
     """Start registry, engine and controller; stop them in the reverse order on the way out.
 
-    `is_replica`: an entrance resolves references and keeps pins.
+    `is_replica`: an ingress resolves references and stores pins.
     """
     async with AsyncExitStack() as stack:
         observing = Observing(arguments, settings)

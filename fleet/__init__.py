@@ -1,1 +1,1 @@
-"""Several engines as one server: replicas on Ray Serve behind one entrance."""
+"""Several engines as one server: replicas on Ray Serve behind one ingress."""

@@ -1,4 +1,4 @@
-"""What goes between the entrance and its replicas. All of it can be pickled."""
+"""Messages between the ingress and its replicas. All of them can be pickled."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,9 +24,9 @@ Failure = EngineError | RegistryError
 
 @dataclass(frozen=True, slots=True)
 class ForwardedRequest:
-    """One HTTP request, whole. `version`: what its model was resolved to, if it was.
+    """One whole HTTP request. `version`: what its model was resolved to, if it was.
 
-    `near`: replicas that had it in memory a moment ago. `avoid`: those that have failed already.
+    `near`: replicas that held it a few seconds ago. `avoid`: replicas that failed to answer it.
     """
 
     scope: Mapping[str, Any]
@@ -42,7 +42,7 @@ class ForwardedRequest:
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What the entrance has to know of the engines; they are all alike."""
+    """What the ingress needs to know about the engines, which are all alike."""
 
     model: str
     served_names: tuple[str, ...]
@@ -52,8 +52,8 @@ class EngineFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered(Generic[Value]):
-    """By one replica: a value, or a failure if that is there."""
+class ReplicaResult(Generic[Value]):
+    """What one replica returned: a value, or its failure."""
 
     replica: str
     value: Value | None = None
@@ -61,18 +61,17 @@ class Answered(Generic[Value]):
 
 
 @dataclass(frozen=True, slots=True)
-class Answers(Generic[Value]):
-    """By the name of the replica. Who has died meanwhile is in neither."""
+class ReplicaResults(Generic[Value]):
+    """Results by replica name. A replica that died during the call is in neither mapping."""
 
     values: Mapping[str, Value] = field(default_factory=dict)
     failures: Mapping[str, Failure] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, given: Iterable[Answered[Value]]) -> "Answers[Value]":
-        """Values and failures apart."""
+    def collect(cls, results: Iterable[ReplicaResult[Value]]) -> "ReplicaResults[Value]":
         values: dict[str, Any] = {}
         failures: dict[str, Failure] = {}
-        for each in given:
+        for each in results:
             if each.failure is None:
                 values[each.replica] = each.value
             else:
@@ -80,12 +79,12 @@ class Answers(Generic[Value]):
         return cls(values, failures)
 
     def check(self) -> None:
-        """Raises what one of them has raised, if any has."""
+        """Raises the failure of one replica, if any failed."""
         for failure in self.failures.values():
             raise failure
 
     def all(self) -> Mapping[str, Value]:
-        """Raises what one of them has raised, if any has."""
+        """The values of all replicas. Raises the failure of one of them, if any failed."""
         self.check()
         return self.values
 
@@ -98,7 +97,7 @@ class WantedPin:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One replica now, and what happened on it since the last report."""
+    """The state of one replica, and its decisions since the last report."""
 
     snapshot: CacheSnapshot
     decisions: tuple[LoggedEvent, ...]
@@ -106,16 +105,15 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Whereabouts:
-    """Who is where on a replica, for routing. `up` False: nobody can be served there now."""
+class ReplicaResidency:
+    """The adapters that a replica holds, for routing. `engine_up` False: it can't serve now."""
 
     name: str
     slots: frozenset[VersionId]
     host: frozenset[VersionId]
-    up: bool
+    engine_up: bool
 
     def nearness(self, version: VersionId) -> Nearness:
-        """Where it has this version."""
         if version in self.slots:
             return Nearness.SLOT
         return Nearness.HOST if version in self.host else Nearness.DISK

@@ -1,4 +1,4 @@
-"""What a fleet is started with: the arguments of its application on Ray Serve."""
+"""Options of a fleet: the arguments of its application on Ray Serve."""
 
 from pathlib import Path
 from typing import Any
@@ -12,34 +12,38 @@ class FleetOptions(BaseModel):
     """`args` of the application in a Ray Serve config.
 
     The database's URL comes from the environment of each node, `ADAPTRY_DATABASE_URL`: it may hold
-    a password, and Ray shows its configuration to whoever asks.
+    a password, and Ray shows its configuration to anyone who can reach it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(description="The base model: a folder, or a name on the Hub.")
-    replicas: PositiveInt = Field(2, description="Engines that serve it.")
-    vllm: tuple[str, ...] = Field((), description="Arguments of `vllm serve` for each of them.")
-    engine: dict[str, Any] = Field({}, description="Engine settings, by their names.")
-    registry: dict[str, Any] = Field({}, description="Registry settings, but for the database.")
+    replicas: PositiveInt = Field(2, description="Number of engines.")
+    vllm: tuple[str, ...] = Field((), description="Arguments of `vllm serve` for each engine.")
+    engine: dict[str, Any] = Field({}, description="Engine settings by name.")
+    registry: dict[str, Any] = Field(
+        {}, description="Registry settings by name, except the database."
+    )
     adapters: tuple[tuple[str, Path], ...] = Field(
-        (), description="Adapters to register at the start: name and folder."
+        (), description="Adapters to register at startup: name and folder."
     )
     gpus_per_replica: float | None = Field(
-        None, ge=0, description="GPUs that Ray keeps for each; null: one for each rank of vLLM."
+        None,
+        ge=0,
+        description="GPUs that Ray reserves for each engine; null: one for each rank of vLLM.",
     )
-    cpus_per_replica: float = Field(0, ge=0, description="Cores that Ray keeps for each.")
+    cpus_per_replica: float = Field(0, ge=0, description="Cores that Ray reserves for each engine.")
     slack_requests: PositiveInt = Field(
-        4, description="So many more requests than the least busy replica one may have."
+        4, description="Requests that a replica may have above the least busy one."
     )
     share_of_average: PositiveFloat = Field(
-        1.25, description="Or so many times the average, whichever is more."
+        1.25, description="Or this multiple of the average, whichever is more."
     )
     drain_seconds: PositiveFloat = Field(
-        60.0, description="Time for a replica that is taken away to finish its requests."
+        60.0, description="Time for a replica that is being removed to finish its requests."
     )
     allow_untested_vllm: bool = Field(False, description="Start with any version of vLLM.")
 
     def registry_settings(self) -> RegistrySettings:
-        """With the environment's database."""
+        """The registry settings, with the database from the environment."""
         return RegistrySettings(**self.registry)

@@ -1,11 +1,11 @@
-"""Which of several replicas a request goes to: where its adapter is, if that has time for it.
+"""Placement: which replica a request goes to. The one that holds its adapter, unless overloaded.
 
-A replica may have so much more to do than the least busy one before others are preferred to it:
-consistent hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam, SODA 2018), over
-rendezvous hashing (Thaler and Ravishankar, 1998) for adapters that are nowhere.
+A replica's load may exceed the least busy one's by a bound before others are preferred: consistent
+hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam, SODA 2018), over rendezvous hashing
+(Thaler and Ravishankar, 1998) for adapters that no replica holds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -24,7 +24,7 @@ class Nearness(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A replica is asked for what it holds while it has no more requests than the larger of
+    """The load up to which a replica is preferred for the adapters it holds: the larger of
     `least + slack` and `share` times the average, rounded up."""
 
     slack: int = 4
@@ -42,10 +42,11 @@ def choose(
     nearness: Sequence[Nearness],
     bound: Bound,
 ) -> int:
-    """The index of a replica, whose load is no more than `bound.most(loads)`.
+    """The index of a replica whose load is at most `bound.most(loads)`.
 
-    `loads`: requests that each of `replicas` has now. Of those that have the adapter as near, the
-    least busy; where it is nowhere, always the same one. Raises ValueError if there is no replica.
+    `loads`: requests that each of `replicas` has now. Of the replicas that have the adapter
+    nearest, the least busy; if none holds it, the first of the adapter's order. Raises ValueError
+    if there is no replica.
     """
     if not replicas:
         raise ValueError("there is no replica")
@@ -61,14 +62,19 @@ def choose(
 
 
 def order(adapter: str, replicas: Sequence[str]) -> list[str]:
-    """This adapter's own order of them: where it is nowhere, its requests go to the first."""
+    """The adapter's rendezvous order: while no replica holds it, its requests go to the first."""
     ranks = dict(zip(replicas, _ranks(adapter, tuple(replicas)), strict=True))
     return sorted(ranks, key=ranks.__getitem__)
 
 
+def first_for(adapter: str, replicas: Iterable[str], count: int | None) -> frozenset[str]:
+    """The first `count` replicas of the adapter's order, or all (None)."""
+    return frozenset(order(adapter, tuple(sorted(replicas)))[:count])
+
+
 @lru_cache(maxsize=_ADAPTERS_REMEMBERED)
 def _ranks(adapter: str, replicas: tuple[str, ...]) -> tuple[int, ...]:
-    """Of each replica, the place that it has in this adapter's own order of them."""
+    """The position of each replica in the adapter's order."""
     seeds = (f"{adapter}\0{replica}".encode() for replica in replicas)
     draws = [blake2b(seed, digest_size=8).digest() for seed in seeds]
     drawn = sorted(range(len(draws)), key=draws.__getitem__)

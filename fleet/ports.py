@@ -1,14 +1,14 @@
-"""The replicas as the entrance sees them. Ray Serve's are behind this in `fleet.ray.replicas`."""
+"""Ports of the ingress: its replicas. Implemented over Ray Serve by `fleet.ray.replicas`."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from fleet.messages import Answers, ForwardedRequest, Messages
+from fleet.messages import ForwardedRequest, Messages, ReplicaResults
 
 
 class ReplicaLost(Exception):
-    """It has died, or can't be reached. `replica`: its name, if that is known."""
+    """The replica died or can't be reached. `replica`: its name, if known."""
 
     def __init__(self, detail: str, replica: str | None = None) -> None:
         super().__init__(detail)
@@ -16,18 +16,18 @@ class ReplicaLost(Exception):
 
 
 class Replicas(Protocol):
-    async def ask(
+    async def call(
         self, operation: str, *arguments: Any, only: frozenset[str] | None = None
-    ) -> Answers[Any]:
-        """One of `fleet.replica.operations.Operations`, of all of them or of those named.
+    ) -> ReplicaResults[Any]:
+        """Call a method of `fleet.replica.operations.Operations` on all replicas, or those named.
 
         Raises EngineUnavailable if there is none.
         """
 
-    def answer(
+    def forward(
         self, request: ForwardedRequest
     ) -> AbstractAsyncContextManager[AsyncGenerator[Messages]]:
-        """By the one that suits it best; leaving the block ends the request.
+        """Send the request to the most suitable replica; leaving the block ends the request.
 
         Raises ReplicaLost.
         """

@@ -1,4 +1,4 @@
-"""What every process of a fleet does first: its log, and no secret in it."""
+"""Process setup of a fleet: logging without secrets, and vLLM's arguments."""
 
 import logging
 import sys
@@ -12,7 +12,7 @@ _FORMAT = "%(levelname)s %(asctime)s [%(name)s] %(message)s"
 
 
 def begin_process(options: FleetOptions) -> None:
-    """Ray shows what is written to standard error, and keeps it."""
+    """Log to standard error, which Ray shows and stores, with secrets redacted."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(_FORMAT))
     for name in ("engine", "registry", "fleet"):
@@ -39,7 +39,7 @@ def engine_arguments(options: FleetOptions) -> Namespace:
 
 
 def gpus_of(options: FleetOptions) -> float:
-    """That Ray keeps for one replica."""
+    """The GPUs that Ray reserves for one replica."""
     from engine.vllm import compat as vllm_api
 
     if options.gpus_per_replica is not None:

@@ -1,4 +1,4 @@
-"""One answer on its way to the client, while it may still be asked for elsewhere."""
+"""Proxied response: a replica's response to the client, replaceable until it has started."""
 
 import json
 from http import HTTPStatus
@@ -10,69 +10,64 @@ from engine.gateway.openai_errors import error_event, send_engine_error
 
 REPLICA_HEADER = b"x-adaptry-replica"
 
-_LOST = "the replica that was asked has died"
+_LOST = "the replica that handled the request has died"
 
 
-class Answer:
-    """Holds back what says only that this replica's engine is away: another one may be there."""
+class ProxiedResponse:
+    """Buffers a response that only reports that the engine is unavailable: another may be up."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._held: list[Message] = []
+        self._buffered: list[Message] = []
         self._is_stream = False
         self.started = False
         self.is_good = False
         self.replica: frozenset[str] = frozenset()
 
-    @property
-    def is_held(self) -> bool:
-        """The client has got nothing yet."""
-        return not self.started
-
-    async def take(self, message: Message) -> None:
-        """The next message of a replica's answer."""
+    async def receive(self, message: Message) -> None:
+        """Take the next message of a replica's response."""
         if self.started:
             await self._send(message)
             return
-        self._held.append(message)
-        if self._held[0]["status"] != EngineUnavailable.status or self._is_final(message):
+        self._buffered.append(message)
+        if self._buffered[0]["status"] != EngineUnavailable.status or self._is_final(message):
             await self._release()
 
     def _is_final(self, message: Message) -> bool:
-        """The answer is complete, and no other replica would have a better one."""
-        return not message.get("more_body", True) and not self._says_that_the_engine_is_away()
+        """The response is complete, and not one that another replica could better."""
+        return not message.get("more_body", True) and not self._reports_engine_unavailable()
 
     async def _release(self) -> None:
         self.started = True
-        held, self._held = self._held, []
-        self.is_good = held[0]["status"] == HTTPStatus.OK
-        self.replica = _replica(held[0])
-        self._is_stream = _header(held[0], b"content-type").startswith(b"text/event-stream")
-        for message in held:
+        buffered, self._buffered = self._buffered, []
+        self.is_good = buffered[0]["status"] == HTTPStatus.OK
+        self.replica = _replica(buffered[0])
+        self._is_stream = _header(buffered[0], b"content-type").startswith(b"text/event-stream")
+        for message in buffered:
             await self._send(message)
 
-    def _says_that_the_engine_is_away(self) -> bool:
-        body = b"".join(message.get("body", b"") for message in self._held[1:])
+    def _reports_engine_unavailable(self) -> bool:
+        body = b"".join(message.get("body", b"") for message in self._buffered[1:])
         try:
             return bool(json.loads(body)["error"]["code"] == EngineUnavailable.code)
         except (ValueError, LookupError, TypeError):
             return False
 
     def drop(self) -> frozenset[str]:
-        """Forget what is held; the name of the replica that it came from."""
-        held, self._held = self._held, []
-        return _replica(held[0]) if held else frozenset()
+        """Discard the buffered response; returns the name of its replica."""
+        buffered, self._buffered = self._buffered, []
+        return _replica(buffered[0]) if buffered else frozenset()
 
-    async def give(self) -> None:
-        """There is nobody else to be asked: what is held is the answer, or that nothing came."""
-        if self._held:
+    async def finish(self) -> None:
+        """No replica is left to try: send what is buffered, or the error that nothing came."""
+        if self._buffered:
             await self._release()
         else:
             self.started = True
             await send_engine_error(self._send, EngineUnavailable(_LOST))
 
-    async def break_off(self) -> None:
-        """A stream ends with its reason; what was promised a length is cut off by the server."""
+    async def abort(self) -> None:
+        """End a stream with an error event; the server cuts off a body of declared length."""
         if not self._is_stream:
             raise ConnectionAbortedError(_LOST)
         lost = error_event(EngineUnavailable(_LOST))
@@ -80,7 +75,7 @@ class Answer:
 
 
 def _replica(start: Message) -> frozenset[str]:
-    """Its name, if it says that."""
+    """The replica's name, from its header."""
     name = _header(start, REPLICA_HEADER).decode()
     return frozenset({name} if name else ())
 

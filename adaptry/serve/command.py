@@ -1,5 +1,6 @@
 """`adaptry serve`: check what can be checked at once, then start the engine and serve."""
 
+import importlib.util
 import logging
 import os
 import shlex
@@ -76,15 +77,11 @@ def _serve(arguments: ServeArguments, listening: socket.socket) -> None:
 
 
 def _serve_fleet(arguments: ServeArguments, settings: RegistrySettings, replicas: int) -> None:
-    from fleet.ray.environment import prepare_environment
+    from fleet.ray.launch import prepare_environment, serve_fleet
 
+    if importlib.util.find_spec("ray") is None:
+        raise CommandError("--replicas needs Ray Serve: pip install 'adaptry[replicas]'")
     prepare_environment(settings.database_url)
-    try:
-        from fleet.ray.launch import serve_fleet
-    except ImportError as error:
-        if error.name != "ray":
-            raise
-        raise CommandError("--replicas needs Ray Serve: pip install 'adaptry[replicas]'") from error
     _checked(arguments, engines=replicas)
     options = _fleet_options(arguments, settings)
     serve_fleet(options.model_copy(update={"replicas": replicas}), arguments.host, arguments.port)
@@ -94,7 +91,7 @@ def _serve_stock(arguments: ServeArguments, settings: RegistrySettings) -> None:
     import uvloop
 
     from fleet.messages import EngineFacts
-    from fleet.ray.environment import prepare_environment
+    from fleet.ray.launch import prepare_environment
     from fleet.stock.launch import serve_stock
     from fleet.stock.replica import StockSizes
 

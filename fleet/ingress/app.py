@@ -1,4 +1,4 @@
-"""The one address of a fleet: the registry itself, and the way to the replicas."""
+"""Ingress application: the registry itself, and a proxy to the replicas."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -24,13 +24,12 @@ from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.telemetry.decision_log import DecisionLog
 from fleet.ingress.cache_control import FleetCache
-from fleet.ingress.http_metrics import count_http_requests
-from fleet.ingress.metrics import create_metrics_route
+from fleet.ingress.metrics import count_http_requests, create_metrics_route
 from fleet.ingress.pins import FleetPins
-from fleet.ingress.promotion import FleetProbe, PromotingFleet
-from fleet.ingress.proxy import Forwarder
-from fleet.ingress.recent_residency import Sightings
-from fleet.ingress.replica_poller import Following
+from fleet.ingress.promotion import FleetProbe, FleetPromotion
+from fleet.ingress.proxy import ReplicaProxy
+from fleet.ingress.recent_residency import RecentResidency
+from fleet.ingress.replica_poller import ReplicaPoller
 from fleet.ingress.warmup import FleetWarmUp
 from fleet.messages import EngineFacts
 from fleet.ports import Replicas
@@ -47,20 +46,20 @@ from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.telemetry.metrics import RegistryMetrics
 
-_LOOK_SECONDS = 0.5
+_RETRY_SECONDS = 0.5
 
 
 @asynccontextmanager
-async def running_entrance(
+async def run_ingress(
     replicas: Replicas,
     settings: EngineSettings,
     registry_settings: RegistrySettings,
     *,
     expected: int,
-) -> AsyncIterator["Entrance"]:
-    """Start the registry and all that follows the replicas; stop it on the way out.
+) -> AsyncIterator["Ingress"]:
+    """Start the registry and the tasks that track the replicas; stop them on the way out.
 
-    `expected`: so many replicas were asked for.
+    `expected`: the number of replicas that the fleet was started with.
     """
     async with AsyncExitStack() as stack:
         facts = await _facts(replicas)
@@ -86,17 +85,17 @@ async def running_entrance(
         ingest = open_ingest(service, database, store, registry_settings)
         resolver = RegistryResolver(service.catalog)
         residency = ResidencyStore(database)
-        sightings = Sightings()
-        pins = FleetPins(replicas, residency, resolver, sightings)
+        recent = RecentResidency()
+        pins = FleetPins(replicas, residency, resolver, recent)
         await pins.restore()
         cache = FleetCache(replicas, pins)
         service.ask_before_purging(cache.uses)
-        service.warm_before_switching(PromotingFleet(replicas, sightings))
+        service.warm_before_switching(FleetPromotion(replicas, recent))
         log = DecisionLog()
-        following = Following(replicas, log)
+        poller = ReplicaPoller(replicas, log)
         warm_up = FleetWarmUp(
             replicas,
-            following,
+            poller,
             residency,
             resolver,
             expected=expected,
@@ -106,10 +105,10 @@ async def running_entrance(
         events.dispatcher.on_attempt.append(metrics.webhook_attempted)
         keys = KeyService(database)
         places = events.decision_places
-        forwarder = Forwarder(
+        proxy = ReplicaProxy(
             replicas,
             resolver,
-            sightings=sightings,
+            recent=recent,
             base_models=frozenset(facts.served_names),
             in_flight=tenants.in_flight,
             max_body_bytes=settings.max_body_bytes,
@@ -118,31 +117,31 @@ async def running_entrance(
         app = _application(
             create_router(service),
             create_key_router(keys),
-            create_tenant_router(tenants.service(following.usage), keys),
+            create_tenant_router(tenants.service(poller.usage), keys),
             create_ingest_router(ingest),
             create_probe_router(FleetProbe(replicas), resolver),
             create_cache_router(cache, resolver, residency),
             create_decision_router(cache, log, resolver, places, tenants.grants.of),
             *events.routers,
-            create_health_router({"engine": _some_engine(following), "database": service.ping}),
+            create_health_router({"engine": _check_any_engine(poller), "database": service.ping}),
             create_console_router(),
         )
         app.user_middleware = [*guards, body_guard(settings, registry_settings)]
         count_http_requests(app)
         app.router.routes.append(create_metrics_route(replicas))
-        app.router.routes.append(Mount("/", forwarder))
+        app.router.routes.append(Mount("/", proxy))
         notices = ChangeNotices(database, lambda: _look_for_changes(service, events))
         work = [
-            *(following.run(), pins.run(), warm_up.run()),
+            *(poller.run(), pins.run(), warm_up.run()),
             *(ingest.run(), keys.run(), tenants.book.run()),
             *(events.run(lambda: is_stopping(app)), notices.run()),
         ]
         await stack.enter_async_context(background(app, work))
-        yield Entrance(app, service, cache, resolver)
+        yield Ingress(app, service, cache, resolver)
 
 
-class Entrance:
-    """A running one. `app` is what serves."""
+class Ingress:
+    """A running ingress. `app` serves it."""
 
     def __init__(
         self,
@@ -157,22 +156,22 @@ class Entrance:
         self._resolver = resolver
 
     async def preload(self, references: tuple[str, ...]) -> None:
-        """Each into the host memory of the replica where its requests will go."""
+        """Load each into the host memory of the replica where its requests will go."""
         for reference in references:
             await self._cache.prefetch(await self._resolver.resolve(reference), 1)
 
     @property
-    def is_well(self) -> bool:
-        """Nothing that has to run beside it has ended."""
+    def is_healthy(self) -> bool:
+        """Whether all background tasks are still running."""
         return not is_stopping(self.app)
 
     def stop(self) -> None:
-        """Streams end, so that the server can."""
+        """End the streams, so that the server can stop."""
         self.app.state.server.should_exit = True
 
 
 def _application(*routers: APIRouter) -> FastAPI:
-    """What it does not know itself, vLLM's routes and their description too, is a replica's."""
+    """The ingress's own routes; all others, also vLLM's OpenAPI document, are a replica's."""
     app = FastAPI(title="Adaptry", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.server = SimpleNamespace(should_exit=False)
     document_errors(app)
@@ -182,24 +181,24 @@ def _application(*routers: APIRouter) -> FastAPI:
 
 
 async def _facts(replicas: Replicas) -> EngineFacts:
-    """Any replica's, once one is there: Ray Serve starts them first."""
+    """The facts of any replica, once one is running: Ray Serve starts replicas first."""
     while True:
         with suppress(EngineUnavailable):
-            found: Mapping[str, EngineFacts] = (await replicas.ask("facts")).all()
+            found: Mapping[str, EngineFacts] = (await replicas.call("facts")).all()
             return next(iter(found.values()))
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_RETRY_SECONDS)
 
 
-def _some_engine(following: Following) -> Callable[[], Awaitable[None]]:
+def _check_any_engine(poller: ReplicaPoller) -> Callable[[], Awaitable[None]]:
     async def check() -> None:
-        await following.look()
-        if not any(snapshot.engine_up for snapshot in following.snapshots.values()):
+        await poller.poll()
+        if not any(snapshot.engine_up for snapshot in poller.snapshots.values()):
             raise EngineUnavailable("no replica has an engine now")
 
     return check
 
 
 async def _look_for_changes(service: RegistryService, events: EventParts) -> None:
-    """Of others on the same database."""
+    """Read changes that other servers made in the same database."""
     events.feed.wake()
     await service.catalog.look_for_changes()

@@ -1,4 +1,4 @@
-"""The caches of all replicas as one: implements `engine.operations.control.SteeredCache`."""
+"""Cache control across replicas: implements `engine.operations.control.SteeredCache`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,28 +10,28 @@ from engine.ports import EngineState
 from engine.telemetry.decision_log import LoggedEvent
 from engine.types import AdapterVersion, Tier, VersionId
 from fleet.ingress.pins import FleetPins
-from fleet.ingress.replica_choice import first_for
+from fleet.placement import first_for
 from fleet.ports import Replicas
 
 
 class FleetCache:
-    """Asks all of them each time."""
+    """Calls all replicas for each operation."""
 
     def __init__(self, replicas: Replicas, pins: FleetPins) -> None:
         self._replicas = replicas
         self._pins = pins
 
     async def snapshots(self) -> Mapping[str, CacheSnapshot]:
-        found: Mapping[str, CacheSnapshot] = (await self._replicas.ask("snapshot")).all()
+        found: Mapping[str, CacheSnapshot] = (await self._replicas.call("snapshot")).all()
         return dict(sorted(found.items()))
 
     async def engine_states(self) -> Mapping[str, EngineState]:
-        found: Mapping[str, EngineState] = (await self._replicas.ask("engine_state")).all()
+        found: Mapping[str, EngineState] = (await self._replicas.call("engine_state")).all()
         return dict(sorted(found.items()))
 
     async def about(self, version: AdapterVersion) -> Sequence[LoggedEvent]:
         found: Mapping[str, Sequence[LoggedEvent]] = (
-            await self._replicas.ask("about", version)
+            await self._replicas.call("about", version)
         ).all()
         events = [replace(e, replica=name) for name, each in found.items() for e in each]
         return sorted(events, key=lambda logged: logged.at, reverse=True)
@@ -54,15 +54,15 @@ class FleetCache:
         return await self._pins.unpin(version, actor=actor)
 
     async def prefetch(self, version: AdapterVersion, replicas: int | None) -> None:
-        names = (await self._replicas.ask("facts")).all()
+        names = (await self._replicas.call("facts")).all()
         chosen = first_for(version.reference, names, replicas)
-        (await self._replicas.ask("prefetch", version, only=chosen)).check()
+        (await self._replicas.call("prefetch", version, only=chosen)).check()
 
     async def evict(self, version: AdapterVersion, *, wait: bool, force: bool) -> bool:
-        """Nowhere, if on one of them it can't be: pinned, or in use."""
+        """Evict on all replicas, or on none if it is pinned or in use on one."""
         if not (wait or force):
             await self._check_evictable(version)
-        evicted = (await self._replicas.ask("evict", version, wait, force)).all()
+        evicted = (await self._replicas.call("evict", version, wait, force)).all()
         return any(evicted.values())
 
     async def _check_evictable(self, version: AdapterVersion) -> None:
@@ -74,6 +74,6 @@ class FleetCache:
                     raise AdapterInUse
 
     async def uses(self, version_id: int) -> bool:
-        """Whether one of them may need its files again before a request asks for it."""
-        used = (await self._replicas.ask("uses", VersionId(version_id))).all()
+        """Whether a replica may need its files again before a request names it."""
+        used = (await self._replicas.call("uses", VersionId(version_id))).all()
         return any(used.values())

@@ -1,4 +1,4 @@
-"""The metrics of all replicas as one text, each series with its replica's name."""
+"""Merged metrics: those of all replicas as one text, each series with its replica's name."""
 
 import re
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ class _Family:
         self.samples: list[str] = []
 
 
-def merged(own: str, replicas: Mapping[str, str]) -> str:
-    """`own`: the entrance's. All in Prometheus' text format, or all in OpenMetrics.
+def merge(own: str, replicas: Mapping[str, str]) -> str:
+    """`own`: the ingress's. All in Prometheus' text format, or all in OpenMetrics.
 
-    A family's series have to stand together, so that they are sorted by it.
+    The formats want the series of a family together, so they are grouped by family.
     """
     families: dict[str, _Family] = {}
     _add(families, own, "")
@@ -39,10 +39,10 @@ def _add(families: dict[str, _Family], text: str, replica: str) -> None:
             if is_new:
                 family.head.append(line)
         elif line and not line.startswith("#"):
-            family.samples.append(_labelled(line, replica))
+            family.samples.append(_add_label(line, replica))
 
 
-def _labelled(sample: str, replica: str) -> str:
+def _add_label(sample: str, replica: str) -> str:
     if not replica:
         return sample
     name, brace, rest = sample.partition("{")

@@ -1,28 +1,44 @@
-"""`GET /metrics` of a fleet: the entrance's series, and those of all replicas by their names."""
+"""Metrics of a fleet: `GET /metrics` merges the ingress's series with those of all replicas."""
 
 import asyncio
 import gzip
 
+from fastapi import FastAPI
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_fastapi_instrumentator import Instrumentator
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from engine.errors import EngineUnavailable
 from engine.telemetry.endpoint import CONTENT_TYPE, PATH, encoded, wants_open_metrics
-from fleet.ingress.merge_metrics import merged
-from fleet.messages import Answers
+from fleet.ingress.merge_metrics import merge
+from fleet.messages import ReplicaResults
 from fleet.ports import Replicas
+
+_NOT_COUNTED = ["/metrics", "/healthz", "/readyz"]
+
+
+def count_http_requests(app: FastAPI) -> None:
+    """The series that vLLM's application has of its routes, for the ingress's own routes.
+
+    By handler, method and status: `http_requests_total`, `http_request_duration_seconds`. Requests
+    that are forwarded have no handler here; their replica counts them.
+    """
+    instrumentator = Instrumentator(
+        excluded_handlers=_NOT_COUNTED, should_ignore_untemplated=True, registry=REGISTRY
+    )
+    instrumentator.instrument(app)
 
 
 def create_metrics_route(replicas: Replicas) -> Route:
-    """Without replicas, the entrance's own alone."""
+    """While no replica answers, the ingress's series alone."""
 
     async def metrics(request: Request) -> Response:
         opened = wants_open_metrics(request)
         own = await asyncio.to_thread(encoded, REGISTRY, opened, compressed=False)
-        content = merged(own.decode(), (await _scraped(replicas, opened)).values).encode()
+        content = merge(own.decode(), (await _scrape(replicas, opened)).values).encode()
         headers = {"content-type": CONTENT_TYPE if opened else CONTENT_TYPE_PLAIN_0_0_4}
         if "gzip" in request.headers.get("accept-encoding", ""):
             content = await asyncio.to_thread(gzip.compress, content, 1)
@@ -32,8 +48,8 @@ def create_metrics_route(replicas: Replicas) -> Route:
     return Route(PATH, metrics, methods=["GET"], include_in_schema=False)
 
 
-async def _scraped(replicas: Replicas, opened: bool) -> Answers[str]:
+async def _scrape(replicas: Replicas, opened: bool) -> ReplicaResults[str]:
     try:
-        return await replicas.ask("scrape", opened)
+        return await replicas.call("scrape", opened)
     except EngineUnavailable:
-        return Answers()
+        return ReplicaResults()

@@ -1,7 +1,6 @@
-"""Pins over all replicas: saved once, held by as many as each of them says.
+"""Pins across replicas: stored once, held by as many replicas as each pin asks for.
 
-Which ones follows from the adapter's own order of the replicas, so that those that come and go
-change as few as can be.
+The adapter's rendezvous order decides which ones, so that few pins move when replicas come or go.
 """
 
 import asyncio
@@ -13,9 +12,9 @@ from engine.errors import EngineError, NotPinned
 from engine.operations.pins import KeptPin, PinStore
 from engine.ports import Resolver
 from engine.types import AdapterVersion, Tier
-from fleet.ingress.recent_residency import Sightings
-from fleet.ingress.replica_choice import first_for
+from fleet.ingress.recent_residency import RecentResidency
 from fleet.messages import Failure, WantedPin
+from fleet.placement import first_for
 from fleet.ports import Replicas
 from registry.errors import RegistryError
 
@@ -25,18 +24,18 @@ _LOOK_SECONDS = 1.0
 
 
 class FleetPins:
-    """The only writer: there is one entrance."""
+    """The only writer of pins: a fleet has one ingress."""
 
     def __init__(
-        self, replicas: Replicas, store: PinStore, resolver: Resolver, sightings: Sightings
+        self, replicas: Replicas, store: PinStore, resolver: Resolver, recent: RecentResidency
     ) -> None:
         self._replicas = replicas
-        self._sightings = sightings
+        self._recent = recent
         self._store = store
         self._resolver = resolver
         self._kept: dict[int, KeptPin] = {}
         self._one_at_a_time = asyncio.Lock()
-        self._said: set[tuple[str, str]] = set()
+        self._warned: set[tuple[str, str]] = set()
 
     async def kept(self) -> Sequence[KeptPin]:
         """The oldest first."""
@@ -51,7 +50,7 @@ class FleetPins:
         *,
         actor: str,
     ) -> KeptPin:
-        """Held by `count` of them, or by all, when it returns; if that fails, by none.
+        """Pin on `count` replicas, or on all (None); if one fails, on none.
 
         Raises what `CacheController.pin` raises, or RegistryError.
         """
@@ -69,17 +68,17 @@ class FleetPins:
                 raise
             kept = KeptPin(version, tier, expires_at, replicas=count)
             self._kept[version.id] = kept
-            await self._hold_all()  # a smaller count lets go of some
+            await self._hold_all()  # a smaller count releases some
         return kept
 
     async def _hold(self, version: AdapterVersion, tier: Tier, count: int | None) -> None:
-        names = (await self._replicas.ask("facts")).all()
+        names = (await self._replicas.call("facts")).all()
         chosen = first_for(version.reference, names, count)
-        answers = await self._replicas.ask("pin", version, tier, only=chosen)
+        answers = await self._replicas.call("pin", version, tier, only=chosen)
         if answers.failures:
             await self._hold_all()
             answers.check()
-        self._sightings.note(version.id, chosen)
+        self._recent.record(version.id, chosen)
 
     async def unpin(self, version: AdapterVersion, *, actor: str) -> Tier:
         """Raises NotPinned, or RegistryError; then it stays pinned."""
@@ -92,7 +91,7 @@ class FleetPins:
         return kept.tier
 
     async def run(self) -> None:
-        """Let replicas that come hold what they should, until cancelled."""
+        """Pin on replicas that join, and end expired pins, until cancelled."""
         while True:
             try:
                 await self.hold()
@@ -101,13 +100,13 @@ class FleetPins:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def hold(self) -> None:
-        """End what is over; the rest is held by whom it should be. Raises EngineUnavailable."""
+        """End expired pins; apply the others to all replicas. Raises EngineUnavailable."""
         async with self._one_at_a_time:
-            await self._end_what_is_over()
+            await self._end_expired()
             await self._hold_all()
 
     async def restore(self) -> None:
-        """What was pinned before. Raises RegistryError."""
+        """Read the stored pins. Raises RegistryError."""
         for stored in await self._store.pins():
             try:
                 version = await self._resolver.resolve(stored.reference)
@@ -117,25 +116,27 @@ class FleetPins:
             tier, count = Tier(stored.tier), stored.replicas
             self._kept[version.id] = KeptPin(version, tier, stored.expires_at, replicas=count)
 
-    async def _end_what_is_over(self) -> None:
+    async def _end_expired(self) -> None:
         now = datetime.now(UTC)
-        over = [id_ for id_, pin in self._kept.items() if pin.expires_at and pin.expires_at <= now]
-        if not over:
+        expired = [
+            id_ for id_, pin in self._kept.items() if pin.expires_at and pin.expires_at <= now
+        ]
+        if not expired:
             return
-        for id_ in over:
+        for id_ in expired:
             del self._kept[id_]
         try:
-            await self._store.forget_pins(over)
+            await self._store.forget_pins(expired)
         except RegistryError as error:
-            logger.warning("ended pins are still saved: %s", error.detail)
+            logger.warning("expired pins are still stored: %s", error.detail)
 
     async def _hold_all(self) -> None:
-        names = (await self._replicas.ask("facts")).values
+        names = (await self._replicas.call("facts")).values
         wanted = self._wanted(list(names))
         for name, pins in wanted.items():
-            answers = await self._replicas.ask("hold_pins", pins, only=frozenset({name}))
+            answers = await self._replicas.call("hold_pins", pins, only=frozenset({name}))
             for replica, failures in answers.values.items():
-                self._say(replica, failures)
+                self._warn(replica, failures)
 
     def _wanted(self, names: Sequence[str]) -> Mapping[str, Sequence[WantedPin]]:
         wanted: dict[str, list[WantedPin]] = {name: [] for name in names}
@@ -144,10 +145,10 @@ class FleetPins:
                 wanted[name].append(WantedPin(kept.version, kept.tier))
         return wanted
 
-    def _say(self, replica: str, failures: Mapping[str, Failure]) -> None:
-        """Once, until it has worked."""
+    def _warn(self, replica: str, failures: Mapping[str, Failure]) -> None:
+        """Log each failure once, until the pin is held."""
         failing = {(replica, reference) for reference in failures}
-        for _, reference in failing - self._said:
+        for _, reference in failing - self._warned:
             detail = failures[reference].detail
             logger.warning("%s is not pinned on %s: %s", reference, replica, detail)
-        self._said = {each for each in self._said if each[0] != replica} | failing
+        self._warned = {each for each in self._warned if each[0] != replica} | failing

@@ -1,4 +1,4 @@
-"""What a promotion asks of all replicas: implements `registry.promotion.ServingEngine`."""
+"""Promotion across replicas: implements `registry.aliases.promotion.ServingEngine`."""
 
 import asyncio
 import logging
@@ -9,9 +9,9 @@ from engine.cache.snapshot import CacheSnapshot
 from engine.errors import EngineError
 from engine.operations.probe import ProbeResult
 from engine.types import AdapterVersion, VersionId
-from fleet.ingress.recent_residency import Sightings
-from fleet.ingress.replica_choice import first_for
-from fleet.messages import Answers
+from fleet.ingress.recent_residency import RecentResidency
+from fleet.messages import ReplicaResults
+from fleet.placement import first_for
 from fleet.ports import Replicas
 from registry.catalog.types import ResolvedVersion
 from registry.errors import EngineAway
@@ -19,25 +19,25 @@ from registry.errors import EngineAway
 logger = logging.getLogger(__name__)
 
 
-class PromotingFleet:
-    """The new version is warmed on those that have an old one, else where requests will go."""
+class FleetPromotion:
+    """Warms the new version on replicas that hold an old one, else where requests will go."""
 
-    def __init__(self, replicas: Replicas, sightings: Sightings) -> None:
+    def __init__(self, replicas: Replicas, recent: RecentResidency) -> None:
         self._replicas = replicas
-        self._sightings = sightings
+        self._recent = recent
         self._background: set[asyncio.Task[None]] = set()
 
     async def warm(self, version: ResolvedVersion, old: Sequence[ResolvedVersion]) -> None:
         """Raises EngineAway, WarmingFailed."""
-        chosen = await self._those_with(version, old)
-        (await self._ask("warm", version, old, only=chosen)).check()
-        self._sightings.note(VersionId(version.version_id), chosen)
+        chosen = await self._replicas_with(version, old)
+        (await self._call("warm", version, old, only=chosen)).check()
+        self._recent.record(VersionId(version.version_id), chosen)
 
     async def probe(self, version: ResolvedVersion) -> None:
-        """On one of those that are warm. Raises ProbeFailed, EngineAway, WarmingFailed."""
-        warm = await self._those_with(version, [version])
+        """Probe on one warm replica. Raises ProbeFailed, EngineAway, WarmingFailed."""
+        warm = await self._replicas_with(version, [version])
         only = frozenset(sorted(warm)[:1])
-        (await self._ask("probe", version, only=only)).check()
+        (await self._call("probe", version, only=only)).check()
 
     def evict_when_idle(self, version: ResolvedVersion) -> None:
         task = asyncio.create_task(self._evict_when_idle(version))
@@ -46,11 +46,11 @@ class PromotingFleet:
 
     async def _evict_when_idle(self, version: ResolvedVersion) -> None:
         try:
-            await self._replicas.ask("evict_when_idle", version)
+            await self._replicas.call("evict_when_idle", version)
         except EngineError as error:
             logger.warning("an old version stays in memory: %s", error.detail)
 
-    async def _those_with(
+    async def _replicas_with(
         self, version: ResolvedVersion, wanted: Sequence[ResolvedVersion]
     ) -> frozenset[str]:
         snapshots = await self._snapshots()
@@ -59,32 +59,32 @@ class PromotingFleet:
         return found or first_for(f"{version.adapter}:{version.number}", snapshots, 1)
 
     async def _snapshots(self) -> Mapping[str, CacheSnapshot]:
-        """Of those with an engine. Raises EngineAway."""
-        found: Mapping[str, CacheSnapshot] = (await self._ask("snapshot")).values
+        """Of replicas whose engine is up. Raises EngineAway."""
+        found: Mapping[str, CacheSnapshot] = (await self._call("snapshot")).values
         if not (up := {name: each for name, each in found.items() if each.engine_up}):
             raise EngineAway("no replica has an engine now: no alias was moved")
         return up
 
-    async def _ask(
+    async def _call(
         self, operation: str, *arguments: Any, only: frozenset[str] | None = None
-    ) -> Answers[Any]:
+    ) -> ReplicaResults[Any]:
         try:
-            return await self._replicas.ask(operation, *arguments, only=only)
+            return await self._replicas.call(operation, *arguments, only=only)
         except EngineError as error:
             raise EngineAway(f"{error.detail}: no alias was moved") from error
 
 
 class FleetProbe:
-    """A probe on one of the replicas."""
+    """Runs a probe on one replica."""
 
     def __init__(self, replicas: Replicas) -> None:
         self._replicas = replicas
 
     async def run(self, version: AdapterVersion) -> ProbeResult:
-        """Raises what `engine.probe.Probe.run` raises."""
-        names = (await self._replicas.ask("facts")).all()
+        """Raises what `engine.operations.probe.Probe.run` raises."""
+        names = (await self._replicas.call("facts")).all()
         only = first_for(version.reference, names, 1)
-        (result,) = (await self._replicas.ask("probe_result", version, only=only)).all().values()
+        (result,) = (await self._replicas.call("probe_result", version, only=only)).all().values()
         assert isinstance(result, ProbeResult)
         return result
 

@@ -1,6 +1,6 @@
-"""Sends a request to the replica that suits it best, and its answer back as it comes.
+"""Proxy: sends a request to the most suitable replica and streams its response back.
 
-The reference is resolved here, once: whichever replica answers, it is that version.
+The reference is resolved here, once, so that every replica serves the same version.
 """
 
 import logging
@@ -16,16 +16,16 @@ from engine.gateway.openai_errors import openai_error, send_engine_error, send_j
 from engine.gateway.request_body import model_of, read_body, user_of
 from engine.ports import Resolver
 from engine.types import AdapterVersion
-from fleet.ingress.recent_residency import Sightings
+from fleet.ingress.recent_residency import RecentResidency
 from fleet.messages import ForwardedRequest
 from fleet.ports import ReplicaLost, Replicas
-from fleet.proxied_response import Answer
+from fleet.proxied_response import ProxiedResponse
 from registry.errors import RegistryError
 
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
-_PASSED_ON = (
+_FORWARDED = (
     *("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string"),
     *("root_path", "headers", "client", "server"),
 )
@@ -34,25 +34,25 @@ _MULTIPART = b"multipart/"
 
 class RequestLimit(Protocol):
     def begin(self) -> Callable[[], None]:
-        """Raises TenantLimitReached. What it returns is called at the end."""
+        """Count a request; the returned function ends it. Raises TenantLimitReached."""
 
 
-class Forwarder:
-    """An ASGI application. `base_models` are never looked for among the adapters."""
+class ReplicaProxy:
+    """An ASGI application. `base_models` are never resolved as adapters."""
 
     def __init__(
         self,
         replicas: Replicas,
         resolver: Resolver,
         *,
-        sightings: Sightings,
+        recent: RecentResidency,
         base_models: frozenset[str],
         in_flight: RequestLimit,
         max_body_bytes: int,
     ) -> None:
         self._replicas = replicas
         self._resolver = resolver
-        self._sightings = sightings
+        self._recent = recent
         self._base_models = base_models
         self._in_flight = in_flight
         self._max_body_bytes = max_body_bytes
@@ -66,7 +66,7 @@ class Forwarder:
             content = openai_error(error.status, error.code, error.detail)
             await send_json(send, error.status, content)
             return
-        if body is None:  # gone before the request was complete
+        if body is None:  # the client left before the request was complete
             return
         try:
             end = self._in_flight.begin()
@@ -75,13 +75,13 @@ class Forwarder:
             return
         try:
             version = await self._version(scope, body)
-            near = self._sightings.of(version.id) if version is not None else frozenset()
-            await self._forward(ForwardedRequest(_passed_on(scope), body, version, near), send)
+            near = self._recent.replicas_with(version.id) if version is not None else frozenset()
+            await self._forward(ForwardedRequest(_scope_of(scope), body, version, near), send)
         finally:
             end()
 
     async def _version(self, scope: Scope, body: bytes) -> AdapterVersion | None:
-        """None for the base model, and for what can't be resolved: a replica says why."""
+        """None for the base model, and for a name that can't be resolved: a replica reports why."""
         if scope["method"] != "POST" or _is_form(scope):
             return None
         model = model_of(body)
@@ -93,33 +93,33 @@ class Forwarder:
             return None
 
     async def _forward(self, request: ForwardedRequest, send: Send) -> None:
-        """Tried again elsewhere for as long as nothing of an answer has come."""
-        answer = Answer(send)
+        """Try another replica until the response has started."""
+        response = ProxiedResponse(send)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                await self._pass_on(request, answer)
+                await self._attempt(request, response)
             except ReplicaLost as error:
                 logger.warning("a replica was lost: %s", error)
-                if answer.started:
-                    await answer.break_off()
+                if response.started:
+                    await response.abort()
                     return
-            if not answer.is_held:
+            if response.started:
                 return
             if attempt < _ATTEMPTS:
-                request = replace(request, avoid=request.avoid | answer.drop())
-        await answer.give()
+                request = replace(request, avoid=request.avoid | response.drop())
+        await response.finish()
 
-    async def _pass_on(self, request: ForwardedRequest, answer: Answer) -> None:
-        async with self._replicas.answer(request) as batches, aclosing(batches):
+    async def _attempt(self, request: ForwardedRequest, response: ProxiedResponse) -> None:
+        async with self._replicas.forward(request) as batches, aclosing(batches):
             async for batch in batches:
                 for message in batch:
-                    await answer.take(message)
-                if request.version is not None and answer.is_good:
-                    self._sightings.note(request.version.id, answer.replica)
+                    await response.receive(message)
+                if request.version is not None and response.is_good:
+                    self._recent.record(request.version.id, response.replica)
 
 
-def _passed_on(scope: Scope) -> dict[str, Any]:
-    return {name: scope[name] for name in _PASSED_ON if name in scope}
+def _scope_of(scope: Scope) -> dict[str, Any]:
+    return {name: scope[name] for name in _FORWARDED if name in scope}
 
 
 def _is_form(scope: Scope) -> bool:

@@ -1,4 +1,4 @@
-"""Where an adapter was seen a moment ago: before the replicas' own reports say so."""
+"""Recent residency: replicas that just loaded or served an adapter, before their reports say so."""
 
 import time
 from collections import OrderedDict
@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterable
 
 from engine.types import VersionId
 
-_SECONDS = 3.0  # a report is a second old, and another one on its way
+_SECONDS = 3.0  # a report may be a second old, and the next one on its way
 
 
-class Sightings:
-    """Bounded by what can be seen within that time."""
+class RecentResidency:
+    """Entries expire after `_SECONDS`, which also bounds their number."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._seen: OrderedDict[tuple[VersionId, str], float] = OrderedDict()
         self._where: dict[VersionId, set[str]] = {}
 
-    def note(self, version: VersionId, replicas: Iterable[str]) -> None:
-        """It is in memory there now."""
+    def record(self, version: VersionId, replicas: Iterable[str]) -> None:
+        """The version is in memory on these replicas now."""
         now = self._clock()
         for replica in replicas:
             self._seen[version, replica] = now
@@ -26,8 +26,7 @@ class Sightings:
             self._where.setdefault(version, set()).add(replica)
         self._forget(now - _SECONDS)
 
-    def of(self, version: VersionId) -> frozenset[str]:
-        """The names of the replicas."""
+    def replicas_with(self, version: VersionId) -> frozenset[str]:
         self._forget(self._clock() - _SECONDS)
         return frozenset(self._where.get(version, ()))
 

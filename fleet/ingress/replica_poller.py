@@ -1,4 +1,4 @@
-"""The entrance's picture of all replicas, a moment old, and a log of what happens on them."""
+"""Replica poller: recent snapshots of all replicas, and one log of their decisions."""
 
 import asyncio
 import logging
@@ -14,11 +14,11 @@ from registry.references import tenant_of
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
 
-class Following:
-    """`log` has the decisions of all of them, by the time at which they were taken."""
+class ReplicaPoller:
+    """Adds the decisions of all replicas to `log`, ordered by time within a poll."""
 
     def __init__(self, replicas: Replicas, log: DecisionLog) -> None:
         self._replicas = replicas
@@ -30,15 +30,15 @@ class Following:
         """Until cancelled."""
         while True:
             try:
-                await self.look()
+                await self.poll()
             except EngineError as error:
                 self.snapshots = {}
                 logger.debug("no replica reports: %s", error.detail)
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Raises EngineUnavailable."""
-        answers = await self._replicas.ask("report", dict(self._newest))
+        answers = await self._replicas.call("report", dict(self._newest))
         reports: Mapping[str, Report] = answers.values
         self._newest = {name: report.newest_id for name, report in reports.items()}
         self.snapshots = {name: report.snapshot for name, report in reports.items()}
@@ -47,7 +47,7 @@ class Following:
             self._log.take_over(logged, name)
 
     def usage(self, tenant: str) -> TenantCacheUsage:
-        """Of all caches together."""
+        """What a tenant uses of all caches together."""
         own = [
             resident
             for snapshot in self.snapshots.values()

@@ -1,5 +1,6 @@
-"""The fleet as an application on Ray Serve: `import_path: fleet.ray.application:build`."""
+"""Ray Serve application of a fleet: `import_path: fleet.ray.application:build`."""
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from types import SimpleNamespace
@@ -7,37 +8,41 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
+from ray.serve._private import replica as serve_replica
 from ray.serve.config import RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
+from ray.util import get_node_ip_address
 from starlette.types import ASGIApp
 
 from engine.settings import EngineSettings
-from fleet.messages import Answered, EngineFacts, ForwardedRequest, Messages
+from fleet.messages import EngineFacts, ForwardedRequest, Messages, ReplicaResult
 from fleet.options import FleetOptions
 from fleet.process import begin_process, engine_arguments, gpus_of
-from fleet.ray.loopback import listen_on_the_nodes_address_only
-from fleet.ray.request_router import WHEREABOUTS
+from fleet.ray.request_router import RESIDENCY
 
-ENTRANCE = "entrance"
+logger = logging.getLogger(__name__)
+
+INGRESS = "entrance"
 REPLICA = "replica"
 
 # The replicas' own limits decide how many requests wait; Ray Serve's would hide them.
 _MAX_ONGOING_REQUESTS = 1_000_000
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 _QUIET = LoggingConfig(enable_access_log=False)
+_ALL_ADDRESSES = "[::]:0"
 
 
 def build(options: FleetOptions) -> Application:
-    """One entrance before `options.replicas` replicas."""
+    """One ingress in front of `options.replicas` replicas."""
     replica = serve.deployment(
         name=REPLICA,
         num_replicas=options.replicas,
         max_ongoing_requests=_MAX_ONGOING_REQUESTS,
         logging_config=_QUIET,
-        graceful_shutdown_wait_loop_s=_LOOK_SECONDS,
+        graceful_shutdown_wait_loop_s=_CHECK_SECONDS,
         graceful_shutdown_timeout_s=options.drain_seconds,
-        health_check_period_s=_LOOK_SECONDS,
+        health_check_period_s=_CHECK_SECONDS,
         ray_actor_options={
             "num_cpus": options.cpus_per_replica,
             "num_gpus": gpus_of(options),
@@ -48,18 +53,18 @@ def build(options: FleetOptions) -> Application:
                 "slack": options.slack_requests,
                 "share": options.share_of_average,
             },
-            request_routing_stats_period_s=_LOOK_SECONDS,  # type: ignore[arg-type]
+            request_routing_stats_period_s=_CHECK_SECONDS,  # type: ignore[arg-type]
         ),
     )(EngineReplica)
-    entrance = serve.deployment(
-        name=ENTRANCE,
+    ingress = serve.deployment(
+        name=INGRESS,
         num_replicas=1,
         max_ongoing_requests=_MAX_ONGOING_REQUESTS,
-        health_check_period_s=_LOOK_SECONDS,
+        health_check_period_s=_CHECK_SECONDS,
         ray_actor_options={"num_cpus": 0},
         logging_config=_QUIET,
-    )(serve.ingress()(FleetEntrance))
-    return entrance.bind(options, replica.bind(options))
+    )(serve.ingress()(FleetIngress))
+    return ingress.bind(options, replica.bind(options))
 
 
 class EngineReplica:
@@ -70,7 +75,7 @@ class EngineReplica:
         from fleet.replica.replica import Replica
 
         begin_process(options)
-        listen_on_the_nodes_address_only()
+        listen_on_node_address_only()
         self._stack = AsyncExitStack()
         settings = EngineSettings(**options.engine).model_copy(update={"preload": ()})
         arguments = engine_arguments(options)
@@ -89,60 +94,79 @@ class EngineReplica:
         name = serve.get_replica_context().replica_id.unique_id
         self._replica = Replica(name, self._server, facts)
 
-    async def answer(self, request: ForwardedRequest) -> AsyncGenerator[Messages]:
-        """See `Replica.answer`."""
-        async with aclosing(self._replica.answer(request)) as batches:
+    async def handle(self, request: ForwardedRequest) -> AsyncGenerator[Messages]:
+        """See `Replica.handle`."""
+        async with aclosing(self._replica.handle(request)) as batches:
             async for messages in batches:
                 yield messages
 
-    async def ask(
+    async def call(
         self, operation: str, arguments: tuple[Any, ...], only: frozenset[str] | None
-    ) -> Answered[Any] | None:
-        """See `Replica.ask`."""
-        return await self._replica.ask(operation, arguments, only)
+    ) -> ReplicaResult[Any] | None:
+        """See `Replica.call`."""
+        return await self._replica.call(operation, arguments, only)
 
     def record_routing_stats(self) -> dict[str, Any]:
-        """What `AdapterRouter` reads; Ray Serve asks for it every second."""
-        return {WHEREABOUTS: self._replica.whereabouts()}
+        """What `AdapterRouter` reads; Ray Serve calls this every second."""
+        return {RESIDENCY: self._replica.residency()}
 
     async def check_health(self) -> None:
-        """Raises RuntimeError if this replica has to be replaced; its engine it replaces itself."""
+        """Raises RuntimeError if this replica must be replaced. It restarts its engine itself."""
         if self._server.app.state.server.should_exit:
-            raise RuntimeError("what has to run beside the engine has ended")
+            raise RuntimeError("a background task of the replica has ended")
 
     async def __del__(self) -> None:
         await self._stack.aclose()
 
 
-class FleetEntrance:
-    """Ray Serve's side of `fleet.ingress.app.Entrance`."""
+class FleetIngress:
+    """Ray Serve's side of `fleet.ingress.app.Ingress`."""
 
     async def __init__(  # type: ignore[misc]  # Ray awaits it
         self, options: FleetOptions, replicas: DeploymentHandle[Any]
     ) -> None:
         from engine.bootstrap.registry import register_folders
-        from fleet.ingress.app import running_entrance
+        from fleet.ingress.app import run_ingress
         from fleet.ray.replicas import ServeReplicas
 
         begin_process(options)
-        listen_on_the_nodes_address_only()
+        listen_on_node_address_only()
         self._stack = AsyncExitStack()
         port = ServeReplicas(replicas)
         settings = EngineSettings(**options.engine)
-        self._entrance = await self._stack.enter_async_context(
-            running_entrance(port, settings, options.registry_settings(), expected=options.replicas)
+        self._ingress = await self._stack.enter_async_context(
+            run_ingress(port, settings, options.registry_settings(), expected=options.replicas)
         )
-        await register_folders(self._entrance.service, options.adapters)
-        await self._entrance.preload(settings.preload)
+        await register_folders(self._ingress.service, options.adapters)
+        await self._ingress.preload(settings.preload)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:  # Ray Serve's name
-        return self._entrance.app
+        return self._ingress.app
 
     async def check_health(self) -> None:
-        """Raises RuntimeError if the entrance has to be replaced."""
-        if not self._entrance.is_well:
-            raise RuntimeError("what has to run beside the entrance has ended")
+        """Raises RuntimeError if the ingress must be replaced."""
+        if not self._ingress.is_healthy:
+            raise RuntimeError("a background task of the ingress has ended")
 
     async def __del__(self) -> None:
-        self._entrance.stop()
+        self._ingress.stop()
         await self._stack.aclose()
+
+
+def listen_on_node_address_only() -> None:
+    """Keep Ray Serve's own port of a replica off all addresses but the node's.
+
+    Ray Serve (2.60) opens it on every address (`Replica._on_initialized` of
+    `ray.serve._private.replica`), and its callers use the node's. The port asks for a token, but is
+    better not reachable at all. Call this in a replica's constructor, before the port is opened.
+    """
+    add_port = getattr(serve_replica, "add_port_to_grpc_server", None)
+    if add_port is None:
+        logger.warning("this Ray Serve opens its ports in another way: check where it listens")
+        return
+    address = f"{get_node_ip_address()}:0"  # type: ignore[no-untyped-call]  # theirs
+
+    def add_port_here(server: Any, asked: str) -> Any:
+        return add_port(server, address if asked == _ALL_ADDRESSES else asked)
+
+    vars(serve_replica)["add_port_to_grpc_server"] = add_port_here

@@ -1,26 +1,49 @@
-"""`adaptry serve --replicas`: Ray and Ray Serve on this machine, for as long as this runs."""
+"""Launch of `adaptry serve --replicas`: Ray and Ray Serve on this machine until it is stopped."""
 
+import os
 import signal
 import threading
 from types import FrameType
 
-import ray
-from ray import serve
-from ray.serve.config import HTTPOptions, ProxyLocation
-from ray.serve.schema import LoggingConfig
-
 from fleet.options import FleetOptions
-from fleet.ray.application import build
 
 _NAME = "adaptry"
 _LOCAL = "127.0.0.1"
+_RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's own ports on loopback, as on these systems
+    "RAY_AUTH_MODE": "token",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # three that fail, and there is another one
+    "RAY_worker_niceness": "0",  # an engine is what this machine is for
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_COLOR_PREFIX": "0",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+def prepare_environment(database_url: str) -> None:
+    """Set what all processes of the fleet on this machine inherit.
+
+    Has to run before Ray is imported, which reads its variables then. The database's URL goes this
+    way too: Ray shows its configuration to anyone who can reach it.
+    """
+    os.environ["ADAPTRY_DATABASE_URL"] = database_url
+    for name, value in _RAY.items():
+        os.environ.setdefault(name, value)
 
 
 def serve_fleet(options: FleetOptions, host: str, port: int) -> None:
     """Serve until SIGINT or SIGTERM. Raises RuntimeError if it can't be started.
 
-    `fleet.ray.environment.prepare_environment` comes before the import of this module.
+    Imports Ray, so that `prepare_environment` has to come first.
     """
+    import ray
+    from ray import serve
+    from ray.serve.config import HTTPOptions, ProxyLocation
+    from ray.serve.schema import LoggingConfig
+
+    from fleet.ray.application import build
+
     ray.init(address="local", include_dashboard=False, _node_ip_address=_LOCAL)
     try:
         serve.start(
@@ -28,7 +51,7 @@ def serve_fleet(options: FleetOptions, host: str, port: int) -> None:
             http_options=HTTPOptions(host=host, port=port),
             logging_config=LoggingConfig(enable_access_log=False),
         )
-        stop = _told_to_stop()
+        stop = _set_on_signals()
         serve.run(build(options), name=_NAME, route_prefix="/")
         stop.wait()
         serve.shutdown()  # type: ignore[no-untyped-call]  # theirs
@@ -36,7 +59,7 @@ def serve_fleet(options: FleetOptions, host: str, port: int) -> None:
         ray.shutdown()
 
 
-def _told_to_stop() -> threading.Event:
+def _set_on_signals() -> threading.Event:
     stop = threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:

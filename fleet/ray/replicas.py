@@ -1,4 +1,4 @@
-"""Ray Serve's replicas as the entrance's port."""
+"""Replicas on Ray Serve: implements the ingress's port over a deployment handle."""
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -10,7 +10,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from engine.errors import EngineUnavailable
-from fleet.messages import Answered, Answers, ForwardedRequest, Messages
+from fleet.messages import ForwardedRequest, Messages, ReplicaResult, ReplicaResults
 from fleet.ports import ReplicaLost
 
 logger = logging.getLogger(__name__)
@@ -20,33 +20,33 @@ class ServeReplicas:
     """Implements `fleet.ports.Replicas`."""
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
-        self._ask = handle
+        self._handle = handle
         self._stream = handle.options(stream=True)
 
-    async def ask(
+    async def call(
         self, operation: str, *arguments: Any, only: frozenset[str] | None = None
-    ) -> Answers[Any]:
+    ) -> ReplicaResults[Any]:
         """Raises EngineUnavailable."""
         try:
-            asked = self._ask.broadcast("ask", operation, arguments, only)
-            results = await asked.results_async(return_exceptions=True)
+            responses = self._handle.broadcast("call", operation, arguments, only)
+            results = await responses.results_async(return_exceptions=True)
         except (RayServeException, RayError) as error:
-            raise EngineUnavailable("no replica is there") from error
-        given: list[Answered[Any]] = []
+            raise EngineUnavailable("no replica is running") from error
+        answered: list[ReplicaResult[Any]] = []
         for result in results:
             if isinstance(result, BaseException):
                 logger.warning("a replica did not answer %s: %s", operation, result)
             elif result is not None:
-                given.append(result)
-        if not given:
+                answered.append(result)
+        if not answered:
             raise EngineUnavailable("no replica answers")
-        return Answers.of(given)
+        return ReplicaResults.collect(answered)
 
     @asynccontextmanager
-    async def answer(self, request: ForwardedRequest) -> AsyncIterator[AsyncGenerator[Messages]]:
+    async def forward(self, request: ForwardedRequest) -> AsyncIterator[AsyncGenerator[Messages]]:
         """Raises ReplicaLost."""
         response = cast(
-            "DeploymentResponseGenerator[Messages]", self._stream.answer.remote(request)
+            "DeploymentResponseGenerator[Messages]", self._stream.handle.remote(request)
         )
         messages = _messages(response)
         try:

@@ -1,4 +1,4 @@
-"""Ray Serve's request router for replicas: where the adapter is, unless that has too much to do.
+"""Request router for Ray Serve: the replica that holds the adapter, unless it is overloaded.
 
 Source of the extension point: `ray.serve.request_router.RequestRouter` (2.60), `choose_replicas`.
 """
@@ -8,20 +8,20 @@ from typing import Any
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
 from engine.types import VersionId
-from fleet.messages import ForwardedRequest, Whereabouts
+from fleet.messages import ForwardedRequest, ReplicaResidency
 from fleet.placement import Bound, Nearness, choose
 
-WHEREABOUTS = "whereabouts"
-"""In a replica's routing statistics, a `fleet.messages.Whereabouts`."""
+RESIDENCY = "residency"
+"""Key of a `fleet.messages.ReplicaResidency` in a replica's routing statistics."""
 
 
 class AdapterRouter(RequestRouter):
-    """`fleet.placement.choose` with what Ray Serve knows: running requests and statistics."""
+    """Applies `fleet.placement.choose` to Ray Serve's queue lengths and routing statistics."""
 
     _bound = Bound()
 
     def initialize_state(self, **kwargs: Any) -> None:
-        """Ray Serve's way to give arguments: those of `Bound`."""
+        """Called by Ray Serve with its configured arguments: those of `Bound`."""
         self._bound = Bound(**kwargs)
 
     async def choose_replicas(
@@ -29,18 +29,18 @@ class AdapterRouter(RequestRouter):
         candidate_replicas: list[RunningReplica],
         pending_request: PendingRequest | None = None,
     ) -> list[list[RunningReplica]]:
-        """The best one first, then all of them for the case that it can't take the request."""
+        """The best replica first, then all usable ones in case it can't take the request."""
         if pending_request is None or len(candidate_replicas) < 2:
             return [candidate_replicas]
         pending_request.routing_context.should_backoff = True
-        request = _forwarded(pending_request)
-        able = _able(candidate_replicas, request)
-        await self._ask_for_loads(able)
-        best = self._best(able, request)
-        return [[best], able]
+        request = _request_of(pending_request)
+        usable = _usable(candidate_replicas, request)
+        await self._refresh_loads(usable)
+        best = self._best(usable, request)
+        return [[best], usable]
 
-    async def _ask_for_loads(self, replicas: list[RunningReplica]) -> None:
-        """Of those that nothing was sent to for a while."""
+    async def _refresh_loads(self, replicas: list[RunningReplica]) -> None:
+        """Probe the replicas whose queue length is unknown or stale."""
         known = self.replica_queue_len_cache
         if stale := [each for each in replicas if known.get(each.replica_id) is None]:
             await self._probe_queue_lens(stale, 0)
@@ -57,13 +57,15 @@ class AdapterRouter(RequestRouter):
         return replicas[chosen]
 
 
-def _forwarded(pending: PendingRequest) -> ForwardedRequest | None:
+def _request_of(pending: PendingRequest) -> ForwardedRequest | None:
     first: Any = pending.args[0] if pending.args else None
     return first if isinstance(first, ForwardedRequest) else None
 
 
-def _able(replicas: list[RunningReplica], request: ForwardedRequest | None) -> list[RunningReplica]:
-    """Those with an engine that this request was not refused by; all, if that leaves none."""
+def _usable(
+    replicas: list[RunningReplica], request: ForwardedRequest | None
+) -> list[RunningReplica]:
+    """Replicas with an engine that have not failed this request; all, if there are none."""
     avoid = request.avoid if request is not None else frozenset()
     up = [each for each in replicas if _is_up(each)]
     fresh = [each for each in up if each.replica_id.unique_id not in avoid]
@@ -71,12 +73,12 @@ def _able(replicas: list[RunningReplica], request: ForwardedRequest | None) -> l
 
 
 def _is_up(replica: RunningReplica) -> bool:
-    where = replica.routing_stats.get(WHEREABOUTS)
-    return where is None or bool(where.up)
+    where = replica.routing_stats.get(RESIDENCY)
+    return where is None or bool(where.engine_up)
 
 
 def _nearness(replica: RunningReplica, version: VersionId, near: frozenset[str]) -> Nearness:
-    where: Whereabouts | None = replica.routing_stats.get(WHEREABOUTS)
+    where: ReplicaResidency | None = replica.routing_stats.get(RESIDENCY)
     reported = Nearness.DISK if where is None else where.nearness(version)
     seen = Nearness.HOST if replica.replica_id.unique_id in near else Nearness.DISK
     return min(reported, seen)

@@ -1,4 +1,4 @@
-"""One request answered by an application in this process, its messages taken as they come."""
+"""ASGI call: one request to an application in this process, whose messages are streamed."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -8,30 +8,30 @@ from starlette.types import ASGIApp, Message
 
 from fleet.messages import Messages
 
-_LEAVING_SECONDS = 30.0  # for an application to end after its client has left
+_DISCONNECT_SECONDS = 30.0  # for an application to end after its client has left
 
 
-class Exchange:
-    """A client to the application. If whoever reads `messages` leaves, so has the client."""
+class AsgiCall:
+    """Acts as the application's client, which disconnects when `messages` is closed."""
 
     def __init__(self, application: ASGIApp, scope: Mapping[str, Any], body: bytes) -> None:
         self._application = application
         self._scope = {**scope, "state": {}}
         self._body: bytes | None = body
-        self._out: list[Message] = []
-        self._news = asyncio.Event()
+        self._pending: list[Message] = []
+        self._sent = asyncio.Event()
         self._left = asyncio.Event()
 
     async def messages(self) -> AsyncGenerator[Messages]:
-        """All that are there by then, each time. Raises what the application raises."""
+        """Batches of the messages sent since the last one. Raises what the application raises."""
         task = asyncio.create_task(self._run())
         try:
-            while not task.done() or self._out:
-                await self._news.wait()
-                self._news.clear()
-                if self._out:
-                    taken, self._out = self._out, []
-                    yield taken
+            while not task.done() or self._pending:
+                await self._sent.wait()
+                self._sent.clear()
+                if self._pending:
+                    batch, self._pending = self._pending, []
+                    yield batch
             await task
         finally:
             self._left.set()
@@ -39,7 +39,7 @@ class Exchange:
                 await self._end(task)
 
     async def _end(self, task: asyncio.Task[None]) -> None:
-        await asyncio.wait([task], timeout=_LEAVING_SECONDS)
+        await asyncio.wait([task], timeout=_DISCONNECT_SECONDS)
         task.cancel()
 
     async def _run(self) -> None:
@@ -47,7 +47,7 @@ class Exchange:
             await self._application(self._scope, self._receive, self._send)
         finally:
             # by the time that the reader looks, this task is done
-            asyncio.get_running_loop().call_soon(self._news.set)
+            asyncio.get_running_loop().call_soon(self._sent.set)
 
     async def _receive(self) -> Message:
         if self._body is not None:
@@ -57,5 +57,5 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
-        self._out.append(message)
-        self._news.set()
+        self._pending.append(message)
+        self._sent.set()

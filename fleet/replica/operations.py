@@ -1,4 +1,4 @@
-"""What an entrance asks of one replica besides answers to requests."""
+"""Operations that an ingress calls on a replica, besides forwarded requests."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _MOST_DECISIONS = 4096
 
 
 class Operations:
-    """Each may raise the engine's and the registry's errors."""
+    """Called by name. Each may raise the engine's and the registry's errors."""
 
     def __init__(self, name: str, server: ReplicaServer, facts: EngineFacts) -> None:
         self._name = name
@@ -46,14 +46,14 @@ class Operations:
         return self._cache.log.about(version.id)
 
     async def report(self, after: Mapping[str, int]) -> Report:
-        """`after`: by replica, the last decision that is known already."""
+        """`after`: by replica name, the last decision that the ingress has."""
         log = self._cache.log
         found = log.after(after.get(self._name, 0), _MOST_DECISIONS)
         newest = found[-1].id if len(found) == _MOST_DECISIONS else log.newest_id
         return Report(self._cache.controller.snapshot(), tuple(found), newest)
 
     async def scrape(self, opened: bool) -> str:
-        """`opened`: in OpenMetrics, else in Prometheus' own text."""
+        """`opened`: in OpenMetrics, else in Prometheus' text format."""
         with self._taken_now():
             content = await asyncio.to_thread(encoded, self._registry, opened, compressed=False)
         return content.decode()
@@ -61,7 +61,7 @@ class Operations:
     async def uses(self, version: VersionId) -> bool:
         return self._cache.controller.uses(version)
 
-    # ---- steering ------------------------------------------------------------------------
+    # ---- control -------------------------------------------------------------------------
 
     async def prefetch(self, version: AdapterVersion) -> None:
         self._cache.controller.prefetch(version)
@@ -83,7 +83,7 @@ class Operations:
             return
 
     async def hold_pins(self, wanted: Sequence[WantedPin]) -> Mapping[str, Failure]:
-        """These and no others. By reference, what could not be pinned."""
+        """Hold exactly these pins. Returns the failures by reference."""
         tiers = {pin.version.id: pin.tier for pin in wanted}
         for kept in self._cache.pins.kept:
             if tiers.get(kept.version.id) is not kept.tier:

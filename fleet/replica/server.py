@@ -1,4 +1,4 @@
-"""The server behind a replica, as a port: `engine.app.Server` and `fleet.stock` implement it."""
+"""Port of a replica: its server, implemented by `engine.app.Server` and `fleet.stock`."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

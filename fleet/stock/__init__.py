@@ -1,1 +1,1 @@
-"""Stock vLLM servers as replicas: driven over the routes that they have for LoRA adapters."""
+"""Stock vLLM servers as replicas, driven over their routes for LoRA adapters."""

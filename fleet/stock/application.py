@@ -1,4 +1,4 @@
-"""What a stock server answers for us: resolved, leased, sent on under the version's own name."""
+"""ASGI application in front of a stock server: resolves, leases, forwards under the engine name."""
 
 import asyncio
 import json
@@ -31,8 +31,8 @@ GENERATING = frozenset(
 )
 READ = frozenset({"/health", "/version", "/openapi.json"})
 MODELS = "/v1/models"
-_PASSED_ON = ("content-type", "accept", "x-request-id", "traceparent", "tracestate")
-_DROPPED = {"content-length", "transfer-encoding", "connection", "server", "date"}
+_FORWARDED_HEADERS = ("content-type", "accept", "x-request-id", "traceparent", "tracestate")
+_DROPPED_HEADERS = {"content-length", "transfer-encoding", "connection", "server", "date"}
 
 Names = Callable[[], Awaitable[Sequence[str]]]
 
@@ -43,7 +43,7 @@ class Counter(Protocol):
 
 
 class StockApplication:
-    """An ASGI application. Only what generates, and little that is read, reaches the server."""
+    """Forwards only the generating routes and a few that are read-only to the server."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class StockApplication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._answer(scope, receive, send)
-        except EngineError as error:  # nothing has come yet
+        except EngineError as error:  # the response has not started
             self._counter.refused(error.code)
             await send_engine_error(send, error)
 
@@ -78,7 +78,7 @@ class StockApplication:
         elif method == "GET" and path == MODELS:
             await send_json(send, 200, await self._models())
         elif method == "GET" and path in READ:
-            await self._pass_on(scope, b"", receive, send, lambda chunk: chunk, [])
+            await self._forward(scope, b"", receive, send, lambda chunk: chunk, [])
         else:
             content = openai_error(404, "not_found", f"there is no {method} {path} here")
             await send_json(send, 404, content)
@@ -99,7 +99,7 @@ class StockApplication:
             body = await read_body(receive, self._max_body_bytes)
             if body is None:
                 return
-            version = await self._resolved(scope, body)
+            version = await self._resolve(scope, body)
         except RegistryError as error:
             self._counter.refused(error.code)
             self._counter.request_ended(UNKNOWN_ADAPTER, "refused", 0.0)
@@ -107,11 +107,11 @@ class StockApplication:
             await send_json(send, error.status, content, retry_after(error.retry_after_seconds))
             return
         if version is None:
-            await self._pass_on(scope, body, receive, send, lambda chunk: chunk, [])
+            await self._forward(scope, body, receive, send, lambda chunk: chunk, [])
             return
         started, outcome = time.monotonic(), "failed"
         try:
-            done = await self._leased(scope, body, version, receive, send)
+            done = await self._forward_leased(scope, body, version, receive, send)
             outcome = "completed" if done else "cancelled"
         except EngineError as error:
             outcome = "failed" if error.status >= 500 else "refused"
@@ -119,24 +119,24 @@ class StockApplication:
         finally:
             self._counter.request_ended(version.adapter, outcome, time.monotonic() - started)
 
-    async def _resolved(self, scope: Scope, body: bytes) -> AdapterVersion | None:
+    async def _resolve(self, scope: Scope, body: bytes) -> AdapterVersion | None:
         model = model_of(body)
         if model is None or model in self._base_models:
             return None
         return await self._resolver.resolve(model, lambda: user_of(scope, body))
 
-    async def _leased(
+    async def _forward_leased(
         self, scope: Scope, body: bytes, version: AdapterVersion, receive: Receive, send: Send
     ) -> bool:
         """False if the client left first."""
         ending = asyncio.Event()
         async with self._controller.lease(version, ending.set) as lease:
             request = EngineRequest(model_of(body), version, lease=lease)
-            named = _renamed(body, version.engine_name)
-            back = _naming_back(version.engine_name, str(request.requested))
-            return await self._pass_on(scope, named, receive, send, back, request.headers(), ending)
+            named = _with_model(body, version.engine_name)
+            back = _restore_model(version.engine_name, str(request.requested))
+            return await self._forward(scope, named, receive, send, back, request.headers(), ending)
 
-    async def _pass_on(
+    async def _forward(
         self,
         scope: Scope,
         body: bytes,
@@ -146,10 +146,10 @@ class StockApplication:
         headers: Sequence[tuple[bytes, bytes]],
         ending: asyncio.Event | None = None,
     ) -> bool:
-        """False if the client left first. Raises EngineUnavailable if nothing came."""
+        """False if the client left first. Raises EngineUnavailable if no response started."""
         begun = asyncio.Event()
-        work = asyncio.create_task(self._send_on(scope, body, send, back, headers, begun))
-        ends = [asyncio.create_task(_left(receive))]
+        work = asyncio.create_task(self._stream_response(scope, body, send, back, headers, begun))
+        ends = [asyncio.create_task(_disconnected(receive))]
         if ending is not None:
             ends.append(asyncio.create_task(_set(ending)))
         try:
@@ -167,7 +167,7 @@ class StockApplication:
             await asyncio.gather(work, *ends, return_exceptions=True)
         return True
 
-    async def _send_on(
+    async def _stream_response(
         self,
         scope: Scope,
         body: bytes,
@@ -180,7 +180,9 @@ class StockApplication:
             scope["method"], scope["path"], _request_headers(scope), body
         ) as answer:
             begun.set()
-            kept = [(k, v) for k, v in answer.headers.raw if k.lower().decode() not in _DROPPED]
+            kept = [
+                (k, v) for k, v in answer.headers.raw if k.lower().decode() not in _DROPPED_HEADERS
+            ]
             start = {"status": answer.status_code, "headers": [*kept, *headers]}
             await send({"type": "http.response.start", **start})
             async for chunk in _whole_lines(answer.aiter_bytes()):
@@ -194,21 +196,21 @@ def _part(body: bytes, *, more: bool) -> Message:
 
 def _request_headers(scope: Scope) -> dict[str, str]:
     sent = Headers(scope=scope)
-    return {"accept-encoding": "identity"} | {n: sent[n] for n in _PASSED_ON if n in sent}
+    return {"accept-encoding": "identity"} | {n: sent[n] for n in _FORWARDED_HEADERS if n in sent}
 
 
-def _renamed(body: bytes, name: str) -> bytes:
+def _with_model(body: bytes, name: str) -> bytes:
     return json.dumps({**json.loads(body), "model": name}).encode()
 
 
-def _naming_back(name: str, asked: str) -> Callable[[bytes], bytes]:
-    """In answers `model` is what was asked for; no text holds the engine's name by chance."""
-    ours, theirs = json.dumps(name).encode(), json.dumps(asked).encode()
+def _restore_model(name: str, requested: str) -> Callable[[bytes], bytes]:
+    """Responses name the model as the client did; no text holds an engine name by chance."""
+    ours, theirs = json.dumps(name).encode(), json.dumps(requested).encode()
     return lambda chunk: chunk.replace(ours, theirs)
 
 
 async def _whole_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """So that a name is never cut in two; JSON and events have no line break within one."""
+    """Chunks that end with a line, so that no name is cut: JSON and events keep it on one line."""
     rest = b""
     async for chunk in chunks:
         whole, newline, rest = (rest + chunk).rpartition(b"\n")
@@ -218,7 +220,7 @@ async def _whole_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield rest
 
 
-async def _left(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         continue
 

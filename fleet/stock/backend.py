@@ -1,8 +1,8 @@
 """The `Backend` port over a stock vLLM server's routes.
 
-What it can't do is what these routes can't: nothing is staged, so that a load stops the server's
-steps while it lasts; slots are vLLM's own, and are only counted here, so that never more adapters
-are asked for at once than there are slots.
+Its limits are those of the routes. They stage nothing, so that a load blocks the server's steps.
+Slots are vLLM's own; they are only counted here, so that requests never need more adapters at the
+same time than there are slots.
 """
 
 import time
@@ -25,7 +25,7 @@ class StockBackend:
         self._slots: dict[VersionId, int] = {}
 
     async def load(self, version: AdapterVersion) -> Loaded:
-        """Its files were verified; the server reads them when it is told to."""
+        """Record the version, whose files are verified; the server reads them on commit."""
         self._staged[version.id] = version
         return Loaded(version.size_bytes, certain=False)
 
@@ -38,10 +38,10 @@ class StockBackend:
 
     async def _move(self, move: Move) -> MoveResult:
         started = time.perf_counter()
-        error, slot = await self._carried_out(move)
+        error, slot = await self._apply(move)
         return MoveResult(time.perf_counter() - started, error, slot)
 
-    async def _carried_out(self, move: Move) -> tuple[str | None, int | None]:
+    async def _apply(self, move: Move) -> tuple[str | None, int | None]:
         match move:
             case Commit(version=version):
                 return await self._commit(version), None
@@ -89,7 +89,7 @@ class StockBackend:
         return None
 
     async def engine_state(self) -> EngineState:
-        """Of host memory, what the server lists; of slots it says nothing."""
-        listed = set(await self._server.ours())
+        """Host memory as the server lists it; the slots are our own count."""
+        listed = set(await self._server.loaded_adapters())
         host = tuple(version for version, name in self._names.items() if name in listed)
         return EngineState(gpu=tuple(v for v in self._slots if v in host), host=host)

@@ -1,4 +1,4 @@
-"""One stock vLLM server over HTTP, as far as it is driven.
+"""HTTP client of one stock vLLM server: health, models, LoRA loading, log probabilities.
 
 Source of the routes: `vllm/entrypoints/serve/lora/api_router.py` (0.26 to 0.32); the server needs
 `VLLM_ALLOW_RUNTIME_LORA_UPDATING=1` for them.
@@ -18,7 +18,7 @@ _OURS = re.compile(r".+:\d+-[0-9a-f]{8}")  # `AdapterVersion.engine_name`
 
 
 class StockVllm:
-    """`url` without a path. `api_key`: what its `--api-key` asks for."""
+    """`url` without a path. `api_key`: the server's `--api-key`."""
 
     def __init__(self, url: str, api_key: str | None, *, load_seconds: float) -> None:
         self.url = url
@@ -34,53 +34,53 @@ class StockVllm:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def is_well(self) -> bool:
+    async def is_healthy(self) -> bool:
         try:
-            answer = await self._http.get("/health", timeout=_CONNECT_SECONDS)
+            response = await self._http.get("/health", timeout=_CONNECT_SECONDS)
         except httpx.HTTPError:
             return False
-        return answer.status_code == httpx.codes.OK
+        return response.status_code == httpx.codes.OK
 
     async def models(self) -> list[str]:
         """Base models and adapters, by name. Raises EngineUnavailable."""
         try:
-            answer = await self._http.get("/v1/models", timeout=_CONNECT_SECONDS)
-            answer.raise_for_status()
+            response = await self._http.get("/v1/models", timeout=_CONNECT_SECONDS)
+            response.raise_for_status()
         except httpx.HTTPError as error:
             raise _unavailable(self.url, error) from error
-        return [str(model["id"]) for model in answer.json()["data"]]
+        return [str(model["id"]) for model in response.json()["data"]]
 
-    async def ours(self) -> list[str]:
-        """Adapters that were loaded by a name of ours. Raises EngineUnavailable."""
+    async def loaded_adapters(self) -> list[str]:
+        """Adapters whose name is an `AdapterVersion.engine_name`. Raises EngineUnavailable."""
         return [name for name in await self.models() if _OURS.fullmatch(name)]
 
     async def load(self, name: str, path: str) -> str | None:
-        """Why not, if it was refused. Raises EngineUnavailable."""
-        return await self._told("load", {"lora_name": name, "lora_path": path})
+        """The reason if the server refused, else None. Raises EngineUnavailable."""
+        return await self._post_lora("load", {"lora_name": name, "lora_path": path})
 
     async def unload(self, name: str) -> str | None:
-        """Why not, if it was refused. Raises EngineUnavailable."""
-        return await self._told("unload", {"lora_name": name})
+        """The reason if the server refused, else None. Raises EngineUnavailable."""
+        return await self._post_lora("unload", {"lora_name": name})
 
     async def prompt_log_probabilities(self, model: str, tokens: Sequence[int]) -> list[float]:
-        """Of each token but the first. Raises EngineUnavailable."""
+        """For each token but the first. Raises EngineUnavailable."""
         body = {"model": model, "prompt": list(tokens), "max_tokens": 1, "temperature": 0}
         try:
-            answer = await self._http.post("/v1/completions", json=body | {"prompt_logprobs": 0})
-            answer.raise_for_status()
+            response = await self._http.post("/v1/completions", json=body | {"prompt_logprobs": 0})
+            response.raise_for_status()
         except httpx.HTTPError as error:
             raise _unavailable(self.url, error) from error
-        said = answer.json()["choices"][0]["prompt_logprobs"]
-        return [float(next(iter(token.values()))["logprob"]) for token in said[1:]]
+        entries = response.json()["choices"][0]["prompt_logprobs"]
+        return [float(next(iter(token.values()))["logprob"]) for token in entries[1:]]
 
-    async def _told(self, verb: str, body: Mapping[str, str]) -> str | None:
+    async def _post_lora(self, verb: str, body: Mapping[str, str]) -> str | None:
         try:
-            answer = await self._http.post(
+            response = await self._http.post(
                 f"/v1/{verb}_lora_adapter", json=body, timeout=self._load_seconds
             )
         except httpx.HTTPError as error:
             raise _unavailable(self.url, error) from error
-        return None if answer.is_success else _reason(answer)
+        return None if response.is_success else _reason(response)
 
     def stream(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
@@ -93,9 +93,9 @@ def _unavailable(url: str, error: Exception) -> EngineUnavailable:
     return EngineUnavailable(f"{url}: {str(error) or type(error).__name__}")
 
 
-def _reason(answer: httpx.Response) -> str:
+def _reason(response: httpx.Response) -> str:
     try:
-        content: Any = answer.json()
+        content: Any = response.json()
         return str(content["error"]["message"])
     except (ValueError, LookupError, TypeError):
-        return f"status {answer.status_code}"
+        return f"status {response.status_code}"

@@ -1,4 +1,4 @@
-"""`adaptry serve --engines`: stock vLLM servers behind an entrance in this process."""
+"""Launch of `adaptry serve --engines`: stock vLLM servers behind an ingress in this process."""
 
 import asyncio
 import contextlib
@@ -12,13 +12,13 @@ from engine.bootstrap.background import background
 from engine.bootstrap.registry import open_database, register_folders
 from engine.http.uvicorn_protocol import guarded_http
 from engine.settings import EngineSettings
-from fleet.ingress.app import Entrance, running_entrance
+from fleet.ingress.app import Ingress, run_ingress
 from fleet.messages import EngineFacts
 from fleet.options import FleetOptions
 from fleet.placement import Bound
 from fleet.process import begin_process
 from fleet.stock.client import StockVllm
-from fleet.stock.replica import StockSizes, stock_replica
+from fleet.stock.replica import StockSizes, run_stock_replica
 from fleet.stock.replicas import StockReplicas
 from registry.database.engine import Database
 
@@ -36,25 +36,25 @@ async def serve_stock(
     host: str,
     port: int,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; at once, also while no server answers yet."""
+    """Serve until SIGINT or SIGTERM; starts immediately, even if no server answers yet."""
     begin_process(options)
     settings, registry = EngineSettings(**options.engine), options.registry_settings()
     bound = Bound(options.slack_requests, options.share_of_average)
     names = {urlsplit(url).netloc: url for url in urls}
     replicas = StockReplicas(list(names), facts, bound)
     async with contextlib.AsyncExitStack() as stack:
-        starting = running_entrance(replicas, settings, registry, expected=len(names))
-        entrance = await stack.enter_async_context(starting)
+        starting = run_ingress(replicas, settings, registry, expected=len(names))
+        ingress = await stack.enter_async_context(starting)
         database = await stack.enter_async_context(open_database(registry))
-        await register_folders(entrance.service, options.adapters)
+        await register_folders(ingress.service, options.adapters)
         work = []
         for name, url in names.items():
             server = StockVllm(url, api_key, load_seconds=settings.load_timeout_seconds)
             stack.push_async_callback(server.close)
-            joining = _join(replicas, name, server, sizes, facts, settings, entrance, database)
+            joining = _join(replicas, name, server, sizes, facts, settings, ingress, database)
             work.append(joining)
-        await stack.enter_async_context(background(entrance.app, work))
-        await _serve_http(entrance, settings, host, port)
+        await stack.enter_async_context(background(ingress.app, work))
+        await _serve_http(ingress, settings, host, port)
 
 
 async def _join(
@@ -64,30 +64,30 @@ async def _join(
     sizes: StockSizes,
     facts: EngineFacts,
     settings: EngineSettings,
-    entrance: Entrance,
+    ingress: Ingress,
     database: Database,
 ) -> None:
-    """As long as the server lives, and again when it comes back; until cancelled."""
+    """Run the server's replica until cancelled; it survives restarts of the server."""
     settings = settings.model_copy(update={"preload": ()})
-    made = stock_replica(name, server, sizes, facts, settings, entrance.service, database)
-    async with made as (replica, work), asyncio.TaskGroup() as tasks:
+    running = run_stock_replica(name, server, sizes, facts, settings, ingress.service, database)
+    async with running as (replica, work), asyncio.TaskGroup() as tasks:
         for each in work:
             tasks.create_task(each)
-        replicas.there[name] = replica
+        replicas.connected[name] = replica
         logger.info("%s has joined", server.url)
 
 
-async def _serve_http(entrance: Entrance, settings: EngineSettings, host: str, port: int) -> None:
+async def _serve_http(ingress: Ingress, settings: EngineSettings, host: str, port: int) -> None:
     config = uvicorn.Config(
-        entrance.app,
+        ingress.app,
         host=host,
         port=port,
         http=guarded_http(settings),
         access_log=False,
-        proxy_headers=False,  # by default it would believe any process on this machine
+        proxy_headers=False,  # by default uvicorn would trust any process on this machine
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
         log_level="warning",
     )
     server = uvicorn.Server(config)
-    entrance.app.state.server = server
+    ingress.app.state.server = server
     await server.serve()

@@ -1,4 +1,4 @@
-"""A stock server from when it answers until it does not: the `Life` that a supervisor follows."""
+"""Stock server process, as a supervisor sees it: from its first answer until it stops answering."""
 
 import asyncio
 import logging
@@ -9,11 +9,11 @@ from fleet.stock.client import StockVllm
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 _FAILURES = 3  # in a row
 
 
-class StockLife:
+class StockProcess:
     """Implements `engine.vllm.supervisor.Life` for a server that we did not start and never end."""
 
     def __init__(self, server: StockVllm, backend: StockBackend) -> None:
@@ -24,40 +24,40 @@ class StockLife:
     async def death(self) -> str:
         failures = 0
         while failures < _FAILURES:
-            await asyncio.sleep(_LOOK_SECONDS)
-            failures = 0 if await self._server.is_well() else failures + 1
+            await asyncio.sleep(_CHECK_SECONDS)
+            failures = 0 if await self._server.is_healthy() else failures + 1
         self.is_dead = True
         return f"{self._server.url} does not answer"
 
     def shut_down(self, timeout_seconds: float | None) -> None:
-        """It serves on."""
+        """Nothing: the server keeps running."""
 
     def kill(self) -> None:
-        """It serves on."""
+        """Nothing: the server keeps running."""
 
     async def end(self) -> None:
         self.is_dead = True
 
 
 class StockStarter:
-    """Waits for the server, however long that takes, and takes over what is left there of ours."""
+    """Waits for the server without a limit, and unloads adapters that we left there."""
 
     def __init__(self, server: StockVllm, slots: int) -> None:
         self._server = server
         self._slots = slots
 
-    async def start(self) -> StockLife:
+    async def start(self) -> StockProcess:
         while True:
-            if await self._server.is_well():
+            if await self._server.is_healthy():
                 try:
-                    await self._unload_what_is_left()
-                    return StockLife(self._server, StockBackend(self._server, self._slots))
+                    await self._unload_leftovers()
+                    return StockProcess(self._server, StockBackend(self._server, self._slots))
                 except EngineUnavailable as error:
                     logger.warning("%s", error.detail)
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_CHECK_SECONDS)
 
-    async def _unload_what_is_left(self) -> None:
-        """Of an earlier controller: nobody knows who leased it."""
-        for name in await self._server.ours():
+    async def _unload_leftovers(self) -> None:
+        """Unload the adapters of an earlier controller, whose leases are lost."""
+        for name in await self._server.loaded_adapters():
             if (why := await self._server.unload(name)) is not None:
                 logger.warning("%s stays on %s: %s", name, self._server.url, why)

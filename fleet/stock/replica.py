@@ -25,7 +25,7 @@ from fleet.messages import EngineFacts
 from fleet.replica.replica import Replica
 from fleet.stock.application import StockApplication
 from fleet.stock.client import StockVllm
-from fleet.stock.process import StockLife, StockStarter
+from fleet.stock.process import StockProcess, StockStarter
 from registry.database.engine import Database
 from registry.residency import ReplicaResidencyStore
 from registry.service import RegistryService
@@ -37,7 +37,7 @@ _PROBE_TOKENS = 32
 
 @dataclass(frozen=True, slots=True)
 class StockSizes:
-    """The server's `--max-loras` and `--max-cpu-loras`, which it tells nobody."""
+    """The server's `--max-loras` and `--max-cpu-loras`, which no route reports."""
 
     slots: int
     host_capacity: int
@@ -45,7 +45,7 @@ class StockSizes:
 
 @dataclass(frozen=True, slots=True)
 class StockServer:
-    """What a `Replica` asks, as of `engine.app.Server`."""
+    """Implements `fleet.replica.server.ReplicaServer`."""
 
     app: StockApplication
     cache: Cache
@@ -60,7 +60,7 @@ class StockServer:
 
 
 @asynccontextmanager
-async def stock_replica(
+async def run_stock_replica(
     name: str,
     server: StockVllm,
     sizes: StockSizes,
@@ -69,7 +69,7 @@ async def stock_replica(
     service: RegistryService,
     database: Database,
 ) -> AsyncIterator[tuple[Replica, Sequence[Work]]]:
-    """Once the server answers. The work has to run beside it."""
+    """The replica, once its server answers, and the background work to run beside it."""
     async with AsyncExitStack() as stack:
         registry = CollectorRegistry()
         metrics = CacheMetrics(registry, max_adapter_labels=settings.max_adapter_labels)
@@ -99,9 +99,9 @@ async def stock_replica(
             max_body_bytes=settings.max_body_bytes,
         )
         promoting = PromotingEngine(cache.controller, unavailable, probe)
-        whole = StockServer(app, cache, promoting, probe, metrics.taken_now, registry)
+        stock_server = StockServer(app, cache, promoting, probe, metrics.taken_now, registry)
         follower = _Follower(cache)
-        yield Replica(name, whole, facts), [*cache.work(), supervisor.run(follower)]
+        yield Replica(name, stock_server, facts), [*cache.work(), supervisor.run(follower)]
 
 
 def _score(server: StockVllm, facts: EngineFacts) -> Score:
@@ -113,13 +113,13 @@ def _score(server: StockVllm, facts: EngineFacts) -> Score:
 
 
 def _why_unavailable(
-    cache: Cache, supervisor: EngineSupervisor[StockLife]
+    cache: Cache, supervisor: EngineSupervisor[StockProcess]
 ) -> EngineUnavailable | None:
     return cache.controller.unavailable or supervisor.unavailable
 
 
 class _Follower:
-    """When the server has gone, and when it is there again, which holds nothing of ours then."""
+    """Handles the loss and the return of the server, which then holds no adapter of ours."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache

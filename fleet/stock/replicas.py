@@ -1,4 +1,4 @@
-"""Several stock servers as the entrance's replicas, in this process."""
+"""Stock servers as replicas of an ingress in the same process."""
 
 import asyncio
 from collections import Counter
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from engine.errors import EngineUnavailable
-from fleet.messages import Answers, EngineFacts, ForwardedRequest, Messages
+from fleet.messages import EngineFacts, ForwardedRequest, Messages, ReplicaResults
 from fleet.placement import Bound, choose
 from fleet.ports import ReplicaLost
 from fleet.replica.replica import Replica
@@ -16,37 +16,40 @@ _FACTS = "facts"
 
 
 class StockReplicas:
-    """Implements `fleet.ports.Replicas`, with the router's choice. `there` grows as they answer."""
+    """Implements `fleet.ports.Replicas` with the router's placement.
+
+    `connected` grows as the servers answer.
+    """
 
     def __init__(self, names: Sequence[str], facts: EngineFacts, bound: Bound) -> None:
         self._names = names
         self._facts = facts
         self._bound = bound
         self._running = Counter[str]()
-        self.there: dict[str, Replica] = {}
+        self.connected: dict[str, Replica] = {}
 
-    async def ask(
+    async def call(
         self, operation: str, *arguments: Any, only: frozenset[str] | None = None
-    ) -> Answers[Any]:
+    ) -> ReplicaResults[Any]:
         """Raises EngineUnavailable."""
-        if operation == _FACTS:  # which are known before any of them answers
-            return Answers(dict.fromkeys(self._names, self._facts))
-        asked = [each.ask(operation, arguments, only) for each in self.there.values()]
-        given = [each for each in await asyncio.gather(*asked) if each is not None]
-        if not given:
+        if operation == _FACTS:  # known before any server answers
+            return ReplicaResults(dict.fromkeys(self._names, self._facts))
+        calls = [each.call(operation, arguments, only) for each in self.connected.values()]
+        results = [each for each in await asyncio.gather(*calls) if each is not None]
+        if not results:
             raise EngineUnavailable("no server answers")
-        return Answers.of(given)
+        return ReplicaResults.collect(results)
 
     @asynccontextmanager
-    async def answer(self, request: ForwardedRequest) -> AsyncIterator[AsyncGenerator[Messages]]:
-        """Raises ReplicaLost, also where none has been there yet."""
+    async def forward(self, request: ForwardedRequest) -> AsyncIterator[AsyncGenerator[Messages]]:
+        """Raises ReplicaLost, also if no server has answered yet."""
         try:
             replica = self._best(request)
         except EngineUnavailable as error:
             raise ReplicaLost(error.detail) from error
-        name = replica.whereabouts().name
+        name = replica.residency().name
         self._running[name] += 1
-        messages = replica.answer(request)
+        messages = replica.handle(request)
         try:
             yield messages
         finally:
@@ -54,13 +57,15 @@ class StockReplicas:
             self._running[name] -= 1
 
     def _best(self, request: ForwardedRequest) -> Replica:
-        where = {name: each.whereabouts() for name, each in self.there.items()}
-        up = [name for name, each in where.items() if each.up]
-        able = [name for name in up if name not in request.avoid] or up or list(where)
-        if not able:
+        where = {name: each.residency() for name, each in self.connected.items()}
+        up = [name for name, each in where.items() if each.engine_up]
+        usable = [name for name in up if name not in request.avoid] or up or list(where)
+        if not usable:
             raise EngineUnavailable("no server answers")
-        loads = [self._running[name] for name in able]
+        loads = [self._running[name] for name in usable]
         if (version := request.version) is None:
-            return self.there[able[loads.index(min(loads))]]
-        nearness = [where[name].nearness(version.id) for name in able]
-        return self.there[able[choose(version.reference, able, loads, nearness, self._bound)]]
+            return self.connected[usable[loads.index(min(loads))]]
+        nearness = [where[name].nearness(version.id) for name in usable]
+        return self.connected[
+            usable[choose(version.reference, usable, loads, nearness, self._bound)]
+        ]

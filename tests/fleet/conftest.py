@@ -1,4 +1,4 @@
-"""One real fleet of two engines on a PostgreSQL of its own, which all tests here share."""
+"""A fleet of two real engines on its own PostgreSQL, shared by all tests here."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ PROXY = "ray::ProxyActor"
 
 
 class ServedFleet(ServedDemo):
-    """Two replicas of the demo's model. `kept`: what it was told by the traffic so far."""
+    """Two replicas of the demo's model. `kept`: the state that the traffic has left so far."""
 
     postgres: PostgresServer
 
@@ -25,7 +25,7 @@ class ServedFleet(ServedDemo):
         self.kept = Kept()
 
     def processes(self, title: str) -> list[psutil.Process]:
-        """Of this fleet, by what Ray calls them."""
+        """Processes of this fleet whose title begins so."""
         found = []
         for child in self.process.children(recursive=True):
             try:
@@ -36,7 +36,7 @@ class ServedFleet(ServedDemo):
         return found
 
     def replicas(self) -> list[str]:
-        """The names of those that have an engine."""
+        """The names of replicas whose engine is up."""
         return [each["name"] for each in self.cache()["replicas"] if each["engine_up"]]
 
     def is_whole(self) -> bool:
@@ -47,7 +47,7 @@ class ServedFleet(ServedDemo):
         return len(up) == REPLICAS
 
     def holders(self, reference: str, tier: str = "host") -> set[str]:
-        """The replicas that have it there."""
+        """The replicas that hold it in this tier."""
         there = self.cache()[tier]
         return {each["replica"] for each in there if each["reference"] == reference}
 

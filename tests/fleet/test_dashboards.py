@@ -1,4 +1,4 @@
-"""The dashboards show several engines: each query, asked of a real Prometheus over theirs."""
+"""Dashboards with several engines: a real Prometheus has data for each query."""
 
 import math
 import time
@@ -22,7 +22,7 @@ scrape_configs:
   - job_name: adaptry
     static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
 """
-NO_LIMIT = "adaptry_host_bytes_limit"  # nothing to draw where there is none
+NO_LIMIT = "adaptry_host_bytes_limit"  # without a limit there is nothing to draw
 # Recording rules and alerts are not loaded here, and a series of a code begins when there is one.
 NOT_HERE = {"ALERTS", "adaptry_quarantines_total", "adaptry_rejections_total", NO_LIMIT}
 

@@ -1,4 +1,4 @@
-"""What happens to a fleet under traffic, counted: nothing lost, nothing wrong, nothing stuck."""
+"""Faults in a fleet under traffic: no request is lost, answered wrongly or stuck."""
 
 import asyncio
 import random
@@ -8,7 +8,7 @@ from functools import partial
 import psutil
 import pytest
 
-from fleet.ingress.replica_choice import first_for
+from fleet.placement import first_for
 from tests.fleet.conftest import PROXY, REPLICA, REPLICAS, ServedFleet
 from tests.support.servers.adaptry_serve import ROOT, START_SECONDS, is_engine
 from tests.support.traffic.fault_trial import CHANGES, trial
@@ -16,7 +16,7 @@ from tests.support.traffic.fault_trial import CHANGES, trial
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 OUTAGE_SECONDS = 10.0
-SEEN_SECONDS = 3.0  # the entrance looks every second
+SEEN_SECONDS = 3.0  # the ingress polls every second
 CLIENTS = 2
 
 
@@ -29,7 +29,7 @@ def has_ended(process: psutil.Process) -> bool:
     return not process.is_running()
 
 
-async def test_a_replica_that_is_killed_is_replaced_and_the_rest_goes_on(
+async def test_a_killed_replica_is_replaced_while_the_others_serve(
     fleet: ServedFleet,
 ) -> None:
     async with trial(
@@ -43,7 +43,7 @@ async def test_a_replica_that_is_killed_is_replaced_and_the_rest_goes_on(
         victim = random.choice(await asyncio.to_thread(fleet.processes, REPLICA))
         engine = engine_of(victim)
         victim.kill()
-        await running.goes_on()  # the other one answers meanwhile
+        await running.goes_on()  # served by the other replica meanwhile
         await running.until(partial(has_ended, engine), 30)
         await running.until(fleet.is_whole, START_SECONDS)
         await running.until(lambda: len(fleet.pinned_on(reference)) == REPLICAS, 30)
@@ -52,7 +52,7 @@ async def test_a_replica_that_is_killed_is_replaced_and_the_rest_goes_on(
 
 
 def quiet_on_each(fleet: ServedFleet) -> list[str]:
-    """References that nobody asks for, one in the memory of each replica and of no other."""
+    """References without traffic, one for each replica, in the memory of that replica only."""
     names = fleet.replicas()
     of_replica = {first_for(f"quiet-{n}:1", names, 1): f"quiet-{n}" for n in range(100)}
     assert len(of_replica) == REPLICAS
@@ -70,7 +70,7 @@ def _is_held_by(fleet: ServedFleet, reference: str, replicas: frozenset[str]) ->
     return fleet.holders(reference) == replicas
 
 
-def test_what_a_killed_replica_had_in_memory_comes_back_before_it_is_asked_for(
+def test_adapters_of_a_killed_replica_are_reloaded_before_a_request_needs_them(
     fleet: ServedFleet,
 ) -> None:
     quiet = quiet_on_each(fleet)
@@ -82,7 +82,7 @@ def test_what_a_killed_replica_had_in_memory_comes_back_before_it_is_asked_for(
     fleet.wait_until(lambda: all(map(fleet.holders, quiet)))
 
 
-async def test_an_engine_that_is_killed_sends_its_requests_to_the_other(
+async def test_requests_of_a_killed_engine_go_to_the_other_replica(
     fleet: ServedFleet,
 ) -> None:
     async with trial(
@@ -97,7 +97,7 @@ async def test_an_engine_that_is_killed_sends_its_requests_to_the_other(
         await running.until(fleet.is_whole, START_SECONDS)
 
 
-async def test_a_proxy_that_is_killed_comes_back_and_nothing_is_lost(fleet: ServedFleet) -> None:
+async def test_a_killed_proxy_is_restarted_and_nothing_is_lost(fleet: ServedFleet) -> None:
     async with trial(fleet, fleet.kept, operators=CHANGES, clients=CLIENTS) as running:
         replicas = await asyncio.to_thread(fleet.replicas)
         async with running.outage():
@@ -108,7 +108,7 @@ async def test_a_proxy_that_is_killed_comes_back_and_nothing_is_lost(fleet: Serv
         assert await asyncio.to_thread(fleet.replicas) == replicas
 
 
-async def test_a_database_that_stands_still_stops_no_answer(fleet: ServedFleet) -> None:
+async def test_a_frozen_database_does_not_stop_generation(fleet: ServedFleet) -> None:
     async with trial(
         fleet, fleet.kept, retryable=["database_unavailable"], operators=CHANGES, clients=CLIENTS
     ) as running:
@@ -119,7 +119,7 @@ async def test_a_database_that_stands_still_stops_no_answer(fleet: ServedFleet) 
         await running.goes_on()
 
 
-async def test_a_database_that_dies_is_a_503_until_it_is_back(fleet: ServedFleet) -> None:
+async def test_a_dead_database_is_a_503_until_it_is_back(fleet: ServedFleet) -> None:
     async with trial(
         fleet, fleet.kept, retryable=["database_unavailable"], operators=CHANGES, clients=CLIENTS
     ) as running:

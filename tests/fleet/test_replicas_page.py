@@ -1,4 +1,4 @@
-"""The page on several engines is run as it stands, against two."""
+"""The commands of the replicas page, run as written against two engines."""
 
 import pytest
 
@@ -8,6 +8,6 @@ from tests.support.docs.page_blocks import blocks_of, compare, run
 pytestmark = [pytest.mark.engine]
 
 
-def test_the_page_on_several_engines_works_as_it_says(fleet: ServedFleet) -> None:
+def test_the_replicas_page_works_as_written(fleet: ServedFleet) -> None:
     blocks = blocks_of("operations/replicas.md")
     compare(blocks, run([commands for commands, _ in blocks], fleet.url()))

@@ -1,4 +1,4 @@
-"""A fleet answers as one server does: the same API, one picture of all caches."""
+"""A fleet behaves as one server: the same API, one view of all caches."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ def registered(fleet: ServedFleet) -> None:
         fleet.register(name)
 
 
-def test_every_adapter_and_the_base_model_answer(fleet: ServedFleet) -> None:
+def test_every_adapter_and_the_base_model_are_served(fleet: ServedFleet) -> None:
     for name in KNOWN:
         assert fleet.answers_right(name), name
     assert fleet.complete("tiny-text-tools").status_code == 200
@@ -47,11 +47,11 @@ def test_pages_are_there(fleet: ServedFleet, path: str) -> None:
     assert fleet.client.get(path).status_code == 200
 
 
-def test_what_is_unknown_is_refused_as_by_one_server(fleet: ServedFleet) -> None:
-    response = fleet.complete("nobody-knows-me")
+def test_unknown_names_are_refused_as_by_one_server(fleet: ServedFleet) -> None:
+    response = fleet.complete("unknown-adapter")
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "unknown_adapter"
-    assert fleet.client.get("/api/v1/cache/why/nobody-knows-me").status_code == 404
+    assert fleet.client.get("/api/v1/cache/why/unknown-adapter").status_code == 404
     assert fleet.client.get("/no/such/page").status_code == 404
 
 
@@ -71,7 +71,7 @@ def test_a_queue_at_one_replica_spreads_the_adapter_to_the_other(fleet: ServedFl
     assert len(by_replica) == REPLICAS, by_replica
 
 
-def test_a_new_alias_is_known_by_all_at_once(fleet: ServedFleet) -> None:
+def test_a_new_alias_is_known_by_all_replicas_immediately(fleet: ServedFleet) -> None:
     path = "/api/v1/adapters/upper/aliases/fresh"
     assert fleet.complete("upper@fresh").status_code == 404
     assert fleet.client.put(path, json={"version": 1}).status_code == 200
@@ -81,7 +81,7 @@ def test_a_new_alias_is_known_by_all_at_once(fleet: ServedFleet) -> None:
     assert fleet.complete("upper@fresh").status_code == 404
 
 
-def test_pins_are_held_by_as_many_as_they_say(fleet: ServedFleet) -> None:
+def test_a_pin_is_held_by_its_number_of_replicas(fleet: ServedFleet) -> None:
     pins = "/api/v1/cache/pins"
     body = {"reference": "vowels", "tier": "host"}
     everywhere = fleet.client.post(pins, json=body)
@@ -101,14 +101,14 @@ def test_pins_are_held_by_as_many_as_they_say(fleet: ServedFleet) -> None:
     assert fleet.client.delete(f"{pins}/vowels").json()["code"] == "not_pinned"
 
 
-def test_a_pin_ends_when_its_time_is_over(fleet: ServedFleet) -> None:
+def test_a_pin_expires(fleet: ServedFleet) -> None:
     body = {"reference": "vowels", "tier": "host", "ttl_seconds": 1}
     assert fleet.client.post("/api/v1/cache/pins", json=body).status_code == 201
     fleet.wait_until(lambda: not fleet.pinned_on("vowels:1"), 20)
     assert fleet.client.get("/api/v1/cache/pins").json()["items"] == []
 
 
-def test_evicting_and_prefetching_reach_all(fleet: ServedFleet) -> None:
+def test_eviction_and_prefetch_reach_all_replicas(fleet: ServedFleet) -> None:
     evict = {"reference": "stars", "wait": True}
     assert fleet.client.post("/api/v1/cache/evict", json=evict).status_code == 200
     assert fleet.holders("stars:1") == set()
@@ -118,7 +118,7 @@ def test_evicting_and_prefetching_reach_all(fleet: ServedFleet) -> None:
     fleet.wait_until(lambda: fleet.holders("stars:1") == set(fleet.replicas()), 30)
 
 
-def test_each_engine_reads_from_copies_of_its_own(fleet: ServedFleet) -> None:
+def test_each_engine_reads_from_its_own_copies(fleet: ServedFleet) -> None:
     fleet.client.post("/api/v1/cache/prefetch", json={"reference": "stars"})
     fleet.wait_until(lambda: fleet.holders("stars:1") == set(fleet.replicas()), 30)
     digest = fleet.client.get("/api/v1/adapters/stars/versions/1").json()["digest"]
@@ -126,7 +126,7 @@ def test_each_engine_reads_from_copies_of_its_own(fleet: ServedFleet) -> None:
     assert holders == {"0", "1"}
 
 
-def test_one_picture_counts_all_slots_and_places(fleet: ServedFleet) -> None:
+def test_the_cache_totals_cover_all_replicas(fleet: ServedFleet) -> None:
     cache = fleet.cache()
     assert len(cache["replicas"]) == REPLICAS
     for total in ("slots", "host_capacity", "host_bytes", "waiting"):
@@ -136,7 +136,7 @@ def test_one_picture_counts_all_slots_and_places(fleet: ServedFleet) -> None:
     assert state["in_step_loads"] == 0
 
 
-def test_why_speaks_of_each_replica(fleet: ServedFleet) -> None:
+def test_why_covers_each_replica(fleet: ServedFleet) -> None:
     fleet.complete("double")
     why = fleet.client.get("/api/v1/cache/why/double").json()
     assert {each["replica"] for each in why["replicas"]} == set(fleet.replicas())
@@ -220,7 +220,7 @@ def test_nothing_listens_but_on_loopback(fleet: ServedFleet) -> None:
     assert addresses <= {"127.0.0.1", "::1"}, listening
 
 
-def test_too_much_and_too_odd_bodies_are_refused(fleet: ServedFleet) -> None:
+def test_oversized_and_malformed_bodies_are_refused(fleet: ServedFleet) -> None:
     json_type = {"content-type": "application/json"}
     for content, status in ((b"\xff\xfe", 400), (b"[" * 100_000, 400), (b"{", 400)):
         answer = fleet.client.post("/v1/completions", content=content, headers=json_type)

@@ -17,7 +17,7 @@ from engine.operations.promotion import PromotingEngine
 from engine.operations.warmup import WarmUp
 from engine.telemetry.decision_log import DecisionLog
 from engine.types import AdapterVersion
-from fleet.messages import Answered, Answers, EngineFacts, ForwardedRequest, Messages
+from fleet.messages import EngineFacts, ForwardedRequest, Messages, ReplicaResult, ReplicaResults
 from fleet.ports import ReplicaLost
 from fleet.replica.replica import Replica
 from registry.errors import UnknownAdapter
@@ -86,12 +86,12 @@ class FakeReplica:
         )
         self.replica = Replica(name, server, FACTS)
 
-    async def answer(self, request: ForwardedRequest) -> AsyncGenerator[Messages]:
+    async def handle(self, request: ForwardedRequest) -> AsyncGenerator[Messages]:
         self.asked.append(request)
         taken = 0
         if self.dies_after == 0:
             raise ReplicaLost("it has died")
-        async for batch in self.replica.answer(request):
+        async for batch in self.replica.handle(request):
             yield _passed(batch)
             taken += 1
             if taken == self.dies_after:
@@ -116,22 +116,22 @@ class FakeReplicas:
         snapshots = {each.name: each.controlled.controller.snapshot() for each in self.there}
         return {n: {r.version.reference for r in each.host} for n, each in snapshots.items()}
 
-    async def ask(
+    async def call(
         self, operation: str, *arguments: Any, only: frozenset[str] | None = None
-    ) -> Answers[Any]:
+    ) -> ReplicaResults[Any]:
         if not self.there:
             raise EngineUnavailable("no replica is there")
         calls = [
-            each.replica.ask(operation, _passed(arguments), _passed(only)) for each in self.there
+            each.replica.call(operation, _passed(arguments), _passed(only)) for each in self.there
         ]
         given = [_passed(each) for each in await asyncio.gather(*calls)]
-        answered: list[Answered[Any]] = [each for each in given if each is not None]
-        return Answers.of(answered)
+        answered: list[ReplicaResult[Any]] = [each for each in given if each is not None]
+        return ReplicaResults.collect(answered)
 
     @asynccontextmanager
-    async def answer(self, request: ForwardedRequest) -> AsyncIterator[AsyncGenerator[Messages]]:
+    async def forward(self, request: ForwardedRequest) -> AsyncIterator[AsyncGenerator[Messages]]:
         able = [each for each in self.there if each.name not in request.avoid] or self.there
-        messages = able[0].answer(_passed(request))
+        messages = able[0].handle(_passed(request))
         try:
             yield messages
         finally:

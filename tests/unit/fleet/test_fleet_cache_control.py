@@ -1,4 +1,4 @@
-"""The caches of several replicas as one: pins, promotions, pictures; over fake engines."""
+"""Cache control across replicas with fake engines: pins, promotions, snapshots, decisions."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -16,10 +16,10 @@ from engine.telemetry.decision_log import DecisionLog
 from engine.types import AdapterVersion, Tier
 from fleet.ingress.cache_control import FleetCache
 from fleet.ingress.pins import FleetPins
-from fleet.ingress.promotion import FleetProbe, PromotingFleet
-from fleet.ingress.recent_residency import Sightings
-from fleet.ingress.replica_choice import first_for
-from fleet.ingress.replica_poller import Following
+from fleet.ingress.promotion import FleetProbe, FleetPromotion
+from fleet.ingress.recent_residency import RecentResidency
+from fleet.ingress.replica_poller import ReplicaPoller
+from fleet.placement import first_for
 from registry.catalog.types import ResolvedVersion
 from registry.errors import DatabaseUnavailable, EngineAway
 from registry.residency import NullResidencyStore, StoredPin
@@ -30,7 +30,7 @@ NAMES = ("one", "two", "three")
 
 
 class Store(NullResidencyStore):
-    """Remembers pins; `broken` while nothing can be written."""
+    """Stores pins in memory; `broken` while the database is away."""
 
     def __init__(self) -> None:
         self.saved: dict[int, StoredPin] = {}
@@ -74,7 +74,7 @@ def store() -> Store:
 
 @pytest.fixture
 def pins(replicas: FakeReplicas, store: Store) -> FleetPins:
-    return FleetPins(replicas, store, Names(), Sightings())
+    return FleetPins(replicas, store, Names(), RecentResidency())
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def pinned_on(replicas: FakeReplicas, version: AdapterVersion) -> set[str]:
     }
 
 
-async def test_a_pin_is_held_by_all_or_by_so_many(
+async def test_a_pin_is_held_by_all_replicas_or_by_a_count(
     replicas: FakeReplicas, pins: FleetPins, store: Store
 ) -> None:
     await pins.pin(A, Tier.HOST, None, None, actor="me")
@@ -104,7 +104,7 @@ async def test_a_pin_is_held_by_all_or_by_so_many(
         await pins.unpin(A, actor="me")
 
 
-async def test_a_pin_that_one_can_not_hold_is_held_by_none(
+async def test_a_pin_that_one_replica_refuses_is_held_by_none(
     replicas: FakeReplicas, pins: FleetPins, store: Store
 ) -> None:
     full = replicas.of("two")
@@ -115,7 +115,7 @@ async def test_a_pin_that_one_can_not_hold_is_held_by_none(
     assert store.saved == {}
 
 
-async def test_a_pin_that_can_not_be_saved_is_held_by_none(
+async def test_a_pin_that_can_not_be_stored_is_held_by_none(
     replicas: FakeReplicas, pins: FleetPins, store: Store
 ) -> None:
     store.broken = True
@@ -125,20 +125,18 @@ async def test_a_pin_that_can_not_be_saved_is_held_by_none(
     assert await pins.kept() == ()
 
 
-async def test_a_replica_that_comes_takes_over_what_it_should_hold(
-    replicas: FakeReplicas, pins: FleetPins
-) -> None:
-    gone = replicas.there.pop()
+async def test_a_replica_that_joins_gets_its_pins(replicas: FakeReplicas, pins: FleetPins) -> None:
+    absent = replicas.there.pop()
     await pins.pin(A, Tier.HOST, None, None, actor="me")
     await pins.pin(B, Tier.HOST, None, 1, actor="me")
     assert pinned_on(replicas, A) == {"one", "two"}
-    replicas.there.append(gone)
+    replicas.there.append(absent)
     await pins.hold()
     assert pinned_on(replicas, A) == set(NAMES)
     assert pinned_on(replicas, B) == first_for(B.reference, NAMES, 1)
 
 
-async def test_saved_pins_are_held_after_a_start_and_end_in_time(
+async def test_stored_pins_are_restored_at_startup_and_expire(
     replicas: FakeReplicas, pins: FleetPins, store: Store
 ) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=0.2)
@@ -158,7 +156,9 @@ async def test_saved_pins_are_held_after_a_start_and_end_in_time(
     assert store.forgotten == [2]
 
 
-async def test_all_caches_are_one_picture(replicas: FakeReplicas, cache: FleetCache) -> None:
+async def test_snapshots_and_decisions_of_all_replicas_are_combined(
+    replicas: FakeReplicas, cache: FleetCache
+) -> None:
     await replicas.of("one").controlled.use(A)
     await replicas.of("two").controlled.use(A)
     snapshots = await cache.snapshots()
@@ -173,7 +173,9 @@ async def test_all_caches_are_one_picture(replicas: FakeReplicas, cache: FleetCa
     assert await cache.uses(A.id) is False
 
 
-async def test_evicting_reaches_all_or_none(replicas: FakeReplicas, cache: FleetCache) -> None:
+async def test_an_eviction_happens_on_all_replicas_or_none(
+    replicas: FakeReplicas, cache: FleetCache
+) -> None:
     for name in ("one", "two"):
         await replicas.of(name).controlled.use(A)
     async with replicas.of("two").controlled.controller.lease(A):
@@ -189,7 +191,7 @@ async def test_evicting_reaches_all_or_none(replicas: FakeReplicas, cache: Fleet
     assert await cache.evict(A, wait=False, force=False) is False
 
 
-async def test_a_prefetch_goes_where_requests_will(
+async def test_a_prefetch_goes_where_requests_will_go(
     replicas: FakeReplicas, cache: FleetCache
 ) -> None:
     await cache.prefetch(A, 1)
@@ -200,12 +202,14 @@ async def test_a_prefetch_goes_where_requests_will(
         await until(lambda each=each: each.controlled.policy.in_host(A.id))
 
 
-async def test_without_replicas_it_says_so(replicas: FakeReplicas, cache: FleetCache) -> None:
+async def test_without_replicas_the_engine_is_unavailable(
+    replicas: FakeReplicas, cache: FleetCache
+) -> None:
     replicas.there.clear()
     with pytest.raises(EngineUnavailable):
         await cache.snapshots()
     with pytest.raises(EngineAway):
-        await PromotingFleet(replicas, Sightings()).warm(resolved(B), [resolved(A)])
+        await FleetPromotion(replicas, RecentResidency()).warm(resolved(B), [resolved(A)])
 
 
 def resolved(version: AdapterVersion) -> ResolvedVersion:
@@ -230,12 +234,12 @@ async def test_a_promotion_warms_the_replicas_that_serve_the_old_version(
 ) -> None:
     for name in ("one", "three"):
         await replicas.of(name).controlled.use(A)
-    sightings = Sightings()
-    promoting = PromotingFleet(replicas, sightings)
+    recent = RecentResidency()
+    promoting = FleetPromotion(replicas, recent)
     await promoting.warm(resolved(B), [resolved(A)])
     holders = {e.name for e in replicas.there if e.controlled.policy.in_host(B.id)}
     assert holders == {"one", "three"}
-    assert sightings.of(B.id) == {"one", "three"}
+    assert recent.replicas_with(B.id) == {"one", "three"}
     assert all(replicas.of(n).controlled.policy.residency().gpu for n in holders)
     await promoting.probe(resolved(B))
     promoting.evict_when_idle(resolved(A))
@@ -243,10 +247,10 @@ async def test_a_promotion_warms_the_replicas_that_serve_the_old_version(
         await until(lambda n=name: not replicas.of(n).controlled.policy.in_host(A.id))
 
 
-async def test_without_an_old_one_it_is_warmed_where_requests_will_go(
+async def test_without_an_old_version_it_is_warmed_where_requests_will_go(
     replicas: FakeReplicas,
 ) -> None:
-    await PromotingFleet(replicas, Sightings()).warm(resolved(C), [])
+    await FleetPromotion(replicas, RecentResidency()).warm(resolved(C), [])
     holders = {e.name for e in replicas.there if e.controlled.policy.in_host(C.id)}
     assert holders == first_for(C.reference, NAMES, 1)
     result = await FleetProbe(replicas).run(C)
@@ -257,38 +261,38 @@ async def test_a_replica_without_an_engine_is_not_warmed(replicas: FakeReplicas)
     for each in replicas.there:
         await each.controlled.use(A)
     await replicas.of("one").controlled.controller.on_engine_lost(EngineUnavailable("gone"))
-    await PromotingFleet(replicas, Sightings()).warm(resolved(B), [resolved(A)])
+    await FleetPromotion(replicas, RecentResidency()).warm(resolved(B), [resolved(A)])
     assert not replicas.of("one").controlled.policy.in_host(B.id)
     assert replicas.of("two").controlled.policy.in_host(B.id)
 
 
-async def test_decisions_of_all_come_into_one_log_once(replicas: FakeReplicas) -> None:
+async def test_decisions_of_all_replicas_enter_one_log_once(replicas: FakeReplicas) -> None:
     log = DecisionLog()
-    following = Following(replicas, log)
+    poller = ReplicaPoller(replicas, log)
     await replicas.of("one").controlled.use(A)
-    await following.look()
+    await poller.poll()
     first = log.latest(100)
     assert {event.replica for event in first} == {"one"}
     await replicas.of("two").controlled.use(B)
-    await following.look()
-    await following.look()
+    await poller.poll()
+    await poller.poll()
     later = log.after(first[-1].id, 100)
     assert {event.replica for event in later} == {"two"}
     ids = [event.id for event in log.latest(100)]
     assert ids == sorted(set(ids))
-    assert set(following.snapshots) == set(NAMES)
-    assert following.usage("nobody").host_bytes == 0
+    assert set(poller.snapshots) == set(NAMES)
+    assert poller.usage("unknown").host_bytes == 0
 
 
-def test_a_sighting_is_forgotten_after_a_while() -> None:
+def test_recent_residency_expires() -> None:
     now = [0.0]
-    sightings = Sightings(lambda: now[0])
-    sightings.note(A.id, ["one", "two"])
+    recent = RecentResidency(lambda: now[0])
+    recent.record(A.id, ["one", "two"])
     now[0] = 2.0
-    sightings.note(A.id, ["two"])
-    assert sightings.of(A.id) == {"one", "two"}
+    recent.record(A.id, ["two"])
+    assert recent.replicas_with(A.id) == {"one", "two"}
     now[0] = 3.5
-    assert sightings.of(A.id) == {"two"}
+    assert recent.replicas_with(A.id) == {"two"}
     now[0] = 6.0
-    assert sightings.of(A.id) == frozenset()
-    assert sightings.of(B.id) == frozenset()
+    assert recent.replicas_with(A.id) == frozenset()
+    assert recent.replicas_with(B.id) == frozenset()

@@ -1,4 +1,4 @@
-"""The metrics of several replicas as one text that Prometheus' own parsers read."""
+"""Merged metrics of several replicas can be read by Prometheus' own parsers."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
 from engine.telemetry.endpoint import encoded
-from fleet.ingress.merge_metrics import merged
+from fleet.ingress.merge_metrics import merge
 
 
 def scrape(opened: bool, *, hits: int = 0) -> str:
@@ -35,7 +35,7 @@ def samples(text: str, *, opened: bool) -> dict[tuple[str, str], list[Any]]:
 
 
 def check(*, opened: bool) -> dict[tuple[str, str], list[Any]]:
-    text = merged(scrape(opened), {"two": scrape(opened, hits=2), "one": scrape(opened, hits=1)})
+    text = merge(scrape(opened), {"two": scrape(opened, hits=2), "one": scrape(opened, hits=1)})
     found = samples(text, opened=opened)
     hits = {who: s[0].value for (name, who), s in found.items() if name == "adaptry_hits_total"}
     assert hits == {"": 0, "one": 1, "two": 2}
@@ -45,16 +45,16 @@ def check(*, opened: bool) -> dict[tuple[str, str], list[Any]]:
     return found
 
 
-def test_series_of_a_family_stand_together_with_their_replicas() -> None:
+def test_series_of_a_family_are_grouped_and_labelled_by_replica() -> None:
     check(opened=False)
 
 
-def test_exemplars_stay() -> None:
+def test_exemplars_are_preserved() -> None:
     found = check(opened=True)
     exemplars = [s.exemplar for s in found["adaptry_load_seconds_bucket", "one"] if s.exemplar]
     assert [each.labels for each in exemplars] == [{"trace_id": "abc"}]
 
 
-def test_without_replicas_it_is_what_it_was() -> None:
+def test_without_replicas_the_text_is_unchanged() -> None:
     text = scrape(True)
-    assert samples(merged(text, {}), opened=True) == samples(text, opened=True)
+    assert samples(merge(text, {}), opened=True) == samples(text, opened=True)

@@ -1,4 +1,4 @@
-"""Ray Serve's router with our choice in it: on its own classes, without a cluster."""
+"""Ray Serve's router with our placement, on its own classes and without a cluster."""
 
 import asyncio
 from types import SimpleNamespace
@@ -14,9 +14,9 @@ from ray.serve._private.common import (
 from ray.serve.request_router import PendingRequest
 
 from engine.types import AdapterVersion
-from fleet.messages import ForwardedRequest, Whereabouts
+from fleet.messages import ForwardedRequest, ReplicaResidency
 from fleet.placement import order
-from fleet.ray.request_router import WHEREABOUTS, AdapterRouter
+from fleet.ray.request_router import RESIDENCY, AdapterRouter
 from tests.support.cache.controller_harness import A, B
 
 DEPLOYMENT = DeploymentID("replica", "adaptry")
@@ -24,10 +24,11 @@ NAMES = ("one", "two", "three")
 
 
 def replica(name: str, *, slots: tuple[AdapterVersion, ...] = (), up: bool = True) -> Any:
-    where = Whereabouts(name, frozenset(v.id for v in slots), frozenset(v.id for v in slots), up)
+    held = frozenset(version.id for version in slots)
+    where = ReplicaResidency(name, slots=held, host=held, engine_up=up)
     return SimpleNamespace(
         replica_id=ReplicaID(name, DEPLOYMENT),
-        routing_stats={WHEREABOUTS: where},
+        routing_stats={RESIDENCY: where},
         max_ongoing_requests=1_000_000,
     )
 
@@ -43,7 +44,7 @@ async def router() -> AdapterRouter:
     return made
 
 
-async def asked(
+async def choose(
     router: AdapterRouter, replicas: list[Any], loads: dict[str, int], **request: Any
 ) -> str:
     for each in replicas:
@@ -57,44 +58,49 @@ async def asked(
     return str(ranks[0][0].replica_id.unique_id)
 
 
-async def test_it_goes_to_the_slot_unless_that_has_too_much_to_do(router: AdapterRouter) -> None:
+async def test_a_request_goes_to_the_slot_unless_that_replica_is_overloaded(
+    router: AdapterRouter,
+) -> None:
     replicas = [replica("one"), replica("two", slots=(A,)), replica("three")]
-    assert await asked(router, replicas, {"two": 4}, version=A) == "two"
-    assert await asked(router, replicas, {"two": 50}, version=A) != "two"
+    assert await choose(router, replicas, {"two": 4}, version=A) == "two"
+    assert await choose(router, replicas, {"two": 50}, version=A) != "two"
 
 
-async def test_what_is_nowhere_goes_where_its_name_says(router: AdapterRouter) -> None:
+async def test_an_adapter_that_no_replica_holds_goes_to_the_first_of_its_order(
+    router: AdapterRouter,
+) -> None:
     replicas = [replica(name) for name in NAMES]
     for version in (A, B):
         assert (
-            await asked(router, replicas, {}, version=version) == order(version.reference, NAMES)[0]
+            await choose(router, replicas, {}, version=version)
+            == order(version.reference, NAMES)[0]
         )
 
 
-async def test_a_sighting_is_as_good_as_host_memory(router: AdapterRouter) -> None:
+async def test_recent_residency_counts_as_host_memory(router: AdapterRouter) -> None:
     replicas = [replica(name) for name in NAMES]
     last = order(A.reference, NAMES)[-1]
-    assert await asked(router, replicas, {}, version=A, near=frozenset({last})) == last
+    assert await choose(router, replicas, {}, version=A, near=frozenset({last})) == last
     replicas[NAMES.index(last) - 1] = replica(NAMES[NAMES.index(last) - 1], slots=(A,))
-    assert await asked(router, replicas, {}, version=A, near=frozenset({last})) != last
+    assert await choose(router, replicas, {}, version=A, near=frozenset({last})) != last
 
 
 async def test_the_base_model_goes_to_the_least_busy(router: AdapterRouter) -> None:
     replicas = [replica(name) for name in NAMES]
-    assert await asked(router, replicas, {"one": 3, "two": 1, "three": 2}) == "two"
+    assert await choose(router, replicas, {"one": 3, "two": 1, "three": 2}) == "two"
 
 
-async def test_one_without_an_engine_or_that_failed_it_is_asked_last(
+async def test_a_replica_without_an_engine_or_that_failed_the_request_is_chosen_last(
     router: AdapterRouter,
 ) -> None:
     replicas = [replica("one", slots=(A,), up=False), replica("two"), replica("three")]
     avoid = frozenset({"two"})
-    assert await asked(router, replicas, {}, version=A, avoid=avoid) == "three"
+    assert await choose(router, replicas, {}, version=A, avoid=avoid) == "three"
     alone = [replica("one", up=False), replica("two", up=False)]
-    assert await asked(router, alone, {}, version=A) in {"one", "two"}
+    assert await choose(router, alone, {}, version=A) in {"one", "two"}
 
 
-async def test_nobody_to_route_is_left_to_ray(router: AdapterRouter) -> None:
+async def test_without_a_request_all_replicas_are_left_to_ray(router: AdapterRouter) -> None:
     replicas = [replica(name) for name in NAMES]
     assert await router.choose_replicas(replicas, None) == [replicas]
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What was in memory comes back after a replica died, or all of them; over fake engines."""
+"""Warm-up across replicas with fake engines: adapters are reloaded after one or all were lost."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ from engine.errors import EngineUnavailable
 from engine.telemetry.decision_log import DecisionLog
 from engine.types import AdapterVersion
 from fleet.ingress import warmup as module
-from fleet.ingress.replica_choice import first_for
-from fleet.ingress.replica_poller import Following
+from fleet.ingress.replica_poller import ReplicaPoller
 from fleet.ingress.warmup import FleetWarmUp
+from fleet.placement import first_for
 from registry.errors import DatabaseUnavailable
 from registry.residency import NullResidencyStore
 from tests.support.cache.controller_harness import adapter, until
@@ -21,7 +21,7 @@ PLACES = 6
 
 
 class Store(NullResidencyStore):
-    """Remembers residents; `broken` while the database is away. `unknown`: none of ours."""
+    """Stores residents in memory; `broken` while the database is away."""
 
     def __init__(self, *saved: AdapterVersion, unknown: Sequence[str] = ()) -> None:
         self.saved: list[int] = [version.id for version in saved]
@@ -42,21 +42,21 @@ class Store(NullResidencyStore):
 
 
 class Fleet:
-    """An entrance's warm-up over these replicas."""
+    """An ingress's warm-up over these replicas."""
 
     def __init__(self, replicas: FakeReplicas, store: Store, expected: int) -> None:
         self.replicas = replicas
         self.store = store
-        self.following = Following(replicas, DecisionLog())
+        self.poller = ReplicaPoller(replicas, DecisionLog())
         self.warm_up = FleetWarmUp(
-            replicas, self.following, store, Names(), expected=expected, save_seconds=60
+            replicas, self.poller, store, Names(), expected=expected, save_seconds=60
         )
 
-    async def look(self) -> None:
-        await self.following.look()
-        await self.warm_up.look()
+    async def poll(self) -> None:
+        await self.poller.poll()
+        await self.warm_up.poll()
 
-    def everywhere(self) -> list[str]:
+    def resident(self) -> list[str]:
         return sorted(reference for held in self.replicas.held().values() for reference in held)
 
 
@@ -68,98 +68,102 @@ def references(versions: Sequence[AdapterVersion]) -> list[str]:
     return sorted(version.reference for version in versions)
 
 
-async def test_after_a_restart_each_comes_back_once_where_requests_will_look_for_it() -> None:
+async def test_after_a_restart_each_adapter_is_reloaded_once_where_its_requests_go() -> None:
     store = Store(*ALL[:4], unknown=["retired:1"])
     async with fake_fleet(replica("one"), replica("two")) as replicas:
         fleet = Fleet(replicas, store, expected=2)
-        await fleet.warm_up.recall()
-        await fleet.look()
-        await until(lambda: fleet.everywhere() == references(ALL[:4]))
+        await fleet.warm_up.load_residents()
+        await fleet.poll()
+        await until(lambda: fleet.resident() == references(ALL[:4]))
         for version in ALL[:4]:
             (name,) = first_for(version.reference, ("one", "two"), 1)
             assert version.reference in replicas.held()[name]
 
 
-async def test_nothing_comes_back_before_all_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_reloaded_before_all_replicas_are_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with fake_fleet(replica("one"), replica("two")) as replicas:
         late = replicas.there.pop()
         fleet = Fleet(replicas, Store(*ALL[:4]), expected=2)
-        await fleet.warm_up.recall()
-        await fleet.look()
-        await fleet.look()
-        assert fleet.everywhere() == []
+        await fleet.warm_up.load_residents()
+        await fleet.poll()
+        await fleet.poll()
+        assert fleet.resident() == []
         await fleet.warm_up.save()
-        assert fleet.store.saved == [version.id for version in ALL[:4]], "still to come"
+        assert fleet.store.saved == [version.id for version in ALL[:4]], "not reloaded yet"
         replicas.there.append(late)
-        await fleet.look()
-        await until(lambda: fleet.everywhere() == references(ALL[:4]))
+        await fleet.poll()
+        await until(lambda: fleet.resident() == references(ALL[:4]))
         assert all(replicas.held().values())
 
 
-async def test_one_that_never_comes_is_not_waited_for_for_ever(
+async def test_a_replica_that_never_starts_is_not_awaited_forever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_PATIENCE_SECONDS", -1.0)
     async with fake_fleet(replica("one")) as replicas:
         fleet = Fleet(replicas, Store(*ALL[:4]), expected=2)
-        await fleet.warm_up.recall()
-        await fleet.look()
-        await until(lambda: fleet.everywhere() == references(ALL[:4]))
+        await fleet.warm_up.load_residents()
+        await fleet.poll()
+        await until(lambda: fleet.resident() == references(ALL[:4]))
 
 
-async def test_what_a_dead_one_had_is_held_by_its_successor_as_far_as_there_is_room() -> None:
+async def test_a_successor_reloads_what_a_dead_replica_held_as_far_as_there_is_room() -> None:
     async with fake_fleet(replica("one"), replica("two"), replica("three")) as replicas:
         successor = replicas.there.pop()
         fleet = Fleet(replicas, Store(), expected=2)
-        await fleet.warm_up.recall()
+        await fleet.warm_up.load_residents()
         for name, versions in (("one", ALL[:4]), ("two", ALL[3:])):
             for version in versions:
-                await replicas.ask("prefetch", version, only=frozenset({name}))
-        await until(lambda: len(fleet.everywhere()) == 4 + 5)
-        await fleet.look()
+                await replicas.call("prefetch", version, only=frozenset({name}))
+        await until(lambda: len(fleet.resident()) == 4 + 5)
+        await fleet.poll()
         dead = replicas.of("two")
         replicas.there.remove(dead)
-        await fleet.look()
+        await fleet.poll()
         await fleet.warm_up.save()
-        assert sorted(fleet.store.saved) == [version.id for version in ALL], "the dead one's too"
+        assert sorted(fleet.store.saved) == [version.id for version in ALL], (
+            "also those of the dead replica"
+        )
         replicas.there.append(successor)
-        await fleet.look()
-        await until(lambda: fleet.everywhere() == references(ALL))
-        assert replicas.held()["one"] >= set(references(ALL[:4])), "nobody had to go"
+        await fleet.poll()
+        await until(lambda: fleet.resident() == references(ALL))
+        assert replicas.held()["one"] >= set(references(ALL[:4])), "nothing was evicted"
         assert len(replicas.held()["one"]) <= PLACES
 
 
-async def test_what_is_in_memory_is_not_loaded_a_second_time() -> None:
-    """As when only the entrance starts again."""
+async def test_a_resident_adapter_is_not_loaded_a_second_time() -> None:
+    """As when only the ingress restarts."""
     async with fake_fleet(replica("one"), replica("two")) as replicas:
-        await replicas.ask("prefetch", ALL[0], only=frozenset({"one"}))
-        await replicas.ask("prefetch", ALL[1], only=frozenset({"two"}))
+        await replicas.call("prefetch", ALL[0], only=frozenset({"one"}))
+        await replicas.call("prefetch", ALL[1], only=frozenset({"two"}))
         fleet = Fleet(replicas, Store(*ALL[:3]), expected=2)
-        await until(lambda: len(fleet.everywhere()) == 2)
-        await fleet.warm_up.recall()
-        await fleet.look()
-        await until(lambda: fleet.everywhere() == references(ALL[:3]))
+        await until(lambda: len(fleet.resident()) == 2)
+        await fleet.warm_up.load_residents()
+        await fleet.poll()
+        await until(lambda: fleet.resident() == references(ALL[:3]))
 
 
-async def test_what_an_engine_had_that_is_being_replaced_stays_saved() -> None:
+async def test_the_adapters_of_an_engine_that_is_restarting_stay_saved() -> None:
     async with fake_fleet(replica("one")) as replicas:
         fleet = Fleet(replicas, Store(), expected=1)
-        await replicas.ask("prefetch", ALL[0])
-        await until(lambda: fleet.everywhere() == ["a1:1"])
-        await fleet.look()
+        await replicas.call("prefetch", ALL[0])
+        await until(lambda: fleet.resident() == ["a1:1"])
+        await fleet.poll()
         controller = replicas.of("one").controlled.controller
         await controller.on_engine_lost(EngineUnavailable("it ended"))
-        await fleet.look()
+        await fleet.poll()
         await fleet.warm_up.save()
         assert fleet.store.saved == [ALL[0].id]
 
 
-async def test_only_what_is_new_is_written_and_an_outage_is_waited_for() -> None:
+async def test_only_changes_are_saved_and_saving_is_retried_after_an_outage() -> None:
     async with fake_fleet(replica("one")) as replicas:
         fleet = Fleet(replicas, Store(), expected=1)
-        await replicas.ask("prefetch", ALL[0])
-        await until(lambda: fleet.everywhere() == ["a1:1"])
-        await fleet.look()
+        await replicas.call("prefetch", ALL[0])
+        await until(lambda: fleet.resident() == ["a1:1"])
+        await fleet.poll()
         fleet.store.broken = True
         await fleet.warm_up.save()
         fleet.store.broken = False
@@ -169,24 +173,24 @@ async def test_only_what_is_new_is_written_and_an_outage_is_waited_for() -> None
         assert (fleet.store.saved, fleet.store.writes) == ([ALL[0].id], 1)
 
 
-async def test_without_a_database_it_starts_cold() -> None:
+async def test_without_a_database_the_fleet_starts_cold() -> None:
     async with fake_fleet(replica("one")) as replicas:
         store = Store(*ALL[:2])
         store.broken = True
         fleet = Fleet(replicas, store, expected=1)
-        await fleet.warm_up.recall()
-        await fleet.look()
-        assert fleet.everywhere() == []
+        await fleet.warm_up.load_residents()
+        await fleet.poll()
+        assert fleet.resident() == []
 
 
-async def test_what_could_not_be_given_back_is_tried_again() -> None:
+async def test_a_failed_reload_is_retried() -> None:
     async with fake_fleet(replica("one")) as replicas:
         fleet = Fleet(replicas, Store(*ALL[:2]), expected=1)
-        await fleet.warm_up.recall()
-        await fleet.following.look()
+        await fleet.warm_up.load_residents()
+        await fleet.poller.poll()
         there, replicas.there = replicas.there, []
         with pytest.raises(EngineUnavailable):
-            await fleet.warm_up.look()
+            await fleet.warm_up.poll()
         replicas.there = there
-        await fleet.look()
-        await until(lambda: fleet.everywhere() == references(ALL[:2]))
+        await fleet.poll()
+        await until(lambda: fleet.resident() == references(ALL[:2]))

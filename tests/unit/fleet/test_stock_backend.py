@@ -1,4 +1,4 @@
-"""The backend over a stock server's routes keeps the port's promises; the server is a list here."""
+"""The backend over a stock server's routes fulfils the port's contract, against a fake server."""
 
 import pytest
 
@@ -16,8 +16,8 @@ from tests.support.cache.fake_fleet import FACTS, FakeReplica, fake_fleet
 REASON = EvictionReason.REQUESTED
 
 
-class Listed:
-    """Knows names, as `fleet.stock.client.StockVllm` asks for them."""
+class FakeServer:
+    """A list of loaded names behind the interface of `fleet.stock.client.StockVllm`."""
 
     url = "http://stock:1"
 
@@ -27,10 +27,10 @@ class Listed:
         self.paths: dict[str, str] = {}
         self.well = [True]
 
-    async def is_well(self) -> bool:
+    async def is_healthy(self) -> bool:
         return self.well.pop(0) if len(self.well) > 1 else self.well[0]
 
-    async def ours(self) -> list[str]:
+    async def loaded_adapters(self) -> list[str]:
         return [name for name in self.names if ":" in name]
 
     async def load(self, name: str, path: str) -> str | None:
@@ -46,8 +46,8 @@ class Listed:
         return None
 
 
-def made(server: Listed, slots: int = 2) -> StockBackend:
-    return StockBackend(server, slots)  # type: ignore[arg-type]  # as far as it is asked
+def make_backend(server: FakeServer, slots: int = 2) -> StockBackend:
+    return StockBackend(server, slots)  # type: ignore[arg-type]  # as far as it is used
 
 
 async def one(backend: StockBackend, move: Move) -> tuple[str | None, int | None]:
@@ -55,16 +55,16 @@ async def one(backend: StockBackend, move: Move) -> tuple[str | None, int | None
     return result.error, result.slot
 
 
-async def come(backend: StockBackend, version: AdapterVersion) -> None:
+async def load(backend: StockBackend, version: AdapterVersion) -> None:
     assert not (await backend.load(version)).certain
     assert await one(backend, Commit(version.id)) == (None, None)
 
 
-async def test_it_is_loaded_by_its_version_s_name_and_counted_into_slots() -> None:
-    server = Listed("base")
-    backend = made(server)
+async def test_a_version_is_loaded_under_its_engine_name_and_counted_into_slots() -> None:
+    server = FakeServer("base")
+    backend = make_backend(server)
     for version in (A, B, C):
-        await come(backend, version)
+        await load(backend, version)
     assert server.paths[A.engine_name] == A.path
     assert await one(backend, Activate(A.id)) == (None, 0)
     assert await one(backend, Activate(B.id)) == (None, 1)
@@ -76,19 +76,19 @@ async def test_it_is_loaded_by_its_version_s_name_and_counted_into_slots() -> No
     assert (set(state.gpu), set(state.host)) == ({B.id, C.id}, {A.id, B.id, C.id})
 
 
-async def test_leaving_it_gives_its_slot_back() -> None:
-    server = Listed("base")
-    backend = made(server, slots=1)
-    await come(backend, A)
-    await come(backend, B)
+async def test_an_eviction_frees_the_slot() -> None:
+    server = FakeServer("base")
+    backend = make_backend(server, slots=1)
+    await load(backend, A)
+    await load(backend, B)
     await one(backend, Activate(A.id))
     assert await one(backend, Evict(A.id, REASON, left_slot=True)) == (None, None)
     assert A.engine_name not in server.names
     assert await one(backend, Activate(B.id)) == (None, 0)
 
 
-async def test_what_must_not_be_decided_fails_and_changes_nothing() -> None:
-    backend = made(Listed("base"))
+async def test_an_invalid_decision_fails_and_changes_nothing() -> None:
+    backend = make_backend(FakeServer("base"))
     for move in (
         Commit(A.id),
         Activate(A.id),
@@ -101,31 +101,31 @@ async def test_what_must_not_be_decided_fails_and_changes_nothing() -> None:
     assert (state.gpu, state.host) == ((), ())
 
 
-async def test_a_refusal_is_its_reason_and_takes_what_was_staged() -> None:
-    server = Listed("base")
+async def test_a_refused_load_reports_the_reason_and_is_no_longer_staged() -> None:
+    server = FakeServer("base")
     server.refuses = "no such rank"
-    backend = made(server)
+    backend = make_backend(server)
     await backend.load(A)
     assert (await one(backend, Commit(A.id)))[0] == "no such rank"
     server.refuses = None
     assert (await one(backend, Commit(A.id)))[0] == "nothing is staged of it"
 
 
-async def test_what_the_server_has_lost_is_not_in_the_truth() -> None:
-    server = Listed("base")
-    backend = made(server)
-    await come(backend, A)
+async def test_an_adapter_that_the_server_lost_is_not_in_the_engine_state() -> None:
+    server = FakeServer("base")
+    backend = make_backend(server)
+    await load(backend, A)
     await one(backend, Activate(A.id))
     server.names.clear()
     state = await backend.engine_state()
     assert (state.gpu, state.host) == ((), ())
 
 
-async def test_a_server_that_answers_is_cleared_of_what_was_ours(
+async def test_leftover_adapters_are_unloaded_from_a_server_that_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("fleet.stock.process._LOOK_SECONDS", 0.001)
-    server = Listed("base", "theirs", "bot:3-0123abcd")
+    monkeypatch.setattr("fleet.stock.process._CHECK_SECONDS", 0.001)
+    server = FakeServer("base", "theirs", "bot:3-0123abcd")
     server.well = [False, False, True]
     life = await StockStarter(server, 2).start()  # type: ignore[arg-type]
     assert server.names == ["base", "theirs"]
@@ -135,15 +135,15 @@ async def test_a_server_that_answers_is_cleared_of_what_was_ours(
     assert life.is_dead
 
 
-async def test_requests_go_where_their_adapter_is_and_never_to_who_is_away() -> None:
+async def test_requests_go_where_their_adapter_is_and_never_to_a_replica_that_is_down() -> None:
     async with fake_fleet(FakeReplica("one"), FakeReplica("two")) as fakes:
         replicas = StockReplicas(["one", "two"], FACTS, Bound())
         with pytest.raises(EngineUnavailable):
             replicas._best(ForwardedRequest({}, b"", A))
-        assert set((await replicas.ask("facts")).values) == {"one", "two"}
+        assert set((await replicas.call("facts")).values) == {"one", "two"}
         with pytest.raises(EngineUnavailable):
-            await replicas.ask("snapshot")
-        replicas.there = {each.name: each.replica for each in fakes.there}
+            await replicas.call("snapshot")
+        replicas.connected = {each.name: each.replica for each in fakes.there}
         await fakes.of("two").controlled.use(A)
         best = replicas._best(ForwardedRequest({}, b"", A))
         assert best is fakes.of("two").replica
@@ -151,5 +151,5 @@ async def test_requests_go_where_their_adapter_is_and_never_to_who_is_away() -> 
         assert other is fakes.of("one").replica
         await fakes.of("two").controlled.controller.on_engine_lost(EngineUnavailable("gone"))
         assert replicas._best(ForwardedRequest({}, b"", A)) is fakes.of("one").replica
-        assert len((await replicas.ask("snapshot")).all()) == 2
+        assert len((await replicas.call("snapshot")).all()) == 2
         assert VersionId(1) == A.id
