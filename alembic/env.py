@@ -9,14 +9,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
-import registry.models  # these fill SQLModel.metadata
-import registry.models.api_key
-import registry.models.job
-import registry.models.registration
-import registry.models.residency
-import registry.models.search
-import registry.models.tenant
-import registry.models.webhook
+import registry.models  # fills SQLModel.metadata
 from registry.database.engine import async_url, make_folder
 from registry.settings import RegistrySettings
 

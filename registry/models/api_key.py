@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import JSON, Column
 from sqlmodel import Field, SQLModel
 
-from registry.models import UtcDateTime, now
+from registry.models.base import UtcDateTime, now
 
 
 class ApiKey(SQLModel, table=True):

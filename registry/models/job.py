@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from registry.models import UtcDateTime, now
+from registry.models.base import UtcDateTime, now, one_of
 
 
 class JobState(StrEnum):
@@ -33,10 +33,6 @@ class JobStep(StrEnum):
     PUBLISHING = "publishing"
 
 
-def _one_of(column: str, values: type[StrEnum]) -> str:
-    return f"{column} IN ({', '.join(repr(value.value) for value in values)})"
-
-
 class Job(SQLModel, table=True):
     """One registration that takes a while.
 
@@ -46,7 +42,7 @@ class Job(SQLModel, table=True):
 
     __tablename__ = "job"
     __table_args__ = (
-        CheckConstraint(_one_of("state", JobState), name="ck_job_state"),
+        CheckConstraint(one_of("state", JobState), name="ck_job_state"),
         UniqueConstraint("workspace", name="uq_job_workspace"),
         {"sqlite_autoincrement": True},
     )

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import Column, Index
 from sqlmodel import Field, SQLModel
 
-from registry.models import BIG_ID, UtcDateTime, now
+from registry.models.base import BIG_ID, UtcDateTime, now
 
 
 class TenantRegistration(SQLModel, table=True):

@@ -5,7 +5,7 @@ from enum import StrEnum
 from sqlalchemy import Column, ForeignKey
 from sqlmodel import Field, SQLModel
 
-from registry.models import sorted_text
+from registry.models.base import sorted_text
 
 MAX_TERM_LENGTH = 256
 

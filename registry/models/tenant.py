@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, Column
 from sqlmodel import Field, SQLModel
 
-from registry.models import UtcDateTime, now, sorted_text
+from registry.models.base import UtcDateTime, now, sorted_text
 
 
 class Tenant(SQLModel, table=True):

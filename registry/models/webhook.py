@@ -15,7 +15,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Field, SQLModel
 
-from registry.models import BIG_ID, UtcDateTime, now
+from registry.models.base import BIG_ID, UtcDateTime, now
 
 
 class DeliveryState(StrEnum):

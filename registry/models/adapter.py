@@ -1,0 +1,96 @@
+"""Tables of adapters and their immutable versions."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from registry.models.base import UtcDateTime, json_column, now, one_of, sorted_text
+
+
+class VersionState(StrEnum):
+    """`pending → ready → (deprecated) → retired → purged`, or refused on the way."""
+
+    PENDING = "pending"
+    READY = "ready"
+    DEPRECATED = "deprecated"
+    RETIRED = "retired"
+    PURGED = "purged"
+    REJECTED = "rejected"
+    QUARANTINED = "quarantined"
+
+
+SERVABLE = frozenset({VersionState.READY, VersionState.DEPRECATED})
+
+
+class Adapter(SQLModel, table=True):
+    """A name under which versions are published."""
+
+    __tablename__ = "adapter"
+    __table_args__ = (
+        Index("ix_adapter_owner", "owner", "name"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(sa_column=Column(sorted_text(64), nullable=False, unique=True, index=True))
+    description: str | None = Field(default=None, max_length=4096)
+    owner: str | None = Field(default=None, max_length=256)
+    tags: list[str] = Field(default_factory=list, sa_column=json_column("[]"))
+    user_metadata: dict[str, Any] = Field(default_factory=dict, sa_column=json_column("{}"))
+    created_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
+    updated_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+
+
+class Version(SQLModel, table=True):
+    """One immutable set of weights. Its row id is the engine's integer id and is never reused.
+
+    Triggers of the database refuse changes of state that are not in
+    `registry.lifecycle.transitions.TRANSITIONS`, and any change of number or digest.
+    """
+
+    __tablename__ = "version"
+    __table_args__ = (
+        UniqueConstraint("adapter_id", "number", name="uq_version_number"),
+        UniqueConstraint("adapter_id", "digest", name="uq_version_digest"),
+        CheckConstraint(one_of("state", VersionState), name="ck_version_state"),
+        CheckConstraint("number > 0", name="ck_version_number"),
+        CheckConstraint("rank > 0", name="ck_version_rank"),
+        Index("ix_version_state", "state", "id"),
+        Index("ix_version_rank", "rank", "id"),
+        Index("ix_version_base_model", "base_model", "id"),
+        Index("ix_version_files", "digest", "state", "size_bytes"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    adapter_id: int = Field(foreign_key="adapter.id", index=True)
+    number: int
+    digest: str = Field(max_length=64)
+    state: str = Field(default=VersionState.READY, max_length=16)
+    state_reason: str | None = Field(default=None, max_length=1024)
+    state_code: str | None = Field(default=None, max_length=64)
+    state_changed_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    rank: int
+    alpha: float
+    target_modules: list[str] = Field(sa_column=Column(JSON, nullable=False))
+    dtype: str = Field(max_length=16)
+    base_model: str | None = Field(default=None, max_length=1024)
+    size_bytes: int = Field(sa_type=BigInteger)
+    source: str = Field(max_length=4096)
+    revision: str | None = Field(default=None, max_length=256)
+    peft_config: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    inspection: dict[str, Any] | None = Field(
+        default=None, sa_column=Column(JSON(none_as_null=True))
+    )
+    created_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
+    created_by: str = Field(max_length=256)
+    description: str | None = Field(default=None, max_length=4096)
+    tags: list[str] = Field(default_factory=list, sa_column=json_column("[]"))
+    user_metadata: dict[str, Any] = Field(default_factory=dict, sa_column=json_column("{}"))
+    parent_id: int | None = Field(default=None, foreign_key="version.id", index=True)
+    training_run: str | None = Field(default=None, max_length=1024)
+    dataset: str | None = Field(default=None, max_length=1024)
+    updated_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))

@@ -1,0 +1,48 @@
+"""Tables of aliases and of every state that they have been in."""
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, Column, Index
+from sqlmodel import Field, SQLModel
+
+from registry.models.base import UtcDateTime, sorted_text
+
+
+class Alias(SQLModel, table=True):
+    """A name for an adapter's versions, moved by compare-and-set.
+
+    `version_id` is the version with the largest weight of `AliasHistory` at `revision`.
+    """
+
+    __tablename__ = "alias"
+
+    adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
+    name: str = Field(sa_column=Column(sorted_text(64), primary_key=True))
+    version_id: int = Field(foreign_key="version.id", index=True)
+    revision: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
+
+
+class AliasHistory(SQLModel, table=True):
+    """Where an alias pointed, and from when to when. One row for each version it was split over.
+
+    `revision` counts the states of an alias, also across its deletion. The state at a time is
+    that with `valid_from <= time < valid_to`; the last one has no `valid_to`.
+    """
+
+    __tablename__ = "alias_history"
+    __table_args__ = (
+        Index("ix_alias_history_time", "adapter_id", "alias", "valid_from"),
+        Index("ix_alias_history_version", "version_id", "valid_to"),
+        CheckConstraint("weight > 0", name="ck_alias_history_weight"),
+        CheckConstraint("valid_to > valid_from", name="ck_alias_history_time"),
+    )
+
+    adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
+    alias: str = Field(sa_column=Column(sorted_text(64), primary_key=True))
+    revision: int = Field(primary_key=True)
+    version_id: int = Field(foreign_key="version.id", primary_key=True)
+    weight: int
+    valid_from: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+    valid_to: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    actor: str = Field(max_length=256)
+    reason: str | None = Field(default=None, max_length=1024)

@@ -1,0 +1,55 @@
+"""Column types, defaults and helpers that all tables share."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Integer, String
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware in Python, UTC in the database: SQLite keeps no time zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+BIG_ID = BigInteger().with_variant(Integer, "sqlite")  # for tables that only ever grow
+MAX_BIG_ID = 2**63 - 1
+
+
+def sorted_text(length: int) -> String:
+    """Ordered by its bytes, as SQLite does: PostgreSQL would follow the language of its locale."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def json_column(default: str) -> Column[Any]:
+    return Column(JSON, nullable=False, server_default=default)
+
+
+def one_of(column: str, values: type[StrEnum]) -> str:
+    return f"{column} IN ({', '.join(repr(value.value) for value in values)})"
+
+
+class _Row(Protocol):
+    id: int | None
+
+
+def row_id(row: _Row) -> int:
+    """The id of a row that has been written."""
+    if row.id is None:
+        raise ValueError(f"{type(row).__name__} has not been written yet")
+    return row.id
