@@ -134,7 +134,7 @@ async def running_server(
         )
         service.ask_before_purging(cache.uses)
         score = prompt_score(lambda: supervisor.life.engine)
-        probe = Probe(cache.controller, score, service.quarantine)
+        probe = Probe(cache.controller, score, service.lifecycle.quarantine)
         unavailable = partial(_why_unavailable, cache, supervisor)
         promoting = PromotingEngine(cache.controller, unavailable, probe)
         service.warm_before_switching(promoting)

@@ -87,7 +87,7 @@ async def application(
         service.ask_before_purging(cache.uses)
         events = await stack.enter_async_context(event_parts(database, settings))
         keys = KeyService(database)
-        probe = Probe(cache.controller, _scored, service.quarantine)
+        probe = Probe(cache.controller, _scored, service.lifecycle.quarantine)
         guards = [body_guard(engine_settings, settings), Middleware(CutStreams)]
         if require_keys:
             guards.insert(0, Middleware(KeyGuard, recognise=keys.caller))

@@ -2,10 +2,9 @@
 
 from registry.aliases.history import AliasCatalog
 from registry.aliases.promotion import PromotionService, ServingEngine
-from registry.aliases.service import ANYWHERE, AliasService
+from registry.aliases.service import AliasService
 from registry.catalog.catalog import Catalog
 from registry.catalog.metadata import MetadataService
-from registry.catalog.types import AliasState, PublishedVersion
 from registry.database.engine import Database
 from registry.ingest.registrar import Registrar
 from registry.inspection.base_model import BaseModel
@@ -83,35 +82,3 @@ class RegistryService:
     def warm_before_switching(self, engine: ServingEngine) -> None:
         """Promotions bring the new version into this engine's memory first."""
         self.promotion.engine = engine
-
-    async def set_alias(
-        self,
-        name: str,
-        alias: str,
-        number: int,
-        *,
-        actor: str,
-        expected_version: int | None = ANYWHERE,
-        reason: str | None = None,
-    ) -> AliasState:
-        """The switch: all requests for the alias get that version from the next one on.
-
-        Raises what `AliasService.point` raises.
-        """
-        return await self.aliases.point(
-            name,
-            alias,
-            {number: 1},
-            actor=actor,
-            expected_version=expected_version,
-            reason=reason,
-        )
-
-    async def quarantine(
-        self, version_id_or_reference: int | str, reason: str, code: str, actor: str
-    ) -> PublishedVersion:
-        """Serve a version no more because of what was found; `code` is stable, for programs.
-
-        Raises what `LifecycleService.quarantine` raises.
-        """
-        return await self.lifecycle.quarantine(version_id_or_reference, reason, code, actor)

@@ -58,7 +58,7 @@ async def _routers() -> Sequence[APIRouter]:
     store = ArtifactStore(Path("nowhere"), source_roots=(), max_bytes=settings.max_adapter_bytes)
     service = RegistryService(database, store, BaseModel("any", None), max_rank=16)
     cache = _cache(service, database)
-    probe = Probe(cache.controller, _never_scored, service.quarantine)
+    probe = Probe(cache.controller, _never_scored, service.lifecycle.quarantine)
     async with event_parts(database, settings) as events:
         return (
             create_router(service),

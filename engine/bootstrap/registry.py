@@ -104,7 +104,9 @@ def open_ingest(
 async def quarantine(service: RegistryService, version: AdapterVersion, reason: str) -> None:
     """It could not be loaded, and never will be."""
     with coming_from(None):  # not whoever sent the request that it failed for
-        await service.quarantine(version.id, reason, AdapterLoadFailed.code, actor="engine")
+        await service.lifecycle.quarantine(
+            version.id, reason, AdapterLoadFailed.code, actor="engine"
+        )
 
 
 async def register_folders(service: RegistryService, folders: Sequence[tuple[str, Path]]) -> None:

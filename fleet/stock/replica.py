@@ -87,7 +87,7 @@ async def run_stock_replica(
             silent=supervisor.report_silence,
             quarantine=Quarantine(partial(quarantine, service)),
         )
-        probe = Probe(cache.controller, _score(server, facts), service.quarantine)
+        probe = Probe(cache.controller, _score(server, facts), service.lifecycle.quarantine)
         unavailable = partial(_why_unavailable, cache, supervisor)
         app = StockApplication(
             server,

@@ -64,7 +64,7 @@ def _add_steps(router: APIRouter, service: RegistryService) -> None:
     async def quarantine(name: str, number: Number, body: QuarantineBody) -> VersionRead:
         """Serve a version no more, wherever aliases point, until it is restored."""
         return version_read(
-            await service.quarantine(f"{name}:{number}", body.reason, body.code, acting())
+            await lifecycle.quarantine(f"{name}:{number}", body.reason, body.code, acting())
         )
 
 

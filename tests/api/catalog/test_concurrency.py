@@ -73,7 +73,7 @@ async def test_a_server_notices_what_another_one_changes(
         await servers[0].registrar.register("bot", str(make_adapter(f"a{n}", seed=n)), actor="test")
     resolver = RegistryResolver(servers[0].catalog)
     assert (await resolver.resolve("bot")).number == 1
-    await servers[1].set_alias("bot", "default", 2, actor="test")
+    await servers[1].aliases.point("bot", "default", {2: 1}, actor="test")
     deadline = time.monotonic() + 5
     while (await resolver.resolve("bot")).number == 1:
         assert time.monotonic() < deadline
@@ -111,7 +111,7 @@ async def test_retiring_and_pointing_at_once_never_leaves_an_alias_on_a_retired_
     for _ in range(15):
         await asyncio.gather(
             servers[0].lifecycle.retire("bot", 2, actor="test"),
-            servers[1].set_alias("bot", "prod", 2, actor="test"),
+            servers[1].aliases.point("bot", "prod", {2: 1}, actor="test"),
             return_exceptions=True,
         )
         version = (await servers[0].catalog.version("bot", 2)).version

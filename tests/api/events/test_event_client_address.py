@@ -152,7 +152,7 @@ async def test_what_nobody_asked_for_has_none(
     service: RegistryService, database: Database, make_adapter: AdapterMaker
 ) -> None:
     await service.registrar.register("bot", str(make_adapter("a")), actor="tests")
-    await service.quarantine("bot:1", "broken", "files", "engine")
+    await service.lifecycle.quarantine("bot:1", "broken", "files", "engine")
     assert {address for _, address in await recorded(database)} == {None}
 
 

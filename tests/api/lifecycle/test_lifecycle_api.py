@@ -150,22 +150,22 @@ async def test_the_engine_quarantines_by_row_id_or_reference(
 ) -> None:
     await publish_some(client, make_adapter, "bot", 2)
     found = await service.catalog.resolve(parse_reference("bot:2"))
-    published = await service.quarantine(found.version_id, "bad", "load_failed", "engine")
+    published = await service.lifecycle.quarantine(found.version_id, "bad", "load_failed", "engine")
     assert published.reference == "bot:2"
-    odd = await service.quarantine("bot:1", "bad \0\ud800" + "x" * 2000, "odd", "engine")
+    odd = await service.lifecycle.quarantine("bot:1", "bad \0\ud800" + "x" * 2000, "odd", "engine")
     assert odd.version.state_reason == "bad ??" + "x" * 1018
-    await service.quarantine("bot:1", "bad", "load_failed", "engine")
-    again = await service.quarantine("bot:1", "bad", "load_failed", "engine")
+    await service.lifecycle.quarantine("bot:1", "bad", "load_failed", "engine")
+    again = await service.lifecycle.quarantine("bot:1", "bad", "load_failed", "engine")
     assert again.version.state == "quarantined"
     assert (await kinds(client, "bot")).count("version.quarantined") == 3
     with pytest.raises(InvalidReference):
-        await service.quarantine("bot@default", "bad", "load_failed", "engine")
+        await service.lifecycle.quarantine("bot@default", "bad", "load_failed", "engine")
     with pytest.raises(UnknownVersion):
-        await service.quarantine(999, "bad", "load_failed", "engine")
+        await service.lifecycle.quarantine(999, "bad", "load_failed", "engine")
     await service.lifecycle.retire("bot", 2, actor="test")
     await service.lifecycle.purge("bot", 2, actor="test")
     with pytest.raises(TransitionRefused):
-        await service.quarantine("bot:2", "bad", "load_failed", "engine")
+        await service.lifecycle.quarantine("bot:2", "bad", "load_failed", "engine")
 
 
 async def test_purging_deletes_the_files_and_keeps_the_number(
