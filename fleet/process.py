@@ -5,8 +5,7 @@ import sys
 from argparse import Namespace
 
 from fleet.options import FleetOptions
-from registry.log_filter import hide_secrets_in_logs
-from registry.redaction import know_own_secrets, know_secrets
+from registry.redaction import hide_secrets_in_logs, know_own_secrets, know_secrets
 
 _FORMAT = "%(levelname)s %(asctime)s [%(name)s] %(message)s"
 

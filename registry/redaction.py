@@ -4,9 +4,12 @@ Ours have a form by which they are known anywhere; of others those are known tha
 given, and what stands in a URL before the host.
 """
 
+import logging
 import os
 import re
+import traceback
 from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 HIDDEN = "[hidden]"
@@ -29,6 +32,9 @@ _VARIABLES = (
     "VLLM_API_KEY",
 )
 _SHORTEST = 8  # less would hide half of what is said
+_ACCESS = "uvicorn.access"
+_PATH = 2  # among the arguments of a line of the access log
+_PLAIN = (int, float, type(None))
 
 _known: set[str] = set()
 
@@ -77,3 +83,53 @@ def _password(url: str) -> str | None:
         return urlsplit(url).password
     except ValueError:
         return None
+
+
+# ---- logs ----------------------------------------------------------------------------------
+
+
+def hide_secrets_in_logs() -> None:
+    """Every record that is made from now on, whoever makes it."""
+    make = logging.getLogRecordFactory()
+    if getattr(make, "hides_secrets", False):
+        return
+
+    def made(*arguments: Any, **more: Any) -> logging.LogRecord:
+        record = make(*arguments, **more)
+        _clean(record)
+        return record
+
+    made.hides_secrets = True  # type: ignore[attr-defined]  # a mark for the next call
+    logging.setLogRecordFactory(made)
+
+
+def _clean(record: logging.LogRecord) -> None:
+    if isinstance(record.msg, str):
+        record.msg = redacted(record.msg)
+    if isinstance(record.args, tuple):
+        record.args = tuple(map(_argument, record.args))
+        if record.name == _ACCESS and len(record.args) > _PATH:
+            record.args = _without_query(record.args)
+    elif isinstance(record.args, Mapping):
+        record.args = {name: _argument(value) for name, value in record.args.items()}
+    if record.exc_info and record.exc_info[1] is not None:
+        text = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
+        if (clean := redacted(text)) != text:
+            record.exc_text = clean
+            record.exc_info = None
+
+
+def _argument(value: object) -> object:
+    """As it is, unless its text has a secret."""
+    if isinstance(value, _PLAIN):
+        return value
+    text = str(value)
+    clean = redacted(text)
+    return value if clean == text else clean
+
+
+def _without_query(arguments: tuple[object, ...]) -> tuple[object, ...]:
+    """People put keys there; and what was searched for is nobody's business."""
+    path = str(arguments[_PATH])
+    shown = path.partition("?")[0] + ("?…" if "?" in path else "")
+    return (*arguments[:_PATH], shown, *arguments[_PATH + 1 :])

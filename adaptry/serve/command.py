@@ -18,8 +18,7 @@ from adaptry.serve.preflight import check_compiler, check_engine
 from adaptry.terminal.errors import CommandError, UsageError
 from registry.database.engine import async_url
 from registry.errors import RegistryError
-from registry.log_filter import hide_secrets_in_logs
-from registry.redaction import know_own_secrets, know_secrets, redacted
+from registry.redaction import hide_secrets_in_logs, know_own_secrets, know_secrets, redacted
 from registry.settings import RegistrySettings
 
 _ENGINE_KEY = "ADAPTRY_ENGINE_API_KEY"

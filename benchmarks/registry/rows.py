@@ -15,7 +15,7 @@ from registry.database.migrate import upgrade
 from registry.models import Adapter, Alias, AliasHistory, Event, EventKind, Version, now
 from registry.models.search import AdapterTerm, VersionTerm
 from registry.references import DEFAULT_ALIAS
-from registry.search.terms import Terms, adapter_terms, version_terms
+from registry.search.repository import Terms, adapter_terms, version_terms
 
 ADAPTERS = 20_000
 VERSIONS_EACH = 5

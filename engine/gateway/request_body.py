@@ -6,7 +6,7 @@ import secrets
 from starlette.types import Receive, Scope
 
 from registry.errors import BodyNotText, BodyTooDeep, BodyTooLarge
-from registry.http.json_depth import MAX_LEVELS, is_too_deep
+from registry.http.body_limit import MAX_LEVELS, is_too_deep
 
 USER_HEADER = b"x-adaptry-user"
 

@@ -6,7 +6,7 @@ from starlette.types import Scope
 
 from engine.settings import EngineSettings
 from registry.http.body_limit import BodyGuard, BodyLimit, LimitOf
-from registry.http.error_response import route_path
+from registry.http.problems import route_path
 from registry.settings import RegistrySettings
 from registry.sources.base import MAX_FIELDS_BYTES
 

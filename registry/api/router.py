@@ -4,13 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from registry.api.adapters import add_adapter_routes
 from registry.api.aliases import add_alias_routes
+from registry.api.catalog import add_catalog_routes
 from registry.api.inspection import add_inspection
 from registry.api.lifecycle import add_lifecycle_routes
 from registry.api.resolve_json import ShownResolver
 from registry.api.transfer import add_transfer_routes
-from registry.api.versions import add_version_routes
 from registry.auth.caller import current_caller
 from registry.auth.visibility import check_named_adapter
 from registry.catalog.field_types import Name
@@ -33,8 +32,7 @@ def create_router(service: RegistryService) -> APIRouter:
     )
     add_inspection(router, service)
     _add_lookups(router, service)
-    add_adapter_routes(router, service)
-    add_version_routes(router, service)
+    add_catalog_routes(router, service)
     add_alias_routes(router, service)
     add_lifecycle_routes(router, service)
     add_transfer_routes(router, service)

@@ -1,5 +1,7 @@
-"""What a key may be good for."""
+"""Scopes of API keys, and which one each request needs. What no rule names needs `admin`."""
 
+import re
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -13,3 +15,87 @@ class Scope(StrEnum):
 
 
 EVERY_SCOPE = frozenset(Scope)
+
+
+NOBODY_ASKED: frozenset[Scope] = frozenset()
+"""Needs no key at all."""
+
+_READ = frozenset({"GET", "HEAD"})
+_INFER = frozenset({Scope.INFER})
+_PUBLISH = frozenset({Scope.PUBLISH})
+_OPERATE = frozenset({Scope.OPERATE})
+_ADMIN = frozenset({Scope.ADMIN})
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The first whose path matches, and whose method does, counts. `methods` empty: any.
+
+    `platform`: no key of a tenant is enough.
+    """
+
+    path: re.Pattern[str]
+    scopes: frozenset[Scope]
+    methods: frozenset[str] = frozenset()
+    platform: bool = False
+
+
+def _rule(
+    path: str,
+    scopes: frozenset[Scope],
+    methods: frozenset[str] = frozenset(),
+    *,
+    platform: bool = False,
+) -> Rule:
+    return Rule(re.compile(path), scopes, methods, platform)
+
+
+_VERSION = r"/api/v1/adapters/[^/]+/versions/[^/]+"
+
+RULES = (
+    # for load balancers and browsers: nothing in them is anybody's
+    _rule(r"/(healthz|readyz|health|ping|version)", NOBODY_ASKED, _READ),
+    _rule(r"/(docs|redoc|openapi\.json)(/.*)?", NOBODY_ASKED, _READ),
+    _rule(r"/console(/.*)?", NOBODY_ASKED, _READ),
+    # the cache and what can be seen of it
+    _rule(r"/metrics/?", _OPERATE, _READ, platform=True),
+    _rule(r"/api/v1/cache/engine", _OPERATE, _READ, platform=True),
+    _rule(r"/api/v1/cache(/.*)?", _OPERATE),
+    _rule(r"/api/v1/gc", _OPERATE, platform=True),
+    _rule(rf"{_VERSION}/(quarantine|purge)", _OPERATE),
+    _rule(rf"{_VERSION}/files", _OPERATE | _PUBLISH, _READ),
+    _rule(rf"{_VERSION}/probe", _OPERATE | _PUBLISH),
+    _rule(r"/api/v1/events/export", _ADMIN, _READ, platform=True),
+    _rule(r"/api/v1/events(/.*)?", _OPERATE, _READ),
+    # the registry
+    _rule(r"/api/v1/webhooks(/.*)?", _ADMIN, platform=True),
+    _rule(r"/api/v1/tenants/[^/]+", _ADMIN, _READ),
+    _rule(r"/api/v1/tenants(/.*)?", _ADMIN, platform=True),
+    _rule(r"/api/v1/keys(/.*)?", _ADMIN),
+    _rule(r"/api/v1/adapters/[^/]+/grants(/.*)?", _ADMIN),
+    _rule(r"/api/v1/(export|import)(/.*)?", _ADMIN, platform=True),
+    _rule(r"/api/v1/(adapters|versions|resolve|jobs|search)(/.*)?", EVERY_SCOPE, _READ),
+    _rule(r"/api/v1/(adapters|jobs|uploads|inspect)(/.*)?", _PUBLISH),
+    _rule(r"/api/.*", _ADMIN, platform=True),
+    # vLLM's own
+    _rule(r"/v1/(un)?load_lora_adapter", _PUBLISH),
+    _rule(r"/v1/.*", _INFER),
+    _rule(r"/(generate|tokenize|detokenize|pooling|classify|score|rerank|v2/rerank)", _INFER),
+    _rule(r"/(invocations|inference/v1/generate)", _INFER),
+)
+
+
+_UNHEARD_OF = _rule(r".*", _ADMIN, platform=True)
+
+
+def rule_for(method: str, path: str) -> Rule:
+    """What is needed for this; no scopes: not even a key."""
+    for rule in RULES:
+        if rule.path.fullmatch(path) and (not rule.methods or method in rule.methods):
+            return rule
+    return _UNHEARD_OF
+
+
+def needed_scopes(method: str, path: str) -> frozenset[Scope]:
+    """One of these; empty: no key is needed."""
+    return rule_for(method, path).scopes

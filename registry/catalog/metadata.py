@@ -12,8 +12,7 @@ from registry.database.engine import Database
 from registry.errors import LineageCycle, MetadataTooLarge, UnknownAdapter, UnknownVersion
 from registry.models import Adapter, EventKind, Version, now, row_id
 from registry.references import parse_version, tenant_of
-from registry.search.repository import TermRepository
-from registry.search.terms import adapter_terms, version_terms
+from registry.search.repository import TermRepository, adapter_terms, version_terms
 
 MAX_METADATA_BYTES = 16 * 1024
 MAX_TAGS = 64

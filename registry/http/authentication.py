@@ -7,9 +7,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.auth.caller import Caller, calling
 from registry.auth.refusal_log import KeyRefusals
-from registry.auth.scope_rules import Rule, rule_for
+from registry.auth.scopes import Rule, rule_for
 from registry.errors import InvalidKey, KeyRequired, RegistryError, ScopeMissing
-from registry.http.error_response import route_path, send_refusal
+from registry.http.problems import route_path, send_refusal
 
 Recognise = Callable[[str], Awaitable[Caller]]
 

@@ -1,18 +1,23 @@
 """Errors as RFC 9457 problem details, inside an application whose handlers are not ours."""
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+import json
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, ClassVar
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.types import Scope, Send
 
 from registry.errors import RegistryError
 from registry.redaction import redacted
 
 MEDIA_TYPE = "application/problem+json"
+
+_OURS = ("/api/", "/metrics", "/healthz", "/readyz")
+_KINDS = {401: "authentication_error", 403: "permission_error"}
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -50,11 +55,14 @@ def problem_content(
 
 
 class ProblemRoute(APIRoute):
-    """Answers the registry's errors and malformed requests with problem details.
+    """Answers errors and malformed requests with problem details.
 
     A route class, because the routes are included in vLLM's application, whose exception handlers
-    speak OpenAI's error format.
+    speak OpenAI's error format. A subclass may name more error classes; each needs the attributes
+    of RegistryError.
     """
+
+    errors: ClassVar[tuple[type[Exception], ...]] = (RegistryError,)
 
     def get_route_handler(self) -> Handler:
         inner = super().get_route_handler()
@@ -62,15 +70,8 @@ class ProblemRoute(APIRoute):
         async def handler(request: Request) -> Response:
             try:
                 return await inner(request)
-            except RegistryError as error:
-                return problem_response(
-                    request,
-                    status=error.status,
-                    code=error.code,
-                    title=type(error).__name__,
-                    detail=error.detail,
-                    retry_after_seconds=error.retry_after_seconds,
-                )
+            except self.errors as error:
+                return _error_response(request, error)
             except RequestValidationError as error:
                 return _malformed(request, error)
             except HTTPException as error:  # of FastAPI, for a body that no parser can read
@@ -83,6 +84,17 @@ class ProblemRoute(APIRoute):
                 )
 
         return handler
+
+
+def _error_response(request: Request, error: Any) -> JSONResponse:
+    return problem_response(
+        request,
+        status=error.status,
+        code=error.code,
+        title=type(error).__name__,
+        detail=error.detail,
+        retry_after_seconds=error.retry_after_seconds,
+    )
 
 
 def _malformed(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -101,3 +113,46 @@ def _malformed(request: Request, error: RequestValidationError) -> JSONResponse:
         detail="; ".join(f"{p['field']}: {p['message']}" for p in problems),
         errors=problems,
     )
+
+
+# ---- outside the routes ----------------------------------------------------------------------
+
+
+def route_path(scope: Scope) -> str:
+    """Without the prefix under which a proxy has put all of it."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+async def send_refusal(
+    scope: Scope,
+    send: Send,
+    error: RegistryError,
+    headers: Iterable[tuple[bytes, bytes]] = (),
+) -> None:
+    """One whole response."""
+    ours = route_path(scope).startswith(_OURS)
+    body = json.dumps(_problem(scope, error) if ours else _openai(error)).encode()
+    all_headers = [
+        (b"content-type", (MEDIA_TYPE if ours else "application/json").encode()),
+        (b"content-length", str(len(body)).encode()),
+        *headers,
+    ]
+    await send({"type": "http.response.start", "status": error.status, "headers": all_headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _problem(scope: Scope, error: RegistryError) -> dict[str, object]:
+    return problem_content(
+        path=scope["path"],
+        status=error.status,
+        code=error.code,
+        title=type(error).__name__,
+        detail=error.detail,
+    )
+
+
+def _openai(error: RegistryError) -> dict[str, object]:
+    kind = _KINDS.get(error.status, "invalid_request_error")
+    inner = {"message": error.detail, "type": kind, "param": None, "code": error.code}
+    return {"error": inner}

@@ -11,8 +11,7 @@ from registry.catalog.unit_of_work import Change
 from registry.lifecycle.transitions import change_state
 from registry.models import Adapter, EventKind, Version, VersionState, row_id
 from registry.references import DEFAULT_ALIAS
-from registry.search.repository import TermRepository
-from registry.search.terms import adapter_terms, version_terms
+from registry.search.repository import TermRepository, adapter_terms, version_terms
 from registry.storage.store import StoredArtifact
 
 

@@ -13,7 +13,7 @@ from registry.models import Adapter, Version
 from registry.models.search import AdapterTerm, TermKind, VersionTerm
 from registry.references import parse_version
 from registry.search.paging import Condition
-from registry.search.terms import words
+from registry.search.repository import words
 
 Spans = Mapping[str, tuple[str, str]]
 """By the beginning of a word: the first and the last of the words that begin so."""

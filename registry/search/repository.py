@@ -1,13 +1,19 @@
 """The SQL of the terms by which adapters and versions are found. Never commits."""
 
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from registry.models.search import AdapterTerm, TermKind, VersionTerm
-from registry.search.terms import Terms
+from registry.models import Adapter, Version
+from registry.models.search import MAX_TERM_LENGTH, AdapterTerm, TermKind, VersionTerm
+
+_WORD = re.compile(r"[^\W_]+")
+
+Terms = set[tuple[TermKind, str]]
 
 _LAST = "\U0010ffff"  # after all other characters
 
@@ -58,3 +64,35 @@ class TermRepository:
     async def add_version(self, version_id: int, terms: Terms) -> None:
         rows = [{"kind": k, "value": v, "version_id": version_id} for k, v in sorted(terms)]
         await self._session.execute(insert(VersionTerm), rows)
+
+
+# ---- terms ----------------------------------------------------------------------------------
+
+
+def words(*texts: str | None) -> list[str]:
+    """Letters and digits without regard to case and to forms of the same letter, in order."""
+    joined = unicodedata.normalize("NFKC", " ".join(filter(None, texts)))
+    folded = unicodedata.normalize("NFKC", joined.casefold())
+    return [word[:MAX_TERM_LENGTH] for word in _WORD.findall(folded)]
+
+
+def adapter_terms(adapter: Adapter) -> Terms:
+    """By what an adapter is found."""
+    texts = words(adapter.name, adapter.description, adapter.owner, *adapter.tags)
+    return _of(TermKind.TAG, adapter.tags) | _of(TermKind.WORD, texts)
+
+
+def version_terms(adapter_name: str, version: Version) -> Terms:
+    """By what a version is found."""
+    texts = words(
+        adapter_name, version.description, version.training_run, version.dataset, *version.tags
+    )
+    return (
+        _of(TermKind.TAG, version.tags)
+        | _of(TermKind.TARGET_MODULE, version.target_modules)
+        | _of(TermKind.WORD, texts)
+    )
+
+
+def _of(kind: TermKind, values: Iterable[str]) -> Terms:
+    return {(kind, value[:MAX_TERM_LENGTH]) for value in values}

@@ -14,7 +14,7 @@ from registry.events.log import RecordedEvent, recorded_events
 from registry.models import Adapter, AliasHistory, Event, Version, VersionState, row_id
 from registry.models.search import AdapterTerm, VersionTerm
 from registry.references import tenant_of
-from registry.search.terms import adapter_terms, version_terms
+from registry.search.repository import adapter_terms, version_terms
 from registry.transfer.serializers import Row
 
 Item = TypeVar("Item")

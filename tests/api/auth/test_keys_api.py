@@ -17,8 +17,7 @@ from sqlalchemy import select
 from registry.api.keys import create_key_router
 from registry.auth.key_secret import presented_key
 from registry.auth.keys import FRESH_SECONDS, KeyService
-from registry.auth.scope_rules import RULES, needed_scopes
-from registry.auth.scopes import Scope
+from registry.auth.scopes import RULES, Scope, needed_scopes
 from registry.database.engine import Database
 from registry.http.authentication import KeyGuard
 from registry.models import now

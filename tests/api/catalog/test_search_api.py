@@ -9,8 +9,7 @@ import pytest
 
 from registry.models import Adapter, Version, row_id
 from registry.search import paging as search
-from registry.search.repository import TermRepository
-from registry.search.terms import adapter_terms, version_terms, words
+from registry.search.repository import TermRepository, adapter_terms, version_terms, words
 from registry.service import RegistryService
 from tests.api.helpers import AdapterMaker, assert_problem, publish, step
 

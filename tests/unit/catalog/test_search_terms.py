@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.search.terms import words
+from registry.search.repository import words
 
 
 @given(st.text())

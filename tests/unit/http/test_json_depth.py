@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.http.json_depth import is_too_deep
+from registry.http.body_limit import is_too_deep
 
 texts = st.text() | st.sampled_from(["[[[[", '"', "\\", '\\"[', "{{{{{{", "é[", "\0["])
 documents = st.recursive(
@@ -48,7 +48,7 @@ def test_utf_16_can_hide_nothing() -> None:
 
 MEMORY = """
 import resource, sys
-from registry.http.json_depth import is_too_deep
+from registry.http.body_limit import is_too_deep
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 many, deep = 2**25, b"[" * 200

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from registry.auth.key_secret import new_key
-from registry.log_filter import hide_secrets_in_logs
-from registry.redaction import HIDDEN, know_secrets, masked, redacted
+from registry.redaction import HIDDEN, hide_secrets_in_logs, know_secrets, masked, redacted
 from registry.webhooks.signing import new_secret
 
 

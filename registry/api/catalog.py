@@ -1,0 +1,145 @@
+"""Routes of adapters and versions: list and search, show, describe."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+from fastapi.responses import StreamingResponse
+
+from registry.api.parameters import (
+    Limit,
+    Number,
+    PageToken,
+    QueryBaseModel,
+    QueryModules,
+    QueryOwner,
+    QueryParent,
+    QueryRank,
+    QueryStates,
+    QueryTags,
+    QueryText,
+)
+from registry.api.serializers import adapter_read, version_read
+from registry.api.transfer import TAR, TAR_TYPE
+from registry.auth.caller import acting, current_caller
+from registry.auth.visibility import check_parent, reader_of
+from registry.catalog.schemas import (
+    AdapterPage,
+    AdapterPatch,
+    AdapterRead,
+    VersionPage,
+    VersionPatch,
+    VersionRead,
+)
+from registry.search.filters import AdapterFilter, VersionFilter
+from registry.service import RegistryService
+
+
+def adapter_filter(
+    tags: QueryTags = [],  # noqa: B006  # FastAPI makes each request its own
+    owner: QueryOwner = None,
+    text: QueryText = None,
+) -> AdapterFilter:
+    return AdapterFilter(tags=tags, owner=owner, text=text, reader=reader_of(current_caller()))
+
+
+def version_filter(
+    tags: QueryTags = [],  # noqa: B006  # FastAPI makes each request its own
+    target_modules: QueryModules = [],  # noqa: B006
+    states: QueryStates = [],  # noqa: B006
+    base_model: QueryBaseModel = None,
+    rank_min: QueryRank = None,
+    rank_max: QueryRank = None,
+    text: QueryText = None,
+    parent: QueryParent = None,
+) -> VersionFilter:
+    return VersionFilter(
+        tags=tags,
+        target_modules=target_modules,
+        states=states,
+        base_model=base_model,
+        rank_min=rank_min,
+        rank_max=rank_max,
+        text=text,
+        parent=parent,
+        reader=reader_of(current_caller()),
+    )
+
+
+Filters = Annotated[VersionFilter, Depends(version_filter)]
+
+
+def add_catalog_routes(router: APIRouter, service: RegistryService) -> None:
+    _add_adapters(router, service)
+    _add_versions(router, service)
+
+
+def _add_adapters(router: APIRouter, service: RegistryService) -> None:
+    catalog = service.catalog
+
+    @router.get("/adapters")
+    async def adapters(
+        filters: Annotated[AdapterFilter, Depends(adapter_filter)],
+        limit: Limit = 100,
+        page_token: PageToken = None,
+    ) -> AdapterPage:
+        """Adapters by name: all, or those that meet every condition."""
+        page = await catalog.adapters(filters, limit=limit, page_token=page_token)
+        items = [adapter_read(adapter) for adapter in page.items]
+        return AdapterPage(items=items, next_page_token=page.next_token)
+
+    @router.get("/adapters/{name}")
+    async def adapter(name: str) -> AdapterRead:
+        """One adapter."""
+        return adapter_read(await catalog.adapter(name))
+
+    @router.patch("/adapters/{name}")
+    async def update_adapter(name: str, body: AdapterPatch) -> AdapterRead:
+        """Change what is said of an adapter; what is left out stays."""
+        fields = body.model_dump(exclude_unset=True)
+        return adapter_read(await service.metadata.update_adapter(name, fields, actor=acting()))
+
+
+def _add_versions(router: APIRouter, service: RegistryService) -> None:
+    catalog = service.catalog
+
+    @router.get("/versions")
+    async def search(
+        filters: Filters, limit: Limit = 100, page_token: PageToken = None
+    ) -> VersionPage:
+        """Versions of all adapters that meet every condition, in the order of registration."""
+        page = await catalog.versions(filters, limit=limit, page_token=page_token)
+        items = [version_read(published) for published in page.items]
+        return VersionPage(items=items, next_page_token=page.next_token)
+
+    @router.get("/adapters/{name}/versions")
+    async def versions(
+        name: str, filters: Filters, limit: Limit = 100, page_token: PageToken = None
+    ) -> VersionPage:
+        """The versions of an adapter, the oldest first: all, or those that meet every condition."""
+        page = await catalog.versions_of(name, filters, limit=limit, page_token=page_token)
+        items = [version_read(published) for published in page.items]
+        return VersionPage(items=items, next_page_token=page.next_token)
+
+    @router.get("/adapters/{name}/versions/{number}")
+    async def version(name: str, number: Number) -> VersionRead:
+        """One version."""
+        return version_read(await catalog.version(name, number))
+
+    @router.get(
+        "/adapters/{name}/versions/{number}/files", response_class=Response, responses={200: TAR}
+    )
+    async def files(name: str, number: Number) -> Response:
+        """The version's files as a tar, for whoever serves it elsewhere."""
+        current_caller().check_owns(name)  # to use an adapter is not to have its weights
+        chunks = await service.files.tar(name, number)
+        headers = {"content-disposition": f'attachment; filename="{name}-{number}.tar"'}
+        return StreamingResponse(chunks, media_type=TAR_TYPE, headers=headers)
+
+    @router.patch("/adapters/{name}/versions/{number}")
+    async def update_version(name: str, number: Number, body: VersionPatch) -> VersionRead:
+        """Change what is said of a version; its content never changes."""
+        check_parent(body.parent)
+        fields = body.model_dump(exclude_unset=True)
+        return version_read(
+            await service.metadata.update_version(name, number, fields, actor=acting())
+        )
