@@ -1,9 +1,6 @@
 """The cache over REST: who is where, and pin, unpin, prefetch and evict by reference."""
 
-from collections.abc import Callable, Coroutine
-from typing import Any
-
-from fastapi import APIRouter, Request, Response, status
+from fastapi import APIRouter, status
 
 from engine.api.cache_schemas import (
     CacheRead,
@@ -25,31 +22,15 @@ from engine.errors import EngineError
 from engine.operations.control import EvictionLog, SteeredCache, note_eviction
 from engine.ports import Resolver
 from registry.auth.caller import acting, current_caller
-from registry.http.problems import ProblemRoute, problem_response
+from registry.http.problems import ProblemRoute
 
 ERRORS = (400, 404, 409, 410, 422, 429, 503)
 
 
 class EngineProblemRoute(ProblemRoute):
-    """Renders the engine's errors as problem details too."""
+    """Answers the engine's errors too."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        inner = super().get_route_handler()
-
-        async def handler(request: Request) -> Response:
-            try:
-                return await inner(request)
-            except EngineError as error:
-                return problem_response(
-                    request,
-                    status=error.status,
-                    code=error.code,
-                    title=type(error).__name__,
-                    detail=error.detail,
-                    retry_after_seconds=error.retry_after_seconds,
-                )
-
-        return handler
+    errors = (*ProblemRoute.errors, EngineError)
 
 
 def create_cache_router(cache: SteeredCache, resolver: Resolver, log: EvictionLog) -> APIRouter:
