@@ -26,13 +26,16 @@ def begin_process(options: FleetOptions) -> None:
 def engine_arguments(options: FleetOptions) -> Namespace:
     """vLLM's own parse of its arguments. Raises BadArgument, UnsupportedVllm."""
     from engine.vllm import compat as vllm_api
-    from engine.vllm.arguments import parse_engine_arguments, prefer_one_worker_process
+    from engine.vllm.arguments import (
+        parse_engine_arguments,
+        prefer_one_worker_process,
+        secrets_in,
+    )
 
     vllm_api.check_version(allow_untested=options.allow_untested_vllm)
     vllm_api.check_internals()
     arguments = parse_engine_arguments(options.model, options.vllm)
-    given = (arguments.hf_token, *(arguments.api_key or ()))
-    know_secrets(secrets=[secret for secret in given if isinstance(secret, str)])
+    know_secrets(secrets=secrets_in(arguments))
     prefer_one_worker_process(arguments)
     return arguments
 

@@ -140,7 +140,7 @@ def _fleet_options(arguments: ServeArguments, settings: RegistrySettings) -> Any
 def _checked(arguments: ServeArguments, *, engines: int) -> Any:
     """vLLM's own parse of its arguments. Raises CommandError, UsageError."""
     from engine.vllm import compat as vllm_api
-    from engine.vllm.arguments import BadArgument, parse_engine_arguments
+    from engine.vllm.arguments import BadArgument, parse_engine_arguments, secrets_in
 
     try:
         vllm_api.check_version(allow_untested=arguments.allow_untested_vllm)
@@ -156,8 +156,7 @@ def _checked(arguments: ServeArguments, *, engines: int) -> Any:
         parsed = parse_engine_arguments(arguments.model, [*arguments.vllm, *own])
     except BadArgument as error:
         raise UsageError(str(error)) from error
-    given = (parsed.hf_token, *(parsed.api_key or ()))
-    know_secrets(secrets=[secret for secret in given if isinstance(secret, str)])
+    know_secrets(secrets=secrets_in(parsed))
     return parsed
 
 

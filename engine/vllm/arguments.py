@@ -53,6 +53,12 @@ def parse_engine_arguments(model: str, arguments: Sequence[str]) -> Namespace:
     return parsed
 
 
+def secrets_in(parsed: Namespace) -> list[str]:
+    """What the arguments hold that no log may show."""
+    given = (parsed.hf_token, *(parsed.api_key or ()))
+    return [secret for secret in given if isinstance(secret, str)]
+
+
 def _refuse_what_is_ours(arguments: Sequence[str]) -> None:
     for argument in arguments:
         name = argument.partition("=")[0].partition(".")[0].replace("_", "-")

@@ -18,6 +18,7 @@ from engine.vllm.arguments import (
     BadArgument,
     parse_engine_arguments,
     prefer_one_worker_process,
+    secrets_in,
 )
 
 MULTIPROCESSING = "VLLM_ENABLE_V1_MULTIPROCESSING"
@@ -178,3 +179,9 @@ def test_adapters_are_never_loaded_by_a_path_that_a_client_names(
     assert LOADING_BY_PATH not in os.environ
 
     assert envs.VLLM_ALLOW_RUNTIME_LORA_UPDATING is False
+
+
+def test_the_keys_among_the_arguments_are_known_as_secrets() -> None:
+    assert secrets_in(parse_engine_arguments("m", [])) == []
+    parsed = parse_engine_arguments("m", ["--api-key", "k1", "k2", "--hf-token", "h"])
+    assert sorted(secrets_in(parsed)) == ["h", "k1", "k2"]
