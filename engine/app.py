@@ -148,7 +148,7 @@ async def running_server(
             create_ingest_router(ingest),
             create_probe_router(probe, cache.resolver),
             create_lora_router(NamedAdapters(service, cache.controller, promoting)),
-            *cache.routers(events.decision_places, tenants.grants.of),
+            *cache.routers(events.decision_streams, tenants.grants.of),
             *events.routers,
         ]
         guards = guarding(

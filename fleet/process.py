@@ -5,7 +5,7 @@ import sys
 from argparse import Namespace
 
 from fleet.options import FleetOptions
-from registry.redaction import hide_secrets_in_logs, know_own_secrets, know_secrets
+from registry.redaction import hide_secrets_in_logs, register_process_secrets, register_secrets
 
 _FORMAT = "%(levelname)s %(asctime)s [%(name)s] %(message)s"
 
@@ -19,7 +19,7 @@ def begin_process(options: FleetOptions) -> None:
         ours.handlers = [handler]
         ours.setLevel(logging.INFO)
         ours.propagate = False
-    know_own_secrets(options.registry_settings().database_url)
+    register_process_secrets(options.registry_settings().database_url)
     hide_secrets_in_logs()
 
 
@@ -35,7 +35,7 @@ def engine_arguments(options: FleetOptions) -> Namespace:
     vllm_api.check_version(allow_untested=options.allow_untested_vllm)
     vllm_api.check_internals()
     arguments = parse_engine_arguments(options.model, options.vllm)
-    know_secrets(secrets=secrets_in(arguments))
+    register_secrets(secrets=secrets_in(arguments))
     prefer_one_worker_process(arguments)
     return arguments
 

@@ -40,7 +40,7 @@ from registry.api.router import create_router
 from registry.api.tenants import create_tenant_router
 from registry.auth.keys import KeyService
 from registry.auth.scopes import Scope
-from registry.http.authentication import KeyGuard
+from registry.http.authentication import AuthenticationMiddleware
 from registry.http.openapi import document_errors
 from registry.inspection.base_model import read_base_model
 from registry.notifications import event_parts
@@ -90,7 +90,7 @@ async def application(
         probe = Probe(cache.controller, _scored, service.lifecycle.quarantine)
         guards = [body_guard(engine_settings, settings), Middleware(CutStreams)]
         if require_keys:
-            guards.insert(0, Middleware(KeyGuard, recognise=keys.caller))
+            guards.insert(0, Middleware(AuthenticationMiddleware, authenticate=keys.authenticate))
         app = FastAPI(title="Adaptry", middleware=guards)
         document_errors(app)
         for router in (
@@ -99,7 +99,7 @@ async def application(
             create_tenant_router(TenantService(database), keys),
             create_ingest_router(ingest),
             create_probe_router(probe, cache.resolver),
-            *cache.routers(events.decision_places, CurrentGrants(database).of),
+            *cache.routers(events.decision_streams, CurrentGrants(database).of),
             *events.routers,
             create_health_router({"database": service.ping}),
         ):

@@ -13,7 +13,7 @@ from registry.database.engine import Database
 from registry.events.log import EventLog
 from registry.events.stream import EventStreams, close_with_server
 from registry.events.watermark import EventFeed
-from registry.http.sse import StreamLimits, StreamPlaces
+from registry.http.sse import StreamLimiter, StreamLimits
 from registry.settings import RegistrySettings
 from registry.sources.egress_guard import NetGuard
 from registry.version import adaptry_version
@@ -30,7 +30,7 @@ class EventParts:
     feed: EventFeed
     routers: tuple[APIRouter, ...]
     dispatcher: WebhookDispatcher
-    decision_places: StreamPlaces  # for streams of the engine's, which end when these do
+    decision_streams: StreamLimiter  # for streams of the engine's, which end when these do
 
     async def run(self, is_stopping: Callable[[], bool]) -> None:
         """Until it is cancelled. `is_stopping`: the HTTP server waits for its streams to end."""
@@ -56,7 +56,7 @@ async def event_parts(
     log = EventLog(database, feed)
     stream_limits = StreamLimits(max_streams=settings.event_streams)
     streams = EventStreams(log, stream_limits)
-    places = StreamPlaces(stream_limits, feed.closed)
+    limiter = StreamLimiter(stream_limits, feed.closed)
     guard = NetGuard(settings.allowed_networks)
     sender = WebhookSender(
         guard, timeout_seconds=limits.timeout_seconds, user_agent=f"adaptry/{adaptry_version()}"
@@ -65,6 +65,6 @@ async def event_parts(
     routers = (create_event_router(log, streams), create_webhook_router(webhooks))
     try:
         dispatcher = WebhookDispatcher(database, feed, sender, limits)
-        yield EventParts(feed, routers, dispatcher, places)
+        yield EventParts(feed, routers, dispatcher, limiter)
     finally:
         await sender.close()

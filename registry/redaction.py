@@ -31,22 +31,22 @@ _VARIABLES = (
     "PGPASSWORD",
     "VLLM_API_KEY",
 )
-_SHORTEST = 8  # less would hide half of what is said
+_MIN_SECRET_LENGTH = 8  # less would hide half of what is said
 _ACCESS = "uvicorn.access"
 _PATH = 2  # among the arguments of a line of the access log
-_PLAIN = (int, float, type(None))
+_PLAIN_TYPES = (int, float, type(None))
 
-_known: set[str] = set()
+_secrets: set[str] = set()
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """The same text, but for secrets."""
-    for secret in _known:
+    for secret in _secrets:
         text = text.replace(secret, HIDDEN)
-    return without_keys(text)
+    return redact_keys(text)
 
 
-def without_keys(text: str) -> str:
+def redact_keys(text: str) -> str:
     """The same text, but for what looks like a secret, wherever it runs: also fit to be kept."""
     if "adp_" in text:
         text = _KEY.sub(rf"\1{HIDDEN}", text)
@@ -55,14 +55,14 @@ def without_keys(text: str) -> str:
     return _USERINFO.sub(HIDDEN, text) if "@" in text else text
 
 
-def masked(body: bytes) -> bytes:
+def mask_keys(body: bytes) -> bytes:
     """As many bytes, without keys of ours."""
     if b"adp_" not in body:
         return body
     return _KEY_BYTES.sub(lambda key: key[1] + b"*" * _SECRET_LENGTH, body)
 
 
-def know_secrets(
+def register_secrets(
     *, urls: Iterable[str] = (), secrets: Iterable[str] = (), environment: Mapping[str, str] = {}
 ) -> None:
     """From now on these are hidden too: of URLs the passwords, of the environment what we know."""
@@ -70,12 +70,12 @@ def know_secrets(
     found |= {unquote(password) for password in found}
     found |= {environment[name] for name in _VARIABLES if name in environment}
     found |= set(secrets)
-    _known.update(secret for secret in found if len(secret) >= _SHORTEST)
+    _secrets.update(secret for secret in found if len(secret) >= _MIN_SECRET_LENGTH)
 
 
-def know_own_secrets(*urls: str) -> None:
+def register_process_secrets(*urls: str) -> None:
     """Those of this process's environment and arguments."""
-    know_secrets(urls=urls, environment=os.environ)
+    register_secrets(urls=urls, environment=os.environ)
 
 
 def _password(url: str) -> str | None:
@@ -94,41 +94,41 @@ def hide_secrets_in_logs() -> None:
     if getattr(make, "hides_secrets", False):
         return
 
-    def made(*arguments: Any, **more: Any) -> logging.LogRecord:
+    def make_record(*arguments: Any, **more: Any) -> logging.LogRecord:
         record = make(*arguments, **more)
-        _clean(record)
+        _redact_record(record)
         return record
 
-    made.hides_secrets = True  # type: ignore[attr-defined]  # a mark for the next call
-    logging.setLogRecordFactory(made)
+    make_record.hides_secrets = True  # type: ignore[attr-defined]  # a mark for the next call
+    logging.setLogRecordFactory(make_record)
 
 
-def _clean(record: logging.LogRecord) -> None:
+def _redact_record(record: logging.LogRecord) -> None:
     if isinstance(record.msg, str):
-        record.msg = redacted(record.msg)
+        record.msg = redact(record.msg)
     if isinstance(record.args, tuple):
-        record.args = tuple(map(_argument, record.args))
+        record.args = tuple(map(_redact_argument, record.args))
         if record.name == _ACCESS and len(record.args) > _PATH:
-            record.args = _without_query(record.args)
+            record.args = _strip_query(record.args)
     elif isinstance(record.args, Mapping):
-        record.args = {name: _argument(value) for name, value in record.args.items()}
+        record.args = {name: _redact_argument(value) for name, value in record.args.items()}
     if record.exc_info and record.exc_info[1] is not None:
         text = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
-        if (clean := redacted(text)) != text:
+        if (clean := redact(text)) != text:
             record.exc_text = clean
             record.exc_info = None
 
 
-def _argument(value: object) -> object:
+def _redact_argument(value: object) -> object:
     """As it is, unless its text has a secret."""
-    if isinstance(value, _PLAIN):
+    if isinstance(value, _PLAIN_TYPES):
         return value
     text = str(value)
-    clean = redacted(text)
+    clean = redact(text)
     return value if clean == text else clean
 
 
-def _without_query(arguments: tuple[object, ...]) -> tuple[object, ...]:
+def _strip_query(arguments: tuple[object, ...]) -> tuple[object, ...]:
     """People put keys there; and what was searched for is nobody's business."""
     path = str(arguments[_PATH])
     shown = path.partition("?")[0] + ("?…" if "?" in path else "")

@@ -52,7 +52,7 @@ def parse_reference(text: str) -> AdapterReference:
     if not colon:
         return AdapterReference(check_name(name))
     if not _NUMBER.fullmatch(number) or int(number) > MAX_VERSION:
-        raise InvalidReference(f"{_shown(number)} is not a version number")
+        raise InvalidReference(f"{_quote(number)} is not a version number")
     return AdapterReference(check_name(name), version=int(number))
 
 
@@ -60,28 +60,28 @@ def parse_version(text: str) -> tuple[str, int]:
     """Adapter and number of `name:3`. Raises InvalidReference for an alias too."""
     reference = parse_reference(text)
     if reference.version is None:
-        raise InvalidReference(f"{_shown(text)} names no version: write name:number")
+        raise InvalidReference(f"{_quote(text)} names no version: write name:number")
     return reference.adapter, reference.version
 
 
 def check_name(name: str) -> str:
     """An adapter's name itself if it follows the rule. Raises InvalidReference."""
     if len(name) > MAX_NAME or not _ADAPTER_NAME.fullmatch(name):
-        raise InvalidReference(f"{_shown(name)} is no adapter name: {_RULE}; before it tenant~")
+        raise InvalidReference(f"{_quote(name)} is no adapter name: {_RULE}; before it tenant~")
     return name
 
 
 def check_alias(name: str) -> str:
     """The same of an alias's. Raises InvalidReference."""
     if not _NAME.fullmatch(name):
-        raise InvalidReference(f"{_shown(name)} is no alias name: {_RULE}")
+        raise InvalidReference(f"{_quote(name)} is no alias name: {_RULE}")
     return name
 
 
 def check_tenant(name: str) -> str:
     """The same of a tenant's. Raises InvalidReference."""
     if not _TENANT_NAME.fullmatch(name):
-        raise InvalidReference(f"{_shown(name)} is no tenant name: {_TENANT_RULE}")
+        raise InvalidReference(f"{_quote(name)} is no tenant name: {_TENANT_RULE}")
     return name
 
 
@@ -91,5 +91,5 @@ def tenant_of(adapter: str) -> str | None:
     return tenant if tilde else None
 
 
-def _shown(text: str) -> str:
+def _quote(text: str) -> str:
     return repr(text if len(text) <= 80 else f"{text[:80]}…")

@@ -9,7 +9,7 @@ from sqlalchemy import Select, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from registry.auth.client_address import calling_address
+from registry.auth.client_address import client_address
 from registry.database.engine import Database
 from registry.models import SERVABLE, Adapter, Event, EventKind, Version, now
 from registry.models.residency import Pin, Resident
@@ -138,7 +138,7 @@ async def _note(
     session.add(
         Event(
             actor=actor,
-            address=calling_address(),
+            address=client_address(),
             kind=kind,
             adapter_id=version.adapter_id,
             to_version=version.number,

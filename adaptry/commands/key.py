@@ -58,7 +58,7 @@ async def _into_database(
 
     from adaptry.commands.database import upgrade_database
     from registry.api.key_schemas import KeyCreate, key_created
-    from registry.auth.client_address import LOCAL, coming_from
+    from registry.auth.client_address import LOCAL, from_address
     from registry.auth.keys import KeyService
     from registry.database.engine import Database
     from registry.errors import RegistryError
@@ -73,7 +73,7 @@ async def _into_database(
     await asyncio.to_thread(upgrade_database, url)
     opened = Database(url)
     try:
-        with coming_from(LOCAL):
+        with from_address(LOCAL):
             key, row = await KeyService(opened).create(
                 wanted.name, wanted.scopes, actor="command line", expires_at=wanted.expires_at
             )

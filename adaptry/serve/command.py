@@ -18,7 +18,12 @@ from adaptry.serve.preflight import check_compiler, check_engine
 from adaptry.terminal.errors import CommandError, UsageError
 from registry.database.engine import async_url
 from registry.errors import RegistryError
-from registry.redaction import hide_secrets_in_logs, know_own_secrets, know_secrets, redacted
+from registry.redaction import (
+    hide_secrets_in_logs,
+    redact,
+    register_process_secrets,
+    register_secrets,
+)
 from registry.settings import RegistrySettings
 
 _ENGINE_KEY = "ADAPTRY_ENGINE_API_KEY"
@@ -45,7 +50,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _run(arguments: ServeArguments) -> None:
     settings = _registry_settings(arguments)
-    know_own_secrets(settings.database_url)
+    register_process_secrets(settings.database_url)
     hide_secrets_in_logs()
     _check_exposure(arguments.host, settings)
     listening = _listen(arguments.host, arguments.port)
@@ -102,7 +107,7 @@ def _serve_stock(arguments: ServeArguments, settings: RegistrySettings) -> None:
             "with `adaptry key create`, and asked for with --require-keys"
         )
     if engine_key := os.environ.get(_ENGINE_KEY):
-        know_secrets(secrets=[engine_key])
+        register_secrets(secrets=[engine_key])
     facts = EngineFacts(
         model=parsed.model,
         served_names=tuple(parsed.served_model_name or [parsed.model]),
@@ -156,7 +161,7 @@ def _checked(arguments: ServeArguments, *, engines: int) -> Any:
         parsed = parse_engine_arguments(arguments.model, [*arguments.vllm, *own])
     except BadArgument as error:
         raise UsageError(str(error)) from error
-    know_secrets(secrets=secrets_in(parsed))
+    register_secrets(secrets=secrets_in(parsed))
     return parsed
 
 
@@ -165,7 +170,7 @@ def _hide_secrets_in_process_list() -> None:
     from setproctitle import setproctitle
 
     arguments = shlex.join(sys.argv)
-    if (shown := redacted(arguments)) != arguments:
+    if (shown := redact(arguments)) != arguments:
         setproctitle(shown)
 
 

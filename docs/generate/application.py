@@ -67,7 +67,7 @@ async def _routers() -> Sequence[APIRouter]:
             create_ingest_router(open_ingest(service, database, store, settings)),
             create_probe_router(probe, cache.resolver),
             *events.routers,
-            *cache.routers(events.decision_places, CurrentGrants(database).of),
+            *cache.routers(events.decision_streams, CurrentGrants(database).of),
             create_health_router({}),
             generate_router,
         )

@@ -21,7 +21,7 @@ from engine.api.visibility import check_owned
 from engine.errors import EngineError
 from engine.operations.control import EvictionLog, SteeredCache, note_eviction
 from engine.ports import Resolver
-from registry.auth.caller import acting, current_caller
+from registry.auth.caller import actor_name, current_caller
 from registry.http.problems import ProblemRoute
 
 ERRORS = (400, 404, 409, 410, 422, 429, 503)
@@ -60,7 +60,9 @@ def create_cache_router(cache: SteeredCache, resolver: Resolver, log: EvictionLo
         """
         check_owned(current_caller(), body.reference)
         version = await resolver.resolve(body.reference)
-        kept = await cache.pin(version, body.tier, body.ttl_seconds, body.replicas, actor=acting())
+        kept = await cache.pin(
+            version, body.tier, body.ttl_seconds, body.replicas, actor=actor_name()
+        )
         return pin_read(kept)
 
     @router.get("/pins")
@@ -75,7 +77,7 @@ def create_cache_router(cache: SteeredCache, resolver: Resolver, log: EvictionLo
         """Let it be evicted again."""
         check_owned(current_caller(), reference)
         version = await resolver.find(reference)
-        tier = await cache.unpin(version, actor=acting())
+        tier = await cache.unpin(version, actor=actor_name())
         return UnpinRead(reference=version.reference, tier=tier)
 
     @router.post("/prefetch", status_code=status.HTTP_202_ACCEPTED)

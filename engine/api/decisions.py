@@ -18,7 +18,14 @@ from engine.types import Tier
 from registry.auth.caller import current_caller
 from registry.errors import UnknownAdapter
 from registry.events.watermark import wait_for
-from registry.http.sse import ALIVE, StreamPlaces, beginning, message, parse_event_id, position
+from registry.http.sse import (
+    HEARTBEAT,
+    StreamLimiter,
+    event_frame,
+    opening_frame,
+    parse_event_id,
+    position_frame,
+)
 
 _STREAM = {"content": {"text/event-stream": {}}, "description": "One decision per message."}
 _BATCH = 256
@@ -68,7 +75,7 @@ def create_decision_router(
     cache: SteeredCache,
     log: DecisionLog,
     resolver: Resolver,
-    places: StreamPlaces,
+    limiter: StreamLimiter,
     current: Current = as_it_came,
 ) -> APIRouter:
     """Routes under `/api/v1/cache`, beside those of `create_cache_router`."""
@@ -121,21 +128,21 @@ def create_decision_router(
         """
         reader = StreamReader(current_caller(), adapter, current)
         begin = after if last_event_id is None else parse_event_id(last_event_id)
-        places.check()
+        limiter.check()
         position_ = log.newest_id if begin is None else begin
-        return places.response(_frames(log, places, position_, reader))
+        return limiter.response(_frames(log, limiter, position_, reader))
 
     return router
 
 
 async def _frames(
-    log: DecisionLog, places: StreamPlaces, after: int, reader: StreamReader
+    log: DecisionLog, limiter: StreamLimiter, after: int, reader: StreamReader
 ) -> AsyncGenerator[bytes]:
-    yield beginning(after)
-    while not places.closed.is_set():
-        if not await _news(log, places, after):
+    yield opening_frame(after)
+    while not limiter.closed.is_set():
+        if not await _news(log, limiter, after):
             # a tenant is not told how much happens besides
-            yield position(after) if reader.caller.is_platform else ALIVE
+            yield position_frame(after) if reader.caller.is_platform else HEARTBEAT
             continue
         try:
             await reader.look_again()
@@ -147,17 +154,17 @@ async def _frames(
             if found:
                 yield b"".join(map(_message, shown(found, reader.caller)))
             after = found[-1].id if len(found) == _BATCH else newest
-        await wait_for(places.closed, _BATCH_SECONDS)
+        await wait_for(limiter.closed, _BATCH_SECONDS)
 
 
-async def _news(log: DecisionLog, places: StreamPlaces, after: int) -> bool:
+async def _news(log: DecisionLog, limiter: StreamLimiter, after: int) -> bool:
     """Wait for a later decision; False after a while without, or when the server ends."""
     waits = [
         asyncio.create_task(log.wait_beyond(after)),
-        asyncio.create_task(places.closed.wait()),
+        asyncio.create_task(limiter.closed.wait()),
     ]
     try:
-        seconds = places.limits.heartbeat_seconds
+        seconds = limiter.limits.heartbeat_seconds
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for wait in waits:
@@ -166,7 +173,7 @@ async def _news(log: DecisionLog, places: StreamPlaces, after: int) -> bool:
 
 
 def _message(logged: LoggedEvent) -> bytes:
-    return message(logged.id, decision_read(logged).model_dump_json())
+    return event_frame(logged.id, decision_read(logged).model_dump_json())
 
 
 def _standing_read(now: Standing) -> StandingRead:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from engine.errors import EngineError
 from engine.gateway.openai_errors import openai_error
 from engine.operations.named_adapters import NamedAdapters
-from registry.auth.caller import acting, current_caller
+from registry.auth.caller import actor_name, current_caller
 from registry.errors import RegistryError
 from registry.references import check_name
 
@@ -66,7 +66,7 @@ def create_lora_router(adapters: NamedAdapters) -> APIRouter:
             body.lora_name,
             body.lora_path,
             in_place=body.load_inplace,
-            actor=acting(),
+            actor=actor_name(),
             within=caller.tenant,
         )
         return f"Success: LoRA adapter '{body.lora_name}' added successfully."
@@ -75,7 +75,7 @@ def create_lora_router(adapters: NamedAdapters) -> APIRouter:
     async def unload_lora_adapter(body: UnloadLora) -> str:
         """Retire all versions of an adapter, and let go of them after their last request."""
         current_caller().check_owns(check_name(body.lora_name))
-        await adapters.unload(body.lora_name, actor=acting())
+        await adapters.unload(body.lora_name, actor=actor_name())
         return f"Success: LoRA adapter '{body.lora_name}' removed successfully."
 
     return router

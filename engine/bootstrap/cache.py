@@ -28,7 +28,7 @@ from engine.telemetry.decision_log import DecisionLog
 from engine.telemetry.metrics import CacheMetrics
 from engine.types import VersionId
 from registry.errors import RegistryError
-from registry.http.sse import StreamPlaces
+from registry.http.sse import StreamLimiter
 from registry.residency import ResidencyStore
 
 logger = logging.getLogger(__name__)
@@ -55,12 +55,12 @@ class Cache:
             self.reconciler.run(),
         ]
 
-    def routers(self, places: StreamPlaces, current: Current) -> list[APIRouter]:
-        """What can be asked of it over REST; `places` are those of its stream."""
+    def routers(self, streams: StreamLimiter, current: Current) -> list[APIRouter]:
+        """What can be asked of it over REST; `streams` limits its stream."""
         steered = OneCache(self.controller, self.pins, self.log)
         return [
             create_cache_router(steered, self.resolver, self.evictions),
-            create_decision_router(steered, self.log, self.resolver, places, current),
+            create_decision_router(steered, self.log, self.resolver, streams, current),
         ]
 
     async def uses(self, version_id: int) -> bool:

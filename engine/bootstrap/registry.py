@@ -11,7 +11,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from engine.errors import AdapterLoadFailed
 from engine.types import AdapterVersion
-from registry.auth.client_address import LOCAL, coming_from
+from registry.auth.client_address import LOCAL, from_address
 from registry.database.engine import Database
 from registry.database.migrate import upgrade
 from registry.database.observer import DatabaseObserver
@@ -103,7 +103,7 @@ def open_ingest(
 
 async def quarantine(service: RegistryService, version: AdapterVersion, reason: str) -> None:
     """It could not be loaded, and never will be."""
-    with coming_from(None):  # not whoever sent the request that it failed for
+    with from_address(None):  # not whoever sent the request that it failed for
         await service.lifecycle.quarantine(
             version.id, reason, AdapterLoadFailed.code, actor="engine"
         )
@@ -112,7 +112,7 @@ async def quarantine(service: RegistryService, version: AdapterVersion, reason: 
 async def register_folders(service: RegistryService, folders: Sequence[tuple[str, Path]]) -> None:
     """Register what `--lora-path` names; content that is known already stays as it is."""
     for name, folder in folders:
-        with coming_from(LOCAL):
+        with from_address(LOCAL):
             registration = await service.registrar.register(name, str(folder), actor="command line")
         state = "registered" if registration.created else "already registered"
         logger.info("%s is %s as %s", folder, state, registration.published.reference)

@@ -7,7 +7,7 @@ from starlette.types import Message, Receive, Send
 from engine.errors import EngineError, EngineUnavailable
 from engine.gateway.openai_errors import error_event, send_engine_error
 from engine.gateway.request_context import EngineRequest
-from registry.redaction import masked
+from registry.redaction import mask_keys
 
 # vLLM's last word in a stream; its code is 500 whatever happened
 _ERROR_EVENT = b'data: {"error"'
@@ -75,7 +75,7 @@ class Exchange:
 
     def _told(self, body: bytes) -> bytes:
         if (self._status or 0) >= 400:  # vLLM's errors repeat what was sent
-            return masked(body)
+            return mask_keys(body)
         failure = self._request.failure
         if failure is not None and body.startswith(_ERROR_EVENT):
             return error_event(failure)

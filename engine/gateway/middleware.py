@@ -19,7 +19,7 @@ from engine.gateway.request_context import EngineRequest, serving
 from engine.ports import Resolver
 from engine.telemetry.spans import RequestSpans, Tracing
 from registry.errors import RegistryError
-from registry.http.body_limit import replayed
+from registry.http.body_limit import replay
 from registry.telemetry.label_limit import UNKNOWN_ADAPTER
 
 
@@ -75,7 +75,7 @@ class AdapterGateway:
         if (why := self._unavailable()) is not None:
             await self._send_refusal(spans, why, send)
             return
-        try:  # the server's `receive` has limits of its own, as `BodyGuard` has put around it
+        try:  # the server's `receive` has limits: `BodyLimitMiddleware` is around it
             body = await read_body(receive, self._max_body_bytes)
         except RegistryError as error:
             self._refuse(spans, error.status, error.code)
@@ -91,7 +91,7 @@ class AdapterGateway:
             await self._send_refusal(spans, error, send)
             return
         try:
-            await self._resolve_and_serve(spans, body, scope, replayed(body, receive), send)
+            await self._resolve_and_serve(spans, body, scope, replay(body, receive), send)
         finally:
             end()
 

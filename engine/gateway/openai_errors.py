@@ -7,7 +7,7 @@ from http import HTTPStatus
 from starlette.types import Send
 
 from engine.errors import EngineError
-from registry.redaction import redacted
+from registry.redaction import redact
 
 
 def openai_error(
@@ -15,7 +15,7 @@ def openai_error(
 ) -> dict[str, object]:
     """`{"error": {message, type, param, code}}`, as the OpenAI API and vLLM answer."""
     kind = HTTPStatus(status).phrase.replace(" ", "") + "Error"
-    return {"error": {"message": redacted(message), "type": kind, "param": param, "code": code}}
+    return {"error": {"message": redact(message), "type": kind, "param": param, "code": code}}
 
 
 async def send_engine_error(

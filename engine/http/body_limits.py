@@ -5,7 +5,7 @@ from starlette.middleware import Middleware
 from starlette.types import Scope
 
 from engine.settings import EngineSettings
-from registry.http.body_limit import BodyGuard, BodyLimit, LimitOf
+from registry.http.body_limit import BodyLimit, BodyLimitMiddleware, LimitOf
 from registry.http.problems import route_path
 from registry.settings import RegistrySettings
 from registry.sources.base import MAX_FIELDS_BYTES
@@ -14,7 +14,9 @@ from registry.sources.base import MAX_FIELDS_BYTES
 def body_guard(settings: EngineSettings, registry_settings: RegistrySettings) -> Middleware:
     """Comes after the guard that asks for keys: a stranger's body is not read."""
     limit_of = body_limits(settings, registry_settings)
-    return Middleware(BodyGuard, limit_of=limit_of, timeout_seconds=settings.body_timeout_seconds)
+    return Middleware(
+        BodyLimitMiddleware, limit_of=limit_of, timeout_seconds=settings.body_timeout_seconds
+    )
 
 
 def body_limits(settings: EngineSettings, registry_settings: RegistrySettings) -> LimitOf:

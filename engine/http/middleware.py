@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from starlette.middleware import Middleware
 
 from registry.auth.keys import KeyService
-from registry.auth.refusal_log import KeyRefusals
+from registry.auth.refusal_log import RefusalLog
 from registry.errors.access import KeyRefusal
-from registry.http.authentication import KeyGuard
-from registry.http.csrf import CrossOriginGuard
-from registry.http.trusted_proxies import AddressNoter
+from registry.http.authentication import AuthenticationMiddleware
+from registry.http.csrf import CsrfMiddleware
+from registry.http.trusted_proxies import ClientAddressMiddleware
 from registry.settings import RegistrySettings
 
 
@@ -21,9 +21,15 @@ def guarding(
 ) -> Sequence[Middleware]:
     """The outermost first. `allowed_origins` are vLLM's, for its answers' CORS headers."""
     guards = [
-        Middleware(AddressNoter, trusted=settings.trusted_proxies),
-        Middleware(CrossOriginGuard, allowed=allowed_origins),
+        Middleware(ClientAddressMiddleware, trusted=settings.trusted_proxies),
+        Middleware(CsrfMiddleware, allowed=allowed_origins),
     ]
     if settings.require_keys:
-        guards.append(Middleware(KeyGuard, recognise=keys.caller, refusals=KeyRefusals(refused)))
+        guards.append(
+            Middleware(
+                AuthenticationMiddleware,
+                authenticate=keys.authenticate,
+                refusals=RefusalLog(refused),
+            )
+        )
     return guards

@@ -30,7 +30,7 @@ from engine.types import Tier
 from engine.vllm import compat as vllm_api
 from engine.vllm.arguments import DEFAULT_SLOTS, HOST_ADAPTERS_PER_SLOT, WORKER_EXTENSION
 from engine.vllm.backend import connected_backend, lora_request
-from registry.auth.client_address import LOCAL, coming_from
+from registry.auth.client_address import LOCAL, from_address
 from registry.database.engine import async_url
 from registry.residency import ResidencyStore
 from registry.settings import RegistrySettings
@@ -209,7 +209,7 @@ def _labels(labels: dict[str, str]) -> str:
 
 async def _locally(work: Coroutine[Any, Any, Any]) -> Any:
     """What it changes is recorded as changed on this machine."""
-    with coming_from(LOCAL):
+    with from_address(LOCAL):
         return await work
 
 

@@ -10,8 +10,8 @@ from engine.operations.pins import KeptPin, PinKeeper
 from engine.ports import EngineState
 from engine.telemetry.decision_log import DecisionLog, LoggedEvent
 from engine.types import AdapterVersion, Tier
-from registry.auth.caller import acting
-from registry.auth.client_address import calling_address
+from registry.auth.caller import actor_name
+from registry.auth.client_address import client_address
 from registry.errors import RegistryError
 
 logger = logging.getLogger(__name__)
@@ -105,12 +105,12 @@ class EvictionLog(Protocol):
 async def note_eviction(log: EvictionLog, version: AdapterVersion, *, force: bool) -> None:
     """It has happened: whoever asked is told so, though nobody can write it down now."""
     try:
-        await log.note_eviction(version.id, actor=acting(), force=force)
+        await log.note_eviction(version.id, actor=actor_name(), force=force)
     except RegistryError as error:
         logger.warning(
             "%s was evicted by %s from %s, which is not among the events: %s",
             version.reference,
-            acting(),
-            calling_address(),
+            actor_name(),
+            client_address(),
             error.detail,
         )

@@ -104,7 +104,7 @@ async def run_ingress(
         events = await stack.enter_async_context(event_parts(database, registry_settings))
         events.dispatcher.on_attempt.append(metrics.webhook_attempted)
         keys = KeyService(database)
-        places = events.decision_places
+        limiter = events.decision_streams
         proxy = ReplicaProxy(
             replicas,
             resolver,
@@ -121,7 +121,7 @@ async def run_ingress(
             create_ingest_router(ingest),
             create_probe_router(FleetProbe(replicas), resolver),
             create_cache_router(cache, resolver, residency),
-            create_decision_router(cache, log, resolver, places, tenants.grants.of),
+            create_decision_router(cache, log, resolver, limiter, tenants.grants.of),
             *events.routers,
             create_health_router({"engine": _check_any_engine(poller), "database": service.ping}),
             create_console_router(),

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from registry.catalog.alias_repository import AliasRepository
-from registry.catalog.repository import RegistryRepository, known_adapter
+from registry.catalog.repository import RegistryRepository, get_adapter
 from registry.catalog.types import AliasState
 from registry.database.engine import Database
 from registry.database.pagination import Page, number_of, page_of
@@ -23,14 +23,14 @@ class AliasCatalog:
     async def all(self, name: str) -> list[AliasState]:
         """All aliases of an adapter by name. Raises UnknownAdapter."""
         async with self._database.reading() as session:
-            adapter = await known_adapter(RegistryRepository(session), name)
+            adapter = await get_adapter(RegistryRepository(session), name)
             return await AliasRepository(session).all_current(row_id(adapter))
 
     async def state(self, name: str, alias: str, at: datetime | None = None) -> AliasState:
         """Where it points, or pointed at a time. Raises UnknownAdapter, UnknownAlias."""
         check_alias(alias)
         async with self._database.reading() as session:
-            adapter_id = row_id(await known_adapter(RegistryRepository(session), name))
+            adapter_id = row_id(await get_adapter(RegistryRepository(session), name))
             aliases = AliasRepository(session)
             if at is None:
                 state = await aliases.current(adapter_id, alias)
@@ -57,7 +57,7 @@ class AliasCatalog:
         """
         check_alias(alias)
         async with self._database.reading() as session:
-            adapter_id = row_id(await known_adapter(RegistryRepository(session), name))
+            adapter_id = row_id(await get_adapter(RegistryRepository(session), name))
             aliases = AliasRepository(session)
             if revision is not None:
                 state = await aliases.at_revision(adapter_id, alias, revision)
@@ -80,7 +80,7 @@ class AliasCatalog:
         check_alias(alias)
         before = number_of(page_token) or None
         async with self._database.reading() as session:
-            adapter_id = row_id(await known_adapter(RegistryRepository(session), name))
+            adapter_id = row_id(await get_adapter(RegistryRepository(session), name))
             states = await AliasRepository(session).history(
                 adapter_id, alias, before=before, limit=limit + 1
             )

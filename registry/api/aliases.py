@@ -8,7 +8,7 @@ from registry.aliases.service import ANYWHERE
 from registry.api.alias_schemas import AliasList, AliasPage, AliasPut, AliasRead, AliasRollback
 from registry.api.parameters import Limit, PageToken
 from registry.api.serializers import alias_read
-from registry.auth.caller import acting
+from registry.auth.caller import actor_name
 from registry.catalog.field_types import Body, Moment, Reason
 from registry.service import RegistryService
 
@@ -39,7 +39,7 @@ def _add_changes(router: APIRouter, service: RegistryService) -> None:
             alias,
             body.by_number(),
             body.preparation(),
-            actor=acting(),
+            actor=actor_name(),
             expected_version=_expected(body, body.expected_version),
             expected_revision=body.expected_revision,
             reason=body.reason,
@@ -57,7 +57,7 @@ def _add_changes(router: APIRouter, service: RegistryService) -> None:
             name,
             alias,
             body.preparation(),
-            actor=acting(),
+            actor=actor_name(),
             to_revision=body.revision,
             to_time=body.at,
             expected_version=_expected(body, body.expected_version),
@@ -75,7 +75,7 @@ def _add_deletion(router: APIRouter, service: RegistryService) -> None:
         await service.aliases.delete(
             name,
             alias,
-            actor=acting(),
+            actor=actor_name(),
             expected_version=ANYWHERE if expected_version is None else expected_version,
             reason=reason,
         )

@@ -20,7 +20,7 @@ from registry.api.parameters import (
 )
 from registry.api.serializers import adapter_read, version_read
 from registry.api.transfer import TAR, TAR_TYPE
-from registry.auth.caller import acting, current_caller
+from registry.auth.caller import actor_name, current_caller
 from registry.auth.visibility import check_parent, reader_of
 from registry.catalog.schemas import (
     AdapterPage,
@@ -96,7 +96,7 @@ def _add_adapters(router: APIRouter, service: RegistryService) -> None:
     async def update_adapter(name: str, body: AdapterPatch) -> AdapterRead:
         """Change what is said of an adapter; what is left out stays."""
         fields = body.model_dump(exclude_unset=True)
-        return adapter_read(await service.metadata.update_adapter(name, fields, actor=acting()))
+        return adapter_read(await service.metadata.update_adapter(name, fields, actor=actor_name()))
 
 
 def _add_versions(router: APIRouter, service: RegistryService) -> None:
@@ -141,5 +141,5 @@ def _add_versions(router: APIRouter, service: RegistryService) -> None:
         check_parent(body.parent)
         fields = body.model_dump(exclude_unset=True)
         return version_read(
-            await service.metadata.update_version(name, number, fields, actor=acting())
+            await service.metadata.update_version(name, number, fields, actor=actor_name())
         )

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from registry.api.job_schemas import JobPage, JobRead, job_read
 from registry.api.parameters import Limit, PageToken
 from registry.api.serializers import version_read
-from registry.auth.caller import acting, current_caller
+from registry.auth.caller import actor_name, current_caller
 from registry.auth.visibility import check_named_adapter, check_parent
 from registry.catalog.metadata import details_of
 from registry.catalog.schemas import VersionCreate, VersionRead
@@ -76,7 +76,7 @@ def _add_registering(router: APIRouter, ingest: IngestService) -> None:
         done = await ingest.register(
             name,
             body.source,
-            actor=acting(),
+            actor=actor_name(),
             request=body.model_dump(mode="json", exclude={"source"}),
             within=current_caller().tenant,
         )
@@ -114,7 +114,7 @@ def _add_jobs(router: APIRouter, ingest: IngestService) -> None:
     async def cancel(number: JobNumber) -> JobRead:
         """Ask for its end. A running job is `cancelled` as soon as its work has stopped."""
         await _own(number)
-        return job_read(await ingest.cancel(number, actor=acting()))
+        return job_read(await ingest.cancel(number, actor=actor_name()))
 
     async def _own(number: int) -> Job:
         job = await ingest.job(number)
@@ -157,7 +157,7 @@ def _upload(name: str, content_type: str, request: Request) -> Upload:
         size_bytes=int(length) if length.isdecimal() and len(length) < 19 else None,
         body=_body(request),
         read_fields=_read_fields,
-        actor=acting(),
+        actor=actor_name(),
     )
 
 

@@ -14,7 +14,7 @@ from registry.api.key_schemas import (
     key_read,
 )
 from registry.api.parameters import Limit, PageToken
-from registry.auth.caller import acting, current_caller
+from registry.auth.caller import actor_name, current_caller
 from registry.auth.keys import KeyService
 from registry.errors import UnknownTenant
 from registry.http.problems import ProblemRoute
@@ -45,7 +45,7 @@ def create_key_router(service: KeyService) -> APIRouter:
         if not current_caller().owns(body.name):
             raise UnknownTenant(tenant_of(body.name))
         text, key = await service.create(
-            body.name, body.scopes, actor=acting(), expires_at=body.expires_at
+            body.name, body.scopes, actor=actor_name(), expires_at=body.expires_at
         )
         return key_created(text, key)
 
@@ -60,13 +60,13 @@ def create_key_router(service: KeyService) -> APIRouter:
         """Give it a new secret. For a while the old one is good too."""
         current_caller().check_key(name)
         keep = timedelta(hours=(body or KeyRotate()).keep_hours)
-        text, key = await service.rotate(name, keep=keep, actor=acting())
+        text, key = await service.rotate(name, keep=keep, actor=actor_name())
         return key_created(text, key)
 
     @router.delete("/{name}")
     async def revoke(name: str) -> KeyRead:
         """Refuse it from now on. Other servers on this database follow within a second."""
         current_caller().check_key(name)
-        return key_read(await service.revoke(name, actor=acting()))
+        return key_read(await service.revoke(name, actor=actor_name()))
 
     return router

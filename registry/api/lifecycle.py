@@ -14,7 +14,7 @@ from registry.api.lifecycle_schemas import (
 )
 from registry.api.parameters import Number
 from registry.api.serializers import garbage_read, version_read
-from registry.auth.caller import acting
+from registry.auth.caller import actor_name
 from registry.catalog.schemas import VersionRead
 from registry.lifecycle.garbage_collector import Retention
 from registry.service import RegistryService
@@ -35,7 +35,7 @@ def _add_steps(router: APIRouter, service: RegistryService) -> None:
         """Go on serving a version, with a `deprecation` header in each answer."""
         body = body or ReasonBody()
         return version_read(
-            await lifecycle.deprecate(name, number, actor=acting(), reason=body.reason)
+            await lifecycle.deprecate(name, number, actor=actor_name(), reason=body.reason)
         )
 
     @router.post(f"{_VERSION}/restore")
@@ -43,7 +43,7 @@ def _add_steps(router: APIRouter, service: RegistryService) -> None:
         """Make a version ready again that was deprecated, retired or quarantined."""
         body = body or ReasonBody()
         return version_read(
-            await lifecycle.restore(name, number, actor=acting(), reason=body.reason)
+            await lifecycle.restore(name, number, actor=actor_name(), reason=body.reason)
         )
 
     @router.post(f"{_VERSION}/retire")
@@ -53,7 +53,7 @@ def _add_steps(router: APIRouter, service: RegistryService) -> None:
         retired = await lifecycle.retire(
             name,
             number,
-            actor=acting(),
+            actor=actor_name(),
             reason=body.reason,
             move_aliases_to=body.move_aliases_to,
             force=body.force,
@@ -64,7 +64,7 @@ def _add_steps(router: APIRouter, service: RegistryService) -> None:
     async def quarantine(name: str, number: Number, body: QuarantineBody) -> VersionRead:
         """Serve a version no more, wherever aliases point, until it is restored."""
         return version_read(
-            await lifecycle.quarantine(f"{name}:{number}", body.reason, body.code, acting())
+            await lifecycle.quarantine(f"{name}:{number}", body.reason, body.code, actor_name())
         )
 
 
@@ -73,7 +73,7 @@ def _add_ends(router: APIRouter, service: RegistryService) -> None:
     async def purge(name: str, number: Number, body: ReasonBody | None = None) -> PurgeRead:
         """Delete the files of a retired, quarantined or rejected version."""
         body = body or ReasonBody()
-        purge = await service.lifecycle.purge(name, number, actor=acting(), reason=body.reason)
+        purge = await service.lifecycle.purge(name, number, actor=actor_name(), reason=body.reason)
         return PurgeRead(version=version_read(purge.published), freed_bytes=purge.freed_bytes)
 
     @router.post("/gc")
@@ -87,6 +87,6 @@ def _add_ends(router: APIRouter, service: RegistryService) -> None:
             adapter=body.adapter,
         )
         collection = await service.garbage.collect(
-            retention, actor=acting(), limit=body.limit, dry_run=body.dry_run
+            retention, actor=actor_name(), limit=body.limit, dry_run=body.dry_run
         )
         return garbage_read(collection, dry_run=body.dry_run)

@@ -17,7 +17,7 @@ from registry.api.tenant_schemas import (
     tenant_read,
     tenant_usage_read,
 )
-from registry.auth.caller import acting, current_caller
+from registry.auth.caller import actor_name, current_caller
 from registry.auth.keys import KeyService
 from registry.http.problems import ProblemRoute
 from registry.references import check_name
@@ -52,7 +52,7 @@ def _add_tenant_routes(router: APIRouter, service: TenantService) -> None:
     async def create(body: TenantCreate) -> TenantRead:
         """Make a namespace for adapters."""
         limits = body.model_dump(exclude={"name"})
-        return tenant_read(await service.create(body.name, limits, actor=acting()))
+        return tenant_read(await service.create(body.name, limits, actor=actor_name()))
 
     @router.get("/tenants/{tenant}")
     async def tenant(tenant: TenantInPath) -> TenantUsageRead:
@@ -64,12 +64,12 @@ def _add_tenant_routes(router: APIRouter, service: TenantService) -> None:
     async def change(tenant: TenantInPath, body: TenantChange) -> TenantRead:
         """Change its limits; what is left out stays, null takes a limit away."""
         limits = body.model_dump(exclude_unset=True)
-        return tenant_read(await service.change(tenant, limits, actor=acting()))
+        return tenant_read(await service.change(tenant, limits, actor=actor_name()))
 
     @router.delete("/tenants/{tenant}", status_code=status.HTTP_204_NO_CONTENT)
     async def delete(tenant: TenantInPath) -> None:
         """Remove a tenant that has neither adapters nor valid keys."""
-        await service.delete(tenant, actor=acting())
+        await service.delete(tenant, actor=actor_name())
 
 
 def _add_grant_routes(router: APIRouter, service: TenantService, keys: KeyService) -> None:
@@ -83,13 +83,13 @@ def _add_grant_routes(router: APIRouter, service: TenantService, keys: KeyServic
     async def grant(name: str, tenant: TenantInPath) -> GrantRead:
         """Let a tenant use the adapter, and see it; again is no error."""
         current_caller().check_owns(check_name(name))
-        made = await service.grant(name, tenant, actor=acting())
-        keys.grants_changed()
+        made = await service.grant(name, tenant, actor=actor_name())
+        keys.forget_grants()
         return grant_read(made)
 
     @router.delete("/adapters/{name}/grants/{tenant}", status_code=status.HTTP_204_NO_CONTENT)
     async def revoke(name: str, tenant: TenantInPath) -> None:
         """It may not from the next request on, on other servers within a second."""
         current_caller().check_owns(check_name(name))
-        await service.revoke(name, tenant, actor=acting())
-        keys.grants_changed()
+        await service.revoke(name, tenant, actor=actor_name())
+        keys.forget_grants()

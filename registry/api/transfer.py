@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from registry.auth.caller import acting
+from registry.auth.caller import actor_name
 from registry.errors import InvalidArchive
 from registry.service import RegistryService
 from registry.transfer.plan import ImportOptions
@@ -78,7 +78,7 @@ def add_transfer_routes(router: APIRouter, service: RegistryService) -> None:
             skip_invalid=invalid is InvalidVersions.SKIP,
             dry_run=dry_run,
         )
-        report = await service.importer.receive(_body(request), options, actor=acting())
+        report = await service.importer.receive(_body(request), options, actor=actor_name())
         return _import_read(report, dry_run)
 
 

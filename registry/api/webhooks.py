@@ -20,7 +20,7 @@ from registry.api.webhook_schemas import (
     webhook_created,
     webhook_read,
 )
-from registry.auth.caller import acting
+from registry.auth.caller import actor_name
 from registry.http.problems import ProblemRoute
 from registry.models.webhook import DeliveryState
 from registry.webhooks.service import WebhookService
@@ -69,7 +69,7 @@ def _add_changes(router: APIRouter, service: WebhookService) -> None:
             kinds=body.kinds,
             adapters=body.adapters,
             description=body.description,
-            actor=acting(),
+            actor=actor_name(),
         )
         return webhook_created(added)
 
@@ -77,18 +77,18 @@ def _add_changes(router: APIRouter, service: WebhookService) -> None:
     async def change(webhook_id: Id, body: WebhookChange) -> WebhookRead:
         """Change what is named; `enabled` true also delivers what was missed meanwhile."""
         changes = body.model_dump(exclude_unset=True)
-        return webhook_read(await service.change(webhook_id, changes, actor=acting()))
+        return webhook_read(await service.change(webhook_id, changes, actor=actor_name()))
 
     @router.delete("/{webhook}", status_code=status.HTTP_204_NO_CONTENT)
     async def remove(webhook_id: Id) -> None:
         """Forget the webhook and its deliveries."""
-        await service.remove(webhook_id, actor=acting())
+        await service.remove(webhook_id, actor=actor_name())
 
     @router.post("/{webhook}/rotate-secret")
     async def rotate_secret(webhook_id: Id, body: SecretRotate | None = None) -> SecretRotated:
         """Make a new secret. For a while messages are signed with both."""
         keep = timedelta(hours=(body or SecretRotate()).keep_hours)
-        secret, until = await service.rotate_secret(webhook_id, keep=keep, actor=acting())
+        secret, until = await service.rotate_secret(webhook_id, keep=keep, actor=actor_name())
         return SecretRotated(secret=secret, previous_valid_until=until)
 
 
@@ -110,4 +110,4 @@ def _add_deliveries(router: APIRouter, service: WebhookService) -> None:
     @router.post("/{webhook}/deliveries/{delivery}/retry", status_code=status.HTTP_202_ACCEPTED)
     async def retry(webhook_id: Id, delivery_id: DeliveryId) -> DeliveryRead:
         """Deliver it once more, from now on as if for the first time."""
-        return delivery_read(await service.retry(webhook_id, delivery_id, actor=acting()))
+        return delivery_read(await service.retry(webhook_id, delivery_id, actor=actor_name()))

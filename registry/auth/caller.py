@@ -69,23 +69,23 @@ class Caller:
             raise PlatformOnly
 
 
-ANYBODY = Caller("api", EVERY_SCOPE)
+ANONYMOUS = Caller("api", EVERY_SCOPE)
 """Where no keys are asked for."""
 
 Check = Callable[[], Awaitable[None]]
 """Raises RegistryError once the caller may not do any longer what it was let in for."""
 
 
-async def always_good() -> None:
+async def no_check() -> None:
     """Where no keys are asked for."""
 
 
-_check: ContextVar[Check] = ContextVar("adaptry_caller_check", default=always_good)
-_caller: ContextVar[Caller] = ContextVar("adaptry_caller", default=ANYBODY)
+_check: ContextVar[Check] = ContextVar("adaptry_caller_check", default=no_check)
+_caller: ContextVar[Caller] = ContextVar("adaptry_caller", default=ANONYMOUS)
 
 
 @contextmanager
-def calling(caller: Caller, check: Check = always_good) -> Iterator[None]:
+def as_caller(caller: Caller, check: Check = no_check) -> Iterator[None]:
     """Everything that this task does in the block is done for this caller."""
     tokens = _caller.set(caller), _check.set(check)
     try:
@@ -105,6 +105,6 @@ def current_check() -> Check:
     return _check.get()
 
 
-def acting() -> str:
+def actor_name() -> str:
     """The name under which the running request's changes are recorded."""
     return _caller.get().name

@@ -13,7 +13,7 @@ _address: ContextVar[str | None] = ContextVar("adaptry_address", default=None)
 
 
 @contextmanager
-def coming_from(address: str | None) -> Iterator[None]:
+def from_address(address: str | None) -> Iterator[None]:
     """Everything that this task does in the block is done for whoever is at this address."""
     token = _address.set(address)
     try:
@@ -22,7 +22,7 @@ def coming_from(address: str | None) -> Iterator[None]:
         _address.reset(token)
 
 
-def calling_address() -> str | None:
+def client_address() -> str | None:
     """The address with which the running request's changes are recorded.
 
     None where nobody asked for them: the server does some by itself.

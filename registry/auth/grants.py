@@ -10,10 +10,10 @@ from registry.models.tenant import AdapterGrant, Tenant
 from registry.references import tenant_of
 
 
-async def known_tenant(session: AsyncSession, name: str, *, hold: bool = False) -> Tenant:
-    """`hold`: nobody changes it before this is committed. Raises UnknownTenant."""
+async def get_tenant(session: AsyncSession, name: str, *, lock: bool = False) -> Tenant:
+    """`lock`: nobody changes it before this is committed. Raises UnknownTenant."""
     statement = select(Tenant).where(col(Tenant.name) == name)
-    if hold:
+    if lock:
         statement = statement.with_for_update()
     tenant = (await session.execute(statement)).scalar_one_or_none()
     if tenant is None:
@@ -24,17 +24,17 @@ async def known_tenant(session: AsyncSession, name: str, *, hold: bool = False) 
 async def check_tenant_exists(session: AsyncSession, name: str) -> None:
     """Of the name of an adapter or key that is about to be. Raises UnknownTenant."""
     if (tenant := tenant_of(name)) is not None:
-        await known_tenant(session, tenant, hold=True)
+        await get_tenant(session, tenant, lock=True)
 
 
-async def shows(session: AsyncSession, tenant: str | None, adapter: Adapter) -> bool:
+async def can_see(session: AsyncSession, tenant: str | None, adapter: Adapter) -> bool:
     """Whether a tenant may see it now; None: the platform, which sees all."""
     if tenant is None or tenant_of(adapter.name) == tenant:
         return True
     return await session.get(AdapterGrant, (row_id(adapter), tenant)) is not None
 
 
-async def granted_to(session: AsyncSession, tenant: str | None) -> frozenset[str]:
+async def granted_adapters(session: AsyncSession, tenant: str | None) -> frozenset[str]:
     """The adapters of others that it may use."""
     if tenant is None:
         return frozenset()

@@ -21,20 +21,20 @@ class PresentedKey:
     public_id: str
     secret_hash: str
 
-    def is_that_of(self, kept_hash: str) -> bool:
+    def matches(self, stored_hash: str) -> bool:
         """Takes as long whatever the two have in common."""
-        return hmac.compare_digest(self.secret_hash, kept_hash)
+        return hmac.compare_digest(self.secret_hash, stored_hash)
 
 
 def new_key() -> tuple[str, PresentedKey]:
     """The text, to be shown once, and what of it is kept."""
     text = f"adp_{secrets.token_hex(6)}_{secrets.token_urlsafe(32)}"
-    presented = presented_key(text)
+    presented = parse_key(text)
     assert presented is not None
     return text, presented
 
 
-def presented_key(text: str) -> PresentedKey | None:
+def parse_key(text: str) -> PresentedKey | None:
     """None if it has not the form of a key."""
     if (match := _PATTERN.fullmatch(text)) is None:
         return None

@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from registry.auth.caller import Caller
-from registry.auth.client_address import calling_address
-from registry.auth.grants import check_tenant_exists, granted_to
-from registry.auth.key_secret import NO_HASH, new_key, presented_key
+from registry.auth.client_address import client_address
+from registry.auth.grants import check_tenant_exists, granted_adapters
+from registry.auth.key_secret import NO_HASH, new_key, parse_key
 from registry.auth.scopes import Scope
 from registry.database.engine import Database
 from registry.database.pagination import Page, number_of, token_after
@@ -37,12 +37,12 @@ logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 1.0
 _OUTAGE_SECONDS = 600.0
-_NOTE_SECONDS = 30.0
-_MAX_KEPT = 10_000
+_SAVE_SECONDS = 30.0
+_MAX_CACHED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _KeyWithGrants:
     """A key, and the adapters of others that its tenant may use."""
 
     key: ApiKey
@@ -57,24 +57,24 @@ class KeyService:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._fresh: TTLCache[str, _Known | None] = TTLCache(_MAX_KEPT, FRESH_SECONDS)
-        self._known: TTLCache[str, _Known] = TTLCache(_MAX_KEPT, _OUTAGE_SECONDS)
+        self._fresh: TTLCache[str, _KeyWithGrants | None] = TTLCache(_MAX_CACHED, FRESH_SECONDS)
+        self._known_good: TTLCache[str, _KeyWithGrants] = TTLCache(_MAX_CACHED, _OUTAGE_SECONDS)
         self._used: dict[int, datetime] = {}
 
     # ---- recognising ---------------------------------------------------------------------
 
-    async def caller(self, text: str) -> Caller:
+    async def authenticate(self, text: str) -> Caller:
         """Whose key this is. Raises InvalidKey, DatabaseUnavailable."""
-        presented = presented_key(text)
+        presented = parse_key(text)
         if presented is None:
             raise InvalidKey
-        known = await self._key(presented.public_id)
+        known = await self._cached_key(presented.public_id)
         key = None if known is None else known.key
         at = now()
-        good = presented.is_that_of(key.secret_hash if key else NO_HASH)
+        good = presented.matches(key.secret_hash if key else NO_HASH)
         previous = key.previous_hash if key else None
         still = key is not None and key.previous_until is not None and at < key.previous_until
-        good_before = presented.is_that_of(previous or NO_HASH) and still
+        good_before = presented.matches(previous or NO_HASH) and still
         if known is None or key is None or not (good or good_before):
             raise InvalidKey(KeyRefusal.UNKNOWN)
         if not is_valid(key, at):
@@ -82,32 +82,32 @@ class KeyService:
         self._used[row_id(key)] = at
         return Caller(key.name, frozenset(map(Scope, key.scopes)), known.granted)
 
-    async def _key(self, public_id: str) -> _Known | None:
+    async def _cached_key(self, public_id: str) -> _KeyWithGrants | None:
         if public_id in self._fresh:
             return self._fresh[public_id]
         try:
             known = await self._read(public_id)
         except DatabaseUnavailable:
-            if public_id in self._known:
-                return self._known[public_id]
+            if public_id in self._known_good:
+                return self._known_good[public_id]
             raise
         self._fresh[public_id] = known
         if known is not None:
-            self._known[public_id] = known
+            self._known_good[public_id] = known
         return known
 
-    async def _read(self, public_id: str) -> _Known | None:
+    async def _read(self, public_id: str) -> _KeyWithGrants | None:
         async with self._database.reading() as session:
             statement = select(ApiKey).where(col(ApiKey.public_id) == public_id)
             key = (await session.execute(statement)).scalar_one_or_none()
             if key is None:
                 return None
-            return _Known(key, await granted_to(session, tenant_of(key.name)))
+            return _KeyWithGrants(key, await granted_adapters(session, tenant_of(key.name)))
 
-    def grants_changed(self) -> None:
+    def forget_grants(self) -> None:
         """The next request reads them again; on other servers the one after a second."""
         self._fresh.clear()
-        self._known.clear()  # nor is a grant that was taken back good while the database is away
+        self._known_good.clear()  # a revoked grant must not survive in it during an outage
 
     # ---- looking up ----------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class KeyService:
     async def key(self, name: str) -> ApiKey:
         """Raises UnknownKey."""
         async with self._database.reading() as session:
-            return await _named(session, name)
+            return await _key_by_name(session, name)
 
     # ---- changing ------------------------------------------------------------------------
 
@@ -170,7 +170,7 @@ class KeyService:
         """A new secret; the old one is good for so long. Raises UnknownKey, KeyRevoked."""
         text, presented = new_key()
         async with self._database.transaction(for_catalog=False) as session:
-            key = await _named(session, name, lock=True)
+            key = await _key_by_name(session, name, lock=True)
             if key.revoked_at is not None:
                 raise KeyRevoked(name)
             text = text.replace(presented.public_id, key.public_id)
@@ -185,9 +185,9 @@ class KeyService:
         async with self._database.transaction(for_catalog=False) as session:
             in_order = select(ApiKey).order_by(col(ApiKey.id)).with_for_update()
             all_keys = (await session.execute(in_order)).scalars().all()
-            key = await _named(session, name)
+            key = await _key_by_name(session, name)
             if key.revoked_at is None:
-                _check_that_one_is_left(all_keys, key)
+                _check_not_last_admin(all_keys, key)
                 key.revoked_at = now()
                 session.add(_event(EventKind.KEY_REVOKED, key, actor))
         self._forget(key)
@@ -195,20 +195,20 @@ class KeyService:
 
     def _forget(self, key: ApiKey) -> None:
         self._fresh.pop(key.public_id, None)
-        self._known.pop(key.public_id, None)
+        self._known_good.pop(key.public_id, None)
 
     # ---- when they were used -------------------------------------------------------------
 
     async def run(self) -> None:
         """Write down every now and then which keys were used, until cancelled."""
         while True:
-            await asyncio.sleep(_NOTE_SECONDS)
+            await asyncio.sleep(_SAVE_SECONDS)
             try:
-                await self.note_uses()
+                await self.save_last_used()
             except DatabaseUnavailable as error:
                 logger.warning("which keys were used could not be saved: %s", error.detail)
 
-    async def note_uses(self) -> None:
+    async def save_last_used(self) -> None:
         used, self._used = self._used, {}
         if not used:
             return
@@ -223,7 +223,7 @@ def is_valid(key: ApiKey, at: datetime) -> bool:
     return key.revoked_at is None and (key.expires_at is None or at < key.expires_at)
 
 
-async def _named(session: AsyncSession, name: str, *, lock: bool = False) -> ApiKey:
+async def _key_by_name(session: AsyncSession, name: str, *, lock: bool = False) -> ApiKey:
     statement = select(ApiKey).where(col(ApiKey.name) == name)
     if lock:
         statement = statement.with_for_update()
@@ -233,18 +233,22 @@ async def _named(session: AsyncSession, name: str, *, lock: bool = False) -> Api
     return key
 
 
-def _check_that_one_is_left(keys: Sequence[ApiKey], leaving: ApiKey) -> None:
+def _check_not_last_admin(keys: Sequence[ApiKey], leaving: ApiKey) -> None:
     """Else nobody could make another one over REST."""
-    left = [key for key in keys if key.id != leaving.id and _is_root(key) and is_valid(key, now())]
-    if _is_root(leaving) and not left:
+    left = [
+        key
+        for key in keys
+        if key.id != leaving.id and _is_platform_admin(key) and is_valid(key, now())
+    ]
+    if _is_platform_admin(leaving) and not left:
         raise LastAdminKey
 
 
-def _is_root(key: ApiKey) -> bool:
+def _is_platform_admin(key: ApiKey) -> bool:
     """It may make any other."""
     return Scope.ADMIN in key.scopes and tenant_of(key.name) is None
 
 
 def _event(kind: EventKind, key: ApiKey, actor: str, **more: Any) -> Event:
-    address = calling_address()
+    address = client_address()
     return Event(actor=actor, address=address, kind=kind, data={"key": key.name, **more})

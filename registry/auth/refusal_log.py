@@ -7,16 +7,16 @@ import logging
 import time
 from collections.abc import Callable
 
-from registry.auth.client_address import calling_address
+from registry.auth.client_address import client_address
 from registry.errors import RegistryError
 from registry.errors.access import KeyRefusal
 
 logger = logging.getLogger(__name__)
 
-_LINE_SECONDS = 10.0
+_LOG_SECONDS = 10.0
 
 
-class KeyRefusals:
+class RefusalLog:
     """Tells `count` of each; the log of one in ten seconds, with how many there were."""
 
     def __init__(
@@ -26,10 +26,10 @@ class KeyRefusals:
     ) -> None:
         self._count = count
         self._clock = clock
-        self._said_at = -_LINE_SECONDS
-        self._unsaid = 0
+        self._logged_at = -_LOG_SECONDS
+        self._unlogged = 0
 
-    def note(self, error: RegistryError) -> None:
+    def record(self, error: RegistryError) -> None:
         """Of what was refused for its key; other errors, as of the database, are none."""
         refusal = getattr(error, "refusal", None)
         if not isinstance(refusal, KeyRefusal):
@@ -37,9 +37,11 @@ class KeyRefusals:
         self._count(refusal)
         if refusal is KeyRefusal.MISSING:  # any scanner of the internet, and each first visit
             return
-        self._unsaid += 1
-        if (now := self._clock()) - self._said_at >= _LINE_SECONDS:
-            more = f", and {self._unsaid - 1} more since the last line" if self._unsaid > 1 else ""
-            where = calling_address()
+        self._unlogged += 1
+        if (now := self._clock()) - self._logged_at >= _LOG_SECONDS:
+            more = (
+                f", and {self._unlogged - 1} more since the last line" if self._unlogged > 1 else ""
+            )
+            where = client_address()
             logger.warning("refused an API key from %s: %s%s", where, refusal.value, more)
-            self._said_at, self._unsaid = now, 0
+            self._logged_at, self._unlogged = now, 0

@@ -17,7 +17,7 @@ class Scope(StrEnum):
 EVERY_SCOPE = frozenset(Scope)
 
 
-NOBODY_ASKED: frozenset[Scope] = frozenset()
+PUBLIC: frozenset[Scope] = frozenset()
 """Needs no key at all."""
 
 _READ = frozenset({"GET", "HEAD"})
@@ -54,9 +54,9 @@ _VERSION = r"/api/v1/adapters/[^/]+/versions/[^/]+"
 
 RULES = (
     # for load balancers and browsers: nothing in them is anybody's
-    _rule(r"/(healthz|readyz|health|ping|version)", NOBODY_ASKED, _READ),
-    _rule(r"/(docs|redoc|openapi\.json)(/.*)?", NOBODY_ASKED, _READ),
-    _rule(r"/console(/.*)?", NOBODY_ASKED, _READ),
+    _rule(r"/(healthz|readyz|health|ping|version)", PUBLIC, _READ),
+    _rule(r"/(docs|redoc|openapi\.json)(/.*)?", PUBLIC, _READ),
+    _rule(r"/console(/.*)?", PUBLIC, _READ),
     # the cache and what can be seen of it
     _rule(r"/metrics/?", _OPERATE, _READ, platform=True),
     _rule(r"/api/v1/cache/engine", _OPERATE, _READ, platform=True),
@@ -85,7 +85,7 @@ RULES = (
 )
 
 
-_UNHEARD_OF = _rule(r".*", _ADMIN, platform=True)
+_DEFAULT_RULE = _rule(r".*", _ADMIN, platform=True)
 
 
 def rule_for(method: str, path: str) -> Rule:
@@ -93,9 +93,9 @@ def rule_for(method: str, path: str) -> Rule:
     for rule in RULES:
         if rule.path.fullmatch(path) and (not rule.methods or method in rule.methods):
             return rule
-    return _UNHEARD_OF
+    return _DEFAULT_RULE
 
 
-def needed_scopes(method: str, path: str) -> frozenset[Scope]:
+def scopes_for(method: str, path: str) -> frozenset[Scope]:
     """One of these; empty: no key is needed."""
     return rule_for(method, path).scopes

@@ -49,11 +49,11 @@ class Reader:
         own: ColumnElement[bool] = name.between(f"{self.tenant}~", f"{self.tenant}~~")
         return own
 
-    def shows(self, name: Any) -> ColumnElement[bool]:
+    def can_see(self, name: Any) -> ColumnElement[bool]:
         """The same, and what it was granted."""
         return or_(self.owns(name), name.in_(self._granted(_Granted.name)))
 
-    def shown(self) -> FromClause:
+    def visible_adapters(self) -> FromClause:
         """`id` and `name` of all those: found by an index each, where a test would be of all."""
         own = select(_Own.id, _Own.name).where(self.owns(_Own.name))
         return union_all(own, self._granted(_Granted.id, _Granted.name)).subquery("shown")

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from registry.catalog.alias_repository import AliasRepository
 from registry.catalog.listing_repository import ListRepository
-from registry.catalog.repository import RegistryRepository, known_adapter
+from registry.catalog.repository import RegistryRepository, get_adapter
 from registry.catalog.types import PublishedVersion, Resolution, ResolvedVersion
 from registry.database.change_counter import Generations
 from registry.database.change_poller import Freshness
@@ -73,7 +73,7 @@ class Catalog:
     async def _resolution(self, reference: AdapterReference) -> Resolution:
         async with self._database.reading() as session:
             repository = RegistryRepository(session)
-            adapter = await known_adapter(repository, reference.adapter)
+            adapter = await get_adapter(repository, reference.adapter)
             rows = await _referred(repository, row_id(adapter), reference)
         return Resolution(
             reference=str(reference),
@@ -140,13 +140,13 @@ class Catalog:
     async def adapter(self, name: str) -> Adapter:
         """Raises UnknownAdapter."""
         async with self._database.reading() as session:
-            return await known_adapter(RegistryRepository(session), name)
+            return await get_adapter(RegistryRepository(session), name)
 
     async def version(self, name: str, number: int) -> PublishedVersion:
         """In whatever state it is. Raises UnknownAdapter, UnknownVersion."""
         async with self._database.reading() as session:
             repository = RegistryRepository(session)
-            adapter = await known_adapter(repository, name)
+            adapter = await get_adapter(repository, name)
             version = await repository.version(row_id(adapter), number)
             if version is None:
                 raise UnknownVersion(name, number)
@@ -189,7 +189,7 @@ class Catalog:
         self, name: str, query: Callable[[AsyncSession, int], Awaitable[Sequence[Item]]]
     ) -> Sequence[Item]:
         async with self._database.reading() as session:
-            adapter = await known_adapter(RegistryRepository(session), name)
+            adapter = await get_adapter(RegistryRepository(session), name)
             return await query(session, row_id(adapter))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from registry.catalog.metadata import MAX_TAGS
-from registry.redaction import without_keys
+from registry.redaction import redact_keys
 
 MAX_DEPTH = 16
 MAX_DISTINCT = 64
@@ -70,7 +70,7 @@ def check_distinct(value: Any) -> Any:
 
 Moment = Annotated[AwareDatetime, BeforeValidator(check_moment)]
 Text = Annotated[str, AfterValidator(check_text)]
-Prose = Annotated[Text, AfterValidator(without_keys)]
+Prose = Annotated[Text, AfterValidator(redact_keys)]
 Reason = Annotated[Prose, Field(max_length=1024, description="Kept with the event.")]
 Name = Annotated[Text, Field(min_length=1, max_length=256)]
 Reference = Annotated[Text, Field(min_length=1, max_length=256, examples=["support:2"])]

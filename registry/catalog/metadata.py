@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from registry.auth.grants import shows
+from registry.auth.grants import can_see
 from registry.catalog.types import PublishedVersion
 from registry.catalog.unit_of_work import Change, changing
 from registry.database.engine import Database
@@ -97,7 +97,7 @@ async def parent_of(change: Change, reference: str) -> Version:
     """
     name, number = parse_version(reference)
     adapter = await change.repository.adapter(name)
-    if adapter is None or not await shows(change.session, tenant_of(change.actor), adapter):
+    if adapter is None or not await can_see(change.session, tenant_of(change.actor), adapter):
         raise UnknownAdapter(name)
     version = await change.repository.version(row_id(adapter), number)
     if version is None:

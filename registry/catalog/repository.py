@@ -44,14 +44,14 @@ class RegistryRepository:
 
     # ---- adapters ------------------------------------------------------------------------
 
-    async def adapter(self, name: str, *, hold: bool = False) -> Adapter | None:
-        """`hold`: nobody else changes it until this transaction ends.
+    async def adapter(self, name: str, *, lock: bool = False) -> Adapter | None:
+        """`lock`: nobody else changes it until this transaction ends.
 
         On SQLite a transaction holds everything, so this is for PostgreSQL. Rows that refer to the
         adapter can still be read and inserted, which is what FOR NO KEY UPDATE is for.
         """
         statement = select(Adapter).where(col(Adapter.name) == name)
-        if hold:
+        if lock:
             statement = statement.with_for_update(key_share=True)
         return (await self._session.execute(statement)).scalar_one_or_none()
 
@@ -116,7 +116,7 @@ class RegistryRepository:
 
     # ---- files ---------------------------------------------------------------------------
 
-    async def hold_files(self, digest: str) -> None:
+    async def lock_files(self, digest: str) -> None:
         """Nobody else publishes or purges these files until this transaction ends.
 
         On SQLite a transaction holds everything anyway.
@@ -126,7 +126,7 @@ class RegistryRepository:
             locks = "SELECT pg_advisory_xact_lock_shared(:all), pg_advisory_xact_lock(:key)"
             await self._session.execute(text(locks), {"all": _ALL_FILES, "key": key})
 
-    async def hold_all_files(self) -> None:
+    async def lock_all_files(self) -> None:
         """The same for any files at all: a lock for each of many would be more than there are.
 
         To be called when all adapters that the transaction changes are held.
@@ -150,7 +150,7 @@ class RegistryRepository:
         return (await self._session.execute(statement)).scalar_one_or_none()
 
 
-async def known_adapter(repository: RegistryRepository, name: str) -> Adapter:
+async def get_adapter(repository: RegistryRepository, name: str) -> Adapter:
     """Raises InvalidReference, UnknownAdapter."""
     adapter = await repository.adapter(check_name(name))
     if adapter is None:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from registry.auth.client_address import calling_address
+from registry.auth.client_address import client_address
 from registry.catalog.alias_repository import AliasRepository
 from registry.catalog.repository import RegistryRepository
 from registry.catalog.types import PublishedVersion
 from registry.database.engine import Database
 from registry.errors import UnknownAdapter, UnknownVersion
 from registry.models import Adapter, Event, EventKind, Version, row_id
-from registry.redaction import without_keys
+from registry.redaction import redact_keys
 from registry.references import check_name
 
 
@@ -71,7 +71,7 @@ class Change:
             alias=alias,
             from_version=from_version,
             to_version=to_version,
-            reason=None if reason is None else without_keys(reason),
+            reason=None if reason is None else redact_keys(reason),
             data={},
         )
         await self.repository.add(event)
@@ -84,7 +84,7 @@ async def changing(database: Database, name: str, actor: str) -> AsyncIterator[C
     Raises InvalidReference, UnknownAdapter.
     """
     async with database.transaction(adapter=check_name(name)) as session:
-        adapter = await RegistryRepository(session).adapter(name, hold=True)
+        adapter = await RegistryRepository(session).adapter(name, lock=True)
         if adapter is None:
             raise UnknownAdapter(name)
-        yield Change(session, adapter, actor, calling_address())
+        yield Change(session, adapter, actor, client_address())

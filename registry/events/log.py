@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Row
 
-from registry.catalog.repository import RegistryRepository, known_adapter
+from registry.catalog.repository import RegistryRepository, get_adapter
 from registry.database.engine import Database
 from registry.database.pagination import Page, number_of, token_after
 from registry.events.repository import EventFilter, EventRepository
@@ -51,7 +51,7 @@ class EventLog:
             after = edge
         async with self._database.reading() as session:
             if filters.adapter is not None:
-                await known_adapter(RegistryRepository(session), filters.adapter)
+                await get_adapter(RegistryRepository(session), filters.adapter)
             rows = await EventRepository(session).between(
                 after, up_to, filters, limit + 1, newest_first=newest_first
             )

@@ -13,13 +13,13 @@ from registry.events.repository import EventFilter
 from registry.events.schemas import event_read
 from registry.events.watermark import EventFeed, wait_for
 from registry.http.sse import (
-    ALIVE,
-    LAST_WORDS_SECONDS,
+    CLOSE_SECONDS,
+    HEARTBEAT,
+    StreamLimiter,
     StreamLimits,
-    StreamPlaces,
-    beginning,
-    message,
-    position,
+    event_frame,
+    opening_frame,
+    position_frame,
 )
 
 _PAGE = 100
@@ -31,21 +31,21 @@ class EventStreams:
 
     def __init__(self, log: EventLog, limits: StreamLimits | None = None) -> None:
         self._log = log
-        self.places = StreamPlaces(limits or StreamLimits(), log.feed.closed)
+        self.limiter = StreamLimiter(limits or StreamLimits(), log.feed.closed)
 
     async def response(self, filters: EventFilter, after: int | None) -> Response:
         """Everything after an event; after now, if None. Raises TooManyStreams, …Unavailable."""
-        self.places.check()
+        self.limiter.check()
         if after is None:
-            after = await self._log.feed.catch_up(LAST_WORDS_SECONDS)
+            after = await self._log.feed.catch_up(CLOSE_SECONDS)
         frames = self._frames(filters, after, current_caller().is_platform)
-        return self.places.response(frames)
+        return self.limiter.response(frames)
 
     async def _frames(
         self, filters: EventFilter, after: int, with_address: bool
     ) -> AsyncGenerator[bytes]:
-        feed, heartbeat_seconds = self._log.feed, self.places.limits.heartbeat_seconds
-        yield beginning(after)
+        feed, heartbeat_seconds = self._log.feed, self.limiter.limits.heartbeat_seconds
+        yield opening_frame(after)
         quiet_since = time.monotonic()
         while not feed.closed.is_set():
             settled = feed.settled
@@ -70,11 +70,13 @@ class EventStreams:
 
 def _sign_of_life(filters: EventFilter, after: int) -> bytes:
     """A tenant is not told how far the log has grown with what is not its own."""
-    return position(after) if filters.tenant is None else ALIVE
+    return position_frame(after) if filters.tenant is None else HEARTBEAT
 
 
 def _message(recorded: RecordedEvent, with_address: bool) -> bytes:
-    return message(recorded.id, event_read(recorded, with_address=with_address).model_dump_json())
+    return event_frame(
+        recorded.id, event_read(recorded, with_address=with_address).model_dump_json()
+    )
 
 
 async def close_with_server(feed: EventFeed, is_stopping: Callable[[], bool]) -> None:

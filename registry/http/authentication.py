@@ -5,24 +5,24 @@ from collections.abc import Awaitable, Callable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from registry.auth.caller import Caller, calling
-from registry.auth.refusal_log import KeyRefusals
+from registry.auth.caller import Caller, as_caller
+from registry.auth.refusal_log import RefusalLog
 from registry.auth.scopes import Rule, rule_for
 from registry.errors import InvalidKey, KeyRequired, RegistryError, ScopeMissing
-from registry.http.problems import route_path, send_refusal
+from registry.http.problems import route_path, send_error
 
-Recognise = Callable[[str], Awaitable[Caller]]
+Authenticate = Callable[[str], Awaitable[Caller]]
 
 
-class KeyGuard:
+class AuthenticationMiddleware:
     """`recognise` raises InvalidKey for what is no good key, RegistryError if it can't tell."""
 
     def __init__(
-        self, app: ASGIApp, *, recognise: Recognise, refusals: KeyRefusals | None = None
+        self, app: ASGIApp, *, authenticate: Authenticate, refusals: RefusalLog | None = None
     ) -> None:
         self._app = app
-        self._recognise = recognise
-        self._refusals = refusals or KeyRefusals()
+        self._authenticate = authenticate
+        self._refusals = refusals or RefusalLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in {"http", "websocket"}:
@@ -34,21 +34,21 @@ class KeyGuard:
             await self._app(scope, receive, send)
             return
         try:
-            key = _presented(Headers(scope=scope))
-            caller = await self._admitted(key, rule)
+            key = _bearer_key(Headers(scope=scope))
+            caller = await self._authorize(key, rule)
         except RegistryError as error:
-            self._refusals.note(error)
+            self._refusals.record(error)
             await _refuse(scope, send, error)
             return
 
         async def check() -> None:
-            await self._admitted(key, rule)
+            await self._authorize(key, rule)
 
-        with calling(caller, check):
+        with as_caller(caller, check):
             await self._app(scope, receive, send)
 
-    async def _admitted(self, key: str, rule: Rule) -> Caller:
-        caller = await self._recognise(key)
+    async def _authorize(self, key: str, rule: Rule) -> Caller:
+        caller = await self._authenticate(key)
         if not caller.may(rule.scopes):
             raise ScopeMissing(sorted(rule.scopes))
         if rule.platform:
@@ -56,7 +56,7 @@ class KeyGuard:
         return caller
 
 
-def _presented(headers: Headers) -> str:
+def _bearer_key(headers: Headers) -> str:
     """Raises KeyRequired, InvalidKey."""
     scheme, _, text = headers.get("authorization", "").partition(" ")
     if not scheme:
@@ -71,4 +71,4 @@ async def _refuse(scope: Scope, send: Send, error: RegistryError) -> None:
         await send({"type": "websocket.close", "code": 1008, "reason": error.code})
         return
     challenge = [(b"www-authenticate", b'Bearer realm="adaptry"')] if error.status == 401 else []
-    await send_refusal(scope, send, error, challenge)
+    await send_error(scope, send, error, challenge)

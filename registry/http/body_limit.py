@@ -10,13 +10,13 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from registry.errors import BodyTimeout, BodyTooDeep, BodyTooLarge, RegistryError
-from registry.http.problems import send_refusal
+from registry.http.problems import send_error
 
 MAX_LEVELS = 100
 
-_PIECE_BYTES = 2**20
+_SLICE_BYTES = 2**20
 _QUOTE = ord('"')
-_ALL_ELSE = bytes(set(range(256)) - set(b'"[]{}'))
+_OTHER_BYTES = bytes(set(range(256)) - set(b'"[]{}'))
 _STEPS = np.zeros(256, np.int32)
 _STEPS[list(b"[{")] = 1
 _STEPS[list(b"]}")] = -1
@@ -36,7 +36,7 @@ class BodyLimit:
 LimitOf = Callable[[Scope], BodyLimit]
 
 
-class BodyGuard:
+class BodyLimitMiddleware:
     """Refuses early: what says that it is too large before a byte of it is read.
 
     A body that is not streamed is here as a whole before the application is asked.
@@ -54,17 +54,17 @@ class BodyGuard:
         limit = self._limit_of(scope)
         body = BoundedBody(scope, receive, limit.max_bytes, self._timeout_seconds)
         if limit.streamed:
-            await self._app(scope, body.receive, closing(send, body))
+            await self._app(scope, body.receive, close_connection_early(send, body))
             return
         try:
             content = await body.all()
             if content is not None and _is_json(scope) and is_too_deep(content):
                 raise BodyTooDeep(MAX_LEVELS)
         except RegistryError as error:
-            await send_refusal(scope, closing(send, body), error)
+            await send_error(scope, close_connection_early(send, body), error)
             return
         if content is not None:  # else the client is gone
-            await self._app(scope, replayed(content, receive), send)
+            await self._app(scope, replay(content, receive), send)
 
 
 class BoundedBody:
@@ -85,7 +85,7 @@ class BoundedBody:
         """Only the time that the sender took counts, not that of whoever reads."""
         if self.ended:
             return await self._receive()
-        if not self._size_bytes and self._says_too_much():
+        if not self._size_bytes and self._declares_too_much():
             raise BodyTooLarge(self._max_bytes)
         began = time.monotonic()
         try:
@@ -111,7 +111,7 @@ class BoundedBody:
             chunks.append(message.get("body", b""))
         return b"".join(chunks)
 
-    def _says_too_much(self) -> bool:
+    def _declares_too_much(self) -> bool:
         length = self._length
         return length.isdecimal() and (len(length) > 18 or int(length) > self._max_bytes)
 
@@ -120,29 +120,29 @@ class BoundedBody:
         return max(allowed - self._waited_seconds, 0.0)
 
 
-def closing(send: Send, body: BoundedBody) -> Send:
+def close_connection_early(send: Send, body: BoundedBody) -> Send:
     """Who is answered before all was sent has to send the next request on another connection."""
 
-    async def told(message: Message) -> None:
+    async def send_and_close(message: Message) -> None:
         if message["type"] == "http.response.start" and not body.ended:
             message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
         await send(message)
 
-    return told
+    return send_and_close
 
 
-def replayed(content: bytes, receive: Receive) -> Receive:
+def replay(content: bytes, receive: Receive) -> Receive:
     """A `receive` that gives the body once and then whatever the server says next."""
     given = False
 
-    async def again() -> Message:
+    async def receive_once() -> Message:
         nonlocal given
         if given:
             return await receive()
         given = True
         return {"type": "http.request", "body": content, "more_body": False}
 
-    return again
+    return receive_once
 
 
 def _has_body(headers: Headers) -> bool:
@@ -161,10 +161,10 @@ def is_too_deep(content: bytes, max_levels: int = MAX_LEVELS) -> bool:
         return False
     if b"\0" in content:  # no UTF-8 of JSON has one; in UTF-16 brackets can't be told from letters
         return True
-    plain = content.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _ALL_ELSE)
+    plain = content.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _OTHER_BYTES)
     in_text, level = 0, 0
-    for begin in range(0, len(plain), _PIECE_BYTES):
-        signs = np.frombuffer(plain, np.uint8)[begin : begin + _PIECE_BYTES]
+    for begin in range(0, len(plain), _SLICE_BYTES):
+        signs = np.frombuffer(plain, np.uint8)[begin : begin + _SLICE_BYTES]
         quotes = np.cumsum(signs == _QUOTE, dtype=np.uint8) + np.uint8(in_text)
         levels = np.cumsum(np.where(quotes & 1, 0, _STEPS[signs]), dtype=np.int32) + level
         if int(levels.max()) > max_levels:

@@ -23,7 +23,7 @@ _HEADERS = (
 )
 
 
-class CrossOriginGuard:
+class CsrfMiddleware:
     """`allowed`: origins whose pages may. Also tells browsers how to treat answers."""
 
     def __init__(self, app: ASGIApp, *, allowed: Sequence[str] = ()) -> None:
@@ -33,14 +33,14 @@ class CrossOriginGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
-        elif self._is_foreign(scope):
+        elif self._is_cross_origin(scope):
             await _refuse(scope, send)
         elif scope["type"] == "websocket":
             await self._app(scope, receive, send)
         else:
-            await self._app(scope, receive, _with_headers(send))
+            await self._app(scope, receive, _add_headers(send))
 
-    def _is_foreign(self, scope: Scope) -> bool:
+    def _is_cross_origin(self, scope: Scope) -> bool:
         """As Go's CrossOriginProtection decides."""
         if scope["type"] == "http" and scope["method"] in _SAFE:
             return False
@@ -63,15 +63,15 @@ def _host(origin: str) -> str:
         return ""
 
 
-def _with_headers(send: Send) -> Send:
-    async def sending(message: Message) -> None:
+def _add_headers(send: Send) -> Send:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             named = {name.lower() for name, _ in message.get("headers", ())}
             more = [pair for pair in _HEADERS if pair[0] not in named]
             message = {**message, "headers": [*message.get("headers", ()), *more]}
         await send(message)
 
-    return sending
+    return send_with_headers
 
 
 async def _refuse(scope: Scope, send: Send) -> None:

@@ -43,13 +43,13 @@ def document_errors(app: FastAPI) -> None:
 
     def openapi() -> Document:
         if app.openapi_schema is None:
-            app.openapi_schema = documented(plain())
+            app.openapi_schema = complete_errors(plain())
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
 
 
-def documented(document: Document) -> Document:
+def complete_errors(document: Document) -> Document:
     """Changed in place, and given back.
 
     Routes name the codes of their errors and no model: FastAPI makes a field for each, which would
@@ -65,9 +65,11 @@ def documented(document: Document) -> Document:
                 _describe_problems(operation)
             elif method == "post" or path.startswith("/v1/"):
                 _describe_openai_errors(operation)
-    if (vllms := document.get("components", {}).get("schemas", {}).get("ErrorInfo")) is not None:
+    if (
+        vllm_error := document.get("components", {}).get("schemas", {}).get("ErrorInfo")
+    ) is not None:
         # our codes are texts, as OpenAI's own are; vLLM's are numbers
-        vllms["properties"]["code"] = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
+        vllm_error["properties"]["code"] = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
     return document
 
 

@@ -12,12 +12,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope, Send
 
 from registry.errors import RegistryError
-from registry.redaction import redacted
+from registry.redaction import redact
 
 MEDIA_TYPE = "application/problem+json"
 
-_OURS = ("/api/", "/metrics", "/healthz", "/readyz")
-_KINDS = {401: "authentication_error", 403: "permission_error"}
+_PROBLEM_PATHS = ("/api/", "/metrics", "/healthz", "/readyz")
+_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error"}
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -48,9 +48,9 @@ def problem_content(
         "type": f"urn:adaptry:problem:{code}",
         "title": title,
         "status": status,
-        "detail": redacted(detail),
+        "detail": redact(detail),
         "code": code,
-        "instance": redacted(path),
+        "instance": redact(path),
     }
 
 
@@ -100,8 +100,8 @@ def _error_response(request: Request, error: Any) -> JSONResponse:
 def _malformed(request: Request, error: RequestValidationError) -> JSONResponse:
     problems = [
         {
-            "field": redacted(".".join(str(part) for part in problem["loc"])),
-            "message": redacted(str(problem["msg"])),
+            "field": redact(".".join(str(part) for part in problem["loc"])),
+            "message": redact(str(problem["msg"])),
         }
         for problem in error.errors()
     ]
@@ -124,15 +124,15 @@ def route_path(scope: Scope) -> str:
     return path.removeprefix(scope.get("root_path", ""))
 
 
-async def send_refusal(
+async def send_error(
     scope: Scope,
     send: Send,
     error: RegistryError,
     headers: Iterable[tuple[bytes, bytes]] = (),
 ) -> None:
     """One whole response."""
-    ours = route_path(scope).startswith(_OURS)
-    body = json.dumps(_problem(scope, error) if ours else _openai(error)).encode()
+    ours = route_path(scope).startswith(_PROBLEM_PATHS)
+    body = json.dumps(_problem_body(scope, error) if ours else _openai_body(error)).encode()
     all_headers = [
         (b"content-type", (MEDIA_TYPE if ours else "application/json").encode()),
         (b"content-length", str(len(body)).encode()),
@@ -142,7 +142,7 @@ async def send_refusal(
     await send({"type": "http.response.body", "body": body})
 
 
-def _problem(scope: Scope, error: RegistryError) -> dict[str, object]:
+def _problem_body(scope: Scope, error: RegistryError) -> dict[str, object]:
     return problem_content(
         path=scope["path"],
         status=error.status,
@@ -152,7 +152,7 @@ def _problem(scope: Scope, error: RegistryError) -> dict[str, object]:
     )
 
 
-def _openai(error: RegistryError) -> dict[str, object]:
-    kind = _KINDS.get(error.status, "invalid_request_error")
+def _openai_body(error: RegistryError) -> dict[str, object]:
+    kind = _OPENAI_TYPES.get(error.status, "invalid_request_error")
     inner = {"message": error.detail, "type": kind, "param": None, "code": error.code}
     return {"error": inner}

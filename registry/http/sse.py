@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -16,9 +17,9 @@ from registry.errors import DatabaseUnavailable, InvalidEventId, RegistryError, 
 logger = logging.getLogger(__name__)
 
 RECONNECT_MS = 2000
-LAST_WORDS_SECONDS = 1.0
-KEY_LOOK_SECONDS = 1.0
-ALIVE = b": alive\n\n"
+CLOSE_SECONDS = 1.0
+KEY_CHECK_SECONDS = 1.0
+HEARTBEAT = b": alive\n\n"
 """No event, only a sign of life."""
 
 
@@ -31,7 +32,7 @@ class StreamLimits:
     stall_seconds: float = 60.0
 
 
-class StreamPlaces:
+class StreamLimiter:
     """So many streams at a time, all of which end once `closed` is set."""
 
     def __init__(self, limits: StreamLimits, closed: asyncio.Event) -> None:
@@ -49,7 +50,7 @@ class StreamPlaces:
         return _StreamResponse(self, frames)
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
+    def acquire(self) -> Iterator[None]:
         self.open += 1
         try:
             yield
@@ -57,19 +58,19 @@ class StreamPlaces:
             self.open -= 1
 
 
-def message(id_: int, data: str) -> bytes:
+def event_frame(id_: int, data: str) -> bytes:
     """One event. `data` has no line breaks."""
     return f"id: {id_}\ndata: {data}\n\n".encode()
 
 
-def beginning(after: int) -> bytes:
+def opening_frame(after: int) -> bytes:
     """How soon to come back when the stream breaks off, and from where."""
-    return f"retry: {RECONNECT_MS}\n".encode() + position(after)
+    return f"retry: {RECONNECT_MS}\n".encode() + position_frame(after)
 
 
-def position(after: int) -> bytes:
+def position_frame(after: int) -> bytes:
     """No event, but the client's `Last-Event-ID` from now on, and a sign of life."""
-    return f"id: {after}\n".encode() + ALIVE
+    return f"id: {after}\n".encode() + HEARTBEAT
 
 
 def parse_event_id(text: str) -> int:
@@ -79,7 +80,7 @@ def parse_event_id(text: str) -> int:
     return int(text)
 
 
-_END = {"type": "http.response.body", "body": b"", "more_body": False}
+_END_OF_BODY = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 class _StreamResponse(Response):
@@ -87,33 +88,35 @@ class _StreamResponse(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, places: StreamPlaces, frames: AsyncGenerator[bytes]) -> None:
+    def __init__(self, limiter: StreamLimiter, frames: AsyncGenerator[bytes]) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._places = places
+        self._limiter = limiter
         self._frames = frames
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        closed = self._places.closed
-        with self._places.taken():
+        closed = self._limiter.closed
+        with self._limiter.acquire():
             sending = asyncio.create_task(self._send_all(send))
-            refused = asyncio.create_task(_refused(current_check()))
-            tasks = [sending, refused, *map(asyncio.create_task, (_gone(receive), _set(closed)))]
+            revoked = asyncio.create_task(_wait_for_revocation(current_check()))
+            disconnected = asyncio.create_task(_wait_for_disconnect(receive))
+            closing = asyncio.create_task(closed.wait())
+            tasks: list[asyncio.Task[Any]] = [sending, revoked, disconnected, closing]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 if closed.is_set():  # the frames end by themselves, unless the client takes none
-                    await asyncio.wait([sending], timeout=LAST_WORDS_SECONDS)
+                    await asyncio.wait([sending], timeout=CLOSE_SECONDS)
             finally:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
             with contextlib.suppress(asyncio.CancelledError, OSError):
                 sending.result()
-            if sending.cancelled() and not refused.cancelled():
-                await send(_END)  # whoever comes back is told why
+            if sending.cancelled() and not revoked.cancelled():
+                await send(_END_OF_BODY)  # whoever comes back is told why
 
     async def _send_all(self, send: Send) -> None:
-        stall_seconds = self._places.limits.stall_seconds
+        stall_seconds = self._limiter.limits.stall_seconds
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
             async with aclosing(self._frames) as frames:
@@ -123,12 +126,12 @@ class _StreamResponse(Response):
         except TimeoutError:
             logger.info("a reader of events took nothing for %.0f s", stall_seconds)
             return
-        await send(_END)
+        await send(_END_OF_BODY)
 
 
-async def _refused(check: Check) -> None:
+async def _wait_for_revocation(check: Check) -> None:
     while True:
-        await asyncio.sleep(KEY_LOOK_SECONDS)
+        await asyncio.sleep(KEY_CHECK_SECONDS)
         try:
             await check()
         except DatabaseUnavailable:
@@ -137,10 +140,6 @@ async def _refused(check: Check) -> None:
             return
 
 
-async def _gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _set(event: asyncio.Event) -> None:
-    await event.wait()

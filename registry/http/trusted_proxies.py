@@ -6,13 +6,13 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from registry.auth.client_address import MAX_ADDRESS, coming_from
+from registry.auth.client_address import MAX_ADDRESS, from_address
 
 _Network = IPv4Network | IPv6Network
 _Address = IPv4Address | IPv6Address
 
 
-class AddressNoter:
+class ClientAddressMiddleware:
     """What a client says of itself counts for nothing.
 
     `X-Forwarded-For` is read from the right, and only as far as the addresses are those of trusted
@@ -27,18 +27,18 @@ class AddressNoter:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        with coming_from(self._address(scope)):
+        with from_address(self._address(scope)):
             await self._app(scope, receive, send)
 
     def _address(self, scope: Scope) -> str | None:
         client = scope.get("client")
         peer = str(client[0]) if client else ""
-        address = parsed(peer)
+        address = parse_address(peer)
         if address is None or not self._is_trusted(address):
             return str(address) if address else peer[:MAX_ADDRESS] or None
         forwarded = ",".join(Headers(scope=scope).getlist("x-forwarded-for"))
         for text in reversed(forwarded.split(",")):
-            before = parsed(text.strip())
+            before = parse_address(text.strip())
             if before is None:  # whoever wrote that, it was no proxy that knew its caller
                 break
             address = before
@@ -50,7 +50,7 @@ class AddressNoter:
         return any(address in network for network in self._trusted)
 
 
-def parsed(text: str) -> _Address | None:
+def parse_address(text: str) -> _Address | None:
     """With or without a port; IPv4 that came over an IPv6 socket is IPv4."""
     host = text
     if text.startswith("["):

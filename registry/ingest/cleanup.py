@@ -56,7 +56,7 @@ class Sweep:
         try:
             async with self._database.transaction(for_catalog=False) as session:
                 repository = RegistryRepository(session)
-                await repository.hold_files(digest)
+                await repository.lock_files(digest)
                 if not await repository.uses_of_files(digest):
                     self._store.remove(digest)
                 settled = True

@@ -5,7 +5,7 @@ from random import uniform
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from registry.auth.client_address import calling_address
+from registry.auth.client_address import client_address
 from registry.catalog.repository import RegistryRepository
 from registry.catalog.types import Registration
 from registry.database.engine import Database
@@ -13,7 +13,7 @@ from registry.errors import JobFinished, RegistryError, UnknownJob
 from registry.ingest.repository import JobRepository
 from registry.models import Event, EventKind, now, row_id
 from registry.models.job import Job, JobState, JobStep
-from registry.redaction import redacted
+from registry.redaction import redact
 from registry.sources.base import Progress
 
 _MAX_DETAIL = 1024
@@ -128,7 +128,7 @@ class JobLedger:
                 raise JobFinished(number, job.state)
             if not job.cancel_requested:
                 event = Event(
-                    actor=actor, address=calling_address(), kind=EventKind.INGEST_CANCELLED
+                    actor=actor, address=client_address(), kind=EventKind.INGEST_CANCELLED
                 )
                 await _note_end(session, job, event)
             job.cancel_requested = True
@@ -190,7 +190,7 @@ def _fitting(text: str | None) -> str | None:
     """As any database keeps it: no half character, no NUL, not too long."""
     if text is None:
         return None
-    return redacted(text).encode(errors="replace").decode().replace("\0", "")[:_MAX_DETAIL]
+    return redact(text).encode(errors="replace").decode().replace("\0", "")[:_MAX_DETAIL]
 
 
 def _wait_seconds(attempts: int) -> float:

@@ -28,7 +28,7 @@ async def publish(
     """
     adapter = await _adapter(session, name, details.description)
     change = Change(session, adapter, origin.actor, origin.address)
-    await change.repository.hold_files(artifact.digest)
+    await change.repository.lock_files(artifact.digest)
     last, known = await change.repository.last_number_and_digest(row_id(adapter), artifact.digest)
     if known is not None:
         return await _publish_again(change, await change.version(known))
@@ -39,7 +39,7 @@ async def publish(
 async def _adapter(session: AsyncSession, name: str, description: str | None) -> Adapter:
     """Held until the end of the transaction, and made if it is new."""
     repository = RegistryRepository(session)
-    adapter = await repository.adapter(name, hold=True)
+    adapter = await repository.adapter(name, lock=True)
     if adapter is None:
         await check_tenant_exists(session, name)
         adapter = await repository.add(Adapter(name=name, description=description))

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from registry.auth.client_address import calling_address
+from registry.auth.client_address import client_address
 from registry.catalog.metadata import VersionDetails
 from registry.catalog.types import Origin, Registration
 from registry.database.engine import Database
@@ -86,7 +86,7 @@ class Registrar:
         async with self._copied(source, within) as (folder, fetched):
             inspection = await inspected(folder, self.inspect)
             async with kept(self._store, folder, fetched, inspection) as artifact:
-                origin = Origin(source, None, actor, calling_address())
+                origin = Origin(source, None, actor, client_address())
                 return await self.publish(name, origin, artifact, details)
 
     async def judge(self, source: str, *, within: str | None = None) -> Verdict:

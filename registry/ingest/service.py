@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from registry.auth.client_address import calling_address
+from registry.auth.client_address import client_address
 from registry.catalog.metadata import details_of
 from registry.catalog.types import Registration
 from registry.database.engine import Database
@@ -124,7 +124,7 @@ class IngestService:
             adapter=name,
             source=shown,
             fetched_from=source,
-            request={**request, "address": calling_address()},
+            request={**request, "address": client_address()},
             workspace=secrets.token_hex(16),
             state=JobState.QUEUED,
             created_by=actor,

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from registry.auth.client_address import calling_address
+from registry.auth.client_address import client_address
 from registry.errors import JobFinished, RegistryError, SourceTimeout, TooManyUploads
 from registry.ingest.job_store import JobCancelled, JobLedger
 from registry.ingest.multipart import UploadReceiver
@@ -140,7 +140,7 @@ def _job(upload: Upload, workspace: Workspace) -> Job:
     return Job(
         adapter=upload.adapter,
         source=UPLOAD,
-        request={"address": calling_address()},
+        request={"address": client_address()},
         workspace=workspace.name,
         state=JobState.RECEIVING,
         created_by=upload.actor,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from registry.auth.client_address import calling_address
+from registry.auth.client_address import client_address
 from registry.catalog.repository import RegistryRepository
 from registry.database.engine import Database
 from registry.errors import RegistryError
@@ -90,7 +90,7 @@ class GarbageCollector:
     async def _tell(self, gone: Sequence[str], actor: str) -> None:
         """Of files that no version had; each purge has its own event."""
         data = {"orphans": len(gone), "digests": list(gone[:_MAX_TOLD])}
-        kind, address = EventKind.STORE_COLLECTED, calling_address()
+        kind, address = EventKind.STORE_COLLECTED, client_address()
         async with self._database.transaction(for_catalog=False) as session:
             session.add(Event(actor=actor, address=address, kind=kind, data=data))
 
@@ -140,7 +140,7 @@ class GarbageCollector:
         """False if a registration was faster."""
         async with self._database.transaction() as session:
             repository = RegistryRepository(session)
-            await repository.hold_files(digest)
+            await repository.lock_files(digest)
             if await repository.uses_of_files(digest):
                 return False
             if not self._trash.set_aside(digest):

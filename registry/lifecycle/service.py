@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from registry.aliases.service import point
-from registry.catalog.repository import RegistryRepository, known_adapter
+from registry.catalog.repository import RegistryRepository, get_adapter
 from registry.catalog.types import PublishedVersion, Purge
 from registry.catalog.unit_of_work import Change, changing
 from registry.database.engine import Database
@@ -138,7 +138,7 @@ class LifecycleService:
         """
         async with self._database.transaction() as session:
             repository = RegistryRepository(session)
-            await repository.hold_files(digest)
+            await repository.lock_files(digest)
             if await repository.uses_of_files(digest):
                 self._trash.put_back(digest)
         await asyncio.to_thread(self._trash.delete, digest)
@@ -146,7 +146,7 @@ class LifecycleService:
     async def _verify_files(self, name: str, number: int) -> None:
         async with self._database.reading() as session:
             repository = RegistryRepository(session)
-            adapter = await known_adapter(repository, name)
+            adapter = await get_adapter(repository, name)
             version = await repository.version(row_id(adapter), number)
         if version is None:
             raise UnknownVersion(name, number)
@@ -183,7 +183,7 @@ async def _used_by_nobody(version_id: int) -> bool:
 
 async def _files_are_needed(change: Change, version: Version) -> bool:
     """By another version; nobody can begin to need them until the transaction ends."""
-    await change.repository.hold_files(version.digest)
+    await change.repository.lock_files(version.digest)
     return await change.repository.uses_of_files(version.digest) > 0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from registry.models.base import UtcDateTime, json_column, now, one_of, sorted_text
+from registry.models.base import UtcDateTime, bytewise_string, json_column, now, one_of
 
 
 class VersionState(StrEnum):
@@ -35,7 +35,9 @@ class Adapter(SQLModel, table=True):
     )
 
     id: int | None = Field(default=None, primary_key=True)
-    name: str = Field(sa_column=Column(sorted_text(64), nullable=False, unique=True, index=True))
+    name: str = Field(
+        sa_column=Column(bytewise_string(64), nullable=False, unique=True, index=True)
+    )
     description: str | None = Field(default=None, max_length=4096)
     owner: str | None = Field(default=None, max_length=256)
     tags: list[str] = Field(default_factory=list, sa_column=json_column("[]"))

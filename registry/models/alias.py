@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, Column, Index
 from sqlmodel import Field, SQLModel
 
-from registry.models.base import UtcDateTime, sorted_text
+from registry.models.base import UtcDateTime, bytewise_string
 
 
 class Alias(SQLModel, table=True):
@@ -17,7 +17,7 @@ class Alias(SQLModel, table=True):
     __tablename__ = "alias"
 
     adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
-    name: str = Field(sa_column=Column(sorted_text(64), primary_key=True))
+    name: str = Field(sa_column=Column(bytewise_string(64), primary_key=True))
     version_id: int = Field(foreign_key="version.id", index=True)
     revision: int = Field(default=1, sa_column_kwargs={"server_default": "1"})
 
@@ -38,7 +38,7 @@ class AliasHistory(SQLModel, table=True):
     )
 
     adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
-    alias: str = Field(sa_column=Column(sorted_text(64), primary_key=True))
+    alias: str = Field(sa_column=Column(bytewise_string(64), primary_key=True))
     revision: int = Field(primary_key=True)
     version_id: int = Field(foreign_key="version.id", primary_key=True)
     weight: int

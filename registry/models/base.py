@@ -27,7 +27,7 @@ BIG_ID = BigInteger().with_variant(Integer, "sqlite")  # for tables that only ev
 MAX_BIG_ID = 2**63 - 1
 
 
-def sorted_text(length: int) -> String:
+def bytewise_string(length: int) -> String:
     """Ordered by its bytes, as SQLite does: PostgreSQL would follow the language of its locale."""
     return String(length).with_variant(String(length, collation="C"), "postgresql")
 

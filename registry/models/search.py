@@ -5,7 +5,7 @@ from enum import StrEnum
 from sqlalchemy import Column, ForeignKey
 from sqlmodel import Field, SQLModel
 
-from registry.models.base import sorted_text
+from registry.models.base import bytewise_string
 
 MAX_TERM_LENGTH = 256
 
@@ -25,9 +25,11 @@ class AdapterTerm(SQLModel, table=True):
     __table_args__ = ({"sqlite_with_rowid": False},)
 
     kind: str = Field(max_length=16, primary_key=True)
-    value: str = Field(sa_column=Column(sorted_text(MAX_TERM_LENGTH), primary_key=True))
+    value: str = Field(sa_column=Column(bytewise_string(MAX_TERM_LENGTH), primary_key=True))
     adapter_name: str = Field(
-        sa_column=Column(sorted_text(64), ForeignKey("adapter.name"), primary_key=True, index=True)
+        sa_column=Column(
+            bytewise_string(64), ForeignKey("adapter.name"), primary_key=True, index=True
+        )
     )
 
 
@@ -38,5 +40,5 @@ class VersionTerm(SQLModel, table=True):
     __table_args__ = ({"sqlite_with_rowid": False},)
 
     kind: str = Field(max_length=16, primary_key=True)
-    value: str = Field(sa_column=Column(sorted_text(MAX_TERM_LENGTH), primary_key=True))
+    value: str = Field(sa_column=Column(bytewise_string(MAX_TERM_LENGTH), primary_key=True))
     version_id: int = Field(foreign_key="version.id", primary_key=True, index=True)

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, Column
 from sqlmodel import Field, SQLModel
 
-from registry.models.base import UtcDateTime, now, sorted_text
+from registry.models.base import UtcDateTime, bytewise_string, now
 
 
 class Tenant(SQLModel, table=True):
@@ -13,7 +13,7 @@ class Tenant(SQLModel, table=True):
 
     __tablename__ = "tenant"
 
-    name: str = Field(sa_column=Column(sorted_text(32), primary_key=True))
+    name: str = Field(sa_column=Column(bytewise_string(32), primary_key=True))
     created_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
     created_by: str = Field(max_length=256)
     max_requests_in_flight: int | None = None
@@ -31,7 +31,7 @@ class AdapterGrant(SQLModel, table=True):
 
     adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
     tenant: str = Field(
-        sa_column=Column(sorted_text(32), primary_key=True, index=True, nullable=False)
+        sa_column=Column(bytewise_string(32), primary_key=True, index=True, nullable=False)
     )
     granted_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
     granted_by: str = Field(max_length=256)

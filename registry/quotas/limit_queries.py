@@ -4,7 +4,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from registry.auth.grants import known_tenant
+from registry.auth.grants import get_tenant
 from registry.database.engine import Database
 from registry.models.tenant import Tenant
 from registry.quotas.limits import TenantLimits
@@ -18,7 +18,7 @@ def limits_of(tenant: Tenant) -> TenantLimits:
 
 async def limits_in(session: AsyncSession, tenant: str) -> TenantLimits:
     """Within somebody's transaction. Raises UnknownTenant."""
-    return limits_of(await known_tenant(session, tenant))
+    return limits_of(await get_tenant(session, tenant))
 
 
 async def all_limits(database: Database) -> dict[str, TenantLimits]:

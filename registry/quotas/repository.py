@@ -20,7 +20,7 @@ class QuotaRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def hold(self, tenant: str) -> None:
+    async def lock_tenant(self, tenant: str) -> None:
         """Nobody else counts what this tenant uses until this transaction ends.
 
         On SQLite a transaction holds everything. To be called when its adapter and files are held.

@@ -56,7 +56,7 @@ class TenantQuotas:
             async with self._database.transaction(for_catalog=False) as session:
                 limits = await self._limits_in(session, tenant)
                 repository = QuotaRepository(session)
-                await repository.hold(tenant)
+                await repository.lock_tenant(tenant)
                 await self._check_before(repository, tenant, limits, size_bytes or 0)
                 await self._count(repository, tenant, limits)
         except TenantLimit as refusal:
@@ -74,7 +74,7 @@ class TenantQuotas:
         if most is None:
             return
         repository = QuotaRepository(session)
-        await repository.hold(tenant)
+        await repository.lock_tenant(tenant)
         if (used := await repository.storage_bytes(tenant)) > most:
             self._refused(tenant, Limit.STORAGE_BYTES)
             raise _too_much(tenant, most, f"with this version it would use {used}")

@@ -36,14 +36,14 @@ class AdapterFilter:
         return sorted(set(words(self.text)))
 
     def conditions(self, spans: Spans) -> list[Condition]:
-        found = [] if self.reader is None else [_shown_adapters(self.reader)]
+        found = [] if self.reader is None else [_visible_adapters(self.reader)]
         found += [_adapter_term((TermKind.TAG, tag, tag)) for tag in self.tags]
         if self.owner is not None:
             owner = self.owner
             column = col(Adapter.owner)
             owned = _column(col(Adapter.name), column, "", lambda found: found == owner)
             found.append(owned)
-        return found + [_adapter_term(_words(spans[start])) for start in self.starts()]
+        return found + [_adapter_term(_word_term(spans[start])) for start in self.starts()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,41 +66,41 @@ class VersionFilter:
         return sorted(set(words(self.text)))
 
     def conditions(self, spans: Spans) -> list[Condition]:
-        found = [] if self.reader is None else [_shown_versions(self.reader)]
+        found = [] if self.reader is None else [_visible_versions(self.reader)]
         found += [_version_term((TermKind.TAG, tag, tag)) for tag in self.tags]
         modules = [(TermKind.TARGET_MODULE, module, module) for module in self.target_modules]
         found += map(_version_term, modules)
         if self.base_model is not None:
             found.append(_version_column(col(Version.base_model), self.base_model, ""))
         if self.parent is not None:
-            found.append(_made_from(*parse_version(self.parent), self.reader))
+            found.append(_has_parent(*parse_version(self.parent), self.reader))
         if self.states:
             found.append(_in_states(self.states))
         if self.rank_min is not None or self.rank_max is not None:
             found.append(_rank_between(self.rank_min or 1, self.rank_max or 2**31 - 1))
-        return found + [_version_term(_words(spans[start])) for start in self.starts()]
+        return found + [_version_term(_word_term(spans[start])) for start in self.starts()]
 
 
-def _shown_adapters(reader: Reader) -> Condition:
-    return Condition(select(reader.shown().c.name), reader.shows)
+def _visible_adapters(reader: Reader) -> Condition:
+    return Condition(select(reader.visible_adapters().c.name), reader.can_see)
 
 
-def _shown_versions(reader: Reader) -> Condition:
+def _visible_versions(reader: Reader) -> Condition:
     """Few tenants have so many versions that to collect and sort them would take long."""
     version: Any = aliased(Version)
     adapter: Any = aliased(Adapter)
-    shown = reader.shown()
+    shown = reader.visible_adapters()
     keys = select(version.id).join(shown, version.adapter_id == shown.c.id)
     named = select(1).select_from(version).join(adapter, version.adapter_id == adapter.id)
 
     def test(of_row: ColumnElement[Any]) -> ColumnElement[bool]:
-        met = named.where(version.id == of_row, reader.shows(adapter.name))
+        met = named.where(version.id == of_row, reader.can_see(adapter.name))
         return exists(met.offset(0).correlate_except(version, adapter))
 
     return Condition(keys, test, ordered=False)
 
 
-def _words(span: tuple[str, str]) -> Term:
+def _word_term(span: tuple[str, str]) -> Term:
     return TermKind.WORD, *span
 
 
@@ -137,10 +137,10 @@ def _version_column(column: Any, value: Any, nothing: str | int) -> Condition:
     return _column(col(Version.id), column, nothing, lambda found: found == value)
 
 
-def _made_from(name: str, number: int, reader: Reader | None) -> Condition:
+def _has_parent(name: str, number: int, reader: Reader | None) -> Condition:
     """Of a parent that the reader is not shown, none."""
     parent: Any = aliased(Version)
-    shown = true() if reader is None else reader.shows(col(Adapter.name))
+    shown = true() if reader is None else reader.can_see(col(Adapter.name))
     parent_id = (
         select(parent.id)
         .join(Adapter, parent.adapter_id == col(Adapter.id))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from cachetools import TTLCache
 
 from registry.auth.caller import Caller
-from registry.auth.grants import granted_to
+from registry.auth.grants import granted_adapters
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable
 
@@ -35,4 +35,4 @@ class CurrentGrants:
 
     async def _read(self, tenant: str) -> frozenset[str]:
         async with self._database.reading() as session:
-            return await granted_to(session, tenant)
+            return await granted_adapters(session, tenant)

@@ -8,9 +8,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from registry.auth.client_address import calling_address
-from registry.auth.grants import known_tenant
-from registry.catalog.repository import RegistryRepository, known_adapter
+from registry.auth.client_address import client_address
+from registry.auth.grants import get_tenant
+from registry.catalog.repository import RegistryRepository, get_adapter
 from registry.catalog.unit_of_work import changing
 from registry.database.engine import Database
 from registry.database.pagination import Page, name_of, page_of
@@ -58,12 +58,12 @@ class TenantService:
     async def tenant(self, name: str) -> Tenant:
         """Raises UnknownTenant."""
         async with self._database.reading() as session:
-            return await known_tenant(session, name)
+            return await get_tenant(session, name)
 
     async def usage(self, name: str) -> tuple[Tenant, LiveUsage, StoredUsage]:
         """With the tenant itself. Raises UnknownTenant."""
         async with self._database.reading() as session:
-            tenant = await known_tenant(session, name)
+            tenant = await get_tenant(session, name)
             return tenant, self._live(name), await stored_usage(session, name)
 
     async def create(self, name: str, limits: Mapping[str, int | None], *, actor: str) -> Tenant:
@@ -84,7 +84,7 @@ class TenantService:
     async def change(self, name: str, limits: Mapping[str, int | None], *, actor: str) -> Tenant:
         """Those that are given; the others stay. Raises UnknownTenant."""
         async with self._database.transaction(for_catalog=False) as session:
-            tenant = await known_tenant(session, name, hold=True)
+            tenant = await get_tenant(session, name, lock=True)
             for field, value in limits.items():
                 setattr(tenant, field, value)
             session.add(_event(EventKind.TENANT_CHANGED, name, actor, limits=dict(limits)))
@@ -94,7 +94,7 @@ class TenantService:
     async def delete(self, name: str, *, actor: str) -> None:
         """And what was granted to it, and its jobs. Raises UnknownTenant, TenantNotEmpty."""
         async with self._database.transaction(for_catalog=False) as session:
-            tenant = await known_tenant(session, name, hold=True)
+            tenant = await get_tenant(session, name, lock=True)
             await _check_that_it_is_empty(session, name)
             grants = select(AdapterGrant).where(col(AdapterGrant.tenant) == name)
             for grant in (await session.execute(grants)).scalars():
@@ -110,7 +110,7 @@ class TenantService:
     async def grants(self, adapter: str) -> list[AdapterGrant]:
         """By tenant. Raises InvalidReference, UnknownAdapter."""
         async with self._database.reading() as session:
-            found = await known_adapter(RegistryRepository(session), adapter)
+            found = await get_adapter(RegistryRepository(session), adapter)
             statement = select(AdapterGrant).where(col(AdapterGrant.adapter_id) == found.id)
             ordered = statement.order_by(col(AdapterGrant.tenant))
             return list((await session.execute(ordered)).scalars())
@@ -125,7 +125,7 @@ class TenantService:
             raise InvalidReference(f"{adapter!r} is this tenant's own: it needs no grant")
         async with changing(self._database, adapter, actor) as change:
             if tenant_of(actor) is None:
-                await known_tenant(change.session, tenant, hold=True)
+                await get_tenant(change.session, tenant, lock=True)
             kept = await change.session.get(AdapterGrant, (change.adapter_id, tenant))
             if kept is not None:
                 return kept
@@ -165,7 +165,7 @@ def _event(
 ) -> Event:
     return Event(
         actor=actor,
-        address=calling_address(),
+        address=client_address(),
         kind=kind,
         adapter_id=adapter_id,
         data={"tenant": tenant, **more},

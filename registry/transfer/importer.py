@@ -90,10 +90,10 @@ class Importer:
         options: ImportOptions,
         skipped: Sequence[str] = (),
         *,
-        hold: bool = False,
+        lock: bool = False,
     ) -> list[AdapterPlan]:
         """Raises ImportConflict, UnknownTenant."""
-        local = await repository.local((m.name for m in stage.manifests), hold=hold)
+        local = await repository.local((m.name for m in stage.manifests), lock=lock)
         plans = [
             plan_adapter(
                 manifest,
@@ -106,7 +106,7 @@ class Importer:
         if conflicts := [conflict for plan in plans for conflict in plan.conflicts]:
             raise ImportConflict(conflicts)
         made = (plan.manifest.name for plan in plans if plan.local is None and not plan.is_empty)
-        await repository.check_tenants(made, hold=hold)
+        await repository.check_tenants(made, lock=lock)
         return plans
 
     async def _report(
@@ -151,7 +151,7 @@ class Importer:
         """Remove files that no version needs."""
         async with self._database.transaction(for_catalog=False) as session:
             repository = RegistryRepository(session)
-            await repository.hold_all_files()
+            await repository.lock_all_files()
             unused = [d for d in digests if not await repository.uses_of_files(d)]
             for digest in unused:
                 self._trash.set_aside(digest)
@@ -175,13 +175,13 @@ class Importer:
     ) -> ImportReport:
         async with self._database.transaction() as session:
             repository = TransferRepository(session)
-            await repository.hold_imports()
-            plans = await self._plan(repository, stage, options, tuple(checked.refused), hold=True)
+            await repository.lock_imports()
+            plans = await self._plan(repository, stage, options, tuple(checked.refused), lock=True)
             report = report_of(plans, checked)
             plans = [plan for plan in plans if not plan.is_empty]
             writer = ImportWriter(session, plans, checked.inspections, actor)
             await writer.write_adapters()
-            await RegistryRepository(session).hold_all_files()
+            await RegistryRepository(session).lock_all_files()
             self._check_presence(plans, checked)
             await writer.write_versions()
             await writer.write_aliases()

@@ -9,7 +9,7 @@ from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from registry.auth.grants import known_tenant
+from registry.auth.grants import get_tenant
 from registry.events.log import RecordedEvent, recorded_events
 from registry.models import Adapter, AliasHistory, Event, Version, VersionState, row_id
 from registry.models.search import AdapterTerm, VersionTerm
@@ -42,10 +42,10 @@ class TransferRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def check_tenants(self, names: Iterable[str], *, hold: bool) -> None:
+    async def check_tenants(self, names: Iterable[str], *, lock: bool) -> None:
         """Of the names of adapters that are to be made. Raises UnknownTenant."""
         for tenant in sorted({tenant for name in names if (tenant := tenant_of(name))}):
-            await known_tenant(self._session, tenant, hold=hold)
+            await get_tenant(self._session, tenant, lock=lock)
 
     # ---- reading -------------------------------------------------------------------------
 
@@ -110,13 +110,13 @@ class TransferRepository:
         ordered = statement.order_by(col(Event.id)).limit(_PAGE)
         return recorded_events((await self._session.execute(ordered)).all())
 
-    async def local(self, names: Iterable[str], *, hold: bool = False) -> dict[str, LocalAdapter]:
-        """What is here of the adapters named. `hold`: nobody else changes it until the end."""
+    async def local(self, names: Iterable[str], *, lock: bool = False) -> dict[str, LocalAdapter]:
+        """What is here of the adapters named. `lock`: nobody else changes it until the end."""
         found: dict[str, LocalAdapter] = {}
         for batch in _batches(sorted(names)):
             statement = select(Adapter).where(col(Adapter.name).in_(batch))
             ordered = statement.order_by(col(Adapter.name))
-            if hold:
+            if lock:
                 ordered = ordered.with_for_update(key_share=True)
             adapters = {row_id(a): a for a in (await self._session.execute(ordered)).scalars()}
             found |= {adapter.name: LocalAdapter(id_) for id_, adapter in adapters.items()}
@@ -171,7 +171,7 @@ class TransferRepository:
         statement = update(Version).where(col(Version.id) == version_id)
         await self._session.execute(statement.values(parent_id=parent_id))
 
-    async def hold_imports(self) -> None:
+    async def lock_imports(self) -> None:
         """Imports hold many adapters, and must not wait for each other in a circle."""
         if self._session.get_bind().dialect.name == "postgresql":
             lock = text("SELECT pg_advisory_xact_lock(:key)")

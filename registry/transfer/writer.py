@@ -6,7 +6,7 @@ from itertools import islice
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from registry.aliases.service import point
-from registry.auth.client_address import calling_address
+from registry.auth.client_address import client_address
 from registry.catalog.traffic_split import main_of
 from registry.catalog.unit_of_work import Change
 from registry.inspection.inspector import Inspection
@@ -125,7 +125,7 @@ class ImportWriter:
 
     async def _move(self, plan: AdapterPlan, alias: str, weights: Mapping[int, int]) -> None:
         adapter = await self._session.get_one(Adapter, self._adapter_ids[plan.manifest.name])
-        change = Change(self._session, adapter, self._actor, calling_address())
+        change = Change(self._session, adapter, self._actor, client_address())
         current = await change.aliases.current(change.adapter_id, alias)
         await point(change, alias, weights, "imported", current)
 
@@ -152,7 +152,7 @@ class ImportWriter:
             aliases.append(DEFAULT_ALIAS)
         return Event(
             actor=self._actor,
-            address=calling_address(),
+            address=client_address(),
             kind=EventKind.ADAPTER_IMPORTED,
             adapter_id=self._adapter_ids[plan.manifest.name],
             data={"versions": sorted(plan.added), "aliases": sorted(aliases)},

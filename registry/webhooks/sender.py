@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import httpx
 
 from registry.errors import RegistryError
-from registry.redaction import redacted
+from registry.redaction import redact
 from registry.sources.egress_guard import NetGuard, guarded_client
 from registry.webhooks.signing import signed_headers
 
@@ -55,7 +55,7 @@ class WebhookSender:
         except RegistryError as error:
             return Outcome(error=f"{error.detail} [{error.code}]")
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            return Outcome(error=redacted(f"{type(error).__name__}: {error}")[:1024])
+            return Outcome(error=redact(f"{type(error).__name__}: {error}")[:1024])
 
     async def _post(self, url: str, headers: dict[str, str], body: bytes) -> Outcome:
         async with self._client.stream("POST", url, content=body, headers=headers) as response:
@@ -78,7 +78,7 @@ async def _beginning(response: httpx.Response) -> str:
         if len(shown) >= _SHOWN_BYTES:
             break
     text = shown[:_SHOWN_BYTES].decode("utf-8", "replace").replace("\0", "")
-    return redacted(" ".join(text.split()))
+    return redact(" ".join(text.split()))
 
 
 def _seconds(retry_after: str | None) -> int | None:

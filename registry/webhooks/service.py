@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from registry.auth.client_address import calling_address
+from registry.auth.client_address import client_address
 from registry.database.engine import Database
 from registry.database.pagination import Page, number_of, token_after
 from registry.errors import InvalidUrl, UnknownDelivery, UnknownWebhook
@@ -232,7 +232,7 @@ def _endpoint(url: str) -> tuple[str, int]:
 def _event(kind: EventKind, webhook: Webhook, actor: str, **more: Any) -> Event:
     return Event(
         actor=actor,
-        address=calling_address(),
+        address=client_address(),
         kind=kind,
         data={"webhook": webhook.id, "host": host_of(webhook), **more},
     )

@@ -19,7 +19,7 @@ from registry.api.tenants import create_tenant_router
 from registry.auth.keys import KeyService
 from registry.auth.scopes import Scope
 from registry.database.engine import Database
-from registry.http.authentication import KeyGuard
+from registry.http.authentication import AuthenticationMiddleware
 from registry.ingest.service import IngestService
 from registry.inspection.base_model import BaseModel
 from registry.notifications import EventParts, event_parts
@@ -139,7 +139,9 @@ async def asked(app: FastAPI, database: Database) -> AsyncIterator[Asked]:
     """With the key `root` to begin with."""
     keys = KeyService(database)
     take_in(app, create_key_router(keys), create_tenant_router(TenantService(database), keys))
-    transport = httpx.ASGITransport(app=KeyGuard(app, recognise=keys.caller))
+    transport = httpx.ASGITransport(
+        app=AuthenticationMiddleware(app, authenticate=keys.authenticate)
+    )
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
         asked = Asked(http, keys)
         await asked.key("root", Scope.ADMIN)

@@ -11,12 +11,12 @@ from starlette.types import Receive, Scope, Send
 
 from registry.auth.key_secret import new_key
 from registry.auth.keys import KeyService
-from registry.auth.refusal_log import KeyRefusals
+from registry.auth.refusal_log import RefusalLog
 from registry.auth.scopes import Scope as KeyScope
 from registry.database.engine import Database
 from registry.errors.access import KeyRefusal
-from registry.http.authentication import KeyGuard
-from registry.http.trusted_proxies import AddressNoter
+from registry.http.authentication import AuthenticationMiddleware
+from registry.http.trusted_proxies import ClientAddressMiddleware
 from registry.models import now
 from registry.telemetry.metrics import RegistryMetrics
 
@@ -35,8 +35,10 @@ async def test_each_refusal_is_counted_by_its_reason(
 ) -> None:
     keys, metrics = KeyService(database), RegistryMetrics(series)
     clock = [100.0]
-    refusals = KeyRefusals(metrics.key_refused, lambda: clock[0])
-    guard = AddressNoter(KeyGuard(reached, recognise=keys.caller, refusals=refusals))
+    refusals = RefusalLog(metrics.key_refused, lambda: clock[0])
+    guard = ClientAddressMiddleware(
+        AuthenticationMiddleware(reached, authenticate=keys.authenticate, refusals=refusals)
+    )
     good, _ = await keys.create("app", [KeyScope.INFER], actor="tests")
     gone, _ = await keys.create("gone", [KeyScope.INFER], actor="tests")
     past = now() - timedelta(seconds=1)

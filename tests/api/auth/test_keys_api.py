@@ -15,11 +15,11 @@ from fastapi import FastAPI
 from sqlalchemy import select
 
 from registry.api.keys import create_key_router
-from registry.auth.key_secret import presented_key
+from registry.auth.key_secret import parse_key
 from registry.auth.keys import FRESH_SECONDS, KeyService
-from registry.auth.scopes import RULES, Scope, needed_scopes
+from registry.auth.scopes import RULES, Scope, scopes_for
 from registry.database.engine import Database
-from registry.http.authentication import KeyGuard
+from registry.http.authentication import AuthenticationMiddleware
 from registry.models import now
 from registry.models.api_key import ApiKey
 from tests.api.conftest import AdapterMaker
@@ -66,7 +66,9 @@ async def guarded(app: FastAPI, keys: KeyService) -> AsyncIterator[Guarded]:
     async def models() -> dict[str, str]:
         return {}
 
-    transport = httpx.ASGITransport(app=KeyGuard(app, recognise=keys.caller))
+    transport = httpx.ASGITransport(
+        app=AuthenticationMiddleware(app, authenticate=keys.authenticate)
+    )
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
         yield Guarded(http, keys)
 
@@ -171,14 +173,14 @@ async def test_a_revoked_key_is_refused_at_once_and_elsewhere_soon(
 ) -> None:
     root, key = await guarded.key("root", ADMIN), await guarded.key("app", INFER)
     elsewhere = KeyService(database)
-    await elsewhere.caller(key)
+    await elsewhere.authenticate(key)
     assert await guarded.says("GET", "/api/v1/adapters", key) == (200, "")
     revoked = await guarded.ask("DELETE", "/api/v1/keys/app", root)
     assert revoked.json()["revoked_at"] is not None
     assert await guarded.says("GET", "/api/v1/adapters", key) == (401, "invalid_key")
     await asyncio.sleep(FRESH_SECONDS + 0.1)
     with pytest.raises(Exception, match="revoked"):
-        await elsewhere.caller(key)
+        await elsewhere.authenticate(key)
     assert (await guarded.ask("DELETE", "/api/v1/keys/app", root)).status_code == 200
     assert await guarded.says("POST", "/api/v1/keys/app/rotate", root) == (409, "key_revoked")
 
@@ -244,7 +246,7 @@ async def test_when_a_key_was_used_is_written_down(guarded: Guarded) -> None:
     root = await guarded.key("root", ADMIN)
     before = now()
     assert (await guarded.ask("GET", "/api/v1/keys/root", root)).json()["last_used_at"] is None
-    await guarded.keys.note_uses()
+    await guarded.keys.save_last_used()
     shown = (await guarded.ask("GET", "/api/v1/keys/root", root)).json()["last_used_at"]
     assert before.isoformat()[:19] <= shown[:19]
 
@@ -295,10 +297,10 @@ def test_every_route_has_a_rule_of_its_own() -> None:
     ],
 )
 def test_what_each_request_needs(method: str, path: str, scopes: set[Scope]) -> None:
-    assert needed_scopes(method, path) == scopes
+    assert scopes_for(method, path) == scopes
 
 
 def test_a_key_has_the_form_that_scanners_look_for() -> None:
-    assert presented_key("adp_" + "0" * 12 + "_" + "A" * 43) is not None
-    assert presented_key("adp_" + "0" * 12 + "_" + "A" * 42) is None
-    assert presented_key(os.urandom(20).hex()) is None
+    assert parse_key("adp_" + "0" * 12 + "_" + "A" * 43) is not None
+    assert parse_key("adp_" + "0" * 12 + "_" + "A" * 42) is None
+    assert parse_key(os.urandom(20).hex()) is None

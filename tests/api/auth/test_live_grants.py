@@ -1,6 +1,6 @@
 """What a tenant is granted while an answer to it goes on."""
 
-from registry.auth.caller import ANYBODY, Caller
+from registry.auth.caller import ANONYMOUS, Caller
 from registry.auth.scopes import EVERY_SCOPE
 from registry.database.engine import Database
 from registry.service import RegistryService
@@ -30,4 +30,4 @@ async def test_a_grant_and_its_end_count_for_what_goes_on(
 
 
 async def test_the_platform_is_granted_nothing_and_sees_all(database: Database) -> None:
-    assert await CurrentGrants(database).of(ANYBODY) is ANYBODY
+    assert await CurrentGrants(database).of(ANONYMOUS) is ANONYMOUS

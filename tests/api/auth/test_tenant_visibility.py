@@ -17,7 +17,7 @@ from registry.database.engine import Database
 from registry.events.log import EventLog
 from registry.events.stream import EventStreams
 from registry.events.watermark import EventFeed
-from registry.http.authentication import KeyGuard
+from registry.http.authentication import AuthenticationMiddleware
 from registry.http.sse import StreamLimits
 from registry.ingest.service import IngestService
 from registry.service import RegistryService
@@ -255,7 +255,7 @@ async def event_server(database: Database, keys: KeyService) -> AsyncIterator[st
     app.include_router(
         create_event_router(log, EventStreams(log, StreamLimits(heartbeat_seconds=0.1)))
     )
-    app.add_middleware(KeyGuard, recognise=keys.caller)
+    app.add_middleware(AuthenticationMiddleware, authenticate=keys.authenticate)
     following = asyncio.create_task(feed.run())
     try:
         async with serving(app) as url:

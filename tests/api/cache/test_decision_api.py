@@ -19,8 +19,8 @@ from engine.types import AdapterVersion, Tier
 from registry.auth.caller import Caller
 from registry.auth.scopes import EVERY_SCOPE
 from registry.errors import UnknownAdapter
-from registry.http.authentication import KeyGuard
-from registry.http.sse import StreamLimits, StreamPlaces
+from registry.http.authentication import AuthenticationMiddleware
+from registry.http.sse import StreamLimiter, StreamLimits
 from registry.residency import NullResidencyStore
 from tests.support.cache.controller_harness import A, B, C, Cache, D, running, until
 from tests.support.servers.asgi_server import serving
@@ -51,7 +51,7 @@ class Grants:
     def are(self, *granted: str) -> None:
         self._caller = Caller("other~boss", EVERY_SCOPE, frozenset(granted))
 
-    async def recognise(self, _: str) -> Caller:
+    async def authenticate(self, _: str) -> Caller:
         return self._caller
 
     async def current(self, _: Caller) -> Caller:
@@ -62,7 +62,7 @@ class Grants:
 class Served:
     cache: Cache
     log: DecisionLog
-    places: StreamPlaces
+    limiter: StreamLimiter
     http: httpx.AsyncClient
 
     async def get(self, path: str, **query: Any) -> Any:
@@ -79,18 +79,18 @@ async def served(
     """`grants`: whoever asks is that tenant, else everybody is the platform."""
     log, closed = DecisionLog(), asyncio.Event()
     cache = Cache(slots=slots, host=host, besides=log)
-    places = StreamPlaces(StreamLimits(**limits), closed)
+    limiter = StreamLimiter(StreamLimits(**limits), closed)
     app = FastAPI()
     steered = OneCache(
         cache.controller, PinKeeper(cache.controller, NullResidencyStore(), Names()), log
     )
     more = {} if grants is None else {"current": grants.current}
-    app.include_router(create_decision_router(steered, log, Names(), places, **more))
+    app.include_router(create_decision_router(steered, log, Names(), limiter, **more))
     if grants is not None:
-        app.add_middleware(KeyGuard, recognise=grants.recognise)
+        app.add_middleware(AuthenticationMiddleware, authenticate=grants.authenticate)
     async with running(cache), serving(app, 0) as url:
         async with httpx.AsyncClient(base_url=url, timeout=20, headers=BEARER) as http:
-            yield Served(cache, log, places, http)
+            yield Served(cache, log, limiter, http)
         closed.set()
 
 
@@ -231,7 +231,7 @@ async def read(
 async def test_the_stream_tells_each_decision_once_and_resumes() -> None:
     async with served() as server:
         reading = asyncio.create_task(read(server, 4))
-        await until(lambda: server.places.open == 1)
+        await until(lambda: server.limiter.open == 1)
         await server.cache.use(A)
         first = await reading
         assert {item["kind"] for item in first} == {"load_started", "looked_up", "moved_in"}
@@ -243,7 +243,7 @@ async def test_the_stream_tells_each_decision_once_and_resumes() -> None:
         assert ids == list(range(ids[0], ids[0] + 9))
         only = await read(server, 4, after=first[-1]["id"], adapter="a2")
         assert {item["adapter"] for item in only} == {"a2"}
-        await until(lambda: server.places.open == 0)
+        await until(lambda: server.limiter.open == 0)
 
 
 async def test_a_reader_who_fell_far_behind_goes_on_with_what_is_kept() -> None:
@@ -279,7 +279,7 @@ async def test_who_follows_is_told_of_what_it_is_granted_now() -> None:
 
     async with served(grants=grants) as server:
         following = asyncio.create_task(follow(server.http))
-        await until(lambda: server.places.open == 1)
+        await until(lambda: server.limiter.open == 1)
         await server.cache.use(B)
         await server.cache.use(A)
         await until(lambda: len(found) == 4)
@@ -294,7 +294,7 @@ async def test_a_stream_of_one_adapter_ends_with_its_grant() -> None:
     grants = Grants("a1")
     async with served(grants=grants) as server:
         reading = asyncio.create_task(read(server, 99, adapter="a1"))
-        await until(lambda: server.places.open == 1)
+        await until(lambda: server.limiter.open == 1)
         grants.are()
         await server.cache.use(A)
         with pytest.raises(AssertionError, match="the stream ended early"):

@@ -10,12 +10,12 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from adaptry.cli import main
-from registry.auth.client_address import calling_address
+from registry.auth.client_address import client_address
 from registry.database.engine import Database
 from registry.events.log import EventLog
 from registry.events.repository import EventFilter
 from registry.events.watermark import EventFeed
-from registry.http.trusted_proxies import AddressNoter
+from registry.http.trusted_proxies import ClientAddressMiddleware
 from registry.service import RegistryService
 from tests.api.conftest import AdapterMaker
 from tests.api.helpers import publish
@@ -30,7 +30,7 @@ async def seen_address(peer: str | None, *forwarded: str, trusted: Any = TRUSTED
     seen: list[str | None] = []
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.append(calling_address())
+        seen.append(client_address())
 
     async def nothing(*_: object) -> Any:
         raise AssertionError("neither read nor answered")
@@ -38,7 +38,7 @@ async def seen_address(peer: str | None, *forwarded: str, trusted: Any = TRUSTED
     headers = [(b"x-forwarded-for", line.encode()) for line in forwarded]
     client = None if peer is None else (peer, 1234)
     scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "client": client}
-    await AddressNoter(application, trusted=trusted)(scope, nothing, nothing)
+    await ClientAddressMiddleware(application, trusted=trusted)(scope, nothing, nothing)
     return seen[0]
 
 
@@ -89,7 +89,7 @@ async def recorded(database: Database) -> list[tuple[str, str | None]]:
 async def test_a_request_over_a_socket_is_recorded_with_its_address(
     app: FastAPI, database: Database, make_adapter: AdapterMaker
 ) -> None:
-    app.add_middleware(AddressNoter)
+    app.add_middleware(ClientAddressMiddleware)
     source = make_adapter("a")
     async with serving(app) as url, httpx.AsyncClient(base_url=f"{url}/api/v1") as client:
         client.headers["x-forwarded-for"] = "198.51.100.1"
@@ -103,7 +103,7 @@ async def test_a_job_is_recorded_with_the_address_that_asked_for_it(
     app: FastAPI, database: Database, make_adapter: AdapterMaker, ingest: Any
 ) -> None:
     """Though a worker does it later, which nobody called."""
-    app.add_middleware(AddressNoter)
+    app.add_middleware(ClientAddressMiddleware)
     folder = make_adapter("a")
     files = [("files", (path.name, path.read_bytes())) for path in sorted(folder.iterdir())]
     async with serving(app) as url, httpx.AsyncClient(base_url=f"{url}/api/v1") as client:
@@ -121,7 +121,7 @@ async def test_a_job_is_recorded_with_the_address_that_asked_for_it(
 async def test_whoever_cancels_a_job_is_who_is_recorded(
     app: FastAPI, database: Database, make_adapter: AdapterMaker
 ) -> None:
-    app.add_middleware(AddressNoter)
+    app.add_middleware(ClientAddressMiddleware)
     folder = make_adapter("a")
     files = [("files", (path.name, path.read_bytes())) for path in sorted(folder.iterdir())]
     async with serving(app) as url, httpx.AsyncClient(base_url=f"{url}/api/v1") as client:
@@ -136,7 +136,7 @@ async def test_whoever_cancels_a_job_is_who_is_recorded(
 async def test_what_many_may_look_at_has_no_addresses(
     app: FastAPI, make_adapter: AdapterMaker, receiver: Receiver
 ) -> None:
-    app.add_middleware(AddressNoter)
+    app.add_middleware(ClientAddressMiddleware)
     source = make_adapter("a")
     async with serving(app) as url, httpx.AsyncClient(base_url=f"{url}/api/v1") as client:
         added = await client.post("/webhooks", json={"url": receiver.url})

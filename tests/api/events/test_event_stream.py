@@ -19,7 +19,7 @@ from registry.database.engine import Database
 from registry.events.log import EventLog, RecordedEvent
 from registry.events.stream import EventStreams, close_with_server
 from registry.events.watermark import EventFeed
-from registry.http.authentication import KeyGuard
+from registry.http.authentication import AuthenticationMiddleware
 from registry.http.sse import StreamLimits
 from registry.models import Adapter, Event, EventKind, row_id
 from tests.support.servers.asgi_server import GRACEFUL_SECONDS, serving
@@ -63,7 +63,7 @@ async def event_server(
     app = FastAPI()
     app.include_router(create_event_router(log, streams))
     if keys is not None:
-        app.add_middleware(KeyGuard, recognise=keys.caller)
+        app.add_middleware(AuthenticationMiddleware, authenticate=keys.authenticate)
     async with serving(app, port) as url, asyncio.TaskGroup() as tasks:
         tasks.create_task(feed.run())
         tasks.create_task(close_with_server(feed, lambda: app.state.server.should_exit))
@@ -131,7 +131,7 @@ async def test_events_come_as_they_happen_and_as_rest_tells_them(database: Datab
     async with event_server(database) as server:
         reader = Reader(server.url)
         reading = asyncio.create_task(reader.read(reader.has(2)))
-        await until(lambda: server.streams.places.open == 1 and reader.last_id is not None)
+        await until(lambda: server.streams.limiter.open == 1 and reader.last_id is not None)
         await write(database, "first")
         await until(reader.has(1))
         await write(database, "second")
@@ -152,7 +152,7 @@ async def test_a_stream_ends_with_the_key_that_opened_it(database: Database) -> 
     async with event_server(database, keys=keys) as server:
         leaver, stayer = (Reader(server.url, key=key) for key in (revoked, kept))
         leaving, staying = (asyncio.create_task(reader.read()) for reader in (leaver, stayer))
-        await until(lambda: server.streams.places.open == 2)
+        await until(lambda: server.streams.limiter.open == 2)
         await keys.revoke("leaver", actor="tests")
         await leaving
         assert leaver.ended, "the server ended the stream and did not just drop it"
@@ -295,39 +295,39 @@ async def test_a_reader_who_takes_nothing_costs_little_and_stops_nobody(
             await asyncio.sleep(0.5)
             for_the_stalled = server.log.read - 2000
             assert 0 < for_the_stalled < 1500, "the rest waits in the database"
-            await until(lambda: server.streams.places.open == 1)
+            await until(lambda: server.streams.limiter.open == 1)
             async with asyncio.timeout(GRACEFUL_SECONDS + 5):  # it can't hold up the server's end
                 await stack.aclose()
-            assert server.streams.places.open == 0
+            assert server.streams.limiter.open == 0
 
 
 async def test_a_reader_who_takes_nothing_for_long_is_let_go(database: Database) -> None:
     await write_16_megabytes(database)
     async with event_server(database, stall_seconds=0.3) as server:
         with stalled_reader(server.url):
-            await until(lambda: server.streams.places.open == 1)
-            await until(lambda: server.streams.places.open == 0)
+            await until(lambda: server.streams.limiter.open == 1)
+            await until(lambda: server.streams.limiter.open == 0)
 
 
 async def test_a_client_that_leaves_is_forgotten_at_once(database: Database) -> None:
     async with event_server(database) as server:
         readers = [Reader(server.url) for _ in range(3)]
         reading = [asyncio.create_task(reader.read()) for reader in readers]
-        await until(lambda: server.streams.places.open == 3)
+        await until(lambda: server.streams.limiter.open == 3)
         for task in reading:
             task.cancel()
-        await until(lambda: server.streams.places.open == 0)
+        await until(lambda: server.streams.limiter.open == 0)
 
 
 async def test_streams_are_limited(database: Database) -> None:
     async with event_server(database, max_streams=1) as server:
         reading = asyncio.create_task(Reader(server.url).read())
-        await until(lambda: server.streams.places.open == 1)
+        await until(lambda: server.streams.limiter.open == 1)
         async with httpx.AsyncClient(base_url=server.url) as client:
             refused = await client.get("/api/v1/events/stream")
         assert (refused.status_code, refused.json()["code"]) == (503, "too_many_streams")
         reading.cancel()
-        await until(lambda: server.streams.places.open == 0)
+        await until(lambda: server.streams.limiter.open == 0)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from registry.database.engine import Database
 from registry.events.log import EventLog, RecordedEvent
 from registry.events.repository import EventFilter
 from registry.events.watermark import EventFeed
-from registry.http.trusted_proxies import AddressNoter
+from registry.http.trusted_proxies import ClientAddressMiddleware
 from registry.models import EventKind, now
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
@@ -282,7 +282,7 @@ async def everything(
     app.include_router(create_key_router(keys))
     app.include_router(create_tenant_router(TenantService(database), keys))
     app.include_router(create_cache_router(steered, resolver, store))
-    transport = httpx.ASGITransport(AddressNoter(app), client=("192.0.2.7", 1))
+    transport = httpx.ASGITransport(ClientAddressMiddleware(app), client=("192.0.2.7", 1))
     async with (
         running(cache),
         httpx.AsyncClient(transport=transport, base_url="http://test/api/v1") as http,

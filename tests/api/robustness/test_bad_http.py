@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from engine.http.uvicorn_protocol import guarded_http
 from engine.settings import EngineSettings
-from registry.http.body_limit import BodyGuard, BodyLimit
+from registry.http.body_limit import BodyLimit, BodyLimitMiddleware
 from registry.http.problems import ProblemRoute
 
 MAX_BYTES = 10_000
@@ -47,7 +47,7 @@ def application(listening: Listening) -> FastAPI:
     def limit_of(scope: Scope) -> BodyLimit:
         return BodyLimit(MAX_BYTES, streamed=scope["path"].endswith("/streamed"))
 
-    guard = Middleware(BodyGuard, limit_of=limit_of, timeout_seconds=0.5)
+    guard = Middleware(BodyLimitMiddleware, limit_of=limit_of, timeout_seconds=0.5)
     app = FastAPI(middleware=[guard])
     app.router.route_class = ProblemRoute
 

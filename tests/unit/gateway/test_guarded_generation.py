@@ -16,7 +16,7 @@ from engine.errors import EngineUnavailable
 from engine.gateway.generation import Generation
 from engine.types import Lease
 from engine.vllm.engine_client import LeasedAsyncLLM
-from registry.auth.caller import Caller, calling
+from registry.auth.caller import Caller, as_caller
 from registry.auth.scopes import EVERY_SCOPE
 
 
@@ -146,10 +146,10 @@ async def test_no_tenant_ends_the_request_of_another_that_has_the_same_id(engine
         async for _ in engine.generate("x", None, "same"):
             pass
 
-    with calling(Caller("acme~app", EVERY_SCOPE)):
+    with as_caller(Caller("acme~app", EVERY_SCOPE)):
         asking = asyncio.create_task(generate())
     await engine.running.wait()
-    with calling(Caller("other~app", EVERY_SCOPE)):
+    with as_caller(Caller("other~app", EVERY_SCOPE)):
         await engine.abort("same")
         await engine.abort(["same", "more"])
     await engine.abort("same")
@@ -163,7 +163,7 @@ async def test_no_tenant_ends_the_request_of_another_that_has_the_same_id(engine
 async def test_whatever_goes_to_the_engine_has_its_tenants_salt(engine: Engine) -> None:
     core = engine.engine_core
     for caller in ("acme~app", "other~app", "root"):
-        with calling(Caller(caller, EVERY_SCOPE)):
+        with as_caller(Caller(caller, EVERY_SCOPE)):
             await core.add_request_async(Request())
             await core.add_request_async(Request("asked"))
     salts = [request.cache_salt for request in core.added]

@@ -6,7 +6,7 @@ from engine.cache.snapshot import CacheSnapshot, ResidentAdapter
 from engine.events import Drained, EngineReady, Evicted, LookedUp
 from engine.telemetry.decision_log import DecisionLog
 from engine.types import AdapterVersion, CacheOutcome, EvictionReason, Tier, VersionId
-from registry.auth.caller import ANYBODY, Caller
+from registry.auth.caller import ANONYMOUS, Caller
 from registry.auth.scopes import EVERY_SCOPE
 
 
@@ -57,8 +57,8 @@ def test_whom_it_is_granted_it_is_told_of() -> None:
 
 def test_the_platform_is_told_everything() -> None:
     log = _log()
-    assert shown_events(ANYBODY) is None
-    assert shown(log.latest(99), ANYBODY) == log.latest(99)
+    assert shown_events(ANONYMOUS) is None
+    assert shown(log.latest(99), ANONYMOUS) == log.latest(99)
 
 
 def _resident(version: AdapterVersion, slot: int | None = None) -> ResidentAdapter:
@@ -91,4 +91,4 @@ def test_of_others_in_the_tiers_only_their_number_is_shown() -> None:
     assert [resident.version for resident in seen.gpu + seen.host] == [OWN, OWN]
     assert seen.loading == ()
     assert hidden(snapshot, seen) == {"gpu": 1, "host": 2}
-    assert hidden(snapshot, shown_snapshot(snapshot, ANYBODY)) == {"gpu": 0, "host": 0}
+    assert hidden(snapshot, shown_snapshot(snapshot, ANONYMOUS)) == {"gpu": 0, "host": 0}

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from engine.vllm.arguments import parse_engine_arguments
-from registry.http.csrf import CrossOriginGuard
+from registry.http.csrf import CsrfMiddleware
 
 BASE = "http://127.0.0.1:8000"
 FRIEND = "https://friend.example"
@@ -23,7 +23,7 @@ async def answer(
         return PlainTextResponse("reached", headers={"x-frame-options": "SAMEORIGIN"})
 
     app = Starlette(routes=[Route("/{path:path}", reached, methods=["GET", "POST", "DELETE"])])
-    transport = httpx.ASGITransport(CrossOriginGuard(app, allowed=allowed))
+    transport = httpx.ASGITransport(CsrfMiddleware(app, allowed=allowed))
     async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
         return await client.request(method, "/api/v1/gc", headers=headers)
 

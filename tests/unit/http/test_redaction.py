@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from registry.auth.key_secret import new_key
-from registry.redaction import HIDDEN, hide_secrets_in_logs, know_secrets, masked, redacted
+from registry.redaction import HIDDEN, hide_secrets_in_logs, mask_keys, redact, register_secrets
 from registry.webhooks.signing import new_secret
 
 
@@ -31,7 +31,7 @@ def log() -> Iterator[tuple[logging.Logger, io.StringIO]]:
 
 def test_keys_of_ours_are_known_by_their_form() -> None:
     key, _ = new_key()
-    shown = redacted(f"there is no adapter {key!r}, nor {key}x")
+    shown = redact(f"there is no adapter {key!r}, nor {key}x")
     assert key[17:] not in shown
     assert key[:17] in shown, "which key it is helps to revoke it"
 
@@ -39,30 +39,30 @@ def test_keys_of_ours_are_known_by_their_form() -> None:
 def test_an_answer_stays_as_long_as_it_was() -> None:
     key, _ = new_key()
     body = f'{{"input": "{key}"}}'.encode()
-    assert len(masked(body)) == len(body)
-    assert key[17:].encode() not in masked(body)
-    assert masked(b"adp_ is how they begin") == b"adp_ is how they begin"
+    assert len(mask_keys(body)) == len(body)
+    assert key[17:].encode() not in mask_keys(body)
+    assert mask_keys(b"adp_ is how they begin") == b"adp_ is how they begin"
 
 
 def test_signing_secrets_and_passwords_in_urls_are_too() -> None:
     secret = new_secret()
-    assert secret[6:] not in redacted(f"secret {secret}")
-    shown = redacted("can't reach postgresql://adaptry:s3cr3t-word@db:5432/adaptry?ssl=1")
+    assert secret[6:] not in redact(f"secret {secret}")
+    shown = redact("can't reach postgresql://adaptry:s3cr3t-word@db:5432/adaptry?ssl=1")
     assert shown == f"can't reach postgresql://{HIDDEN}@db:5432/adaptry?ssl=1"
-    assert redacted("mail a@b.example: see https://host/a@b") == (
+    assert redact("mail a@b.example: see https://host/a@b") == (
         "mail a@b.example: see https://host/a@b"
     )
 
 
 def test_what_this_process_was_given_is_known() -> None:
     password, token = secrets.token_hex(8), secrets.token_hex(8)
-    know_secrets(
+    register_secrets(
         urls=[f"postgresql://u:{password}%2F@host/db", "postgresql://host/db", "http://[bad"],
         environment={"HF_TOKEN": token, "HOME": "/home/somebody", "AWS_SESSION_TOKEN": "short"},
     )
     for secret in (f"{password}%2F", f"{password}/", token):
-        assert secret not in redacted(f"x {secret} y")
-    assert redacted("/home/somebody is short") == "/home/somebody is short"
+        assert secret not in redact(f"x {secret} y")
+    assert redact("/home/somebody is short") == "/home/somebody is short"
 
 
 def test_lines_of_the_log_have_none(log: tuple[logging.Logger, io.StringIO]) -> None:

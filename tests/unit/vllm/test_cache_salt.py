@@ -5,21 +5,21 @@ import itertools
 import pytest
 
 from engine.vllm.tenant_isolation import tenant_cache_salt
-from registry.auth.caller import Caller, calling
+from registry.auth.caller import Caller, as_caller
 from registry.auth.scopes import EVERY_SCOPE
 
 ASKED = (None, "s", "acme", "acme~", "acme~s", "other~", "~", "~s")
 
 
 def _salts_of(caller: str) -> set[str | None]:
-    with calling(Caller(caller, EVERY_SCOPE)):
+    with as_caller(Caller(caller, EVERY_SCOPE)):
         return {tenant_cache_salt(asked) for asked in ASKED}
 
 
 @pytest.mark.parametrize("asked", ASKED)
 def test_the_platform_has_the_salt_that_it_asks_for(asked: str | None) -> None:
     assert tenant_cache_salt(asked) == asked
-    with calling(Caller("root", EVERY_SCOPE)):
+    with as_caller(Caller("root", EVERY_SCOPE)):
         assert tenant_cache_salt(asked) == asked
 
 
