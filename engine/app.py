@@ -132,12 +132,12 @@ async def running_server(
             observers=observing.observers,
             tenancy=tenants.tenancy,
         )
-        service.ask_before_purging(cache.uses)
+        service.set_usage_check(cache.uses)
         score = prompt_score(lambda: supervisor.life.engine)
         probe = Probe(cache.controller, score, service.lifecycle.quarantine)
         unavailable = partial(_why_unavailable, cache, supervisor)
         promoting = PromotingEngine(cache.controller, unavailable, probe)
-        service.warm_before_switching(promoting)
+        service.set_serving_engine(promoting)
         events = await stack.enter_async_context(event_parts(database, registry_settings))
         events.dispatcher.on_attempt.append(observing.registry.webhook_attempted)
         keys = KeyService(database)
@@ -222,7 +222,7 @@ async def _application(
 async def _look_for_changes(service: RegistryService, events: EventParts) -> None:
     """Of other servers on the same database."""
     events.feed.wake()
-    await service.catalog.look_for_changes()
+    await service.catalog.poll_changes_now()
 
 
 def _why_unavailable(

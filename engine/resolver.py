@@ -5,7 +5,7 @@ from collections.abc import Callable
 from engine.types import AdapterVersion, VersionId
 from registry.auth.caller import current_caller
 from registry.catalog.catalog import Catalog
-from registry.catalog.resolution_cache import MAX_ANSWERS, KeptAnswers
+from registry.catalog.resolution_cache import MAX_ENTRIES, ResolutionCache
 from registry.catalog.types import Resolution, ResolvedVersion
 from registry.errors import VersionUnavailable
 from registry.references import parse_reference
@@ -20,9 +20,9 @@ class RegistryResolver:
     is seen within about a second.
     """
 
-    def __init__(self, catalog: Catalog, *, max_entries: int = MAX_ANSWERS) -> None:
+    def __init__(self, catalog: Catalog, *, max_entries: int = MAX_ENTRIES) -> None:
         self._catalog = catalog
-        self._answers = KeptAnswers[Resolution](catalog, max_entries=max_entries)
+        self._answers = ResolutionCache[Resolution](catalog, max_entries=max_entries)
 
     async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
         """For this user, who is asked for only if the alias is split; for nobody, its main version.

@@ -84,7 +84,7 @@ async def application(
             silent=lambda: None,
             quarantine=Quarantine(partial(quarantine, service)),
         )
-        service.ask_before_purging(cache.uses)
+        service.set_usage_check(cache.uses)
         events = await stack.enter_async_context(event_parts(database, settings))
         keys = KeyService(database)
         probe = Probe(cache.controller, _scored, service.lifecycle.quarantine)

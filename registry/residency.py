@@ -72,7 +72,7 @@ class ResidencyStore:
     async def pins(self) -> list[StoredPin]:
         """Those of versions that may be served and whose time is not over, the oldest first."""
         statement = _named(Pin).order_by(col(Pin.pinned_at), col(Pin.version_id))
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             rows = (await session.execute(statement)).all()
         return [
             StoredPin(pin.version_id, f"{adapter}:{number}", pin.tier, pin.expires_at, pin.replicas)
@@ -92,7 +92,7 @@ class ResidencyStore:
     async def residents(self) -> list[str]:
         """References of those saved last that may be served, the one used last first."""
         statement = _named(Resident).order_by(col(Resident.position))
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             rows = (await session.execute(statement)).all()
         return [f"{adapter}:{number}" for _, adapter, number in rows]
 

@@ -9,7 +9,7 @@ from registry.database.engine import Database
 from registry.ingest.registrar import Registrar
 from registry.inspection.base_model import BaseModel
 from registry.lifecycle.garbage_collector import GarbageCollector
-from registry.lifecycle.service import LifecycleService, UsedNow
+from registry.lifecycle.service import LifecycleService, UsageCheck
 from registry.quotas.service import TenantQuotas
 from registry.storage.store import ArtifactStore
 from registry.storage.trash import Trash
@@ -71,14 +71,14 @@ class RegistryService:
         """Raises DatabaseUnavailable."""
         await self._database.ping()
 
-    async def tidy_up(self) -> None:
+    async def recover(self) -> None:
         """To be called at the start: ends what a crash cut short."""
-        await self.lifecycle.tidy_up()
+        await self.lifecycle.recover()
 
-    def ask_before_purging(self, used_now: UsedNow) -> None:
+    def set_usage_check(self, is_in_use: UsageCheck) -> None:
         """Versions that an engine uses (row id → whether) are not purged."""
-        self.lifecycle.used_now = used_now
+        self.lifecycle.is_in_use = is_in_use
 
-    def warm_before_switching(self, engine: ServingEngine) -> None:
+    def set_serving_engine(self, engine: ServingEngine) -> None:
         """Promotions bring the new version into this engine's memory first."""
         self.promotion.engine = engine

@@ -88,7 +88,7 @@ async def counting(folder: Path) -> Row:
     whole: list[float] = []
     unchanged: list[float] = []
     for _ in range(5):
-        database.changed()
+        database.notify_change()
         for taken in (whole, unchanged):
             began = time.perf_counter()
             await state.look()

@@ -29,7 +29,7 @@ async def serve(settings: RegistrySettings) -> None:
     await asyncio.to_thread(store.open)
     async with open_database(settings) as database:
         service = RegistryService(database, store, BaseModel("any", None), max_rank=64)
-        await service.tidy_up()
+        await service.recover()
         async with event_parts(database, settings) as events:
             app = FastAPI()
             for router in (create_router(service), *events.routers):

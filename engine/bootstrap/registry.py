@@ -78,7 +78,7 @@ async def open_service(
         max_import_bytes=max_import_bytes,
         quotas=quotas,
     )
-    await service.tidy_up()
+    await service.recover()
     return service
 
 

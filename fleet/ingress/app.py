@@ -89,8 +89,8 @@ async def run_ingress(
         pins = FleetPins(replicas, residency, resolver, recent)
         await pins.restore()
         cache = FleetCache(replicas, pins)
-        service.ask_before_purging(cache.uses)
-        service.warm_before_switching(FleetPromotion(replicas, recent))
+        service.set_usage_check(cache.uses)
+        service.set_serving_engine(FleetPromotion(replicas, recent))
         log = DecisionLog()
         poller = ReplicaPoller(replicas, log)
         warm_up = FleetWarmUp(
@@ -201,4 +201,4 @@ def _check_any_engine(poller: ReplicaPoller) -> Callable[[], Awaitable[None]]:
 async def _look_for_changes(service: RegistryService, events: EventParts) -> None:
     """Read changes that other servers made in the same database."""
     events.feed.wake()
-    await service.catalog.look_for_changes()
+    await service.catalog.poll_changes_now()

@@ -22,14 +22,14 @@ class AliasCatalog:
 
     async def all(self, name: str) -> list[AliasState]:
         """All aliases of an adapter by name. Raises UnknownAdapter."""
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             adapter = await get_adapter(RegistryRepository(session), name)
             return await AliasRepository(session).all_current(row_id(adapter))
 
     async def state(self, name: str, alias: str, at: datetime | None = None) -> AliasState:
         """Where it points, or pointed at a time. Raises UnknownAdapter, UnknownAlias."""
         check_alias(alias)
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             adapter_id = row_id(await get_adapter(RegistryRepository(session), name))
             aliases = AliasRepository(session)
             if at is None:
@@ -47,7 +47,7 @@ class AliasCatalog:
         except UnknownAlias:
             return None
 
-    async def earlier(
+    async def rollback_target(
         self, name: str, alias: str, revision: int | None = None, time: datetime | None = None
     ) -> AliasState:
         """Where a rollback goes: that revision, that of a time, or the one before this.
@@ -56,7 +56,7 @@ class AliasCatalog:
         NothingToRollBack.
         """
         check_alias(alias)
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             adapter_id = row_id(await get_adapter(RegistryRepository(session), name))
             aliases = AliasRepository(session)
             if revision is not None:
@@ -79,7 +79,7 @@ class AliasCatalog:
         """
         check_alias(alias)
         before = number_of(page_token) or None
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             adapter_id = row_id(await get_adapter(RegistryRepository(session), name))
             states = await AliasRepository(session).history(
                 adapter_id, alias, before=before, limit=limit + 1

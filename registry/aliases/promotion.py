@@ -116,7 +116,7 @@ class PromotionService:
         """
         before = await self._alias_catalog.current(check_name(name), alias)
         check_expected(f"{name}@{alias}", before, expected_version)
-        target = await self._alias_catalog.earlier(name, alias, to_revision, to_time)
+        target = await self._alias_catalog.rollback_target(name, alias, to_revision, to_time)
         return await self.promote(
             name,
             alias,

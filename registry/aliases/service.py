@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from registry.catalog.types import AliasState
-from registry.catalog.unit_of_work import Change, changing
+from registry.catalog.unit_of_work import UnitOfWork, adapter_transaction
 from registry.database.engine import Database
 from registry.errors import AliasMoved, UnknownAlias, VersionNotServable
 from registry.models import SERVABLE, Alias, AliasHistory, EventKind, now, row_id
@@ -40,10 +40,10 @@ class AliasService:
         InvalidReference.
         """
         check_alias(alias)
-        async with changing(self._database, name, actor) as change:
-            current = await change.aliases.current(change.adapter_id, alias)
+        async with adapter_transaction(self._database, name, actor) as work:
+            current = await work.aliases.current(work.adapter_id, alias)
             check_expected(f"{name}@{alias}", current, expected_version, expected_revision)
-            return await point(change, alias, weights, reason, current)
+            return await point(work, alias, weights, reason, current)
 
     async def delete(
         self,
@@ -56,15 +56,15 @@ class AliasService:
     ) -> None:
         """Its history stays. Raises UnknownAdapter, UnknownAlias, AliasMoved."""
         check_alias(alias)
-        async with changing(self._database, name, actor) as change:
-            current = await change.aliases.current(change.adapter_id, alias)
+        async with adapter_transaction(self._database, name, actor) as work:
+            current = await work.aliases.current(work.adapter_id, alias)
             if current is None:
                 raise UnknownAlias(name, alias)
             check_expected(f"{name}@{alias}", current, expected_version)
-            _, at = await _next(change, alias)
-            await change.aliases.end(change.adapter_id, alias, at)
-            await change.aliases.remove(change.adapter_id, alias)
-            await change.note(
+            _, at = await _next(work, alias)
+            await work.aliases.end(work.adapter_id, alias, at)
+            await work.aliases.remove(work.adapter_id, alias)
+            await work.add_event(
                 EventKind.ALIAS_DELETED, alias=alias, from_version=current.number, reason=reason
             )
 
@@ -85,24 +85,24 @@ def check_expected(
 
 
 async def point(
-    change: Change,
+    work: UnitOfWork,
     alias: str,
     weights: Mapping[int, int],
     reason: str | None,
     current: AliasState | None,
 ) -> AliasState:
     """Within a change. Raises UnknownVersion, VersionNotServable."""
-    versions = [await change.version(number) for number in sorted(weights)]
+    versions = [await work.version(number) for number in sorted(weights)]
     for version in versions:
         if version.state not in SERVABLE:
-            raise VersionNotServable(change.reference(version.number), version.state)
+            raise VersionNotServable(work.reference(version.number), version.state)
     if current is not None and current.weights == weights:
         return current
-    revision, at = await _next(change, alias)
-    state = AliasState(alias, revision, dict(weights), at, None, change.actor, reason)
+    revision, at = await _next(work, alias)
+    state = AliasState(alias, revision, dict(weights), at, None, work.actor, reason)
     ids = {version.number: row_id(version) for version in versions}
-    await _write(change, state, ids)
-    await change.note(
+    await _write(work, state, ids)
+    await work.add_event(
         EventKind.ALIAS_MOVED if len(weights) == 1 else EventKind.ALIAS_SPLIT,
         alias=alias,
         from_version=current.number if current else None,
@@ -112,12 +112,12 @@ async def point(
     return state
 
 
-async def _write(change: Change, state: AliasState, ids: Mapping[int, int]) -> None:
+async def _write(work: UnitOfWork, state: AliasState, ids: Mapping[int, int]) -> None:
     """`ids`: row ids by version number."""
-    await change.aliases.end(change.adapter_id, state.alias, state.valid_from)
+    await work.aliases.end(work.adapter_id, state.alias, state.valid_from)
     rows = [
         AliasHistory(
-            adapter_id=change.adapter_id,
+            adapter_id=work.adapter_id,
             alias=state.alias,
             revision=state.revision,
             version_id=ids[number],
@@ -129,17 +129,17 @@ async def _write(change: Change, state: AliasState, ids: Mapping[int, int]) -> N
         for number, weight in state.weights.items()
     ]
     row = Alias(
-        adapter_id=change.adapter_id,
+        adapter_id=work.adapter_id,
         name=state.alias,
         version_id=ids[state.number],
         revision=state.revision,
     )
-    await change.aliases.begin(row, rows)
+    await work.aliases.begin(row, rows)
 
 
-async def _next(change: Change, alias: str) -> tuple[int, datetime]:
+async def _next(work: UnitOfWork, alias: str) -> tuple[int, datetime]:
     """The next revision and its beginning, which is after all before it: clocks may go back."""
-    last = await change.aliases.last(change.adapter_id, alias)
+    last = await work.aliases.last(work.adapter_id, alias)
     if last is None:
         return 1, now()
     revision, latest = last

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, Field, model_validator
 
 from registry.aliases.promotion import Preparation
-from registry.catalog.field_types import Body, Moment, Reason, VersionNumber
+from registry.catalog.field_types import Body, Reason, Timestamp, VersionNumber
 
 MAX_SPLIT = 16
 MAX_WEIGHT = 1_000_000
@@ -92,7 +92,7 @@ class AliasRollback(Prepared):
     """Where to: an earlier revision, a time, or, with neither, what was before this state."""
 
     revision: VersionNumber | None = None
-    at: Moment | None = None
+    at: Timestamp | None = None
     expected_version: VersionNumber | None = None
     reason: Reason | None = None
 

@@ -9,11 +9,11 @@ from registry.api.alias_schemas import AliasList, AliasPage, AliasPut, AliasRead
 from registry.api.parameters import Limit, PageToken
 from registry.api.serializers import alias_read
 from registry.auth.caller import actor_name
-from registry.catalog.field_types import Body, Moment, Reason
+from registry.catalog.field_types import Body, Reason, Timestamp
 from registry.service import RegistryService
 
 At = Annotated[
-    Moment | None,
+    Timestamp | None,
     Query(description="Where it pointed then.", examples=["2026-11-17T14:05:00Z"]),
 ]
 Expected = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Only if it points there.")]

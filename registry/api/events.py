@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from registry.api.parameters import Limit, PageToken
 from registry.auth.caller import current_caller
-from registry.catalog.field_types import Moment, Text
+from registry.catalog.field_types import Text, Timestamp
 from registry.events.export import EventExport
 from registry.events.hash_chain import BEGINNING
 from registry.events.log import EventLog
@@ -27,8 +27,8 @@ _STREAM = {"content": {"text/event-stream": {}}, "description": "One event per m
 AdapterName = Annotated[str | None, Query(alias="adapter", max_length=64)]
 Kinds = Annotated[list[EventKind] | None, Query(alias="kind", description="Any of these.")]
 Actor = Annotated[Text | None, Query(max_length=256)]
-Since = Annotated[Moment | None, Query(description="From this moment on.")]
-Until = Annotated[Moment | None, Query(description="Before this moment.")]
+Since = Annotated[Timestamp | None, Query(description="From this moment on.")]
+Until = Annotated[Timestamp | None, Query(description="Before this moment.")]
 After = Annotated[int, Query(ge=0, lt=2**62, description="Only later events than this one.")]
 Chain = Annotated[str, Query(pattern="^[0-9a-f]{64}$", description="The hash in the line before.")]
 

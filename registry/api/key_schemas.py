@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from registry.auth.scopes import Scope
-from registry.catalog.field_types import Body, Moment
+from registry.catalog.field_types import Body, Timestamp
 from registry.models.api_key import ApiKey
 from registry.references import ADAPTER_NAME_PATTERN, MAX_NAME, tenant_of
 
@@ -27,7 +27,7 @@ class KeyCreate(Body):
 
     name: KeyName
     scopes: Scopes
-    expires_at: Annotated[Moment | None, Field(description="Null: never.")] = None
+    expires_at: Annotated[Timestamp | None, Field(description="Null: never.")] = None
 
 
 class KeyRotate(Body):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from registry.api.serializers import sees_parent, whole_version_read
 from registry.auth.caller import current_caller
 from registry.catalog.catalog import Catalog
-from registry.catalog.resolution_cache import KeptAnswers
+from registry.catalog.resolution_cache import ResolutionCache
 from registry.catalog.types import Resolution
 from registry.references import AdapterReference
 
@@ -24,8 +24,8 @@ class ShownResolver:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._resolutions = KeptAnswers[Resolution](catalog)
-        self._versions = KeptAnswers[_Shown](catalog)
+        self._resolutions = ResolutionCache[Resolution](catalog)
+        self._versions = ResolutionCache[_Shown](catalog)
 
     async def resolve(self, reference: AdapterReference, user: str | None) -> bytes:
         """JSON of a `VersionRead`. Raises what `Catalog.resolution` raises."""

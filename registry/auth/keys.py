@@ -97,7 +97,7 @@ class KeyService:
         return known
 
     async def _read(self, public_id: str) -> _KeyWithGrants | None:
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             statement = select(ApiKey).where(col(ApiKey.public_id) == public_id)
             key = (await session.execute(statement)).scalar_one_or_none()
             if key is None:
@@ -119,7 +119,7 @@ class KeyService:
         Raises InvalidPageToken.
         """
         after = number_of(page_token)
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             statement = select(ApiKey).where(col(ApiKey.id) > after)
             if tenant is not None:
                 statement = statement.where(col(ApiKey.name).startswith(f"{tenant}~"))
@@ -130,7 +130,7 @@ class KeyService:
 
     async def key(self, name: str) -> ApiKey:
         """Raises UnknownKey."""
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             return await _key_by_name(session, name)
 
     # ---- changing ------------------------------------------------------------------------

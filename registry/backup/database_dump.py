@@ -17,7 +17,7 @@ from sqlalchemy import URL, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from registry.database.engine import outages_translated
+from registry.database.engine import translate_outages
 
 SQLITE_FILE = "registry.db"
 POSTGRESQL_FILE = "registry.dump"
@@ -139,7 +139,7 @@ def _copy_sqlite(source: Path, target: Path) -> None:
 async def _connection(url: URL) -> AsyncIterator[AsyncConnection]:
     engine = create_async_engine(url, poolclass=NullPool)
     try:
-        with outages_translated():
+        with translate_outages():
             async with engine.connect() as connection:
                 await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
                 yield connection

@@ -30,7 +30,7 @@ class AliasRepository:
         """By name."""
         return await self._all(_states(adapter_id).join(Alias, is_current()))
 
-    async def pointing_at(self, version_id: int) -> Sequence[str]:
+    async def aliases_of_version(self, version_id: int) -> Sequence[str]:
         """The aliases that a version has any weight in, by name."""
         statement = (
             select(col(Alias.name))

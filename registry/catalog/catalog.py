@@ -9,11 +9,11 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from registry.catalog.alias_repository import AliasRepository
-from registry.catalog.listing_repository import ListRepository
+from registry.catalog.listing_repository import ListingRepository
 from registry.catalog.repository import RegistryRepository, get_adapter
 from registry.catalog.types import PublishedVersion, Resolution, ResolvedVersion
-from registry.database.change_counter import Generations
-from registry.database.change_poller import Freshness
+from registry.database.change_counter import ChangeCounter
+from registry.database.change_poller import ChangePoller
 from registry.database.engine import Database
 from registry.database.pagination import Page, name_of, number_of, page_of
 from registry.errors import UnknownAlias, UnknownVersion, VersionUnavailable
@@ -31,29 +31,29 @@ class Catalog:
         self,
         database: Database,
         path_of: Callable[[str], Path],
-        freshness: Freshness | None = None,
+        poller: ChangePoller | None = None,
     ) -> None:
         self._database = database
         self._path_of = path_of
-        self._freshness = freshness or Freshness(database)
+        self._poller = poller or ChangePoller(database)
 
     @property
-    def generation(self) -> int:
+    def change_count(self) -> int:
         """Grows with every committed change: answers of an older generation may be stale."""
-        return self._database.generation
+        return self._database.change_count
 
     @property
-    def generations(self) -> Generations:
+    def changes(self) -> ChangeCounter:
         """By what an answer that was kept is known to hold."""
-        return self._database.generations
+        return self._database.changes
 
-    async def notice_changes(self) -> None:
-        """Those of other processes, within about a second. To be called before `generations`."""
-        await self._freshness.look()
+    async def poll_changes(self) -> None:
+        """Those of other processes, within about a second. To be called before `changes`."""
+        await self._poller.poll()
 
-    async def look_for_changes(self) -> None:
+    async def poll_changes_now(self) -> None:
         """The same at once, for whoever was told of one."""
-        await self._freshness.look_now()
+        await self._poller.poll_now()
 
     # ---- resolving -----------------------------------------------------------------------
 
@@ -71,13 +71,13 @@ class Catalog:
         return replace(found, versions=served, weights={n: found.weights[n] for n in served})
 
     async def _resolution(self, reference: AdapterReference) -> Resolution:
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             repository = RegistryRepository(session)
             adapter = await get_adapter(repository, reference.adapter)
-            rows = await _referred(repository, row_id(adapter), reference)
+            rows = await _select_rows(repository, row_id(adapter), reference)
         return Resolution(
             reference=str(reference),
-            versions={row.number: self._resolved(adapter.name, row) for row in rows},
+            versions={row.number: self._to_resolved(adapter.name, row) for row in rows},
             weights={row.number: row[-1] for row in rows},
         )
 
@@ -100,14 +100,14 @@ class Catalog:
 
     async def served_references(self) -> list[str]:
         """Every alias that can be asked for: `name` for its default, `name@alias` for the rest."""
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             served = await AliasRepository(session).served()
         return [
             str(AdapterReference(name, None if alias == DEFAULT_ALIAS else alias))
             for name, alias in served
         ]
 
-    def _resolved(self, adapter: str, row: Row[*tuple[Any, ...]]) -> ResolvedVersion:
+    def _to_resolved(self, adapter: str, row: Row[*tuple[Any, ...]]) -> ResolvedVersion:
         deprecated = row.state == VersionState.DEPRECATED
         return ResolvedVersion(
             adapter=adapter,
@@ -133,18 +133,18 @@ class Catalog:
     ) -> Page[Adapter]:
         """One page by name. Raises InvalidPageToken."""
         after = name_of(page_token)
-        async with self._database.reading() as session:
-            rows = await ListRepository(session).adapters(filters, after=after, limit=limit + 1)
+        async with self._database.read_session() as session:
+            rows = await ListingRepository(session).adapters(filters, after=after, limit=limit + 1)
         return page_of(rows, limit, lambda adapter: adapter.name)
 
     async def adapter(self, name: str) -> Adapter:
         """Raises UnknownAdapter."""
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             return await get_adapter(RegistryRepository(session), name)
 
     async def version(self, name: str, number: int) -> PublishedVersion:
         """In whatever state it is. Raises UnknownAdapter, UnknownVersion."""
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             repository = RegistryRepository(session)
             adapter = await get_adapter(repository, name)
             version = await repository.version(row_id(adapter), number)
@@ -162,8 +162,8 @@ class Catalog:
     ) -> Page[PublishedVersion]:
         """One page over all adapters, in the order of registration. Raises InvalidPageToken."""
         after = number_of(page_token)
-        async with self._database.reading() as session:
-            found = await ListRepository(session).versions(filters, after=after, limit=limit + 1)
+        async with self._database.read_session() as session:
+            found = await ListingRepository(session).versions(filters, after=after, limit=limit + 1)
         return page_of(found, limit, lambda item: row_id(item.version))
 
     async def versions_of(
@@ -178,7 +178,7 @@ class Catalog:
         after = number_of(page_token)
 
         async def query(session: AsyncSession, adapter_id: int) -> Sequence[PublishedVersion]:
-            return await ListRepository(session).versions_of(
+            return await ListingRepository(session).versions_of(
                 adapter_id, filters, after=after, limit=limit + 1
             )
 
@@ -188,12 +188,12 @@ class Catalog:
     async def _of_adapter(
         self, name: str, query: Callable[[AsyncSession, int], Awaitable[Sequence[Item]]]
     ) -> Sequence[Item]:
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             adapter = await get_adapter(RegistryRepository(session), name)
             return await query(session, row_id(adapter))
 
 
-async def _referred(
+async def _select_rows(
     repository: RegistryRepository, adapter_id: int, reference: AdapterReference
 ) -> Sequence[Row[*tuple[Any, ...]]]:
     if reference.version is not None:

@@ -52,7 +52,7 @@ def check_json(value: Any, depth: int = 0) -> Any:
     return value
 
 
-def check_moment(value: Any) -> Any:
+def check_timestamp(value: Any) -> Any:
     """pydantic would take a number for seconds since 1970."""
     if isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value)):
         raise ValueError("a date and a time are wanted, such as 2026-11-28T09:30:00Z")
@@ -68,7 +68,7 @@ def check_distinct(value: Any) -> Any:
     return value
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(check_moment)]
+Timestamp = Annotated[AwareDatetime, BeforeValidator(check_timestamp)]
 Text = Annotated[str, AfterValidator(check_text)]
 Prose = Annotated[Text, AfterValidator(redact_keys)]
 Reason = Annotated[Prose, Field(max_length=1024, description="Kept with the event.")]

@@ -20,7 +20,7 @@ _ParentAdapter: Any = aliased(Adapter, name="parent_adapter")
 _PEFT_CONFIG: Any = Version.peft_config
 
 
-class ListRepository:
+class ListingRepository:
     """Queries on one session."""
 
     def __init__(self, session: AsyncSession) -> None:
@@ -43,8 +43,8 @@ class ListRepository:
         spans = await self._spans(VersionTerm, filters)
         if spans is None:
             return []
-        search = Search(_published(), col(Version.id), filters.conditions(spans), after)
-        return list(map(_read, await search.page(self._session, limit)))
+        search = Search(_select_published(), col(Version.id), filters.conditions(spans), after)
+        return list(map(_to_published, await search.page(self._session, limit)))
 
     async def versions_of(
         self, adapter_id: int, filters: VersionFilter, *, after: int, limit: int
@@ -55,9 +55,9 @@ class ListRepository:
             return []
         key: Any = Version.id
         tests = [condition.test(key) for condition in filters.conditions(spans)]
-        of_adapter = _published().where(col(Version.adapter_id) == adapter_id, *tests)
+        of_adapter = _select_published().where(col(Version.adapter_id) == adapter_id, *tests)
         ordered = of_adapter.where(col(Version.number) > after).order_by(col(Version.number))
-        return list(map(_read, (await self._session.execute(ordered.limit(limit))).all()))
+        return list(map(_to_published, (await self._session.execute(ordered.limit(limit))).all()))
 
     async def _spans(
         self, table: type[AdapterTerm | VersionTerm], filters: AdapterFilter | VersionFilter
@@ -70,7 +70,7 @@ class ListRepository:
         return spans if len(spans) == len(starts) else None
 
 
-def _published() -> Select[*tuple[Any, ...]]:
+def _select_published() -> Select[*tuple[Any, ...]]:
     """A version, its adapter's name, its parent's name and number."""
     return (
         select(Version, col(Adapter.name), _ParentAdapter.name, _Parent.number)
@@ -81,6 +81,6 @@ def _published() -> Select[*tuple[Any, ...]]:
     )
 
 
-def _read(row: Row[*tuple[Any, ...]]) -> PublishedVersion:
+def _to_published(row: Row[*tuple[Any, ...]]) -> PublishedVersion:
     version, name, parent, number = row
     return PublishedVersion(name, version, f"{parent}:{number}" if parent else None)

@@ -7,7 +7,7 @@ from typing import Any
 
 from registry.auth.grants import can_see
 from registry.catalog.types import PublishedVersion
-from registry.catalog.unit_of_work import Change, changing
+from registry.catalog.unit_of_work import UnitOfWork, adapter_transaction
 from registry.database.engine import Database
 from registry.errors import LineageCycle, MetadataTooLarge, UnknownAdapter, UnknownVersion
 from registry.models import Adapter, EventKind, Version, now, row_id
@@ -38,7 +38,7 @@ def details_of(request: Mapping[str, Any]) -> VersionDetails:
     """Those of a registration as JSON, where they may be missing. Raises MetadataTooLarge."""
     given = {key: request[key] for key in VersionDetails.__dataclass_fields__ if key in request}
     details = VersionDetails(**{**given, "tags": tuple(given.get("tags", ()))})
-    _checked(details.metadata)
+    _check_size(details.metadata)
     return details
 
 
@@ -50,11 +50,11 @@ class MetadataService:
 
     async def update_adapter(self, name: str, fields: Fields, *, actor: str) -> Adapter:
         """Raises UnknownAdapter, MetadataTooLarge."""
-        async with changing(self._database, name, actor) as change:
-            adapter = change.adapter
+        async with adapter_transaction(self._database, name, actor) as work:
+            adapter = work.adapter
             if changed := _apply(adapter, fields):
-                await TermRepository(change.session).set_adapter(name, adapter_terms(adapter))
-                await change.note(EventKind.ADAPTER_UPDATED, reason=", ".join(changed))
+                await TermRepository(work.session).set_adapter(name, adapter_terms(adapter))
+                await work.add_event(EventKind.ADAPTER_UPDATED, reason=", ".join(changed))
         return adapter
 
     async def update_version(
@@ -62,60 +62,60 @@ class MetadataService:
     ) -> PublishedVersion:
         """Raises UnknownAdapter, UnknownVersion, MetadataTooLarge, LineageCycle."""
         fields = dict(fields)
-        async with changing(self._database, name, actor) as change:
-            version = await change.version(number)
-            changed = await _set_parent(change, version, fields)
+        async with adapter_transaction(self._database, name, actor) as work:
+            version = await work.version(number)
+            changed = await _set_parent(work, version, fields)
             changed += _apply(version, fields)
             if changed:
-                terms = TermRepository(change.session)
+                terms = TermRepository(work.session)
                 await terms.set_version(row_id(version), version_terms(name, version))
-                await change.note(
+                await work.add_event(
                     EventKind.VERSION_UPDATED, to_version=number, reason=", ".join(changed)
                 )
-            return await change.published(version)
+            return await work.published_version(version)
 
 
-async def describe(change: Change, version: Version, details: VersionDetails) -> str | None:
+async def describe(work: UnitOfWork, version: Version, details: VersionDetails) -> str | None:
     """Put the details on a version that has no row yet; the parent's reference.
 
     Raises UnknownAdapter, UnknownVersion, MetadataTooLarge.
     """
     if details.parent is not None:
-        version.parent_id = row_id(await parent_of(change, details.parent))
+        version.parent_id = row_id(await parent_of(work, details.parent))
     version.description = details.description
     version.tags = sorted(set(details.tags))
-    version.user_metadata = _checked(details.metadata)
+    version.user_metadata = _check_size(details.metadata)
     version.training_run = details.training_run
     version.dataset = details.dataset
     return details.parent
 
 
-async def parent_of(change: Change, reference: str) -> Version:
+async def parent_of(work: UnitOfWork, reference: str) -> Version:
     """As far as whoever makes the change may see it: a job may be older than the end of a grant.
 
     Raises InvalidReference, UnknownAdapter, UnknownVersion.
     """
     name, number = parse_version(reference)
-    adapter = await change.repository.adapter(name)
-    if adapter is None or not await can_see(change.session, tenant_of(change.actor), adapter):
+    adapter = await work.repository.adapter(name)
+    if adapter is None or not await can_see(work.session, tenant_of(work.actor), adapter):
         raise UnknownAdapter(name)
-    version = await change.repository.version(row_id(adapter), number)
+    version = await work.repository.version(row_id(adapter), number)
     if version is None:
         raise UnknownVersion(name, number)
     return version
 
 
-async def _set_parent(change: Change, version: Version, fields: Fields) -> list[str]:
+async def _set_parent(work: UnitOfWork, version: Version, fields: Fields) -> list[str]:
     """Takes `parent` out of the fields; its name if it changed."""
     if "parent" not in fields:
         return []
     reference = fields.pop("parent")
     parent_id = None
     if reference is not None:
-        parent = await parent_of(change, reference)
+        parent = await parent_of(work, reference)
         parent_id = row_id(parent)
-        if await change.repository.descends(parent_id, row_id(version)):
-            raise LineageCycle(change.reference(version.number), reference)
+        if await work.repository.descends(parent_id, row_id(version)):
+            raise LineageCycle(work.reference(version.number), reference)
     if parent_id == version.parent_id:
         return []
     version.parent_id = parent_id
@@ -130,7 +130,7 @@ def _apply(row: Adapter | Version, fields: Fields) -> list[str]:
     if len(tags) > MAX_TAGS:
         raise MetadataTooLarge(f"more than {MAX_TAGS} tags")
     wanted["tags"] = sorted(tags)
-    wanted["user_metadata"] = _merged(row.user_metadata, wanted.pop("metadata", None) or {})
+    wanted["user_metadata"] = _merge(row.user_metadata, wanted.pop("metadata", None) or {})
     changed = [name for name, value in wanted.items() if getattr(row, name) != value]
     for name in changed:
         setattr(row, name, wanted[name])
@@ -139,12 +139,12 @@ def _apply(row: Adapter | Version, fields: Fields) -> list[str]:
     return sorted(name.removeprefix("user_") for name in changed)
 
 
-def _merged(before: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def _merge(before: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = {**before, **changes}
-    return _checked({key: value for key, value in merged.items() if value is not None})
+    return _check_size({key: value for key, value in merged.items() if value is not None})
 
 
-def _checked(metadata: dict[str, Any]) -> dict[str, Any]:
+def _check_size(metadata: dict[str, Any]) -> dict[str, Any]:
     if len(json.dumps(metadata, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
         raise MetadataTooLarge(f"metadata of more than {MAX_METADATA_BYTES} bytes of JSON")
     return metadata

@@ -5,43 +5,41 @@ from typing import Generic, Protocol, TypeVar
 
 from cachetools import LRUCache
 
-from registry.database.change_counter import Generations
+from registry.database.change_counter import ChangeCounter
 
-Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 
-MAX_ANSWERS = 50_000
+MAX_ENTRIES = 50_000
 
 
-class Changing(Protocol):
+class ChangeSource(Protocol):
     """Who is asked: the catalog."""
 
     @property
-    def generations(self) -> Generations: ...
+    def changes(self) -> ChangeCounter: ...
 
-    async def notice_changes(self) -> None: ...
+    async def poll_changes(self) -> None: ...
 
 
-class KeptAnswers(Generic[Answer]):
+class ResolutionCache(Generic[Value]):
     """Asks once, until what is asked about changes; refusals are asked anew each time.
 
     What this process changes counts at once, what another one changes within about a second, also
     where the database is away: then what was asked before goes on being answered.
     """
 
-    def __init__(self, catalog: Changing, *, max_entries: int = MAX_ANSWERS) -> None:
+    def __init__(self, catalog: ChangeSource, *, max_entries: int = MAX_ENTRIES) -> None:
         self._catalog = catalog
-        self._answers: LRUCache[Hashable, tuple[int, Answer]] = LRUCache(max_entries)
+        self._entries: LRUCache[Hashable, tuple[int, Value]] = LRUCache(max_entries)
 
-    async def get(
-        self, adapter: str, key: Hashable, ask: Callable[[], Awaitable[Answer]]
-    ) -> Answer:
+    async def get(self, adapter: str, key: Hashable, load: Callable[[], Awaitable[Value]]) -> Value:
         """The answer to `key`, which is about this adapter alone."""
-        await self._catalog.notice_changes()
-        generations = self._catalog.generations
-        found = self._answers.get(key)
-        if found is not None and found[0] >= generations.changed_in(adapter):
+        await self._catalog.poll_changes()
+        changes = self._catalog.changes
+        found = self._entries.get(key)
+        if found is not None and found[0] >= changes.last_change(adapter):
             return found[1]
-        asked_in = generations.now
-        answer = await ask()
-        self._answers[key] = asked_in, answer
-        return answer
+        loaded_at = changes.count
+        value = await load()
+        self._entries[key] = loaded_at, value
+        return value

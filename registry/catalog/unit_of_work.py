@@ -18,7 +18,7 @@ from registry.references import check_name
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class UnitOfWork:
     """What is done within the transaction. Nobody else changes this adapter meanwhile."""
 
     session: AsyncSession
@@ -48,12 +48,12 @@ class Change:
             raise UnknownVersion(self.adapter.name, number)
         return version
 
-    async def published(self, version: Version) -> PublishedVersion:
+    async def published_version(self, version: Version) -> PublishedVersion:
         """As it is told to clients."""
         parent = await self.repository.reference_of(version.parent_id)
         return PublishedVersion(self.adapter.name, version, parent)
 
-    async def note(
+    async def add_event(
         self,
         kind: EventKind,
         *,
@@ -78,7 +78,9 @@ class Change:
 
 
 @asynccontextmanager
-async def changing(database: Database, name: str, actor: str) -> AsyncIterator[Change]:
+async def adapter_transaction(
+    database: Database, name: str, actor: str
+) -> AsyncIterator[UnitOfWork]:
     """Commits at the end of the block, or nothing of it.
 
     Raises InvalidReference, UnknownAdapter.
@@ -87,4 +89,4 @@ async def changing(database: Database, name: str, actor: str) -> AsyncIterator[C
         adapter = await RegistryRepository(session).adapter(name, lock=True)
         if adapter is None:
             raise UnknownAdapter(name)
-        yield Change(session, adapter, actor, client_address())
+        yield UnitOfWork(session, adapter, actor, client_address())

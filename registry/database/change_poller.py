@@ -14,15 +14,15 @@ from registry.errors import DatabaseUnavailable
 from registry.models import Adapter, Event
 
 # Events get their ids before they are committed, so that a lower id may appear after a higher one.
-_MAY_BE_LATE = 1000
-_PATIENCE_SECONDS = 0.5  # for a database that has stopped: it may take a minute to be given up
+_LATE_IDS = 1000
+_POLL_TIMEOUT_SECONDS = 0.5  # for a database that has stopped: it may take a minute to be given up
 
 _HIGHEST = select(func.coalesce(func.max(col(aliased(Event).id)), 0)).scalar_subquery()
-_LATEST = select(func.count()).where(col(Event.id) > _HIGHEST - _MAY_BE_LATE).scalar_subquery()
+_LATEST = select(func.count()).where(col(Event.id) > _HIGHEST - _LATE_IDS).scalar_subquery()
 _NEWEST = select(_HIGHEST, _LATEST)  # the highest id, and how many there are of the last ones
 
 
-class Freshness:
+class ChangePoller:
     """Looks for new events now and then. What this process commits itself is known at once.
 
     Where requests follow each other none of them waits for that: they begin a look beside them
@@ -40,11 +40,11 @@ class Freshness:
         self._clock = clock
         self._every_seconds = every_seconds
         self._due = 0.0
-        self._beside: asyncio.Task[None] | None = None
-        self._seen: tuple[int, int] | None = None
-        self._seen_ids: frozenset[int | None] = frozenset()
+        self._polling: asyncio.Task[None] | None = None
+        self._last: tuple[int, int] | None = None
+        self._last_ids: frozenset[int | None] = frozenset()
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Makes a new generation if anything has changed. Cheap but for once in a while.
 
         A database that is away, or that does not answer, changes nothing: what was asked before
@@ -52,32 +52,32 @@ class Freshness:
         """
         now = self._clock()
         is_due = now >= self._due
-        if not is_due and (now < self._due - self._every_seconds / 2 or self.is_looking()):
+        if not is_due and (now < self._due - self._every_seconds / 2 or self.is_polling()):
             return
         self._due = now + self._every_seconds
-        if not self.is_looking():
-            self._beside = asyncio.create_task(self._look())
+        if not self.is_polling():
+            self._polling = asyncio.create_task(self._poll())
             if is_due:  # the look goes on although nobody waits for it any longer
-                done, _ = await asyncio.wait({self._beside}, timeout=_PATIENCE_SECONDS)
-                for look in done:
-                    look.result()
+                done, _ = await asyncio.wait({self._polling}, timeout=_POLL_TIMEOUT_SECONDS)
+                for poll in done:
+                    poll.result()
 
-    async def look_now(self) -> None:
+    async def poll_now(self) -> None:
         """There is something new, as somebody said: a look that has begun may have missed it."""
-        while self._beside is not None and self.is_looking():
-            await asyncio.wait({self._beside})
+        while self._polling is not None and self.is_polling():
+            await asyncio.wait({self._polling})
         self._due = self._clock() + self._every_seconds
-        look = self._beside = asyncio.create_task(self._look())
-        await asyncio.wait({look})  # requests may wait for it too
-        look.result()
+        poll = self._polling = asyncio.create_task(self._poll())
+        await asyncio.wait({poll})  # requests may wait for it too
+        poll.result()
 
-    def is_looking(self) -> bool:
+    def is_polling(self) -> bool:
         """One look at a time."""
-        return self._beside is not None and not self._beside.done()
+        return self._polling is not None and not self._polling.done()
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         try:
-            async with self._database.reading() as session:
+            async with self._database.read_session() as session:
                 await self._compare(session)
         except DatabaseUnavailable:
             return
@@ -85,16 +85,16 @@ class Freshness:
     async def _compare(self, session: AsyncSession) -> None:
         row = (await session.execute(_NEWEST)).one()
         seen = row[0], row[1]
-        if seen == self._seen:
+        if seen == self._last:
             return
-        before, self._seen = self._seen, seen
+        before, self._last = self._last, seen
         latest = await _latest(session, seen[0])
-        new = latest.keys() - self._seen_ids
-        self._seen_ids = frozenset(latest)
-        if before is None or seen[0] - before[0] >= _MAY_BE_LATE:  # more than were looked at
-            self._database.generations.change()
+        new = latest.keys() - self._last_ids
+        self._last_ids = frozenset(latest)
+        if before is None or seen[0] - before[0] >= _LATE_IDS:  # more than were looked at
+            self._database.changes.record()
         elif named := set(filter(None, (latest[id_] for id_ in new))):
-            self._database.generations.change(*named)
+            self._database.changes.record(*named)
 
 
 async def _latest(session: AsyncSession, newest: int) -> dict[int | None, str]:
@@ -102,6 +102,6 @@ async def _latest(session: AsyncSession, newest: int) -> dict[int | None, str]:
     statement = (
         select(col(Event.id), col(Adapter.name))
         .outerjoin(Adapter, col(Event.adapter_id) == col(Adapter.id))
-        .where(col(Event.id) > newest - _MAY_BE_LATE)
+        .where(col(Event.id) > newest - _LATE_IDS)
     )
     return {row[0]: row[1] for row in (await session.execute(statement)).all()}

@@ -16,7 +16,7 @@ from sqlalchemy.exc import (
     NotSupportedError,
     ProgrammingError,
 )
-from sqlalchemy.exc import TimeoutError as NoConnectionLeft
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
     AsyncSession,
     async_sessionmaker,
@@ -24,26 +24,26 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import sessionmaker
 
-from registry.database.change_counter import Generations
-from registry.database.observer import DatabaseObserver, Operation, note_changes, told
+from registry.database.change_counter import ChangeCounter
+from registry.database.observer import DatabaseObserver, Operation, committed_rows, track_changes
 from registry.database.sqlite_connection import connect
 from registry.database.sqlite_group_commit import (
     BUSY_TIMEOUT_MS,
-    SqliteLog,
+    GroupCommit,
     Sync,
-    prepare,
+    configure,
     sync_file,
 )
 from registry.errors import DatabaseUnavailable
 
 # asyncpg's, in seconds: to connect, and for a statement, as a server may vanish without a word
-_DRIVERS_PATIENCE = {"timeout": 5, "command_timeout": 60}
+_DRIVER_TIMEOUTS = {"timeout": 5, "command_timeout": 60}
 
-PATIENCE_SECONDS = 10.0  # what a request waits for takes milliseconds
+SESSION_TIMEOUT_SECONDS = 10.0  # what a request waits for takes milliseconds
 
 # All that is not in the statement itself: asyncpg's errors for a server that stops, starts or
 # was killed are of no class of their own, and SQLite's for a broken file are DatabaseError.
-_OUR_MISTAKES = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
+_STATEMENT_ERRORS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
 
 _ASYNC_DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -51,7 +51,7 @@ _ASYNC_DRIVERS = {
     "postgres": "postgresql+asyncpg",
 }
 # What asyncpg takes from a URL; libpq's other options it does not know.
-_OPTIONS = {"host", "port", "ssl", "passfile", "service", "servicefile", "target_session_attrs"}
+_URL_OPTIONS = {"host", "port", "ssl", "passfile", "service", "servicefile", "target_session_attrs"}
 
 
 def async_url(url: str) -> str:
@@ -77,7 +77,7 @@ def check_url(url: str) -> str:
         parsed = None
     if parsed is None or parsed.drivername not in _ASYNC_DRIVERS.values():
         raise ValueError("write sqlite:///FILE or postgresql://USER@HOST/DATABASE")
-    unknown = set(parsed.query) - _OPTIONS
+    unknown = set(parsed.query) - _URL_OPTIONS
     if unknown and parsed.get_backend_name() == "postgresql":
         raise ValueError(f"this URL has options that are not known: {', '.join(sorted(unknown))}")
     return whole
@@ -103,67 +103,67 @@ class Database:
     ) -> None:
         self.url = make_url(async_url(url))
         self._sqlite = self.url.get_backend_name() == "sqlite"
-        self._log = SqliteLog(sync)
-        self._turn = asyncio.Lock()
+        self._log = GroupCommit(sync)
+        self._writer = asyncio.Lock()
         make_folder(self.url)
         if self._sqlite:
             self._engine = create_async_engine(self.url, async_creator=partial(connect, self.url))
-            prepare(self._engine, self._log)
+            configure(self._engine, self._log)
         else:
             self._engine = create_async_engine(
-                self.url, pool_pre_ping=True, connect_args=_DRIVERS_PATIENCE
+                self.url, pool_pre_ping=True, connect_args=_DRIVER_TIMEOUTS
             )
         self._observer = observer
         sessions = sessionmaker()
         if observer is not None:
-            note_changes(sessions)
+            track_changes(sessions)
         self._sessions = async_sessionmaker(
             self._engine, sync_session_class=sessions, expire_on_commit=False
         )
-        self.generations = Generations()  # of all changes that this process knows of
+        self.changes = ChangeCounter()  # of all changes that this process knows of
         self.on_change: list[Callable[[], None]] = []
 
     @property
-    def generation(self) -> int:
+    def change_count(self) -> int:
         """Grows with every change that this process knows of."""
-        return self.generations.now
+        return self.changes.count
 
     async def close(self) -> None:
         await self._engine.dispose()
 
     async def ping(self) -> None:
         """Raises DatabaseUnavailable."""
-        async with self.reading() as session:
+        async with self.read_session() as session:
             await session.execute(text("SELECT 1"))
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncSession]:
+    async def read_session(self) -> AsyncIterator[AsyncSession]:
         """A session for a few short queries; nothing it does is kept."""
-        with self._watched(Operation.READ):
-            async with asyncio.timeout(PATIENCE_SECONDS), self._reading() as session:
+        with self._observe(Operation.READ):
+            async with asyncio.timeout(SESSION_TIMEOUT_SECONDS), self._read_session() as session:
                 yield session
 
     @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[AsyncSession]:
+    async def _read_session(self) -> AsyncIterator[AsyncSession]:
         async with self._sessions() as session:
             yield session
-        await self._log.durable()
+        await self._log.wait_durable()
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncSession]:
         """A session for queries that all see the same moment, however long they take."""
         begin = "BEGIN" if self._sqlite else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
-        with outages_translated():
+        with translate_outages():
             async with self._snapshot(begin) as session:
                 yield session
 
     @asynccontextmanager
     async def _snapshot(self, begin: str) -> AsyncIterator[AsyncSession]:
-        async with self._reading() as session:
+        async with self._read_session() as session:
             await session.execute(text(begin))
             if self._sqlite:  # the moment is that of the first question
                 await session.execute(text("SELECT 1 FROM sqlite_schema"))
-                await self._log.durable()  # what is read may be told before the end
+                await self._log.wait_durable()  # what is read may be told before the end
             yield session
 
     @asynccontextmanager
@@ -175,72 +175,72 @@ class Database:
         `for_catalog` False: nothing that the catalog answers changes by it. `adapter`: nothing
         that it answers of other adapters does.
         """
-        with self._watched(Operation.WRITE):
-            async with self._sessions() as session, self._writing(session):
+        with self._observe(Operation.WRITE):
+            async with self._sessions() as session, self._write_lock(session):
                 yield session
-                with self._log.committing():  # also whoever is cancelled here may have committed
+                with self._log.commit():  # also whoever is cancelled here may have committed
                     await session.commit()
                 if self._observer is not None:
-                    self._observer.committed(told(session))
+                    self._observer.on_commit(committed_rows(session))
             if for_catalog:
-                self.changed(adapter)
-            await self._log.durable()
+                self.notify_change(adapter)
+            await self._log.wait_durable()
 
     @contextmanager
-    def _watched(self, operation: Operation) -> Iterator[None]:
+    def _observe(self, operation: Operation) -> Iterator[None]:
         """Raises DatabaseUnavailable for whatever keeps the database from being used."""
         if self._observer is None:
-            with outages_translated():
+            with translate_outages():
                 yield
             return
         began = time.monotonic()
         try:
-            with outages_translated():
+            with translate_outages():
                 yield
         except DatabaseUnavailable:
-            self._observer.failed()
+            self._observer.on_failure()
             raise
         finally:
-            self._observer.took(operation, time.monotonic() - began)
+            self._observer.on_session_end(operation, time.monotonic() - began)
 
     @asynccontextmanager
-    async def _writing(self, session: AsyncSession) -> AsyncIterator[None]:
+    async def _write_lock(self, session: AsyncSession) -> AsyncIterator[None]:
         """One after the other on SQLite: it would let them poll for its lock.
 
         On PostgreSQL a connection is found, and has answered, as soon as for a read: what comes
         after that may wait longer, for locks.
         """
         if not self._sqlite:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(SESSION_TIMEOUT_SECONDS):
                 await session.connection()
             yield
             return
         try:
             async with asyncio.timeout(BUSY_TIMEOUT_MS / 1000):
-                await self._turn.acquire()
+                await self._writer.acquire()
         except TimeoutError:
             raise DatabaseUnavailable("the database is busy with another change") from None
         try:
             await session.execute(text("BEGIN IMMEDIATE"))
             yield
         finally:
-            self._turn.release()
+            self._writer.release()
 
-    def changed(self, adapter: str | None = None) -> None:
+    def notify_change(self, adapter: str | None = None) -> None:
         """Something is new, perhaps of this adapter only: answers from before may be stale."""
-        self.generations.change(*([] if adapter is None else [adapter]))
-        for tell in self.on_change:
-            tell()
+        self.changes.record(*([] if adapter is None else [adapter]))
+        for callback in self.on_change:
+            callback()
 
 
 @contextmanager
-def outages_translated() -> Iterator[None]:
+def translate_outages() -> Iterator[None]:
     """Raises DatabaseUnavailable for whatever keeps the database from being used."""
     try:
         yield
-    except _OUR_MISTAKES:
+    except _STATEMENT_ERRORS:
         raise
-    except (DBAPIError, NoConnectionLeft, OSError) as error:
+    except (DBAPIError, PoolTimeout, OSError) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         shown = str(cause) or type(cause).__name__
         raise DatabaseUnavailable(f"the database can't be used now: {shown}") from error

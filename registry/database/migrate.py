@@ -7,7 +7,7 @@ from alembic.config import Config
 from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
 
-from registry.database.engine import outages_translated
+from registry.database.engine import translate_outages
 from registry.errors import DatabaseUnavailable
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -28,7 +28,7 @@ def upgrade(database_url: str) -> None:
     Raises DatabaseUnavailable.
     """
     config = alembic_config(database_url)
-    with outages_translated():
+    with translate_outages():
         try:
             command.upgrade(config, "head")
         except CommandError as error:

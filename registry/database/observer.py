@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session, UOWTransaction, sessionmaker
 from registry.models import Event, Version
 from registry.models.job import Job
 
-_TOLD = "adaptry_told"
+_ROWS_KEY = "adaptry_told"
 
-Told = Event | Job | Version
+CommittedRow = Event | Job | Version
 """An event that was written, or a job or version that has entered another state."""
 
 
@@ -25,32 +25,32 @@ class Operation(StrEnum):
 class DatabaseObserver(Protocol):
     """Must not raise or block."""
 
-    def took(self, operation: Operation, seconds: float) -> None:
+    def on_session_end(self, operation: Operation, seconds: float) -> None:
         """One session, from its beginning to its end, however it ended."""
 
-    def failed(self) -> None:
+    def on_failure(self) -> None:
         """The database could not be used."""
 
-    def committed(self, rows: Sequence[Told]) -> None:
+    def on_commit(self, rows: Sequence[CommittedRow]) -> None:
         """What one transaction changed; nothing of one that was not committed."""
 
 
-def note_changes(sessions: sessionmaker[Session]) -> None:
-    """From now on, what these sessions write can be `told`."""
-    event.listen(sessions, "after_flush", _note)
+def track_changes(sessions: sessionmaker[Session]) -> None:
+    """From now on, what these sessions write can be `committed_rows`."""
+    event.listen(sessions, "after_flush", _collect)
 
 
-def told(session: AsyncSession) -> Sequence[Told]:
+def committed_rows(session: AsyncSession) -> Sequence[CommittedRow]:
     """In the order written."""
-    rows: list[Told] = session.info.get(_TOLD, [])
+    rows: list[CommittedRow] = session.info.get(_ROWS_KEY, [])
     return rows
 
 
-def _note(session: Session, _: UOWTransaction) -> None:
-    rows: list[Told] = [row for row in session.new if isinstance(row, Event)]
-    rows += [row for row in session.dirty if isinstance(row, Job | Version) and _moved(row)]
-    session.info.setdefault(_TOLD, []).extend(rows)
+def _collect(session: Session, _: UOWTransaction) -> None:
+    rows: list[CommittedRow] = [row for row in session.new if isinstance(row, Event)]
+    rows += [row for row in session.dirty if isinstance(row, Job | Version) and _state_changed(row)]
+    session.info.setdefault(_ROWS_KEY, []).extend(rows)
 
 
-def _moved(row: Job | Version) -> bool:
+def _state_changed(row: Job | Version) -> bool:
     return bool(inspect(row).attrs.state.history.has_changes())

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from registry.database.engine import check_url, outages_translated
+from registry.database.engine import check_url, translate_outages
 from registry.database.migrate import alembic_config
 
 
@@ -47,7 +47,7 @@ def schema_state(database_url: str) -> SchemaState:
 async def _current(url: str) -> str | None:
     engine = create_async_engine(url, poolclass=NullPool)
     try:
-        with outages_translated():
+        with translate_outages():
             async with engine.connect() as connection:
                 return await connection.run_sync(_revision)
     finally:

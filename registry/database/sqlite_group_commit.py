@@ -29,7 +29,7 @@ Sync = Callable[[int], None]
 sync_file: Sync = getattr(os, "fdatasync", os.fsync)  # as SQLite does; macOS has fsync only
 
 
-class SqliteLog:
+class GroupCommit:
     """The log of one database, if it has one: else there is nothing to wait for."""
 
     def __init__(self, sync: Sync) -> None:
@@ -41,7 +41,7 @@ class SqliteLog:
         self._syncing: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
-    def committing(self) -> Iterator[None]:
+    def commit(self) -> Iterator[None]:
         """To be held during each commit. Others may read what it writes before it is left."""
         self._committing += 1
         try:
@@ -50,7 +50,7 @@ class SqliteLog:
             self._committing -= 1
             self._committed += 1
 
-    async def durable(self) -> None:
+    async def wait_durable(self) -> None:
         """Until all that could be read before this call is on the disk. Raises OSError."""
         if self._committing:
             self._committed += 1  # a sync that runs already may have begun too early
@@ -78,30 +78,30 @@ def _sync_path(log: Path, sync: Sync) -> None:
             os.close(descriptor)
 
 
-def prepare(engine: AsyncEngine, log: SqliteLog) -> None:
+def configure(engine: AsyncEngine, log: GroupCommit) -> None:
     """Set up each new connection, and learn where the log is."""
 
     @event.listens_for(engine.sync_engine, "connect")
-    def connected(connection: Any, _: object) -> None:
+    def on_connect(connection: Any, _: object) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves, and which one
         cursor: sqlite3.Cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
         cursor.execute("PRAGMA foreign_keys=ON")
-        log.path = _log_of(cursor)
+        log.path = _wal_path(cursor)
         cursor.execute(f"PRAGMA synchronous={'FULL' if log.path is None else 'NORMAL'}")
         cursor.close()
 
 
-def _log_of(cursor: sqlite3.Cursor) -> Path | None:
+def _wal_path(cursor: sqlite3.Cursor) -> Path | None:
     """None where SQLite can't have one, as on some network disks, or in memory."""
-    if _wanted_mode(cursor) != "wal":
+    if _enable_wal(cursor) != "wal":
         return None
     cursor.execute("PRAGMA database_list")
     file = next(path for _, name, path in cursor.fetchall() if name == "main")
     return Path(f"{file}-wal")
 
 
-def _wanted_mode(cursor: sqlite3.Cursor) -> str:
+def _enable_wal(cursor: sqlite3.Cursor) -> str:
     """The journal's mode after we asked for WAL.
 
     Of two who change it at the same time SQLite refuses one at once, without its busy timeout.

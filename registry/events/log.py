@@ -49,7 +49,7 @@ class EventLog:
             after, up_to = 0, min(up_to, edge - 1 if edge else MAX_BIG_ID)
         else:
             after = edge
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             if filters.adapter is not None:
                 await get_adapter(RegistryRepository(session), filters.adapter)
             rows = await EventRepository(session).between(
@@ -62,7 +62,7 @@ class EventLog:
         self, after: int, up_to: int, filters: EventFilter, limit: int
     ) -> list[RecordedEvent]:
         """The next events after one, up to a settled one. Raises DatabaseUnavailable."""
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             return recorded_events(
                 await EventRepository(session).between(after, up_to, filters, limit)
             )

@@ -93,14 +93,14 @@ class EventFeed:
 
     async def _look(self) -> tuple[int, frozenset[str]]:
         """The order of the two questions is what makes the answer true."""
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             repository = EventRepository(session)
             newest = await repository.newest_id()
             writers = await repository.writers() if newest > self._settled else frozenset[str]()
         return newest, writers
 
     async def _writers(self) -> frozenset[str]:
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             return await EventRepository(session).writers()
 
     def _advance(self, newest: int) -> None:

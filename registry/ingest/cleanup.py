@@ -66,5 +66,5 @@ class Sweep:
                 claim.abandon()
 
     async def _is_needed(self, name: str) -> bool:
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             return await JobRepository(session).needs_workspace(name)

@@ -7,7 +7,7 @@ from registry.auth.grants import check_tenant_exists
 from registry.catalog.metadata import VersionDetails, describe
 from registry.catalog.repository import RegistryRepository
 from registry.catalog.types import Origin, PublishedVersion, Registration
-from registry.catalog.unit_of_work import Change
+from registry.catalog.unit_of_work import UnitOfWork
 from registry.lifecycle.transitions import change_state
 from registry.models import Adapter, EventKind, Version, VersionState, row_id
 from registry.references import DEFAULT_ALIAS
@@ -27,13 +27,13 @@ async def publish(
     Raises UnknownTenant, UnknownAdapter and UnknownVersion for the parent, MetadataTooLarge.
     """
     adapter = await _adapter(session, name, details.description)
-    change = Change(session, adapter, origin.actor, origin.address)
-    await change.repository.lock_files(artifact.digest)
-    last, known = await change.repository.last_number_and_digest(row_id(adapter), artifact.digest)
+    work = UnitOfWork(session, adapter, origin.actor, origin.address)
+    await work.repository.lock_files(artifact.digest)
+    last, known = await work.repository.last_number_and_digest(row_id(adapter), artifact.digest)
     if known is not None:
-        return await _publish_again(change, await change.version(known))
+        return await _publish_again(work, await work.version(known))
     version = _version(row_id(adapter), last + 1, origin, artifact)
-    return Registration(await _publish_new(change, version, details), created=True)
+    return Registration(await _publish_new(work, version, details), created=True)
 
 
 async def _adapter(session: AsyncSession, name: str, description: str | None) -> Adapter:
@@ -48,28 +48,28 @@ async def _adapter(session: AsyncSession, name: str, description: str | None) ->
 
 
 async def _publish_new(
-    change: Change, version: Version, details: VersionDetails
+    work: UnitOfWork, version: Version, details: VersionDetails
 ) -> PublishedVersion:
     """As the adapter's next version, and as its default if it is the first."""
-    name = change.adapter.name
-    parent = await describe(change, version, details)
-    await change.repository.add(version)
-    await TermRepository(change.session).add_version(row_id(version), version_terms(name, version))
-    await change.note(EventKind.VERSION_REGISTERED, to_version=version.number)
+    name = work.adapter.name
+    parent = await describe(work, version, details)
+    await work.repository.add(version)
+    await TermRepository(work.session).add_version(row_id(version), version_terms(name, version))
+    await work.add_event(EventKind.VERSION_REGISTERED, to_version=version.number)
     if version.number == 1:
-        await point(change, DEFAULT_ALIAS, {1: 1}, "first version", current=None)
+        await point(work, DEFAULT_ALIAS, {1: 1}, "first version", current=None)
     return PublishedVersion(name, version, parent)
 
 
-async def _publish_again(change: Change, known: Version) -> Registration:
+async def _publish_again(work: UnitOfWork, known: Version) -> Registration:
     """What somebody retired or quarantined stays so; what had lost its files has them again."""
     restored = known.state in (VersionState.PURGED, VersionState.REJECTED)
     if restored:
-        change_state(known, VersionState.READY, change.reference(known.number))
-        await change.note(
+        change_state(known, VersionState.READY, work.reference(known.number))
+        await work.add_event(
             EventKind.VERSION_RESTORED, to_version=known.number, reason="registered again"
         )
-    return Registration(await change.published(known), created=False, restored=restored)
+    return Registration(await work.published_version(known), created=False, restored=restored)
 
 
 def _version(adapter_id: int, number: int, origin: Origin, artifact: StoredArtifact) -> Version:

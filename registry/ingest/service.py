@@ -137,7 +137,7 @@ class IngestService:
 
     async def job(self, number: int) -> Job:
         """Raises UnknownJob, DatabaseUnavailable."""
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             job = await JobRepository(session).job(number)
         if job is None:
             raise UnknownJob(number)
@@ -157,7 +157,7 @@ class IngestService:
         Raises InvalidPageToken, DatabaseUnavailable.
         """
         before = number_of(page_token) or None
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             rows = await JobRepository(session).jobs(
                 before=before, limit=limit + 1, state=state, adapter=adapter, tenant=tenant
             )

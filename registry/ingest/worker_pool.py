@@ -85,7 +85,7 @@ class IngestWorkers:
     async def _begin_what_is_due(self, group: asyncio.TaskGroup) -> None:
         if len(self._running) >= self._max_running:
             return
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             jobs = await JobRepository(session).due(now(), besides=self._running, limit=_LOOK_AT)
         for job in jobs:
             if len(self._running) >= self._max_running:

@@ -14,7 +14,7 @@ from registry.lifecycle.service import LifecycleService
 from registry.models import Event, EventKind, VersionState, now
 from registry.storage.trash import Trash
 
-_MAX_TOLD = 100
+_MAX_LISTED = 100
 ORPHANS_AFTER_SECONDS = 3600.0  # by then a registration has written its row or is gone
 
 
@@ -64,7 +64,7 @@ class GarbageCollector:
         Raises DatabaseUnavailable, StoreUnavailable.
         """
         if not dry_run:
-            await self._lifecycle.tidy_up()
+            await self._lifecycle.recover()
         found, kept = await self._find(retention, limit + 1)
         garbage = found[:limit]
         orphans = [] if retention.adapter else await self._orphans()
@@ -82,14 +82,14 @@ class GarbageCollector:
                 if error.status == 503:
                     raise
                 refused[candidate.reference] = error.code
-        gone = [digest for digest in orphans if await self._delete_orphan(digest)]
-        if gone:
-            await self._tell(gone, actor)
-        return Collection(purged, refused, kept, gone, freed, len(found) > limit)
+        deleted = [digest for digest in orphans if await self._delete_orphan(digest)]
+        if deleted:
+            await self._add_event(deleted, actor)
+        return Collection(purged, refused, kept, deleted, freed, len(found) > limit)
 
-    async def _tell(self, gone: Sequence[str], actor: str) -> None:
+    async def _add_event(self, deleted: Sequence[str], actor: str) -> None:
         """Of files that no version had; each purge has its own event."""
-        data = {"orphans": len(gone), "digests": list(gone[:_MAX_TOLD])}
+        data = {"orphans": len(deleted), "digests": list(deleted[:_MAX_LISTED])}
         kind, address = EventKind.STORE_COLLECTED, client_address()
         async with self._database.transaction(for_catalog=False) as session:
             session.add(Event(actor=actor, address=address, kind=kind, data=data))
@@ -98,7 +98,7 @@ class GarbageCollector:
         self, retention: Retention, limit: int
     ) -> tuple[list[Candidate], dict[str, int]]:
         since = now() - retention.rollback_window
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             return await GarbageRepository(session).find(
                 states=sorted(retention.states),
                 keep_last=retention.keep_last,
@@ -120,7 +120,7 @@ class GarbageCollector:
         by_digest: dict[str, list[Candidate]] = {}
         for candidate in garbage:
             by_digest.setdefault(candidate.digest, []).append(candidate)
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             uses = await GarbageRepository(session).uses(list(by_digest))
         return sum(
             candidates[0].size_bytes
@@ -132,7 +132,7 @@ class GarbageCollector:
         stored = await asyncio.to_thread(
             self._trash.stored_digests, older_than_seconds=ORPHANS_AFTER_SECONDS
         )
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             uses = await GarbageRepository(session).uses(stored)
         return [digest for digest in stored if digest not in uses]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from registry.aliases.service import point
 from registry.catalog.repository import RegistryRepository, get_adapter
 from registry.catalog.types import PublishedVersion, Purge
-from registry.catalog.unit_of_work import Change, changing
+from registry.catalog.unit_of_work import UnitOfWork, adapter_transaction
 from registry.database.engine import Database
 from registry.errors import (
     FilesDamaged,
@@ -25,7 +25,7 @@ from registry.storage.trash import Trash
 
 MAX_REASON = 1024
 
-UsedNow = Callable[[int], Awaitable[bool]]
+UsageCheck = Callable[[int], Awaitable[bool]]
 """Whether an engine holds, awaits or loads the version with this row id."""
 
 
@@ -37,28 +37,28 @@ class LifecycleService:
         self._database = database
         self._trash = trash
         self._path_of = path_of
-        self.used_now: UsedNow = _used_by_nobody
+        self.is_in_use: UsageCheck = _never_in_use
 
     async def deprecate(
         self, name: str, number: int, *, actor: str, reason: str | None = None
     ) -> PublishedVersion:
         """Go on serving it, with a warning in each answer."""
-        async with changing(self._database, name, actor) as change:
-            version = await change.version(number)
-            await _enter(change, version, VersionState.DEPRECATED, reason)
-            return await change.published(version)
+        async with adapter_transaction(self._database, name, actor) as work:
+            version = await work.version(number)
+            await _transition(work, version, VersionState.DEPRECATED, reason)
+            return await work.published_version(version)
 
     async def restore(
         self, name: str, number: int, *, actor: str, reason: str | None = None
     ) -> PublishedVersion:
         """Make it ready again. Raises FilesMissing, FilesDamaged, StoreUnavailable."""
         await self._verify_files(name, number)  # which may take longer than a transaction should
-        async with changing(self._database, name, actor) as change:
-            version = await change.version(number)
+        async with adapter_transaction(self._database, name, actor) as work:
+            version = await work.version(number)
             if version.state == VersionState.PURGED:
-                raise FilesMissing(change.reference(number))
-            await _enter(change, version, VersionState.READY, reason)
-            return await change.published(version)
+                raise FilesMissing(work.reference(number))
+            await _transition(work, version, VersionState.READY, reason)
+            return await work.published_version(version)
 
     async def retire(
         self,
@@ -75,15 +75,15 @@ class LifecycleService:
         Raises VersionAliased if an alias points at it, unless these are moved in the same
         transaction or `force` leaves them where they are, to be refused too.
         """
-        async with changing(self._database, name, actor) as change:
-            version = await change.version(number)
-            aliases = await change.aliases.pointing_at(row_id(version))
+        async with adapter_transaction(self._database, name, actor) as work:
+            version = await work.version(number)
+            aliases = await work.aliases.aliases_of_version(row_id(version))
             if move_aliases_to is not None and move_aliases_to != number:
-                await _move_aliases(change, aliases, number, move_aliases_to)
+                await _move_aliases(work, aliases, number, move_aliases_to)
             elif aliases and not force:
-                raise VersionAliased(change.reference(number), aliases)
-            await _enter(change, version, VersionState.RETIRED, reason)
-            return await change.published(version)
+                raise VersionAliased(work.reference(number), aliases)
+            await _transition(work, version, VersionState.RETIRED, reason)
+            return await work.published_version(version)
 
     async def quarantine(
         self, version_id_or_reference: int | str, reason: str, code: str, actor: str
@@ -94,10 +94,10 @@ class LifecycleService:
         (`name:3`). Raises TransitionRefused only for what is not served anyway.
         """
         name, number = await self._identify(version_id_or_reference)
-        async with changing(self._database, name, actor) as change:
-            version = await change.version(number)
-            await _enter(change, version, VersionState.QUARANTINED, _storable(reason), code)
-            return await change.published(version)
+        async with adapter_transaction(self._database, name, actor) as work:
+            version = await work.version(number)
+            await _transition(work, version, VersionState.QUARANTINED, _storable(reason), code)
+            return await work.published_version(version)
 
     async def purge(
         self, name: str, number: int, *, actor: str, reason: str | None = None
@@ -108,25 +108,25 @@ class LifecycleService:
         Raises VersionAliased, VersionInUse, StoreUnavailable.
         """
         aside: str | None = None
-        told_as_free = False
+        reported_as_freed = False
         try:
-            async with changing(self._database, name, actor) as change:
-                version = await change.version(number)
-                await self._check_unused(change, version)
-                await _enter(change, version, VersionState.PURGED, reason)
-                published = await change.published(version)
-                needed = await _files_are_needed(change, version)
-                told_as_free = needed and not await _needed_in_sight(change, version)
+            async with adapter_transaction(self._database, name, actor) as work:
+                version = await work.version(number)
+                await self._check_unused(work, version)
+                await _transition(work, version, VersionState.PURGED, reason)
+                published = await work.published_version(version)
+                needed = await _files_are_needed(work, version)
+                reported_as_freed = needed and not await _files_are_visibly_needed(work, version)
                 if not needed:
                     # no await from here to the commit, so that nothing comes between
                     aside = version.digest if self._trash.set_aside(version.digest) else None
         finally:
             if aside is not None:
                 await asyncio.shield(self._settle(aside))
-        freed = version.size_bytes if aside is not None or told_as_free else 0
+        freed = version.size_bytes if aside is not None or reported_as_freed else 0
         return Purge(published, freed)
 
-    async def tidy_up(self) -> None:
+    async def recover(self) -> None:
         """After a crash, put back or delete what a purge had set aside."""
         for digest in await asyncio.to_thread(self._trash.digests):
             await self._settle(digest)
@@ -144,7 +144,7 @@ class LifecycleService:
         await asyncio.to_thread(self._trash.delete, digest)
 
     async def _verify_files(self, name: str, number: int) -> None:
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             repository = RegistryRepository(session)
             adapter = await get_adapter(repository, name)
             version = await repository.version(row_id(adapter), number)
@@ -160,37 +160,37 @@ class LifecycleService:
         except OSError as error:
             raise StoreUnavailable(f"the files can't be read: {error.strerror}") from error
 
-    async def _check_unused(self, change: Change, version: Version) -> None:
-        if aliases := await change.aliases.pointing_at(row_id(version)):
-            raise VersionAliased(change.reference(version.number), aliases)
-        if await self.used_now(row_id(version)):
-            raise VersionInUse(change.reference(version.number))
+    async def _check_unused(self, work: UnitOfWork, version: Version) -> None:
+        if aliases := await work.aliases.aliases_of_version(row_id(version)):
+            raise VersionAliased(work.reference(version.number), aliases)
+        if await self.is_in_use(row_id(version)):
+            raise VersionInUse(work.reference(version.number))
 
     async def _identify(self, version: int | str) -> tuple[str, int]:
         if isinstance(version, str):
             return parse_version(version)
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             found = await RegistryRepository(session).version_with_id(version)
         if found is None:
             raise UnknownVersion("", version)
         return found[1], found[0].number
 
 
-async def _used_by_nobody(version_id: int) -> bool:
+async def _never_in_use(version_id: int) -> bool:
     """Where no engine serves."""
     return False
 
 
-async def _files_are_needed(change: Change, version: Version) -> bool:
+async def _files_are_needed(work: UnitOfWork, version: Version) -> bool:
     """By another version; nobody can begin to need them until the transaction ends."""
-    await change.repository.lock_files(version.digest)
-    return await change.repository.uses_of_files(version.digest) > 0
+    await work.repository.lock_files(version.digest)
+    return await work.repository.uses_of_files(version.digest) > 0
 
 
-async def _needed_in_sight(change: Change, version: Version) -> bool:
+async def _files_are_visibly_needed(work: UnitOfWork, version: Version) -> bool:
     """By a version that whoever makes the change may know of."""
-    tenant = tenant_of(change.actor)
-    return await change.repository.uses_of_files(version.digest, tenant) > 0
+    tenant = tenant_of(work.actor)
+    return await work.repository.uses_of_files(version.digest, tenant) > 0
 
 
 _KINDS = {
@@ -202,16 +202,20 @@ _KINDS = {
 }
 
 
-async def _enter(
-    change: Change, version: Version, to: VersionState, reason: str | None, code: str | None = None
+async def _transition(
+    work: UnitOfWork,
+    version: Version,
+    to: VersionState,
+    reason: str | None,
+    code: str | None = None,
 ) -> None:
     """Raises TransitionRefused."""
     kept = None if to is VersionState.READY else reason
     if to == version.state and kept in (None, version.state_reason):
         return
-    change_state(version, to, change.reference(version.number), reason=kept, code=code)
-    told = f"{code}: {reason}"[:MAX_REASON] if code else reason
-    await change.note(_KINDS[to], to_version=version.number, reason=told)
+    change_state(version, to, work.reference(version.number), reason=kept, code=code)
+    event_reason = f"{code}: {reason}"[:MAX_REASON] if code else reason
+    await work.add_event(_KINDS[to], to_version=version.number, reason=event_reason)
 
 
 def _storable(reason: str) -> str:
@@ -219,11 +223,11 @@ def _storable(reason: str) -> str:
     return reason.encode(errors="replace").decode().replace("\0", "?")[:MAX_REASON]
 
 
-async def _move_aliases(change: Change, aliases: Sequence[str], number: int, to: int) -> None:
+async def _move_aliases(work: UnitOfWork, aliases: Sequence[str], number: int, to: int) -> None:
     """Where a version had a weight, another one has it now."""
     for alias in aliases:
-        current = await change.aliases.current(change.adapter_id, alias)
+        current = await work.aliases.current(work.adapter_id, alias)
         if current is not None:
             weights = dict(current.weights)
             weights[to] = weights.get(to, 0) + weights.pop(number)
-            await point(change, alias, weights, f"{change.reference(number)} retired", current)
+            await point(work, alias, weights, f"{work.reference(number)} retired", current)

@@ -24,6 +24,6 @@ async def limits_in(session: AsyncSession, tenant: str) -> TenantLimits:
 async def all_limits(database: Database) -> dict[str, TenantLimits]:
     """Of each tenant that has any. Raises DatabaseUnavailable."""
     has_any = or_(*(col(getattr(Tenant, field)).is_not(None) for field in LIMIT_FIELDS))
-    async with database.reading() as session:
+    async with database.read_session() as session:
         tenants = (await session.execute(select(Tenant).where(has_any))).scalars()
         return {tenant.name: limits_of(tenant) for tenant in tenants}

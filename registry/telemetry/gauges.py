@@ -76,7 +76,7 @@ class RegistryState(Collector):
             logger.exception("the registry could not be counted")
 
     async def _count(self) -> Counted:
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             repository = CountRepository(session)
             waiting = await repository.waiting()
             aliases = await repository.aliases(self._labels.named, MAX_ALIASES)
@@ -86,9 +86,9 @@ class RegistryState(Collector):
     async def _stock(self, repository: CountRepository) -> Stock:
         generation, counted_at = self._stock_of
         fresh = time.monotonic() - counted_at < _STOCK_SECONDS
-        if self._counted is not None and fresh and generation == self._database.generation:
+        if self._counted is not None and fresh and generation == self._database.change_count:
             return self._counted.stock
-        began_at = self._database.generation, time.monotonic()
+        began_at = self._database.change_count, time.monotonic()
         stock = await repository.stock()
         self._stock_of = began_at
         return stock

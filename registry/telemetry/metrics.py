@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
-from registry.database.observer import Operation, Told
+from registry.database.observer import CommittedRow, Operation
 from registry.errors.access import KeyRefusal, Limit
 from registry.ingest.outcome import IngestEnd, end_of
 from registry.models import Event, EventKind, Version, VersionState
@@ -151,13 +151,13 @@ class RegistryMetrics:
 
     # ---- DatabaseObserver ----------------------------------------------------------------
 
-    def took(self, operation: Operation, seconds: float) -> None:
+    def on_session_end(self, operation: Operation, seconds: float) -> None:
         self._database_seconds.labels(operation).observe(seconds)
 
-    def failed(self) -> None:
+    def on_failure(self) -> None:
         self._database_errors.inc()
 
-    def committed(self, rows: Sequence[Told]) -> None:
+    def on_commit(self, rows: Sequence[CommittedRow]) -> None:
         for row in rows:
             match row:
                 case Event():

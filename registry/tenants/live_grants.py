@@ -34,5 +34,5 @@ class CurrentGrants:
         return replace(caller, granted=granted)
 
     async def _read(self, tenant: str) -> frozenset[str]:
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             return await granted_adapters(session, tenant)

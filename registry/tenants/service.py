@@ -11,7 +11,7 @@ from sqlmodel import col
 from registry.auth.client_address import client_address
 from registry.auth.grants import get_tenant
 from registry.catalog.repository import RegistryRepository, get_adapter
-from registry.catalog.unit_of_work import changing
+from registry.catalog.unit_of_work import adapter_transaction
 from registry.database.engine import Database
 from registry.database.pagination import Page, name_of, page_of
 from registry.errors import InvalidReference, TenantExists, TenantNotEmpty
@@ -49,7 +49,7 @@ class TenantService:
     async def tenants(self, *, limit: int, page_token: str | None = None) -> Page[Tenant]:
         """One page, by name. Raises InvalidPageToken."""
         after = name_of(page_token)
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             statement = select(Tenant).where(col(Tenant.name) > after)
             ordered = statement.order_by(col(Tenant.name)).limit(limit + 1)
             rows = (await session.execute(ordered)).scalars().all()
@@ -57,12 +57,12 @@ class TenantService:
 
     async def tenant(self, name: str) -> Tenant:
         """Raises UnknownTenant."""
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             return await get_tenant(session, name)
 
     async def usage(self, name: str) -> tuple[Tenant, LiveUsage, StoredUsage]:
         """With the tenant itself. Raises UnknownTenant."""
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             tenant = await get_tenant(session, name)
             return tenant, self._live(name), await stored_usage(session, name)
 
@@ -109,7 +109,7 @@ class TenantService:
 
     async def grants(self, adapter: str) -> list[AdapterGrant]:
         """By tenant. Raises InvalidReference, UnknownAdapter."""
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             found = await get_adapter(RegistryRepository(session), adapter)
             statement = select(AdapterGrant).where(col(AdapterGrant.adapter_id) == found.id)
             ordered = statement.order_by(col(AdapterGrant.tenant))
@@ -123,28 +123,28 @@ class TenantService:
         """
         if tenant_of(adapter) == check_tenant(tenant):
             raise InvalidReference(f"{adapter!r} is this tenant's own: it needs no grant")
-        async with changing(self._database, adapter, actor) as change:
+        async with adapter_transaction(self._database, adapter, actor) as work:
             if tenant_of(actor) is None:
-                await get_tenant(change.session, tenant, lock=True)
-            kept = await change.session.get(AdapterGrant, (change.adapter_id, tenant))
+                await get_tenant(work.session, tenant, lock=True)
+            kept = await work.session.get(AdapterGrant, (work.adapter_id, tenant))
             if kept is not None:
                 return kept
-            grant = AdapterGrant(adapter_id=change.adapter_id, tenant=tenant, granted_by=actor)
-            change.session.add(grant)
-            change.session.add(
-                _event(EventKind.GRANT_ADDED, tenant, actor, adapter_id=change.adapter_id)
+            grant = AdapterGrant(adapter_id=work.adapter_id, tenant=tenant, granted_by=actor)
+            work.session.add(grant)
+            work.session.add(
+                _event(EventKind.GRANT_ADDED, tenant, actor, adapter_id=work.adapter_id)
             )
         return grant
 
     async def revoke(self, adapter: str, tenant: str, *, actor: str) -> None:
         """It may not from now on; again is no error. Raises InvalidReference, UnknownAdapter."""
-        async with changing(self._database, adapter, actor) as change:
-            kept = await change.session.get(AdapterGrant, (change.adapter_id, tenant))
+        async with adapter_transaction(self._database, adapter, actor) as work:
+            kept = await work.session.get(AdapterGrant, (work.adapter_id, tenant))
             if kept is None:
                 return
-            await change.session.delete(kept)
-            change.session.add(
-                _event(EventKind.GRANT_REMOVED, tenant, actor, adapter_id=change.adapter_id)
+            await work.session.delete(kept)
+            work.session.add(
+                _event(EventKind.GRANT_REMOVED, tenant, actor, adapter_id=work.adapter_id)
             )
 
 

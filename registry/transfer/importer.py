@@ -67,7 +67,7 @@ class Importer:
         for manifest in stage.manifests:
             if manifest.name in self._reserved_names:
                 raise NameReserved(manifest.name)
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             plans = await self._plan(TransferRepository(session), stage, options)
         checked = await asyncio.to_thread(self._check_files, stage, plans)
         if checked.refused and not options.skip_invalid:
@@ -112,7 +112,7 @@ class Importer:
     async def _report(
         self, stage: Stage, options: ImportOptions, checked: CheckedFiles
     ) -> ImportReport:
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             repository = TransferRepository(session)
             plans = await self._plan(repository, stage, options, tuple(checked.refused))
         return report_of(plans, checked)

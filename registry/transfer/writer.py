@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from registry.aliases.service import point
 from registry.auth.client_address import client_address
 from registry.catalog.traffic_split import main_of
-from registry.catalog.unit_of_work import Change
+from registry.catalog.unit_of_work import UnitOfWork
 from registry.inspection.inspector import Inspection
 from registry.models import Adapter, Alias, AliasHistory, Event, EventKind, Version, now, row_id
 from registry.references import DEFAULT_ALIAS, parse_version
@@ -125,9 +125,9 @@ class ImportWriter:
 
     async def _move(self, plan: AdapterPlan, alias: str, weights: Mapping[int, int]) -> None:
         adapter = await self._session.get_one(Adapter, self._adapter_ids[plan.manifest.name])
-        change = Change(self._session, adapter, self._actor, client_address())
-        current = await change.aliases.current(change.adapter_id, alias)
-        await point(change, alias, weights, "imported", current)
+        work = UnitOfWork(self._session, adapter, self._actor, client_address())
+        current = await work.aliases.current(work.adapter_id, alias)
+        await point(work, alias, weights, "imported", current)
 
     async def write_events(self, records: Iterator[EventRecord]) -> int:
         """The history, as far as it is not known, and one event of each adapter now."""

@@ -48,7 +48,7 @@ class Outbox:
 
     async def fill(self, settled: int) -> None:
         """Put what happened up to a settled event into every outbox that it is for."""
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             behind = await WebhookRepository(session).behind(settled)
         for webhook_id in behind:
             while await self._fill(webhook_id, settled):
@@ -74,7 +74,7 @@ class Outbox:
 
     async def sendable(self) -> list[tuple[int, int]]:
         """(webhook, failures in a row) of each that has something to send now, and may."""
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             return await WebhookRepository(session).sendable(now())
 
     async def claim(self, webhook_id: int, limit: int) -> list[Claim]:

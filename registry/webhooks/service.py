@@ -50,7 +50,7 @@ class WebhookService:
 
     async def webhook(self, webhook_id: int) -> WebhookStatus:
         """Raises UnknownWebhook."""
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             repository = WebhookRepository(session)
             webhook = await repository.webhook(webhook_id)
             if webhook is None:
@@ -61,7 +61,7 @@ class WebhookService:
     async def webhooks(self, *, limit: int, page_token: str | None = None) -> Page[WebhookStatus]:
         """One page, the oldest first. Raises InvalidPageToken."""
         after = number_of(page_token)
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             repository = WebhookRepository(session)
             rows = await repository.webhooks(after=after, limit=limit + 1)
             pending = await repository.pending([row_id(webhook) for webhook in rows])
@@ -74,7 +74,7 @@ class WebhookService:
     ) -> Page[WebhookDelivery]:
         """One page, the newest first. Raises UnknownWebhook, InvalidPageToken."""
         before = number_of(page_token, MAX_BIG_ID) or MAX_BIG_ID
-        async with self._database.reading() as session:
+        async with self._database.read_session() as session:
             repository = WebhookRepository(session)
             if await repository.webhook(webhook_id) is None:
                 raise UnknownWebhook(webhook_id)

@@ -32,7 +32,7 @@ async def test_the_triggers_allow_the_service_s_transitions_and_no_others(
                 await session.execute(text("UPDATE version SET state = :new"), {"new": new})
         except IntegrityError:
             refused.append((old, new))
-        async with database.reading() as session:
+        async with database.read_session() as session:
             found = (await session.execute(text("SELECT state FROM version"))).scalar_one()
         assert (found == new) is ((old, new) not in refused)
     await database.close()

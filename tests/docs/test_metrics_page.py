@@ -77,7 +77,7 @@ def collectors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CollectorRe
     engine.on_event(Evicted(UPPER, Tier.HOST, EvictionReason.CAPACITY, 1.0))
     registry = RegistryMetrics(collectors)
     registry.ingest_ended(IngestEnd(JobState.FAILED, 1.0, 10, "not_lora"))
-    registry.committed([quarantined_version()])
+    registry.on_commit([quarantined_version()])
     registry.tenant_refused("acme", Limit.SLOTS)
     folder = tmp_path_factory.mktemp("registry")
     database = Database(f"sqlite:///{folder}/registry.db")

@@ -46,7 +46,7 @@ class Engine:
         self.controller = cache.controller
         self.probe = probe
         self.down: EngineUnavailable | None = None
-        service.warm_before_switching(PromotingEngine(self.controller, lambda: self.down, probe))
+        service.set_serving_engine(PromotingEngine(self.controller, lambda: self.down, probe))
 
     async def version(self, number: int) -> AdapterVersion:
         return for_engine(await self._service.catalog.find(AdapterReference("bot", None, number)))

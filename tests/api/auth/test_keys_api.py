@@ -130,7 +130,7 @@ async def test_a_key_is_shown_once_and_kept_as_a_hash(guarded: Guarded, database
     secret = text.removeprefix(content["prefix"])
     assert all(secret not in page for page in shown)
     assert '"key.created"' in shown[-1]
-    async with database.reading() as session:
+    async with database.read_session() as session:
         rows = (await session.execute(select(ApiKey))).scalars().all()
     assert all(secret not in str(row.model_dump()) for row in rows)
 

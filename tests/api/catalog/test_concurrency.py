@@ -11,7 +11,7 @@ import pytest
 
 from engine.resolver import RegistryResolver
 from registry.aliases.promotion import Preparation
-from registry.database.change_poller import Freshness
+from registry.database.change_poller import ChangePoller
 from registry.database.engine import Database
 from registry.errors import AliasMoved, NothingToRollBack, UnknownAlias, VersionUnavailable
 from registry.models import Event
@@ -92,15 +92,15 @@ async def test_changes_that_are_committed_out_of_order_are_noticed(
     database = servers[0]._database
     async with database.transaction() as session:
         session.add(Event(id=500, actor="x", kind="x", adapter_id=1))
-    freshness = Freshness(database, every_seconds=0)
-    await freshness.look()
-    before = database.generation
-    await freshness.look()
-    assert database.generation == before
+    poller = ChangePoller(database, every_seconds=0)
+    await poller.poll()
+    before = database.change_count
+    await poller.poll()
+    assert database.change_count == before
     async with servers[1]._database.transaction() as session:
         session.add(Event(id=499, actor="x", kind="x", adapter_id=1))
-    await freshness.look()
-    assert database.generation == before + 1
+    await poller.poll()
+    assert database.change_count == before + 1
 
 
 async def test_retiring_and_pointing_at_once_never_leaves_an_alias_on_a_retired_version(

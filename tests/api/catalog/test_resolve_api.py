@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from registry.api.router import create_router
-from registry.database.change_poller import Freshness
+from registry.database.change_poller import ChangePoller
 from registry.database.engine import Database
 from registry.models import Event
 from registry.service import RegistryService
@@ -88,13 +88,13 @@ async def test_another_servers_change_of_one_adapter_keeps_the_answers_about_oth
     for name in ("bot", "cat"):
         await publish_some(client, make_adapter, name, 1)
     database = service._database
-    freshness = Freshness(database, every_seconds=0)
-    await freshness.look()
-    before = database.generations.now
+    poller = ChangePoller(database, every_seconds=0)
+    await poller.poll()
+    before = database.changes.count
     await other.put("/adapters/cat/aliases/prod", json={"version": 1})
-    await freshness.look()
-    assert database.generations.changed_in("cat") == before + 1
-    assert database.generations.changed_in("bot") <= before
+    await poller.poll()
+    assert database.changes.last_change("cat") == before + 1
+    assert database.changes.last_change("bot") <= before
 
 
 async def test_where_requests_follow_each_other_none_waits_for_a_look(
@@ -105,24 +105,24 @@ async def test_where_requests_follow_each_other_none_waits_for_a_look(
 ) -> None:
     await publish_some(client, make_adapter, "bot", 1)
     database, now = service._database, 100.0
-    freshness = Freshness(database, every_seconds=10, clock=lambda: now)
-    await freshness.look()
-    before = database.generations.now
+    poller = ChangePoller(database, every_seconds=10, clock=lambda: now)
+    await poller.poll()
+    before = database.changes.count
     await other.put("/adapters/bot/aliases/prod", json={"version": 1})
     now = 104.9  # too early
-    await freshness.look()
-    assert not freshness.is_looking()
+    await poller.poll()
+    assert not poller.is_polling()
     now = 105.1
-    await freshness.look()
-    beside = freshness._beside
+    await poller.poll()
+    beside = poller._polling
     assert beside is not None
-    assert freshness.is_looking()
-    assert database.generations.now == before  # not yet: nobody waited
+    assert poller.is_polling()
+    assert database.changes.count == before  # not yet: nobody waited
     now = 112.0
-    await freshness.look()
-    assert freshness._beside is beside  # one is enough
+    await poller.poll()
+    assert poller._polling is beside  # one is enough
     await beside
-    assert database.generations.changed_in("bot") == before + 1
+    assert database.changes.last_change("bot") == before + 1
 
 
 async def test_after_a_pause_a_request_waits_for_a_look(
@@ -133,14 +133,14 @@ async def test_after_a_pause_a_request_waits_for_a_look(
 ) -> None:
     await publish_some(client, make_adapter, "bot", 1)
     database, now = service._database, 100.0
-    freshness = Freshness(database, every_seconds=10, clock=lambda: now)
-    await freshness.look()
-    before = database.generations.now
+    poller = ChangePoller(database, every_seconds=10, clock=lambda: now)
+    await poller.poll()
+    before = database.changes.count
     await other.put("/adapters/bot/aliases/prod", json={"version": 1})
     now = 110.0
-    await freshness.look()
-    assert not freshness.is_looking()
-    assert database.generations.changed_in("bot") == before + 1
+    await poller.poll()
+    assert not poller.is_polling()
+    assert database.changes.last_change("bot") == before + 1
 
 
 async def test_more_changes_than_were_looked_at_end_all_answers(
@@ -148,10 +148,10 @@ async def test_more_changes_than_were_looked_at_end_all_answers(
 ) -> None:
     await publish_some(client, make_adapter, "bot", 1)
     database = service._database
-    freshness = Freshness(database, every_seconds=0)
-    await freshness.look()
-    before = database.generations.now
+    poller = ChangePoller(database, every_seconds=0)
+    await poller.poll()
+    before = database.changes.count
     async with database.transaction(for_catalog=False) as session:
         session.add(Event(id=5000, actor="x", kind="x", adapter_id=None))
-    await freshness.look()
-    assert database.generations.changed_in("bot") == before + 1
+    await poller.poll()
+    assert database.changes.last_change("bot") == before + 1

@@ -61,7 +61,7 @@ async def exported(client: httpx.AsyncClient, **query: Any) -> list[bytes]:
 
 async def table(database: Database) -> list[tuple[Any, ...]]:
     columns = (Event.id, Event.uid, Event.at, Event.actor, Event.address, Event.kind, Event.data)
-    async with database.reading() as session:
+    async with database.read_session() as session:
         rows = await session.execute(select(*map(col, columns)).order_by(col(Event.id)))
         return [(r[0], r[1], r[2].isoformat(), *r[3:]) for r in rows.all()]
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from registry.catalog.catalog import Catalog
-from registry.database.change_poller import Freshness
+from registry.database.change_poller import ChangePoller
 from registry.database.engine import Database
 from registry.events.postgres_notify import ChangeNotices
 from registry.models import Adapter, Event
@@ -30,7 +30,7 @@ class Server:
 
     async def heard(self) -> None:
         self.notices.append(time.monotonic())
-        await self.catalog.look_for_changes()
+        await self.catalog.poll_changes_now()
 
     async def change(self, adapter: str) -> None:
         async with self.database.transaction(adapter=adapter) as session:
@@ -43,16 +43,16 @@ class Server:
 @asynccontextmanager
 async def server(url: str) -> AsyncIterator[Server]:
     database = Database(url)
-    freshness = Freshness(database, every_seconds=HOUR)
-    await freshness.look()
-    made = Server(database, Catalog(database, Path, freshness))
+    poller = ChangePoller(database, every_seconds=HOUR)
+    await poller.poll()
+    made = Server(database, Catalog(database, Path, poller))
     task = asyncio.create_task(ChangeNotices(database, made.heard).run())
     try:
         yield made
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        while freshness.is_looking():  # a look that nobody waits for any longer
+        while poller.is_polling():  # a look that nobody waits for any longer
             await asyncio.sleep(0.01)
         await database.close()
 
@@ -82,10 +82,10 @@ async def test_what_one_changes_the_other_knows_and_nothing_else_is_stale(
     pair: tuple[Server, Server],
 ) -> None:
     one, other = pair
-    before = other.database.generations.now
+    before = other.database.changes.count
     await one.change("bot")
-    await until(lambda: other.database.generations.changed_in("bot") > before)
-    assert other.database.generations.changed_in("cat") <= before
+    await until(lambda: other.database.changes.last_change("bot") > before)
+    assert other.database.changes.last_change("cat") <= before
 
 
 async def test_nobody_is_told_of_what_it_did_itself(pair: tuple[Server, Server]) -> None:
@@ -102,11 +102,11 @@ async def test_what_was_changed_while_nobody_listened_is_known_afterwards(
     pair: tuple[Server, Server], migrated_postgres: PostgresServer
 ) -> None:
     one, other = pair
-    before = other.database.generations.now
+    before = other.database.changes.count
     ended = migrated_postgres.sql(f"SELECT pg_terminate_backend(pid) {LISTENERS}")
     assert ended.split() == ["t", "t"]
     await one.change("bot")
-    await until(lambda: other.database.generations.changed_in("bot") > before)
+    await until(lambda: other.database.changes.last_change("bot") > before)
     heard = len(other.notices)
     await until(lambda: len(one.notices) > 1)  # it listens again too
     await one.change("cat")
@@ -122,8 +122,8 @@ async def test_on_sqlite_there_is_nobody_to_tell(
         raise AssertionError("by whom?")
 
     running = asyncio.create_task(ChangeNotices(database, heard).run())
-    database.changed()
-    async with database.reading() as session:
+    database.notify_change()
+    async with database.read_session() as session:
         await session.execute(text("SELECT 1"))
     await asyncio.sleep(0.1)
     assert not running.done()

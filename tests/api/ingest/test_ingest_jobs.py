@@ -117,7 +117,7 @@ async def test_a_url_is_fetched_and_its_secrets_are_forgotten(
     assert job["source"] == url
     version = (await registry.http.get("/adapters/bot/versions/1")).json()
     assert (version["source"], version["revision"]) == (url, "a")
-    async with registry.service._database.reading() as session:
+    async with registry.service._database.read_session() as session:
         from registry.ingest.repository import JobRepository
 
         row = await JobRepository(session).job(job["id"])

@@ -139,7 +139,7 @@ async def test_what_is_in_use_is_refused_and_the_rest_goes(
     async def is_used(version_id: int) -> bool:
         return version_id == used
 
-    service.ask_before_purging(is_used)
+    service.set_usage_check(is_used)
     found = await collect(client, dry_run=False, keep_last=0, **NO_WINDOW)
     assert references(found) == ["bot:3"]
     assert found["refused"] == {"bot:2": "version_in_use"}

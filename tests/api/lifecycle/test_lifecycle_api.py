@@ -252,7 +252,7 @@ async def test_what_an_engine_uses_is_not_purged(
     async def is_used(version_id: int) -> bool:
         return version_id in used
 
-    service.ask_before_purging(is_used)
+    service.set_usage_check(is_used)
     assert_problem(await step(client, "bot:2", "purge"), 409, "version_in_use")
     used.clear()
     assert (await step(client, "bot:2", "purge")).status_code == 200
@@ -288,7 +288,7 @@ async def test_after_a_crash_the_database_says_what_becomes_of_files_set_aside(
     trash.mkdir()
     (store / digest[:2] / digest).rename(trash / digest)  # before the commit
     (trash / ("f" * 64)).mkdir()  # after it
-    await service.tidy_up()
+    await service.recover()
     assert digest in stored(store)
     assert not list(trash.iterdir())
 

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from engine.resolver import RegistryResolver
 from registry.api.router import create_router
-from registry.database.change_poller import Freshness
+from registry.database.change_poller import ChangePoller
 from registry.database.engine import Database
 from registry.database.migrate import upgrade
 from registry.errors import DatabaseUnavailable
@@ -194,12 +194,12 @@ async def test_a_postgresql_that_stands_still_holds_no_known_answer_up(
     database_url: str, postgres: PostgresServer
 ) -> None:
     database = Database(database_url)
-    freshness = Freshness(database, every_seconds=0)
-    await freshness.look()
+    poller = ChangePoller(database, every_seconds=0)
+    await poller.poll()
     with postgres.standing_still():
         for _ in range(3):
-            await freshness.look()  # would take a minute to be given up
-        assert freshness.is_looking()
-    while freshness.is_looking():
+            await poller.poll()  # would take a minute to be given up
+        assert poller.is_polling()
+    while poller.is_polling():
         await asyncio.sleep(0.01)
     await database.close()

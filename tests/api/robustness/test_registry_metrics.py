@@ -157,7 +157,7 @@ async def test_what_is_rolled_back_is_not_counted(counted: Counted, database_url
     assert counted("alias_moves_total", action="moved") == 1
     assert counted("database_seconds_count", operation="write") == 2
     assert counted("database_seconds_count", operation="read") == 0
-    async with database.reading():
+    async with database.read_session():
         pass
     assert counted("database_seconds_count", operation="read") == 1
     await database.close()
@@ -213,7 +213,7 @@ async def test_the_stock_is_counted_in_the_background(
         await registry.register(name, source)
     await registry.http.post("/adapters/bot/versions/2/retire")
     await registry.http.put("/adapters/bot/aliases/prod", json={"version": 1})
-    state._database.changed()  # else it is seen within a minute
+    state._database.notify_change()  # else it is seen within a minute
     await state.look()
     assert counted("registry_adapters") == 2
     assert counted("registry_versions", state="ready") == 2
@@ -224,7 +224,7 @@ async def test_the_stock_is_counted_in_the_background(
     sizes = {file: file.stat().st_size for source in (a, b) for file in source.iterdir()}
     assert counted("store_bytes") == sum(sizes.values())
     await registry.http.post("/adapters/bot/versions/2/purge")
-    state._database.changed()
+    state._database.notify_change()
     await state.look()
     assert counted("registry_versions", state="purged") == 1
     assert counted("store_bytes") == sum(size for file, size in sizes.items() if file.parent == a)

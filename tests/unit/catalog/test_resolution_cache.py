@@ -5,20 +5,20 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from registry.catalog.resolution_cache import KeptAnswers
-from registry.database.change_counter import Generations
+from registry.catalog.resolution_cache import ResolutionCache
+from registry.database.change_counter import ChangeCounter
 
 
 class Source:
     """Counts the questions; `answer` is what is true now."""
 
     def __init__(self) -> None:
-        self.generations = Generations()
+        self.changes = ChangeCounter()
         self.answer = "old"
         self.asked = 0
         self.before_telling: Callable[[], Awaitable[None]] | None = None
 
-    async def notice_changes(self) -> None:
+    async def poll_changes(self) -> None:
         """Nobody else changes anything."""
 
     async def ask(self) -> str:
@@ -35,7 +35,7 @@ def source() -> Source:
 
 
 async def test_a_question_is_asked_once(source: Source) -> None:
-    answers = KeptAnswers[str](source)
+    answers = ResolutionCache[str](source)
     for _ in range(3):
         assert await answers.get("bot", "bot@prod", source.ask) == "old"
     assert source.asked == 1
@@ -44,27 +44,27 @@ async def test_a_question_is_asked_once(source: Source) -> None:
 async def test_a_change_of_its_adapter_ends_an_answer_and_one_of_another_does_not(
     source: Source,
 ) -> None:
-    answers = KeptAnswers[str](source)
+    answers = ResolutionCache[str](source)
     await answers.get("bot", "bot", source.ask)
     source.answer = "new"
-    source.generations.change("other")
+    source.changes.record("other")
     assert await answers.get("bot", "bot", source.ask) == "old"
-    source.generations.change("other", "bot")
+    source.changes.record("other", "bot")
     assert await answers.get("bot", "bot", source.ask) == "new"
     assert source.asked == 2
 
 
 async def test_a_change_of_unknown_extent_ends_all_answers(source: Source) -> None:
-    answers = KeptAnswers[str](source)
+    answers = ResolutionCache[str](source)
     await answers.get("bot", "bot", source.ask)
     source.answer = "new"
-    source.generations.change()
+    source.changes.record()
     assert await answers.get("bot", "bot", source.ask) == "new"
 
 
 async def test_what_was_read_while_it_changed_is_not_kept(source: Source) -> None:
     """It was read before the commit, and is told after it."""
-    answers = KeptAnswers[str](source)
+    answers = ResolutionCache[str](source)
     read, told = asyncio.Event(), asyncio.Event()
 
     async def hold() -> None:
@@ -76,14 +76,14 @@ async def test_what_was_read_while_it_changed_is_not_kept(source: Source) -> Non
     await read.wait()
     source.before_telling = None
     source.answer = "new"
-    source.generations.change("bot")
+    source.changes.record("bot")
     told.set()
     assert await slow == "old"  # true when it was asked
     assert await answers.get("bot", "bot", source.ask) == "new"
 
 
 async def test_a_refusal_is_asked_for_again(source: Source) -> None:
-    answers = KeptAnswers[str](source)
+    answers = ResolutionCache[str](source)
 
     async def refuse() -> str:
         raise LookupError
@@ -94,17 +94,17 @@ async def test_a_refusal_is_asked_for_again(source: Source) -> None:
 
 
 async def test_no_more_answers_are_kept_than_were_allowed(source: Source) -> None:
-    answers = KeptAnswers[str](source, max_entries=2)
+    answers = ResolutionCache[str](source, max_entries=2)
     for name in ("a", "b", "c", "a"):
         await answers.get(name, name, source.ask)
     assert source.asked == 4
 
 
 def test_changes_of_very_many_adapters_take_no_more_memory_and_end_all_answers() -> None:
-    generations = Generations(max_adapters=3)
-    generations.change("a")
-    before = generations.now
-    generations.change("b", "c", "d")
-    assert generations.changed_in("never heard of") == generations.now > before
-    generations.change("e")
-    assert generations.changed_in("a") < generations.changed_in("e") == generations.now
+    generations = ChangeCounter(max_adapters=3)
+    generations.record("a")
+    before = generations.count
+    generations.record("b", "c", "d")
+    assert generations.last_change("never heard of") == generations.count > before
+    generations.record("e")
+    assert generations.last_change("a") < generations.last_change("e") == generations.count

@@ -54,7 +54,7 @@ async def add(database: Database, n: int) -> None:
 
 
 async def count(database: Database) -> int:
-    async with database.reading() as session:
+    async with database.read_session() as session:
         found: int = (await session.execute(text("SELECT count(*) FROM t"))).scalar_one()
     return found
 
@@ -173,10 +173,10 @@ async def test_who_reads_during_a_commit_waits_for_a_sync_that_begins_later(
     """The commit may have been written after the sync began that is under way."""
     log = database._log
     disk.free.clear()
-    with log.committing():
-        first = asyncio.create_task(log.durable())
+    with log.commit():
+        first = asyncio.create_task(log.wait_durable())
         await asyncio.sleep(0.1)  # its sync has begun
-        second = asyncio.create_task(log.durable())
+        second = asyncio.create_task(log.wait_durable())
         await asyncio.sleep(0)
         disk.free.set()
         await asyncio.gather(first, second)
