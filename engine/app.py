@@ -35,7 +35,7 @@ from engine.http.middleware import guarding
 from engine.http.uvicorn_protocol import guarded_http
 from engine.operations.named_adapters import NamedAdapters
 from engine.operations.probe import Probe
-from engine.operations.promotion import PromotingEngine
+from engine.operations.promotion import EnginePromotion
 from engine.operations.quarantine import Quarantine
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
@@ -64,9 +64,9 @@ class Server:
     supervisor: EngineSupervisor[VllmLife]
     cache: Cache
     service: RegistryService
-    promoting: PromotingEngine
+    promoting: EnginePromotion
     probe: Probe
-    metrics_taken_now: Callable[[], AbstractContextManager[None]]
+    freeze_metrics: Callable[[], AbstractContextManager[None]]
     metrics_registry: CollectorRegistry
     http: type[asyncio.Protocol]
     """How uvicorn is to read requests: `http` of its configuration."""
@@ -136,7 +136,7 @@ async def running_server(
         score = prompt_score(lambda: supervisor.life.engine)
         probe = Probe(cache.controller, score, service.lifecycle.quarantine)
         unavailable = partial(_why_unavailable, cache, supervisor)
-        promoting = PromotingEngine(cache.controller, unavailable, probe)
+        promoting = EnginePromotion(cache.controller, unavailable, probe)
         service.set_serving_engine(promoting)
         events = await stack.enter_async_context(event_parts(database, registry_settings))
         events.dispatcher.on_attempt.append(observing.registry.webhook_attempted)
@@ -176,7 +176,7 @@ async def running_server(
             service,
             promoting,
             probe,
-            metrics.taken_now,
+            metrics.freeze_gauges,
             REGISTRY,
             guarded_http(settings),
         )
@@ -243,10 +243,10 @@ class _Follower:
         self._warming: asyncio.Task[None] | None = None
 
     async def engine_lost(self, why: EngineUnavailable) -> None:
-        self._cache.warm_up.note()
+        self._cache.warm_up.remember()
         await self._cache.controller.on_engine_lost(why)
 
     async def engine_ready(self) -> None:
         await self._binding.bind(self._supervisor.life.engine)
         self._cache.controller.on_engine_ready()
-        self._warming = asyncio.create_task(self._cache.warm_up.again())
+        self._warming = asyncio.create_task(self._cache.warm_up.reload())

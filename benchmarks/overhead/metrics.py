@@ -27,7 +27,7 @@ from engine.cache.loader import Loader
 from engine.events import Evicted, LookedUp
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.policy.policy import CachePolicy
-from engine.telemetry.endpoint import encoded
+from engine.telemetry.endpoint import encode
 from engine.telemetry.metrics import CacheMetrics
 from engine.types import CacheOutcome, EvictionReason, MissCause, Tier, VersionId
 from registry.telemetry.gauges import RegistryState
@@ -51,19 +51,19 @@ def scrapes(labels: int) -> Iterator[Row]:
     for number in range(ADAPTERS):
         version = replace(VERSION, id=VersionId(number + 1), adapter=f"team-bot-{number:05d}")
         metrics.on_event(LookedUp(version, CacheOutcome.MISS, MissCause.COLD, 0.1))
-        metrics.request_ended(version.adapter, "completed", 1.0)
-        metrics.tokens(version.adapter, 10, 10)
+        metrics.count_request(version.adapter, "completed", 1.0)
+        metrics.count_tokens(version.adapter, 10, 10)
         metrics.on_event(Evicted(version, Tier.HOST, EvictionReason.CAPACITY, 1.0))
     series = sum(len(family.samples) for family in collectors.collect())
     for opened in (False, True):
-        text = encoded(collectors, opened, False)
+        text = encode(collectors, opened, False)
         yield {
             "labels": f"{labels:,}",
             "format": "OpenMetrics" if opened else "text",
             "series": f"{series:,}",
             "KiB": f"{len(text) / 1024:,.0f}",
             "KiB, gzip": f"{len(gzip.compress(text, 1)) / 1024:,.0f}",
-            "CPU ms": f"{_median_ms(lambda: encoded(collectors, opened, False)):.1f}",  # noqa: B023
+            "CPU ms": f"{_median_ms(lambda: encode(collectors, opened, False)):.1f}",  # noqa: B023
         }
 
 

@@ -24,7 +24,7 @@ from engine.policy.policy import CachePolicy
 from engine.ports import Observer, Observers
 from engine.telemetry.decision_log import DecisionLog
 from engine.telemetry.metrics import CacheMetrics
-from engine.telemetry.spans import NoTracing, Tracing
+from engine.telemetry.spans import NullTracing, Tracing
 from engine.telemetry.tracing import OtlpTracing
 from engine.types import AdapterVersion, CacheOutcome, Lease, VersionId
 
@@ -44,10 +44,10 @@ class Nobody:
     """Watches and counts nothing."""
 
     def on_event(self, event: CacheEvent) -> None: ...
-    def request_ended(self, adapter: str, outcome: str, seconds: float) -> None: ...
-    def refused(self, code: str) -> None: ...
-    def first_token(self, outcome: CacheOutcome, seconds: float) -> None: ...
-    def tokens(self, adapter: str, prompt: int, generation: int) -> None: ...
+    def count_request(self, adapter: str, outcome: str, seconds: float) -> None: ...
+    def count_refusal(self, code: str) -> None: ...
+    def observe_first_token(self, outcome: CacheOutcome, seconds: float) -> None: ...
+    def count_tokens(self, adapter: str, prompt: int, generation: int) -> None: ...
 
 
 class Unwatched(Leasing):
@@ -159,8 +159,8 @@ async def overhead(requests: int, rounds: int, tokens: int) -> list[Row]:
     watched = Observers(metrics, DecisionLog())
     with exporting() as traced:
         kinds: dict[str, tuple[Observer, Any, Tracing]] = {
-            "nobody watches": (nobody, nobody, NoTracing()),
-            "metrics and decisions": (watched, metrics, NoTracing()),
+            "nobody watches": (nobody, nobody, NullTracing()),
+            "metrics and decisions": (watched, metrics, NullTracing()),
             "the same, and traces": (Observers(watched, traced), metrics, traced),
         }
         found: dict[str, list[float]] = {kind: [] for kind in kinds}

@@ -17,9 +17,9 @@ from engine.api.cache_schemas import (
     engine_state_read,
     pin_read,
 )
-from engine.api.visibility import check_owned
+from engine.api.visibility import check_ownership
 from engine.errors import EngineError
-from engine.operations.control import EvictionLog, SteeredCache, note_eviction
+from engine.operations.control import CacheControl, EvictionLog, note_eviction
 from engine.ports import Resolver
 from registry.auth.caller import actor_name, current_caller
 from registry.http.problems import ProblemRoute
@@ -33,7 +33,7 @@ class EngineProblemRoute(ProblemRoute):
     errors = (*ProblemRoute.errors, EngineError)
 
 
-def create_cache_router(cache: SteeredCache, resolver: Resolver, log: EvictionLog) -> APIRouter:
+def create_cache_router(cache: CacheControl, resolver: Resolver, log: EvictionLog) -> APIRouter:
     """Routes under `/api/v1/cache`. References are resolved as in `model`."""
     router = APIRouter(
         prefix="/api/v1/cache",
@@ -58,7 +58,7 @@ def create_cache_router(cache: SteeredCache, resolver: Resolver, log: EvictionLo
 
         Pinned again, it has the new tier and time.
         """
-        check_owned(current_caller(), body.reference)
+        check_ownership(current_caller(), body.reference)
         version = await resolver.resolve(body.reference)
         kept = await cache.pin(
             version, body.tier, body.ttl_seconds, body.replicas, actor=actor_name()
@@ -75,7 +75,7 @@ def create_cache_router(cache: SteeredCache, resolver: Resolver, log: EvictionLo
     @router.delete("/pins/{reference}")
     async def unpin(reference: str) -> UnpinRead:
         """Let it be evicted again."""
-        check_owned(current_caller(), reference)
+        check_ownership(current_caller(), reference)
         version = await resolver.find(reference)
         tier = await cache.unpin(version, actor=actor_name())
         return UnpinRead(reference=version.reference, tier=tier)
@@ -83,7 +83,7 @@ def create_cache_router(cache: SteeredCache, resolver: Resolver, log: EvictionLo
     @router.post("/prefetch", status_code=status.HTTP_202_ACCEPTED)
     async def prefetch(body: SpreadBody) -> PrefetchRead:
         """Load it into host memory in the background, without taking a slot."""
-        check_owned(current_caller(), body.reference)
+        check_ownership(current_caller(), body.reference)
         version = await resolver.resolve(body.reference)
         await cache.prefetch(version, body.replicas)
         return PrefetchRead(reference=version.reference)
@@ -95,7 +95,7 @@ def create_cache_router(cache: SteeredCache, resolver: Resolver, log: EvictionLo
         While it is leased or awaited it is refused too, unless told to wait for the last lease, or
         to end by force the requests that hold it; nobody gets a new lease until it has left.
         """
-        check_owned(current_caller(), body.reference)
+        check_ownership(current_caller(), body.reference)
         version = await resolver.find(body.reference)
         evicted = await cache.evict(version, wait=body.wait, force=body.force)
         if evicted:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.api.visibility import hidden, shown_snapshot
+from engine.api.visibility import count_hidden, filter_snapshot
 from engine.cache.snapshot import CacheSnapshot, ResidentAdapter
-from engine.operations.pins import KeptPin
+from engine.operations.pins import ActivePin
 from engine.ports import EngineState
 from engine.types import Tier
 from registry.auth.caller import Caller
@@ -134,7 +134,7 @@ class PrefetchRead(BaseModel):
     reference: str
 
 
-def pin_read(kept: KeptPin) -> PinRead:
+def pin_read(kept: ActivePin) -> PinRead:
     return PinRead(
         reference=kept.version.reference,
         tier=kept.tier,
@@ -145,7 +145,7 @@ def pin_read(kept: KeptPin) -> PinRead:
 
 def cache_read(snapshots: Mapping[str, CacheSnapshot], caller: Caller) -> CacheRead:
     """All of them together, as one cache."""
-    seen = {name: shown_snapshot(each, caller) for name, each in snapshots.items()}
+    seen = {name: filter_snapshot(each, caller) for name, each in snapshots.items()}
     every = list(snapshots.values())
     limits = [each.host_bytes_limit for each in every]
     return CacheRead(
@@ -158,7 +158,7 @@ def cache_read(snapshots: Mapping[str, CacheSnapshot], caller: Caller) -> CacheR
         loading=[version.reference for each in seen.values() for version in each.loading],
         gpu=[_resident_read(r, name) for name, each in seen.items() for r in each.gpu],
         host=[_resident_read(r, name) for name, each in seen.items() for r in each.host],
-        hidden=_added(hidden(each, seen[name]) for name, each in snapshots.items()),
+        hidden=_added(count_hidden(each, seen[name]) for name, each in snapshots.items()),
         replicas=[_replica_read(name, each) for name, each in snapshots.items() if name],
     )
 

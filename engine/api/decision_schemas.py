@@ -20,7 +20,7 @@ from engine.events import (
     Unpinned,
 )
 from engine.telemetry.decision_log import LoggedEvent
-from engine.telemetry.explain import sentence
+from engine.telemetry.explain import describe_event
 from engine.types import CacheOutcome, EvictionReason, MissCause, Tier, Transition
 
 
@@ -62,7 +62,7 @@ def decision_read(logged: LoggedEvent) -> DecisionRead:
         version_id=version.id if version else None,
         count=logged.count,
         replica=logged.replica,
-        sentence=sentence(logged.event, logged.count),
+        sentence=describe_event(logged.event, logged.count),
         **_details(logged.event),
     )
 

@@ -9,9 +9,15 @@ from pydantic import BaseModel, Field
 
 from engine.api.cache import ERRORS, EngineProblemRoute
 from engine.api.decision_schemas import DecisionRead, decision_read
-from engine.api.diagnosis import Standing, explanation
-from engine.api.visibility import Current, StreamReader, as_it_came, shown, shown_events
-from engine.operations.control import SteeredCache
+from engine.api.diagnosis import VersionStatus, explain
+from engine.api.visibility import (
+    Current,
+    StreamReader,
+    build_event_filter,
+    filter_events,
+    keep_caller,
+)
+from engine.operations.control import CacheControl
 from engine.ports import Resolver
 from engine.telemetry.decision_log import DecisionLog, LoggedEvent
 from engine.types import Tier
@@ -72,11 +78,11 @@ class DecisionList(BaseModel):
 
 
 def create_decision_router(
-    cache: SteeredCache,
+    cache: CacheControl,
     log: DecisionLog,
     resolver: Resolver,
     limiter: StreamLimiter,
-    current: Current = as_it_came,
+    current: Current = keep_caller,
 ) -> APIRouter:
     """Routes under `/api/v1/cache`, beside those of `create_cache_router`."""
     router = APIRouter(
@@ -91,16 +97,16 @@ def create_decision_router(
         """Where this version is, what last happened to it, and what would help."""
         version = await resolver.find(reference)
         snapshots = await cache.snapshots()
-        events = shown(list(await cache.about(version)), current_caller())
-        explained = explanation(version, snapshots, events)
+        events = filter_events(list(await cache.about(version)), current_caller())
+        explained = explain(version, snapshots, events)
         return WhyRead(
             reference=version.reference,
             adapter=version.adapter,
             version_id=version.id,
-            now=_standing_read(explained.nearest),
+            now=_status_read(explained.nearest),
             summary=explained.summary,
             decisions=list(map(decision_read, events)),
-            replicas=[_standing_read(each) for each in explained.standings if each.replica],
+            replicas=[_status_read(each) for each in explained.statuses if each.replica],
         )
 
     @router.get("/decisions")
@@ -111,9 +117,9 @@ def create_decision_router(
     ) -> DecisionList:
         """The last decisions, or the first ones `after` an id, as far as they are kept."""
         caller = current_caller()
-        wanted = shown_events(caller, adapter)
+        wanted = build_event_filter(caller, adapter)
         found = log.latest(limit, wanted) if after is None else log.after(after, limit, wanted)
-        items = list(map(decision_read, shown(found, caller)))
+        items = list(map(decision_read, filter_events(found, caller)))
         return DecisionList(items=items, oldest_id=log.oldest_id, newest_id=log.newest_id)
 
     @router.get("/stream", response_class=Response, responses={200: _STREAM})
@@ -145,14 +151,14 @@ async def _frames(
             yield position_frame(after) if reader.caller.is_platform else HEARTBEAT
             continue
         try:
-            await reader.look_again()
+            await reader.refresh()
         except UnknownAdapter:  # whoever comes back is told so
             return
         while after < log.newest_id:
             newest = log.newest_id
             found = log.after(after, _BATCH, reader.wanted)
             if found:
-                yield b"".join(map(_message, shown(found, reader.caller)))
+                yield b"".join(map(_message, filter_events(found, reader.caller)))
             after = found[-1].id if len(found) == _BATCH else newest
         await wait_for(limiter.closed, _BATCH_SECONDS)
 
@@ -160,7 +166,7 @@ async def _frames(
 async def _news(log: DecisionLog, limiter: StreamLimiter, after: int) -> bool:
     """Wait for a later decision; False after a while without, or when the server ends."""
     waits = [
-        asyncio.create_task(log.wait_beyond(after)),
+        asyncio.create_task(log.wait_for_newer(after)),
         asyncio.create_task(limiter.closed.wait()),
     ]
     try:
@@ -176,7 +182,7 @@ def _message(logged: LoggedEvent) -> bytes:
     return event_frame(logged.id, decision_read(logged).model_dump_json())
 
 
-def _standing_read(now: Standing) -> StandingRead:
+def _status_read(now: VersionStatus) -> StandingRead:
     resident = now.resident
     return StandingRead(
         tier=now.tier or "disk",

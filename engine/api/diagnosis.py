@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from engine.cache.snapshot import CacheSnapshot, ResidentAdapter
 from engine.events import Evicted, LoadFailed, Refused
 from engine.telemetry.decision_log import LoggedEvent
-from engine.telemetry.explain import duration, slot_name
+from engine.telemetry.explain import format_duration, slot_name
 from engine.types import AdapterVersion, EvictionReason, Tier
 
 _RECENT = timedelta(minutes=5)
@@ -15,7 +15,7 @@ _OFTEN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class VersionStatus:
     """One version now. `tier` None: on disk only. `resident` None: in no tier."""
 
     version: AdapterVersion
@@ -33,43 +33,43 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`standings`: one for each replica."""
+    """`statuses`: one for each replica."""
 
-    standings: Sequence[Standing]
+    statuses: Sequence[VersionStatus]
     summary: str
 
     @property
-    def nearest(self) -> Standing:
-        return min(self.standings, key=lambda each: each.steps_away)
+    def nearest(self) -> VersionStatus:
+        return min(self.statuses, key=lambda each: each.steps_away)
 
 
-def explanation(
+def explain(
     version: AdapterVersion, snapshots: Mapping[str, CacheSnapshot], events: Sequence[LoggedEvent]
 ) -> Explanation:
     """What there is to say of one version, on one engine or on several. `events`: newest first.
 
     Raises ValueError without any snapshot.
     """
-    standings = [standing(version, each, name) for name, each in snapshots.items()]
-    nearest = min(standings, key=lambda each: each.steps_away)
-    others = [each for each in standings if each is not nearest and each.resident is not None]
-    told = [_where(each) for each in (nearest, *others)]
-    parts = [*told, _trouble(events), _advice(snapshots[nearest.replica], events)]
-    return Explanation(standings, " ".join(part for part in parts if part))
+    statuses = [locate(version, each, name) for name, each in snapshots.items()]
+    nearest = min(statuses, key=lambda each: each.steps_away)
+    others = [each for each in statuses if each is not nearest and each.resident is not None]
+    locations = [_describe_location(each) for each in (nearest, *others)]
+    parts = [*locations, _describe_failure(events), _advise(snapshots[nearest.replica], events)]
+    return Explanation(statuses, " ".join(part for part in parts if part))
 
 
-def standing(version: AdapterVersion, snapshot: CacheSnapshot, replica: str = "") -> Standing:
+def locate(version: AdapterVersion, snapshot: CacheSnapshot, replica: str = "") -> VersionStatus:
     """Where it is, and whether it would be the next to leave its tier."""
     resident = next((r for r in snapshot.host if r.version.id == version.id), None)
     in_slot = any(r.version.id == version.id for r in snapshot.gpu)
     tier = None if resident is None else Tier.GPU if in_slot else Tier.HOST
     loading = any(v.id == version.id for v in snapshot.loading)
-    victim = next((r for r in _may_leave(snapshot, tier)), None)
+    victim = next((r for r in _eviction_candidates(snapshot, tier)), None)
     is_next = victim is not None and victim.version.id == version.id
-    return Standing(version, tier, resident, loading, is_next, replica)
+    return VersionStatus(version, tier, resident, loading, is_next, replica)
 
 
-def _may_leave(snapshot: CacheSnapshot, tier: Tier | None) -> list[ResidentAdapter]:
+def _eviction_candidates(snapshot: CacheSnapshot, tier: Tier | None) -> list[ResidentAdapter]:
     if tier is None:
         return []
     in_slots = {r.version.id for r in snapshot.gpu}
@@ -79,7 +79,7 @@ def _may_leave(snapshot: CacheSnapshot, tier: Tier | None) -> list[ResidentAdapt
     return [r for r in outside if r.pinned is None and not r.waiting]
 
 
-def _where(now: Standing) -> str:
+def _describe_location(now: VersionStatus) -> str:
     reference, resident = now.version.reference, now.resident
     at = f" on {now.replica}" if now.replica else ""
     if now.loading:
@@ -87,10 +87,10 @@ def _where(now: Standing) -> str:
     if resident is None:
         return f"{reference} is on disk only: its next request has to load it."
     place = slot_name(resident.slot) if now.tier is Tier.GPU else "host memory"
-    return f"{reference} is in {place}{at}, {', '.join(_marks(now, resident))}."
+    return f"{reference} is in {place}{at}, {', '.join(_describe_state(now, resident))}."
 
 
-def _marks(now: Standing, resident: ResidentAdapter) -> list[str]:
+def _describe_state(now: VersionStatus, resident: ResidentAdapter) -> list[str]:
     marks = [f"leased by {resident.leases}" if resident.leases else _idle(resident)]
     if resident.pinned is not None:
         marks.append(f"pinned in the {resident.pinned} tier")
@@ -104,10 +104,10 @@ def _marks(now: Standing, resident: ResidentAdapter) -> list[str]:
 
 
 def _idle(resident: ResidentAdapter) -> str:
-    return f"idle {duration(resident.idle_seconds)}"
+    return f"idle {format_duration(resident.idle_seconds)}"
 
 
-def _trouble(events: Sequence[LoggedEvent]) -> str:
+def _describe_failure(events: Sequence[LoggedEvent]) -> str:
     """The newest failure that nothing better followed."""
     for logged in events:
         match logged.event:
@@ -120,14 +120,14 @@ def _trouble(events: Sequence[LoggedEvent]) -> str:
     return ""
 
 
-def _advice(snapshot: CacheSnapshot, events: Sequence[LoggedEvent]) -> str:
+def _advise(snapshot: CacheSnapshot, events: Sequence[LoggedEvent]) -> str:
     if not events:
         return ""
     newest = events[0].at
     for tier, places in _limits(snapshot):
         evictions = _recent_evictions(events, tier, newest)
         if len(evictions) >= _OFTEN:
-            span = duration((newest - evictions[-1]).total_seconds())
+            span = format_duration((newest - evictions[-1]).total_seconds())
             often = f"It was evicted from the {tier} tier {len(evictions)} times in {span}"
             return f"{often}: more adapters are in use than {places}."
     return ""

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
 from engine.api.cache import ERRORS, EngineProblemRoute
-from engine.operations.probe import Probing
+from engine.operations.probe import ProbeRunner
 from engine.ports import Resolver
 from registry.auth.caller import current_caller
 from registry.references import check_name
@@ -22,7 +22,7 @@ class ProbeRead(BaseModel):
     noise: float
 
 
-def create_probe_router(probe: Probing, resolver: Resolver) -> APIRouter:
+def create_probe_router(probe: ProbeRunner, resolver: Resolver) -> APIRouter:
     """One route beside the registry's."""
     router = APIRouter(
         prefix="/api/v1",

@@ -8,17 +8,17 @@ from dataclasses import replace
 
 from engine.cache.snapshot import CacheSnapshot
 from engine.events import Drained, Evicted
-from engine.telemetry.decision_log import LoggedEvent, Wanted, is_about
+from engine.telemetry.decision_log import EventFilter, LoggedEvent, concerns
 from registry.auth.caller import Caller
 from registry.references import check_name, parse_reference
 
 
-def check_owned(caller: Caller, reference: str) -> None:
+def check_ownership(caller: Caller, reference: str) -> None:
     """Before its adapter is steered. Raises InvalidReference, UnknownAdapter, NotOwner."""
     caller.check_owns(parse_reference(reference).adapter)
 
 
-def shown_snapshot(snapshot: CacheSnapshot, caller: Caller) -> CacheSnapshot:
+def filter_snapshot(snapshot: CacheSnapshot, caller: Caller) -> CacheSnapshot:
     """Who is where, of those that the caller sees."""
     if caller.is_platform:
         return snapshot
@@ -30,20 +30,20 @@ def shown_snapshot(snapshot: CacheSnapshot, caller: Caller) -> CacheSnapshot:
     )
 
 
-def hidden(snapshot: CacheSnapshot, seen: CacheSnapshot) -> dict[str, int]:
+def count_hidden(snapshot: CacheSnapshot, seen: CacheSnapshot) -> dict[str, int]:
     """How many more are in each tier: who is none of the caller's takes places all the same."""
     return {"gpu": len(snapshot.gpu) - len(seen.gpu), "host": len(snapshot.host) - len(seen.host)}
 
 
-def shown_events(caller: Caller, adapter: str | None = None) -> Wanted | None:
+def build_event_filter(caller: Caller, adapter: str | None = None) -> EventFilter | None:
     """Of all adapters or of one; None: all of them. Raises InvalidReference, UnknownAdapter."""
     if adapter is not None:
         caller.check_sees(check_name(adapter))
-        return lambda logged: is_about(logged, adapter)
+        return lambda logged: concerns(logged, adapter)
     return None if caller.is_platform else lambda logged: _sees(caller, logged)
 
 
-def shown(events: list[LoggedEvent], caller: Caller) -> list[LoggedEvent]:
+def filter_events(events: list[LoggedEvent], caller: Caller) -> list[LoggedEvent]:
     """Those that the caller sees, none of which names an adapter that it doesn't see."""
     if caller.is_platform:
         return events
@@ -67,7 +67,7 @@ Current = Callable[[Caller], Awaitable[Caller]]
 """The same caller with what it is granted now."""
 
 
-async def as_it_came(caller: Caller) -> Caller:
+async def keep_caller(caller: Caller) -> Caller:
     """Where grants don't change."""
     return caller
 
@@ -78,11 +78,11 @@ class StreamReader:
     def __init__(self, caller: Caller, adapter: str | None, current: Current) -> None:
         """Raises InvalidReference, UnknownAdapter."""
         self.caller = caller
-        self.wanted = shown_events(caller, adapter)
+        self.wanted = build_event_filter(caller, adapter)
         self._adapter = adapter
         self._current = current
 
-    async def look_again(self) -> None:
+    async def refresh(self) -> None:
         """Raises UnknownAdapter if it may not see the one that it follows any more."""
         self.caller = await self._current(self.caller)
-        self.wanted = shown_events(self.caller, self._adapter)
+        self.wanted = build_event_filter(self.caller, self._adapter)

@@ -17,8 +17,8 @@ from engine.cache.reconciler import Reconciler
 from engine.cache.snapshot import CacheSnapshot
 from engine.cache.tenant_memory import Tenancy
 from engine.errors import EngineError
-from engine.operations.control import EvictionLog, OneCache
-from engine.operations.pins import PinKeeper
+from engine.operations.control import EngineCacheControl, EvictionLog
+from engine.operations.pins import PinService
 from engine.operations.quarantine import Quarantine
 from engine.operations.warmup import WarmUp
 from engine.policy.policy import CachePolicy
@@ -39,7 +39,7 @@ class Cache:
     """`work` has to run beside everything else."""
 
     controller: CacheController
-    pins: PinKeeper
+    pins: PinService
     warm_up: WarmUp
     reconciler: Reconciler
     resolver: Resolver
@@ -50,14 +50,14 @@ class Cache:
         """Each runs until cancelled."""
         return [
             self.controller.run(),
-            self.pins.keep(),
+            self.pins.expire(),
             self.warm_up.run(),
             self.reconciler.run(),
         ]
 
     def routers(self, streams: StreamLimiter, current: Current) -> list[APIRouter]:
         """What can be asked of it over REST; `streams` limits its stream."""
-        steered = OneCache(self.controller, self.pins, self.log)
+        steered = EngineCacheControl(self.controller, self.pins, self.log)
         return [
             create_cache_router(steered, self.resolver, self.evictions),
             create_decision_router(steered, self.log, self.resolver, streams, current),
@@ -109,7 +109,7 @@ def make_cache(
     controller = CacheController(policy, backend, loader, everybody, limits, tenancy=tenancy)
     if copies is not None:
         copies.protect(lambda: _digests(controller.snapshot()))
-    pins = PinKeeper(controller, store, resolver)
+    pins = PinService(controller, store, resolver)
     seconds = settings.save_residents_seconds
     warm_up = WarmUp(controller, pins, store, resolver, save_seconds=seconds)
     reconciler = Reconciler(

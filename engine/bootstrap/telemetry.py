@@ -13,7 +13,7 @@ from engine.ports import Observer
 from engine.settings import EngineSettings
 from engine.telemetry.endpoint import create_metrics_route
 from engine.telemetry.metrics import CacheMetrics
-from engine.telemetry.spans import NoTracing, Tracing
+from engine.telemetry.spans import NullTracing, Tracing
 from engine.telemetry.tracing import OtlpTracing
 from engine.vllm import compat as vllm_api
 from registry.database.engine import Database
@@ -31,17 +31,17 @@ class Observing:
     def __init__(self, arguments: Namespace, settings: EngineSettings) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # theirs; else a third of all
         self.cache = CacheMetrics(max_adapter_labels=settings.max_adapter_labels)
-        self.cache.name_versions(adaptry_version(), vllm_api.installed_version())
+        self.cache.set_build_info(adaptry_version(), vllm_api.installed_version())
         self.registry = RegistryMetrics(
             codes=engine_codes() | set(ProbeFailure), max_tenant_labels=settings.max_adapter_labels
         )
-        self.tracing: Tracing = NoTracing()
+        self.tracing: Tracing = NullTracing()
         self.observers: Sequence[Observer] = ()
         self._closing: list[Callable[[], None]] = [self.cache.close, self.registry.close]
         if arguments.otlp_traces_endpoint is not None:
             traced = OtlpTracing(trace.get_tracer("adaptry"))
             self.tracing = traced
-            self.cache.link_traces(traced.trace_id_of)
+            self.cache.link_exemplars(traced.trace_id_of)
             self.observers = (traced,)
 
     def count(self, database: Database) -> RegistryState:
@@ -51,7 +51,7 @@ class Observing:
         return state
 
     def metrics_route(self) -> Route:
-        return create_metrics_route(REGISTRY, self.cache.taken_now)
+        return create_metrics_route(REGISTRY, self.cache.freeze_gauges)
 
     def close(self) -> None:
         """Take every series off again, so that another server can be started."""

@@ -8,8 +8,8 @@ from engine.types import CacheOutcome, Lease
 
 
 class GenerationCounter(Protocol):
-    def first_token(self, outcome: CacheOutcome, seconds: float) -> None: ...
-    def tokens(self, adapter: str, prompt: int, generation: int) -> None: ...
+    def observe_first_token(self, outcome: CacheOutcome, seconds: float) -> None: ...
+    def count_tokens(self, adapter: str, prompt: int, generation: int) -> None: ...
 
 
 class Generation:
@@ -66,8 +66,8 @@ class CountedGeneration(Generation):
         if stats.first_token_latency > 0:
             self._has_first_token = True
             at = stats.arrival_time + stats.first_token_latency
-            self._counter.first_token(self._lease.outcome, max(at - self._arrived_at, 0.0))
+            self._counter.observe_first_token(self._lease.outcome, max(at - self._arrived_at, 0.0))
 
     def end(self) -> None:
         generated = sum(self._generated.values())
-        self._counter.tokens(self._lease.version.adapter, self._prompt, generated)
+        self._counter.count_tokens(self._lease.version.adapter, self._prompt, generated)

@@ -24,8 +24,8 @@ from registry.telemetry.label_limit import UNKNOWN_ADAPTER
 
 
 class RequestCounter(Protocol):
-    def request_ended(self, adapter: str, outcome: str, seconds: float) -> None: ...
-    def refused(self, code: str) -> None: ...
+    def count_request(self, adapter: str, outcome: str, seconds: float) -> None: ...
+    def count_refusal(self, code: str) -> None: ...
 
 
 class RequestLimit(Protocol):
@@ -104,15 +104,15 @@ class AdapterGateway:
             await self._serve(request, scope, receive, send)
             return
         try:
-            with spans.resolving():
+            with spans.resolve_span():
                 request.version = await self._resolver.resolve(model, lambda: user_of(scope, body))
         except RegistryError as error:
-            self._counter.request_ended(UNKNOWN_ADAPTER, "refused", _seconds_since(request))
+            self._counter.count_request(UNKNOWN_ADAPTER, "refused", _seconds_since(request))
             self._refuse(spans, error.status, error.code)
             content = openai_error(error.status, error.code, error.detail, param="model")
             await send_json(send, error.status, content, retry_after(error.retry_after_seconds))
             return
-        spans.serves(request.version)
+        spans.record_version(request.version)
         await self._serve(request, scope, receive, send)
 
     async def _send_refusal(self, spans: RequestSpans, error: EngineError, send: Send) -> None:
@@ -120,8 +120,8 @@ class AdapterGateway:
         await send_engine_error(send, error)
 
     def _refuse(self, spans: RequestSpans, status: int | None, code: str) -> None:
-        self._counter.refused(code)
-        spans.answered(status, code)
+        self._counter.count_refusal(code)
+        spans.record_response(status, code)
 
     def _may_reach_the_engine(self, scope: Scope) -> bool:
         if scope["type"] != "http" or scope["method"] != "POST":
@@ -157,10 +157,10 @@ class AdapterGateway:
             self._refuse(request.spans, refusal.status, refusal.code)
         else:
             failure = request.failure  # while it was answered
-            request.spans.answered(exchange.status, failure.code if failure else None)
+            request.spans.record_response(exchange.status, failure.code if failure else None)
         if request.version is not None and (outcome := exchange.outcome()):
             seconds = _seconds_since(request)
-            self._counter.request_ended(request.version.adapter, outcome, seconds)
+            self._counter.count_request(request.version.adapter, outcome, seconds)
 
 
 def _seconds_since(request: EngineRequest) -> float:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from engine.cache.controller import CacheController
 from engine.errors import EngineError, EngineUnavailable
 from engine.gateway.generation import CountedGeneration, Generation, GenerationCounter
-from engine.telemetry.spans import NO_SPANS, RequestSpans
+from engine.telemetry.spans import NULL_SPANS, RequestSpans
 from engine.types import AdapterVersion, Lease
 
 AdapterHandle = TypeVar("AdapterHandle")  # what the engine knows an adapter by
@@ -32,7 +32,7 @@ class EngineRequest:
 
     requested: str | None
     version: AdapterVersion | None
-    spans: RequestSpans = NO_SPANS
+    spans: RequestSpans = NULL_SPANS
     arrived_at: float = field(default_factory=time.time)
     lease: Lease | None = None
     failure: EngineError | None = None
@@ -130,9 +130,9 @@ class _RequestsLease(AbstractAsyncContextManager[Lease]):
     async def __aenter__(self) -> Lease:
         async with AsyncExitStack() as stack:
             try:
-                with self._request.spans.waiting(self._version) as wait:
+                with self._request.spans.slot_wait_span(self._version) as wait:
                     lease = await stack.enter_async_context(self._held)
-                    wait.leased(lease)
+                    wait.record_lease(lease)
             except EngineError as error:
                 self._request.failure = error
                 raise
@@ -168,7 +168,7 @@ class Leasing:
         if request is None:
             yield Generation()
             return
-        with request.spans.generating() as headers:
+        with request.spans.generate_span() as headers:
             generation = Generation(headers)
             if lease is not None:
                 generation = CountedGeneration(

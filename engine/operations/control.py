@@ -6,7 +6,7 @@ from typing import Protocol
 
 from engine.cache.controller import CacheController
 from engine.cache.snapshot import CacheSnapshot
-from engine.operations.pins import KeptPin, PinKeeper
+from engine.operations.pins import ActivePin, PinService
 from engine.ports import EngineState
 from engine.telemetry.decision_log import DecisionLog, LoggedEvent
 from engine.types import AdapterVersion, Tier
@@ -20,7 +20,7 @@ ONLY_REPLICA = ""
 """What the engine is called where there is only one."""
 
 
-class SteeredCache(Protocol):
+class CacheControl(Protocol):
     """By the name of its replica, whatever each of them has. Raises EngineUnavailable."""
 
     async def snapshots(self) -> Mapping[str, CacheSnapshot]: ...
@@ -39,14 +39,14 @@ class SteeredCache(Protocol):
         replicas: int | None,
         *,
         actor: str,
-    ) -> KeptPin:
-        """On that many replicas, or on all. Raises what `PinKeeper.pin` raises."""
+    ) -> ActivePin:
+        """On that many replicas, or on all. Raises what `PinService.pin` raises."""
 
-    async def pins(self) -> Sequence[KeptPin]:
+    async def pins(self) -> Sequence[ActivePin]:
         """The oldest first."""
 
     async def unpin(self, version: AdapterVersion, *, actor: str) -> Tier:
-        """Raises what `PinKeeper.unpin` raises."""
+        """Raises what `PinService.unpin` raises."""
 
     async def prefetch(self, version: AdapterVersion, replicas: int | None) -> None:
         """On that many replicas, or on all. Raises what `CacheController.prefetch` raises."""
@@ -55,10 +55,10 @@ class SteeredCache(Protocol):
         """Out of all of them. Raises what `CacheController.evict` raises."""
 
 
-class OneCache:
+class EngineCacheControl:
     """That of the only engine."""
 
-    def __init__(self, controller: CacheController, pins: PinKeeper, log: DecisionLog) -> None:
+    def __init__(self, controller: CacheController, pins: PinService, log: DecisionLog) -> None:
         self._controller = controller
         self._pins = pins
         self._log = log
@@ -80,11 +80,11 @@ class OneCache:
         replicas: int | None,
         *,
         actor: str,
-    ) -> KeptPin:
+    ) -> ActivePin:
         return await self._pins.pin(version, tier, ttl_seconds, actor=actor, replicas=replicas)
 
-    async def pins(self) -> Sequence[KeptPin]:
-        return self._pins.kept
+    async def pins(self) -> Sequence[ActivePin]:
+        return self._pins.active
 
     async def unpin(self, version: AdapterVersion, *, actor: str) -> Tier:
         return await self._pins.unpin(version, actor=actor)

@@ -17,7 +17,7 @@ from registry.errors import RegistryError
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
+_EXPIRY_CHECK_SECONDS = 1.0
 
 
 class StoredPin(Protocol):
@@ -51,7 +51,7 @@ class PinStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class KeptPin:
+class ActivePin:
     """`expires_at` None: until it is unpinned. `replicas` None: on all that there are.
 
     `ends`: the end on a clock that nobody sets, which is what counts while this process lives.
@@ -64,7 +64,7 @@ class KeptPin:
     replicas: int | None = None
 
 
-class PinKeeper:
+class PinService:
     """What operators pin through."""
 
     def __init__(
@@ -78,12 +78,12 @@ class PinKeeper:
         self._store = store
         self._resolver = resolver
         self._clock = clock
-        self._kept: dict[VersionId, KeptPin] = {}
+        self._active: dict[VersionId, ActivePin] = {}
 
     @property
-    def kept(self) -> Sequence[KeptPin]:
+    def active(self) -> Sequence[ActivePin]:
         """The oldest first."""
-        return tuple(self._kept.values())
+        return tuple(self._active.values())
 
     async def pin(
         self,
@@ -93,7 +93,7 @@ class PinKeeper:
         *,
         actor: str,
         replicas: int | None = None,
-    ) -> KeptPin:
+    ) -> ActivePin:
         """Bring it in and keep it, for that long if that is given.
 
         `replicas` is saved, for where there are several.
@@ -110,18 +110,18 @@ class PinKeeper:
         except BaseException:
             self._drop(version.id)
             raise
-        kept = self._kept[version.id] = KeptPin(version, tier, expires_at, ends, replicas)
-        return kept
+        pin = self._active[version.id] = ActivePin(version, tier, expires_at, ends, replicas)
+        return pin
 
     async def unpin(self, version: AdapterVersion, *, actor: str) -> Tier:
         """Raises NotPinned, or RegistryError; then it stays pinned."""
-        if version.id not in self._kept:
+        if version.id not in self._active:
             raise NotPinned
         await self._store.remove_pin(version.id, actor=actor)
-        if (kept := self._kept.get(version.id)) is None:  # another request was faster
+        if (pin := self._active.get(version.id)) is None:  # another request was faster
             raise NotPinned
         self._drop(version.id)
-        return kept.tier
+        return pin.tier
 
     async def restore(self) -> None:
         """Pin what an earlier process had pinned. Raises RegistryError.
@@ -136,32 +136,32 @@ class PinKeeper:
                 logger.warning("%s could not be pinned again: %s", stored.reference, error.detail)
             else:
                 ends = self._ends(stored.expires_at)
-                self._kept[version.id] = KeptPin(
+                self._active[version.id] = ActivePin(
                     version, Tier(stored.tier), stored.expires_at, ends, stored.replicas
                 )
 
-    async def bring_back(self) -> None:
+    async def repin(self) -> None:
         """What is pinned is in the memory of an engine that has gone: load it into the new one."""
-        for kept in self.kept:
+        for pin in self.active:
             try:
-                await self._controller.pin(kept.version, kept.tier)
+                await self._controller.pin(pin.version, pin.tier)
             except EngineError as error:
-                logger.warning("%s could not be pinned again: %s", kept.version, error.detail)
+                logger.warning("%s could not be pinned again: %s", pin.version, error.detail)
 
-    async def keep(self) -> None:
+    async def expire(self) -> None:
         """End the pins whose time is over, until cancelled."""
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_EXPIRY_CHECK_SECONDS)
             now = self._clock()
-            if over := [kept.version for kept in self.kept if kept.ends <= now]:
-                await self._end(over)
+            if expired := [pin.version for pin in self.active if pin.ends <= now]:
+                await self._expire_pins(expired)
 
-    async def _end(self, over: Sequence[AdapterVersion]) -> None:
-        for version in over:
+    async def _expire_pins(self, expired: Sequence[AdapterVersion]) -> None:
+        for version in expired:
             self._drop(version.id)
             logger.info("the pin of %s is over", version.reference)
         try:
-            await self._store.forget_pins([version.id for version in over])
+            await self._store.forget_pins([version.id for version in expired])
         except RegistryError as error:  # no restart would bring them back in any case
             logger.warning("ended pins are still saved: %s", error.detail)
 
@@ -171,7 +171,7 @@ class PinKeeper:
         return self._clock() + (expires_at - _now()).total_seconds()
 
     def _drop(self, version: VersionId) -> None:
-        self._kept.pop(version, None)
+        self._active.pop(version, None)
         if self._controller.is_pinned(version):
             self._controller.unpin(version)
 

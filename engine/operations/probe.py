@@ -93,7 +93,7 @@ def _reason(result: ProbeResult) -> str:
     return f"the answers are the base model's (difference {result.difference:.1e})"
 
 
-class Probing(Protocol):
+class ProbeRunner(Protocol):
     """A `Probe` here, or on a replica."""
 
     async def run(self, version: AdapterVersion) -> ProbeResult: ...

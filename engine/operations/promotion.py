@@ -12,7 +12,7 @@ from engine.types import AdapterVersion, VersionId
 from registry.catalog.types import ResolvedVersion
 from registry.errors import EngineAway, ProbeFailed, WarmingFailed
 
-_LOOK_SECONDS = 0.2  # whether an old version is idle by now
+_POLL_SECONDS = 0.2  # whether an old version is idle by now
 
 
 class ProbeOutcome(Protocol):
@@ -28,7 +28,7 @@ class Probe(Protocol):
         """Raises what `CacheController.lease` raises; that says nothing about the version."""
 
 
-class PromotingEngine:
+class EnginePromotion:
     """Implements `registry.promotion.ServingEngine`.
 
     `unavailable` says why nobody can be served now, if that is so.
@@ -49,7 +49,7 @@ class PromotingEngine:
         wanted = for_engine(version)
         if (leaving := self._evictions.pop(wanted.id, None)) is not None:
             leaving.cancel()  # it comes back before its last request has ended
-        with self._translated():
+        with self._translate_errors():
             await self._controller.bring_to_host(wanted)
             in_slots = {resident.version.id for resident in self._controller.snapshot().gpu}
             if any(for_engine(each).id in in_slots for each in old):
@@ -57,7 +57,7 @@ class PromotingEngine:
 
     async def probe(self, version: ResolvedVersion) -> None:
         wanted = for_engine(version)
-        with self._translated():
+        with self._translate_errors():
             outcome = await self._probe.run(wanted)
         if outcome.failure is not None:
             raise ProbeFailed(wanted.reference, outcome.failure)
@@ -74,7 +74,7 @@ class PromotingEngine:
             try:
                 await self._controller.evict(version)
             except AdapterInUse:
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(_POLL_SECONDS)
             else:
                 return
 
@@ -83,19 +83,19 @@ class PromotingEngine:
             del self._evictions[version]
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """The engine's errors as the registry's, which knows no engine."""
         if (why := self._unavailable()) is not None:
-            raise _away(why)
+            raise _engine_away(why)
         try:
             yield
         except EngineUnavailable as error:
-            raise _away(error) from error
+            raise _engine_away(error) from error
         except AdapterLoadFailed as error:
             raise WarmingFailed(error.detail, for_good=error.failure.condemns) from error
         except EngineError as error:
             raise WarmingFailed(error.detail) from error
 
 
-def _away(why: EngineUnavailable) -> EngineAway:
+def _engine_away(why: EngineUnavailable) -> EngineAway:
     return EngineAway(f"{why.detail}: no alias was moved, but `warm` false moves it all the same")

@@ -19,18 +19,18 @@ class Quarantine:
 
     def __init__(self, condemn: Condemn) -> None:
         self._condemn = condemn
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def on_event(self, event: CacheEvent) -> None:
         if not isinstance(event, LoadFailed):
             return
         error = event.error
         if isinstance(error, AdapterLoadFailed) and error.failure.condemns:
-            task = asyncio.create_task(self._tell(event.version, error.detail))
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+            task = asyncio.create_task(self._report(event.version, error.detail))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _tell(self, version: AdapterVersion, reason: str) -> None:
+    async def _report(self, version: AdapterVersion, reason: str) -> None:
         try:
             await self._condemn(version, reason)
         except Exception:  # the next request for it fails again, and tells again
@@ -40,4 +40,4 @@ class Quarantine:
 
     async def settled(self) -> None:
         """Until the registry knows of all so far."""
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from engine.cache.controller import CacheController
 from engine.errors import EngineError
-from engine.operations.pins import PinKeeper
+from engine.operations.pins import PinService
 from engine.ports import Resolver
 from engine.types import AdapterVersion, VersionId
 from registry.errors import RegistryError
@@ -28,7 +28,7 @@ class WarmUp:
     def __init__(
         self,
         controller: CacheController,
-        pins: PinKeeper,
+        pins: PinService,
         store: ResidencyStore,
         resolver: Resolver,
         *,
@@ -40,7 +40,7 @@ class WarmUp:
         self._resolver = resolver
         self._save_seconds = save_seconds
         self._saved: list[VersionId] = []
-        self._noted: list[AdapterVersion] | None = None
+        self._remembered: list[AdapterVersion] | None = None
 
     async def run(self) -> None:
         """Restore, and then keep what is saved up to date, until cancelled."""
@@ -48,7 +48,7 @@ class WarmUp:
         try:
             while True:
                 await asyncio.sleep(self._save_seconds)
-                await to_its_end(self.save())
+                await run_to_completion(self.save())
         finally:
             await self.save()
 
@@ -60,20 +60,20 @@ class WarmUp:
         except RegistryError as error:
             logger.warning("nothing can be warmed up: %s", error.detail)
 
-    def note(self) -> None:
+    def remember(self) -> None:
         """The engine has gone, and the controller is about to forget what was in its memory."""
-        self._noted = self._residents()
+        self._remembered = self._residents()
 
-    async def again(self) -> None:
+    async def reload(self) -> None:
         """There is a new engine: as it was when `note` was called."""
-        noted, self._noted = self._noted or [], None
-        await self._pins.bring_back()
-        await self._prefetch([version.reference for version in noted])
+        remembered, self._remembered = self._remembered or [], None
+        await self._pins.repin()
+        await self._prefetch([version.reference for version in remembered])
 
     async def save(self) -> None:
         """Who is in host memory, for the next process; while no engine lives, who was."""
         lost = self._controller.unavailable is not None
-        known = self._noted if lost else self._residents()
+        known = self._remembered if lost else self._residents()
         if known is None or (residents := [version.id for version in known]) == self._saved:
             return
         try:
@@ -88,9 +88,9 @@ class WarmUp:
         return [resident.version for resident in reversed(self._controller.snapshot().host)]
 
     async def _prefetch(self, references: Sequence[str]) -> None:
-        self.bring_back(await servable(references, self._resolver))
+        self.prefetch_missing(await resolve_servable(references, self._resolver))
 
-    def bring_back(self, versions: Sequence[AdapterVersion]) -> None:
+    def prefetch_missing(self, versions: Sequence[AdapterVersion]) -> None:
         """Those that were in memory before, the first ones first, as far as there is room."""
         snapshot = self._controller.snapshot()
         here = {resident.version.id for resident in snapshot.host}
@@ -104,7 +104,7 @@ class WarmUp:
                 _not_warmed_up(version.reference, error)
 
 
-async def servable(references: Iterable[str], resolver: Resolver) -> list[AdapterVersion]:
+async def resolve_servable(references: Iterable[str], resolver: Resolver) -> list[AdapterVersion]:
     """What they mean, without those that are not served any more."""
     found = []
     for reference in references:
@@ -119,7 +119,7 @@ def _not_warmed_up(reference: str, error: EngineError | RegistryError) -> None:
     logger.warning("%s is not warmed up: %s", reference, error.detail)
 
 
-async def to_its_end(work: Coroutine[None, None, None]) -> None:
+async def run_to_completion(work: Coroutine[None, None, None]) -> None:
     """Also when this task is cancelled meanwhile: a transaction cut off leaves its connection."""
     task = asyncio.create_task(work)
     try:

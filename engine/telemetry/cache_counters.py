@@ -146,22 +146,22 @@ class CacheCounters:
         self._decisions.labels(KINDS[type(event)]).inc()
         match event:
             case LookedUp():
-                self._looked_up(event)
+                self._count_lookup(event)
             case Evicted(version=version, tier=tier, reason=reason):
                 self._evictions.labels(tier, reason).inc()
                 self._adapter_evictions.labels(self._labels.of(version.adapter), tier).inc()
             case MovedIn():
-                self._moved_in(event)
+                self._observe_load(event)
             case FellBack():
                 self._fallback_loads.inc()
             case LoadFailed(transition=transition, error=error):
-                self._load_failures.labels(transition, _cause_of(error)).inc()
+                self._load_failures.labels(transition, _failure_cause(error)).inc()
             case Drained():
                 self._drains.inc()
             case Drifted(ids=ids):
                 self._drift.inc(len(ids))
 
-    def _looked_up(self, lookup: LookedUp) -> None:
+    def _count_lookup(self, lookup: LookedUp) -> None:
         in_slot = lookup.outcome is CacheOutcome.GPU_HIT
         self._lookups.labels(Tier.GPU, "hit" if in_slot else "miss").inc()
         if not in_slot:
@@ -172,13 +172,13 @@ class CacheCounters:
         self._adapter_lookups.labels(self._labels.of(lookup.version.adapter), lookup.outcome).inc()
         self._slot_wait.observe(lookup.wait_seconds)
 
-    def _moved_in(self, moved: MovedIn) -> None:
+    def _observe_load(self, moved: MovedIn) -> None:
         trace_id = self.trace_id_of(moved.version.id, moved.transition)
         exemplar = None if trace_id is None else {"trace_id": trace_id}
         self._load_seconds.labels(moved.transition).observe(moved.seconds, exemplar)
 
 
-def _cause_of(error: EngineError) -> str:
+def _failure_cause(error: EngineError) -> str:
     if isinstance(error, AdapterLoadFailed):
         return error.failure
     return TOO_LARGE if isinstance(error, AdapterTooLarge) else LoadFailure.ENGINE

@@ -16,7 +16,7 @@ from engine.types import Tier
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Scrape:
     """What one scrape shows."""
 
     cache: CacheSnapshot
@@ -24,10 +24,10 @@ class Seen:
     thrash_ratio: float
 
 
-_seen: ContextVar[Seen | None] = ContextVar("adaptry_scrape", default=None)
+_scrape: ContextVar[Scrape | None] = ContextVar("adaptry_scrape", default=None)
 
 
-class CacheState(Collector):
+class CacheGauges(Collector):
     """`max_residents`: how many adapters in memory are shown one by one."""
 
     def __init__(
@@ -43,67 +43,69 @@ class CacheState(Collector):
         self._max_residents = max_residents
 
     @contextmanager
-    def taken_now(self) -> Iterator[None]:
+    def freeze_gauges(self) -> Iterator[None]:
         """In the block, and in threads that it starts, `collect` tells of this moment.
 
         The cache lives on one event loop: nobody else may read it while it changes.
         """
-        token = _seen.set(self._see())
+        token = _scrape.set(self._take_scrape())
         try:
             yield
         finally:
-            _seen.reset(token)
+            _scrape.reset(token)
 
-    def _see(self) -> Seen:
-        return Seen(self._snapshot(), self._in_step_loads(), self._thrash_ratio())
+    def _take_scrape(self) -> Scrape:
+        return Scrape(self._snapshot(), self._in_step_loads(), self._thrash_ratio())
 
     def describe(self) -> Iterable[Metric]:
         return ()  # so that registering asks for no snapshot
 
     def collect(self) -> Iterable[Metric]:
-        seen = _seen.get() or self._see()
+        scrape = _scrape.get() or self._take_scrape()
         text = "1 while an engine serves, 0 while it is being replaced."
-        yield _one("adaptry_engine_up", text, int(seen.cache.engine_up))
-        yield from _counted(seen.cache)
-        yield from _limits(seen.cache)
-        yield _residents(seen.cache, self._max_residents)
-        yield _sets(seen.cache)
-        yield _one(
+        yield _gauge("adaptry_engine_up", text, int(scrape.cache.engine_up))
+        yield from _occupancy(scrape.cache)
+        yield from _limits(scrape.cache)
+        yield _loaded_adapters(scrape.cache, self._max_residents)
+        yield _lora_requests_info(scrape.cache)
+        yield _gauge(
             "adaptry_thrash_ratio",
             "Share of recent lookups whose adapter had been evicted a moment before.",
-            seen.thrash_ratio,
+            scrape.thrash_ratio,
         )
         yield CounterMetricFamily(
             "adaptry_in_step_loads",
             "Disk loads inside an engine step. Anything above 0 is a bug.",
-            value=seen.in_step_loads,
+            value=scrape.in_step_loads,
         )
 
 
-def _counted(now: CacheSnapshot) -> Iterable[Metric]:
-    yield _by("adaptry_slots", "GPU slots by state.", "state", now.slots_by_state())
+def _occupancy(now: CacheSnapshot) -> Iterable[Metric]:
+    yield _labelled_gauge("adaptry_slots", "GPU slots by state.", "state", now.slots_by_state())
     resident = {Tier.GPU.value: len(now.gpu), Tier.HOST.value: len(now.host)}
-    yield _by("adaptry_resident", "Adapters resident in a tier.", "tier", resident)
+    yield _labelled_gauge("adaptry_resident", "Adapters resident in a tier.", "tier", resident)
     pinned = {tier.value: count for tier, count in now.pinned.items()}
-    yield _by("adaptry_pins", "Pinned adapters by tier.", "tier", pinned)
-    yield _one("adaptry_host_bytes", "What the adapters in host memory take there.", now.host_bytes)
-    yield _one("adaptry_queue_depth", "Requests that wait for a slot.", now.waiting)
+    yield _labelled_gauge("adaptry_pins", "Pinned adapters by tier.", "tier", pinned)
+    yield _gauge(
+        "adaptry_host_bytes", "What the adapters in host memory take there.", now.host_bytes
+    )
+    yield _gauge("adaptry_queue_depth", "Requests that wait for a slot.", now.waiting)
     text = "How long the request that waits longest for a slot has waited; 0 if none does."
-    yield _one("adaptry_oldest_wait_seconds", text, now.oldest_wait_seconds)
+    yield _gauge("adaptry_oldest_wait_seconds", text, now.oldest_wait_seconds)
     leases = sum(resident_adapter.leases for resident_adapter in now.gpu)
-    yield _one("adaptry_leases", "Requests that hold an adapter in its slot.", leases)
+    yield _gauge("adaptry_leases", "Requests that hold an adapter in its slot.", leases)
 
 
 def _limits(now: CacheSnapshot) -> Iterable[Metric]:
-    yield _one("adaptry_host_capacity", "Most adapters in host memory.", now.host_capacity)
+    yield _gauge("adaptry_host_capacity", "Most adapters in host memory.", now.host_capacity)
     limit = math.inf if now.host_bytes_limit is None else now.host_bytes_limit
-    yield _one("adaptry_host_bytes_limit", "Most bytes in host memory; +Inf: no limit.", limit)
+    yield _gauge("adaptry_host_bytes_limit", "Most bytes in host memory; +Inf: no limit.", limit)
     budget = {Tier.GPU.value: now.slots - 1, Tier.HOST.value: now.host_capacity - 1}
     text = "How many adapters may be pinned: in slots, and in all."
-    yield _by("adaptry_pin_budget", text, "tier", budget)
+    yield _labelled_gauge("adaptry_pin_budget", text, "tier", budget)
 
 
-def _residents(now: CacheSnapshot, most: int) -> Metric:
+def _loaded_adapters(now: CacheSnapshot, most: int) -> Metric:
     """Those in slots first, then what is pinned, then what was used last."""
     in_slots = {resident.version.id for resident in now.gpu}
     host_only = [r for r in reversed(now.host) if r.version.id not in in_slots]
@@ -115,11 +117,11 @@ def _residents(now: CacheSnapshot, most: int) -> Metric:
         labels=["adapter_name", "level", "pinned", "rank"],
     )
     for level, resident in islice(levels, most):
-        family.add_metric(_names(level, resident), 1)
+        family.add_metric(_loaded_labels(level, resident), 1)
     return family
 
 
-def _sets(now: CacheSnapshot) -> Metric:
+def _lora_requests_info(now: CacheSnapshot) -> Metric:
     """As llm-d's router reads vLLM's: of several series it would take that of the latest time."""
     family = GaugeMetricFamily(
         "vllm:lora_requests_info",
@@ -134,16 +136,16 @@ def _sets(now: CacheSnapshot) -> Metric:
     return family
 
 
-def _names(level: str, resident: ResidentAdapter) -> list[str]:
+def _loaded_labels(level: str, resident: ResidentAdapter) -> list[str]:
     pinned = "false" if resident.pinned is None else "true"
     return [resident.version.reference, level, pinned, str(resident.version.rank)]
 
 
-def _one(name: str, text: str, value: float) -> GaugeMetricFamily:
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value=value)
 
 
-def _by(name: str, text: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:
+def _labelled_gauge(name: str, text: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, text, labels=[label])
     for key, value in values.items():
         family.add_metric([key], value)

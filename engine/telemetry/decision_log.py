@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from engine.events import CacheEvent, Drained, Drifted, EngineLost, EngineReady, LookedUp
 from engine.types import AdapterVersion, CacheOutcome, VersionId
 
-_OF_ALL = 8
+_ENGINE_EVENTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class LoggedEvent:
                 return event.version
 
 
-Wanted = Callable[[LoggedEvent], bool]
+EventFilter = Callable[[LoggedEvent], bool]
 
 
 class DecisionLog:
@@ -60,61 +60,61 @@ class DecisionLog:
         self._per_version = per_version
         self._max_versions = max_versions
         self._all: deque[LoggedEvent] = deque(maxlen=capacity)
-        self._of: OrderedDict[VersionId, deque[LoggedEvent]] = OrderedDict()
-        self._of_all: deque[LoggedEvent] = deque(maxlen=_OF_ALL)
-        self._news = asyncio.Event()
+        self._by_version: OrderedDict[VersionId, deque[LoggedEvent]] = OrderedDict()
+        self._engine_events: deque[LoggedEvent] = deque(maxlen=_ENGINE_EVENTS)
+        self._appended = asyncio.Event()
         # A reader who comes back after a restart has a smaller one: microseconds outrun events.
         self.newest_id = int(clock() * 1e6)
 
     def on_event(self, event: CacheEvent) -> None:
-        self._note(LoggedEvent(0, datetime.fromtimestamp(self._clock(), UTC), event))
+        self._append(LoggedEvent(0, datetime.fromtimestamp(self._clock(), UTC), event))
 
-    def take_over(self, logged: LoggedEvent, replica: str) -> None:
+    def append_from_replica(self, logged: LoggedEvent, replica: str) -> None:
         """What another log has seen: here it gets an id of this one's."""
-        self._note(replace(logged, replica=replica))
+        self._append(replace(logged, replica=replica))
 
-    def _note(self, logged: LoggedEvent) -> None:
+    def _append(self, logged: LoggedEvent) -> None:
         self.newest_id += 1
         logged, event = replace(logged, id=self.newest_id), logged.event
         self._all.append(logged)
-        concerned = list(_concerned(event))
-        for version in concerned:
-            self._keep(version, logged)
-        if not concerned:
-            self._of_all.append(logged)
-        self._news.set()
+        affected = list(_affected_versions(event))
+        for version in affected:
+            self._append_to_version(version, logged)
+        if not affected:
+            self._engine_events.append(logged)
+        self._appended.set()
 
-    def _keep(self, version: VersionId, logged: LoggedEvent) -> None:
-        own = self._of.setdefault(version, deque(maxlen=self._per_version))
-        self._of.move_to_end(version)
+    def _append_to_version(self, version: VersionId, logged: LoggedEvent) -> None:
+        own = self._by_version.setdefault(version, deque(maxlen=self._per_version))
+        self._by_version.move_to_end(version)
         if own and _is_slot_hit(own[-1].event) and _is_slot_hit(logged.event):
             logged = replace(logged, count=own.pop().count + 1)
         own.append(logged)
-        if len(self._of) > self._max_versions:
-            self._of.popitem(last=False)
+        if len(self._by_version) > self._max_versions:
+            self._by_version.popitem(last=False)
 
     def about(self, version: VersionId) -> list[LoggedEvent]:
         """The last ones of this version and of the engine, the newest first."""
-        own = [*self._of.get(version, ()), *self._of_all]
+        own = [*self._by_version.get(version, ()), *self._engine_events]
         return sorted(own, key=lambda logged: logged.id, reverse=True)
 
-    def after(self, id_: int, limit: int, wanted: Wanted | None = None) -> list[LoggedEvent]:
+    def after(self, id_: int, limit: int, accepts: EventFilter | None = None) -> list[LoggedEvent]:
         """At most `limit` that came after this one, the oldest first."""
         found: list[LoggedEvent] = []
         for logged in reversed(self._all):
             if logged.id <= id_:
                 break
-            if wanted is None or wanted(logged):
+            if accepts is None or accepts(logged):
                 found.append(logged)
         return found[::-1][:limit]
 
-    def latest(self, limit: int, wanted: Wanted | None = None) -> list[LoggedEvent]:
+    def latest(self, limit: int, accepts: EventFilter | None = None) -> list[LoggedEvent]:
         """The last ones, the oldest first."""
         found: list[LoggedEvent] = []
         for logged in reversed(self._all):
             if len(found) == limit:
                 break
-            if wanted is None or wanted(logged):
+            if accepts is None or accepts(logged):
                 found.append(logged)
         return found[::-1]
 
@@ -123,14 +123,14 @@ class DecisionLog:
         """Of those that are kept."""
         return self._all[0].id if self._all else None
 
-    async def wait_beyond(self, id_: int) -> None:
+    async def wait_for_newer(self, id_: int) -> None:
         """Until there is a later one."""
         while self.newest_id <= id_:
-            self._news.clear()
-            await self._news.wait()
+            self._appended.clear()
+            await self._appended.wait()
 
 
-def is_about(logged: LoggedEvent, adapter: str) -> bool:
+def concerns(logged: LoggedEvent, adapter: str) -> bool:
     """Whether it concerns this adapter, be it as one of all."""
     version = logged.version
     return version is None or version.adapter == adapter
@@ -140,7 +140,7 @@ def _is_slot_hit(event: CacheEvent) -> bool:
     return isinstance(event, LookedUp) and event.outcome is CacheOutcome.GPU_HIT
 
 
-def _concerned(event: CacheEvent) -> Iterator[VersionId]:
+def _affected_versions(event: CacheEvent) -> Iterator[VersionId]:
     match event:
         case EngineLost() | EngineReady():
             return

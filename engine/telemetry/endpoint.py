@@ -23,18 +23,18 @@ _OPEN_METRICS = "application/openmetrics-text"
 
 
 def create_metrics_route(
-    registry: CollectorRegistry, taken_now: Callable[[], AbstractContextManager[None]]
+    registry: CollectorRegistry, freeze_gauges: Callable[[], AbstractContextManager[None]]
 ) -> Route:
-    """`taken_now` holds what the gauges show; the rest of the work is done beside the event loop.
+    """`freeze_gauges` takes the snapshot that a scrape encodes in a thread beside the event loop.
 
-    OpenMetrics for whoever accepts `application/openmetrics-text`, else Prometheus' own text.
+    OpenMetrics for clients that accept `application/openmetrics-text`, else Prometheus' own text.
     """
 
     async def metrics(request: Request) -> Response:
-        opened = wants_open_metrics(request)
+        opened = accepts_open_metrics(request)
         compressed = "gzip" in request.headers.get("accept-encoding", "")
-        with taken_now():
-            content = await asyncio.to_thread(encoded, registry, opened, compressed)
+        with freeze_gauges():
+            content = await asyncio.to_thread(encode, registry, opened, compressed)
         headers = {"content-type": CONTENT_TYPE if opened else CONTENT_TYPE_PLAIN_0_0_4}
         if compressed:
             headers["content-encoding"] = "gzip"
@@ -43,12 +43,12 @@ def create_metrics_route(
     return Route(PATH, metrics, methods=["GET"], include_in_schema=False)
 
 
-def wants_open_metrics(request: Request) -> bool:
+def accepts_open_metrics(request: Request) -> bool:
     """As Prometheus itself does."""
     return _OPEN_METRICS in request.headers.get("accept", "")
 
 
-def encoded(registry: CollectorRegistry, opened: bool, compressed: bool) -> bytes:
+def encode(registry: CollectorRegistry, opened: bool, compressed: bool) -> bytes:
     """One scrape; `opened`: in OpenMetrics.
 
     Names need no escaping; prometheus-client 0.26 would make `vllm_` of `vllm:` by it.

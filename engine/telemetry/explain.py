@@ -33,33 +33,33 @@ _REASONS = {
 }
 
 
-def sentence(event: CacheEvent, count: int = 1) -> str:  # noqa: PLR0911, PLR0912  # one line for each kind
+def describe_event(event: CacheEvent, count: int = 1) -> str:  # noqa: PLR0911, PLR0912  # one line for each kind
     """`count` of the same in a row."""
     match event:
         case LookedUp():
-            return _lookup(event, count)
+            return _describe_lookup(event, count)
         case Refused(error=error):
             return f"a request was refused: {error.detail}"
         case LoadStarted(awaited_by=0):
             return "load from disk began before anybody asked for it"
         case LoadStarted(awaited_by=awaited_by):
-            return f"load from disk began, awaited by {_requests(awaited_by)}"
+            return f"load from disk began, awaited by {_count_requests(awaited_by)}"
         case MovedIn():
-            return _move(event)
+            return _describe_load(event)
         case FellBack():
             return "loaded, but only vLLM's own, slower path can place it"
         case LoadFailed(error=error):
             return f"load failed: {error.detail}"
         case Evicted():
-            return _eviction(event)
+            return _describe_eviction(event)
         case Drained(room_for=room_for, slot=slot):
             waits = "another one" if room_for is None else room_for.reference
             waiting = f"{waits} has waited too long"
             return f"admits nobody and leaves {slot_name(slot)} once idle: {waiting}"
         case Pinned(tier=tier):
-            return f"pinned in {_place(tier)}"
+            return f"pinned in {_tier_name(tier)}"
         case Unpinned(tier=tier):
-            return f"unpinned, was pinned in {_place(tier)}"
+            return f"unpinned, was pinned in {_tier_name(tier)}"
         case Drifted():
             return "the engine held it elsewhere than expected; put right"
         case EngineLost(error=error):
@@ -68,8 +68,8 @@ def sentence(event: CacheEvent, count: int = 1) -> str:  # noqa: PLR0911, PLR091
             return "a new engine is ready, and holds nothing yet"
 
 
-def _lookup(lookup: LookedUp, count: int) -> str:
-    waited = f"waited {duration(lookup.wait_seconds)}"
+def _describe_lookup(lookup: LookedUp, count: int) -> str:
+    waited = f"waited {format_duration(lookup.wait_seconds)}"
     match lookup.outcome:
         case CacheOutcome.GPU_HIT:
             times = "" if count == 1 else f", {count} times"
@@ -81,24 +81,24 @@ def _lookup(lookup: LookedUp, count: int) -> str:
             return f"miss{cause}: {waited} for disk and a GPU slot"
 
 
-def _move(move: MovedIn) -> str:
+def _describe_load(move: MovedIn) -> str:
     if move.transition is Transition.DISK_TO_HOST:
-        return f"loaded from disk into host memory in {duration(move.seconds)}"
-    return f"copied into {slot_name(move.slot)} in {duration(move.seconds)}"
+        return f"loaded from disk into host memory in {format_duration(move.seconds)}"
+    return f"copied into {slot_name(move.slot)} in {format_duration(move.seconds)}"
 
 
-def _eviction(eviction: Evicted) -> str:
+def _describe_eviction(eviction: Evicted) -> str:
     place = slot_name(eviction.slot) if eviction.tier is Tier.GPU else "host memory"
     room = "" if eviction.room_for is None else f" for {eviction.room_for.reference}"
-    idle = duration(eviction.idle_seconds)
+    idle = format_duration(eviction.idle_seconds)
     return f"evicted from {place}{room}, {_REASONS[eviction.reason]}, idle {idle}"
 
 
-def _place(tier: Tier) -> str:
+def _tier_name(tier: Tier) -> str:
     return "a GPU slot" if tier is Tier.GPU else "host memory"
 
 
-def _requests(number: int) -> str:
+def _count_requests(number: int) -> str:
     return "1 request" if number == 1 else f"{number} requests"
 
 
@@ -107,7 +107,7 @@ def slot_name(slot: int | None) -> str:
     return "its GPU slot" if slot is None else f"GPU slot {slot}"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """As exact as a person wants it."""
     if seconds < 0.01:
         return f"{seconds * 1000:.1f} ms"

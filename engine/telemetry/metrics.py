@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from engine.cache.snapshot import CacheSnapshot
 from engine.events import CacheEvent
 from engine.telemetry.cache_counters import CacheCounters, TraceIdOf
-from engine.telemetry.cache_gauges import CacheState
+from engine.telemetry.cache_gauges import CacheGauges
 from engine.telemetry.request_counters import RequestCounters
 from engine.telemetry.thrash import ThrashWindow
 from engine.types import CacheOutcome
@@ -47,22 +47,22 @@ class CacheMetrics:
         for end in ENGINE_ENDS:
             self._engine_ends.labels(end)
         self._build = Info("adaptry_build", "What is running.", registry=registry)
-        self._state: CacheState | None = None
+        self._state: CacheGauges | None = None
 
     def watch(
         self, snapshot: Callable[[], CacheSnapshot], in_step_loads: Callable[[], int]
     ) -> None:
         """Export the gauges, read at each scrape; calling the engine there would stall it."""
-        self._state = CacheState(snapshot, in_step_loads, self._thrash.ratio, self._max_residents)
+        self._state = CacheGauges(snapshot, in_step_loads, self._thrash.ratio, self._max_residents)
         self._registry.register(self._state)
 
     @contextmanager
-    def taken_now(self) -> Iterator[None]:
+    def freeze_gauges(self) -> Iterator[None]:
         """What is scraped in the block, in whatever thread, is of this moment."""
         if self._state is None:
             yield
             return
-        with self._state.taken_now():
+        with self._state.freeze_gauges():
             yield
 
     def close(self) -> None:
@@ -78,10 +78,10 @@ class CacheMetrics:
         for collector in collectors:
             self._registry.unregister(collector)
 
-    def name_versions(self, version: str, vllm_version: str) -> None:
+    def set_build_info(self, version: str, vllm_version: str) -> None:
         self._build.info({"version": version, "vllm_version": vllm_version})
 
-    def link_traces(self, trace_id_of: TraceIdOf) -> None:
+    def link_exemplars(self, trace_id_of: TraceIdOf) -> None:
         """Loads that a traced request waits for carry its trace, as an exemplar."""
         self._cache.trace_id_of = trace_id_of
 
@@ -89,24 +89,24 @@ class CacheMetrics:
         self._cache.on_event(event)
         self._thrash.on_event(event)
 
-    def engine_ended(self, cause: str) -> None:
+    def count_engine_end(self, cause: str) -> None:
         """Count one engine. `cause` is one of ENGINE_ENDS."""
         self._engine_ends.labels(cause).inc()
 
     # ---- what requests tell --------------------------------------------------------------
 
-    def request_ended(self, adapter: str, outcome: str, seconds: float) -> None:
+    def count_request(self, adapter: str, outcome: str, seconds: float) -> None:
         """Count one HTTP request. `outcome` is one of REQUEST_OUTCOMES."""
-        self._requests.ended(adapter, outcome, seconds)
+        self._requests.count_request(adapter, outcome, seconds)
 
-    def refused(self, code: str) -> None:
+    def count_refusal(self, code: str) -> None:
         """Count one HTTP request that was answered with an error of ours."""
-        self._requests.refused(code)
+        self._requests.count_refusal(code)
 
-    def first_token(self, outcome: CacheOutcome, seconds: float) -> None:
+    def observe_first_token(self, outcome: CacheOutcome, seconds: float) -> None:
         """One engine request has its first token, so long after it was asked for."""
-        self._requests.first_token(outcome, seconds)
+        self._requests.observe_first_token(outcome, seconds)
 
-    def tokens(self, adapter: str, prompt: int, generation: int) -> None:
+    def count_tokens(self, adapter: str, prompt: int, generation: int) -> None:
         """One engine request has ended, with so many tokens."""
-        self._requests.tokens(adapter, prompt, generation)
+        self._requests.count_tokens(adapter, prompt, generation)

@@ -76,19 +76,19 @@ class RequestCounters:
             self._tokens.labels(adapter, kind)
         self._request_seconds.labels(adapter)
 
-    def ended(self, adapter: str, outcome: str, seconds: float) -> None:
+    def count_request(self, adapter: str, outcome: str, seconds: float) -> None:
         label = self._labels.of(adapter)
         self._requests.labels(label, outcome).inc()
         if outcome == "completed":
             self._request_seconds.labels(label).observe(seconds)
 
-    def refused(self, code: str) -> None:
+    def count_refusal(self, code: str) -> None:
         self._refusals.labels(code if code in REFUSAL_CODES else OTHER_CODES).inc()
 
-    def first_token(self, outcome: CacheOutcome, seconds: float) -> None:
+    def observe_first_token(self, outcome: CacheOutcome, seconds: float) -> None:
         self._first_token_seconds.labels(outcome).observe(seconds)
 
-    def tokens(self, adapter: str, prompt: int, generation: int) -> None:
+    def count_tokens(self, adapter: str, prompt: int, generation: int) -> None:
         label = self._labels.of(adapter)
         self._tokens.labels(label, "prompt").inc(prompt)
         self._tokens.labels(label, "generation").inc(generation)

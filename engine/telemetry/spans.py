@@ -16,25 +16,25 @@ Headers = Mapping[str, str]
 
 
 class SlotWait(Protocol):
-    def leased(self, lease: Lease) -> None:
+    def record_lease(self, lease: Lease) -> None:
         """The wait is over, and well."""
 
 
 class RequestSpans(Protocol):
     """The spans of one request."""
 
-    def resolving(self) -> AbstractContextManager[object]: ...
+    def resolve_span(self) -> AbstractContextManager[object]: ...
 
-    def serves(self, version: AdapterVersion) -> None:
+    def record_version(self, version: AdapterVersion) -> None:
         """What the reference was resolved to."""
 
-    def waiting(self, version: AdapterVersion) -> AbstractContextManager[SlotWait]:
+    def slot_wait_span(self, version: AdapterVersion) -> AbstractContextManager[SlotWait]:
         """Until the adapter is leased; its load and its activation belong to this wait."""
 
-    def generating(self) -> AbstractContextManager[Headers | None]:
+    def generate_span(self) -> AbstractContextManager[Headers | None]:
         """The headers put vLLM's own span below this one."""
 
-    def answered(self, status: int | None, code: str | None) -> None:
+    def record_response(self, status: int | None, code: str | None) -> None:
         """Status of the response, if there was one; code of the problem, if it is ours."""
 
 
@@ -43,29 +43,29 @@ class Tracing(Protocol):
         """One HTTP request, within the trace that its client began, if it did."""
 
 
-class _Unheard:
-    def leased(self, lease: Lease) -> None:
+class _NullSlotWait:
+    def record_lease(self, lease: Lease) -> None:
         return
 
 
-class _NoSpans:
-    def resolving(self) -> AbstractContextManager[object]:
+class _NullSpans:
+    def resolve_span(self) -> AbstractContextManager[object]:
         return _NOTHING
 
-    def serves(self, version: AdapterVersion) -> None:
+    def record_version(self, version: AdapterVersion) -> None:
         return
 
-    def waiting(self, version: AdapterVersion) -> AbstractContextManager[SlotWait]:
+    def slot_wait_span(self, version: AdapterVersion) -> AbstractContextManager[SlotWait]:
         return _NO_WAIT
 
-    def generating(self) -> AbstractContextManager[Headers | None]:
+    def generate_span(self) -> AbstractContextManager[Headers | None]:
         return _NOTHING
 
-    def answered(self, status: int | None, code: str | None) -> None:
+    def record_response(self, status: int | None, code: str | None) -> None:
         return
 
 
-class NoTracing:
+class NullTracing:
     """Where no OTLP endpoint is configured."""
 
     def request(self, scope: Scope) -> AbstractContextManager[RequestSpans]:
@@ -73,6 +73,6 @@ class NoTracing:
 
 
 _NOTHING: AbstractContextManager[None] = nullcontext()
-_NO_WAIT: AbstractContextManager[SlotWait] = nullcontext(_Unheard())
-NO_SPANS: RequestSpans = _NoSpans()
-_NO_REQUEST: AbstractContextManager[RequestSpans] = nullcontext(NO_SPANS)
+_NO_WAIT: AbstractContextManager[SlotWait] = nullcontext(_NullSlotWait())
+NULL_SPANS: RequestSpans = _NullSpans()
+_NO_REQUEST: AbstractContextManager[RequestSpans] = nullcontext(NULL_SPANS)

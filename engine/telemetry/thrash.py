@@ -10,7 +10,7 @@ WINDOW_SECONDS = 300.0
 WINDOW_LOOKUPS = 1000
 RECENT_SECONDS = 60.0
 
-_FOR_ROOM = (EvictionReason.CAPACITY, EvictionReason.HOST_EVICTED)
+_ROOM_REASONS = (EvictionReason.CAPACITY, EvictionReason.HOST_EVICTED)
 
 
 class ThrashWindow:
@@ -22,40 +22,40 @@ class ThrashWindow:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._left_at: dict[VersionId, float] = {}  # the longest gone first
+        self._evicted_at: dict[VersionId, float] = {}  # the longest gone first
         self._lookups: deque[tuple[float, bool]] = deque(maxlen=WINDOW_LOOKUPS)
         self._thrashing = 0
 
     def on_event(self, event: CacheEvent) -> None:
         match event:
-            case Evicted(version=version, reason=reason) if reason in _FOR_ROOM:
-                self._left_at.pop(version.id, None)
-                self._left_at[version.id] = self._clock()
-                self._forget()
+            case Evicted(version=version, reason=reason) if reason in _ROOM_REASONS:
+                self._evicted_at.pop(version.id, None)
+                self._evicted_at[version.id] = self._clock()
+                self._drop_expired()
             case LookedUp():
-                self._add(self._thrashes(event))
+                self._add(self._is_thrash(event))
 
     def ratio(self) -> float:
         """Thrashing lookups among all in the window; 0 if there was none."""
-        self._forget()
+        self._drop_expired()
         return self._thrashing / len(self._lookups) if self._lookups else 0.0
 
-    def _thrashes(self, lookup: LookedUp) -> bool:
-        left_at = self._left_at.get(lookup.version.id)
-        if left_at is None or lookup.outcome is CacheOutcome.GPU_HIT:
+    def _is_thrash(self, lookup: LookedUp) -> bool:
+        evicted_at = self._evicted_at.get(lookup.version.id)
+        if evicted_at is None or lookup.outcome is CacheOutcome.GPU_HIT:
             return False
-        return self._clock() - lookup.wait_seconds - left_at < RECENT_SECONDS
+        return self._clock() - lookup.wait_seconds - evicted_at < RECENT_SECONDS
 
-    def _add(self, thrashes: bool) -> None:
+    def _add(self, is_thrash: bool) -> None:
         if len(self._lookups) == WINDOW_LOOKUPS:
             self._thrashing -= self._lookups.popleft()[1]
-        self._lookups.append((self._clock(), thrashes))
-        self._thrashing += thrashes
+        self._lookups.append((self._clock(), is_thrash))
+        self._thrashing += is_thrash
 
-    def _forget(self) -> None:
+    def _drop_expired(self) -> None:
         now = self._clock()
         while self._lookups and now - self._lookups[0][0] > WINDOW_SECONDS:
             self._thrashing -= self._lookups.popleft()[1]
-        kept_seconds = WINDOW_SECONDS  # a request may have waited for long
-        while self._left_at and now - next(iter(self._left_at.values())) > kept_seconds:
-            del self._left_at[next(iter(self._left_at))]
+        keep_seconds = WINDOW_SECONDS  # a request may have waited for long
+        while self._evicted_at and now - next(iter(self._evicted_at.values())) > keep_seconds:
+            del self._evicted_at[next(iter(self._evicted_at))]

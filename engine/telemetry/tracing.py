@@ -23,11 +23,11 @@ from engine.types import AdapterVersion, CacheOutcome, Lease, Transition, Versio
 
 _W3C = TraceContextTextMapPropagator()
 _TRACE_HEADERS = (b"traceparent", b"tracestate")
-_NAMES = {
+_SPAN_NAMES = {
     Transition.DISK_TO_HOST: "adaptry.load",
     Transition.HOST_TO_GPU: "adaptry.activate",
 }
-_NEEDED = {
+_TRANSITIONS_OF = {
     CacheOutcome.GPU_HIT: frozenset[Transition](),
     CacheOutcome.HOST_HIT: frozenset({Transition.HOST_TO_GPU}),
     CacheOutcome.MISS: frozenset(Transition),
@@ -35,7 +35,7 @@ _NEEDED = {
 
 
 @dataclass(eq=False, slots=True)
-class _Awaiting:
+class _SlotWaiter:
     """A request and the transitions of its adapter that it waits for, or goes on ahead of."""
 
     request: Span
@@ -44,8 +44,8 @@ class _Awaiting:
     slot_wait: Span
     transitions: set[Transition] = field(default_factory=lambda: set(Transition))
 
-    def leased(self, lease: Lease) -> None:
-        self.transitions &= _NEEDED[lease.outcome]
+    def record_lease(self, lease: Lease) -> None:
+        self.transitions &= _TRANSITIONS_OF[lease.outcome]
         for span in (self.request, self.slot_wait):
             span.set_attribute("adaptry.cache_result", lease.outcome)
 
@@ -55,7 +55,7 @@ class OtlpTracing:
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
-        self._awaiting: dict[VersionId, list[_Awaiting]] = {}
+        self._awaiting: dict[VersionId, list[_SlotWaiter]] = {}
 
     @contextmanager
     def request(self, scope: Scope) -> Iterator[RequestSpans]:
@@ -82,11 +82,11 @@ class OtlpTracing:
     def on_event(self, event: CacheEvent) -> None:
         match event:
             case MovedIn(version=version, transition=transition, seconds=seconds):
-                self._took(version, transition, seconds, None)
+                self._end_transition(version, transition, seconds, None)
             case LoadFailed(version=version, transition=transition, error=error):
-                self._took(version, transition, 0.0, error)
+                self._end_transition(version, transition, 0.0, error)
 
-    def _took(
+    def _end_transition(
         self,
         version: AdapterVersion,
         transition: Transition,
@@ -99,10 +99,10 @@ class OtlpTracing:
                 continue
             awaiting.transitions.discard(transition)
             span = self._tracer.start_span(
-                _NAMES[transition],
+                _SPAN_NAMES[transition],
                 context=awaiting.context,
                 start_time=end - int(seconds * 1e9),
-                attributes=_of(version),
+                attributes=_version_attributes(version),
             )
             if error is not None:
                 _note_error(span, error.code)
@@ -113,18 +113,18 @@ class _OtlpSpans:
     """Implements `RequestSpans`."""
 
     def __init__(
-        self, tracer: Tracer, span: Span, awaiting: dict[VersionId, list[_Awaiting]]
+        self, tracer: Tracer, span: Span, awaiting: dict[VersionId, list[_SlotWaiter]]
     ) -> None:
         self._tracer = tracer
         self._span = span
         self._context = trace.set_span_in_context(span)
         self._awaiting = awaiting
-        self._own: list[_Awaiting] = []
+        self._own: list[_SlotWaiter] = []
 
-    def serves(self, version: AdapterVersion) -> None:
-        self._span.set_attributes(_of(version))
+    def record_version(self, version: AdapterVersion) -> None:
+        self._span.set_attributes(_version_attributes(version))
 
-    def answered(self, status: int | None, code: str | None) -> None:
+    def record_response(self, status: int | None, code: str | None) -> None:
         if status is not None:
             self._span.set_attribute("http.response.status_code", status)
         if code is not None:
@@ -140,20 +140,20 @@ class _OtlpSpans:
         self._span.end()
 
     @contextmanager
-    def resolving(self) -> Iterator[None]:
+    def resolve_span(self) -> Iterator[None]:
         with self._child("adaptry.resolve", {}):
             yield
 
     @contextmanager
-    def waiting(self, version: AdapterVersion) -> Iterator[_Awaiting]:
-        with self._child("adaptry.slot_wait", _of(version)) as span:
-            awaiting = _Awaiting(self._span, self._context, version, span)
+    def slot_wait_span(self, version: AdapterVersion) -> Iterator[_SlotWaiter]:
+        with self._child("adaptry.slot_wait", _version_attributes(version)) as span:
+            awaiting = _SlotWaiter(self._span, self._context, version, span)
             self._own.append(awaiting)
             self._awaiting.setdefault(version.id, []).append(awaiting)
             yield awaiting
 
     @contextmanager
-    def generating(self) -> Iterator[Headers]:
+    def generate_span(self) -> Iterator[Headers]:
         with self._child("adaptry.generate", {}) as span:
             headers: dict[str, str] = {}
             _W3C.inject(headers, trace.set_span_in_context(span))
@@ -171,7 +171,7 @@ class _OtlpSpans:
             span.end()
 
 
-def _of(version: AdapterVersion) -> dict[str, str]:
+def _version_attributes(version: AdapterVersion) -> dict[str, str]:
     return {"adaptry.adapter": version.adapter, "adaptry.version": version.reference}
 
 

@@ -15,7 +15,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from engine.vllm.backend import VllmBackend, connected_backend
 from engine.vllm.engine_client import LeasedAsyncLLM
-from engine.worker.parent_watch import owned_engines
+from engine.worker.parent_watch import bind_engine_lifetime
 
 _LOOK_SECONDS = 0.2
 _JOIN_SECONDS = 5.0
@@ -108,7 +108,7 @@ class VllmStarter:
         config = AsyncEngineArgs.from_cli_args(self._arguments).create_engine_config(
             usage_context=UsageContext.OPENAI_API_SERVER
         )
-        with owned_engines():
+        with bind_engine_lifetime():
             engine: LeasedAsyncLLM = LeasedAsyncLLM.from_vllm_config(
                 config,
                 usage_context=UsageContext.OPENAI_API_SERVER,

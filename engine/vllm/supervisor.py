@@ -52,7 +52,7 @@ class Follower(Protocol):
 
 
 class EngineCounter(Protocol):
-    def engine_ended(self, cause: str) -> None:
+    def count_engine_end(self, cause: str) -> None:
         """`cause`: `died` or `hung`."""
 
 
@@ -126,7 +126,7 @@ class EngineSupervisor(Generic[OneLife]):
             ended, self._life = self.life, None
             if not self._stopping:
                 logger.error("the engine has %s: %s", cause, reason)
-                self._counter.engine_ended(cause)
+                self._counter.count_engine_end(cause)
             why = self.unavailable or EngineUnavailable(reason)
             await follower.engine_lost(why)
             await ended.end()

@@ -35,7 +35,7 @@ class HostArena:
         self._slab_bytes = slab_bytes
         self._slabs: list[torch.Tensor] = []
         self._free: list[list[tuple[int, int]]] = []  # per slab: (start, length), by start
-        self._leaving: deque[tuple[Block, Any]] = deque()
+        self._released: deque[tuple[Block, Any]] = deque()
         self._lock = threading.Lock()
 
     @property
@@ -52,7 +52,7 @@ class HostArena:
             if self.allocated_bytes < size_bytes:
                 self._grow(size_bytes - self.allocated_bytes)
 
-    def take(self, size_bytes: int) -> Block:
+    def allocate(self, size_bytes: int) -> Block:
         """Raises RuntimeError or MemoryError where the system has no more memory."""
         length = max(1, -(-size_bytes // GRANULE_BYTES)) * GRANULE_BYTES
         with self._lock:
@@ -68,21 +68,21 @@ class HostArena:
             memory = self._slabs[slab][start : start + size_bytes]
             return Block(memory, slab, start, length)
 
-    def give_back(self, block: Block, still_read: Any = None) -> None:
-        """`still_read`: a recorded CUDA event after the last copy out of it, if there was one."""
+    def release(self, block: Block, last_read: Any = None) -> None:
+        """`last_read`: a recorded CUDA event after the last copy out of it, if there was one."""
         with self._lock:
-            self._leaving.append((block, still_read))
+            self._released.append((block, last_read))
             self._collect()
 
     def _collect(self) -> None:
-        for _ in range(len(self._leaving)):
-            block, still_read = self._leaving.popleft()
-            if still_read is None or still_read.query():
-                self._put_back(block)
+        for _ in range(len(self._released)):
+            block, last_read = self._released.popleft()
+            if last_read is None or last_read.query():
+                self._add_hole(block)
             else:
-                self._leaving.append((block, still_read))
+                self._released.append((block, last_read))
 
-    def _put_back(self, block: Block) -> None:
+    def _add_hole(self, block: Block) -> None:
         holes = sorted([*self._free[block.slab], (block.start, block.length)])
         joined = [holes[0]]
         for start, length in holes[1:]:

@@ -79,7 +79,7 @@ def _slots_of_rows(x: torch.Tensor, sampled: torch.Tensor, scheduled: torch.Tens
     return scheduled[first : first + x.shape[0]]
 
 
-def needs_row_repair() -> bool:
+def needs_row_patch() -> bool:
     """False on a build that masks such rows itself, or once repaired."""
     kernel = kernels.bgmv_shrink
     masks_itself = "no_lora_mask" in kernel.__code__.co_varnames
@@ -94,7 +94,7 @@ def repair() -> None:
     # has asked the operating system for AMX: SIGILL. Asking again is harmless.
     if hasattr(torch.cpu, "_init_amx"):
         torch.cpu._init_amx()
-    if needs_row_repair():
+    if needs_row_patch():
         for name in _KERNELS:
             repaired = skip_rows_without_adapter(getattr(kernels, name))
             setattr(kernels, name, repaired)

@@ -20,11 +20,11 @@ from engine.worker.lora_managers import (
     ControlledModelManager,
     Staging,
     host_bytes,
-    host_reservation,
     install,
+    reservation_bytes,
 )
 from engine.worker.lora_modules import describe_modules
-from engine.worker.parent_watch import end_with_owner
+from engine.worker.parent_watch import watch_parent
 
 
 def _never_raises(call: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
@@ -53,7 +53,7 @@ class AdapterCacheExtension:
         manager, staging = self.model_runner.lora_manager, self._adaptry_staging()
         if staging.arena.is_pinned:
             ranks = self.vllm_config.parallel_config.tensor_parallel_size
-            staging.arena.reserve(host_reservation(manager._adapter_manager, ranks, host_bytes))
+            staging.arena.reserve(reservation_bytes(manager._adapter_manager, ranks, host_bytes))
         self._adaptry_listener = LoadListener(path, staging, manager)
 
     @_never_raises
@@ -141,6 +141,6 @@ class AdapterCacheExtension:
                 raise ValueError(f"unknown move {verb!r}")
 
 
-end_with_owner()
+watch_parent()
 repair()
 install()

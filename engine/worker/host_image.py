@@ -30,7 +30,7 @@ class ImageLoRA(LoRAModel):  # type: ignore[misc]  # vLLM is untyped here
         self._arena = arena
 
     def __del__(self) -> None:
-        self._arena.give_back(self.block, self.last_read)
+        self._arena.release(self.block, self.last_read)
 
 
 class ImageReader:
@@ -49,11 +49,11 @@ class ImageReader:
             if layout is None:
                 self.untraceable += 1
                 return None
-            block = self._arena.take(adapter.size_bytes)
+            block = self._arena.allocate(adapter.size_bytes)
             try:
                 adapter.read_into(block.memory)
             except BaseException:
-                self._arena.give_back(block)
+                self._arena.release(block)
                 raise
             image = ImageLoRA(request.lora_int_id, layout, self._arena, block)
             manager._adapter_manager.adaptry_slot_writer.prepare(image)
@@ -64,11 +64,11 @@ class ImageReader:
     ) -> SlotLayout | None:
         with self._tracing:
             if adapter.kind not in self._layouts:
-                self._layouts[adapter.kind] = _traced(adapter, manager, request)
+                self._layouts[adapter.kind] = _try_trace(adapter, manager, request)
             return self._layouts[adapter.kind]
 
 
-def _traced(adapter: OpenAdapter, manager: Any, request: LoRARequest) -> SlotLayout | None:
+def _try_trace(adapter: OpenAdapter, manager: Any, request: LoRARequest) -> SlotLayout | None:
     try:
         return trace(manager, request, adapter.tensors(), adapter.size_bytes)
     except Exception as reason:  # vLLM's own way works, or says better what is wrong

@@ -1,4 +1,4 @@
-"""The worker's end of the line on which loads are asked for.
+"""Load channel, the worker's end: starts loads on request and reports how they ended.
 
 Remote calls wait for the engine's current step, and a load should begin when its request arrives:
 so it is asked for here, past the step loop, and its end is told here too. Both ways one JSON object
@@ -42,9 +42,9 @@ class LoadListener:
     def _listen(self) -> None:
         with self._socket, self._socket.makefile("r", encoding="utf-8") as lines:
             for line in lines:
-                self._obey(json.loads(line))
+                self._handle(json.loads(line))
 
-    def _obey(self, order: dict[str, Any]) -> None:
+    def _handle(self, order: dict[str, Any]) -> None:
         number = order["load"]
         if order["do"] == "discard":
             self._staging.discard(number)
@@ -55,12 +55,15 @@ class LoadListener:
         except Exception as error:  # the next orders still have to be heard
             load = Future()
             load.set_exception(error)
-        load.add_done_callback(partial(self._tell, number))
+        load.add_done_callback(partial(self._report, number))
 
-    def _tell(self, number: int, load: "Future[LoRAModel]") -> None:
+    def _report(self, number: int, load: "Future[LoRAModel]") -> None:
         answer: dict[str, Any] = {"load": number}
         if (error := load.exception()) is not None:
-            answer |= {"error": f"{type(error).__name__}: {error}", "failure": failure_of(error)}
+            answer |= {
+                "error": f"{type(error).__name__}: {error}",
+                "failure": classify_failure(error),
+            }
         else:
             lora = load.result()
             answer |= {"host_bytes": host_bytes(lora), "certain": isinstance(lora, ImageLoRA)}
@@ -69,7 +72,7 @@ class LoadListener:
             self._socket.sendall(line)
 
 
-def failure_of(error: BaseException) -> LoadFailure:
+def classify_failure(error: BaseException) -> LoadFailure:
     """Torch reports that it found no host memory as a RuntimeError with that text."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return LoadFailure.MEMORY

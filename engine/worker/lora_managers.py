@@ -129,7 +129,7 @@ def _tensor_bytes(value: torch.Tensor | Iterable[Any] | None) -> int:
     return sum(_tensor_bytes(item) for item in value)
 
 
-def host_reservation(tiers: Any, ranks: int, host_bytes: int | None) -> int:
+def reservation_bytes(tiers: Any, ranks: int, host_bytes: int | None) -> int:
     """Bytes for as many of the largest adapters as the host tier may hold, and those on their way.
 
     Every rank reads the whole file, and its slots hold its own part. Never more than the tier's

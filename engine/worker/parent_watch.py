@@ -12,42 +12,42 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_OWNER = "ADAPTRY_ENGINE_OWNER"
+_VARIABLE = "ADAPTRY_ENGINE_OWNER"
 
 
 @contextmanager
-def owned_engines() -> Iterator[None]:
+def bind_engine_lifetime() -> Iterator[None]:
     """Whatever engine this process starts within ends with it."""
-    before = os.environ.get(_OWNER)
-    os.environ[_OWNER] = str(os.getpid())
+    before = os.environ.get(_VARIABLE)
+    os.environ[_VARIABLE] = str(os.getpid())
     try:
         yield
     finally:
-        del os.environ[_OWNER]
+        del os.environ[_VARIABLE]
         if before is not None:
-            os.environ[_OWNER] = before
+            os.environ[_VARIABLE] = before
 
 
-def end_with_owner() -> None:
-    """Called in each worker. Does nothing where the engine is in its owner's own process."""
-    owner = int(os.environ.get(_OWNER, os.getpid()))
-    if owner == os.getpid() or not hasattr(os, "pidfd_open"):  # Linux has it
+def watch_parent() -> None:
+    """Called in each worker. Does nothing where the engine is in its parent's own process."""
+    parent = int(os.environ.get(_VARIABLE, os.getpid()))
+    if parent == os.getpid() or not hasattr(os, "pidfd_open"):  # Linux has it
         return
     try:
-        watched = os.pidfd_open(owner)
+        watched = os.pidfd_open(parent)
     except ProcessLookupError:
-        _end()
+        _kill_self()
     else:
-        name = "adaptry-owner"
-        threading.Thread(target=_end_after, args=[watched], name=name, daemon=True).start()
+        name = "adaptry-parent"
+        threading.Thread(target=_kill_after, args=[watched], name=name, daemon=True).start()
 
 
-def _end_after(watched: int) -> None:
+def _kill_after(watched: int) -> None:
     poll = select.poll()
     poll.register(watched, select.POLLIN)
     poll.poll()
-    _end()
+    _kill_self()
 
 
-def _end() -> None:
+def _kill_self() -> None:
     os.kill(os.getpid(), signal.SIGKILL)  # there is nobody whom an orderly end would serve

@@ -22,7 +22,7 @@ _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _MAX_HEADER_BYTES = 100 * 2**20
 
 # What PEFT notes for people. It says nothing about where the weights belong.
-_REMARKS = frozenset(
+_IGNORED_KEYS = frozenset(
     {"base_model_name_or_path", "revision", "inference_mode", "auto_mapping", "peft_version"}
 )
 
@@ -59,7 +59,7 @@ class OpenAdapter:
         """Raises Unreadable for a dtype or an alignment that can't be viewed in place."""
         entries = json.loads(self.header)
         entries.pop("__metadata__", None)
-        return {name: _stored(name, entry) for name, entry in entries.items()}
+        return {name: _stored_tensor(name, entry) for name, entry in entries.items()}
 
     def read_into(self, memory: torch.Tensor) -> None:
         """All of the data section, without the GIL. `memory`: (size_bytes,) uint8 on the host."""
@@ -72,7 +72,7 @@ class OpenAdapter:
             done += count
 
 
-def _stored(name: str, entry: Mapping[str, Any]) -> StoredTensor:
+def _stored_tensor(name: str, entry: Mapping[str, Any]) -> StoredTensor:
     dtype = _DTYPES.get(entry["dtype"])
     start, end = entry["data_offsets"]
     if dtype is None or start % dtype.itemsize:
@@ -100,7 +100,7 @@ def open_adapter(folder: str) -> Iterator[OpenAdapter]:
 
 
 def _kind(header: bytes, config: Mapping[str, Any]) -> str:
-    relevant = {name: _sorted(config[name]) for name in sorted(config) if name not in _REMARKS}
+    relevant = {name: _sorted(config[name]) for name in sorted(config) if name not in _IGNORED_KEYS}
     digest = hashlib.sha256(header)
     digest.update(json.dumps(relevant).encode())  # in rank_pattern the first key that fits counts
     return digest.hexdigest()

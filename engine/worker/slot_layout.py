@@ -38,7 +38,7 @@ class Target:
         shift = slot * self.stacked.stride(0)
         return self.stacked.as_strided(self.size, self.stride, self.offset + shift)
 
-    def fills_its_slot(self) -> bool:
+    def fills_slot(self) -> bool:
         return bool(math.prod(self.size) == self.stacked[0].numel())
 
 
@@ -50,7 +50,7 @@ class Copy:
     target: Target
     scales: tuple[float, ...]
 
-    def keeps_its_dtype(self) -> bool:
+    def keeps_dtype(self) -> bool:
         return bool(self.source.dtype == self.target.stacked.dtype)
 
 
@@ -100,10 +100,10 @@ class SlotLayout:
         """Views of `image`: (size_bytes,) uint8. They are not scaled yet."""
         return SlotSources(
             [copied.source.of(image) for copied in self._copies],
-            _scales(
+            _group_scales(
                 (copied.scales, copied.source.of(image))
                 for copied in self._distinct()
-                if copied.keeps_its_dtype()
+                if copied.keeps_dtype()
             ),
         )
 
@@ -118,7 +118,7 @@ class SlotLayout:
             len(corners) == len(self._copies)
             and corners.keys() <= by_stacked.keys()
             and all(map(_is_a_corner, self._copies))
-            and all(map(Target.fills_its_slot, self._zeroed))
+            and all(map(Target.fills_slot, self._zeroed))
             and all(target.stacked.is_contiguous() for target in self._zeroed)
         )
         if not simple:
@@ -133,7 +133,7 @@ class SlotLayout:
             torch._foreach_zero_(views.zeroed)
         torch._foreach_copy_(views.written, sources.pieces)
         for factor, scaled in views.scaled_last:
-            _one_by_one(scaled, factor)
+            _multiply_each(scaled, factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class SlotSources:
     def scale(self) -> None:
         """Multiply what has its final dtype already, in place. Once for each image."""
         for factor, views in self.scaled:
-            multiply = torch._foreach_mul_ if views[0].is_cuda else _one_by_one
+            multiply = torch._foreach_mul_ if views[0].is_cuda else _multiply_each
             multiply(views, factor)
 
 
@@ -166,27 +166,27 @@ def _piece(target: Target, copied: Copy | None, dtype: torch.dtype) -> Piece:
 
 
 def _views(slot: int, copies: Sequence[Copy], zeroed: Sequence[Target]) -> _SlotViews:
-    filled = {id(c.target.stacked) for c in copies if c.target.fills_its_slot()}
+    filled = {id(c.target.stacked) for c in copies if c.target.fills_slot()}
     written = [copied.target.in_slot(slot) for copied in copies]
     placed = list(zip(copies, written, strict=True))
     return _SlotViews(
         zeroed=[t.in_slot(slot) for t in zeroed if id(t.stacked) not in filled],
         written=written,
-        scaled_last=_scales((c.scales, view) for c, view in placed if not c.keeps_its_dtype()),
+        scaled_last=_group_scales((c.scales, view) for c, view in placed if not c.keeps_dtype()),
     )
 
 
-def _scales(pieces: Iterable[tuple[tuple[float, ...], torch.Tensor]]) -> _Scales:
+def _group_scales(pieces: Iterable[tuple[tuple[float, ...], torch.Tensor]]) -> _Scales:
     """What is multiplied with the same factor, together; a piece's factors in their order."""
     grouped: dict[tuple[int, float], list[torch.Tensor]] = {}
     for factors, view in pieces:
-        for turn, factor in enumerate(factors):
-            grouped.setdefault((turn, factor), []).append(view)
+        for step, factor in enumerate(factors):
+            grouped.setdefault((step, factor), []).append(view)
     in_order = sorted(grouped.items(), key=lambda group: group[0][0])
     return [(factor, views) for (_, factor), views in in_order]
 
 
-def _one_by_one(views: list[torch.Tensor], factor: float) -> None:
+def _multiply_each(views: list[torch.Tensor], factor: float) -> None:
     """As vLLM does. On the host `_foreach_mul_` rounds the factor to the tensors' dtype first."""
     for view in views:
         view.mul_(factor)

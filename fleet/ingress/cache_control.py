@@ -1,11 +1,11 @@
-"""Cache control across replicas: implements `engine.operations.control.SteeredCache`."""
+"""Cache control across replicas: implements `engine.operations.control.CacheControl`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from engine.cache.snapshot import CacheSnapshot
 from engine.errors import AdapterInUse, AdapterPinned
-from engine.operations.pins import KeptPin
+from engine.operations.pins import ActivePin
 from engine.ports import EngineState
 from engine.telemetry.decision_log import LoggedEvent
 from engine.types import AdapterVersion, Tier, VersionId
@@ -44,10 +44,10 @@ class FleetCache:
         replicas: int | None,
         *,
         actor: str,
-    ) -> KeptPin:
+    ) -> ActivePin:
         return await self._pins.pin(version, tier, ttl_seconds, replicas, actor=actor)
 
-    async def pins(self) -> Sequence[KeptPin]:
+    async def pins(self) -> Sequence[ActivePin]:
         return await self._pins.kept()
 
     async def unpin(self, version: AdapterVersion, *, actor: str) -> Tier:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from engine.errors import EngineUnavailable
-from engine.telemetry.endpoint import CONTENT_TYPE, PATH, encoded, wants_open_metrics
+from engine.telemetry.endpoint import CONTENT_TYPE, PATH, accepts_open_metrics, encode
 from fleet.ingress.merge_metrics import merge
 from fleet.messages import ReplicaResults
 from fleet.ports import Replicas
@@ -36,8 +36,8 @@ def create_metrics_route(replicas: Replicas) -> Route:
     """While no replica answers, the ingress's series alone."""
 
     async def metrics(request: Request) -> Response:
-        opened = wants_open_metrics(request)
-        own = await asyncio.to_thread(encoded, REGISTRY, opened, compressed=False)
+        opened = accepts_open_metrics(request)
+        own = await asyncio.to_thread(encode, REGISTRY, opened, compressed=False)
         content = merge(own.decode(), (await _scrape(replicas, opened)).values).encode()
         headers = {"content-type": CONTENT_TYPE if opened else CONTENT_TYPE_PLAIN_0_0_4}
         if "gzip" in request.headers.get("accept-encoding", ""):

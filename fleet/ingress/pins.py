@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from engine.errors import EngineError, NotPinned
-from engine.operations.pins import KeptPin, PinStore
+from engine.operations.pins import ActivePin, PinStore
 from engine.ports import Resolver
 from engine.types import AdapterVersion, Tier
 from fleet.ingress.recent_residency import RecentResidency
@@ -33,11 +33,11 @@ class FleetPins:
         self._recent = recent
         self._store = store
         self._resolver = resolver
-        self._kept: dict[int, KeptPin] = {}
+        self._kept: dict[int, ActivePin] = {}
         self._one_at_a_time = asyncio.Lock()
         self._warned: set[tuple[str, str]] = set()
 
-    async def kept(self) -> Sequence[KeptPin]:
+    async def kept(self) -> Sequence[ActivePin]:
         """The oldest first."""
         return tuple(self._kept.values())
 
@@ -49,7 +49,7 @@ class FleetPins:
         count: int | None,
         *,
         actor: str,
-    ) -> KeptPin:
+    ) -> ActivePin:
         """Pin on `count` replicas, or on all (None); if one fails, on none.
 
         Raises what `CacheController.pin` raises, or RegistryError.
@@ -66,7 +66,7 @@ class FleetPins:
             except BaseException:
                 await self._hold_all()
                 raise
-            kept = KeptPin(version, tier, expires_at, replicas=count)
+            kept = ActivePin(version, tier, expires_at, replicas=count)
             self._kept[version.id] = kept
             await self._hold_all()  # a smaller count releases some
         return kept
@@ -114,7 +114,7 @@ class FleetPins:
                 logger.warning("%s is not pinned again: %s", stored.reference, error.detail)
                 continue
             tier, count = Tier(stored.tier), stored.replicas
-            self._kept[version.id] = KeptPin(version, tier, stored.expires_at, replicas=count)
+            self._kept[version.id] = ActivePin(version, tier, stored.expires_at, replicas=count)
 
     async def _end_expired(self) -> None:
         now = datetime.now(UTC)

@@ -44,7 +44,7 @@ class ReplicaPoller:
         self.snapshots = {name: report.snapshot for name, report in reports.items()}
         found = [(logged, name) for name, each in reports.items() for logged in each.decisions]
         for logged, name in sorted(found, key=lambda pair: pair[0].at):
-            self._log.take_over(logged, name)
+            self._log.append_from_replica(logged, name)
 
     def usage(self, tenant: str) -> TenantCacheUsage:
         """What a tenant uses of all caches together."""

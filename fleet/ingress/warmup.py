@@ -8,7 +8,7 @@ from itertools import chain, zip_longest
 
 from engine.cache.snapshot import CacheSnapshot
 from engine.errors import EngineError
-from engine.operations.warmup import ResidencyStore, servable, to_its_end
+from engine.operations.warmup import ResidencyStore, resolve_servable, run_to_completion
 from engine.ports import Resolver
 from engine.types import AdapterVersion
 from fleet.ingress.replica_poller import ReplicaPoller
@@ -56,7 +56,7 @@ class FleetWarmUp:
                 await asyncio.sleep(_POLL_SECONDS)
                 await self._poll_quietly()
                 if time.monotonic() - saved_at >= self._save_seconds:
-                    await to_its_end(self.save())
+                    await run_to_completion(self.save())
                     saved_at = time.monotonic()
         finally:
             await self.save()
@@ -68,7 +68,7 @@ class FleetWarmUp:
         except RegistryError as error:
             logger.warning("nothing can be warmed up: %s", error.detail)
             return
-        self._lost = await servable(references, self._resolver)
+        self._lost = await resolve_servable(references, self._resolver)
         self._saved = [version.id for version in self._lost]
 
     async def _poll_quietly(self) -> None:
@@ -102,7 +102,7 @@ class FleetWarmUp:
             version.id for version in chain.from_iterable(map(_in_memory, snapshots.values()))
         }
         missing = [version.reference for version in self._lost if version.id not in resident]
-        placed = _place(await servable(missing, self._resolver), snapshots)
+        placed = _place(await resolve_servable(missing, self._resolver), snapshots)
         for name, versions in placed.items():
             await self._replicas.call("bring_back", versions, only=frozenset({name}))
 

@@ -8,7 +8,7 @@ from engine.errors import EngineError, NotPinned
 from engine.operations.probe import ProbeResult
 from engine.ports import EngineState
 from engine.telemetry.decision_log import LoggedEvent
-from engine.telemetry.endpoint import encoded
+from engine.telemetry.endpoint import encode
 from engine.types import AdapterVersion, Tier, VersionId
 from fleet.messages import EngineFacts, Failure, Report, WantedPin
 from fleet.replica.server import ReplicaServer
@@ -28,7 +28,7 @@ class Operations:
         self._promoting = server.promoting
         self._probe = server.probe
         self._cache = server.cache
-        self._taken_now = server.metrics_taken_now
+        self._freeze_metrics = server.freeze_metrics
         self._registry = server.metrics_registry
 
     async def facts(self) -> EngineFacts:
@@ -54,8 +54,8 @@ class Operations:
 
     async def scrape(self, opened: bool) -> str:
         """`opened`: in OpenMetrics, else in Prometheus' text format."""
-        with self._taken_now():
-            content = await asyncio.to_thread(encoded, self._registry, opened, compressed=False)
+        with self._freeze_metrics():
+            content = await asyncio.to_thread(encode, self._registry, opened, compressed=False)
         return content.decode()
 
     async def uses(self, version: VersionId) -> bool:
@@ -68,7 +68,7 @@ class Operations:
 
     async def bring_back(self, versions: Sequence[AdapterVersion]) -> None:
         """See `WarmUp.bring_back`."""
-        self._cache.warm_up.bring_back(versions)
+        self._cache.warm_up.prefetch_missing(versions)
 
     async def evict(self, version: AdapterVersion, wait: bool, force: bool) -> bool:
         return await self._cache.controller.evict(version, wait=wait, force=force)
@@ -85,11 +85,11 @@ class Operations:
     async def hold_pins(self, wanted: Sequence[WantedPin]) -> Mapping[str, Failure]:
         """Hold exactly these pins. Returns the failures by reference."""
         tiers = {pin.version.id: pin.tier for pin in wanted}
-        for kept in self._cache.pins.kept:
+        for kept in self._cache.pins.active:
             if tiers.get(kept.version.id) is not kept.tier:
                 await self.unpin(kept.version)
         failures: dict[str, Failure] = {}
-        held = {kept.version.id for kept in self._cache.pins.kept}
+        held = {kept.version.id for kept in self._cache.pins.active}
         for pin in wanted:
             if pin.version.id in held:
                 continue

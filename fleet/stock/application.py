@@ -38,8 +38,8 @@ Names = Callable[[], Awaitable[Sequence[str]]]
 
 
 class Counter(Protocol):
-    def request_ended(self, adapter: str, outcome: str, seconds: float) -> None: ...
-    def refused(self, code: str) -> None: ...
+    def count_request(self, adapter: str, outcome: str, seconds: float) -> None: ...
+    def count_refusal(self, code: str) -> None: ...
 
 
 class StockApplication:
@@ -68,7 +68,7 @@ class StockApplication:
         try:
             await self._answer(scope, receive, send)
         except EngineError as error:  # the response has not started
-            self._counter.refused(error.code)
+            self._counter.count_refusal(error.code)
             await send_engine_error(send, error)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,8 +101,8 @@ class StockApplication:
                 return
             version = await self._resolve(scope, body)
         except RegistryError as error:
-            self._counter.refused(error.code)
-            self._counter.request_ended(UNKNOWN_ADAPTER, "refused", 0.0)
+            self._counter.count_refusal(error.code)
+            self._counter.count_request(UNKNOWN_ADAPTER, "refused", 0.0)
             content = openai_error(error.status, error.code, error.detail, param="model")
             await send_json(send, error.status, content, retry_after(error.retry_after_seconds))
             return
@@ -117,7 +117,7 @@ class StockApplication:
             outcome = "failed" if error.status >= 500 else "refused"
             raise
         finally:
-            self._counter.request_ended(version.adapter, outcome, time.monotonic() - started)
+            self._counter.count_request(version.adapter, outcome, time.monotonic() - started)
 
     async def _resolve(self, scope: Scope, body: bytes) -> AdapterVersion | None:
         model = model_of(body)

@@ -14,7 +14,7 @@ from engine.cache.controller import CacheController
 from engine.errors import EngineUnavailable
 from engine.gateway.pinned_resolver import ResolvedBefore
 from engine.operations.probe import Probe, Score
-from engine.operations.promotion import PromotingEngine
+from engine.operations.promotion import EnginePromotion
 from engine.operations.quarantine import Quarantine
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
@@ -49,9 +49,9 @@ class StockServer:
 
     app: StockApplication
     cache: Cache
-    promoting: PromotingEngine
+    promoting: EnginePromotion
     probe: Probe
-    metrics_taken_now: Callable[[], AbstractContextManager[None]]
+    freeze_metrics: Callable[[], AbstractContextManager[None]]
     metrics_registry: CollectorRegistry
 
     @property
@@ -98,8 +98,8 @@ async def run_stock_replica(
             served_references=service.catalog.served_references,
             max_body_bytes=settings.max_body_bytes,
         )
-        promoting = PromotingEngine(cache.controller, unavailable, probe)
-        stock_server = StockServer(app, cache, promoting, probe, metrics.taken_now, registry)
+        promoting = EnginePromotion(cache.controller, unavailable, probe)
+        stock_server = StockServer(app, cache, promoting, probe, metrics.freeze_gauges, registry)
         follower = _Follower(cache)
         yield Replica(name, stock_server, facts), [*cache.work(), supervisor.run(follower)]
 
@@ -125,9 +125,9 @@ class _Follower:
         self._cache = cache
 
     async def engine_lost(self, why: EngineUnavailable) -> None:
-        self._cache.warm_up.note()
+        self._cache.warm_up.remember()
         await self._cache.controller.on_engine_lost(why)
 
     async def engine_ready(self) -> None:
         self._cache.controller.on_engine_ready()
-        await self._cache.warm_up.again()
+        await self._cache.warm_up.reload()

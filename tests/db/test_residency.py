@@ -10,7 +10,7 @@ import pytest
 
 from engine.errors import AdapterLoadFailed, EngineUnavailable, NotPinned, PinBudgetExceeded
 from engine.operations import pins as pin_keeper
-from engine.operations.pins import PinKeeper
+from engine.operations.pins import PinService
 from engine.operations.warmup import WarmUp
 from engine.types import AdapterVersion, Tier, VersionId
 from registry.database.engine import Database
@@ -78,7 +78,7 @@ class Process:
     """What lives as long as one process of the server."""
 
     cache: Cache
-    pins: PinKeeper
+    pins: PinService
     warm_up: WarmUp
 
 
@@ -89,9 +89,9 @@ async def process(
     async with running(Cache(slots=2, host=host)) as cache:
         store = ResidencyStore(database)
         names = Names(versions)
-        pins = PinKeeper(cache.controller, store, names)
+        pins = PinService(cache.controller, store, names)
         warm_up = WarmUp(cache.controller, pins, store, names, save_seconds=0.01)
-        keeping = asyncio.create_task(pins.keep())
+        keeping = asyncio.create_task(pins.expire())
         yield Process(cache, pins, warm_up)
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
@@ -131,11 +131,11 @@ async def test_a_pin_is_there_again_after_a_restart(
         await two.pins.restore()
         assert set(two.cache.backend.gpu) == {a.id}
         assert set(two.cache.backend.host) == {a.id, b.id}
-        assert [(kept.version, kept.tier) for kept in two.pins.kept] == [
+        assert [(kept.version, kept.tier) for kept in two.pins.active] == [
             (a, Tier.GPU),
             (b, Tier.HOST),
         ]
-        until_then = two.pins.kept[1].expires_at
+        until_then = two.pins.active[1].expires_at
         assert until_then is not None
         assert timedelta(minutes=59) < until_then - now() < timedelta(hours=1)
 
@@ -168,7 +168,7 @@ async def test_a_pin_ends_by_itself(database: Database, versions: list[AdapterVe
     async with process(database, versions) as one:
         await one.pins.pin(a, Tier.HOST, ttl_seconds=0.01, actor="sre")
         await until(lambda: not one.cache.controller.is_pinned(a.id), seconds=5)
-        assert one.pins.kept == ()
+        assert one.pins.active == ()
     assert await ResidencyStore(database).pins() == []
 
 
@@ -221,11 +221,11 @@ async def test_a_pin_that_can_not_be_saved_is_no_pin(
             raise DatabaseUnavailable("gone")
 
     async with running(Cache()) as cache:
-        pins = PinKeeper(cache.controller, Broken(database), Names(versions))
+        pins = PinService(cache.controller, Broken(database), Names(versions))
         with pytest.raises(DatabaseUnavailable):
             await pins.pin(versions[0], Tier.HOST, actor="sre")
         assert not cache.controller.is_pinned(versions[0].id)
-        assert pins.kept == ()
+        assert pins.active == ()
 
 
 async def test_of_two_who_unpin_at_once_one_is_told_that_it_was_not_pinned(
@@ -250,7 +250,7 @@ async def test_one_that_can_not_be_pinned_again_keeps_nobody_else_from_it(
     async with process(database, versions) as two:
         two.cache.backend.broken.add(a.id)
         await two.pins.restore()
-        assert [kept.version for kept in two.pins.kept] == [b]
+        assert [kept.version for kept in two.pins.active] == [b]
     assert len(await ResidencyStore(database).pins()) == 2, "perhaps the next time"
 
 
@@ -306,13 +306,13 @@ async def test_what_an_engine_had_in_memory_its_successor_has_too(
         await one.pins.pin(a, Tier.GPU, actor="sre")
         for version in (b, c):
             await one.cache.use(version)
-        one.warm_up.note()
+        one.warm_up.remember()
         await one.cache.controller.on_engine_lost(EngineUnavailable("died"))
         one.cache.backend.gpu.clear()
         one.cache.backend.host.clear()
         await one.warm_up.save()
         one.cache.controller.on_engine_ready()
-        await one.warm_up.again()
+        await one.warm_up.reload()
         await until(lambda: set(one.cache.backend.host) == {a.id, b.id, c.id})
         assert set(one.cache.backend.gpu) == {a.id}
         assert one.cache.controller.is_pinned(a.id)
@@ -353,7 +353,7 @@ async def test_a_database_that_is_gone_spoils_nothing(
 
     async with running(Cache()) as cache:
         names = Names(versions)
-        pins = PinKeeper(cache.controller, Gone(database), names)
+        pins = PinService(cache.controller, Gone(database), names)
         warm_up = WarmUp(cache.controller, pins, Gone(database), names, save_seconds=0.001)
         async with warming(Process(cache, pins, warm_up)):
             await cache.use(versions[0])
@@ -383,19 +383,19 @@ async def test_a_wall_clock_that_jumps_ends_no_pin_and_keeps_none(
 ) -> None:
     jump = timedelta(0)
     monkeypatch.setattr(pin_keeper, "_now", lambda: datetime.now(UTC) + jump)
-    monkeypatch.setattr(pin_keeper, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(pin_keeper, "_EXPIRY_CHECK_SECONDS", 0.01)
     time_ = 0.0
     async with running(Cache()) as cache:
         names = Names(versions)
-        pins = PinKeeper(cache.controller, ResidencyStore(database), names, lambda: time_)
-        keeping = asyncio.create_task(pins.keep())
+        pins = PinService(cache.controller, ResidencyStore(database), names, lambda: time_)
+        keeping = asyncio.create_task(pins.expire())
         await pins.pin(versions[0], Tier.HOST, ttl_seconds=60, actor="sre")
         jump = timedelta(hours=1)
         await asyncio.sleep(0.05)
-        assert [kept.version for kept in pins.kept] == [versions[0]]
+        assert [kept.version for kept in pins.active] == [versions[0]]
         jump = timedelta(hours=-1)
         time_ = 60.0
-        await until(lambda: not pins.kept)
+        await until(lambda: not pins.active)
         async with asyncio.timeout(10):
             while await ResidencyStore(database).pins():
                 await asyncio.sleep(0.01)

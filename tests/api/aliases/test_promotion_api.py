@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from engine.errors import AdapterLoadFailed, EngineUnavailable, LoadFailure
-from engine.operations.promotion import PromotingEngine
+from engine.operations.promotion import EnginePromotion
 from engine.resolver import for_engine
 from engine.types import AdapterVersion, Tier
 from registry.references import AdapterReference
@@ -46,7 +46,7 @@ class Engine:
         self.controller = cache.controller
         self.probe = probe
         self.down: EngineUnavailable | None = None
-        service.set_serving_engine(PromotingEngine(self.controller, lambda: self.down, probe))
+        service.set_serving_engine(EnginePromotion(self.controller, lambda: self.down, probe))
 
     async def version(self, number: int) -> AdapterVersion:
         return for_engine(await self._service.catalog.find(AdapterReference("bot", None, number)))

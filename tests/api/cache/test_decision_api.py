@@ -12,8 +12,8 @@ import pytest
 from fastapi import FastAPI
 
 from engine.api.decisions import create_decision_router
-from engine.operations.control import OneCache
-from engine.operations.pins import PinKeeper
+from engine.operations.control import EngineCacheControl
+from engine.operations.pins import PinService
 from engine.telemetry.decision_log import DecisionLog
 from engine.types import AdapterVersion, Tier
 from registry.auth.caller import Caller
@@ -81,8 +81,8 @@ async def served(
     cache = Cache(slots=slots, host=host, besides=log)
     limiter = StreamLimiter(StreamLimits(**limits), closed)
     app = FastAPI()
-    steered = OneCache(
-        cache.controller, PinKeeper(cache.controller, NullResidencyStore(), Names()), log
+    steered = EngineCacheControl(
+        cache.controller, PinService(cache.controller, NullResidencyStore(), Names()), log
     )
     more = {} if grants is None else {"current": grants.current}
     app.include_router(create_decision_router(steered, log, Names(), limiter, **more))

@@ -18,8 +18,8 @@ from blake3 import blake3
 from fastapi import FastAPI
 
 from engine.api.cache import create_cache_router
-from engine.operations.control import OneCache
-from engine.operations.pins import PinKeeper
+from engine.operations.control import EngineCacheControl
+from engine.operations.pins import PinService
 from engine.resolver import RegistryResolver
 from engine.telemetry.decision_log import DecisionLog
 from registry.api.keys import create_key_router
@@ -276,8 +276,8 @@ async def everything(
 ) -> AsyncIterator[Everything]:
     cache, store = Cache(), ResidencyStore(database)
     resolver = RegistryResolver(service.catalog)
-    pins = PinKeeper(cache.controller, store, resolver)
-    steered = OneCache(cache.controller, pins, DecisionLog())
+    pins = PinService(cache.controller, store, resolver)
+    steered = EngineCacheControl(cache.controller, pins, DecisionLog())
     keys = KeyService(database)
     app.include_router(create_key_router(keys))
     app.include_router(create_tenant_router(TenantService(database), keys))

@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from engine.errors import EngineUnavailable
-from engine.operations.pins import PinKeeper
+from engine.operations.pins import PinService
 from engine.operations.probe import ProbeResult
-from engine.operations.promotion import PromotingEngine
+from engine.operations.promotion import EnginePromotion
 from engine.operations.warmup import WarmUp
 from engine.telemetry.decision_log import DecisionLog
 from engine.types import AdapterVersion
@@ -66,7 +66,7 @@ class FakeReplica:
         self.asked: list[ForwardedRequest] = []
         self.down: EngineUnavailable | None = None
         controller = self.controlled.controller
-        self.pins = PinKeeper(controller, NullResidencyStore(), NobodyResolves())
+        self.pins = PinService(controller, NullResidencyStore(), NobodyResolves())
         cache = SimpleNamespace(
             controller=controller,
             log=self.log,
@@ -79,9 +79,9 @@ class FakeReplica:
             app=app,
             cache=cache,
             controller=controller,
-            promoting=PromotingEngine(controller, lambda: self.down, GoodProbe()),
+            promoting=EnginePromotion(controller, lambda: self.down, GoodProbe()),
             probe=GoodProbe(),
-            metrics_taken_now=nullcontext,
+            freeze_metrics=nullcontext,
             metrics_registry=CollectorRegistry(),
         )
         self.replica = Replica(name, server, FACTS)

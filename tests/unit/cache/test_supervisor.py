@@ -64,7 +64,7 @@ class Story:
         self.lives.append(MortalLife(len(self.lives)))
         return self.lives[-1]
 
-    def engine_ended(self, cause: str) -> None:
+    def count_engine_end(self, cause: str) -> None:
         self.log.append(cause)
 
     async def engine_lost(self, why: EngineUnavailable) -> None:

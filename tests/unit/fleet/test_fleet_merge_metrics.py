@@ -8,7 +8,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
-from engine.telemetry.endpoint import encoded
+from engine.telemetry.endpoint import encode
 from fleet.ingress.merge_metrics import merge
 
 
@@ -19,7 +19,7 @@ def scrape(opened: bool, *, hits: int = 0) -> str:
     counter.inc(hits)
     seconds = Histogram("adaptry_load_seconds", "Loads.", ["how"], registry=registry)
     seconds.labels('a "b" {c}').observe(0.2, {"trace_id": "abc"})
-    return encoded(registry, opened, compressed=False).decode()
+    return encode(registry, opened, compressed=False).decode()
 
 
 def samples(text: str, *, opened: bool) -> dict[tuple[str, str], list[Any]]:

@@ -21,7 +21,7 @@ from engine.gateway.openai_errors import send_json
 from engine.gateway.request_context import Leasing, RequestedAdapters, requested_name
 from engine.policy.policy import CachePolicy
 from engine.ports import Observer
-from engine.telemetry.spans import NoTracing
+from engine.telemetry.spans import NullTracing
 from engine.types import AdapterVersion, AdmissionLimits, CacheOutcome, VersionId
 from registry.errors import UnknownAdapter
 from registry.quotas.limits import TenantLimits
@@ -61,17 +61,17 @@ class Tally:
         self.ended: list[tuple[str, str]] = []
         self.refusals: list[str] = []
 
-    def request_ended(self, adapter: str, outcome: str, seconds: float) -> None:
+    def count_request(self, adapter: str, outcome: str, seconds: float) -> None:
         assert 0 <= seconds < 60
         self.ended.append((adapter, outcome))
 
-    def refused(self, code: str) -> None:
+    def count_refusal(self, code: str) -> None:
         self.refusals.append(code)
 
-    def first_token(self, outcome: CacheOutcome, seconds: float) -> None:
+    def observe_first_token(self, outcome: CacheOutcome, seconds: float) -> None:
         raise AssertionError("there is no engine")
 
-    def tokens(self, adapter: str, prompt: int, generation: int) -> None:
+    def count_tokens(self, adapter: str, prompt: int, generation: int) -> None:
         raise AssertionError("there is no engine")
 
 
@@ -144,7 +144,7 @@ class Stage:
             resolver=self.resolver,
             base_models=frozenset({"base"}),
             counter=self.tally,
-            tracing=NoTracing(),
+            tracing=NullTracing(),
             unavailable=lambda: self.controller.unavailable,
             in_flight=self.in_flight,
             own_prefix="/api/",

@@ -36,10 +36,10 @@ class Tally:
         self.counted: list[tuple[str, int, int]] = []
         self.first: list[tuple[CacheOutcome, float]] = []
 
-    def first_token(self, outcome: CacheOutcome, seconds: float) -> None:
+    def observe_first_token(self, outcome: CacheOutcome, seconds: float) -> None:
         self.first.append((outcome, seconds))
 
-    def tokens(self, adapter: str, prompt: int, generation: int) -> None:
+    def count_tokens(self, adapter: str, prompt: int, generation: int) -> None:
         self.counted.append((adapter, prompt, generation))
 
 

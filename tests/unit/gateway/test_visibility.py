@@ -1,7 +1,7 @@
 """What a tenant is shown of others in the cache: how many they are, and no name."""
 
 from engine.api.decision_schemas import decision_read
-from engine.api.visibility import hidden, shown, shown_events, shown_snapshot
+from engine.api.visibility import build_event_filter, count_hidden, filter_events, filter_snapshot
 from engine.cache.snapshot import CacheSnapshot, ResidentAdapter
 from engine.events import Drained, EngineReady, Evicted, LookedUp
 from engine.telemetry.decision_log import DecisionLog
@@ -41,10 +41,10 @@ def _log() -> DecisionLog:
 
 def test_a_tenant_is_told_of_its_own_adapters_and_of_no_other_name() -> None:
     log = _log()
-    wanted = shown_events(ACME)
-    found = shown(log.latest(99, wanted), ACME)
+    wanted = build_event_filter(ACME)
+    found = filter_events(log.latest(99, wanted), ACME)
     assert [type(logged.event) for logged in found] == [Evicted, Drained, EngineReady]
-    for logged in found + shown(log.about(OWN.id), ACME):
+    for logged in found + filter_events(log.about(OWN.id), ACME):
         assert "zebra" not in decision_read(logged).model_dump_json()
     assert decision_read(found[1]).sentence.endswith("another one has waited too long")
 
@@ -52,13 +52,13 @@ def test_a_tenant_is_told_of_its_own_adapters_and_of_no_other_name() -> None:
 def test_whom_it_is_granted_it_is_told_of() -> None:
     granted = Caller("acme~boss", EVERY_SCOPE, frozenset({"other~zebra"}))
     log = _log()
-    assert shown(log.latest(99, shown_events(granted)), granted) == log.latest(99)
+    assert filter_events(log.latest(99, build_event_filter(granted)), granted) == log.latest(99)
 
 
 def test_the_platform_is_told_everything() -> None:
     log = _log()
-    assert shown_events(ANONYMOUS) is None
-    assert shown(log.latest(99), ANONYMOUS) == log.latest(99)
+    assert build_event_filter(ANONYMOUS) is None
+    assert filter_events(log.latest(99), ANONYMOUS) == log.latest(99)
 
 
 def _resident(version: AdapterVersion, slot: int | None = None) -> ResidentAdapter:
@@ -87,8 +87,8 @@ def test_of_others_in_the_tiers_only_their_number_is_shown() -> None:
         waiting=1,
         pinned=dict.fromkeys(Tier, 0),
     )
-    seen = shown_snapshot(snapshot, ACME)
+    seen = filter_snapshot(snapshot, ACME)
     assert [resident.version for resident in seen.gpu + seen.host] == [OWN, OWN]
     assert seen.loading == ()
-    assert hidden(snapshot, seen) == {"gpu": 1, "host": 2}
-    assert hidden(snapshot, shown_snapshot(snapshot, ANONYMOUS)) == {"gpu": 0, "host": 0}
+    assert count_hidden(snapshot, seen) == {"gpu": 1, "host": 2}
+    assert count_hidden(snapshot, filter_snapshot(snapshot, ANONYMOUS)) == {"gpu": 0, "host": 0}

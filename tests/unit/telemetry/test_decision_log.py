@@ -25,8 +25,8 @@ from engine.events import (
     Refused,
     Unpinned,
 )
-from engine.telemetry.decision_log import DecisionLog, is_about
-from engine.telemetry.explain import duration, sentence
+from engine.telemetry.decision_log import DecisionLog, concerns
+from engine.telemetry.explain import describe_event, format_duration
 from engine.types import CacheOutcome, EvictionReason, MissCause, Tier, Transition, VersionId
 from tests.support.cache.controller_harness import A, B, C, adapter
 
@@ -85,7 +85,7 @@ SAID: list[tuple[CacheEvent, str]] = [
 
 @pytest.mark.parametrize(("event", "said"), SAID)
 def test_what_happened_is_said_in_a_plain_sentence(event: CacheEvent, said: str) -> None:
-    assert sentence(event) == said
+    assert describe_event(event) == said
 
 
 def test_every_kind_of_event_has_a_sentence_and_a_name() -> None:
@@ -98,7 +98,7 @@ def test_every_kind_of_event_has_a_sentence_and_a_name() -> None:
     [(0.0, "0.0 ms"), (0.25, "250 ms"), (9.94, "9.9 s"), (119, "119 s"), (3600, "60 min")],
 )
 def test_durations_are_as_exact_as_a_person_wants(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_decisions_carry_what_their_sentence_says() -> None:
@@ -143,7 +143,7 @@ def test_hits_in_a_row_are_one_in_a_versions_own_list() -> None:
         (LoadStarted(A, 0), 1),
         (GPU_HIT, 3),
     ]
-    assert sentence(GPU_HIT, 3) == "hit: it was in a GPU slot, 3 times"
+    assert describe_event(GPU_HIT, 3) == "hit: it was in a GPU slot, 3 times"
     assert len(log.latest(10)) == 5
 
 
@@ -155,7 +155,7 @@ def test_a_version_is_told_what_concerns_it_whoever_it_happened_to() -> None:
     log.on_event(lost)
     assert [logged.event for logged in log.about(A.id)] == [lost, drained]
     assert [logged.event for logged in log.about(B.id)] == [lost, drained]
-    assert [logged.event for logged in log.latest(9, lambda logged: is_about(logged, "a1"))] == [
+    assert [logged.event for logged in log.latest(9, lambda logged: concerns(logged, "a1"))] == [
         drained,
         lost,
     ]
@@ -171,7 +171,7 @@ def test_each_version_and_the_number_of_versions_are_bounded() -> None:
 
 async def test_waiting_ends_with_the_next_event() -> None:
     log = DecisionLog()
-    waits = [asyncio.create_task(log.wait_beyond(log.newest_id)) for _ in range(2)]
+    waits = [asyncio.create_task(log.wait_for_newer(log.newest_id)) for _ in range(2)]
     await asyncio.sleep(0)
     assert not any(wait.done() for wait in waits)
     log.on_event(GPU_HIT)

@@ -89,7 +89,7 @@ def test_adapter_labels_are_capped() -> None:
     registry = CollectorRegistry()
     metrics = CacheMetrics(registry, max_adapter_labels=2)
     for name in ("a", "b", "c", "d", "a"):
-        metrics.request_ended(name, "completed", 0.2)
+        metrics.count_request(name, "completed", 0.2)
     requests = "adaptry_requests_total"
     assert value(registry, requests, adapter="a", outcome="completed") == 2
     assert value(registry, requests, adapter=OTHER_ADAPTERS, outcome="completed") == 2
@@ -133,9 +133,9 @@ def test_ten_thousand_adapters_have_as_many_series_as_the_labels_allow() -> None
         for number in range(adapters):
             version = replace(VERSION, id=VersionId(number), adapter=f"adapter-{number}")
             metrics.on_event(LookedUp(version, CacheOutcome.MISS, MissCause.COLD, 0.1))
-            metrics.tokens(version.adapter, 10, 20)
-            metrics.first_token(CacheOutcome.MISS, 0.5)
-            metrics.request_ended(version.adapter, "completed", 1.0)
+            metrics.count_tokens(version.adapter, 10, 20)
+            metrics.observe_first_token(CacheOutcome.MISS, 0.5)
+            metrics.count_request(version.adapter, "completed", 1.0)
             metrics.on_event(Evicted(version, Tier.HOST, EvictionReason.CAPACITY, 1.0))
         assert value(registry, "adaptry_cache_misses_total", cause="cold") == adapters
         of_adapters = [

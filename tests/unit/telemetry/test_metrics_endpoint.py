@@ -31,7 +31,7 @@ class Scraped:
         return CacheSnapshot(2, 4, None, (), (), (), 0, dict.fromkeys(Tier, 0))
 
     async def get(self, **headers: str) -> httpx.Response:
-        route = create_metrics_route(self.collectors, self.metrics.taken_now)
+        route = create_metrics_route(self.collectors, self.metrics.freeze_gauges)
         transport = httpx.ASGITransport(app=Starlette(routes=[route]))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.get("/metrics", headers=headers)

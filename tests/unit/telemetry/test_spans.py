@@ -40,10 +40,10 @@ class Traced:
 
     async def use(self, version: AdapterVersion) -> None:
         with self.tracing.request(POST) as spans:
-            with spans.waiting(version) as wait:
+            with spans.slot_wait_span(version) as wait:
                 lease = self.controller.lease(version)
-                wait.leased(await lease.__aenter__())
-            with spans.generating() as headers:
+                wait.record_lease(await lease.__aenter__())
+            with spans.generate_span() as headers:
                 assert headers is not None
                 assert headers["traceparent"].startswith("00-")
                 await until(lambda: version.id in self.backend.gpu)
@@ -106,7 +106,7 @@ async def test_a_load_that_fails_is_an_error_in_the_trace(traced: Traced) -> Non
 
 async def test_nothing_is_kept_of_a_request_that_has_ended(traced: Traced) -> None:
     await traced.use(A)
-    with traced.tracing.request(POST) as spans, spans.waiting(B):
+    with traced.tracing.request(POST) as spans, spans.slot_wait_span(B):
         trace_id = traced.tracing.trace_id_of(B.id, Transition.DISK_TO_HOST)
         assert trace_id is not None
         assert len(trace_id) == 32
@@ -117,8 +117,8 @@ async def test_nothing_is_kept_of_a_request_that_has_ended(traced: Traced) -> No
 async def test_what_a_request_did_not_need_is_not_in_its_trace(traced: Traced) -> None:
     """It found its slot filled already, though the engine has yet to say so."""
     with traced.tracing.request(POST) as spans:
-        with spans.waiting(A) as wait:
-            wait.leased(Lease(A, CacheOutcome.GPU_HIT, 0.0, 0.0))
+        with spans.slot_wait_span(A) as wait:
+            wait.record_lease(Lease(A, CacheOutcome.GPU_HIT, 0.0, 0.0))
         traced.tracing.on_event(MovedIn(A, Transition.HOST_TO_GPU, 0.1))
     assert not traced.spans("adaptry.activate")
 
@@ -126,8 +126,8 @@ async def test_what_a_request_did_not_need_is_not_in_its_trace(traced: Traced) -
 async def test_a_load_is_counted_with_the_trace_of_who_waits_for_it(traced: Traced) -> None:
     collectors = CollectorRegistry()
     metrics = CacheMetrics(collectors)
-    metrics.link_traces(traced.tracing.trace_id_of)
-    with traced.tracing.request(POST) as spans, spans.waiting(A):
+    metrics.link_exemplars(traced.tracing.trace_id_of)
+    with traced.tracing.request(POST) as spans, spans.slot_wait_span(A):
         trace_id = traced.tracing.trace_id_of(A.id, Transition.DISK_TO_HOST)
         for version in (A, B):
             metrics.on_event(MovedIn(version, Transition.DISK_TO_HOST, 0.2 * version.id))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.worker.arena import GRANULE_BYTES, Block, HostArena
-from engine.worker.lora_managers import host_reservation
+from engine.worker.lora_managers import reservation_bytes
 
 SLAB = 64 * GRANULE_BYTES
 
@@ -36,7 +36,7 @@ def assert_disjoint(blocks: list[Block]) -> None:
 
 
 def test_a_block_is_as_large_as_asked_and_writable() -> None:
-    block = HostArena(pinned=False, slab_bytes=SLAB).take(1000)
+    block = HostArena(pinned=False, slab_bytes=SLAB).allocate(1000)
     assert block.memory.shape == (1000,)
     assert block.length == GRANULE_BYTES
     block.memory.fill_(7)
@@ -46,30 +46,30 @@ def test_a_block_is_as_large_as_asked_and_writable() -> None:
 def test_what_was_given_back_is_used_again() -> None:
     arena = HostArena(pinned=False, slab_bytes=SLAB)
     for _ in range(100):
-        arena.give_back(arena.take(SLAB // 2))
+        arena.release(arena.allocate(SLAB // 2))
     assert arena.allocated_bytes == SLAB
 
 
-def test_what_the_device_still_reads_is_not() -> None:
+def test_what_the_device_last_reads_is_not() -> None:
     arena = HostArena(pinned=False, slab_bytes=SLAB)
-    block, reading = arena.take(SLAB), Reading()
-    arena.give_back(block, reading)
-    assert arena.take(SLAB).slab != block.slab
+    block, reading = arena.allocate(SLAB), Reading()
+    arena.release(block, reading)
+    assert arena.allocate(SLAB).slab != block.slab
     reading.is_over = True
-    assert arena.take(SLAB).slab == block.slab
+    assert arena.allocate(SLAB).slab == block.slab
 
 
 def test_one_that_is_larger_than_a_slab_has_its_own() -> None:
     arena = HostArena(pinned=False, slab_bytes=SLAB)
-    assert arena.take(3 * SLAB).memory.numel() == 3 * SLAB
+    assert arena.allocate(3 * SLAB).memory.numel() == 3 * SLAB
 
 
 def test_holes_grow_together_again() -> None:
     arena = HostArena(pinned=False, slab_bytes=SLAB)
-    blocks = [arena.take(SLAB // 4) for _ in range(4)]
+    blocks = [arena.allocate(SLAB // 4) for _ in range(4)]
     for block in (blocks[1], blocks[3], blocks[0], blocks[2]):
-        arena.give_back(block)
-    assert arena.take(SLAB).slab == 0
+        arena.release(block)
+    assert arena.allocate(SLAB).slab == 0
     assert arena.allocated_bytes == SLAB
 
 
@@ -78,7 +78,7 @@ def test_a_reservation_is_one_piece_and_is_used() -> None:
     arena.reserve(5 * SLAB)
     arena.reserve(4 * SLAB)
     assert arena.allocated_bytes == 5 * SLAB
-    assert_disjoint([arena.take(SLAB) for _ in range(5)])
+    assert_disjoint([arena.allocate(SLAB) for _ in range(5)])
     assert arena.allocated_bytes == 5 * SLAB
 
 
@@ -89,14 +89,14 @@ def test_no_two_blocks_overlap_whatever_comes_and_goes(seed: int) -> None:
     held: list[Block] = []
     for _ in range(200):
         if held and chance.random() < 0.5:
-            arena.give_back(held.pop(chance.randrange(len(held))))
+            arena.release(held.pop(chance.randrange(len(held))))
         else:
-            held.append(arena.take(chance.randint(1, SLAB)))
+            held.append(arena.allocate(chance.randint(1, SLAB)))
         assert_disjoint(held)
     for block in held:
-        arena.give_back(block)
+        arena.release(block)
     before = arena.allocated_bytes
-    arena.take(SLAB)
+    arena.allocate(SLAB)
     assert arena.allocated_bytes == before
 
 
@@ -131,4 +131,4 @@ def test_as_much_is_reserved_as_the_tier_can_hold(
 ) -> None:
     memory = SimpleNamespace(available=available)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
-    assert host_reservation(tiers(10), ranks, host_bytes) == expected
+    assert reservation_bytes(tiers(10), ranks, host_bytes) == expected

@@ -68,7 +68,7 @@ def test_the_repair_is_asked_for_where_such_rows_get_the_last_slots_adapter(
     with_the_last_slot = output_of(shipped(name), MIXED % SLOTS, options)
     assert not torch.equal(with_the_last_slot[WITHOUT], BEFORE[WITHOUT])
     wrong = torch.equal(mixed[WITHOUT], with_the_last_slot[WITHOUT])
-    assert cpu_repairs.needs_row_repair() == wrong
+    assert cpu_repairs.needs_row_patch() == wrong
 
 
 @each_kernel
@@ -101,9 +101,9 @@ def test_indices_and_arguments_stay_as_the_caller_gave_them() -> None:
 
 
 def test_repair_replaces_what_needs_it_wherever_it_is_called_from() -> None:
-    needed = cpu_repairs.needs_row_repair()
+    needed = cpu_repairs.needs_row_patch()
     cpu_repairs.repair()
-    assert not cpu_repairs.needs_row_repair()
+    assert not cpu_repairs.needs_row_patch()
     for name in NAMES:
         assert getattr(punica, name) is getattr(kernels, name)
         assert (getattr(kernels, name) is not shipped(name)) == needed
@@ -124,7 +124,7 @@ def test_a_build_that_masks_such_rows_itself_is_left_alone(
         assert no_lora_mask is not None
 
     monkeypatch.setattr(kernels, "bgmv_shrink", masking)
-    assert not cpu_repairs.needs_row_repair()
+    assert not cpu_repairs.needs_row_patch()
     cpu_repairs.repair()
     assert kernels.bgmv_shrink is masking
     assert kernels.bgmv_expand is shipped("bgmv_expand")

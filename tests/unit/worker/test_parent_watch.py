@@ -4,16 +4,16 @@ import os
 import subprocess
 import sys
 
-from engine.worker.parent_watch import end_with_owner, owned_engines
+from engine.worker.parent_watch import bind_engine_lifetime, watch_parent
 
 WORKER = (
-    "import time; from engine.worker.parent_watch import end_with_owner; "
-    "end_with_owner(); print(flush=True)"
+    "import time; from engine.worker.parent_watch import watch_parent; "
+    "watch_parent(); print(flush=True)"
 )
 SERVER = f"""
 import subprocess, sys
-from engine.worker.parent_watch import owned_engines
-with owned_engines():
+from engine.worker.parent_watch import bind_engine_lifetime
+with bind_engine_lifetime():
     worker = subprocess.Popen([sys.executable, "-c", {WORKER!r} + "; time.sleep(600)"])
 print(worker.pid, flush=True)
 worker.wait()
@@ -41,12 +41,12 @@ def test_it_does_not_begin_when_its_server_has_gone_already() -> None:
 
 
 def test_an_engine_in_its_owners_own_process_goes_on() -> None:
-    with owned_engines():
-        end_with_owner()
+    with bind_engine_lifetime():
+        watch_parent()
 
 
 def test_what_else_this_process_starts_is_not_told() -> None:
     before = dict(os.environ)
-    with owned_engines():
+    with bind_engine_lifetime():
         assert os.environ["ADAPTRY_ENGINE_OWNER"] == str(os.getpid())
     assert dict(os.environ) == before
