@@ -146,7 +146,7 @@ class Replica:
 
     def take(self, request: Request) -> None:
         self.load += 1
-        if self.policy.lease_resident(request.adapter):
+        if self.policy.try_lease(request.adapter):
             request.outcome = CacheOutcome.GPU_HIT
             self._engine.add(request)
             return
@@ -166,11 +166,11 @@ class Replica:
             match decision:
                 case StartLoad(version):
                     self.loads += 1
-                    self._later(self._costs.load_seconds, self.policy.loaded, version)
+                    self._later(self._costs.load_seconds, self.policy.on_loaded, version)
                 case Commit(version):
-                    self._later(0.0, self.policy.moved, version)
+                    self._later(0.0, self.policy.on_moved, version)
                 case Activate(version):
-                    self._later(self._costs.activate_seconds, self.policy.moved, version)
+                    self._later(self._costs.activate_seconds, self.policy.on_moved, version)
                 case Grant(ticket, _, outcome):
                     request = self._pending.pop(ticket)
                     request.outcome = outcome

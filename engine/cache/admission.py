@@ -91,7 +91,7 @@ class Admission:
     ) -> Lease:
         """To be given back with `release`. `counted`: it is a request, not an operator."""
         self._check(version)
-        if self._policy.lease_resident(version.id):
+        if self._policy.try_lease(version.id):
             return await self._lease_at_once(version, waited_seconds, counted=counted)
         engine = self._engine
         ticket, pending = self._arrive(version, counted=counted)
@@ -179,14 +179,14 @@ class Admission:
         """What a request is refused for before it waits."""
         if self.closed is not None:
             raise self.closed
-        limits, waiting = self._limits, self._policy.waiting
+        limits, waiting = self._limits, self._policy.wait_queue
         if len(waiting) >= limits.max_waiting:
             seconds = self._retry_after.retry_after_seconds(len(waiting))
             raise QueueFull(limits.max_waiting, seconds)
         if waiting.count(version.id) >= limits.max_waiting_per_adapter:
             seconds = self._retry_after.retry_after_seconds(waiting.count(version.id))
             raise QueueFull(limits.max_waiting_per_adapter, seconds, version.adapter)
-        self._policy.know(version.id, version.size_bytes)
+        self._policy.learn_size(version.id, version.size_bytes)
 
     def _arrive(self, version: AdapterVersion, *, counted: bool) -> tuple[Ticket, Pending]:
         pending = Pending(

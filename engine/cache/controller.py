@@ -73,7 +73,7 @@ class CacheController:
 
         Raises AdapterTooLarge, TenantLimitReached.
         """
-        self._policy.know(version.id, version.size_bytes)
+        self._policy.learn_size(version.id, version.size_bytes)
         self._executor.versions[version.id] = version
         self.tenants.check_prefetch(version)
         self._policy.prefetch(version.id)
@@ -92,7 +92,7 @@ class CacheController:
         Raises what `lease` raises.
         """
         slots = self.snapshot().slots_by_state()
-        room = not self._policy.waiting and slots["free"] + slots["idle"]
+        room = not self._policy.wait_queue and slots["free"] + slots["idle"]
         if room and self.tenants.has_place(version):
             await self._bring_to_slot(version)
 
@@ -109,7 +109,7 @@ class CacheController:
 
         Raises PinBudgetExceeded, PinBytesExceeded, or what `lease` raises.
         """
-        self._policy.know(version.id, version.size_bytes)
+        self._policy.learn_size(version.id, version.size_bytes)
         self._executor.versions[version.id] = version
         self.tenants.check_pin(version)
         before = self._policy.pins.tier_of(version.id)
@@ -135,7 +135,7 @@ class CacheController:
 
     def was_resident(self, version: VersionId) -> None:
         """When an earlier process ended: a request that misses it misses it for that."""
-        self._executor.history.lost([version])
+        self._executor.history.record_loss([version])
 
     def is_pinned(self, version: VersionId) -> bool:
         return version in self._policy.pins

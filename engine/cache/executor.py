@@ -124,7 +124,7 @@ class DecisionExecutor:
             decided += decisions
             for decision in decisions:
                 if isinstance(decision, Commit | Activate) and decision.version in self._certain:
-                    self._policy.moved(decision.version)
+                    self._policy.on_moved(decision.version)
         return decided
 
     def carry_out(self, decisions: Sequence[Decision]) -> None:
@@ -138,7 +138,7 @@ class DecisionExecutor:
                 case StartLoad(version):
                     self._start_load(version)
                 case Commit(version):
-                    self.history.entered(self.versions[version])
+                    self.history.record_load(self.versions[version])
                     self.used(version)
                 case Deactivate(version, reason, room_for):
                     self._left(version, Tier.GPU, reason, room_for)
@@ -146,7 +146,7 @@ class DecisionExecutor:
                     self._left_host(decision)
 
     def _start_load(self, version: VersionId) -> None:
-        awaited_by = self._policy.waiting.count(version)
+        awaited_by = self._policy.wait_queue.count(version)
         self._observer.on_event(LoadStarted(self.versions[version], awaited_by))
         task = asyncio.create_task(self._load(self.versions[version]))
         self._loads.add(task)
@@ -230,7 +230,7 @@ class DecisionExecutor:
         if not loaded.certain:
             self._observer.on_event(FellBack(version))
         try:
-            self._policy.loaded(version.id, loaded.host_bytes)
+            self._policy.on_loaded(version.id, loaded.host_bytes)
         except AdapterTooLarge as error:
             self._backend.discard(version.id)
             self._fail(version, Transition.DISK_TO_HOST, error)
@@ -241,7 +241,7 @@ class DecisionExecutor:
         elif isinstance(move, Commit | Activate):
             self._moved_in(move, self.versions[move.version], result)
             if move.version not in self._certain:
-                self._policy.moved(move.version)
+                self._policy.on_moved(move.version)
         self.advance()
 
     def _moved_in(self, move: Move, version: AdapterVersion, result: MoveResult) -> None:
@@ -272,7 +272,7 @@ class DecisionExecutor:
     def _fail(self, version: AdapterVersion, transition: Transition, error: EngineError) -> None:
         self._observer.on_event(LoadFailed(version, transition, error))
         self.in_host.fail(version.id, error)
-        self._fail_waiters(self._policy.failed(version.id), error)
+        self._fail_waiters(self._policy.on_failed(version.id), error)
 
     def _fail_waiters(self, tickets: Sequence[Ticket], error: EngineError) -> None:
         for ticket in tickets:
@@ -288,11 +288,11 @@ class DecisionExecutor:
         """Nothing that was asked of the engine will be answered any more, and nothing is left."""
         ended = self._cancel()
         self._observer.on_event(EngineLost(error))
-        self.history.lost(self._policy.residency().host)
+        self.history.record_loss(self._policy.residency().host)
         self._certain.clear()
         self.slots.clear()
-        self._fail_waiters(self._policy.void_all(), error)
-        self._policy.forget_residency()
+        self._fail_waiters(self._policy.cancel_all(), error)
+        self._policy.reset()
         self.in_host.fail_all(error)
         self.evicted.resolve_all()
         await asyncio.gather(*ended, return_exceptions=True)

@@ -81,12 +81,12 @@ def take_snapshot(policy: CachePolicy, known: Known) -> CacheSnapshot:
     in_slots = set(residency.gpu)
 
     def resident(version: VersionId) -> ResidentAdapter:
-        leases = policy.leases(version)
+        leases = policy.lease_count(version)
         return ResidentAdapter(
             version=known.versions[version],
             host_bytes=policy.size_of(version),
             leases=leases,
-            waiting=policy.waiting.count(version),
+            waiting=policy.wait_queue.count(version),
             pinned=policy.pins.tier_of(version),
             hits=known.hits.get(version, 0),
             slot=known.slots.get(version) if version in in_slots else None,
@@ -101,7 +101,7 @@ def take_snapshot(policy: CachePolicy, known: Known) -> CacheSnapshot:
         gpu=tuple(resident(v) for v in residency.gpu),
         host=tuple(resident(v) for v in residency.host),
         loading=tuple(known.versions[v] for v in policy.in_transit()),
-        waiting=len(policy.waiting),
+        waiting=len(policy.wait_queue),
         pinned={tier: policy.pins.count(tier) for tier in Tier},
         oldest_wait_seconds=known.oldest_wait_seconds(),
     )

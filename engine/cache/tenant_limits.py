@@ -140,7 +140,7 @@ class TenantCacheLimits:
     def _check(self, tenant: str, version: AdapterVersion) -> None:
         if self._admission.closed is not None:
             raise self._admission.closed
-        self._policy.know(version.id, version.size_bytes)
+        self._policy.learn_size(version.id, version.size_bytes)
         if self._tenancy.limits_of(tenant).max_slots == 0:
             raise self._refusal(tenant, Limit.SLOTS, f"the tenant {tenant} may use no slots")
         self._check_size(tenant, version)
@@ -157,7 +157,7 @@ class TenantCacheLimits:
         most, ahead = limits.max_waiting, len(line)
         if ahead < most:
             whose, most = version.adapter, limits.max_waiting_per_adapter
-            ahead = line.waiting(version.id) + self._policy.waiting.count(version.id)
+            ahead = line.waiting(version.id) + self._policy.wait_queue.count(version.id)
         if ahead >= most:
             self._tenancy.refused(tenant, Limit.SLOTS)
             raise QueueFull(most, self._admission.retry_after_seconds(ahead), whose)

@@ -85,8 +85,8 @@ class TenantMemory:
         return victims
 
     def _idle(self, tenant: str, inside: Collection[VersionId]) -> Iterator[VersionId]:
-        """Who may leave, the least recently used first."""
-        for version in self._policy.residency().host:
+        """What may be evicted, in the eviction order. Lazy: change nothing meanwhile."""
+        for version in self._policy.host_in_eviction_order():
             used = version in inside or self._policy.in_use(version)
             if self._owner(version) == tenant and not used and version not in self._policy.pins:
                 yield version
@@ -99,7 +99,7 @@ class TenantMemory:
 
     def _everyone(self) -> set[VersionId]:
         policy = self._policy
-        return {*policy.residency().host, *policy.in_transit(), *policy.foreseen()}
+        return {*policy.residency().host, *policy.in_transit(), *policy.pending_prefetches()}
 
     def _owner(self, version: VersionId) -> str | None:
         known = self._executor.versions.get(version)

@@ -1,30 +1,30 @@
-"""What the policy can decide; the controller carries it out and reports back."""
+"""Decisions of the policy. The executor carries them out and reports back."""
 
 from dataclasses import dataclass
 
 from engine.types import CacheOutcome, EvictionReason, VersionId
 
 Ticket = int
-"""Names one waiting request."""
+"""Identifies one waiting request."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartLoad:
-    """Read, convert and pack beside the engine loop. Answer with `loaded` or `failed`."""
+    """Read, convert and pack beside the engine loop. Report `on_loaded` or `on_failed`."""
 
     version: VersionId
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Enter the host tier with what was loaded. Answer with `moved` or `failed`."""
+    """Enter the host tier with what was loaded. Report `on_moved` or `on_failed`."""
 
     version: VersionId
 
 
 @dataclass(frozen=True, slots=True)
 class Activate:
-    """Copy from the host tier into a free slot. Answer with `moved` or `failed`."""
+    """Copy from the host tier into a free slot. Report `on_moved` or `on_failed`."""
 
     version: VersionId
 
@@ -33,7 +33,7 @@ class Activate:
 class Deactivate:
     """Leave the slot, stay in host memory. Counts as done once decided.
 
-    `room_for`: whom it leaves for, if for one in particular.
+    `room_for`: the adapter that needs its place, if it is a particular one.
     """
 
     version: VersionId
@@ -45,7 +45,7 @@ class Deactivate:
 class Evict:
     """Leave the host tier, and with it the slot if there is one. Counts as done once decided.
 
-    `room_for`: whom it leaves for, if for one in particular.
+    `room_for`: the adapter that needs its place, if it is a particular one.
     """
 
     version: VersionId
@@ -71,7 +71,7 @@ Decision = StartLoad | Move | Grant
 
 @dataclass(frozen=True, slots=True)
 class Residency:
-    """Who is in which tier, each in LRU order: the next victim first."""
+    """Both tiers, each in the eviction order: the next victim first."""
 
     gpu: tuple[VersionId, ...]
     host: tuple[VersionId, ...]

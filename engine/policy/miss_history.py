@@ -1,4 +1,4 @@
-"""Remembers what was resident in this process, so that a miss can say why it missed."""
+"""Miss history: what was resident in this process, so that a miss has a cause. Pure."""
 
 from collections.abc import Iterable
 
@@ -13,12 +13,12 @@ class MissHistory:
         self._adapters: set[str] = set()
         self._lost: set[VersionId] = set()
 
-    def entered(self, version: AdapterVersion) -> None:
+    def record_load(self, version: AdapterVersion) -> None:
         self._versions.add(version.id)
         self._adapters.add(version.adapter)
         self._lost.discard(version.id)
 
-    def lost(self, versions: Iterable[VersionId]) -> None:
+    def record_loss(self, versions: Iterable[VersionId]) -> None:
         """They were resident when a process or an engine ended."""
         self._lost.update(versions)
 

@@ -1,4 +1,4 @@
-"""Pins as a budget: what is pinned never leaves its tier, and room for one more stays. Pure."""
+"""Pin budget: a pinned adapter never leaves its tier, and room for one more remains. Pure."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The line of requests that wait for their adapter, in order of arrival. Pure."""
+"""Wait queue: requests that wait for their adapter, in order of arrival. Pure."""
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from engine.types import CacheOutcome, VersionId
 
 @dataclass(slots=True)
 class Waiter:
-    """One waiting request and what it will have found when its turn comes."""
+    """One waiting request and the outcome that its grant will have."""
 
     version: VersionId
     outcome: CacheOutcome
 
 
 class WaitQueue:
-    """First come, first served per adapter; which adapter is next is the policy's business."""
+    """First come, first served per adapter; the planner decides which adapter is next."""
 
     def __init__(self) -> None:
         self._waiters: OrderedDict[Ticket, Waiter] = OrderedDict()
@@ -26,12 +26,12 @@ class WaitQueue:
     def __len__(self) -> int:
         return len(self._waiters)
 
-    def join(self, ticket: Ticket, version: VersionId, outcome: CacheOutcome) -> None:
+    def add(self, ticket: Ticket, version: VersionId, outcome: CacheOutcome) -> None:
         self._waiters[ticket] = Waiter(version, outcome)
         self._per_version[version] += 1
 
-    def leave(self, ticket: Ticket) -> Waiter | None:
-        """Remove one waiter. None if it doesn't wait (any more)."""
+    def remove(self, ticket: Ticket) -> Waiter | None:
+        """None if it doesn't wait (any more)."""
         waiter = self._waiters.pop(ticket, None)
         if waiter is not None:
             self._per_version[waiter.version] -= 1
@@ -39,11 +39,11 @@ class WaitQueue:
                 del self._per_version[waiter.version]
         return waiter
 
-    def leave_all(self, version: VersionId) -> list[Ticket]:
-        """Remove everyone who waits for this adapter and return their tickets."""
+    def remove_all(self, version: VersionId) -> list[Ticket]:
+        """Remove every waiter for this adapter and return their tickets."""
         tickets = [t for t, w in self._waiters.items() if w.version == version]
         for ticket in tickets:
-            self.leave(ticket)
+            self.remove(ticket)
         return tickets
 
     def count(self, version: VersionId) -> int:
@@ -54,15 +54,15 @@ class WaitQueue:
         return waiter.version if waiter else None
 
     def in_order(self) -> Iterator[tuple[Ticket, Waiter]]:
-        """A copy, so that the line may change on the way."""
+        """Iterates over a copy, so the queue may change meanwhile."""
         return iter(list(self._waiters.items()))
 
     def versions(self) -> list[VersionId]:
-        """The awaited adapters, the longest awaited first."""
+        """Each adapter that is waited for once, the one with the oldest waiter first."""
         return list(OrderedDict.fromkeys(w.version for w in self._waiters.values()))
 
-    def lost(self, version: VersionId, outcome: CacheOutcome) -> None:
-        """The adapter left its slot: whoever came for that finds only this after all."""
+    def set_outcome(self, version: VersionId, outcome: CacheOutcome) -> None:
+        """The adapter left its slot or memory: its waiters find only this after all."""
         for waiter in self._waiters.values():
             if waiter.version == version:
                 waiter.outcome = outcome

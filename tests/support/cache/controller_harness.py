@@ -13,6 +13,7 @@ from engine.cache.tenant_memory import Tenancy
 from engine.events import CacheEvent, Drifted, Evicted, FellBack, LoadFailed, LookedUp, MovedIn
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.policy.decisions import Move
+from engine.policy.eviction_orders.base import EvictionOrder
 from engine.policy.policy import CachePolicy
 from engine.ports import EngineState, Loaded, MoveResult, Observer, Observers
 from engine.types import (
@@ -106,8 +107,11 @@ class Cache:
         clock: Callable[[], float] = time.monotonic,
         besides: Observer | None = None,
         tenancy: Tenancy | None = None,
+        eviction_order: EvictionOrder | None = None,
     ) -> None:
-        self.policy = CachePolicy(slots=slots, host_capacity=host, host_bytes=host_bytes)
+        self.policy = CachePolicy(
+            slots=slots, host_capacity=host, host_bytes=host_bytes, eviction_order=eviction_order
+        )
         self.backend = UnreliableBackend(slots=slots, host_capacity=host, load_seconds=load_seconds)
         self.observer = Recorder()
         if limits is None:  # no timer that would make good what an event forgot
@@ -128,8 +132,8 @@ class Cache:
         residency = self.policy.residency()
         assert set(residency.gpu) == set(self.backend.gpu)
         assert set(residency.host) == set(self.backend.host)
-        assert not any(self.policy.leases(version) for version in residency.host)
-        assert not len(self.policy.waiting)
+        assert not any(self.policy.lease_count(version) for version in residency.host)
+        assert not len(self.policy.wait_queue)
         assert not self.controller._executor.pending
 
 

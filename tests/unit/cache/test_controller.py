@@ -150,7 +150,7 @@ async def test_who_finds_it_in_a_slot_but_leaves_before_the_engine_knows_leaves_
             """In the moment of the first grant, its moves being on their way."""
             try:
                 entering.send(None)
-                assert cache.policy.leases(A.id) == 2
+                assert cache.policy.lease_count(A.id) == 2
                 entering.throw(asyncio.CancelledError())
             except BaseException as error:  # what it ends with is looked at below
                 refused.append(error)
@@ -158,7 +158,7 @@ async def test_who_finds_it_in_a_slot_but_leaves_before_the_engine_knows_leaves_
         cache.observer.when_looked_up = come_and_go
         async with cache.controller.lease(A):
             assert [type(error) for error in refused] == [asyncio.CancelledError]
-            assert cache.policy.leases(A.id) == 1
+            assert cache.policy.lease_count(A.id) == 1
         cache.check()
 
 
@@ -336,7 +336,7 @@ async def test_a_request_that_never_gets_a_slot_is_given_up() -> None:
         async with cache.controller.lease(A):
             with pytest.raises(SlotWaitTimeout):
                 await asyncio.wait_for(cache.use(B), 20)
-            assert len(cache.policy.waiting) == 0
+            assert len(cache.policy.wait_queue) == 0
         assert await cache.use(B) is CacheOutcome.HOST_HIT
         cache.check()
 

@@ -50,7 +50,7 @@ async def test_nobody_waits_for_an_engine_that_has_gone() -> None:
     async with running(Cache(slots=1, host=1)) as cache:
         async with cache.controller.lease(A):
             waiting = asyncio.create_task(cache.use(B))
-            await until(lambda: len(cache.policy.waiting) == 1)
+            await until(lambda: len(cache.policy.wait_queue) == 1)
             await cache.controller.on_engine_lost(GONE)
             with pytest.raises(EngineUnavailable) as error:
                 await waiting
@@ -75,7 +75,7 @@ async def test_what_an_old_request_gives_back_is_not_taken_from_the_new_engine()
         cache.controller.on_engine_ready()
         async with cache.controller.lease(A):
             await old.__aexit__(None, None, None)
-            assert cache.policy.leases(A.id) == 1
+            assert cache.policy.lease_count(A.id) == 1
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(cache.use(B), 0.02)
         cache.check()
@@ -170,7 +170,7 @@ async def test_a_leased_adapter_is_left_alone_whatever_the_engine_says() -> None
             await until(lambda: cache.controller._executor.idle)
             del cache.backend.gpu[A.id]
             assert await drifted(cache) == {A.id}
-            assert cache.policy.leases(A.id) == 1
+            assert cache.policy.lease_count(A.id) == 1
         assert await drifted(cache) == {A.id}
         assert await cache.use(A) is CacheOutcome.HOST_HIT
 
@@ -215,7 +215,9 @@ async def test_force_ends_those_who_hold_it_and_nobody_else() -> None:
 
         streams = [asyncio.create_task(stream(A, name)) for name in ("one", "two")]
         other = asyncio.create_task(stream(B, "other"))
-        await until(lambda: cache.policy.leases(A.id) == 2 and cache.policy.leases(B.id) == 1)
+        await until(
+            lambda: cache.policy.lease_count(A.id) == 2 and cache.policy.lease_count(B.id) == 1
+        )
         assert await cache.controller.evict(A, force=True)
         await asyncio.gather(*streams)
         assert ended == ["one", "two"]
@@ -239,15 +241,15 @@ async def test_one_adapter_does_not_fill_the_line() -> None:
     async with running(Cache(slots=1, host=2, limits=limits)) as cache:
         async with cache.controller.lease(A):
             waiting = [asyncio.create_task(cache.use(B)) for _ in range(2)]
-            await until(lambda: len(cache.policy.waiting) == 2)
+            await until(lambda: len(cache.policy.wait_queue) == 2)
             with pytest.raises(QueueFull, match="2 requests of adapter a2") as full:
                 await cache.use(B)
             assert full.value.status == 429
             assert full.value.retry_after_seconds is not None
             waiting += [asyncio.create_task(cache.use(C)) for _ in range(2)]
-            await until(lambda: len(cache.policy.waiting) == 4)
+            await until(lambda: len(cache.policy.wait_queue) == 4)
             waiting.append(asyncio.create_task(cache.use(D)))
-            await until(lambda: len(cache.policy.waiting) == 5)
+            await until(lambda: len(cache.policy.wait_queue) == 5)
             with pytest.raises(QueueFull, match="5 requests already"):
                 await cache.use(D)
         await asyncio.gather(*waiting)
@@ -263,7 +265,7 @@ async def test_those_who_were_turned_away_learn_how_fast_the_line_moves() -> Non
             now += 3
         async with cache.controller.lease(A):
             waiting = asyncio.create_task(cache.use(B))
-            await until(lambda: len(cache.policy.waiting) == 1)
+            await until(lambda: len(cache.policy.wait_queue) == 1)
             with pytest.raises(QueueFull) as full:
                 await cache.use(C)
             assert full.value.retry_after_seconds == 3

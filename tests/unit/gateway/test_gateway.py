@@ -181,7 +181,9 @@ class Stage:
 
     def idle(self) -> bool:
         residency = self.policy.residency()
-        return not len(self.policy.waiting) and not any(map(self.policy.leases, residency.host))
+        return not len(self.policy.wait_queue) and not any(
+            map(self.policy.lease_count, residency.host)
+        )
 
 
 @asynccontextmanager
@@ -414,7 +416,7 @@ async def test_too_long_a_line_is_a_429_with_retry_after() -> None:
             first, second = Client(asking("support")), Client(asking("support"))
             gateway = stage.gateway(stage.streamed_answer)
             waiting = asyncio.create_task(gateway(first.scope, first.receive, first.send))
-            while not len(stage.policy.waiting):
+            while not len(stage.policy.wait_queue):
                 await asyncio.sleep(0)
             await gateway(second.scope, second.receive, second.send)
             assert second.status == 429
@@ -433,7 +435,7 @@ async def test_a_client_that_leaves_before_the_first_byte_leaves_no_lease() -> N
             client = Client(asking("support"))
             gateway = stage.gateway(stage.streamed_answer)
             request = asyncio.create_task(gateway(client.scope, client.receive, client.send))
-            while not len(stage.policy.waiting):
+            while not len(stage.policy.wait_queue):
                 await asyncio.sleep(0)
             client.leave()
             await request

@@ -59,9 +59,9 @@ class Cache:
                 self.log.append(decision)
                 match decision:
                     case StartLoad(version):
-                        self.policy.loaded(version, self.sizes.get(version, 0))
+                        self.policy.on_loaded(version, self.sizes.get(version, 0))
                     case Commit(version) | Activate(version):
-                        self.policy.moved(version)
+                        self.policy.on_moved(version)
             self.policy.check()
 
     def outcome(self, ticket: int) -> CacheOutcome | None:
@@ -204,7 +204,7 @@ def test_no_more_loads_side_by_side_than_allowed() -> None:
     for version in (A, B, C):
         policy.arrive(version, version)
     assert policy.advance() == [StartLoad(A), StartLoad(B)]
-    policy.loaded(A)
+    policy.on_loaded(A)
     assert policy.advance() == [Commit(A)]
     assert policy.advance() == [StartLoad(C)]
 
@@ -214,8 +214,8 @@ def test_a_failed_load_makes_its_waiters_void_and_leaves_nothing() -> None:
     policy.arrive(1, A)
     policy.arrive(2, A)
     assert policy.advance() == [StartLoad(A)]
-    assert policy.failed(A) == [1, 2]
-    assert len(policy.waiting) == 0
+    assert policy.on_failed(A) == [1, 2]
+    assert len(policy.wait_queue) == 0
     assert policy.in_transit() == ()
     policy.arrive(3, A)
     assert policy.advance() == [StartLoad(A)]
@@ -225,9 +225,9 @@ def test_a_failed_commit_frees_its_host_place() -> None:
     policy = CachePolicy(slots=1, host_capacity=1)
     policy.arrive(1, A)
     policy.advance()
-    policy.loaded(A)
+    policy.on_loaded(A)
     assert policy.advance() == [Commit(A)]
-    assert policy.failed(A) == [1]
+    assert policy.on_failed(A) == [1]
     assert policy.residency().host == ()
 
 
@@ -236,15 +236,15 @@ def test_a_failed_commit_frees_its_host_place() -> None:
 
 def test_what_is_in_a_slot_is_leased_at_once() -> None:
     cache = Cache(slots=1, host=2)
-    assert not cache.policy.lease_resident(A)
+    assert not cache.policy.try_lease(A)
     cache.use(A)
-    assert cache.policy.lease_resident(A)
-    assert cache.policy.leases(A) == 1
+    assert cache.policy.try_lease(A)
+    assert cache.policy.lease_count(A) == 1
     cache.ask(B)
     assert cache.gpu == (A,)
     cache.release(A)
     assert cache.gpu == (B,)
-    assert not cache.policy.lease_resident(A)  # in host memory only
+    assert not cache.policy.try_lease(A)  # in host memory only
 
 
 def test_what_leaves_or_drains_is_not_leased_at_once() -> None:
@@ -252,16 +252,16 @@ def test_what_leaves_or_drains_is_not_leased_at_once() -> None:
     for version in (A, B):
         cache.ask(version)
     assert cache.drain_for(cache.ask(C)) == A
-    assert not cache.policy.lease_resident(A)
+    assert not cache.policy.try_lease(A)
     cache.policy.evict(B, when_idle=True)
-    assert not cache.policy.lease_resident(B)
-    assert (cache.policy.leases(A), cache.policy.leases(B)) == (1, 1)
+    assert not cache.policy.try_lease(B)
+    assert (cache.policy.lease_count(A), cache.policy.lease_count(B)) == (1, 1)
 
 
 def test_a_lease_at_once_counts_as_a_use() -> None:
     cache = Cache(slots=2, host=3)
     cache.use(A, B)
-    assert cache.policy.lease_resident(A)
+    assert cache.policy.try_lease(A)
     cache.release(A)
     cache.use(C)
     assert cache.gpu == (A, C)
@@ -344,7 +344,7 @@ def test_a_drain_ends_when_the_waiter_fails() -> None:
         Deactivate(B, EvictionReason.CAPACITY, room_for=C),
         Activate(C),
     ]
-    cache.policy.failed(C)
+    cache.policy.on_failed(C)
     assert cache.outcome(cache.ask(A)) is CacheOutcome.GPU_HIT
 
 

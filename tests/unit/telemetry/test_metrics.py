@@ -106,11 +106,11 @@ def test_gauges_show_the_cache_at_the_scrape() -> None:
     policy.arrive(1, VERSION.id)
     policy.advance()
     assert value(registry, "adaptry_queue_depth") == 1
-    policy.loaded(VERSION.id, 100)
+    policy.on_loaded(VERSION.id, 100)
     policy.advance()
-    policy.moved(VERSION.id)
+    policy.on_moved(VERSION.id)
     policy.advance()
-    policy.moved(VERSION.id)
+    policy.on_moved(VERSION.id)
     policy.advance()
     assert value(registry, "adaptry_slots", state="free") == 1
     assert value(registry, "adaptry_slots", state="leased") == 1
