@@ -118,7 +118,7 @@ async def running_server(
             max_import_bytes=registry_settings.max_import_bytes,
             quotas=tenants.quotas,
         )
-        service.registrar.tell_of_registrations(observing.registry.ingest_ended)
+        service.registrar.observe_outcomes(observing.registry.ingest_ended)
         ingest = open_ingest(service, database, store, registry_settings)
         cache = make_cache(
             arguments,

@@ -14,8 +14,8 @@ from pathlib import Path
 from engine.errors import AdapterLoadFailed, LoadFailure
 from engine.settings import EngineSettings
 from engine.types import AdapterVersion
-from registry.storage.integrity import FilesChanged, hashed, manifest_digest, verify
-from registry.storage.local_copy import LocalFiles
+from registry.storage.integrity import FilesChanged, hash_file, manifest_digest, verify
+from registry.storage.local_copy import LocalCopyCache
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class LocalCopies:
         """Raises OSError if `root` can't be written to."""
         root.mkdir(parents=True, exist_ok=True)
         self._folder, self._lock = _lock_folder(root)
-        self._files = LocalFiles(self._folder, limit_bytes)
+        self._files = LocalCopyCache(self._folder, limit_bytes)
         logger.info("files that are loaded are copied to %s", self._folder)
 
     def protect(self, in_use: Callable[[], Set[str]]) -> None:
@@ -94,7 +94,7 @@ def _copy(source: Path, digest: str, folder: Path) -> None:
     shutil.rmtree(incomplete, ignore_errors=True)
     try:
         shutil.copytree(source, incomplete)
-        found = manifest_digest(map(hashed, incomplete.iterdir()))
+        found = manifest_digest(map(hash_file, incomplete.iterdir()))
         if found != digest:
             raise FilesChanged(f"their digest is {found[:16]}…, not {digest[:16]}…")
         incomplete.rename(folder)

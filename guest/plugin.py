@@ -37,11 +37,11 @@ def _resolver() -> Any:
     from guest.registry_client import Host  # noqa: PLC0415
     from guest.resolver import RegistryResolver  # noqa: PLC0415
     from guest.settings import GuestSettings  # noqa: PLC0415
-    from registry.storage.local_copy import LocalFiles  # noqa: PLC0415
+    from registry.storage.local_copy import LocalCopyCache  # noqa: PLC0415
 
     settings = GuestSettings()
     assert settings.registry is not None
     key = None if settings.api_key is None else settings.api_key.get_secret_value()
     client = Client(settings.registry, api_key=key)
-    files = LocalFiles(settings.files.expanduser(), settings.files_bytes)
+    files = LocalCopyCache(settings.files.expanduser(), settings.files_bytes)
     return RegistryResolver(Host(client, files), settings.follow_seconds)

@@ -7,7 +7,7 @@ from adaptry.client import Client, Conflict, InvalidRequest, NotFound, unpack_ve
 from adaptry.client.models import VersionRead
 from registry.errors import RegistryError
 from registry.references import parse_reference
-from registry.storage.local_copy import LocalFiles
+from registry.storage.local_copy import LocalCopyCache
 
 logger = logging.getLogger(__name__)
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 class Host:
     """Resolves references and brings their files here."""
 
-    def __init__(self, client: Client, files: LocalFiles) -> None:
+    def __init__(self, client: Client, files: LocalCopyCache) -> None:
         self._client = client
         self.files = files
 

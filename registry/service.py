@@ -45,7 +45,7 @@ class RegistryService:
             max_rank=max_rank,
             reserved_names=reserved_names,
         )
-        trash = Trash(store.path_of, store.take)
+        trash = Trash(store.path_of, store.try_lock)
         self.catalog = Catalog(database, store.path_of)
         self.alias_catalog = AliasCatalog(database)
         self.aliases = AliasService(database)

@@ -81,7 +81,7 @@ async def run_ingress(
             max_import_bytes=registry_settings.max_import_bytes,
             quotas=tenants.quotas,
         )
-        service.registrar.tell_of_registrations(metrics.ingest_ended)
+        service.registrar.observe_outcomes(metrics.ingest_ended)
         ingest = open_ingest(service, database, store, registry_settings)
         resolver = RegistryResolver(service.catalog)
         residency = ResidencyStore(database)

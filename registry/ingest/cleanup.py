@@ -5,14 +5,14 @@ from datetime import timedelta
 
 from registry.catalog.repository import RegistryRepository
 from registry.database.engine import Database
-from registry.ingest.pipeline import closed, opened_workspace
+from registry.ingest.pipeline import close_workspace, open_workspace
 from registry.ingest.repository import JobRepository
 from registry.models import now
 from registry.sources.threads import to_its_end
-from registry.storage.store import ArtifactStore, storing
+from registry.storage.store import ArtifactStore, storage_errors
 
 
-class Sweep:
+class Cleanup:
     """Goes over what is left only, never over the whole store."""
 
     def __init__(self, store: ArtifactStore, database: Database, *, retention: timedelta) -> None:
@@ -22,15 +22,15 @@ class Sweep:
 
     async def run(self) -> None:
         """Once. Raises StoreUnavailable, DatabaseUnavailable."""
-        with storing("the store can't be swept"):
-            for digest in await asyncio.to_thread(self._store.arrivals):
-                await self._look_at_arrival(digest)
+        with storage_errors("the store can't be swept"):
+            for digest in await asyncio.to_thread(self._store.pending_digests):
+                await self._clean_pending(digest)
             for name in await asyncio.to_thread(self._store.workspaces):
-                await self.look_at_workspace(name)
+                await self.clean_workspace(name)
         async with self._database.transaction(for_catalog=False) as session:
-            await JobRepository(session).forget(now() - self._retention)
+            await JobRepository(session).delete_finished(now() - self._retention)
 
-    async def look_at_workspace(self, name: str) -> None:
+    async def clean_workspace(self, name: str) -> None:
         """Clear it away unless an unfinished job needs it or somebody works in it.
 
         It is claimed first and asked about then: a job's row is written before it is let go.
@@ -38,19 +38,19 @@ class Sweep:
         """
         if await self._is_needed(name):
             return
-        workspace = await opened_workspace(self._store, name)
+        workspace = await open_workspace(self._store, name)
         if workspace is None:
             return
         workspace.is_needed = True
         try:
             workspace.is_needed = await self._is_needed(name)
         finally:
-            await closed(workspace)
+            await close_workspace(workspace)
 
-    async def _look_at_arrival(self, digest: str) -> None:
+    async def _clean_pending(self, digest: str) -> None:
         """While we have the claim, threads may wait for it: we must not wait for a thread."""
-        claim = await to_its_end(asyncio.to_thread(self._store.take, digest))
-        if claim is None:
+        lock = await to_its_end(asyncio.to_thread(self._store.try_lock, digest))
+        if lock is None:
             return
         settled = False
         try:
@@ -60,10 +60,10 @@ class Sweep:
                 if not await repository.uses_of_files(digest):
                     self._store.remove(digest)
                 settled = True
-                claim.release()  # a purge that waits for the transaction must not find it taken
+                lock.release()  # a purge that waits for the transaction must not find it taken
         finally:
             if not settled:
-                claim.abandon()
+                lock.abandon()
 
     async def _is_needed(self, name: str) -> bool:
         async with self._database.read_session() as session:

@@ -25,7 +25,7 @@ class JobCancelled(Exception):
     """Raised where the work on a cancelled job would go on."""
 
 
-class JobLedger:
+class JobStore:
     """Writes how jobs go. All of it raises DatabaseUnavailable."""
 
     def __init__(self, database: Database, *, max_attempts: int) -> None:
@@ -36,10 +36,10 @@ class JobLedger:
         async with self._database.transaction(for_catalog=False) as session:
             return await JobRepository(session).add(job)
 
-    async def received(self, number: int, request: dict[str, object]) -> Job:
+    async def complete_upload(self, number: int, request: dict[str, object]) -> Job:
         """The upload is complete. Raises JobCancelled."""
         async with self._database.transaction(for_catalog=False) as session:
-            job = await _known(session, number)
+            job = await _get_job(session, number)
             if job.cancel_requested or job.is_finished:
                 raise JobCancelled
             job.state = JobState.QUEUED
@@ -49,7 +49,7 @@ class JobLedger:
     async def begin(self, number: int) -> Job | None:
         """Begin an attempt; None if there is nothing to be done for this job."""
         async with self._database.transaction() as session:
-            job = await _known(session, number)
+            job = await _get_job(session, number)
             if job.is_finished:
                 return None
             if job.cancel_requested:
@@ -68,32 +68,32 @@ class JobLedger:
                 return job
         return None
 
-    async def tell(self, number: int, progress: Progress, step: JobStep | None) -> None:
+    async def report_progress(self, number: int, progress: Progress, step: JobStep | None) -> None:
         """Write how far it is. Raises JobCancelled if somebody wants it to end."""
         async with self._database.transaction(for_catalog=False) as session:
-            job = await _known(session, number)
+            job = await _get_job(session, number)
             if job.cancel_requested:
                 raise JobCancelled
             if not job.is_finished:
-                _note(job, progress)
+                _set_progress(job, progress)
                 job.step = step
 
     async def succeed(
         self, session: AsyncSession, number: int, progress: Progress, registration: Registration
     ) -> None:
         """Within the transaction that writes the version. Raises JobCancelled."""
-        job = await _known(session, number)
+        job = await _get_job(session, number)
         if job.cancel_requested or job.is_finished:
             raise JobCancelled
-        _note(job, progress)
+        _set_progress(job, progress)
         job.version = registration.published.version.number
         job.created = registration.created
         await _finish(session, job, JobState.SUCCEEDED)
 
-    async def again(self, number: int, error: RegistryError) -> bool:
+    async def retry(self, number: int, error: RegistryError) -> bool:
         """Queue it for another attempt after a while; False if it has failed instead."""
         async with self._database.transaction() as session:
-            job = await _known(session, number)
+            job = await _get_job(session, number)
             if job.is_finished:
                 return False
             if job.attempts >= self._max_attempts:
@@ -101,14 +101,14 @@ class JobLedger:
                 return False
             job.state = JobState.QUEUED
             job.step = None
-            job.code, job.detail = error.code, _fitting(error.detail)
+            job.code, job.detail = error.code, _storable(error.detail)
             job.next_attempt_at = now() + timedelta(seconds=_wait_seconds(job.attempts))
             return True
 
-    async def hand_back(self, number: int) -> None:
+    async def requeue(self, number: int) -> None:
         """The server ends: the next one begins this attempt anew."""
         async with self._database.transaction(for_catalog=False) as session:
-            job = await _known(session, number)
+            job = await _get_job(session, number)
             if job.state == JobState.RUNNING:
                 job.state = JobState.QUEUED
                 job.step = None
@@ -116,36 +116,36 @@ class JobLedger:
 
     async def fail(self, number: int, code: str, detail: str) -> None:
         async with self._database.transaction() as session:
-            job = await _known(session, number)
+            job = await _get_job(session, number)
             if not job.is_finished:
                 await _finish(session, job, JobState.FAILED, code, detail)
 
     async def cancel(self, number: int, actor: str) -> Job:
         """End it, or ask whoever works on it to. Raises UnknownJob, JobFinished."""
         async with self._database.transaction() as session:
-            job = await _known(session, number)
+            job = await _get_job(session, number)
             if job.is_finished:
                 raise JobFinished(number, job.state)
             if not job.cancel_requested:
                 event = Event(
                     actor=actor, address=client_address(), kind=EventKind.INGEST_CANCELLED
                 )
-                await _note_end(session, job, event)
+                await _add_event(session, job, event)
             job.cancel_requested = True
             if job.state == JobState.QUEUED:
                 await _finish(session, job, JobState.CANCELLED)
             return job
 
-    async def cancelled(self, number: int) -> None:
+    async def confirm_cancelled(self, number: int) -> None:
         """Whoever worked on it has stopped."""
         async with self._database.transaction() as session:
-            job = await _known(session, number)
+            job = await _get_job(session, number)
             if not job.is_finished:
                 await _finish(session, job, JobState.CANCELLED)
 
 
-async def _known(session: AsyncSession, number: int) -> Job:
-    job = await JobRepository(session).job(number, alone=True)
+async def _get_job(session: AsyncSession, number: int) -> Job:
+    job = await JobRepository(session).job(number, lock=True)
     if job is None:
         raise UnknownJob(number)
     return job
@@ -161,32 +161,32 @@ async def _finish(
     """What ends well has its event with the version, and a cancellation with who asked for it."""
     job.state = state
     job.step = None
-    job.code, job.detail = code, _fitting(detail)
+    job.code, job.detail = code, _storable(detail)
     job.fetched_from = None
     job.next_attempt_at = None
     job.finished_at = now()
     if state == JobState.FAILED:
         kind = EventKind.INGEST_FAILED
         event = Event(actor=job.created_by, address=job.address, kind=kind)
-        await _note_end(session, job, event, f": {code}: {detail}")
+        await _add_event(session, job, event, f": {code}: {detail}")
 
 
-async def _note_end(session: AsyncSession, job: Job, event: Event, why: str = "") -> None:
+async def _add_event(session: AsyncSession, job: Job, event: Event, why: str = "") -> None:
     """The adapter may have no version yet, so that it does not exist."""
     repository = RegistryRepository(session)
     adapter = await repository.adapter(job.adapter)
     event.adapter_id = None if adapter is None else row_id(adapter)
-    event.reason = _fitting(f"job {job.number}{why}")
+    event.reason = _storable(f"job {job.number}{why}")
     event.data = {"job": job.number, "adapter": job.adapter}
     await repository.add(event)
 
 
-def _note(job: Job, progress: Progress) -> None:
+def _set_progress(job: Job, progress: Progress) -> None:
     job.bytes_done = progress.bytes_done
     job.bytes_total = progress.bytes_total
 
 
-def _fitting(text: str | None) -> str | None:
+def _storable(text: str | None) -> str | None:
     """As any database keeps it: no half character, no NUL, not too long."""
     if text is None:
         return None

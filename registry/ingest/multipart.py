@@ -13,7 +13,7 @@ from registry.errors import InvalidUpload, SourceTooLarge
 from registry.inspection.inspector import PICKLE_FILE
 from registry.sources.base import MAX_FIELDS_BYTES, FetchLimits, Progress
 from registry.sources.paths import check_path
-from registry.sources.quarantine import TAKEN_FILES, settle, too_large
+from registry.sources.quarantine import TAKEN_FILES, make_final, too_large
 from registry.sources.upload import ARCHIVE
 from registry.sources.urls import ARCHIVES
 
@@ -82,14 +82,14 @@ class _Parts:
 
     def callbacks(self) -> "MultipartCallbacks":
         return {
-            "on_part_begin": self._part_begins,
+            "on_part_begin": self._on_part_begin,
             "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
             "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
-            "on_header_end": self._header_ends,
-            "on_headers_finished": self._headers_end,
+            "on_header_end": self._on_header_end,
+            "on_headers_finished": self._on_headers_finished,
             "on_part_data": lambda data, start, end: self._take(bytes(data[start:end])),
             "on_part_end": lambda: self._waiting.append(self._settle),
-            "on_end": self._all_ends,
+            "on_end": self._on_end,
         }
 
     def fields(self) -> dict[str, str]:
@@ -108,30 +108,30 @@ class _Parts:
 
     # ---- called by the parser, on the event loop -----------------------------------------
 
-    def _part_begins(self) -> None:
+    def _on_part_begin(self) -> None:
         self._count += 1
         if self._count > self._limits.max_files:
             raise SourceTooLarge(f"the upload holds more than {self._limits.max_files} parts")
         self._disposition = b""
 
-    def _header_ends(self) -> None:
+    def _on_header_end(self) -> None:
         if self._header.lower() == b"content-disposition":
             self._disposition = bytes(self._value)
         self._header.clear()
         self._value.clear()
 
-    def _headers_end(self) -> None:
+    def _on_headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name", b"").decode(errors="replace")
         if b"filename" in options:
-            self._file_begins(options[b"filename"].decode(errors="replace"))
+            self._begin_file(options[b"filename"].decode(errors="replace"))
         elif name in self._fields or not name:
             raise InvalidUpload(f"the field {name[:80]!r} is nameless or stands twice")
         else:
             self._fields[name] = bytearray()
             self._take = lambda data: self._add(name, data)
 
-    def _file_begins(self, path: str) -> None:
+    def _begin_file(self, path: str) -> None:
         check_path(path, "the upload")
         name = path.rpartition("/")[2]
         if name.lower().endswith(ARCHIVES):
@@ -158,7 +158,7 @@ class _Parts:
     def _drop(self, data: bytes) -> None:
         """It does not belong to an adapter, or is a pickle, which nobody reads."""
 
-    def _all_ends(self) -> None:
+    def _on_end(self) -> None:
         self._ended = True
 
     # ---- called in a thread --------------------------------------------------------------
@@ -180,6 +180,6 @@ class _Parts:
     def _settle(self) -> None:
         if self._file is not None:
             self._file.flush()
-            settle(self._file.fileno())
+            make_final(self._file.fileno())
             self._file.close()
             self._file = None

@@ -11,7 +11,7 @@ from registry.models.job import Job, JobState
 
 
 @dataclass(frozen=True, slots=True)
-class IngestEnd:
+class IngestOutcome:
     """`seconds`: since it was asked for. `size_bytes`: what it had fetched.
 
     `code`: of the problem, if it failed.
@@ -23,44 +23,44 @@ class IngestEnd:
     code: str | None = None
 
 
-Ended = Callable[[IngestEnd], None]
+OutcomeObserver = Callable[[IngestOutcome], None]
 
 
-def ignore_end(end: IngestEnd) -> None:
+def null_outcome_observer(outcome: IngestOutcome) -> None:
     return
 
 
 @contextmanager
-def ending(ended: Ended) -> Iterator[Callable[[int], None]]:
+def observe_outcome(observer: OutcomeObserver) -> Iterator[Callable[[int], None]]:
     """Tells how the block ended, which registers something; it says how many bytes that has."""
     began = time.monotonic()
     size_bytes = 0
 
-    def fetched(count: int) -> None:
+    def set_size(count: int) -> None:
         nonlocal size_bytes
         size_bytes = count
 
-    def tell(outcome: JobState, code: str | None = None) -> None:
-        ended(IngestEnd(outcome, time.monotonic() - began, size_bytes, code))
+    def report(outcome: JobState, code: str | None = None) -> None:
+        observer(IngestOutcome(outcome, time.monotonic() - began, size_bytes, code))
 
     try:
-        yield fetched
+        yield set_size
     except RegistryError as error:
-        tell(JobState.FAILED, error.code)
+        report(JobState.FAILED, error.code)
         raise
     except CancelledError:
-        tell(JobState.CANCELLED)
+        report(JobState.CANCELLED)
         raise
     except Exception:
-        tell(JobState.FAILED, "internal_error")
+        report(JobState.FAILED, "internal_error")
         raise
-    tell(JobState.SUCCEEDED)
+    report(JobState.SUCCEEDED)
 
 
-def end_of(job: Job) -> IngestEnd | None:
+def outcome_of(job: Job) -> IngestOutcome | None:
     """None: it has not ended."""
     if job.finished_at is None:
         return None
     seconds = (job.finished_at - job.created_at).total_seconds()
     code = job.code if job.state == JobState.FAILED else None
-    return IngestEnd(JobState(job.state), max(seconds, 0.0), job.bytes_done, code)
+    return IngestOutcome(JobState(job.state), max(seconds, 0.0), job.bytes_done, code)

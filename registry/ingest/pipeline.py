@@ -11,48 +11,48 @@ from registry.inspection.inspector import Inspection
 from registry.sources.base import FetchedSource
 from registry.sources.threads import in_thread, to_its_end
 from registry.storage.integrity import manifest_digest
-from registry.storage.store import ArtifactStore, StoredArtifact, Workspace, storing
+from registry.storage.store import ArtifactStore, StoredArtifact, Workspace, storage_errors
 
 Found = TypeVar("Found")
 
 
 @asynccontextmanager
 async def new_workspace(store: ArtifactStore) -> AsyncIterator[Workspace]:
-    """As `fresh_workspace`, for as long as the block takes."""
-    workspace = await fresh_workspace(store)
+    """As `create_workspace`, for as long as the block takes."""
+    workspace = await create_workspace(store)
     try:
         yield workspace
     finally:
-        await closed(workspace)
+        await close_workspace(workspace)
 
 
-async def fresh_workspace(store: ArtifactStore) -> Workspace:
-    """One with a name that nobody had before, to be `closed`. Raises StoreUnavailable."""
-    workspace = await opened_workspace(store, secrets.token_hex(16))
+async def create_workspace(store: ArtifactStore) -> Workspace:
+    """One with a name that nobody had before, to be `close_workspace`. Raises StoreUnavailable."""
+    workspace = await open_workspace(store, secrets.token_hex(16))
     if workspace is None:
         raise RuntimeError("a random name was taken")
     return workspace
 
 
-async def opened_workspace(store: ArtifactStore, name: str) -> Workspace | None:
+async def open_workspace(store: ArtifactStore, name: str) -> Workspace | None:
     """None if somebody has it. Raises StoreUnavailable."""
-    with storing():
+    with storage_errors():
         return await to_its_end(asyncio.to_thread(store.workspace, name))
 
 
-async def closed(workspace: Workspace) -> None:
+async def close_workspace(workspace: Workspace) -> None:
     """Removing much takes a while."""
     await to_its_end(asyncio.to_thread(workspace.close))
 
 
-async def inspected(folder: Path, inspect: Callable[[Path], Found]) -> Found:
-    """Raises what `inspect` raises, StoreUnavailable."""
-    with storing():
-        return await in_thread(lambda: inspect(folder), lambda: None)
+async def inspect(folder: Path, check: Callable[[Path], Found]) -> Found:
+    """Raises what `check` raises, StoreUnavailable."""
+    with storage_errors():
+        return await in_thread(lambda: check(folder), lambda: None)
 
 
 @asynccontextmanager
-async def kept(
+async def keep(
     store: ArtifactStore, folder: Path, fetched: FetchedSource, inspection: Inspection
 ) -> AsyncIterator[StoredArtifact]:
     """Its files are in the store, and stay there if the block writes a row for them.
@@ -60,11 +60,11 @@ async def kept(
     If the block fails, the sweep looks at them. Raises StoreUnavailable.
     """
     digest = manifest_digest((file.name, file.size_bytes, file.hash) for file in fetched.files)
-    with storing():
-        claim = await to_its_end(asyncio.to_thread(store.keep, folder, digest))
+    with storage_errors():
+        lock = await to_its_end(asyncio.to_thread(store.add, folder, digest))
     try:
         yield StoredArtifact(digest, store.path_of(digest), inspection.size_bytes, inspection)
     except BaseException:
-        claim.abandon()
+        lock.abandon()
         raise
-    claim.release()
+    lock.release()

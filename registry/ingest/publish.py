@@ -26,7 +26,7 @@ async def publish(
 
     Raises UnknownTenant, UnknownAdapter and UnknownVersion for the parent, MetadataTooLarge.
     """
-    adapter = await _adapter(session, name, details.description)
+    adapter = await _get_or_add_adapter(session, name, details.description)
     work = UnitOfWork(session, adapter, origin.actor, origin.address)
     await work.repository.lock_files(artifact.digest)
     last, known = await work.repository.last_number_and_digest(row_id(adapter), artifact.digest)
@@ -36,7 +36,7 @@ async def publish(
     return Registration(await _publish_new(work, version, details), created=True)
 
 
-async def _adapter(session: AsyncSession, name: str, description: str | None) -> Adapter:
+async def _get_or_add_adapter(session: AsyncSession, name: str, description: str | None) -> Adapter:
     """Held until the end of the transaction, and made if it is new."""
     repository = RegistryRepository(session)
     adapter = await repository.adapter(name, lock=True)

@@ -13,19 +13,19 @@ from registry.catalog.metadata import VersionDetails
 from registry.catalog.types import Origin, Registration
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable, InvalidAdapter, NameReserved
-from registry.ingest.outcome import Ended, ending, ignore_end
-from registry.ingest.pipeline import inspected, kept, new_workspace
+from registry.ingest.outcome import OutcomeObserver, null_outcome_observer, observe_outcome
+from registry.ingest.pipeline import inspect, keep, new_workspace
 from registry.ingest.publish import publish
 from registry.inspection.base_model import BaseModel
 from registry.inspection.inspector import Inspection, Verdict, inspect_adapter, judge_adapter
 from registry.quotas.service import TenantQuotas
 from registry.references import check_name
 from registry.sources.base import FetchedSource, Progress
-from registry.storage.store import ArtifactStore, StoredArtifact, storing
+from registry.storage.store import ArtifactStore, StoredArtifact, storage_errors
 
 _ATTEMPTS = 5
 
-Along = Callable[[AsyncSession, Registration], Awaitable[None]]
+InTransaction = Callable[[AsyncSession, Registration], Awaitable[None]]
 
 
 class Registrar:
@@ -47,11 +47,11 @@ class Registrar:
         self._base_model = base_model
         self._max_rank = max_rank
         self._reserved_names = reserved_names
-        self._ended: Ended = ignore_end
+        self._observer: OutcomeObserver = null_outcome_observer
 
-    def tell_of_registrations(self, ended: Ended) -> None:
+    def observe_outcomes(self, observer: OutcomeObserver) -> None:
         """How each one ended that was no job; the end of a job is committed to the database."""
-        self._ended = ended
+        self._observer = observer
 
     async def register(
         self,
@@ -70,9 +70,9 @@ class Registrar:
         SourceNotFound, SourceTooLarge, InvalidAdapter, StoreUnavailable.
         """
         self.check_new_name(name)
-        with ending(self._ended) as bytes_fetched:
+        with observe_outcome(self._observer) as set_size:
             registration = await self._register(name, source, actor, details, within)
-            bytes_fetched(registration.published.version.size_bytes)
+            set_size(registration.published.version.size_bytes)
         return registration
 
     async def _register(
@@ -83,9 +83,9 @@ class Registrar:
         details: VersionDetails | None,
         within: str | None,
     ) -> Registration:
-        async with self._copied(source, within) as (folder, fetched):
-            inspection = await inspected(folder, self.inspect)
-            async with kept(self._store, folder, fetched, inspection) as artifact:
+        async with self._quarantine(source, within) as (folder, fetched):
+            inspection = await inspect(folder, self.inspect)
+            async with keep(self._store, folder, fetched, inspection) as artifact:
                 origin = Origin(source, None, actor, client_address())
                 return await self.publish(name, origin, artifact, details)
 
@@ -95,19 +95,19 @@ class Registrar:
         Raises SourceNotAllowed, SourceNotFound, SourceTooLarge, StoreUnavailable.
         """
         try:
-            async with self._copied(source, within) as (folder, _):
-                return await inspected(folder, self._judge)
+            async with self._quarantine(source, within) as (folder, _):
+                return await inspect(folder, self._judge)
         except InvalidAdapter as problem:  # a file that nobody may copy
             return Verdict.refused(problem)
 
     @asynccontextmanager
-    async def _copied(
+    async def _quarantine(
         self, source: str, within: str | None
     ) -> AsyncIterator[tuple[Path, FetchedSource]]:
         """A copy in quarantine, for as long as the block takes."""
         local = await asyncio.to_thread(self._store.local, source, within=within)
         async with new_workspace(self._store) as workspace:
-            with storing():
+            with storage_errors():
                 folder = await asyncio.to_thread(workspace.empty_folder)
                 fetched = await local.fetch(folder, self._store.limits, Progress())
             yield folder, fetched
@@ -132,14 +132,14 @@ class Registrar:
         artifact: StoredArtifact,
         details: VersionDetails | None = None,
         *,
-        along: Along | None = None,
+        in_transaction: InTransaction | None = None,
     ) -> Registration:
-        """Make what is in the store a version; what `along` writes is committed with it.
+        """Make what is in the store a version; what `in_transaction` writes is committed with it.
 
         The same content again is the version that it already is; one that was purged or rejected
         is ready again. The first version of an adapter becomes its `default`. The description in
         `details` is a new adapter's too. Raises UnknownAdapter and UnknownVersion for the parent,
-        MetadataTooLarge, TenantLimit, DatabaseUnavailable, and whatever `along` raises.
+        MetadataTooLarge, TenantLimit, DatabaseUnavailable, and whatever `in_transaction` raises.
         """
         details = details or VersionDetails()
         for _ in range(_ATTEMPTS):
@@ -148,8 +148,8 @@ class Registrar:
                     registration = await publish(session, name, origin, artifact, details)
                     if registration.created or registration.restored:
                         await self.quotas.check_storage(session, name)
-                    if along is not None:
-                        await along(session, registration)
+                    if in_transaction is not None:
+                        await in_transaction(session, registration)
             except IntegrityError:  # PostgreSQL: somebody made the same adapter meanwhile
                 continue
             return registration

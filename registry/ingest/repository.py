@@ -22,10 +22,10 @@ class JobRepository:
         await self._session.flush()
         return job
 
-    async def job(self, number: int, *, alone: bool = False) -> Job | None:
-        """`alone`: nobody else changes it until we commit."""
+    async def job(self, number: int, *, lock: bool = False) -> Job | None:
+        """`lock`: nobody else changes it until we commit."""
         statement = select(Job).where(col(Job.id) == number)
-        if alone:
+        if lock:
             statement = statement.with_for_update(key_share=True)
         return (await self._session.execute(statement)).scalar_one_or_none()
 
@@ -51,11 +51,11 @@ class JobRepository:
         ordered = statement.order_by(col(Job.id).desc()).limit(limit)
         return (await self._session.execute(ordered)).scalars().all()
 
-    async def due(self, at: datetime, *, besides: Collection[int], limit: int) -> Sequence[Job]:
+    async def due(self, at: datetime, *, excluding: Collection[int], limit: int) -> Sequence[Job]:
         """What may be worked on now, or what its worker died of; the oldest first."""
         statement = (
             select(Job)
-            .where(col(Job.state).in_(sorted(UNFINISHED)), col(Job.id).not_in(besides))
+            .where(col(Job.state).in_(sorted(UNFINISHED)), col(Job.id).not_in(excluding))
             .where(or_(col(Job.next_attempt_at).is_(None), col(Job.next_attempt_at) <= at))
             .order_by(col(Job.id))
             .limit(limit)
@@ -69,18 +69,18 @@ class JobRepository:
         )
         return (await self._session.execute(statement.limit(1))).first() is not None
 
-    async def tenant_is_waiting(self, tenant: str) -> bool:
+    async def has_unfinished(self, tenant: str) -> bool:
         """Whether one of its jobs is not finished."""
         unfinished = select(col(Job.id)).where(
             _is_of(tenant), col(Job.state).in_(sorted(UNFINISHED))
         )
         return (await self._session.execute(unfinished.limit(1))).first() is not None
 
-    async def forget_tenant(self, tenant: str) -> None:
+    async def delete_of_tenant(self, tenant: str) -> None:
         """Whoever has its name next is told of none of its jobs."""
         await self._session.execute(delete(Job).where(_is_of(tenant)))
 
-    async def forget(self, finished_before: datetime) -> None:
+    async def delete_finished(self, finished_before: datetime) -> None:
         """Delete jobs that ended long ago."""
         await self._session.execute(delete(Job).where(col(Job.finished_at) < finished_before))
 

@@ -20,8 +20,8 @@ from registry.errors import (
     SourceUnavailable,
     StoreUnavailable,
 )
-from registry.ingest.job_store import JobCancelled, JobLedger
-from registry.ingest.pipeline import closed, inspected, kept
+from registry.ingest.job_store import JobCancelled, JobStore
+from registry.ingest.pipeline import close_workspace, inspect, keep
 from registry.ingest.registrar import Registrar
 from registry.models.job import Job, JobStep
 from registry.references import tenant_of
@@ -30,16 +30,16 @@ from registry.sources.registry import RemoteSources
 from registry.sources.threads import to_its_end
 from registry.sources.upload import UploadedSource
 from registry.sources.urls import is_url
-from registry.storage.integrity import seal
-from registry.storage.store import ArtifactStore, StoredArtifact, Workspace, storing
+from registry.storage.integrity import write_fingerprint
+from registry.storage.store import ArtifactStore, StoredArtifact, Workspace, storage_errors
 
 logger = logging.getLogger(__name__)
 
-TELL_SECONDS = 1.0
-_MAY_PASS = (SourceUnavailable, StoreUnavailable, DatabaseUnavailable)
+PROGRESS_SECONDS = 1.0
+_TRANSIENT = (SourceUnavailable, StoreUnavailable, DatabaseUnavailable)
 
 
-class Reached(StrEnum):
+class Checkpoint(StrEnum):
     """Where a watcher is called, in this order. What is done by then survives a crash."""
 
     FETCHING = "fetching"
@@ -50,15 +50,15 @@ class Reached(StrEnum):
     PUBLISHED = "published"
 
 
-Watch = Callable[[int, Reached], None]
+CheckpointObserver = Callable[[int, Checkpoint], None]
 
 
-def watch_nothing(number: int, reached: Reached) -> None:
+def null_checkpoint_observer(number: int, checkpoint: Checkpoint) -> None:
     """The default."""
 
 
 @dataclass(slots=True)
-class Run:
+class JobRun:
     """A job that is being worked on in this process."""
 
     number: int
@@ -82,20 +82,20 @@ class JobRunner:
         self,
         registrar: Registrar,
         store: ArtifactStore,
-        ledger: JobLedger,
+        job_store: JobStore,
         sources: RemoteSources,
         *,
         timeout_seconds: float,
-        watch: Watch = watch_nothing,
+        watch: CheckpointObserver = null_checkpoint_observer,
     ) -> None:
         self._registrar = registrar
         self._store = store
-        self._ledger = ledger
+        self._job_store = job_store
         self._sources = sources
         self._timeout_seconds = timeout_seconds
         self._watch = watch
 
-    async def run(self, run: Run, workspace: Workspace) -> None:
+    async def run(self, run: JobRun, workspace: Workspace) -> None:
         """One attempt. What is in the workspace stays if there may be another one."""
         workspace.is_needed = True
         try:
@@ -103,70 +103,72 @@ class JobRunner:
         except DatabaseUnavailable as error:  # nobody can be told; somebody will begin again
             logger.warning("job %d is put off: %s", run.number, error.detail)
         finally:
-            await closed(workspace)
+            await close_workspace(workspace)
         if run.published is not None:  # an upload had a second name there: losing it is a change
             with suppress(OSError):
-                await asyncio.to_thread(seal, run.published)
+                await asyncio.to_thread(write_fingerprint, run.published)
 
-    async def _try(self, run: Run, workspace: Workspace) -> bool:
+    async def _try(self, run: JobRun, workspace: Workspace) -> bool:
         """Whether the job is unfinished."""
-        job = await self._ledger.begin(run.number)
+        job = await self._job_store.begin(run.number)
         if job is None:
             return False
         try:
-            async with telling(self._ledger, run):
+            async with report_progress(self._job_store, run):
                 await self._attempt(job, run, workspace)
         except JobCancelled:
-            await to_its_end(self._ledger.cancelled(run.number))
+            await to_its_end(self._job_store.confirm_cancelled(run.number))
         except asyncio.CancelledError:
-            return await to_its_end(self._stopped(run))
-        except _MAY_PASS as error:
+            return await to_its_end(self._on_cancel(run))
+        except _TRANSIENT as error:
             logger.warning("job %d: %s", run.number, error.detail)
-            return await to_its_end(self._ledger.again(run.number, error))
+            return await to_its_end(self._job_store.retry(run.number, error))
         except RegistryError as error:
-            await to_its_end(self._ledger.fail(run.number, error.code, error.detail))
+            await to_its_end(self._job_store.fail(run.number, error.code, error.detail))
         except Exception:
             logger.exception("job %d", run.number)
             detail = "this was not foreseen: the server's log says more"
-            await to_its_end(self._ledger.fail(run.number, "internal_error", detail))
+            await to_its_end(self._job_store.fail(run.number, "internal_error", detail))
         return False
 
-    async def _stopped(self, run: Run) -> bool:
+    async def _on_cancel(self, run: JobRun) -> bool:
         if not run.cancelled:
-            await self._ledger.hand_back(run.number)
+            await self._job_store.requeue(run.number)
             return True
-        await self._ledger.cancelled(run.number)
+        await self._job_store.confirm_cancelled(run.number)
         return False
 
-    async def _attempt(self, job: Job, run: Run, workspace: Workspace) -> None:
+    async def _attempt(self, job: Job, run: JobRun, workspace: Workspace) -> None:
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                self._begin(run, JobStep.FETCHING, Reached.FETCHING)
+                self._begin(run, JobStep.FETCHING, Checkpoint.FETCHING)
                 source = await asyncio.to_thread(self._source, job, workspace)
-                with storing():
+                with storage_errors():
                     folder = await asyncio.to_thread(workspace.empty_folder)
                     fetched = await source.fetch(folder, self._store.limits, run.progress)
-                self._begin(run, JobStep.INSPECTING, Reached.FETCHED)
-                inspection = await inspected(folder, self._registrar.inspect)
+                self._begin(run, JobStep.INSPECTING, Checkpoint.FETCHED)
+                inspection = await inspect(folder, self._registrar.inspect)
         except TimeoutError:
             raise SourceTimeout(self._timeout_seconds) from None
-        self._begin(run, JobStep.STORING, Reached.INSPECTED)
-        async with kept(self._store, folder, fetched, inspection) as artifact:
-            self._begin(run, JobStep.PUBLISHING, Reached.KEPT)
+        self._begin(run, JobStep.STORING, Checkpoint.INSPECTED)
+        async with keep(self._store, folder, fetched, inspection) as artifact:
+            self._begin(run, JobStep.PUBLISHING, Checkpoint.KEPT)
             await to_its_end(self._publish(job, run, fetched, artifact))
             run.published = artifact.path
-            self._watch(run.number, Reached.PUBLISHED)
+            self._watch(run.number, Checkpoint.PUBLISHED)
 
     async def _publish(
-        self, job: Job, run: Run, fetched: FetchedSource, artifact: StoredArtifact
+        self, job: Job, run: JobRun, fetched: FetchedSource, artifact: StoredArtifact
     ) -> Registration:
-        async def along(session: AsyncSession, registration: Registration) -> None:
-            await self._ledger.succeed(session, run.number, run.progress, registration)
-            self._watch(run.number, Reached.WRITTEN)
+        async def in_transaction(session: AsyncSession, registration: Registration) -> None:
+            await self._job_store.succeed(session, run.number, run.progress, registration)
+            self._watch(run.number, Checkpoint.WRITTEN)
 
         origin = Origin(job.source, fetched.revision, job.created_by, job.address)
         details = details_of(job.request)
-        return await self._registrar.publish(job.adapter, origin, artifact, details, along=along)
+        return await self._registrar.publish(
+            job.adapter, origin, artifact, details, in_transaction=in_transaction
+        )
 
     def _source(self, job: Job, workspace: Workspace) -> Source:
         if job.fetched_from is None:
@@ -176,27 +178,27 @@ class JobRunner:
             return self._sources.open(job.fetched_from, within=tenant)[1]
         return self._store.local(job.fetched_from, within=tenant)
 
-    def _begin(self, run: Run, step: JobStep, reached: Reached) -> None:
+    def _begin(self, run: JobRun, step: JobStep, checkpoint: Checkpoint) -> None:
         run.step = step
-        self._watch(run.number, reached)
+        self._watch(run.number, checkpoint)
 
 
 @asynccontextmanager
-async def telling(ledger: JobLedger, run: Run) -> AsyncIterator[None]:
+async def report_progress(job_store: JobStore, run: JobRun) -> AsyncIterator[None]:
     """Within the block, the job's row says how far it is, and a wish to end it is heard."""
 
-    async def tell() -> None:
+    async def report() -> None:
         while True:
-            await asyncio.sleep(TELL_SECONDS)
+            await asyncio.sleep(PROGRESS_SECONDS)
             try:
-                await ledger.tell(run.number, run.progress, run.step)
+                await job_store.report_progress(run.number, run.progress, run.step)
             except DatabaseUnavailable:
                 continue
             except JobCancelled:
                 run.cancel()
                 return
 
-    task = asyncio.create_task(tell())
+    task = asyncio.create_task(report())
     try:
         yield
     finally:

@@ -12,13 +12,13 @@ from registry.catalog.types import Registration
 from registry.database.engine import Database
 from registry.database.pagination import Page, number_of, page_of
 from registry.errors import UnknownJob
-from registry.ingest.cleanup import Sweep
-from registry.ingest.job_store import JobLedger
+from registry.ingest.cleanup import Cleanup
+from registry.ingest.job_store import JobStore
 from registry.ingest.registrar import Registrar
 from registry.ingest.repository import JobRepository
-from registry.ingest.runner import JobRunner, Watch, watch_nothing
-from registry.ingest.upload_service import Reception, Upload
-from registry.ingest.worker_pool import IngestWorkers
+from registry.ingest.runner import CheckpointObserver, JobRunner, null_checkpoint_observer
+from registry.ingest.upload_service import Upload, UploadService
+from registry.ingest.worker_pool import WorkerPool
 from registry.models.job import Job, JobState
 from registry.settings import RegistrySettings
 from registry.sources.base import Progress
@@ -39,7 +39,7 @@ class IngestService:
         sources: RemoteSources,
         settings: RegistrySettings,
         *,
-        watch: Watch = watch_nothing,
+        watch: CheckpointObserver = null_checkpoint_observer,
         new_progress: Callable[[], Progress] = Progress,
     ) -> None:
         self._registrar = registrar
@@ -47,24 +47,26 @@ class IngestService:
         self._store = store
         self._sources = sources
         self._max_direct_bytes = settings.max_direct_bytes
-        self._ledger = JobLedger(database, max_attempts=settings.ingest_attempts)
-        self._sweep = Sweep(store, database, retention=timedelta(days=settings.job_retention_days))
+        self._job_store = JobStore(database, max_attempts=settings.ingest_attempts)
+        self._cleanup = Cleanup(
+            store, database, retention=timedelta(days=settings.job_retention_days)
+        )
         patience = settings.ingest_timeout_seconds
-        self._reception = Reception(
+        self._uploads = UploadService(
             store,
-            self._ledger,
+            self._job_store,
             max_uploads=settings.max_uploads,
             timeout_seconds=patience,
             new_progress=new_progress,
         )
         runner = JobRunner(
-            registrar, store, self._ledger, sources, timeout_seconds=patience, watch=watch
+            registrar, store, self._job_store, sources, timeout_seconds=patience, watch=watch
         )
-        self._workers = IngestWorkers(
+        self._workers = WorkerPool(
             database,
             store,
             runner,
-            self._sweep,
+            self._cleanup,
             max_running=settings.max_ingests,
             new_progress=new_progress,
         )
@@ -108,13 +110,13 @@ class IngestService:
         )
 
     async def receive(self, upload: Upload) -> Job:
-        """Raises what `Reception.receive` raises; InvalidReference, NameReserved,
+        """Raises what `UploadService.receive` raises; InvalidReference, NameReserved,
         TenantLimit.
         """
         self._registrar.check_new_name(upload.adapter)
         await self._registrar.quotas.begin_registration(upload.adapter, upload.size_bytes)
-        job = await self._reception.receive(upload)
-        self._workers.look()
+        job = await self._uploads.receive(upload)
+        self._workers.wake()
         return job
 
     async def _queue(
@@ -129,8 +131,8 @@ class IngestService:
             state=JobState.QUEUED,
             created_by=actor,
         )
-        job = await self._ledger.add(job)
-        self._workers.look()
+        job = await self._job_store.add(job)
+        self._workers.wake()
         return job
 
     # ---- looking and cancelling ----------------------------------------------------------
@@ -165,9 +167,9 @@ class IngestService:
 
     async def cancel(self, number: int, *, actor: str) -> Job:
         """Ask for its end; what is published already stays. Raises UnknownJob, JobFinished."""
-        job = await self._ledger.cancel(number, actor)
+        job = await self._job_store.cancel(number, actor)
         self._workers.cancel(number)
-        self._reception.cancel(number)
+        self._uploads.cancel(number)
         if job.is_finished:
-            await self._sweep.look_at_workspace(job.workspace)
+            await self._cleanup.clean_workspace(job.workspace)
         return job

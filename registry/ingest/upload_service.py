@@ -8,15 +8,15 @@ from typing import Any
 
 from registry.auth.client_address import client_address
 from registry.errors import JobFinished, RegistryError, SourceTimeout, TooManyUploads
-from registry.ingest.job_store import JobCancelled, JobLedger
+from registry.ingest.job_store import JobCancelled, JobStore
 from registry.ingest.multipart import UploadReceiver
 from registry.ingest.pipeline import new_workspace
-from registry.ingest.runner import Run, telling
+from registry.ingest.runner import JobRun, report_progress
 from registry.models.job import Job, JobState
 from registry.sources.base import MAX_FIELDS_BYTES, Progress
 from registry.sources.quarantine import too_large
 from registry.sources.threads import to_its_end
-from registry.storage.store import ArtifactStore, Workspace, storing
+from registry.storage.store import ArtifactStore, Workspace, storage_errors
 
 UPLOAD = "upload"
 
@@ -36,25 +36,25 @@ class Upload:
     actor: str
 
 
-class Reception:
+class UploadService:
     """Receives uploads, a few at a time."""
 
     def __init__(
         self,
         store: ArtifactStore,
-        ledger: JobLedger,
+        job_store: JobStore,
         *,
         max_uploads: int,
         timeout_seconds: float,
         new_progress: Callable[[], Progress],
     ) -> None:
         self._store = store
-        self._ledger = ledger
+        self._job_store = job_store
         self._max_uploads = max_uploads
         self._timeout_seconds = timeout_seconds
         self._new_progress = new_progress
-        self._running: dict[int, Run] = {}
-        self._under_way = 0
+        self._running: dict[int, JobRun] = {}
+        self._active = 0
 
     def cancel(self, number: int) -> None:
         """Stop receiving it, if that is done here."""
@@ -69,55 +69,55 @@ class Reception:
         meanwhile, and what `read_fields` raises.
         """
         limits = self._store.limits
-        if self._under_way >= self._max_uploads:
+        if self._active >= self._max_uploads:
             raise TooManyUploads(self._max_uploads)
         if (upload.size_bytes or 0) > limits.max_bytes + MAX_FIELDS_BYTES:
             raise too_large(limits)
-        self._under_way += 1
+        self._active += 1
         try:
             async with new_workspace(self._store) as workspace:
-                job = await self._received(upload, workspace)
+                job = await self._receive(upload, workspace)
                 workspace.is_needed = True
                 return job
         finally:
-            self._under_way -= 1
+            self._active -= 1
 
-    async def _received(self, upload: Upload, workspace: Workspace) -> Job:
+    async def _receive(self, upload: Upload, workspace: Workspace) -> Job:
         progress = self._new_progress()
-        with storing():
+        with storage_errors():
             await asyncio.to_thread(workspace.upload.mkdir, parents=True)
         receiver = UploadReceiver(
             upload.content_type, workspace.upload, self._store.limits, progress
         )
         if upload.size_bytes is not None:
             progress.expect(upload.size_bytes)
-        job = await to_its_end(self._ledger.add(_job(upload, workspace)))
-        run = Run(job.number, progress)
+        job = await to_its_end(self._job_store.add(_job(upload, workspace)))
+        run = JobRun(job.number, progress)
         try:
-            async with self._shown(run):
+            async with self._track(run):
                 fields = await self._body(run, receiver, upload.body)
                 request = upload.read_fields(fields)
-                return await to_its_end(self._ledger.received(run.number, request))
+                return await to_its_end(self._job_store.complete_upload(run.number, request))
         except JobCancelled:
-            await to_its_end(self._ledger.cancelled(run.number))
+            await to_its_end(self._job_store.confirm_cancelled(run.number))
             raise JobFinished(run.number, JobState.CANCELLED) from None
         except RegistryError as error:
-            await to_its_end(self._ledger.fail(run.number, error.code, error.detail))
+            await to_its_end(self._job_store.fail(run.number, error.code, error.detail))
             raise
         except asyncio.CancelledError:
             detail = "the server ended before all was here: send it again"
-            await to_its_end(self._ledger.fail(run.number, "upload_interrupted", detail))
+            await to_its_end(self._job_store.fail(run.number, "upload_interrupted", detail))
             raise
 
     async def _body(
-        self, run: Run, receiver: UploadReceiver, body: AsyncIterator[bytes]
+        self, run: JobRun, receiver: UploadReceiver, body: AsyncIterator[bytes]
     ) -> dict[str, str]:
         """Raises JobCancelled if somebody has cancelled the job, and not the request."""
         receiving = asyncio.create_task(receiver.receive(body))
         run.task = receiving
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                with storing():
+                with storage_errors():
                     return await receiving
         except TimeoutError:
             raise SourceTimeout(self._timeout_seconds) from None
@@ -127,10 +127,10 @@ class Reception:
             raise
 
     @asynccontextmanager
-    async def _shown(self, run: Run) -> AsyncIterator[None]:
+    async def _track(self, run: JobRun) -> AsyncIterator[None]:
         self._running[run.number] = run
         try:
-            async with telling(self._ledger, run):
+            async with report_progress(self._job_store, run):
                 yield
         finally:
             del self._running[run.number]

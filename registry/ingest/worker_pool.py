@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable, StoreUnavailable
-from registry.ingest.cleanup import Sweep
-from registry.ingest.pipeline import opened_workspace
+from registry.ingest.cleanup import Cleanup
+from registry.ingest.pipeline import open_workspace
 from registry.ingest.repository import JobRepository
-from registry.ingest.runner import JobRunner, Run
+from registry.ingest.runner import JobRun, JobRunner
 from registry.models import now
 from registry.models.job import Job
 from registry.sources.base import Progress
@@ -18,12 +18,12 @@ from registry.storage.store import ArtifactStore, Workspace
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
-_SWEEP_SECONDS = 60.0
-_LOOK_AT = 100
+_POLL_SECONDS = 1.0
+_CLEANUP_SECONDS = 60.0
+_BATCH = 100
 
 
-class IngestWorkers:
+class WorkerPool:
     """Whoever holds a job's workspace works on the job; the dead hold nothing.
 
     So a job whose server was killed is found by the next look, here or in another server with the
@@ -35,7 +35,7 @@ class IngestWorkers:
         database: Database,
         store: ArtifactStore,
         runner: JobRunner,
-        sweep: Sweep,
+        cleanup: Cleanup,
         *,
         max_running: int,
         new_progress: Callable[[], Progress],
@@ -43,16 +43,16 @@ class IngestWorkers:
         self._database = database
         self._store = store
         self._runner = runner
-        self._sweep = sweep
+        self._cleanup = cleanup
         self._max_running = max_running
         self._new_progress = new_progress
-        self._running: dict[int, Run] = {}
-        self._look = asyncio.Event()
-        self._sweep_at = 0.0
+        self._running: dict[int, JobRun] = {}
+        self._wake = asyncio.Event()
+        self._cleanup_at = 0.0
 
-    def look(self) -> None:
+    def wake(self) -> None:
         """There may be something to do."""
-        self._look.set()
+        self._wake.set()
 
     def cancel(self, number: int) -> None:
         """Stop working on it, if that is done here."""
@@ -63,47 +63,47 @@ class IngestWorkers:
         """For ever. When it is cancelled, jobs go back to the queue."""
         async with asyncio.TaskGroup() as group:
             while True:
-                self._look.clear()
+                self._wake.clear()
                 try:
-                    if time.monotonic() >= self._sweep_at:
-                        await self._sweep.run()
-                        self._sweep_at = time.monotonic() + _SWEEP_SECONDS
-                    await self._begin_what_is_due(group)
+                    if time.monotonic() >= self._cleanup_at:
+                        await self._cleanup.run()
+                        self._cleanup_at = time.monotonic() + _CLEANUP_SECONDS
+                    await self._start_due_jobs(group)
                 except (DatabaseUnavailable, StoreUnavailable) as error:
                     logger.warning("jobs wait: %s", error.detail)
                 except Exception:  # no reason to stop a server
                     logger.exception("jobs wait")
-                await self._until_wanted()
+                await self._wait_for_work()
 
-    async def _until_wanted(self) -> None:
+    async def _wait_for_work(self) -> None:
         try:
-            async with asyncio.timeout(_LOOK_SECONDS):
-                await self._look.wait()
+            async with asyncio.timeout(_POLL_SECONDS):
+                await self._wake.wait()
         except TimeoutError:
             return
 
-    async def _begin_what_is_due(self, group: asyncio.TaskGroup) -> None:
+    async def _start_due_jobs(self, group: asyncio.TaskGroup) -> None:
         if len(self._running) >= self._max_running:
             return
         async with self._database.read_session() as session:
-            jobs = await JobRepository(session).due(now(), besides=self._running, limit=_LOOK_AT)
+            jobs = await JobRepository(session).due(now(), excluding=self._running, limit=_BATCH)
         for job in jobs:
             if len(self._running) >= self._max_running:
                 return
-            await self._begin(job, group)
+            await self._start(job, group)
 
-    async def _begin(self, job: Job, group: asyncio.TaskGroup) -> None:
-        workspace = await opened_workspace(self._store, job.workspace)
+    async def _start(self, job: Job, group: asyncio.TaskGroup) -> None:
+        workspace = await open_workspace(self._store, job.workspace)
         if workspace is None:  # somebody works on it, or receives it
             return
-        run = Run(job.number, self._new_progress())
+        run = JobRun(job.number, self._new_progress())
         self._running[job.number] = run
         run.task = group.create_task(self._work(run, workspace))
 
-    async def _work(self, run: Run, workspace: Workspace) -> None:
+    async def _work(self, run: JobRun, workspace: Workspace) -> None:
         try:
             await self._runner.run(run, workspace)
         finally:
             del self._running[run.number]
-            self._sweep_at = 0.0  # it may have failed with its files in the store
-            self.look()
+            self._cleanup_at = 0.0  # it may have failed with its files in the store
+            self.wake()

@@ -97,13 +97,13 @@ class IncomingFile:
     ) -> None:
         with self._file as file:
             if error is None:
-                settle(file.fileno())
+                make_final(file.fileno())
         if error is None:
             name, hashed = self._path.name, self._hasher.hexdigest()
             self._intake.add(FetchedFile(name, self._size_bytes, hashed))
 
 
-def settle(descriptor: int) -> None:
+def make_final(descriptor: int) -> None:
     """The file is complete: on disk, and not to be written again."""
     os.fsync(descriptor)
     os.fchmod(descriptor, 0o444)

@@ -14,7 +14,7 @@ from typing import Self
 SUFFIX = ".lock"
 
 
-class Claim:
+class FileLock:
     """A held name. Release it, or use it as a context manager."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -49,7 +49,7 @@ class Claim:
             os.close(self._descriptor)
 
 
-class Claims:
+class FileLocks:
     """The names in one folder. All calls block for a moment only."""
 
     def __init__(self, folder: Path) -> None:
@@ -58,22 +58,22 @@ class Claims:
     def open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
 
-    def take(self, name: str) -> Claim | None:
+    def try_lock(self, name: str) -> FileLock | None:
         """For ourselves alone; None if somebody holds it."""
-        return self._lock(name, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return self._open_locked(name, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def share(self, name: str) -> Claim:
+    def lock_shared(self, name: str) -> FileLock:
         """Beside others who share it. Waits for one who has it alone."""
-        claim = self._lock(name, fcntl.LOCK_SH)
-        if claim is None:
+        lock = self._open_locked(name, fcntl.LOCK_SH)
+        if lock is None:
             raise BlockingIOError(f"{name} could not be locked")
-        return claim
+        return lock
 
     def names(self) -> set[str]:
         """Held now, or left behind by the dead."""
         return {path.name.removesuffix(SUFFIX) for path in self._folder.glob(f"*{SUFFIX}")}
 
-    def _lock(self, name: str, how: int) -> Claim | None:
+    def _open_locked(self, name: str, how: int) -> FileLock | None:
         path = self._folder / f"{name}{SUFFIX}"
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -86,7 +86,7 @@ class Claims:
                 os.close(descriptor)
                 raise
             if _is_at(path, descriptor):
-                return Claim(path, descriptor)
+                return FileLock(path, descriptor)
             os.close(descriptor)  # its last holder removed it between our two steps
 
 

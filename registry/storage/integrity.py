@@ -15,7 +15,7 @@ from pathlib import Path
 from blake3 import blake3
 
 _CHUNK_BYTES = 4 * 2**20
-_NO_SEAL = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class FilesChanged(Exception):
@@ -24,7 +24,7 @@ class FilesChanged(Exception):
 
 def manifest_digest(files: Iterable[tuple[str, int, str]]) -> str:
     """blake3 over a manifest line (name, bytes, hash) for each file, in the order of names."""
-    lines = [f"{name} {size_bytes} {hashed}\n" for name, size_bytes, hashed in sorted(files)]
+    lines = [f"{name} {size_bytes} {file_hash}\n" for name, size_bytes, file_hash in sorted(files)]
     return blake3("".join(lines).encode()).hexdigest()
 
 
@@ -35,39 +35,39 @@ def verify(folder: Path, digest: str) -> None:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder.name}: the files are gone")
-    if seal_of(folder) == _read(seal_file(folder)):
+    if fingerprint(folder) == _read(fingerprint_file(folder)):
         return
-    before = seal_of(folder)
-    found = manifest_digest(hashed(folder / name) for name in before)
+    before = fingerprint(folder)
+    found = manifest_digest(hash_file(folder / name) for name in before)
     if found != digest:
         raise FilesChanged(f"their digest is {found[:16]}…, not {digest[:16]}…")
-    if before == seal_of(folder):  # else somebody writes to it right now
-        seal(folder)
+    if before == fingerprint(folder):  # else somebody writes to it right now
+        write_fingerprint(folder)
 
 
-def seal(folder: Path) -> None:
+def write_fingerprint(folder: Path) -> None:
     """The content has just been verified.
 
     A store that is full or can't be written to stays without: the next load hashes once more.
     """
-    whole = seal_file(folder)
+    whole = fingerprint_file(folder)
     partial = whole.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
     try:
         whole.parent.mkdir(exist_ok=True)
-        partial.write_text(json.dumps(seal_of(folder)))
+        partial.write_text(json.dumps(fingerprint(folder)))
         partial.replace(whole)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        if error.errno not in _NO_SEAL:
+        if error.errno not in _UNWRITABLE:
             raise
 
 
-def seal_file(folder: Path) -> Path:
+def fingerprint_file(folder: Path) -> Path:
     """Where the seal of an adapter's folder is."""
     return folder.parents[2] / "seals" / f"{folder.name}.json"
 
 
-def seal_of(folder: Path) -> dict[str, Sequence[int]]:
+def fingerprint(folder: Path) -> dict[str, Sequence[int]]:
     """Of each file what changes when somebody writes to it."""
     statuses = {file.name: file.stat() for file in sorted(folder.iterdir())}
     return {
@@ -83,7 +83,7 @@ def _read(whole: Path) -> object:
         return None
 
 
-def hashed(file: Path) -> tuple[str, int, str]:
+def hash_file(file: Path) -> tuple[str, int, str]:
     """Name, bytes and hash: what `manifest_digest` takes."""
     hasher = blake3()
     size_bytes = 0

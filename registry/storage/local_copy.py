@@ -9,15 +9,15 @@ from collections import defaultdict
 from collections.abc import Callable, Set
 from pathlib import Path
 
-from registry.storage.integrity import hashed, manifest_digest, seal_of
+from registry.storage.integrity import fingerprint, hash_file, manifest_digest
 
-_LOAD_SECONDS = 60.0  # vLLM reads what it was given at once
+_HANDOVER_SECONDS = 60.0  # vLLM reads what it was given at once
 
 Fetch = Callable[[Path], None]
 """Makes the folder, whole or not at all."""
 
 
-class LocalFiles:
+class LocalCopyCache:
     """A folder for each digest. When all are more than `limit_bytes`, the longest unused ones go,
     but never those `in_use`: an engine may read them again. Nor what somebody was just given, who
     has yet to say that it is in use."""
@@ -33,48 +33,48 @@ class LocalFiles:
         self._limit_bytes = limit_bytes
         self.in_use = in_use
         self._clock = clock
-        self._given: dict[str, float] = {}  # when, until it is seen in use
-        self._whole: dict[str, object] = {}  # was hashed by this process, and looked so
+        self._handed_out: dict[str, float] = {}  # when, until it is seen in use
+        self._fingerprints: dict[str, object] = {}  # was hashed by this process, and looked so
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def folder_of(self, digest: str, fetch: Fetch) -> Path:
         """Blocks until the files are there and are those. Raises what `fetch` raises, OSError."""
         folder = self._root / digest
         with self._locks[digest]:
-            if not folder.is_dir() or self._whole.get(digest) != seal_of(folder):
+            if not folder.is_dir() or self._fingerprints.get(digest) != fingerprint(folder):
                 if not (folder.is_dir() and _digest_of(folder) == digest):
                     shutil.rmtree(folder, ignore_errors=True)
                     self._root.mkdir(parents=True, exist_ok=True)
                     fetch(folder)
-                self._whole[digest] = seal_of(folder)
+                self._fingerprints[digest] = fingerprint(folder)
             os.utime(folder)
-            self._given[digest] = self._clock()
+            self._handed_out[digest] = self._clock()
         self._trim()
         return folder
 
     def _trim(self) -> None:
         needed = self._needed()
-        by_age = sorted((f for f in self._root.iterdir() if _is_kept(f)), key=_last_use)
+        by_age = sorted((f for f in self._root.iterdir() if _is_copy(f)), key=_last_use)
         sizes = {folder: _size_bytes(folder) for folder in by_age}
         total = sum(sizes.values())
         for folder in by_age:
             if total <= self._limit_bytes:
                 return
             if folder.name not in needed:
-                self._whole.pop(folder.name, None)
+                self._fingerprints.pop(folder.name, None)
                 shutil.rmtree(folder, ignore_errors=True)
                 total -= sizes[folder]
 
     def _needed(self) -> Set[str]:
         in_use = self.in_use()
         now = self._clock()
-        for digest, given in list(self._given.items()):  # other threads give too
-            if digest in in_use or now - given > _LOAD_SECONDS:
-                self._given.pop(digest, None)
-        return {*in_use, *self._given}
+        for digest, given in list(self._handed_out.items()):  # other threads give too
+            if digest in in_use or now - given > _HANDOVER_SECONDS:
+                self._handed_out.pop(digest, None)
+        return {*in_use, *self._handed_out}
 
 
-def _is_kept(folder: Path) -> bool:
+def _is_copy(folder: Path) -> bool:
     return folder.is_dir() and not folder.name.startswith(".")
 
 
@@ -91,4 +91,4 @@ def _size_bytes(folder: Path) -> int:
 
 
 def _digest_of(folder: Path) -> str:
-    return manifest_digest(map(hashed, folder.iterdir()))
+    return manifest_digest(map(hash_file, folder.iterdir()))

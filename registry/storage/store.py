@@ -12,9 +12,9 @@ from registry.errors import StoreUnavailable
 from registry.inspection.inspector import Inspection
 from registry.sources.base import FetchLimits
 from registry.sources.local import LocalSource, folder_under
-from registry.sources.quarantine import settle
-from registry.storage.file_locks import SUFFIX, Claim, Claims
-from registry.storage.integrity import seal, seal_file
+from registry.sources.quarantine import make_final
+from registry.storage.file_locks import SUFFIX, FileLock, FileLocks
+from registry.storage.integrity import fingerprint_file, write_fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class StoredArtifact:
 class Workspace:
     """A folder in quarantine that is ours, until we let go of it or die."""
 
-    def __init__(self, folder: Path, claim: Claim) -> None:
+    def __init__(self, folder: Path, lock: FileLock) -> None:
         self.name = folder.name
         self._folder = folder
-        self._claim = claim
+        self._lock = lock
         self.is_needed = False  # by somebody who goes on with what is in it
 
     @property
@@ -52,7 +52,7 @@ class Workspace:
         """Let go of it. Its content goes too, unless it is needed."""
         if not self.is_needed:
             _remove(self._folder)
-        self._claim.release()
+        self._lock.release()
 
 
 class ArtifactStore:
@@ -66,17 +66,17 @@ class ArtifactStore:
     ) -> None:
         self._adapters = root / "adapters"
         self._quarantine = root / "quarantine"
-        self._workspaces = Claims(self._quarantine)
-        self._arrivals = Claims(root / "arriving")
+        self._workspaces = FileLocks(self._quarantine)
+        self._pending = FileLocks(root / "arriving")
         self._source_roots = tuple(Path(os.path.realpath(r)) for r in source_roots)
         self.limits = FetchLimits(max_bytes, max_files)
 
     def open(self) -> None:
         """Make the folders. Raises StoreUnavailable."""
-        with storing("the store can't be opened"):
+        with storage_errors("the store can't be opened"):
             self._adapters.mkdir(parents=True, exist_ok=True)
             self._workspaces.open()
-            self._arrivals.open()
+            self._pending.open()
 
     def path_of(self, digest: str) -> Path:
         return self._adapters / digest[:2] / digest
@@ -94,8 +94,8 @@ class ArtifactStore:
 
     def workspace(self, name: str) -> Workspace | None:
         """The one of this name, made if need be; None if somebody works in it."""
-        claim = self._workspaces.take(name)
-        return None if claim is None else Workspace(self._quarantine / name, claim)
+        lock = self._workspaces.try_lock(name)
+        return None if lock is None else Workspace(self._quarantine / name, lock)
 
     def workspaces(self) -> set[str]:
         """The names of all there are, in use or left behind, and of whatever else lies there."""
@@ -103,71 +103,71 @@ class ArtifactStore:
 
     # ---- arrival -------------------------------------------------------------------------
 
-    def keep(self, folder: Path, digest: str) -> Claim:
+    def add(self, folder: Path, digest: str) -> FileLock:
         """Move what was inspected under its digest; the same content is kept once.
 
         Nobody removes it while the claim is held, that is until its row is written. Raises OSError.
         """
-        kept = self.path_of(digest)
-        claim = self._arrivals.share(digest)
+        target = self.path_of(digest)
+        lock = self._pending.lock_shared(digest)
         try:
-            self._move(folder, kept)
-            seal(kept)
+            self._move(folder, target)
+            write_fingerprint(target)
         except BaseException:
-            (claim.abandon if kept.is_dir() else claim.release)()
+            (lock.abandon if target.is_dir() else lock.release)()
             raise
-        return claim
+        return lock
 
     def adopt(self, folder: Path, digest: str) -> bool:
         """The same for what a transaction will settle that holds all files, without a claim.
 
         False if the files were there already. Raises StoreUnavailable.
         """
-        kept = self.path_of(digest)
-        if kept.is_dir():
+        target = self.path_of(digest)
+        if target.is_dir():
             return False
-        with storing():
+        with storage_errors():
             for file in folder.iterdir():
-                _settle(file)
+                _make_final(file)
             os.utime(folder)  # orphans are known by their age
-            self._move(folder, kept)
-            seal(kept)
+            self._move(folder, target)
+            write_fingerprint(target)
         return True
 
-    def arrivals(self) -> set[str]:
+    def pending_digests(self) -> set[str]:
         """Digests whose row is being written now, or never was because of a crash."""
-        return self._arrivals.names()
+        return self._pending.names()
 
-    def take(self, digest: str) -> Claim | None:
+    def try_lock(self, digest: str) -> FileLock | None:
         """For who wants to remove it; None while its row is being written."""
-        return self._arrivals.take(digest)
+        return self._pending.try_lock(digest)
 
     def remove(self, digest: str) -> None:
         """Take the files out of the store; as a workspace that nobody needs they are swept.
 
-        Needs the claim of `take`. Does not block. Raises OSError.
+        Needs the claim of `try_lock`. Does not block. Raises OSError.
         """
-        kept = self.path_of(digest)
-        seal_file(kept).unlink(missing_ok=True)
+        target = self.path_of(digest)
+        fingerprint_file(target).unlink(missing_ok=True)
         with suppress(FileNotFoundError):
-            kept.rename(self._quarantine / secrets.token_hex(16))
+            target.rename(self._quarantine / secrets.token_hex(16))
 
-    def _move(self, folder: Path, kept: Path) -> None:
-        if kept.is_dir():
+    def _move(self, folder: Path, target: Path) -> None:
+        if target.is_dir():
             return
-        kept.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(exist_ok=True)
         _sync_folder(self._adapters)
         _sync_folder(folder)
         try:
-            folder.rename(kept)
+            folder.rename(target)
         except OSError:
-            if not kept.is_dir():  # else another registration of the same content was faster
+            if not target.is_dir():  # else another registration of the same content was faster
                 raise
-        _sync_folder(kept.parent)
+        _sync_folder(target.parent)
 
 
 @contextmanager
-def storing(what: str = "the adapter can't be stored") -> Iterator[None]:
+def storage_errors(what: str = "the adapter can't be stored") -> Iterator[None]:
     """Raises StoreUnavailable for what the disk says no to."""
     try:
         yield
@@ -182,9 +182,9 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _settle(file: Path) -> None:
+def _make_final(file: Path) -> None:
     with file.open("rb") as opened:
-        settle(opened.fileno())
+        make_final(opened.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

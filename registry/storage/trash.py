@@ -12,20 +12,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from registry.errors import StoreUnavailable
-from registry.storage.file_locks import Claim
-from registry.storage.integrity import seal_file
-from registry.storage.store import storing
+from registry.storage.file_locks import FileLock
+from registry.storage.integrity import fingerprint_file
+from registry.storage.store import storage_errors
 
 
 class Trash:
     """`trash/` beside the `adapters/` folder that `path_of` (digest → folder) points into.
 
-    `take` claims files against those who are about to write a row for them.
+    `try_lock` claims files against those who are about to write a row for them.
     """
 
-    def __init__(self, path_of: Callable[[str], Path], take: Callable[[str], Claim | None]) -> None:
+    def __init__(
+        self, path_of: Callable[[str], Path], try_lock: Callable[[str], FileLock | None]
+    ) -> None:
         self._path_of = path_of
-        self._take = take
+        self._try_lock = try_lock
         self._adapters = path_of("00").parent.parent
         self._trash = self._adapters.parent / "trash"
 
@@ -36,18 +38,18 @@ class Trash:
         StoreUnavailable.
         """
         aside = self._trash / digest
-        with storing("the files can't be removed"):
-            claim = self._take(digest)
-            if claim is None:
+        with storage_errors("the files can't be removed"):
+            lock = self._try_lock(digest)
+            if lock is None:
                 return False
-            with claim:
+            with lock:
                 return self._move(self._path_of(digest), aside)
 
-    def _move(self, kept: Path, aside: Path) -> bool:
+    def _move(self, stored: Path, aside: Path) -> bool:
         self._trash.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(aside, ignore_errors=True)  # of a purge that died before its end
         try:
-            kept.rename(aside)
+            stored.rename(aside)
         except FileNotFoundError:
             return False
         return True
@@ -57,11 +59,11 @@ class Trash:
 
         Raises StoreUnavailable.
         """
-        kept, aside = self._path_of(digest), self._trash / digest
+        stored, aside = self._path_of(digest), self._trash / digest
         try:
-            if aside.is_dir() and not kept.exists():
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                aside.rename(kept)
+            if aside.is_dir() and not stored.exists():
+                stored.parent.mkdir(parents=True, exist_ok=True)
+                aside.rename(stored)
         except OSError as error:
             raise StoreUnavailable(f"the files can't be put back: {error.strerror}") from error
 
@@ -70,7 +72,7 @@ class Trash:
         shutil.rmtree(self._trash / digest, ignore_errors=True)
         if not self._path_of(digest).exists():
             with contextlib.suppress(OSError):
-                seal_file(self._path_of(digest)).unlink()
+                fingerprint_file(self._path_of(digest)).unlink()
 
     def digests(self) -> list[str]:
         """What lies here."""

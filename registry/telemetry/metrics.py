@@ -6,7 +6,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
 from registry.database.observer import CommittedRow, Operation
 from registry.errors.access import KeyRefusal, Limit
-from registry.ingest.outcome import IngestEnd, end_of
+from registry.ingest.outcome import IngestOutcome, outcome_of
 from registry.models import Event, EventKind, Version, VersionState
 from registry.models.job import UNFINISHED, Job, JobState
 from registry.telemetry.error_codes import OTHER_CODES, registry_codes
@@ -125,7 +125,7 @@ class RegistryMetrics:
         ):
             self._registry.unregister(collector)
 
-    def ingest_ended(self, end: IngestEnd) -> None:
+    def ingest_ended(self, end: IngestOutcome) -> None:
         """Count one registration, whether it was a job or not."""
         self._ingests.labels(end.outcome).inc()
         self._ingest_seconds.observe(end.seconds)
@@ -167,5 +167,5 @@ class RegistryMetrics:
                     if row.state == VersionState.QUARANTINED:
                         self._quarantines.labels(self._code(row.state_code)).inc()
                 case Job():
-                    if (end := end_of(row)) is not None:
+                    if (end := outcome_of(row)) is not None:
                         self.ingest_ended(end)

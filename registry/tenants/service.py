@@ -100,7 +100,7 @@ class TenantService:
             for grant in (await session.execute(grants)).scalars():
                 await session.delete(grant)
             await QuotaRepository(session).forget_registrations(name, now())
-            await JobRepository(session).forget_tenant(name)
+            await JobRepository(session).delete_of_tenant(name)
             await session.delete(tenant)
             session.add(_event(EventKind.TENANT_DELETED, name, actor))
         await self._changed()
@@ -156,7 +156,7 @@ async def _check_that_it_is_empty(session: AsyncSession, name: str) -> None:
     keys = select(ApiKey).where(own, col(ApiKey.revoked_at).is_(None))
     if (await session.execute(keys.limit(1))).first() is not None:
         raise TenantNotEmpty(name, "keys that are not revoked")
-    if await JobRepository(session).tenant_is_waiting(name):
+    if await JobRepository(session).has_unfinished(name):
         raise TenantNotEmpty(name, "jobs that are not finished")
 
 

@@ -10,11 +10,11 @@ from blake3 import blake3
 
 from registry.database.engine import Database
 from registry.errors import FilesDamaged, FilesMissing, UnknownAdapter
-from registry.ingest.pipeline import closed, fresh_workspace
+from registry.ingest.pipeline import close_workspace, create_workspace
 from registry.models import SERVABLE, Adapter, Version, VersionState, row_id
 from registry.references import check_name
-from registry.storage import integrity as seals
-from registry.storage.store import ArtifactStore, Workspace, storing
+from registry.storage import integrity
+from registry.storage.store import ArtifactStore, Workspace, storage_errors
 from registry.storage.tar import Entry, tar_chunks
 from registry.transfer.format import EVENTS, INDEX, AdapterManifest, Index, file_name, manifest_name
 from registry.transfer.repository import TransferRepository
@@ -57,9 +57,9 @@ class Exporter:
         Nothing is sent before everything is there. Raises InvalidReference, UnknownAdapter,
         FilesMissing, FilesDamaged, StoreUnavailable, DatabaseUnavailable.
         """
-        workspace = await fresh_workspace(self._store)
+        workspace = await create_workspace(self._store)
         try:
-            with storing("the export can't be written"):
+            with storage_errors("the export can't be written"):
                 draft = _Draft(await asyncio.to_thread(workspace.empty_folder))
             events = await self._write(draft, names)
             await asyncio.to_thread(self._verify, draft)
@@ -71,7 +71,7 @@ class Exporter:
             )
             chunks = tar_chunks(self._entries(draft, index))
         except BaseException:
-            await closed(workspace)
+            await close_workspace(workspace)
             raise
         return _sent(chunks, workspace)
 
@@ -122,8 +122,8 @@ class Exporter:
     def _verify(self, draft: _Draft) -> None:
         for digest, reference in draft.files.items():
             try:
-                seals.verify(self._path_of(digest), digest)
-            except seals.FilesChanged as error:
+                integrity.verify(self._path_of(digest), digest)
+            except integrity.FilesChanged as error:
                 raise FilesDamaged(reference, str(error)) from None
             except FileNotFoundError:
                 raise FilesMissing(reference) from None
@@ -158,4 +158,4 @@ async def _sent(chunks: Iterator[bytes], workspace: Workspace) -> AsyncIterator[
         while chunk := await asyncio.to_thread(next, chunks, b""):
             yield chunk
     finally:
-        await closed(workspace)
+        await close_workspace(workspace)

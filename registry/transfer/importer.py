@@ -12,7 +12,7 @@ from registry.errors import DatabaseUnavailable, ImportConflict, InvalidAdapter,
 from registry.ingest.pipeline import new_workspace
 from registry.inspection.inspector import Inspection
 from registry.models import VersionState
-from registry.storage.store import ArtifactStore, storing
+from registry.storage.store import ArtifactStore, storage_errors
 from registry.storage.trash import Trash
 from registry.transfer.plan import AdapterPlan, ImportOptions, plan_adapter
 from registry.transfer.report import CheckedFiles, ImportReport, refusal_of, report_of
@@ -57,7 +57,7 @@ class Importer:
         """
         limits = ArchiveLimits(self._max_bytes, self._store.limits.max_bytes)
         async with new_workspace(self._store) as workspace:
-            with storing("the archive can't be kept"):
+            with storage_errors("the archive can't be kept"):
                 folder = await asyncio.to_thread(workspace.empty_folder)
                 unpacked = await unpack_stream(chunks, folder, limits)
                 stage = await asyncio.to_thread(check, unpacked, self._is_stored)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from registry.catalog.catalog import Catalog
 from registry.errors import FilesDamaged, FilesMissing
-from registry.storage import integrity as seals
+from registry.storage import integrity
 from registry.storage.tar import Entry, tar_chunks
 
 
@@ -27,8 +27,8 @@ class VersionFiles:
         digest = published.version.digest
         folder = self._path_of(digest)
         try:
-            await asyncio.to_thread(seals.verify, folder, digest)
-        except seals.FilesChanged as error:
+            await asyncio.to_thread(integrity.verify, folder, digest)
+        except integrity.FilesChanged as error:
             raise FilesDamaged(published.reference, str(error)) from None
         except FileNotFoundError:
             raise FilesMissing(published.reference) from None

@@ -15,7 +15,7 @@ from engine.telemetry.request_counters import REFUSAL_CODES
 from engine.types import AdapterVersion, CacheOutcome, EvictionReason, MissCause, Tier, VersionId
 from registry.database.engine import Database
 from registry.errors.access import Limit
-from registry.ingest.outcome import IngestEnd
+from registry.ingest.outcome import IngestOutcome
 from registry.models import Version, VersionState
 from registry.models.job import JobState
 from registry.telemetry.counts import AliasTarget, Stock, Waiting
@@ -76,7 +76,7 @@ def collectors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CollectorRe
     engine.on_event(LookedUp(UPPER, CacheOutcome.MISS, MissCause.COLD, 0.1))
     engine.on_event(Evicted(UPPER, Tier.HOST, EvictionReason.CAPACITY, 1.0))
     registry = RegistryMetrics(collectors)
-    registry.ingest_ended(IngestEnd(JobState.FAILED, 1.0, 10, "not_lora"))
+    registry.ingest_ended(IngestOutcome(JobState.FAILED, 1.0, 10, "not_lora"))
     registry.on_commit([quarantined_version()])
     registry.tenant_refused("acme", Limit.SLOTS)
     folder = tmp_path_factory.mktemp("registry")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from registry.ingest.runner import Reached
+from registry.ingest.runner import Checkpoint
 from registry.inspection.base_model import BaseModel
 from tests.support.servers.crashing_worker import COPYING, DIRECT_FETCHED, DIRECT_KEPT, POINTS
 from tests.support.servers.registry_in_loop import Json, Registry, running_registry
@@ -73,11 +73,13 @@ async def test_a_job_that_was_cut_short_is_ended_by_the_next_server(
 ) -> None:
     crash(point, make_adapter("a"))
     async with start() as registry:
-        published = point == Reached.PUBLISHED
+        published = point == Checkpoint.PUBLISHED
         await assert_one_version(registry, await registry.end_of(1), 1 if published else 2)
 
 
-@pytest.mark.parametrize("point", [COPYING, Reached.FETCHED, Reached.KEPT, Reached.WRITTEN])
+@pytest.mark.parametrize(
+    "point", [COPYING, Checkpoint.FETCHED, Checkpoint.KEPT, Checkpoint.WRITTEN]
+)
 async def test_an_upload_is_not_lost_in_a_crash(
     start: Start, crash: Crash, make_adapter: AdapterMaker, point: str
 ) -> None:
@@ -104,7 +106,9 @@ async def test_a_job_whose_server_died_before_it_began(
         assert (job["state"], job["version"], job["attempts"]) == ("succeeded", "other:1", 1)
 
 
-@pytest.mark.parametrize("point", [COPYING, Reached.FETCHED, Reached.KEPT, Reached.WRITTEN])
+@pytest.mark.parametrize(
+    "point", [COPYING, Checkpoint.FETCHED, Checkpoint.KEPT, Checkpoint.WRITTEN]
+)
 async def test_a_job_that_can_not_go_on_fails_with_a_reason_and_leaves_nothing(
     start: Start, crash: Crash, make_adapter: AdapterMaker, point: str
 ) -> None:
@@ -124,7 +128,7 @@ async def test_files_that_somebody_else_got_meanwhile_stay(
 ) -> None:
     """The crash left them without a row; then another adapter got the same content."""
     source = make_adapter("a")
-    crash(Reached.KEPT, source)
+    crash(Checkpoint.KEPT, source)
     async with start(works=False) as registry:
         other = await registry.register("other", make_adapter("same"))
         assert other.status_code == 201
@@ -138,8 +142,8 @@ async def test_files_that_somebody_else_got_meanwhile_stay(
 async def test_a_job_that_kills_every_server_is_given_up(
     start: Start, crash: Crash, make_adapter: AdapterMaker
 ) -> None:
-    crash(Reached.INSPECTED, make_adapter("a"))
-    crash(Reached.INSPECTED)
+    crash(Checkpoint.INSPECTED, make_adapter("a"))
+    crash(Checkpoint.INSPECTED)
     async with start(ingest_attempts=2) as registry:
         job = await registry.end_of(1)
         assert (job["state"], job["code"], job["attempts"]) == ("failed", "ingest_interrupted", 2)
@@ -149,7 +153,7 @@ async def test_a_job_that_kills_every_server_is_given_up(
 async def test_a_job_that_was_to_be_cancelled_is_cancelled_by_the_next_server(
     start: Start, crash: Crash, make_adapter: AdapterMaker
 ) -> None:
-    crash(Reached.INSPECTED, make_adapter("a"))
+    crash(Checkpoint.INSPECTED, make_adapter("a"))
     async with start(works=False) as registry:
         cancelling = await registry.http.post("/jobs/1/cancel")
         assert (cancelling.json()["state"], cancelling.json()["cancel_requested"]) == (

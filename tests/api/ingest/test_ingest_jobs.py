@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from registry.database.engine import Database
-from registry.ingest.job_store import JobLedger
-from registry.ingest.runner import Reached
+from registry.ingest.job_store import JobStore
+from registry.ingest.runner import Checkpoint
 from tests.support.servers.huggingface_hub import COMMIT_1, Repository, hub_server
 from tests.support.servers.registry_in_loop import Registry, running_registry
 from tests.support.servers.web import Handler, WebServer, web_server
@@ -448,8 +448,8 @@ async def test_a_version_that_is_being_written_is_written(
     written: list[int] = []
     ending: list[Registry] = []
 
-    def end_while_writing(number: int, reached: Reached) -> None:
-        if reached == Reached.WRITTEN:
+    def end_while_writing(number: int, reached: Checkpoint) -> None:
+        if reached == Checkpoint.WRITTEN:
             written.append(number)
             ending[0].stop_working()
 
@@ -474,13 +474,13 @@ async def test_a_wish_to_cancel_in_the_last_moment_leaves_no_version(
 ) -> None:
     """It is read in the transaction that would write the version."""
 
-    def at_the_last_moment(number: int, reached: Reached) -> None:
+    def at_the_last_moment(number: int, reached: Checkpoint) -> None:
         async def cancel() -> None:
             database = Database(database_url)
-            await JobLedger(database, max_attempts=1).cancel(number, "tests")
+            await JobStore(database, max_attempts=1).cancel(number, "tests")
             await database.close()
 
-        if reached == Reached.KEPT:
+        if reached == Checkpoint.KEPT:
             thread = threading.Thread(target=lambda: asyncio.run(cancel()))
             thread.start()
             thread.join()

@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from registry.catalog.types import Registration
 from registry.errors import DatabaseUnavailable
-from registry.ingest.job_store import JobLedger
-from registry.ingest.pipeline import opened_workspace
-from registry.ingest.runner import JobRunner, Run
+from registry.ingest.job_store import JobStore
+from registry.ingest.pipeline import open_workspace
+from registry.ingest.runner import JobRun, JobRunner
 from registry.inspection.base_model import BaseModel
 from registry.models.job import Job, JobState
 from registry.service import RegistryService
@@ -24,7 +24,7 @@ from tests.support.servers.registry_in_loop import Registry, running_registry
 AdapterMaker = Callable[..., Path]
 
 
-class Outage(JobLedger):
+class Outage(JobStore):
     """Can't be reached in one method."""
 
     at = ""
@@ -50,14 +50,14 @@ class Outage(JobLedger):
 
 async def attempt(registry: Registry, service: RegistryService, at: str) -> None:
     """One attempt at job 1."""
-    ledger = Outage(service._database, max_attempts=5)
-    ledger.at = at
+    job_store = Outage(service._database, max_attempts=5)
+    job_store.at = at
     sources = RemoteSources((), NetGuard())
-    runner = JobRunner(service.registrar, service.store, ledger, sources, timeout_seconds=60)
+    runner = JobRunner(service.registrar, service.store, job_store, sources, timeout_seconds=60)
     row = await registry.ingest.job(1)
-    workspace = await opened_workspace(service.store, row.workspace)
+    workspace = await open_workspace(service.store, row.workspace)
     assert workspace is not None
-    await runner.run(Run(1, Progress()), workspace)
+    await runner.run(JobRun(1, Progress()), workspace)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from registry.storage.integrity import seal_file
+from registry.storage.integrity import fingerprint_file
 from tests.support.servers.registry_in_loop import Json, Registry, running_registry
 
 AdapterMaker = Callable[..., Path]
@@ -82,7 +82,7 @@ async def test_files_become_a_version(registry: Registry, adapter: Files) -> Non
     assert {file.name: file.read_bytes() for file in kept.iterdir()} == adapter
     assert {file.stat().st_nlink for file in kept.iterdir()} == {1}
     async with asyncio.timeout(10):
-        while json.loads(seal_file(kept).read_bytes()) != sealed(kept):
+        while json.loads(fingerprint_file(kept).read_bytes()) != sealed(kept):
             await asyncio.sleep(0.02)
     assert (await registry.http.get("/adapters/bot")).json()["description"] == "Says no."
 

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from registry.catalog.types import Origin
-from registry.ingest.cleanup import Sweep
-from registry.ingest.pipeline import inspected, kept, new_workspace
+from registry.ingest.cleanup import Cleanup
+from registry.ingest.pipeline import inspect, keep, new_workspace
 from registry.lifecycle.garbage_collector import ORPHANS_AFTER_SECONDS
 from registry.service import RegistryService
 from registry.sources.base import Progress
@@ -27,14 +27,14 @@ async def arriving(service: RegistryService, source: Path) -> AsyncIterator[Stor
     async with new_workspace(store) as workspace:
         folder = workspace.empty_folder()
         fetched = await store.local(str(source)).fetch(folder, store.limits, Progress())
-        inspection = await inspected(folder, service.registrar.inspect)
-        async with kept(store, folder, fetched, inspection) as artifact:
+        inspection = await inspect(folder, service.registrar.inspect)
+        async with keep(store, folder, fetched, inspection) as artifact:
             yield artifact
 
 
 async def sweep(service: RegistryService) -> None:
     retention = timedelta(days=1)
-    await Sweep(service.store, service._database, retention=retention).run()
+    await Cleanup(service.store, service._database, retention=retention).run()
 
 
 def make_old(artifact: StoredArtifact) -> None:
@@ -62,7 +62,7 @@ async def test_files_whose_row_is_being_written_are_no_garbage(
     assert await orphans(client) == []
     await sweep(service)
     assert artifact.path.is_dir()
-    assert not service.store.arrivals()
+    assert not service.store.pending_digests()
 
 
 async def test_files_whose_row_was_never_written_are_swept(
@@ -116,7 +116,7 @@ async def test_what_the_sweep_looks_at_may_be_purged_at_once(
 ) -> None:
     await publish_some(client, make_adapter, "other", 2)
     digest = (await client.get("/adapters/other/versions/2")).json()["digest"]
-    service.store._arrivals.share(digest).abandon()  # a server died right after its commit
+    service.store._pending.lock_shared(digest).abandon()  # a server died right after its commit
     await step(client, "other:2", "retire")
     await sweep(service)
     assert (await step(client, "other:2", "purge")).json()["freed_bytes"] > 0

@@ -267,7 +267,7 @@ async def test_a_purge_that_is_cancelled_at_its_commit_keeps_files_and_row_in_st
     await publish_some(client, make_adapter, "bot", 2)
     await step(client, "bot:2", "retire")
     before = stored(store)
-    trash = TrashOfOneWhoLeaves(service.store.path_of, service.store.take)
+    trash = TrashOfOneWhoLeaves(service.store.path_of, service.store.try_lock)
     lifecycle = LifecycleService(service._database, trash, service.store.path_of)
     task = asyncio.create_task(lifecycle.purge("bot", 2, actor="test"))
     with pytest.raises(asyncio.CancelledError):

@@ -83,7 +83,7 @@ async def test_a_postgresql_that_stands_still_holds_nobody_for_long(
     await publish_some(client, make_adapter, "bot", 1)
     database = Database(database_url)
     await database.ping()
-    monkeypatch.setattr("registry.db.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("registry.database.engine.SESSION_TIMEOUT_SECONDS", 0.2)
     with killable.standing_still():
         async with asyncio.timeout(30):  # asyncpg would give each of them up after a minute
             for question in QUESTIONS:

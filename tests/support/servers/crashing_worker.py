@@ -8,7 +8,7 @@ from pathlib import Path
 
 from registry.database.engine import Database
 from registry.ingest.registrar import Registrar
-from registry.ingest.runner import Reached
+from registry.ingest.runner import Checkpoint
 from registry.ingest.service import IngestService
 from registry.inspection.base_model import BaseModel
 from registry.inspection.inspector import Inspection
@@ -18,12 +18,12 @@ from registry.settings import RegistrySettings
 from registry.sources.base import Progress
 from registry.sources.egress_guard import NetGuard
 from registry.sources.registry import RemoteSources
-from registry.storage.file_locks import Claim
+from registry.storage.file_locks import FileLock
 from registry.storage.store import ArtifactStore
 
 COPYING = "copying"
 DIRECT_FETCHED, DIRECT_KEPT = "direct fetched", "direct kept"
-POINTS = (*Reached, COPYING)
+POINTS = (*Checkpoint, COPYING)
 
 
 def die() -> None:
@@ -50,10 +50,10 @@ class DyingRegistrar(Registrar):
 class DyingStore(ArtifactStore):
     """Dies when files have just been renamed into the store."""
 
-    def keep(self, folder: Path, digest: str) -> Claim:
-        claim = super().keep(folder, digest)
+    def add(self, folder: Path, digest: str) -> FileLock:
+        lock = super().add(folder, digest)
         die()
-        return claim
+        return lock
 
 
 async def main(url: str, folder: Path, base: BaseModel, point: str, source: str) -> None:
@@ -65,7 +65,7 @@ async def main(url: str, folder: Path, base: BaseModel, point: str, source: str)
     database = Database(url)
     registrar = registrar_class(database, store, base, TenantQuotas(database), max_rank=16)
 
-    def watch(number: int, reached: Reached) -> None:
+    def watch(number: int, reached: Checkpoint) -> None:
         if reached == point:
             die()
 

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from registry.api.ingest import create_ingest_router
 from registry.api.router import create_router
 from registry.database.engine import Database
-from registry.ingest.runner import Watch, watch_nothing
+from registry.ingest.runner import CheckpointObserver, null_checkpoint_observer
 from registry.ingest.service import IngestService
 from registry.inspection.base_model import BaseModel
 from registry.notifications import event_parts
@@ -98,7 +98,7 @@ async def running_registry(
     *,
     works: bool = True,
     hub_endpoint: str | None = None,
-    watch: Watch = watch_nothing,
+    watch: CheckpointObserver = null_checkpoint_observer,
     metrics: RegistryMetrics | None = None,
     **settings: Any,
 ) -> AsyncIterator[Registry]:
@@ -112,7 +112,7 @@ async def running_registry(
     given = RegistrySettings(**settings)
     ingest = IngestService(service.registrar, database, store, sources, given, watch=watch)
     if metrics is not None:
-        service.registrar.tell_of_registrations(metrics.ingest_ended)
+        service.registrar.observe_outcomes(metrics.ingest_ended)
     app = FastAPI()
     working = asyncio.create_task(ingest.run()) if works else None
     try:

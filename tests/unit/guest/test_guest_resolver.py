@@ -14,7 +14,7 @@ from vllm.lora.request import LoRARequest
 from adaptry.client import AdaptryError, NoAnswer, PullFailed
 from guest.registry_client import Host
 from guest.resolver import RegistryResolver
-from registry.storage.local_copy import LocalFiles
+from registry.storage.local_copy import LocalCopyCache
 
 AWAY = NoAnswer("http://registry", "refused")
 
@@ -25,7 +25,7 @@ class Registry:
 
     means: dict[str, str | AdaptryError] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
-    files: LocalFiles = field(default_factory=lambda: LocalFiles(Path("unused"), 1))
+    files: LocalCopyCache = field(default_factory=lambda: LocalCopyCache(Path("unused"), 1))
 
     def find(self, name: str) -> Any:
         found = self.means.get(name)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.storage.file_locks import Claims
+from registry.storage.file_locks import FileLocks
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLD = (
@@ -22,14 +22,14 @@ HOLD = (
 
 
 @pytest.fixture
-def claims(tmp_path: Path) -> Claims:
-    made = Claims(tmp_path / "claims")
+def claims(tmp_path: Path) -> FileLocks:
+    made = FileLocks(tmp_path / "claims")
     made.open()
     return made
 
 
 @pytest.fixture
-def other(claims: Claims, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def other(claims: FileLocks, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds `a`."""
     process = holder(tmp_path, "take")
     yield process
@@ -50,36 +50,36 @@ def holder(folder: Path, how: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_name_has_one_holder(claims: Claims) -> None:
-    first = claims.take("a")
+def test_a_name_has_one_holder(claims: FileLocks) -> None:
+    first = claims.try_lock("a")
     assert first is not None
-    assert claims.take("a") is None
-    other = claims.take("b")
+    assert claims.try_lock("a") is None
+    other = claims.try_lock("b")
     assert other is not None
     first.release()
-    with claims.take("a") or pytest.fail("it was let go of"):
-        assert claims.take("a") is None
+    with claims.try_lock("a") or pytest.fail("it was let go of"):
+        assert claims.try_lock("a") is None
     other.release()
     assert claims.names() == set()
 
 
-def test_several_share_a_name_and_nobody_takes_it_meanwhile(claims: Claims) -> None:
-    first, second = claims.share("a"), claims.share("a")
-    assert claims.take("a") is None
+def test_several_share_a_name_and_nobody_takes_it_meanwhile(claims: FileLocks) -> None:
+    first, second = claims.lock_shared("a"), claims.lock_shared("a")
+    assert claims.try_lock("a") is None
     first.release()
     assert claims.names() == {"a"}, "the second one still holds it"
-    assert claims.take("a") is None
+    assert claims.try_lock("a") is None
     second.release()
     assert claims.names() == set()
 
 
-def test_sharing_waits_for_one_who_has_it_alone(claims: Claims) -> None:
-    alone = claims.take("a")
+def test_sharing_waits_for_one_who_has_it_alone(claims: FileLocks) -> None:
+    alone = claims.try_lock("a")
     assert alone is not None
     shared, done = threading.Event(), threading.Event()
 
     def share() -> None:
-        with claims.share("a"):
+        with claims.lock_shared("a"):
             shared.set()
             assert done.wait(10)
 
@@ -88,23 +88,23 @@ def test_sharing_waits_for_one_who_has_it_alone(claims: Claims) -> None:
     assert not shared.wait(0.2)
     alone.release()
     assert shared.wait(10)
-    assert claims.take("a") is None, "it waited for a file that is gone, and holds the new one"
+    assert claims.try_lock("a") is None, "it waited for a file that is gone, and holds the new one"
     done.set()
     thread.join()
     assert claims.names() == set()
 
 
-def test_what_was_abandoned_is_seen_and_can_be_taken(claims: Claims) -> None:
-    claims.share("a").abandon()
+def test_what_was_abandoned_is_seen_and_can_be_taken(claims: FileLocks) -> None:
+    claims.lock_shared("a").abandon()
     assert claims.names() == {"a"}
-    claim = claims.take("a")
+    claim = claims.try_lock("a")
     assert claim is not None
     claim.release()
     assert claims.names() == set()
 
 
 def test_a_child_that_was_forked_off_holds_nothing_for_its_parent(
-    claims: Claims, tmp_path: Path
+    claims: FileLocks, tmp_path: Path
 ) -> None:
     """An engine may be forked off at any time, with all that is open then."""
     program = (
@@ -133,21 +133,21 @@ def test_a_child_that_was_forked_off_holds_nothing_for_its_parent(
 
 
 def test_another_process_holds_it_until_it_is_killed(
-    claims: Claims, other: subprocess.Popen[str]
+    claims: FileLocks, other: subprocess.Popen[str]
 ) -> None:
-    assert claims.take("a") is None
+    assert claims.try_lock("a") is None
     other.kill()
     other.wait()
     assert claims.names() == {"a"}, "its file is what tells of it"
-    with claims.take("a") or pytest.fail("the dead hold nothing"):
+    with claims.try_lock("a") or pytest.fail("the dead hold nothing"):
         pass
     assert claims.names() == set()
 
 
-def test_a_killed_process_shares_nothing_either(claims: Claims, tmp_path: Path) -> None:
+def test_a_killed_process_shares_nothing_either(claims: FileLocks, tmp_path: Path) -> None:
     process = holder(tmp_path, "share")
-    assert claims.take("a") is None
+    assert claims.try_lock("a") is None
     process.kill()
     process.communicate()
-    with claims.take("a") or pytest.fail("the dead hold nothing"):
+    with claims.try_lock("a") or pytest.fail("the dead hold nothing"):
         pass

@@ -9,8 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from registry.storage import integrity as seals
-from registry.storage.integrity import FilesChanged, manifest_digest, seal, seal_file, verify
+from registry.storage import integrity
+from registry.storage.integrity import (
+    FilesChanged,
+    fingerprint_file,
+    manifest_digest,
+    verify,
+    write_fingerprint,
+)
 
 
 @pytest.fixture
@@ -24,25 +30,25 @@ def folder(tmp_path: Path) -> Path:
 
 
 def content_digest(folder: Path) -> str:
-    return manifest_digest(seals.hashed(file) for file in folder.iterdir())
+    return manifest_digest(integrity.hash_file(file) for file in folder.iterdir())
 
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which files were read to their end."""
     names: list[str] = []
-    whole = seals.hashed
+    whole = integrity.hash_file
 
     def noted(file: Path) -> tuple[str, int, str]:
         names.append(file.name)
         return whole(file)
 
-    monkeypatch.setattr(seals, "hashed", noted)
+    monkeypatch.setattr(integrity, "hash_file", noted)
     return names
 
 
 def test_sealed_files_are_not_read(folder: Path, hashed: list[str]) -> None:
-    seal(folder)
+    write_fingerprint(folder)
     verify(folder, folder.name)
     assert hashed == []
 
@@ -55,10 +61,10 @@ def test_without_a_seal_they_are_read_once(folder: Path, hashed: list[str]) -> N
 
 
 def test_a_copied_store_is_read_again(folder: Path, tmp_path: Path, hashed: list[str]) -> None:
-    seal(folder)
+    write_fingerprint(folder)
     copied = tmp_path / "copy" / "adapters" / "ab" / folder.name
     shutil.copytree(folder, copied)
-    shutil.copytree(seal_file(folder).parent, seal_file(copied).parent)
+    shutil.copytree(fingerprint_file(folder).parent, fingerprint_file(copied).parent)
     verify(copied, copied.name)
     assert len(hashed) == 2
 
@@ -81,7 +87,7 @@ def lose(folder: Path) -> None:
 
 @pytest.mark.parametrize("damage", [rewrite, add, lose])
 def test_what_changed_is_found(folder: Path, damage: Callable[[Path], None]) -> None:
-    seal(folder)
+    write_fingerprint(folder)
     damage(folder)
     for _ in range(2):
         with pytest.raises(FilesChanged, match="their digest is"):
@@ -91,7 +97,7 @@ def test_what_changed_is_found(folder: Path, damage: Callable[[Path], None]) -> 
 def test_a_touched_file_with_the_same_content_is_sealed_again(
     folder: Path, hashed: list[str]
 ) -> None:
-    seal(folder)
+    write_fingerprint(folder)
     (folder / "adapter_config.json").touch()
     verify(folder, folder.name)
     assert len(hashed) == 2
@@ -101,21 +107,21 @@ def test_a_touched_file_with_the_same_content_is_sealed_again(
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"\xff"])
 def test_a_broken_seal_is_no_seal(folder: Path, content: bytes, hashed: list[str]) -> None:
-    seal(folder)
-    seal_file(folder).write_bytes(content)
+    write_fingerprint(folder)
+    fingerprint_file(folder).write_bytes(content)
     verify(folder, folder.name)
     assert len(hashed) == 2
 
 
 def test_files_that_are_gone_are_said_to_be(folder: Path) -> None:
-    seal(folder)
+    write_fingerprint(folder)
     shutil.rmtree(folder)
     with pytest.raises(FileNotFoundError, match="the files are gone"):
         verify(folder, folder.name)
 
 
 def test_a_full_disk_leaves_no_half_seal_and_is_no_reason_to_refuse(folder: Path) -> None:
-    seals_folder = seal_file(folder).parent
+    seals_folder = fingerprint_file(folder).parent
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handled = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # not one more byte
@@ -126,4 +132,4 @@ def test_a_full_disk_leaves_no_half_seal_and_is_no_reason_to_refuse(folder: Path
         signal.signal(signal.SIGXFSZ, handled)
     assert list(seals_folder.iterdir()) == []
     verify(folder, folder.name)
-    assert seal_file(folder).exists()
+    assert fingerprint_file(folder).exists()

@@ -9,7 +9,7 @@ from blake3 import blake3
 
 from adaptry.client import PullFailed
 from registry.storage.integrity import manifest_digest
-from registry.storage.local_copy import LocalFiles
+from registry.storage.local_copy import LocalCopyCache
 
 
 class Store:
@@ -24,7 +24,7 @@ class Store:
         self.contents[digest] = content
         return digest
 
-    def get(self, files: LocalFiles, digest: str) -> Path:
+    def get(self, files: LocalCopyCache, digest: str) -> Path:
         def fetch(folder: Path) -> None:
             self.fetched.append(digest)
             folder.mkdir()
@@ -52,34 +52,34 @@ def age(folder: Path, seconds: float) -> None:
 
 
 def test_it_is_fetched_once_and_once_only_hashed(store: Store, tmp_path: Path) -> None:
-    files = LocalFiles(tmp_path, 1000)
+    files = LocalCopyCache(tmp_path, 1000)
     digest = store.add(b"a")
     folder = store.get(files, digest)
     assert (folder / "weights").read_bytes() == b"a"
     assert store.get(files, digest) == folder
     assert store.fetched == [digest]
-    assert store.get(LocalFiles(tmp_path, 1000), digest) == folder
+    assert store.get(LocalCopyCache(tmp_path, 1000), digest) == folder
     assert store.fetched == [digest], "what is whole is taken over from another process"
 
 
 @pytest.mark.parametrize("harm", ["change", "cut", "add", "remove"])
 def test_what_is_not_whole_is_fetched_again(store: Store, tmp_path: Path, harm: str) -> None:
     digest = store.add(b"abc")
-    folder = store.get(LocalFiles(tmp_path, 1000), digest)
+    folder = store.get(LocalCopyCache(tmp_path, 1000), digest)
     if harm == "remove":
         shutil.rmtree(folder)
     elif harm == "add":
         (folder / "more").write_bytes(b"x")
     else:
         (folder / "weights").write_bytes(b"abd" if harm == "change" else b"ab")
-    store.get(LocalFiles(tmp_path, 1000), digest)
+    store.get(LocalCopyCache(tmp_path, 1000), digest)
     assert store.fetched == [digest, digest]
     assert [(f.name, f.read_bytes()) for f in folder.iterdir()] == [("weights", b"abc")]
 
 
 def test_the_longest_unused_go_when_there_are_too_many_bytes(store: Store, tmp_path: Path) -> None:
     clock = Clock()
-    files = LocalFiles(tmp_path, 250, clock=clock)
+    files = LocalCopyCache(tmp_path, 250, clock=clock)
     first, second, third = (store.add(letter * 100) for letter in (b"a", b"b", b"c"))
     age(store.get(files, first), 30)
     age(store.get(files, second), 20)
@@ -94,7 +94,7 @@ def test_the_longest_unused_go_when_there_are_too_many_bytes(store: Store, tmp_p
 def test_what_an_engine_may_read_again_stays(store: Store, tmp_path: Path) -> None:
     first, second, third = (store.add(letter * 100) for letter in (b"a", b"b", b"c"))
     clock = Clock()
-    files = LocalFiles(tmp_path, 150, in_use=lambda: {first}, clock=clock)
+    files = LocalCopyCache(tmp_path, 150, in_use=lambda: {first}, clock=clock)
     age(store.get(files, first), 30)
     age(store.get(files, second), 20)
     clock.now += 100
@@ -106,7 +106,7 @@ def test_what_was_just_given_stays_until_the_engine_has_it(store: Store, tmp_pat
     first, second, third = (store.add(letter * 100) for letter in (b"a", b"b", b"c"))
     in_use: set[str] = set()
     clock = Clock()
-    files = LocalFiles(tmp_path, 150, in_use=lambda: in_use, clock=clock)
+    files = LocalCopyCache(tmp_path, 150, in_use=lambda: in_use, clock=clock)
     age(store.get(files, first), 30)
     age(store.get(files, second), 20)
     assert {folder.name for folder in tmp_path.iterdir()} == {first, second}
@@ -124,7 +124,7 @@ def test_what_was_just_given_stays_until_the_engine_has_it(store: Store, tmp_pat
 def test_one_that_can_not_be_fetched_leaves_nothing_and_is_tried_again(
     store: Store, tmp_path: Path
 ) -> None:
-    files = LocalFiles(tmp_path, 1000)
+    files = LocalCopyCache(tmp_path, 1000)
     digest = store.add(b"a")
 
     def broken(folder: Path) -> None:

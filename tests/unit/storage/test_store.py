@@ -19,11 +19,11 @@ from registry.errors import (
     StoreUnavailable,
 )
 from registry.errors.defects import Defect
-from registry.ingest.pipeline import inspected, kept, new_workspace
+from registry.ingest.pipeline import inspect, keep, new_workspace
 from registry.inspection.inspector import Inspection
 from registry.sources.base import Progress, Source
 from registry.sources.local import LocalSource
-from registry.storage.store import ArtifactStore, StoredArtifact, storing
+from registry.storage.store import ArtifactStore, StoredArtifact, storage_errors
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 MAX_BYTES = 1000
@@ -58,11 +58,11 @@ def ingest(store: ArtifactStore, source: str | Source, check: Check) -> StoredAr
     async def work() -> StoredArtifact:
         origin = store.local(source) if isinstance(source, str) else source
         async with new_workspace(store) as workspace:
-            with storing():
+            with storage_errors():
                 folder = workspace.empty_folder()
                 fetched = await origin.fetch(folder, store.limits, Progress())
-            inspection = await inspected(folder, check)
-            async with kept(store, folder, fetched, inspection) as artifact:
+            inspection = await inspect(folder, check)
+            async with keep(store, folder, fetched, inspection) as artifact:
                 return artifact
 
     return asyncio.run(work())
@@ -90,7 +90,7 @@ class Shop:
     def ingest(self, source: Path | str) -> str:
         return ingest(self.store, str(source), accept).digest
 
-    def kept(self) -> dict[str, bytes]:
+    def stored_files(self) -> dict[str, bytes]:
         """Every file in the store by its path there, but for the seals."""
         files = sorted(file for file in self.root.rglob("*") if not file.is_dir())
         files = [file for file in files if file.parent != self.root / "seals"]
@@ -151,12 +151,12 @@ def test_inspection_sees_the_copy_and_not_the_source(shop: Shop) -> None:
 def test_what_happens_to_the_source_later_is_not_seen_in_the_store(shop: Shop) -> None:
     source = shop.adapter("a")
     shop.ingest(source)
-    before = shop.kept()
+    before = shop.stored_files()
     with (source / WEIGHTS).open("r+b") as file:
         file.write(b"WEIGHTS")
-    assert shop.kept() == before
+    assert shop.stored_files() == before
     shutil.rmtree(source)
-    assert shop.kept() == before
+    assert shop.stored_files() == before
 
 
 def test_only_the_adapters_own_files_are_kept(shop: Shop) -> None:
@@ -167,7 +167,7 @@ def test_only_the_adapters_own_files_are_kept(shop: Shop) -> None:
     (source / "checkpoint-1").mkdir()
     (source / "link").symlink_to("/etc/passwd")
     assert shop.ingest(source) == bare
-    assert {Path(name).name for name in shop.kept()} == {CONFIG, WEIGHTS}
+    assert {Path(name).name for name in shop.stored_files()} == {CONFIG, WEIGHTS}
 
 
 def test_a_pickle_alone_is_shown_to_inspection_so_that_it_can_say_so(shop: Shop) -> None:
@@ -181,7 +181,7 @@ def test_a_pickle_alone_is_shown_to_inspection_so_that_it_can_say_so(shop: Shop)
     with pytest.raises(InvalidAdapter):
         ingest(shop.store, str(source), look)
     assert seen == sorted([CONFIG, PICKLE])
-    assert shop.kept() == {}
+    assert shop.stored_files() == {}
 
 
 # ---- the digest --------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_the_same_content_is_the_same_folder_and_is_written_once(shop: Shop) -> 
     again = ingest(shop.store, str(shop.adapter("b")), accept)
     assert (again.digest, again.path) == (first.digest, first.path)
     assert {file: file.stat().st_ino for file in first.path.iterdir()} == written
-    assert len(shop.kept()) == 2
+    assert len(shop.stored_files()) == 2
 
 
 def test_the_digest_is_of_content_alone(shop: Shop, tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_many_at_once_agree_on_one_folder(shop: Shop) -> None:
     with ThreadPoolExecutor(len(sources)) as threads:
         stored = list(threads.map(lambda s: ingest(shop.store, str(s), check), sources))
     assert len({artifact.path for artifact in stored}) == 1
-    assert len(shop.kept()) == 2
+    assert len(shop.stored_files()) == 2
 
 
 # ---- where from --------------------------------------------------------------------------
@@ -308,7 +308,7 @@ def test_what_lies_outside_is_not_allowed(shop: Shop, source: str) -> None:
     (shop.sources / "linked").symlink_to(secret)
     with pytest.raises(SourceNotAllowed):
         shop.ingest(source.format(outside=shop.outside, sources=shop.sources))
-    assert shop.kept() == {}
+    assert shop.stored_files() == {}
 
 
 def test_without_source_roots_nothing_is_allowed(shop: Shop) -> None:
@@ -331,7 +331,7 @@ def test_what_is_no_folder_is_not_found(shop: Shop, source: str) -> None:
     caught.value.detail.encode()  # it is sent as UTF-8
     with pytest.raises(SourceNotFound):
         shop.ingest(f"{shop.sources}/{source}")
-    assert shop.kept() == {}
+    assert shop.stored_files() == {}
 
 
 # ---- what may not come in ----------------------------------------------------------------
@@ -353,23 +353,23 @@ def test_what_is_no_regular_file_is_unsafe(shop: Shop, name: str, kind: str) -> 
     with pytest.raises(InvalidAdapter) as caught:
         shop.ingest(file.parent)
     assert caught.value.code == "unsafe_file"
-    assert shop.kept() == {}
+    assert shop.stored_files() == {}
 
 
 def test_the_limit_is_for_all_files_together(shop: Shop) -> None:
     fits = shop.adapter("fits", b"x" * (MAX_BYTES - 2), config="{}")
     shop.ingest(fits)
-    before = shop.kept()
+    before = shop.stored_files()
     too_large = shop.adapter("too-large", b"x" * (MAX_BYTES - 1), config="{}")
     with pytest.raises(SourceTooLarge):
         shop.ingest(too_large)
-    assert shop.kept() == before
+    assert shop.stored_files() == before
 
 
 def test_a_refused_adapter_leaves_nothing(shop: Shop) -> None:
     with pytest.raises(InvalidAdapter):
         ingest(shop.store, str(shop.adapter("a")), refuse)
-    assert shop.kept() == {}
+    assert shop.stored_files() == {}
 
 
 def test_whatever_else_inspection_raises_leaves_nothing(shop: Shop) -> None:
@@ -384,7 +384,7 @@ def test_whatever_else_inspection_raises_leaves_nothing(shop: Shop) -> None:
         ingest(shop.store, source, break_off)
     with pytest.raises(StoreUnavailable, match="Input/output error"):
         ingest(shop.store, source, disk_is_gone)
-    assert shop.kept() == {}
+    assert shop.stored_files() == {}
 
 
 # ---- a source that changes while it is read ----------------------------------------------
@@ -408,14 +408,14 @@ def test_a_file_that_vanishes_is_not_found(shop: Shop) -> None:
     source = Hasty(shop.adapter("a"), lambda weights: weights.unlink())
     with pytest.raises(SourceNotFound, match="vanished"):
         ingest(shop.store, source, accept)
-    assert shop.kept() == {}
+    assert shop.stored_files() == {}
 
 
 def test_a_folder_that_vanishes_is_not_found(shop: Shop) -> None:
     source = Hasty(shop.adapter("a"), lambda weights: shutil.rmtree(weights.parent))
     with pytest.raises(SourceNotFound, match="vanished"):
         ingest(shop.store, source, accept)
-    assert shop.kept() == {}
+    assert shop.stored_files() == {}
 
 
 @pytest.mark.timeout(30)
@@ -434,14 +434,14 @@ def test_a_file_that_becomes_something_else_is_unsafe(
     with pytest.raises(InvalidAdapter) as caught:
         ingest(shop.store, Hasty(shop.adapter("a"), replace), accept)
     assert caught.value.code == "unsafe_file"
-    assert shop.kept() == {}
+    assert shop.stored_files() == {}
 
 
 def test_a_file_that_grows_beyond_the_limit_is_too_large(shop: Shop) -> None:
     source = Hasty(shop.adapter("a"), lambda weights: weights.write_bytes(b"x" * (MAX_BYTES - 1)))
     with pytest.raises(SourceTooLarge):
         ingest(shop.store, source, accept)
-    assert shop.kept() == {}
+    assert shop.stored_files() == {}
 
 
 @pytest.fixture
@@ -468,7 +468,7 @@ def test_a_file_that_the_server_may_not_read_is_unreadable(nobodys_shop: Shop) -
             nobodys_shop.ingest(source)
         locked.chmod(mode)
         assert caught.value.code == "unreadable_file"
-        assert nobodys_shop.kept() == {}
+        assert nobodys_shop.stored_files() == {}
     assert nobodys_shop.on_their_way() == []
     assert nobodys_shop.ingest(source)
 
@@ -486,7 +486,7 @@ def test_a_store_that_can_not_be_written_is_unavailable(nobodys_shop: Shop) -> N
         folder.chmod(0o700)
     nobodys_shop.root.chmod(0o700)
     assert nobodys_shop.on_their_way() == []
-    assert nobodys_shop.kept() == {}
+    assert nobodys_shop.stored_files() == {}
 
 
 def test_a_store_where_a_file_is_in_the_way_is_unavailable(tmp_path: Path) -> None:
@@ -509,7 +509,7 @@ def test_a_store_that_went_away_is_unavailable_and_comes_back_by_opening(shop: S
 def test_opening_again_keeps_what_is_there(shop: Shop) -> None:
     source = shop.adapter("a")
     digest = shop.ingest(source)
-    kept = shop.kept()
+    keep = shop.stored_files()
     again = shop.another()
     assert again.path_of(digest) == shop.store.path_of(digest)
-    assert shop.kept() == kept
+    assert shop.stored_files() == keep
