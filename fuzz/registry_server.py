@@ -19,9 +19,9 @@ from prometheus_client import CollectorRegistry
 from starlette.middleware import Middleware
 
 from engine.api.probe import create_probe_router
-from engine.bootstrap.background import background
-from engine.bootstrap.cache import make_cache
-from engine.bootstrap.registry import open_database, open_ingest, open_store, quarantine
+from engine.bootstrap.background import run_in_background
+from engine.bootstrap.cache import create_cache
+from engine.bootstrap.registry import create_ingest, open_database, open_store, quarantine
 from engine.fake_backend import FakeBackend
 from engine.http.body_limits import body_guard
 from engine.http.health import create_health_router
@@ -73,15 +73,15 @@ async def application(
         store = await open_store(settings)
         base = read_base_model("demo", ROOT / "demo" / "base")
         service = RegistryService(database, store, base, max_rank=64)
-        ingest = open_ingest(service, database, store, settings)
-        cache = make_cache(
+        ingest = create_ingest(service, database, store, settings)
+        cache = create_cache(
             Namespace(max_loras=SLOTS, max_cpu_loras=HOST_CAPACITY),
             engine_settings,
             FakeBackend(slots=SLOTS, host_capacity=HOST_CAPACITY),
             CacheMetrics(CollectorRegistry()),
             RegistryResolver(service.catalog),
             ResidencyStore(database),
-            silent=lambda: None,
+            report_silence=lambda: None,
             quarantine=Quarantine(partial(quarantine, service)),
         )
         service.set_usage_check(cache.uses)
@@ -110,7 +110,7 @@ async def application(
             keys.run(),
             events.run(lambda: False),
         ]
-        await stack.enter_async_context(background(app, work))
+        await stack.enter_async_context(run_in_background(app, work))
         app.state.key, _ = await keys.create("root", [Scope.ADMIN], actor="fuzz")
         if rows:
             await make_rows(app, app.state.key, ROOT / "demo")

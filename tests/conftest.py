@@ -118,7 +118,7 @@ def _serve(state: Path, listening: socket.socket, ready: Future[LiveServer]) -> 
 
 async def _serve_on_loop(state: Path, listening: socket.socket, ready: Future[LiveServer]) -> None:
     from adaptry.serve.arguments import parse
-    from engine.app import running_server
+    from engine.app import run_server
     from engine.settings import EngineSettings
     from engine.vllm.arguments import parse_engine_arguments, prefer_one_worker_process
     from registry.settings import RegistrySettings
@@ -133,7 +133,7 @@ async def _serve_on_loop(state: Path, listening: socket.socket, ready: Future[Li
         store=state / "store",
         source_roots=(ROOT / "demo", state),
     )
-    async with running_server(arguments, settings, registry_settings) as server:
+    async with run_server(arguments, settings, registry_settings) as server:
         http = uvicorn.Server(uvicorn.Config(server.app, http=server.http, log_level="warning"))
         server.app.state.server = http  # as vLLM's own way to serve does
         serving = asyncio.create_task(http.serve(sockets=[listening]))

@@ -185,13 +185,13 @@ def _log_as_vllm_does() -> None:
 
 
 async def _serve_engine(arguments: ServeArguments, parsed: Any, listening: socket.socket) -> None:
-    from engine.app import running_server
+    from engine.app import run_server
     from engine.bootstrap.registry import register_folders
     from engine.server import serve_forever
     from engine.settings import EngineSettings
 
     settings = EngineSettings(**arguments.settings)
-    async with running_server(parsed, settings, _registry_settings(arguments)) as server:
+    async with run_server(parsed, settings, _registry_settings(arguments)) as server:
         await register_folders(server.service, arguments.adapters)
         await serve_forever(server, parsed, listening)
 

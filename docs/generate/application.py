@@ -13,8 +13,8 @@ from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
 from engine.api.probe import create_probe_router
-from engine.bootstrap.cache import Cache, make_cache
-from engine.bootstrap.registry import open_ingest
+from engine.bootstrap.cache import Cache, create_cache
+from engine.bootstrap.registry import create_ingest
 from engine.fake_backend import FakeBackend
 from engine.http.health import create_health_router
 from engine.operations.probe import Probe
@@ -64,7 +64,7 @@ async def _routers() -> Sequence[APIRouter]:
             create_router(service),
             create_key_router(keys := KeyService(database)),
             create_tenant_router(TenantService(database), keys),
-            create_ingest_router(open_ingest(service, database, store, settings)),
+            create_ingest_router(create_ingest(service, database, store, settings)),
             create_probe_router(probe, cache.resolver),
             *events.routers,
             *cache.routers(events.decision_streams, CurrentGrants(database).of),
@@ -74,14 +74,14 @@ async def _routers() -> Sequence[APIRouter]:
 
 
 def _cache(service: RegistryService, database: Database) -> Cache:
-    return make_cache(
+    return create_cache(
         Namespace(max_loras=_SLOTS, max_cpu_loras=_HOST_CAPACITY),
         EngineSettings(),
         FakeBackend(slots=_SLOTS, host_capacity=_HOST_CAPACITY),
         CacheMetrics(CollectorRegistry()),
         RegistryResolver(service.catalog),
         ResidencyStore(database),
-        silent=lambda: None,
+        report_silence=lambda: None,
         quarantine=Quarantine(_never_quarantined),
     )
 

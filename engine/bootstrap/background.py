@@ -1,4 +1,4 @@
-"""What runs beside the server for as long as it serves."""
+"""Background tasks of a server: if one of them ends, the server stops."""
 
 import asyncio
 import logging
@@ -11,14 +11,14 @@ logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def background(
+async def run_in_background(
     app: FastAPI, work: Sequence[Coroutine[None, None, None]]
 ) -> AsyncIterator[None]:
-    """None of it may end by itself: then the server stops."""
+    """Cancel all of `work` on the way out. None of it may end before: then the server stops."""
 
     ending = False
 
-    def stop_serving(task: asyncio.Task[None]) -> None:
+    def stop_server(task: asyncio.Task[None]) -> None:
         if ending:
             return
         error = None if task.cancelled() else task.exception()
@@ -28,7 +28,7 @@ async def background(
 
     tasks = [asyncio.create_task(coroutine) for coroutine in work]
     for task in tasks:
-        task.add_done_callback(stop_serving)
+        task.add_done_callback(stop_server)
     try:
         yield
     finally:
@@ -39,6 +39,6 @@ async def background(
 
 
 def is_stopping(app: FastAPI) -> bool:
-    """Whether the HTTP server has been told to end; vLLM's `serve_http` puts it there."""
+    """Whether the HTTP server is shutting down; vLLM's `serve_http` puts it into the state."""
     server = getattr(app.state, "server", None)
     return server is not None and bool(server.should_exit)

@@ -1,9 +1,11 @@
-"""The cache of one server: the controller, and those who work beside it."""
+"""The cache of one server: the controller, its background work, operations and routes."""
 
 import logging
 from argparse import Namespace
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from fastapi import APIRouter
 
@@ -11,32 +13,39 @@ from engine.api.cache import create_cache_router
 from engine.api.decisions import create_decision_router
 from engine.api.visibility import Current
 from engine.artifact_files import StoredFiles, create_local_copies
+from engine.bootstrap.registry import quarantine
 from engine.cache.controller import CacheController
 from engine.cache.loader import Loader
 from engine.cache.reconciler import Reconciler
 from engine.cache.snapshot import CacheSnapshot
 from engine.cache.tenant_memory import Tenancy
-from engine.errors import EngineError
+from engine.errors import EngineError, EngineUnavailable
+from engine.gateway.pinned_resolver import PinnedResolver
 from engine.operations.control import EngineCacheControl, EvictionLog
 from engine.operations.pins import PinService
+from engine.operations.probe import Probe, Score
+from engine.operations.promotion import EnginePromotion
 from engine.operations.quarantine import Quarantine
 from engine.operations.warmup import WarmUp
 from engine.policy.policy import CachePolicy
 from engine.ports import Backend, Observer, Observers, Resolver
+from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.telemetry.decision_log import DecisionLog
 from engine.telemetry.metrics import CacheMetrics
 from engine.types import VersionId
+from engine.vllm.supervisor import EngineSupervisor
 from registry.errors import RegistryError
 from registry.http.sse import StreamLimiter
 from registry.residency import ResidencyStore
+from registry.service import RegistryService
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """`work` has to run beside everything else."""
+    """`work` has to run while the cache is used."""
 
     controller: CacheController
     pins: PinService
@@ -56,7 +65,7 @@ class Cache:
         ]
 
     def routers(self, streams: StreamLimiter, current: Current) -> list[APIRouter]:
-        """What can be asked of it over REST; `streams` limits its stream."""
+        """Its REST API. `streams` limits the clients of its stream."""
         steered = EngineCacheControl(self.controller, self.pins, self.log)
         return [
             create_cache_router(steered, self.resolver, self.evictions),
@@ -64,11 +73,16 @@ class Cache:
         ]
 
     async def uses(self, version_id: int) -> bool:
-        """Whether its files may be needed again before a request asks for it."""
+        """Whether the version's files may be needed again without a new request for it."""
         return self.controller.uses(VersionId(version_id))
 
+    async def on_engine_lost(self, why: EngineUnavailable) -> None:
+        """Note what was in memory, for the warm-up of the next engine."""
+        self.warm_up.remember()
+        await self.controller.on_engine_lost(why)
+
     async def preload(self, references: Sequence[str]) -> None:
-        """Bring them into host memory. What can't be loaded is said, and keeps nobody waiting."""
+        """Load them into host memory. One that can't be loaded is logged and skipped."""
         for reference in references:
             try:
                 await self.controller.bring_to_host(await self.resolver.resolve(reference))
@@ -76,7 +90,7 @@ class Cache:
                 logger.warning("%s is not preloaded: %s", reference, error.detail)
 
 
-def make_cache(
+def create_cache(
     arguments: Namespace,
     settings: EngineSettings,
     backend: Backend,
@@ -84,15 +98,15 @@ def make_cache(
     resolver: Resolver,
     store: ResidencyStore,
     *,
-    silent: Callable[[], None],
+    report_silence: Callable[[], None],
     quarantine: Quarantine,
     observers: Sequence[Observer] = (),
     tenancy: Tenancy | None = None,
 ) -> Cache:
-    """`arguments`: vLLM's, which say how many slots and host places there are.
+    """`arguments`: vLLM's, with the number of slots and of adapters in host memory.
 
-    `silent` is called when the engine has not answered for too long. `observers` hear of all that
-    happens, as those do that every cache has.
+    `report_silence` is called when the engine has not answered for too long. `observers` are
+    notified after those that every cache has.
     """
     policy = CachePolicy(
         slots=arguments.max_loras,
@@ -104,9 +118,9 @@ def make_cache(
     files = copies or StoredFiles()
     loader = Loader(backend, files, timeout_seconds=settings.load_timeout_seconds)
     log = DecisionLog()
-    everybody = Observers(metrics, log, quarantine, *observers)
+    all_observers = Observers(metrics, log, quarantine, *observers)
     limits = settings.limits()
-    controller = CacheController(policy, backend, loader, everybody, limits, tenancy=tenancy)
+    controller = CacheController(policy, backend, loader, all_observers, limits, tenancy=tenancy)
     if copies is not None:
         copies.protect(lambda: _digests(controller.snapshot()))
     pins = PinService(controller, store, resolver)
@@ -116,13 +130,59 @@ def make_cache(
         controller,
         every_seconds=settings.reconcile_seconds,
         hang_seconds=settings.engine_hang_seconds,
-        silent=silent,
+        silent=report_silence,
     )
     metrics.watch(controller.snapshot, lambda: reconciler.last_state.in_step_loads)
     return Cache(controller, pins, warm_up, reconciler, resolver, log, store)
 
 
+@dataclass(frozen=True, slots=True)
+class SupervisedCache:
+    """The cache over a supervised engine, with what takes the engine besides: probe, promotion."""
+
+    cache: Cache
+    probe: Probe
+    promoting: EnginePromotion
+    unavailable: Callable[[], EngineUnavailable | None]
+    """Why no request can be served now; None if it can."""
+
+
+def create_supervised_cache(
+    arguments: Namespace,
+    settings: EngineSettings,
+    supervisor: EngineSupervisor[Any],
+    metrics: CacheMetrics,
+    service: RegistryService,
+    store: ResidencyStore,
+    score: Score,
+    *,
+    observers: Sequence[Observer] = (),
+    tenancy: Tenancy | None = None,
+) -> SupervisedCache:
+    """See `create_cache`. `score`: log probabilities of the probe's prompt."""
+    cache = create_cache(
+        arguments,
+        settings,
+        supervisor,
+        metrics,
+        PinnedResolver(RegistryResolver(service.catalog)),
+        store,
+        report_silence=supervisor.report_silence,
+        quarantine=Quarantine(partial(quarantine, service)),
+        observers=observers,
+        tenancy=tenancy,
+    )
+    controller = cache.controller
+
+    def unavailable() -> EngineUnavailable | None:
+        return controller.unavailable or supervisor.unavailable
+
+    probe = Probe(controller, score, service.lifecycle.quarantine)
+    promoting = EnginePromotion(controller, unavailable, probe)
+    return SupervisedCache(cache, probe, promoting, unavailable)
+
+
 def _digests(snapshot: CacheSnapshot) -> frozenset[str]:
-    """Of all that vLLM holds, or is about to."""
+    """Of all versions that vLLM holds or that are being loaded."""
     held = [resident.version for resident in snapshot.host]
     return frozenset(version.digest for version in (*held, *snapshot.loading))

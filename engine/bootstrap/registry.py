@@ -1,31 +1,91 @@
-"""The registry in this process, for the base model that this engine serves."""
+"""The registry in this process: database, store, services, their routes and background work."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from fastapi import APIRouter, FastAPI
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+from engine.bootstrap.background import is_stopping
+from engine.bootstrap.tenancy import TenantParts
+from engine.cache.tenant_limits import TenantCacheUsage
 from engine.errors import AdapterLoadFailed
 from engine.types import AdapterVersion
+from registry.api.ingest import create_ingest_router
+from registry.api.keys import create_key_router
+from registry.api.router import create_router
+from registry.api.tenants import create_tenant_router
 from registry.auth.client_address import LOCAL, from_address
+from registry.auth.keys import KeyService
 from registry.database.engine import Database
 from registry.database.migrate import upgrade
 from registry.database.observer import DatabaseObserver
+from registry.events.postgres_notify import ChangeNotices
 from registry.ingest.service import IngestService
 from registry.inspection.base_model import read_base_model
 from registry.inspection.supported_modules import ServedModules
+from registry.notifications import EventParts, event_parts
 from registry.quotas.service import TenantQuotas
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.sources.egress_guard import NetGuard
 from registry.sources.registry import RemoteSources
 from registry.storage.store import ArtifactStore
+from registry.telemetry.metrics import RegistryMetrics
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """The base model, as its engine serves it. `modules`: None if the engine can't list them."""
+
+    path: str
+    served_names: Sequence[str]
+    modules: ServedModules | None
+    max_rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRegistry:
+    """`work` has to run while `routers` are served."""
+
+    database: Database
+    service: RegistryService
+    ingest: IngestService
+    keys: KeyService
+    tenants: TenantParts
+    events: EventParts
+
+    def routers(self, usage_of: Callable[[str], TenantCacheUsage]) -> list[APIRouter]:
+        """`usage_of`: a tenant's use of the cache."""
+        return [
+            create_router(self.service),
+            create_key_router(self.keys),
+            create_tenant_router(self.tenants.create_service(usage_of), self.keys),
+            create_ingest_router(self.ingest),
+            *self.events.routers,
+        ]
+
+    def work(self, app: FastAPI) -> list[Coroutine[None, None, None]]:
+        """Each runs until cancelled."""
+        return [
+            self.ingest.run(),
+            self.keys.run(),
+            self.tenants.limits.run(),
+            self.events.run(lambda: is_stopping(app)),
+            ChangeNotices(self.database, self._read_changes).run(),
+        ]
+
+    async def _read_changes(self) -> None:
+        """What other servers changed in the same database."""
+        self.events.feed.wake()
+        await self.service.catalog.poll_changes_now()
 
 
 @asynccontextmanager
@@ -41,6 +101,22 @@ async def open_database(
         await database.close()
 
 
+@asynccontextmanager
+async def open_registry(
+    database: Database, settings: RegistrySettings, metrics: RegistryMetrics, model: ServedModel
+) -> AsyncIterator[LocalRegistry]:
+    """Raises StoreUnavailable, DatabaseUnavailable."""
+    store = await open_store(settings)
+    tenants = TenantParts(database, metrics.tenant_refused)
+    await tenants.limits.refresh()
+    service = await create_service(database, store, model, settings, tenants.quotas)
+    service.registrar.observe_outcomes(metrics.ingest_ended)
+    ingest = create_ingest(service, database, store, settings)
+    async with event_parts(database, settings) as events:
+        events.dispatcher.on_attempt.append(metrics.webhook_attempted)
+        yield LocalRegistry(database, service, ingest, KeyService(database), tenants, events)
+
+
 async def open_store(settings: RegistrySettings) -> ArtifactStore:
     """Raises StoreUnavailable."""
     store = ArtifactStore(
@@ -53,29 +129,26 @@ async def open_store(settings: RegistrySettings) -> ArtifactStore:
     return store
 
 
-async def open_service(
+async def create_service(
     database: Database,
     store: ArtifactStore,
-    *,
-    model: str,
-    served_names: Sequence[str],
-    served: ServedModules | None,
-    max_rank: int,
-    max_import_bytes: int,
+    model: ServedModel,
+    settings: RegistrySettings,
     quotas: TenantQuotas | None = None,
 ) -> RegistryService:
-    """Once the base model's files are there. `served` is the engine's own word."""
-    folder = await asyncio.to_thread(_find_model_folder, model)
-    base_model = await asyncio.to_thread(read_base_model, served_names[0], folder, served)
-    if base_model.shapes is None and served is None:
+    """To be called once the base model's files are downloaded: the engine does that."""
+    name, modules = model.served_names[0], model.modules
+    folder = await asyncio.to_thread(_find_model_folder, model.path)
+    base_model = await asyncio.to_thread(read_base_model, name, folder, modules)
+    if base_model.shapes is None and modules is None:
         logger.warning("no safetensors of the base model here: adapter shapes can't be checked")
     service = RegistryService(
         database,
         store,
         base_model,
-        max_rank=max_rank,
-        reserved_names=frozenset(served_names),
-        max_import_bytes=max_import_bytes,
+        max_rank=model.max_rank,
+        reserved_names=frozenset(model.served_names),
+        max_import_bytes=settings.max_import_bytes,
         quotas=quotas,
     )
     await service.recover()
@@ -93,24 +166,24 @@ def _find_model_folder(model: str) -> Path | None:
         return None
 
 
-def open_ingest(
+def create_ingest(
     service: RegistryService, database: Database, store: ArtifactStore, settings: RegistrySettings
 ) -> IngestService:
-    """Takes requests at once; jobs are worked off while its `run` runs."""
+    """Accepts jobs immediately and executes them while its `run` runs."""
     sources = RemoteSources(settings.source_urls, NetGuard(settings.allowed_networks))
     return IngestService(service.registrar, database, store, sources, settings)
 
 
 async def quarantine(service: RegistryService, version: AdapterVersion, reason: str) -> None:
-    """It could not be loaded, and never will be."""
-    with from_address(None):  # not whoever sent the request that it failed for
+    """The version failed to load and would fail again."""
+    with from_address(None):  # no client: neither the one whose request failed
         await service.lifecycle.quarantine(
             version.id, reason, AdapterLoadFailed.code, actor="engine"
         )
 
 
 async def register_folders(service: RegistryService, folders: Sequence[tuple[str, Path]]) -> None:
-    """Register what `--lora-path` names; content that is known already stays as it is."""
+    """Register the folders of `--lora-path`, unless their content is registered already."""
     for name, folder in folders:
         with from_address(LOCAL):
             registration = await service.registrar.register(name, str(folder), actor="command line")

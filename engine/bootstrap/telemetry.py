@@ -1,4 +1,4 @@
-"""Who watches one server: its series, and its traces where vLLM is given an OTLP endpoint."""
+"""Telemetry of one server: its metrics, and traces if vLLM is given an OTLP endpoint."""
 
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -22,30 +22,28 @@ from registry.telemetry.metrics import RegistryMetrics
 from registry.version import adaptry_version
 
 
-class Observing:
-    """`tracing` makes the spans of requests; `observers` and `cache` have to hear of the cache.
+class Telemetry:
+    """Metrics of the cache and of the registry; `tracing` makes the spans of requests.
 
-    The latter first: a wait that has ended is forgotten by those who trace it.
+    `observers` are notified after `cache`: tracing forgets a wait when it ends.
     """
 
     def __init__(self, arguments: Namespace, settings: EngineSettings) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # theirs; else a third of all
         self.cache = CacheMetrics(max_adapter_labels=settings.max_adapter_labels)
         self.cache.set_build_info(adaptry_version(), vllm_api.installed_version())
-        self.registry = RegistryMetrics(
-            codes=engine_codes() | set(ProbeFailure), max_tenant_labels=settings.max_adapter_labels
-        )
+        self.registry = create_registry_metrics(settings)
         self.tracing: Tracing = NullTracing()
         self.observers: Sequence[Observer] = ()
         self._closing: list[Callable[[], None]] = [self.cache.close, self.registry.close]
         if arguments.otlp_traces_endpoint is not None:
-            traced = OtlpTracing(trace.get_tracer("adaptry"))
-            self.tracing = traced
-            self.cache.link_exemplars(traced.trace_id_of)
-            self.observers = (traced,)
+            otlp = OtlpTracing(trace.get_tracer("adaptry"))
+            self.tracing = otlp
+            self.cache.link_exemplars(otlp.trace_id_of)
+            self.observers = (otlp,)
 
-    def count(self, database: Database) -> RegistryState:
-        """Export what is in the registry, as far as it is counted: somebody has to `run` it."""
+    def create_registry_gauges(self, database: Database) -> RegistryState:
+        """Gauges of what is in the registry, counted while their `run` runs."""
         state = RegistryState(database, self.cache.labels)
         self._closing.append(state.close)
         return state
@@ -54,6 +52,13 @@ class Observing:
         return create_metrics_route(REGISTRY, self.cache.freeze_gauges)
 
     def close(self) -> None:
-        """Take every series off again, so that another server can be started."""
+        """Unregister all metrics, so that another server can be started in this process."""
         for close in self._closing:
             close()
+
+
+def create_registry_metrics(settings: EngineSettings) -> RegistryMetrics:
+    """With the error codes of the engine beside the registry's own."""
+    return RegistryMetrics(
+        codes=engine_codes() | set(ProbeFailure), max_tenant_labels=settings.max_adapter_labels
+    )

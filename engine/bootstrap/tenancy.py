@@ -1,4 +1,4 @@
-"""Everything that holds tenants to their limits in one server, put together."""
+"""Tenancy of one server: tenants' limits, what they have in flight, their grants and quotas."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,23 +19,23 @@ from registry.tenants.service import TenantService
 
 
 class TenantParts:
-    """`book` has to be refreshed once, and then has to `run`."""
+    """`limits` has to be refreshed once before the server serves, and to `run` while it does."""
 
     def __init__(self, database: Database, refused: Refused) -> None:
         self._database = database
-        self.book = LimitBook(partial(all_limits, database))
-        limits_of = self.book.limits_of
+        self.limits = LimitBook(partial(all_limits, database))
+        limits_of = self.limits.limits_of
         self.tenancy = Tenancy(tenant_of, limits_of, refused)
         self.in_flight = RequestsInFlight(lambda: current_caller().tenant, limits_of, refused)
         self.grants = CurrentGrants(database)
         self.quotas = TenantQuotas(database, tenant_of, limits_in, refused)
 
-    def service(self, usage_of: Callable[[str], TenantCacheUsage]) -> TenantService:
-        """Knows what tenants use of the cache, and tells the book what it changes."""
+    def create_service(self, usage_of: Callable[[str], TenantCacheUsage]) -> TenantService:
+        """`usage_of`: a tenant's use of the cache. Changed limits hold here immediately."""
 
         def live(tenant: str) -> LiveUsage:
             used = usage_of(tenant)
             in_flight = self.in_flight.of(tenant)
             return LiveUsage(in_flight, used.slots, used.host_bytes, used.pins)
 
-        return TenantService(self._database, live=live, changed=self.book.refresh)
+        return TenantService(self._database, live=live, changed=self.limits.refresh)

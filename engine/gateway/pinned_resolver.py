@@ -1,4 +1,4 @@
-"""A request whose reference was resolved before it came here means that version and no other."""
+"""Pinned resolver: a request that the ingress has resolved keeps the version it got there."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,12 +7,12 @@ from contextvars import ContextVar
 from engine.ports import Resolver
 from engine.types import AdapterVersion
 
-_reference: ContextVar[str | None] = ContextVar("adaptry_resolved_before", default=None)
+_reference: ContextVar[str | None] = ContextVar("adaptry_pinned_reference", default=None)
 
 
 @contextmanager
-def resolved_before(reference: str | None) -> Iterator[None]:
-    """What this task resolves in the block means `reference` (`name:3`), if that is given."""
+def pin_reference(reference: str | None) -> Iterator[None]:
+    """In the block every `resolve` of this task resolves `reference` (`name:3`), unless None."""
     token = _reference.set(reference)
     try:
         yield
@@ -20,8 +20,8 @@ def resolved_before(reference: str | None) -> Iterator[None]:
         _reference.reset(token)
 
 
-class ResolvedBefore:
-    """A `Resolver` that keeps to it. Whether the caller may see it is asked again."""
+class PinnedResolver:
+    """A `Resolver` of the pinned reference. The caller's right to see it is checked again."""
 
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver

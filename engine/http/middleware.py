@@ -1,9 +1,11 @@
-"""What stands before all routes, vLLM's too: who is it, from where, and may they?"""
+"""Middleware before all routes: client address, cross-origin, API keys, body limits."""
 
 from collections.abc import Callable, Sequence
 
 from starlette.middleware import Middleware
 
+from engine.http.body_limits import body_guard
+from engine.settings import EngineSettings
 from registry.auth.keys import KeyService
 from registry.auth.refusal_log import RefusalLog
 from registry.errors.access import KeyRefusal
@@ -13,18 +15,19 @@ from registry.http.trusted_proxies import ClientAddressMiddleware
 from registry.settings import RegistrySettings
 
 
-def guarding(
-    settings: RegistrySettings,
+def create_guards(
+    settings: EngineSettings,
+    registry_settings: RegistrySettings,
     keys: KeyService,
     refused: Callable[[KeyRefusal], None],
     allowed_origins: Sequence[str],
-) -> Sequence[Middleware]:
-    """The outermost first. `allowed_origins` are vLLM's, for its answers' CORS headers."""
+) -> list[Middleware]:
+    """The outermost first. `allowed_origins`: vLLM's, for the CORS headers of its responses."""
     guards = [
-        Middleware(ClientAddressMiddleware, trusted=settings.trusted_proxies),
+        Middleware(ClientAddressMiddleware, trusted=registry_settings.trusted_proxies),
         Middleware(CsrfMiddleware, allowed=allowed_origins),
     ]
-    if settings.require_keys:
+    if registry_settings.require_keys:
         guards.append(
             Middleware(
                 AuthenticationMiddleware,
@@ -32,4 +35,4 @@ def guarding(
                 refusals=RefusalLog(refused),
             )
         )
-    return guards
+    return [*guards, body_guard(settings, registry_settings)]

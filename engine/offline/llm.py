@@ -17,8 +17,14 @@ from prometheus_client import CollectorRegistry
 from vllm.lora.request import LoRARequest
 from vllm.v1.engine.llm_engine import LLMEngine
 
-from engine.bootstrap.cache import make_cache
-from engine.bootstrap.registry import open_database, open_service, open_store, quarantine
+from engine.bootstrap.cache import create_cache
+from engine.bootstrap.registry import (
+    ServedModel,
+    create_service,
+    open_database,
+    open_store,
+    quarantine,
+)
 from engine.cache.snapshot import CacheSnapshot
 from engine.offline.adapters import ACTOR, OfflineAdapters
 from engine.offline.engine import AdmittingEngine, SteppedClient
@@ -107,24 +113,18 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
         backend = await self._stack.enter_async_context(
             connected_backend(SteppedClient(engine), settings.host_cache_bytes)
         )
-        service = await open_service(
-            tables,
-            await open_store(registry_settings),
-            model=model,
-            served_names=[model],
-            served=await backend.served_modules(),
-            max_rank=limits.max_lora_rank,
-            max_import_bytes=registry_settings.max_import_bytes,
-        )
+        served = ServedModel(model, [model], await backend.served_modules(), limits.max_lora_rank)
+        store_files = await open_store(registry_settings)
+        service = await create_service(tables, store_files, served, registry_settings)
         self._metrics = CollectorRegistry()
-        self._cache = make_cache(
+        self._cache = create_cache(
             limits,
             settings,
             backend,
             CacheMetrics(self._metrics),
             RegistryResolver(service.catalog),
             ResidencyStore(tables),
-            silent=_nothing,
+            report_silence=_nothing,
             quarantine=Quarantine(partial(quarantine, service)),
         )
         self._adapters = OfflineAdapters(service)

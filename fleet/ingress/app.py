@@ -11,15 +11,13 @@ from starlette.routing import Mount
 from engine.api.cache import create_cache_router
 from engine.api.decisions import create_decision_router
 from engine.api.probe import create_probe_router
-from engine.bootstrap.background import background, is_stopping
-from engine.bootstrap.registry import open_database, open_ingest, open_service, open_store
-from engine.bootstrap.tenancy import TenantParts
+from engine.bootstrap.background import is_stopping, run_in_background
+from engine.bootstrap.registry import ServedModel, open_database, open_registry
+from engine.bootstrap.telemetry import create_registry_metrics
 from engine.console.router import create_console_router
-from engine.errors import EngineUnavailable, engine_codes
-from engine.http.body_limits import body_guard
+from engine.errors import EngineUnavailable
 from engine.http.health import create_health_router
-from engine.http.middleware import guarding
-from engine.operations.probe import ProbeFailure
+from engine.http.middleware import create_guards
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.telemetry.decision_log import DecisionLog
@@ -33,18 +31,10 @@ from fleet.ingress.replica_poller import ReplicaPoller
 from fleet.ingress.warmup import FleetWarmUp
 from fleet.messages import EngineFacts
 from fleet.ports import Replicas
-from registry.api.ingest import create_ingest_router
-from registry.api.keys import create_key_router
-from registry.api.router import create_router
-from registry.api.tenants import create_tenant_router
-from registry.auth.keys import KeyService
-from registry.events.postgres_notify import ChangeNotices
 from registry.http.openapi import document_errors
-from registry.notifications import EventParts, event_parts
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
-from registry.telemetry.metrics import RegistryMetrics
 
 _RETRY_SECONDS = 0.5
 
@@ -63,26 +53,14 @@ async def run_ingress(
     """
     async with AsyncExitStack() as stack:
         facts = await _facts(replicas)
-        metrics = RegistryMetrics(
-            codes=engine_codes() | set(ProbeFailure), max_tenant_labels=settings.max_adapter_labels
-        )
+        metrics = create_registry_metrics(settings)
         stack.callback(metrics.close)
         database = await stack.enter_async_context(open_database(registry_settings, metrics))
-        store = await open_store(registry_settings)
-        tenants = TenantParts(database, metrics.tenant_refused)
-        await tenants.book.refresh()
-        service = await open_service(
-            database,
-            store,
-            model=facts.model,
-            served_names=facts.served_names,
-            served=facts.served_modules,
-            max_rank=facts.max_rank,
-            max_import_bytes=registry_settings.max_import_bytes,
-            quotas=tenants.quotas,
+        model = ServedModel(facts.model, facts.served_names, facts.served_modules, facts.max_rank)
+        registry = await stack.enter_async_context(
+            open_registry(database, registry_settings, metrics, model)
         )
-        service.registrar.observe_outcomes(metrics.ingest_ended)
-        ingest = open_ingest(service, database, store, registry_settings)
+        service, tenants = registry.service, registry.tenants
         resolver = RegistryResolver(service.catalog)
         residency = ResidencyStore(database)
         recent = RecentResidency()
@@ -101,10 +79,7 @@ async def run_ingress(
             expected=expected,
             save_seconds=settings.save_residents_seconds,
         )
-        events = await stack.enter_async_context(event_parts(database, registry_settings))
-        events.dispatcher.on_attempt.append(metrics.webhook_attempted)
-        keys = KeyService(database)
-        limiter = events.decision_streams
+        limiter = registry.events.decision_streams
         proxy = ReplicaProxy(
             replicas,
             resolver,
@@ -113,30 +88,22 @@ async def run_ingress(
             in_flight=tenants.in_flight,
             max_body_bytes=settings.max_body_bytes,
         )
-        guards = guarding(registry_settings, keys, metrics.key_refused, facts.allowed_origins)
         app = _application(
-            create_router(service),
-            create_key_router(keys),
-            create_tenant_router(tenants.service(poller.usage), keys),
-            create_ingest_router(ingest),
+            *registry.routers(poller.usage),
             create_probe_router(FleetProbe(replicas), resolver),
             create_cache_router(cache, resolver, residency),
             create_decision_router(cache, log, resolver, limiter, tenants.grants.of),
-            *events.routers,
             create_health_router({"engine": _check_any_engine(poller), "database": service.ping}),
             create_console_router(),
         )
-        app.user_middleware = [*guards, body_guard(settings, registry_settings)]
+        app.user_middleware = create_guards(
+            settings, registry_settings, registry.keys, metrics.key_refused, facts.allowed_origins
+        )
         count_http_requests(app)
         app.router.routes.append(create_metrics_route(replicas))
         app.router.routes.append(Mount("/", proxy))
-        notices = ChangeNotices(database, lambda: _look_for_changes(service, events))
-        work = [
-            *(poller.run(), pins.run(), warm_up.run()),
-            *(ingest.run(), keys.run(), tenants.book.run()),
-            *(events.run(lambda: is_stopping(app)), notices.run()),
-        ]
-        await stack.enter_async_context(background(app, work))
+        work = [poller.run(), pins.run(), warm_up.run(), *registry.work(app)]
+        await stack.enter_async_context(run_in_background(app, work))
         yield Ingress(app, service, cache, resolver)
 
 
@@ -196,9 +163,3 @@ def _check_any_engine(poller: ReplicaPoller) -> Callable[[], Awaitable[None]]:
             raise EngineUnavailable("no replica has an engine now")
 
     return check
-
-
-async def _look_for_changes(service: RegistryService, events: EventParts) -> None:
-    """Read changes that other servers made in the same database."""
-    events.feed.wake()
-    await service.catalog.poll_changes_now()

@@ -71,7 +71,7 @@ class EngineReplica:
     """Ray Serve's side of `fleet.replica.replica.Replica`."""
 
     async def __init__(self, options: FleetOptions) -> None:  # type: ignore[misc]  # Ray awaits it
-        from engine.app import running_server
+        from engine.app import run_server
         from fleet.replica.replica import Replica
 
         begin_process(options)
@@ -80,7 +80,7 @@ class EngineReplica:
         settings = EngineSettings(**options.engine).model_copy(update={"preload": ()})
         arguments = engine_arguments(options)
         self._server = await self._stack.enter_async_context(
-            running_server(arguments, settings, options.registry_settings(), is_replica=True)
+            run_server(arguments, settings, options.registry_settings(), is_replica=True)
         )
         self._server.app.state.server = SimpleNamespace(should_exit=False)
         served = await self._server.supervisor.life.backend.served_modules()

@@ -6,7 +6,7 @@ from typing import Any
 from starlette.types import Message, Receive, Scope, Send
 
 from engine.errors import EngineError
-from engine.gateway.pinned_resolver import resolved_before
+from engine.gateway.pinned_resolver import pin_reference
 from fleet.messages import EngineFacts, ForwardedRequest, Messages, ReplicaResidency, ReplicaResult
 from fleet.proxied_response import REPLICA_HEADER
 from fleet.replica.asgi_call import AsgiCall
@@ -27,7 +27,7 @@ class Replica:
         """The application's response as it comes. Raises what the application raises."""
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
-            with resolved_before(request.reference):
+            with pin_reference(request.reference):
                 await self._server.app(scope, receive, _add_name(self._name, send))
 
         return AsgiCall(application, request.scope, request.body).messages()

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
-from engine.bootstrap.background import background
+from engine.bootstrap.background import run_in_background
 from engine.bootstrap.registry import open_database, register_folders
 from engine.http.uvicorn_protocol import guarded_http
 from engine.settings import EngineSettings
@@ -53,7 +53,7 @@ async def serve_stock(
             stack.push_async_callback(server.close)
             joining = _join(replicas, name, server, sizes, facts, settings, ingress, database)
             work.append(joining)
-        await stack.enter_async_context(background(ingress.app, work))
+        await stack.enter_async_context(run_in_background(ingress.app, work))
         await _serve_http(ingress, settings, host, port)
 
 

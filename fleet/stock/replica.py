@@ -4,19 +4,14 @@ from argparse import Namespace
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from prometheus_client import CollectorRegistry
 
-from engine.bootstrap.cache import Cache, make_cache
-from engine.bootstrap.registry import quarantine
+from engine.bootstrap.cache import Cache, create_supervised_cache
 from engine.cache.controller import CacheController
 from engine.errors import EngineUnavailable
-from engine.gateway.pinned_resolver import ResolvedBefore
 from engine.operations.probe import Probe, Score
 from engine.operations.promotion import EnginePromotion
-from engine.operations.quarantine import Quarantine
-from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.telemetry.metrics import CacheMetrics
 from engine.types import AdapterVersion
@@ -25,7 +20,7 @@ from fleet.messages import EngineFacts
 from fleet.replica.replica import Replica
 from fleet.stock.application import StockApplication
 from fleet.stock.client import StockVllm
-from fleet.stock.process import StockProcess, StockStarter
+from fleet.stock.process import StockStarter
 from registry.database.engine import Database
 from registry.residency import ReplicaResidencyStore
 from registry.service import RegistryService
@@ -77,18 +72,16 @@ async def run_stock_replica(
         supervisor = EngineSupervisor(StockStarter(server, sizes.slots).start, metrics)
         stack.push_async_callback(supervisor.end)
         await supervisor.begin()
-        cache = make_cache(
+        supervised = create_supervised_cache(
             Namespace(max_loras=sizes.slots, max_cpu_loras=sizes.host_capacity),
             settings,
             supervisor,
             metrics,
-            ResolvedBefore(RegistryResolver(service.catalog)),
+            service,
             ReplicaResidencyStore(database),
-            silent=supervisor.report_silence,
-            quarantine=Quarantine(partial(quarantine, service)),
+            _score(server, facts),
         )
-        probe = Probe(cache.controller, _score(server, facts), service.lifecycle.quarantine)
-        unavailable = partial(_why_unavailable, cache, supervisor)
+        cache = supervised.cache
         app = StockApplication(
             server,
             cache.controller,
@@ -98,10 +91,11 @@ async def run_stock_replica(
             served_references=service.catalog.served_references,
             max_body_bytes=settings.max_body_bytes,
         )
-        promoting = EnginePromotion(cache.controller, unavailable, probe)
-        stock_server = StockServer(app, cache, promoting, probe, metrics.freeze_gauges, registry)
-        follower = _Follower(cache)
-        yield Replica(name, stock_server, facts), [*cache.work(), supervisor.run(follower)]
+        stock_server = StockServer(
+            app, cache, supervised.promoting, supervised.probe, metrics.freeze_gauges, registry
+        )
+        observer = _EngineObserver(cache)
+        yield Replica(name, stock_server, facts), [*cache.work(), supervisor.run(observer)]
 
 
 def _score(server: StockVllm, facts: EngineFacts) -> Score:
@@ -112,21 +106,14 @@ def _score(server: StockVllm, facts: EngineFacts) -> Score:
     return score
 
 
-def _why_unavailable(
-    cache: Cache, supervisor: EngineSupervisor[StockProcess]
-) -> EngineUnavailable | None:
-    return cache.controller.unavailable or supervisor.unavailable
-
-
-class _Follower:
+class _EngineObserver:
     """Handles the loss and the return of the server, which then holds no adapter of ours."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
 
     async def engine_lost(self, why: EngineUnavailable) -> None:
-        self._cache.warm_up.remember()
-        await self._cache.controller.on_engine_lost(why)
+        await self._cache.on_engine_lost(why)
 
     async def engine_ready(self) -> None:
         self._cache.controller.on_engine_ready()

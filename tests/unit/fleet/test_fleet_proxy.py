@@ -10,7 +10,7 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.errors import TenantLimitReached
-from engine.gateway.pinned_resolver import ResolvedBefore
+from engine.gateway.pinned_resolver import PinnedResolver
 from engine.types import AdapterVersion
 from fleet.ingress.proxy import ReplicaProxy
 from fleet.ingress.recent_residency import RecentResidency
@@ -129,7 +129,7 @@ async def test_a_replica_serves_the_version_that_the_ingress_resolved() -> None:
     meant: list[AdapterVersion] = []
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        meant.append(await ResolvedBefore(names).resolve("a"))
+        meant.append(await PinnedResolver(names).resolve("a"))
         await respond_with(200)(scope, receive, send)
 
     ingress = Ingress(application)
