@@ -12,7 +12,7 @@ import typer
 
 from adaptry.bench.report import Report, show_report
 from adaptry.bench.traffic import Plan, Traffic
-from adaptry.client.transport.http import IDLE_SECONDS, Options, success
+from adaptry.client.transport.http import IDLE_SECONDS, Options, parse_success
 from adaptry.terminal.completion import adapter_names
 from adaptry.terminal.errors import CommandError
 from adaptry.terminal.options import API_KEY, DEFAULT_SERVER, AsJson, Server
@@ -62,7 +62,7 @@ async def _driven(server: str, plan: Plan) -> Report:
 
     options = Options(server, os.environ.get(API_KEY) or None, PATIENCE_SECONDS)
     limits = httpx.Limits(max_connections=plan.concurrency, keepalive_expiry=IDLE_SECONDS)
-    async with httpx.AsyncClient(**{**options.for_httpx(), "limits": limits}) as http:
+    async with httpx.AsyncClient(**{**options.client_arguments(), "limits": limits}) as http:
         if not plan.adapters:
             plan = replace(plan, adapters=await _served(http, options))
         traffic = Traffic(http, plan)
@@ -78,8 +78,8 @@ async def _served(http: "httpx.AsyncClient", options: Options) -> list[str]:
     try:
         response = await http.get("/v1/models")
     except httpx.TransportError as error:
-        raise options.failure(error) from error
-    models = success(response).content.get("data", ())
+        raise options.no_answer(error) from error
+    models = parse_success(response).content.get("data", ())
     names = [model["id"] for model in models if model.get("parent") and "@" not in model["id"]]
     if not names:
         raise CommandError("this server serves no adapters: see `adaptry adapter add`")

@@ -1,4 +1,4 @@
-"""The two clients: the same calls, waited for or awaited."""
+"""The clients: `Client` blocks, `AsyncClient` has the same methods as coroutines."""
 
 from types import TracebackType
 from typing import Self, TypeVar
@@ -9,44 +9,44 @@ from adaptry.client.resources.adapters import Adapters
 from adaptry.client.resources.aliases import Aliases
 from adaptry.client.resources.cache import Cache
 from adaptry.client.resources.events import Events
-from adaptry.client.resources.generate import Serving
+from adaptry.client.resources.generate import Generation
 from adaptry.client.resources.jobs import Jobs
 from adaptry.client.resources.keys import Keys
 from adaptry.client.resources.tenants import Tenants
 from adaptry.client.resources.transfer import Transfer
 from adaptry.client.resources.versions import Versions
 from adaptry.client.resources.webhooks import Webhooks
-from adaptry.client.transport.async_transport import AsyncSender
+from adaptry.client.transport.async_transport import AsyncTransport
 from adaptry.client.transport.http import Options
-from adaptry.client.transport.sync_transport import SyncSender
+from adaptry.client.transport.sync_transport import SyncTransport
 
-S_co = TypeVar("S_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 
 
-class _Calls(Serving[S_co]):
-    """All that can be asked of a server, by subject."""
+class _Resources(Generation[T_co]):
+    """The methods of both clients, by subject."""
 
-    def __init__(self, sender: S_co) -> None:
-        super().__init__(sender)
-        self.adapters = Adapters(sender)
-        self.versions = Versions(sender)
-        self.aliases = Aliases(sender)
-        self.jobs = Jobs(sender)
-        self.events = Events(sender)
-        self.webhooks = Webhooks(sender)
-        self.keys = Keys(sender)
-        self.tenants = Tenants(sender)
-        self.cache = Cache(sender)
-        self.transfer = Transfer(sender)
+    def __init__(self, transport: T_co) -> None:
+        super().__init__(transport)
+        self.adapters = Adapters(transport)
+        self.versions = Versions(transport)
+        self.aliases = Aliases(transport)
+        self.jobs = Jobs(transport)
+        self.events = Events(transport)
+        self.webhooks = Webhooks(transport)
+        self.keys = Keys(transport)
+        self.tenants = Tenants(transport)
+        self.cache = Cache(transport)
+        self.transfer = Transfer(transport)
 
 
-class Client(_Calls[SyncSender]):
-    """Talks to one server and waits for its answers. Safe to share between threads.
+class Client(_Resources[SyncTransport]):
+    """Talks to one server and blocks until it responds. Safe to share between threads.
 
-    `timeout_seconds` is how long an answer may take, where a call does not say otherwise. Every
-    call raises NoAnswer, UnexpectedAnswer, and ApiError in the kinds that `errors` has.
+    `timeout_seconds`: how long a response may take, unless a method takes its own timeout. Every
+    method raises NoAnswer, UnexpectedAnswer, and the kinds of ApiError in `errors`.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class Client(_Calls[SyncSender]):
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """Opens no connection yet. Raises InvalidServer."""
-        super().__init__(SyncSender(Options(base_url, api_key, timeout_seconds), transport))
+        super().__init__(SyncTransport(Options(base_url, api_key, timeout_seconds), transport))
 
     def close(self) -> None:
         """Close all connections."""
-        self._sender.close()
+        self._transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -76,8 +76,8 @@ class Client(_Calls[SyncSender]):
         self.close()
 
 
-class AsyncClient(_Calls[AsyncSender]):
-    """Talks to one server on an event loop. The calls are those of `Client`."""
+class AsyncClient(_Resources[AsyncTransport]):
+    """Talks to one server on an event loop. The methods are those of `Client`."""
 
     def __init__(
         self,
@@ -88,11 +88,11 @@ class AsyncClient(_Calls[AsyncSender]):
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Opens no connection yet. Raises InvalidServer."""
-        super().__init__(AsyncSender(Options(base_url, api_key, timeout_seconds), transport))
+        super().__init__(AsyncTransport(Options(base_url, api_key, timeout_seconds), transport))
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._sender.close()
+        await self._transport.close()
 
     async def __aenter__(self) -> Self:
         return self

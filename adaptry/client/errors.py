@@ -1,4 +1,4 @@
-"""What can go wrong between a client and the server."""
+"""Errors of the client. Each one's text is a single line for people."""
 
 from collections.abc import Mapping
 
@@ -6,23 +6,23 @@ from adaptry.client.models import JobRead
 
 
 class AdaptryError(Exception):
-    """Any of these. Its text is one line for people."""
+    """The base of all errors of the client."""
 
 
 class InvalidServer(AdaptryError, ValueError):
-    """The URL of the server is none."""
+    """The server's URL or the API key is malformed."""
 
 
 class InvalidReference(AdaptryError, ValueError):
-    """Not `name:3`, where one version has to be named."""
+    """A reference is not of the form `name:3`, where a method needs one version."""
 
 
 class InvalidSource(AdaptryError, ValueError):
-    """The files of this machine that were to be sent are not there or can't be read."""
+    """Local files to upload do not exist or can't be read."""
 
 
 class NoAnswer(AdaptryError):
-    """Nobody answered at `base_url`, in time or at all."""
+    """No response from `base_url`, or not in time."""
 
     def __init__(self, base_url: str, reason: str) -> None:
         self.base_url = base_url
@@ -31,11 +31,11 @@ class NoAnswer(AdaptryError):
 
 
 class UploadBroken(NoAnswer):
-    """The server stopped reading what was sent to it."""
+    """The server stopped reading an upload."""
 
 
 class UnexpectedAnswer(AdaptryError):
-    """Somebody else's: this server does not speak Adaptry's API."""
+    """The response is not Adaptry's: another server runs there."""
 
 
 class JobFailed(AdaptryError):
@@ -49,10 +49,10 @@ class JobFailed(AdaptryError):
 
 
 class ApiError(AdaptryError):
-    """The server said no, in problem details (RFC 9457).
+    """The server refused a request, with problem details (RFC 9457).
 
-    `code` is stable and tells programs what happened; it is empty if the answer was not the
-    server's own. `retry_after_seconds` is None unless the server said so.
+    `code` is stable, for programs; it is empty if the response did not come from Adaptry.
+    `retry_after_seconds` is None unless the server sent it.
     """
 
     def __init__(
@@ -73,27 +73,27 @@ class ApiError(AdaptryError):
 
 
 class InvalidRequest(ApiError):
-    """400, 413 or 422: it can't be carried out as it was asked."""
+    """400, 413 or 422: the request is malformed, too large or not valid."""
 
 
 class Unauthorized(ApiError):
-    """401 or 403: no API key, a wrong one, or one that may not."""
+    """401 or 403: no API key, a wrong one, or one without the scope."""
 
 
 class NotFound(ApiError):
-    """404 or 410: it is not there, or no more."""
+    """404 or 410: it does not exist, or no longer."""
 
 
 class Conflict(ApiError):
-    """409: something else is so that it can't be done now."""
+    """409: the current state does not allow it."""
 
 
 class TooManyRequests(ApiError):
-    """429: later, see `retry_after_seconds`."""
+    """429: over a limit; retry after `retry_after_seconds`."""
 
 
 class Unavailable(ApiError):
-    """502, 503 or 504: engine, database or server are away, or took too long."""
+    """502, 503 or 504: the engine, database or server is unavailable or too slow."""
 
 
 BY_STATUS: Mapping[int, type[ApiError]] = {

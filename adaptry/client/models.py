@@ -1,14 +1,18 @@
-"""What the server answers. Written by `make reference` from docs/openapi.json."""
+"""Models of the server's responses. Written by `make reference` from docs/openapi.json."""
 
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from typing_extensions import TypeAliasType
 
-from adaptry.client.response import Answer
+
+class ResponseModel(BaseModel):
+    """A response of the server. Keeps unknown fields, which a newer server may send."""
+
+    model_config = ConfigDict(extra="allow")
 
 
-class AdapterRead(Answer):
+class AdapterRead(ResponseModel):
     """A name under which versions are published."""
 
     name: str
@@ -20,7 +24,7 @@ class AdapterRead(Answer):
     updated_at: AwareDatetime | None
 
 
-class AdapterPage(Answer):
+class AdapterPage(ResponseModel):
     items: list[AdapterRead]
     next_page_token: str | None
 
@@ -31,7 +35,7 @@ CacheOutcome = TypeAliasType("CacheOutcome", Literal["gpu_hit", "host_hit", "mis
 DeliveryState = TypeAliasType("DeliveryState", Literal["pending", "delivered", "failed"])
 
 
-class DeliveryRead(Answer):
+class DeliveryRead(ResponseModel):
     """One message. `event_id` is null for a test."""
 
     id: int
@@ -47,12 +51,12 @@ class DeliveryRead(Answer):
     finished_at: AwareDatetime | None
 
 
-class DeliveryPage(Answer):
+class DeliveryPage(ResponseModel):
     items: list[DeliveryRead]
     next_page_token: str | None
 
 
-class EngineTruthRead(Answer):
+class EngineTruthRead(ResponseModel):
     """What vLLM itself holds: version ids in its own LRU order, one replica after the other."""
 
     gpu: list[int]
@@ -98,7 +102,7 @@ EventKind = TypeAliasType(
 )
 
 
-class EventRead(Answer):
+class EventRead(ResponseModel):
     """
     Who changed what. `uid` is the same in every registry that has imported it.
 
@@ -122,12 +126,12 @@ class EventRead(Answer):
     imported: bool
 
 
-class EventPage(Answer):
+class EventPage(ResponseModel):
     items: list[EventRead]
     next_page_token: str | None
 
 
-class EvictRead(Answer):
+class EvictRead(ResponseModel):
     reference: str
     evicted: bool = Field(..., description="False if it was on disk only.")
 
@@ -137,18 +141,18 @@ EvictionReason = TypeAliasType(
 )
 
 
-class FindingRead(Answer):
+class FindingRead(ResponseModel):
     code: str
     detail: str
 
 
-class GarbageItem(Answer):
+class GarbageItem(ResponseModel):
     reference: str
     state: str
     size_bytes: int
 
 
-class GarbageRead(Answer):
+class GarbageRead(ResponseModel):
     """
     `kept` counts what a rule kept: `aliased`, `last`, `rollback_window`.
 
@@ -164,7 +168,7 @@ class GarbageRead(Answer):
     more: bool
 
 
-class GrantRead(Answer):
+class GrantRead(ResponseModel):
     """This tenant may use the adapter."""
 
     tenant: str
@@ -172,11 +176,11 @@ class GrantRead(Answer):
     granted_by: str
 
 
-class GrantList(Answer):
+class GrantList(ResponseModel):
     items: list[GrantRead]
 
 
-class ImportRead(Answer):
+class ImportRead(ResponseModel):
     """
     What was changed, or would be.
 
@@ -194,7 +198,7 @@ class ImportRead(Answer):
     skipped: dict[str, str]
 
 
-class InspectionRead(Answer):
+class InspectionRead(ResponseModel):
     """
     What was checked. `engine`: whose word on its modules counted; null without any.
 
@@ -211,7 +215,7 @@ class InspectionRead(Answer):
     remarks: list[FindingRead]
 
 
-class AdapterFacts(Answer):
+class AdapterFacts(ResponseModel):
     """What registering these files would write down."""
 
     rank: int
@@ -226,7 +230,7 @@ class AdapterFacts(Answer):
 InvalidVersions = TypeAliasType("InvalidVersions", Literal["refuse", "skip"])
 
 
-class JobRead(Answer):
+class JobRead(ResponseModel):
     """
     One registration that takes a while.
 
@@ -255,7 +259,7 @@ class JobRead(Answer):
     finished_at: AwareDatetime | None
 
 
-class JobPage(Answer):
+class JobPage(ResponseModel):
     items: list[JobRead]
     next_page_token: str | None
 
@@ -271,11 +275,11 @@ MissCause = TypeAliasType("MissCause", Literal["cold", "evicted", "new_version",
 OtherAliases = TypeAliasType("OtherAliases", Literal["keep", "replace"])
 
 
-class PrefetchRead(Answer):
+class PrefetchRead(ResponseModel):
     reference: str
 
 
-class ProbeRead(Answer):
+class ProbeRead(ResponseModel):
     """`difference` is null if the engine computed no finite numbers; `code` says what failed."""
 
     reference: str
@@ -285,7 +289,7 @@ class ProbeRead(Answer):
     noise: float
 
 
-class ProblemRead(Answer):
+class ProblemRead(ResponseModel):
     """A defect. `count`: how often it was found; `detail` tells of the first."""
 
     code: str
@@ -293,7 +297,7 @@ class ProblemRead(Answer):
     count: int
 
 
-class ReplicaRead(Answer):
+class ReplicaRead(ResponseModel):
     """One engine of several. `engine_up` false: it is being replaced."""
 
     name: str
@@ -309,7 +313,7 @@ class ReplicaRead(Answer):
 Scope = TypeAliasType("Scope", Literal["infer", "publish", "operate", "admin"])
 
 
-class KeyCreated(Answer):
+class KeyCreated(ResponseModel):
     """`key` is never shown again."""
 
     name: str
@@ -325,7 +329,7 @@ class KeyCreated(Answer):
     key: str
 
 
-class KeyRead(Answer):
+class KeyRead(ResponseModel):
     """`prefix` is what all texts of this key begin with; `last_used_at` may be a minute late."""
 
     name: str
@@ -340,19 +344,19 @@ class KeyRead(Answer):
     previous_valid_until: AwareDatetime | None
 
 
-class KeyPage(Answer):
+class KeyPage(ResponseModel):
     items: list[KeyRead]
     next_page_token: str | None
 
 
-class SecretRotated(Answer):
+class SecretRotated(ResponseModel):
     """`secret` is never shown again."""
 
     secret: str
     previous_valid_until: AwareDatetime
 
 
-class TenantRead(Answer):
+class TenantRead(ResponseModel):
     """Its adapters are named `name~…`."""
 
     name: str
@@ -366,12 +370,12 @@ class TenantRead(Answer):
     max_registrations_per_hour: int | None
 
 
-class TenantPage(Answer):
+class TenantPage(ResponseModel):
     items: list[TenantRead]
     next_page_token: str | None
 
 
-class TenantUsage(Answer):
+class TenantUsage(ResponseModel):
     """
     How much of its limits it uses: what is stored of all servers on this database, the rest of
     the server that answers. `slots`: adapters that requests hold or await.
@@ -385,7 +389,7 @@ class TenantUsage(Answer):
     registrations_in_last_hour: int
 
 
-class TenantUsageRead(Answer):
+class TenantUsageRead(ResponseModel):
     """A tenant, its limits, and how much of them it uses."""
 
     name: str
@@ -403,7 +407,7 @@ class TenantUsageRead(Answer):
 Tier = TypeAliasType("Tier", Literal["gpu", "host"])
 
 
-class DecisionRead(Answer):
+class DecisionRead(ResponseModel):
     """
     One thing that happened. What does not apply to its kind is null.
 
@@ -445,7 +449,7 @@ class DecisionRead(Answer):
     sentence: str
 
 
-class DecisionList(Answer):
+class DecisionList(ResponseModel):
     """The oldest first. `oldest_id` is the oldest that is kept: what was before is forgotten."""
 
     items: list[DecisionRead]
@@ -453,18 +457,18 @@ class DecisionList(Answer):
     newest_id: int
 
 
-class PinRead(Answer):
+class PinRead(ResponseModel):
     reference: str
     tier: Tier
     expires_at: AwareDatetime | None
     replicas: int | None = None
 
 
-class PinList(Answer):
+class PinList(ResponseModel):
     items: list[PinRead]
 
 
-class ResidentRead(Answer):
+class ResidentRead(ResponseModel):
     """
     One adapter in a tier. `hits` counts the requests that found it in memory.
 
@@ -488,7 +492,7 @@ class ResidentRead(Answer):
     replica: str | None = Field(None, description="Null where there is only one engine.")
 
 
-class CacheRead(Answer):
+class CacheRead(ResponseModel):
     """
     Both tiers, the next victim first, and how many more each holds, hidden from the caller.
 
@@ -509,7 +513,7 @@ class CacheRead(Answer):
     replicas: list[ReplicaRead] = Field([], validate_default=True)
 
 
-class StandingRead(Answer):
+class StandingRead(ResponseModel):
     """Where the version is now."""
 
     tier: Tier | Literal["disk"]
@@ -525,25 +529,25 @@ class StandingRead(Answer):
     replica: str | None = Field(None, description="Null where there is only one engine.")
 
 
-class UnpinRead(Answer):
+class UnpinRead(ResponseModel):
     reference: str
     tier: Tier
 
 
-class Usage(Answer):
+class Usage(ResponseModel):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
 
 
-class GenerateResponse(Answer):
+class GenerateResponse(ResponseModel):
     """One text per prompt."""
 
     text: list[str]
     usage: Usage
 
 
-class VerdictRead(Answer):
+class VerdictRead(ResponseModel):
     """`problems` is empty if `accepted`, and then `adapter` is not null."""
 
     accepted: bool
@@ -551,7 +555,7 @@ class VerdictRead(Answer):
     adapter: AdapterFacts | None
 
 
-class VersionRead(Answer):
+class VersionRead(ResponseModel):
     """One immutable version."""
 
     adapter: str
@@ -582,14 +586,14 @@ class VersionRead(Answer):
     updated_at: AwareDatetime | None
 
 
-class PurgeRead(Answer):
+class PurgeRead(ResponseModel):
     """`freed_bytes` is 0 where another version has the same files."""
 
     version: VersionRead
     freed_bytes: int
 
 
-class VersionPage(Answer):
+class VersionPage(ResponseModel):
     items: list[VersionRead]
     next_page_token: str | None
 
@@ -600,7 +604,7 @@ VersionState = TypeAliasType(
 )
 
 
-class WebhookCreated(Answer):
+class WebhookCreated(ResponseModel):
     """`secret` is never shown again."""
 
     id: int
@@ -618,7 +622,7 @@ class WebhookCreated(Answer):
     secret: str
 
 
-class WebhookRead(Answer):
+class WebhookRead(ResponseModel):
     """An endpoint; `failures` are attempts in a row, `pending` deliveries still to be made."""
 
     id: int
@@ -635,17 +639,17 @@ class WebhookRead(Answer):
     created_by: str
 
 
-class WebhookPage(Answer):
+class WebhookPage(ResponseModel):
     items: list[WebhookRead]
     next_page_token: str | None
 
 
-class WeightRead(Answer):
+class WeightRead(ResponseModel):
     version: int
     weight: int
 
 
-class AliasRead(Answer):
+class AliasRead(ResponseModel):
     """
     Where an alias points, or pointed from `valid_from` to `valid_to`.
 
@@ -664,16 +668,16 @@ class AliasRead(Answer):
     reason: str | None
 
 
-class AliasList(Answer):
+class AliasList(ResponseModel):
     items: list[AliasRead]
 
 
-class AliasPage(Answer):
+class AliasPage(ResponseModel):
     items: list[AliasRead]
     next_page_token: str | None
 
 
-class WhyRead(Answer):
+class WhyRead(ResponseModel):
     """One version explained; `decisions` from the newest on. `now`: where it is nearest."""
 
     reference: str

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from adaptry.client.models import AliasRead
-from adaptry.client.transport.requests import version_of
+from adaptry.client.transport.requests import parse_version
 from adaptry.terminal.completion import aliases_of
 from adaptry.terminal.errors import UsageError
 from adaptry.terminal.options import (
@@ -45,7 +45,7 @@ def promote(
     The engine has the version in memory before the alias moves. Fails if it can't be loaded, or if
     somebody else moves the alias meanwhile; then the alias stays where it is.
     """
-    version_of(reference)  # is it one?
+    parse_version(reference)  # is it one?
     name, _, digits = reference.partition(":")
     number = int(digits)
     wishes = preparation(no_warm, probe, timeout, evict_old)

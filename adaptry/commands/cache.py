@@ -4,8 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from adaptry.client.models import ResidentRead
-from adaptry.client.response import Answer
+from adaptry.client.models import ResidentRead, ResponseModel
 from adaptry.commands import why as why_commands
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Reference, Server, connect, show_help
 from adaptry.terminal.output import show_json, show_table, size, text
@@ -136,7 +135,7 @@ for _command in why_commands.COMMANDS:
     app.command()(_command)
 
 
-def _done(answer: Answer, sentence: str, as_json: bool) -> None:
+def _done(answer: ResponseModel, sentence: str, as_json: bool) -> None:
     if as_json:
         show_json(answer)
     else:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from adaptry.client.response import Answer
+from adaptry.client.models import ResponseModel
 
 JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
 Json = dict[str, JsonValue]
@@ -19,7 +19,7 @@ def show_json(content: object) -> None:
 
 def plain(content: object) -> object:
     """JSON's own types."""
-    if isinstance(content, Answer):
+    if isinstance(content, ResponseModel):
         return content.model_dump(mode="json")
     if isinstance(content, list):
         return [plain(entry) for entry in content]
@@ -40,9 +40,9 @@ def _aligned(cell: str, width: int) -> str:
     return cell.rjust(width) if is_number else cell.ljust(width)
 
 
-def show_fields(content: Answer | Mapping[str, JsonValue]) -> None:
+def show_fields(content: ResponseModel | Mapping[str, JsonValue]) -> None:
     """One `name  value` line for each field that has a value."""
-    fields = content.model_dump(mode="json") if isinstance(content, Answer) else content
+    fields = content.model_dump(mode="json") if isinstance(content, ResponseModel) else content
     shown = {key: text(value) for key, value in fields.items() if value not in (None, [], {})}
     width = max(map(len, shown), default=0)
     for key, value in shown.items():

@@ -13,8 +13,18 @@ from docs.generate.rest import Document, own_paths
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "openapi.json"
 MODELS = ROOT / "adaptry" / "client" / "models.py"
-HEADER = '"""What the server answers. Written by `make reference` from docs/openapi.json."""'
+HEADER = (
+    '"""Models of the server\'s responses. Written by `make reference` from docs/openapi.json."""'
+)
 TITLE = {"openapi": "3.1.0", "info": {"title": "Adaptry", "version": "v1"}}
+
+BASE_MODULE = "adaptry.client.models"
+BASE_CLASS = '''
+class ResponseModel(BaseModel):
+    """A response of the server. Keeps unknown fields, which a newer server may send."""
+
+    model_config = ConfigDict(extra="allow")
+'''
 
 _OPTIONS = (
     "--input-file-type=openapi",
@@ -23,7 +33,7 @@ _OPTIONS = (
     "--enum-field-as-literal=all",
     "--use-type-alias",
     "--strict-nullable",
-    "--base-class=adaptry.client.response.Answer",
+    f"--base-class={BASE_MODULE}.ResponseModel",
     "--use-standard-collections",
     "--use-union-operator",
     "--use-double-quotes",
@@ -62,6 +72,11 @@ def models(document: Document) -> str:
         files = (f"--input={source}", f"--output={target}", f"--custom-file-header={HEADER}")
         subprocess.run([tool, *_OPTIONS, *files], check=True, cwd=ROOT)
         code = target.read_text(encoding="utf-8")
+    code = code.replace(
+        f"from {BASE_MODULE} import ResponseModel\n", "from pydantic import BaseModel, ConfigDict\n"
+    )
+    imports, begin, classes = code.partition("\nclass ")
+    code = f"{imports}{BASE_CLASS}{begin}{classes}"
     return _by_ruff(_by_ruff(code, "check", "--fix-only", "--quiet"), "format")
 
 

@@ -14,8 +14,8 @@ from typing import Any, cast
 import pytest
 
 from adaptry.client import Client
-from adaptry.client.transport.operations import Download, Group, Operation, Pages, Stream
-from adaptry.client.transport.requests import Given, Request, Unset
+from adaptry.client.transport.operations import Download, Operation, Pages, Resource, Stream
+from adaptry.client.transport.requests import Parameters, Request, Unset
 from docs.generate.client_models import DOCUMENT as FILE
 from docs.generate.client_models import MODELS, ROOT, models
 
@@ -35,7 +35,7 @@ def test_the_models_are_what_the_generator_writes() -> None:
 def calls() -> Iterator[tuple[str, Call]]:
     """Every method of the client by its full name."""
     with Client() as client:
-        groups = {"": client, **{n: g for n, g in vars(client).items() if isinstance(g, Group)}}
+        groups = {"": client, **{n: g for n, g in vars(client).items() if isinstance(g, Resource)}}
     for name, group in groups.items():
         for attribute in dir(type(group)):
             call = inspect.getattr_static(type(group), attribute)
@@ -94,9 +94,9 @@ def sample(name: str, parameter: inspect.Parameter, hint: Any) -> Any:
     return next(value for known, value in values if origin is known)
 
 
-def given_everything(call: Call) -> Given | Request:
+def given_everything(call: Call) -> Parameters | Request:
     """What the method asks for if every argument is given."""
-    function = inspect.unwrap(call.tell)
+    function = inspect.unwrap(call.function)
     signature = inspect.signature(function)
     hints = typing.get_type_hints(function)
     arguments = {
@@ -109,7 +109,7 @@ def given_everything(call: Call) -> Given | Request:
     if "archive" in signature.parameters:
         arguments["archive"] = SOURCE / "adapter_config.json"
     told: Any = function(None, **arguments)
-    return cast("Given | Request", next(told) if inspect.isgenerator(told) else told)
+    return cast("Parameters | Request", next(told) if inspect.isgenerator(told) else told)
 
 
 @pytest.mark.parametrize(("name", "call"), routed(), ids=full_name)
@@ -117,7 +117,7 @@ def test_a_method_can_give_all_that_the_operation_takes(name: str, call: Call) -
     asked = given_everything(call)
     wanted = {p["name"] for p in described(call).get("parameters", []) if p["in"] != "path"}
     assert set(asked.query) == wanted - MACHINERY
-    if isinstance(asked, Given):
+    if isinstance(asked, Parameters):
         in_path = {p["name"] for p in described(call).get("parameters", []) if p["in"] == "path"}
         assert set(asked.path) == in_path
     if name != "versions.upload":
@@ -147,7 +147,7 @@ def test_a_method_answers_with_what_the_operation_gives(name: str, call: Call) -
     if name in {"is_alive", "is_ready"}:
         assert set(answers) == {"200"}, "the status says it all"
         return
-    returned = inspect.unwrap(call.tell).__annotations__.get("return")
+    returned = inspect.unwrap(call.function).__annotations__.get("return")
     if isinstance(call, Stream):
         assert "text/event-stream" in answer["content"]
     elif isinstance(call, Download):

@@ -1,17 +1,17 @@
-"""`client.adapters`: the names under which versions are published."""
+"""`client.adapters`: adapters, the named series of versions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from adaptry.client.models import AdapterRead, VerdictRead
-from adaptry.client.transport.operations import Group, operation, pages
-from adaptry.client.transport.requests import UNSET, Given, Unset, changed
+from adaptry.client.transport.operations import Resource, operation, pages
+from adaptry.client.transport.requests import UNSET, Parameters, Unset, without_unset
 
-S_co = TypeVar("S_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Adapters(Group[S_co]):
-    """Find adapters, say something of them, ask whether files would become one."""
+class Adapters(Resource[T_co]):
+    """Find and describe adapters, and check whether files would be accepted as one."""
 
     @pages("/api/v1/adapters", AdapterRead)
     def list(
@@ -21,17 +21,17 @@ class Adapters(Group[S_co]):
         tags: Sequence[str] = (),
         owner: str | None = None,
         page_size: int = 100,
-    ) -> Given:
+    ) -> Parameters:
         """Adapters by name: all, or those that meet every condition.
 
         `text`: beginnings of words, all of them.
         """
-        return Given(query={"text": text, "tag": tags, "owner": owner, "limit": page_size})
+        return Parameters(query={"text": text, "tag": tags, "owner": owner, "limit": page_size})
 
     @operation("GET", "/api/v1/adapters/{name}", AdapterRead)
-    def get(self, name: str) -> Given:
+    def get(self, name: str) -> Parameters:
         """One adapter. Raises NotFound."""
-        return Given({"name": name})
+        return Parameters({"name": name})
 
     @operation("PATCH", "/api/v1/adapters/{name}", AdapterRead)
     def update(
@@ -44,12 +44,12 @@ class Adapters(Group[S_co]):
         add_tags: Sequence[str] = (),
         remove_tags: Sequence[str] = (),
         metadata: Mapping[str, Any] | Unset = UNSET,
-    ) -> Given:
-        """Change what is said of an adapter; what is left out stays, None takes away.
+    ) -> Parameters:
+        """Change an adapter's metadata; parameters left out stay, None clears.
 
         `metadata` is merged key by key, and None removes a key. `tags` replaces all tags.
         """
-        body = changed(
+        body = without_unset(
             description=description,
             owner=owner,
             tags=tags,
@@ -57,12 +57,12 @@ class Adapters(Group[S_co]):
             remove_tags=remove_tags,
             metadata=metadata,
         )
-        return Given({"name": name}, body=body)
+        return Parameters({"name": name}, body=body)
 
     @operation("POST", "/api/v1/inspect", VerdictRead)
-    def inspect(self, source: str) -> Given:
-        """Whether these files would be accepted, and all that is wrong with them.
+    def inspect(self, source: str) -> Parameters:
+        """Whether these files would be accepted, and everything that is wrong with them.
 
         `source`: a PEFT folder on the server's machine. Registers nothing.
         """
-        return Given(body={"source": source})
+        return Parameters(body={"source": source})

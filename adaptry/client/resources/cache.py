@@ -14,29 +14,29 @@ from adaptry.client.models import (
     UnpinRead,
     WhyRead,
 )
-from adaptry.client.transport.operations import Group, operation, pages, stream
-from adaptry.client.transport.requests import FOR_EVER, Given, given
+from adaptry.client.transport.operations import Resource, operation, pages, stream
+from adaptry.client.transport.requests import NO_TIMEOUT, Parameters, without_none
 
-S_co = TypeVar("S_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Cache(Group[S_co]):
-    """See and steer what is resident. References are those of `model`: name, name@alias, name:3."""
+class Cache(Resource[T_co]):
+    """Inspect and control what is resident. References: name, name@alias or name:3."""
 
     @operation("GET", "/api/v1/cache", CacheRead)
-    def show(self) -> Given:
-        """Who is in a slot, who in host memory, who is leased, pinned or on the way."""
-        return Given()
+    def show(self) -> Parameters:
+        """What is in slots and host memory; what is leased, pinned or loading."""
+        return Parameters()
 
     @operation("GET", "/api/v1/cache/engine", EngineTruthRead)
-    def engine(self) -> Given:
-        """Read back what vLLM holds and compare; a difference counts as drift."""
-        return Given()
+    def engine(self) -> Parameters:
+        """Read back what vLLM holds and compare; differences count as drift."""
+        return Parameters()
 
     @pages("/api/v1/cache/pins", PinRead)
-    def pins(self) -> Given:
-        """What is pinned, the oldest first."""
-        return Given()
+    def pins(self) -> Parameters:
+        """All pins, the oldest first."""
+        return Parameters()
 
     @operation("POST", "/api/v1/cache/pins", PinRead)
     def pin(
@@ -46,52 +46,54 @@ class Cache(Group[S_co]):
         *,
         ttl_seconds: float | None = None,
         replicas: int | None = None,
-    ) -> Given:
-        """Bring the adapter in and keep it; answers when it is there.
+    ) -> Parameters:
+        """Load the adapter and keep it in memory; returns once it is loaded.
 
-        `gpu` keeps its slot, `host` its host memory; on that many of several engines, or on all.
-        Raises Conflict if too many are pinned.
+        `gpu` keeps its slot, `host` its host memory; `replicas`: on that many engines, by default
+        on all. Raises Conflict if too many are pinned.
         """
-        return Given(
-            body=given(reference=reference, tier=tier, ttl_seconds=ttl_seconds, replicas=replicas)
+        return Parameters(
+            body=without_none(
+                reference=reference, tier=tier, ttl_seconds=ttl_seconds, replicas=replicas
+            )
         )
 
     @operation("DELETE", "/api/v1/cache/pins/{reference}", UnpinRead)
-    def unpin(self, reference: str) -> Given:
-        """Let it be evicted again."""
-        return Given({"reference": reference})
+    def unpin(self, reference: str) -> Parameters:
+        """Allow it to be evicted again."""
+        return Parameters({"reference": reference})
 
     @operation("POST", "/api/v1/cache/prefetch", PrefetchRead)
-    def prefetch(self, reference: str, *, replicas: int | None = None) -> Given:
+    def prefetch(self, reference: str, *, replicas: int | None = None) -> Parameters:
         """Load it into host memory in the background, without taking a slot."""
-        return Given(body=given(reference=reference, replicas=replicas))
+        return Parameters(body=without_none(reference=reference, replicas=replicas))
 
     @operation("POST", "/api/v1/cache/evict", EvictRead)
-    def evict(self, reference: str, *, wait: bool = False, force: bool = False) -> Given:
-        """Out of both tiers. Raises Conflict while it is pinned, leased or awaited.
+    def evict(self, reference: str, *, wait: bool = False, force: bool = False) -> Parameters:
+        """Evict from both tiers. Raises Conflict while it is pinned, leased or awaited.
 
-        `wait`: until nobody uses it any more; `force`: end the requests that use it.
+        `wait`: until no request uses it; `force`: end the requests that use it.
         """
-        body = given(reference=reference, wait=wait, force=force)
-        return Given(body=body, patience_seconds=FOR_EVER if wait else None)
+        body = without_none(reference=reference, wait=wait, force=force)
+        return Parameters(body=body, timeout_seconds=NO_TIMEOUT if wait else None)
 
     @operation("GET", "/api/v1/cache/why/{reference}", WhyRead)
-    def why(self, reference: str) -> Given:
+    def why(self, reference: str) -> Parameters:
         """Where this version is, what last happened to it, and what would help."""
-        return Given({"reference": reference})
+        return Parameters({"reference": reference})
 
     @operation("GET", "/api/v1/cache/decisions", DecisionList)
     def decisions(
         self, *, adapter: str | None = None, after: int | None = None, limit: int | None = None
-    ) -> Given:
+    ) -> Parameters:
         """The last decisions, the oldest first, or the first ones after an id."""
-        return Given(query={"adapter": adapter, "after": after, "limit": limit})
+        return Parameters(query={"adapter": adapter, "after": after, "limit": limit})
 
     @stream("/api/v1/cache/stream", DecisionRead)
-    def stream(self, *, adapter: str | None = None, after: int | None = None) -> Given:
-        """Decisions as they are taken, without end, over as many connections as it takes.
+    def stream(self, *, adapter: str | None = None, after: int | None = None) -> Parameters:
+        """Decisions as they are taken, without end; reconnects as often as needed.
 
-        Begins after the decision `after`, else now. Raises NoAnswer if there is no connection at
-        first, or none for a minute.
+        Starts after the decision `after`, else now. Raises NoAnswer if the first connection fails,
+        or if there is none for a minute.
         """
-        return Given(query={"adapter": adapter, "after": after})
+        return Parameters(query={"adapter": adapter, "after": after})

@@ -1,4 +1,4 @@
-"""What `client.versions.download` gives, unpacked into a folder and held against its digest."""
+"""Download of a version: unpacks the tar into a folder and verifies its digest."""
 
 import os
 import shutil
@@ -18,22 +18,22 @@ _MOST_FILES = 100  # an adapter has two
 
 
 class PullFailed(AdaptryError):
-    """The files that came are not the version's, or they can't be kept here."""
+    """The downloaded files are not the version's, or they can't be written here."""
 
 
 def unpack_version(chunks: Iterator[bytes], digest: str, folder: Path) -> int:
-    """Into a new folder, whole or not at all. How many bytes it holds. Raises PullFailed."""
+    """Unpack into a new folder, completely or not at all; its size. Raises PullFailed."""
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        files = list(_unpacked(ChunkReader(chunks), partial))
+        files = list(_unpack(ChunkReader(chunks), partial))
         if manifest_digest(files) != digest:
-            raise PullFailed("what came is not what was registered: its digest is another one")
+            raise PullFailed("the download is not what was registered: its digest differs")
         partial.rename(folder)
     except tarfile.TarError as error:
-        raise PullFailed(f"what came is no tar: {error}") from error
+        raise PullFailed(f"the download is no tar: {error}") from error
     except OSError as error:
         raise PullFailed(f"{folder} can't be written: {error.strerror or error}") from error
     finally:
@@ -41,19 +41,19 @@ def unpack_version(chunks: Iterator[bytes], digest: str, folder: Path) -> int:
     return sum(size_bytes for _, size_bytes, _ in files)
 
 
-def _unpacked(reader: ChunkReader, folder: Path) -> Iterator[tuple[str, int, str]]:
+def _unpack(reader: ChunkReader, folder: Path) -> Iterator[tuple[str, int, str]]:
     """Each file by name, bytes and hash. Only plain files with plain names are written."""
     with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r|") as tar:
         for count, member in enumerate(tar):
             plain = member.isfile() and member.name == os.path.basename(member.name)
             if not plain or member.name in ("", ".", "..") or count >= _MOST_FILES:
-                raise PullFailed(f"what came has {member.name!r} in it, which is no adapter's")
+                raise PullFailed(f"the download contains {member.name!r}, which no adapter has")
             content = tar.extractfile(member)
             assert content is not None
-            yield _written(content, folder / member.name)
+            yield _write(content, folder / member.name)
 
 
-def _written(content: IO[bytes], path: Path) -> tuple[str, int, str]:
+def _write(content: IO[bytes], path: Path) -> tuple[str, int, str]:
     hasher, size_bytes = blake3(), 0
     with path.open("xb") as file:
         while chunk := content.read(_CHUNK_BYTES):

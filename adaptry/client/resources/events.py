@@ -1,18 +1,18 @@
-"""`client.events`: who changed what in the registry."""
+"""`client.events`: the log of changes to the registry."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TypeVar
 
 from adaptry.client.models import EventKind, EventRead
-from adaptry.client.transport.operations import Group, download, pages, stream
-from adaptry.client.transport.requests import Given, moment
+from adaptry.client.transport.operations import Resource, download, pages, stream
+from adaptry.client.transport.requests import Parameters, format_time
 
-S_co = TypeVar("S_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Events(Group[S_co]):
-    """Look events up and follow them."""
+class Events(Resource[T_co]):
+    """Query, follow and export events."""
 
     @pages("/api/v1/events", EventRead)
     def list(
@@ -25,24 +25,24 @@ class Events(Group[S_co]):
         until: datetime | str | None = None,
         newest_first: bool = False,
         page_size: int = 100,
-    ) -> Given:
-        """What happened in the registry, the oldest first. Times have to have a zone."""
-        return Given(
+    ) -> Parameters:
+        """Events of the registry, the oldest first. Times need a zone."""
+        return Parameters(
             query={
                 "adapter": adapter,
                 "kind": kinds,
                 "actor": actor,
-                "since": moment(since),
-                "until": moment(until),
+                "since": format_time(since),
+                "until": format_time(until),
                 "newest_first": newest_first,
                 "limit": page_size,
             }
         )
 
     @pages("/api/v1/adapters/{name}/events", EventRead)
-    def of_adapter(self, name: str, *, page_size: int = 100) -> Given:
-        """What happened to an adapter, the oldest first. Raises NotFound."""
-        return Given({"name": name}, {"limit": page_size})
+    def of_adapter(self, name: str, *, page_size: int = 100) -> Parameters:
+        """Events of one adapter, the oldest first. Raises NotFound."""
+        return Parameters({"name": name}, {"limit": page_size})
 
     @stream("/api/v1/events/stream", EventRead)
     def stream(
@@ -52,14 +52,14 @@ class Events(Group[S_co]):
         kinds: Sequence[EventKind] = (),
         actor: str | None = None,
         after: int | None = None,
-    ) -> Given:
-        """Events as they happen, without end, over as many connections as it takes.
+    ) -> Parameters:
+        """Events as they happen, without end; reconnects as often as needed.
 
-        Begins after the event `after` (0: with the first), else now. Raises NoAnswer if there is
-        no connection at first, or none for a minute.
+        Starts after the event `after` (0: with the first), else now. Raises NoAnswer if the first
+        connection fails, or if there is none for a minute.
         """
         query = {"adapter": adapter, "kind": kinds, "actor": actor, "after": after}
-        return Given(query=query)
+        return Parameters(query=query)
 
     @download("/api/v1/events/export")
     def export(
@@ -71,10 +71,10 @@ class Events(Group[S_co]):
         until: datetime | str | None = None,
         after: int | None = None,
         chain: str | None = None,
-    ) -> Given:
+    ) -> Parameters:
         """All events as lines of JSON, the oldest first, in chunks; needs the scope `admin`.
 
-        `with client.events.export() as chunks: …`. Raises NoAnswer also when it breaks off.
+        `with client.events.export() as chunks: …`. Raises NoAnswer also if the connection is lost.
         """
-        query = {"adapter": adapter, "kind": kinds, "since": moment(since), "until": moment(until)}
-        return Given(query={**query, "after": after, "chain": chain})
+        query = {"adapter": adapter, "kind": kinds, "after": after, "chain": chain}
+        return Parameters(query=query | {"since": format_time(since), "until": format_time(until)})

@@ -5,16 +5,16 @@ from typing import TypeVar
 
 from adaptry.client.errors import ApiError, NoAnswer
 from adaptry.client.models import GenerateResponse
-from adaptry.client.transport.operations import Group, flow, operation
-from adaptry.client.transport.requests import Flow, Given, Request, given
+from adaptry.client.transport.operations import Resource, operation, request_flow
+from adaptry.client.transport.requests import Parameters, Request, RequestFlow, without_none
 
-S_co = TypeVar("S_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 READY_SECONDS = 2.0
 
 
-class Serving(Group[S_co]):
-    """What is asked of the engine itself."""
+class Generation(Resource[T_co]):
+    """Methods of the client itself: generation and health."""
 
     @operation("POST", "/generate", GenerateResponse)
     def generate(
@@ -27,9 +27,9 @@ class Serving(Group[S_co]):
         top_p: float | None = None,
         stop: str | Sequence[str] | None = None,
         seed: int | None = None,
-    ) -> Given:
+    ) -> Parameters:
         """Complete one prompt, or several, with the base model or an adapter's reference."""
-        body = given(
+        body = without_none(
             prompt=prompt,
             model=model,
             max_tokens=max_tokens,
@@ -38,22 +38,22 @@ class Serving(Group[S_co]):
             stop=stop,
             seed=seed,
         )
-        return Given(body=body)
+        return Parameters(body=body)
 
-    @flow("GET", "/readyz")
-    def is_ready(self) -> Flow[bool]:
-        """Whether the server takes requests; one that is not there yet is not ready."""
+    @request_flow("GET", "/readyz")
+    def is_ready(self) -> RequestFlow[bool]:
+        """Whether the server accepts requests; False too if it does not respond."""
         return (yield from _succeeds("/readyz"))
 
-    @flow("GET", "/healthz")
-    def is_alive(self) -> Flow[bool]:
-        """Whether the server's process answers, ready or not."""
+    @request_flow("GET", "/healthz")
+    def is_alive(self) -> RequestFlow[bool]:
+        """Whether the server's process responds, ready or not."""
         return (yield from _succeeds("/healthz"))
 
 
-def _succeeds(path: str) -> Flow[bool]:
+def _succeeds(path: str) -> RequestFlow[bool]:
     try:
-        yield Request("GET", path, patience_seconds=READY_SECONDS)
+        yield Request("GET", path, timeout_seconds=READY_SECONDS)
     except (ApiError, NoAnswer):
         return False
     return True

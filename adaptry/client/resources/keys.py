@@ -1,45 +1,45 @@
-"""`client.keys`: who may ask this server for what."""
+"""`client.keys`: API keys and their scopes."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal, TypeVar
 
 from adaptry.client.models import KeyCreated, KeyRead
-from adaptry.client.transport.operations import Group, operation, pages
-from adaptry.client.transport.requests import Given, given, moment
+from adaptry.client.transport.operations import Resource, operation, pages
+from adaptry.client.transport.requests import Parameters, format_time, without_none
 
-S_co = TypeVar("S_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 Scope = Literal["infer", "publish", "operate", "admin"]
 
 
-class Keys(Group[S_co]):
-    """Make API keys, rotate and revoke them. Needs the scope `admin`."""
+class Keys(Resource[T_co]):
+    """Create, rotate and revoke API keys. Needs the scope `admin`."""
 
     @pages("/api/v1/keys", KeyRead)
-    def list(self, *, page_size: int = 100) -> Given:
+    def list(self, *, page_size: int = 100) -> Parameters:
         """All keys, the oldest first, revoked ones too."""
-        return Given(query={"limit": page_size})
+        return Parameters(query={"limit": page_size})
 
     @operation("POST", "/api/v1/keys", KeyCreated)
     def create(
         self, name: str, scopes: Sequence[Scope], *, expires_at: datetime | None = None
-    ) -> Given:
-        """Make a key. Keep it: it is shown only here."""
-        expires = moment(expires_at)
-        return Given(body=given(name=name, scopes=list(scopes), expires_at=expires))
+    ) -> Parameters:
+        """Create a key. Store it: it is shown only here."""
+        expires = format_time(expires_at)
+        return Parameters(body=without_none(name=name, scopes=list(scopes), expires_at=expires))
 
     @operation("GET", "/api/v1/keys/{name}", KeyRead)
-    def get(self, name: str) -> Given:
+    def get(self, name: str) -> Parameters:
         """One key."""
-        return Given({"name": name})
+        return Parameters({"name": name})
 
     @operation("POST", "/api/v1/keys/{name}/rotate", KeyCreated)
-    def rotate(self, name: str, *, keep_hours: float | None = None) -> Given:
-        """Give it a new secret. For a while the old one is good too."""
-        return Given({"name": name}, body=given(keep_hours=keep_hours))
+    def rotate(self, name: str, *, keep_hours: float | None = None) -> Parameters:
+        """Give a key a new secret. The old one stays valid for `keep_hours`."""
+        return Parameters({"name": name}, body=without_none(keep_hours=keep_hours))
 
     @operation("DELETE", "/api/v1/keys/{name}", KeyRead)
-    def revoke(self, name: str) -> Given:
-        """Refuse it from now on."""
-        return Given({"name": name})
+    def revoke(self, name: str) -> Parameters:
+        """Refuse a key from now on."""
+        return Parameters({"name": name})

@@ -1,28 +1,28 @@
-"""How versions come to be: from a source that the server reads, or from files that are sent."""
+"""Registration of versions: from a source that the server reads, or from uploaded files."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, TypedDict, TypeVar, Unpack, cast
 
 from adaptry.client.errors import InvalidSource, JobFailed
 from adaptry.client.models import JobRead, VersionRead
 from adaptry.client.resources.jobs import Jobs, OnJob
-from adaptry.client.transport.operations import Group, composed, flow, read
+from adaptry.client.transport.operations import Resource, composite, parse, request_flow
 from adaptry.client.transport.requests import (
-    FOR_EVER,
-    Flow,
-    Given,
-    Reply,
+    NO_TIMEOUT,
+    Parameters,
     Request,
+    RequestFlow,
+    Response,
     Route,
-    given,
-    version_of,
+    parse_version,
+    without_none,
 )
 
-S_co = TypeVar("S_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 ACCEPTED, CREATED = 202, 201
 FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -30,12 +30,12 @@ _ROUTE = Route("POST", "/api/v1/adapters/{name}/versions")
 _VERSION = Route("GET", "/api/v1/adapters/{name}/versions/{number}")
 
 OnBytes = Callable[[int, int], None]
-"""Is told bytes done and bytes in all."""
+"""Called with the bytes sent so far and the total."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Either a version that is there now, or the job that is to make one."""
+    """Either a version that exists now, or the job that will create one."""
 
     version: VersionRead | None
     job: JobRead | None
@@ -44,16 +44,27 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """`is_new` is False if the same content was a version before."""
+    """`is_new` is False if a version with the same content existed before."""
 
     version: VersionRead
     is_new: bool
 
 
-class Registering(Group[S_co]):
-    """The part of `client.versions` that makes them."""
+class VersionDetails(TypedDict, total=False):
+    """What a registration may say about its version."""
 
-    @flow("POST", "/api/v1/adapters/{name}/versions")
+    description: str | None
+    tags: Sequence[str]
+    metadata: Mapping[str, Any] | None
+    parent: str | None
+    training_run: str | None
+    dataset: str | None
+
+
+class VersionRegistration(Resource[T_co]):
+    """The part of `client.versions` that creates them."""
+
+    @request_flow("POST", "/api/v1/adapters/{name}/versions")
     def submit(
         self,
         name: str,
@@ -65,13 +76,13 @@ class Registering(Group[S_co]):
         parent: str | None = None,
         training_run: str | None = None,
         dataset: str | None = None,
-    ) -> Flow[Submission]:
-        """Register what is at a source, and don't wait for a job.
+    ) -> RequestFlow[Submission]:
+        """Register the adapter at a source, without waiting for a job.
 
         `source`: a PEFT folder on the server's machine, or a URL: hf://ORG/REPO@REVISION,
         s3://BUCKET/FOLDER, gs://…, https://….
         """
-        body = given(
+        body = without_none(
             source=source,
             description=description,
             tags=tags,
@@ -80,9 +91,9 @@ class Registering(Group[S_co]):
             training_run=training_run,
             dataset=dataset,
         )
-        return _submission((yield _ROUTE.request(Given({"name": name}, body=body))))
+        return _submission((yield _ROUTE.request(Parameters({"name": name}, body=body))))
 
-    @flow("POST", "/api/v1/adapters/{name}/versions")
+    @request_flow("POST", "/api/v1/adapters/{name}/versions")
     def upload(
         self,
         name: str,
@@ -95,12 +106,11 @@ class Registering(Group[S_co]):
         training_run: str | None = None,
         dataset: str | None = None,
         on_bytes: OnBytes | None = None,
-    ) -> Flow[JobRead]:
-        """Send files of this machine, and don't wait for the job that makes a version of them.
+    ) -> RequestFlow[JobRead]:
+        """Upload local files, without waiting for the job that creates a version from them.
 
-        `source`: a folder that PEFT saved, or an archive of one. `on_bytes` is told how much has
-        been sent. Raises InvalidSource, and UploadBroken if the server stops
-        reading.
+        `source`: a folder that PEFT saved, or an archive of one. `on_bytes` is called with the
+        bytes sent so far. Raises InvalidSource, and UploadBroken if the server stops reading.
         """
         texts = {
             "description": description,
@@ -110,117 +120,88 @@ class Registering(Group[S_co]):
             "tags": json.dumps(list(tags)) if tags else None,
             "metadata": json.dumps(dict(metadata)) if metadata else None,
         }
-        asked = _ROUTE.request(Given({"name": name}))
+        request = _ROUTE.request(Parameters({"name": name}))
         with ExitStack() as stack:
-            reply = yield Request(
-                asked.method,
-                asked.path,
-                files=[("files", file) for file in _opened(source, on_bytes, stack)],
+            response = yield Request(
+                request.method,
+                request.path,
+                files=[("files", file) for file in _open_files(source, on_bytes, stack)],
                 fields={key: value for key, value in texts.items() if value is not None},
-                patience_seconds=FOR_EVER,
+                timeout_seconds=NO_TIMEOUT,
             )
-        return read(JobRead, reply.content)
+        return parse(JobRead, response.content)
 
-    @composed
+    @composite
     def register(
         self,
         name: str,
         source: str,
         *,
-        description: str | None = None,
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-        parent: str | None = None,
-        training_run: str | None = None,
-        dataset: str | None = None,
         on_job: OnJob | None = None,
-    ) -> Flow[Registration]:
-        """Register what is at a source (see `submit`) and wait for the version.
+        **details: Unpack[VersionDetails],
+    ) -> RequestFlow[Registration]:
+        """Register the adapter at a source (see `submit`) and wait for the version.
 
-        `on_job` is told of the job as it goes on, if it takes one. Raises JobFailed.
+        `on_job` is called with the job as it progresses, if there is one. Raises JobFailed.
         """
-        submitted = yield from Registering.submit.tell(
-            self,
-            name,
-            source,
-            description=description,
-            tags=tags,
-            metadata=metadata,
-            parent=parent,
-            training_run=training_run,
-            dataset=dataset,
-        )
-        return (yield from _settled(submitted, on_job))
+        submission = yield from VersionRegistration.submit.function(self, name, source, **details)
+        return (yield from _wait_for_version(submission, on_job))
 
-    @composed
+    @composite
     def push(
         self,
         name: str,
         source: Path,
         *,
-        description: str | None = None,
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-        parent: str | None = None,
-        training_run: str | None = None,
-        dataset: str | None = None,
         on_bytes: OnBytes | None = None,
         on_job: OnJob | None = None,
-    ) -> Flow[Registration]:
-        """Send files of this machine (see `upload`) and wait for the version. Raises JobFailed."""
-        job = yield from Registering.upload.tell(
-            self,
-            name,
-            source,
-            description=description,
-            tags=tags,
-            metadata=metadata,
-            parent=parent,
-            training_run=training_run,
-            dataset=dataset,
-            on_bytes=on_bytes,
+        **details: Unpack[VersionDetails],
+    ) -> RequestFlow[Registration]:
+        """Upload local files (see `upload`) and wait for the version. Raises JobFailed."""
+        job = yield from VersionRegistration.upload.function(
+            self, name, source, on_bytes=on_bytes, **details
         )
-        return (yield from _settled(Submission(None, job, is_new=False), on_job))
+        return (yield from _wait_for_version(Submission(None, job, is_new=False), on_job))
 
 
-def _submission(reply: Reply) -> Submission:
-    if reply.status == ACCEPTED:
-        return Submission(None, read(JobRead, reply.content), is_new=False)
-    return Submission(read(VersionRead, reply.content), None, is_new=reply.status == CREATED)
+def _submission(response: Response) -> Submission:
+    if response.status == ACCEPTED:
+        return Submission(None, parse(JobRead, response.content), is_new=False)
+    return Submission(parse(VersionRead, response.content), None, is_new=response.status == CREATED)
 
 
-def _settled(submitted: Submission, on_job: OnJob | None) -> Flow[Registration]:
-    if submitted.job is None:
-        assert submitted.version
-        return Registration(submitted.version, submitted.is_new)
-    job = yield from Jobs.wait.tell(None, submitted.job.id, on_job=on_job)
+def _wait_for_version(submission: Submission, on_job: OnJob | None) -> RequestFlow[Registration]:
+    if submission.job is None:
+        assert submission.version
+        return Registration(submission.version, submission.is_new)
+    job = yield from Jobs.wait.function(None, submission.job.id, on_job=on_job)
     if job.version is None:
         raise JobFailed(job)
-    reply = yield _VERSION.request(Given(version_of(job.version)))
-    return Registration(read(VersionRead, reply.content), bool(job.created))
+    response = yield _VERSION.request(Parameters(parse_version(job.version)))
+    return Registration(parse(VersionRead, response.content), bool(job.created))
 
 
 class _CountedFile:
-    """A file for an upload that tells how much of it has been read."""
+    """A file for an upload that reports how much of it has been read."""
 
-    def __init__(self, file: IO[bytes], tell: Callable[[int], None]) -> None:
+    def __init__(self, file: IO[bytes], on_read: Callable[[int], None]) -> None:
         self._file = file
-        self._tell = tell
+        self._on_read = on_read
 
     def read(self, size: int = -1) -> bytes:
         try:
             chunk = self._file.read(size)
         except OSError as error:
             raise InvalidSource(f"{self._file.name} can't be read: {error.strerror}") from error
-        self._tell(len(chunk))
+        self._on_read(len(chunk))
         return chunk
 
     def fileno(self) -> int:
-        """By which httpx learns its size."""
+        """Lets httpx find the file's size."""
         return self._file.fileno()
 
 
-def _opened(
+def _open_files(
     source: Path, on_bytes: OnBytes | None, stack: ExitStack
 ) -> Iterator[tuple[str, IO[bytes]]]:
     files = [source] if source.is_file() else [source / name for name in FILES]
@@ -232,7 +213,7 @@ def _opened(
     total = sum(file.stat().st_size for file in files)
     done = 0
 
-    def tell(more: int) -> None:
+    def on_read(more: int) -> None:
         nonlocal done
         done += more
         if on_bytes is not None:
@@ -243,4 +224,4 @@ def _opened(
             opened = stack.enter_context(file.open("rb"))
         except OSError as error:
             raise InvalidSource(f"{file} can't be read: {error.strerror}") from error
-        yield file.name, cast("IO[bytes]", _CountedFile(opened, tell))
+        yield file.name, cast("IO[bytes]", _CountedFile(opened, on_read))

@@ -1,28 +1,28 @@
-"""`client.tenants`: namespaces of adapters, their limits, and who may use what of another's."""
+"""`client.tenants`: tenants, their limits, and grants of adapters to other tenants."""
 
 from typing import TypeVar
 
 from adaptry.client.models import GrantRead, TenantRead, TenantUsageRead
-from adaptry.client.transport.operations import Group, operation, pages
-from adaptry.client.transport.requests import UNSET, Given, Unset, changed
+from adaptry.client.transport.operations import Resource, operation, pages
+from adaptry.client.transport.requests import UNSET, Parameters, Unset, without_unset
 
-S_co = TypeVar("S_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 Limit = int | Unset | None
 
 
-class Tenants(Group[S_co]):
-    """Make tenants, limit them, and grant adapters. A limit of None is none."""
+class Tenants(Resource[T_co]):
+    """Create tenants, limit them, and grant adapters. None means no limit."""
 
     @pages("/api/v1/tenants", TenantRead)
-    def list(self, *, page_size: int = 100) -> Given:
+    def list(self, *, page_size: int = 100) -> Parameters:
         """All tenants, by name."""
-        return Given(query={"limit": page_size})
+        return Parameters(query={"limit": page_size})
 
     @operation("GET", "/api/v1/tenants/{tenant}", TenantUsageRead)
-    def get(self, tenant: str) -> Given:
+    def get(self, tenant: str) -> Parameters:
         """One tenant, its limits, and what it uses."""
-        return Given({"tenant": tenant})
+        return Parameters({"tenant": tenant})
 
     @operation("POST", "/api/v1/tenants", TenantRead)
     def create(
@@ -35,9 +35,9 @@ class Tenants(Group[S_co]):
         max_pins: Limit = UNSET,
         max_storage_bytes: Limit = UNSET,
         max_registrations_per_hour: Limit = UNSET,
-    ) -> Given:
-        """Make a namespace: its adapters and keys are named `name~…`."""
-        body = changed(
+    ) -> Parameters:
+        """Create a tenant. Its adapters and keys are named `name~…`."""
+        body = without_unset(
             name=name,
             max_requests_in_flight=max_requests_in_flight,
             max_slots=max_slots,
@@ -46,7 +46,7 @@ class Tenants(Group[S_co]):
             max_storage_bytes=max_storage_bytes,
             max_registrations_per_hour=max_registrations_per_hour,
         )
-        return Given(body=body)
+        return Parameters(body=body)
 
     @operation("PATCH", "/api/v1/tenants/{tenant}", TenantRead)
     def change(
@@ -59,9 +59,9 @@ class Tenants(Group[S_co]):
         max_pins: Limit = UNSET,
         max_storage_bytes: Limit = UNSET,
         max_registrations_per_hour: Limit = UNSET,
-    ) -> Given:
-        """Change the limits that are named."""
-        body = changed(
+    ) -> Parameters:
+        """Change the given limits."""
+        body = without_unset(
             max_requests_in_flight=max_requests_in_flight,
             max_slots=max_slots,
             max_host_bytes=max_host_bytes,
@@ -69,26 +69,26 @@ class Tenants(Group[S_co]):
             max_storage_bytes=max_storage_bytes,
             max_registrations_per_hour=max_registrations_per_hour,
         )
-        return Given({"tenant": tenant}, body=body)
+        return Parameters({"tenant": tenant}, body=body)
 
     @operation("DELETE", "/api/v1/tenants/{tenant}", type(None))
-    def delete(self, tenant: str) -> Given:
+    def delete(self, tenant: str) -> Parameters:
         """Remove a tenant that has neither adapters nor valid keys."""
-        return Given({"tenant": tenant})
+        return Parameters({"tenant": tenant})
 
     # ---- grants --------------------------------------------------------------------------
 
     @pages("/api/v1/adapters/{name}/grants", GrantRead)
-    def grants(self, adapter: str) -> Given:
+    def grants(self, adapter: str) -> Parameters:
         """Which tenants may use an adapter besides its own."""
-        return Given({"name": adapter})
+        return Parameters({"name": adapter})
 
     @operation("PUT", "/api/v1/adapters/{name}/grants/{tenant}", GrantRead)
-    def grant(self, adapter: str, tenant: str) -> Given:
-        """Let a tenant use an adapter; again is no error."""
-        return Given({"name": adapter, "tenant": tenant})
+    def grant(self, adapter: str, tenant: str) -> Parameters:
+        """Let a tenant use an adapter. Idempotent."""
+        return Parameters({"name": adapter, "tenant": tenant})
 
     @operation("DELETE", "/api/v1/adapters/{name}/grants/{tenant}", type(None))
-    def revoke(self, adapter: str, tenant: str) -> Given:
-        """It may not any more."""
-        return Given({"name": adapter, "tenant": tenant})
+    def revoke(self, adapter: str, tenant: str) -> Parameters:
+        """Withdraw a grant."""
+        return Parameters({"name": adapter, "tenant": tenant})

@@ -1,4 +1,4 @@
-"""`client.transfer`: a whole registry, from one place to another."""
+"""`client.transfer`: export and import of a whole registry."""
 
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -6,26 +6,27 @@ from typing import TypeVar
 
 from adaptry.client.errors import InvalidSource
 from adaptry.client.models import ImportRead, InvalidVersions, OtherAliases
-from adaptry.client.transport.operations import Group, download, flow, read
-from adaptry.client.transport.requests import FOR_EVER, Flow, Given, Request
+from adaptry.client.transport.operations import Resource, download, parse, request_flow
+from adaptry.client.transport.requests import NO_TIMEOUT, Parameters, Request, RequestFlow
 
-S_co = TypeVar("S_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 CHUNK_BYTES = 2**20
 
 
-class Transfer(Group[S_co]):
+class Transfer(Resource[T_co]):
     """Export and import."""
 
     @download("/api/v1/export")
-    def export(self, adapters: Sequence[str] = ()) -> Given:
+    def export(self, adapters: Sequence[str] = ()) -> Parameters:
         """Adapters, versions, aliases, history, events and files as the chunks of a tar.
 
-        `with client.transfer.export() as chunks: …`. Raises NoAnswer also when it breaks off.
+        `with client.transfer.export() as chunks: …`. Raises NoAnswer also if the connection is
+        lost.
         """
-        return Given(query={"adapter": adapters})
+        return Parameters(query={"adapter": adapters})
 
-    @flow("POST", "/api/v1/import")
+    @request_flow("POST", "/api/v1/import")
     def import_archive(
         self,
         archive: Path | Iterable[bytes] | AsyncIterable[bytes],
@@ -34,27 +35,27 @@ class Transfer(Group[S_co]):
         invalid: InvalidVersions = "refuse",
         dry_run: bool = False,
         on_bytes: Callable[[int], None] | None = None,
-    ) -> Flow[ImportRead]:
-        """Take in what `export` gave, here or elsewhere: all of it, or nothing.
+    ) -> RequestFlow[ImportRead]:
+        """Import an archive that `export` wrote: all of it, or nothing.
 
-        `archive`: a tar's path or its chunks (those of an AsyncIterable: with `AsyncClient` only).
-        `on_bytes` is told how much of a path or an Iterable has been sent.
+        `archive`: a tar's path or its chunks (an AsyncIterable only with `AsyncClient`).
+        `on_bytes` is called with the bytes sent so far of a path or an Iterable.
         """
-        chunks = _chunks_of(archive) if isinstance(archive, Path) else archive
+        chunks = _read_chunks(archive) if isinstance(archive, Path) else archive
         if isinstance(chunks, Iterable):
-            chunks = _counted(chunks, on_bytes)
-        reply = yield Request(
+            chunks = _count(chunks, on_bytes)
+        response = yield Request(
             "POST",
             "/api/v1/import",
             query={"aliases": aliases, "invalid": invalid, "dry_run": dry_run},
             content=chunks,
             media_type="application/x-tar",
-            patience_seconds=FOR_EVER,
+            timeout_seconds=NO_TIMEOUT,
         )
-        return read(ImportRead, reply.content)
+        return parse(ImportRead, response.content)
 
 
-def _chunks_of(path: Path) -> Iterator[bytes]:
+def _read_chunks(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
@@ -63,7 +64,7 @@ def _chunks_of(path: Path) -> Iterator[bytes]:
         raise InvalidSource(f"{path} can't be read: {error.strerror}") from error
 
 
-def _counted(chunks: Iterable[bytes], on_bytes: Callable[[int], None] | None) -> Iterator[bytes]:
+def _count(chunks: Iterable[bytes], on_bytes: Callable[[int], None] | None) -> Iterator[bytes]:
     done = 0
     for chunk in chunks:
         yield chunk

@@ -1,17 +1,24 @@
-"""Versions as they are described and found."""
+"""Search and metadata of versions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from adaptry.client.models import VersionRead, VersionState
-from adaptry.client.transport.operations import Group, operation, pages
-from adaptry.client.transport.requests import UNSET, Given, QueryValue, Unset, changed, version_of
+from adaptry.client.transport.operations import Resource, operation, pages
+from adaptry.client.transport.requests import (
+    UNSET,
+    Parameters,
+    QueryValue,
+    Unset,
+    parse_version,
+    without_unset,
+)
 
-S_co = TypeVar("S_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Details(Group[S_co]):
-    """The part of `client.versions` that looks at them and says something of them."""
+class VersionSearch(Resource[T_co]):
+    """The part of `client.versions` that finds and describes them."""
 
     @pages("/api/v1/adapters/{name}/versions", VersionRead)
     def list(
@@ -27,12 +34,12 @@ class Details(Group[S_co]):
         rank_max: int | None = None,
         parent: str | None = None,
         page_size: int = 100,
-    ) -> Given:
+    ) -> Parameters:
         """The versions of an adapter, the oldest first: all, or those that meet every condition."""
         query: dict[str, QueryValue] = {"text": text, "tag": tags, "state": states}
         query |= {"target_module": target_modules, "base_model": base_model}
         query |= {"rank_min": rank_min, "rank_max": rank_max, "parent": parent}
-        return Given({"name": name}, {**query, "limit": page_size})
+        return Parameters({"name": name}, {**query, "limit": page_size})
 
     @pages("/api/v1/versions", VersionRead)
     def search(
@@ -47,21 +54,21 @@ class Details(Group[S_co]):
         rank_max: int | None = None,
         parent: str | None = None,
         page_size: int = 100,
-    ) -> Given:
+    ) -> Parameters:
         """Versions of all adapters that meet every condition, in the order of registration.
 
         `text`: beginnings of words, all of them; `tags` and `target_modules`: all of them;
-        `states`: one of them; `parent`: made from it, such as `support:2`.
+        `states`: one of them; `parent`: derived from it, such as `support:2`.
         """
         query: dict[str, QueryValue] = {"text": text, "tag": tags, "state": states}
         query |= {"target_module": target_modules, "base_model": base_model}
         query |= {"rank_min": rank_min, "rank_max": rank_max, "parent": parent}
-        return Given(query={**query, "limit": page_size})
+        return Parameters(query={**query, "limit": page_size})
 
     @operation("GET", "/api/v1/adapters/{name}/versions/{number}", VersionRead)
-    def get(self, reference: str) -> Given:
+    def get(self, reference: str) -> Parameters:
         """One version. Raises NotFound, and InvalidReference unless it is `name:3`."""
-        return Given(version_of(reference))
+        return Parameters(parse_version(reference))
 
     @operation("PATCH", "/api/v1/adapters/{name}/versions/{number}", VersionRead)
     def update(
@@ -76,12 +83,12 @@ class Details(Group[S_co]):
         parent: str | Unset | None = UNSET,
         training_run: str | Unset | None = UNSET,
         dataset: str | Unset | None = UNSET,
-    ) -> Given:
-        """Change what is said of a version; its content never changes.
+    ) -> Parameters:
+        """Change a version's metadata; its content never changes.
 
-        What is left out stays, None takes away. `metadata` is merged key by key.
+        Parameters left out stay, None clears. `metadata` is merged key by key.
         """
-        body = changed(
+        body = without_unset(
             description=description,
             tags=tags,
             add_tags=add_tags,
@@ -91,4 +98,4 @@ class Details(Group[S_co]):
             training_run=training_run,
             dataset=dataset,
         )
-        return Given(version_of(reference), body=body)
+        return Parameters(parse_version(reference), body=body)

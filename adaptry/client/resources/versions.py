@@ -1,46 +1,46 @@
-"""`client.versions`: what is immutable and served. One is named by its reference, `name:3`."""
+"""`client.versions`: the immutable versions of adapters, by reference, `name:3`."""
 
 from collections.abc import Sequence
 from typing import TypeVar
 
 from adaptry.client.models import GarbageRead, ProbeRead, PurgeRead, VersionRead, VersionState
-from adaptry.client.resources.registration import Registering
-from adaptry.client.resources.version_search import Details
+from adaptry.client.resources.registration import VersionRegistration
+from adaptry.client.resources.version_search import VersionSearch
 from adaptry.client.transport.operations import download, operation
-from adaptry.client.transport.requests import Given, given, version_of
+from adaptry.client.transport.requests import Parameters, parse_version, without_none
 
-S_co = TypeVar("S_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Versions(Registering[S_co], Details[S_co]):
-    """Register, find and describe versions, and end them."""
+class Versions(VersionRegistration[T_co], VersionSearch[T_co]):
+    """Register, find and describe versions, and control their lifecycle."""
 
     @operation("GET", "/api/v1/resolve", VersionRead)
-    def resolve(self, reference: str, *, user: str | None = None) -> Given:
+    def resolve(self, reference: str, *, user: str | None = None) -> Parameters:
         """The version that a reference means now, if it may be served.
 
-        `user`: of a split alias, the version that this user gets.
+        `user`: with a traffic split, the version that this user gets.
         """
-        return Given(query={"reference": reference, "user": user})
+        return Parameters(query={"reference": reference, "user": user})
 
     @download("/api/v1/adapters/{name}/versions/{number}/files")
-    def download(self, reference: str) -> Given:
-        """The files as the chunks of a tar, of a version in whatever state: `unpack_version`.
+    def download(self, reference: str) -> Parameters:
+        """The files of a version in any state, as chunks of a tar for `unpack_version`.
 
-        `with client.versions.download("name:3") as chunks: …`. Raises NoAnswer also when it
-        breaks off.
+        `with client.versions.download("name:3") as chunks: …`. Raises NoAnswer also if the
+        connection is lost.
         """
-        return Given(version_of(reference))
+        return Parameters(parse_version(reference))
 
     @operation("POST", "/api/v1/adapters/{name}/versions/{number}/deprecate", VersionRead)
-    def deprecate(self, reference: str, *, reason: str | None = None) -> Given:
-        """Go on serving a version, with a `deprecation` header in each answer."""
-        return Given(version_of(reference), body=given(reason=reason))
+    def deprecate(self, reference: str, *, reason: str | None = None) -> Parameters:
+        """Keep serving a version, with a `deprecation` header in each response."""
+        return Parameters(parse_version(reference), body=without_none(reason=reason))
 
     @operation("POST", "/api/v1/adapters/{name}/versions/{number}/restore", VersionRead)
-    def restore(self, reference: str, *, reason: str | None = None) -> Given:
+    def restore(self, reference: str, *, reason: str | None = None) -> Parameters:
         """Make a version ready again that was deprecated, retired or quarantined."""
-        return Given(version_of(reference), body=given(reason=reason))
+        return Parameters(parse_version(reference), body=without_none(reason=reason))
 
     @operation("POST", "/api/v1/adapters/{name}/versions/{number}/retire", VersionRead)
     def retire(
@@ -50,32 +50,32 @@ class Versions(Registering[S_co], Details[S_co]):
         move_aliases_to: int | None = None,
         force: bool = False,
         reason: str | None = None,
-    ) -> Given:
-        """Refuse new requests for a version; those under way end as they began.
+    ) -> Parameters:
+        """Refuse new requests for a version; requests in progress complete normally.
 
-        Aliases that point at it are moved in the same transaction, or, with `force`, left where
-        they are and refused too. Without either they are a Conflict.
+        Aliases that point at it are moved in the same transaction, or, with `force`, left in place
+        and refused too. Without either, they are a Conflict.
         """
-        body = given(move_aliases_to=move_aliases_to, force=force, reason=reason)
-        return Given(version_of(reference), body=body)
+        body = without_none(move_aliases_to=move_aliases_to, force=force, reason=reason)
+        return Parameters(parse_version(reference), body=body)
 
     @operation("POST", "/api/v1/adapters/{name}/versions/{number}/quarantine", VersionRead)
-    def quarantine(self, reference: str, reason: str, *, code: str = "operator") -> Given:
-        """Serve a version no more, wherever aliases point, until it is restored."""
-        return Given(version_of(reference), body=given(reason=reason, code=code))
+    def quarantine(self, reference: str, reason: str, *, code: str = "operator") -> Parameters:
+        """Stop serving a version, whatever points at it, until it is restored."""
+        return Parameters(parse_version(reference), body=without_none(reason=reason, code=code))
 
     @operation("POST", "/api/v1/adapters/{name}/versions/{number}/purge", PurgeRead)
-    def purge(self, reference: str, *, reason: str | None = None) -> Given:
+    def purge(self, reference: str, *, reason: str | None = None) -> Parameters:
         """Delete the files of a retired, quarantined or rejected version."""
-        return Given(version_of(reference), body=given(reason=reason))
+        return Parameters(parse_version(reference), body=without_none(reason=reason))
 
     @operation("POST", "/api/v1/adapters/{name}/versions/{number}/probe", ProbeRead)
-    def probe(self, reference: str) -> Given:
+    def probe(self, reference: str) -> Parameters:
         """Load the version and compare its log probabilities with the base model's.
 
         One that changes nothing, or computes no finite numbers, is quarantined.
         """
-        return Given(version_of(reference))
+        return Parameters(parse_version(reference))
 
     @operation("POST", "/api/v1/gc", GarbageRead)
     def collect_garbage(
@@ -87,9 +87,9 @@ class Versions(Registering[S_co], Details[S_co]):
         rollback_window_days: float | None = None,
         adapter: str | None = None,
         limit: int | None = None,
-    ) -> Given:
-        """Purge what no rule keeps, and files without a row; by default only say which."""
-        body = given(
+    ) -> Parameters:
+        """Purge versions that no rule keeps, and orphaned files; by default only list them."""
+        body = without_none(
             dry_run=dry_run,
             states=states,
             keep_last=keep_last,
@@ -97,4 +97,4 @@ class Versions(Registering[S_co], Details[S_co]):
             adapter=adapter,
             limit=limit,
         )
-        return Given(body=body)
+        return Parameters(body=body)

@@ -1,4 +1,4 @@
-"""`client.webhooks`: other systems that are told of events."""
+"""`client.webhooks`: delivery of events to other systems."""
 
 from collections.abc import Sequence
 from typing import Literal, TypeVar
@@ -10,24 +10,24 @@ from adaptry.client.models import (
     WebhookCreated,
     WebhookRead,
 )
-from adaptry.client.transport.operations import Group, operation, pages
-from adaptry.client.transport.requests import UNSET, Given, Unset, changed, given
+from adaptry.client.transport.operations import Resource, operation, pages
+from adaptry.client.transport.requests import UNSET, Parameters, Unset, without_none, without_unset
 
-S_co = TypeVar("S_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Webhooks(Group[S_co]):
+class Webhooks(Resource[T_co]):
     """Add webhooks, change them, and see what was delivered."""
 
     @pages("/api/v1/webhooks", WebhookRead)
-    def list(self, *, page_size: int = 100) -> Given:
+    def list(self, *, page_size: int = 100) -> Parameters:
         """All webhooks, the oldest first."""
-        return Given(query={"limit": page_size})
+        return Parameters(query={"limit": page_size})
 
     @operation("GET", "/api/v1/webhooks/{webhook}", WebhookRead)
-    def get(self, webhook: int) -> Given:
+    def get(self, webhook: int) -> Parameters:
         """One webhook."""
-        return Given({"webhook": webhook})
+        return Parameters({"webhook": webhook})
 
     @operation("POST", "/api/v1/webhooks", WebhookCreated)
     def add(
@@ -37,10 +37,10 @@ class Webhooks(Group[S_co]):
         kinds: Sequence[EventKind] = (),
         adapters: Sequence[str] = (),
         description: str | None = None,
-    ) -> Given:
-        """Tell an endpoint of events from now on. Keep the secret: it is shown only here."""
-        body = given(url=url, kinds=kinds, adapters=adapters, description=description)
-        return Given(body=body)
+    ) -> Parameters:
+        """Send events to an endpoint from now on. Store the secret: it is shown only here."""
+        body = without_none(url=url, kinds=kinds, adapters=adapters, description=description)
+        return Parameters(body=body)
 
     @operation("PATCH", "/api/v1/webhooks/{webhook}", WebhookRead)
     def change(
@@ -52,27 +52,27 @@ class Webhooks(Group[S_co]):
         kinds: Sequence[EventKind] | Unset = UNSET,
         adapters: Sequence[str] | Unset = UNSET,
         enabled: bool | Unset = UNSET,
-    ) -> Given:
-        """Change what is named; `enabled` True also delivers what was missed meanwhile."""
-        body = changed(
+    ) -> Parameters:
+        """Change the given fields; `enabled` True also delivers what was missed meanwhile."""
+        body = without_unset(
             url=url, description=description, kinds=kinds, adapters=adapters, enabled=enabled
         )
-        return Given({"webhook": webhook}, body=body)
+        return Parameters({"webhook": webhook}, body=body)
 
     @operation("DELETE", "/api/v1/webhooks/{webhook}", type(None))
-    def remove(self, webhook: int) -> Given:
-        """Forget the webhook and its deliveries."""
-        return Given({"webhook": webhook})
+    def remove(self, webhook: int) -> Parameters:
+        """Delete the webhook and its deliveries."""
+        return Parameters({"webhook": webhook})
 
     @operation("POST", "/api/v1/webhooks/{webhook}/rotate-secret", SecretRotated)
-    def rotate_secret(self, webhook: int, *, keep_hours: float | None = None) -> Given:
-        """Make a new secret. For a while messages are signed with both."""
-        return Given({"webhook": webhook}, body=given(keep_hours=keep_hours))
+    def rotate_secret(self, webhook: int, *, keep_hours: float | None = None) -> Parameters:
+        """Create a new secret. For `keep_hours`, messages are signed with both."""
+        return Parameters({"webhook": webhook}, body=without_none(keep_hours=keep_hours))
 
     @operation("POST", "/api/v1/webhooks/{webhook}/test", DeliveryRead)
-    def test(self, webhook: int) -> Given:
-        """Send a message of the kind `webhook.test` now and say what came of it."""
-        return Given({"webhook": webhook})
+    def test(self, webhook: int) -> Parameters:
+        """Send a message of kind `webhook.test` now and return the outcome."""
+        return Parameters({"webhook": webhook})
 
     @pages("/api/v1/webhooks/{webhook}/deliveries", DeliveryRead)
     def deliveries(
@@ -81,11 +81,11 @@ class Webhooks(Group[S_co]):
         *,
         state: Literal["pending", "delivered", "failed"] | None = None,
         page_size: int = 100,
-    ) -> Given:
-        """What was or is to be delivered, the newest first."""
-        return Given({"webhook": webhook}, {"state": state, "limit": page_size})
+    ) -> Parameters:
+        """Past and pending deliveries, the newest first."""
+        return Parameters({"webhook": webhook}, {"state": state, "limit": page_size})
 
     @operation("POST", "/api/v1/webhooks/{webhook}/deliveries/{delivery}/retry", DeliveryRead)
-    def retry(self, webhook: int, delivery: int) -> Given:
-        """Deliver it once more, from now on as if for the first time."""
-        return Given({"webhook": webhook, "delivery": delivery})
+    def retry(self, webhook: int, delivery: int) -> Parameters:
+        """Deliver it again, with a fresh count of attempts."""
+        return Parameters({"webhook": webhook, "delivery": delivery})

@@ -1,7 +1,9 @@
-"""What both senders have in common: how httpx is asked, and what its answers mean."""
+"""HTTP options and error mapping that both transports share."""
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from adaptry.client.errors import BY_STATUS, ApiError, InvalidServer, NoAnswer, UploadBroken
-from adaptry.client.transport.requests import Reply, Request, reply_of
+from adaptry.client.transport.requests import Request, Response, parse_response
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # Servers close a connection that was idle for 5 s, perhaps just as the next request is sent.
@@ -19,7 +21,7 @@ CONNECT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Which server, as whom, and how long it may take. Raises InvalidServer."""
+    """The server's URL, the API key, and the default timeout. Raises InvalidServer."""
 
     base_url: str
     api_key: str | None = None
@@ -28,7 +30,7 @@ class Options:
     def __post_init__(self) -> None:
         advice = f"{self.base_url!r} is no server's URL: write http://HOST:PORT"
         try:
-            urlsplit(self.base_url)  # httpx takes some hosts that are none
+            urlsplit(self.base_url)  # refuses some hosts that httpx accepts
             url = httpx.URL(self.base_url)
         except (ValueError, httpx.InvalidURL) as error:
             raise InvalidServer(advice) from error
@@ -37,8 +39,8 @@ class Options:
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
             raise InvalidServer("an API key is made of printable ASCII characters")
 
-    def for_httpx(self) -> dict[str, Any]:
-        """The arguments of either of httpx's clients."""
+    def client_arguments(self) -> dict[str, Any]:
+        """The arguments of httpx's clients."""
         headers = {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         return {
             "base_url": self.base_url.rstrip("/"),
@@ -49,12 +51,12 @@ class Options:
             "trust_env": httpx.URL(self.base_url).host not in LOOPBACK,
         }
 
-    def timeout(self, patience_seconds: float | None) -> httpx.Timeout:
-        seconds = self.timeout_seconds if patience_seconds is None else patience_seconds
+    def timeout(self, timeout_seconds: float | None) -> httpx.Timeout:
+        seconds = self.timeout_seconds if timeout_seconds is None else timeout_seconds
         limit = None if math.isinf(seconds) else seconds
         return httpx.Timeout(limit, connect=min(CONNECT_SECONDS, seconds))
 
-    def arguments(self, request: Request) -> dict[str, Any]:
+    def request_arguments(self, request: Request) -> dict[str, Any]:
         """The arguments of httpx's `build_request`."""
         headers = {"content-type": request.media_type} if request.media_type else {}
         return {
@@ -66,29 +68,37 @@ class Options:
             "files": request.files,
             "data": request.fields,
             "headers": headers,
-            "timeout": self.timeout(request.patience_seconds),
+            "timeout": self.timeout(request.timeout_seconds),
         }
 
-    def failure(self, error: httpx.HTTPError | httpx.InvalidURL) -> NoAnswer:
+    @contextmanager
+    def translate_errors(self) -> Iterator[None]:
+        """Raises httpx's errors as NoAnswer."""
+        try:
+            yield
+        except (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL) as error:
+            raise self.no_answer(error) from error
+
+    def no_answer(self, error: httpx.HTTPError | httpx.InvalidURL) -> NoAnswer:
         kind = UploadBroken if isinstance(error, httpx.WriteError) else NoAnswer
         return kind(self.base_url, str(error) or type(error).__name__)
 
 
-def success(response: httpx.Response) -> Reply:
-    """Of a response that has been read. Raises ApiError and UnexpectedAnswer."""
+def parse_success(response: httpx.Response) -> Response:
+    """Parse a response that has been read. Raises ApiError and UnexpectedAnswer."""
     if response.is_error:
-        raise refusal(response)
+        raise api_error(response)
     if not response.content:
-        return Reply(response.status_code, {})
+        return Response(response.status_code, {})
     try:
         content = response.json()
     except ValueError:
         content = None
-    return reply_of(response.status_code, content)
+    return parse_response(response.status_code, content)
 
 
-def refusal(response: httpx.Response) -> ApiError:
-    """What an error's problem details say. vLLM's routes have theirs in OpenAI's format."""
+def api_error(response: httpx.Response) -> ApiError:
+    """The error of problem details, or of OpenAI's format, which vLLM's routes use."""
     try:
         problem = json.loads(response.content)
     except ValueError:

@@ -1,10 +1,12 @@
-"""Methods that are written once and are both clients': the client says how they are carried out.
+"""Operations: methods written once for both clients, executed by the client's transport.
 
-Each decorator here takes a method that tells what to ask for. On a group of a `Client` the method
-then answers; on one of an `AsyncClient` it has to be awaited. Parameters and types stay the same.
+Each decorator takes a method that describes its request. On a resource of a `Client` the method
+then returns the result; on one of an `AsyncClient` it has to be awaited. Parameters and types stay
+the same.
 """
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import MethodType, NoneType
@@ -23,209 +25,205 @@ from typing import (
 from pydantic import ValidationError
 
 from adaptry.client.errors import UnexpectedAnswer
-from adaptry.client.response import Answer
-from adaptry.client.transport.requests import NOT_OURS, Flow, Given, Request, Route
+from adaptry.client.models import ResponseModel
+from adaptry.client.transport.requests import (
+    WRONG_SERVER,
+    Parameters,
+    Request,
+    RequestFlow,
+    Route,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from adaptry.client.transport.async_transport import AsyncSender
-    from adaptry.client.transport.sync_transport import SyncSender
+    from adaptry.client.transport.async_transport import AsyncTransport
+    from adaptry.client.transport.sync_transport import SyncTransport
 
 P = ParamSpec("P")
 R = TypeVar("R")
-M = TypeVar("M", bound=Answer)
-S_co = TypeVar("S_co", covariant=True)
+M = TypeVar("M", bound=ResponseModel)
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Group(Generic[S_co]):
-    """Calls about one thing, carried out by one sender."""
+class Resource(Generic[T_co]):
+    """Methods about one subject, executed by one transport."""
 
-    def __init__(self, sender: S_co) -> None:
-        self._sender = sender
+    def __init__(self, transport: T_co) -> None:
+        self._transport = transport
 
 
-class _Call(Generic[P, R]):
-    """A method of groups. `route` is the operation it asks for, None if it is made of others."""
+class _Method(Generic[P, R]):
+    """A method of resources. `route` is its operation, None if it combines others."""
 
-    def __init__(self, tell: Callable[Concatenate[Any, P], R], route: Route | None) -> None:
-        self.tell = tell
+    def __init__(self, function: Callable[Concatenate[Any, P], R], route: Route | None) -> None:
+        self.function = function
         self.route = route
-        functools.update_wrapper(cast("Any", self), tell)
+        functools.update_wrapper(cast("Any", self), function)
 
-    def _bound(self, group: Any, carry_out: Callable[[R], Any]) -> Any:
-        tell = MethodType(self.tell, group)
+    def _bind(self, resource: Any, execute: Callable[[R], Any]) -> Any:
+        function = MethodType(self.function, resource)
 
-        @functools.wraps(tell)
-        def call(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return carry_out(tell(*args, **kwargs))
+        @functools.wraps(function)
+        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return execute(function(*args, **kwargs))
 
-        return call
+        return method
 
 
-class Operation(_Call[P, Flow[R]]):
-    """Gives one answer, after one request or several."""
+class Operation(_Method[P, RequestFlow[R]]):
+    """Returns one result, after one request or several."""
 
     @overload
-    def __get__(self, group: None, owner: type) -> Self: ...
+    def __get__(self, resource: None, owner: type) -> Self: ...
     @overload
-    def __get__(self, group: "Group[SyncSender]", owner: type) -> Callable[P, R]: ...
+    def __get__(self, resource: "Resource[SyncTransport]", owner: type) -> Callable[P, R]: ...
     @overload
     def __get__(
-        self, group: "Group[AsyncSender]", owner: type
+        self, resource: "Resource[AsyncTransport]", owner: type
     ) -> Callable[P, Coroutine[Any, Any, R]]: ...
-    def __get__(self, group: Any, owner: type) -> Any:
-        return self if group is None else self._bound(group, group._sender.run)
+    def __get__(self, resource: Any, owner: type) -> Any:
+        return self if resource is None else self._bind(resource, resource._transport.run)
 
 
-class Pages(_Call[P, Given], Generic[P, M]):
-    """Gives the items of all pages, each page asked for when it is needed."""
+class _Items(_Method[P, Parameters], ABC, Generic[P, M]):
+    """Yields items of one model."""
 
     def __init__(
-        self, tell: Callable[Concatenate[Any, P], Given], route: Route, item: type[M]
+        self, function: Callable[Concatenate[Any, P], Parameters], route: Route, item: type[M]
     ) -> None:
-        super().__init__(tell, route)
-        tell.__annotations__["return"] = Iterator[item]  # type: ignore[valid-type]  # for help()
+        super().__init__(function, route)
+        function.__annotations__["return"] = Iterator[item]  # type: ignore[valid-type]  # for help()
         self._route = route
         self.item = item
 
     @overload
-    def __get__(self, group: None, owner: type) -> Self: ...
+    def __get__(self, resource: None, owner: type) -> Self: ...
     @overload
     def __get__(
-        self, group: "Group[SyncSender]", owner: type
+        self, resource: "Resource[SyncTransport]", owner: type
     ) -> Callable[P, Generator[M, None, None]]: ...
     @overload
     def __get__(
-        self, group: "Group[AsyncSender]", owner: type
+        self, resource: "Resource[AsyncTransport]", owner: type
     ) -> Callable[P, AsyncGenerator[M, None]]: ...
-    def __get__(self, group: Any, owner: type) -> Any:
-        if group is None:
+    def __get__(self, resource: Any, owner: type) -> Any:
+        if resource is None:
             return self
-        return self._bound(group, lambda asked: group._sender.pages(self._page, asked))
+        return self._bind(resource, functools.partial(self._iterate, resource._transport))
 
-    def _page(self, asked: Given, token: str) -> Flow[tuple[list[M], str]]:
-        """The items of one page, and the token of the next one or nothing."""
-        query = {**asked.query, "page_token": token or None}
-        reply = yield self._route.request(Given(asked.path, query))
-        items = reply.content.get("items")
+    @abstractmethod
+    def _iterate(self, transport: Any, parameters: Parameters) -> Any:
+        """The items, by the transport's own kind of iterator."""
+
+
+class Pages(_Items[P, M]):
+    """Yields the items of all pages, and requests each page when it is needed."""
+
+    def _iterate(self, transport: Any, parameters: Parameters) -> Any:
+        return transport.pages(self._page, parameters)
+
+    def _page(self, parameters: Parameters, token: str) -> RequestFlow[tuple[list[M], str]]:
+        """The items of one page, and the token of the next page or an empty string."""
+        query = {**parameters.query, "page_token": token or None}
+        response = yield self._route.request(Parameters(parameters.path, query))
+        items = response.content.get("items")
         if not isinstance(items, list):
-            raise UnexpectedAnswer(NOT_OURS)
-        return [read(self.item, item) for item in items], reply.content.get("next_page_token") or ""
+            raise UnexpectedAnswer(WRONG_SERVER)
+        next_token = response.content.get("next_page_token") or ""
+        return [parse(self.item, item) for item in items], next_token
 
 
-class Stream(_Call[P, Given], Generic[P, M]):
-    """Gives Server-Sent Events as they happen, over as many connections as it takes."""
+class Stream(_Items[P, M]):
+    """Yields Server-Sent Events as they happen, and reconnects as often as needed."""
 
-    def __init__(
-        self, tell: Callable[Concatenate[Any, P], Given], route: Route, item: type[M]
-    ) -> None:
-        super().__init__(tell, route)
-        tell.__annotations__["return"] = Iterator[item]  # type: ignore[valid-type]  # for help()
-        self._route = route
-        self.item = item
+    def _iterate(self, transport: Any, parameters: Parameters) -> Any:
+        return transport.stream(self._route.request(parameters), self._parse_event)
 
-    @overload
-    def __get__(self, group: None, owner: type) -> Self: ...
-    @overload
-    def __get__(
-        self, group: "Group[SyncSender]", owner: type
-    ) -> Callable[P, Generator[M, None, None]]: ...
-    @overload
-    def __get__(
-        self, group: "Group[AsyncSender]", owner: type
-    ) -> Callable[P, AsyncGenerator[M, None]]: ...
-    def __get__(self, group: Any, owner: type) -> Any:
-        if group is None:
-            return self
-        return self._bound(
-            group, lambda asked: group._sender.stream(self._route.request(asked), self._item)
-        )
-
-    def _item(self, data: str) -> M:
+    def _parse_event(self, data: str) -> M:
         try:
             return self.item.model_validate_json(data)
         except ValidationError as error:
-            raise UnexpectedAnswer(NOT_OURS) from error
+            raise UnexpectedAnswer(WRONG_SERVER) from error
 
 
-class Download(_Call[P, Request]):
-    """Gives bytes in chunks, for as long as a `with` block holds the connection."""
+class Download(_Method[P, Request]):
+    """Yields bytes in chunks while a `with` block holds the connection."""
 
     @overload
-    def __get__(self, group: None, owner: type) -> Self: ...
+    def __get__(self, resource: None, owner: type) -> Self: ...
     @overload
     def __get__(
-        self, group: "Group[SyncSender]", owner: type
+        self, resource: "Resource[SyncTransport]", owner: type
     ) -> Callable[P, AbstractContextManager[Iterator[bytes]]]: ...
     @overload
     def __get__(
-        self, group: "Group[AsyncSender]", owner: type
+        self, resource: "Resource[AsyncTransport]", owner: type
     ) -> "Callable[P, AbstractAsyncContextManager[AsyncIterator[bytes]]]": ...
-    def __get__(self, group: Any, owner: type) -> Any:
-        return self if group is None else self._bound(group, group._sender.download)
+    def __get__(self, resource: Any, owner: type) -> Any:
+        return self if resource is None else self._bind(resource, resource._transport.download)
 
 
 def operation(
-    method: str, path: str, answer: type[R]
-) -> Callable[[Callable[Concatenate[Any, P], Given]], Operation[P, R]]:
-    """One request, whose answer is of this type (NoneType: has no content)."""
+    method: str, path: str, result: type[R]
+) -> Callable[[Callable[Concatenate[Any, P], Parameters]], Operation[P, R]]:
+    """One request, whose response is of this type (NoneType: has no content)."""
     route = Route(method, path)
 
-    def decorate(tell: Callable[Concatenate[Any, P], Given]) -> Operation[P, R]:
-        @functools.wraps(tell)
-        def flow(group: Any, /, *args: P.args, **kwargs: P.kwargs) -> Flow[R]:
-            reply = yield route.request(tell(group, *args, **kwargs))
-            return read(answer, reply.content)
+    def decorate(function: Callable[Concatenate[Any, P], Parameters]) -> Operation[P, R]:
+        @functools.wraps(function)
+        def flow(resource: Any, /, *args: P.args, **kwargs: P.kwargs) -> RequestFlow[R]:
+            response = yield route.request(function(resource, *args, **kwargs))
+            return parse(result, response.content)
 
-        tell.__annotations__["return"] = answer  # what help() and an IDE's runtime show
+        function.__annotations__["return"] = result  # what help() and an IDE's runtime show
         return Operation(flow, route)
 
     return decorate
 
 
-def flow(
+def request_flow(
     method: str, path: str
-) -> Callable[[Callable[Concatenate[Any, P], Flow[R]]], Operation[P, R]]:
-    """One operation, whose request or answer needs more care."""
-    return lambda tell: Operation(tell, Route(method, path))
+) -> Callable[[Callable[Concatenate[Any, P], RequestFlow[R]]], Operation[P, R]]:
+    """One operation whose request or response is handled by the method itself."""
+    return lambda function: Operation(function, Route(method, path))
 
 
-def composed(tell: Callable[Concatenate[Any, P], Flow[R]]) -> Operation[P, R]:
-    """Made of other operations."""
-    return Operation(tell, None)
+def composite(function: Callable[Concatenate[Any, P], RequestFlow[R]]) -> Operation[P, R]:
+    """A combination of other operations."""
+    return Operation(function, None)
 
 
 def pages(
     path: str, item: type[M]
-) -> Callable[[Callable[Concatenate[Any, P], Given]], Pages[P, M]]:
-    return lambda tell: Pages(tell, Route("GET", path), item)
+) -> Callable[[Callable[Concatenate[Any, P], Parameters]], Pages[P, M]]:
+    return lambda function: Pages(function, Route("GET", path), item)
 
 
 def stream(
     path: str, item: type[M]
-) -> Callable[[Callable[Concatenate[Any, P], Given]], Stream[P, M]]:
-    return lambda tell: Stream(tell, Route("GET", path), item)
+) -> Callable[[Callable[Concatenate[Any, P], Parameters]], Stream[P, M]]:
+    return lambda function: Stream(function, Route("GET", path), item)
 
 
-def download(path: str) -> Callable[[Callable[Concatenate[Any, P], Given]], Download[P]]:
+def download(path: str) -> Callable[[Callable[Concatenate[Any, P], Parameters]], Download[P]]:
     route = Route("GET", path)
 
-    def decorate(tell: Callable[Concatenate[Any, P], Given]) -> Download[P]:
-        @functools.wraps(tell)
-        def request(group: Any, /, *args: P.args, **kwargs: P.kwargs) -> Request:
-            return route.request(tell(group, *args, **kwargs))
+    def decorate(function: Callable[Concatenate[Any, P], Parameters]) -> Download[P]:
+        @functools.wraps(function)
+        def request(resource: Any, /, *args: P.args, **kwargs: P.kwargs) -> Request:
+            return route.request(function(resource, *args, **kwargs))
 
         return Download(request, route)
 
     return decorate
 
 
-def read(answer: type[R], content: object) -> R:
-    """An answer of this type. Raises UnexpectedAnswer."""
-    if answer is NoneType:
+def parse(model: type[R], content: object) -> R:
+    """The content as this model. Raises UnexpectedAnswer."""
+    if model is NoneType:
         return cast("R", None)
     try:
-        return cast("R", cast("type[Answer]", answer).model_validate(content))
+        return cast("R", cast("type[ResponseModel]", model).model_validate(content))
     except ValidationError as error:
-        raise UnexpectedAnswer(NOT_OURS) from error
+        raise UnexpectedAnswer(WRONG_SERVER) from error

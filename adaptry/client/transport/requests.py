@@ -1,4 +1,4 @@
-"""What a call does, told without doing it: requests and pauses that either client carries out."""
+"""Requests of the client, described without I/O, so that both transports can execute them."""
 
 from collections.abc import AsyncIterable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,15 +9,15 @@ from urllib.parse import quote
 
 from adaptry.client.errors import InvalidReference, UnexpectedAnswer
 
-FOR_EVER = float("inf")
-NOT_OURS = "this server does not speak Adaptry's API"
+NO_TIMEOUT = float("inf")
+WRONG_SERVER = "this server does not speak Adaptry's API"
 
 R = TypeVar("R")
 QueryValue: TypeAlias = str | int | float | bool | Sequence[str] | None
 
 
 class Unset(Enum):
-    """What a parameter is that was left out, where None means something else."""
+    """The type of UNSET: a parameter was left out, where None means something else."""
 
     UNSET = "unset"
 
@@ -30,7 +30,7 @@ UNSET: Literal[Unset.UNSET] = Unset.UNSET
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `patience_seconds`: how long an answer may take; None: the client's timeout."""
+    """One HTTP request. `timeout_seconds` None: the client's timeout."""
 
     method: str
     path: str
@@ -40,7 +40,7 @@ class Request:
     fields: Mapping[str, str] | None = None
     content: Iterable[bytes] | AsyncIterable[bytes] | None = None
     media_type: str | None = None
-    patience_seconds: float | None = None
+    timeout_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +49,26 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """A success. `content` is empty where there was none."""
+class Response:
+    """A successful response. `content` is empty if it had none."""
 
     status: int
     content: dict[str, Any]
 
 
-Step: TypeAlias = Request | Pause
-Flow: TypeAlias = Generator[Step, Reply, R]
-"""Yields what to do next, is sent the reply to a request, and returns the call's result."""
+Action: TypeAlias = Request | Pause
+RequestFlow: TypeAlias = Generator[Action, Response, R]
+"""Yields what to do next, is sent the response to each request, and returns the result."""
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """What a call's arguments become: parts of the path, the query, the body."""
+class Parameters:
+    """A method's arguments as parts of a request: in the path, the query and the body."""
 
     path: Mapping[str, str | int] = field(default_factory=dict)
     query: Mapping[str, QueryValue] = field(default_factory=dict)
     body: Mapping[str, object] | None = None
-    patience_seconds: float | None = None
+    timeout_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +78,20 @@ class Route:
     method: str
     path: str
 
-    def request(self, given: Given) -> Request:
-        parts = {name: quote(str(value), safe="@:") for name, value in given.path.items()}
-        query = {name: value for name, value in given.query.items() if value is not None}
+    def request(self, parameters: Parameters) -> Request:
+        parts = {name: quote(str(value), safe="@:") for name, value in parameters.path.items()}
+        query = {name: value for name, value in parameters.query.items() if value is not None}
         return Request(
             self.method,
             self.path.format(**parts),
             query=query,
-            body=given.body,
-            patience_seconds=given.patience_seconds,
+            body=parameters.body,
+            timeout_seconds=parameters.timeout_seconds,
         )
 
 
-def version_of(reference: str) -> dict[str, str | int]:
-    """The parts of a path that `name:3` stands for. Raises InvalidReference."""
+def parse_version(reference: str) -> dict[str, str | int]:
+    """The path parameters of `name:3`. Raises InvalidReference."""
     name, _, number = reference.partition(":")
     if not (number.isascii() and number.isdigit() and len(number) <= 10):
         raise InvalidReference(
@@ -100,22 +100,23 @@ def version_of(reference: str) -> dict[str, str | int]:
     return {"name": name, "number": int(number)}
 
 
-def given(**fields: object) -> dict[str, object]:
-    """A body without what is None: the server's own defaults hold."""
+def without_none(**fields: object) -> dict[str, object]:
+    """A body without the fields that are None: the server's defaults apply."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def changed(**fields: object) -> dict[str, object]:
-    """A body without what is UNSET: None takes a value away."""
+def without_unset(**fields: object) -> dict[str, object]:
+    """A body without the fields that are UNSET: None clears a value."""
     return {name: value for name, value in fields.items() if value is not UNSET}
 
 
-def moment(at: datetime | str | None) -> str | None:
-    """A time as the server reads it; without a zone it is refused there."""
+def format_time(at: datetime | str | None) -> str | None:
+    """A time as the server parses it; the server refuses one without a zone."""
     return at.isoformat() if isinstance(at, datetime) else at
 
 
-def reply_of(status: int, content: object) -> Reply:
+def parse_response(status: int, content: object) -> Response:
+    """Raises UnexpectedAnswer."""
     if not isinstance(content, dict):
-        raise UnexpectedAnswer(NOT_OURS)
-    return Reply(status, content)
+        raise UnexpectedAnswer(WRONG_SERVER)
+    return Response(status, content)

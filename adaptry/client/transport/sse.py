@@ -1,4 +1,4 @@
-"""Server-Sent Events (WHATWG HTML, section 9.2) as a client reads them, and when to reconnect."""
+"""Server-Sent Events (WHATWG HTML, section 9.2): the client's parser and its reconnection rules."""
 
 import re
 import time
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from adaptry.client.errors import AdaptryError
 
-ALIVE_SECONDS = 60.0  # the server says something every 15 s
-PATIENCE_SECONDS = 60.0
+ALIVE_SECONDS = 60.0  # the server sends at least a comment every 15 s
+GIVE_UP_SECONDS = 60.0
 _FIRST_RETRY_SECONDS = 2.0
 _LONGEST_RETRY_SECONDS = 30.0
 _MAX_LINE_BYTES = 2**24
@@ -15,10 +15,10 @@ _LINE = re.compile(rb"(.*?)(?:\r\n|\n|\r(?!\Z))", re.DOTALL)
 
 
 class EventReader:
-    """The data of events from chunks of bytes, and what to say when the connection is lost."""
+    """Parses chunks of bytes into the data of events, and decides when to reconnect."""
 
-    def __init__(self, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        self._patience_seconds = patience_seconds
+    def __init__(self, give_up_seconds: float = GIVE_UP_SECONDS) -> None:
+        self._give_up_seconds = give_up_seconds
         self._retry_seconds = _FIRST_RETRY_SECONDS
         self._last_id = ""
         self._buffer = b""
@@ -28,7 +28,7 @@ class EventReader:
         self._was_connected = False
 
     def headers(self) -> dict[str, str]:
-        """Of the next connection."""
+        """The headers of the next connection."""
         resumed = {"last-event-id": self._last_id} if self._last_id else {}
         return {"accept": "text/event-stream", "cache-control": "no-store", **resumed}
 
@@ -39,16 +39,16 @@ class EventReader:
         self._data = []
 
     def pause_seconds(self, error: AdaptryError | None) -> float:
-        """How long to wait before the next attempt. Raises the error if it is time to give up."""
+        """The delay before the next attempt. Raises the error if it is time to give up."""
         now = time.monotonic()
         self._lost = now if self._lost is None else self._lost
-        too_long = now - self._lost >= self._patience_seconds
+        too_long = now - self._lost >= self._give_up_seconds
         if error is not None and (too_long or not self._was_connected):
             raise error
         return min(self._retry_seconds, _LONGEST_RETRY_SECONDS)
 
     def feed(self, chunk: bytes) -> Iterator[str]:
-        """The data of each event that is complete."""
+        """The data of each complete event."""
         self._buffer += chunk
         end = 0
         for match in _LINE.finditer(self._buffer):
@@ -61,7 +61,7 @@ class EventReader:
             raise AdaptryError("the stream has a line that is too long")
 
     def _take(self, line: str) -> str | None:
-        """The event's data if the line ends one that has any."""
+        """The event's data if this line ends an event that has any."""
         if not line:
             data, self._data = self._data, []
             self._last_id = self._next_id

@@ -1,4 +1,4 @@
-"""Carries calls out and waits for them."""
+"""Blocking transport: executes request flows and waits for their responses."""
 
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -8,36 +8,44 @@ from typing import TypeVar
 import httpx
 
 from adaptry.client.errors import AdaptryError, NoAnswer, TooManyRequests, Unavailable
-from adaptry.client.response import Answer
-from adaptry.client.transport.http import Options, refusal, success
-from adaptry.client.transport.requests import FOR_EVER, Flow, Given, Pause, Reply, Request, Step
+from adaptry.client.models import ResponseModel
+from adaptry.client.transport.http import Options, api_error, parse_success
+from adaptry.client.transport.requests import (
+    NO_TIMEOUT,
+    Action,
+    Parameters,
+    Pause,
+    Request,
+    RequestFlow,
+    Response,
+)
 from adaptry.client.transport.sse import ALIVE_SECONDS, EventReader
 
 R = TypeVar("R")
-M = TypeVar("M", bound=Answer)
+M = TypeVar("M", bound=ResponseModel)
 
 
-class SyncSender:
-    """One pool of connections to one server."""
+class SyncTransport:
+    """One connection pool to one server."""
 
     def __init__(self, options: Options, transport: httpx.BaseTransport | None = None) -> None:
         self.options = options
-        self._http = httpx.Client(**options.for_httpx(), transport=transport)
+        self._http = httpx.Client(**options.client_arguments(), transport=transport)
 
     def close(self) -> None:
         self._http.close()
 
-    def run(self, flow: Flow[R]) -> R:
-        """Its result. Raises AdaptryError."""
+    def run(self, flow: RequestFlow[R]) -> R:
+        """Execute a flow to its result. Raises AdaptryError."""
         try:
-            step = next(flow)
+            action = next(flow)
             while True:
                 try:
-                    reply = self._done(step)
+                    response = self._perform(action)
                 except AdaptryError as error:
-                    step = flow.throw(error)
+                    action = flow.throw(error)
                 else:
-                    step = flow.send(reply)
+                    action = flow.send(response)
         except StopIteration as end:
             result: R = end.value
             return result
@@ -45,55 +53,54 @@ class SyncSender:
             flow.close()
 
     def pages(
-        self, page: Callable[[Given, str], Flow[tuple[list[M], str]]], asked: Given
+        self,
+        page: Callable[[Parameters, str], RequestFlow[tuple[list[M], str]]],
+        parameters: Parameters,
     ) -> Generator[M, None, None]:
         token = ""
         while True:
-            items, token = self.run(page(asked, token))
+            items, token = self.run(page(parameters, token))
             yield from items
             if not token:
                 return
 
-    def stream(self, request: Request, item: Callable[[str], M]) -> Generator[M, None, None]:
+    def stream(self, request: Request, parse: Callable[[str], M]) -> Generator[M, None, None]:
         reader = EventReader()
         while True:
             lost: AdaptryError | None = None
             try:
-                for chunk in self._chunks_of_events(request, reader):
-                    yield from map(item, reader.feed(chunk))
+                for chunk in self._event_chunks(request, reader):
+                    yield from map(parse, reader.feed(chunk))
             except (NoAnswer, TooManyRequests, Unavailable) as error:
                 lost = error
             time.sleep(reader.pause_seconds(lost))
 
     @contextmanager
     def download(self, request: Request) -> Iterator[Iterator[bytes]]:
-        arguments = self.options.arguments(request) | {"timeout": self.options.timeout(FOR_EVER)}
-        with self._translated(), self._http.stream(**arguments) as response:
-            if response.is_error:
-                response.read()
-                raise refusal(response)
+        with self._open(request, timeout_seconds=NO_TIMEOUT) as response:
             yield response.iter_bytes()
 
-    def _chunks_of_events(self, request: Request, reader: EventReader) -> Iterator[bytes]:
-        arguments = self.options.arguments(request)
-        arguments |= {"headers": reader.headers(), "timeout": self.options.timeout(ALIVE_SECONDS)}
-        with self._translated(), self._http.stream(**arguments) as response:
-            if response.is_error:
-                response.read()
-                raise refusal(response)
+    def _event_chunks(self, request: Request, reader: EventReader) -> Iterator[bytes]:
+        with self._open(request, ALIVE_SECONDS, headers=reader.headers()) as response:
             reader.connected()
             yield from response.iter_bytes()
 
-    def _done(self, step: Step) -> Reply:
-        if isinstance(step, Pause):
-            time.sleep(step.seconds)
-            return Reply(0, {})
-        with self._translated():
-            return success(self._http.request(**self.options.arguments(step)))
-
     @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL) as error:
-            raise self.options.failure(error) from error
+    def _open(
+        self, request: Request, timeout_seconds: float, **arguments: dict[str, str]
+    ) -> Iterator[httpx.Response]:
+        """A successful response whose body has not been read. Raises ApiError, NoAnswer."""
+        given = self.options.request_arguments(request) | arguments
+        given["timeout"] = self.options.timeout(timeout_seconds)
+        with self.options.translate_errors(), self._http.stream(**given) as response:
+            if response.is_error:
+                response.read()
+                raise api_error(response)
+            yield response
+
+    def _perform(self, action: Action) -> Response:
+        if isinstance(action, Pause):
+            time.sleep(action.seconds)
+            return Response(0, {})
+        with self.options.translate_errors():
+            return parse_success(self._http.request(**self.options.request_arguments(action)))

@@ -1,4 +1,4 @@
-"""The Python client against a server that answers as it is told, wrongly too."""
+"""The Python client against a scripted server, whose responses may be wrong."""
 
 from collections.abc import Iterator
 
@@ -32,7 +32,7 @@ def client(server: Answers) -> Iterator[Client]:
 PIN = {"reference": "upper:1", "tier": "gpu", "expires_at": None}
 
 
-def test_a_reference_keeps_its_signs_in_a_path(server: Answers, client: Client) -> None:
+def test_a_reference_is_quoted_in_a_path(server: Answers, client: Client) -> None:
     for _ in range(2):
         server.will_say(200, PIN)
     client.cache.unpin("upper@prod")
@@ -41,7 +41,7 @@ def test_a_reference_keeps_its_signs_in_a_path(server: Answers, client: Client) 
     assert server.asked[1][1] == "/api/v1/cache/pins/upper:3%2F..%2Fx%3Fy%23z"
 
 
-def test_null_is_sent_only_where_it_means_something(server: Answers, client: Client) -> None:
+def test_null_is_sent_only_where_it_has_a_meaning(server: Answers, client: Client) -> None:
     for _ in range(2):
         server.will_say(409, {"code": "alias_moved"})
     with pytest.raises(Conflict):
@@ -64,7 +64,7 @@ def test_problem_details_become_one_line_with_their_code(server: Answers, client
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"", b"\xff", b'{"detail": 3, "code": []}'])
-def test_an_error_of_somebody_else_has_its_status(
+def test_an_error_of_another_server_has_its_status(
     server: Answers, client: Client, body: bytes
 ) -> None:
     server.will_say(418, body)
@@ -74,9 +74,7 @@ def test_an_error_of_somebody_else_has_its_status(
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"items": 3}', b'{"items": [3]}'])
-def test_a_server_that_speaks_something_else_is_recognised(
-    server: Answers, client: Client, body: bytes
-) -> None:
+def test_another_server_is_recognised(server: Answers, client: Client, body: bytes) -> None:
     server.will_say(200, body)
     server.will_say(200, body)
     with pytest.raises(UnexpectedAnswer, match="does not speak Adaptry's API"):
@@ -85,25 +83,25 @@ def test_a_server_that_speaks_something_else_is_recognised(
         list(client.cache.pins())
 
 
-def test_what_a_newer_server_says_more_is_kept(server: Answers, client: Client) -> None:
+def test_unknown_fields_of_a_newer_server_are_kept(server: Answers, client: Client) -> None:
     server.will_say(200, {**PIN, "news": [1]})
     assert client.cache.unpin("upper").model_dump(mode="json")["news"] == [1]
 
 
-def test_readiness_is_the_status_and_nothing_else(server: Answers, client: Client) -> None:
+def test_readiness_depends_on_the_status_only(server: Answers, client: Client) -> None:
     server.will_say(503, {"status": "not_ready"})
     server.will_say(200, {"status": "ready"})
     assert [client.is_ready(), client.is_ready()] == [False, True]
 
 
-def test_nobody_is_one_line() -> None:
-    with Client("http://127.0.0.1:1") as nobody:
-        assert not nobody.is_ready()
+def test_an_unreachable_server_is_a_one_line_error() -> None:
+    with Client("http://127.0.0.1:1") as unreachable:
+        assert not unreachable.is_ready()
         with pytest.raises(NoAnswer, match=r"^no answer from http://127\.0\.0\.1:1: .*refused"):
-            nobody.cache.show()
+            unreachable.cache.show()
 
 
-def test_a_proxy_of_the_environment_is_not_asked_about_this_machine(
+def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
     server: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
@@ -113,7 +111,7 @@ def test_a_proxy_of_the_environment_is_not_asked_about_this_machine(
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://[", "http://x:port"])
-def test_a_url_that_is_none_is_said(url: str) -> None:
+def test_a_malformed_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidServer, match="no server's URL"):
         Client(url)
 
@@ -129,7 +127,7 @@ STREAM += b"data:b\ndata:  c\xe2\x80\xa8\nid: 3\n\ndata: cut"
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 1000])
-def test_events_are_read_however_they_are_cut(length: int) -> None:
+def test_events_are_parsed_at_any_chunk_size(length: int) -> None:
     reader = EventReader()
     chunks = [STREAM[n : n + length] for n in range(0, len(STREAM), length)]
     found = [data for chunk in chunks for data in reader.feed(chunk)]
@@ -140,8 +138,8 @@ def test_events_are_read_however_they_are_cut(length: int) -> None:
     assert list(reader.feed(b"data: new\n\n")) == ["new"]
 
 
-def test_a_stream_is_given_up_after_a_while() -> None:
-    reader = EventReader(patience_seconds=0)
+def test_a_stream_is_given_up_after_a_timeout() -> None:
+    reader = EventReader(give_up_seconds=0)
     reader.connected()
     with pytest.raises(NoAnswer):
         reader.pause_seconds(NoAnswer("http://x", "gone"))
