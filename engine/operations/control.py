@@ -1,4 +1,4 @@
-"""What operators ask of a cache, be it one engine's or that of several replicas."""
+"""Cache control: the operators' interface to the cache of one engine or of several replicas."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,19 +17,19 @@ from registry.errors import RegistryError
 logger = logging.getLogger(__name__)
 
 ONLY_REPLICA = ""
-"""What the engine is called where there is only one."""
+"""The name of a single engine."""
 
 
 class CacheControl(Protocol):
-    """By the name of its replica, whatever each of them has. Raises EngineUnavailable."""
+    """State is reported by replica name. Raises EngineUnavailable."""
 
     async def snapshots(self) -> Mapping[str, CacheSnapshot]: ...
 
     async def engine_states(self) -> Mapping[str, EngineState]:
-        """Read back from each engine, and compared with what its controller says."""
+        """Read back from each engine, and compared with its controller's state."""
 
     async def about(self, version: AdapterVersion) -> Sequence[LoggedEvent]:
-        """What happened to it last, and to the engines, the newest first."""
+        """The last events of the version and of the engines, newest first."""
 
     async def pin(
         self,
@@ -40,23 +40,23 @@ class CacheControl(Protocol):
         *,
         actor: str,
     ) -> ActivePin:
-        """On that many replicas, or on all. Raises what `PinService.pin` raises."""
+        """On this many replicas, or on all. Raises what `PinService.pin` raises."""
 
     async def pins(self) -> Sequence[ActivePin]:
-        """The oldest first."""
+        """Oldest first."""
 
     async def unpin(self, version: AdapterVersion, *, actor: str) -> Tier:
         """Raises what `PinService.unpin` raises."""
 
     async def prefetch(self, version: AdapterVersion, replicas: int | None) -> None:
-        """On that many replicas, or on all. Raises what `CacheController.prefetch` raises."""
+        """On this many replicas, or on all. Raises what `CacheController.prefetch` raises."""
 
     async def evict(self, version: AdapterVersion, *, wait: bool, force: bool) -> bool:
-        """Out of all of them. Raises what `CacheController.evict` raises."""
+        """From every replica. Raises what `CacheController.evict` raises."""
 
 
 class EngineCacheControl:
-    """That of the only engine."""
+    """Cache control of a single engine."""
 
     def __init__(self, controller: CacheController, pins: PinService, log: DecisionLog) -> None:
         self._controller = controller
@@ -103,7 +103,7 @@ class EvictionLog(Protocol):
 
 
 async def note_eviction(log: EvictionLog, version: AdapterVersion, *, force: bool) -> None:
-    """It has happened: whoever asked is told so, though nobody can write it down now."""
+    """The eviction has succeeded, and the operator learns so even if it can't be recorded now."""
     try:
         await log.note_eviction(version.id, actor=actor_name(), force=force)
     except RegistryError as error:

@@ -1,4 +1,4 @@
-"""Adapters as vLLM's clients know them: by one name, loaded from a folder and unloaded again."""
+"""Named adapters, as vLLM's clients know them: loaded from a folder under a name, then unloaded."""
 
 from collections.abc import AsyncIterator
 
@@ -17,7 +17,7 @@ _PAGE = 100
 
 
 class NamedAdapters:
-    """What is loaded is the next version and the adapter's default; unloaded, all are retired."""
+    """Loading registers the next version and makes it the default; unloading retires them all."""
 
     def __init__(
         self, service: RegistryService, controller: CacheController, engine: ServingEngine
@@ -29,7 +29,7 @@ class NamedAdapters:
     async def load(
         self, name: str, source: str, *, in_place: bool, actor: str, within: str | None
     ) -> None:
-        """Returns when it is in host memory; `in_place` also where the name means others by now.
+        """Returns once it is in host memory. `in_place` replaces what the name serves now.
 
         Raises AlreadyLoaded, and what registering, promoting and loading raise.
         """
@@ -46,7 +46,7 @@ class NamedAdapters:
         await self._controller.bring_to_host(for_engine(resolved))
 
     async def unload(self, name: str, *, actor: str) -> None:
-        """Out of memory after its last request. Raises UnknownAdapter if none of it is served."""
+        """Evicts it after its last request. Raises UnknownAdapter if no version is served."""
         numbers = [number async for number in self._served_versions(name)]
         if not numbers:
             raise UnknownAdapter(name)

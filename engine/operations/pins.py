@@ -1,4 +1,4 @@
-"""Pins that end by themselves, and that outlive the process."""
+"""Pins with a time to live, stored so that they outlive the process."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ _EXPIRY_CHECK_SECONDS = 1.0
 
 
 class StoredPin(Protocol):
-    """A pin as it was saved. `reference` names its version."""
+    """A pin as stored. `reference` names its version."""
 
     @property
     def reference(self) -> str: ...
@@ -52,9 +52,9 @@ class PinStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ActivePin:
-    """`expires_at` None: until it is unpinned. `replicas` None: on all that there are.
+    """`expires_at` None: until it is unpinned. `replicas` None: on all of them.
 
-    `ends`: the end on a clock that nobody sets, which is what counts while this process lives.
+    `ends` is the expiry on the monotonic clock, which decides during this process's lifetime.
     """
 
     version: AdapterVersion
@@ -65,7 +65,7 @@ class ActivePin:
 
 
 class PinService:
-    """What operators pin through."""
+    """Pins and unpins for operators, stores pins, and expires them."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class PinService:
 
     @property
     def active(self) -> Sequence[ActivePin]:
-        """The oldest first."""
+        """Oldest first."""
         return tuple(self._active.values())
 
     async def pin(
@@ -94,9 +94,9 @@ class PinService:
         actor: str,
         replicas: int | None = None,
     ) -> ActivePin:
-        """Bring it in and keep it, for that long if that is given.
+        """Load the version and pin it, for `ttl_seconds` if given.
 
-        `replicas` is saved, for where there are several.
+        `replicas` is only stored, for a server with several.
 
         Raises what `CacheController.pin` raises, or RegistryError; then it is not pinned.
         """
@@ -124,9 +124,9 @@ class PinService:
         return pin.tier
 
     async def restore(self) -> None:
-        """Pin what an earlier process had pinned. Raises RegistryError.
+        """Pin again what an earlier process had pinned. Raises RegistryError.
 
-        What can't be brought in now is logged, and stays saved for the next time.
+        A pin that can't be restored now is logged, and stays stored for the next start.
         """
         for stored in await self._store.pins():
             try:
@@ -141,7 +141,7 @@ class PinService:
                 )
 
     async def repin(self) -> None:
-        """What is pinned is in the memory of an engine that has gone: load it into the new one."""
+        """Load what is pinned into a new engine: the old one took it along."""
         for pin in self.active:
             try:
                 await self._controller.pin(pin.version, pin.tier)
@@ -149,7 +149,7 @@ class PinService:
                 logger.warning("%s could not be pinned again: %s", pin.version, error.detail)
 
     async def expire(self) -> None:
-        """End the pins whose time is over, until cancelled."""
+        """Remove expired pins, until cancelled."""
         while True:
             await asyncio.sleep(_EXPIRY_CHECK_SECONDS)
             now = self._clock()
@@ -159,11 +159,11 @@ class PinService:
     async def _expire_pins(self, expired: Sequence[AdapterVersion]) -> None:
         for version in expired:
             self._drop(version.id)
-            logger.info("the pin of %s is over", version.reference)
+            logger.info("the pin of %s has expired", version.reference)
         try:
             await self._store.forget_pins([version.id for version in expired])
-        except RegistryError as error:  # no restart would bring them back in any case
-            logger.warning("ended pins are still saved: %s", error.detail)
+        except RegistryError as error:  # a restart would not restore them anyway
+            logger.warning("expired pins are still stored: %s", error.detail)
 
     def _ends(self, expires_at: datetime | None) -> float:
         if expires_at is None:

@@ -1,6 +1,6 @@
-"""A probe: one adapter asked for what it makes of a prompt, beside the base model.
+"""Probe: compares an adapter's log probabilities of a prompt with the base model's.
 
-Inspection proves that an adapter fits; the probe proves that it does something, on this engine.
+Inspection proves that an adapter fits; the probe proves that it has an effect, on this engine.
 """
 
 import math
@@ -15,7 +15,7 @@ from engine.errors import EngineError
 from engine.types import AdapterVersion, VersionId
 
 Score = Callable[[AdapterVersion | None], Awaitable[Sequence[float]]]
-"""Log probabilities of one fixed prompt, by the base model or by a version that is leased."""
+"""Log probabilities of one fixed prompt, by the base model or by a leased version."""
 
 Quarantine = Callable[[VersionId, str, str, str], Awaitable[object]]
 """Takes a version out of service: its id, reason, code, actor."""
@@ -25,7 +25,7 @@ SMALLEST_CHANGE = 1e-6  # of a log probability; on a GPU the noise below decides
 
 
 class ProbeFailure(StrEnum):
-    """Why a version is quarantined. A code never changes its meaning."""
+    """Why a version is quarantined. Codes never change their meaning."""
 
     NO_DIFFERENCE = "probe_no_difference"
     NOT_FINITE = "probe_not_finite"
@@ -33,7 +33,7 @@ class ProbeFailure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """`difference`: largest of a log probability to the base model's, None if not finite.
+    """`difference`: the largest between its log probabilities and the base model's, if finite.
 
     `noise`: the same between two runs of the base model.
     """
@@ -45,7 +45,7 @@ class ProbeResult:
 
 
 class Probe:
-    """Holds a lease while it asks, as any request does."""
+    """Holds a lease while the version generates, as any request does."""
 
     def __init__(self, controller: CacheController, score: Score, quarantine: Quarantine) -> None:
         self._controller = controller
@@ -63,7 +63,7 @@ class Probe:
         result = judge(version.reference, base, again, own)
         if result.failure is not None:
             await self._quarantine(version.id, _reason(result), result.failure, ACTOR)
-            with suppress(EngineError):  # in use or pinned: then it goes as any other does
+            with suppress(EngineError):  # in use or pinned: then it is evicted as any other
                 await self._controller.evict(version)
         return result
 
@@ -71,7 +71,7 @@ class Probe:
 def judge(
     reference: str, base: Sequence[float], again: Sequence[float], own: Sequence[float]
 ) -> ProbeResult:
-    """`own` has to differ from `base` by more than `base` differs from itself."""
+    """`own` must differ from `base` by more than two runs of `base` differ."""
     noise = _largest(base, again)
     difference = _largest(base, own)
     if not math.isfinite(difference):
@@ -94,6 +94,6 @@ def _reason(result: ProbeResult) -> str:
 
 
 class ProbeRunner(Protocol):
-    """A `Probe` here, or on a replica."""
+    """A `Probe` in this process, or on a replica."""
 
     async def run(self, version: AdapterVersion) -> ProbeResult: ...

@@ -1,4 +1,4 @@
-"""What a promotion asks of the engine: the registry's port, fulfilled by the cache controller."""
+"""Promotion on the engine: warm, probe and evict, as the registry's port `ServingEngine`."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from engine.types import AdapterVersion, VersionId
 from registry.catalog.types import ResolvedVersion
 from registry.errors import EngineAway, ProbeFailed, WarmingFailed
 
-_POLL_SECONDS = 0.2  # whether an old version is idle by now
+_POLL_SECONDS = 0.2  # between two checks whether an old version is idle
 
 
 class ProbeOutcome(Protocol):
@@ -31,7 +31,7 @@ class Probe(Protocol):
 class EnginePromotion:
     """Implements `registry.promotion.ServingEngine`.
 
-    `unavailable` says why nobody can be served now, if that is so.
+    `unavailable` returns why no request can be served now, or None.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class EnginePromotion:
     async def warm(self, version: ResolvedVersion, old: Sequence[ResolvedVersion]) -> None:
         wanted = for_engine(version)
         if (leaving := self._evictions.pop(wanted.id, None)) is not None:
-            leaving.cancel()  # it comes back before its last request has ended
+            leaving.cancel()  # it is promoted again before its last request has ended
         with self._translate_errors():
             await self._controller.bring_to_host(wanted)
             in_slots = {resident.version.id for resident in self._controller.snapshot().gpu}
@@ -69,7 +69,7 @@ class EnginePromotion:
             task.add_done_callback(lambda _: self._forget(old.id, task))
 
     async def _evict(self, version: AdapterVersion) -> None:
-        """Not `evict(wait=True)`: until it had left, that would keep new requests waiting."""
+        """Not `evict(wait=True)`, which would block new requests for it until it was evicted."""
         while not self._controller.is_pinned(version.id):
             try:
                 await self._controller.evict(version)
@@ -84,7 +84,7 @@ class EnginePromotion:
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """The engine's errors as the registry's, which knows no engine."""
+        """Raise the engine's errors as the registry's, which does not know the engine."""
         if (why := self._unavailable()) is not None:
             raise _engine_away(why)
         try:
@@ -98,4 +98,4 @@ class EnginePromotion:
 
 
 def _engine_away(why: EngineUnavailable) -> EngineAway:
-    return EngineAway(f"{why.detail}: no alias was moved, but `warm` false moves it all the same")
+    return EngineAway(f"{why.detail}: no alias was moved; `warm` false moves it anyway")

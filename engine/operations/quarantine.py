@@ -1,4 +1,4 @@
-"""Takes versions that can't be loaded out of service, so that nobody waits for them again."""
+"""Quarantine: takes versions that can't be loaded out of service, and no request waits again."""
 
 import asyncio
 import logging
@@ -11,11 +11,11 @@ from engine.types import AdapterVersion
 logger = logging.getLogger(__name__)
 
 Condemn = Callable[[AdapterVersion, str], Awaitable[None]]
-"""Tells the registry of a version, and why."""
+"""Quarantines a version in the registry, with a reason."""
 
 
 class Quarantine:
-    """An observer of failed loads. What may pass (a bad moment of the disk, say) is no reason."""
+    """An observer of failed loads. Transient errors (of a disk, say) don't condemn a version."""
 
     def __init__(self, condemn: Condemn) -> None:
         self._condemn = condemn
@@ -33,11 +33,7 @@ class Quarantine:
     async def _report(self, version: AdapterVersion, reason: str) -> None:
         try:
             await self._condemn(version, reason)
-        except Exception:  # the next request for it fails again, and tells again
+        except Exception:  # the next request for it fails again, and reports again
             logger.exception("%s could not be quarantined", version.reference)
         else:
             logger.warning("%s is quarantined: %s", version.reference, reason)
-
-    async def settled(self) -> None:
-        """Until the registry knows of all so far."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Brings back into memory what was there before a restart, the hottest first."""
+"""Warm-up: reloads the adapters that were in memory before a restart, hottest first."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ class ResidencyStore(Protocol):
 
 
 class WarmUp:
-    """Remembers who is in host memory. Nobody waits for it: requests come first."""
+    """Stores which adapters are in host memory. Runs in the background: requests come first."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class WarmUp:
         self._remembered: list[AdapterVersion] | None = None
 
     async def run(self) -> None:
-        """Restore, and then keep what is saved up to date, until cancelled."""
+        """Restore, then save the residents periodically, until cancelled."""
         await self._restore()
         try:
             while True:
@@ -53,7 +53,7 @@ class WarmUp:
             await self.save()
 
     async def _restore(self) -> None:
-        """Pins first, then whoever was in memory, as far as there is room."""
+        """Pins first, then the former residents, while there is room."""
         try:
             await self._pins.restore()
             await self._prefetch(await self._store.residents())
@@ -61,17 +61,17 @@ class WarmUp:
             logger.warning("nothing can be warmed up: %s", error.detail)
 
     def remember(self) -> None:
-        """The engine has gone, and the controller is about to forget what was in its memory."""
+        """Called when the engine is lost, before the controller clears its state."""
         self._remembered = self._residents()
 
     async def reload(self) -> None:
-        """There is a new engine: as it was when `note` was called."""
+        """Fill a new engine with what `remember` recorded."""
         remembered, self._remembered = self._remembered or [], None
         await self._pins.repin()
         await self._prefetch([version.reference for version in remembered])
 
     async def save(self) -> None:
-        """Who is in host memory, for the next process; while no engine lives, who was."""
+        """Save host memory's residents, or while the engine is down those that it had."""
         lost = self._controller.unavailable is not None
         known = self._remembered if lost else self._residents()
         if known is None or (residents := [version.id for version in known]) == self._saved:
@@ -79,19 +79,19 @@ class WarmUp:
         try:
             await self._store.save_residents(residents)
         except RegistryError as error:
-            logger.warning("who is in memory could not be saved: %s", error.detail)
+            logger.warning("the adapters in memory could not be saved: %s", error.detail)
         else:
             self._saved = residents
 
     def _residents(self) -> list[AdapterVersion]:
-        """The one used last first."""
+        """Most recently used first."""
         return [resident.version for resident in reversed(self._controller.snapshot().host)]
 
     async def _prefetch(self, references: Sequence[str]) -> None:
         self.prefetch_missing(await resolve_servable(references, self._resolver))
 
     def prefetch_missing(self, versions: Sequence[AdapterVersion]) -> None:
-        """Those that were in memory before, the first ones first, as far as there is room."""
+        """Prefetch those that are not in memory, in order, while there is room."""
         snapshot = self._controller.snapshot()
         here = {resident.version.id for resident in snapshot.host}
         here.update(version.id for version in snapshot.loading)
@@ -105,7 +105,7 @@ class WarmUp:
 
 
 async def resolve_servable(references: Iterable[str], resolver: Resolver) -> list[AdapterVersion]:
-    """What they mean, without those that are not served any more."""
+    """Resolve references, without those that are no longer served."""
     found = []
     for reference in references:
         try:
@@ -120,7 +120,7 @@ def _not_warmed_up(reference: str, error: EngineError | RegistryError) -> None:
 
 
 async def run_to_completion(work: Coroutine[None, None, None]) -> None:
-    """Also when this task is cancelled meanwhile: a transaction cut off leaves its connection."""
+    """Even if this task is cancelled: a transaction cut short leaks its connection."""
     task = asyncio.create_task(work)
     try:
         await asyncio.shield(task)

@@ -1,6 +1,6 @@
-"""Host memory for adapters, allocated once and used again: pinned on CUDA.
+"""Arena of host memory for adapters: allocated once and reused, pinned on CUDA.
 
-Allocating pinned memory takes as long as all of a cold load, and stalls kernel launches meanwhile.
+Allocating pinned memory takes as long as an entire cold load, and stalls kernel launches meanwhile.
 """
 
 import threading
@@ -16,18 +16,18 @@ GRANULE_BYTES = 64 * 2**10
 
 @dataclass(slots=True)
 class Block:
-    """A piece of the arena. `memory`: (bytes,) uint8; what is in it on arrival is undefined."""
+    """A piece of the arena. `memory`: (bytes,) uint8, uninitialised."""
 
     memory: torch.Tensor
     slab: int
     start: int
-    length: int  # with the padding up to a granule
+    length: int  # including the padding to a granule
 
 
 class HostArena:
-    """Hands out blocks of slabs that are never given back to the system. Thread-safe.
+    """Allocates blocks from slabs, which are never returned to the system. Thread-safe.
 
-    A block that the device may still be reading is given back with the event to wait for.
+    A block that the device may still be reading is released together with the event to wait for.
     """
 
     def __init__(self, *, pinned: bool, slab_bytes: int = SLAB_BYTES) -> None:
@@ -47,13 +47,13 @@ class HostArena:
         return sum(slab.numel() for slab in self._slabs)
 
     def reserve(self, size_bytes: int) -> None:
-        """Allocate that much in advance and in one piece, so that no load has to."""
+        """Allocate this much up front, in one piece, so that no load has to."""
         with self._lock:
             if self.allocated_bytes < size_bytes:
                 self._grow(size_bytes - self.allocated_bytes)
 
     def allocate(self, size_bytes: int) -> Block:
-        """Raises RuntimeError or MemoryError where the system has no more memory."""
+        """Raises RuntimeError or MemoryError if the system is out of memory."""
         length = max(1, -(-size_bytes // GRANULE_BYTES)) * GRANULE_BYTES
         with self._lock:
             self._collect()
@@ -69,7 +69,7 @@ class HostArena:
             return Block(memory, slab, start, length)
 
     def release(self, block: Block, last_read: Any = None) -> None:
-        """`last_read`: a recorded CUDA event after the last copy out of it, if there was one."""
+        """`last_read`: the CUDA event recorded after the last copy out of the block, if any."""
         with self._lock:
             self._released.append((block, last_read))
             self._collect()

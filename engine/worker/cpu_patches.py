@@ -1,6 +1,6 @@
-"""Three repairs that vLLM's CPU build up to 0.32 needs before it serves adapters safely.
+"""CPU patches: three fixes that vLLM's CPU build needs, up to 0.32, to serve adapters safely.
 
-Touches `vllm.lora.ops.torch_ops.lora_ops` and `vllm.lora.punica_wrapper.punica_cpu` (0.32.0), of
+Patches `vllm.lora.ops.torch_ops.lora_ops` and `vllm.lora.punica_wrapper.punica_cpu` (0.32.0), of
 the latter `PunicaWrapperCPU.add_lora_logits`, `sampler_indices` and `token_lora_indices`.
 Imported in the worker process before the model loads. Does nothing on CUDA.
 """
@@ -19,9 +19,9 @@ Kernel = Callable[..., None]
 
 
 def skip_rows_without_adapter(kernel: Kernel) -> Kernel:
-    """Leave the output rows of tokens without an adapter (index -1) as they were.
+    """Leave the output rows of tokens without an adapter (index -1) unchanged.
 
-    Unrepaired, -1 counts from the end: a base-model token in a mixed batch silently gets the
+    Unpatched, -1 counts from the end: a base-model token in a mixed batch silently gets the
     adapter in the last slot (vLLM pull request 48421, in 0.33).
 
     `inputs`: (tokens, in); `weights`: (slots, [1,] out, in); `output`: (>= tokens, >= out);
@@ -29,7 +29,7 @@ def skip_rows_without_adapter(kernel: Kernel) -> Kernel:
     """
 
     @functools.wraps(kernel)
-    def repaired(
+    def patched(
         inputs: torch.Tensor,
         weights: torch.Tensor,
         output: torch.Tensor,
@@ -46,8 +46,8 @@ def skip_rows_without_adapter(kernel: Kernel) -> Kernel:
         kernel(inputs, weights, output, indices.clamp(min=0), *rest, **options)
         rows[without] = untouched
 
-    repaired.adaptry_repaired = True  # type: ignore[attr-defined]  # marks it as done
-    return repaired
+    patched.adaptry_patched = True  # type: ignore[attr-defined]  # marks it as done
+    return patched
 
 
 def add_lora_logits(
@@ -59,10 +59,10 @@ def add_lora_logits(
     scale: float,
     **_: Any,
 ) -> None:
-    """In place of vLLM's, which takes the rows of a prompt for those of the sampled tokens.
+    """Replaces vLLM's, which mistakes the rows of a prompt for those of the sampled tokens.
 
-    Where log probabilities of a prompt are asked for beside another request, vLLM's stops the
-    engine, whatever adapter they are for. `y`: (rows, vocabulary); `x`: (rows, hidden).
+    If a request for prompt log probabilities is batched with another request, vLLM's version stops
+    the engine, for any adapter. `y`: (rows, vocabulary); `x`: (rows, hidden).
     """
     indices = _slots_of_rows(x, self.sampler_indices, self.token_lora_indices)
     buffer = torch.zeros((x.shape[0], lora_b_stacked.shape[-1]), dtype=torch.float32)
@@ -71,7 +71,7 @@ def add_lora_logits(
 
 
 def _slots_of_rows(x: torch.Tensor, sampled: torch.Tensor, scheduled: torch.Tensor) -> torch.Tensor:
-    """Rows of a prompt are a view of all scheduled tokens; those of sampled ones are a copy."""
+    """Rows of a prompt are a view of all scheduled tokens; rows of sampled tokens are a copy."""
     is_view = x.untyped_storage().nbytes() > x.numel() * x.itemsize
     if not is_view and x.shape[0] == sampled.shape[0]:
         return sampled
@@ -80,23 +80,23 @@ def _slots_of_rows(x: torch.Tensor, sampled: torch.Tensor, scheduled: torch.Tens
 
 
 def needs_row_patch() -> bool:
-    """False on a build that masks such rows itself, or once repaired."""
+    """False on a build that masks such rows itself, or once patched."""
     kernel = kernels.bgmv_shrink
     masks_itself = "no_lora_mask" in kernel.__code__.co_varnames
-    return not masks_itself and not hasattr(kernel, "adaptry_repaired")
+    return not masks_itself and not hasattr(kernel, "adaptry_patched")
 
 
-def repair() -> None:
-    """Apply all repairs to this process."""
+def apply_patches() -> None:
+    """Apply all patches to this process."""
     if torch.cuda.is_available():
         return
-    # Without a warm-up run a short first prompt reaches the AMX attention kernel before oneDNN
-    # has asked the operating system for AMX: SIGILL. Asking again is harmless.
+    # Without a warm-up run, a short first prompt reaches the AMX attention kernel before oneDNN
+    # has requested AMX from the operating system: SIGILL. Requesting it again is harmless.
     if hasattr(torch.cpu, "_init_amx"):
         torch.cpu._init_amx()
     if needs_row_patch():
         for name in _KERNELS:
-            repaired = skip_rows_without_adapter(getattr(kernels, name))
-            setattr(kernels, name, repaired)
-            setattr(punica, name, repaired)
+            patched = skip_rows_without_adapter(getattr(kernels, name))
+            setattr(kernels, name, patched)
+            setattr(punica, name, patched)
     punica.PunicaWrapperCPU.add_lora_logits = add_lora_logits

@@ -1,10 +1,13 @@
-"""What runs inside vLLM's worker process: loads beside the step loop, moves that we decide.
+"""Worker extension: our part of vLLM's worker process, which loads adapters and moves them.
+
+Loads run beside the step loop; moves between the tiers run between two steps, as the controller
+decides.
 
 vLLM imports this module in each worker before the model loads, because the server sets
 `worker_extension_cls="engine.worker.extension.AdapterCacheExtension"`.
 
-Remote calls carry primitives only and never raise: with tensor parallelism one exception would
-leave the other ranks' answers in the pipe for the next call.
+Remote calls carry primitives only and never raise: with tensor parallelism an exception on one rank
+would leave the other ranks' answers in the pipe for the next call.
 """
 
 import functools
@@ -14,7 +17,7 @@ from typing import Any
 
 from vllm.lora.request import LoRARequest
 
-from engine.worker.cpu_patches import repair
+from engine.worker.cpu_patches import apply_patches
 from engine.worker.load_channel import LoadListener
 from engine.worker.lora_managers import (
     ControlledModelManager,
@@ -46,9 +49,9 @@ class AdapterCacheExtension:
 
     @_never_raises
     def adaptry_connect(self, path: str, host_bytes: int | None) -> None:
-        """Loads are asked for on the socket at this path from now on.
+        """Listen for load requests on the socket at this path.
 
-        `host_bytes`: the most that the host tier will hold, if that is limited.
+        `host_bytes`: the byte limit of the host tier, if it has one.
         """
         manager, staging = self.model_runner.lora_manager, self._adaptry_staging()
         if staging.arena.is_pinned:
@@ -60,9 +63,8 @@ class AdapterCacheExtension:
     def adaptry_apply(self, moves: list[list[Any]]) -> list[list[Any]]:
         """Carry out `[verb, lora_id, load]` moves in order.
 
-        `[seconds, error or None, slot or None]` for each.
-
-        `load` is the number of the load that a commit is to take.
+        Returns `[seconds, error or None, slot or None]` for each. `load` is the number of the load
+        that a commit takes.
         """
         tiers = self._adaptry_tiers()
         tiers.adaptry_moving = True
@@ -87,10 +89,10 @@ class AdapterCacheExtension:
 
     @_never_raises
     def adaptry_modules(self) -> dict[str, Any]:
-        """What adapters may be made for; see `worker_modules`."""
+        """The modules that adapters may target; see `lora_modules`."""
         return describe_modules(self._adaptry_tiers())
 
-    # ---- the same object, not for remote calls ----------------------------------------------
+    # ---- internal, not called remotely ----------------------------------------------
 
     def _adaptry_tiers(self) -> ControlledModelManager:
         tiers: ControlledModelManager = self.model_runner.lora_manager._adapter_manager
@@ -142,5 +144,5 @@ class AdapterCacheExtension:
 
 
 watch_parent()
-repair()
+apply_patches()
 install()

@@ -1,4 +1,4 @@
-"""Adapters in host memory as their file's bytes."""
+"""Host images: adapters in host memory as the bytes of their file."""
 
 import threading
 from typing import Any
@@ -19,13 +19,13 @@ MAX_KINDS = 64
 
 
 class ImageLoRA(LoRAModel):  # type: ignore[misc]  # vLLM is untyped here
-    """What stands in vLLM's host tier: one block of the arena, given back when it is dropped."""
+    """An entry of vLLM's host tier: one block of the arena, released when the entry is dropped."""
 
     def __init__(self, lora_id: int, layout: SlotLayout, arena: HostArena, block: Block) -> None:
         super().__init__(lora_id, layout.rank, {})
         self.layout = layout
         self.block = block
-        self.sources: SlotSources | None = None  # where the slots are in host memory too
+        self.sources: SlotSources | None = None  # if the slots are in host memory too
         self.last_read: Any = None  # CUDA event after the last copy out of the block
         self._arena = arena
 
@@ -34,7 +34,7 @@ class ImageLoRA(LoRAModel):  # type: ignore[misc]  # vLLM is untyped here
 
 
 class ImageReader:
-    """Reads files into the arena. One layout for each kind of file; safe to call side by side."""
+    """Reads files into the arena, with one layout for each kind of file. Thread-safe."""
 
     def __init__(self, arena: HostArena) -> None:
         self.untraceable = 0
@@ -71,6 +71,6 @@ class ImageReader:
 def _try_trace(adapter: OpenAdapter, manager: Any, request: LoRARequest) -> SlotLayout | None:
     try:
         return trace(manager, request, adapter.tensors(), adapter.size_bytes)
-    except Exception as reason:  # vLLM's own way works, or says better what is wrong
-        logger.warning("%s takes vLLM's own, slower way: %r", request.lora_name, reason)
+    except Exception as reason:  # vLLM's own path works, or reports better what is wrong
+        logger.warning("%s takes vLLM's own, slower path: %r", request.lora_name, reason)
         return None

@@ -1,9 +1,9 @@
-"""The layout of a kind of adapter, learnt from vLLM itself.
+"""Layout tracer: learns the slot layout of a kind of adapter from vLLM itself.
 
-vLLM's own packing and activation code runs once for each kind of adapter, on tensors without
-memory that stand for the file's. What it would zero, copy and scale is recorded, and replayed for
-every later adapter of that kind as a few large operations. So the layout is right for whatever
-vLLM does with its modules, tensor parallelism included. A step that can't be replayed (a
+vLLM's own packing and activation code runs once for each kind of adapter, on meta tensors that
+stand in for the file's. What it would zero, copy and scale is recorded, and replayed for every
+later adapter of that kind as a few large operations. The layout is therefore right for anything
+vLLM does with its modules, including tensor parallelism. A step that can't be replayed (a
 concatenation, say) raises Untraceable, and such adapters take vLLM's own path.
 """
 
@@ -33,8 +33,8 @@ def trace(
     """The layout of the adapter at `request.lora_path`, whose file holds `tensors`.
 
     `manager` is the worker's LoRA manager; it is not changed. Reads the file once, as vLLM does,
-    so that vLLM's own checks of names, ranks and configuration are made. Raises Untraceable, or
-    what vLLM raises for an adapter that it refuses.
+    so that vLLM's own checks of names, ranks and configuration run. Raises Untraceable, or
+    whatever vLLM raises for an adapter that it rejects.
     """
     image = torch.empty(size_bytes, dtype=torch.uint8, device="meta")
     tiers = manager._adapter_manager
@@ -74,7 +74,7 @@ def _load_without_memory(
 
 
 def stacked_tensors(tiers: Any) -> list[torch.Tensor]:
-    """Those of all layers, each with one row per slot."""
+    """The stacked tensors of all layers, each with one row per slot."""
     found: list[torch.Tensor] = []
     for module in tiers.modules.values():
         for name in ("lora_a_stacked", "lora_b_stacked"):
@@ -84,7 +84,7 @@ def stacked_tensors(tiers: Any) -> list[torch.Tensor]:
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
-    """Executes views, records zeroing, copying and scaling, and refuses all else."""
+    """Executes views, records zeroing, copying and scaling, and rejects everything else."""
 
     def __init__(self, image: torch.Tensor, stacked: Sequence[torch.Tensor]) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped he
         return Target(stacked, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))
 
     def copies(self) -> list[Copy]:
-        """Each with the factors that its source was scaled with, in order."""
+        """Each copy with the factors that scaled its source, in order."""
         if not self._copies:
             raise Untraceable("nothing would be copied")
         starts = sorted(self._scales)

@@ -1,8 +1,8 @@
 """Load channel, the worker's end: starts loads on request and reports how they ended.
 
-Remote calls wait for the engine's current step, and a load should begin when its request arrives:
-so it is asked for here, past the step loop, and its end is told here too. Both ways one JSON object
-per line; see `vllm_channel` for the other end.
+Remote calls wait for the engine's current step, but a load should begin when its request arrives.
+So loads bypass the step loop: requests and results are JSON objects on a Unix socket, one per line.
+The server's end is `engine.vllm.load_channel`.
 """
 
 import json
@@ -27,7 +27,7 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory"
 
 
 class LoadListener:
-    """One thread that hands loads to the staging area and tells when they are done."""
+    """A thread that passes loads to the staging area, and reports each result."""
 
     def __init__(self, path: str, staging: Staging, manager: ControlledWorkerManager) -> None:
         self._staging = staging
@@ -35,7 +35,7 @@ class LoadListener:
         self._sending = threading.Lock()
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(path)
-        # The step loop's thread may keep the interpreter for this long before ours has its turn.
+        # How long the step loop's thread may hold the GIL before ours runs.
         sys.setswitchinterval(_SWITCH_SECONDS)
         threading.Thread(target=self._listen, name="adaptry-listen", daemon=True).start()
 
@@ -52,7 +52,7 @@ class LoadListener:
         request = LoRARequest(order["name"], order["id"], order["path"])
         try:
             load = self._staging.start(number, self._manager, request)
-        except Exception as error:  # the next orders still have to be heard
+        except Exception as error:  # later orders must still be handled
             load = Future()
             load.set_exception(error)
         load.add_done_callback(partial(self._report, number))
@@ -73,7 +73,10 @@ class LoadListener:
 
 
 def classify_failure(error: BaseException) -> LoadFailure:
-    """Torch reports that it found no host memory as a RuntimeError with that text."""
+    """What a failed load means for the next attempt.
+
+    Torch reports exhausted host memory as a RuntimeError with one of these texts.
+    """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return LoadFailure.MEMORY
     if isinstance(error, FileNotFoundError | NotADirectoryError | Unreadable):

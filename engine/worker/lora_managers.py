@@ -1,4 +1,4 @@
-"""vLLM's own LoRA managers without the decisions: who is evicted, and when files are read."""
+"""LoRA managers: vLLM's own, minus the decisions on evictions and on reading files."""
 
 import functools
 import logging
@@ -22,20 +22,20 @@ from engine.worker.slot_writer import SlotWriter, slot_writer
 
 logger = logging.getLogger(__name__)
 
-_LOADER_THREADS = 8  # some may hang on a disk that does not answer
+_LOADER_THREADS = 8  # some may hang on an unresponsive disk
 _LOADER_NAME = "adaptry-load"
 _SHARE_OF_AVAILABLE = 4
 _IN_STAGING = 2  # adapters that are loaded while the host tier is full
 
 
 class ControlledModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLLM is untyped here
-    """vLLM's tiers, but during our moves nothing is evicted that we didn't name."""
+    """vLLM's tiers, except that our moves evict nothing but what they name."""
 
     adaptry_moving = False
 
     @functools.cached_property
     def adaptry_slot_writer(self) -> SlotWriter:
-        """Made before the first load: see `Staging.start`."""
+        """Created before the first load: see `Staging.start`."""
         return slot_writer(self.device)
 
     def activate_adapter(self, lora_id: int) -> bool:
@@ -55,7 +55,7 @@ class ControlledModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  #
 
     def _adaptry_activate(self, image: ImageLoRA) -> bool:
         if None not in self.lora_index_to_id:
-            self._active_adapters.remove_oldest()  # as vLLM would, where it decides by itself
+            self._active_adapters.remove_oldest()  # as vLLM does when the decision is its own
         slot = self.lora_index_to_id.index(None)
         self.adaptry_slot_writer.write(slot, image)
         self.lora_index_to_id[slot] = image.id
@@ -65,7 +65,7 @@ class ControlledModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  #
 
 
 class ControlledWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc]  # vLLM is untyped here
-    """Counts the disk loads that vLLM does by itself inside a step. There should be none."""
+    """Counts disk loads that vLLM starts on its own inside a step. There should be none."""
 
     _manager_cls = ControlledModelManager
     adaptry_in_step_loads = 0
@@ -78,7 +78,7 @@ class ControlledWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc] 
 
 
 class Staging:
-    """Adapters on their way in: read by a thread, in no tier yet. Each load has a number."""
+    """Staging area: adapters read by a thread that are in no tier yet. Each load has a number."""
 
     def __init__(self) -> None:
         self.arena = HostArena(pinned=torch.cuda.is_available())
@@ -89,7 +89,8 @@ class Staging:
     def start(
         self, number: int, manager: ControlledWorkerManager, request: LoRARequest
     ) -> "Future[LoRAModel]":
-        _ = manager._adapter_manager.adaptry_slot_writer  # not by two loads at once
+        # created here, so that two loads can't both create it
+        _ = manager._adapter_manager.adaptry_slot_writer
         load = self._pool.submit(self._load, manager, request)
         self._loads[number] = (request, load)
         return load
@@ -99,7 +100,7 @@ class Staging:
         return image if image is not None else _read_and_pack(manager, request)
 
     def discard(self, number: int) -> None:
-        """Forget it; nobody wants it any more."""
+        """Drop a load that is no longer needed."""
         self._loads.pop(number, None)
 
     def take(self, number: int) -> tuple[LoRARequest, LoRAModel]:
@@ -108,14 +109,14 @@ class Staging:
 
 
 def _read_and_pack(manager: ControlledWorkerManager, request: LoRARequest) -> LoRAModel:
-    """All of vLLM's `add_adapter` that touches neither tier: file to packed (pinned) tensors."""
+    """vLLM's `add_adapter` without its changes to the tiers: file to packed (pinned) tensors."""
     lora = manager._load_adapter(request)
     manager._adapter_manager._create_merged_loras_inplace(lora)
     return lora
 
 
 def host_bytes(lora: LoRAModel) -> int:
-    """What it takes in host memory, of this rank."""
+    """Host memory that it takes on this rank."""
     if isinstance(lora, ImageLoRA):
         return lora.block.length
     return sum(_tensor_bytes((w.lora_a, w.lora_b)) for w in lora.loras.values())
@@ -130,10 +131,11 @@ def _tensor_bytes(value: torch.Tensor | Iterable[Any] | None) -> int:
 
 
 def reservation_bytes(tiers: Any, ranks: int, host_bytes: int | None) -> int:
-    """Bytes for as many of the largest adapters as the host tier may hold, and those on their way.
+    """Pinned memory to reserve at the start, so that no load has to wait for an allocation.
 
-    Every rank reads the whole file, and its slots hold its own part. Never more than the tier's
-    budget, nor than a quarter of the memory that is available now: the arena can still grow.
+    Room for the largest adapters, as many as the host tier may hold, and for those in staging.
+    Every rank reads the whole file, but its slots hold only its own part. Within the tier's
+    budget, and at most a quarter of the memory available now: the arena can still grow.
     """
     slot_bytes = sum(t[0].numel() * t.element_size() for t in stacked_tensors(tiers))
     largest = slot_bytes * ranks
@@ -143,5 +145,5 @@ def reservation_bytes(tiers: Any, ranks: int, host_bytes: int | None) -> int:
 
 
 def install() -> None:
-    """Let vLLM make these managers. Before it loads the model."""
+    """Make vLLM create these managers. Call before it loads the model."""
     runner_mixin.LRUCacheWorkerLoRAManager = ControlledWorkerManager

@@ -1,10 +1,10 @@
-"""Which modules this vLLM applies adapters to, under which names and with which shapes.
+"""LoRA modules: names and shapes of the modules that this vLLM applies adapters to.
 
-The registry checks adapters against it before vLLM sees them: vLLM itself leaves out silently what
-it does not wrap, and takes matrices that are too small.
+The registry checks adapters against them before vLLM sees them: vLLM itself silently skips modules
+that it does not wrap, and accepts matrices that are too small.
 
-`PEFTHelper.get_rank_and_scaling` is looked for: a vLLM without it, as 0.26, ignores ranks and
-alphas by module.
+`patterns` depends on `PEFTHelper.get_rank_and_scaling`: a vLLM without it, such as 0.26, ignores
+ranks and alphas by module.
 """
 
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ from vllm.lora.peft_helper import PEFTHelper
 from vllm.model_executor.layers.linear import LinearBase, QKVParallelLinear
 
 Module = list[Any]
-"""Name, is it an embedding?, out_features, in_features; the last two None if unknown."""
+"""Name, whether it is an embedding, out_features, in_features; the last two None if unknown."""
 
 _RULES = ("regex", "substr", "prefix", "suffix")
 
 
 def describe_modules(tiers: Any) -> dict[str, Any]:
-    """Primitives only, as it goes through a remote call. `tiers`: the LoRA model manager."""
+    """Primitives only, for a remote call. `tiers`: the LoRA model manager."""
     return {
         "modules": list(_modules(tiers)),
         "renames": _renames(tiers.model),
@@ -69,14 +69,14 @@ def _output_sizes(layer: Any) -> list[int]:
 
 
 def _experts(module: Any, parts: list[str] | None) -> Iterator[Module]:
-    """Without shapes: what vLLM knows of them may be padded for its kernels."""
+    """Without shapes: vLLM may have padded them for its kernels."""
     if not isinstance(module, FusedMoE3DWithLoRA) and not module.enable_moe_shared_loras:
         for part in parts or ():
             yield [part, False, None, None]
 
 
 def _renames(model: Any) -> dict[str, list[list[str]]] | None:
-    """None for rules that can't be told."""
+    """None if the rules can't be expressed."""
     mapper = getattr(model, "hf_to_vllm_mapper", None)
     mapper = getattr(mapper, "get_rename_mapper", lambda: mapper)()
     if getattr(mapper, "orig_to_new_renaming", None):

@@ -1,8 +1,8 @@
-"""Engines end with the server that started them, also where that is killed and can tell nobody.
+"""Parent watch: kills engine workers when their parent server dies, even by SIGKILL.
 
-An orphan would keep the GPU, the port and the store's locks that it was born with, and vLLM's core
-waits for its client for ever (0.26 to 0.32). It has no code of ours in its process before it makes
-its workers; these watch the server, and the core of an engine ends when one of its workers does.
+An orphaned engine would keep the GPU, the port and the store's locks that it inherited, and vLLM's
+core waits for its client forever (0.26 to 0.32). None of our code runs in the core's process before
+it starts its workers; these watch the server, and the core exits when one of its workers does.
 """
 
 import os
@@ -17,7 +17,7 @@ _VARIABLE = "ADAPTRY_ENGINE_OWNER"
 
 @contextmanager
 def bind_engine_lifetime() -> Iterator[None]:
-    """Whatever engine this process starts within ends with it."""
+    """Engines started in the block end when this process ends."""
     before = os.environ.get(_VARIABLE)
     os.environ[_VARIABLE] = str(os.getpid())
     try:
@@ -29,9 +29,9 @@ def bind_engine_lifetime() -> Iterator[None]:
 
 
 def watch_parent() -> None:
-    """Called in each worker. Does nothing where the engine is in its parent's own process."""
+    """Called in each worker. Does nothing if the engine runs in its parent's own process."""
     parent = int(os.environ.get(_VARIABLE, os.getpid()))
-    if parent == os.getpid() or not hasattr(os, "pidfd_open"):  # Linux has it
+    if parent == os.getpid() or not hasattr(os, "pidfd_open"):  # Linux only
         return
     try:
         watched = os.pidfd_open(parent)
@@ -50,4 +50,4 @@ def _kill_after(watched: int) -> None:
 
 
 def _kill_self() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)  # there is nobody whom an orderly end would serve
+    os.kill(os.getpid(), signal.SIGKILL)  # nothing is left that an orderly exit would serve

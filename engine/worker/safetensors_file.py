@@ -1,4 +1,4 @@
-"""An adapter's file as bytes: its header, and its data read straight into place.
+"""Safetensors files of adapters: the header, and the data read straight into place.
 
 The safetensors format: 8 bytes with the header's length (little endian), a JSON header, the data
 section (https://huggingface.co/docs/safetensors).
@@ -21,19 +21,19 @@ CONFIG = "adapter_config.json"
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _MAX_HEADER_BYTES = 100 * 2**20
 
-# What PEFT notes for people. It says nothing about where the weights belong.
+# Notes by PEFT for people. They say nothing about where the weights belong.
 _IGNORED_KEYS = frozenset(
     {"base_model_name_or_path", "revision", "inference_mode", "auto_mapping", "peft_version"}
 )
 
 
 class Unreadable(Exception):
-    """The file is not what its registration saw, or of a kind that only vLLM may know."""
+    """The file has changed since registration, or is of a kind that only vLLM may know."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """Where a tensor lies in the data section."""
+    """Position of a tensor in the data section."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -62,7 +62,7 @@ class OpenAdapter:
         return {name: _stored_tensor(name, entry) for name, entry in entries.items()}
 
     def read_into(self, memory: torch.Tensor) -> None:
-        """All of the data section, without the GIL. `memory`: (size_bytes,) uint8 on the host."""
+        """Read the data section, without the GIL. `memory`: (size_bytes,) uint8 on the host."""
         view = memoryview(memory.numpy())
         done = 0
         while done < self.size_bytes:
@@ -82,7 +82,7 @@ def _stored_tensor(name: str, entry: Mapping[str, Any]) -> StoredTensor:
 
 @contextmanager
 def open_adapter(folder: str) -> Iterator[OpenAdapter]:
-    """Raises OSError if a file is missing and Unreadable if it is no safetensors file."""
+    """Raises OSError if a file is missing, Unreadable if it is not a safetensors file."""
     config = json.loads(Path(folder, CONFIG).read_bytes())
     descriptor = os.open(Path(folder, WEIGHTS), os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -102,10 +102,10 @@ def open_adapter(folder: str) -> Iterator[OpenAdapter]:
 def _kind(header: bytes, config: Mapping[str, Any]) -> str:
     relevant = {name: _sorted(config[name]) for name in sorted(config) if name not in _IGNORED_KEYS}
     digest = hashlib.sha256(header)
-    digest.update(json.dumps(relevant).encode())  # in rank_pattern the first key that fits counts
+    digest.update(json.dumps(relevant).encode())  # in rank_pattern the first matching key counts
     return digest.hexdigest()
 
 
 def _sorted(value: Any) -> Any:
-    """PEFT writes sets as lists in any order."""
+    """PEFT writes sets as lists in arbitrary order."""
     return sorted(map(str, value)) if isinstance(value, list) else value

@@ -1,7 +1,7 @@
-"""One kernel that fills a slot from a staged image: places, pads with zeros and scales.
+"""Scatter kernel: fills a slot from a staged image by placing, zero-padding and scaling.
 
-As separate operations this is a thousand small copies, above all where an adapter's rank is
-smaller than the slots': the engine's thread would spend longer on launching than the copy takes.
+As separate operations this is a thousand small copies, above all if an adapter's rank is smaller
+than the slots': the engine's thread would spend longer launching them than the copy takes.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ def _scatter(  # type: ignore[no-untyped-def]
     column = at % target_columns
     stored = (row < rows) & (column < columns)
     values = tl.load(image + start + row * row_stride + column, mask=stored, other=0.0)
-    # as vLLM does: first the slots' dtype, then the scale, each rounded
+    # as in vLLM: first the slots' dtype, then the scale, each rounded
     scaled = values.to(SLOT_TYPE).to(tl.float32) * scale
     pointer = target.to(tl.pointer_type(SLOT_TYPE))
     tl.store(pointer + at, scaled.to(SLOT_TYPE), mask=at < target_length)
@@ -60,7 +60,7 @@ def _scatter(  # type: ignore[no-untyped-def]
 
 @dataclass(frozen=True, slots=True)
 class _Launch:
-    """All pieces whose source has one dtype."""
+    """All pieces whose sources share a dtype."""
 
     source_dtype: torch.dtype
     table: torch.Tensor  # (pieces, 8) int64
@@ -97,7 +97,7 @@ class SlotScatter:
 
 
 def compile_for(source_dtype: torch.dtype, slot_dtype: torch.dtype, device: torch.device) -> None:
-    """Launch it once on scratch memory: compiling takes a second, which no step should."""
+    """Launch it once on scratch memory: compiling takes a second, too long for a step."""
     stacked = torch.zeros(1, 1, 16, 16, dtype=slot_dtype, device=device)
     image = torch.zeros(1024, dtype=torch.uint8, device=device)
     SlotScatter([Piece(stacked, source_dtype, 0, 8, 16, 16, 1.0)]).write(0, image)

@@ -1,4 +1,4 @@
-"""Where each byte of an adapter's file belongs in a slot, as a few large operations."""
+"""Slot layout: where each byte of an adapter's file belongs in a slot, in few large operations."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A view of one stacked tensor, as it is for slot 0."""
+    """A view of one stacked tensor, for slot 0."""
 
     stacked: torch.Tensor  # (slots, ...)
     size: tuple[int, ...]
@@ -44,7 +44,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One piece of the file and its place. `scales`: what its values are multiplied with."""
+    """One piece of the file and its target. `scales`: the factors its values are multiplied by."""
 
     source: Source
     target: Target
@@ -56,7 +56,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One whole stacked tensor of a slot: a matrix from the file in its corner, zeros around."""
+    """One whole stacked tensor of a slot: a matrix from the file in its corner, zeros elsewhere."""
 
     stacked: torch.Tensor  # (slots, ..., rows, target_columns), contiguous
     source_dtype: torch.dtype
@@ -79,7 +79,7 @@ class Piece:
 class _SlotViews:
     zeroed: list[torch.Tensor]
     written: list[torch.Tensor]
-    scaled_last: _Scales  # what changes its dtype on the way: vLLM rounds it before it scales
+    scaled_last: _Scales  # for values that change dtype: vLLM rounds before it scales
 
 
 class SlotLayout:
@@ -93,11 +93,11 @@ class SlotLayout:
         self._copies = list(copies)
         self._zeroed = list(zeroed)
         slots = copies[0].target.stacked.shape[0]
-        # made here, in the background: a view costs a microsecond, and there are thousands
+        # created here, in the background: a view costs a microsecond, and there are thousands
         self._slots = [_views(slot, copies, zeroed) for slot in range(slots)]
 
     def sources(self, image: torch.Tensor) -> "SlotSources":
-        """Views of `image`: (size_bytes,) uint8. They are not scaled yet."""
+        """Views of `image`: (size_bytes,) uint8, not scaled yet."""
         return SlotSources(
             [copied.source.of(image) for copied in self._copies],
             _group_scales(
@@ -111,7 +111,7 @@ class SlotLayout:
         return {copied.source: copied for copied in self._copies}.values()
 
     def pieces(self) -> list[Piece] | None:
-        """The whole slot as matrices in corners, or None if it is not that simple."""
+        """The whole slot as matrices in corners, or None if the layout is more complex."""
         by_stacked = {id(target.stacked): target for target in self._zeroed}
         corners: dict[int, Copy] = {id(copied.target.stacked): copied for copied in self._copies}
         simple = (
@@ -138,13 +138,13 @@ class SlotLayout:
 
 @dataclass(frozen=True, slots=True)
 class SlotSources:
-    """The pieces of one image, in the order of the layout, and those that are to be scaled."""
+    """The pieces of one image, in the layout's order, and those to be scaled."""
 
     pieces: list[torch.Tensor]
     scaled: _Scales
 
     def scale(self) -> None:
-        """Multiply what has its final dtype already, in place. Once for each image."""
+        """Multiply in place the values that already have their final dtype. Once for each image."""
         for factor, views in self.scaled:
             multiply = torch._foreach_mul_ if views[0].is_cuda else _multiply_each
             multiply(views, factor)
@@ -177,7 +177,7 @@ def _views(slot: int, copies: Sequence[Copy], zeroed: Sequence[Target]) -> _Slot
 
 
 def _group_scales(pieces: Iterable[tuple[tuple[float, ...], torch.Tensor]]) -> _Scales:
-    """What is multiplied with the same factor, together; a piece's factors in their order."""
+    """Views grouped by factor; each piece's factors stay in order."""
     grouped: dict[tuple[int, float], list[torch.Tensor]] = {}
     for factors, view in pieces:
         for step, factor in enumerate(factors):
@@ -187,6 +187,6 @@ def _group_scales(pieces: Iterable[tuple[tuple[float, ...], torch.Tensor]]) -> _
 
 
 def _multiply_each(views: list[torch.Tensor], factor: float) -> None:
-    """As vLLM does. On the host `_foreach_mul_` rounds the factor to the tensors' dtype first."""
+    """As in vLLM. On the host `_foreach_mul_` rounds the factor to the tensors' dtype first."""
     for view in views:
         view.mul_(factor)

@@ -1,4 +1,4 @@
-"""The copy of an adapter from host memory into a slot."""
+"""Slot writers: copy an adapter from host memory into a slot."""
 
 import threading
 from typing import Protocol
@@ -14,7 +14,7 @@ class SlotWriter(Protocol):
     """Copies images into slots."""
 
     def prepare(self, image: ImageLoRA) -> None:
-        """What can be done in the background, once the file has been read."""
+        """The work that can run in the background, once the file has been read."""
 
     def write(self, slot: int, image: ImageLoRA) -> None: ...
 
@@ -33,10 +33,10 @@ class HostSlotWriter:
 
 
 class CudaSlotWriter:
-    """One copy to a staging buffer, on a stream of its own, then a scatter on the compute stream.
+    """One copy to a staging buffer on a separate stream, then a scatter on the compute stream.
 
-    The copy engine works beside the running step; only the scatter, inside the device's own
-    memory, stands between two steps. Nothing here waits for the device.
+    The copy engine works beside the running step; only the scatter, within device memory, runs
+    between two steps. Nothing here waits for the device.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -49,7 +49,7 @@ class CudaSlotWriter:
         self._preparing = threading.Lock()
 
     def prepare(self, image: ImageLoRA) -> None:
-        """The bytes stay as they are: the device scales faster than the host."""
+        """The bytes stay unscaled: the device scales faster than the host."""
         with self._preparing, torch.cuda.device(self._device):
             self._scatter_of(image.layout)
             if self._larger.numel() < image.layout.size_bytes:

@@ -10,7 +10,7 @@ import torch
 import vllm.lora.ops.torch_ops.lora_ops as kernels
 import vllm.lora.punica_wrapper.punica_cpu as punica
 
-from engine.worker import cpu_patches as cpu_repairs
+from engine.worker import cpu_patches
 
 NAMES = ("bgmv_shrink", "bgmv_expand", "bgmv_expand_slice")
 MODULES = (kernels, punica)
@@ -39,7 +39,7 @@ each_kernel = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def _kernels_as_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An engine may have repaired this process already; what a test repairs is undone after it."""
+    """An engine may have patched this process already; what a test patches is undone after it."""
     for name in NAMES:
         for module in MODULES:
             monkeypatch.setattr(module, name, shipped(name))
@@ -68,51 +68,51 @@ def test_the_repair_is_asked_for_where_such_rows_get_the_last_slots_adapter(
     with_the_last_slot = output_of(shipped(name), MIXED % SLOTS, options)
     assert not torch.equal(with_the_last_slot[WITHOUT], BEFORE[WITHOUT])
     wrong = torch.equal(mixed[WITHOUT], with_the_last_slot[WITHOUT])
-    assert cpu_repairs.needs_row_patch() == wrong
+    assert cpu_patches.needs_row_patch() == wrong
 
 
 @each_kernel
-def test_a_repaired_kernel_leaves_such_rows_and_changes_no_other(
+def test_a_patched_kernel_leaves_such_rows_and_changes_no_other(
     name: str, options: dict[str, Any]
 ) -> None:
     original = output_of(shipped(name), MIXED, options)
-    repaired = output_of(cpu_repairs.skip_rows_without_adapter(shipped(name)), MIXED, options)
-    assert torch.equal(repaired[WITHOUT], BEFORE[WITHOUT])
-    assert torch.equal(repaired[~WITHOUT], original[~WITHOUT])
-    assert not torch.equal(repaired[~WITHOUT], BEFORE[~WITHOUT])
+    patched = output_of(cpu_patches.skip_rows_without_adapter(shipped(name)), MIXED, options)
+    assert torch.equal(patched[WITHOUT], BEFORE[WITHOUT])
+    assert torch.equal(patched[~WITHOUT], original[~WITHOUT])
+    assert not torch.equal(patched[~WITHOUT], BEFORE[~WITHOUT])
 
 
 @each_kernel
 def test_unmixed_batches_are_as_simple_as_they_look(name: str, options: dict[str, Any]) -> None:
-    repaired = cpu_repairs.skip_rows_without_adapter(shipped(name))
+    patched = cpu_patches.skip_rows_without_adapter(shipped(name))
     with_adapters = MIXED.clamp(min=0)
     original = output_of(shipped(name), with_adapters, options)
-    assert torch.equal(output_of(repaired, with_adapters, options), original)
-    assert torch.equal(output_of(repaired, torch.full_like(MIXED, -1), options), BEFORE)
+    assert torch.equal(output_of(patched, with_adapters, options), original)
+    assert torch.equal(output_of(patched, torch.full_like(MIXED, -1), options), BEFORE)
 
 
 def test_indices_and_arguments_stay_as_the_caller_gave_them() -> None:
     slots = MIXED.clone()
-    repaired = cpu_repairs.skip_rows_without_adapter(shipped("bgmv_shrink"))
+    patched = cpu_patches.skip_rows_without_adapter(shipped("bgmv_shrink"))
     by_position = BEFORE.clone()
-    repaired(X, WEIGHTS, by_position, slots, 0.5)
+    patched(X, WEIGHTS, by_position, slots, 0.5)
     assert torch.equal(slots, MIXED)
-    assert torch.equal(by_position, output_of(repaired, MIXED, {"scaling": 0.5}))
+    assert torch.equal(by_position, output_of(patched, MIXED, {"scaling": 0.5}))
 
 
 def test_repair_replaces_what_needs_it_wherever_it_is_called_from() -> None:
-    needed = cpu_repairs.needs_row_patch()
-    cpu_repairs.repair()
-    assert not cpu_repairs.needs_row_patch()
+    needed = cpu_patches.needs_row_patch()
+    cpu_patches.apply_patches()
+    assert not cpu_patches.needs_row_patch()
     for name in NAMES:
         assert getattr(punica, name) is getattr(kernels, name)
         assert (getattr(kernels, name) is not shipped(name)) == needed
 
 
 def test_repairing_again_changes_nothing() -> None:
-    cpu_repairs.repair()
+    cpu_patches.apply_patches()
     once = [getattr(module, name) for module in MODULES for name in NAMES]
-    cpu_repairs.repair()
+    cpu_patches.apply_patches()
     assert [getattr(module, name) for module in MODULES for name in NAMES] == once
 
 
@@ -124,15 +124,15 @@ def test_a_build_that_masks_such_rows_itself_is_left_alone(
         assert no_lora_mask is not None
 
     monkeypatch.setattr(kernels, "bgmv_shrink", masking)
-    assert not cpu_repairs.needs_row_patch()
-    cpu_repairs.repair()
+    assert not cpu_patches.needs_row_patch()
+    cpu_patches.apply_patches()
     assert kernels.bgmv_shrink is masking
     assert kernels.bgmv_expand is shipped("bgmv_expand")
 
 
 def test_a_prompt_without_adapter_beside_one_with_is_left_alone_too() -> None:
-    """The kernels of the prefill call the repaired ones, a sequence at a time."""
-    cpu_repairs.repair()
+    """The kernels of the prefill call the patched ones, a sequence at a time."""
+    cpu_patches.apply_patches()
     slots, lengths = torch.tensor([-1, 2]), torch.tensor([2, TOKENS - 2])
     output = BEFORE.clone()
     starts = torch.tensor([0, 2])
@@ -141,9 +141,9 @@ def test_a_prompt_without_adapter_beside_one_with_is_left_alone_too() -> None:
     assert not torch.equal(output[2:], BEFORE[2:])
 
 
-def test_nothing_is_repaired_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_patched_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    cpu_repairs.repair()
+    cpu_patches.apply_patches()
     assert all(getattr(module, name) is shipped(name) for module in MODULES for name in NAMES)
 
 
@@ -156,7 +156,7 @@ STATES = torch.randn(TOKENS, HIDDEN, generator=RANDOM)  # of all scheduled token
 SAMPLED = torch.tensor([1, 5])  # the last token of each of two requests
 
 
-def logits(x: torch.Tensor, add: Any = cpu_repairs.add_lora_logits) -> torch.Tensor:
+def logits(x: torch.Tensor, add: Any = cpu_patches.add_lora_logits) -> torch.Tensor:
     """Of a batch of two requests, tokens 0-1 and 2-5, with the slots of MIXED."""
     wrapper = SimpleNamespace(token_lora_indices=MIXED, sampler_indices=MIXED[SAMPLED])
     output = torch.zeros(x.shape[0], WORDS)
@@ -174,22 +174,22 @@ def expected_logits(tokens: list[int]) -> torch.Tensor:
 
 
 def test_logits_of_sampled_tokens_are_each_requests_own() -> None:
-    cpu_repairs.repair()
+    cpu_patches.apply_patches()
     torch.testing.assert_close(logits(STATES[SAMPLED]), expected_logits([1, 5]))
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 1), (2, 5), (2, 4), (0, 2), (4, 6), (0, 6)])
 def test_logits_of_a_prompt_are_those_of_its_own_tokens(first: int, last: int) -> None:
     """Also where there are as many as sampled tokens."""
-    cpu_repairs.repair()
+    cpu_patches.apply_patches()
     torch.testing.assert_close(logits(STATES[first:last]), expected_logits([*range(first, last)]))
 
 
-def test_unrepaired_they_stop_the_engine() -> None:
+def test_unpatched_they_stop_the_engine() -> None:
     with pytest.raises(RuntimeError, match="broadcast"):
         logits(STATES[2:5], SHIPPED_LOGITS)
 
 
 def test_repair_replaces_them() -> None:
-    cpu_repairs.repair()
-    assert punica.PunicaWrapperCPU.add_lora_logits is cpu_repairs.add_lora_logits
+    cpu_patches.apply_patches()
+    assert punica.PunicaWrapperCPU.add_lora_logits is cpu_patches.add_lora_logits
