@@ -185,7 +185,7 @@ async def _build_app(
             settings,
             registry_settings,
             registry.keys,
-            telemetry.registry.key_refused,
+            telemetry.registry.on_key_refusal,
             arguments.allowed_origins,
         ),
         in_flight=tenants.in_flight,

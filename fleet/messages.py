@@ -12,7 +12,7 @@ from engine.telemetry.decision_log import LoggedEvent
 from engine.types import AdapterVersion, Tier, VersionId
 from fleet.placement import Nearness
 from registry.errors import RegistryError
-from registry.inspection.supported_modules import ServedModules
+from registry.inspection.supported_modules import SupportedModules
 
 Value = TypeVar("Value")
 
@@ -46,7 +46,7 @@ class EngineFacts:
 
     model: str
     served_names: tuple[str, ...]
-    served_modules: ServedModules | None
+    served_modules: SupportedModules | None
     max_rank: int
     allowed_origins: tuple[str, ...]
 

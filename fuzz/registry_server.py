@@ -43,11 +43,11 @@ from registry.auth.scopes import Scope
 from registry.http.authentication import AuthenticationMiddleware
 from registry.http.openapi import document_errors
 from registry.inspection.base_model import read_base_model
-from registry.notifications import event_parts
+from registry.notifications import open_notifications
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
-from registry.tenants.live_grants import CurrentGrants
+from registry.tenants.live_grants import LiveGrants
 from registry.tenants.service import TenantService
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,7 +85,7 @@ async def application(
             quarantine=Quarantine(partial(quarantine, service)),
         )
         service.set_usage_check(cache.uses)
-        events = await stack.enter_async_context(event_parts(database, settings))
+        events = await stack.enter_async_context(open_notifications(database, settings))
         keys = KeyService(database)
         probe = Probe(cache.controller, _scored, service.lifecycle.quarantine)
         guards = [body_guard(engine_settings, settings), Middleware(CutStreams)]
@@ -99,7 +99,7 @@ async def application(
             create_tenant_router(TenantService(database), keys),
             create_ingest_router(ingest),
             create_probe_router(probe, cache.resolver),
-            *cache.routers(events.decision_streams, CurrentGrants(database).of),
+            *cache.routers(events.decision_streams, LiveGrants(database).of),
             *events.routers,
             create_health_router({"database": service.ping}),
         ):

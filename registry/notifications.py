@@ -12,10 +12,10 @@ from registry.api.webhooks import create_webhook_router
 from registry.database.engine import Database
 from registry.events.log import EventLog
 from registry.events.stream import EventStreams, close_with_server
-from registry.events.watermark import EventFeed
+from registry.events.watermark import EventWatermark
 from registry.http.sse import StreamLimiter, StreamLimits
 from registry.settings import RegistrySettings
-from registry.sources.egress_guard import NetGuard
+from registry.sources.egress_guard import EgressGuard
 from registry.version import adaptry_version
 from registry.webhooks.dispatcher import WebhookDispatcher
 from registry.webhooks.retry_policy import WebhookLimits
@@ -24,10 +24,10 @@ from registry.webhooks.service import WebhookService
 
 
 @dataclass(frozen=True, slots=True)
-class EventParts:
+class Notifications:
     """`run` has to run for as long as `routers` are served."""
 
-    feed: EventFeed
+    watermark: EventWatermark
     routers: tuple[APIRouter, ...]
     dispatcher: WebhookDispatcher
     decision_streams: StreamLimiter  # for streams of the engine's, which end when these do
@@ -36,35 +36,35 @@ class EventParts:
         """Until it is cancelled. `is_stopping`: the HTTP server waits for its streams to end."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self.feed.run())
+                tasks.create_task(self.watermark.run())
                 tasks.create_task(self.dispatcher.run())
-                tasks.create_task(close_with_server(self.feed, is_stopping))
+                tasks.create_task(close_with_server(self.watermark, is_stopping))
             await asyncio.Event().wait()  # the server has yet to end
         finally:
-            self.feed.close()
+            self.watermark.close()
 
 
 @asynccontextmanager
-async def event_parts(
+async def open_notifications(
     database: Database, settings: RegistrySettings, limits: WebhookLimits | None = None
-) -> AsyncIterator[EventParts]:
+) -> AsyncIterator[Notifications]:
     """Opens no connection before it is needed; closes them at the end."""
     limits = limits or WebhookLimits(
         max_attempts=settings.webhook_attempts, timeout_seconds=settings.webhook_timeout_seconds
     )
-    feed = EventFeed(database)
-    log = EventLog(database, feed)
+    watermark = EventWatermark(database)
+    log = EventLog(database, watermark)
     stream_limits = StreamLimits(max_streams=settings.event_streams)
     streams = EventStreams(log, stream_limits)
-    limiter = StreamLimiter(stream_limits, feed.closed)
-    guard = NetGuard(settings.allowed_networks)
+    limiter = StreamLimiter(stream_limits, watermark.closed)
+    guard = EgressGuard(settings.allowed_networks)
     sender = WebhookSender(
         guard, timeout_seconds=limits.timeout_seconds, user_agent=f"adaptry/{adaptry_version()}"
     )
-    webhooks = WebhookService(database, feed, guard, sender)
+    webhooks = WebhookService(database, watermark, guard, sender)
     routers = (create_event_router(log, streams), create_webhook_router(webhooks))
     try:
-        dispatcher = WebhookDispatcher(database, feed, sender, limits)
-        yield EventParts(feed, routers, dispatcher, limiter)
+        dispatcher = WebhookDispatcher(database, watermark, sender, limits)
+        yield Notifications(watermark, routers, dispatcher, limiter)
     finally:
         await sender.close()

@@ -13,7 +13,7 @@ import typer
 from adaptry.terminal.errors import CommandError, UsageError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
 from adaptry.terminal.output import show_json
-from registry.events.hash_chain import BrokenChain, ChainEnd, checked
+from registry.events.hash_chain import BrokenChain, ChainEnd, verify_chain
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -118,7 +118,7 @@ def _put(partial: Path, path: Path) -> None:
 def _checked(path: Path) -> ChainEnd:
     try:
         with path.open("rb") as file:
-            return checked(file)
+            return verify_chain(file)
     except OSError as error:
         raise CommandError(f"{path} can't be read: {error.strerror}") from error
     except BrokenChain as error:

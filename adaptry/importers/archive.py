@@ -13,7 +13,7 @@ from adaptry.terminal.errors import CommandError
 from registry.errors import RegistryError
 from registry.storage.tar import CHUNK_BYTES, ChunkReader, Entry, tar_chunks
 from registry.transfer.format import INDEX, is_part
-from registry.transfer.staging import check
+from registry.transfer.staging import check_export
 from registry.transfer.unpack import ArchiveLimits, unpack
 
 _GZIP = b"\x1f\x8b"
@@ -53,7 +53,9 @@ def _write_partial(path: Path, partial: Path, chunks: Iterator[bytes]) -> int:
     partial.mkdir()
     reader = ChunkReader(chunks)
     try:
-        check(unpack(reader, partial, ArchiveLimits(_NO_LIMIT, _NO_LIMIT)), lambda digest: False)
+        check_export(
+            unpack(reader, partial, ArchiveLimits(_NO_LIMIT, _NO_LIMIT)), lambda digest: False
+        )
     except RegistryError as error:
         raise CommandError(f"the server sent something else: {error.detail}") from error
     return reader.read_bytes

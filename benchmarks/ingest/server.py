@@ -14,7 +14,7 @@ from registry.ingest.service import IngestService
 from registry.inspection.base_model import BaseModel
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
-from registry.sources.egress_guard import NetGuard
+from registry.sources.egress_guard import EgressGuard
 from registry.sources.registry import RemoteSources
 from registry.storage.store import ArtifactStore
 
@@ -33,7 +33,7 @@ async def serve(folder: Path) -> None:
     service = RegistryService(database, store, BaseModel("any", None), max_rank=64)
     settings = RegistrySettings(max_direct_bytes=0)
     ingest = IngestService(
-        service.registrar, database, store, RemoteSources((), NetGuard()), settings
+        service.registrar, database, store, RemoteSources((), EgressGuard()), settings
     )
     app = FastAPI()
     app.include_router(create_ingest_router(ingest))

@@ -30,8 +30,8 @@ from engine.policy.policy import CachePolicy
 from engine.telemetry.endpoint import encode
 from engine.telemetry.metrics import CacheMetrics
 from engine.types import CacheOutcome, EvictionReason, MissCause, Tier, VersionId
-from registry.telemetry.gauges import RegistryState
-from registry.telemetry.label_limit import AdapterLabels
+from registry.telemetry.gauges import RegistryGauges
+from registry.telemetry.label_limit import LabelLimit
 from registry.telemetry.metrics import RegistryMetrics
 
 ADAPTERS = 10_000
@@ -81,10 +81,10 @@ def _median_ms(work: Callable[[], object], rounds: int = 9) -> float:
 
 async def counting(folder: Path) -> Row:
     database = await filled(f"sqlite:///{folder}/registry.db")
-    labels = AdapterLabels(100)
+    labels = LabelLimit(100)
     for number in range(100):
         labels.of(f"team{number % 20:02d}-bot-{number:05d}")
-    state = RegistryState(database, labels, CollectorRegistry())
+    state = RegistryGauges(database, labels, CollectorRegistry())
     whole: list[float] = []
     unchanged: list[float] = []
     for _ in range(5):

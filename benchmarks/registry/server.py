@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from engine.bootstrap.registry import open_database
 from registry.api.router import create_router
 from registry.inspection.base_model import BaseModel
-from registry.notifications import event_parts
+from registry.notifications import open_notifications
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.storage.store import ArtifactStore
@@ -30,7 +30,7 @@ async def serve(settings: RegistrySettings) -> None:
     async with open_database(settings) as database:
         service = RegistryService(database, store, BaseModel("any", None), max_rank=64)
         await service.recover()
-        async with event_parts(database, settings) as events:
+        async with open_notifications(database, settings) as events:
             app = FastAPI()
             for router in (create_router(service), *events.routers):
                 app.include_router(router)

@@ -32,12 +32,12 @@ from registry.auth.keys import KeyService
 from registry.database.engine import Database
 from registry.http.openapi import document_errors
 from registry.inspection.base_model import BaseModel
-from registry.notifications import event_parts
+from registry.notifications import open_notifications
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.storage.store import ArtifactStore
-from registry.tenants.live_grants import CurrentGrants
+from registry.tenants.live_grants import LiveGrants
 from registry.tenants.service import TenantService
 
 _SLOTS, _HOST_CAPACITY = 2, 4
@@ -59,7 +59,7 @@ async def _routers() -> Sequence[APIRouter]:
     service = RegistryService(database, store, BaseModel("any", None), max_rank=16)
     cache = _cache(service, database)
     probe = Probe(cache.controller, _never_scored, service.lifecycle.quarantine)
-    async with event_parts(database, settings) as events:
+    async with open_notifications(database, settings) as events:
         return (
             create_router(service),
             create_key_router(keys := KeyService(database)),
@@ -67,7 +67,7 @@ async def _routers() -> Sequence[APIRouter]:
             create_ingest_router(create_ingest(service, database, store, settings)),
             create_probe_router(probe, cache.resolver),
             *events.routers,
-            *cache.routers(events.decision_streams, CurrentGrants(database).of),
+            *cache.routers(events.decision_streams, LiveGrants(database).of),
             create_health_router({}),
             generate_router,
         )

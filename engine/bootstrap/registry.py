@@ -25,15 +25,15 @@ from registry.auth.keys import KeyService
 from registry.database.engine import Database
 from registry.database.migrate import upgrade
 from registry.database.observer import DatabaseObserver
-from registry.events.postgres_notify import ChangeNotices
+from registry.events.postgres_notify import ChangeNotifier
 from registry.ingest.service import IngestService
 from registry.inspection.base_model import read_base_model
-from registry.inspection.supported_modules import ServedModules
-from registry.notifications import EventParts, event_parts
+from registry.inspection.supported_modules import SupportedModules
+from registry.notifications import Notifications, open_notifications
 from registry.quotas.service import TenantQuotas
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
-from registry.sources.egress_guard import NetGuard
+from registry.sources.egress_guard import EgressGuard
 from registry.sources.registry import RemoteSources
 from registry.storage.store import ArtifactStore
 from registry.telemetry.metrics import RegistryMetrics
@@ -47,7 +47,7 @@ class ServedModel:
 
     path: str
     served_names: Sequence[str]
-    modules: ServedModules | None
+    modules: SupportedModules | None
     max_rank: int
 
 
@@ -60,7 +60,7 @@ class LocalRegistry:
     ingest: IngestService
     keys: KeyService
     tenants: TenantParts
-    events: EventParts
+    events: Notifications
 
     def routers(self, usage_of: Callable[[str], TenantCacheUsage]) -> list[APIRouter]:
         """`usage_of`: a tenant's use of the cache."""
@@ -79,12 +79,12 @@ class LocalRegistry:
             self.keys.run(),
             self.tenants.limits.run(),
             self.events.run(lambda: is_stopping(app)),
-            ChangeNotices(self.database, self._read_changes).run(),
+            ChangeNotifier(self.database, self._read_changes).run(),
         ]
 
     async def _read_changes(self) -> None:
         """What other servers changed in the same database."""
-        self.events.feed.wake()
+        self.events.watermark.wake()
         await self.service.catalog.poll_changes_now()
 
 
@@ -107,13 +107,13 @@ async def open_registry(
 ) -> AsyncIterator[LocalRegistry]:
     """Raises StoreUnavailable, DatabaseUnavailable."""
     store = await open_store(settings)
-    tenants = TenantParts(database, metrics.tenant_refused)
+    tenants = TenantParts(database, metrics.on_tenant_refusal)
     await tenants.limits.refresh()
     service = await create_service(database, store, model, settings, tenants.quotas)
-    service.registrar.observe_outcomes(metrics.ingest_ended)
+    service.registrar.observe_outcomes(metrics.on_ingest_outcome)
     ingest = create_ingest(service, database, store, settings)
-    async with event_parts(database, settings) as events:
-        events.dispatcher.on_attempt.append(metrics.webhook_attempted)
+    async with open_notifications(database, settings) as events:
+        events.dispatcher.on_attempt.append(metrics.on_webhook_attempt)
         yield LocalRegistry(database, service, ingest, KeyService(database), tenants, events)
 
 
@@ -170,7 +170,7 @@ def create_ingest(
     service: RegistryService, database: Database, store: ArtifactStore, settings: RegistrySettings
 ) -> IngestService:
     """Accepts jobs immediately and executes them while its `run` runs."""
-    sources = RemoteSources(settings.source_urls, NetGuard(settings.allowed_networks))
+    sources = RemoteSources(settings.source_urls, EgressGuard(settings.allowed_networks))
     return IngestService(service.registrar, database, store, sources, settings)
 
 

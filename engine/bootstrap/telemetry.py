@@ -17,7 +17,7 @@ from engine.telemetry.spans import NullTracing, Tracing
 from engine.telemetry.tracing import OtlpTracing
 from engine.vllm import compat as vllm_api
 from registry.database.engine import Database
-from registry.telemetry.gauges import RegistryState
+from registry.telemetry.gauges import RegistryGauges
 from registry.telemetry.metrics import RegistryMetrics
 from registry.version import adaptry_version
 
@@ -42,9 +42,9 @@ class Telemetry:
             self.cache.link_exemplars(otlp.trace_id_of)
             self.observers = (otlp,)
 
-    def create_registry_gauges(self, database: Database) -> RegistryState:
+    def create_registry_gauges(self, database: Database) -> RegistryGauges:
         """Gauges of what is in the registry, counted while their `run` runs."""
-        state = RegistryState(database, self.cache.labels)
+        state = RegistryGauges(database, self.cache.labels)
         self._closing.append(state.close)
         return state
 

@@ -8,27 +8,27 @@ from engine.cache.tenant_memory import Tenancy
 from engine.gateway.in_flight import RequestsInFlight
 from registry.auth.caller import current_caller
 from registry.database.engine import Database
-from registry.quotas.limit_cache import LimitBook
-from registry.quotas.limit_queries import all_limits, limits_in
-from registry.quotas.limits import Refused
+from registry.quotas.limit_cache import LimitCache
+from registry.quotas.limit_queries import all_limits, read_limits
+from registry.quotas.limits import RefusalObserver
 from registry.quotas.service import TenantQuotas
 from registry.quotas.usage import LiveUsage
 from registry.references import tenant_of
-from registry.tenants.live_grants import CurrentGrants
+from registry.tenants.live_grants import LiveGrants
 from registry.tenants.service import TenantService
 
 
 class TenantParts:
     """`limits` has to be refreshed once before the server serves, and to `run` while it does."""
 
-    def __init__(self, database: Database, refused: Refused) -> None:
+    def __init__(self, database: Database, refused: RefusalObserver) -> None:
         self._database = database
-        self.limits = LimitBook(partial(all_limits, database))
+        self.limits = LimitCache(partial(all_limits, database))
         limits_of = self.limits.limits_of
         self.tenancy = Tenancy(tenant_of, limits_of, refused)
         self.in_flight = RequestsInFlight(lambda: current_caller().tenant, limits_of, refused)
-        self.grants = CurrentGrants(database)
-        self.quotas = TenantQuotas(database, tenant_of, limits_in, refused)
+        self.grants = LiveGrants(database)
+        self.quotas = TenantQuotas(database, tenant_of, read_limits, refused)
 
     def create_service(self, usage_of: Callable[[str], TenantCacheUsage]) -> TenantService:
         """`usage_of`: a tenant's use of the cache. Changed limits hold here immediately."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from engine.cache.executor import DecisionExecutor
 from engine.policy.policy import CachePolicy
 from engine.types import AdapterVersion, EvictionReason, VersionId
-from registry.quotas.limits import LimitsOf, Refused, no_limits, tell_nobody
+from registry.quotas.limits import LimitsOf, RefusalObserver, null_refusal_observer, unlimited
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +15,8 @@ class Tenancy:
     """Whose an adapter is, by its name, and what its tenant may have."""
 
     tenant_of: Callable[[str], str | None] = lambda adapter: None
-    limits_of: LimitsOf = no_limits
-    refused: Refused = tell_nobody
+    limits_of: LimitsOf = unlimited
+    refused: RefusalObserver = null_refusal_observer
 
 
 class TenantMemory:

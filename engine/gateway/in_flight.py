@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from engine.errors import TenantLimitReached
 from registry.errors.access import Limit
-from registry.quotas.limits import LimitsOf, Refused, no_limits, tell_nobody
+from registry.quotas.limits import LimitsOf, RefusalObserver, null_refusal_observer, unlimited
 
 _REMEMBERED = 32
 
@@ -21,8 +21,8 @@ class RequestsInFlight:
     def __init__(
         self,
         caller: Callable[[], str | None],
-        limits_of: LimitsOf = no_limits,
-        refused: Refused = tell_nobody,
+        limits_of: LimitsOf = unlimited,
+        refused: RefusalObserver = null_refusal_observer,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._caller = caller

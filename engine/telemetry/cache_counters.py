@@ -18,7 +18,7 @@ from engine.events import (
     MovedIn,
 )
 from engine.types import CacheOutcome, EvictionReason, MissCause, Tier, Transition, VersionId
-from registry.telemetry.label_limit import OTHER_ADAPTERS, AdapterLabels
+from registry.telemetry.label_limit import OTHER_ADAPTERS, LabelLimit
 
 _LOAD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120)
@@ -35,7 +35,7 @@ def _untraced(version: VersionId, transition: Transition) -> str | None:
 class CacheCounters:
     """An observer. Label children exist from the start, so a series reads 0."""
 
-    def __init__(self, labels: AdapterLabels, registry: CollectorRegistry) -> None:
+    def __init__(self, labels: LabelLimit, registry: CollectorRegistry) -> None:
         self.trace_id_of: TraceIdOf = _untraced
         self._labels = labels
         self._registry = registry

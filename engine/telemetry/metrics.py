@@ -14,7 +14,7 @@ from engine.telemetry.cache_gauges import CacheGauges
 from engine.telemetry.request_counters import RequestCounters
 from engine.telemetry.thrash import ThrashWindow
 from engine.types import CacheOutcome
-from registry.telemetry.label_limit import AdapterLabels
+from registry.telemetry.label_limit import LabelLimit
 
 ENGINE_ENDS = ("died", "hung")
 
@@ -32,7 +32,7 @@ class CacheMetrics:
         max_adapter_labels: int = 100,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.labels = AdapterLabels(max_adapter_labels)
+        self.labels = LabelLimit(max_adapter_labels)
         self._registry = registry
         self._max_residents = max_adapter_labels
         self._cache = CacheCounters(self.labels, registry)

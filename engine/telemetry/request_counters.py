@@ -6,7 +6,7 @@ from prometheus_client.registry import Collector
 from engine.errors import engine_codes
 from engine.types import CacheOutcome
 from registry.telemetry.error_codes import OTHER_CODES, registry_codes
-from registry.telemetry.label_limit import OTHER_ADAPTERS, UNKNOWN_ADAPTER, AdapterLabels
+from registry.telemetry.label_limit import OTHER_ADAPTERS, UNKNOWN_ADAPTER, LabelLimit
 
 REQUEST_OUTCOMES = ("completed", "refused", "failed", "cancelled")
 TOKEN_KINDS = ("prompt", "generation")
@@ -19,7 +19,7 @@ _FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60
 class RequestCounters:
     """Label children exist from the start, so a series reads 0. Codes are too many for that."""
 
-    def __init__(self, labels: AdapterLabels, registry: CollectorRegistry) -> None:
+    def __init__(self, labels: LabelLimit, registry: CollectorRegistry) -> None:
         self._labels = labels
         self._requests = Counter(
             "adaptry_requests",

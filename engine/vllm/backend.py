@@ -18,7 +18,7 @@ from engine.policy.decisions import Commit, Move
 from engine.ports import EngineState, Loaded, MoveResult
 from engine.types import AdapterVersion, VersionId
 from engine.vllm.load_channel import LoadChannel, open_channel
-from registry.inspection.supported_modules import Renames, ServedModule, ServedModules
+from registry.inspection.supported_modules import Renames, SupportedModule, SupportedModules
 
 _RENAMES = ("regex", "substr", "prefix", "suffix")  # in the order of `Renames`
 
@@ -68,7 +68,7 @@ class VllmBackend:
             in_step_loads=answer["in_step_loads"],
         )
 
-    async def served_modules(self) -> ServedModules | None:
+    async def served_modules(self) -> SupportedModules | None:
         """What adapters may be made for; None if vLLM can't tell. Raises EngineUnavailable."""
         return served_by(await self._call("adaptry_modules"))
 
@@ -113,12 +113,12 @@ async def _call(engine: AsyncLLM, method: str, *args: Any) -> list[Any]:
     return [answer["value"] for answer in answers]
 
 
-def served_by(ranks: Sequence[Mapping[str, Any]]) -> ServedModules | None:
+def served_by(ranks: Sequence[Mapping[str, Any]]) -> SupportedModules | None:
     """What the ranks say together: with pipeline parallelism each has other layers."""
     if any(rank["renames"] is None for rank in ranks):
         return None
     rules = [tuple(map(tuple, ranks[0]["renames"][rule])) for rule in _RENAMES]
-    return ServedModules(
+    return SupportedModules(
         engine=f"vllm {vllm.__version__}",
         modules=dict(_served(*module) for rank in ranks for module in rank["modules"]),
         renames=Renames(*rules),
@@ -128,10 +128,10 @@ def served_by(ranks: Sequence[Mapping[str, Any]]) -> ServedModules | None:
 
 def _served(
     name: str, is_embedding: bool, out_features: int | None, in_features: int | None
-) -> tuple[str, ServedModule]:
+) -> tuple[str, SupportedModule]:
     if out_features is None or in_features is None:
-        return name, ServedModule(None, is_embedding)
-    return name, ServedModule((out_features, in_features), is_embedding)
+        return name, SupportedModule(None, is_embedding)
+    return name, SupportedModule((out_features, in_features), is_embedding)
 
 
 def _slowest(results: Sequence[Sequence[Any]]) -> MoveResult:

@@ -97,7 +97,11 @@ async def run_ingress(
             create_console_router(),
         )
         app.user_middleware = create_guards(
-            settings, registry_settings, registry.keys, metrics.key_refused, facts.allowed_origins
+            settings,
+            registry_settings,
+            registry.keys,
+            metrics.on_key_refusal,
+            facts.allowed_origins,
         )
         count_http_requests(app)
         app.router.routes.append(create_metrics_route(replicas))

@@ -20,7 +20,7 @@ class Weight(BaseModel):
     weight: Annotated[int, Field(ge=1, le=MAX_WEIGHT)]
 
 
-class Prepared(Body):
+class PreparationBody(Body):
     """What the engine does before the switch, and what becomes of the old version after it."""
 
     warm: Annotated[
@@ -60,7 +60,7 @@ class Prepared(Body):
         return Preparation(self.warm, self.probe, self.timeout_seconds, self.evict_old)
 
 
-class AliasPut(Prepared):
+class AliasPut(PreparationBody):
     """Either one version, or several with weights.
 
     Leave `expected_version` out to move the alias in any case; null means that it must not exist
@@ -88,7 +88,7 @@ class AliasPut(Prepared):
         return {each.version: each.weight for each in self.weights or ()}
 
 
-class AliasRollback(Prepared):
+class AliasRollback(PreparationBody):
     """Where to: an earlier revision, a time, or, with neither, what was before this state."""
 
     revision: VersionNumber | None = None

@@ -10,7 +10,7 @@ from registry.api.parameters import Limit, PageToken
 from registry.auth.caller import current_caller
 from registry.catalog.field_types import Text, Timestamp
 from registry.events.export import EventExport
-from registry.events.hash_chain import BEGINNING
+from registry.events.hash_chain import FIRST_HASH
 from registry.events.log import EventLog
 from registry.events.repository import EventFilter
 from registry.events.schemas import EventPage, event_read
@@ -34,7 +34,7 @@ Chain = Annotated[str, Query(pattern="^[0-9a-f]{64}$", description="The hash in 
 
 
 def create_event_router(log: EventLog, streams: EventStreams) -> APIRouter:
-    """All routes, for inclusion in any FastAPI application. `log.feed` has to run."""
+    """All routes, for inclusion in any FastAPI application. `log.watermark` has to run."""
     router = APIRouter(
         prefix="/api/v1",
         tags=["events"],
@@ -94,7 +94,7 @@ def _add_export(router: APIRouter, exported: EventExport) -> None:
         since: Since = None,
         until: Until = None,
         after: After = 0,
-        chain: Chain = BEGINNING,
+        chain: Chain = FIRST_HASH,
     ) -> Response:
         """All events there are, in the order of their ids, one in each line.
 

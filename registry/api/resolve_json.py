@@ -11,7 +11,7 @@ from registry.references import AdapterReference
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
+class _VersionJson:
     """JSON of a version, and the same for whoever may not know of its parent."""
 
     parent: str | None
@@ -19,13 +19,13 @@ class _Shown:
     without_parent: bytes
 
 
-class ShownResolver:
+class JsonResolver:
     """Asks the registry once per reference and version until their adapter changes."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._resolutions = ResolutionCache[Resolution](catalog)
-        self._versions = ResolutionCache[_Shown](catalog)
+        self._versions = ResolutionCache[_VersionJson](catalog)
 
     async def resolve(self, reference: AdapterReference, user: str | None) -> bytes:
         """JSON of a `VersionRead`. Raises what `Catalog.resolution` raises."""
@@ -35,15 +35,17 @@ class ShownResolver:
         )
         resolved = resolution.main if user is None else resolution.for_user(user)
         number = resolved.number
-        shown = await self._versions.get(name, (name, number), lambda: self._shown(name, number))
+        shown = await self._versions.get(
+            name, (name, number), lambda: self._serialize(name, number)
+        )
         sees = sees_parent(current_caller(), shown.parent)
         return shown.whole if sees else shown.without_parent
 
-    async def _shown(self, name: str, number: int) -> _Shown:
+    async def _serialize(self, name: str, number: int) -> _VersionJson:
         """The same for everybody who asks: grants change without the version."""
         read = whole_version_read(await self._catalog.version(name, number))
         whole = read.model_dump_json().encode()
         if read.parent is None:
-            return _Shown(None, whole, whole)
+            return _VersionJson(None, whole, whole)
         alone = read.model_copy(update={"parent": None})
-        return _Shown(read.parent, whole, alone.model_dump_json().encode())
+        return _VersionJson(read.parent, whole, alone.model_dump_json().encode())

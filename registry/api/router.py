@@ -8,7 +8,7 @@ from registry.api.aliases import add_alias_routes
 from registry.api.catalog import add_catalog_routes
 from registry.api.inspection import add_inspection
 from registry.api.lifecycle import add_lifecycle_routes
-from registry.api.resolve_json import ShownResolver
+from registry.api.resolve_json import JsonResolver
 from registry.api.transfer import add_transfer_routes
 from registry.auth.caller import current_caller
 from registry.auth.visibility import check_named_adapter
@@ -40,7 +40,7 @@ def create_router(service: RegistryService) -> APIRouter:
 
 
 def _add_lookups(router: APIRouter, service: RegistryService) -> None:
-    resolver = ShownResolver(service.catalog)
+    resolver = JsonResolver(service.catalog)
 
     @router.get("/resolve", response_model=VersionRead)
     async def resolve(

@@ -16,7 +16,7 @@ from pathlib import Path
 from blake3 import blake3
 from sqlalchemy import URL, make_url
 
-from registry.backup import database_dump as backup_rows
+from registry.backup import database_dump
 from registry.backup.database_dump import POSTGRESQL_FILE, SQLITE_FILE, BackupFailed, NamedVersion
 from registry.database.engine import async_url
 from registry.models import SERVABLE, VersionState
@@ -51,7 +51,7 @@ class _Missing(Exception):
 
 
 def back_up(
-    database_url: str, store: Path, folder: Path, *, dump: Dump = backup_rows.dump
+    database_url: str, store: Path, folder: Path, *, dump: Dump = database_dump.dump
 ) -> Backup:
     """Rows and files into a folder, while servers run.
 
@@ -96,9 +96,9 @@ def restore(folder: Path, database_url: str, store: Path) -> Backup:
     rows = folder / _rows_file(url)
     if not rows.is_file():
         raise BackupFailed(f"there is no {rows}: {_kinds_of(folder)}")
-    backup_rows.check_empty(url)
+    database_dump.check_empty(url)
     done = _copy_stored(folder / "store", store)
-    backup_rows.load(url, rows)
+    database_dump.load(url, rows)
     return done
 
 

@@ -22,7 +22,7 @@ class EventExport:
 
         Later pages raise it from the iterator, so that the answer breaks off and is not whole.
         """
-        up_to = await self._log.feed.catch_up(_SETTLE_SECONDS)
+        up_to = await self._log.watermark.catch_up(_SETTLE_SECONDS)
         first = await self._log.between(after, up_to, filters, _PAGE)
         return self._pages(first, up_to, filters, chain)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-BEGINNING = "0" * 64
+FIRST_HASH = "0" * 64
 _HASH = b',"hash":"'
 _END = b'"}\n'
 
@@ -25,7 +25,7 @@ class ChainEnd:
 
     events: int = 0
     after: int = 0
-    chain: str = BEGINNING
+    chain: str = FIRST_HASH
 
 
 def chained_line(content: dict[str, Any], before: str) -> tuple[bytes, str]:
@@ -36,7 +36,7 @@ def chained_line(content: dict[str, Any], before: str) -> tuple[bytes, str]:
     return b"".join((body, _HASH, digest.encode(), _END)), digest
 
 
-def checked(lines: Iterable[bytes], begin: ChainEnd | None = None) -> ChainEnd:
+def verify_chain(lines: Iterable[bytes], begin: ChainEnd | None = None) -> ChainEnd:
     """How far it is whole. Raises BrokenChain for the first line that does not follow."""
     end = begin or ChainEnd()
     for number, line in enumerate(lines, 1):

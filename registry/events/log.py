@@ -9,7 +9,7 @@ from registry.catalog.repository import RegistryRepository, get_adapter
 from registry.database.engine import Database
 from registry.database.pagination import Page, number_of, token_after
 from registry.events.repository import EventFilter, EventRepository
-from registry.events.watermark import EventFeed
+from registry.events.watermark import EventWatermark
 from registry.models import MAX_BIG_ID, Event, row_id
 
 _SETTLE_SECONDS = 1.0
@@ -28,11 +28,11 @@ class RecordedEvent:
 
 
 class EventLog:
-    """What `feed` has settled; each call is one short session."""
+    """What `watermark` has settled; each call is one short session."""
 
-    def __init__(self, database: Database, feed: EventFeed) -> None:
+    def __init__(self, database: Database, watermark: EventWatermark) -> None:
         self._database = database
-        self.feed = feed
+        self.watermark = watermark
 
     async def page(
         self,
@@ -44,7 +44,7 @@ class EventLog:
     ) -> Page[RecordedEvent]:
         """One page, the oldest first. Raises InvalidReference, UnknownAdapter, InvalidPageToken."""
         edge = number_of(page_token, MAX_BIG_ID)
-        up_to = await self.feed.catch_up(_SETTLE_SECONDS)
+        up_to = await self.watermark.catch_up(_SETTLE_SECONDS)
         if newest_first:
             after, up_to = 0, min(up_to, edge - 1 if edge else MAX_BIG_ID)
         else:

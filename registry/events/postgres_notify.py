@@ -25,25 +25,25 @@ _OPTIONS: Mapping[str, Any] = {  # asyncpg's; times in seconds
     "server_settings": {"application_name": "adaptry changes"},
 }
 _CHECK_SECONDS = 10.0  # how soon a connection is missed that was lost without a word
-_AGAIN_SECONDS = 1.0
+_RETRY_SECONDS = 1.0
 _CLOSE_SECONDS = 1.0
-_APART_SECONDS = 0.1  # one notice speaks for many changes, and each makes the others look
+_MIN_INTERVAL_SECONDS = 0.1  # one notice speaks for many changes, and each makes the others look
 
 
-class ChangeNotices:
+class ChangeNotifier:
     """`run` in a task of its own, on a connection of its own. On SQLite there is nobody to tell.
 
-    `on_notice` is called when another server has changed something, and whenever notices may have
+    `refresh` is called when another server has changed something, and whenever notices may have
     been missed.
     """
 
-    def __init__(self, database: Database, on_notice: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, database: Database, refresh: Callable[[], Awaitable[None]]) -> None:
         self._url = database.url
-        self._on_notice = on_notice
-        self._heard = self._changed = False
+        self._refresh = refresh
+        self._notified = self._changed = False
         self._wake = asyncio.Event()
         self._is_away = False
-        database.on_change.append(self._note_change)
+        database.on_change.append(self._on_change)
 
     async def run(self) -> None:
         """Until it is cancelled. A database that is away is tried again and again."""
@@ -51,23 +51,23 @@ class ChangeNotices:
             await asyncio.Event().wait()
         while True:
             try:
-                async with self._listening() as connection:
+                async with self._listen() as connection:
                     await self._exchange(connection)
             except Exception as error:  # whatever it is: servers look by themselves too
                 if not self._is_away:
                     logger.warning("changes of other servers are polled for now: %s", error)
                 self._is_away = True
-            await asyncio.sleep(_AGAIN_SECONDS)
+            await asyncio.sleep(_RETRY_SECONDS)
 
     @asynccontextmanager
-    async def _listening(self) -> AsyncIterator[Any]:
+    async def _listen(self) -> AsyncIterator[Any]:
         """asyncpg's own connection: SQLAlchemy's have no notices."""
         _, place = self._url.get_dialect()().create_connect_args(self._url)
         connection: Any = await connect(**place, **_OPTIONS)
         try:
-            await connection.add_listener(_CHANNEL, self._note_notice)
+            await connection.add_listener(_CHANNEL, self._on_notification)
             self._is_away = False
-            self._heard = True
+            self._notified = True
             self._wake.set()
             yield connection
         finally:
@@ -78,18 +78,18 @@ class ChangeNotices:
         while True:
             await wait_for(self._wake, _CHECK_SECONDS)
             self._wake.clear()
-            if self._heard:
-                self._heard = False
-                await self._on_notice()
-            tell, self._changed = self._changed, False
-            await connection.execute(f"NOTIFY {_CHANNEL}" if tell else "SELECT 1")
-            await asyncio.sleep(_APART_SECONDS)
+            if self._notified:
+                self._notified = False
+                await self._refresh()
+            notify, self._changed = self._changed, False
+            await connection.execute(f"NOTIFY {_CHANNEL}" if notify else "SELECT 1")
+            await asyncio.sleep(_MIN_INTERVAL_SECONDS)
 
-    def _note_change(self) -> None:
+    def _on_change(self) -> None:
         self._changed = True
         self._wake.set()
 
-    def _note_notice(self, connection: Any, sender: int, *_: object) -> None:
+    def _on_notification(self, connection: Any, sender: int, *_: object) -> None:
         if sender != connection.get_server_pid():
-            self._heard = True
+            self._notified = True
             self._wake.set()

@@ -11,7 +11,7 @@ from registry.errors import DatabaseUnavailable
 from registry.events.log import EventLog, RecordedEvent
 from registry.events.repository import EventFilter
 from registry.events.schemas import event_read
-from registry.events.watermark import EventFeed, wait_for
+from registry.events.watermark import EventWatermark, wait_for
 from registry.http.sse import (
     CLOSE_SECONDS,
     HEARTBEAT,
@@ -23,7 +23,7 @@ from registry.http.sse import (
 )
 
 _PAGE = 100
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 
 
 class EventStreams:
@@ -31,29 +31,29 @@ class EventStreams:
 
     def __init__(self, log: EventLog, limits: StreamLimits | None = None) -> None:
         self._log = log
-        self.limiter = StreamLimiter(limits or StreamLimits(), log.feed.closed)
+        self.limiter = StreamLimiter(limits or StreamLimits(), log.watermark.closed)
 
     async def response(self, filters: EventFilter, after: int | None) -> Response:
         """Everything after an event; after now, if None. Raises TooManyStreams, …Unavailable."""
         self.limiter.check()
         if after is None:
-            after = await self._log.feed.catch_up(CLOSE_SECONDS)
+            after = await self._log.watermark.catch_up(CLOSE_SECONDS)
         frames = self._frames(filters, after, current_caller().is_platform)
         return self.limiter.response(frames)
 
     async def _frames(
         self, filters: EventFilter, after: int, with_address: bool
     ) -> AsyncGenerator[bytes]:
-        feed, heartbeat_seconds = self._log.feed, self.limiter.limits.heartbeat_seconds
+        watermark, heartbeat_seconds = self._log.watermark, self.limiter.limits.heartbeat_seconds
         yield opening_frame(after)
         quiet_since = time.monotonic()
-        while not feed.closed.is_set():
-            settled = feed.settled
+        while not watermark.closed.is_set():
+            settled = watermark.position
             try:
                 events = await self._log.between(after, settled, filters, _PAGE)
             except DatabaseUnavailable:
-                yield _sign_of_life(filters, after)  # the client should know that we are there
-                await wait_for(feed.closed, heartbeat_seconds / 10)
+                yield _heartbeat(filters, after)  # the client should know that we are there
+                await wait_for(watermark.closed, heartbeat_seconds / 10)
                 continue
             if events:
                 yield b"".join(_message(event, with_address) for event in events)
@@ -63,12 +63,12 @@ class EventStreams:
                 continue
             after = max(after, settled)
             is_due_in = quiet_since + heartbeat_seconds - time.monotonic()
-            if not await feed.wait_beyond(after, max(is_due_in, 0)) or is_due_in <= 0:
-                yield _sign_of_life(filters, after)
+            if not await watermark.wait_beyond(after, max(is_due_in, 0)) or is_due_in <= 0:
+                yield _heartbeat(filters, after)
                 quiet_since = time.monotonic()
 
 
-def _sign_of_life(filters: EventFilter, after: int) -> bytes:
+def _heartbeat(filters: EventFilter, after: int) -> bytes:
     """A tenant is not told how far the log has grown with what is not its own."""
     return position_frame(after) if filters.tenant is None else HEARTBEAT
 
@@ -79,8 +79,8 @@ def _message(recorded: RecordedEvent, with_address: bool) -> bytes:
     )
 
 
-async def close_with_server(feed: EventFeed, is_stopping: Callable[[], bool]) -> None:
+async def close_with_server(watermark: EventWatermark, is_stopping: Callable[[], bool]) -> None:
     """Close the feed once the HTTP server stops: it waits for the streams, and they for events."""
-    while not (feed.closed.is_set() or is_stopping()):
-        await asyncio.sleep(_LOOK_SECONDS)
-    feed.close()
+    while not (watermark.closed.is_set() or is_stopping()):
+        await asyncio.sleep(_POLL_SECONDS)
+    watermark.close()

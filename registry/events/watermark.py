@@ -23,22 +23,22 @@ _RETRY_SECONDS = 0.02
 _LONG_SECONDS = 30.0
 
 
-class EventFeed:
+class EventWatermark:
     """Follows the log and wakes those who wait for its next event. `run` in a task of its own."""
 
     def __init__(self, database: Database, *, poll_seconds: float = 1.0) -> None:
         self._database = database
         self._poll_seconds = poll_seconds  # how soon events of other servers are seen
-        self._settled = 0
+        self._position = 0
         self._changed = asyncio.Event()
-        self._news = asyncio.Event()
+        self._advanced = asyncio.Event()
         self.closed = asyncio.Event()
-        self.on_news: list[Callable[[], None]] = []
+        self.on_advance: list[Callable[[], None]] = []
         database.on_change.append(self.wake)
 
     @property
-    def settled(self) -> int:
-        return self._settled
+    def position(self) -> int:
+        return self._position
 
     def wake(self) -> None:
         """There may be something new: do not wait for the next poll."""
@@ -48,7 +48,7 @@ class EventFeed:
         """Everybody who waits is let go, for good."""
         self.closed.set()
         self._changed.set()
-        self._news.set()
+        self._advanced.set()
 
     async def run(self) -> None:
         """Until `close`. A database that is away is asked again and again."""
@@ -70,33 +70,33 @@ class EventFeed:
         After `wait_seconds` (default: however long it takes) it stays where it was.
         Raises DatabaseUnavailable.
         """
-        newest, writers = await self._look()
+        newest, writers = await self._read()
         started = time.monotonic()
         said = False
         while writers:
             waited = time.monotonic() - started
             if wait_seconds is not None and waited > wait_seconds:
-                return self._settled
+                return self._position
             if waited > _LONG_SECONDS and not said:
-                logger.warning("events after %d wait for a transaction to end", self._settled)
+                logger.warning("events after %d wait for a transaction to end", self._position)
                 said = True
             await asyncio.sleep(min(_RETRY_SECONDS + waited / 10, self._poll_seconds))
             writers &= await self._writers()
         self._advance(newest)
-        return self._settled
+        return self._position
 
     async def wait_beyond(self, event_id: int, seconds: float) -> bool:
         """Wait until the log is settled beyond an event; False after so many seconds, or closed."""
-        if self._settled <= event_id:
-            await wait_for(self._news, seconds)
-        return self._settled > event_id
+        if self._position <= event_id:
+            await wait_for(self._advanced, seconds)
+        return self._position > event_id
 
-    async def _look(self) -> tuple[int, frozenset[str]]:
+    async def _read(self) -> tuple[int, frozenset[str]]:
         """The order of the two questions is what makes the answer true."""
         async with self._database.read_session() as session:
             repository = EventRepository(session)
             newest = await repository.newest_id()
-            writers = await repository.writers() if newest > self._settled else frozenset[str]()
+            writers = await repository.writers() if newest > self._position else frozenset[str]()
         return newest, writers
 
     async def _writers(self) -> frozenset[str]:
@@ -104,17 +104,17 @@ class EventFeed:
             return await EventRepository(session).writers()
 
     def _advance(self, newest: int) -> None:
-        if newest <= self._settled:
+        if newest <= self._position:
             return
-        self._settled = newest
-        self._news.set()
-        self._news = asyncio.Event()
-        for tell in self.on_news:
-            tell()
+        self._position = newest
+        self._advanced.set()
+        self._advanced = asyncio.Event()
+        for callback in self.on_advance:
+            callback()
 
 
-async def wait_for(happening: asyncio.Event, seconds: float) -> None:
+async def wait_for(event: asyncio.Event, seconds: float) -> None:
     """Until it is set, but no longer than so many seconds."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):  # asyncio.wait_for may swallow a cancellation
-            await happening.wait()
+            await event.wait()

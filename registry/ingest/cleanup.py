@@ -8,7 +8,7 @@ from registry.database.engine import Database
 from registry.ingest.pipeline import close_workspace, open_workspace
 from registry.ingest.repository import JobRepository
 from registry.models import now
-from registry.sources.threads import to_its_end
+from registry.sources.threads import run_to_completion
 from registry.storage.store import ArtifactStore, storage_errors
 
 
@@ -49,7 +49,7 @@ class Cleanup:
 
     async def _clean_pending(self, digest: str) -> None:
         """While we have the claim, threads may wait for it: we must not wait for a thread."""
-        lock = await to_its_end(asyncio.to_thread(self._store.try_lock, digest))
+        lock = await run_to_completion(asyncio.to_thread(self._store.try_lock, digest))
         if lock is None:
             return
         settled = False

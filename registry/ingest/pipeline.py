@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from registry.inspection.inspector import Inspection
 from registry.sources.base import FetchedSource
-from registry.sources.threads import in_thread, to_its_end
+from registry.sources.threads import run_in_thread, run_to_completion
 from registry.storage.integrity import manifest_digest
 from registry.storage.store import ArtifactStore, StoredArtifact, Workspace, storage_errors
 
@@ -37,18 +37,18 @@ async def create_workspace(store: ArtifactStore) -> Workspace:
 async def open_workspace(store: ArtifactStore, name: str) -> Workspace | None:
     """None if somebody has it. Raises StoreUnavailable."""
     with storage_errors():
-        return await to_its_end(asyncio.to_thread(store.workspace, name))
+        return await run_to_completion(asyncio.to_thread(store.workspace, name))
 
 
 async def close_workspace(workspace: Workspace) -> None:
     """Removing much takes a while."""
-    await to_its_end(asyncio.to_thread(workspace.close))
+    await run_to_completion(asyncio.to_thread(workspace.close))
 
 
 async def inspect(folder: Path, check: Callable[[Path], Found]) -> Found:
     """Raises what `check` raises, StoreUnavailable."""
     with storage_errors():
-        return await in_thread(lambda: check(folder), lambda: None)
+        return await run_in_thread(lambda: check(folder), lambda: None)
 
 
 @asynccontextmanager
@@ -61,7 +61,7 @@ async def keep(
     """
     digest = manifest_digest((file.name, file.size_bytes, file.hash) for file in fetched.files)
     with storage_errors():
-        lock = await to_its_end(asyncio.to_thread(store.add, folder, digest))
+        lock = await run_to_completion(asyncio.to_thread(store.add, folder, digest))
     try:
         yield StoredArtifact(digest, store.path_of(digest), inspection.size_bytes, inspection)
     except BaseException:

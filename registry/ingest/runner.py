@@ -27,7 +27,7 @@ from registry.models.job import Job, JobStep
 from registry.references import tenant_of
 from registry.sources.base import FetchedSource, Progress, Source
 from registry.sources.registry import RemoteSources
-from registry.sources.threads import to_its_end
+from registry.sources.threads import run_to_completion
 from registry.sources.upload import UploadedSource
 from registry.sources.urls import is_url
 from registry.storage.integrity import write_fingerprint
@@ -117,18 +117,18 @@ class JobRunner:
             async with report_progress(self._job_store, run):
                 await self._attempt(job, run, workspace)
         except JobCancelled:
-            await to_its_end(self._job_store.confirm_cancelled(run.number))
+            await run_to_completion(self._job_store.confirm_cancelled(run.number))
         except asyncio.CancelledError:
-            return await to_its_end(self._on_cancel(run))
+            return await run_to_completion(self._on_cancel(run))
         except _TRANSIENT as error:
             logger.warning("job %d: %s", run.number, error.detail)
-            return await to_its_end(self._job_store.retry(run.number, error))
+            return await run_to_completion(self._job_store.retry(run.number, error))
         except RegistryError as error:
-            await to_its_end(self._job_store.fail(run.number, error.code, error.detail))
+            await run_to_completion(self._job_store.fail(run.number, error.code, error.detail))
         except Exception:
             logger.exception("job %d", run.number)
             detail = "this was not foreseen: the server's log says more"
-            await to_its_end(self._job_store.fail(run.number, "internal_error", detail))
+            await run_to_completion(self._job_store.fail(run.number, "internal_error", detail))
         return False
 
     async def _on_cancel(self, run: JobRun) -> bool:
@@ -153,7 +153,7 @@ class JobRunner:
         self._begin(run, JobStep.STORING, Checkpoint.INSPECTED)
         async with keep(self._store, folder, fetched, inspection) as artifact:
             self._begin(run, JobStep.PUBLISHING, Checkpoint.KEPT)
-            await to_its_end(self._publish(job, run, fetched, artifact))
+            await run_to_completion(self._publish(job, run, fetched, artifact))
             run.published = artifact.path
             self._watch(run.number, Checkpoint.PUBLISHED)
 

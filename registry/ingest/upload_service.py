@@ -15,7 +15,7 @@ from registry.ingest.runner import JobRun, report_progress
 from registry.models.job import Job, JobState
 from registry.sources.base import MAX_FIELDS_BYTES, Progress
 from registry.sources.quarantine import too_large
-from registry.sources.threads import to_its_end
+from registry.sources.threads import run_to_completion
 from registry.storage.store import ArtifactStore, Workspace, storage_errors
 
 UPLOAD = "upload"
@@ -91,22 +91,22 @@ class UploadService:
         )
         if upload.size_bytes is not None:
             progress.expect(upload.size_bytes)
-        job = await to_its_end(self._job_store.add(_job(upload, workspace)))
+        job = await run_to_completion(self._job_store.add(_job(upload, workspace)))
         run = JobRun(job.number, progress)
         try:
             async with self._track(run):
                 fields = await self._body(run, receiver, upload.body)
                 request = upload.read_fields(fields)
-                return await to_its_end(self._job_store.complete_upload(run.number, request))
+                return await run_to_completion(self._job_store.complete_upload(run.number, request))
         except JobCancelled:
-            await to_its_end(self._job_store.confirm_cancelled(run.number))
+            await run_to_completion(self._job_store.confirm_cancelled(run.number))
             raise JobFinished(run.number, JobState.CANCELLED) from None
         except RegistryError as error:
-            await to_its_end(self._job_store.fail(run.number, error.code, error.detail))
+            await run_to_completion(self._job_store.fail(run.number, error.code, error.detail))
             raise
         except asyncio.CancelledError:
             detail = "the server ended before all was here: send it again"
-            await to_its_end(self._job_store.fail(run.number, "upload_interrupted", detail))
+            await run_to_completion(self._job_store.fail(run.number, "upload_interrupted", detail))
             raise
 
     async def _body(

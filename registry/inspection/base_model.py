@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from registry.inspection.safetensors_header import TensorInfo, read_header
-from registry.inspection.supported_modules import ServedModules, Shape
+from registry.inspection.supported_modules import Shape, SupportedModules
 
 # Quantized weights may be packed, several to a number, so that the stored shape says nothing.
 # GPTQ and AWQ, compressed-tensors, HQQ and AQLM name such tensors so; bitsandbytes and ModelOpt
@@ -33,7 +33,7 @@ class BaseModel:
 
     name: str
     shapes: Mapping[str, Shape | None] | None
-    served: ServedModules | None = None
+    served: SupportedModules | None = None
     embeddings: Mapping[str, StoredTensor] = field(default_factory=dict)
 
     def embedding(self, module: str) -> StoredTensor | None:
@@ -46,7 +46,7 @@ class BaseModel:
 
 
 def read_base_model(
-    name: str, folder: Path | None, served: ServedModules | None = None
+    name: str, folder: Path | None, served: SupportedModules | None = None
 ) -> BaseModel:
     """Read the headers of all safetensors files in the folder.
 

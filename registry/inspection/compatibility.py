@@ -8,8 +8,13 @@ from collections.abc import Iterator, Mapping
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect
 from registry.inspection.base_model import BaseModel
-from registry.inspection.supported_modules import ServedModule, ServedModules, Shape, experts_of
-from registry.inspection.tensors import Pair, is_matrix, shown
+from registry.inspection.supported_modules import (
+    Shape,
+    SupportedModule,
+    SupportedModules,
+    experts_of,
+)
+from registry.inspection.tensors import Pair, is_matrix, quote_name
 
 _EMBEDDINGS = frozenset({"embed_tokens", "lm_head", "wte", "embed_in", "embed_out"})
 
@@ -47,15 +52,15 @@ def _place_problem(module: str, pair: Pair, base: BaseModel) -> InvalidAdapter |
     elif served is not None:
         return _kind_problem(module, pair, served)
     if _is_embedding(module, pair):
-        detail = f"{shown(module)}: embeddings and heads of this base model are not served"
+        detail = f"{quote_name(module)}: embeddings and heads of this base model are not served"
         return InvalidAdapter(Defect.EMBEDDING_UNSUPPORTED, detail)
     if ".experts" in module:
-        detail = f"{shown(module)}: experts are not served in this form"
+        detail = f"{quote_name(module)}: experts are not served in this form"
         return InvalidAdapter(Defect.EXPERTS_UNSUPPORTED, detail)
     if base.shapes is not None and module in base.shapes:
-        detail = f"{shown(module)} is in {base.name}, but the engine takes no adapter for it"
+        detail = f"{quote_name(module)} is in {base.name}, but the engine takes no adapter for it"
         return InvalidAdapter(Defect.MODULE_NOT_SERVED, detail)
-    detail = f"{base.name} has no linear layer {shown(module)}"
+    detail = f"{base.name} has no linear layer {quote_name(module)}"
     return InvalidAdapter(Defect.UNKNOWN_MODULE, detail)
 
 
@@ -63,12 +68,12 @@ def _is_embedding(module: str, pair: Pair) -> bool:
     return pair.is_embedding or module.rpartition(".")[2] in _EMBEDDINGS
 
 
-def _kind_problem(module: str, pair: Pair, served: ServedModule) -> InvalidAdapter | None:
+def _kind_problem(module: str, pair: Pair, served: SupportedModule) -> InvalidAdapter | None:
     if pair.is_embedding == served.is_embedding:
         return None
     is_, has = ("an embedding", "a linear layer")[:: 1 if served.is_embedding else -1]
     return InvalidAdapter(
-        Defect.EMBEDDING_UNSUPPORTED, f"{shown(module)} is {is_}, its pair is made for {has}"
+        Defect.EMBEDDING_UNSUPPORTED, f"{quote_name(module)} is {is_}, its pair is made for {has}"
     )
 
 
@@ -78,21 +83,23 @@ def _shape_problem(module: str, pair: Pair, base: BaseModel) -> InvalidAdapter |
         return None
     return InvalidAdapter(
         Defect.SHAPE_MISMATCH,
-        f"{shown(module)} is made for {pair.shape}, {base.name} has {wanted} (out, in)",
+        f"{quote_name(module)} is made for {pair.shape}, {base.name} has {wanted} (out, in)",
     )
 
 
-def _duplicates(pairs: Mapping[str, Pair], served: ServedModules) -> Iterator[InvalidAdapter]:
+def _duplicates(pairs: Mapping[str, Pair], served: SupportedModules) -> Iterator[InvalidAdapter]:
     """Two names that the engine reads as one: the second would overwrite the first."""
     seen: dict[str, str] = {}
     for module in pairs:
         first = seen.setdefault(served.name_of(module), module)
         if first != module:
-            detail = f"{shown(first)} and {shown(module)} are one module to the engine"
+            detail = f"{quote_name(first)} and {quote_name(module)} are one module to the engine"
             yield InvalidAdapter(Defect.DUPLICATE_MODULE, detail)
 
 
-def _expert_problems(pairs: Mapping[str, Pair], served: ServedModules) -> Iterator[InvalidAdapter]:
+def _expert_problems(
+    pairs: Mapping[str, Pair], served: SupportedModules
+) -> Iterator[InvalidAdapter]:
     """vLLM packs the experts of a layer into one, so that each must have all, of one rank."""
     found: dict[str, dict[str, Pair]] = {}
     for module, pair in pairs.items():
@@ -102,10 +109,10 @@ def _expert_problems(pairs: Mapping[str, Pair], served: ServedModules) -> Iterat
             found.setdefault(group, {})[name] = pair
     for group, members in found.items():
         if members.keys() != served.experts[group]:
-            detail = f"{shown(group)}: {len(members)} of {len(served.experts[group])} matrices"
+            detail = f"{quote_name(group)}: {len(members)} of {len(served.experts[group])} matrices"
             yield InvalidAdapter(Defect.EXPERTS_UNSUPPORTED, f"{detail} have a pair")
         elif _ranks_differ(members):
-            detail = f"{shown(group)}: the experts have different ranks"
+            detail = f"{quote_name(group)}: the experts have different ranks"
             yield InvalidAdapter(Defect.EXPERTS_UNSUPPORTED, detail)
 
 

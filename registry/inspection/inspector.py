@@ -21,7 +21,7 @@ from registry.inspection.peft_config import (
 )
 from registry.inspection.safetensors_header import TensorInfo, read_header
 from registry.inspection.tensor_reader import DTYPES
-from registry.inspection.tensors import AdapterTensors, matrix_problems, shown, sort_tensors
+from registry.inspection.tensors import AdapterTensors, matrix_problems, quote_name, sort_tensors
 from registry.inspection.weights import value_problems
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -76,25 +76,25 @@ def inspect_adapter(folder: Path, base: BaseModel, max_rank: int) -> Inspection:
 
     Raises InvalidAdapter for the first defect.
     """
-    examination = _Examination(folder, base, max_rank)
-    for problem in examination.problems():
+    inspector = _Inspector(folder, base, max_rank)
+    for problem in inspector.problems():
         raise problem
-    return examination.inspection()
+    return inspector.inspection()
 
 
 def judge_adapter(folder: Path, base: BaseModel, max_rank: int) -> Verdict:
     """The same checks, but each defect is told."""
-    examination = _Examination(folder, base, max_rank)
+    inspector = _Inspector(folder, base, max_rank)
     first: dict[str, Finding] = {}
     counts: Counter[str] = Counter()
-    for problem in examination.problems():
+    for problem in inspector.problems():
         first.setdefault(problem.code, Finding(problem.code, problem.detail))
         counts[problem.code] += 1
-    inspection = None if first else examination.inspection()
+    inspection = None if first else inspector.inspection()
     return Verdict(tuple(first.values()), counts, inspection)
 
 
-class _Examination:
+class _Inspector:
     """One pass over one adapter. What it learns is complete once `problems` found none."""
 
     _config: PeftConfig
@@ -197,10 +197,10 @@ class _Examination:
 
     def _remarks(self) -> Iterator[Finding]:
         for name in unknown_fields(self._config.raw):
-            detail = f"{shown(name)}: not known here, and ignored by vLLM"
+            detail = f"{quote_name(name)}: not known here, and ignored by vLLM"
             yield Finding(Remark.UNKNOWN_FIELD, detail)
         for module in self._tensors.repeated:
-            detail = f"{shown(module)} repeats the base model's weights, which are not used"
+            detail = f"{quote_name(module)} repeats the base model's weights, which are not used"
             yield Finding(Remark.BASE_WEIGHTS_REPEATED, detail)
         if touches_experts(self._tensors.pairs, self._base):
             detail = "adapters for experts are accepted on vLLM's word"

@@ -162,7 +162,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         )
     try:
         # UTF-8 alone: from bytes, `json` would also read the UTF-16 that vLLM can't
-        content = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_no_constant)
+        content = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_reject_constant)
         # 1e999 and half characters can be read, but never be written to a table or an answer
         json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except (ValueError, RecursionError):
@@ -177,5 +177,5 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return any(levels == 1 or _is_deeper(item, levels - 1) for item in inner)
 
 
-def _no_constant(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")

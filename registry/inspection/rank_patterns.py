@@ -31,7 +31,7 @@ def resolve(
     """The value of each module. Raises InvalidAdapter: `pattern_invalid`."""
     if len(pattern) > MAX_KEYS:
         raise InvalidAdapter(Defect.PATTERN_INVALID, f"{field} has over {MAX_KEYS} keys")
-    keys = [(_compiled(field, key), value) for key, value in pattern.items()]
+    keys = [(_compile(field, key), value) for key, value in pattern.items()]
     deadline = time.thread_time() + MAX_CPU_SECONDS
     try:
         return {module: _first(keys, module, default, deadline) for module in modules}
@@ -50,7 +50,7 @@ def _first(keys: list[tuple[Any, Value]], module: str, default: Value, deadline:
     return default
 
 
-def _compiled(field: str, key: str) -> Any:
+def _compile(field: str, key: str) -> Any:
     if len(key) > MAX_KEY_LENGTH or not _PLAIN.fullmatch(key):
         raise _invalid(field, key)
     try:

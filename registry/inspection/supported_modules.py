@@ -15,7 +15,7 @@ _EXPERTS = ".experts"
 
 
 @dataclass(frozen=True, slots=True)
-class ServedModule:
+class SupportedModule:
     """`shape`: (out_features, in_features), of an embedding (width, tokens); None if unknown."""
 
     shape: Shape | None
@@ -46,11 +46,11 @@ class Renames:
 
 
 @dataclass(frozen=True)
-class ServedModules:
+class SupportedModules:
     """`modules` by the engine's own names. `patterns`: it knows rank_pattern and alpha_pattern."""
 
     engine: str  # such as "vllm 0.32.0"
-    modules: Mapping[str, ServedModule]
+    modules: Mapping[str, SupportedModule]
     renames: Renames = field(default_factory=Renames)
     patterns: bool = True
 
@@ -58,7 +58,7 @@ class ServedModules:
         """The engine's name for what the adapter calls `module`."""
         return self.renames.apply(module + _LINEAR_TENSOR).removesuffix(_LINEAR_TENSOR)
 
-    def find(self, module: str) -> ServedModule | None:
+    def find(self, module: str) -> SupportedModule | None:
         """None: the engine would refuse `module`, or leave it out without a word."""
         return self.modules.get(self.name_of(module))
 

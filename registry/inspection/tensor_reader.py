@@ -38,7 +38,7 @@ DTYPES = {
 """The formats in which an adapter may be saved, and what PyTorch calls them."""
 
 
-class CutOff(Exception):
+class Truncated(Exception):
     """The file ended within a tensor."""
 
 
@@ -71,7 +71,7 @@ def _chunks(file: BinaryIO, tensor: TensorInfo, chunk_bytes: int = CHUNK_BYTES) 
         file.seek(position)
         chunk = file.read(min(left, chunk_bytes))
         if len(chunk) < min(left, chunk_bytes):
-            raise CutOff
+            raise Truncated
         position += len(chunk)
         left -= len(chunk)
         yield chunk

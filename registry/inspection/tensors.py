@@ -64,10 +64,10 @@ def sort_tensors(tensors: Mapping[str, TensorInfo]) -> AdapterTensors:
     for (module, is_embedding), found in sorted(halves.items()):
         missing = {"A", "B"} - found.keys()
         if missing:
-            detail = f"{shown(module)} has no lora_{missing.pop()}"
+            detail = f"{quote_name(module)} has no lora_{missing.pop()}"
             sorted_.problems.append(InvalidAdapter(Defect.UNPAIRED_TENSOR, detail))
         elif module in sorted_.pairs:
-            detail = f"{shown(module)} has two pairs"
+            detail = f"{quote_name(module)} has two pairs"
             sorted_.problems.append(InvalidAdapter(Defect.DUPLICATE_MODULE, detail))
         else:
             sorted_.pairs[module] = Pair(found["A"], found["B"], is_embedding)
@@ -90,11 +90,11 @@ def _place(name: str) -> tuple[str, str, bool] | str | InvalidAdapter:
         if name.endswith(_WHOLE):
             return InvalidAdapter(
                 Defect.EMBEDDING_SAVED,
-                f"{shown(name)}: whole embeddings are not served; "
+                f"{quote_name(name)}: whole embeddings are not served; "
                 "save with save_embedding_layers=False",
             )
     return InvalidAdapter(
-        Defect.UNKNOWN_TENSOR, f"{shown(name)} is neither a lora_A nor a lora_B of a module"
+        Defect.UNKNOWN_TENSOR, f"{quote_name(name)} is neither a lora_A nor a lora_B of a module"
     )
 
 
@@ -105,14 +105,16 @@ def matrix_problems(
     for which, tensor in (("lora_A", pair.a), ("lora_B", pair.b)):
         if tensor.dtype not in dtypes:
             yield InvalidAdapter(
-                Defect.DTYPE_UNSUPPORTED, f"{shown(module)}.{which} is {tensor.dtype}"
+                Defect.DTYPE_UNSUPPORTED, f"{quote_name(module)}.{which} is {tensor.dtype}"
             )
         if not is_matrix(tensor):
-            yield InvalidAdapter(Defect.SHAPE_MISMATCH, f"{shown(module)}.{which} is not a matrix")
+            yield InvalidAdapter(
+                Defect.SHAPE_MISMATCH, f"{quote_name(module)}.{which} is not a matrix"
+            )
     if is_matrix(pair.a) and is_matrix(pair.b) and rank is not None and pair.rank != (rank, rank):
         yield InvalidAdapter(
             Defect.RANK_MISMATCH,
-            f"{shown(module)} has ranks {pair.rank}, the configuration says {rank}",
+            f"{quote_name(module)} has ranks {pair.rank}, the configuration says {rank}",
         )
 
 
@@ -120,6 +122,6 @@ def is_matrix(tensor: TensorInfo) -> bool:
     return len(tensor.shape) == 2 and 0 not in tensor.shape
 
 
-def shown(name: str) -> str:
+def quote_name(name: str) -> str:
     """A name from the file, as short as a message may be."""
     return repr(name if len(name) <= 200 else f"{name[:200]}…")

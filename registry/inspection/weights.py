@@ -8,8 +8,8 @@ from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect
 from registry.inspection.base_model import BaseModel, StoredTensor
 from registry.inspection.safetensors_header import TensorInfo
-from registry.inspection.tensor_reader import DTYPES, CutOff, is_finite, is_zero, same_values
-from registry.inspection.tensors import AdapterTensors, shown
+from registry.inspection.tensor_reader import DTYPES, Truncated, is_finite, is_zero, same_values
+from registry.inspection.tensors import AdapterTensors, quote_name
 
 
 def value_problems(
@@ -24,14 +24,14 @@ def value_problems(
         with weights.open("rb") as file:
             for name, tensor in header.items():
                 if tensor.dtype in DTYPES and not is_finite(file, tensor):
-                    detail = f"{shown(name)} holds NaN or infinity"
+                    detail = f"{quote_name(name)} holds NaN or infinity"
                     yield InvalidAdapter(Defect.NOT_FINITE, detail)
             for module, tensor in tensors.repeated.items():
                 yield from _repeated_problem(file, module, tensor, base)
             if alphas and not _has_effect(file, tensors, alphas):
                 detail = "it changes nothing: in each pair lora_A, lora_B or alpha is zero"
                 yield InvalidAdapter(Defect.NO_EFFECT, detail)
-    except CutOff:
+    except Truncated:
         yield InvalidAdapter(Defect.TENSOR_OUT_OF_BOUNDS, f"{weights.name} was cut off")
 
 
@@ -44,7 +44,7 @@ def _repeated_problem(
     if own is None or not _is_same(file, tensor, own):
         yield InvalidAdapter(
             Defect.BASE_WEIGHTS_CHANGED,
-            f"{shown(module)} was saved along and {why} the base model's; "
+            f"{quote_name(module)} was saved along and {why} the base model's; "
             "save with save_embedding_layers=False",
         )
 

@@ -14,7 +14,7 @@ FRESH_SECONDS = 1.0
 ReadAll = Callable[[], Awaitable[Mapping[str, TenantLimits]]]
 
 
-class LimitBook:
+class LimitCache:
     """Read again each second: what another server changed holds here by then.
 
     While the database is away the limits stay as they were.

@@ -16,7 +16,7 @@ def limits_of(tenant: Tenant) -> TenantLimits:
     return TenantLimits(**{field: getattr(tenant, field) for field in LIMIT_FIELDS})
 
 
-async def limits_in(session: AsyncSession, tenant: str) -> TenantLimits:
+async def read_limits(session: AsyncSession, tenant: str) -> TenantLimits:
     """Within somebody's transaction. Raises UnknownTenant."""
     return limits_of(await get_tenant(session, tenant))
 

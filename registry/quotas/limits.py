@@ -23,14 +23,14 @@ NO_LIMITS = TenantLimits()
 LimitsOf = Callable[[str], TenantLimits]
 """Of a tenant, by its name, as far as this process knows. Must not block."""
 
-Refused = Callable[[str, Limit], None]
+RefusalObserver = Callable[[str, Limit], None]
 """Is told of a tenant that was refused something, and for which limit."""
 
 
-def no_limits(tenant: str) -> TenantLimits:
+def unlimited(tenant: str) -> TenantLimits:
     """For whoever knows of no tenants."""
     return NO_LIMITS
 
 
-def tell_nobody(tenant: str, limit: Limit) -> None:
+def null_refusal_observer(tenant: str, limit: Limit) -> None:
     """The default."""

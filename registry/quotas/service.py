@@ -13,7 +13,7 @@ from registry.database.engine import Database
 from registry.errors import TenantLimit
 from registry.errors.access import Limit
 from registry.models import now
-from registry.quotas.limits import NO_LIMITS, Refused, TenantLimits, tell_nobody
+from registry.quotas.limits import NO_LIMITS, RefusalObserver, TenantLimits, null_refusal_observer
 from registry.quotas.repository import QuotaRepository
 from registry.quotas.usage import StoredUsage
 from registry.sources.base import MAX_FIELDS_BYTES
@@ -23,7 +23,7 @@ _HOUR = timedelta(hours=1)
 ReadLimits = Callable[[AsyncSession, str], Awaitable[TenantLimits]]
 
 
-async def without_limits(session: AsyncSession, tenant: str) -> TenantLimits:
+async def read_no_limits(session: AsyncSession, tenant: str) -> TenantLimits:
     """For whoever knows of no tenants."""
     return NO_LIMITS
 
@@ -35,8 +35,8 @@ class TenantQuotas:
         self,
         database: Database,
         tenant_of: Callable[[str], str | None] = lambda adapter: None,
-        limits_in: ReadLimits = without_limits,
-        refused: Refused = tell_nobody,
+        limits_in: ReadLimits = read_no_limits,
+        refused: RefusalObserver = null_refusal_observer,
         clock: Callable[[], datetime] = now,
     ) -> None:
         self._database = database

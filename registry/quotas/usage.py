@@ -25,6 +25,6 @@ class StoredUsage:
 LiveUsageOf = Callable[[str], LiveUsage]
 
 
-def nothing_live(tenant: str) -> LiveUsage:
+def no_live_usage(tenant: str) -> LiveUsage:
     """Where no engine runs."""
     return LiveUsage()

@@ -14,9 +14,9 @@ from registry.errors import InvalidAdapter, SourceTooLarge
 from registry.errors.defects import Defect
 from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
 from registry.sources.base import FetchedSource, FetchLimits, Progress
-from registry.sources.gunzip import Unpacked, broken
-from registry.sources.paths import check_path, shown
-from registry.sources.quarantine import ADAPTER_FILES, CHUNK_BYTES, TAKEN_FILES, Intake
+from registry.sources.gunzip import ArchiveStream, raise_invalid
+from registry.sources.paths import check_path, quote_name
+from registry.sources.quarantine import ADAPTER_FILES, CHUNK_BYTES, TAKEN_FILES, QuarantineWriter
 
 _BLOCK_BYTES = 512
 _MAX_EXTENDED_BYTES = 64 * 1024
@@ -48,37 +48,39 @@ def extract(archive: Path, into: Path, limits: FetchLimits, progress: Progress) 
     Raises InvalidAdapter (`archive_invalid`, `unsafe_file`, `unsafe_path`), SourceTooLarge,
     Stopped.
     """
-    intake = Intake(into, limits, progress)
+    writer = QuarantineWriter(into, limits, progress)
     seen: set[str] = set()
     with archive.open("rb") as file:
-        stream = Unpacked(file, limits, progress)
+        stream = ArchiveStream(file, limits, progress)
         for member in _members(stream, limits):
             name = member.name.rpartition("/")[2]
             if name in seen:
-                broken(f"it holds {name} twice: send the folder of one adapter")
+                raise_invalid(f"it holds {name} twice: send the folder of one adapter")
             if name in ADAPTER_FILES:
                 seen.add(name)
             if name in TAKEN_FILES:
-                _take(stream, member, name, intake)
+                _copy_member(stream, member, name, writer)
             else:
                 stream.skip(member.size_bytes)
             stream.skip(-member.size_bytes % _BLOCK_BYTES)
     if PICKLE_FILE in seen and WEIGHTS_FILE not in seen:
-        intake.note_pickle()
-    return intake.fetched()
+        writer.mark_pickle()
+    return writer.finish()
 
 
-def _take(stream: Unpacked, member: _Member, name: str, intake: Intake) -> None:
-    intake.expect(member.size_bytes)
+def _copy_member(
+    stream: ArchiveStream, member: _Member, name: str, writer: QuarantineWriter
+) -> None:
+    writer.expect(member.size_bytes)
     left = member.size_bytes
-    with intake.open(name) as target:
+    with writer.open(name) as target:
         while left:
             chunk = stream.read(min(left, CHUNK_BYTES))
             target.write(chunk)
             left -= len(chunk)
 
 
-def _members(stream: Unpacked, limits: FetchLimits) -> Iterator[_Member]:
+def _members(stream: ArchiveStream, limits: FetchLimits) -> Iterator[_Member]:
     """Each file in turn; whoever takes it leaves the stream at its end."""
     count = 0
     while (member := _next(stream)) is not None:
@@ -90,42 +92,42 @@ def _members(stream: Unpacked, limits: FetchLimits) -> Iterator[_Member]:
             yield member
         elif member.kind != tarfile.DIRTYPE:
             what = _KINDS.get(member.kind, "no regular file")
-            detail = f"{shown(member.name)} in the archive is {what}"
+            detail = f"{quote_name(member.name)} in the archive is {what}"
             raise InvalidAdapter(Defect.UNSAFE_FILE, detail)
 
 
-def _next(stream: Unpacked) -> _Member | None:
+def _next(stream: ArchiveStream) -> _Member | None:
     """The next member, with what the headers before it say of it."""
     records: dict[bytes, bytes] = {}
     extended = 0
     while (header := _header(stream)) is not None:
         if header.type in _PAX:
-            records |= _pax_records(_extended(stream, header))
+            records |= _pax_records(_read_extended(stream, header))
         elif header.type == tarfile.GNUTYPE_LONGNAME:
-            records[b"path"] = _extended(stream, header).rstrip(b"\0")
+            records[b"path"] = _read_extended(stream, header).rstrip(b"\0")
         elif header.type in _SKIPPED:
-            _extended(stream, header)
+            _read_extended(stream, header)
         else:
-            return _described(header, records)
+            return _to_member(header, records)
         extended += 1
         if extended > _MAX_EXTENDED_IN_A_ROW:
-            broken("its headers follow each other without a file")
+            raise_invalid("its headers follow each other without a file")
     return None
 
 
-def _header(stream: Unpacked) -> tarfile.TarInfo | None:
+def _header(stream: ArchiveStream) -> tarfile.TarInfo | None:
     block = stream.read_up_to(_BLOCK_BYTES)
     if not block or not block.strip(b"\0"):
         return None
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError:
-        broken("it is not a tar, or cut off")
+        raise_invalid("it is not a tar, or cut off")
 
 
-def _extended(stream: Unpacked, header: tarfile.TarInfo) -> bytes:
+def _read_extended(stream: ArchiveStream, header: tarfile.TarInfo) -> bytes:
     if not 0 <= header.size <= _MAX_EXTENDED_BYTES:
-        broken("a header in it is too long")
+        raise_invalid("a header in it is too long")
     content = stream.read(header.size)
     stream.skip(-header.size % _BLOCK_BYTES)
     return content
@@ -141,19 +143,19 @@ def _pax_records(content: bytes) -> dict[bytes, bytes]:
         record = content[position : position + length]
         key, equals, value = record.partition(b"=")
         if len(record) < length or not equals or not value.endswith(b"\n"):
-            broken("a header in it can't be read")
+            raise_invalid("a header in it can't be read")
         records[key.partition(b" ")[2]] = value[:-1]
         position += length
     return records
 
 
-def _described(header: tarfile.TarInfo, records: dict[bytes, bytes]) -> _Member:
+def _to_member(header: tarfile.TarInfo, records: dict[bytes, bytes]) -> _Member:
     if any(key.startswith(b"GNU.sparse.") for key in records):
         header.type = tarfile.GNUTYPE_SPARSE
     size_bytes = header.size
     if (digits := records.get(b"size")) is not None:
         size_bytes = int(digits) if digits.isdigit() and len(digits) < 19 else -1
     if size_bytes < 0:
-        broken("a file in it has no size")
+        raise_invalid("a file in it has no size")
     name = records[b"path"].decode(errors="replace") if b"path" in records else header.name
     return _Member(name, header.type, size_bytes)

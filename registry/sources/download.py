@@ -11,8 +11,8 @@ from registry.errors import SourceNotFound
 from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
 from registry.sources.archive import extract
 from registry.sources.base import FetchedSource, FetchLimits, Progress
-from registry.sources.quarantine import TAKEN_FILES, Intake
-from registry.sources.threads import in_thread, on_own_loop
+from registry.sources.quarantine import TAKEN_FILES, QuarantineWriter
+from registry.sources.threads import run_in_thread, run_on_own_loop
 
 _ARCHIVE = "source.tar"
 
@@ -29,7 +29,7 @@ class RemoteFile:
 class RemoteFiles(Protocol):
     """A connection to one place. Used on one event loop."""
 
-    def opened(self, name: str) -> AbstractAsyncContextManager[RemoteFile | None]:
+    def open(self, name: str) -> AbstractAsyncContextManager[RemoteFile | None]:
         """The file of this name below the source's folder, or the source itself for ""; None
         if there is none.
 
@@ -37,7 +37,7 @@ class RemoteFiles(Protocol):
         """
 
     async def has(self, name: str) -> bool:
-        """Whether there is such a file. Raises as `opened` does."""
+        """Whether there is such a file. Raises as `open` does."""
 
 
 class Connect(Protocol):
@@ -55,46 +55,46 @@ class RemoteSource:
     async def fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
         """As `Source.fetch`."""
         if not self._is_archive:
-            return await on_own_loop(lambda: self._fetch_folder(into, limits, progress))
+            return await run_on_own_loop(lambda: self._fetch_folder(into, limits, progress))
         archive = into / _ARCHIVE
-        revision = await on_own_loop(lambda: self._fetch_archive(archive, limits, progress))
+        revision = await run_on_own_loop(lambda: self._fetch_archive(archive, limits, progress))
         unpacking = Progress()  # what has come was counted already
         unpack = partial(extract, archive, into, limits, unpacking)
-        fetched = await in_thread(unpack, unpacking.stop)
+        fetched = await run_in_thread(unpack, unpacking.stop)
         archive.unlink()
         return FetchedSource(fetched.files, revision)
 
     async def _fetch_folder(
         self, into: Path, limits: FetchLimits, progress: Progress
     ) -> FetchedSource:
-        intake = Intake(into, limits, progress)
+        writer = QuarantineWriter(into, limits, progress)
         revisions: dict[str, str | None] = {}
         async with self._connect() as files:
             for name in TAKEN_FILES:
-                async with files.opened(name) as file:
+                async with files.open(name) as file:
                     if file is not None:
-                        await _take(file, name, intake)
+                        await _take(file, name, writer)
                         revisions[name] = file.revision
             if WEIGHTS_FILE not in revisions and await files.has(PICKLE_FILE):
-                intake.note_pickle()
+                writer.mark_pickle()
             elif not revisions:
                 raise SourceNotFound(f"{self._shown} holds no adapter")
-        return intake.fetched(revisions.get(WEIGHTS_FILE))
+        return writer.finish(revisions.get(WEIGHTS_FILE))
 
     async def _fetch_archive(
         self, archive: Path, limits: FetchLimits, progress: Progress
     ) -> str | None:
-        intake = Intake(archive.parent, limits, progress)
-        async with self._connect() as files, files.opened("") as file:
+        writer = QuarantineWriter(archive.parent, limits, progress)
+        async with self._connect() as files, files.open("") as file:
             if file is None:
                 raise SourceNotFound(f"there is no {self._shown}")
-            await _take(file, archive.name, intake)
+            await _take(file, archive.name, writer)
             return file.revision
 
 
-async def _take(file: RemoteFile, name: str, intake: Intake) -> None:
+async def _take(file: RemoteFile, name: str, writer: QuarantineWriter) -> None:
     if file.size_bytes is not None:
-        intake.expect(file.size_bytes)
-    with intake.open(name) as target:
+        writer.expect(file.size_bytes)
+    with writer.open(name) as target:
         async for chunk in file.chunks:
             target.write(chunk)

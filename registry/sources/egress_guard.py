@@ -34,7 +34,7 @@ def system_addresses(host: str, port: int) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class NetGuard:
+class EgressGuard:
     """Public addresses may be called, others only in the `allowed` networks."""
 
     allowed: tuple[Network, ...] = ()
@@ -57,7 +57,7 @@ class NetGuard:
         """Whether this address, and every one that it leads to, may be called."""
         return all(
             any(address in network for network in self.allowed) or _is_public(address)
-            for address in _meant(ipaddress.ip_address(text))
+            for address in _targets(ipaddress.ip_address(text))
         )
 
 
@@ -67,7 +67,7 @@ def _is_public(address: Address) -> bool:
     return address.is_global and not address.is_multicast
 
 
-def _meant(address: Address) -> Iterator[Address]:
+def _targets(address: Address) -> Iterator[Address]:
     """The address, or the IPv4 addresses to which this IPv6 address leads in the end."""
     if isinstance(address, ipaddress.IPv4Address):
         yield address
@@ -88,19 +88,19 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     No connection is used twice: a pool would take two names at one address for the same host.
     """
 
-    def __init__(self, guard: NetGuard) -> None:
+    def __init__(self, guard: EgressGuard) -> None:
         self._guard = guard
         self._inner = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        host, port = _target(request)
+        host, port = _host_and_port(request)
         addresses = await asyncio.to_thread(self._guard.addresses, host, port)
         for address in addresses[:-1]:
             try:
-                return await self._inner.handle_async_request(_directed(request, address))
+                return await self._inner.handle_async_request(_direct_to(request, address))
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 continue
-        return await self._inner.handle_async_request(_directed(request, addresses[-1]))
+        return await self._inner.handle_async_request(_direct_to(request, addresses[-1]))
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -109,24 +109,24 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 class GuardedSyncTransport(httpx.BaseTransport):
     """The same for code that runs in threads."""
 
-    def __init__(self, guard: NetGuard) -> None:
+    def __init__(self, guard: EgressGuard) -> None:
         self._guard = guard
         self._inner = httpx.HTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        addresses = self._guard.addresses(*_target(request))
+        addresses = self._guard.addresses(*_host_and_port(request))
         for address in addresses[:-1]:
             try:
-                return self._inner.handle_request(_directed(request, address))
+                return self._inner.handle_request(_direct_to(request, address))
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 continue
-        return self._inner.handle_request(_directed(request, addresses[-1]))
+        return self._inner.handle_request(_direct_to(request, addresses[-1]))
 
     def close(self) -> None:
         self._inner.close()
 
 
-def guarded_client(guard: NetGuard, *, timeout_seconds: float) -> httpx.AsyncClient:
+def guarded_client(guard: EgressGuard, *, timeout_seconds: float) -> httpx.AsyncClient:
     """A client that follows no redirect and no proxy of the environment past the guard."""
     return httpx.AsyncClient(
         transport=GuardedTransport(guard),
@@ -136,14 +136,14 @@ def guarded_client(guard: NetGuard, *, timeout_seconds: float) -> httpx.AsyncCli
     )
 
 
-def _target(request: httpx.Request) -> tuple[str, int]:
+def _host_and_port(request: httpx.Request) -> tuple[str, int]:
     url = request.url
     return url.raw_host.decode("ascii"), url.port or _PORTS[url.scheme]
 
 
-def _directed(request: httpx.Request, address: str) -> httpx.Request:
+def _direct_to(request: httpx.Request, address: str) -> httpx.Request:
     """The same request to an address; `Host` and the certificate's name stay the URL's."""
-    host, _ = _target(request)
+    host, _ = _host_and_port(request)
     return httpx.Request(
         request.method,
         request.url.copy_with(host=address),

@@ -17,7 +17,7 @@ class _Reader(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-class Unpacked:
+class ArchiveStream:
     """Reads on and on; what it has given counts against the limits."""
 
     def __init__(self, file: BinaryIO, limits: FetchLimits, progress: Progress) -> None:
@@ -44,7 +44,7 @@ class Unpacked:
         """All of them, or InvalidAdapter."""
         content = self.read_up_to(size)
         if len(content) < size:
-            broken("it is cut off")
+            raise_invalid("it is cut off")
         return content
 
     def skip(self, size: int) -> None:
@@ -71,17 +71,17 @@ class _Gunzip:
             if unpacked:
                 return unpacked
             if not packed and not self._inflate.eof:
-                broken("it is cut off")
+                raise_invalid("it is cut off")
 
     def _unpack(self, packed: bytes, size: int) -> bytes:
         try:
             unpacked = self._inflate.decompress(packed, size)
         except zlib.error:
-            broken("it is gzipped and damaged")
+            raise_invalid("it is gzipped and damaged")
         self._packed = self._inflate.unused_data or self._inflate.unconsumed_tail
         return unpacked
 
 
-def broken(why: str) -> NoReturn:
+def raise_invalid(why: str) -> NoReturn:
     """Raises InvalidAdapter."""
     raise InvalidAdapter(Defect.ARCHIVE_INVALID, f"the archive can't be read: {why}")

@@ -10,21 +10,21 @@ from yarl import URL
 
 from registry.errors import SourceUnavailable
 from registry.sources.download import RemoteFile, RemoteSource
-from registry.sources.egress_guard import NetGuard
-from registry.sources.http_client import GuardedSockets, guarded_session, not_downgraded
+from registry.sources.egress_guard import EgressGuard
+from registry.sources.http_client import GuardedSockets, forbid_downgrade, guarded_session
 from registry.sources.quarantine import CHUNK_BYTES
 from registry.sources.urls import SourceUrl, UrlRules, parse_url
 
 Headers = Mapping[str, str]
 
 
-def web_source(url: SourceUrl, rules: UrlRules, guard: NetGuard) -> RemoteSource:
+def http_source(url: SourceUrl, rules: UrlRules, guard: EgressGuard) -> RemoteSource:
     """Redirects may only lead to what `rules` allow."""
     first = URL(f"{url}?{url.query}" if url.query else str(url), encoded=True)
-    downgraded = not_downgraded(first)
+    check_no_downgrade = forbid_downgrade(first)
 
     def may_call(hop: URL) -> None:
-        downgraded(hop)
+        check_no_downgrade(hop)
         rules.check(parse_url(str(hop)))
 
     def address(name: str) -> URL:
@@ -38,17 +38,17 @@ def web_source(url: SourceUrl, rules: UrlRules, guard: NetGuard) -> RemoteSource
         )
 
     return RemoteSource(
-        lambda: connected(address, may_call, guard), str(url), is_archive=url.is_archive
+        lambda: connect(address, may_call, guard), str(url), is_archive=url.is_archive
     )
 
 
 @asynccontextmanager
-async def connected(
+async def connect(
     address: Callable[[str], URL],
     may_call: Callable[[URL], None],
-    guard: NetGuard,
+    guard: EgressGuard,
     headers: Headers | None = None,
-) -> AsyncIterator["WebFiles"]:
+) -> AsyncIterator["HttpFiles"]:
     """Files whose URLs `address` tells from their names."""
     sockets = GuardedSockets(guard)
 
@@ -61,12 +61,12 @@ async def connected(
     )
     session = await system.set_session()
     try:
-        yield WebFiles(system, address, sockets)
+        yield HttpFiles(system, address, sockets)
     finally:
         await session.close()
 
 
-class WebFiles:
+class HttpFiles:
     """Implements `RemoteFiles`."""
 
     def __init__(
@@ -77,27 +77,29 @@ class WebFiles:
         self._sockets = sockets
 
     @asynccontextmanager
-    async def opened(self, name: str) -> AsyncIterator[RemoteFile | None]:
+    async def open(self, name: str) -> AsyncIterator[RemoteFile | None]:
         url = self._address(name)
         file = await self._system.open_async(str(url), size=0)  # else it would ask for the size
         try:
-            yield await self._begun(file, url, is_archive=not name)
+            yield await self._start(file, url, is_archive=not name)
         finally:
             await file.close()
 
-    async def _begun(self, file: Any, url: URL, *, is_archive: bool) -> RemoteFile | None:
+    async def _start(self, file: Any, url: URL, *, is_archive: bool) -> RemoteFile | None:
         try:
-            async with self._sockets.translated(_shown(url)):
+            async with self._sockets.translate_errors(_display_url(url)):
                 first = await file.read(CHUNK_BYTES)
         except FileNotFoundError:
             return None
         headers: Headers = file.r.headers
         encoding = headers.get("Content-Encoding", "identity")
         if encoding != "identity" and not is_archive:
-            raise SourceUnavailable(f"{_shown(url)} comes as {encoding}, which nobody asked for")
+            raise SourceUnavailable(
+                f"{_display_url(url)} comes as {encoding}, which nobody asked for"
+            )
         size = headers.get("Content-Length", "")
         return RemoteFile(
-            self._chunks(file, first, _shown(url)),
+            self._chunks(file, first, _display_url(url)),
             int(size) if size.isdigit() else None,
             headers.get("ETag", "").strip('"') or None,
         )
@@ -106,13 +108,13 @@ class WebFiles:
         chunk = first
         while chunk:
             yield chunk
-            async with self._sockets.translated(shown):
+            async with self._sockets.translate_errors(shown):
                 chunk = await file.read(CHUNK_BYTES)
 
     async def has(self, name: str) -> bool:
-        async with self.opened(name) as file:
+        async with self.open(name) as file:
             return file is not None
 
 
-def _shown(url: URL) -> str:
+def _display_url(url: URL) -> str:
     return str(url.with_query(None))

@@ -18,14 +18,14 @@ from registry.errors import (
     SourceNotFound,
     SourceUnavailable,
 )
-from registry.sources.egress_guard import NetGuard
+from registry.sources.egress_guard import EgressGuard
 
 CONNECT_SECONDS = 15.0
 READ_SECONDS = 30.0
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
 
 _DENIED = frozenset({401, 403, 407})
-_GONE = frozenset({404, 410})
+_NOT_FOUND = frozenset({404, 410})
 _NO_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError"})  # botocore's
 _QUERY = re.compile(r"\?[^\s'\"]+")
 
@@ -37,7 +37,7 @@ class GuardedSockets:
     the URL, a redirect or a name that means something else now than a moment ago.
     """
 
-    def __init__(self, guard: NetGuard) -> None:
+    def __init__(self, guard: EgressGuard) -> None:
         self._guard = guard
         self.refused: str | None = None
 
@@ -54,7 +54,7 @@ class GuardedSockets:
         return socket.socket(family, kind, protocol)
 
     @asynccontextmanager
-    async def translated(self, shown: str) -> AsyncIterator[None]:
+    async def translate_errors(self, shown: str) -> AsyncIterator[None]:
         """What goes wrong on the network, as errors of ours."""
         try:
             yield
@@ -70,13 +70,13 @@ def _error(error: Exception, shown: str) -> RegistryError:
     status = getattr(error, "status", None)
     denied = isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS
     if denied or status in _DENIED:
-        return SourceDenied(f"{shown} wants credentials, or other ones: {_words(error)}")
-    if status in _GONE:
+        return SourceDenied(f"{shown} wants credentials, or other ones: {_error_text(error)}")
+    if status in _NOT_FOUND:
         return SourceNotFound(f"there is no {shown}")
-    return SourceUnavailable(f"{shown} can't be read now: {_words(error)}")
+    return SourceUnavailable(f"{shown} can't be read now: {_error_text(error)}")
 
 
-def _words(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """Of a URL only what may be shown: its query can hold a signature."""
     status = getattr(error, "status", None)
     text = f"status {status}" if status else " ".join(str(error).split()) or type(error).__name__
@@ -104,7 +104,7 @@ def guarded_session(
     )
 
 
-def not_downgraded(first: URL) -> Callable[[URL], None]:
+def forbid_downgrade(first: URL) -> Callable[[URL], None]:
     """Whoever asked for https does not get http in its place."""
 
     def check(url: URL) -> None:

@@ -38,11 +38,11 @@ from registry.errors import (
 from registry.inspection.peft_config import CONFIG_FILE
 from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.download import RemoteSource
-from registry.sources.egress_guard import NetGuard
-from registry.sources.http import connected
-from registry.sources.http_client import READ_SECONDS, not_downgraded
-from registry.sources.quarantine import CHUNK_BYTES, TAKEN_FILES, Intake
-from registry.sources.threads import in_thread
+from registry.sources.egress_guard import EgressGuard
+from registry.sources.http import connect
+from registry.sources.http_client import READ_SECONDS, forbid_downgrade
+from registry.sources.quarantine import CHUNK_BYTES, TAKEN_FILES, QuarantineWriter
+from registry.sources.threads import run_in_thread
 from registry.sources.urls import SourceUrl
 
 
@@ -79,7 +79,7 @@ def parse_hub_url(url: SourceUrl) -> HubFolder:
 class HubSource:
     """Implements `Source`. `endpoint` None means `HF_ENDPOINT`, or the public Hub."""
 
-    def __init__(self, where: HubFolder, guard: NetGuard, endpoint: str | None = None) -> None:
+    def __init__(self, where: HubFolder, guard: EgressGuard, endpoint: str | None = None) -> None:
         self._where = where
         self._guard = guard
         self._api = HfApi(endpoint=endpoint)
@@ -88,8 +88,8 @@ class HubSource:
         """As `Source.fetch`; `revision` is the commit."""
         if is_offline_mode():
             copy = partial(self._copy_cached, into, limits, progress)
-            return await in_thread(copy, progress.stop)
-        commit = await in_thread(self._commit, progress.stop)
+            return await run_in_thread(copy, progress.stop)
+        commit = await run_in_thread(self._commit, progress.stop)
         fetched = await self._remote(commit).fetch(into, limits, progress)
         return replace(fetched, revision=commit)
 
@@ -112,9 +112,9 @@ class HubSource:
     def _remote(self, commit: str) -> RemoteSource:
         address = self._address(commit)
         headers = build_hf_headers(library_name="adaptry")
-        may_call = not_downgraded(address(CONFIG_FILE))
+        may_call = forbid_downgrade(address(CONFIG_FILE))
         return RemoteSource(
-            lambda: connected(address, may_call, self._guard, headers),
+            lambda: connect(address, may_call, self._guard, headers),
             str(self._where),
             is_archive=False,
         )
@@ -132,18 +132,18 @@ class HubSource:
 
     def _copy_cached(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
         """What huggingface_hub has in its cache; offline there is nothing else."""
-        intake = Intake(into, limits, progress)
+        writer = QuarantineWriter(into, limits, progress)
         revision = self._where.revision
         for name in TAKEN_FILES:
-            cached = self._cached(name, revision)
+            cached = self._cached_path(name, revision)
             revision = _commit_of(cached, self._where.path(name))
-            intake.expect(cached.stat().st_size)
-            with cached.open("rb") as source, intake.open(name) as target:
+            writer.expect(cached.stat().st_size)
+            with cached.open("rb") as source, writer.open(name) as target:
                 while chunk := source.read(CHUNK_BYTES):
                     target.write(chunk)
-        return intake.fetched(revision)
+        return writer.finish(revision)
 
-    def _cached(self, name: str, revision: str | None) -> Path:
+    def _cached_path(self, name: str, revision: str | None) -> Path:
         where = self._where
         try:
             path = hf_hub_download(

@@ -12,8 +12,8 @@ from registry.errors import InvalidAdapter, SourceNotAllowed, SourceNotFound
 from registry.errors.defects import Defect
 from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
 from registry.sources.base import FetchedSource, FetchLimits, Progress
-from registry.sources.quarantine import CHUNK_BYTES, TAKEN_FILES, Intake
-from registry.sources.threads import in_thread
+from registry.sources.quarantine import CHUNK_BYTES, TAKEN_FILES, QuarantineWriter
+from registry.sources.threads import run_in_thread
 
 
 def folder_under(roots: Sequence[Path], source: str) -> Path:
@@ -42,7 +42,7 @@ class LocalSource:
 
     async def fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
         """As `Source.fetch`."""
-        return await in_thread(partial(self.copy, into, limits, progress), progress.stop)
+        return await run_in_thread(partial(self.copy, into, limits, progress), progress.stop)
 
     def size_bytes(self) -> int:
         """Of the files that would be copied. Raises InvalidAdapter."""
@@ -50,16 +50,16 @@ class LocalSource:
 
     def copy(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
         """The same in this thread."""
-        intake = Intake(into, limits, progress)
+        writer = QuarantineWriter(into, limits, progress)
         files = self._files()
-        intake.expect(sum(status.st_size for _, status in files))
+        writer.expect(sum(status.st_size for _, status in files))
         if WEIGHTS_FILE not in {file.name for file, _ in files} and self._has(PICKLE_FILE):
-            intake.note_pickle()
+            writer.mark_pickle()
         for file, _ in files:
-            with open_regular(file) as source, intake.open(file.name) as target:
+            with open_regular(file) as source, writer.open(file.name) as target:
                 while chunk := source.read(CHUNK_BYTES):
                     target.write(chunk)
-        return intake.fetched()
+        return writer.finish()
 
     def _has(self, name: str) -> bool:
         return _status(self._folder / name) is not None

@@ -13,7 +13,7 @@ import aiohttp
 
 from registry.errors import SourceUnavailable, SourceUnsupported
 from registry.sources.download import RemoteFile, RemoteSource
-from registry.sources.egress_guard import NetGuard
+from registry.sources.egress_guard import EgressGuard
 from registry.sources.http_client import CONNECT_SECONDS, READ_SECONDS, TIMEOUT, GuardedSockets
 from registry.sources.urls import SourceUrl
 
@@ -24,11 +24,11 @@ _CLASSES = {"s3": ("s3fs", "S3FileSystem"), "gs": ("gcsfs.core", "GCSFileSystem"
 _EXTRAS = {"s3": "s3", "gs": "gcs"}
 
 
-def bucket_source(url: SourceUrl, guard: NetGuard) -> RemoteSource:
+def bucket_source(url: SourceUrl, guard: EgressGuard) -> RemoteSource:
     """Raises SourceUnsupported."""
     system_class = _system_class(url.scheme)
     return RemoteSource(
-        lambda: _connected(system_class, url, guard), str(url), is_archive=url.is_archive
+        lambda: _connect(system_class, url, guard), str(url), is_archive=url.is_archive
     )
 
 
@@ -43,20 +43,20 @@ def _system_class(scheme: str) -> Any:
 
 
 @asynccontextmanager
-async def _connected(
-    system_class: Any, url: SourceUrl, guard: NetGuard
+async def _connect(
+    system_class: Any, url: SourceUrl, guard: EgressGuard
 ) -> AsyncIterator["BucketFiles"]:
     sockets = GuardedSockets(guard)
     common = {"asynchronous": True, "skip_instance_cache": True, "use_listings_cache": False}
     if url.scheme == "s3":
         system = system_class(config_kwargs=_s3_options(sockets), **common)
-        async with sockets.translated(str(url)):
+        async with sockets.translate_errors(str(url)):
             client = await system.set_session()
         close = client.close
     else:
         connector = aiohttp.TCPConnector(socket_factory=sockets)
         system = system_class(session_kwargs={"connector": connector}, timeout=TIMEOUT, **common)
-        async with sockets.translated(str(url)):
+        async with sockets.translate_errors(str(url)):
             close = (await system._set_session()).close
     try:
         yield BucketFiles(system, url, sockets)
@@ -83,7 +83,7 @@ class BucketFiles:
         self._sockets = sockets
 
     @asynccontextmanager
-    async def opened(self, name: str) -> AsyncIterator[RemoteFile | None]:
+    async def open(self, name: str) -> AsyncIterator[RemoteFile | None]:
         path = self._path(name)
         info = await self._info(path)
         if info is None:
@@ -102,7 +102,7 @@ class BucketFiles:
     async def _info(self, path: str) -> dict[str, Any] | None:
         """None if there is no such object."""
         try:
-            async with self._sockets.translated(str(self._url)):
+            async with self._sockets.translate_errors(str(self._url)):
                 info: dict[str, Any] = await self._system._info(path)
         except FileNotFoundError:
             return None
@@ -112,18 +112,18 @@ class BucketFiles:
         for start in range(0, size_bytes, _RANGE_BYTES):
             end = min(start + _RANGE_BYTES, size_bytes)
             try:
-                async with self._sockets.translated(str(self._url)):
+                async with self._sockets.translate_errors(str(self._url)):
                     chunk: bytes = await self._system._cat_file(path, start=start, end=end)
             except FileNotFoundError:
-                raise self._changed() from None
+                raise self._changed_error() from None
             if len(chunk) != end - start:
-                raise self._changed()
+                raise self._changed_error()
             yield chunk
         info = await self._info(path)
         if info is None or _state(info) != state:
-            raise self._changed()
+            raise self._changed_error()
 
-    def _changed(self) -> SourceUnavailable:
+    def _changed_error(self) -> SourceUnavailable:
         return SourceUnavailable(f"{self._url} was changed while it was read")
 
 

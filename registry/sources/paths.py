@@ -7,9 +7,9 @@ from registry.errors.defects import Defect
 def check_path(path: str, where: str) -> None:
     """Raises InvalidAdapter (`unsafe_path`) unless it stays below where it starts."""
     if ".." in path.split("/") or path.startswith("/") or "\\" in path or "\0" in path:
-        raise InvalidAdapter(Defect.UNSAFE_PATH, f"{shown(path)} in {where} leads out of it")
+        raise InvalidAdapter(Defect.UNSAFE_PATH, f"{quote_name(path)} in {where} leads out of it")
 
 
-def shown(name: str) -> str:
+def quote_name(name: str) -> str:
     """Safe to print, and not too long."""
     return ascii(name if len(name) <= 120 else f"{name[:120]}…")

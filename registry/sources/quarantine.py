@@ -18,7 +18,7 @@ ADAPTER_FILES = frozenset({*TAKEN_FILES, PICKLE_FILE})
 CHUNK_BYTES = 4 * 2**20
 
 
-class Intake:
+class QuarantineWriter:
     """Takes the files of one adapter into one folder. Not for two threads at once."""
 
     def __init__(self, into: Path, limits: FetchLimits, progress: Progress) -> None:
@@ -38,7 +38,7 @@ class Intake:
         """A file to write to, for use as a context manager."""
         return IncomingFile(self, self._into / name)
 
-    def note_pickle(self) -> None:
+    def mark_pickle(self) -> None:
         """There are pickled weights and no others. Inspection names that; nobody reads them."""
         with self.open(PICKLE_FILE):
             pass
@@ -64,7 +64,7 @@ class Intake:
     def add(self, file: FetchedFile) -> None:
         self._files.append(file)
 
-    def fetched(self, revision: str | None = None) -> FetchedSource:
+    def finish(self, revision: str | None = None) -> FetchedSource:
         """All files that were written to their end."""
         return FetchedSource(tuple(self._files), revision)
 
@@ -72,8 +72,8 @@ class Intake:
 class IncomingFile:
     """One file on its way in: hashed and written in one pass, on disk when it is closed."""
 
-    def __init__(self, intake: Intake, path: Path) -> None:
-        self._intake = intake
+    def __init__(self, writer: QuarantineWriter, path: Path) -> None:
+        self._writer = writer
         self._path = path
         self._file = path.open("xb")
         self._hasher = blake3()
@@ -84,7 +84,7 @@ class IncomingFile:
 
     def write(self, chunk: bytes) -> None:
         """Raises SourceTooLarge, and Stopped."""
-        self._intake.count(len(chunk))
+        self._writer.count(len(chunk))
         self._size_bytes += len(chunk)
         self._hasher.update(chunk)
         self._file.write(chunk)
@@ -100,7 +100,7 @@ class IncomingFile:
                 make_final(file.fileno())
         if error is None:
             name, hashed = self._path.name, self._hasher.hexdigest()
-            self._intake.add(FetchedFile(name, self._size_bytes, hashed))
+            self._writer.add(FetchedFile(name, self._size_bytes, hashed))
 
 
 def make_final(descriptor: int) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from registry.errors import SourceNotAllowed
 from registry.sources.base import Source
-from registry.sources.egress_guard import NetGuard
-from registry.sources.http import web_source
+from registry.sources.egress_guard import EgressGuard
+from registry.sources.http import http_source
 from registry.sources.huggingface import HubSource, parse_hub_url
 from registry.sources.object_storage import bucket_source
 from registry.sources.urls import SourceUrl, UrlRules, parse_url
@@ -17,7 +17,7 @@ class RemoteSources:
     """The URLs that may be fetched. Nothing is asked of the network before `fetch`."""
 
     def __init__(
-        self, rules: Sequence[str], guard: NetGuard, *, hub_endpoint: str | None = None
+        self, rules: Sequence[str], guard: EgressGuard, *, hub_endpoint: str | None = None
     ) -> None:
         """Raises ValueError for a rule that means nothing."""
         self._rules = UrlRules(rules)
@@ -40,4 +40,4 @@ class RemoteSources:
             return HubSource(parse_hub_url(url), self._guard, self._hub_endpoint)
         if url.scheme in _BUCKETS:
             return bucket_source(url, self._guard)
-        return web_source(url, self._rules, self._guard)
+        return http_source(url, self._rules, self._guard)

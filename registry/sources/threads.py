@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-async def in_thread(work: Callable[[], Answer], stop: Callable[[], None]) -> Answer:
+async def run_in_thread(work: Callable[[], Result], stop: Callable[[], None]) -> Result:
     """Run `work` in a thread. When we are cancelled, `stop` is called and its end waited for.
 
     So whoever cancels may clear away what the thread was writing to.
@@ -23,7 +23,7 @@ async def in_thread(work: Callable[[], Answer], stop: Callable[[], None]) -> Ans
         raise
 
 
-async def to_its_end(work: Awaitable[Answer]) -> Answer:
+async def run_to_completion(work: Awaitable[Result]) -> Result:
     """Its answer, come what may: if we are cancelled meanwhile, the next `await` says so."""
     running = asyncio.ensure_future(work)
     ourselves = asyncio.current_task()
@@ -41,7 +41,7 @@ async def to_its_end(work: Awaitable[Answer]) -> Answer:
     return running.result()
 
 
-async def on_own_loop(work: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
+async def run_on_own_loop(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     """Run a coroutine in a thread with a loop of its own.
 
     What it receives from the network it may write to a slow disk without holding up the server.
@@ -49,7 +49,7 @@ async def on_own_loop(work: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer
     loop = asyncio.new_event_loop()
     stopping = asyncio.Event()
 
-    async def until_stopped() -> Answer:
+    async def until_stopped() -> Result:
         task = asyncio.ensure_future(work())
         stopped = asyncio.ensure_future(stopping.wait())
         await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -58,11 +58,11 @@ async def on_own_loop(work: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer
             task.cancel()
         return await task
 
-    def run() -> Answer:
+    def run() -> Result:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             return runner.run(until_stopped())
 
-    return await in_thread(run, lambda: _call(loop, stopping.set))
+    return await run_in_thread(run, lambda: _call(loop, stopping.set))
 
 
 def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:

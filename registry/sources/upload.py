@@ -9,8 +9,8 @@ from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
 from registry.sources.archive import extract
 from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.local import LocalSource
-from registry.sources.quarantine import TAKEN_FILES, Intake
-from registry.sources.threads import in_thread
+from registry.sources.quarantine import TAKEN_FILES, QuarantineWriter
+from registry.sources.threads import run_in_thread
 
 ARCHIVE = "archive"
 
@@ -23,20 +23,20 @@ class UploadedSource:
 
     async def fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
         """As `Source.fetch`."""
-        return await in_thread(partial(self._take, into, limits, progress), progress.stop)
+        return await run_in_thread(partial(self._take, into, limits, progress), progress.stop)
 
     def _take(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
         archive = self._folder / ARCHIVE
         if archive.exists():
             return extract(archive, into, limits, progress)
-        if not self._linked(into):
+        if not self._link(into):
             return LocalSource(self._folder).copy(into, limits, progress)
-        intake = Intake(into, limits, progress)
+        writer = QuarantineWriter(into, limits, progress)
         for file in sorted(into.iterdir()):
-            intake.adopt(file)
-        return intake.fetched()
+            writer.adopt(file)
+        return writer.finish()
 
-    def _linked(self, into: Path) -> bool:
+    def _link(self, into: Path) -> bool:
         """One more name for each file costs nothing; not every file system can do it."""
         names = [name for name in TAKEN_FILES if (self._folder / name).exists()]
         if WEIGHTS_FILE not in names and (self._folder / PICKLE_FILE).exists():

@@ -19,7 +19,7 @@ _PLACES = {
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
 
 # no blank, control character, backslash, or half a character
-_MEANT = re.compile(r"[^\x00-\x20\x7f\\\ud800-\udfff]*")
+_ALLOWED = re.compile(r"[^\x00-\x20\x7f\\\ud800-\udfff]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def parse_url(text: str) -> SourceUrl:
     if scheme not in SCHEMES:
         known = ", ".join(sorted(SCHEMES))
         raise InvalidSource(f"{scheme[:40]!r} is none of the schemes that are read: {known}")
-    if not _MEANT.fullmatch(text):
+    if not _ALLOWED.fullmatch(text):
         raise InvalidSource("the URL holds a character that must be written as %XX")
     return _web_url(text) if scheme in _PORTS else _named_place(scheme, rest)
 
@@ -113,12 +113,12 @@ def _matches(rule: SourceUrl, url: SourceUrl) -> bool:
             return False
     elif rule.place not in ("", url.place):
         return False
-    paths = [url.path, _unrevised(url.path)] if url.scheme == "hf" else [url.path]
+    paths = [url.path, _without_revision(url.path)] if url.scheme == "hf" else [url.path]
     folder = rule.path.rstrip("/")
     return not folder or any(f"{path}/".startswith(f"{folder}/") for path in paths)
 
 
-def _unrevised(path: str) -> str:
+def _without_revision(path: str) -> str:
     """A rule for a repository is for each of its revisions."""
     repository, slash, folder = path.removeprefix("/").partition("/")
     return f"/{repository.partition('@')[0]}{slash}{folder}"

@@ -14,7 +14,7 @@ from registry.models.webhook import DeliveryState, Webhook, WebhookDelivery
 
 
 @dataclass(frozen=True, slots=True)
-class Stock:
+class Inventory:
     """`versions` by state; states without a version are left out.
 
     `store_bytes`: the files of all versions that are not purged, each content once.
@@ -26,7 +26,7 @@ class Stock:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class Backlog:
     """`jobs` by state, unfinished ones only. `webhooks`: messages that are still to be sent."""
 
     jobs: Mapping[str, int]
@@ -49,7 +49,7 @@ class CountRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def stock(self) -> Stock:
+    async def inventory(self) -> Inventory:
         """Grows with the number of versions: about 50 ms for 100,000."""
         state = col(Version.state)
         by_state = await self._session.execute(select(state, func.count()).group_by(state))
@@ -59,7 +59,7 @@ class CountRepository:
             .group_by(col(Version.digest))
             .subquery()
         )
-        return Stock(
+        return Inventory(
             adapters=await self._one(select(func.count(col(Adapter.id)))),
             versions={row[0]: row[1] for row in by_state.all()},
             store_bytes=int(
@@ -67,7 +67,7 @@ class CountRepository:
             ),
         )
 
-    async def waiting(self) -> Waiting:
+    async def backlog(self) -> Backlog:
         """Grows with what waits, not with what was done."""
         state = col(Job.state)
         statement = (
@@ -80,7 +80,7 @@ class CountRepository:
             col(WebhookDelivery.webhook_id).in_(select(col(Webhook.id))),
             col(WebhookDelivery.state) == DeliveryState.PENDING,
         )
-        return Waiting(
+        return Backlog(
             jobs={row[0]: row[1] for row in jobs},
             oldest_job=min((row[2] for row in jobs), default=None),
             webhooks=await self._one(pending),

@@ -7,7 +7,7 @@ OTHER_ADAPTERS = "_other"
 UNKNOWN_ADAPTER = "_unknown"
 
 
-class AdapterLabels:
+class LabelLimit:
     """The first `most` adapters that are asked for keep their label; the rest share `_other`.
 
     A label is never taken away again: its counters would go backwards, and come back at 0.
@@ -30,6 +30,6 @@ class AdapterLabels:
         if len(self._named) >= self._most:
             return OTHER_ADAPTERS
         self._named.add(adapter)
-        for tell in self.on_new:
-            tell(adapter)
+        for callback in self.on_new:
+            callback(adapter)
         return adapter

@@ -10,7 +10,7 @@ from registry.ingest.outcome import IngestOutcome, outcome_of
 from registry.models import Event, EventKind, Version, VersionState
 from registry.models.job import UNFINISHED, Job, JobState
 from registry.telemetry.error_codes import OTHER_CODES, registry_codes
-from registry.telemetry.label_limit import OTHER_ADAPTERS, AdapterLabels
+from registry.telemetry.label_limit import OTHER_ADAPTERS, LabelLimit
 
 _DATABASE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 _INGEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
@@ -38,7 +38,7 @@ class RegistryMetrics:
         max_tenant_labels: int = 100,
     ) -> None:
         """`codes`: what errors outside the registry are called."""
-        self._tenants = AdapterLabels(max_tenant_labels)
+        self._tenants = LabelLimit(max_tenant_labels)
         self._tenants.on_new.append(self._add_tenant)
         self._registry = registry
         self._codes = registry_codes() | codes
@@ -125,7 +125,7 @@ class RegistryMetrics:
         ):
             self._registry.unregister(collector)
 
-    def ingest_ended(self, end: IngestOutcome) -> None:
+    def on_ingest_outcome(self, end: IngestOutcome) -> None:
         """Count one registration, whether it was a job or not."""
         self._ingests.labels(end.outcome).inc()
         self._ingest_seconds.observe(end.seconds)
@@ -133,15 +133,15 @@ class RegistryMetrics:
         if end.outcome is JobState.FAILED:
             self._rejections.labels(self._code(end.code)).inc()
 
-    def tenant_refused(self, tenant: str, limit: Limit) -> None:
+    def on_tenant_refusal(self, tenant: str, limit: Limit) -> None:
         """Count one request; tenants are as many as adapters, and their labels are capped too."""
         self._tenant_refusals.labels(self._tenants.of(tenant), limit).inc()
 
-    def webhook_attempted(self, delivered: bool) -> None:
+    def on_webhook_attempt(self, delivered: bool) -> None:
         """Count one attempt to deliver a message."""
         self._deliveries.labels("delivered" if delivered else "failed").inc()
 
-    def key_refused(self, refusal: KeyRefusal) -> None:
+    def on_key_refusal(self, refusal: KeyRefusal) -> None:
         """Count one request whose key was no good."""
         self._key_refusals.labels(refusal).inc()
 
@@ -168,4 +168,4 @@ class RegistryMetrics:
                         self._quarantines.labels(self._code(row.state_code)).inc()
                 case Job():
                     if (end := outcome_of(row)) is not None:
-                        self.ingest_ended(end)
+                        self.on_ingest_outcome(end)

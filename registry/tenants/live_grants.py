@@ -10,27 +10,27 @@ from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable
 
 FRESH_SECONDS = 1.0
-_MAX_KEPT = 10_000
+_MAX_CACHED = 10_000
 
 
-class CurrentGrants:
+class LiveGrants:
     """What is read is kept for a second, as keys are."""
 
     def __init__(self, database: Database, fresh_seconds: float = FRESH_SECONDS) -> None:
         self._database = database
-        self._kept: TTLCache[str, frozenset[str]] = TTLCache(_MAX_KEPT, fresh_seconds)
+        self._cache: TTLCache[str, frozenset[str]] = TTLCache(_MAX_CACHED, fresh_seconds)
 
     async def of(self, caller: Caller) -> Caller:
         """The same caller, who sees what it may see now; while the database is away, as before."""
         if (tenant := caller.tenant) is None:
             return caller
-        granted = self._kept.get(tenant)
+        granted = self._cache.get(tenant)
         if granted is None:
             try:
                 granted = await self._read(tenant)
             except DatabaseUnavailable:
                 return caller
-            self._kept[tenant] = granted
+            self._cache[tenant] = granted
         return replace(caller, granted=granted)
 
     async def _read(self, tenant: str) -> frozenset[str]:

@@ -21,11 +21,11 @@ from registry.models.api_key import ApiKey
 from registry.models.tenant import AdapterGrant, Tenant
 from registry.quotas.repository import QuotaRepository
 from registry.quotas.service import stored_usage
-from registry.quotas.usage import LiveUsage, LiveUsageOf, StoredUsage, nothing_live
+from registry.quotas.usage import LiveUsage, LiveUsageOf, StoredUsage, no_live_usage
 from registry.references import check_tenant, tenant_of
 
 
-async def _nobody_to_tell() -> None:
+async def _null_callback() -> None:
     """The default."""
 
 
@@ -36,8 +36,8 @@ class TenantService:
         self,
         database: Database,
         *,
-        live: LiveUsageOf = nothing_live,
-        changed: Callable[[], Awaitable[None]] = _nobody_to_tell,
+        live: LiveUsageOf = no_live_usage,
+        changed: Callable[[], Awaitable[None]] = _null_callback,
     ) -> None:
         """`live`: what this server's engine says. `changed` is awaited after limits have."""
         self._database = database
@@ -95,7 +95,7 @@ class TenantService:
         """And what was granted to it, and its jobs. Raises UnknownTenant, TenantNotEmpty."""
         async with self._database.transaction(for_catalog=False) as session:
             tenant = await get_tenant(session, name, lock=True)
-            await _check_that_it_is_empty(session, name)
+            await _check_empty(session, name)
             grants = select(AdapterGrant).where(col(AdapterGrant.tenant) == name)
             for grant in (await session.execute(grants)).scalars():
                 await session.delete(grant)
@@ -148,7 +148,7 @@ class TenantService:
             )
 
 
-async def _check_that_it_is_empty(session: AsyncSession, name: str) -> None:
+async def _check_empty(session: AsyncSession, name: str) -> None:
     namespace = col(Adapter.name).startswith(f"{name}~", autoescape=True)
     if (await session.execute(select(Adapter).where(namespace).limit(1))).first() is not None:
         raise TenantNotEmpty(name, "adapters")

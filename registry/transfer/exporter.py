@@ -73,7 +73,7 @@ class Exporter:
         except BaseException:
             await close_workspace(workspace)
             raise
-        return _sent(chunks, workspace)
+        return _stream(chunks, workspace)
 
     async def _write(self, draft: _Draft, names: Sequence[str] | None) -> str:
         """Manifests and events; the hash of the latter."""
@@ -153,7 +153,7 @@ async def _write_events(
     return hasher.hexdigest()
 
 
-async def _sent(chunks: Iterator[bytes], workspace: Workspace) -> AsyncIterator[bytes]:
+async def _stream(chunks: Iterator[bytes], workspace: Workspace) -> AsyncIterator[bytes]:
     try:
         while chunk := await asyncio.to_thread(next, chunks, b""):
             yield chunk

@@ -17,7 +17,7 @@ from registry.storage.trash import Trash
 from registry.transfer.plan import AdapterPlan, ImportOptions, plan_adapter
 from registry.transfer.report import CheckedFiles, ImportReport, refusal_of, report_of
 from registry.transfer.repository import TransferRepository
-from registry.transfer.staging import Stage, check
+from registry.transfer.staging import Stage, check_export
 from registry.transfer.stream_reader import unpack_stream
 from registry.transfer.unpack import ArchiveLimits
 from registry.transfer.writer import ImportWriter
@@ -60,7 +60,7 @@ class Importer:
             with storage_errors("the archive can't be kept"):
                 folder = await asyncio.to_thread(workspace.empty_folder)
                 unpacked = await unpack_stream(chunks, folder, limits)
-                stage = await asyncio.to_thread(check, unpacked, self._is_stored)
+                stage = await asyncio.to_thread(check_export, unpacked, self._is_stored)
                 return await self._import(stage, options, actor)
 
     async def _import(self, stage: Stage, options: ImportOptions, actor: str) -> ImportReport:
@@ -78,7 +78,7 @@ class Importer:
         try:
             return await self._write(stage, options, checked, actor)
         except BaseException:
-            await asyncio.shield(self._take_back(moved))
+            await asyncio.shield(self._discard(moved))
             raise
 
     # ---- planning ------------------------------------------------------------------------
@@ -147,7 +147,7 @@ class Importer:
             if stage.files_of(digest).is_dir() and self._store.adopt(stage.files_of(digest), digest)
         ]
 
-    async def _take_back(self, digests: Sequence[str]) -> None:
+    async def _discard(self, digests: Sequence[str]) -> None:
         """Remove files that no version needs."""
         async with self._database.transaction(for_catalog=False) as session:
             repository = RegistryRepository(session)
@@ -194,8 +194,8 @@ class Importer:
         for plan in plans:
             for number, version in plan.added.items():
                 if version.digest in checked.inspections:
-                    gone = not self._is_stored(version.digest)
+                    missing = not self._is_stored(version.digest)
                 else:
-                    gone = version.needs_files
-                if gone:
+                    missing = version.needs_files
+                if missing:
                     raise ImportConflict([f"{plan.manifest.name}:{number} changed meanwhile"])

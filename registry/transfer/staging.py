@@ -40,10 +40,10 @@ class Stage:
             return
         with (self.folder / EVENTS).open("rb") as lines:
             while line := lines.readline(_MAX_LINE_BYTES):
-                yield _parsed(EventRecord, line, EVENTS)
+                yield _parse(EventRecord, line, EVENTS)
 
 
-def check(unpacked: Unpacked, is_stored: Callable[[str], bool]) -> Stage:
+def check_export(unpacked: Unpacked, is_stored: Callable[[str], bool]) -> Stage:
     """Prove that nothing is missing, changed or more than there should be.
 
     `is_stored`: files that this registry has need not be there. Raises InvalidArchive.
@@ -127,10 +127,10 @@ def _check_lineage(manifests: tuple[AdapterManifest, ...]) -> None:
 
 
 def _read(part: type[Part], folder: Path, name: str) -> Part:
-    return _parsed(part, (folder / name).read_bytes(), name)
+    return _parse(part, (folder / name).read_bytes(), name)
 
 
-def _parsed(part: type[Part], content: bytes, name: str) -> Part:
+def _parse(part: type[Part], content: bytes, name: str) -> Part:
     try:
         return part.model_validate_json(content)
     except ValidationError as error:

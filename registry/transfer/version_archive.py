@@ -33,9 +33,9 @@ class VersionFiles:
         except FileNotFoundError:
             raise FilesMissing(published.reference) from None
         files = await asyncio.to_thread(lambda: sorted(folder.iterdir()))
-        return _sent(tar_chunks(Entry(file.name, file) for file in files))
+        return _stream(tar_chunks(Entry(file.name, file) for file in files))
 
 
-async def _sent(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+async def _stream(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
     while chunk := await asyncio.to_thread(next, chunks, b""):
         yield chunk

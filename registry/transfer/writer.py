@@ -142,11 +142,13 @@ class ImportWriter:
             rows = [event_row(record, self._adapter_ids[record.adapter]) for record in new.values()]
             await self._repository.add_events(rows)
             added += len(rows)
-        self._session.add_all(self._told(plan) for plan in self._plans if plan.changes_anything)
+        self._session.add_all(
+            self._import_event(plan) for plan in self._plans if plan.changes_anything
+        )
         await self._session.flush()
         return added
 
-    def _told(self, plan: AdapterPlan) -> Event:
+    def _import_event(self, plan: AdapterPlan) -> Event:
         aliases = [alias.name for alias in plan.copied] + list(plan.moved)
         if plan.default is not None:
             aliases.append(DEFAULT_ALIAS)

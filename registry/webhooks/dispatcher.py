@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from registry.database.engine import Database
-from registry.events.watermark import EventFeed, wait_for
+from registry.events.watermark import EventWatermark, wait_for
 from registry.webhooks.outbox import Claim, Outbox
 from registry.webhooks.retry_policy import WebhookLimits
 from registry.webhooks.sender import WebhookSender
@@ -16,31 +16,35 @@ from registry.webhooks.sender import WebhookSender
 logger = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 3.0
-_FORGET_SECONDS = 3600.0
+_CLEANUP_SECONDS = 3600.0
 
 
 class WebhookDispatcher:
     """`run` it in a task of its own."""
 
     def __init__(
-        self, database: Database, feed: EventFeed, sender: WebhookSender, limits: WebhookLimits
+        self,
+        database: Database,
+        watermark: EventWatermark,
+        sender: WebhookSender,
+        limits: WebhookLimits,
     ) -> None:
-        self._feed = feed
+        self._watermark = watermark
         self._sender = sender
         self._limits = limits
         self._outbox = Outbox(database, limits)
         self._sending: dict[asyncio.Task[None], int] = {}  # with the webhook's id
         self._wake = asyncio.Event()
-        self._forgot_at = time.monotonic()
+        self._cleaned_at = time.monotonic()
         self.on_attempt: list[Callable[[bool], None]] = []  # told whether it was delivered
         database.on_change.append(self._wake.set)  # a webhook was enabled, say
-        feed.on_news.append(self._wake.set)
+        watermark.on_advance.append(self._wake.set)
 
     async def run(self) -> None:
         """Until the feed is closed. A database that is away is asked again and again."""
         away = False
         try:
-            while not self._feed.closed.is_set():
+            while not self._watermark.closed.is_set():
                 self._wake.clear()
                 try:
                     await self._step()
@@ -54,18 +58,18 @@ class WebhookDispatcher:
             await self._drain()
 
     async def _step(self) -> None:
-        await self._outbox.fill(self._feed.settled)
+        await self._outbox.fill(self._watermark.position)
         sendable = await self._outbox.sendable()
         random.shuffle(sendable)  # else the first ones would take all the room
         for webhook_id, failures in sendable:
-            free = self._free(webhook_id, failures)
+            free = self._capacity(webhook_id, failures)
             if free > 0:
                 self._start(await self._outbox.claim(webhook_id, free))
-        if time.monotonic() - self._forgot_at > _FORGET_SECONDS:
-            self._forgot_at = time.monotonic()
-            await self._outbox.forget()
+        if time.monotonic() - self._cleaned_at > _CLEANUP_SECONDS:
+            self._cleaned_at = time.monotonic()
+            await self._outbox.delete_finished()
 
-    def _free(self, webhook_id: int, failures: int) -> int:
+    def _capacity(self, webhook_id: int, failures: int) -> int:
         """A webhook that fails is tried with one message at a time."""
         each = 1 if failures else self._limits.max_sending_each
         busy = Counter(self._sending.values())
@@ -75,15 +79,15 @@ class WebhookDispatcher:
         for claim in claims:
             task = asyncio.create_task(self._deliver(claim))
             self._sending[task] = claim.webhook_id
-            task.add_done_callback(self._delivered)
+            task.add_done_callback(self._on_done)
 
     async def _deliver(self, claim: Claim) -> None:
         outcome = await self._sender.send(claim.url, claim.keys, claim.message_id, claim.body)
-        for tell in self.on_attempt:
-            tell(outcome.is_delivered)
+        for callback in self.on_attempt:
+            callback(outcome.is_delivered)
         await self._outbox.settle(claim, outcome)
 
-    def _delivered(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         del self._sending[task]
         self._wake.set()  # there is room for the next one
         if not task.cancelled() and (error := task.exception()) is not None:

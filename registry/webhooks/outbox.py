@@ -17,7 +17,7 @@ from registry.models import Event, EventKind, now, row_id
 from registry.models.webhook import DeliveryState, Webhook, WebhookDelivery
 from registry.webhooks.payloads import host_of, message_id_of, message_of, usable_secrets
 from registry.webhooks.repository import WebhookRepository
-from registry.webhooks.retry_policy import WebhookLimits, note_failure, note_success
+from registry.webhooks.retry_policy import WebhookLimits, record_failure, record_success
 from registry.webhooks.sender import Outcome
 
 _PAGE = 500
@@ -58,7 +58,7 @@ class Outbox:
         """One page of events for one webhook; True if there are more."""
         async with self._database.transaction(for_catalog=False) as session:
             repository = WebhookRepository(session)
-            webhook = await repository.locked(webhook_id)
+            webhook = await repository.lock_webhook(webhook_id)
             if webhook is None or not webhook.enabled or webhook.last_event_id >= settled:
                 return False
             rows = await EventRepository(session).between(
@@ -88,7 +88,7 @@ class Outbox:
             if webhook is None:
                 return []
             return [
-                await _claimed(session, webhook, delivery)
+                await _make_claim(session, webhook, delivery)
                 for delivery in await repository.due(webhook_id, at, limit)
                 if await repository.claim(row_id(delivery), at, until)
             ]
@@ -97,23 +97,23 @@ class Outbox:
         """Note what came of an attempt."""
         async with self._database.transaction(for_catalog=False) as session:
             repository = WebhookRepository(session)
-            webhook = await repository.locked(claim.webhook_id)
+            webhook = await repository.lock_webhook(claim.webhook_id)
             delivery = await repository.delivery(claim.webhook_id, claim.delivery_id)
             if webhook is None or delivery is None or delivery.state != DeliveryState.PENDING:
                 return  # removed meanwhile, or delivered by somebody else
             if outcome.is_delivered:
-                note_success(webhook, delivery, outcome)
+                record_success(webhook, delivery, outcome)
                 return
             was_enabled = webhook.enabled
-            note_failure(webhook, delivery, outcome, self._limits, failures_before=claim.failures)
+            record_failure(webhook, delivery, outcome, self._limits, failures_before=claim.failures)
             if was_enabled and not webhook.enabled:
-                session.add(_disabled(webhook))
+                session.add(_disabled_event(webhook))
 
-    async def forget(self) -> None:
+    async def delete_finished(self) -> None:
         """Remove deliveries that were finished long ago."""
         before = now() - timedelta(days=self._limits.keep_days)
         async with self._database.transaction(for_catalog=False) as session:
-            await WebhookRepository(session).forget_finished(before)
+            await WebhookRepository(session).delete_finished(before)
 
 
 def _is_for(webhook: Webhook, recorded: RecordedEvent) -> bool:
@@ -135,7 +135,7 @@ def _delivery(webhook_id: int, recorded: RecordedEvent) -> WebhookDelivery:
     )
 
 
-async def _claimed(session: AsyncSession, webhook: Webhook, delivery: WebhookDelivery) -> Claim:
+async def _make_claim(session: AsyncSession, webhook: Webhook, delivery: WebhookDelivery) -> Claim:
     event_id = delivery.event_id or 0
     rows = await EventRepository(session).between(event_id - 1, event_id, _EVERYTHING, 1)
     return Claim(
@@ -149,7 +149,7 @@ async def _claimed(session: AsyncSession, webhook: Webhook, delivery: WebhookDel
     )
 
 
-def _disabled(webhook: Webhook) -> Event:
+def _disabled_event(webhook: Webhook) -> Event:
     return Event(
         actor=ACTOR,
         kind=EventKind.WEBHOOK_DISABLED,

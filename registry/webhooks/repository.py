@@ -30,7 +30,7 @@ class WebhookRepository:
     async def webhook(self, webhook_id: int) -> Webhook | None:
         return await self._session.get(Webhook, webhook_id)
 
-    async def locked(self, webhook_id: int) -> Webhook | None:
+    async def lock_webhook(self, webhook_id: int) -> Webhook | None:
         """The webhook, for this transaction alone; others wait."""
         statement = select(Webhook).where(col(Webhook.id) == webhook_id).with_for_update()
         return (await self._session.execute(statement)).scalar_one_or_none()
@@ -115,7 +115,7 @@ class WebhookRepository:
         ordered = statement.order_by(col(WebhookDelivery.id).desc()).limit(limit)
         return (await self._session.execute(ordered)).scalars().all()
 
-    async def forget_finished(self, before: datetime) -> None:
+    async def delete_finished(self, before: datetime) -> None:
         statement = delete(WebhookDelivery).where(col(WebhookDelivery.finished_at) < before)
         await self._session.execute(statement)
 

@@ -36,7 +36,7 @@ class WebhookLimits:
         return timedelta(seconds=min(seconds, self.max_backoff_seconds) * random.uniform(0.5, 1.0))
 
 
-def note_success(webhook: Webhook, delivery: WebhookDelivery, outcome: Outcome) -> None:
+def record_success(webhook: Webhook, delivery: WebhookDelivery, outcome: Outcome) -> None:
     delivery.state = DeliveryState.DELIVERED
     delivery.finished_at = now()
     delivery.claimed_until = None
@@ -44,7 +44,7 @@ def note_success(webhook: Webhook, delivery: WebhookDelivery, outcome: Outcome) 
     webhook.failures, webhook.paused_until = 0, None
 
 
-def note_failure(
+def record_failure(
     webhook: Webhook,
     delivery: WebhookDelivery,
     outcome: Outcome,

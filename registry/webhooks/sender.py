@@ -9,10 +9,10 @@ import httpx
 
 from registry.errors import RegistryError
 from registry.redaction import redact
-from registry.sources.egress_guard import NetGuard, guarded_client
-from registry.webhooks.signing import signed_headers
+from registry.sources.egress_guard import EgressGuard, guarded_client
+from registry.webhooks.signing import signature_headers
 
-_SHOWN_BYTES = 500
+_EXCERPT_BYTES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Outcome:
 class WebhookSender:
     """Sends signed messages to addresses that `guard` allows. Follows no redirect."""
 
-    def __init__(self, guard: NetGuard, *, timeout_seconds: float, user_agent: str) -> None:
+    def __init__(self, guard: EgressGuard, *, timeout_seconds: float, user_agent: str) -> None:
         self._client = guarded_client(guard, timeout_seconds=timeout_seconds)
         self.timeout_seconds = timeout_seconds
         self._headers = {"content-type": "application/json", "user-agent": user_agent}
@@ -46,7 +46,7 @@ class WebhookSender:
 
     async def send(self, url: str, keys: Sequence[str], message_id: str, body: bytes) -> Outcome:
         """Never raises but when cancelled: whatever goes wrong is an outcome."""
-        headers = self._headers | signed_headers(keys, message_id, int(time.time()), body)
+        headers = self._headers | signature_headers(keys, message_id, int(time.time()), body)
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 return await self._post(url, headers, body)
@@ -65,19 +65,19 @@ class WebhookSender:
                 return Outcome(response.status_code, "it redirects; redirects are not followed")
             return Outcome(
                 response.status_code,
-                f"HTTP {response.status_code}: {await _beginning(response)}".rstrip(": "),
+                f"HTTP {response.status_code}: {await _read_excerpt(response)}".rstrip(": "),
                 _seconds(response.headers.get("retry-after")),
             )
 
 
-async def _beginning(response: httpx.Response) -> str:
+async def _read_excerpt(response: httpx.Response) -> str:
     """As much of the answer as people need to see, however long it is."""
     shown = b""
-    async for chunk in response.aiter_raw(_SHOWN_BYTES):
+    async for chunk in response.aiter_raw(_EXCERPT_BYTES):
         shown += chunk
-        if len(shown) >= _SHOWN_BYTES:
+        if len(shown) >= _EXCERPT_BYTES:
             break
-    text = shown[:_SHOWN_BYTES].decode("utf-8", "replace").replace("\0", "")
+    text = shown[:_EXCERPT_BYTES].decode("utf-8", "replace").replace("\0", "")
     return redact(" ".join(text.split()))
 
 

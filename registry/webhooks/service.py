@@ -14,10 +14,10 @@ from registry.auth.client_address import client_address
 from registry.database.engine import Database
 from registry.database.pagination import Page, number_of, token_after
 from registry.errors import InvalidUrl, UnknownDelivery, UnknownWebhook
-from registry.events.watermark import EventFeed
+from registry.events.watermark import EventWatermark
 from registry.models import MAX_BIG_ID, Event, EventKind, now, row_id
 from registry.models.webhook import DeliveryState, Webhook, WebhookDelivery
-from registry.sources.egress_guard import NetGuard
+from registry.sources.egress_guard import EgressGuard
 from registry.webhooks.payloads import TEST_KIND, host_of, test_message, usable_secrets
 from registry.webhooks.repository import WebhookRepository
 from registry.webhooks.retry_policy import disable, enable
@@ -39,10 +39,14 @@ class WebhookService:
     """Each change is one transaction with its event."""
 
     def __init__(
-        self, database: Database, feed: EventFeed, guard: NetGuard, sender: WebhookSender
+        self,
+        database: Database,
+        watermark: EventWatermark,
+        guard: EgressGuard,
+        sender: WebhookSender,
     ) -> None:
         self._database = database
-        self._feed = feed
+        self._watermark = watermark
         self._guard = guard
         self._sender = sender
 
@@ -98,7 +102,7 @@ class WebhookService:
         Raises InvalidUrl, HostUnknown, AddressNotAllowed.
         """
         await self._check(url)
-        begins_after = await self._feed.catch_up(_SETTLE_SECONDS)
+        begins_after = await self._watermark.catch_up(_SETTLE_SECONDS)
         webhook = Webhook(
             url=url,
             description=description,
@@ -123,7 +127,7 @@ class WebhookService:
         """
         if "url" in changes:
             await self._check(changes["url"])
-        async with self._changed(webhook_id) as (session, webhook):
+        async with self._webhook_transaction(webhook_id) as (session, webhook):
             for name, value in changes.items():
                 if name != "enabled":
                     setattr(webhook, name, list(value) if isinstance(value, tuple) else value)
@@ -143,7 +147,7 @@ class WebhookService:
 
         Raises UnknownWebhook.
         """
-        async with self._changed(webhook_id) as (session, webhook):
+        async with self._webhook_transaction(webhook_id) as (session, webhook):
             until = now() + keep
             webhook.previous_secret, webhook.previous_secret_until = webhook.secret, until
             webhook.secret = secret = new_secret()
@@ -152,7 +156,7 @@ class WebhookService:
 
     async def remove(self, webhook_id: int, *, actor: str) -> None:
         """With its outbox. Raises UnknownWebhook."""
-        async with self._changed(webhook_id) as (session, webhook):
+        async with self._webhook_transaction(webhook_id) as (session, webhook):
             session.add(_event(EventKind.WEBHOOK_REMOVED, webhook, actor))
             await WebhookRepository(session).remove(webhook_id)
 
@@ -180,7 +184,7 @@ class WebhookService:
         )
         async with self._database.transaction(for_catalog=False) as session:
             repository = WebhookRepository(session)
-            if await repository.locked(webhook_id) is None:
+            if await repository.lock_webhook(webhook_id) is None:
                 raise UnknownWebhook(webhook_id)
             await repository.add(delivery)
         return delivery
@@ -190,7 +194,7 @@ class WebhookService:
 
         Raises UnknownWebhook, UnknownDelivery.
         """
-        async with self._changed(webhook_id) as (session, webhook):
+        async with self._webhook_transaction(webhook_id) as (session, webhook):
             delivery = await WebhookRepository(session).delivery(webhook_id, delivery_id)
             if delivery is None or delivery.event_id is None:
                 raise UnknownDelivery(webhook_id, delivery_id)
@@ -201,9 +205,11 @@ class WebhookService:
         return delivery
 
     @asynccontextmanager
-    async def _changed(self, webhook_id: int) -> AsyncIterator[tuple[AsyncSession, Webhook]]:
+    async def _webhook_transaction(
+        self, webhook_id: int
+    ) -> AsyncIterator[tuple[AsyncSession, Webhook]]:
         async with self._database.transaction() as session:
-            webhook = await WebhookRepository(session).locked(webhook_id)
+            webhook = await WebhookRepository(session).lock_webhook(webhook_id)
             if webhook is None:
                 raise UnknownWebhook(webhook_id)
             yield session, webhook

@@ -15,7 +15,7 @@ def new_secret() -> str:
     return _PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
 
 
-def signed_headers(
+def signature_headers(
     keys: Sequence[str], message_id: str, timestamp: int, body: bytes
 ) -> dict[str, str]:
     """The three headers; one signature for each secret, so that one can be replaced in peace.

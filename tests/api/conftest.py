@@ -22,7 +22,7 @@ from registry.database.engine import Database
 from registry.http.authentication import AuthenticationMiddleware
 from registry.ingest.service import IngestService
 from registry.inspection.base_model import BaseModel
-from registry.notifications import EventParts, event_parts
+from registry.notifications import Notifications, open_notifications
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.storage.store import ArtifactStore
@@ -105,9 +105,9 @@ def ingest(service: RegistryService) -> IngestService:
 
 
 @pytest.fixture
-async def events(database: Database) -> AsyncIterator[EventParts]:
+async def events(database: Database) -> AsyncIterator[Notifications]:
     settings = RegistrySettings(allowed_networks=("127.0.0.1",))
-    async with event_parts(database, settings, QUICK_WEBHOOKS) as parts:
+    async with open_notifications(database, settings, QUICK_WEBHOOKS) as parts:
         running = asyncio.create_task(parts.run(lambda: False))
         yield parts
         running.cancel()
@@ -115,7 +115,7 @@ async def events(database: Database) -> AsyncIterator[EventParts]:
 
 
 @pytest.fixture
-def app(service: RegistryService, ingest: IngestService, events: EventParts) -> FastAPI:
+def app(service: RegistryService, ingest: IngestService, events: Notifications) -> FastAPI:
     app = FastAPI()
     take_in(app, create_router(service), create_ingest_router(ingest), *events.routers)
     return app

@@ -15,7 +15,7 @@ from registry.database.migrate import alembic_config
 from registry.errors import UnknownVersion
 from registry.events.log import EventLog
 from registry.events.repository import EventFilter
-from registry.events.watermark import EventFeed
+from registry.events.watermark import EventWatermark
 from registry.models import Event, EventKind
 
 EVERYTHING = EventFilter()
@@ -46,7 +46,7 @@ async def write(database: Database, *actors: str) -> None:
 
 
 async def actors(log: EventLog, after: int = 0) -> list[str]:
-    found = await log.between(after, log.feed.settled, EVERYTHING, 1000)
+    found = await log.between(after, log.watermark.position, EVERYTHING, 1000)
     return [recorded.event.actor for recorded in found]
 
 
@@ -79,15 +79,15 @@ async def test_no_statement_changes_what_is_written(database: Database, statemen
     async with database._sessions() as session:
         with pytest.raises(DBAPIError, match="events are only ever added"):
             await session.execute(text(statement))
-    log = EventLog(database, EventFeed(database))
-    await log.feed.catch_up()
+    log = EventLog(database, EventWatermark(database))
+    await log.watermark.catch_up()
     assert await actors(log) == ["first"]
 
 
 async def test_an_event_is_written_with_its_change_or_not_at_all(database: Database) -> None:
     with pytest.raises(UnknownVersion):
         await _write_and_fail(database)
-    assert await EventFeed(database).catch_up() == 0
+    assert await EventWatermark(database).catch_up() == 0
 
 
 async def _write_and_fail(database: Database) -> None:
@@ -107,12 +107,12 @@ async def test_older_events_get_an_identity_and_are_kept_from_then_on(empty_data
             row = f"({NOW}, '{actor}', 'alias.moved', 1)"
             columns = "at, actor, kind, adapter_id"
             await session.execute(text(f"INSERT INTO event ({columns}) VALUES {row}"))
-    log = EventLog(database, EventFeed(database))
+    log = EventLog(database, EventWatermark(database))
     uids: set[str] = set()
     for _ in range(2):
         await asyncio.to_thread(command.upgrade, config, "head")
-        await log.feed.catch_up()
-        found = await log.between(0, log.feed.settled, EVERYTHING, 10)
+        await log.watermark.catch_up()
+        found = await log.between(0, log.watermark.position, EVERYTHING, 10)
         assert [(r.event.actor, r.adapter, r.event.data) for r in found] == [
             ("first", "a", {}),
             ("second", "a", {}),
@@ -159,12 +159,12 @@ class Writer:
 async def test_an_event_waits_for_the_writers_that_began_before_it(
     database: Database, other_server: Database, rolls_back: bool
 ) -> None:
-    log = EventLog(database, EventFeed(database))
+    log = EventLog(database, EventWatermark(database))
     slow, late = Writer(other_server), Writer(other_server)
     await slow.begin("slow")
     await write(database, "quick")
-    assert await log.feed.catch_up(0.1) == 0
-    catching_up = asyncio.create_task(log.feed.catch_up())
+    assert await log.watermark.catch_up(0.1) == 0
+    catching_up = asyncio.create_task(log.watermark.catch_up())
     await asyncio.sleep(0.1)
     await late.begin("late")  # for this one nobody has to wait
     assert not catching_up.done()
@@ -172,7 +172,7 @@ async def test_an_event_waits_for_the_writers_that_began_before_it(
     assert await asyncio.wait_for(catching_up, 10) == 2
     assert await actors(log) == (["quick"] if rolls_back else ["slow", "quick"])
     await late.end()
-    await log.feed.catch_up()
+    await log.watermark.catch_up()
     assert (await actors(log, after=2)) == ["late"]
 
 
@@ -183,14 +183,17 @@ async def test_a_long_transaction_that_writes_no_event_holds_nobody_up(
     async with other_server._sessions() as session:
         await session.execute(text("INSERT INTO adapter (name, created_at) VALUES ('a', now())"))
         await write(database, "quick")
-        assert await EventFeed(database).catch_up(0.1) == 1
+        assert await EventWatermark(database).catch_up(0.1) == 1
 
 
 async def test_no_reader_loses_or_repeats_an_event_of_many_writers(
     database: Database, other_server: Database
 ) -> None:
-    feeds = [EventFeed(database, poll_seconds=0.05), EventFeed(other_server, poll_seconds=0.05)]
-    running = [asyncio.create_task(feed.run()) for feed in feeds]
+    feeds = [
+        EventWatermark(database, poll_seconds=0.05),
+        EventWatermark(other_server, poll_seconds=0.05),
+    ]
+    running = [asyncio.create_task(watermark.run()) for watermark in feeds]
     done = asyncio.Event()
     readers = [
         asyncio.create_task(_read(EventLog(database, feeds[0]), done)),
@@ -203,8 +206,8 @@ async def test_no_reader_loses_or_repeats_an_event_of_many_writers(
         seen = await reader
         assert [id_ for id_, _ in seen] == sorted({id_ for id_, _ in seen})
         assert sorted(actor for _, actor in seen) == sorted(chain(*kept))
-    for feed in feeds:
-        feed.close()
+    for watermark in feeds:
+        watermark.close()
     await asyncio.gather(*running)
 
 
@@ -215,15 +218,15 @@ async def _read(log: EventLog, done: asyncio.Event) -> list[tuple[int, str]]:
     while True:
         ending = done.is_set()
         if ending:
-            await log.feed.catch_up()
-        found = await log.between(last, log.feed.settled, EVERYTHING, 7)
+            await log.watermark.catch_up()
+        found = await log.between(last, log.watermark.position, EVERYTHING, 7)
         seen += [(recorded.id, recorded.event.actor) for recorded in found]
         if found:
             last = found[-1].id
         elif ending:
             return seen
         else:
-            await log.feed.wait_beyond(last, 0.05)
+            await log.watermark.wait_beyond(last, 0.05)
 
 
 async def _write_some(database: Database, seed: int) -> list[str]:

@@ -18,8 +18,8 @@ from registry.errors.access import Limit
 from registry.ingest.outcome import IngestOutcome
 from registry.models import Version, VersionState
 from registry.models.job import JobState
-from registry.telemetry.counts import AliasTarget, Stock, Waiting
-from registry.telemetry.gauges import Counted, RegistryState
+from registry.telemetry.counts import AliasTarget, Backlog, Inventory
+from registry.telemetry.gauges import Counts, RegistryGauges
 from registry.telemetry.metrics import RegistryMetrics
 from tests.support.docs.metrics_page import PAGE, RECORDED, ROOT, TYPES, exported, listed, names_in
 
@@ -76,14 +76,14 @@ def collectors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CollectorRe
     engine.on_event(LookedUp(UPPER, CacheOutcome.MISS, MissCause.COLD, 0.1))
     engine.on_event(Evicted(UPPER, Tier.HOST, EvictionReason.CAPACITY, 1.0))
     registry = RegistryMetrics(collectors)
-    registry.ingest_ended(IngestOutcome(JobState.FAILED, 1.0, 10, "not_lora"))
+    registry.on_ingest_outcome(IngestOutcome(JobState.FAILED, 1.0, 10, "not_lora"))
     registry.on_commit([quarantined_version()])
-    registry.tenant_refused("acme", Limit.SLOTS)
+    registry.on_tenant_refusal("acme", Limit.SLOTS)
     folder = tmp_path_factory.mktemp("registry")
     database = Database(f"sqlite:///{folder}/registry.db")
-    state = RegistryState(database, engine.labels, collectors)
-    stock, waiting = Stock(1, {"ready": 1}, 100), Waiting({}, None, 0)
-    state._counted = Counted(stock, waiting, [AliasTarget("upper", "default", 1)])
+    state = RegistryGauges(database, engine.labels, collectors)
+    stock, waiting = Inventory(1, {"ready": 1}, 100), Backlog({}, None, 0)
+    state._counts = Counts(stock, waiting, [AliasTarget("upper", "default", 1)])
     yield collectors
     asyncio.run(database.close())
 

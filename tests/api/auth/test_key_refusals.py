@@ -35,7 +35,7 @@ async def test_each_refusal_is_counted_by_its_reason(
 ) -> None:
     keys, metrics = KeyService(database), RegistryMetrics(series)
     clock = [100.0]
-    refusals = RefusalLog(metrics.key_refused, lambda: clock[0])
+    refusals = RefusalLog(metrics.on_key_refusal, lambda: clock[0])
     guard = ClientAddressMiddleware(
         AuthenticationMiddleware(reached, authenticate=keys.authenticate, refusals=refusals)
     )

@@ -4,7 +4,7 @@ from registry.auth.caller import ANONYMOUS, Caller
 from registry.auth.scopes import EVERY_SCOPE
 from registry.database.engine import Database
 from registry.service import RegistryService
-from registry.tenants.live_grants import CurrentGrants
+from registry.tenants.live_grants import LiveGrants
 from tests.api.conftest import AdapterMaker
 from tests.api.keyed_client import Asked
 
@@ -18,7 +18,7 @@ async def test_a_grant_and_its_end_count_for_what_goes_on(
     for tenant in ("acme", "other"):
         await asked.ask("root", "POST", "/tenants", json={"name": tenant})
     await service.registrar.register(SECRET, str(make_adapter("one")), actor="root")
-    grants = CurrentGrants(database, fresh_seconds=0)
+    grants = LiveGrants(database, fresh_seconds=0)
     caller = Caller("other~boss", EVERY_SCOPE)
     assert not (await grants.of(caller)).sees(SECRET)
     assert (await asked.ask("root", "PUT", PATH)).is_success
@@ -30,4 +30,4 @@ async def test_a_grant_and_its_end_count_for_what_goes_on(
 
 
 async def test_the_platform_is_granted_nothing_and_sees_all(database: Database) -> None:
-    assert await CurrentGrants(database).of(ANONYMOUS) is ANONYMOUS
+    assert await LiveGrants(database).of(ANONYMOUS) is ANONYMOUS

@@ -16,8 +16,8 @@ from registry.database.engine import Database
 from registry.errors.access import Limit
 from registry.ingest.service import IngestService
 from registry.models import now
-from registry.quotas.limit_cache import LimitBook
-from registry.quotas.limit_queries import all_limits, limits_in
+from registry.quotas.limit_cache import LimitCache
+from registry.quotas.limit_queries import all_limits, read_limits
 from registry.quotas.limits import NO_LIMITS, TenantLimits
 from registry.quotas.service import TenantQuotas
 from registry.quotas.usage import LiveUsage
@@ -38,7 +38,7 @@ class Quotas:
         self.of_service = TenantQuotas(
             database,
             tenant_of,
-            limits_in,
+            read_limits,
             lambda tenant, limit: self.refusals.append((tenant, limit)),
             lambda: self.at,
         )
@@ -292,7 +292,7 @@ async def test_usage_stands_beside_the_limits(
 
 
 async def test_the_engine_hears_of_limits(client: httpx.AsyncClient, database: Database) -> None:
-    from_there = LimitBook(lambda: all_limits(database))
+    from_there = LimitCache(lambda: all_limits(database))
     await limit(client, "zeta")
     await limit(client, max_slots=2)
     await from_there.refresh()

@@ -16,13 +16,13 @@ from registry.auth.scopes import Scope
 from registry.database.engine import Database
 from registry.events.log import EventLog
 from registry.events.stream import EventStreams
-from registry.events.watermark import EventFeed
+from registry.events.watermark import EventWatermark
 from registry.http.authentication import AuthenticationMiddleware
 from registry.http.sse import StreamLimits
 from registry.ingest.service import IngestService
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
-from registry.sources.egress_guard import NetGuard
+from registry.sources.egress_guard import EgressGuard
 from registry.sources.registry import RemoteSources
 from tests.api.conftest import AdapterMaker
 from tests.api.keyed_client import Asked
@@ -35,7 +35,7 @@ Json = dict[str, Any]
 @pytest.fixture
 def ingest(service: RegistryService) -> IngestService:
     """Makes a job of everything; tests say when it is worked on."""
-    sources = RemoteSources((), NetGuard())
+    sources = RemoteSources((), EgressGuard())
     settings = RegistrySettings(max_direct_bytes=0)
     return IngestService(service.registrar, service._database, service.store, sources, settings)
 
@@ -249,7 +249,7 @@ async def test_a_grant_is_to_read_and_not_to_change(
 @contextlib.asynccontextmanager
 async def event_server(database: Database, keys: KeyService) -> AsyncIterator[str]:
     """That shows a sign of life after a tenth of a second without an event of the reader's."""
-    feed = EventFeed(database, poll_seconds=0.05)
+    feed = EventWatermark(database, poll_seconds=0.05)
     log = EventLog(database, feed)
     app = FastAPI()
     app.include_router(

@@ -14,7 +14,7 @@ from registry.auth.client_address import client_address
 from registry.database.engine import Database
 from registry.events.log import EventLog
 from registry.events.repository import EventFilter
-from registry.events.watermark import EventFeed
+from registry.events.watermark import EventWatermark
 from registry.http.trusted_proxies import ClientAddressMiddleware
 from registry.service import RegistryService
 from tests.api.conftest import AdapterMaker
@@ -80,9 +80,9 @@ async def test_by_default_nobody_is_trusted() -> None:
 
 
 async def recorded(database: Database) -> list[tuple[str, str | None]]:
-    feed = EventFeed(database)
-    up_to = await feed.catch_up()
-    found = await EventLog(database, feed).between(0, up_to, EventFilter(), 1000)
+    watermark = EventWatermark(database)
+    up_to = await watermark.catch_up()
+    found = await EventLog(database, watermark).between(0, up_to, EventFilter(), 1000)
     return [(one.event.kind, one.event.address) for one in found]
 
 

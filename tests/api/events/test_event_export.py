@@ -17,10 +17,10 @@ from sqlmodel import col
 from adaptry.cli import main
 from registry.database.engine import Database
 from registry.events.export import EventExport
-from registry.events.hash_chain import BEGINNING, BrokenChain, ChainEnd, chained_line, checked
+from registry.events.hash_chain import FIRST_HASH, BrokenChain, ChainEnd, chained_line, verify_chain
 from registry.events.log import EventLog
 from registry.events.repository import EventFilter
-from registry.events.watermark import EventFeed
+from registry.events.watermark import EventWatermark
 from registry.models import Event, EventKind, new_uid, now
 from tests.api.conftest import AdapterMaker
 from tests.api.helpers import publish_some
@@ -79,8 +79,8 @@ def alive() -> int:
 
 async def test_fifty_thousand_events_are_the_table_in_little_memory(database: Database) -> None:
     await fill(database, MANY)
-    log = EventLog(database, EventFeed(database))
-    lines = await EventExport(log).lines(EventFilter(), after=0, chain=BEGINNING)
+    log = EventLog(database, EventWatermark(database))
+    lines = await EventExport(log).lines(EventFilter(), after=0, chain=FIRST_HASH)
     digest, count, end = hashlib.sha256(), 0, ChainEnd()
     gc.collect()
     before = alive()
@@ -92,7 +92,7 @@ async def test_fifty_thousand_events_are_the_table_in_little_memory(database: Da
         for line in chunk.splitlines(keepends=True):
             digest.update(repr(row(line)).encode())
             count += 1
-        end = checked(chunk.splitlines(keepends=True), end)
+        end = verify_chain(chunk.splitlines(keepends=True), end)
     assert count == end.events == MANY
     assert most_alive <= 2 * PAGE, "the page that is sent, and the next one"
     assert largest_chunk < 2**20
@@ -134,7 +134,7 @@ async def test_it_goes_on_where_an_earlier_one_ended(
 ) -> None:
     await publish_some(client, make_adapter, "bot", 2)
     first = await exported(client)
-    end = checked(first)
+    end = verify_chain(first)
     assert await exported(client, after=end.after, chain=end.chain) == []
     await publish_some(client, make_adapter, "other", 2)
     more = await exported(client, after=end.after, chain=end.chain)
@@ -158,7 +158,7 @@ async def test_bad_questions_are_problems(client: httpx.AsyncClient) -> None:
 
 
 def lines_of(count: int) -> list[bytes]:
-    chain, lines = BEGINNING, []
+    chain, lines = FIRST_HASH, []
     for n in range(1, count + 1):
         line, chain = chained_line({"id": n, "kind": "alias.moved"}, chain)
         lines.append(line)
@@ -184,15 +184,15 @@ def test_a_line_that_was_touched_is_found(
     spoil: Callable[[list[bytes]], list[bytes]], line: int
 ) -> None:
     lines = lines_of(5)
-    assert checked(lines).events == 5
+    assert verify_chain(lines).events == 5
     with pytest.raises(BrokenChain, match=f"line {line} "):
-        checked(spoil(lines))
+        verify_chain(spoil(lines))
 
 
 def test_what_is_chained_but_no_event_is_no_export() -> None:
-    line, _ = chained_line({"id": "first"}, BEGINNING)
+    line, _ = chained_line({"id": "first"}, FIRST_HASH)
     with pytest.raises(BrokenChain, match="no event"):
-        checked([line])
+        verify_chain([line])
 
 
 def test_anybody_can_check_a_line_by_the_rule_that_is_documented() -> None:

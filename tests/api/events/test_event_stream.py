@@ -18,7 +18,7 @@ from registry.auth.scopes import Scope
 from registry.database.engine import Database
 from registry.events.log import EventLog, RecordedEvent
 from registry.events.stream import EventStreams, close_with_server
-from registry.events.watermark import EventFeed
+from registry.events.watermark import EventWatermark
 from registry.http.authentication import AuthenticationMiddleware
 from registry.http.sse import StreamLimits
 from registry.models import Adapter, Event, EventKind, row_id
@@ -57,16 +57,16 @@ async def event_server(
     keys: KeyService | None = None,
     **limits: Any,
 ) -> AsyncIterator[Served]:
-    feed = EventFeed(database, poll_seconds=poll_seconds)
-    log = CountingLog(database, feed)
+    watermark = EventWatermark(database, poll_seconds=poll_seconds)
+    log = CountingLog(database, watermark)
     streams = EventStreams(log, StreamLimits(**limits))
     app = FastAPI()
     app.include_router(create_event_router(log, streams))
     if keys is not None:
         app.add_middleware(AuthenticationMiddleware, authenticate=keys.authenticate)
     async with serving(app, port) as url, asyncio.TaskGroup() as tasks:
-        tasks.create_task(feed.run())
-        tasks.create_task(close_with_server(feed, lambda: app.state.server.should_exit))
+        tasks.create_task(watermark.run())
+        tasks.create_task(close_with_server(watermark, lambda: app.state.server.should_exit))
         yield Served(url, app, log, streams)
         app.state.server.should_exit = True
 

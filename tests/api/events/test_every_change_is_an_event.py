@@ -28,7 +28,7 @@ from registry.auth.keys import KeyService
 from registry.database.engine import Database
 from registry.events.log import EventLog, RecordedEvent
 from registry.events.repository import EventFilter
-from registry.events.watermark import EventFeed
+from registry.events.watermark import EventWatermark
 from registry.http.trusted_proxies import ClientAddressMiddleware
 from registry.models import EventKind, now
 from registry.residency import ResidencyStore
@@ -292,8 +292,10 @@ async def everything(
 
 
 async def recorded(database: Database) -> list[RecordedEvent]:
-    feed = EventFeed(database)
-    return await EventLog(database, feed).between(0, await feed.catch_up(), EventFilter(), 1000)
+    watermark = EventWatermark(database)
+    return await EventLog(database, watermark).between(
+        0, await watermark.catch_up(), EventFilter(), 1000
+    )
 
 
 @pytest.mark.parametrize("route", CHANGES)

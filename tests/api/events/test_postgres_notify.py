@@ -13,7 +13,7 @@ from sqlalchemy import text
 from registry.catalog.catalog import Catalog
 from registry.database.change_poller import ChangePoller
 from registry.database.engine import Database
-from registry.events.postgres_notify import ChangeNotices
+from registry.events.postgres_notify import ChangeNotifier
 from registry.models import Adapter, Event
 from tests.support.databases.fixtures import EMPTY_ALL_TABLES
 from tests.support.databases.postgres import PostgresServer
@@ -46,7 +46,7 @@ async def server(url: str) -> AsyncIterator[Server]:
     poller = ChangePoller(database, every_seconds=HOUR)
     await poller.poll()
     made = Server(database, Catalog(database, Path, poller))
-    task = asyncio.create_task(ChangeNotices(database, made.heard).run())
+    task = asyncio.create_task(ChangeNotifier(database, made.heard).run())
     try:
         yield made
     finally:
@@ -121,7 +121,7 @@ async def test_on_sqlite_there_is_nobody_to_tell(
     async def heard() -> None:
         raise AssertionError("by whom?")
 
-    running = asyncio.create_task(ChangeNotices(database, heard).run())
+    running = asyncio.create_task(ChangeNotifier(database, heard).run())
     database.notify_change()
     async with database.read_session() as session:
         await session.execute(text("SELECT 1"))

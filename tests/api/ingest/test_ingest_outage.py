@@ -17,7 +17,7 @@ from registry.inspection.base_model import BaseModel
 from registry.models.job import Job, JobState
 from registry.service import RegistryService
 from registry.sources.base import Progress
-from registry.sources.egress_guard import NetGuard
+from registry.sources.egress_guard import EgressGuard
 from registry.sources.registry import RemoteSources
 from tests.support.servers.registry_in_loop import Registry, running_registry
 
@@ -52,7 +52,7 @@ async def attempt(registry: Registry, service: RegistryService, at: str) -> None
     """One attempt at job 1."""
     job_store = Outage(service._database, max_attempts=5)
     job_store.at = at
-    sources = RemoteSources((), NetGuard())
+    sources = RemoteSources((), EgressGuard())
     runner = JobRunner(service.registrar, service.store, job_store, sources, timeout_seconds=60)
     row = await registry.ingest.job(1)
     workspace = await open_workspace(service.store, row.workspace)

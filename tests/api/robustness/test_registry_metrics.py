@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable
 from registry.models import Event, EventKind
-from registry.notifications import EventParts
-from registry.telemetry.gauges import RegistryState
-from registry.telemetry.label_limit import AdapterLabels
+from registry.notifications import Notifications
+from registry.telemetry.gauges import RegistryGauges
+from registry.telemetry.label_limit import LabelLimit
 from registry.telemetry.metrics import RegistryMetrics
 from tests.support.servers.registry_in_loop import Registry, running_registry
 from tests.support.servers.webhook_receiver import Answer, Receiver, add
@@ -56,12 +56,12 @@ async def registry(
 
 
 @pytest.fixture
-async def state(counted: Counted, database_url: str) -> AsyncIterator[RegistryState]:
+async def state(counted: Counted, database_url: str) -> AsyncIterator[RegistryGauges]:
     """Of a second server on the same database."""
     database = Database(database_url)
-    labels = AdapterLabels(1)
+    labels = LabelLimit(1)
     labels.of("bot")
-    yield RegistryState(database, labels, counted.collectors)
+    yield RegistryGauges(database, labels, counted.collectors)
     await database.close()
 
 
@@ -166,12 +166,12 @@ async def test_what_is_rolled_back_is_not_counted(counted: Counted, database_url
 async def test_attempts_to_deliver_and_what_still_waits_are_counted(
     client: httpx.AsyncClient,
     database: Database,
-    events: EventParts,
+    events: Notifications,
     receiver: Receiver,
     counted: Counted,
-    state: RegistryState,
+    state: RegistryGauges,
 ) -> None:
-    events.dispatcher.on_attempt.append(counted.metrics.webhook_attempted)
+    events.dispatcher.on_attempt.append(counted.metrics.on_webhook_attempt)
     receiver.answers.extend([Answer(500), Answer(503), Answer(200)])
     await add(client, receiver, kinds=[EventKind.ALIAS_MOVED])
     await write_alias_event(database)
@@ -189,7 +189,7 @@ async def test_attempts_to_deliver_and_what_still_waits_are_counted(
 async def test_a_database_that_is_away_is_seen(counted: Counted, tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     database = Database(f"sqlite:///{folder}/registry.db", observer=counted.metrics)
-    state = RegistryState(database, AdapterLabels(10), counted.collectors)
+    state = RegistryGauges(database, LabelLimit(10), counted.collectors)
     assert counted("database_up") == 1
     folder.rmdir()
     with pytest.raises(DatabaseUnavailable):
@@ -203,7 +203,7 @@ async def test_a_database_that_is_away_is_seen(counted: Counted, tmp_path: Path)
 
 
 async def test_the_stock_is_counted_in_the_background(
-    registry: Registry, state: RegistryState, counted: Counted, make_adapter: AdapterMaker
+    registry: Registry, state: RegistryGauges, counted: Counted, make_adapter: AdapterMaker
 ) -> None:
     await state.look()
     assert counted("registry_adapters") == 0
@@ -232,7 +232,7 @@ async def test_the_stock_is_counted_in_the_background(
 
 async def test_jobs_that_wait_are_seen(
     counted: Counted,
-    state: RegistryState,
+    state: RegistryGauges,
     database_url: str,
     tmp_path: Path,
     base_model: Any,

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from registry.api.router import create_router
 from registry.database.engine import Database
 from registry.database.migrate import upgrade
-from registry.notifications import event_parts
+from registry.notifications import open_notifications
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.storage.store import ArtifactStore
@@ -124,7 +124,7 @@ async def there(tmp_path: Path, empty_database: str) -> AsyncIterator[Registry]:
     store = ArtifactStore(tmp_path / "other", source_roots=[tmp_path], max_bytes=1_000_000)
     store.open()
     service = RegistryService(database, store, BASE, max_rank=8, reserved_names=frozenset({"base"}))
-    async with event_parts(database, RegistrySettings()) as parts:
+    async with open_notifications(database, RegistrySettings()) as parts:
         app = FastAPI()
         for router in (create_router(service), ingest_router(service), *parts.routers):
             app.include_router(router)

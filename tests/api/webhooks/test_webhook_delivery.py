@@ -14,7 +14,7 @@ import standardwebhooks
 
 from registry.database.engine import Database
 from registry.models import Adapter, Event, EventKind, row_id
-from registry.notifications import event_parts
+from registry.notifications import open_notifications
 from registry.settings import RegistrySettings
 from tests.api.conftest import QUICK_WEBHOOKS
 from tests.support.servers.registry_subprocess import ServerProcess
@@ -178,7 +178,7 @@ async def test_a_message_that_never_arrives_is_given_up_and_may_be_sent_again(
     receiver.otherwise = Answer(400, body=b"I do not like it")
     webhook = await add(client, receiver)
     async with another_server(database, max_attempts=3, max_failures=100):
-        events.feed.close()  # the other server alone delivers
+        events.watermark.close()  # the other server alone delivers
         await write(database, "x")
         failed = (await settled(client, webhook, 1))[0]
     assert failed["state"] == "failed"
@@ -200,7 +200,7 @@ async def test_an_endpoint_that_always_fails_is_disabled_and_loses_nothing_by_it
     receiver.otherwise = Answer(500)
     webhook = await add(client, receiver)
     watcher = await add(client, receiver, kinds=["webhook.disabled"])
-    events.feed.close()
+    events.watermark.close()
     async with another_server(database, max_failures=4):
         await write(database, *"abcdefghij")
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -270,7 +270,7 @@ async def test_an_address_is_checked_at_each_connection(
     client: httpx.AsyncClient, receiver: Receiver, database: Database, events: Any
 ) -> None:
     webhook = await add(client, receiver)
-    events.feed.close()
+    events.watermark.close()
     async with another_server(database, settings=RegistrySettings()):  # allows no private network
         await write(database, "x")
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -301,7 +301,7 @@ async def another_server(
 ) -> AsyncIterator[None]:
     settings = settings or RegistrySettings(allowed_networks=("127.0.0.1",))
     changed = dataclasses.replace(QUICK_WEBHOOKS, **limits)
-    async with event_parts(database, settings, changed) as parts:
+    async with open_notifications(database, settings, changed) as parts:
         running = asyncio.create_task(parts.run(lambda: False))
         yield
         running.cancel()

@@ -5,17 +5,17 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from registry.sources.base import FetchedSource, FetchLimits, Progress
-from registry.sources.egress_guard import NetGuard
+from registry.sources.egress_guard import EgressGuard
 from registry.sources.registry import RemoteSources
 
-LOOPBACK = NetGuard(allowed=(ip_network("127.0.0.1/32"),))
+LOOPBACK = EgressGuard(allowed=(ip_network("127.0.0.1/32"),))
 
 
 class Fetch:
     """`limits` may be changed before a call; `progress` is that of the last one."""
 
     def __init__(
-        self, folder: Path, max_bytes: int, sources: Callable[[NetGuard], RemoteSources]
+        self, folder: Path, max_bytes: int, sources: Callable[[EgressGuard], RemoteSources]
     ) -> None:
         self._folder = folder
         self._sources = sources
@@ -24,7 +24,7 @@ class Fetch:
         self.progress = Progress()
 
     async def __call__(
-        self, url: str, guard: NetGuard = LOOPBACK
+        self, url: str, guard: EgressGuard = LOOPBACK
     ) -> tuple[FetchedSource, dict[str, bytes]]:
         """What was fetched, and the files by name."""
         self._count += 1

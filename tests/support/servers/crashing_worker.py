@@ -16,7 +16,7 @@ from registry.models.job import Job
 from registry.quotas.service import TenantQuotas
 from registry.settings import RegistrySettings
 from registry.sources.base import Progress
-from registry.sources.egress_guard import NetGuard
+from registry.sources.egress_guard import EgressGuard
 from registry.sources.registry import RemoteSources
 from registry.storage.file_locks import FileLock
 from registry.storage.store import ArtifactStore
@@ -73,7 +73,7 @@ async def main(url: str, folder: Path, base: BaseModel, point: str, source: str)
         registrar,
         database,
         store,
-        RemoteSources((), NetGuard()),
+        RemoteSources((), EgressGuard()),
         RegistrySettings(max_direct_bytes=10_000_000 if point.startswith("direct") else 0),
         watch=watch,
         new_progress=DyingProgress if point == COPYING else Progress,

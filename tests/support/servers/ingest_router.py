@@ -6,13 +6,13 @@ from registry.api.ingest import create_ingest_router
 from registry.ingest.service import IngestService
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
-from registry.sources.egress_guard import NetGuard
+from registry.sources.egress_guard import EgressGuard
 from registry.sources.registry import RemoteSources
 
 
 def ingest_of(service: RegistryService) -> IngestService:
     """For small folders of this machine, which are registered at once."""
-    sources = RemoteSources((), NetGuard())
+    sources = RemoteSources((), EgressGuard())
     return IngestService(
         service.registrar, service._database, service.store, sources, RegistrySettings()
     )

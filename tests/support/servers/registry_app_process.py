@@ -15,7 +15,7 @@ from registry.api.ingest import create_ingest_router
 from registry.api.router import create_router
 from registry.database.engine import Database
 from registry.inspection.base_model import BaseModel
-from registry.notifications import event_parts
+from registry.notifications import open_notifications
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.storage.store import ArtifactStore
@@ -34,7 +34,9 @@ async def serve(asked: dict[str, Any]) -> None:
     service = RegistryService(database, store, BASE, max_rank=16)
     ingest = ingest_of(service)
     settings = RegistrySettings(allowed_networks=("127.0.0.1",))
-    async with event_parts(database, settings, WebhookLimits(**asked.get("limits", {}))) as parts:
+    async with open_notifications(
+        database, settings, WebhookLimits(**asked.get("limits", {}))
+    ) as parts:
         app = FastAPI()
         for router in (create_router(service), create_ingest_router(ingest), *parts.routers):
             app.include_router(router)

@@ -17,10 +17,10 @@ from registry.database.engine import Database
 from registry.ingest.runner import CheckpointObserver, null_checkpoint_observer
 from registry.ingest.service import IngestService
 from registry.inspection.base_model import BaseModel
-from registry.notifications import event_parts
+from registry.notifications import open_notifications
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
-from registry.sources.egress_guard import NetGuard
+from registry.sources.egress_guard import EgressGuard
 from registry.sources.registry import RemoteSources
 from registry.storage.store import ArtifactStore
 from registry.telemetry.metrics import RegistryMetrics
@@ -28,7 +28,7 @@ from tests.support.servers.asgi_server import serving
 
 Json = dict[str, Any]
 
-LOOPBACK = NetGuard(allowed=(ip_network("127.0.0.1/32"),))
+LOOPBACK = EgressGuard(allowed=(ip_network("127.0.0.1/32"),))
 UNFINISHED = ("receiving", "queued", "running")
 
 
@@ -112,11 +112,11 @@ async def running_registry(
     given = RegistrySettings(**settings)
     ingest = IngestService(service.registrar, database, store, sources, given, watch=watch)
     if metrics is not None:
-        service.registrar.observe_outcomes(metrics.ingest_ended)
+        service.registrar.observe_outcomes(metrics.on_ingest_outcome)
     app = FastAPI()
     working = asyncio.create_task(ingest.run()) if works else None
     try:
-        async with event_parts(database, given) as events, AsyncExitStack() as stack:
+        async with open_notifications(database, given) as events, AsyncExitStack() as stack:
             for router in (create_router(service), create_ingest_router(ingest), *events.routers):
                 app.include_router(router)
             url = await stack.enter_async_context(serving(app))

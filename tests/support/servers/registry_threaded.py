@@ -14,7 +14,7 @@ from registry.api.router import create_router
 from registry.database.engine import Database
 from registry.database.migrate import upgrade
 from registry.inspection.base_model import read_base_model
-from registry.notifications import event_parts
+from registry.notifications import open_notifications
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.storage.store import ArtifactStore
@@ -52,7 +52,7 @@ def _application(url: str, state: Path) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         settings = RegistrySettings(allowed_networks=("127.0.0.1",))
-        async with event_parts(database, settings) as events:
+        async with open_notifications(database, settings) as events:
             for router in events.routers:
                 app.include_router(router)
             running = asyncio.create_task(events.run(lambda: app.state.server.should_exit))

@@ -16,7 +16,7 @@ from registry.errors.defects import Defect
 from registry.inspection.base_model import BaseModel, StoredTensor, read_base_model
 from registry.inspection.inspector import Finding, Inspection, inspect_adapter, judge_adapter
 from registry.inspection.safetensors_header import read_header
-from registry.inspection.supported_modules import Renames, ServedModule, ServedModules
+from registry.inspection.supported_modules import Renames, SupportedModule, SupportedModules
 
 ROOT = Path(__file__).resolve().parents[3]
 DEMO = ROOT / "demo"
@@ -30,23 +30,25 @@ SHAPES = {
     **dict.fromkeys((MODULE, OTHER, ROUTER, *EXPERTS), (OUT, IN)),
     **dict.fromkeys((EMBEDDING, HEAD), (TOKENS, IN)),
 }
-SERVED = ServedModules(
+SERVED = SupportedModules(
     "vllm 0.32.0",
     {
-        MODULE: ServedModule((OUT, IN)),
-        OTHER: ServedModule((OUT, IN)),
-        EMBEDDING: ServedModule((IN, TOKENS), is_embedding=True),
-        HEAD: ServedModule((TOKENS, IN)),
-        **{name: ServedModule(None) for name in EXPERTS},
+        MODULE: SupportedModule((OUT, IN)),
+        OTHER: SupportedModule((OUT, IN)),
+        EMBEDDING: SupportedModule((IN, TOKENS), is_embedding=True),
+        HEAD: SupportedModule((TOKENS, IN)),
+        **{name: SupportedModule(None) for name in EXPERTS},
     },
     Renames(substrings=((".first.", "."),)),
 )
 BASE = BaseModel("tiny", SHAPES, SERVED)
 HEADERS_ALONE = BaseModel("tiny", SHAPES)
-OLDER_ENGINE = replace(BASE, served=ServedModules("vllm 0", SERVED.modules, patterns=False))
+OLDER_ENGINE = replace(BASE, served=SupportedModules("vllm 0", SERVED.modules, patterns=False))
 LINEAR_ENGINE = replace(
     BASE,
-    served=ServedModules("vllm 0", {MODULE: ServedModule((OUT, IN)), OTHER: ServedModule(None)}),
+    served=SupportedModules(
+        "vllm 0", {MODULE: SupportedModule((OUT, IN)), OTHER: SupportedModule(None)}
+    ),
 )
 UNKNOWN_BASE = BaseModel("tiny", None)
 

@@ -1,17 +1,22 @@
 """Names of modules as the engine reads them."""
 
-from registry.inspection.supported_modules import Renames, ServedModule, ServedModules, experts_of
+from registry.inspection.supported_modules import (
+    Renames,
+    SupportedModule,
+    SupportedModules,
+    experts_of,
+)
 
 SHAPE = (6, 10)
 
 
-def served(renames: Renames, *names: str) -> ServedModules:
-    return ServedModules("vllm 0", {name: ServedModule(SHAPE) for name in names}, renames)
+def served(renames: Renames, *names: str) -> SupportedModules:
+    return SupportedModules("vllm 0", {name: SupportedModule(SHAPE) for name in names}, renames)
 
 
 def test_without_rules_a_name_is_itself() -> None:
     found = served(Renames(), "model.layers.0.q_proj")
-    assert found.find("model.layers.0.q_proj") == ServedModule(SHAPE)
+    assert found.find("model.layers.0.q_proj") == SupportedModule(SHAPE)
     assert found.find("layers.0.q_proj") is None
     assert found.find("") is None
 

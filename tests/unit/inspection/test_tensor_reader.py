@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
 from registry.inspection.safetensors_header import TensorInfo, read_header
-from registry.inspection.tensor_reader import DTYPES, CutOff, is_finite, is_zero, same_values
+from registry.inspection.tensor_reader import DTYPES, Truncated, is_finite, is_zero, same_values
 
 TORCH = {name: getattr(torch, known) for name, known in DTYPES.items()}
 
@@ -39,9 +39,9 @@ def test_any_bits_are_judged_as_torch_judges_them(dtype: str, data: st.DataObjec
 def test_a_file_that_ends_too_early_is_noticed() -> None:
     info = TensorInfo("F32", (4,), 0, 16)
     for check in (is_finite, is_zero):
-        with pytest.raises(CutOff):
+        with pytest.raises(Truncated):
             check(io.BytesIO(bytes(15)), TensorInfo("F16", (9,), 0, 18))
-    with pytest.raises(CutOff):
+    with pytest.raises(Truncated):
         is_zero(io.BytesIO(b""), info)
 
 

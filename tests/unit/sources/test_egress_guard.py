@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from registry.errors import AddressNotAllowed, HostUnknown
-from registry.sources.egress_guard import GuardedSyncTransport, NetGuard, guarded_client
+from registry.sources.egress_guard import EgressGuard, GuardedSyncTransport, guarded_client
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.1"),)
 NAME = "hooks.example"
@@ -72,7 +72,7 @@ class Names:
     "address", ["8.8.8.8", "2606:4700::1", "::ffff:8.8.8.8", "64:ff9b::808:808"]
 )
 def test_a_public_address_may_be_called(address: str) -> None:
-    assert NetGuard().allows(address)
+    assert EgressGuard().allows(address)
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ def test_a_public_address_may_be_called(address: str) -> None:
     ],
 )
 def test_a_special_address_may_not_be_called(address: str) -> None:
-    assert not NetGuard().allows(address)
+    assert not EgressGuard().allows(address)
 
 
 def test_a_private_address_may_be_called_where_its_network_is_allowed() -> None:
-    guard = NetGuard((ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fc00::/7")))
+    guard = EgressGuard((ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fc00::/7")))
     assert guard.allows("10.1.2.3")
     assert guard.allows("::ffff:10.1.2.3")
     assert guard.allows("64:ff9b::a01:203")
@@ -115,17 +115,17 @@ def test_a_private_address_may_be_called_where_its_network_is_allowed() -> None:
 @pytest.mark.parametrize("host", ["127.1", "0x7f000001", "2130706433", "localhost", "::1"])
 def test_the_system_s_other_spellings_of_this_machine_are_refused(host: str) -> None:
     with pytest.raises(AddressNotAllowed):
-        NetGuard().addresses(host, 80)
+        EgressGuard().addresses(host, 80)
 
 
 @pytest.mark.parametrize("host", ["nope.invalid", "a\0b", "x" * 300])
 def test_a_name_without_an_address_is_unknown(host: str) -> None:
     with pytest.raises(HostUnknown):
-        NetGuard().addresses(host, 80)
+        EgressGuard().addresses(host, 80)
 
 
 def test_of_several_addresses_only_those_that_may_be_called_are_used() -> None:
-    guard = NetGuard(resolve=Names(["10.0.0.1", "8.8.8.8", "8.8.8.8", "::1"]))
+    guard = EgressGuard(resolve=Names(["10.0.0.1", "8.8.8.8", "8.8.8.8", "::1"]))
     assert guard.addresses(NAME, 443) == ["8.8.8.8"]
 
 
@@ -134,7 +134,7 @@ async def test_the_connection_goes_to_the_checked_address_and_the_host_is_told(
 ) -> None:
     names = Names(["127.0.0.1"], ["127.0.0.2"])  # somebody changes the name once it was checked
     url = f"http://{NAME}:{hooks.server_port}/"
-    async with guarded_client(NetGuard(LOOPBACK, names), timeout_seconds=5) as client:
+    async with guarded_client(EgressGuard(LOOPBACK, names), timeout_seconds=5) as client:
         async with client.stream("GET", url) as response:
             connected = response.extensions["network_stream"].get_extra_info("server_addr")
         assert connected == ("127.0.0.1", hooks.server_port)
@@ -147,14 +147,14 @@ async def test_the_connection_goes_to_the_checked_address_and_the_host_is_told(
 
 async def test_the_next_address_is_tried_where_nobody_listens(hooks: Hooks) -> None:
     allowed = (ipaddress.ip_network("127.0.0.0/8"),)
-    guard = NetGuard(allowed, Names(["127.0.0.2", "127.0.0.1"]))
+    guard = EgressGuard(allowed, Names(["127.0.0.2", "127.0.0.1"]))
     async with guarded_client(guard, timeout_seconds=5) as client:
         response = await client.get(f"http://{NAME}:{hooks.server_port}/")
     assert response.status_code == 200
 
 
 async def test_no_redirect_is_followed(hooks: Hooks) -> None:
-    async with guarded_client(NetGuard(LOOPBACK), timeout_seconds=5) as client:
+    async with guarded_client(EgressGuard(LOOPBACK), timeout_seconds=5) as client:
         response = await client.get(f"http://127.0.0.1:{hooks.server_port}/moved")
     assert response.status_code == 302
     assert len(hooks.hosts) == 1
@@ -165,17 +165,17 @@ async def test_no_proxy_of_the_environment_is_used(
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{hooks.server_port}")
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{hooks.server_port}")
-    async with guarded_client(NetGuard(), timeout_seconds=5) as client:
+    async with guarded_client(EgressGuard(), timeout_seconds=5) as client:
         with pytest.raises(AddressNotAllowed):
             await client.get("http://10.0.0.1/")
     assert not hooks.hosts
 
 
 def test_threads_have_the_same_guard(hooks: Hooks) -> None:
-    guard = NetGuard(LOOPBACK, Names(["127.0.0.2", "127.0.0.1"]))
+    guard = EgressGuard(LOOPBACK, Names(["127.0.0.2", "127.0.0.1"]))
     with httpx.Client(transport=GuardedSyncTransport(guard)) as client:
         assert client.get(f"http://{NAME}:{hooks.server_port}/").status_code == 200
-    strict = httpx.Client(transport=GuardedSyncTransport(NetGuard()))
+    strict = httpx.Client(transport=GuardedSyncTransport(EgressGuard()))
     with strict as client, pytest.raises(AddressNotAllowed):
         client.get(f"http://127.0.0.1:{hooks.server_port}/")
     assert hooks.hosts == [f"{NAME}:{hooks.server_port}"]
@@ -220,7 +220,7 @@ def _write_certificate(folder: Path) -> Path:
 async def test_the_certificate_is_checked_for_the_name_and_not_for_the_address(
     tls_hooks: Hooks,
 ) -> None:
-    guard = NetGuard(LOOPBACK, Names(["127.0.0.1"]))
+    guard = EgressGuard(LOOPBACK, Names(["127.0.0.1"]))
     async with guarded_client(guard, timeout_seconds=5) as client:
         response = await client.get(f"https://{NAME}:{tls_hooks.server_port}/")
         assert response.status_code == 200

@@ -27,13 +27,13 @@ from registry.errors import (
     SourceUnavailable,
 )
 from registry.sources.base import FetchedSource, FetchLimits, Progress
-from registry.sources.egress_guard import NetGuard
+from registry.sources.egress_guard import EgressGuard
 from registry.sources.http_client import GuardedSockets
 from registry.sources.registry import RemoteSources
 from tests.support.servers.web import Handler, WebServer, web_server
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
-LOOPBACK = NetGuard(allowed=(ip_network("127.0.0.1/32"),))
+LOOPBACK = EgressGuard(allowed=(ip_network("127.0.0.1/32"),))
 LIMITS = FetchLimits(max_bytes=10_000_000)
 ADAPTER = {CONFIG: b"{}", WEIGHTS: os.urandom(3_000_000)}
 
@@ -56,7 +56,7 @@ class Fetch:
         self.limits = LIMITS
 
     async def __call__(
-        self, url: str, *rules: str, guard: NetGuard = LOOPBACK
+        self, url: str, *rules: str, guard: EgressGuard = LOOPBACK
     ) -> tuple[FetchedSource, dict[str, bytes]]:
         self._count += 1
         into = self._folder / str(self._count)
@@ -300,7 +300,7 @@ async def test_other_ways_to_write_loopback_are_not_called(
     server: WebServer, fetch: Fetch, host: str
 ) -> None:
     with pytest.raises((AddressNotAllowed, SourceUnavailable)) as caught:
-        await fetch(f"http://{host}:{server.server_port}/support", guard=NetGuard())
+        await fetch(f"http://{host}:{server.server_port}/support", guard=EgressGuard())
     assert server.asked == []
     if host in ("localhost", "[::1]", "[::ffff:127.0.0.1]"):
         assert isinstance(caught.value, AddressNotAllowed)
@@ -330,7 +330,7 @@ class Rebinding(AbstractResolver):
 async def rebound(server: WebServer) -> AsyncIterator[tuple[aiohttp.ClientSession, Rebinding]]:
     resolver = Rebinding("93.184.215.14", "127.0.0.1")
     connector = aiohttp.TCPConnector(
-        socket_factory=GuardedSockets(NetGuard()), resolver=resolver, use_dns_cache=False
+        socket_factory=GuardedSockets(EgressGuard()), resolver=resolver, use_dns_cache=False
     )
     async with aiohttp.ClientSession(connector=connector) as session:
         yield session, resolver
@@ -341,7 +341,7 @@ async def test_a_name_that_means_another_address_later_gains_nothing(
 ) -> None:
     session, resolver = rebound
     checked = await resolver.resolve("rebind.test")
-    assert NetGuard().allows(checked[0]["host"]), "whoever looks first sees a public address"
+    assert EgressGuard().allows(checked[0]["host"]), "whoever looks first sees a public address"
     with pytest.raises(AddressNotAllowed, match=r"127\.0\.0\.1"):
         await session.get(URL(f"http://rebind.test:{server.server_port}/support/{CONFIG}"))
     assert server.asked == []

@@ -18,7 +18,7 @@ from registry.errors import (
     SourceUnavailable,
 )
 from registry.sources.base import FetchLimits
-from registry.sources.egress_guard import NetGuard
+from registry.sources.egress_guard import EgressGuard
 from registry.sources.registry import RemoteSources
 from tests.support.adapters.fetch import Fetch
 from tests.support.servers.huggingface_hub import (
@@ -54,7 +54,7 @@ def hub() -> Iterator[HubServer]:
 
 @pytest.fixture
 def fetch(hub: HubServer, tmp_path: Path) -> Fetch:
-    def sources(guard: NetGuard) -> RemoteSources:
+    def sources(guard: EgressGuard) -> RemoteSources:
         return RemoteSources(("hf://",), guard, hub_endpoint=hub.url)
 
     return Fetch(tmp_path, 1_000_000, sources)
@@ -143,7 +143,7 @@ async def test_a_redirect_to_a_private_address_is_not_followed(
 
 async def test_a_private_hub_needs_to_be_allowed(hub: HubServer, fetch: Fetch) -> None:
     with pytest.raises(AddressNotAllowed):
-        await fetch("hf://org/support", NetGuard())
+        await fetch("hf://org/support", EgressGuard())
     assert hub.asked == []
 
 

@@ -25,7 +25,7 @@ from registry.errors import (
     SourceUnsupported,
 )
 from registry.sources.base import FetchLimits, Progress
-from registry.sources.egress_guard import NetGuard
+from registry.sources.egress_guard import EgressGuard
 from registry.sources.registry import RemoteSources
 from tests.support.adapters.fetch import LOOPBACK, Fetch
 
@@ -182,7 +182,7 @@ async def test_too_large_is_known_before_it_comes(bucket: Bucket, fetch: Fetch) 
 
 async def test_a_private_address_is_not_called(bucket: Bucket, fetch: Fetch) -> None:
     with pytest.raises(AddressNotAllowed, match=r"127\.0\.0\.1"):
-        await fetch(f"{bucket[0]}://team/support", NetGuard())
+        await fetch(f"{bucket[0]}://team/support", EgressGuard())
 
 
 async def test_an_object_that_changes_while_it_is_read_is_read_again_later(
@@ -230,5 +230,5 @@ def test_a_missing_package_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(SourceUnsupported) as caught:
-        RemoteSources(("s3://", "gs://"), NetGuard()).open(url)
+        RemoteSources(("s3://", "gs://"), EgressGuard()).open(url)
     assert extra in caught.value.detail

@@ -10,17 +10,17 @@ import pytest
 from registry.errors import SourceTooLarge
 from registry.sources.base import FetchLimits, Progress, Stopped
 from registry.sources.local import LocalSource
-from registry.sources.quarantine import Intake
-from registry.sources.threads import in_thread, on_own_loop, to_its_end
+from registry.sources.quarantine import QuarantineWriter
+from registry.sources.threads import run_in_thread, run_on_own_loop, run_to_completion
 
 
 async def test_a_thread_answers_or_raises() -> None:
     def fail() -> None:
         raise ValueError("no")
 
-    assert await in_thread(lambda: 1, lambda: None) == 1
+    assert await run_in_thread(lambda: 1, lambda: None) == 1
     with pytest.raises(ValueError, match="no"):
-        await in_thread(fail, lambda: None)
+        await run_in_thread(fail, lambda: None)
 
 
 async def test_who_cancels_may_clear_away_what_the_thread_wrote_to() -> None:
@@ -33,7 +33,7 @@ async def test_who_cancels_may_clear_away_what_the_thread_wrote_to() -> None:
         ended.set()
         raise Stopped
 
-    task = asyncio.create_task(in_thread(work, stop.set))
+    task = asyncio.create_task(run_in_thread(work, stop.set))
     await asyncio.to_thread(begun.wait, 10)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -51,9 +51,9 @@ async def test_a_loop_of_its_own_answers_raises_and_is_cancelled() -> None:
     async def fail() -> None:
         raise ValueError("no")
 
-    assert await on_own_loop(where) != ours
+    assert await run_on_own_loop(where) != ours
     with pytest.raises(ValueError, match="no"):
-        await on_own_loop(fail)
+        await run_on_own_loop(fail)
     begun, cleaned = threading.Event(), threading.Event()
 
     async def hang() -> None:
@@ -63,7 +63,7 @@ async def test_a_loop_of_its_own_answers_raises_and_is_cancelled() -> None:
         finally:
             cleaned.set()
 
-    task = asyncio.create_task(on_own_loop(hang))
+    task = asyncio.create_task(run_on_own_loop(hang))
     await asyncio.to_thread(begun.wait, 10)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -81,7 +81,7 @@ async def test_what_goes_to_its_end_answers_before_the_cancellation_is_felt() ->
         return 7
 
     async def work() -> None:
-        answers.append(await to_its_end(commit()))
+        answers.append(await run_to_completion(commit()))
         await asyncio.sleep(60)
 
     task = asyncio.create_task(work())
@@ -101,14 +101,14 @@ async def test_what_goes_to_its_end_raises_what_it_raises() -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        await to_its_end(fail())
+        await run_to_completion(fail())
 
 
 async def test_a_time_limit_around_is_still_a_time_limit() -> None:
     """Not a cancellation of unknown cause."""
 
     async def work() -> None:
-        await to_its_end(asyncio.sleep(0.1))
+        await run_to_completion(asyncio.sleep(0.1))
         await asyncio.sleep(60)
 
     with pytest.raises(TimeoutError):
@@ -142,10 +142,10 @@ async def test_a_copy_that_nobody_waits_for_stops(tmp_path: Path) -> None:
 
 
 def test_a_file_counts_only_when_it_is_whole(tmp_path: Path) -> None:
-    intake = Intake(tmp_path, FetchLimits(10), Progress())
-    with intake.open("a") as file:
+    writer = QuarantineWriter(tmp_path, FetchLimits(10), Progress())
+    with writer.open("a") as file:
         file.write(b"12345")
-    with pytest.raises(SourceTooLarge), intake.open("b") as file:
+    with pytest.raises(SourceTooLarge), writer.open("b") as file:
         file.write(b"123456")
-    assert [file.name for file in intake.fetched().files] == ["a"]
+    assert [file.name for file in writer.finish().files] == ["a"]
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o444

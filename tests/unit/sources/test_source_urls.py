@@ -4,7 +4,7 @@ import pytest
 
 from registry.errors import InvalidSource, SourceNotAllowed
 from registry.settings import RegistrySettings
-from registry.sources.egress_guard import NetGuard
+from registry.sources.egress_guard import EgressGuard
 from registry.sources.huggingface import parse_hub_url
 from registry.sources.registry import RemoteSources
 from registry.sources.urls import UrlRules, is_url, parse_url
@@ -63,7 +63,7 @@ def test_a_path_is_no_url(text: str) -> None:
 )
 def test_what_is_no_source_is_refused(text: str) -> None:
     with pytest.raises(InvalidSource) as caught:
-        RemoteSources(("https://", "http://", "s3://"), NetGuard()).open(text)
+        RemoteSources(("https://", "http://", "s3://"), EgressGuard()).open(text)
     caught.value.detail.encode()
 
 
@@ -167,4 +167,4 @@ def test_a_hub_url_names_repository_revision_and_folder(
 )
 def test_what_is_no_repository_is_refused(text: str) -> None:
     with pytest.raises(InvalidSource):
-        RemoteSources(("hf://",), NetGuard()).open(text)
+        RemoteSources(("hf://",), EgressGuard()).open(text)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from registry.models import now
 from registry.models.webhook import DeliveryState, Webhook, WebhookDelivery
-from registry.webhooks.retry_policy import WebhookLimits, enable, note_failure, note_success
+from registry.webhooks.retry_policy import WebhookLimits, enable, record_failure, record_success
 from registry.webhooks.sender import Outcome
 
 LIMITS = WebhookLimits()
@@ -49,7 +49,7 @@ def test_the_defaults_try_for_about_a_day() -> None:
 
 def test_a_failure_is_noted_and_both_wait(webhook: Webhook, delivery: WebhookDelivery) -> None:
     delivery.claimed_until = now()
-    note_failure(webhook, delivery, FAILED, LIMITS, failures_before=0)
+    record_failure(webhook, delivery, FAILED, LIMITS, failures_before=0)
     assert delivery.state == DeliveryState.PENDING
     assert is_none(delivery.claimed_until)
     assert (delivery.status_code, delivery.error) == (500, "HTTP 500")
@@ -65,7 +65,7 @@ def test_a_receiver_may_ask_for_a_longer_wait(
 ) -> None:
     before = now()
     outcome = Outcome(429, "HTTP 429", retry_after_seconds=asked)
-    note_failure(webhook, delivery, outcome, LIMITS, failures_before=0)
+    record_failure(webhook, delivery, outcome, LIMITS, failures_before=0)
     wait = delivery.next_attempt_at - before
     assert timedelta(seconds=least) < wait < timedelta(seconds=least + 10)
 
@@ -74,10 +74,10 @@ def test_a_message_is_given_up_after_its_last_attempt(
     webhook: Webhook, delivery: WebhookDelivery
 ) -> None:
     delivery.attempts = LIMITS.max_attempts - 1
-    note_failure(webhook, delivery, FAILED, LIMITS, failures_before=0)
+    record_failure(webhook, delivery, FAILED, LIMITS, failures_before=0)
     assert (delivery.state, delivery.finished_at) == (DeliveryState.PENDING, None)
     delivery.attempts += 1
-    note_failure(webhook, delivery, FAILED, LIMITS, failures_before=1)
+    record_failure(webhook, delivery, FAILED, LIMITS, failures_before=1)
     assert delivery.state == DeliveryState.FAILED
     assert delivery.finished_at is not None
     assert webhook.enabled
@@ -85,7 +85,7 @@ def test_a_message_is_given_up_after_its_last_attempt(
 
 def test_of_attempts_side_by_side_one_counts(webhook: Webhook, delivery: WebhookDelivery) -> None:
     for _ in range(4):
-        note_failure(webhook, delivery, FAILED, LIMITS, failures_before=0)
+        record_failure(webhook, delivery, FAILED, LIMITS, failures_before=0)
     assert webhook.failures == 1
 
 
@@ -94,7 +94,7 @@ def test_after_too_many_failures_in_a_row_it_is_disabled_until_it_is_enabled(
 ) -> None:
     for failures in range(LIMITS.max_failures):
         assert webhook.enabled
-        note_failure(webhook, delivery, FAILED, LIMITS, failures_before=failures)
+        record_failure(webhook, delivery, FAILED, LIMITS, failures_before=failures)
     assert not webhook.enabled
     assert webhook.disabled_reason == "15 attempts in a row failed, the last: HTTP 500"
     enable(webhook)
@@ -106,24 +106,24 @@ def test_after_too_many_failures_in_a_row_it_is_disabled_until_it_is_enabled(
 
 def test_one_success_makes_up_for_all_failures(webhook: Webhook, delivery: WebhookDelivery) -> None:
     for failures in range(LIMITS.max_failures - 1):
-        note_failure(webhook, delivery, FAILED, LIMITS, failures_before=failures)
-    note_success(webhook, delivery, Outcome(200))
+        record_failure(webhook, delivery, FAILED, LIMITS, failures_before=failures)
+    record_success(webhook, delivery, Outcome(200))
     assert (webhook.failures, webhook.paused_until) == (0, None)
     assert (delivery.state, delivery.error) == (DeliveryState.DELIVERED, None)
-    note_failure(webhook, delivery, FAILED, LIMITS, failures_before=0)
+    record_failure(webhook, delivery, FAILED, LIMITS, failures_before=0)
     assert webhook.enabled
 
 
 def test_an_endpoint_that_is_gone_is_disabled_at_once(
     webhook: Webhook, delivery: WebhookDelivery
 ) -> None:
-    note_failure(webhook, delivery, Outcome(410, "HTTP 410"), LIMITS, failures_before=0)
+    record_failure(webhook, delivery, Outcome(410, "HTTP 410"), LIMITS, failures_before=0)
     assert webhook.disabled_reason == "the endpoint answered 410 Gone"
 
 
 def test_a_reason_fits_into_its_column(webhook: Webhook, delivery: WebhookDelivery) -> None:
     webhook.failures = LIMITS.max_failures - 1
     outcome = Outcome(None, "x" * 1024)
-    note_failure(webhook, delivery, outcome, LIMITS, failures_before=webhook.failures)
+    record_failure(webhook, delivery, outcome, LIMITS, failures_before=webhook.failures)
     assert webhook.disabled_reason is not None
     assert len(webhook.disabled_reason) == 1024

@@ -9,7 +9,7 @@ import standardwebhooks
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.webhooks.signing import new_secret, signed_headers
+from registry.webhooks.signing import new_secret, signature_headers
 
 
 @given(st.dictionaries(st.text(), st.text()), st.integers(0, 10**9))
@@ -17,12 +17,12 @@ def test_what_we_sign_the_standard_s_library_verifies(content: dict[str, str], n
     secret = new_secret()
     body = json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")
     body = body.decode("utf-8", "replace").encode()
-    headers = signed_headers([secret], f"msg_{n}", int(time.time()), body)
+    headers = signature_headers([secret], f"msg_{n}", int(time.time()), body)
     assert standardwebhooks.Webhook(secret).verify(body, headers) == json.loads(body)
 
 
 def test_the_signature_is_the_one_of_the_specification_s_example() -> None:
-    headers = signed_headers(
+    headers = signature_headers(
         ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
         "msg_p5jXN8AQM9LWM0D4loKWxJek",
         1614265330,
@@ -37,7 +37,7 @@ def test_the_signature_is_the_one_of_the_specification_s_example() -> None:
 
 def test_with_two_secrets_either_verifies() -> None:
     secrets = [new_secret(), new_secret()]
-    headers = signed_headers(secrets, "msg_1", int(time.time()), b"{}")
+    headers = signature_headers(secrets, "msg_1", int(time.time()), b"{}")
     for secret in secrets:
         standardwebhooks.Webhook(secret).verify(b"{}", headers)
     with pytest.raises(standardwebhooks.WebhookVerificationError):
