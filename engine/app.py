@@ -28,7 +28,7 @@ from engine.operations.promotion import EnginePromotion
 from engine.settings import EngineSettings
 from engine.vllm.app import EngineBinding, build_application
 from engine.vllm.engine_client import LeasedAsyncLLM
-from engine.vllm.process import VllmLife, VllmStarter
+from engine.vllm.process import VllmProcess, VllmStarter
 from engine.vllm.scoring import prompt_score
 from engine.vllm.supervisor import EngineSupervisor
 from registry.residency import ReplicaResidencyStore, ResidencyStore
@@ -41,7 +41,7 @@ class Server:
     """A running engine with its controller, and the application that serves it."""
 
     app: FastAPI
-    supervisor: EngineSupervisor[VllmLife]
+    supervisor: EngineSupervisor[VllmProcess]
     cache: Cache
     service: RegistryService
     promoting: EnginePromotion
@@ -58,7 +58,7 @@ class Server:
     @property
     def engine(self) -> LeasedAsyncLLM:
         """The current one. Raises EngineUnavailable."""
-        return self.supervisor.life.engine
+        return self.supervisor.process.engine
 
 
 @asynccontextmanager
@@ -91,7 +91,7 @@ async def run_server(
             telemetry.cache,
             registry.service,
             ReplicaResidencyStore(database) if is_replica else ResidencyStore(database),
-            prompt_score(lambda: supervisor.life.engine),
+            prompt_score(lambda: supervisor.process.engine),
             observers=telemetry.observers,
             tenancy=registry.tenants.tenancy,
         )
@@ -103,7 +103,7 @@ async def run_server(
         )
         leasing = Leasing(cache.controller, telemetry.cache)
         binding = EngineBinding(app, arguments, leasing, registry.service.catalog.served_references)
-        await binding.bind(supervisor.life.engine)
+        await binding.bind(supervisor.process.engine)
         work = [
             *cache.work(),
             supervisor.run(_EngineObserver(supervisor, binding, cache)),
@@ -128,23 +128,23 @@ async def run_server(
 @asynccontextmanager
 async def _start_engine(
     arguments: Namespace, settings: EngineSettings, telemetry: Telemetry
-) -> AsyncIterator[EngineSupervisor[VllmLife]]:
+) -> AsyncIterator[EngineSupervisor[VllmProcess]]:
     starter = VllmStarter(arguments, settings.host_cache_bytes)
     supervisor = EngineSupervisor(starter.start, telemetry.cache)
     try:
-        await supervisor.begin()
+        await supervisor.start()
         yield supervisor
     finally:
-        await supervisor.end()
+        await supervisor.stop()
 
 
 async def _served_model(
-    arguments: Namespace, supervisor: EngineSupervisor[VllmLife]
+    arguments: Namespace, supervisor: EngineSupervisor[VllmProcess]
 ) -> ServedModel:
     return ServedModel(
         arguments.model,
         arguments.served_model_name or [arguments.model],
-        await supervisor.life.backend.served_modules(),
+        await supervisor.process.backend.served_modules(),
         arguments.max_lora_rank,
     )
 
@@ -154,7 +154,7 @@ async def _build_app(
     settings: EngineSettings,
     registry_settings: RegistrySettings,
     telemetry: Telemetry,
-    supervisor: EngineSupervisor[VllmLife],
+    supervisor: EngineSupervisor[VllmProcess],
     registry: LocalRegistry,
     supervised: SupervisedCache,
 ) -> FastAPI:
@@ -163,10 +163,10 @@ async def _build_app(
     async def check_engine() -> None:
         if (why := supervised.unavailable()) is not None:
             raise why
-        await supervisor.life.engine.check_health()
+        await supervisor.process.engine.check_health()
 
     return await build_application(
-        supervisor.life.engine,
+        supervisor.process.engine,
         arguments,
         unavailable=supervised.unavailable,
         resolver=cache.resolver,
@@ -197,17 +197,17 @@ class _EngineObserver:
     """Tells the cache of the engine's end, and binds the application to the next engine."""
 
     def __init__(
-        self, supervisor: EngineSupervisor[VllmLife], binding: EngineBinding, cache: Cache
+        self, supervisor: EngineSupervisor[VllmProcess], binding: EngineBinding, cache: Cache
     ) -> None:
         self._supervisor = supervisor
         self._binding = binding
         self._cache = cache
         self._warming: asyncio.Task[None] | None = None
 
-    async def engine_lost(self, why: EngineUnavailable) -> None:
+    async def on_engine_lost(self, why: EngineUnavailable) -> None:
         await self._cache.on_engine_lost(why)
 
-    async def engine_ready(self) -> None:
-        await self._binding.bind(self._supervisor.life.engine)
+    async def on_engine_ready(self) -> None:
+        await self._binding.bind(self._supervisor.process.engine)
         self._cache.controller.on_engine_ready()
         self._warming = asyncio.create_task(self._cache.warm_up.reload())

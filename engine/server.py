@@ -39,12 +39,12 @@ class ServedEngine:
 
     def shutdown(self, timeout: float | None = None) -> None:
         """Called in a thread of its own."""
-        self._loop.call_soon_threadsafe(self._hurry_when_told_again)
+        self._loop.call_soon_threadsafe(self._kill_on_second_signal)
         self._server.supervisor.shut_down(timeout)
 
-    def _hurry_when_told_again(self) -> None:
+    def _kill_on_second_signal(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._loop.add_signal_handler(number, self._server.supervisor.hurry)
+            self._loop.add_signal_handler(number, self._server.supervisor.kill)
 
 
 async def serve_forever(server: Server, arguments: Namespace, listening: socket.socket) -> None:

@@ -35,7 +35,7 @@ from engine.telemetry.metrics import CacheMetrics
 from engine.types import Tier
 from engine.vllm import compat as vllm_api
 from engine.vllm.arguments import DEFAULT_SLOTS, HOST_ADAPTERS_PER_SLOT, WORKER_EXTENSION
-from engine.vllm.backend import connected_backend, lora_request
+from engine.vllm.backend import connect_backend, lora_request
 from registry.auth.client_address import LOCAL, from_address
 from registry.database.engine import async_url
 from registry.residency import ResidencyStore
@@ -111,7 +111,7 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
         )
         tables = await self._stack.enter_async_context(open_database(registry_settings))
         backend = await self._stack.enter_async_context(
-            connected_backend(SteppedClient(engine), settings.host_cache_bytes)
+            connect_backend(SteppedClient(engine), settings.host_cache_bytes)
         )
         served = ServedModel(model, [model], await backend.served_modules(), limits.max_lora_rank)
         store_files = await open_store(registry_settings)

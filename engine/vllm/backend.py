@@ -77,7 +77,7 @@ class VllmBackend:
 
 
 @asynccontextmanager
-async def connected_backend(
+async def connect_backend(
     engine: AsyncLLM, host_bytes: int | None = None
 ) -> AsyncIterator[VllmBackend]:
     """`host_bytes`: the most that the host tier will hold, all ranks together, if that is limited.

@@ -1,4 +1,4 @@
-"""One vLLM engine from its start to its end, for the supervisor."""
+"""vLLM engine process: starts an engine for the supervisor, and stops it."""
 
 import asyncio
 import logging
@@ -13,21 +13,21 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from engine.vllm.backend import VllmBackend, connected_backend
+from engine.vllm.backend import VllmBackend, connect_backend
 from engine.vllm.engine_client import LeasedAsyncLLM
 from engine.worker.parent_watch import bind_engine_lifetime
 
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 _JOIN_SECONDS = 5.0
 
 
-def _is_no_expected_end(record: logging.LogRecord) -> bool:
-    """vLLM tells of the end of an engine that it has just shut down as of an error."""
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    """Filters out that vLLM logs the end of an engine that it has shut down itself as an error."""
     return record.exc_info is None or not isinstance(record.exc_info[1], EngineDeadError)
 
 
-class VllmLife:
-    """Implements the `Life` port."""
+class VllmProcess:
+    """Implements the `EngineProcess` port."""
 
     def __init__(
         self,
@@ -46,65 +46,65 @@ class VllmLife:
     def is_dead(self) -> bool:
         return bool(self.engine.errored)
 
-    async def death(self) -> str:
+    async def wait_for_death(self) -> str:
         while not self.is_dead:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
         return str(self.engine.dead_error)
 
     def shut_down(self, timeout_seconds: float | None) -> None:
-        logging.getLogger(AsyncLLM.__module__).addFilter(_is_no_expected_end)
+        logging.getLogger(AsyncLLM.__module__).addFilter(_is_unexpected)
         self.engine.shutdown(timeout_seconds)
-        self._loop.call_soon_threadsafe(self._end_requests)
+        self._loop.call_soon_threadsafe(self._fail_requests)
 
     def kill(self) -> None:
         for process in self._processes:
             process.kill()
 
-    def _end_requests(self) -> None:
-        """vLLM tells its requests of a death that it has seen, and of no other end."""
+    def _fail_requests(self) -> None:
+        """vLLM fails the requests of an engine only if it has seen that engine die."""
         self.engine.output_processor.propagate_error(EngineDeadError())
 
-    async def end(self) -> None:
-        self._end_requests()
+    async def stop(self) -> None:
+        self._fail_requests()
         await self._stack.aclose()
         for process in self._processes:  # vLLM does not wait for those that it has to kill
             await asyncio.to_thread(process.join, _JOIN_SECONDS)
 
 
 class VllmStarter:
-    """Starts engines with the same arguments, one after the other."""
+    """Starts each engine with the same arguments."""
 
     def __init__(self, arguments: Namespace, host_bytes: int | None) -> None:
         self._arguments = arguments
         self._host_bytes = host_bytes
         self._is_first = True
 
-    async def start(self) -> VllmLife:
-        """The first one on this thread, so that Ctrl-C ends it; later ones beside what is served.
+    async def start(self) -> VllmProcess:
+        """The first one on this thread, so that Ctrl-C ends it; later ones on another thread.
 
         Raises what vLLM raises, or EngineUnavailable.
         """
         before = set(active_children())
         async with AsyncExitStack() as stack:
             if self._is_first:
-                engine = self._engine()
+                engine = self._create_engine()
             else:
-                engine = await self._engine_beside(before)
+                engine = await self._create_engine_in_thread(before)
             stack.push_async_callback(asyncio.to_thread, engine.shutdown)
-            backend = await stack.enter_async_context(connected_backend(engine, self._host_bytes))
+            backend = await stack.enter_async_context(connect_backend(engine, self._host_bytes))
             self._is_first = False
             processes = set(active_children()) - before
-            return VllmLife(engine, backend, processes, stack.pop_all())
+            return VllmProcess(engine, backend, processes, stack.pop_all())
 
-    async def _engine_beside(self, before: Set[BaseProcess]) -> LeasedAsyncLLM:
+    async def _create_engine_in_thread(self, before: Set[BaseProcess]) -> LeasedAsyncLLM:
         try:
-            return await asyncio.to_thread(self._engine)
-        except asyncio.CancelledError:  # the server ends, and waits for this thread
+            return await asyncio.to_thread(self._create_engine)
+        except asyncio.CancelledError:  # the server stops, and waits for this thread
             for process in set(active_children()) - before:
                 process.kill()
             raise
 
-    def _engine(self) -> LeasedAsyncLLM:
+    def _create_engine(self) -> LeasedAsyncLLM:
         config = AsyncEngineArgs.from_cli_args(self._arguments).create_engine_config(
             usage_context=UsageContext.OPENAI_API_SERVER
         )

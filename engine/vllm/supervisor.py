@@ -1,4 +1,4 @@
-"""Keeps an engine serving: notices its death or silence, ends what is left, starts the next one."""
+"""Engine supervisor: detects that an engine died or hangs, stops it, and starts the next one."""
 
 import asyncio
 import logging
@@ -14,10 +14,10 @@ from engine.types import AdapterVersion, VersionId
 
 logger = logging.getLogger(__name__)
 
-_PAUSES_SECONDS = (0.0, 2.0, 10.0, 30.0)  # before each attempt to start again
+_PAUSES_SECONDS = (0.0, 2.0, 10.0, 30.0)  # before each attempt to restart
 
 
-class Life(Protocol):
+class EngineProcess(Protocol):
     """One engine, from its start to its end."""
 
     @property
@@ -26,29 +26,29 @@ class Life(Protocol):
     @property
     def is_dead(self) -> bool: ...
 
-    async def death(self) -> str:
-        """Returns what it died of, when it has."""
+    async def wait_for_death(self) -> str:
+        """Returns the cause."""
 
     def shut_down(self, timeout_seconds: float | None) -> None:
-        """Let what it generates end, for so long. Blocks; for another thread than the loop's."""
+        """Let running generations finish, for so long. Blocks; not to be called on the loop."""
 
     def kill(self) -> None:
-        """At once. Whoever waits for its end goes on."""
+        """Immediately. What waits for its end goes on."""
 
-    async def end(self) -> None:
+    async def stop(self) -> None:
         """Leave nothing of it running, whatever state it is in."""
 
 
-OneLife = TypeVar("OneLife", bound=Life)
+Process = TypeVar("Process", bound=EngineProcess)
 
 
-class Follower(Protocol):
-    """Lives with one engine after the other."""
+class EngineObserver(Protocol):
+    """Is notified when the supervisor replaces an engine."""
 
-    async def engine_lost(self, why: EngineUnavailable) -> None: ...
+    async def on_engine_lost(self, why: EngineUnavailable) -> None: ...
 
-    async def engine_ready(self) -> None:
-        """The supervisor's engine is a new one, which holds nothing yet."""
+    async def on_engine_ready(self) -> None:
+        """The supervisor's engine is a new one, which holds no adapter yet."""
 
 
 class EngineCounter(Protocol):
@@ -56,89 +56,90 @@ class EngineCounter(Protocol):
         """`cause`: `died` or `hung`."""
 
 
-class EngineSupervisor(Generic[OneLife]):
-    """Implements the `Backend` port over the engine that lives now."""
+class EngineSupervisor(Generic[Process]):
+    """Implements the `Backend` port over the current engine."""
 
     def __init__(
         self,
-        start: Callable[[], Awaitable[OneLife]],
+        start: Callable[[], Awaitable[Process]],
         counter: EngineCounter,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._start = start
+        self._start_process = start
         self._counter = counter
         self._clock = clock
-        self._life: OneLife | None = None
+        self._process: Process | None = None
         self._silent = asyncio.Event()
         self._start_seconds = 60.0
         self._stopping = False
 
     @property
-    def life(self) -> OneLife:
+    def process(self) -> Process:
         """Raises EngineUnavailable while there is none."""
-        if self._life is None:
+        if self._process is None:
             raise EngineGone("it is being started again")
-        return self._life
+        return self._process
 
     @property
     def unavailable(self) -> EngineUnavailable | None:
-        """Why the engine can't be asked anything, if that is so. True before anybody was told."""
+        """Why the engine can't be used, None if it can. Set before any observer is notified."""
         seconds = math.ceil(self._start_seconds)
         if self._stopping:  # what it generates may still end
             return EngineUnavailable("the server is being stopped", retry_after_seconds=seconds)
-        if self._life is not None and not self._life.is_dead:
+        if self._process is not None and not self._process.is_dead:
             return None
         return EngineUnavailable("it is being started again", retry_after_seconds=seconds)
 
-    async def begin(self) -> None:
-        """Start the first engine. Raises what its start raises."""
+    async def start(self) -> None:
+        """Start an engine. Raises what its start raises."""
         started = self._clock()
-        self._life = await self._start()
+        self._process = await self._start_process()
         self._start_seconds = self._clock() - started
 
     def shut_down(self, timeout_seconds: float | None) -> None:
-        """The server ends: nobody comes in, and whoever is in may go on for so long.
+        """The server stops: no request is admitted, and running ones have so long to finish.
 
-        Blocks until then; for another thread than the loop's.
+        Blocks until then; to be called on another thread than the loop's.
         """
         self._stopping = True
-        if (life := self._life) is not None:
-            life.shut_down(timeout_seconds)
+        if (process := self._process) is not None:
+            process.shut_down(timeout_seconds)
 
-    def hurry(self) -> None:
-        """Wait no longer for what is still generated."""
-        if self._life is not None:
-            self._life.kill()
+    def kill(self) -> None:
+        """Do not wait for running generations any longer."""
+        if self._process is not None:
+            self._process.kill()
 
-    async def end(self) -> None:
-        if self._life is not None:
-            await self._life.end()
-        self._life = None
+    async def stop(self) -> None:
+        if self._process is not None:
+            await self._process.stop()
+        self._process = None
 
     def report_silence(self) -> None:
-        """It has not answered for too long."""
+        """The engine has not answered for too long."""
         self._silent.set()
 
-    async def run(self, follower: Follower) -> None:
+    async def run(self, observer: EngineObserver) -> None:
         """Replace engines that end, until cancelled. Raises EngineUnavailable if none starts."""
         while True:
-            cause, reason = await self._end_of_life()
-            ended, self._life = self.life, None
+            cause, reason = await self._wait_for_end()
+            ended, self._process = self.process, None
             if not self._stopping:
                 logger.error("the engine has %s: %s", cause, reason)
                 self._counter.count_engine_end(cause)
             why = self.unavailable or EngineUnavailable(reason)
-            await follower.engine_lost(why)
-            await ended.end()
+            await observer.on_engine_lost(why)
+            await ended.stop()
             if self._stopping:
-                await asyncio.Event().wait()  # the server ends, and this task with it
-            await self._start_again()
-            await follower.engine_ready()
+                await asyncio.Event().wait()  # the server stops, and cancels this task
+            await self._restart()
+            await observer.on_engine_ready()
             logger.warning("the engine serves again after %.0f s", self._start_seconds)
 
-    async def _end_of_life(self) -> tuple[str, str]:
+    async def _wait_for_end(self) -> tuple[str, str]:
+        """Cause and reason."""
         self._silent.clear()
-        death = asyncio.create_task(self.life.death())
+        death = asyncio.create_task(self.process.wait_for_death())
         silence = asyncio.create_task(self._silent.wait())
         try:
             await asyncio.wait({death, silence}, return_when=asyncio.FIRST_COMPLETED)
@@ -147,11 +148,11 @@ class EngineSupervisor(Generic[OneLife]):
             death.cancel()
             silence.cancel()
 
-    async def _start_again(self) -> None:
+    async def _restart(self) -> None:
         for pause in _PAUSES_SECONDS:
             await asyncio.sleep(pause)
             try:
-                await self.begin()
+                await self.start()
             except Exception:
                 logger.exception("the engine did not start")
             else:
@@ -161,14 +162,14 @@ class EngineSupervisor(Generic[OneLife]):
     # ---- the Backend port ----------------------------------------------------------------
 
     async def load(self, version: AdapterVersion) -> Loaded:
-        return await self.life.backend.load(version)
+        return await self.process.backend.load(version)
 
     def discard(self, version: VersionId) -> None:
-        if self._life is not None:
-            self._life.backend.discard(version)
+        if self._process is not None:
+            self._process.backend.discard(version)
 
     async def apply(self, moves: Sequence[Move]) -> list[MoveResult]:
-        return await self.life.backend.apply(moves)
+        return await self.process.backend.apply(moves)
 
     async def engine_state(self) -> EngineState:
-        return await self.life.backend.engine_state()
+        return await self.process.backend.engine_state()

@@ -83,7 +83,7 @@ class EngineReplica:
             run_server(arguments, settings, options.registry_settings(), is_replica=True)
         )
         self._server.app.state.server = SimpleNamespace(should_exit=False)
-        served = await self._server.supervisor.life.backend.served_modules()
+        served = await self._server.supervisor.process.backend.served_modules()
         facts = EngineFacts(
             model=arguments.model,
             served_names=tuple(arguments.served_model_name or [arguments.model]),

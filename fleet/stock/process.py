@@ -14,14 +14,14 @@ _FAILURES = 3  # in a row
 
 
 class StockProcess:
-    """Implements `engine.vllm.supervisor.Life` for a server that we did not start and never end."""
+    """Implements `EngineProcess` for a server that we did not start and never end."""
 
     def __init__(self, server: StockVllm, backend: StockBackend) -> None:
         self._server = server
         self.backend = backend
         self.is_dead = False
 
-    async def death(self) -> str:
+    async def wait_for_death(self) -> str:
         failures = 0
         while failures < _FAILURES:
             await asyncio.sleep(_CHECK_SECONDS)
@@ -35,7 +35,7 @@ class StockProcess:
     def kill(self) -> None:
         """Nothing: the server keeps running."""
 
-    async def end(self) -> None:
+    async def stop(self) -> None:
         self.is_dead = True
 
 

@@ -70,8 +70,8 @@ async def run_stock_replica(
         metrics = CacheMetrics(registry, max_adapter_labels=settings.max_adapter_labels)
         stack.callback(metrics.close)
         supervisor = EngineSupervisor(StockStarter(server, sizes.slots).start, metrics)
-        stack.push_async_callback(supervisor.end)
-        await supervisor.begin()
+        stack.push_async_callback(supervisor.stop)
+        await supervisor.start()
         supervised = create_supervised_cache(
             Namespace(max_loras=sizes.slots, max_cpu_loras=sizes.host_capacity),
             settings,
@@ -112,9 +112,9 @@ class _EngineObserver:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
 
-    async def engine_lost(self, why: EngineUnavailable) -> None:
+    async def on_engine_lost(self, why: EngineUnavailable) -> None:
         await self._cache.on_engine_lost(why)
 
-    async def engine_ready(self) -> None:
+    async def on_engine_ready(self) -> None:
         self._cache.controller.on_engine_ready()
         await self._cache.warm_up.reload()

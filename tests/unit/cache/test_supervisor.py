@@ -14,15 +14,15 @@ from engine.vllm.supervisor import EngineSupervisor
 from tests.support.cache.controller_harness import A, until
 
 
-class MortalLife:
-    """Dies when told to."""
+class MortalProcess:
+    """Dies when its event is set."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.fake = FakeBackend(slots=1, host_capacity=1)
         self.dies = asyncio.Event()
-        self.ended = False
-        self.shut_down_was_asked = False
+        self.stopped = False
+        self.was_shut_down = False
 
     @property
     def backend(self) -> Backend:
@@ -32,61 +32,61 @@ class MortalLife:
     def is_dead(self) -> bool:
         return self.dies.is_set()
 
-    async def death(self) -> str:
+    async def wait_for_death(self) -> str:
         await self.dies.wait()
         return "a signal"
 
     def shut_down(self, timeout_seconds: float | None) -> None:
-        self.shut_down_was_asked = True
+        self.was_shut_down = True
         self.dies.set()
 
     def kill(self) -> None:
         self.dies.set()
 
-    async def end(self) -> None:
-        self.ended = True
+    async def stop(self) -> None:
+        self.stopped = True
 
 
 class Story:
-    """Starts lives and keeps what happens around them."""
+    """Starts processes and logs what happens to them."""
 
     def __init__(self) -> None:
-        self.lives: list[MortalLife] = []
+        self.processes: list[MortalProcess] = []
         self.log: list[str] = []
         self.failing_starts = 0
-        self.supervisor: EngineSupervisor[MortalLife] = EngineSupervisor(self.start, self)
+        self.supervisor: EngineSupervisor[MortalProcess] = EngineSupervisor(self.start, self)
 
-    async def start(self) -> MortalLife:
-        if self.lives and self.failing_starts:
+    async def start(self) -> MortalProcess:
+        if self.processes and self.failing_starts:
             self.failing_starts -= 1
             self.log.append("did not start")
             raise RuntimeError("no memory")
-        self.lives.append(MortalLife(len(self.lives)))
-        return self.lives[-1]
+        self.processes.append(MortalProcess(len(self.processes)))
+        return self.processes[-1]
 
     def count_engine_end(self, cause: str) -> None:
         self.log.append(cause)
 
-    async def engine_lost(self, why: EngineUnavailable) -> None:
-        assert not self.lives[-1].ended, "the old one is still needed to fail its requests"
+    async def on_engine_lost(self, why: EngineUnavailable) -> None:
+        assert not self.processes[-1].stopped, "the old one is still needed to fail its requests"
         assert why.retry_after_seconds is not None
         self.log.append("lost")
 
-    async def engine_ready(self) -> None:
-        assert self.supervisor.life is self.lives[-1]
+    async def on_engine_ready(self) -> None:
+        assert self.supervisor.process is self.processes[-1]
         self.log.append("ready")
 
 
 @asynccontextmanager
-async def told(story: Story) -> AsyncIterator[asyncio.Task[None]]:
-    await story.supervisor.begin()
+async def supervised(story: Story) -> AsyncIterator[asyncio.Task[None]]:
+    await story.supervisor.start()
     task = asyncio.create_task(story.supervisor.run(story))
     try:
         yield task
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await story.supervisor.end()
+        await story.supervisor.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 END: dict[str, Callable[[Story], None]] = {
-    "died": lambda story: story.lives[-1].dies.set(),
+    "died": lambda story: story.processes[-1].dies.set(),
     "hung": lambda story: story.supervisor.report_silence(),
 }
 
@@ -103,25 +103,25 @@ END: dict[str, Callable[[Story], None]] = {
 @pytest.mark.parametrize("cause", END)
 async def test_an_engine_that_ends_is_replaced(cause: str) -> None:
     story = Story()
-    async with told(story):
+    async with supervised(story):
         await story.supervisor.load(A)
         END[cause](story)
         await until(lambda: story.log == [cause, "lost", "ready"])
-        assert story.lives[0].ended
-        assert [life.fake.loads for life in story.lives] == [[A.id], []]
+        assert story.processes[0].stopped
+        assert [process.fake.loads for process in story.processes] == [[A.id], []]
         await story.supervisor.load(A)
-        assert story.lives[1].fake.loads == [A.id]
-    assert story.lives[1].ended
+        assert story.processes[1].fake.loads == [A.id]
+    assert story.processes[1].stopped
 
 
 async def test_every_engine_may_end() -> None:
     story = Story()
-    async with told(story):
+    async with supervised(story):
         for _ in range(3):
-            before = len(story.lives)
-            story.lives[-1].dies.set()
+            before = len(story.processes)
+            story.processes[-1].dies.set()
             await until(
-                lambda before=before: len(story.lives) > before and story.log[-1] == "ready"
+                lambda before=before: len(story.processes) > before and story.log[-1] == "ready"
             )
     assert story.log == ["died", "lost", "ready"] * 3
 
@@ -129,29 +129,29 @@ async def test_every_engine_may_end() -> None:
 async def test_an_engine_that_was_shut_down_is_not_replaced() -> None:
     """The server stops; whoever still waits for a slot hears of it at once."""
     story = Story()
-    async with told(story) as task:
+    async with supervised(story) as task:
         assert story.supervisor.unavailable is None
         await asyncio.to_thread(story.supervisor.shut_down, 5)
         assert "is being stopped" in str(story.supervisor.unavailable), "before it has ended"
-        await until(lambda: story.lives[0].ended)
+        await until(lambda: story.processes[0].stopped)
         await asyncio.sleep(0.05)
         assert story.log == ["lost"]
-        assert len(story.lives) == 1
+        assert len(story.processes) == 1
         assert not task.done()
 
 
 async def test_between_two_engines_it_is_unavailable() -> None:
     story = Story()
-    async with told(story):
+    async with supervised(story):
         story.failing_starts = 1
         module_pause = asyncio.Event()
 
-        async def wait_to_start() -> MortalLife:
+        async def wait_to_start() -> MortalProcess:
             await module_pause.wait()
             return await Story.start(story)
 
-        story.supervisor._start = wait_to_start
-        story.lives[-1].dies.set()
+        story.supervisor._start_process = wait_to_start
+        story.processes[-1].dies.set()
         await until(lambda: story.log == ["died", "lost"])
         for call in (
             story.supervisor.load(A),
@@ -167,9 +167,9 @@ async def test_between_two_engines_it_is_unavailable() -> None:
 
 async def test_a_start_that_fails_is_tried_again() -> None:
     story = Story()
-    async with told(story):
+    async with supervised(story):
         story.failing_starts = 2
-        story.lives[-1].dies.set()
+        story.processes[-1].dies.set()
         await until(
             lambda: story.log == ["died", "lost", "did not start", "did not start", "ready"]
         )
@@ -177,40 +177,40 @@ async def test_a_start_that_fails_is_tried_again() -> None:
 
 async def test_it_gives_up_in_the_end() -> None:
     story = Story()
-    async with told(story) as task:
+    async with supervised(story) as task:
         story.failing_starts = 99
-        story.lives[-1].dies.set()
+        story.processes[-1].dies.set()
         with pytest.raises(EngineUnavailable, match="did not start in 3 attempts"):
             await task
 
 
 async def test_a_first_start_that_fails_says_why() -> None:
-    async def start() -> MortalLife:
+    async def start() -> MortalProcess:
         raise RuntimeError("no such model")
 
-    supervisor: EngineSupervisor[MortalLife] = EngineSupervisor(start, Story())
+    supervisor: EngineSupervisor[MortalProcess] = EngineSupervisor(start, Story())
     with pytest.raises(RuntimeError, match="no such model"):
-        await supervisor.begin()
-    await supervisor.end()
+        await supervisor.start()
+    await supervisor.stop()
 
 
-async def test_the_engine_that_lives_now_is_shut_down_and_not_replaced() -> None:
+async def test_the_current_engine_is_shut_down_and_not_replaced() -> None:
     story = Story()
-    async with told(story):
-        story.lives[-1].dies.set()
+    async with supervised(story):
+        story.processes[-1].dies.set()
         await until(lambda: story.log == ["died", "lost", "ready"])
         await asyncio.to_thread(story.supervisor.shut_down, 5)
-        assert [life.shut_down_was_asked for life in story.lives] == [False, True]
+        assert [process.was_shut_down for process in story.processes] == [False, True]
         assert "is being stopped" in str(story.supervisor.unavailable)
-        await until(lambda: story.lives[1].ended)
-        assert len(story.lives) == 2
+        await until(lambda: story.processes[1].stopped)
+        assert len(story.processes) == 2
 
 
-async def test_whoever_hurries_kills_the_engine_that_still_generates() -> None:
+async def test_a_second_signal_kills_the_engine_that_still_generates() -> None:
     story = Story()
-    await story.supervisor.begin()
-    assert not story.lives[-1].is_dead
-    story.supervisor.hurry()
-    assert story.lives[-1].is_dead
-    await story.supervisor.end()
-    story.supervisor.hurry()  # nobody is left, and nothing to complain of
+    await story.supervisor.start()
+    assert not story.processes[-1].is_dead
+    story.supervisor.kill()
+    assert story.processes[-1].is_dead
+    await story.supervisor.stop()
+    story.supervisor.kill()  # no engine is left, and that is no error

@@ -127,12 +127,12 @@ async def test_leftover_adapters_are_unloaded_from_a_server_that_answers(
     monkeypatch.setattr("fleet.stock.process._CHECK_SECONDS", 0.001)
     server = FakeServer("base", "theirs", "bot:3-0123abcd")
     server.well = [False, False, True]
-    life = await StockStarter(server, 2).start()  # type: ignore[arg-type]
+    process = await StockStarter(server, 2).start()  # type: ignore[arg-type]
     assert server.names == ["base", "theirs"]
-    assert not life.is_dead
+    assert not process.is_dead
     server.well = [True, False, True, False, False, False]
-    assert "does not answer" in await life.death()
-    assert life.is_dead
+    assert "does not answer" in await process.wait_for_death()
+    assert process.is_dead
 
 
 async def test_requests_go_where_their_adapter_is_and_never_to_a_replica_that_is_down() -> None:
