@@ -23,14 +23,14 @@ class UncheckedFiles:
 class FakeBackend:
     """`broken` versions fail to load; `load_seconds` is how long a load takes.
 
-    `certain` is what it says of every load: False where its moves are to fail.
+    `guaranteed` is what it says of every load: False where its moves are to fail.
     """
 
     def __init__(self, *, slots: int, host_capacity: int, load_seconds: float = 0.0) -> None:
         self.slots = slots
         self.host_capacity = host_capacity
         self.load_seconds = load_seconds
-        self.certain = True
+        self.guaranteed = True
         self.broken: set[VersionId] = set()
         self.refuses_slot: set[VersionId] = set()
         self.loads: list[VersionId] = []
@@ -45,7 +45,7 @@ class FakeBackend:
         if version.id in self.broken:
             raise AdapterLoadFailed(version.reference, "broken on purpose")
         self._staged[version.id] = version
-        return Loaded(version.size_bytes, self.certain)
+        return Loaded(version.size_bytes, self.guaranteed)
 
     def discard(self, version: VersionId) -> None:
         self._staged.pop(version, None)

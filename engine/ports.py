@@ -13,12 +13,12 @@ from engine.types import AdapterVersion, VersionId
 class Loaded:
     """A staged adapter and what it takes in host memory, all ranks together.
 
-    `certain`: nothing can go wrong with its moves any more, so a request may follow them without
+    `guaranteed`: nothing can go wrong with its moves any more, so a request may follow them without
     waiting for their results. False for what only vLLM's own, slower path can place.
     """
 
     host_bytes: int
-    certain: bool
+    guaranteed: bool
 
 
 @dataclass(frozen=True, slots=True)

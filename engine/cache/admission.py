@@ -2,21 +2,20 @@
 
 import asyncio
 import itertools
-import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from engine.cache.executor import DecisionExecutor, Pending
+from engine.cache.event_reporter import EventReporter
+from engine.cache.executor import DecisionExecutor
 from engine.cache.lease import Hold, Revoke
+from engine.cache.state import CacheState, PendingRequest
 from engine.cache.wait_estimates import DrainPatience, RetryAfterEstimate
 from engine.errors import EngineError, EngineUnavailable, QueueFull, SlotWaitTimeout
-from engine.events import Drained, Refused
+from engine.events import Refused
 from engine.policy.decisions import Ticket
 from engine.policy.policy import CachePolicy
 from engine.ports import Observer
 from engine.types import AdapterVersion, AdmissionLimits, CacheOutcome, Lease, VersionId
-
-logger = logging.getLogger(__name__)
 
 
 class Admission:
@@ -27,14 +26,17 @@ class Admission:
         policy: CachePolicy,
         executor: DecisionExecutor,
         observer: Observer,
+        reporter: EventReporter,
+        state: CacheState,
         limits: AdmissionLimits,
-        clock: Callable[[], float],
     ) -> None:
         self._policy = policy
         self._executor = executor
         self._observer = observer
         self._limits = limits
-        self.clock = clock
+        self._reporter = reporter
+        self._state = state
+        self.clock = clock = state.clock
         self._patience = DrainPatience(limits.max_slot_wait_seconds)
         self._retry_after = RetryAfterEstimate(clock, longest_seconds=limits.slot_timeout_seconds)
         self._tickets = itertools.count(1)
@@ -116,7 +118,10 @@ class Admission:
     ) -> Lease:
         """Without the line: nearly all requests come this way."""
         engine = self._engine
-        self._executor.leased_at_once(version, counted=counted)
+        self._state.add_version(version)
+        self._state.record_use(version.id)
+        if counted:
+            self._reporter.report_immediate_lease(version)
         try:
             await self._executor.wait_until_sent()
         except BaseException:
@@ -129,7 +134,7 @@ class Admission:
         if engine not in (None, self._engine):
             return
         self._policy.release(version)
-        self._executor.used(version)
+        self._state.record_use(version)
         self._executor.advance()
         if self._policy.is_idle():
             self._idle.set()
@@ -159,19 +164,12 @@ class Admission:
         """Runs until cancelled. Whoever is in `on_look` looks at what waits elsewhere."""
         while True:
             await asyncio.sleep(self._patience.check_seconds)
-            now, patience = self.clock(), self._patience.patience_seconds()
-            pending = self._executor.pending
-            for ticket in [t for t, p in pending.items() if now - p.arrived > patience]:
+            for ticket, pending in self._state.overdue_requests(self.patience_seconds()):
                 if (hot := self._policy.drain_for(ticket)) is not None:
-                    self._say_drained(hot, pending[ticket].version)
+                    self._reporter.report_drain(hot, pending.version)
             self._executor.advance()
             for look in self.on_look:
                 look()
-
-    def _say_drained(self, hot: VersionId, room_for: AdapterVersion) -> None:
-        version, slot = self._executor.versions[hot], self._executor.slots.get(hot)
-        logger.info("%s gives its slot up for %s", version.reference, room_for.reference)
-        self._observer.on_event(Drained(version, room_for, slot))
 
     # ---- the line ------------------------------------------------------------------------
 
@@ -188,33 +186,32 @@ class Admission:
             raise QueueFull(limits.max_waiting_per_adapter, seconds, version.adapter)
         self._policy.learn_size(version.id, version.size_bytes)
 
-    def _arrive(self, version: AdapterVersion, *, counted: bool) -> tuple[Ticket, Pending]:
-        pending = Pending(
+    def _arrive(self, version: AdapterVersion, *, counted: bool) -> tuple[Ticket, PendingRequest]:
+        pending = PendingRequest(
             version=version,
             granted=asyncio.get_running_loop().create_future(),
             arrived=self.clock(),
-            cause=self._executor.history.cause_of_miss(version),
+            cause=self._state.cause_of_miss(version),
             counted=counted,
         )
         ticket = next(self._tickets)
-        self._executor.pending[ticket] = pending
-        self._executor.versions[version.id] = version
+        self._state.add_request(ticket, pending)
         self._policy.arrive(ticket, version.id)
         self._executor.advance()
         return ticket, pending
 
-    def _abandon(self, ticket: Ticket, pending: Pending, engine: int) -> None:
+    def _abandon(self, ticket: Ticket, pending: PendingRequest, engine: int) -> None:
         granted = pending.granted
         if granted.done() and not granted.cancelled() and granted.exception() is None:
             self.release(pending.version.id, engine)  # granted in the moment the client left
             return
-        self._executor.pending.pop(ticket, None)
+        self._state.discard_request(ticket)
         self._policy.cancel(ticket)
         self._executor.advance()
 
     def _load_seconds(self, version: AdapterVersion, outcome: CacheOutcome) -> float:
         missed = outcome is CacheOutcome.MISS
-        return self._executor.load_seconds.get(version.id, 0.0) if missed else 0.0
+        return self._state.load_seconds(version.id) if missed else 0.0
 
-    def _waited(self, pending: Pending) -> float:
+    def _waited(self, pending: PendingRequest) -> float:
         return self.clock() - pending.arrived

@@ -7,10 +7,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from engine.cache.admission import Admission
+from engine.cache.event_reporter import EventReporter
 from engine.cache.executor import DecisionExecutor
 from engine.cache.lease import Revoke
 from engine.cache.loader import Loader
 from engine.cache.snapshot import CacheSnapshot, take_snapshot
+from engine.cache.state import CacheState
 from engine.cache.tenant_limits import TenantCacheLimits
 from engine.cache.tenant_memory import Tenancy, TenantMemory
 from engine.errors import AdapterPinned, EngineUnavailable
@@ -37,11 +39,17 @@ class CacheController:
         self._policy = policy
         self._backend = backend
         self._observer = observer
-        self._executor = DecisionExecutor(policy, backend, loader, observer, clock)
-        self._admission = Admission(policy, self._executor, observer, limits, clock)
-        host = TenantMemory(tenancy, policy, self._executor)
+        self._state = CacheState(clock)
+        self._reporter = EventReporter(observer, self._state)
+        self._executor = DecisionExecutor(
+            policy, backend, loader, observer, self._reporter, self._state
+        )
+        self._admission = Admission(
+            policy, self._executor, observer, self._reporter, self._state, limits
+        )
+        memory = TenantMemory(tenancy, policy, self._executor, self._state)
         self.tenants = TenantCacheLimits(
-            tenancy, host, policy, self._admission, observer, limits, clock
+            tenancy, memory, policy, self._admission, observer, limits, clock
         )
 
     async def run(self) -> None:
@@ -74,7 +82,7 @@ class CacheController:
         Raises AdapterTooLarge, TenantLimitReached.
         """
         self._policy.learn_size(version.id, version.size_bytes)
-        self._executor.versions[version.id] = version
+        self._state.add_version(version)
         self.tenants.check_prefetch(version)
         self._policy.prefetch(version.id)
         self._executor.advance()
@@ -83,7 +91,7 @@ class CacheController:
         """The same, until it is there. Raises what `prefetch` or the load raises."""
         if not self._policy.in_host(version.id):
             self.prefetch(version)
-            await asyncio.shield(self._executor.in_host.wait_for(version.id))
+            await asyncio.shield(self._executor.wait_until_in_host(version.id))
         await self._executor.wait_until_sent()
 
     async def bring_to_idle_slot(self, version: AdapterVersion) -> None:
@@ -110,11 +118,11 @@ class CacheController:
         Raises PinBudgetExceeded, PinBytesExceeded, or what `lease` raises.
         """
         self._policy.learn_size(version.id, version.size_bytes)
-        self._executor.versions[version.id] = version
+        self._state.add_version(version)
         self.tenants.check_pin(version)
         before = self._policy.pins.tier_of(version.id)
         self._policy.pin(version.id, tier)
-        self._executor.evicted.fail(version.id, AdapterPinned())  # whoever waits for that, in vain
+        self._executor.fail_eviction_waiters(version.id, AdapterPinned())
         self._executor.advance()  # it may have been draining
         try:
             if tier is Tier.GPU:
@@ -129,13 +137,13 @@ class CacheController:
     def unpin(self, version: VersionId) -> Tier:
         """Let it be evicted again. Raises NotPinned."""
         tier = self._policy.pins.remove(version)
-        self._observer.on_event(Unpinned(self._executor.versions[version], tier))
+        self._observer.on_event(Unpinned(self._state.version(version), tier))
         self._executor.advance()
         return tier
 
-    def was_resident(self, version: VersionId) -> None:
+    def record_loss(self, version: VersionId) -> None:
         """When an earlier process ended: a request that misses it misses it for that."""
-        self._executor.history.record_loss([version])
+        self._state.record_loss([version])
 
     def is_pinned(self, version: VersionId) -> bool:
         return version in self._policy.pins
@@ -156,7 +164,7 @@ class CacheController:
         if self._policy.is_on_disk_only(version.id):
             return False
         self._policy.evict(version.id, when_idle=wait or force)
-        gone = self._executor.evicted.wait_for(version.id)
+        gone = self._executor.wait_until_evicted(version.id)
         if force:
             self._admission.force_out(version.id, gone)
         self._executor.advance()
@@ -199,15 +207,15 @@ class CacheController:
 
         Raises EngineUnavailable.
         """
-        quiet = self._executor.idle and not self._policy.in_transit()
+        quiet = self._executor.is_idle and not self._policy.in_transit()
         moves_before = self._executor.moves_submitted
         believed = self._policy.residency()
         state = await self._backend.engine_state()
         if quiet and self._executor.moves_submitted == moves_before:
             differing = set(believed.gpu) ^ set(state.gpu) | set(believed.host) ^ set(state.host)
             if differing:
-                self._executor.drifted(sorted(differing))
-                self._executor.carry_out(self._policy.correct(state.gpu, state.host))
+                self._reporter.report_drift(sorted(differing))
+                self._executor.execute(self._policy.correct(state.gpu, state.host))
                 self._executor.advance()
         return state
 
@@ -215,4 +223,4 @@ class CacheController:
 
     def snapshot(self) -> CacheSnapshot:
         """Both tiers as the controller sees them now."""
-        return replace(take_snapshot(self._policy, self._executor), engine_up=not self.unavailable)
+        return replace(take_snapshot(self._policy, self._state), engine_up=not self.unavailable)

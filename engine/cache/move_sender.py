@@ -25,7 +25,7 @@ class MoveSender:
         self._unsent = 0
 
     @property
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         return not self._under_way
 
     def submit(self, moves: Sequence[Move]) -> None:

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
+from engine.cache.state import CacheState
 from engine.policy.policy import CachePolicy
 from engine.types import AdapterVersion, Tier, VersionId
 
@@ -61,20 +61,7 @@ class CacheSnapshot:
         return {"free": free, "idle": idle, "leased": leased, "pinned": pinned}
 
 
-class Known(Protocol):
-    """What is known of versions besides who is where."""
-
-    @property
-    def versions(self) -> Mapping[VersionId, AdapterVersion]: ...
-    @property
-    def hits(self) -> Mapping[VersionId, int]: ...
-    @property
-    def slots(self) -> Mapping[VersionId, int]: ...
-    def idle_seconds(self, version: VersionId) -> float: ...
-    def oldest_wait_seconds(self) -> float: ...
-
-
-def take_snapshot(policy: CachePolicy, known: Known) -> CacheSnapshot:
+def take_snapshot(policy: CachePolicy, state: CacheState) -> CacheSnapshot:
     """Read the policy's state; costs one pass over the host tier."""
 
     residency = policy.residency()
@@ -83,14 +70,14 @@ def take_snapshot(policy: CachePolicy, known: Known) -> CacheSnapshot:
     def resident(version: VersionId) -> ResidentAdapter:
         leases = policy.lease_count(version)
         return ResidentAdapter(
-            version=known.versions[version],
+            version=state.version(version),
             host_bytes=policy.size_of(version),
             leases=leases,
             waiting=policy.wait_queue.count(version),
             pinned=policy.pins.tier_of(version),
-            hits=known.hits.get(version, 0),
-            slot=known.slots.get(version) if version in in_slots else None,
-            idle_seconds=0.0 if leases else known.idle_seconds(version),
+            hits=state.hits(version),
+            slot=state.slot(version) if version in in_slots else None,
+            idle_seconds=0.0 if leases else state.idle_seconds(version),
             leaving=policy.is_leaving(version),
         )
 
@@ -100,8 +87,8 @@ def take_snapshot(policy: CachePolicy, known: Known) -> CacheSnapshot:
         host_bytes_limit=policy.host_bytes,
         gpu=tuple(resident(v) for v in residency.gpu),
         host=tuple(resident(v) for v in residency.host),
-        loading=tuple(known.versions[v] for v in policy.in_transit()),
+        loading=tuple(state.version(v) for v in policy.in_transit()),
         waiting=len(policy.wait_queue),
         pinned={tier: policy.pins.count(tier) for tier in Tier},
-        oldest_wait_seconds=known.oldest_wait_seconds(),
+        oldest_wait_seconds=state.oldest_wait_seconds(),
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from engine.cache.executor import DecisionExecutor
+from engine.cache.state import CacheState
 from engine.policy.policy import CachePolicy
 from engine.types import AdapterVersion, EvictionReason, VersionId
 from registry.quotas.limits import LimitsOf, RefusalObserver, null_refusal_observer, unlimited
@@ -22,10 +23,17 @@ class Tenancy:
 class TenantMemory:
     """Counts what is there or on its way, and evicts what is idle and not pinned."""
 
-    def __init__(self, tenancy: Tenancy, policy: CachePolicy, executor: DecisionExecutor) -> None:
+    def __init__(
+        self,
+        tenancy: Tenancy,
+        policy: CachePolicy,
+        executor: DecisionExecutor,
+        state: CacheState,
+    ) -> None:
         self._tenancy = tenancy
         self._policy = policy
         self._executor = executor
+        self._state = state
 
     def max_bytes(self, tenant: str) -> int | None:
         return self._tenancy.limits_of(tenant).max_host_bytes
@@ -102,5 +110,5 @@ class TenantMemory:
         return {*policy.residency().host, *policy.in_transit(), *policy.pending_prefetches()}
 
     def _owner(self, version: VersionId) -> str | None:
-        known = self._executor.versions.get(version)
+        known = self._state.find_version(version)
         return None if known is None else self._tenancy.tenant_of(known.adapter)

@@ -98,7 +98,7 @@ class WarmUp:
         missing = [version for version in versions if version.id not in here]
         for version in missing[: snapshot.host_capacity - len(here)]:
             try:
-                self._controller.was_resident(version.id)
+                self._controller.record_loss(version.id)
                 self._controller.prefetch(version)
             except EngineError as error:
                 _not_warmed_up(version.reference, error)

@@ -89,7 +89,7 @@ class LoadChannel:
             raise AdapterLoadFailed(version.reference, failed["error"], failure)
         return number, Loaded(
             host_bytes=sum(answer["host_bytes"] for answer in answers),
-            certain=all(answer["certain"] for answer in answers),
+            guaranteed=all(answer["certain"] for answer in answers),
         )
 
     def discard(self, number: int) -> None:

@@ -27,7 +27,7 @@ class StockBackend:
     async def load(self, version: AdapterVersion) -> Loaded:
         """Record the version, whose files are verified; the server reads them on commit."""
         self._staged[version.id] = version
-        return Loaded(version.size_bytes, certain=False)
+        return Loaded(version.size_bytes, guaranteed=False)
 
     def discard(self, version: VersionId) -> None:
         self._staged.pop(version, None)

@@ -36,8 +36,8 @@ class Subject:
     run: Callable[[Coroutine[Any, Any, Any]], Any]
 
     def load(self, version: AdapterVersion) -> bool:
-        certain: bool = self.run(self.backend.load(version))
-        return certain
+        guaranteed: bool = self.run(self.backend.load(version))
+        return guaranteed
 
     def apply(self, *moves: Move) -> list[bool]:
         """For each move, whether it worked."""

@@ -134,7 +134,7 @@ class Cache:
         assert set(residency.host) == set(self.backend.host)
         assert not any(self.policy.lease_count(version) for version in residency.host)
         assert not len(self.policy.wait_queue)
-        assert not self.controller._executor.pending
+        assert not self.controller._state.pending_count()
 
 
 @asynccontextmanager

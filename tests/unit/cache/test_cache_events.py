@@ -170,7 +170,7 @@ async def test_drift_tells_of_ids_that_nobody_knew() -> None:
 async def test_what_an_engine_took_along_is_missed_for_that() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
-        await until(lambda: cache.controller._executor.idle)
+        await until(lambda: cache.controller._executor.is_idle)
         gone = EngineUnavailable("it died")
         await cache.controller.on_engine_lost(gone)
         with pytest.raises(EngineUnavailable):
@@ -194,6 +194,6 @@ async def test_what_an_engine_took_along_is_missed_for_that() -> None:
 
 async def test_what_an_earlier_process_had_in_memory_is_missed_for_its_end() -> None:
     async with running(Cache()) as cache:
-        cache.controller.was_resident(A.id)
+        cache.controller.record_loss(A.id)
         await cache.use(A)
         assert cache.observer.lookups == [(CacheOutcome.MISS, MissCause.RESTART)]

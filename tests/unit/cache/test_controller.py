@@ -106,7 +106,7 @@ async def test_a_cancelled_waiter_lets_the_next_one_in_at_once() -> None:
 @pytest.mark.parametrize("moment", ["just before its grant", "just after its grant"])
 async def test_a_waiter_cancelled_in_the_moment_of_its_grant_leaves_no_lease(moment: str) -> None:
     async with running(Cache()) as cache:
-        cache.backend.certain = False
+        cache.backend.guaranteed = False
         task = asyncio.create_task(cache.use(A))
         loop = asyncio.get_running_loop()
         leave = (
@@ -125,11 +125,13 @@ async def test_a_waiter_cancelled_in_the_moment_of_its_grant_leaves_no_lease(mom
         cache.check()
 
 
-@pytest.mark.parametrize("certain", [True, False])
+@pytest.mark.parametrize("guaranteed", [True, False])
 @pytest.mark.parametrize("turns", range(8))
-async def test_cancelling_at_any_turn_of_the_loop_leaks_nothing(turns: int, certain: bool) -> None:
+async def test_cancelling_at_any_turn_of_the_loop_leaks_nothing(
+    turns: int, guaranteed: bool
+) -> None:
     async with running(Cache(slots=1, host=1)) as cache:
-        cache.backend.certain = certain
+        cache.backend.guaranteed = guaranteed
         task = asyncio.create_task(cache.use(A))
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -186,7 +188,7 @@ async def test_a_failed_load_reaches_every_waiter_and_only_them() -> None:
 
 async def test_a_bug_in_the_backend_fails_the_requests_and_nothing_else() -> None:
     async with running(Cache()) as cache:
-        cache.backend.certain = False
+        cache.backend.guaranteed = False
         cache.backend.load_breaks = ZeroDivisionError()
         with pytest.raises(AdapterLoadFailed, match="ZeroDivisionError"):
             await asyncio.wait_for(cache.use(A), 20)
@@ -227,7 +229,7 @@ async def test_hits_count_those_who_found_it_in_memory() -> None:
 
 async def test_a_failed_copy_leaves_the_adapter_in_host_memory() -> None:
     async with running(Cache()) as cache:
-        cache.backend.certain = False
+        cache.backend.guaranteed = False
         cache.backend.refuses_slot.add(A.id)
         with pytest.raises(AdapterLoadFailed):
             await cache.use(A)
@@ -249,7 +251,7 @@ async def test_a_request_follows_certain_moves_without_waiting_for_their_results
 
 async def test_a_request_waits_for_the_results_of_uncertain_moves() -> None:
     async with running(Cache()) as cache:
-        cache.backend.certain = False
+        cache.backend.guaranteed = False
         cache.backend.round_trip = asyncio.Event()
         using = asyncio.create_task(cache.use(A))
         await until(lambda: A.id in cache.backend.host)
@@ -404,7 +406,7 @@ async def test_a_pin_whose_load_fails_is_no_pin() -> None:
 
 async def test_a_pin_waits_for_an_adapter_that_is_just_entering_host_memory() -> None:
     async with running(Cache()) as cache:
-        cache.backend.certain = False
+        cache.backend.guaranteed = False
         cache.controller.prefetch(A)
         while A.id not in cache.policy.residency().host:
             await asyncio.sleep(0)
@@ -435,7 +437,7 @@ async def test_a_pin_of_nothing_is_not_restored() -> None:
 
 async def test_a_pin_that_can_not_move_up_stays_where_it_was() -> None:
     async with running(Cache()) as cache:
-        cache.backend.certain = False
+        cache.backend.guaranteed = False
         await cache.controller.pin(A, Tier.HOST)
         cache.backend.refuses_slot.add(A.id)
         with pytest.raises(AdapterLoadFailed):
@@ -548,7 +550,7 @@ async def test_another_version_of_a_loaded_adapter_misses_as_a_new_version() -> 
 async def test_reconcile_reports_what_the_engine_holds_otherwise() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
-        await until(lambda: cache.controller._executor.idle)
+        await until(lambda: cache.controller._executor.is_idle)
         await cache.controller.reconcile()
         assert cache.observer.drift == []
         del cache.backend.gpu[A.id]
@@ -564,7 +566,7 @@ async def test_reconcile_finds_differences_while_requests_come_and_go() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
         await cache.use(B)
-        await until(lambda: cache.controller._executor.idle)
+        await until(lambda: cache.controller._executor.is_idle)
         del cache.backend.gpu[A.id]
         cache.backend.during_readback = lambda: cache.use(A)  # hits, which change the order only
         await cache.controller.reconcile()
@@ -602,12 +604,12 @@ async def test_snapshot_counts_slots_by_state() -> None:
             assert [r.version for r in snapshot.gpu] == [A, B, C]
 
 
-@pytest.mark.parametrize("certain", [True, False])
-async def test_random_traffic_with_cancellations_leaks_nothing(certain: bool) -> None:
+@pytest.mark.parametrize("guaranteed", [True, False])
+async def test_random_traffic_with_cancellations_leaks_nothing(guaranteed: bool) -> None:
     rng = random.Random(7)
     versions = [adapter(n) for n in range(1, 9)]
     async with running(Cache(slots=2, host=4, load_seconds=0.001)) as cache:
-        cache.backend.certain = certain
+        cache.backend.guaranteed = guaranteed
 
         async def client() -> None:
             for _ in range(25):
@@ -675,10 +677,10 @@ async def test_an_eviction_that_waits_for_a_load_ends_when_that_fails() -> None:
 async def test_an_eviction_ends_where_the_engine_had_lost_the_adapter() -> None:
     async with running(Cache(slots=2, host=3)) as cache:
         await cache.use(A)
-        await until(lambda: cache.controller._executor.idle)
+        await until(lambda: cache.controller._executor.is_idle)
         cache.backend.gpu.clear()
         cache.backend.host.clear()
-        waiting = cache.controller._executor.evicted.wait_for(A.id)
+        waiting = cache.controller._executor.wait_until_evicted(A.id)
         await cache.controller.reconcile()
         async with asyncio.timeout(5):
             await waiting

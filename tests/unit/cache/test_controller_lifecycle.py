@@ -83,7 +83,7 @@ async def test_what_an_old_request_gives_back_is_not_taken_from_the_new_engine()
 
 async def test_loads_and_moves_of_an_old_engine_come_to_nothing() -> None:
     async with running(Cache(load_seconds=0.02)) as cache:
-        cache.backend.certain = False
+        cache.backend.guaranteed = False
         cache.backend.round_trip = asyncio.Event()
         moving = asyncio.create_task(cache.use(A))
         await until(lambda: A.id in cache.backend.host)
@@ -121,7 +121,7 @@ async def test_pins_stay_while_engines_come_and_go() -> None:
 
 
 async def drifted(cache: Cache) -> set[VersionId]:
-    await until(lambda: cache.controller._executor.idle)
+    await until(lambda: cache.controller._executor.is_idle)
     cache.observer.drift.clear()
     await cache.controller.reconcile()
     return set(cache.observer.drift)
@@ -167,7 +167,7 @@ async def test_a_slot_that_was_filled_behind_our_back_is_freed() -> None:
 async def test_a_leased_adapter_is_left_alone_whatever_the_engine_says() -> None:
     async with running(Cache()) as cache:
         async with cache.controller.lease(A):
-            await until(lambda: cache.controller._executor.idle)
+            await until(lambda: cache.controller._executor.is_idle)
             del cache.backend.gpu[A.id]
             assert await drifted(cache) == {A.id}
             assert cache.policy.lease_count(A.id) == 1
@@ -275,7 +275,7 @@ async def test_those_who_were_turned_away_learn_how_fast_the_line_moves() -> Non
 class LargeOnceLoaded(UnreliableBackend):
     async def load(self, version: AdapterVersion) -> Loaded:
         loaded = await super().load(version)
-        return Loaded(loaded.host_bytes * 10, loaded.certain)
+        return Loaded(loaded.host_bytes * 10, loaded.guaranteed)
 
 
 async def test_the_host_tier_keeps_to_its_bytes() -> None:
@@ -324,7 +324,7 @@ async def test_pins_leave_the_bytes_that_the_largest_other_adapter_needs() -> No
 
 async def test_fallbacks_and_failures_are_told_with_their_cause() -> None:
     async with running(Cache()) as cache:
-        cache.backend.certain = False
+        cache.backend.guaranteed = False
         await cache.use(A)
         assert cache.observer.fallbacks == [A.id]
         cache.backend.load_breaks = AdapterLoadFailed(B.reference, "gone", LoadFailure.FILES)

@@ -87,11 +87,11 @@ class World:
     async def look(self, seconds: float) -> None:
         """Time passes, and the controller's timer comes by."""
         self.now += seconds
-        patience = self.cache.controller._admission.patience_seconds()
-        policy, pending = self.cache.policy, self.cache.controller._executor.pending
-        for ticket in [t for t, p in pending.items() if self.now - p.arrived > patience]:
-            policy.drain_for(ticket)
-        self.cache.controller._executor.advance()
+        controller = self.cache.controller
+        patience = controller._admission.patience_seconds()
+        for ticket, _ in controller._state.overdue_requests(patience):
+            self.cache.policy.drain_for(ticket)
+        controller._executor.advance()
         self.cache.controller.tenants.look()
         await self.settle()
 

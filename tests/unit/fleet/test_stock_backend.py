@@ -56,7 +56,7 @@ async def one(backend: StockBackend, move: Move) -> tuple[str | None, int | None
 
 
 async def load(backend: StockBackend, version: AdapterVersion) -> None:
-    assert not (await backend.load(version)).certain
+    assert not (await backend.load(version)).guaranteed
     assert await one(backend, Commit(version.id)) == (None, None)
 
 

@@ -1,11 +1,12 @@
 """The metrics by hand count."""
 
+import asyncio
 from dataclasses import replace
-from typing import ClassVar
 
 from prometheus_client import CollectorRegistry
 
 from engine.cache.snapshot import take_snapshot
+from engine.cache.state import CacheState, PendingRequest
 from engine.errors import AdapterLoadFailed, AdapterTooLarge, EngineUnavailable, LoadFailure
 from engine.events import Drifted, Evicted, FellBack, LoadFailed, LookedUp, MovedIn
 from engine.policy.policy import CachePolicy
@@ -24,18 +25,13 @@ from registry.telemetry.label_limit import OTHER_ADAPTERS
 VERSION = AdapterVersion(VersionId(1), "a", 1, "0" * 64, "/a", 8, 100)
 
 
-class Known:
-    """Of the one version, that never had a hit."""
-
-    versions: ClassVar = {VERSION.id: VERSION}
-    hits: ClassVar[dict[VersionId, int]] = {}
-    slots: ClassVar[dict[VersionId, int]] = {}
-
-    def idle_seconds(self, version: VersionId) -> float:
-        return 0.0
-
-    def oldest_wait_seconds(self) -> float:
-        return 1.5
+def cache_state() -> CacheState:
+    """Of the one version, for which a request has waited 1.5 seconds."""
+    state = CacheState(lambda: 10.0)
+    granted = asyncio.get_running_loop().create_future()
+    request = PendingRequest(VERSION, granted, arrived=8.5, cause=MissCause.COLD, counted=True)
+    state.add_request(1, request)
+    return state
 
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
@@ -96,11 +92,12 @@ def test_adapter_labels_are_capped() -> None:
     assert value(registry, requests, adapter="c", outcome="completed") is None
 
 
-def test_gauges_show_the_cache_at_the_scrape() -> None:
+async def test_gauges_show_the_cache_at_the_scrape() -> None:
     registry = CollectorRegistry()
     metrics = CacheMetrics(registry)
     policy = CachePolicy(slots=2, host_capacity=3)
-    metrics.watch(lambda: take_snapshot(policy, Known()), lambda: 7)
+    state = cache_state()
+    metrics.watch(lambda: take_snapshot(policy, state), lambda: 7)
     assert value(registry, "adaptry_slots", state="free") == 2
     policy.pin(VERSION.id, Tier.GPU)
     policy.arrive(1, VERSION.id)
