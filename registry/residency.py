@@ -14,7 +14,7 @@ from registry.database.engine import Database
 from registry.models import SERVABLE, Adapter, Event, EventKind, Version, now
 from registry.models.residency import Pin, Resident
 
-Saved = TypeVar("Saved", Pin, Resident)
+Table = TypeVar("Table", Pin, Resident)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,33 +45,33 @@ class ResidencyStore:
     ) -> None:
         """Keep the pin, in place of an earlier one of this version."""
         pin = Pin(version_id=version_id, tier=tier, expires_at=expires_at, replicas=replicas)
-        said: dict[str, Any] = {"tier": tier, "expires_at": expires_at and expires_at.isoformat()}
+        data: dict[str, Any] = {"tier": tier, "expires_at": expires_at and expires_at.isoformat()}
         if replicas is not None:
-            said["replicas"] = replicas
+            data["replicas"] = replicas
         async with self._database.transaction(for_catalog=False) as session:
             await session.merge(pin)
-            await _note(session, EventKind.CACHE_PINNED, version_id, actor, **said)
+            await _add_event(session, EventKind.CACHE_PINNED, version_id, actor, **data)
 
     async def remove_pin(self, version_id: int, *, actor: str) -> None:
         """Because somebody wants it."""
         async with self._database.transaction(for_catalog=False) as session:
             removal = delete(Pin).where(col(Pin.version_id) == version_id)
             if (await session.execute(removal.returning(col(Pin.version_id)))).first() is not None:
-                await _note(session, EventKind.CACHE_UNPINNED, version_id, actor)
+                await _add_event(session, EventKind.CACHE_UNPINNED, version_id, actor)
 
-    async def forget_pins(self, version_ids: Sequence[int]) -> None:
+    async def expire_pins(self, version_ids: Sequence[int]) -> None:
         """Their time is over; when that would be was said when they were made."""
         async with self._database.transaction(for_catalog=False) as session:
             await session.execute(delete(Pin).where(col(Pin.version_id).in_(version_ids)))
 
-    async def note_eviction(self, version_id: int, *, actor: str, force: bool) -> None:
+    async def record_eviction(self, version_id: int, *, actor: str, force: bool) -> None:
         """Somebody had it put out of memory."""
         async with self._database.transaction(for_catalog=False) as session:
-            await _note(session, EventKind.CACHE_EVICTED, version_id, actor, force=force)
+            await _add_event(session, EventKind.CACHE_EVICTED, version_id, actor, force=force)
 
     async def pins(self) -> list[StoredPin]:
         """Those of versions that may be served and whose time is not over, the oldest first."""
-        statement = _named(Pin).order_by(col(Pin.pinned_at), col(Pin.version_id))
+        statement = _select_servable(Pin).order_by(col(Pin.pinned_at), col(Pin.version_id))
         async with self._database.read_session() as session:
             rows = (await session.execute(statement)).all()
         return [
@@ -91,7 +91,7 @@ class ResidencyStore:
 
     async def residents(self) -> list[str]:
         """References of those saved last that may be served, the one used last first."""
-        statement = _named(Resident).order_by(col(Resident.position))
+        statement = _select_servable(Resident).order_by(col(Resident.position))
         async with self._database.read_session() as session:
             rows = (await session.execute(statement)).all()
         return [f"{adapter}:{number}" for _, adapter, number in rows]
@@ -114,7 +114,7 @@ class NullResidencyStore:
     async def remove_pin(self, version_id: int, *, actor: str) -> None:
         return
 
-    async def forget_pins(self, version_ids: Sequence[int]) -> None:
+    async def expire_pins(self, version_ids: Sequence[int]) -> None:
         return
 
     async def save_residents(self, version_ids: Sequence[int]) -> None:
@@ -131,7 +131,7 @@ class ReplicaResidencyStore(NullResidencyStore, ResidencyStore):
     """A null store that still records evictions requested at this replica."""
 
 
-async def _note(
+async def _add_event(
     session: AsyncSession, kind: EventKind, version_id: int, actor: str, **data: Any
 ) -> None:
     version = await session.get_one(Version, version_id)
@@ -147,7 +147,7 @@ async def _note(
     )
 
 
-def _named(table: type[Saved]) -> "Select[Saved, str, int]":
+def _select_servable(table: type[Table]) -> "Select[Table, str, int]":
     """Rows with their adapter's name and version's number, if that may be served."""
     return (
         select(table, col(Adapter.name), col(Version.number))

@@ -19,7 +19,7 @@ from engine.api.cache_schemas import (
 )
 from engine.api.visibility import check_ownership
 from engine.errors import EngineError
-from engine.operations.control import CacheControl, EvictionLog, note_eviction
+from engine.operations.control import CacheControl, EvictionLog, record_eviction
 from engine.ports import Resolver
 from registry.auth.caller import actor_name, current_caller
 from registry.http.problems import ProblemRoute
@@ -99,7 +99,7 @@ def create_cache_router(cache: CacheControl, resolver: Resolver, log: EvictionLo
         version = await resolver.find(body.reference)
         evicted = await cache.evict(version, wait=body.wait, force=body.force)
         if evicted:
-            await note_eviction(log, version, force=body.force)
+            await record_eviction(log, version, force=body.force)
         return EvictRead(reference=version.reference, evicted=evicted)
 
     return router

@@ -99,13 +99,13 @@ class EngineCacheControl:
 class EvictionLog(Protocol):
     """Raises RegistryError if the database can't be used."""
 
-    async def note_eviction(self, version_id: int, *, actor: str, force: bool) -> None: ...
+    async def record_eviction(self, version_id: int, *, actor: str, force: bool) -> None: ...
 
 
-async def note_eviction(log: EvictionLog, version: AdapterVersion, *, force: bool) -> None:
+async def record_eviction(log: EvictionLog, version: AdapterVersion, *, force: bool) -> None:
     """The eviction has succeeded, and the operator learns so even if it can't be recorded now."""
     try:
-        await log.note_eviction(version.id, actor=actor_name(), force=force)
+        await log.record_eviction(version.id, actor=actor_name(), force=force)
     except RegistryError as error:
         logger.warning(
             "%s was evicted by %s from %s, which is not among the events: %s",

@@ -46,7 +46,7 @@ class PinStore(Protocol):
         replicas: int | None,
     ) -> None: ...
     async def remove_pin(self, version_id: int, *, actor: str) -> None: ...
-    async def forget_pins(self, version_ids: Sequence[int]) -> None: ...
+    async def expire_pins(self, version_ids: Sequence[int]) -> None: ...
     async def pins(self) -> Sequence[StoredPin]: ...
 
 
@@ -161,7 +161,7 @@ class PinService:
             self._drop(version.id)
             logger.info("the pin of %s has expired", version.reference)
         try:
-            await self._store.forget_pins([version.id for version in expired])
+            await self._store.expire_pins([version.id for version in expired])
         except RegistryError as error:  # a restart would not restore them anyway
             logger.warning("expired pins are still stored: %s", error.detail)
 

@@ -126,7 +126,7 @@ class FleetPins:
         for id_ in expired:
             del self._kept[id_]
         try:
-            await self._store.forget_pins(expired)
+            await self._store.expire_pins(expired)
         except RegistryError as error:
             logger.warning("expired pins are still stored: %s", error.detail)
 

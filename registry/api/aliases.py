@@ -40,7 +40,7 @@ def _add_changes(router: APIRouter, service: RegistryService) -> None:
             body.by_number(),
             body.preparation(),
             actor=actor_name(),
-            expected_version=_expected(body, body.expected_version),
+            expected_version=_expected_version(body, body.expected_version),
             expected_revision=body.expected_revision,
             reason=body.reason,
         )
@@ -60,7 +60,7 @@ def _add_changes(router: APIRouter, service: RegistryService) -> None:
             actor=actor_name(),
             to_revision=body.revision,
             to_time=body.at,
-            expected_version=_expected(body, body.expected_version),
+            expected_version=_expected_version(body, body.expected_version),
             reason=body.reason,
         )
         return alias_read(name, state)
@@ -105,6 +105,6 @@ def _add_lookups(router: APIRouter, service: RegistryService) -> None:
         return AliasPage(items=items, next_page_token=page.next_token)
 
 
-def _expected(body: Body, given: int | None) -> int | None:
+def _expected_version(body: Body, given: int | None) -> int | None:
     """Left out is not the same as null."""
     return given if "expected_version" in body.model_fields_set else ANYWHERE

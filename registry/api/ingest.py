@@ -70,7 +70,7 @@ def _add_registering(router: APIRouter, ingest: IngestService) -> None:
         content_type = request.headers.get("content-type", "")
         if content_type.lower().startswith("multipart/"):
             job = await ingest.receive(_upload(name, content_type, request))
-            return _accepted(job, response)
+            return _accept(job, response)
         body = _version_create(await _json_body(request))
         check_parent(body.parent)
         done = await ingest.register(
@@ -81,7 +81,7 @@ def _add_registering(router: APIRouter, ingest: IngestService) -> None:
             within=current_caller().tenant,
         )
         if isinstance(done, Job):
-            return _accepted(done, response)
+            return _accept(done, response)
         if not done.created:
             response.status_code = status.HTTP_200_OK
         return version_read(done.published)
@@ -123,7 +123,7 @@ def _add_jobs(router: APIRouter, ingest: IngestService) -> None:
         return job
 
 
-def _accepted(job: Job, response: Response) -> JobRead:
+def _accept(job: Job, response: Response) -> JobRead:
     response.status_code = status.HTTP_202_ACCEPTED
     response.headers["location"] = f"/api/v1/jobs/{job.number}"
     return job_read(job)

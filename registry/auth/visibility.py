@@ -51,14 +51,14 @@ class Reader:
 
     def can_see(self, name: Any) -> ColumnElement[bool]:
         """The same, and what it was granted."""
-        return or_(self.owns(name), name.in_(self._granted(_Granted.name)))
+        return or_(self.owns(name), name.in_(self._select_granted(_Granted.name)))
 
     def visible_adapters(self) -> FromClause:
         """`id` and `name` of all those: found by an index each, where a test would be of all."""
         own = select(_Own.id, _Own.name).where(self.owns(_Own.name))
-        return union_all(own, self._granted(_Granted.id, _Granted.name)).subquery("shown")
+        return union_all(own, self._select_granted(_Granted.id, _Granted.name)).subquery("shown")
 
-    def _granted(self, *columns: Any) -> Select[*tuple[Any, ...]]:
+    def _select_granted(self, *columns: Any) -> Select[*tuple[Any, ...]]:
         of_granted = col(AdapterGrant.adapter_id) == _Granted.id
         granted = select(*columns).join(AdapterGrant, of_granted)
         return granted.where(col(AdapterGrant.tenant) == self.tenant)

@@ -13,20 +13,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from blake3 import blake3
 from sqlalchemy import URL, make_url
 
 from registry.backup import database_dump
 from registry.backup.database_dump import POSTGRESQL_FILE, SQLITE_FILE, BackupFailed, NamedVersion
 from registry.database.engine import async_url
 from registry.models import SERVABLE, VersionState
-from registry.storage.integrity import manifest_digest
+from registry.storage.integrity import hash_file, manifest_digest
 
 Dump = Callable[[URL, Path], Sequence[NamedVersion]]
 """Writes the rows of one moment to a file."""
 
 _ATTEMPTS = 3
-_CHUNK_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,15 +197,7 @@ def _remove_others(store: Path, digests: set[str]) -> None:
 
 
 def _digest_of(folder: Path) -> str:
-    return manifest_digest(_hashed(file) for file in folder.iterdir())
-
-
-def _hashed(file: Path) -> tuple[str, int, str]:
-    hasher = blake3()
-    with file.open("rb") as content:
-        while chunk := content.read(_CHUNK_BYTES):
-            hasher.update(chunk)
-    return file.name, file.stat().st_size, hasher.hexdigest()
+    return manifest_digest(map(hash_file, folder.iterdir()))
 
 
 def _size_of(folder: Path) -> int:

@@ -88,12 +88,12 @@ def versions_of(dumped: Path) -> list[NamedVersion]:
     """Of a file that holds SQLite's rows."""
     with contextlib.closing(_open_sqlite(dumped)) as connection:
         try:
-            return [_named(*row) for row in connection.execute(_VERSIONS)]
+            return [_to_version(*row) for row in connection.execute(_VERSIONS)]
         except sqlite3.Error as error:
             raise BackupFailed(f"this is no registry: {error}") from error
 
 
-def _named(name: str, number: int, digest: str, state: str) -> NamedVersion:
+def _to_version(name: str, number: int, digest: str, state: str) -> NamedVersion:
     return NamedVersion(f"{name}:{number}", digest, state)
 
 
@@ -154,7 +154,7 @@ async def _dump_postgresql(url: URL, into: Path) -> list[NamedVersion]:
         rows = (await connection.execute(text(_VERSIONS))).all()
         options = ("--format=custom", f"--snapshot={snapshot}", f"--file={into}")
         await _run("pg_dump", url, *options)
-    return [_named(*row) for row in rows]
+    return [_to_version(*row) for row in rows]
 
 
 async def _check_empty_postgresql(url: URL) -> None:

@@ -40,7 +40,7 @@ class AliasRepository:
         )
         return (await self._session.execute(statement)).scalars().all()
 
-    async def served(self) -> Sequence[Row[str, str]]:
+    async def servable_references(self) -> Sequence[Row[str, str]]:
         """(adapter, alias) of every alias with a version to serve; `default` comes first."""
         statement = (
             select(col(Adapter.name), col(Alias.name))

@@ -101,7 +101,7 @@ class Catalog:
     async def served_references(self) -> list[str]:
         """Every alias that can be asked for: `name` for its default, `name@alias` for the rest."""
         async with self._database.read_session() as session:
-            served = await AliasRepository(session).served()
+            served = await AliasRepository(session).servable_references()
         return [
             str(AdapterReference(name, None if alias == DEFAULT_ALIAS else alias))
             for name, alias in served

@@ -73,7 +73,7 @@ class ProblemRoute(APIRoute):
             except self.errors as error:
                 return _error_response(request, error)
             except RequestValidationError as error:
-                return _malformed(request, error)
+                return _validation_response(request, error)
             except HTTPException as error:  # of FastAPI, for a body that no parser can read
                 return problem_response(
                     request,
@@ -97,7 +97,7 @@ def _error_response(request: Request, error: Any) -> JSONResponse:
     )
 
 
-def _malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+def _validation_response(request: Request, error: RequestValidationError) -> JSONResponse:
     problems = [
         {
             "field": redact(".".join(str(part) for part in problem["loc"])),

@@ -98,7 +98,7 @@ class Registrar:
             async with self._quarantine(source, within) as (folder, _):
                 return await inspect(folder, self._judge)
         except InvalidAdapter as problem:  # a file that nobody may copy
-            return Verdict.refused(problem)
+            return Verdict.from_problem(problem)
 
     @asynccontextmanager
     async def _quarantine(

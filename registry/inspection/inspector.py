@@ -67,7 +67,7 @@ class Verdict:
     inspection: Inspection | None
 
     @classmethod
-    def refused(cls, problem: InvalidAdapter) -> Self:
+    def from_problem(cls, problem: InvalidAdapter) -> Self:
         return cls((Finding(problem.code, problem.detail),), {problem.code: 1}, None)
 
 

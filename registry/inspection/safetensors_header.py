@@ -105,22 +105,22 @@ def _is_text(value: Any) -> bool:
 
 def _tensor(path: Path, name: str, entry: Any, data_start: int) -> TensorInfo:
     if not _is_text(name) or len(name) > MAX_NAME_LENGTH:
-        _invalid(path, f"{_shown(name)} is no name of a tensor")
+        _invalid(path, f"{_quote(name)} is no name of a tensor")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        _invalid(path, f"{_shown(name)} is not described by dtype, shape and data_offsets")
+        _invalid(path, f"{_quote(name)} is not described by dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _ITEM_BITS:
         raise InvalidAdapter(
             Defect.DTYPE_UNSUPPORTED,
-            f"{path.name}: {_shown(name)} has the dtype {_shown(str(dtype))}",
+            f"{path.name}: {_quote(name)} has the dtype {_quote(str(dtype))}",
         )
     if not _are_sizes(shape, MAX_DIMENSION) or len(shape) > MAX_DIMENSIONS:
-        _invalid(path, f"{_shown(name)} has an impossible shape")
+        _invalid(path, f"{_quote(name)} has an impossible shape")
     if not _are_sizes(offsets, 2**62) or len(offsets) != 2:
-        _invalid(path, f"{_shown(name)} has impossible offsets")
+        _invalid(path, f"{_quote(name)} has impossible offsets")
     begin, end = offsets
     if (end - begin) * 8 != math.prod(shape) * _ITEM_BITS[dtype]:
-        _invalid(path, f"{_shown(name)}: shape and bytes differ")
+        _invalid(path, f"{_quote(name)}: shape and bytes differ")
     return TensorInfo(dtype, tuple(shape), data_start + begin, end - begin)
 
 
@@ -151,5 +151,5 @@ def _out_of_bounds(path: Path, why: str) -> NoReturn:
     raise InvalidAdapter(Defect.TENSOR_OUT_OF_BOUNDS, f"{path.name} can't be read: {why}")
 
 
-def _shown(text: str) -> str:
+def _quote(text: str) -> str:
     return repr(text if len(text) <= 120 else f"{text[:120]}…")

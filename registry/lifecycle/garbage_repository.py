@@ -45,7 +45,7 @@ class GarbageRepository:
         limit: int,
     ) -> tuple[list[Candidate], dict[str, int]]:
         """The first candidates by adapter and number, and how many others are kept for what."""
-        judged = _judged(states, keep_last, since, adapter)
+        judged = _judge(states, keep_last, since, adapter)
         garbage = select(judged).where(judged.c.kept_for.is_(None))
         rows = await self._session.execute(
             garbage.order_by(judged.c.name, judged.c.number).limit(limit)
@@ -72,9 +72,7 @@ class GarbageRepository:
         return found
 
 
-def _judged(
-    states: Sequence[str], keep_last: int, since: datetime, adapter: str | None
-) -> Subquery:
+def _judge(states: Sequence[str], keep_last: int, since: datetime, adapter: str | None) -> Subquery:
     """Every version in the states with `kept_for`: the first rule that keeps it, or NULL."""
     newest_first = func.row_number().over(
         partition_by=col(Version.adapter_id), order_by=col(Version.number).desc()
@@ -84,9 +82,9 @@ def _judged(
     places = living.subquery()
     recently = func.coalesce(col(Version.state_changed_at), col(Version.created_at)) > since
     kept_for = case(
-        (col(Version.id).in_(_aliased()), "aliased"),
+        (col(Version.id).in_(_aliased_versions()), "aliased"),
         (places.c.place <= keep_last, "last"),
-        (or_(recently, col(Version.id).in_(_aliased_since(since))), "rollback_window"),
+        (or_(recently, col(Version.id).in_(_versions_aliased_since(since))), "rollback_window"),
         else_=null(),
     )
     judged = (
@@ -109,10 +107,10 @@ def _of(adapter: str | None) -> list[ColumnElement[bool]]:
     return [] if adapter is None else [col(Adapter.name) == adapter]
 
 
-def _aliased() -> "Select[int]":
+def _aliased_versions() -> "Select[int]":
     return select(col(AliasHistory.version_id)).join(Alias, is_current())
 
 
-def _aliased_since(since: datetime) -> "Select[int]":
+def _versions_aliased_since(since: datetime) -> "Select[int]":
     ended = col(AliasHistory.valid_to)
     return select(col(AliasHistory.version_id)).where(or_(ended.is_(None), ended > since))

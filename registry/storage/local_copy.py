@@ -53,7 +53,7 @@ class LocalCopyCache:
         return folder
 
     def _trim(self) -> None:
-        needed = self._needed()
+        needed = self._protected()
         by_age = sorted((f for f in self._root.iterdir() if _is_copy(f)), key=_last_use)
         sizes = {folder: _size_bytes(folder) for folder in by_age}
         total = sum(sizes.values())
@@ -65,7 +65,7 @@ class LocalCopyCache:
                 shutil.rmtree(folder, ignore_errors=True)
                 total -= sizes[folder]
 
-    def _needed(self) -> Set[str]:
+    def _protected(self) -> Set[str]:
         in_use = self.in_use()
         now = self._clock()
         for digest, given in list(self._handed_out.items()):  # other threads give too

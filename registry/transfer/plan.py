@@ -99,7 +99,7 @@ def _plan_aliases(plan: AdapterPlan, replace_aliases: bool) -> None:
     there = {*plan.added, *plan.unchanged}
     here = plan.local.aliases if plan.local else {}
     for alias in plan.manifest.aliases:
-        whole = _whole(alias, there)
+        whole = _drop_skipped(alias, there)
         if whole is None:
             plan.kept.append(alias.name)
         elif alias.name not in here:
@@ -111,7 +111,7 @@ def _plan_aliases(plan: AdapterPlan, replace_aliases: bool) -> None:
                 plan.kept.append(alias.name)
 
 
-def _whole(alias: AliasManifest, numbers: Collection[int]) -> AliasManifest | None:
+def _drop_skipped(alias: AliasManifest, numbers: Collection[int]) -> AliasManifest | None:
     """Without states of versions that are left out; None if it is in such a state now."""
     states = tuple(state for state in alias.states if set(state.weights) <= set(numbers))
     if not states or (alias.current is not None and states[-1] is not alias.current):

@@ -44,7 +44,7 @@ class WebhookRepository:
         """With its deliveries."""
         await self._session.execute(delete(Webhook).where(col(Webhook.id) == webhook_id))
 
-    async def pending(self, webhook_ids: Sequence[int]) -> dict[int, int]:
+    async def count_pending(self, webhook_ids: Sequence[int]) -> dict[int, int]:
         """How many deliveries each webhook still has to make."""
         statement = (
             select(col(WebhookDelivery.webhook_id), func.count())

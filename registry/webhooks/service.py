@@ -59,7 +59,7 @@ class WebhookService:
             webhook = await repository.webhook(webhook_id)
             if webhook is None:
                 raise UnknownWebhook(webhook_id)
-            pending = await repository.pending([webhook_id])
+            pending = await repository.count_pending([webhook_id])
         return WebhookStatus(webhook, pending.get(webhook_id, 0))
 
     async def webhooks(self, *, limit: int, page_token: str | None = None) -> Page[WebhookStatus]:
@@ -68,7 +68,7 @@ class WebhookService:
         async with self._database.read_session() as session:
             repository = WebhookRepository(session)
             rows = await repository.webhooks(after=after, limit=limit + 1)
-            pending = await repository.pending([row_id(webhook) for webhook in rows])
+            pending = await repository.count_pending([row_id(webhook) for webhook in rows])
         found = [WebhookStatus(row, pending.get(row_id(row), 0)) for row in rows[:limit]]
         more = len(rows) > limit
         return Page(found, token_after(row_id(found[-1].webhook)) if more else None)

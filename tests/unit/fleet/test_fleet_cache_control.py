@@ -54,7 +54,7 @@ class Store(NullResidencyStore):
     async def remove_pin(self, version_id: int, *, actor: str) -> None:
         self.saved.pop(version_id, None)
 
-    async def forget_pins(self, version_ids: object) -> None:
+    async def expire_pins(self, version_ids: object) -> None:
         self.forgotten += list(version_ids)  # type: ignore[call-overload]  # of ids
 
     async def pins(self) -> list[StoredPin]:
