@@ -125,7 +125,7 @@ class Requests:
         async with self._leasing.lease_for(None, lambda: None) as lease:
             with self._leasing.generating(lease, deltas=True) as generation:
                 for _ in range(self._tokens):
-                    generation.saw(OUTPUT)
+                    generation.on_output(OUTPUT)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"x"})
 

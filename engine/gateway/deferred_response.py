@@ -1,4 +1,4 @@
-"""One response on its way out: held until the lease is there, replaced if that failed."""
+"""Deferred response: its start is held until the lease is acquired, and replaced if that fails."""
 
 from collections.abc import Callable
 
@@ -6,19 +6,19 @@ from starlette.types import Message, Receive, Send
 
 from engine.errors import EngineError, EngineUnavailable
 from engine.gateway.openai_errors import error_event, send_engine_error
-from engine.gateway.request_context import EngineRequest
+from engine.gateway.request_context import RequestContext
 from registry.redaction import mask_keys
 
-# vLLM's last word in a stream; its code is 500 whatever happened
+# how vLLM ends a stream that fails; its code is 500 whatever the cause
 _ERROR_EVENT = b'data: {"error"'
 
 
-class Exchange:
-    """Between the application and the server."""
+class DeferredResponse:
+    """Passes messages between the application and the HTTP server."""
 
     def __init__(
         self,
-        request: EngineRequest,
+        request: RequestContext,
         receive: Receive,
         send: Send,
         unavailable: Callable[[], EngineUnavailable | None],
@@ -27,13 +27,13 @@ class Exchange:
         self._unavailable = unavailable
         self._receive = receive
         self._send = send
-        self._held: Message | None = None
+        self._start: Message | None = None
         self._status: int | None = None
         self._replaced = False
         self._complete = False
-        self._client_left = False
-        self._replaced_by: EngineError | None = None
-        request.when_leased = self._send_held
+        self._client_disconnected = False
+        self._replacement: EngineError | None = None
+        request.on_lease = self._send_start
 
     @property
     def started(self) -> bool:
@@ -45,71 +45,74 @@ class Exchange:
 
     @property
     def refusal(self) -> EngineError | None:
-        """What the client is told in place of the application's answer."""
-        return self._replaced_by or (None if self.started else self._request.failure)
+        """The error that the client gets in place of the application's response."""
+        return self._replacement or (None if self.started else self._request.failure)
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.disconnect" and not self._complete:
-            self._client_left = True
+            self._client_disconnected = True
         return message
 
     async def send(self, message: Message) -> None:
         if self._replaced:
             return
         if message["type"] == "http.response.start":
-            self._held = message
+            self._start = message
             if self._request.lease is not None:
-                await self._send_held()
+                await self._send_start()
             return
-        if self._held is not None:
-            await self._send_held()
+        if self._start is not None:
+            await self._send_start()
             if self._replaced:
                 return
         body = message.get("body")
-        if body and (told := self._told(body)) is not body:
-            message = {**message, "body": told}
+        if body and (rewritten := self._rewrite(body)) is not body:
+            message = {**message, "body": rewritten}
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._complete = True
 
-    def _told(self, body: bytes) -> bytes:
-        if (self._status or 0) >= 400:  # vLLM's errors repeat what was sent
+    def _rewrite(self, body: bytes) -> bytes:
+        if (self._status or 0) >= 400:  # vLLM's errors quote the request
             return mask_keys(body)
         failure = self._request.failure
         if failure is not None and body.startswith(_ERROR_EVENT):
             return error_event(failure)
         return body
 
-    async def _send_held(self) -> None:
-        """As soon as it can't be replaced any more, not with the first token: a client reads it
-        while the engine works on that."""
-        held, self._held = self._held, None
-        if held is None:
+    async def _send_start(self) -> None:
+        """Send the status and headers, unless the request has failed.
+
+        Once the lease is acquired, not with the first token: the client reads them while the engine
+        works on that.
+        """
+        start, self._start = self._start, None
+        if start is None:
             return
         failure = self._request.failure
-        if failure is None and held["status"] >= 500:
-            failure = self._unavailable()  # vLLM says only that its engine has an issue
+        if failure is None and start["status"] >= 500:
+            failure = self._unavailable()  # vLLM only reports an issue with its engine
         if failure is not None:
             await self._replace(failure)
             return
-        self._status = held["status"]
-        await self._send({**held, "headers": [*held["headers"], *self._request.headers()]})
+        self._status = start["status"]
+        await self._send({**start, "headers": [*start["headers"], *self._request.headers()]})
 
     async def _replace(self, failure: EngineError) -> None:
         self._replaced = self._complete = True
         self._status = failure.status
-        self._replaced_by = failure
+        self._replacement = failure
         await send_engine_error(self._send, failure, self._request.headers())
 
     async def finish(self) -> None:
-        """Answer for an application that ended without a word, because the lease had failed."""
+        """Respond for an application that ended without a response because the lease failed."""
         if not self.started and self._request.failure is not None:
             await self._replace(self._request.failure)
 
     def outcome(self) -> str | None:
-        """How the request ended; None if it was no generation at all (say, `/tokenize`)."""
-        if self._client_left and not self._complete:
+        """How the request ended; None if it did not generate (for example `/tokenize`)."""
+        if self._client_disconnected and not self._complete:
             return "cancelled"
         failure = self._request.failure
         status = failure.status if failure is not None else self._status

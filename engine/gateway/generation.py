@@ -1,4 +1,4 @@
-"""One engine request, as its outputs come: its tokens, and when the first one was there."""
+"""Generation: one engine request, whose outputs are counted: tokens, time to the first token."""
 
 from collections import defaultdict
 from typing import Any, Protocol
@@ -13,23 +13,25 @@ class GenerationCounter(Protocol):
 
 
 class Generation:
-    """Counts nothing."""
+    """Counts nothing: for the base model, or for a lease that is counted elsewhere."""
 
     def __init__(self, trace_headers: Headers | None = None) -> None:
         self.options = {} if trace_headers is None else {"trace_headers": trace_headers}
 
-    def saw(self, output: Any) -> None:
+    def on_output(self, output: Any) -> None:
         """An output of vLLM's `generate` or `encode`."""
 
     def end(self) -> None:
-        """There will be no more."""
+        """No output follows."""
 
 
 class CountedGeneration(Generation):
-    """`arrived_at`: when the request was there, in seconds since 1970.
+    """Counts the tokens, and the time to the first one.
 
-    `deltas`: each output holds the tokens since the one before, and not all of them (vLLM's
-    RequestOutputKind). Reads vLLM's RequestOutput and RequestStateStats, 0.26 to 0.32.
+    `arrived_at`: when the request was complete, in seconds since 1970.
+
+    `deltas`: each output holds only the tokens since the one before (vLLM's RequestOutputKind).
+    Reads vLLM's RequestOutput and RequestStateStats, 0.26 to 0.32.
     """
 
     def __init__(
@@ -47,22 +49,22 @@ class CountedGeneration(Generation):
         self._arrived_at = arrived_at
         self._deltas = deltas
         self._prompt = 0
-        self._generated: dict[int, int] = defaultdict(int)  # by completion, of which n may be asked
+        self._generated: dict[int, int] = defaultdict(int)  # by completion; a request may have n
         self._has_first_token = False
 
-    def saw(self, output: Any) -> None:
+    def on_output(self, output: Any) -> None:
         self._prompt = self._prompt or len(output.prompt_token_ids or ())
-        if not isinstance(output.outputs, list):  # what `encode` gives has no tokens
+        if not isinstance(output.outputs, list):  # outputs of `encode` have no tokens
             return
         for completion in output.outputs:
             count = len(completion.token_ids)
             before = self._generated[completion.index] if self._deltas else 0
             self._generated[completion.index] = before + count
         if not self._has_first_token and output.metrics is not None:
-            self._note_first_token(output.metrics)
+            self._observe_first_token(output.metrics)
 
-    def _note_first_token(self, stats: Any) -> None:
-        """vLLM's clock: also a client that waits for the whole answer has a first token."""
+    def _observe_first_token(self, stats: Any) -> None:
+        """By vLLM's clock: a response that is not streamed has a first token too."""
         if stats.first_token_latency > 0:
             self._has_first_token = True
             at = stats.arrival_time + stats.first_token_latency

@@ -1,4 +1,4 @@
-"""How many requests of each tenant are being answered."""
+"""Requests in flight: their number for each tenant, and its limit."""
 
 import math
 import time
@@ -13,7 +13,7 @@ _REMEMBERED = 32
 
 
 class RequestsInFlight:
-    """From when a request is there until its answer has ended. `caller`: whose the running one is.
+    """Counts a request until its response has ended. `caller`: the running request's tenant.
 
     A caller without a tenant has no limit.
     """
@@ -36,7 +36,10 @@ class RequestsInFlight:
         return self._count[tenant]
 
     def begin(self) -> Callable[[], None]:
-        """What has to be called at the end. Raises TenantLimitReached."""
+        """Count the running request; the caller calls the result at its end.
+
+        Raises TenantLimitReached.
+        """
         if (tenant := self._caller()) is None:
             return _nothing
         most = self._limits_of(tenant).max_requests_in_flight
@@ -59,7 +62,7 @@ class RequestsInFlight:
             del self._seconds[tenant]
 
     def _retry_after_seconds(self, tenant: str, most: int) -> int:
-        """When the next one should end, if they go on ending as they did."""
+        """Estimated time until the next one ends, from how long the latest ones took."""
         seconds = self._seconds.get(tenant)
         if not seconds or not most:
             return 1
@@ -67,4 +70,4 @@ class RequestsInFlight:
 
 
 def _nothing() -> None:
-    """Ends nothing."""
+    return

@@ -1,8 +1,8 @@
-"""Between HTTP and vLLM's routes: resolve the adapter once, lease it around generation.
+"""Gateway middleware: resolves a request's adapter before vLLM's routes, and counts the request.
 
-An ASGI middleware reads `model` from the request, resolves it and keeps the answer with the request
-that is being served. The response's first byte is held until the lease is there, so a failed load
-has a proper status, streaming or not.
+It reads `model` from the body, resolves it and stores the version in the request's context; the
+engine client leases it around generation. The start of the response is held until the lease is
+acquired, so a failed load has a proper status, streaming or not.
 """
 
 import time
@@ -12,10 +12,15 @@ from typing import Protocol
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.errors import EngineError, EngineUnavailable
-from engine.gateway.deferred_response import Exchange
-from engine.gateway.openai_errors import openai_error, retry_after, send_engine_error, send_json
+from engine.gateway.deferred_response import DeferredResponse
+from engine.gateway.openai_errors import (
+    openai_error,
+    retry_after_header,
+    send_engine_error,
+    send_json,
+)
 from engine.gateway.request_body import model_of, read_body, user_of
-from engine.gateway.request_context import EngineRequest, serving
+from engine.gateway.request_context import RequestContext, request_scope
 from engine.ports import Resolver
 from engine.telemetry.spans import RequestSpans, Tracing
 from registry.errors import RegistryError
@@ -30,14 +35,14 @@ class RequestCounter(Protocol):
 
 class RequestLimit(Protocol):
     def begin(self) -> Callable[[], None]:
-        """For whoever sent the running request; what it returns is called at the end.
+        """Count the running request against its caller; the result is called at its end.
 
         Raises TenantLimitReached.
         """
 
 
 class AdapterGateway:
-    """The ASGI middleware. Leaves alone what can't reach the engine: other methods, our own API."""
+    """The ASGI middleware. Passes on unread what can't reach the engine, such as our own API."""
 
     def __init__(
         self,
@@ -63,13 +68,13 @@ class AdapterGateway:
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._may_reach_the_engine(scope):
+        if not self._may_reach_engine(scope):
             await self._app(scope, receive, send)
             return
         with self._tracing.request(scope) as spans:
-            await self._answer(spans, scope, receive, send)
+            await self._handle(spans, scope, receive, send)
 
-    async def _answer(
+    async def _handle(
         self, spans: RequestSpans, scope: Scope, receive: Receive, send: Send
     ) -> None:
         if (why := self._unavailable()) is not None:
@@ -83,7 +88,7 @@ class AdapterGateway:
                 send, error.status, openai_error(error.status, error.code, error.detail)
             )
             return
-        if body is None:  # gone before the request was complete
+        if body is None:  # the client disconnected before the body was complete
             return
         try:
             end = self._in_flight.begin()
@@ -99,7 +104,7 @@ class AdapterGateway:
         self, spans: RequestSpans, body: bytes, scope: Scope, receive: Receive, send: Send
     ) -> None:
         model = model_of(body)
-        request = EngineRequest(model, None, spans)
+        request = RequestContext(model, None, spans)
         if model is None or model in self._base_models:
             await self._serve(request, scope, receive, send)
             return
@@ -110,7 +115,9 @@ class AdapterGateway:
             self._counter.count_request(UNKNOWN_ADAPTER, "refused", _seconds_since(request))
             self._refuse(spans, error.status, error.code)
             content = openai_error(error.status, error.code, error.detail, param="model")
-            await send_json(send, error.status, content, retry_after(error.retry_after_seconds))
+            await send_json(
+                send, error.status, content, retry_after_header(error.retry_after_seconds)
+            )
             return
         spans.record_version(request.version)
         await self._serve(request, scope, receive, send)
@@ -123,7 +130,7 @@ class AdapterGateway:
         self._counter.count_refusal(code)
         spans.record_response(status, code)
 
-    def _may_reach_the_engine(self, scope: Scope) -> bool:
+    def _may_reach_engine(self, scope: Scope) -> bool:
         if scope["type"] != "http" or scope["method"] != "POST":
             return False
         if scope["path"].startswith(self._own_prefix):
@@ -132,37 +139,37 @@ class AdapterGateway:
         return not content_type.lower().startswith(b"multipart/")
 
     async def _serve(
-        self, request: EngineRequest, scope: Scope, receive: Receive, send: Send
+        self, request: RequestContext, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        exchange = Exchange(request, receive, send, self._unavailable)
+        response = DeferredResponse(request, receive, send, self._unavailable)
         try:
-            with serving(request):
-                await self._app(scope, exchange.receive, exchange.send)
+            with request_scope(request):
+                await self._app(scope, response.receive, response.send)
         except Exception as error:
-            if exchange.started or not self._is_the_engines(error, request):
+            if response.started or not self._is_engine_failure(error, request):
                 raise
         finally:
-            self._count(request, exchange)
-        await exchange.finish()
+            self._count(request, response)
+        await response.finish()
 
-    def _is_the_engines(self, error: Exception, request: EngineRequest) -> bool:
-        """When vLLM is stopped its parts go one after the other, each with errors of its own."""
+    def _is_engine_failure(self, error: Exception, request: RequestContext) -> bool:
+        """When vLLM stops, its parts stop one after the other and raise various errors."""
         if isinstance(error, EngineError):
             return True
         request.failure = request.failure or self._unavailable()
         return request.failure is not None
 
-    def _count(self, request: EngineRequest, exchange: Exchange) -> None:
-        if (refusal := exchange.refusal) is not None:
+    def _count(self, request: RequestContext, response: DeferredResponse) -> None:
+        if (refusal := response.refusal) is not None:
             self._refuse(request.spans, refusal.status, refusal.code)
         else:
-            failure = request.failure  # while it was answered
-            request.spans.record_response(exchange.status, failure.code if failure else None)
-        if request.version is not None and (outcome := exchange.outcome()):
+            failure = request.failure  # during the response
+            request.spans.record_response(response.status, failure.code if failure else None)
+        if request.version is not None and (outcome := response.outcome()):
             seconds = _seconds_since(request)
             self._counter.count_request(request.version.adapter, outcome, seconds)
 
 
-def _seconds_since(request: EngineRequest) -> float:
-    """Since it arrived; a clock that was set back makes it 0."""
+def _seconds_since(request: RequestContext) -> float:
+    """Since it arrived; 0 if the clock was set back."""
     return max(time.time() - request.arrived_at, 0.0)

@@ -1,4 +1,4 @@
-"""Reads a request body ahead of the application."""
+"""Request body: read before the application runs, for its `model` and `user`."""
 
 import json
 import secrets
@@ -12,9 +12,9 @@ USER_HEADER = b"x-adaptry-user"
 
 
 async def read_body(receive: Receive, limit_bytes: int, *, is_text: bool = True) -> bytes | None:
-    """The whole body, or None if the client left first.
+    """The whole body, or None if the client disconnected first.
 
-    Raises BodyTooLarge, what `receive` raises, and if it should be text BodyTooDeep, BodyNotText.
+    Raises BodyTooLarge and what `receive` raises; for text also BodyTooDeep and BodyNotText.
     """
     chunks: list[bytes] = []
     size = 0
@@ -29,26 +29,26 @@ async def read_body(receive: Receive, limit_bytes: int, *, is_text: bool = True)
         chunks.append(chunk)
         if not message.get("more_body", False):
             body = b"".join(chunks)
-            return _checked(body) if is_text else body
+            return _check_text(body) if is_text else body
 
 
-def _checked(body: bytes) -> bytes:
+def _check_text(body: bytes) -> bytes:
     if is_too_deep(body):
         raise BodyTooDeep(MAX_LEVELS)
     try:
         body.decode()
-    except UnicodeDecodeError:  # vLLM's answer would not be of OpenAI's shape
+    except UnicodeDecodeError:  # vLLM's error would not have OpenAI's format
         raise BodyNotText from None
     return body
 
 
 def model_of(body: bytes) -> str | None:
-    """The `model` that a JSON body names. None if there is none: vLLM says what is wrong."""
+    """The `model` of a JSON body. None if there is none: vLLM reports the error."""
     return _text_of(body, "model")
 
 
 def user_of(scope: Scope, body: bytes) -> str:
-    """Who asks: the header, for gateways, over OpenAI's `user`. Somebody else each time without."""
+    """The end user: the header, set by proxies, or OpenAI's `user`, or else a new random one."""
     header = dict(scope["headers"]).get(USER_HEADER, b"").decode("latin-1")
     return header or _text_of(body, "user") or secrets.token_hex(8)
 

@@ -1,7 +1,7 @@
-"""The request that is being served: what it asked for, and the lease that it holds meanwhile.
+"""Request context: the adapter that the running request named, its lease, failure and headers.
 
-Kept in a context variable. vLLM's routes find the adapter through `RequestedAdapters`, which stands
-in place of their own table, and the engine client takes the lease through `Leasing`.
+Stored in a context variable. vLLM's routes find the adapter through `RequestedAdapters`, which
+replaces their own table, and the engine client takes the lease through `Leasing`.
 """
 
 import time
@@ -18,16 +18,16 @@ from engine.gateway.generation import CountedGeneration, Generation, GenerationC
 from engine.telemetry.spans import NULL_SPANS, RequestSpans
 from engine.types import AdapterVersion, Lease
 
-AdapterHandle = TypeVar("AdapterHandle")  # what the engine knows an adapter by
+AdapterHandle = TypeVar("AdapterHandle")  # the engine's name for an adapter
 
 _UNQUOTED = " !#$&'()*+,/:;=?@[]^`{|}<>\"\\"
 
 
 @dataclass(slots=True)
-class EngineRequest:
-    """One HTTP request that may reach the engine. `version` None: it asks the base model.
+class RequestContext:
+    """One HTTP request that may reach the engine. `version` None: it is for the base model.
 
-    `arrived_at`: when its body was there, in seconds since 1970, as vLLM's clock has it.
+    `arrived_at`: when its body was complete, in seconds since 1970, as on vLLM's clock.
     """
 
     requested: str | None
@@ -36,17 +36,17 @@ class EngineRequest:
     arrived_at: float = field(default_factory=time.time)
     lease: Lease | None = None
     failure: EngineError | None = None
-    when_leased: Callable[[], Awaitable[None]] | None = None
+    on_lease: Callable[[], Awaitable[None]] | None = None
 
-    async def has(self, lease: Lease) -> None:
-        """Of several prompts in one request, the first lease speaks for all."""
+    async def record_lease(self, lease: Lease) -> None:
+        """With several prompts in one request, the first lease is reported."""
         if self.lease is None:
             self.lease = lease
-            if self.when_leased is not None:
-                await self.when_leased()
+            if self.on_lease is not None:
+                await self.on_lease()
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Which version answers, where it was found, and what that cost."""
+        """The version that responds, the tier it was found in, and the milliseconds of its load."""
         if self.version is None:
             return []
         headers = {"x-adaptry-version": self.version.reference, **deprecation_headers(self.version)}
@@ -57,7 +57,7 @@ class EngineRequest:
 
 
 def deprecation_headers(version: AdapterVersion) -> dict[str, str]:
-    """`deprecation` as RFC 9745 has it, a date in seconds, and the reason; none if it is not.
+    """`deprecation` by RFC 9745, a date in seconds, and the reason; empty if it is not deprecated.
 
     The reason is percent-encoded where a header could not hold it.
     """
@@ -69,12 +69,12 @@ def deprecation_headers(version: AdapterVersion) -> dict[str, str]:
     return headers
 
 
-_current: ContextVar[EngineRequest | None] = ContextVar("adaptry_request", default=None)
+_current: ContextVar[RequestContext | None] = ContextVar("adaptry_request", default=None)
 
 
 @contextmanager
-def serving(request: EngineRequest) -> Iterator[None]:
-    """Everything that this task does in the block belongs to this request."""
+def request_scope(request: RequestContext) -> Iterator[None]:
+    """In the block `request` is the running request of this task."""
     token = _current.set(request)
     try:
         yield
@@ -82,23 +82,23 @@ def serving(request: EngineRequest) -> Iterator[None]:
         _current.reset(token)
 
 
-def requested_name() -> str | None:
-    """What the client of the running request asked for, if that is an adapter."""
+def requested_adapter() -> str | None:
+    """The reference that the running request names, if that is an adapter."""
     request = _current.get()
     return request.requested if request and request.version else None
 
 
 class RequestedAdapters(Mapping[str, AdapterHandle]):
-    """The adapters that vLLM's routes can see: the one that this request resolved to.
+    """The adapters that vLLM's routes can see: only the one that the running request named.
 
-    Takes the place of `OpenAIServingModels.lora_requests`, which every route asks.
+    Replaces `OpenAIServingModels.lora_requests`, where every route looks adapters up.
     """
 
     def __init__(self, handle_of: Callable[[AdapterVersion], AdapterHandle]) -> None:
         self._handle_of = handle_of
 
     def __contains__(self, name: object) -> bool:
-        return name is not None and name == requested_name()
+        return name is not None and name == requested_adapter()
 
     def __getitem__(self, name: str) -> AdapterHandle:
         request = _current.get()
@@ -118,7 +118,7 @@ class _RequestsLease(AbstractAsyncContextManager[Lease]):
 
     def __init__(
         self,
-        request: EngineRequest,
+        request: RequestContext,
         version: AdapterVersion,
         held: AbstractAsyncContextManager[Lease],
     ) -> None:
@@ -136,7 +136,7 @@ class _RequestsLease(AbstractAsyncContextManager[Lease]):
             except EngineError as error:
                 self._request.failure = error
                 raise
-            await self._request.has(lease)
+            await self._request.record_lease(lease)
             self._entered = stack.pop_all()
         return lease
 

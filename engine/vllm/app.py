@@ -11,8 +11,7 @@ from starlette.routing import Route
 
 from engine.errors import EngineUnavailable
 from engine.gateway.middleware import AdapterGateway, RequestCounter, RequestLimit
-from engine.gateway.request_context import RequestedAdapters
-from engine.gateway.request_context import requested_name as requested_adapter
+from engine.gateway.request_context import RequestedAdapters, requested_adapter
 from engine.ports import Resolver
 from engine.telemetry.spans import Tracing
 from engine.vllm import compat as vllm_api

@@ -119,7 +119,7 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
                             if not began and not revoked.is_set() and _was_turned_away(output):
                                 raise EngineDeadError
                             began = True
-                            generation.saw(output)
+                            generation.on_output(output)
                             yield output
                             if revoked.is_set():  # perhaps before vLLM knew of the request
                                 await super().abort(request_id)

@@ -12,9 +12,14 @@ from starlette.types import Message, Receive, Scope, Send
 
 from engine.cache.controller import CacheController
 from engine.errors import EngineError, EngineUnavailable
-from engine.gateway.openai_errors import openai_error, retry_after, send_engine_error, send_json
+from engine.gateway.openai_errors import (
+    openai_error,
+    retry_after_header,
+    send_engine_error,
+    send_json,
+)
 from engine.gateway.request_body import model_of, read_body, user_of
-from engine.gateway.request_context import EngineRequest
+from engine.gateway.request_context import RequestContext
 from engine.ports import Resolver
 from engine.types import AdapterVersion
 from fleet.stock.client import StockVllm
@@ -104,7 +109,9 @@ class StockApplication:
             self._counter.count_refusal(error.code)
             self._counter.count_request(UNKNOWN_ADAPTER, "refused", 0.0)
             content = openai_error(error.status, error.code, error.detail, param="model")
-            await send_json(send, error.status, content, retry_after(error.retry_after_seconds))
+            await send_json(
+                send, error.status, content, retry_after_header(error.retry_after_seconds)
+            )
             return
         if version is None:
             await self._forward(scope, body, receive, send, lambda chunk: chunk, [])
@@ -131,7 +138,7 @@ class StockApplication:
         """False if the client left first."""
         ending = asyncio.Event()
         async with self._controller.lease(version, ending.set) as lease:
-            request = EngineRequest(model_of(body), version, lease=lease)
+            request = RequestContext(model_of(body), version, lease=lease)
             named = _with_model(body, version.engine_name)
             back = _restore_model(version.engine_name, str(request.requested))
             return await self._forward(scope, named, receive, send, back, request.headers(), ending)

@@ -18,7 +18,7 @@ from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.gateway.in_flight import RequestsInFlight
 from engine.gateway.middleware import AdapterGateway
 from engine.gateway.openai_errors import send_json
-from engine.gateway.request_context import Leasing, RequestedAdapters, requested_name
+from engine.gateway.request_context import Leasing, RequestedAdapters, requested_adapter
 from engine.policy.policy import CachePolicy
 from engine.ports import Observer
 from engine.telemetry.spans import NullTracing
@@ -153,9 +153,9 @@ class Stage:
 
     async def whole_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        async with self.leasing.lease_for(self.table[requested_name() or ""], _nothing):
+        async with self.leasing.lease_for(self.table[requested_adapter() or ""], _nothing):
             self.engine_calls += 1
-        await send_json(send, 200, {"model": requested_name()})
+        await send_json(send, 200, {"model": requested_adapter()})
 
     async def streamed_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As Starlette streams: status first, then the body; leaving cancels it."""

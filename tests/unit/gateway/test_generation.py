@@ -48,7 +48,7 @@ def counted(outputs: list[Output], *, deltas: bool, arrived_at: float = ARRIVED_
     lease = Lease(A, CacheOutcome.HOST_HIT, 0.0, 0.0)
     generation = CountedGeneration(tally, lease, arrived_at, deltas=deltas, trace_headers=None)
     for output in outputs:
-        generation.saw(output)
+        generation.on_output(output)
     generation.end()
     return tally
 
