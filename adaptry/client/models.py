@@ -57,7 +57,7 @@ class DeliveryPage(ResponseModel):
 
 
 class EngineTruthRead(ResponseModel):
-    """What vLLM itself holds: version ids in its own LRU order, one replica after the other."""
+    """What vLLM itself holds: version ids in its own LRU order, replica by replica."""
 
     gpu: list[int]
     host: list[int]
@@ -280,7 +280,7 @@ class PrefetchRead(ResponseModel):
 
 
 class ProbeRead(ResponseModel):
-    """`difference` is null if the engine computed no finite numbers; `code` says what failed."""
+    """`difference` is null if the engine computed no finite numbers; `code` is the failure."""
 
     reference: str
     passed: bool
@@ -298,7 +298,7 @@ class ProblemRead(ResponseModel):
 
 
 class ReplicaRead(ResponseModel):
-    """One engine of several. `engine_up` false: it is being replaced."""
+    """One of several engines. `engine_up` false: it is being replaced."""
 
     name: str
     slots: int
@@ -409,10 +409,10 @@ Tier = TypeAliasType("Tier", Literal["gpu", "host"])
 
 class DecisionRead(ResponseModel):
     """
-    One thing that happened. What does not apply to its kind is null.
+    One event of the cache. Fields that do not apply to its kind are null.
 
-    `seconds` is how long a lookup waited or a load took, `for_reference` whom it made room for.
-    `count`: so many of the same in a row, of which this is the last.
+    `seconds`: how long a lookup waited or a load took. `for_reference`: the adapter that it made
+    room for. `count`: how many equal events in a row this one ends.
     """
 
     id: int
@@ -432,7 +432,7 @@ class DecisionRead(ResponseModel):
         "engine_lost",
         "engine_ready",
     ]
-    adapter: str | None = Field(..., description="Null: it is about all of them.")
+    adapter: str | None = Field(..., description="Null: it concerns all of them.")
     reference: str | None
     version_id: int | None
     tier: Tier | None = None
@@ -445,12 +445,12 @@ class DecisionRead(ResponseModel):
     for_reference: str | None = None
     code: str | None = None
     count: int = 1
-    replica: str | None = Field(None, description="Null where there is only one engine.")
+    replica: str | None = Field(None, description="Null if there is only one engine.")
     sentence: str
 
 
 class DecisionList(ResponseModel):
-    """The oldest first. `oldest_id` is the oldest that is kept: what was before is forgotten."""
+    """Oldest first. `oldest_id`: the oldest in the log; earlier ones are dropped."""
 
     items: list[DecisionRead]
     oldest_id: int | None
@@ -472,9 +472,9 @@ class ResidentRead(ResponseModel):
     """
     One adapter in a tier. `hits` counts the requests that found it in memory.
 
-    `size_bytes` is that of its files, `host_bytes` what it takes in host memory. `slot` is the
-    number of its GPU slot, `idle_seconds` since a request last held it. One that is `leaving`
-    admits nobody and gives its place up once it is idle.
+    `size_bytes` is the size of its files, `host_bytes` its size in host memory. `slot` is the
+    number of its GPU slot, `idle_seconds` the time since a request last held it. One that is
+    `leaving` takes no new requests, and is evicted once it is idle.
     """
 
     reference: str
@@ -489,15 +489,14 @@ class ResidentRead(ResponseModel):
     slot: int | None
     idle_seconds: float
     leaving: bool
-    replica: str | None = Field(None, description="Null where there is only one engine.")
+    replica: str | None = Field(None, description="Null if there is only one engine.")
 
 
 class CacheRead(ResponseModel):
     """
-    Both tiers, the next victim first, and how many more each holds, hidden from the caller.
+    Both tiers, next victim first; `hidden` counts adapters that the caller may not see.
 
-    Of several replicas, together; `replicas` has each of them, and is empty where there is one
-    engine.
+    Totals over all replicas; `replicas` lists each, and is empty if there is only one engine.
     """
 
     slots: int
@@ -525,8 +524,8 @@ class StandingRead(ResponseModel):
     leaving: bool
     idle_seconds: float | None
     hits: int
-    next_victim: bool = Field(..., description="It would be the next to leave its tier.")
-    replica: str | None = Field(None, description="Null where there is only one engine.")
+    next_victim: bool = Field(..., description="It would be evicted next from its tier.")
+    replica: str | None = Field(None, description="Null if there is only one engine.")
 
 
 class UnpinRead(ResponseModel):
@@ -678,7 +677,7 @@ class AliasPage(ResponseModel):
 
 
 class WhyRead(ResponseModel):
-    """One version explained; `decisions` from the newest on. `now`: where it is nearest."""
+    """One version explained; `decisions` newest first. `now`: on the nearest replica."""
 
     reference: str
     adapter: str
@@ -687,5 +686,5 @@ class WhyRead(ResponseModel):
     summary: str
     decisions: list[DecisionRead]
     replicas: list[StandingRead] = Field(
-        [], description="On each, where several are.", validate_default=True
+        [], description="On each of several replicas.", validate_default=True
     )

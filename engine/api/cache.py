@@ -1,4 +1,4 @@
-"""The cache over REST: who is where, and pin, unpin, prefetch and evict by reference."""
+"""Cache routes: the state of the cache; pin, unpin, prefetch and evict by reference."""
 
 from fastapi import APIRouter, status
 
@@ -44,19 +44,19 @@ def create_cache_router(cache: CacheControl, resolver: Resolver, log: EvictionLo
 
     @router.get("")
     async def show() -> CacheRead:
-        """Who is in a slot, who in host memory, who is leased, pinned or on the way."""
+        """Which adapters are in a slot or in host memory, leased, pinned or loading."""
         return cache_read(await cache.snapshots(), current_caller())
 
     @router.get("/engine")
     async def engine() -> EngineTruthRead:
-        """Read back what vLLM holds and compare; a difference counts as drift."""
+        """Read back what vLLM holds, and compare it; a difference counts as drift."""
         return engine_state_read((await cache.engine_states()).values())
 
     @router.post("/pins", status_code=status.HTTP_201_CREATED)
     async def pin(body: PinBody) -> PinRead:
-        """Bring the adapter in and keep it; answers when it is there.
+        """Load the adapter and pin it; responds once it is in its tier.
 
-        Pinned again, it has the new tier and time.
+        Pinning it again replaces its tier and time.
         """
         check_ownership(current_caller(), body.reference)
         version = await resolver.resolve(body.reference)
@@ -67,14 +67,14 @@ def create_cache_router(cache: CacheControl, resolver: Resolver, log: EvictionLo
 
     @router.get("/pins")
     async def list_pins() -> PinList:
-        """What is pinned, the oldest first."""
+        """The pins, oldest first."""
         pins = await cache.pins()
         seen = filter(lambda kept: current_caller().sees(kept.version.adapter), pins)
         return PinList(items=[pin_read(kept) for kept in seen])
 
     @router.delete("/pins/{reference}")
     async def unpin(reference: str) -> UnpinRead:
-        """Let it be evicted again."""
+        """Allow it to be evicted again."""
         check_ownership(current_caller(), reference)
         version = await resolver.find(reference)
         tier = await cache.unpin(version, actor=actor_name())
@@ -90,10 +90,10 @@ def create_cache_router(cache: CacheControl, resolver: Resolver, log: EvictionLo
 
     @router.post("/evict")
     async def evict(body: EvictBody) -> EvictRead:
-        """Out of both tiers. Refused while it is pinned.
+        """Evict it from both tiers. Refused while it is pinned.
 
-        While it is leased or awaited it is refused too, unless told to wait for the last lease, or
-        to end by force the requests that hold it; nobody gets a new lease until it has left.
+        Also refused while requests hold it or wait for it, unless `wait` waits for the last lease,
+        or `force` ends those requests. No request gets a new lease until it is evicted.
         """
         check_ownership(current_caller(), body.reference)
         version = await resolver.find(body.reference)

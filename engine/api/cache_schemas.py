@@ -20,9 +20,9 @@ MAX_REPLICAS = 10_000
 class ResidentRead(BaseModel):
     """One adapter in a tier. `hits` counts the requests that found it in memory.
 
-    `size_bytes` is that of its files, `host_bytes` what it takes in host memory. `slot` is the
-    number of its GPU slot, `idle_seconds` since a request last held it. One that is `leaving`
-    admits nobody and gives its place up once it is idle.
+    `size_bytes` is the size of its files, `host_bytes` its size in host memory. `slot` is the
+    number of its GPU slot, `idle_seconds` the time since a request last held it. One that is
+    `leaving` takes no new requests, and is evicted once it is idle.
     """
 
     reference: str
@@ -37,11 +37,11 @@ class ResidentRead(BaseModel):
     slot: int | None
     idle_seconds: float
     leaving: bool
-    replica: Annotated[str | None, Field(description="Null where there is only one engine.")] = None
+    replica: Annotated[str | None, Field(description="Null if there is only one engine.")] = None
 
 
 class ReplicaRead(BaseModel):
-    """One engine of several. `engine_up` false: it is being replaced."""
+    """One of several engines. `engine_up` false: it is being replaced."""
 
     name: str
     slots: int
@@ -54,10 +54,9 @@ class ReplicaRead(BaseModel):
 
 
 class CacheRead(BaseModel):
-    """Both tiers, the next victim first, and how many more each holds, hidden from the caller.
+    """Both tiers, next victim first; `hidden` counts adapters that the caller may not see.
 
-    Of several replicas, together; `replicas` has each of them, and is empty where there is one
-    engine.
+    Totals over all replicas; `replicas` lists each, and is empty if there is only one engine.
     """
 
     slots: int
@@ -74,7 +73,7 @@ class CacheRead(BaseModel):
 
 
 class EngineTruthRead(BaseModel):
-    """What vLLM itself holds: version ids in its own LRU order, one replica after the other."""
+    """What vLLM itself holds: version ids in its own LRU order, replica by replica."""
 
     gpu: list[int]
     host: list[int]
@@ -90,17 +89,17 @@ class ReferenceBody(BaseModel):
 class SpreadBody(ReferenceBody):
     replicas: Annotated[
         int | None,
-        Field(strict=True, ge=1, le=MAX_REPLICAS, description="On how many of them; null: on all."),
+        Field(strict=True, ge=1, le=MAX_REPLICAS, description="Number of replicas; null: all."),
     ] = None
 
 
 class PinBody(SpreadBody):
-    tier: Annotated[Tier, Field(description="`gpu` keeps its slot, `host` its host memory.")] = (
-        Tier.GPU
-    )
+    tier: Annotated[
+        Tier, Field(description="`gpu`: keep its slot; `host`: keep it in host memory.")
+    ] = Tier.GPU
     ttl_seconds: Annotated[
         float | None,
-        Field(strict=True, gt=0, le=MAX_TTL_SECONDS, description="When it ends; null: never."),
+        Field(strict=True, gt=0, le=MAX_TTL_SECONDS, description="Time to live; null: no end."),
     ] = None
 
 
@@ -121,7 +120,7 @@ class PinList(BaseModel):
 
 
 class EvictBody(ReferenceBody):
-    wait: Annotated[bool, Field(strict=True, description="Until nobody uses it any more.")] = False
+    wait: Annotated[bool, Field(strict=True, description="Wait until no request uses it.")] = False
     force: Annotated[bool, Field(strict=True, description="End the requests that use it.")] = False
 
 
@@ -144,7 +143,7 @@ def pin_read(kept: ActivePin) -> PinRead:
 
 
 def cache_read(snapshots: Mapping[str, CacheSnapshot], caller: Caller) -> CacheRead:
-    """All of them together, as one cache."""
+    """All replicas together, as one cache."""
     seen = {name: filter_snapshot(each, caller) for name, each in snapshots.items()}
     every = list(snapshots.values())
     limits = [each.host_bytes_limit for each in every]

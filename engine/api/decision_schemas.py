@@ -1,4 +1,4 @@
-"""What happened in the cache as the REST API tells it: one flat object for each event."""
+"""Decision schemas: the REST form of cache events, one flat object for each."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -25,16 +25,16 @@ from engine.types import CacheOutcome, EvictionReason, MissCause, Tier, Transiti
 
 
 class DecisionRead(BaseModel):
-    """One thing that happened. What does not apply to its kind is null.
+    """One event of the cache. Fields that do not apply to its kind are null.
 
-    `seconds` is how long a lookup waited or a load took, `for_reference` whom it made room for.
-    `count`: so many of the same in a row, of which this is the last.
+    `seconds`: how long a lookup waited or a load took. `for_reference`: the adapter that it made
+    room for. `count`: how many equal events in a row this one ends.
     """
 
     id: int
     at: datetime
     kind: DecisionKind
-    adapter: Annotated[str | None, Field(description="Null: it is about all of them.")]
+    adapter: Annotated[str | None, Field(description="Null: it concerns all of them.")]
     reference: str | None
     version_id: int | None
     tier: Tier | None = None
@@ -47,7 +47,7 @@ class DecisionRead(BaseModel):
     for_reference: str | None = None
     code: str | None = None
     count: int = 1
-    replica: Annotated[str | None, Field(description="Null where there is only one engine.")] = None
+    replica: Annotated[str | None, Field(description="Null if there is only one engine.")] = None
     sentence: str
 
 

@@ -1,4 +1,4 @@
-"""Why the cache is as it is, over REST: one adapter explained, the last decisions, and a stream."""
+"""Decision routes: an adapter explained, the last decisions, and a stream of them."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -35,7 +35,7 @@ from registry.http.sse import (
 
 _STREAM = {"content": {"text/event-stream": {}}, "description": "One decision per message."}
 _BATCH = 256
-_BATCH_SECONDS = 0.1  # what happens within it is sent at once
+_BATCH_SECONDS = 0.1  # events within it are sent in one batch
 
 AdapterName = Annotated[str | None, Query(alias="adapter", max_length=64)]
 After = Annotated[int | None, Query(ge=0, lt=2**62, description="Only later ones.")]
@@ -53,12 +53,12 @@ class StandingRead(BaseModel):
     leaving: bool
     idle_seconds: float | None
     hits: int
-    next_victim: Annotated[bool, Field(description="It would be the next to leave its tier.")]
-    replica: Annotated[str | None, Field(description="Null where there is only one engine.")] = None
+    next_victim: Annotated[bool, Field(description="It would be evicted next from its tier.")]
+    replica: Annotated[str | None, Field(description="Null if there is only one engine.")] = None
 
 
 class WhyRead(BaseModel):
-    """One version explained; `decisions` from the newest on. `now`: where it is nearest."""
+    """One version explained; `decisions` newest first. `now`: on the nearest replica."""
 
     reference: str
     adapter: str
@@ -66,11 +66,11 @@ class WhyRead(BaseModel):
     now: StandingRead
     summary: str
     decisions: list[DecisionRead]
-    replicas: Annotated[list[StandingRead], Field(description="On each, where several are.")] = []
+    replicas: Annotated[list[StandingRead], Field(description="On each of several replicas.")] = []
 
 
 class DecisionList(BaseModel):
-    """The oldest first. `oldest_id` is the oldest that is kept: what was before is forgotten."""
+    """Oldest first. `oldest_id`: the oldest in the log; earlier ones are dropped."""
 
     items: list[DecisionRead]
     oldest_id: int | None
@@ -94,7 +94,7 @@ def create_decision_router(
 
     @router.get("/why/{reference}")
     async def why(reference: str) -> WhyRead:
-        """Where this version is, what last happened to it, and what would help."""
+        """Where this version is, its last events, and what would help."""
         version = await resolver.find(reference)
         snapshots = await cache.snapshots()
         events = filter_events(list(await cache.about(version)), current_caller())
@@ -115,7 +115,7 @@ def create_decision_router(
         after: After = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> DecisionList:
-        """The last decisions, or the first ones `after` an id, as far as they are kept."""
+        """The last decisions, or the first ones `after` an id, if still in the log."""
         caller = current_caller()
         wanted = build_event_filter(caller, adapter)
         found = log.latest(limit, wanted) if after is None else log.after(after, limit, wanted)
@@ -128,9 +128,9 @@ def create_decision_router(
         after: After = None,
         last_event_id: Annotated[str | None, Header(max_length=64)] = None,
     ) -> Response:
-        """Decisions as they are taken, as Server-Sent Events.
+        """Decisions as they are made, as Server-Sent Events.
 
-        It begins after `Last-Event-ID`, else after the decision `after`, else now.
+        Starts after `Last-Event-ID`, else after the decision `after`, else now.
         """
         reader = StreamReader(current_caller(), adapter, current)
         begin = after if last_event_id is None else parse_event_id(last_event_id)
@@ -147,12 +147,12 @@ async def _frames(
     yield opening_frame(after)
     while not limiter.closed.is_set():
         if not await _news(log, limiter, after):
-            # a tenant is not told how much happens besides
+            # an id would show a tenant how much others do
             yield position_frame(after) if reader.caller.is_platform else HEARTBEAT
             continue
         try:
             await reader.refresh()
-        except UnknownAdapter:  # whoever comes back is told so
+        except UnknownAdapter:  # reported when the client reconnects
             return
         while after < log.newest_id:
             newest = log.newest_id
@@ -164,7 +164,7 @@ async def _frames(
 
 
 async def _news(log: DecisionLog, limiter: StreamLimiter, after: int) -> bool:
-    """Wait for a later decision; False after a while without, or when the server ends."""
+    """Wait for a later decision; False at the heartbeat, or when the server stops."""
     waits = [
         asyncio.create_task(log.wait_for_newer(after)),
         asyncio.create_task(limiter.closed.wait()),

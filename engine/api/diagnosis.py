@@ -1,4 +1,4 @@
-"""Why an adapter is where it is, and what would help: from the cache now and its last events."""
+"""Diagnosis: why an adapter is where it is, and what would help, from snapshots and events."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _OFTEN = 3
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """One version now. `tier` None: on disk only. `resident` None: in no tier."""
+    """State of one version. `tier` None: on disk only. `resident` None: in no tier."""
 
     version: AdapterVersion
     tier: Tier | None
@@ -27,7 +27,7 @@ class VersionStatus:
 
     @property
     def steps_away(self) -> int:
-        """From a slot."""
+        """Distance from a slot."""
         return 2 if self.tier is None else 1 if self.tier is Tier.HOST else 0
 
 
@@ -46,7 +46,7 @@ class Explanation:
 def explain(
     version: AdapterVersion, snapshots: Mapping[str, CacheSnapshot], events: Sequence[LoggedEvent]
 ) -> Explanation:
-    """What there is to say of one version, on one engine or on several. `events`: newest first.
+    """Explain one version, on one engine or on several. `events`: newest first.
 
     Raises ValueError without any snapshot.
     """
@@ -59,7 +59,7 @@ def explain(
 
 
 def locate(version: AdapterVersion, snapshot: CacheSnapshot, replica: str = "") -> VersionStatus:
-    """Where it is, and whether it would be the next to leave its tier."""
+    """Where it is, and whether it would be evicted next from its tier."""
     resident = next((r for r in snapshot.host if r.version.id == version.id), None)
     in_slot = any(r.version.id == version.id for r in snapshot.gpu)
     tier = None if resident is None else Tier.GPU if in_slot else Tier.HOST
@@ -83,7 +83,7 @@ def _describe_location(now: VersionStatus) -> str:
     reference, resident = now.version.reference, now.resident
     at = f" on {now.replica}" if now.replica else ""
     if now.loading:
-        return f"{reference} is on its way in{at}."
+        return f"{reference} is being loaded{at}."
     if resident is None:
         return f"{reference} is on disk only: its next request has to load it."
     place = slot_name(resident.slot) if now.tier is Tier.GPU else "host memory"
@@ -108,7 +108,7 @@ def _idle(resident: ResidentAdapter) -> str:
 
 
 def _describe_failure(events: Sequence[LoggedEvent]) -> str:
-    """The newest failure that nothing better followed."""
+    """The newest failure, unless something succeeded after it."""
     for logged in events:
         match logged.event:
             case LoadFailed(error=error) | Refused(error=error):
@@ -134,7 +134,7 @@ def _advise(snapshot: CacheSnapshot, events: Sequence[LoggedEvent]) -> str:
 
 
 def _limits(snapshot: CacheSnapshot) -> list[tuple[Tier, str]]:
-    """The host tier first: what leaves that has to come from disk."""
+    """The host tier first: evicted from there, it must be loaded from disk."""
     slots = f"the {snapshot.slots} GPU slots hold. Pin it, or raise --max-loras"
     host = f"the {snapshot.host_capacity} host places hold. Pin it, or raise --max-cpu-loras"
     if snapshot.host_bytes_limit is not None:
@@ -145,7 +145,7 @@ def _limits(snapshot: CacheSnapshot) -> list[tuple[Tier, str]]:
 def _recent_evictions(
     events: Sequence[LoggedEvent], tier: Tier, newest: datetime
 ) -> list[datetime]:
-    """When it made room for others, the newest first."""
+    """When it was evicted for others, newest first."""
     return [
         logged.at
         for logged in events

@@ -1,4 +1,4 @@
-"""vLLM's own routes to load and unload an adapter, for clients and operators that know these."""
+"""LoRA routes: vLLM's own API to load and unload adapters, for clients that use it."""
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
@@ -19,14 +19,14 @@ MAX_SOURCE_LENGTH = 4096
 
 
 class LoadLora(BaseModel):
-    """As vLLM's; what else vLLM takes is read and changes nothing."""
+    """As in vLLM; its other fields are accepted and ignored."""
 
     lora_name: str
     lora_path: Annotated[
         str, Field(max_length=MAX_SOURCE_LENGTH, description="A folder below `--source-root`.")
     ]
     load_inplace: Annotated[
-        bool, Field(description="Where the name is served: register this and make it the default.")
+        bool, Field(description="If the name is served: register this and make it the default.")
     ] = False
 
 
@@ -35,7 +35,7 @@ class UnloadLora(BaseModel):
 
 
 class OpenAIErrorRoute(APIRoute):
-    """Answers errors in the shape that vLLM's clients read."""
+    """Renders errors in OpenAI's format, which vLLM's clients read."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         inner = super().get_route_handler()
@@ -59,7 +59,7 @@ def create_lora_router(adapters: NamedAdapters) -> APIRouter:
 
     @router.post("/v1/load_lora_adapter", response_class=PlainTextResponse)
     async def load_lora_adapter(body: LoadLora) -> str:
-        """Register a folder's adapter under a name, and bring it into host memory."""
+        """Register the adapter in a folder under a name, and load it into host memory."""
         caller = current_caller()
         caller.check_owns(check_name(body.lora_name))
         await adapters.load(
@@ -73,7 +73,7 @@ def create_lora_router(adapters: NamedAdapters) -> APIRouter:
 
     @router.post("/v1/unload_lora_adapter", response_class=PlainTextResponse)
     async def unload_lora_adapter(body: UnloadLora) -> str:
-        """Retire all versions of an adapter, and let go of them after their last request."""
+        """Retire all versions of an adapter, and evict them after their last request."""
         current_caller().check_owns(check_name(body.lora_name))
         await adapters.unload(body.lora_name, actor=actor_name())
         return f"Success: LoRA adapter '{body.lora_name}' removed successfully."

@@ -1,4 +1,4 @@
-"""Probe over REST: one route beside the registry's."""
+"""Probe route: runs a probe of a version, beside the registry's routes."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from registry.references import check_name
 
 
 class ProbeRead(BaseModel):
-    """`difference` is null if the engine computed no finite numbers; `code` says what failed."""
+    """`difference` is null if the engine computed no finite numbers; `code` is the failure."""
 
     reference: str
     passed: bool
@@ -35,7 +35,7 @@ def create_probe_router(probe: ProbeRunner, resolver: Resolver) -> APIRouter:
     async def run(name: str, number: Annotated[int, Path(ge=1, le=2**31 - 1)]) -> ProbeRead:
         """Load the version and compare its log probabilities with the base model's.
 
-        One that changes nothing, or computes no finite numbers, is quarantined.
+        A version that changes nothing, or computes no finite numbers, is quarantined.
         """
         current_caller().check_owns(check_name(name))
         result = await probe.run(await resolver.resolve(f"{name}:{number}"))

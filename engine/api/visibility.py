@@ -1,6 +1,6 @@
-"""What a caller is shown of the cache: its own adapters and those that it was granted.
+"""Visibility: a caller sees its own adapters in the cache, and those granted to it.
 
-What is counted over all (slots by state, bytes, requests that wait) names nobody, and stays.
+Totals over all adapters (slots by state, bytes, waiting requests) name none, and are not filtered.
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,12 +14,12 @@ from registry.references import check_name, parse_reference
 
 
 def check_ownership(caller: Caller, reference: str) -> None:
-    """Before its adapter is steered. Raises InvalidReference, UnknownAdapter, NotOwner."""
+    """Checked before any operation on it. Raises InvalidReference, UnknownAdapter, NotOwner."""
     caller.check_owns(parse_reference(reference).adapter)
 
 
 def filter_snapshot(snapshot: CacheSnapshot, caller: Caller) -> CacheSnapshot:
-    """Who is where, of those that the caller sees."""
+    """Only the adapters that the caller may see."""
     if caller.is_platform:
         return snapshot
     return replace(
@@ -31,12 +31,12 @@ def filter_snapshot(snapshot: CacheSnapshot, caller: Caller) -> CacheSnapshot:
 
 
 def count_hidden(snapshot: CacheSnapshot, seen: CacheSnapshot) -> dict[str, int]:
-    """How many more are in each tier: who is none of the caller's takes places all the same."""
+    """Count of hidden adapters in each tier: other tenants' adapters take places too."""
     return {"gpu": len(snapshot.gpu) - len(seen.gpu), "host": len(snapshot.host) - len(seen.host)}
 
 
 def build_event_filter(caller: Caller, adapter: str | None = None) -> EventFilter | None:
-    """Of all adapters or of one; None: all of them. Raises InvalidReference, UnknownAdapter."""
+    """For all adapters or one; None accepts all. Raises InvalidReference, UnknownAdapter."""
     if adapter is not None:
         caller.check_sees(check_name(adapter))
         return lambda logged: concerns(logged, adapter)
@@ -44,7 +44,7 @@ def build_event_filter(caller: Caller, adapter: str | None = None) -> EventFilte
 
 
 def filter_events(events: list[LoggedEvent], caller: Caller) -> list[LoggedEvent]:
-    """Those that the caller sees, none of which names an adapter that it doesn't see."""
+    """Only the events that the caller may see, without the names of hidden adapters."""
     if caller.is_platform:
         return events
     return [_without_others(logged, caller) for logged in events if _sees(caller, logged)]
@@ -64,16 +64,16 @@ def _without_others(logged: LoggedEvent, caller: Caller) -> LoggedEvent:
 
 
 Current = Callable[[Caller], Awaitable[Caller]]
-"""The same caller with what it is granted now."""
+"""Returns the caller with its current grants."""
 
 
 async def keep_caller(caller: Caller) -> Caller:
-    """Where grants don't change."""
+    """For servers whose grants don't change."""
     return caller
 
 
 class StreamReader:
-    """Whoever follows decisions, of all adapters or of one: longer than a grant may last."""
+    """A client of the decision stream, which may outlast its grants."""
 
     def __init__(self, caller: Caller, adapter: str | None, current: Current) -> None:
         """Raises InvalidReference, UnknownAdapter."""
@@ -83,6 +83,6 @@ class StreamReader:
         self._current = current
 
     async def refresh(self) -> None:
-        """Raises UnknownAdapter if it may not see the one that it follows any more."""
+        """Reload the grants. Raises UnknownAdapter if the adapter is no longer visible."""
         self.caller = await self._current(self.caller)
         self.wanted = build_event_filter(self.caller, self._adapter)

@@ -1,4 +1,4 @@
-"""The series that count what happens in the cache, from the events that tell of it."""
+"""Cache counters: Prometheus counters and histograms, fed by the cache's events."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ _WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 3
 TOO_LARGE = "too_large"
 
 TraceIdOf = Callable[[VersionId, Transition], str | None]
-"""The trace of a request that waits for this version to make this transition, if it has one."""
+"""Trace id of a request that waits for this transition of the version, if it is traced."""
 
 
 def _untraced(version: VersionId, transition: Transition) -> str | None:
@@ -33,7 +33,7 @@ def _untraced(version: VersionId, transition: Transition) -> str | None:
 
 
 class CacheCounters:
-    """An observer. Label children exist from the start, so a series reads 0."""
+    """An observer. Label children exist from the start, so that every series reads 0."""
 
     def __init__(self, labels: LabelLimit, registry: CollectorRegistry) -> None:
         self.trace_id_of: TraceIdOf = _untraced
@@ -41,7 +41,7 @@ class CacheCounters:
         self._registry = registry
         self._lookups = self._counter(
             "adaptry_cache_lookups",
-            "Engine requests that asked a tier for their adapter.",
+            "Lookups of a tier by engine requests.",
             *("tier", "result"),
         )
         self._misses = self._counter(
@@ -50,28 +50,31 @@ class CacheCounters:
             "cause",
         )
         self._evictions = self._counter(
-            "adaptry_cache_evictions", "Adapters that left a tier, by reason.", "tier", "reason"
+            "adaptry_cache_evictions", "Evictions from a tier, by reason.", "tier", "reason"
         )
         self._adapter_lookups = self._counter(
             "adaptry_adapter_lookups",
-            "Engine requests for an adapter, by where it was found.",
+            "Lookups of one adapter, by where it was found.",
             *("adapter", "result"),
         )
         self._adapter_evictions = self._counter(
-            "adaptry_adapter_evictions", "How often an adapter left a tier.", "adapter", "tier"
+            "adaptry_adapter_evictions", "Evictions of one adapter from a tier.", "adapter", "tier"
         )
         self._load_seconds = self._histogram(
             "adaptry_load_seconds",
-            "Time one adapter took for one transition.",
+            "Time of one load from disk, or of one copy into a slot.",
             _LOAD_BUCKETS,
             "transition",
         )
         self._load_failures = self._counter(
-            "adaptry_load_failures", "Transitions that failed, by cause.", "transition", "cause"
+            "adaptry_load_failures",
+            "Loads and copies that failed, by cause.",
+            "transition",
+            "cause",
         )
         self._fallback_loads = self._counter(
             "adaptry_fallback_loads",
-            "Adapters loaded that only vLLM's own, slower path can place.",
+            "Loads of adapters that only vLLM's own, slower path can copy into a slot.",
         )
         self._slot_wait = self._histogram(
             "adaptry_slot_wait_seconds",
@@ -79,14 +82,13 @@ class CacheCounters:
             _WAIT_BUCKETS,
         )
         self._drains = self._counter(
-            "adaptry_drains", "Slots that a hot adapter had to give up for one that waited."
+            "adaptry_drains", "Hot adapters that drained for one that had waited too long."
         )
         self._drift = self._counter(
-            "adaptry_drift", "Adapters that the engine held elsewhere than the controller thought."
+            "adaptry_drift",
+            "Adapters that the engine had in another place than the controller recorded.",
         )
-        self._decisions = self._counter(
-            "adaptry_decisions", "What happened in the cache, by kind of event.", "kind"
-        )
+        self._decisions = self._counter("adaptry_decisions", "Cache events, by kind.", "kind")
         self._create_children()
         labels.on_new.append(self._add_adapter)
         self._add_adapter(OTHER_ADAPTERS)

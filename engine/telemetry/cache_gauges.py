@@ -1,4 +1,4 @@
-"""The gauges of the cache, made from one snapshot per scrape, so that they can't go stale."""
+"""Cache gauges: computed from one snapshot per scrape, so that they can't go stale."""
 
 import math
 import time
@@ -17,7 +17,7 @@ from engine.types import Tier
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """What one scrape shows."""
+    """The state that one scrape reports."""
 
     cache: CacheSnapshot
     in_step_loads: int
@@ -28,7 +28,7 @@ _scrape: ContextVar[Scrape | None] = ContextVar("adaptry_scrape", default=None)
 
 
 class CacheGauges(Collector):
-    """`max_residents`: how many adapters in memory are shown one by one."""
+    """`max_residents`: how many adapters in memory have a series of their own."""
 
     def __init__(
         self,
@@ -44,9 +44,9 @@ class CacheGauges(Collector):
 
     @contextmanager
     def freeze_gauges(self) -> Iterator[None]:
-        """In the block, and in threads that it starts, `collect` tells of this moment.
+        """In the block, and in threads that it starts, `collect` reports the state at its start.
 
-        The cache lives on one event loop: nobody else may read it while it changes.
+        The cache lives on one event loop: other threads must not read it while it changes.
         """
         token = _scrape.set(self._take_scrape())
         try:
@@ -58,7 +58,7 @@ class CacheGauges(Collector):
         return Scrape(self._snapshot(), self._in_step_loads(), self._thrash_ratio())
 
     def describe(self) -> Iterable[Metric]:
-        return ()  # so that registering asks for no snapshot
+        return ()  # so that registering takes no snapshot
 
     def collect(self) -> Iterable[Metric]:
         scrape = _scrape.get() or self._take_scrape()
@@ -70,12 +70,12 @@ class CacheGauges(Collector):
         yield _lora_requests_info(scrape.cache)
         yield _gauge(
             "adaptry_thrash_ratio",
-            "Share of recent lookups whose adapter had been evicted a moment before.",
+            "Share of recent lookups that missed an adapter evicted less than a minute before.",
             scrape.thrash_ratio,
         )
         yield CounterMetricFamily(
             "adaptry_in_step_loads",
-            "Disk loads inside an engine step. Anything above 0 is a bug.",
+            "Disk loads within an engine step. Must stay 0.",
             value=scrape.in_step_loads,
         )
 
@@ -86,34 +86,36 @@ def _occupancy(now: CacheSnapshot) -> Iterable[Metric]:
     yield _labelled_gauge("adaptry_resident", "Adapters resident in a tier.", "tier", resident)
     pinned = {tier.value: count for tier, count in now.pinned.items()}
     yield _labelled_gauge("adaptry_pins", "Pinned adapters by tier.", "tier", pinned)
-    yield _gauge(
-        "adaptry_host_bytes", "What the adapters in host memory take there.", now.host_bytes
-    )
-    yield _gauge("adaptry_queue_depth", "Requests that wait for a slot.", now.waiting)
-    text = "How long the request that waits longest for a slot has waited; 0 if none does."
+    yield _gauge("adaptry_host_bytes", "Bytes of the adapters in host memory.", now.host_bytes)
+    yield _gauge("adaptry_queue_depth", "Requests waiting for a slot.", now.waiting)
+    text = "Longest current wait for a slot; 0 if no request waits."
     yield _gauge("adaptry_oldest_wait_seconds", text, now.oldest_wait_seconds)
     leases = sum(resident_adapter.leases for resident_adapter in now.gpu)
     yield _gauge("adaptry_leases", "Requests that hold an adapter in its slot.", leases)
 
 
 def _limits(now: CacheSnapshot) -> Iterable[Metric]:
-    yield _gauge("adaptry_host_capacity", "Most adapters in host memory.", now.host_capacity)
+    yield _gauge(
+        "adaptry_host_capacity", "Maximum number of adapters in host memory.", now.host_capacity
+    )
     limit = math.inf if now.host_bytes_limit is None else now.host_bytes_limit
-    yield _gauge("adaptry_host_bytes_limit", "Most bytes in host memory; +Inf: no limit.", limit)
+    yield _gauge(
+        "adaptry_host_bytes_limit", "Limit of bytes in host memory; +Inf if there is none.", limit
+    )
     budget = {Tier.GPU.value: now.slots - 1, Tier.HOST.value: now.host_capacity - 1}
-    text = "How many adapters may be pinned: in slots, and in all."
+    text = "How many adapters may be pinned: in slots, and in total."
     yield _labelled_gauge("adaptry_pin_budget", text, "tier", budget)
 
 
 def _loaded_adapters(now: CacheSnapshot, most: int) -> Metric:
-    """Those in slots first, then what is pinned, then what was used last."""
+    """Adapters in slots first, then pinned ones, then the most recently used."""
     in_slots = {resident.version.id for resident in now.gpu}
     host_only = [r for r in reversed(now.host) if r.version.id not in in_slots]
     host_only.sort(key=lambda resident: resident.pinned is None)
     levels = [("gpu", r) for r in reversed(now.gpu)] + [("cpu", r) for r in host_only]
     family = GaugeMetricFamily(
         "vllm:lora_adapter_loaded",
-        "1 for each adapter in memory, at the highest level where it is.",
+        "1 for each adapter in memory, at its highest level.",
         labels=["adapter_name", "level", "pinned", "rank"],
     )
     for level, resident in islice(levels, most):
@@ -122,10 +124,10 @@ def _loaded_adapters(now: CacheSnapshot, most: int) -> Metric:
 
 
 def _lora_requests_info(now: CacheSnapshot) -> Metric:
-    """As llm-d's router reads vLLM's: of several series it would take that of the latest time."""
+    """One series, as llm-d's router reads vLLM's: of several it would use the latest."""
     family = GaugeMetricFamily(
         "vllm:lora_requests_info",
-        "When this was so: which adapters have a slot, and which are waited for.",
+        "Time of the scrape; adapters in a slot, and adapters that requests wait for.",
         labels=["max_lora", "running_lora_adapters", "waiting_lora_adapters"],
     )
     in_slots = [resident.version.reference for resident in now.gpu]

@@ -1,4 +1,4 @@
-"""The last things that happened in the cache, for people who ask why. Bounded in every way."""
+"""Decision log: the last events of the cache, overall and for each version. Bounded in size."""
 
 import asyncio
 import time
@@ -15,9 +15,9 @@ _ENGINE_EVENTS = 8
 
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """`id` grows, also over restarts. `count` of the same in a row, of which this is the last.
+    """`id` increases, also across restarts. `count`: how many equal events in a row this one ends.
 
-    `replica`: where there are several.
+    `replica`: its name, if there are several.
     """
 
     id: int
@@ -28,7 +28,7 @@ class LoggedEvent:
 
     @property
     def version(self) -> AdapterVersion | None:
-        """Whom it is about; None if it is about all of them."""
+        """The version that it concerns; None for all of them."""
         match self.event:
             case EngineLost() | EngineReady():
                 return None
@@ -42,10 +42,10 @@ EventFilter = Callable[[LoggedEvent], bool]
 
 
 class DecisionLog:
-    """An observer that keeps the last events of all, and the last ones of each version.
+    """An observer that stores the last events overall, and the last ones of each version.
 
-    Hits in a slot are most of what happens and explain least: in a version's own list those in a
-    row are one.
+    Hits in a slot are the most frequent events and explain the least, so a version's own list
+    combines consecutive ones.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class DecisionLog:
         self._by_version: OrderedDict[VersionId, deque[LoggedEvent]] = OrderedDict()
         self._engine_events: deque[LoggedEvent] = deque(maxlen=_ENGINE_EVENTS)
         self._appended = asyncio.Event()
-        # A reader who comes back after a restart has a smaller one: microseconds outrun events.
+        # A client that reconnects after a restart has a smaller one: microseconds outrun events.
         self.newest_id = int(clock() * 1e6)
 
     def on_event(self, event: CacheEvent) -> None:
         self._append(LoggedEvent(0, datetime.fromtimestamp(self._clock(), UTC), event))
 
     def append_from_replica(self, logged: LoggedEvent, replica: str) -> None:
-        """What another log has seen: here it gets an id of this one's."""
+        """Append an event of another log, with a new id."""
         self._append(replace(logged, replica=replica))
 
     def _append(self, logged: LoggedEvent) -> None:
@@ -94,12 +94,12 @@ class DecisionLog:
             self._by_version.popitem(last=False)
 
     def about(self, version: VersionId) -> list[LoggedEvent]:
-        """The last ones of this version and of the engine, the newest first."""
+        """The last events of this version and of the engine, newest first."""
         own = [*self._by_version.get(version, ()), *self._engine_events]
         return sorted(own, key=lambda logged: logged.id, reverse=True)
 
     def after(self, id_: int, limit: int, accepts: EventFilter | None = None) -> list[LoggedEvent]:
-        """At most `limit` that came after this one, the oldest first."""
+        """At most `limit` events after this id, oldest first."""
         found: list[LoggedEvent] = []
         for logged in reversed(self._all):
             if logged.id <= id_:
@@ -109,7 +109,7 @@ class DecisionLog:
         return found[::-1][:limit]
 
     def latest(self, limit: int, accepts: EventFilter | None = None) -> list[LoggedEvent]:
-        """The last ones, the oldest first."""
+        """The last events, oldest first."""
         found: list[LoggedEvent] = []
         for logged in reversed(self._all):
             if len(found) == limit:
@@ -120,18 +120,18 @@ class DecisionLog:
 
     @property
     def oldest_id(self) -> int | None:
-        """Of those that are kept."""
+        """Of the events in the log."""
         return self._all[0].id if self._all else None
 
     async def wait_for_newer(self, id_: int) -> None:
-        """Until there is a later one."""
+        """Until there is an event after this id."""
         while self.newest_id <= id_:
             self._appended.clear()
             await self._appended.wait()
 
 
 def concerns(logged: LoggedEvent, adapter: str) -> bool:
-    """Whether it concerns this adapter, be it as one of all."""
+    """Whether it concerns this adapter, alone or among all."""
     version = logged.version
     return version is None or version.adapter == adapter
 

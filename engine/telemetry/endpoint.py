@@ -1,7 +1,7 @@
-"""`GET /metrics`: vLLM's series and ours, as Prometheus asks for them.
+"""Metrics endpoint: `GET /metrics` with vLLM's series and ours.
 
-Takes the place of vLLM's own route (0.26 to 0.32), which knows no OpenMetrics, so that exemplars
-would be lost, and which reads gauges on a thread while what they show changes.
+Replaces vLLM's own route (0.26 to 0.32), which does not speak OpenMetrics, so that exemplars would
+be lost, and which reads gauges on a thread while their source changes.
 """
 
 import asyncio
@@ -44,14 +44,14 @@ def create_metrics_route(
 
 
 def accepts_open_metrics(request: Request) -> bool:
-    """As Prometheus itself does."""
+    """Decided by the Accept header, as in Prometheus' own exporter."""
     return _OPEN_METRICS in request.headers.get("accept", "")
 
 
 def encode(registry: CollectorRegistry, opened: bool, compressed: bool) -> bytes:
-    """One scrape; `opened`: in OpenMetrics.
+    """Encode one scrape; `opened`: as OpenMetrics.
 
-    Names need no escaping; prometheus-client 0.26 would make `vllm_` of `vllm:` by it.
+    Names need no escaping: prometheus-client 0.26 would turn `vllm:` into `vllm_`.
     """
     if opened:
         text: bytes = open_metrics.generate_latest(  # type: ignore[no-untyped-call]  # theirs

@@ -1,4 +1,4 @@
-"""What happened in the cache, in plain sentences; the subject is the adapter's version."""
+"""Explanations: cache events as plain sentences, whose subject is the adapter's version."""
 
 from engine.events import (
     CacheEvent,
@@ -19,53 +19,53 @@ from engine.events import (
 from engine.types import CacheOutcome, EvictionReason, MissCause, Tier, Transition
 
 _CAUSES = {
-    MissCause.COLD: "never used before",
-    MissCause.EVICTED: "evicted before",
-    MissCause.NEW_VERSION: "only another version was used before",
-    MissCause.RESTART: "it was in memory when the engine or the server ended",
+    MissCause.COLD: "first use",
+    MissCause.EVICTED: "evicted earlier",
+    MissCause.NEW_VERSION: "first use of this version",
+    MissCause.RESTART: "in memory before a restart",
 }
 _REASONS = {
     EvictionReason.CAPACITY: "least recently used",
     EvictionReason.HOST_EVICTED: "because it left host memory",
-    EvictionReason.REQUESTED: "as an operator asked",
-    EvictionReason.TENANT_LIMIT: "for another one of its tenant, whose bytes were used up",
-    EvictionReason.DRIFT: "because the engine's own picture differed",
+    EvictionReason.REQUESTED: "requested by an operator",
+    EvictionReason.TENANT_LIMIT: "at its tenant's byte limit",
+    EvictionReason.DRIFT: "because the engine's state differed",
 }
 
 
 def describe_event(event: CacheEvent, count: int = 1) -> str:  # noqa: PLR0911, PLR0912  # one line for each kind
-    """`count` of the same in a row."""
+    """`count`: how many equal events in a row it stands for."""
     match event:
         case LookedUp():
             return _describe_lookup(event, count)
         case Refused(error=error):
             return f"a request was refused: {error.detail}"
         case LoadStarted(awaited_by=0):
-            return "load from disk began before anybody asked for it"
+            return "load from disk started ahead of any request"
         case LoadStarted(awaited_by=awaited_by):
-            return f"load from disk began, awaited by {_count_requests(awaited_by)}"
+            return f"load from disk started for {_count_requests(awaited_by)}"
         case MovedIn():
             return _describe_load(event)
         case FellBack():
-            return "loaded, but only vLLM's own, slower path can place it"
+            return "loaded, but only vLLM's own, slower path can copy it into a slot"
         case LoadFailed(error=error):
             return f"load failed: {error.detail}"
         case Evicted():
             return _describe_eviction(event)
         case Drained(room_for=room_for, slot=slot):
-            waits = "another one" if room_for is None else room_for.reference
-            waiting = f"{waits} has waited too long"
-            return f"admits nobody and leaves {slot_name(slot)} once idle: {waiting}"
+            waiter = "another adapter" if room_for is None else room_for.reference
+            drain = f"takes no new requests and leaves {slot_name(slot)} once idle"
+            return f"{drain}: {waiter} has waited too long"
         case Pinned(tier=tier):
             return f"pinned in {_tier_name(tier)}"
         case Unpinned(tier=tier):
             return f"unpinned, was pinned in {_tier_name(tier)}"
         case Drifted():
-            return "the engine held it elsewhere than expected; put right"
+            return "the engine had it in another place than recorded; corrected"
         case EngineLost(error=error):
-            return f"nothing is in memory any more: {error.detail}"
+            return f"no adapter is in memory any more: {error.detail}"
         case EngineReady():
-            return "a new engine is ready, and holds nothing yet"
+            return "a new engine is ready, with no adapter in memory"
 
 
 def _describe_lookup(lookup: LookedUp, count: int) -> str:
@@ -103,12 +103,12 @@ def _count_requests(number: int) -> str:
 
 
 def slot_name(slot: int | None) -> str:
-    """As the engine numbers them, from 0."""
+    """Slots are numbered as in the engine, from 0."""
     return "its GPU slot" if slot is None else f"GPU slot {slot}"
 
 
 def format_duration(seconds: float) -> str:
-    """As exact as a person wants it."""
+    """Rounded for people."""
     if seconds < 0.01:
         return f"{seconds * 1000:.1f} ms"
     if seconds < 1:

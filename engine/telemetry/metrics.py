@@ -1,4 +1,4 @@
-"""Every Prometheus series of the engine, put together. docs/metrics.md lists them all."""
+"""Metrics: all Prometheus series of the engine, which docs/metrics.md lists."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -20,9 +20,9 @@ ENGINE_ENDS = ("died", "hung")
 
 
 class CacheMetrics:
-    """The Observer that counts, and whoever serves requests tells it of them.
+    """An observer of the cache that also counts the requests reported by the gateway.
 
-    `labels`: which adapters have one of their own, here and in the registry's series.
+    `labels`: which adapters have a label of their own, here and in the registry's series.
     """
 
     def __init__(
@@ -40,25 +40,25 @@ class CacheMetrics:
         self._thrash = ThrashWindow(clock)
         self._engine_ends = Counter(
             "adaptry_engine_ends",
-            "Engines that died or hung, and were replaced.",
+            "Engines that died or hung and were replaced.",
             ["cause"],
             registry=registry,
         )
         for end in ENGINE_ENDS:
             self._engine_ends.labels(end)
-        self._build = Info("adaptry_build", "What is running.", registry=registry)
+        self._build = Info("adaptry_build", "Versions of Adaptry and vLLM.", registry=registry)
         self._state: CacheGauges | None = None
 
     def watch(
         self, snapshot: Callable[[], CacheSnapshot], in_step_loads: Callable[[], int]
     ) -> None:
-        """Export the gauges, read at each scrape; calling the engine there would stall it."""
+        """Export the gauges, computed at each scrape; calling the engine there would stall it."""
         self._state = CacheGauges(snapshot, in_step_loads, self._thrash.ratio, self._max_residents)
         self._registry.register(self._state)
 
     @contextmanager
     def freeze_gauges(self) -> Iterator[None]:
-        """What is scraped in the block, in whatever thread, is of this moment."""
+        """Scrapes in the block, in any thread, report the state at its start."""
         if self._state is None:
             yield
             return
@@ -66,7 +66,7 @@ class CacheMetrics:
             yield
 
     def close(self) -> None:
-        """Take every series off the registry again, so that another server can be started."""
+        """Unregister every series, so that another server can be started."""
         collectors: list[Collector] = [
             *self._cache.collectors,
             *self._requests.collectors,
@@ -82,7 +82,7 @@ class CacheMetrics:
         self._build.info({"version": version, "vllm_version": vllm_version})
 
     def link_exemplars(self, trace_id_of: TraceIdOf) -> None:
-        """Loads that a traced request waits for carry its trace, as an exemplar."""
+        """Loads that a traced request waits for have its trace as their exemplar."""
         self._cache.trace_id_of = trace_id_of
 
     def on_event(self, event: CacheEvent) -> None:
@@ -93,20 +93,20 @@ class CacheMetrics:
         """Count one engine. `cause` is one of ENGINE_ENDS."""
         self._engine_ends.labels(cause).inc()
 
-    # ---- what requests tell --------------------------------------------------------------
+    # ---- requests ------------------------------------------------------------------------
 
     def count_request(self, adapter: str, outcome: str, seconds: float) -> None:
         """Count one HTTP request. `outcome` is one of REQUEST_OUTCOMES."""
         self._requests.count_request(adapter, outcome, seconds)
 
     def count_refusal(self, code: str) -> None:
-        """Count one HTTP request that was answered with an error of ours."""
+        """Count one HTTP request that was answered with one of our errors."""
         self._requests.count_refusal(code)
 
     def observe_first_token(self, outcome: CacheOutcome, seconds: float) -> None:
-        """One engine request has its first token, so long after it was asked for."""
+        """Observe the time from an engine request to its first token."""
         self._requests.observe_first_token(outcome, seconds)
 
     def count_tokens(self, adapter: str, prompt: int, generation: int) -> None:
-        """One engine request has ended, with so many tokens."""
+        """Count the tokens of one engine request, at its end."""
         self._requests.count_tokens(adapter, prompt, generation)

@@ -1,4 +1,4 @@
-"""The series that count requests: how they ended, how long they took, how many tokens they had."""
+"""Request counters: outcomes, durations, tokens and refusals of generation requests."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.registry import Collector
@@ -17,7 +17,7 @@ _FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60
 
 
 class RequestCounters:
-    """Label children exist from the start, so a series reads 0. Codes are too many for that."""
+    """Label children exist from the start, so that series read 0. Codes are too many for that."""
 
     def __init__(self, labels: LabelLimit, registry: CollectorRegistry) -> None:
         self._labels = labels
@@ -29,27 +29,27 @@ class RequestCounters:
         )
         self._request_seconds = Histogram(
             "adaptry_request_seconds",
-            "Time from a request's body being there until its answer was complete.",
+            "Time from the complete request body to the complete response.",
             ["adapter"],
             buckets=_REQUEST_BUCKETS,
             registry=registry,
         )
         self._first_token_seconds = Histogram(
             "adaptry_first_token_seconds",
-            "Time from a request's body being there until its adapter's first token.",
+            "Time from the complete request body to the first token.",
             ["result"],
             buckets=_FIRST_TOKEN_BUCKETS,
             registry=registry,
         )
         self._tokens = Counter(
             "adaptry_tokens",
-            "Tokens that adapters read and wrote.",
+            "Prompt and generation tokens of engine requests.",
             ["adapter", "kind"],
             registry=registry,
         )
         self._refusals = Counter(
             "adaptry_refusals",
-            "Generation requests that were answered with an error of ours, by its code.",
+            "Generation requests answered with one of our errors, by its code.",
             ["code"],
             registry=registry,
         )

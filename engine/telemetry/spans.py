@@ -1,7 +1,7 @@
-"""What a request's spans are made through; and the way to make none, which costs next to nothing.
+"""Spans of a request: the interface that creates them, and a null tracer that costs almost nothing.
 
 A trace has `adaptry.request` and below it `adaptry.resolve`, `adaptry.slot_wait`, `adaptry.load`,
-`adaptry.activate` and `adaptry.generate`. None of them carries anything of a prompt or an answer.
+`adaptry.activate` and `adaptry.generate`. No span carries any part of a prompt or an answer.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ Headers = Mapping[str, str]
 
 class SlotWait(Protocol):
     def record_lease(self, lease: Lease) -> None:
-        """The wait is over, and well."""
+        """The wait has ended with a lease."""
 
 
 class RequestSpans(Protocol):
@@ -26,21 +26,21 @@ class RequestSpans(Protocol):
     def resolve_span(self) -> AbstractContextManager[object]: ...
 
     def record_version(self, version: AdapterVersion) -> None:
-        """What the reference was resolved to."""
+        """The version that the reference resolved to."""
 
     def slot_wait_span(self, version: AdapterVersion) -> AbstractContextManager[SlotWait]:
-        """Until the adapter is leased; its load and its activation belong to this wait."""
+        """Until the adapter is leased. Its load and activation are attributed to this wait."""
 
     def generate_span(self) -> AbstractContextManager[Headers | None]:
         """The headers put vLLM's own span below this one."""
 
     def record_response(self, status: int | None, code: str | None) -> None:
-        """Status of the response, if there was one; code of the problem, if it is ours."""
+        """Status of the response, if there was one; code of the problem, if it is one of ours."""
 
 
 class Tracing(Protocol):
     def request(self, scope: Scope) -> AbstractContextManager[RequestSpans]:
-        """One HTTP request, within the trace that its client began, if it did."""
+        """One HTTP request, within its client's trace, if it has one."""
 
 
 class _NullSlotWait:
@@ -66,7 +66,7 @@ class _NullSpans:
 
 
 class NullTracing:
-    """Where no OTLP endpoint is configured."""
+    """Null tracer, used if no OTLP endpoint is configured."""
 
     def request(self, scope: Scope) -> AbstractContextManager[RequestSpans]:
         return _NO_REQUEST

@@ -1,4 +1,4 @@
-"""How much of what is asked for had to leave a moment before: the cache is too small for it."""
+"""Thrash ratio: share of lookups that miss a just-evicted adapter, as in too small a cache."""
 
 from collections import deque
 from collections.abc import Callable
@@ -14,15 +14,15 @@ _ROOM_REASONS = (EvictionReason.CAPACITY, EvictionReason.HOST_EVICTED)
 
 
 class ThrashWindow:
-    """The last 1,000 lookups, as far as they are of the last five minutes.
+    """An observer of the last 1,000 lookups within the last five minutes.
 
-    A lookup thrashes if its adapter was in no slot, and had left one, or host memory, to make room
-    less than a minute before it was asked for. An observer.
+    A lookup thrashes if its adapter was in no slot, and had been evicted from one, or from host
+    memory, to make room less than a minute before the request.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._evicted_at: dict[VersionId, float] = {}  # the longest gone first
+        self._evicted_at: dict[VersionId, float] = {}  # earliest eviction first
         self._lookups: deque[tuple[float, bool]] = deque(maxlen=WINDOW_LOOKUPS)
         self._thrashing = 0
 
@@ -36,7 +36,7 @@ class ThrashWindow:
                 self._add(self._is_thrash(event))
 
     def ratio(self) -> float:
-        """Thrashing lookups among all in the window; 0 if there was none."""
+        """Share of thrashing lookups in the window; 0 if it is empty."""
         self._drop_expired()
         return self._thrashing / len(self._lookups) if self._lookups else 0.0
 

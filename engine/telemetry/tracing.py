@@ -1,7 +1,7 @@
-"""OpenTelemetry spans of requests, in the trace of their client and above vLLM's own span.
+"""Tracing: OpenTelemetry spans of requests, within the client's trace and above vLLM's own span.
 
-vLLM sets the tracer provider up when it has an OTLP endpoint. It takes the parent of its
-`llm_request` from the `trace_headers` that `generate` and `encode` are given (0.26 to 0.32).
+vLLM sets up the tracer provider when it has an OTLP endpoint. It takes the parent of its
+`llm_request` from the `trace_headers` passed to `generate` and `encode` (0.26 to 0.32).
 """
 
 import time
@@ -36,7 +36,7 @@ _TRANSITIONS_OF = {
 
 @dataclass(eq=False, slots=True)
 class _SlotWaiter:
-    """A request and the transitions of its adapter that it waits for, or goes on ahead of."""
+    """A request, and the transitions of its adapter that have not been reported yet."""
 
     request: Span
     context: Context  # the request's
@@ -51,7 +51,7 @@ class _SlotWaiter:
 
 
 class OtlpTracing:
-    """Implements `Tracing`, and observes the cache: one load is a span of all who wait for it."""
+    """Implements `Tracing` and observes the cache: a load is a span of each request that waits."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
@@ -72,7 +72,7 @@ class OtlpTracing:
             spans.end()
 
     def trace_id_of(self, version: VersionId, transition: Transition) -> str | None:
-        """Of a request that is recorded and waits for this."""
+        """Of a sampled request that waits for this transition."""
         for awaiting in self._awaiting.get(version, ()):
             context = awaiting.request.get_span_context()
             if transition in awaiting.transitions and context.trace_flags.sampled:
@@ -131,7 +131,7 @@ class _OtlpSpans:
             _note_error(self._span, code)
 
     def end(self) -> None:
-        """An activation may be told of when its request generates already, but not after it."""
+        """Its activation may be reported while the request generates, but not after it."""
         for awaiting in self._own:
             others = self._awaiting[awaiting.version.id]
             others.remove(awaiting)

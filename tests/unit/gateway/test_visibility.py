@@ -46,7 +46,7 @@ def test_a_tenant_is_told_of_its_own_adapters_and_of_no_other_name() -> None:
     assert [type(logged.event) for logged in found] == [Evicted, Drained, EngineReady]
     for logged in found + filter_events(log.about(OWN.id), ACME):
         assert "zebra" not in decision_read(logged).model_dump_json()
-    assert decision_read(found[1]).sentence.endswith("another one has waited too long")
+    assert decision_read(found[1]).sentence.endswith("another adapter has waited too long")
 
 
 def test_whom_it_is_granted_it_is_told_of() -> None:

@@ -40,22 +40,22 @@ SAID: list[tuple[CacheEvent, str]] = [
     ),
     (
         LookedUp(A, CacheOutcome.MISS, MissCause.EVICTED, 2.04),
-        "miss (evicted before): waited 2.0 s for disk and a GPU slot",
+        "miss (evicted earlier): waited 2.0 s for disk and a GPU slot",
     ),
     (
         Refused(A, QueueFull(4, 1)),
         "a request was refused: 4 requests already wait for a GPU slot",
     ),
-    (LoadStarted(A, 2), "load from disk began, awaited by 2 requests"),
-    (LoadStarted(A, 1), "load from disk began, awaited by 1 request"),
-    (LoadStarted(A, 0), "load from disk began before anybody asked for it"),
+    (LoadStarted(A, 2), "load from disk started for 2 requests"),
+    (LoadStarted(A, 1), "load from disk started for 1 request"),
+    (LoadStarted(A, 0), "load from disk started ahead of any request"),
     (
         MovedIn(A, Transition.DISK_TO_HOST, 0.081),
         "loaded from disk into host memory in 81 ms",
     ),
     (MovedIn(A, Transition.HOST_TO_GPU, 0.0014, 3), "copied into GPU slot 3 in 1.4 ms"),
     (MovedIn(A, Transition.HOST_TO_GPU, 0.0014), "copied into its GPU slot in 1.4 ms"),
-    (FellBack(A), "loaded, but only vLLM's own, slower path can place it"),
+    (FellBack(A), "loaded, but only vLLM's own, slower path can copy it into a slot"),
     (
         LoadFailed(A, Transition.DISK_TO_HOST, AdapterLoadFailed("a1:1", "cut off")),
         "load failed: adapter a1:1 could not be loaded: cut off",
@@ -66,20 +66,20 @@ SAID: list[tuple[CacheEvent, str]] = [
     ),
     (
         Evicted(A, Tier.HOST, EvictionReason.REQUESTED, 600.0),
-        "evicted from host memory, as an operator asked, idle 10 min",
+        "evicted from host memory, requested by an operator, idle 10 min",
     ),
     (
         Drained(A, B, 0),
-        "admits nobody and leaves GPU slot 0 once idle: a2:1 has waited too long",
+        "takes no new requests and leaves GPU slot 0 once idle: a2:1 has waited too long",
     ),
     (Pinned(A, Tier.GPU), "pinned in a GPU slot"),
     (Unpinned(A, Tier.HOST), "unpinned, was pinned in host memory"),
-    (Drifted([A.id], [A]), "the engine held it elsewhere than expected; put right"),
+    (Drifted([A.id], [A]), "the engine had it in another place than recorded; corrected"),
     (
         EngineLost(EngineUnavailable("it died")),
-        "nothing is in memory any more: the engine does not answer: it died",
+        "no adapter is in memory any more: the engine does not answer: it died",
     ),
-    (EngineReady(), "a new engine is ready, and holds nothing yet"),
+    (EngineReady(), "a new engine is ready, with no adapter in memory"),
 ]
 
 
