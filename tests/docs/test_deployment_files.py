@@ -83,7 +83,7 @@ def test_the_context_is_what_the_build_copies() -> None:
 def test_whatever_the_server_imports_is_copied() -> None:
     copied = {word for each in all_of(stages()[1], "COPY") for word in each.words[:-1]}
     ours = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {"benchmarks", "tests"}
-    for package in ("registry", "engine", "guest", "adaptry"):
+    for package in ("registry", "engine", "fleet", "guest", "adaptry"):
         for file in (ROOT / package).rglob("*.py"):
             tree = ast.parse(file.read_text(encoding="utf-8"))
             tops = {name.partition(".")[0] for node in ast.walk(tree) for name in imported(node)}

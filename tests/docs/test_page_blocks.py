@@ -29,7 +29,7 @@ KUBERNETES = (
 NOT_RUN = {
     ("client.md", "LangChain is not installed here"): 1,
     ("howto/from-lorax.md", "LoRAX's side"): 1,
-    ("keys.md", "this server asks for no keys"): 1,
+    ("keys.md", "this server requires no keys"): 1,
     ("tenants.md", "it needs an adapter of the tenant"): 1,
     ("howto/from-mlflow.md", MLFLOW): 2,
     ("howto/from-sglang.md", SERVES): 1,
