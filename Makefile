@@ -36,7 +36,7 @@ demo: $(PROJECT)  ## install, then serve the demo model with its adapters on 127
 
 .PHONY: test
 test: $(PROJECT) $(DEV)  ## install what is missing, then run all tests
-	@$(PY) -m pytest -n logical --maxprocesses 4 --dist loadscope $(ARGS)
+	@$(PY) -m pytest -n auto --dist loadscope $(ARGS)
 
 .PHONY: lint
 lint: $(PROJECT) $(DEV)  ## ruff (rules and format), shellcheck

@@ -7,19 +7,17 @@ import threading
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import pytest
 import uvicorn
-from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 240
 
-pytest_plugins = ["tests.support.databases.fixtures"]
+pytest_plugins = ["tests.support.databases.fixtures", "tests.support.scheduling"]
 
 Answer = TypeVar("Answer")
 
@@ -31,26 +29,6 @@ def pytest_configure() -> None:
     """
     for name in [name for name in os.environ if name.upper().startswith("ADAPTRY_")]:
         del os.environ[name]
-
-
-class OneEngine(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """All files that need an engine run in one process, one after the other, beside the rest.
-
-    xdist 3.8's own groups are lost with pytest 9.2, which keeps the names of tests elsewhere.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        return "engine" if _needs_engine(nodeid.partition("::")[0]) else nodeid
-
-
-@cache
-def _needs_engine(file: str) -> bool:
-    text = (ROOT / file).read_text(encoding="utf-8")
-    return "mark.engine" in text or "mark.demo" in text
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneEngine:
-    return OneEngine(config, log)
 
 
 @dataclass

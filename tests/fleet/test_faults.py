@@ -13,7 +13,7 @@ from tests.fleet.conftest import PROXY, REPLICA, REPLICAS, ServedFleet
 from tests.support.servers.adaptry_serve import ROOT, START_SECONDS, is_engine
 from tests.support.traffic.fault_trial import CHANGES, trial
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.servers("fleet"), pytest.mark.timeout(900)]
 
 OUTAGE_SECONDS = 10.0
 SEEN_SECONDS = 3.0  # the ingress polls every second

@@ -5,7 +5,7 @@ import pytest
 from tests.fleet.conftest import ServedFleet
 from tests.support.docs.page_blocks import blocks_of, compare, run
 
-pytestmark = [pytest.mark.engine]
+pytestmark = [pytest.mark.servers("fleet")]
 
 
 def test_the_replicas_page_works_as_written(fleet: ServedFleet) -> None:

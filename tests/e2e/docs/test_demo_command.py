@@ -17,7 +17,7 @@ import pytest
 
 from demo.tasks import TASKS, UPPER_V2
 
-pytestmark = [pytest.mark.engine, pytest.mark.demo]
+pytestmark = [pytest.mark.servers, pytest.mark.demo]
 
 ROOT = Path(__file__).parents[3]
 START_SECONDS = 240.0

@@ -32,7 +32,7 @@ from tests.support.docs.containerfile import ROOT, all_of, environment, stages
 from tests.support.servers.adaptry_serve import ServedDemo
 from tests.support.servers.container_sandbox import INSTALLED, Image
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
 
 UNIT = (ROOT / "deploy" / "systemd" / "adaptry.service").read_text(encoding="utf-8")
 DEMO = "/mnt/demo"

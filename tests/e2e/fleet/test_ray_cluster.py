@@ -19,7 +19,7 @@ from tests.support.databases.postgres import PostgresServer, binaries
 from tests.support.servers.adaptry_serve import ROOT, START_SECONDS, ServedDemo, inherited
 from tests.support.traffic.fault_trial import CHANGES, Kept, trial
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.servers("fleet"), pytest.mark.timeout(900)]
 
 BIN = Path(sys.executable).parent
 CONFIG = ROOT / "configs" / "ray-serve.yaml"

@@ -14,7 +14,7 @@ from demo.tasks import TASKS, UPPER_V2, prompt_for
 from tests.support.servers.adaptry_serve import ROOT, ServedDemo
 from tests.support.servers.stock_vllm import PLACES, SLOTS, StockServer, stock_vllm
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
 
 
 class Driver(ServedDemo):

@@ -25,7 +25,7 @@ from registry.backup.database_dump import POSTGRESQL_FILE
 from tests.support.databases.postgres import PostgresServer
 from tests.support.servers.adaptry_serve import ROOT, ServedDemo
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
 
 PLACES = (
     "database_password",

@@ -1,0 +1,78 @@
+"""Scheduling: which process runs which tests, so that no core idles while another has a queue.
+
+Files that share one engine, or servers, run in one process, one after the other. A file with the
+mark `engine` shares the session's engine; `servers("faults")` shares what the others of that
+name share; `servers` alone starts its own and runs beside anything.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+ROOT = Path(__file__).resolve().parents[2]
+MAX_PROCESSES = 4
+# What takes longest begins first: a long one that begins last runs alone. Seconds on two cores.
+LONGEST_FIRST = (
+    "engine",
+    "faults",
+    "fleet",
+    "tests/e2e/cache/test_engine_faults.py",
+    "tests/api/ingest/test_ingest_crashes.py",
+    "tests/e2e/fleet/test_stock_engines.py",
+    "tests/docs/test_registry_pages.py",
+    "tests/e2e/docs/test_deployed.py",
+    "tests/api/robustness/test_fuzzed_adapters.py",
+    "tests/api/robustness/test_fuzzed_api.py",
+    "tests/e2e/docs/test_demo_command.py",
+    "tests/faults/test_two_servers.py",
+    "tests/e2e/security/test_tenant_isolation.py",
+    "tests/e2e/serving/test_tracing.py",
+    "tests/e2e/security/test_secret_leaks.py",
+    "tests/e2e/security/test_limited_tenants.py",
+    "tests/e2e/security/test_keys.py",
+    "tests/db/test_upgrades.py",
+)
+
+_GROUP = re.compile(r'mark\.servers\("(\w+)"\)')
+
+
+class Scheduler(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """By group, the longest first.
+
+    xdist 3.8's own groups are lost with pytest 9.2, which keeps the names of tests elsewhere.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid.partition("::")[0])
+
+    def _assign_work_unit(self, node: Any) -> None:
+        longest = min(self.workqueue, key=_place)  # the first of those that are alike
+        self.workqueue.move_to_end(longest, last=False)
+        super()._assign_work_unit(node)
+
+
+def _place(group: str) -> int:
+    return LONGEST_FIRST.index(group) if group in LONGEST_FIRST else len(LONGEST_FIRST)
+
+
+@cache
+def group_of(file: str) -> str:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    if "mark.engine" in text:
+        return "engine"
+    group = _GROUP.search(text)
+    return group[1] if group else file
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One process more than cores: many tests wait for servers and for clocks."""
+    return min((psutil.cpu_count() or 1) + 1, MAX_PROCESSES)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
+    return Scheduler(config, log)
