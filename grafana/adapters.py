@@ -1,4 +1,4 @@
-"""The dashboard *Adapters*: one adapter, with the moves of its aliases as marks in time."""
+"""Dashboard *Adapters*: one adapter, with the moves of its aliases as annotations."""
 
 from typing import Any
 
@@ -17,17 +17,17 @@ MOVES = (
 
 
 class PrometheusAnnotation(AnnotationQuery):
-    """What Grafana's Prometheus source reads besides, and the SDK has no fields for."""
+    """Adds fields that Grafana's Prometheus source reads and the SDK lacks."""
 
     def to_json(self) -> dict[str, Any]:
-        texts = {"titleFormat": "{{alias}}", "textFormat": "now means version {{version}}"}
+        texts = {"titleFormat": "{{alias}}", "textFormat": "now points at version {{version}}"}
         return {**super().to_json(), **texts, "tagKeys": "adapter", "step": "15s"}
 
 
 ADAPTERS = Frame(
     uid="adaptry-adapters",
     title="Adaptry / Adapters",
-    description="One adapter: its requests, tokens and times, the versions live, and the cache.",
+    description="One adapter: requests, tokens, times, live versions, and its place in the cache.",
     rows=(GLANCE, USE, CACHED),
     instances="adaptry_queue_depth",
     variables=(

@@ -1,4 +1,4 @@
-"""Writes dashboards/*.json, which Grafana reads: `python -m grafana.build`."""
+"""Dashboard generator: `python -m grafana.build` writes dashboards/*.json for Grafana."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from grafana.adapters import ADAPTERS
 from grafana.cache import CACHE
-from grafana.frame import Frame, framed
+from grafana.frame import Frame, build_dashboard
 from grafana.registry import REGISTRY
 
 FOLDER = Path(__file__).parent / "dashboards"
@@ -18,13 +18,13 @@ FILES: dict[str, Frame] = {
 }
 
 
-def rendered(frame: Frame) -> str:
+def render(frame: Frame) -> str:
     content = json.dumps(
-        framed(frame), cls=JSONEncoder, indent=2, ensure_ascii=False, sort_keys=True
+        build_dashboard(frame), cls=JSONEncoder, indent=2, ensure_ascii=False, sort_keys=True
     )
     return f"{content}\n"
 
 
 if __name__ == "__main__":
     for name, frame in FILES.items():
-        (FOLDER / name).write_text(rendered(frame), encoding="utf-8")
+        (FOLDER / name).write_text(render(frame), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The dashboard *Cache*: is it healthy, and if not, which adapter and why."""
+"""Dashboard *Cache*: is it healthy, and if not, which adapter and why."""
 
 from grafana.frame import Frame
 from grafana.rows.cache_faults import FAULTS
@@ -10,7 +10,7 @@ from grafana.rows.cache_traffic import HITS, WAITS
 CACHE = Frame(
     uid="adaptry-cache",
     title="Adaptry / Cache",
-    description="Which adapters are resident where, and what that costs the requests.",
+    description="Where adapters are resident, and what that costs requests.",
     rows=(HEALTH, HITS, WAITS, PLACES, ADAPTERS, REPLICAS, FAULTS),
     instances="adaptry_queue_depth",
 )

@@ -1,4 +1,4 @@
-"""What all dashboards have around their panels: variables, links, rows, runbooks, numbers."""
+"""Frame of a dashboard: the variables, links, rows, runbooks and panel ids around its panels."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ TAG = "adaptry"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A heading and the panels under it, from left to right."""
+    """A heading and the panels below it, from left to right."""
 
     title: str
     panels: tuple[PanelBuilder, ...]
@@ -36,15 +36,15 @@ class Frame:
 
 
 def variable(name: str, label: str, query: str) -> dashboard.QueryVariable:
-    """One of the values of a label; asked for again when the time range changes."""
-    asked: dict[str, object] = {"qryType": 1, "query": query, "refId": name}
-    made = dashboard.QueryVariable(name).label(label).query(asked).datasource(SOURCE)
+    """One of a label's values, queried again when the time range changes."""
+    request: dict[str, object] = {"qryType": 1, "query": query, "refId": name}
+    made = dashboard.QueryVariable(name).label(label).query(request).datasource(SOURCE)
     return made.refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(
         model.VariableSort.ALPHABETICAL_ASC
     )
 
 
-def framed(frame: Frame) -> model.Dashboard:
+def build_dashboard(frame: Frame) -> model.Dashboard:
     made = (
         dashboard.Dashboard(frame.title)
         .uid(frame.uid)
@@ -93,7 +93,7 @@ def _runbooks(uid: str) -> Iterable[Row]:
 
 
 def _add(made: dashboard.Dashboard, row: Row) -> None:
-    """Grafana wants the panels of a collapsed row in it, and those of an open one after it."""
+    """Grafana expects a collapsed row's panels within it, and an open row's panels after it."""
     heading = dashboard.Row(row.title).collapsed(row.collapsed)
     if not row.collapsed:
         made.with_row(heading)
@@ -104,7 +104,7 @@ def _add(made: dashboard.Dashboard, row: Row) -> None:
 
 
 def _number(panels: Iterable[model.Panel | model.RowPanel]) -> None:
-    """Grafana wants a number on each; runbooks have theirs, as links point at them."""
+    """Every panel needs an id. Runbooks have fixed ones, because links point at them."""
     for number, panel in enumerate(panels, start=1):
         if isinstance(panel, model.RowPanel) or panel.id_val is None:
             panel.id_val = number

@@ -1,4 +1,4 @@
-"""What panels look like: colours, thresholds, legends. Few colours, each with one meaning."""
+"""Looks of panels: colours, thresholds, legends. Few colours, each with one meaning."""
 
 from collections.abc import Mapping
 from typing import TypeAlias
@@ -43,7 +43,7 @@ def thresholds(steps: Steps) -> dashboard.ThresholdsConfig:
     return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(marks)
 
 
-def coloured_by(mode: model.FieldColorModeId) -> dashboard.FieldColor:
+def colour_mode(mode: model.FieldColorModeId) -> dashboard.FieldColor:
     return dashboard.FieldColor().mode(mode)
 
 
@@ -51,8 +51,8 @@ def fixed_colour(colour: str) -> model.DynamicConfigValue:
     return model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})
 
 
-def named(names: Mapping[str, str]) -> model.ValueMap:
-    """Words in place of values."""
+def value_names(names: Mapping[str, str]) -> model.ValueMap:
+    """Words shown instead of values."""
     options = {value: model.ValueMappingResult(text=name) for value, name in names.items()}
     return model.ValueMap(options=options)
 

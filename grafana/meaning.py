@@ -1,4 +1,4 @@
-"""What a panel says to somebody who sees it for the first time."""
+"""Meaning of a panel: its description, for operators who see it for the first time."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The looks of a panel, over grafana-foundation-sdk's builders: one function for each kind."""
+"""Panels: one function for each kind, over grafana-foundation-sdk's builders."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
@@ -26,13 +26,13 @@ from grafana.looks import (
     COLOURS,
     PLAIN,
     Steps,
-    coloured_by,
+    colour_mode,
     fixed_colour,
     last_value,
     legend,
-    named,
     thresholds,
     tooltip,
+    value_names,
 )
 from grafana.meaning import Meaning
 from grafana.promql import Queries, Query
@@ -53,7 +53,7 @@ def number(
     names: Mapping[str, str] | None = None,
     width: int = 3,
 ) -> stat.Panel:
-    """One value with its colour. `names` are words in place of values; `empty` for none."""
+    """One value with its colour. `names`: words shown for values; `empty`: shown for no value."""
     panel = (
         stat.Panel()
         .height(4)
@@ -62,13 +62,13 @@ def number(
         .min(0)
         .no_value(empty)
         .thresholds(thresholds(steps))
-        .color_scheme(coloured_by(model.FieldColorModeId.THRESHOLDS))
+        .color_scheme(colour_mode(model.FieldColorModeId.THRESHOLDS))
         .color_mode(enums.BigValueColorMode.VALUE)
         .graph_mode(enums.BigValueGraphMode.AREA)
         .reduce_options(last_value())
     )
     if names:
-        panel.mappings([named(names)])
+        panel.mappings([value_names(names)])
     _describe(panel, title, meaning, (Query(expression),))
     return panel
 
@@ -86,7 +86,7 @@ def graph(
 ) -> timeseries.Panel:
     """Lines over time, or areas on top of each other.
 
-    `steps` are drawn as dashed lines; the lines named in `coloured` have the colours of `looks`.
+    `steps` are drawn as dashed lines; the lines listed in `coloured` have the colours of `looks`.
     """
     mode = enums.StackingMode.NORMAL if stacked else enums.StackingMode.NONE
     panel = (
@@ -99,7 +99,7 @@ def graph(
         .fill_opacity(30 if stacked else 6)
         .show_points(enums.VisibilityMode.NEVER)
         .stacking(common.StackingConfig().mode(mode).group("A"))
-        .color_scheme(coloured_by(model.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+        .color_scheme(colour_mode(model.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
         .legend(legend())
         .tooltip(tooltip())
     )
@@ -122,7 +122,7 @@ def areas(title: str, meaning: Meaning, queries: Queries, **options: Any) -> tim
 def heatmap_of(
     title: str, meaning: Meaning, buckets: str, *, traced: bool = False
 ) -> heatmap.Panel:
-    """How often each duration occurred over time; single ones as dots where they are `traced`."""
+    """How often each duration occurred over time. `traced`: with exemplars as dots."""
     colour = (
         heatmap.HeatmapColorOptions().mode(heat.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64)
     )
@@ -153,7 +153,7 @@ def ranking(
     width: int = 8,
     link: tuple[str, str] | None = None,
 ) -> bargauge.Panel:
-    """Bars of the present, for what a `topk` found. `link` is (text, address)."""
+    """Bars of current values, for the results of a `topk`. `link` is (text, address)."""
     panel = (
         bargauge.Panel()
         .height(8)
@@ -194,7 +194,7 @@ def listing(
 
 
 def states(title: str, meaning: Meaning, query: Query, *, width: int = 12) -> statetimeline.Panel:
-    """Bands that change colour where the value changes."""
+    """Bands that change colour when the value changes."""
     panel = (
         statetimeline.Panel()
         .height(8)
@@ -203,7 +203,7 @@ def states(title: str, meaning: Meaning, query: Query, *, width: int = 12) -> st
         .line_width(0)
         .show_value(enums.VisibilityMode.AUTO)
         .merge_values(True)
-        .color_scheme(coloured_by(model.FieldColorModeId.PALETTE_CLASSIC))
+        .color_scheme(colour_mode(model.FieldColorModeId.PALETTE_CLASSIC))
         .legend(legend())
         .tooltip(tooltip())
     )
@@ -212,7 +212,7 @@ def states(title: str, meaning: Meaning, query: Query, *, width: int = 12) -> st
 
 
 def prose(title: str, markdown: str, *, identity: int, width: int = 12) -> text.Panel:
-    """Words that explain; no data."""
+    """Explanatory text, without data."""
     panel = text.Panel().title(title).id(identity).height(11).span(width)
     return panel.mode(TextMode.MARKDOWN).content(markdown)
 
@@ -227,7 +227,7 @@ def _describe(
     instant: bool = False,
     as_table: bool = False,
 ) -> None:
-    """What all kinds have; their builders share no base class that has these methods."""
+    """Common parts of all kinds: their builders share no base class with these methods."""
     panel.title(title).description(meaning.markdown()).datasource(SOURCE)
     if meaning.runbook:
         panel.links([runbook_link(meaning.runbook)])

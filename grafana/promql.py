@@ -1,4 +1,4 @@
-"""PromQL as the dashboards write it: every selector obeys the dashboard's instance variable."""
+"""PromQL for the dashboards: every selector applies the dashboard's instance variable."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,7 +11,7 @@ RANGE = "$__range"
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One expression and what its lines are called."""
+    """One expression and the legend of its lines."""
 
     expression: str
     legend: str = ""
@@ -26,7 +26,7 @@ def series(name: str, *matchers: str) -> str:
 
 
 def total(name: str, *matchers: str, by: str = "") -> str:
-    """A series added up over what `by` does not name."""
+    """Sum of a series over all labels that `by` does not name."""
     return f"sum{_by(by)} ({series(name, *matchers)})"
 
 
@@ -39,17 +39,17 @@ def lowest(name: str, *matchers: str, by: str = "") -> str:
 
 
 def rate(name: str, *matchers: str, by: str = "") -> str:
-    """Events per second, added up over what `by` does not name."""
+    """Events per second, summed over all labels that `by` does not name."""
     return f"sum{_by(by)} (rate({series(name, *matchers)}[{RATE}]))"
 
 
 def increase(name: str, *matchers: str, by: str = "", within: str = RATE) -> str:
-    """How many events the time before had."""
+    """Number of events in the preceding time."""
     return f"sum{_by(by)} (increase({series(name, *matchers)}[{within}]))"
 
 
 def share(part: str, whole: str) -> str:
-    """No value, rather than 0 / 0, where nothing happened."""
+    """No value, rather than 0 / 0, if nothing happened."""
     return f"{part} / ({whole} > 0)"
 
 
@@ -59,7 +59,7 @@ def quantile(fraction: float, histogram: str, *matchers: str, by: str = "") -> s
 
 
 def buckets(histogram: str, *matchers: str) -> str:
-    """What a heatmap draws: observations by upper bound."""
+    """Observations by upper bound, as a heatmap needs them."""
     return increase(f"{histogram}_bucket", *matchers, by="le")
 
 

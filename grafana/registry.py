@@ -1,4 +1,4 @@
-"""The dashboard *Registry*: what comes in, what is there, and what it all stands on."""
+"""Dashboard *Registry*: registrations, versions, and the services below."""
 
 from grafana.frame import Frame
 from grafana.rows.registry_health import HEALTH

@@ -1,4 +1,4 @@
-"""The sections of docs/runbooks.md, so that Grafana can show them where the panels are."""
+"""Runbooks: the sections of docs/runbooks.md, shown in Grafana beside the panels."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models.dashboard import DashboardLinkType
 
 PAGE = Path(__file__).parents[1] / "docs" / "runbooks.md"
-FIRST_PANEL = 1000  # far above what the other panels are numbered with
+FIRST_PANEL = 1000  # far above the ids of other panels
 SHOWN_ON = {
     "adaptry-cache": (
         "AdaptryHitRatioCollapsed",
@@ -29,11 +29,11 @@ SHOWN_ON = {
     ),
 }
 _SECTION = re.compile(r"^## (Adaptry\w+)\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
-_CARRIED_ALONG = "${datasource:queryparam}&${instance:queryparam}&${__url_time_range}"
+_LINK_VARIABLES = "${datasource:queryparam}&${instance:queryparam}&${__url_time_range}"
 
 
 def sections() -> dict[str, str]:
-    """What the page says about each alert, in its order."""
+    """Text of each alert, in the order of the page."""
     found = _SECTION.findall(PAGE.read_text(encoding="utf-8"))
     return {alert: content.strip() for alert, content in found}
 
@@ -46,7 +46,7 @@ def panel_number(alert: str) -> int:
 def runbook_link(alert: str) -> dashboard.DashboardLink:
     """Opens the alert's section in full width."""
     uid, position = _dashboard_of(alert)
-    address = f"/d/{uid}?viewPanel={FIRST_PANEL + position}&{_CARRIED_ALONG}"
+    address = f"/d/{uid}?viewPanel={FIRST_PANEL + position}&{_LINK_VARIABLES}"
     link = dashboard.DashboardLink(f"Runbook: {alert}").type(DashboardLinkType.LINK)
     return link.url(address)
 

@@ -1,4 +1,4 @@
-"""Adapters: one of them, as its users and as the cache see it."""
+"""Rows of the dashboard Adapters: one adapter, its requests and its place in the cache."""
 
 from grafana.frame import Row
 from grafana.looks import (
@@ -30,7 +30,7 @@ EVICTIONS = "adaptry_adapter_evictions_total"
 SECONDS = "adaptry_request_seconds"
 TOKENS = "adaptry_tokens_total"
 IN_SLOT = share(rate(LOOKUPS, ADAPTER, 'result="gpu_hit"'), rate(LOOKUPS, ADAPTER))
-LOST = share(rate(REQUESTS, ADAPTER, 'outcome=~"refused|failed"'), rate(REQUESTS, ADAPTER))
+UNSERVED = share(rate(REQUESTS, ADAPTER, 'outcome=~"refused|failed"'), rate(REQUESTS, ADAPTER))
 RESIDENT = series("vllm:lora_adapter_loaded", 'adapter_name=~"$adapter:[0-9]+"')
 
 GLANCE = Row(
@@ -40,8 +40,8 @@ GLANCE = Row(
             "Requests",
             Meaning(
                 "Requests for this adapter per second.",
-                "none, where its users should be.",
-                "see that they ask for its name: `adaptry adapter show $adapter`.",
+                "none, although it has users.",
+                "check that they use its name: `adaptry adapter show $adapter`.",
             ),
             rate(REQUESTS, ADAPTER),
             unit="reqps",
@@ -50,7 +50,7 @@ GLANCE = Row(
             "Found in a slot",
             Meaning(
                 "Share of its requests that found it in a GPU slot.",
-                "low, for an adapter that must answer at once.",
+                "low, for an adapter that must respond immediately.",
                 "`adaptry cache pin $adapter --tier gpu`.",
                 "AdaptryThrash",
             ),
@@ -63,19 +63,20 @@ GLANCE = Row(
             Meaning(
                 "Share of its requests that ended with an error.",
                 "above 1%.",
-                "*Requests by outcome* says since when; see whether a new version came live then.",
+                "*Requests by outcome* shows since when; check whether a new version went live "
+                "then.",
                 "AdaptryLoadFailures",
             ),
-            LOST,
+            UNSERVED,
             unit="percentunit",
             steps=ERRORS,
         ),
         number(
             "Request time, p95",
             Meaning(
-                "95 of 100 requests took no longer than this, from arrival to last token.",
-                "twice what it was, with as many tokens.",
-                "see *Cache outcome*: misses wait for the disk. Else the engine is busy.",
+                "95 of 100 requests took no longer, from arrival to last token.",
+                "doubled, with as many tokens.",
+                "see *Cache outcome*: misses wait for the disk. Otherwise the engine is busy.",
                 "AdaptrySlotWait",
             ),
             quantile(0.95, SECONDS, ADAPTER),
@@ -85,7 +86,7 @@ GLANCE = Row(
             "Tokens generated",
             Meaning(
                 "Tokens generated with this adapter per second.",
-                "falls while requests don't: answers got shorter, or the engine slower.",
+                "falls while requests don't: responses got shorter, or the engine slower.",
                 "compare *Tokens* and *Request time* around the last alias move.",
             ),
             rate(TOKENS, ADAPTER, 'kind="generation"'),
@@ -94,7 +95,7 @@ GLANCE = Row(
         number(
             "Default version",
             Meaning(
-                "The version that the adapter's plain name means.",
+                "The version that the adapter's name resolves to.",
                 "not the one that you promoted.",
                 "`adaptry adapter aliases $adapter` has the history, `rollback` undoes a move.",
             ),
@@ -105,7 +106,7 @@ GLANCE = Row(
         number(
             "Misses",
             Meaning(
-                "Requests in the time shown that had to wait for the disk.",
+                "Requests that waited for the disk, in the selected time range.",
                 "more than a few after its first request.",
                 "pin it in host memory: `adaptry cache pin $adapter --tier host`.",
                 "AdaptryThrash",
@@ -115,8 +116,8 @@ GLANCE = Row(
         number(
             "Times evicted",
             Meaning(
-                "How often it was put out of a tier in the time shown.",
-                "as often as it is asked for.",
+                "Evictions from a tier in the selected time range.",
+                "as many as its requests.",
                 "pin it, or give that tier more room.",
                 "AdaptryThrash",
             ),
@@ -127,7 +128,7 @@ GLANCE = Row(
 )
 
 USE = Row(
-    "What its users see",
+    "Requests and versions",
     (
         areas(
             "Requests by outcome",
@@ -144,9 +145,9 @@ USE = Row(
         areas(
             "Tokens",
             Meaning(
-                "Tokens per second, of prompts and generated.",
-                "generation far from what it was before an alias move.",
-                "compare both versions side by side before you roll back.",
+                "Prompt and generated tokens per second.",
+                "generation far from its value before an alias move.",
+                "compare both versions before you roll back.",
             ),
             Query(rate(TOKENS, ADAPTER, by="kind"), "{{kind}}"),
         ),
@@ -154,8 +155,8 @@ USE = Row(
             "Request time",
             Meaning(
                 "From arrival to last token: median, 95th and 99th percentile.",
-                "p99 leaves the others behind: some requests wait for a load or a slot.",
-                "see *Cache outcome* at the same moment.",
+                "p99 far above the others: some requests wait for a load or a slot.",
+                "see *Cache outcome* at the same time.",
                 "AdaptrySlotWait",
             ),
             tuple(
@@ -168,8 +169,8 @@ USE = Row(
             "Request times",
             Meaning(
                 "How often each request time occurred.",
-                "two bands: the upper one are those that had to wait.",
-                "see *Cache outcome* at the same moment.",
+                "two bands: requests in the upper one had to wait.",
+                "see *Cache outcome* at the same time.",
                 "AdaptrySlotWait",
             ),
             buckets(SECONDS, ADAPTER),
@@ -177,8 +178,9 @@ USE = Row(
         states(
             "Versions live",
             Meaning(
-                "The version that each alias points at; the main one, if it is split.",
-                "a move that you don't know of.",
+                "The version that each alias points at; if it is split, the one with the largest "
+                "weight.",
+                "a move that you did not expect.",
                 "`adaptry adapter aliases $adapter` says who moved it and why.",
             ),
             Query(highest("adaptry_alias_version", ADAPTER, by="alias"), "{{alias}}"),
@@ -188,13 +190,13 @@ USE = Row(
 )
 
 CACHED = Row(
-    "What the cache does with it",
+    "Cache activity",
     (
         areas(
             "Cache outcome",
             Meaning(
-                "Where its requests found it: in a slot, in host memory, or nowhere.",
-                "miss or host_hit on an adapter that is used all the time.",
+                "Where its requests found it: in a slot, in host memory, or in neither.",
+                "miss or host_hit on an adapter in constant use.",
                 "pin it, or give the tier more room.",
                 "AdaptryThrash",
             ),
@@ -205,9 +207,9 @@ CACHED = Row(
         areas(
             "Evictions",
             Meaning(
-                "How often it was put out of a tier.",
+                "Its evictions from a tier.",
                 "each request is followed by an eviction.",
-                "see *Most evicted* on the dashboard Cache for whom it makes room.",
+                "`adaptry cache why $adapter` names the adapters that it makes room for.",
                 "AdaptryThrash",
             ),
             Query(rate(EVICTIONS, ADAPTER, by="tier"), "{{tier}}"),
@@ -215,21 +217,21 @@ CACHED = Row(
             coloured=TIERS,
         ),
         graph(
-            "Servers that hold it",
+            "Servers with it in memory",
             Meaning(
-                "On how many servers each of its versions is in memory, by tier.",
+                "How many servers have each of its versions in memory, by tier.",
                 "an old version stays long after a promotion, or a pinned one is not the live one.",
-                "`adaptry cache unpin $adapter:N`; what is not asked for leaves by itself.",
+                "`adaptry cache unpin $adapter:N`; unused versions are evicted in time.",
                 "AdaptryPinBudgetExhausted",
             ),
             Query(f"sum by (adapter_name, level) ({RESIDENT})", "{{adapter_name}} {{level}}"),
         ),
         ranking(
-            "Beside all others",
+            "Compared with other adapters",
             Meaning(
-                "Requests of the ten busiest adapters in the time shown.",
+                "Requests of the ten busiest adapters in the selected time range.",
                 "others crowd it out.",
-                "pin it, or move the busiest to a server of their own.",
+                "pin it, or move the busiest to a separate server.",
                 "AdaptryThrash",
             ),
             f"topk(10, {increase(REQUESTS, by='adapter', within=RANGE)})",

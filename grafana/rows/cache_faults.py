@@ -1,4 +1,4 @@
-"""Cache: what should not happen at all."""
+"""Faults row of the dashboard Cache."""
 
 from grafana.frame import Row
 from grafana.looks import REQUEST_OUTCOMES
@@ -13,7 +13,7 @@ FAULTS = Row(
             "Requests by outcome",
             Meaning(
                 "completed; refused (4xx); failed (5xx); cancelled (the client left).",
-                "failed above 0; cancelled growing: people don't wait any longer.",
+                "failed above 0; cancelled growing: users give up waiting.",
                 "failed: the other panels of this row. cancelled: *Wait for a slot*.",
             ),
             Query(rate("adaptry_requests_total", by="outcome"), "{{outcome}}"),
@@ -23,7 +23,7 @@ FAULTS = Row(
         areas(
             "Load failures",
             Meaning(
-                "Adapters that could not be brought in, by step and cause; their requests got an "
+                "Loads and copies that failed, by transition and cause; their requests got an "
                 "error.",
                 "anything above 0.",
                 "missing or damaged files: register the version again. io: look at the disk.",
@@ -37,9 +37,9 @@ FAULTS = Row(
         graph(
             "Drift",
             Meaning(
-                "Adapters that the engine held elsewhere than the controller thought. It is put "
-                "right at once.",
-                "anything above 0: something else than Adaptry loads adapters, or a bug.",
+                "Adapters that the engine had in another place than the controller recorded. It is "
+                "corrected immediately.",
+                "anything above 0: something other than Adaptry loads adapters, or a bug.",
                 "find who calls the engine directly; report it with the log.",
                 "AdaptryDrift",
             ),
@@ -48,9 +48,9 @@ FAULTS = Row(
         graph(
             "In-step loads",
             Meaning(
-                "Reads from disk inside an engine step, during which every stream stands still.",
+                "Loads from disk within an engine step, which pause every stream.",
                 "anything above 0: this must never happen.",
-                "report it with the log; restart the server if it goes on.",
+                "report it with the log; restart the server if it continues.",
                 "AdaptryInStepLoads",
             ),
             Query(increase("adaptry_in_step_loads_total", by="instance"), "{{instance}}"),
@@ -60,7 +60,7 @@ FAULTS = Row(
             Meaning(
                 "1 while an engine serves, 0 while it is being replaced.",
                 "0 for longer than a start takes.",
-                "read in the log why the next one does not start.",
+                "the server's log says why the next one does not start.",
                 "AdaptryEngineDown",
             ),
             Query(lowest("adaptry_engine_up", by="instance"), "{{instance}}"),
@@ -68,9 +68,10 @@ FAULTS = Row(
         graph(
             "Engines replaced and fallback loads",
             Meaning(
-                "Engines that died or hung, and adapters that only vLLM's slower path can place.",
+                "Engines that died or hung, and loads that only vLLM's slower path can copy into "
+                "a slot.",
                 "an engine replaced; fallback loads growing.",
-                "look at the log around that time; fallback loads mean layers that are new to us.",
+                "look at the log around that time; fallback loads mean layers unknown to Adaptry.",
                 "AdaptryEngineEnded",
             ),
             (
@@ -81,7 +82,7 @@ FAULTS = Row(
         listing(
             "Servers",
             Meaning(
-                "Every server with its version and that of vLLM.",
+                "Every server with its versions of Adaptry and vLLM.",
                 "different versions for longer than an upgrade takes.",
                 "finish the upgrade.",
                 "AdaptryTargetDown",

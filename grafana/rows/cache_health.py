@@ -1,4 +1,4 @@
-"""Cache, first row: is it healthy?"""
+"""Health row of the dashboard Cache."""
 
 from grafana.frame import Row
 from grafana.looks import ERRORS, HIGH_IS_GOOD, NONE_WANTED
@@ -9,15 +9,16 @@ from grafana.promql import highest, increase, or_zero, rate, series, share, tota
 LOOKUPS = "adaptry_cache_lookups_total"
 MISSES = "adaptry_cache_misses_total"
 REQUESTS = "adaptry_requests_total"
-ASKED = rate(LOOKUPS, 'tier="gpu"')
-IN_SLOT = share(rate(LOOKUPS, 'tier="gpu"', 'result="hit"'), ASKED)
-IN_MEMORY = f"1 - {share(rate(MISSES), ASKED)}"
-LOST = share(rate(REQUESTS, 'outcome=~"refused|failed"'), rate(REQUESTS))
+LOOKED_UP = rate(LOOKUPS, 'tier="gpu"')
+IN_SLOT = share(rate(LOOKUPS, 'tier="gpu"', 'result="hit"'), LOOKED_UP)
+IN_MEMORY = f"1 - {share(rate(MISSES), LOOKED_UP)}"
+UNSERVED = share(rate(REQUESTS, 'outcome=~"refused|failed"'), rate(REQUESTS))
 IN_SLOTS = series("adaptry_pins", 'tier="gpu"')
 SLOT_BUDGET = series("adaptry_pin_budget", 'tier="gpu"')
-IN_ALL = total("adaptry_pins", by="job, instance")  # a pin in a slot takes a place in host memory
-BUDGET_IN_ALL = total("adaptry_pin_budget", 'tier="host"', by="job, instance")
-PINNED = f"max ({share(IN_SLOTS, SLOT_BUDGET)} or {share(IN_ALL, BUDGET_IN_ALL)})"
+# a pin in a slot also takes a place in host memory
+IN_TOTAL = total("adaptry_pins", by="job, instance")
+BUDGET_IN_TOTAL = total("adaptry_pin_budget", 'tier="host"', by="job, instance")
+PINNED = f"max ({share(IN_SLOTS, SLOT_BUDGET)} or {share(IN_TOTAL, BUDGET_IN_TOTAL)})"
 FAULTS = " + ".join(
     increase(name, within="1h")
     for name in (
@@ -35,9 +36,9 @@ HEALTH = Row(
         number(
             "Alerts firing",
             Meaning(
-                "Alerts of Adaptry that fire now.",
+                "Adaptry alerts that are firing.",
                 "anything above 0.",
-                "open Alerts above, then the runbook of each at the end of this page.",
+                "open Alerts above, then the runbook of each at the end of this dashboard.",
             ),
             or_zero(FIRING),
             steps=NONE_WANTED,
@@ -45,10 +46,10 @@ HEALTH = Row(
         number(
             "Found in a slot",
             Meaning(
-                "Share of requests whose adapter was in a GPU slot: they waited for nothing.",
-                "well below what it was yesterday at this hour.",
+                "Share of requests whose adapter was in a GPU slot: they did not wait for it.",
+                "well below its value at this time yesterday.",
                 "if *Found in memory* is high, give more slots (`--max-loras`), "
-                "or pin the busiest adapters into theirs.",
+                "or pin the busiest adapters in theirs.",
                 "AdaptryHitRatioCollapsed",
             ),
             IN_SLOT,
@@ -58,10 +59,10 @@ HEALTH = Row(
         number(
             "Found in memory",
             Meaning(
-                "Share of requests whose adapter was in a slot or in host memory: none had to be "
+                "Share of requests whose adapter was in a slot or in host memory: it was not "
                 "read from disk.",
                 "low for longer than a start or a new version takes.",
-                "look at *Misses by cause*; `evicted` asks for a larger `--max-cpu-loras`.",
+                "look at *Misses by cause*; `evicted` calls for a larger `--max-cpu-loras`.",
                 "AdaptryHitRatioCollapsed",
             ),
             IN_MEMORY,
@@ -71,8 +72,8 @@ HEALTH = Row(
         number(
             "Thrash",
             Meaning(
-                "Share of recent lookups that found their adapter put out a short while before.",
-                "above 5%: adapters push each other out in turn.",
+                "Share of recent lookups that missed an adapter evicted less than a minute before.",
+                "above 5%: adapters evict each other.",
                 "look at *Most evicted*; pin the adapter that matters, give more host memory.",
                 "AdaptryThrash",
             ),
@@ -83,7 +84,7 @@ HEALTH = Row(
         number(
             "Longest wait now",
             Meaning(
-                "How long the request has waited that waits longest for a slot.",
+                "Longest current wait for a slot.",
                 "more than a few seconds: hot adapters hold every slot, or a load hangs.",
                 "look at *Slots by state* and *Load time*; unpin what is idle.",
                 "AdaptryStarvation",
@@ -95,21 +96,21 @@ HEALTH = Row(
         number(
             "Refused or failed",
             Meaning(
-                "Share of requests for adapters that ended with an error of the client (4xx) or of "
-                "the server (5xx).",
-                "above 1%, unless a client sends rubbish.",
+                "Share of adapter requests that ended with a client error (4xx) or a server error "
+                "(5xx).",
+                "above 1%, unless a client sends invalid requests.",
                 "look at *Refusals* and *Requests by outcome* below.",
             ),
-            LOST,
+            UNSERVED,
             unit="percentunit",
             steps=ERRORS,
         ),
         number(
             "Pin budget used",
             Meaning(
-                "The fuller of the two budgets of pins: in slots, and in all.",
-                "100%: the next pin is refused, and all others share what is left.",
-                "unpin what is no longer worth it (`adaptry cache pins`), or add slots.",
+                "The fuller of the two pin budgets: in slots, and in total.",
+                "100%: the next pin is refused, and all other adapters share the rest.",
+                "unpin what no longer needs it (`adaptry cache pins`), or add slots.",
                 "AdaptryPinBudgetExhausted",
             ),
             PINNED,
@@ -120,10 +121,11 @@ HEALTH = Row(
         number(
             "Faults in 1 h",
             Meaning(
-                "Loads that failed, adapters found elsewhere than thought, loads inside an engine "
-                "step, and engines replaced.",
+                "Failed loads, adapters in another place than recorded, loads within an engine "
+                "step, "
+                "and replaced engines.",
                 "anything above 0.",
-                "look at the row *Faults* for which of them it is.",
+                "the row *Faults* shows which of them.",
                 "AdaptryLoadFailures",
             ),
             FAULTS,

@@ -1,4 +1,4 @@
-"""Cache: what is where, and which adapters it is about."""
+"""Cache rows: residency, and the adapters concerned."""
 
 from grafana.frame import Row
 from grafana.looks import SLOT_STATES, TIERS
@@ -17,15 +17,16 @@ FOUND_IN_SLOT = increase(ADAPTER_LOOKUPS, 'result="gpu_hit"', by="adapter", with
 EVICTED = increase("adaptry_adapter_evictions_total", by="adapter, tier", within=RANGE)
 
 PLACES = Row(
-    "What is where",
+    "Residency",
     (
         areas(
             "Slots by state",
             Meaning(
-                "free; idle: resident, may be put out; leased: in use; pinned: in use by nobody, "
-                "may not be put out.",
+                "free; idle: resident, may be evicted; leased: in use; pinned: not in use, may "
+                "not be "
+                "evicted.",
                 "all leased, with requests waiting; or many pinned and few idle.",
-                "all leased: more slots. Many pinned: unpin what is asked for seldom.",
+                "all leased: more slots. Many pinned: unpin what is rarely requested.",
                 "AdaptryStarvation",
             ),
             Query(total("adaptry_slots", by="state"), "{{state}}"),
@@ -36,7 +37,7 @@ PLACES = Row(
             Meaning(
                 "How many adapters each tier holds, and how many places host memory has.",
                 "host at its limit while *Misses by cause* shows evicted.",
-                "raise `--max-cpu-loras`: a place costs what the adapter's files take.",
+                "raise `--max-cpu-loras`: a place costs the size of an adapter's files.",
                 "AdaptryThrash",
             ),
             (
@@ -48,8 +49,8 @@ PLACES = Row(
         graph(
             "Host bytes",
             Meaning(
-                "What the adapters in host memory take there, and the limit if "
-                "`--host-cache-bytes` sets one.",
+                "Bytes of the adapters in host memory, and the limit if `--host-cache-bytes` sets "
+                "one.",
                 "at the limit while places are free: the bytes decide, not the number.",
                 "raise `--host-cache-bytes`, or register adapters of a smaller rank.",
                 "AdaptryThrash",
@@ -64,23 +65,23 @@ PLACES = Row(
         graph(
             "Pins",
             Meaning(
-                "Pinned adapters by tier, and how many may be: in slots, and in all.",
-                "gpu at its budget, or both together at the budget in all.",
-                "`adaptry cache pins` lists them; give pins an end with `--ttl`.",
+                "Pinned adapters by tier, and the two budgets: in slots, and in total.",
+                "gpu at its budget, or the sum at the total budget.",
+                "`adaptry cache pins` lists them; give pins a lifetime with `--ttl`.",
                 "AdaptryPinBudgetExhausted",
             ),
             (
                 Query(total("adaptry_pins", by="tier"), "{{tier}}"),
                 Query(total("adaptry_pin_budget", 'tier="gpu"'), "budget in slots"),
-                Query(total("adaptry_pin_budget", 'tier="host"'), "budget in all"),
+                Query(total("adaptry_pin_budget", 'tier="host"'), "budget in total"),
             ),
             coloured=TIERS,
         ),
         listing(
             "In memory now",
             Meaning(
-                "Every resident adapter, by the name that the engine knows it by.",
-                "an adapter that nobody asks for is pinned.",
+                "Every resident adapter, under its name in the engine.",
+                "an adapter without requests is pinned.",
                 "`adaptry cache unpin`, or pin another one instead.",
                 "AdaptryPinBudgetExhausted",
             ),
@@ -98,13 +99,13 @@ PLACES = Row(
 )
 
 ADAPTERS = Row(
-    "Which adapters",
+    "Adapters",
     (
         ranking(
             "Busiest",
             Meaning(
-                "The ten adapters asked for most often in the time shown.",
-                "one of them also stands under *Coldest* or *Most evicted*.",
+                "The ten most requested adapters in the selected time range.",
+                "one of them is also under *Coldest* or *Most evicted*.",
                 "pin it: `adaptry cache pin NAME --tier gpu`.",
                 "AdaptryThrash",
             ),
@@ -115,8 +116,8 @@ ADAPTERS = Row(
             "Coldest: found in a slot",
             Meaning(
                 "The ten adapters that were in a slot for the smallest share of their requests.",
-                "an adapter that people wait for. Rarely used ones belong here.",
-                "pin it into a slot, or prefetch it before its users come.",
+                "an adapter whose users wait. Rarely used ones belong here.",
+                "pin it in a slot, or prefetch it before its users arrive.",
                 "AdaptryHitRatioCollapsed",
             ),
             f"bottomk(10, {share(FOUND_IN_SLOT, ASKED)})",
@@ -126,8 +127,8 @@ ADAPTERS = Row(
         ranking(
             "Most evicted",
             Meaning(
-                "The ten adapters put out most often in the time shown, by tier.",
-                "the same few here and under *Busiest*: they put each other out.",
+                "The ten most evicted adapters in the selected time range, by tier.",
+                "the same few here and under *Busiest*: they evict each other.",
                 "pin one of them and watch *Thrash*; then give the tier more room.",
                 "AdaptryThrash",
             ),

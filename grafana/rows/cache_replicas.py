@@ -1,4 +1,4 @@
-"""Cache: each engine of several; where there is one alone, that one."""
+"""Engines row of the dashboard Cache: each engine by itself."""
 
 from grafana.frame import Row
 from grafana.meaning import Meaning
@@ -16,8 +16,8 @@ REPLICAS = Row(
             "Requests by engine",
             Meaning(
                 "Requests that named an adapter, per second, on each engine.",
-                "one has far more than the others for long.",
-                "its adapters are the ones most asked for: pin them on more replicas.",
+                "one has far more than the others for a long time.",
+                "its adapters are the most requested: pin them on more replicas.",
             ),
             Query(rate("adaptry_requests_total", by=BY), NAME),
             unit="reqps",
@@ -42,19 +42,19 @@ REPLICAS = Row(
         areas(
             "In host memory by engine",
             Meaning(
-                "Adapters in host memory, on each engine. Many that are on several mean that "
+                "Adapters in host memory, on each engine. If many are on several, the "
                 "replicas hardly specialise.",
                 "one is empty: it has just started, or gets no requests.",
-                "see *Engines that answer*.",
+                "see *Engines serving*.",
             ),
             Query(total("adaptry_resident", 'tier="host"', by=BY), NAME),
         ),
         graph(
-            "Engines that answer",
+            "Engines serving",
             Meaning(
                 "1: it serves. 0: it is being replaced, and its requests go to the others.",
                 "0 for longer than a start takes.",
-                "look into the server's log for why it does not start.",
+                "the server's log says why it does not start.",
                 "AdaptryEngineDown",
             ),
             Query(lowest("adaptry_engine_up", by=BY), NAME),

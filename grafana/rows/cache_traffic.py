@@ -1,4 +1,4 @@
-"""Cache: what requests find, and how long they wait for it."""
+"""Cache rows: lookups and waiting times."""
 
 from grafana.frame import Row
 from grafana.looks import TIERS
@@ -7,18 +7,19 @@ from grafana.panels import areas, graph, heatmap_of
 from grafana.promql import Query, buckets, highest, or_zero, quantile, rate, share, total
 from grafana.rows.cache_health import LOOKUPS, MISSES
 
-TURN_SECONDS = 2.0  # max_slot_wait_seconds unless set otherwise
+DRAIN_SECONDS = 2.0  # max_slot_wait_seconds unless set otherwise
 
 HITS = Row(
-    "What requests find",
+    "Cache lookups",
     (
         graph(
             "Hit ratio by tier",
             Meaning(
-                "gpu: in a slot when asked. host: in host memory, of those that were in no slot.",
+                "gpu: in a slot at the lookup. host: in host memory, of those that were in no "
+                "slot.",
                 "gpu falls while host stays: too few slots. Both fall: too little host memory, or "
                 "new adapters.",
-                "compare *Misses by cause* and *Evictions by reason* at the same moment.",
+                "compare *Misses by cause* and *Evictions by reason* at the same time.",
                 "AdaptryHitRatioCollapsed",
             ),
             Query(
@@ -31,9 +32,10 @@ HITS = Row(
         areas(
             "Misses by cause",
             Meaning(
-                "Requests whose adapter was in neither tier. cold: never asked for before. "
-                "evicted: put out before. new_version: another version was there. restart: it was "
-                "there before this server started.",
+                "Requests whose adapter was in neither tier. cold: first use. evicted: it was "
+                "resident "
+                "before. new_version: another version was. restart: it was resident before a "
+                "restart.",
                 "evicted: host memory is too small for the mix of adapters.",
                 "raise `--max-cpu-loras` or `--host-cache-bytes`; prefetch after a promotion.",
                 "AdaptryThrash",
@@ -44,12 +46,12 @@ HITS = Row(
         areas(
             "Evictions by reason",
             Meaning(
-                "Adapters that left a tier. capacity: another one needed the place. host_evicted: "
-                "left its slot because it left host memory. requested: by hand. tenant_limit: its "
-                "tenant needed the bytes for another of its own. drift: the engine "
-                "had it elsewhere.",
-                "capacity as high as the requests: each request puts somebody out.",
-                "look at *Most evicted*; the tier named here is the one that is too small.",
+                "Evictions from a tier. capacity: to make room for another adapter. host_evicted: "
+                "from its slot, as it was evicted from host memory. requested: by an operator. "
+                "tenant_limit: its tenant needed the bytes for another of its adapters. drift: the "
+                "engine's state differed.",
+                "capacity as high as the requests: each request evicts an adapter.",
+                "look at *Most evicted*; the tier named here is too small.",
                 "AdaptryThrash",
             ),
             Query(rate("adaptry_cache_evictions_total", by="tier, reason"), "{{tier}} {{reason}}"),
@@ -58,7 +60,7 @@ HITS = Row(
         graph(
             "Thrash",
             Meaning(
-                "Share of recent lookups that found their adapter put out a short while before.",
+                "Share of recent lookups that missed an adapter evicted less than a minute before.",
                 "above the dashed line for minutes.",
                 "find the adapters under *Most evicted*, pin one, and see this fall.",
                 "AdaptryThrash",
@@ -68,11 +70,11 @@ HITS = Row(
             steps=((None, "transparent"), (0.2, "red")),
         ),
         graph(
-            "Time to first token by what was found",
+            "Time to first token by cache outcome",
             Meaning(
-                "Median and 95th percentile of the time to the first token, for each outcome.",
-                "miss far above gpu_hit: that is what a cold adapter costs its user.",
-                "prefetch or pin the adapters that must answer at once.",
+                "Median and 95th percentile of the time to the first token, by cache outcome.",
+                "miss far above gpu_hit: the cost of a cold adapter to its user.",
+                "prefetch or pin the adapters that must respond immediately.",
                 "AdaptryHitRatioCollapsed",
             ),
             (
@@ -84,10 +86,10 @@ HITS = Row(
         areas(
             "Decisions",
             Meaning(
-                "Everything that the cache decided, by kind. `/api/v1/cache/decisions` has the "
-                "last of it in words.",
+                "All events of the cache, by kind. `/api/v1/cache/decisions` has the last ones in "
+                "words.",
                 "refused, load_failed or drifted among them.",
-                "`/api/v1/cache/why/NAME` tells what happened to one adapter.",
+                "`/api/v1/cache/why/NAME` explains one adapter.",
             ),
             Query(rate("adaptry_decisions_total", by="kind"), "{{kind}}"),
             unit="ops",
@@ -96,14 +98,14 @@ HITS = Row(
 )
 
 WAITS = Row(
-    "How long they wait",
+    "Waiting times",
     (
         heatmap_of(
             "Wait for a slot",
             Meaning(
                 "From a request's arrival until its adapter was in a slot and leased to it.",
-                "a second band far above the first: some requests wait for loads or for turns.",
-                "compare with *Load time* beside; if loads are fast, there are too few slots.",
+                "a second band far above the first: some requests wait for loads or for drains.",
+                "compare with *Load time*; if loads are fast, there are too few slots.",
                 "AdaptrySlotWait",
             ),
             buckets("adaptry_slot_wait_seconds"),
@@ -111,8 +113,8 @@ WAITS = Row(
         heatmap_of(
             "Load time: disk to host",
             Meaning(
-                "One adapter from the store into host memory, beside the engine's steps. Dots are "
-                "single loads with their trace.",
+                "Loads from the store into host memory, beside the engine's steps. Dots are single "
+                "loads with their trace.",
                 "seconds: the disk is slow or busy, or adapters are large.",
                 "put the store on a local disk; look at the trace of a dot.",
                 "AdaptrySlotWait",
@@ -123,9 +125,9 @@ WAITS = Row(
         heatmap_of(
             "Load time: host to GPU",
             Meaning(
-                "One adapter from host memory into a slot; the engine stands still meanwhile.",
+                "Copies from host memory into a slot; the engine pauses for each.",
                 "more than tens of milliseconds.",
-                "on CUDA, check that host memory is pinned: `fallback loads` below stay at 0.",
+                "on CUDA, check that host memory is pinned: `fallback loads` below must stay at 0.",
                 "AdaptrySlotWait",
             ),
             buckets("adaptry_load_seconds", 'transition="host_to_gpu"'),
@@ -134,9 +136,9 @@ WAITS = Row(
         graph(
             "Requests waiting",
             Meaning(
-                "Requests that wait for a slot, and those that hold one.",
-                "waiting stays above 0 while leases don't grow: no slot comes free.",
-                "look at *Slots by state*; see whether pins keep slots idle.",
+                "Requests that wait for a slot, and requests that hold one.",
+                "waiting stays above 0 while leases don't grow: no slot becomes free.",
+                "look at *Slots by state*; check whether pins keep slots idle.",
                 "AdaptryStarvation",
             ),
             (
@@ -147,37 +149,37 @@ WAITS = Row(
         graph(
             "Longest wait",
             Meaning(
-                "How long the request has waited that waits longest for a slot.",
-                "above the dashed line, the time by which a waiting adapter gets its turn.",
-                "running requests are never cut off: long generations on every slot delay turns.",
+                "Longest current wait for a slot.",
+                "above the dashed line, at which a hot adapter drains for a waiting one.",
+                "running requests are never aborted: long generations on every slot delay drains.",
                 "AdaptryStarvation",
             ),
             Query(highest("adaptry_oldest_wait_seconds", by="instance"), "{{instance}}"),
             unit="s",
-            steps=((None, "transparent"), (TURN_SECONDS, "orange")),
+            steps=((None, "transparent"), (DRAIN_SECONDS, "orange")),
         ),
         areas(
-            "Turns and refusals",
+            "Drains and refusals",
             Meaning(
-                "Slots that a hot adapter had to give up for one that waited, and requests refused "
-                "while or before they waited, by code.",
-                "queue_full or slot_wait_timeout: more is asked for than the slots can carry.",
+                "Hot adapters that drained for one that had waited too long, and requests refused "
+                "before or while they waited, by code.",
+                "queue_full or slot_wait_timeout: more requests than the slots can serve.",
                 "add slots or servers; spread the adapters over them.",
                 "AdaptryStarvation",
             ),
             (
-                Query(rate("adaptry_drains_total"), "turns taken"),
+                Query(rate("adaptry_drains_total"), "drains"),
                 Query(or_zero(rate("adaptry_refusals_total", by="code"), "code"), "{{code}}"),
             ),
             unit="ops",
         ),
         areas(
-            "Refused to tenants",
+            "Refusals by tenant limit",
             Meaning(
-                "Requests refused at a limit of their tenant, by tenant and limit.",
-                "one tenant all the time: its limit is too small for it, or it retries too fast.",
-                "`GET /api/v1/tenants/NAME` shows what it uses; raise the limit, or tell it to "
-                "heed Retry-After.",
+                "Requests refused because their tenant was at a limit, by tenant and limit.",
+                "one tenant constantly: its limit is too small for it, or it retries too fast.",
+                "`GET /api/v1/tenants/NAME` shows its usage; raise the limit, or ask the tenant to "
+                "honour Retry-After.",
             ),
             Query(
                 rate("adaptry_tenant_refusals_total", by="tenant, limit"), "{{tenant}} {{limit}}"

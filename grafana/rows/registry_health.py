@@ -1,4 +1,4 @@
-"""Registry, first row: does it take in what people register?"""
+"""Health row of the dashboard Registry."""
 
 from grafana.frame import Row
 from grafana.looks import NONE_WANTED
@@ -6,7 +6,7 @@ from grafana.meaning import Meaning
 from grafana.panels import number
 from grafana.promql import highest, increase, or_zero, series
 
-# Servers on one database all count the same rows: the highest is taken, never the sum.
+# Servers on one database all count the same rows: use the highest, never the sum.
 DATABASE_UP = series("adaptry_database_up")
 FAILED = increase("adaptry_ingest_ended_total", 'outcome="failed"', within="1h")
 QUARANTINES = or_zero(increase("adaptry_quarantines_total", within="24h"))
@@ -17,8 +17,9 @@ HEALTH = Row(
         number(
             "Database",
             Meaning(
-                "Whether the database answered the server that saw it last.",
-                "down: nothing can be registered or moved; what is resolved already is served.",
+                "Whether the last query of the database succeeded.",
+                "down: nothing can be registered or promoted; references already resolved are "
+                "served.",
                 "look at the database itself, then at `/readyz`.",
                 "AdaptryDatabaseDown",
             ),
@@ -31,8 +32,8 @@ HEALTH = Row(
             "Jobs waiting or running",
             Meaning(
                 "Registrations that have not ended.",
-                "more and more, while *Registrations ended* stands still.",
-                "`adaptry job list --state running` says what each of them does.",
+                "growing, while *Registrations ended* stays at 0.",
+                "`adaptry job list --state running` shows what each of them does.",
                 "AdaptryIngestStuck",
             ),
             f"sum ({highest('adaptry_ingest_jobs', by='state')})",
@@ -43,7 +44,7 @@ HEALTH = Row(
             Meaning(
                 "Age of the oldest registration that has not ended; 0 if there is none.",
                 "above half an hour, unless it is a very large adapter.",
-                "`adaptry job show N`; cancel it and register again from a nearer source.",
+                "`adaptry job show N`; cancel it and register again from a closer source.",
                 "AdaptryIngestStuck",
             ),
             highest("adaptry_ingest_oldest_seconds"),
@@ -56,7 +57,7 @@ HEALTH = Row(
             Meaning(
                 "Registrations that failed.",
                 "several, with the same code under *Rejections*.",
-                "tell whoever registers: docs/inspection.md says what to do for each code.",
+                "inform the publisher: docs/inspection.md says what to do for each code.",
             ),
             FAILED,
             steps=((None, "green"), (1, "orange"), (10, "red")),
@@ -64,8 +65,8 @@ HEALTH = Row(
         number(
             "Quarantined in 24 h",
             Meaning(
-                "Versions taken out of service, by the engine or by hand.",
-                "any, if an alias points at it: its requests are refused.",
+                "Versions taken out of service, by the engine or by an operator.",
+                "any that an alias points at: its requests are refused.",
                 "roll the alias back, then look at the reason.",
                 "AdaptryQuarantine",
             ),
@@ -73,11 +74,11 @@ HEALTH = Row(
             steps=NONE_WANTED,
         ),
         number(
-            "Webhooks to deliver",
+            "Webhook backlog",
             Meaning(
-                "Messages that are still to be delivered.",
-                "growing: a receiver is away or slow.",
-                "`adaptry webhook list` says which, and since when.",
+                "Messages not delivered yet.",
+                "growing: a receiver is down or slow.",
+                "`adaptry webhook list` shows which one, and since when.",
             ),
             highest("adaptry_webhook_backlog"),
             steps=((None, "green"), (100, "orange"), (1000, "red")),
@@ -87,8 +88,8 @@ HEALTH = Row(
             "Adapters",
             Meaning(
                 "Adapters in the registry, each with any number of versions.",
-                "falls: somebody deletes.",
-                "`adaptry adapter gc` only shows, unless it has `--apply`.",
+                "falls: adapters are being deleted.",
+                "`adaptry adapter gc` changes nothing without `--apply`.",
             ),
             highest("adaptry_registry_adapters"),
             empty="unknown",
@@ -98,7 +99,7 @@ HEALTH = Row(
             Meaning(
                 "Size of the files of all versions that are not purged, each content once.",
                 "close to the size of the disk.",
-                "`adaptry adapter gc` says what could go.",
+                "`adaptry adapter gc` lists what can be removed.",
             ),
             highest("adaptry_store_bytes"),
             unit="bytes",

@@ -1,4 +1,4 @@
-"""Registry: what comes in, what becomes of it, and what the database takes."""
+"""Registry rows: registrations, versions and aliases, the database, the API and webhooks."""
 
 from grafana.frame import Row
 from grafana.looks import JOB_OUTCOMES
@@ -16,9 +16,9 @@ INGEST = Row(
         areas(
             "Registrations ended",
             Meaning(
-                "How many came to an end, and how.",
-                "failed; or none at all while jobs wait.",
-                "*Rejections* says why; `adaptry job list --state failed` says which.",
+                "Registrations that ended, by outcome.",
+                "failed; or none while jobs wait.",
+                "*Rejections* shows why; `adaptry job list --state failed` shows which.",
                 "AdaptryIngestStuck",
             ),
             Query(increase("adaptry_ingest_ended_total", by="outcome"), "{{outcome}}"),
@@ -28,8 +28,8 @@ INGEST = Row(
             "Jobs by state",
             Meaning(
                 "Registrations that have not ended: receiving, queued or running.",
-                "queued grows: more come than `ADAPTRY_MAX_INGESTS` can work on.",
-                "raise it, if disk and network can take more.",
+                "queued grows: more arrive than `ADAPTRY_MAX_INGESTS` workers can process.",
+                "raise it, if disk and network have capacity.",
                 "AdaptryIngestStuck",
             ),
             Query(highest("adaptry_ingest_jobs", by="state"), "{{state}}"),
@@ -38,7 +38,7 @@ INGEST = Row(
             "Oldest job",
             Meaning(
                 "Age of the oldest registration that has not ended.",
-                "grows without end.",
+                "grows steadily.",
                 "`adaptry job list` names it; cancel it if its bytes don't grow.",
                 "AdaptryIngestStuck",
             ),
@@ -47,21 +47,22 @@ INGEST = Row(
             steps=((None, "transparent"), (1800, "red")),
         ),
         heatmap_of(
-            "Time of a registration",
+            "Registration time",
             Meaning(
-                "From its being asked for until its end, waiting for its turn included.",
+                "From the request until the end, waiting included.",
                 "minutes, for adapters of some MB.",
-                "see whether they wait (*Jobs by state*) or the source is slow (*Bytes taken in*).",
+                "check whether they wait (*Jobs by state*) or the source is slow (*Bytes "
+                "fetched*).",
                 "AdaptryIngestStuck",
             ),
             buckets("adaptry_ingest_seconds"),
         ),
         graph(
-            "Bytes taken in",
+            "Bytes fetched",
             Meaning(
                 "Bytes fetched per second by registrations that ended.",
-                "far below what the network can do.",
-                "register from a nearer source, or a faster disk.",
+                "far below the network's bandwidth.",
+                "register from a closer source, or a faster disk.",
             ),
             Query(rate("adaptry_ingest_bytes_total"), "bytes"),
             unit="Bps",
@@ -69,7 +70,7 @@ INGEST = Row(
         areas(
             "Rejections",
             Meaning(
-                "Registrations that failed, by the code of their problem.",
+                "Registrations that failed, by the code of the problem.",
                 "many of one code: a training job writes adapters that can't be served.",
                 "docs/inspection.md says what to do for each code.",
             ),
@@ -84,8 +85,8 @@ STOCK = Row(
         areas(
             "Versions by state",
             Meaning(
-                "All versions by their state.",
-                "quarantined or pending ones that stay.",
+                "Versions by state.",
+                "versions that stay quarantined or pending.",
                 "`adaptry adapter search` finds them by state.",
                 "AdaptryQuarantine",
             ),
@@ -96,14 +97,14 @@ STOCK = Row(
             Meaning(
                 "Aliases that were moved, split or deleted.",
                 "many in a short time: two systems promote against each other.",
-                "`adaptry adapter aliases NAME` says who did it.",
+                "`adaptry adapter aliases NAME` shows the actor of each move.",
             ),
             Query(increase("adaptry_alias_moves_total", by="action"), "{{action}}"),
         ),
         areas(
             "Quarantines",
             Meaning(
-                "Versions taken out of service, by the reason's code.",
+                "Versions taken out of service, by the code of the reason.",
                 "any.",
                 "`adaptry adapter versions NAME` and the runbook.",
                 "AdaptryQuarantine",
@@ -121,8 +122,8 @@ AROUND = Row(
             Meaning(
                 "How long the database was in use for one operation: median and 99th percentile.",
                 "p99 above 100 ms for reads.",
-                "look at the database's own load and locks; docs/registry-performance.md has what "
-                "to expect.",
+                "look at the database's own load and locks; docs/registry-performance.md has the "
+                "expected values.",
                 "AdaptryDatabaseDown",
             ),
             tuple(
@@ -137,28 +138,29 @@ AROUND = Row(
         graph(
             "Database errors",
             Meaning(
-                "Operations that failed since the database was away.",
+                "Operations that failed because the database could not be used.",
                 "any.",
-                "look at the database itself; Adaptry tries again by itself.",
+                "look at the database itself; Adaptry retries on its own.",
                 "AdaptryDatabaseDown",
             ),
             Query(increase("adaptry_database_errors_total", by="instance"), "{{instance}}"),
         ),
         areas(
-            "API answers",
+            "API responses",
             Meaning(
-                "Answers under /api per second, by the class of their status.",
-                "5xx: it is our fault or the database's. 4xx: a client sends what is refused.",
-                "5xx: the log. 4xx: the problem's code is in the answer.",
+                "Responses under /api per second, by status class.",
+                "5xx: a fault of the server or the database. 4xx: clients send requests that are "
+                "refused.",
+                "5xx: read the log. 4xx: the response has the code of the problem.",
                 "AdaptryDatabaseDown",
             ),
             Query(rate("http_requests_total", API, by="status"), "{{status}}"),
             unit="reqps",
         ),
         graph(
-            "API time",
+            "API response time",
             Meaning(
-                "How long answers under /api took, by path: 95th percentile.",
+                "Duration of responses under /api by path, 95th percentile.",
                 "seconds, for a path that only reads.",
                 "compare with *Database time*.",
             ),
@@ -168,29 +170,30 @@ AROUND = Row(
         areas(
             "Webhook deliveries",
             Meaning(
-                "Attempts to deliver a message, by how they ended.",
-                "failed: a receiver refuses or is away. It is tried again, ever more seldom.",
+                "Attempts to deliver a message, by outcome.",
+                "failed: a receiver refuses or is down. Retried with growing intervals.",
                 "`adaptry webhook list`; repair the receiver, then enable it again.",
             ),
             Query(increase("adaptry_webhook_deliveries_total", by="outcome"), "{{outcome}}"),
             coloured=("failed",),
         ),
         graph(
-            "Webhooks to deliver",
+            "Webhook backlog",
             Meaning(
-                "Messages that are still to be delivered.",
-                "grows without end.",
-                "`adaptry webhook list` says whose.",
+                "Messages not delivered yet.",
+                "grows steadily.",
+                "`adaptry webhook list` shows whose.",
             ),
             Query(highest("adaptry_webhook_backlog"), "messages"),
         ),
         areas(
-            "Refused keys",
+            "Refused API keys",
             Meaning(
-                "Requests that were refused for their API key, by reason.",
-                "unknown or malformed, many: somebody guesses. expired or revoked: somebody still "
-                "uses an old one.",
-                "the log says from where; `adaptry key list` says which keys are good.",
+                "Requests refused because of their API key, by reason.",
+                "many unknown or malformed: someone is guessing keys. expired or revoked: a client "
+                "still uses an old key.",
+                "the log shows the client's address; `adaptry key list` shows which keys are "
+                "valid.",
             ),
             Query(increase("adaptry_key_refusals_total", by="reason"), "{{reason}}"),
         ),

@@ -39,7 +39,7 @@ by_name = pytest.mark.parametrize("name", DASHBOARDS)
 
 
 def test_the_committed_json_is_what_the_generator_writes() -> None:
-    written = {name: build.rendered(frame) for name, frame in build.FILES.items()}
+    written = {name: build.render(frame) for name, frame in build.FILES.items()}
     committed = {file.name: file.read_text(encoding="utf-8") for file in FILES}
     assert committed == written, "python -m grafana.build"
 

@@ -144,7 +144,7 @@ def test_the_command_of_a_runbook_can_be_given(live_server: Server, alert: str) 
 
 
 def test_the_numbers_agree_with_each_other(prometheus: Prometheus) -> None:
-    (asked,) = answer_of(prometheus, cache_health.ASKED)
+    (asked,) = answer_of(prometheus, cache_health.LOOKED_UP)
     (in_slot,) = answer_of(prometheus, cache_health.IN_SLOT)
     (in_memory,) = answer_of(prometheus, cache_health.IN_MEMORY)
     (slots,) = answer_of(prometheus, "sum (adaptry_slots)")
