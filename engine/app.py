@@ -21,7 +21,7 @@ from engine.errors import EngineUnavailable
 from engine.gateway.request_context import Leasing
 from engine.http.health import create_health_router
 from engine.http.middleware import create_guards
-from engine.http.uvicorn_protocol import guarded_http
+from engine.http.uvicorn_protocol import create_http_protocol
 from engine.operations.named_adapters import NamedAdapters
 from engine.operations.probe import Probe
 from engine.operations.promotion import EnginePromotion
@@ -29,7 +29,7 @@ from engine.settings import EngineSettings
 from engine.vllm.app import EngineBinding, build_application
 from engine.vllm.engine_client import LeasedAsyncLLM
 from engine.vllm.process import VllmProcess, VllmStarter
-from engine.vllm.scoring import prompt_score
+from engine.vllm.scoring import create_prompt_score
 from engine.vllm.supervisor import EngineSupervisor
 from registry.residency import ReplicaResidencyStore, ResidencyStore
 from registry.service import RegistryService
@@ -91,7 +91,7 @@ async def run_server(
             telemetry.cache,
             registry.service,
             ReplicaResidencyStore(database) if is_replica else ResidencyStore(database),
-            prompt_score(lambda: supervisor.process.engine),
+            create_prompt_score(lambda: supervisor.process.engine),
             observers=telemetry.observers,
             tenancy=registry.tenants.tenancy,
         )
@@ -121,7 +121,7 @@ async def run_server(
             supervised.probe,
             telemetry.cache.freeze_gauges,
             REGISTRY,
-            guarded_http(settings),
+            create_http_protocol(settings),
         )
 
 

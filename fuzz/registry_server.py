@@ -23,9 +23,9 @@ from engine.bootstrap.background import run_in_background
 from engine.bootstrap.cache import create_cache
 from engine.bootstrap.registry import create_ingest, open_database, open_store, quarantine
 from engine.fake_backend import FakeBackend
-from engine.http.body_limits import body_guard
+from engine.http.body_limits import create_body_limit
 from engine.http.health import create_health_router
-from engine.http.uvicorn_protocol import guarded_http
+from engine.http.uvicorn_protocol import create_http_protocol
 from engine.operations.probe import Probe
 from engine.operations.quarantine import Quarantine
 from engine.resolver import RegistryResolver
@@ -88,7 +88,7 @@ async def application(
         events = await stack.enter_async_context(open_notifications(database, settings))
         keys = KeyService(database)
         probe = Probe(cache.controller, _scored, service.lifecycle.quarantine)
-        guards = [body_guard(engine_settings, settings), Middleware(CutStreams)]
+        guards = [create_body_limit(engine_settings, settings), Middleware(CutStreams)]
         if require_keys:
             guards.insert(0, Middleware(AuthenticationMiddleware, authenticate=keys.authenticate))
         app = FastAPI(title="Adaptry", middleware=guards)
@@ -124,7 +124,9 @@ async def _scored(version: AdapterVersion | None) -> list[float]:
 async def serve(folder: Path, port: int, require_keys: bool) -> None:
     async with application(folder, require_keys=require_keys) as app:
         server = uvicorn.Server(
-            uvicorn.Config(app, port=port, http=guarded_http(EngineSettings()), log_level="error")
+            uvicorn.Config(
+                app, port=port, http=create_http_protocol(EngineSettings()), log_level="error"
+            )
         )
         app.state.server = server
         serving = asyncio.create_task(server.serve())

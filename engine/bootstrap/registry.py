@@ -12,7 +12,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from engine.bootstrap.background import is_stopping
-from engine.bootstrap.tenancy import TenantParts
+from engine.bootstrap.tenancy import TenantServices
 from engine.cache.tenant_limits import TenantCacheUsage
 from engine.errors import AdapterLoadFailed
 from engine.types import AdapterVersion
@@ -59,7 +59,7 @@ class LocalRegistry:
     service: RegistryService
     ingest: IngestService
     keys: KeyService
-    tenants: TenantParts
+    tenants: TenantServices
     events: Notifications
 
     def routers(self, usage_of: Callable[[str], TenantCacheUsage]) -> list[APIRouter]:
@@ -107,7 +107,7 @@ async def open_registry(
 ) -> AsyncIterator[LocalRegistry]:
     """Raises StoreUnavailable, DatabaseUnavailable."""
     store = await open_store(settings)
-    tenants = TenantParts(database, metrics.on_tenant_refusal)
+    tenants = TenantServices(database, metrics.on_tenant_refusal)
     await tenants.limits.refresh()
     service = await create_service(database, store, model, settings, tenants.quotas)
     service.registrar.observe_outcomes(metrics.on_ingest_outcome)

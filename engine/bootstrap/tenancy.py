@@ -18,7 +18,7 @@ from registry.tenants.live_grants import LiveGrants
 from registry.tenants.service import TenantService
 
 
-class TenantParts:
+class TenantServices:
     """`limits` has to be refreshed once before the server serves, and to `run` while it does."""
 
     def __init__(self, database: Database, refused: RefusalObserver) -> None:

@@ -1,4 +1,4 @@
-"""How large which request's body may be."""
+"""Body limits: the largest request body for each route."""
 
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
@@ -11,8 +11,8 @@ from registry.settings import RegistrySettings
 from registry.sources.base import MAX_FIELDS_BYTES
 
 
-def body_guard(settings: EngineSettings, registry_settings: RegistrySettings) -> Middleware:
-    """Comes after the guard that asks for keys: a stranger's body is not read."""
+def create_body_limit(settings: EngineSettings, registry_settings: RegistrySettings) -> Middleware:
+    """To be placed after authentication: without a valid key no body is read."""
     limit_of = body_limits(settings, registry_settings)
     return Middleware(
         BodyLimitMiddleware, limit_of=limit_of, timeout_seconds=settings.body_timeout_seconds
@@ -20,9 +20,9 @@ def body_guard(settings: EngineSettings, registry_settings: RegistrySettings) ->
 
 
 def body_limits(settings: EngineSettings, registry_settings: RegistrySettings) -> LimitOf:
-    """Uploads and imports are streamed to disk; what may reach the engine is read by the gateway.
+    """Uploads and imports are streamed to disk; the gateway reads what may reach the engine.
 
-    The upload's own limit is the lower one, and has an error of its own.
+    The service that stores an upload has a lower limit, with its own error.
     """
     upload = BodyLimit(registry_settings.max_adapter_bytes + 2 * MAX_FIELDS_BYTES, streamed=True)
     archive = BodyLimit(registry_settings.max_import_bytes, streamed=True)

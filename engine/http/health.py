@@ -1,4 +1,4 @@
-"""`/healthz` says that the process answers, `/readyz` that it can serve."""
+"""Health routes: `/healthz` for a live process, `/readyz` for one that can serve."""
 
 from collections.abc import Awaitable, Callable
 
@@ -9,7 +9,7 @@ Check = Callable[[], Awaitable[None]]
 
 
 def create_health_router(checks: dict[str, Check]) -> APIRouter:
-    """`checks` raise when their part is not ready; the exception's text is shown."""
+    """`checks` raise if their part is not ready; the response shows the exception's text."""
     router = APIRouter(tags=["health"])
 
     @router.get("/healthz")

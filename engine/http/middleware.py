@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from starlette.middleware import Middleware
 
-from engine.http.body_limits import body_guard
+from engine.http.body_limits import create_body_limit
 from engine.settings import EngineSettings
 from registry.auth.keys import KeyService
 from registry.auth.refusal_log import RefusalLog
@@ -35,4 +35,4 @@ def create_guards(
                 refusals=RefusalLog(refused),
             )
         )
-    return [*guards, body_guard(settings, registry_settings)]
+    return [*guards, create_body_limit(settings, registry_settings)]

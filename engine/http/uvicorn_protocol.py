@@ -1,7 +1,7 @@
 """uvicorn's HTTP protocol with what it lacks (0.54): limits of a request's head, in bytes and time.
 
-Its parser, httptools, keeps a header however long it gets, and nothing ends a connection that sends
-its head a byte at a time, or goes on sending a body that was answered already.
+Its parser, httptools, buffers a header of any length, and uvicorn never closes a connection that
+sends its head one byte at a time, or that goes on sending a body after the response.
 """
 
 import asyncio
@@ -16,7 +16,8 @@ from engine.gateway.openai_errors import openai_error
 from engine.settings import EngineSettings
 
 LINGER_SECONDS = 2.0
-"""Who is answered before all was sent may read the answer so long: a reset would destroy it."""
+"""A client that still sends when its response is complete has so long to read it: a reset would
+discard it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,8 @@ class HeadLimits:
     timeout_seconds: float
 
 
-class _Lingering(Transport):
-    """What one request is answered through: closed before its body's end, it waits a little."""
+class _LingeringTransport(Transport):
+    """The transport of one response. Closed before the end of the request's body, it lingers."""
 
     def __init__(
         self, protocol: "GuardedHttpProtocol", cycle: RequestResponseCycle, transport: Transport
@@ -51,7 +52,7 @@ class _Lingering(Transport):
 
 
 class HeadTooLarge(Exception):
-    """Raised through the parser, which gives up on the connection."""
+    """Raised through the parser, which then rejects the connection."""
 
 
 class GuardedHttpProtocol(HttpToolsProtocol):
@@ -61,10 +62,10 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._unparsed_bytes = 0  # since something was last complete
+        self._unparsed_bytes = 0  # since the last complete head or part of a body
         self._head_bytes = 0
         self._head_timer: TimerHandle | None = None
-        self._deaf = self._upgraded = False
+        self._discards_input = self._upgraded = False
 
     # ---- time ----------------------------------------------------------------------------
 
@@ -82,13 +83,13 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
 
     def linger(self) -> None:
-        """Close, but read on for a moment what is on its way."""
-        self._deaf = True
+        """Close after `LINGER_SECONDS`; until then discard what the client sends."""
+        self._discards_input = True
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle.more_body and not (self._deaf or self.transport.is_closing()):
+        if self.cycle.more_body and not (self._discards_input or self.transport.is_closing()):
             self.loop.call_later(LINGER_SECONDS, self._end_lingering, self.cycle)
 
     def _end_lingering(self, cycle: object) -> None:
@@ -96,19 +97,19 @@ class GuardedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _time_head(self) -> None:
-        """Runs while the connection waits for a head, and has sent something at least once."""
-        if self._is_answering():
+        """Time a head from the connection's start, and each later one from its first byte."""
+        if self._is_responding():
             self._stop_timer()
         elif self._head_timer is None and not self._upgraded:
             seconds = self.limits.timeout_seconds
-            self._head_timer = self.loop.call_later(seconds, self._head_is_late)
+            self._head_timer = self.loop.call_later(seconds, self._on_head_timeout)
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _head_is_late(self) -> None:
+    def _on_head_timeout(self) -> None:
         self._head_timer = None
         if self._unparsed_bytes and not self.transport.is_closing():
             self._refuse(408, "header_timeout", "the request's headers did not come in time")
@@ -117,7 +118,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     # ---- bytes ---------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
+        if self._discards_input:
             return
         self._unparsed_bytes += len(data)
         super().data_received(data)
@@ -144,8 +145,8 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._unparsed_bytes = 0
         super().on_headers_complete()
-        if self._is_answering():
-            self.cycle.transport = _Lingering(self, self.cycle, self.transport)
+        if self._is_responding():
+            self.cycle.transport = _LingeringTransport(self, self.cycle, self.transport)
 
     def on_body(self, body: bytes) -> None:
         self._unparsed_bytes = 0
@@ -160,14 +161,14 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         if self._head_bytes > self.limits.max_bytes:
             raise HeadTooLarge
 
-    def _is_answering(self) -> bool:
+    def _is_responding(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle  # None before the first request
         return cycle is not None and not cycle.response_complete
 
     # ---- refusals ------------------------------------------------------------------------
 
     def send_400_response(self, msg: str) -> None:
-        """uvicorn calls it for whatever its parser gives up on."""
+        """Called by uvicorn for anything that its parser rejects."""
         too_large = self._head_bytes > self.limits.max_bytes
         if too_large or len(self.headers or ()) > self.limits.max_headers:
             self._refuse_head()
@@ -180,15 +181,15 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._refuse(431, "headers_too_large", detail)
 
     def _refuse(self, status: int, code: str, detail: str) -> None:
-        """Unless an answer is under way on this connection, which this one would be taken for."""
-        self._deaf = True
-        if not (self._is_answering() and self.cycle.response_started):
+        """Respond with the error, unless a response has started: the client would mix them up."""
+        self._discards_input = True
+        if not (self._is_responding() and self.cycle.response_started):
             self.transport.write(_response(status, code, detail))
         self.transport.close()
 
 
-def guarded_http(settings: EngineSettings) -> type[asyncio.Protocol]:
-    """The protocol with these limits, for uvicorn's `http`."""
+def create_http_protocol(settings: EngineSettings) -> type[asyncio.Protocol]:
+    """The protocol with the settings' limits, for uvicorn's `http`."""
     limits = HeadLimits(
         settings.max_header_bytes, settings.max_headers, settings.header_timeout_seconds
     )

@@ -1,4 +1,4 @@
-"""vLLM's own OpenAI application with our gateway, our routes and the registry's model list."""
+"""vLLM's OpenAI application with our gateway, our routes and the registry's list of models."""
 
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Sequence
@@ -28,7 +28,7 @@ ServedReferences = Callable[[], Awaitable[Sequence[str]]]
 
 
 class EngineBinding:
-    """Lets the application's routes speak to an engine, and to the next one when that has gone."""
+    """Connects the application's routes to an engine, and to its successor when that has ended."""
 
     def __init__(
         self,
@@ -43,14 +43,14 @@ class EngineBinding:
         self._served_references = served_references
 
     async def bind(self, engine: LeasedAsyncLLM) -> None:
-        """vLLM keeps the engine, and services made for it, in the application's state."""
+        """vLLM stores the engine, and the services created for it, in the application's state."""
         engine.guard = self._guard
         remove_lora_gauge(engine.logger_manager, REGISTRY)
         tasks = await engine.get_supported_tasks()
         await vllm_api.init_app_state()(engine, self._app.state, self._arguments, tasks)
         models = self._app.state.openai_serving_models
         models.lora_requests = RequestedAdapters(lora_request)
-        _name_models_as_asked(models)
+        _echo_requested_name(models)
         _list_models_from_registry(models, self._served_references)
 
 
@@ -68,9 +68,9 @@ async def build_application(
     in_flight: RequestLimit,
     max_body_bytes: int,
 ) -> FastAPI:
-    """Everything vLLM serves, and ours beside it; nothing of vLLM's is re-implemented.
+    """All of vLLM's routes and ours; nothing of vLLM's is re-implemented.
 
-    To be bound to its engine before it serves. `guards` come before everything else.
+    To be bound to its engine before it serves. `guards` run before everything else.
     """
     tasks = await engine.get_supported_tasks()
     app: FastAPI = vllm_api.build_app()(arguments, tasks, engine.model_config)
@@ -95,22 +95,22 @@ async def build_application(
     app.user_middleware[:0] = guards
     document_errors(app)
     unregister_http_metrics(REGISTRY)
-    app.middleware_stack = None  # built already; Starlette builds it again at the first request
+    app.middleware_stack = None  # already built; Starlette builds it again at the first request
     return app
 
 
-def _name_models_as_asked(models: Any) -> None:
+def _echo_requested_name(models: Any) -> None:
     """`model` in a response echoes the request, not the engine's name for the version."""
 
     def model_name(request: Any = None) -> str:
-        asked = requested_adapter() if request is not None else None
-        return asked or str(models.base_model_paths[0].name)
+        requested = requested_adapter() if request is not None else None
+        return requested or str(models.base_model_paths[0].name)
 
     models.model_name = model_name
 
 
 def _list_models_from_registry(models: Any, served_references: ServedReferences) -> None:
-    """`/v1/models` shows what the caller can ask for, loaded or not."""
+    """`/v1/models` lists all models that the caller can use, loaded or not."""
     list_base_models = models.registry.show_available_models
 
     async def show_available_models() -> Any:

@@ -1,4 +1,4 @@
-"""vLLM's command-line arguments: passed through unchanged, save the few that cache control owns."""
+"""vLLM's command-line arguments: passed through unchanged but for those that cache control sets."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ _REFUSED = {
 
 
 class BadArgument(Exception):
-    """An argument that can't be served; the message is one line for the person who gave it."""
+    """An argument that can't be used; the message is one line for the operator."""
 
 
 def parse_engine_arguments(model: str, arguments: Sequence[str]) -> Namespace:
@@ -36,8 +36,8 @@ def parse_engine_arguments(model: str, arguments: Sequence[str]) -> Namespace:
 
     Raises BadArgument.
     """
-    _refuse_what_is_ours(arguments)
-    _forget_loading_by_path()
+    _refuse_reserved(arguments)
+    _disable_loading_by_path()
     parsed = _parse_as_vllm(model, arguments)
     parsed.model = parsed.model_tag
     if parsed.api_server_count not in (None, 1):
@@ -59,25 +59,25 @@ def secrets_in(parsed: Namespace) -> list[str]:
     return [secret for secret in given if isinstance(secret, str)]
 
 
-def _refuse_what_is_ours(arguments: Sequence[str]) -> None:
+def _refuse_reserved(arguments: Sequence[str]) -> None:
     for argument in arguments:
         name = argument.partition("=")[0].partition(".")[0].replace("_", "-")
         if name in _REFUSED:
             raise BadArgument(f"{name} can't be used with adaptry serve: {_REFUSED[name]}")
 
 
-def _forget_loading_by_path() -> None:
-    """vLLM's own routes would read any folder that a client names, past every check of ours."""
+def _disable_loading_by_path() -> None:
+    """vLLM's own routes would load any folder that a client names, without any of our checks."""
     if os.environ.pop(LOADING_BY_PATH, None) is not None:
         logger.warning("%s is not heeded: register adapters instead", LOADING_BY_PATH)
 
 
 def _parse_as_vllm(model: str, arguments: Sequence[str]) -> Namespace:
-    """vLLM's defaults of one slot and a host tier no larger would leave nothing to control."""
+    """Other defaults: vLLM's one slot and a host tier no larger would leave nothing to control."""
     parser, validate = vllm_api.argument_parser(), vllm_api.validate_arguments()
-    # it would let the pages of any site read the answers
+    # vLLM's default lets the pages of any site read responses
     parser.set_defaults(max_loras=DEFAULT_SLOTS, host="127.0.0.1", allowed_origins=[])
-    parser.allow_abbrev = False  # `--lora-mod` would pass by what is refused
+    parser.allow_abbrev = False  # `--lora-mod` would not be refused
     parser.error = _refuse  # instead of ending the process with its usage
     try:
         parsed: Namespace = parser.parse_args([model, *arguments])
@@ -86,7 +86,7 @@ def _parse_as_vllm(model: str, arguments: Sequence[str]) -> Namespace:
         raise
     except IndexError as error:  # `--compilation-config.mode` at the end
         raise BadArgument(f"argument {arguments[-1]}: expected one argument") from error
-    except Exception as error:  # each of vLLM's checks raises another kind
+    except Exception as error:  # each of vLLM's checks raises its own type
         raise BadArgument(_one_line(str(error))) from error
     return parsed
 
@@ -100,7 +100,7 @@ def _one_line(message: str) -> str:
 
 
 def prefer_one_worker_process(parsed: Namespace) -> None:
-    """On the CPU build host the only worker in the engine's process: it starts in half the time."""
+    """On the CPU build run a single worker in the engine's process: it starts in half the time."""
     on_cpu = vllm_api.is_cpu_build()
     ranks = parsed.tensor_parallel_size * parsed.pipeline_parallel_size
     if on_cpu and ranks == 1 and parsed.distributed_executor_backend is None:

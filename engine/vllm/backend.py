@@ -1,6 +1,6 @@
-"""The real backend: one vLLM engine, driven through `AsyncLLM` and our worker extension.
+"""vLLM backend: one engine, driven through `AsyncLLM` and our worker extension.
 
-Never passes `timeout=` to `collective_rpc`: after one expired the next call reads its answer.
+Never passes `timeout=` to `collective_rpc`: after a timeout the next call reads its response.
 """
 
 import asyncio
@@ -47,9 +47,8 @@ class VllmBackend:
             self._channel.discard(number)
 
     def _wire(self, move: Move) -> list[Any]:
-        """A load is not kept in line with the moves: it may be done before an earlier commit is.
-
-        So a commit names the load that it means.
+        """A commit names its load: loads and moves have no common order, so that a load may be done
+        before an earlier commit.
         """
         staged = self._staged.pop(move.version, 0) if isinstance(move, Commit) else 0
         return [type(move).__name__.lower(), move.version, staged]
@@ -69,8 +68,8 @@ class VllmBackend:
         )
 
     async def served_modules(self) -> SupportedModules | None:
-        """What adapters may be made for; None if vLLM can't tell. Raises EngineUnavailable."""
-        return served_by(await self._call("adaptry_modules"))
+        """The modules that support LoRA; None if vLLM can't list them. Raises EngineUnavailable."""
+        return merge_served_modules(await self._call("adaptry_modules"))
 
     async def _call(self, method: str, *args: Any) -> list[Any]:
         return await _call(self._engine, method, *args)
@@ -80,7 +79,7 @@ class VllmBackend:
 async def connect_backend(
     engine: AsyncLLM, host_bytes: int | None = None
 ) -> AsyncIterator[VllmBackend]:
-    """`host_bytes`: the most that the host tier will hold, all ranks together, if that is limited.
+    """`host_bytes`: the limit of the host tier, over all ranks, if there is one.
 
     Raises EngineUnavailable if not every worker can be reached.
     """
@@ -94,7 +93,7 @@ async def connect_backend(
 
 
 async def _call(engine: AsyncLLM, method: str, *args: Any) -> list[Any]:
-    """One answer per rank. Raises EngineUnavailable."""
+    """One response per rank. Raises EngineUnavailable."""
     try:
         answers = await engine.collective_rpc(method, args=args)
     except EngineDeadError as error:
@@ -105,7 +104,7 @@ async def _call(engine: AsyncLLM, method: str, *args: Any) -> list[Any]:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        # nobody cancelled us: vLLM cancels what it still owes when it shuts its engine down
+        # this task is not cancelled: vLLM cancels its pending calls when it shuts its engine down
         raise EngineGone("it was shut down") from None
     for answer in answers:
         if "error" in answer:
@@ -113,20 +112,20 @@ async def _call(engine: AsyncLLM, method: str, *args: Any) -> list[Any]:
     return [answer["value"] for answer in answers]
 
 
-def served_by(ranks: Sequence[Mapping[str, Any]]) -> SupportedModules | None:
-    """What the ranks say together: with pipeline parallelism each has other layers."""
+def merge_served_modules(ranks: Sequence[Mapping[str, Any]]) -> SupportedModules | None:
+    """One list from all ranks: with pipeline parallelism each has other layers."""
     if any(rank["renames"] is None for rank in ranks):
         return None
     rules = [tuple(map(tuple, ranks[0]["renames"][rule])) for rule in _RENAMES]
     return SupportedModules(
         engine=f"vllm {vllm.__version__}",
-        modules=dict(_served(*module) for rank in ranks for module in rank["modules"]),
+        modules=dict(_served_module(*module) for rank in ranks for module in rank["modules"]),
         renames=Renames(*rules),
         patterns=all(rank["patterns"] for rank in ranks),
     )
 
 
-def _served(
+def _served_module(
     name: str, is_embedding: bool, out_features: int | None, in_features: int | None
 ) -> tuple[str, SupportedModule]:
     if out_features is None or in_features is None:

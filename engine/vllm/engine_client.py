@@ -1,4 +1,4 @@
-"""vLLM's engine client, with the cache controller's guard before every generation."""
+"""Engine client: vLLM's, with a lease of the cache controller around every generation."""
 
 import asyncio
 import functools
@@ -19,7 +19,7 @@ from engine.vllm.tenant_isolation import tenant_cache_salt, tenant_request_id
 
 
 class Guard(Protocol):
-    """Stands before every generation: `Leasing`, where requests come over HTTP."""
+    """Wraps every generation. `Leasing` implements it for requests over HTTP."""
 
     def lease_for(
         self, request: LoRARequest, revoke: Callable[[], None]
@@ -29,18 +29,18 @@ class Guard(Protocol):
     def generating(
         self, lease: Lease | None, *, deltas: bool
     ) -> AbstractContextManager[Generation]:
-        """Is shown each output, and says what else vLLM is to be told. See CountedGeneration."""
+        """Receives each output, and has further options for vLLM. See CountedGeneration."""
 
     def engine_died(self, error: EngineUnavailable) -> None:
         """The engine ended under the running request."""
 
 
 class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
-    """vLLM's engine client; whoever generates with an adapter holds a lease meanwhile.
+    """vLLM's engine client; a generation with an adapter holds a lease on it.
 
     Every route of vLLM's OpenAI application ends in `generate` or `encode`. The inner generator
-    is closed before the lease is given back, so that an abort reaches the engine before anything
-    that the freed slot is used for.
+    is closed before the lease is released, so that an abort reaches the engine before anything
+    that reuses the freed slot.
     """
 
     guard: Guard
@@ -63,7 +63,7 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         stream = partial(super().generate, *inputs, lora_request=lora_request, **options)
         kind = getattr(sampling_params, "output_kind", None)
         deltas = kind is RequestOutputKind.DELTA
-        return self._guarded(stream, request_id, lora_request, deltas=deltas)
+        return self._stream(stream, request_id, lora_request, deltas=deltas)
 
     def generate_leased(
         self,
@@ -73,10 +73,10 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         *,
         lora_request: LoRARequest | None = None,
     ) -> AsyncGenerator[Any, None]:
-        """For whoever holds the lease already."""
+        """For callers that hold the lease already."""
         inputs = (prompt, sampling_params, request_id)
         stream = partial(super().generate, *inputs, lora_request=lora_request)
-        return self._guarded(stream, request_id, None)
+        return self._stream(stream, request_id, None)
 
     def encode(
         self,
@@ -90,17 +90,17 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         stream = partial(
             super().encode, prompt, pooling_params, request_id, lora_request, **options
         )
-        return self._guarded(stream, request_id, lora_request)
+        return self._stream(stream, request_id, lora_request)
 
     async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
-        """For vLLM's routes, which know a request by the id that they gave it."""
+        """For vLLM's routes, which use the id that they gave the request."""
         if internal:
             await super().abort(request_id, internal)
             return
         ids = [request_id] if isinstance(request_id, str) else request_id
         await super().abort(list(map(tenant_request_id, ids)))
 
-    async def _guarded(
+    async def _stream(
         self,
         open_stream: Callable[..., AsyncGenerator[Any, None]],
         request_id: str,
@@ -116,12 +116,12 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
                     async with aclosing(open_stream(**generation.options)) as stream:
                         async for output in stream:
                             finished = output.finished
-                            if not began and not revoked.is_set() and _was_turned_away(output):
+                            if not began and not revoked.is_set() and _was_rejected(output):
                                 raise EngineDeadError
                             began = True
                             generation.on_output(output)
                             yield output
-                            if revoked.is_set():  # perhaps before vLLM knew of the request
+                            if revoked.is_set():  # perhaps before the request reached vLLM
                                 await super().abort(request_id)
                 except EngineDeadError as error:
                     ended = EngineUnavailable("it ended")
@@ -129,7 +129,7 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
                     raise ended from error
                 finally:
                     if not finished:
-                        # vLLM forgets to when it is cancelled while it hands a request on
+                        # vLLM doesn't if it is cancelled while it sends the request
                         await super().abort(request_id)
 
     def _lease(
@@ -148,8 +148,8 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         return set()
 
 
-def _was_turned_away(output: Any) -> bool:
-    """By an engine that is being stopped: vLLM calls that a request that ended well, and empty."""
+def _was_rejected(output: Any) -> bool:
+    """By an engine that is being stopped: vLLM reports a request that finished, but is empty."""
     completions = getattr(output, "outputs", None)
     return (
         output.finished
@@ -159,7 +159,7 @@ def _was_turned_away(output: Any) -> bool:
 
 
 def _salt_requests(core: Any) -> None:
-    """Here all kinds of prompts come past, each completion of several and each part of a stream."""
+    """Every request is sent here: each of `n` completions, each part of an input stream."""
     send = core.add_request_async
 
     async def send_salted(request: Any) -> None:

@@ -11,7 +11,7 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 
 class GenerateRequest(BaseModel):
-    """Sampling parameters that are left out take the model's own defaults."""
+    """Sampling parameters that are omitted take the model's own defaults."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,7 +1,7 @@
-"""Every internal of vLLM that we build on, in one place, and a check that they are all there.
+"""vLLM internals that we rely on, in one list, and a check that this vLLM has them all.
 
 Present in 0.26.0 to 0.33.0; used on the real engine: 0.26.0 on CUDA, 0.32.0 on the CPU. What moved
-between these versions is found by `vllm_api`. Contract tests hold what each of them does.
+between these versions is found by `engine.vllm.compat`. Contract tests check what each one does.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,25 +14,25 @@ _LAYERS = ("set_lora", "reset_lora", "lora_a_stacked", "lora_b_stacked")
 # module, class (None: the module itself), names. A name may be a method, a class attribute, or an
 # attribute that a method of the class sets or reads.
 INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
-    # vllm_client: the engine client, which leases stand around
+    # engine_client: its methods, which are wrapped in leases
     (
         "vllm.v1.engine.async_llm",
         "AsyncLLM",
         ("from_vllm_config", "generate", "encode", "abort", "collective_rpc", "errored"),
     ),
-    # vllm_client: what goes to the engine; what its blocks of the prefix cache are found by
+    # engine_client: what is sent to the engine, and the salt of its prefix cache
     ("vllm.v1.engine.async_llm", "AsyncLLM", ("engine_core",)),
     ("vllm.v1.engine.core_client", "AsyncMPClient", ("add_request_async",)),
     ("vllm.v1.engine", "EngineCoreRequest", ("cache_salt",)),
-    # generation: what a generation's outputs say of its tokens and times
+    # gateway.generation: tokens and times of a generation's outputs
     ("vllm.outputs", "RequestOutput", ("prompt_token_ids", "outputs", "metrics")),
     ("vllm.v1.metrics.stats", "RequestStateStats", ("arrival_time", "first_token_latency")),
     ("vllm.sampling_params", "RequestOutputKind", ("DELTA",)),
-    # vllm_life: the end of an engine
+    # process: the end of an engine
     ("vllm.v1.engine.async_llm", "AsyncLLM", ("output_processor", "shutdown", "dead_error")),
     ("vllm.v1.engine.output_processor", "OutputProcessor", ("propagate_error",)),
     ("vllm.v1.engine.exceptions", None, ("EngineDeadError", "EngineGenerateError")),
-    # worker_managers: where vLLM makes its LoRA managers, and the parts that we replace
+    # worker.lora_managers: where vLLM creates its LoRA managers, and the parts that we replace
     ("vllm.v1.worker.lora_model_runner_mixin", None, ("LRUCacheWorkerLoRAManager",)),
     (
         "vllm.v1.worker.lora_model_runner_mixin",
@@ -62,10 +62,10 @@ INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
         ),
     ),
     ("vllm.utils.cache", "LRUCache", ("order", "cache", "remove_oldest", "touch")),
-    # worker_trace: how vLLM reads a file and fills a slot
+    # worker.layout_tracer: how vLLM reads a file and fills a slot
     ("vllm.lora.lora_model", "LoRAModel", ("from_lora_tensors", "loras", "rank")),
     ("vllm.lora.layers.base_linear", "BaseLinearLayerWithLoRA", _LAYERS),
-    # worker_modules: what adapters may be made for
+    # worker.lora_modules: the modules that support LoRA
     (
         "vllm.lora.layers",
         None,
@@ -90,27 +90,27 @@ INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
         ("total_num_heads", "total_num_kv_heads", "head_size"),
     ),
     ("vllm.lora.peft_helper", None, ("PEFTHelper",)),
-    # cpu_repairs: rows of logits
+    # worker.cpu_patches: rows of logits
     (
         "vllm.lora.punica_wrapper.punica_cpu",
         "PunicaWrapperCPU",
         ("add_lora_logits", "sampler_indices", "token_lora_indices"),
     ),
-    # vllm_app: the table of adapters that vLLM's routes ask
+    # app: the table of adapters that vLLM's routes use
     (
         "vllm.entrypoints.openai.models.serving",
         "OpenAIServingModels",
         ("lora_requests", "base_model_paths", "model_name", "show_available_models"),
     ),
-    # lora_sets: the gauge of adapters that run and wait
+    # metric_patches: the gauge of adapters that run and wait
     ("vllm.v1.engine.async_llm", "AsyncLLM", ("logger_manager",)),
     ("vllm.v1.metrics.loggers", "StatLoggerManager", ("stat_loggers",)),
     ("vllm.v1.metrics.loggers", "PrometheusStatLogger", ("gauge_lora_info",)),
 )
 
 
-def missing() -> list[str]:
-    """What this vLLM lacks of all that, as dotted names. Imports vLLM."""
+def find_missing() -> list[str]:
+    """The internals that this vLLM lacks, as dotted names. Imports vLLM."""
     return [
         ".".join(filter(None, (module, owner, name)))
         for module, owner, names in INTERNALS

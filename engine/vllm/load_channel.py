@@ -1,6 +1,7 @@
-"""The server's end of the line on which every worker is asked to load adapters.
+"""Load channel, the server's end: asks every worker to load adapters.
 
-A Unix socket in a private folder; each worker connects once. `worker_channel` says what is spoken.
+A Unix socket in a private folder; each worker connects once. The protocol is described in
+`engine.worker.load_channel`.
 """
 
 import asyncio
@@ -21,14 +22,14 @@ Connect = Callable[[str], Awaitable[object]]
 
 
 class _Worker:
-    """One connected rank and the loads that it has not answered yet."""
+    """One connected rank and its pending loads."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         self._loads: dict[int, asyncio.Future[dict[str, Any]]] = {}
 
     async def load(self, number: int, version: AdapterVersion) -> dict[str, Any]:
-        """The answer to this load, which is not confused with an earlier one's. `number` is new."""
+        """The response to this load. `number` is a new one, so that no earlier response matches."""
         if self._writer.is_closing():
             raise EngineUnavailable("a worker has gone")
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
@@ -48,7 +49,7 @@ class _Worker:
             self._writer.write(json.dumps(order).encode() + b"\n")
 
     async def listen(self, reader: asyncio.StreamReader) -> None:
-        """Until the worker has gone."""
+        """Until the worker disconnects."""
         try:
             while line := await reader.readline():
                 answer = json.loads(line)
@@ -63,7 +64,7 @@ class _Worker:
 
 
 class LoadChannel:
-    """Asks all workers at once."""
+    """Sends each load to all workers in parallel."""
 
     def __init__(self) -> None:
         self._workers: list[_Worker] = []
@@ -72,15 +73,15 @@ class LoadChannel:
         self._listening: set[asyncio.Task[None]] = set()
 
     async def load(self, version: AdapterVersion) -> tuple[int, Loaded]:
-        """What is staged, and the number by which a commit has to ask for it.
+        """Stage the version; a commit names it by the number.
 
-        Raises AdapterLoadFailed, and then no worker keeps anything, or EngineUnavailable.
+        Raises AdapterLoadFailed or EngineUnavailable; then no worker keeps anything of it.
         """
         number = next(self._numbers)
         loads = (worker.load(number, version) for worker in self._workers)
         try:
             answers = await asyncio.gather(*loads)
-        except BaseException:  # nobody waits any more, or a worker has gone
+        except BaseException:  # cancelled, or a worker has disconnected
             self.discard(number)
             raise
         for failed in (answer for answer in answers if "error" in answer):
@@ -105,7 +106,7 @@ class LoadChannel:
         self._connected.set()
 
     async def wait_for(self, ranks: int) -> None:
-        """Raises EngineUnavailable if they don't come."""
+        """Raises EngineUnavailable if they don't connect in time."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 while len(self._workers) < ranks:
@@ -122,7 +123,7 @@ class LoadChannel:
 
 @asynccontextmanager
 async def open_channel(connect: Connect, ranks: int) -> AsyncIterator[LoadChannel]:
-    """`connect` has to tell every rank the path on which it is awaited."""
+    """`connect` passes the socket's path to every rank."""
     channel = LoadChannel()
     with tempfile.TemporaryDirectory(prefix="adaptry-") as folder:
         path = f"{folder}/loads"

@@ -1,4 +1,4 @@
-"""Log probabilities of one fixed prompt, past vLLM's OpenAI application."""
+"""Scoring: log probabilities of one fixed prompt, without vLLM's OpenAI application."""
 
 import itertools
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from engine.vllm.engine_client import LeasedAsyncLLM
 PROMPT_TOKENS = 32
 
 
-def prompt_score(engine_now: Callable[[], LeasedAsyncLLM]) -> Score:
-    """A function that scores tokens from all over the vocabulary, on the engine that runs then.
+def create_prompt_score(current_engine: Callable[[], LeasedAsyncLLM]) -> Score:
+    """A function that scores tokens from all over the vocabulary, on the current engine.
 
-    Whoever calls it for a version holds a lease on it. It raises EngineUnavailable.
+    Its caller holds a lease on the version. It raises EngineUnavailable.
     """
     numbers = itertools.count(1)
 
     async def score(version: AdapterVersion | None) -> list[float]:
-        engine = engine_now()
+        engine = current_engine()
         vocabulary = engine.model_config.get_vocab_size()
         length = min(PROMPT_TOKENS, engine.model_config.max_model_len - 1)
         prompt = {"prompt_token_ids": [n * vocabulary // length for n in range(length)]}

@@ -10,7 +10,7 @@ import uvicorn
 
 from engine.bootstrap.background import run_in_background
 from engine.bootstrap.registry import open_database, register_folders
-from engine.http.uvicorn_protocol import guarded_http
+from engine.http.uvicorn_protocol import create_http_protocol
 from engine.settings import EngineSettings
 from fleet.ingress.app import Ingress, run_ingress
 from fleet.messages import EngineFacts
@@ -82,7 +82,7 @@ async def _serve_http(ingress: Ingress, settings: EngineSettings, host: str, por
         ingress.app,
         host=host,
         port=port,
-        http=guarded_http(settings),
+        http=create_http_protocol(settings),
         access_log=False,
         proxy_headers=False,  # by default uvicorn would trust any process on this machine
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import Phi3Config, Phi3ForCausalLM
 
-from engine.vllm.backend import served_by
+from engine.vllm.backend import merge_served_modules
 from registry.inspection.base_model import BaseModel, read_base_model
 from registry.inspection.inspector import judge_adapter
 from tests.support.adapters.peft_kinds import (
@@ -80,7 +80,9 @@ class TinyEngine:
         self._ids = itertools.count(1)
 
     def base_model(self, folder: Path) -> BaseModel:
-        return read_base_model("fused", folder, served_by(self.llm.collective_rpc(_modules)))
+        return read_base_model(
+            "fused", folder, merge_served_modules(self.llm.collective_rpc(_modules))
+        )
 
     def answer(self, adapter: Path | None) -> Answer | str:
         """With what vLLM loads by itself; its refusal as text."""

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_everything_we_build_on_is_there() -> None:
-    assert vllm_internals.missing() == []
+    assert vllm_internals.find_missing() == []
     vllm_api.check_internals()
 
 
@@ -30,7 +30,7 @@ def test_what_is_missing_is_named(
     monkeypatch: pytest.MonkeyPatch, internal: tuple[str, str | None, list[str]], shown: str
 ) -> None:
     monkeypatch.setattr(vllm_internals, "INTERNALS", [*vllm_internals.INTERNALS, internal])
-    assert vllm_internals.missing() == [shown]
+    assert vllm_internals.find_missing() == [shown]
     with pytest.raises(vllm_api.UnsupportedVllm, match=f"lacks what .* builds on: {shown}$"):
         vllm_api.check_internals()
 

@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request
 from starlette.middleware import Middleware
 from starlette.types import Scope
 
-from engine.http.uvicorn_protocol import guarded_http
+from engine.http.uvicorn_protocol import create_http_protocol
 from engine.settings import EngineSettings
 from registry.http.body_limit import BodyLimit, BodyLimitMiddleware
 from registry.http.problems import ProblemRoute
@@ -78,7 +78,7 @@ def application(listening: Listening) -> FastAPI:
 async def served(settings: EngineSettings = SETTINGS) -> AsyncIterator[Listening]:
     listening = Listening(0)
     app = application(listening)
-    config = uvicorn.Config(app, port=0, http=guarded_http(settings), log_level="error")
+    config = uvicorn.Config(app, port=0, http=create_http_protocol(settings), log_level="error")
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     while not server.started:
