@@ -1,4 +1,4 @@
-"""Everything that tells of events, put together: the log, its streams, and webhooks."""
+"""Event notifications, wired together: the event log, its streams, and webhooks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -25,21 +25,21 @@ from registry.webhooks.service import WebhookService
 
 @dataclass(frozen=True, slots=True)
 class Notifications:
-    """`run` has to run for as long as `routers` are served."""
+    """The event services of one server. `run` must run while `routers` are served."""
 
     watermark: EventWatermark
     routers: tuple[APIRouter, ...]
     dispatcher: WebhookDispatcher
-    decision_streams: StreamLimiter  # for streams of the engine's, which end when these do
+    decision_streams: StreamLimiter  # for the engine's streams, which end with these
 
     async def run(self, is_stopping: Callable[[], bool]) -> None:
-        """Until it is cancelled. `is_stopping`: the HTTP server waits for its streams to end."""
+        """Run until cancelled. `is_stopping`: the HTTP server waits for its streams to end."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.watermark.run())
                 tasks.create_task(self.dispatcher.run())
                 tasks.create_task(close_with_server(self.watermark, is_stopping))
-            await asyncio.Event().wait()  # the server has yet to end
+            await asyncio.Event().wait()  # until the server cancels it
         finally:
             self.watermark.close()
 
@@ -48,7 +48,7 @@ class Notifications:
 async def open_notifications(
     database: Database, settings: RegistrySettings, limits: WebhookLimits | None = None
 ) -> AsyncIterator[Notifications]:
-    """Opens no connection before it is needed; closes them at the end."""
+    """Build the event services; connections are opened lazily and closed at the end."""
     limits = limits or WebhookLimits(
         max_attempts=settings.webhook_attempts, timeout_seconds=settings.webhook_timeout_seconds
     )

@@ -1,7 +1,7 @@
-"""Takes secrets out of what is logged or answered, should one have come where it does not belong.
+"""Redaction of secrets in log lines and responses.
 
-Ours have a form by which they are known anywhere; of others those are known that this process was
-given, and what stands in a URL before the host.
+Adaptry's own secrets are recognized by their format. Others are redacted if this process was given
+them, or if they are credentials in a URL.
 """
 
 import logging
@@ -20,7 +20,7 @@ _KEY_BYTES = re.compile(rb"(adp_[0-9a-f]{12}_)[A-Za-z0-9_-]{43}")
 _SIGNING = re.compile(r"whsec_[A-Za-z0-9+/=]{20,}")
 _USERINFO = re.compile(r"(?<=://)[^/\s@:'\"]*:[^/\s@'\"]+(?=@)")
 
-# What libraries and vLLM read their secrets from, and ours.
+# Environment variables that libraries, vLLM and Adaptry read secrets from.
 _VARIABLES = (
     "ADAPTRY_API_KEY",
     "AWS_ACCESS_KEY_ID",
@@ -31,23 +31,23 @@ _VARIABLES = (
     "PGPASSWORD",
     "VLLM_API_KEY",
 )
-_MIN_SECRET_LENGTH = 8  # less would hide half of what is said
+_MIN_SECRET_LENGTH = 8  # a shorter one would hide unrelated text
 _ACCESS = "uvicorn.access"
-_PATH = 2  # among the arguments of a line of the access log
+_PATH = 2  # index in the arguments of an access log record
 _PLAIN_TYPES = (int, float, type(None))
 
 _secrets: set[str] = set()
 
 
 def redact(text: str) -> str:
-    """The same text, but for secrets."""
+    """The text without secrets."""
     for secret in _secrets:
         text = text.replace(secret, HIDDEN)
     return redact_keys(text)
 
 
 def redact_keys(text: str) -> str:
-    """The same text, but for what looks like a secret, wherever it runs: also fit to be kept."""
+    """The text without what looks like a secret, independent of this process: safe to store."""
     if "adp_" in text:
         text = _KEY.sub(rf"\1{HIDDEN}", text)
     if "whsec_" in text:
@@ -56,7 +56,7 @@ def redact_keys(text: str) -> str:
 
 
 def mask_keys(body: bytes) -> bytes:
-    """As many bytes, without keys of ours."""
+    """The body with Adaptry's API keys masked, in the same length."""
     if b"adp_" not in body:
         return body
     return _KEY_BYTES.sub(lambda key: key[1] + b"*" * _SECRET_LENGTH, body)
@@ -65,7 +65,7 @@ def mask_keys(body: bytes) -> bytes:
 def register_secrets(
     *, urls: Iterable[str] = (), secrets: Iterable[str] = (), environment: Mapping[str, str] = {}
 ) -> None:
-    """From now on these are hidden too: of URLs the passwords, of the environment what we know."""
+    """Redact these too: passwords in URLs, and known variables of the environment."""
     found = {password for url in urls if (password := _password(url))}
     found |= {unquote(password) for password in found}
     found |= {environment[name] for name in _VARIABLES if name in environment}
@@ -74,7 +74,7 @@ def register_secrets(
 
 
 def register_process_secrets(*urls: str) -> None:
-    """Those of this process's environment and arguments."""
+    """Secrets in this process's environment and arguments."""
     register_secrets(urls=urls, environment=os.environ)
 
 
@@ -89,7 +89,7 @@ def _password(url: str) -> str | None:
 
 
 def hide_secrets_in_logs() -> None:
-    """Every record that is made from now on, whoever makes it."""
+    """Redact every log record created after this call, by any library."""
     make = logging.getLogRecordFactory()
     if getattr(make, "hides_secrets", False):
         return
@@ -99,7 +99,7 @@ def hide_secrets_in_logs() -> None:
         _redact_record(record)
         return record
 
-    make_record.hides_secrets = True  # type: ignore[attr-defined]  # a mark for the next call
+    make_record.hides_secrets = True  # type: ignore[attr-defined]  # read by the next call
     logging.setLogRecordFactory(make_record)
 
 
@@ -120,7 +120,6 @@ def _redact_record(record: logging.LogRecord) -> None:
 
 
 def _redact_argument(value: object) -> object:
-    """As it is, unless its text has a secret."""
     if isinstance(value, _PLAIN_TYPES):
         return value
     text = str(value)
@@ -129,7 +128,7 @@ def _redact_argument(value: object) -> object:
 
 
 def _strip_query(arguments: tuple[object, ...]) -> tuple[object, ...]:
-    """People put keys there; and what was searched for is nobody's business."""
+    """Queries may contain keys and search terms: neither belongs in a log."""
     path = str(arguments[_PATH])
     shown = path.partition("?")[0] + ("?…" if "?" in path else "")
     return (*arguments[:_PATH], shown, *arguments[_PATH + 1 :])

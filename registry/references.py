@@ -1,6 +1,6 @@
-"""How people name things: `name`, `name@alias` and `name:3`, alike in HTTP, CLI and docs.
+"""References `name`, `name@alias` and `name:3`, written alike in HTTP, CLI and docs.
 
-A tenant's adapters carry its name, whoever speaks of them: `acme~support`, `acme~support:3`.
+The name of a tenant's adapter always begins with the tenant's: `acme~support`, `acme~support:3`.
 """
 
 import re
@@ -28,7 +28,7 @@ _TENANT_RULE = "lower-case letters, digits and '-', at most 32, a letter or digi
 
 @dataclass(frozen=True, slots=True)
 class AdapterReference:
-    """One adapter, and which of its versions: a number, or where an alias points now.
+    """An adapter and one of its versions: by number, or by alias.
 
     With neither, it means the alias `default`.
     """
@@ -44,7 +44,7 @@ class AdapterReference:
 
 
 def parse_reference(text: str) -> AdapterReference:
-    """Read `name`, `name@alias` or `name:3`. Raises InvalidReference."""
+    """Parse `name`, `name@alias` or `name:3`. Raises InvalidReference."""
     name, at, alias = text.partition("@")
     if at:
         return AdapterReference(check_name(name), alias=check_alias(alias))
@@ -65,28 +65,28 @@ def parse_version(text: str) -> tuple[str, int]:
 
 
 def check_name(name: str) -> str:
-    """An adapter's name itself if it follows the rule. Raises InvalidReference."""
+    """Return the adapter's name if it is valid. Raises InvalidReference."""
     if len(name) > MAX_NAME or not _ADAPTER_NAME.fullmatch(name):
         raise InvalidReference(f"{_quote(name)} is no adapter name: {_RULE}; before it tenant~")
     return name
 
 
 def check_alias(name: str) -> str:
-    """The same of an alias's. Raises InvalidReference."""
+    """Return the alias's name if it is valid. Raises InvalidReference."""
     if not _NAME.fullmatch(name):
         raise InvalidReference(f"{_quote(name)} is no alias name: {_RULE}")
     return name
 
 
 def check_tenant(name: str) -> str:
-    """The same of a tenant's. Raises InvalidReference."""
+    """Return the tenant's name if it is valid. Raises InvalidReference."""
     if not _TENANT_NAME.fullmatch(name):
         raise InvalidReference(f"{_quote(name)} is no tenant name: {_TENANT_RULE}")
     return name
 
 
 def tenant_of(adapter: str) -> str | None:
-    """Whose adapter it is by its name; None: the platform's own."""
+    """The tenant in an adapter's name; None for the platform's own adapters."""
     tenant, tilde, _ = adapter.partition("~")
     return tenant if tilde else None
 

@@ -1,4 +1,4 @@
-"""Keeps pins and the last residency, so that a restarted engine can be warm again."""
+"""Residency store: pins and the last residents, so that a restarted engine can be warm again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class ResidencyStore:
         actor: str,
         replicas: int | None = None,
     ) -> None:
-        """Keep the pin, in place of an earlier one of this version."""
+        """Save the pin; replaces an earlier one of this version."""
         pin = Pin(version_id=version_id, tier=tier, expires_at=expires_at, replicas=replicas)
         data: dict[str, Any] = {"tier": tier, "expires_at": expires_at and expires_at.isoformat()}
         if replicas is not None:
@@ -53,24 +53,24 @@ class ResidencyStore:
             await _add_event(session, EventKind.CACHE_PINNED, version_id, actor, **data)
 
     async def remove_pin(self, version_id: int, *, actor: str) -> None:
-        """Because somebody wants it."""
+        """Remove the pin at an operator's request."""
         async with self._database.transaction(for_catalog=False) as session:
             removal = delete(Pin).where(col(Pin.version_id) == version_id)
             if (await session.execute(removal.returning(col(Pin.version_id)))).first() is not None:
                 await _add_event(session, EventKind.CACHE_UNPINNED, version_id, actor)
 
     async def expire_pins(self, version_ids: Sequence[int]) -> None:
-        """Their time is over; when that would be was said when they were made."""
+        """Delete expired pins. No event: their expiry was recorded when they were made."""
         async with self._database.transaction(for_catalog=False) as session:
             await session.execute(delete(Pin).where(col(Pin.version_id).in_(version_ids)))
 
     async def record_eviction(self, version_id: int, *, actor: str, force: bool) -> None:
-        """Somebody had it put out of memory."""
+        """Record that an operator evicted the version."""
         async with self._database.transaction(for_catalog=False) as session:
             await _add_event(session, EventKind.CACHE_EVICTED, version_id, actor, force=force)
 
     async def pins(self) -> list[StoredPin]:
-        """Those of versions that may be served and whose time is not over, the oldest first."""
+        """Unexpired pins of servable versions, the oldest first."""
         statement = _select_servable(Pin).order_by(col(Pin.pinned_at), col(Pin.version_id))
         async with self._database.read_session() as session:
             rows = (await session.execute(statement)).all()
@@ -81,7 +81,7 @@ class ResidencyStore:
         ]
 
     async def save_residents(self, version_ids: Sequence[int]) -> None:
-        """Who is in host memory, the one used last first; in place of what was saved before."""
+        """Save the versions in host memory, most recently used first; replaces the last save."""
         async with self._database.transaction(for_catalog=False) as session:
             await session.execute(delete(Resident))
             session.add_all(
@@ -90,7 +90,7 @@ class ResidencyStore:
             )
 
     async def residents(self) -> list[str]:
-        """References of those saved last that may be served, the one used last first."""
+        """References of the saved, still servable versions, most recently used first."""
         statement = _select_servable(Resident).order_by(col(Resident.position))
         async with self._database.read_session() as session:
             rows = (await session.execute(statement)).all()
@@ -148,7 +148,7 @@ async def _add_event(
 
 
 def _select_servable(table: type[Table]) -> "Select[Table, str, int]":
-    """Rows with their adapter's name and version's number, if that may be served."""
+    """Rows of servable versions, with the adapter's name and the version's number."""
     return (
         select(table, col(Adapter.name), col(Version.number))
         .join(Version, col(Version.id) == col(table.version_id))

@@ -1,4 +1,4 @@
-"""RegistryService: the services of the registry, put together over one database and store."""
+"""RegistryService: the services of the registry, composed over one database and store."""
 
 from registry.aliases.history import AliasCatalog
 from registry.aliases.promotion import PromotionService, ServingEngine
@@ -21,9 +21,9 @@ from registry.transfer.version_archive import VersionFiles
 class RegistryService:
     """The services for one base model.
 
-    `catalog` and `alias_catalog` answer questions; `registrar` publishes versions; `aliases`,
-    `promotion`, `lifecycle`, `metadata` and `garbage` change what is there; `exporter` and
-    `importer` copy a registry to another one, `files` serves one version's files.
+    `catalog` and `alias_catalog` are read-only; `registrar` publishes versions; `aliases`,
+    `promotion`, `lifecycle`, `metadata` and `garbage` change the registry; `exporter` and
+    `importer` copy it to another one, `files` serves one version's files.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class RegistryService:
         await self._database.ping()
 
     async def recover(self) -> None:
-        """To be called at the start: ends what a crash cut short."""
+        """Complete or undo what a crash interrupted. To be called at startup."""
         await self.lifecycle.recover()
 
     def set_usage_check(self, is_in_use: UsageCheck) -> None:
-        """Versions that an engine uses (row id → whether) are not purged."""
+        """Set the check (row id → in use) that protects versions in use from being purged."""
         self.lifecycle.is_in_use = is_in_use
 
     def set_serving_engine(self, engine: ServingEngine) -> None:
-        """Promotions bring the new version into this engine's memory first."""
+        """Set the engine that promotions warm before they switch."""
         self.promotion.engine = engine

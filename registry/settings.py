@@ -1,4 +1,4 @@
-"""The registry's settings, from the environment (`ADAPTRY_…`) or the command line."""
+"""Settings of the registry, from the environment (`ADAPTRY_…`) or the command line."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,7 @@ HOME = Path(".adaptry")
 
 
 class RegistrySettings(BaseSettings):
-    """Where rows and files are kept, and which files are let in."""
+    """Database, store, and which files are accepted."""
 
     model_config = SettingsConfigDict(env_prefix="ADAPTRY_", extra="forbid", frozen=True)
 
@@ -74,6 +74,6 @@ class RegistrySettings(BaseSettings):
 
     @field_validator("source_urls")
     @classmethod
-    def _rules_mean_something(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_source_urls(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
         UrlRules(rules)
         return rules

@@ -1,4 +1,4 @@
-"""Which Adaptry this is."""
+"""The installed version of Adaptry."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -200,7 +200,7 @@ class ImportRead(ResponseModel):
 
 class InspectionRead(ResponseModel):
     """
-    What was checked. `engine`: whose word on its modules counted; null without any.
+    What was checked. `engine`: the engine whose supported modules were used; null without one.
 
     `ranks` counts modules by rank, `files` has bytes by name.
     """
@@ -216,7 +216,7 @@ class InspectionRead(ResponseModel):
 
 
 class AdapterFacts(ResponseModel):
-    """What registering these files would write down."""
+    """Facts that registering these files would store."""
 
     rank: int
     alpha: float
@@ -290,7 +290,7 @@ class ProbeRead(ResponseModel):
 
 
 class ProblemRead(ResponseModel):
-    """A defect. `count`: how often it was found; `detail` tells of the first."""
+    """A defect. `count`: how often it was found; `detail` describes the first."""
 
     code: str
     detail: str

@@ -1,4 +1,4 @@
-"""What can be asked of aliases, now and in the past; nothing here changes them."""
+"""Read-only queries on aliases, now and in the past."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""Moves an alias without anybody's noticing: warm the new version, probe it, switch, drain the old.
+"""Zero-downtime promotion: warm, probe, switch, drain.
 
 The switch is `AliasService`'s one transaction. Requests that run keep their version until they end,
 since an engine resolves a reference once, so that nothing has to wait for the old version.

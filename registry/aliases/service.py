@@ -1,4 +1,4 @@
-"""Aliases: moved by compare-and-set, split by weight, deleted; every state is kept."""
+"""Alias service: compare-and-set moves, weighted splits, deletion; every state is recorded."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""What the REST API takes and gives of aliases."""
+"""Request and response schemas of aliases."""
 
 from datetime import datetime
 from typing import Annotated, Self

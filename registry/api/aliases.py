@@ -1,4 +1,4 @@
-"""Routes of aliases: move, split, roll back, delete, and look at them now and in the past."""
+"""Routes of aliases: move, split, roll back, delete, current state and history."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Routes of adapters and versions: list and search, show, describe."""
+"""Routes of adapters and versions: list, search, show, update."""
 
 from typing import Annotated
 

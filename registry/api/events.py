@@ -1,4 +1,4 @@
-"""The event log over REST: pages, and a stream that can be resumed."""
+"""Routes of the event log: pages, export, and a resumable stream."""
 
 from datetime import datetime
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Registering over REST: at once, or as a job that can be followed and cancelled."""
+"""Routes of registration: synchronous, or as a job that can be followed and cancelled."""
 
 import json
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""`POST /api/v1/inspect`: the verdict on an adapter without registering it."""
+"""Route `POST /api/v1/inspect`: the verdict on an adapter without registering it."""
 
 from fastapi import APIRouter
 

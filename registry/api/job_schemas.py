@@ -1,4 +1,4 @@
-"""What the REST API shows of jobs."""
+"""Response schemas of jobs."""
 
 from datetime import datetime
 

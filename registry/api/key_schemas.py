@@ -1,4 +1,4 @@
-"""Keys over REST. The key itself is in the answers that make one, and in no other."""
+"""Schemas of API keys. Only the responses that create or rotate a key contain it."""
 
 from datetime import datetime
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""API keys over REST; the scope `admin` is needed for all of it."""
+"""Routes of API keys; all need the scope `admin`."""
 
 from datetime import timedelta
 

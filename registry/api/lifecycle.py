@@ -1,4 +1,4 @@
-"""Routes of states: deprecate, retire, restore, quarantine, purge; and garbage collection."""
+"""Routes of states (deprecate, retire, restore, quarantine, purge) and garbage collection."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""What the REST API takes and gives of states and garbage collection."""
+"""Request and response schemas of states and garbage collection."""
 
 from datetime import timedelta
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Parameters that many routes share."""
+"""Query and path parameters shared by routes."""
 
 from typing import Annotated
 

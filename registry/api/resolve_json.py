@@ -1,4 +1,4 @@
-"""From a reference to the version that it means, as clients are shown it: ready to be sent."""
+"""Resolver for `GET /resolve`: the referenced version as ready-made JSON."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The registry over REST, under `/api/v1`: one file of routes for each subject, put together."""
+"""Router of the registry under `/api/v1`: the routes of all subjects."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Rows and values as the REST API shows them."""
+"""Serializers: rows and values to response schemas."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Tenants and grants over REST."""
+"""Schemas of tenants and grants."""
 
 from dataclasses import asdict
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Tenants and grants over REST. Tenants are the platform's to make; a grant is its owner's."""
+"""Routes of tenants (platform only) and of grants (the adapter's owner)."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Export and import over REST: the whole registry as one tar, either way."""
+"""Routes of export and import: the whole registry as one tar."""
 
 from collections.abc import AsyncIterator
 from enum import StrEnum

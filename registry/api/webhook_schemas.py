@@ -1,4 +1,4 @@
-"""Webhooks over REST. A secret is in the answers that make one, and in no other."""
+"""Schemas of webhooks. Only the responses that create a secret contain it."""
 
 from datetime import datetime
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Webhooks over REST, under `/api/v1/webhooks`."""
+"""Routes of webhooks, under `/api/v1/webhooks`."""
 
 from datetime import timedelta
 from typing import Annotated

@@ -1,1 +1,1 @@
-"""Who may ask this server for what: API keys with scopes."""
+"""API keys, scopes, callers and what each may see."""

@@ -1,4 +1,4 @@
-"""Whoever sent the request that is being served; kept in a context variable meanwhile."""
+"""Caller of the current request, kept in a context variable."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -12,10 +12,10 @@ from registry.references import tenant_of
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`name` is what events say of who did something; a tenant's carries its name (`acme~app`).
+    """`name` is recorded as actor in events; a tenant's begins with the tenant's (`acme~app`).
 
-    Without a tenant it is the platform's own, and every adapter is there for it. `granted` are
-    the adapters of others that its tenant may use.
+    A caller without a tenant is the platform's and sees every adapter. `granted` are the adapters
+    of others that its tenant may use.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Caller:
     granted: frozenset[str] = frozenset()
 
     def may(self, scopes: frozenset[Scope]) -> bool:
-        """One of these is enough."""
+        """Whether it has one of these scopes."""
         return Scope.ADMIN in self.scopes or bool(self.scopes & scopes)
 
     @property
@@ -35,11 +35,11 @@ class Caller:
         return self.tenant is None
 
     def owns(self, name: str) -> bool:
-        """It may change the adapter or key of this name, whether there is one or not."""
+        """Whether it may change the adapter or key of this name, existing or not."""
         return self.tenant is None or tenant_of(name) == self.tenant
 
     def sees(self, adapter: str) -> bool:
-        """It may use the adapter and know of it."""
+        """Whether it may use the adapter and know that it exists."""
         return self.owns(adapter) or adapter in self.granted
 
     def check_sees(self, adapter: str) -> None:
@@ -48,18 +48,18 @@ class Caller:
             raise UnknownAdapter(adapter)
 
     def check_owns(self, adapter: str) -> None:
-        """Raises UnknownAdapter if it may not even know of it, NotOwner if it may only use it."""
+        """Raises UnknownAdapter if it can't see the adapter, NotOwner if it may only use it."""
         self.check_sees(adapter)
         if not self.owns(adapter):
             raise NotOwner(adapter)
 
     def check_key(self, name: str) -> None:
-        """Raises UnknownKey for another's, as for one that does not exist."""
+        """Raises UnknownKey for another tenant's key, as for one that does not exist."""
         if not self.owns(name):
             raise UnknownKey(name)
 
     def check_tenant(self, tenant: str) -> None:
-        """Raises UnknownTenant for another's, as for one that does not exist."""
+        """Raises UnknownTenant for another tenant, as for one that does not exist."""
         if self.tenant not in (None, tenant):
             raise UnknownTenant(tenant)
 
@@ -70,14 +70,14 @@ class Caller:
 
 
 ANONYMOUS = Caller("api", EVERY_SCOPE)
-"""Where no keys are asked for."""
+"""The caller where no keys are required."""
 
 Check = Callable[[], Awaitable[None]]
-"""Raises RegistryError once the caller may not do any longer what it was let in for."""
+"""Raises RegistryError once the caller is no longer authorized."""
 
 
 async def no_check() -> None:
-    """Where no keys are asked for."""
+    """Null check, where no keys are required."""
 
 
 _check: ContextVar[Check] = ContextVar("adaptry_caller_check", default=no_check)
@@ -86,7 +86,7 @@ _caller: ContextVar[Caller] = ContextVar("adaptry_caller", default=ANONYMOUS)
 
 @contextmanager
 def as_caller(caller: Caller, check: Check = no_check) -> Iterator[None]:
-    """Everything that this task does in the block is done for this caller."""
+    """Run the block as this caller."""
     tokens = _caller.set(caller), _check.set(check)
     try:
         yield
@@ -96,15 +96,15 @@ def as_caller(caller: Caller, check: Check = no_check) -> Iterator[None]:
 
 
 def current_caller() -> Caller:
-    """Who sent the running request."""
+    """The caller of the current request."""
     return _caller.get()
 
 
 def current_check() -> Check:
-    """For answers that may outlast the caller's key."""
+    """Authorization check for responses that may outlast the caller's key."""
     return _check.get()
 
 
 def actor_name() -> str:
-    """The name under which the running request's changes are recorded."""
+    """The actor that the current request's changes are recorded with."""
     return _caller.get().name

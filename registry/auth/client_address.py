@@ -1,11 +1,11 @@
-"""Where the request that is being served came from; kept in a context variable meanwhile."""
+"""Client address of the current request, kept in a context variable."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 LOCAL = "local"
-"""Of what a command on this machine changed in the database itself."""
+"""Address recorded for changes by a command on the server's machine."""
 
 MAX_ADDRESS = 64
 
@@ -14,7 +14,7 @@ _address: ContextVar[str | None] = ContextVar("adaptry_address", default=None)
 
 @contextmanager
 def from_address(address: str | None) -> Iterator[None]:
-    """Everything that this task does in the block is done for whoever is at this address."""
+    """Record this client address with all changes in the block."""
     token = _address.set(address)
     try:
         yield
@@ -23,8 +23,8 @@ def from_address(address: str | None) -> Iterator[None]:
 
 
 def client_address() -> str | None:
-    """The address with which the running request's changes are recorded.
+    """The address that the current request's changes are recorded with.
 
-    None where nobody asked for them: the server does some by itself.
+    None for changes that the server makes without a request.
     """
     return _address.get()

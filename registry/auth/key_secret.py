@@ -1,7 +1,7 @@
-"""How a key looks: `adp_<public id>_<secret>`. Only a hash of the secret is kept.
+"""Format of an API key: `adp_<public id>_<secret>`. Only a hash of the secret is stored.
 
-The secret has 256 random bits, so that a fast hash is enough: there is nothing to guess. The prefix
-lets scanners of source code find a key that was published by mistake.
+The secret has 256 random bits, so a fast hash is enough. The prefix lets secret scanners find a key
+that was published by mistake.
 """
 
 import hashlib
@@ -16,18 +16,18 @@ NO_HASH = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class PresentedKey:
-    """The two parts of a key that somebody sent."""
+    """The two parts of a key sent by a client; the secret as its hash."""
 
     public_id: str
     secret_hash: str
 
     def matches(self, stored_hash: str) -> bool:
-        """Takes as long whatever the two have in common."""
+        """Constant-time comparison."""
         return hmac.compare_digest(self.secret_hash, stored_hash)
 
 
 def new_key() -> tuple[str, PresentedKey]:
-    """The text, to be shown once, and what of it is kept."""
+    """The key's text, to be shown once, and the parts to store."""
     text = f"adp_{secrets.token_hex(6)}_{secrets.token_urlsafe(32)}"
     presented = parse_key(text)
     assert presented is not None
@@ -35,7 +35,7 @@ def new_key() -> tuple[str, PresentedKey]:
 
 
 def parse_key(text: str) -> PresentedKey | None:
-    """None if it has not the form of a key."""
+    """None if the text is not formatted as a key."""
     if (match := _PATTERN.fullmatch(text)) is None:
         return None
     return PresentedKey(match[1], hashlib.sha256(match[2].encode()).hexdigest())

@@ -1,4 +1,4 @@
-"""Keys: made, listed, rotated, revoked, and recognised. Each change is one transaction."""
+"""API key service: create, list, rotate, revoke, authenticate. Each change is one transaction."""
 
 import asyncio
 import logging
@@ -50,9 +50,9 @@ class _KeyWithGrants:
 
 
 class KeyService:
-    """Rows are kept for a second, so that what another server revoked is refused after that.
+    """Rows are cached for one second, so a key revoked at another server is refused after that.
 
-    While the database is away a key that was good goes on being good for ten minutes.
+    During a database outage a key that was valid stays valid for ten minutes.
     """
 
     def __init__(self, database: Database) -> None:
@@ -61,10 +61,10 @@ class KeyService:
         self._known_good: TTLCache[str, _KeyWithGrants] = TTLCache(_MAX_CACHED, _OUTAGE_SECONDS)
         self._used: dict[int, datetime] = {}
 
-    # ---- recognising ---------------------------------------------------------------------
+    # ---- authentication ---------------------------------------------------------------------
 
     async def authenticate(self, text: str) -> Caller:
-        """Whose key this is. Raises InvalidKey, DatabaseUnavailable."""
+        """The caller that this key belongs to. Raises InvalidKey, DatabaseUnavailable."""
         presented = parse_key(text)
         if presented is None:
             raise InvalidKey
@@ -105,7 +105,7 @@ class KeyService:
             return _KeyWithGrants(key, await granted_adapters(session, tenant_of(key.name)))
 
     def forget_grants(self) -> None:
-        """The next request reads them again; on other servers the one after a second."""
+        """Reread grants at the next request; other servers do so within a second."""
         self._fresh.clear()
         self._known_good.clear()  # a revoked grant must not survive in it during an outage
 
@@ -114,7 +114,7 @@ class KeyService:
     async def keys(
         self, *, limit: int, page_token: str | None = None, tenant: str | None = None
     ) -> Page[ApiKey]:
-        """One page, the oldest first, revoked ones too: all, or a tenant's.
+        """One page, the oldest first, including revoked ones: all, or a tenant's.
 
         Raises InvalidPageToken.
         """
@@ -133,7 +133,7 @@ class KeyService:
         async with self._database.read_session() as session:
             return await _key_by_name(session, name)
 
-    # ---- changing ------------------------------------------------------------------------
+    # ---- changes ------------------------------------------------------------------------
 
     async def create(
         self,
@@ -143,7 +143,7 @@ class KeyService:
         actor: str,
         expires_at: datetime | None = None,
     ) -> tuple[str, ApiKey]:
-        """The key itself, which nobody can ask for again; one named `acme~app` is a tenant's.
+        """The key itself, which can't be read again; one named `acme~app` is a tenant's.
 
         Raises KeyExists, UnknownTenant.
         """
@@ -167,7 +167,7 @@ class KeyService:
         return text, key
 
     async def rotate(self, name: str, *, keep: timedelta, actor: str) -> tuple[str, ApiKey]:
-        """A new secret; the old one is good for so long. Raises UnknownKey, KeyRevoked."""
+        """A new secret; the old one stays valid for `keep`. Raises UnknownKey, KeyRevoked."""
         text, presented = new_key()
         async with self._database.transaction(for_catalog=False) as session:
             key = await _key_by_name(session, name, lock=True)
@@ -181,7 +181,7 @@ class KeyService:
         return text, key
 
     async def revoke(self, name: str, *, actor: str) -> ApiKey:
-        """Refuse it from now on; again is no error. Raises UnknownKey, LastAdminKey."""
+        """Revoke the key; idempotent. Raises UnknownKey, LastAdminKey."""
         async with self._database.transaction(for_catalog=False) as session:
             in_order = select(ApiKey).order_by(col(ApiKey.id)).with_for_update()
             all_keys = (await session.execute(in_order)).scalars().all()
@@ -197,16 +197,16 @@ class KeyService:
         self._fresh.pop(key.public_id, None)
         self._known_good.pop(key.public_id, None)
 
-    # ---- when they were used -------------------------------------------------------------
+    # ---- last use -------------------------------------------------------------
 
     async def run(self) -> None:
-        """Write down every now and then which keys were used, until cancelled."""
+        """Save periodically when keys were last used, until cancelled."""
         while True:
             await asyncio.sleep(_SAVE_SECONDS)
             try:
                 await self.save_last_used()
             except DatabaseUnavailable as error:
-                logger.warning("which keys were used could not be saved: %s", error.detail)
+                logger.warning("the last uses of keys could not be saved: %s", error.detail)
 
     async def save_last_used(self) -> None:
         used, self._used = self._used, {}
@@ -234,7 +234,7 @@ async def _key_by_name(session: AsyncSession, name: str, *, lock: bool = False) 
 
 
 def _check_not_last_admin(keys: Sequence[ApiKey], leaving: ApiKey) -> None:
-    """Else nobody could make another one over REST."""
+    """Without an admin key no other could be created over REST."""
     left = [
         key
         for key in keys
@@ -245,7 +245,7 @@ def _check_not_last_admin(keys: Sequence[ApiKey], leaving: ApiKey) -> None:
 
 
 def _is_platform_admin(key: ApiKey) -> bool:
-    """It may make any other."""
+    """Whether it may create any other key."""
     return Scope.ADMIN in key.scopes and tenant_of(key.name) is None
 
 

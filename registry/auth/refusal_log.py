@@ -1,6 +1,6 @@
-"""Refused keys: each is counted, and a line in the log now and then says from where they come.
+"""Log of refused keys: each is counted; a rate-limited log line names the client address.
 
-They are no events: whoever guesses keys could fill the database with them.
+Refusals are not events: an attacker who guesses keys could fill the database with them.
 """
 
 import logging
@@ -17,7 +17,7 @@ _LOG_SECONDS = 10.0
 
 
 class RefusalLog:
-    """Tells `count` of each; the log of one in ten seconds, with how many there were."""
+    """Calls `count` for each; logs at most one line in ten seconds, with their number."""
 
     def __init__(
         self,
@@ -30,12 +30,12 @@ class RefusalLog:
         self._unlogged = 0
 
     def record(self, error: RegistryError) -> None:
-        """Of what was refused for its key; other errors, as of the database, are none."""
+        """Record a refusal of a key; other errors, such as an outage, are ignored."""
         refusal = getattr(error, "refusal", None)
         if not isinstance(refusal, KeyRefusal):
             return
         self._count(refusal)
-        if refusal is KeyRefusal.MISSING:  # any scanner of the internet, and each first visit
+        if refusal is KeyRefusal.MISSING:  # any internet scanner, and each first visit of a browser
             return
         self._unlogged += 1
         if (now := self._clock()) - self._logged_at >= _LOG_SECONDS:

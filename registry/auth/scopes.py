@@ -1,4 +1,4 @@
-"""Scopes of API keys, and which one each request needs. What no rule names needs `admin`."""
+"""Scopes of API keys, and the scope each route requires. A route without a rule needs `admin`."""
 
 import re
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from enum import StrEnum
 
 
 class Scope(StrEnum):
-    """`admin` may do everything; the others do not include one another."""
+    """Permission of a key. `admin` allows everything; the others are independent."""
 
-    INFER = "infer"  # ask models and adapters, and look adapters up
+    INFER = "infer"  # use models and adapters, and look adapters up
     PUBLISH = "publish"  # register versions, describe them, move aliases, retire
-    OPERATE = "operate"  # steer the cache, quarantine, collect garbage; metrics, events
+    OPERATE = "operate"  # control the cache, quarantine, collect garbage; metrics, events
     ADMIN = "admin"  # keys, webhooks, import and export, and all of the above
 
 
@@ -18,7 +18,7 @@ EVERY_SCOPE = frozenset(Scope)
 
 
 PUBLIC: frozenset[Scope] = frozenset()
-"""Needs no key at all."""
+"""No key required."""
 
 _READ = frozenset({"GET", "HEAD"})
 _INFER = frozenset({Scope.INFER})
@@ -29,9 +29,9 @@ _ADMIN = frozenset({Scope.ADMIN})
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The first whose path matches, and whose method does, counts. `methods` empty: any.
+    """The first rule that matches path and method applies. `methods` empty: any.
 
-    `platform`: no key of a tenant is enough.
+    `platform`: a tenant's key is not sufficient.
     """
 
     path: re.Pattern[str]
@@ -53,11 +53,11 @@ def _rule(
 _VERSION = r"/api/v1/adapters/[^/]+/versions/[^/]+"
 
 RULES = (
-    # for load balancers and browsers: nothing in them is anybody's
+    # for load balancers and browsers: no data of anyone
     _rule(r"/(healthz|readyz|health|ping|version)", PUBLIC, _READ),
     _rule(r"/(docs|redoc|openapi\.json)(/.*)?", PUBLIC, _READ),
     _rule(r"/console(/.*)?", PUBLIC, _READ),
-    # the cache and what can be seen of it
+    # the cache and its telemetry
     _rule(r"/metrics/?", _OPERATE, _READ, platform=True),
     _rule(r"/api/v1/cache/engine", _OPERATE, _READ, platform=True),
     _rule(r"/api/v1/cache(/.*)?", _OPERATE),
@@ -89,7 +89,7 @@ _DEFAULT_RULE = _rule(r".*", _ADMIN, platform=True)
 
 
 def rule_for(method: str, path: str) -> Rule:
-    """What is needed for this; no scopes: not even a key."""
+    """The rule for a request; without scopes no key is required."""
     for rule in RULES:
         if rule.path.fullmatch(path) and (not rule.methods or method in rule.methods):
             return rule
@@ -97,5 +97,5 @@ def rule_for(method: str, path: str) -> Rule:
 
 
 def scopes_for(method: str, path: str) -> frozenset[Scope]:
-    """One of these; empty: no key is needed."""
+    """The scopes of which a request needs one; empty: no key required."""
     return rule_for(method, path).scopes

@@ -1,4 +1,4 @@
-"""What a caller may see of the registry and change in it: for the routes, and as SQL for lists."""
+"""Visibility: what a caller may see and change, for routes and as SQL for lists."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ _READ = frozenset({"GET", "HEAD"})
 
 
 async def check_named_adapter(request: Request) -> None:
-    """A route's dependency: the adapter in its path is one that the caller sees, or owns to change.
+    """Route dependency: the caller sees the adapter in the path; to change it, owns it.
 
     Raises InvalidReference, UnknownAdapter, NotOwner.
     """
@@ -33,28 +33,28 @@ async def check_named_adapter(request: Request) -> None:
 
 
 def check_parent(reference: str | None) -> None:
-    """Of a version that is made from another. Raises InvalidReference, UnknownAdapter."""
+    """Check that the caller sees a version's parent. Raises InvalidReference, UnknownAdapter."""
     if reference is not None and not (caller := current_caller()).is_platform:
         caller.check_sees(parse_version(reference)[0])
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Which adapters a list may show: those of a tenant and those that it was granted."""
+    """Adapters visible to a tenant: its own and those granted to it."""
 
     tenant: str
 
     def owns(self, name: Any) -> ColumnElement[bool]:
-        """Of a column of adapters' names, which are ordered by their bytes."""
+        """Condition on a column of adapters' names, which are sorted by bytes."""
         own: ColumnElement[bool] = name.between(f"{self.tenant}~", f"{self.tenant}~~")
         return own
 
     def can_see(self, name: Any) -> ColumnElement[bool]:
-        """The same, and what it was granted."""
+        """Condition that also accepts granted adapters."""
         return or_(self.owns(name), name.in_(self._select_granted(_Granted.name)))
 
     def visible_adapters(self) -> FromClause:
-        """`id` and `name` of all those: found by an index each, where a test would be of all."""
+        """`id` and `name` of the visible adapters, by two index scans instead of a full one."""
         own = select(_Own.id, _Own.name).where(self.owns(_Own.name))
         return union_all(own, self._select_granted(_Granted.id, _Granted.name)).subquery("shown")
 
@@ -65,5 +65,5 @@ class Reader:
 
 
 def reader_of(caller: Caller) -> Reader | None:
-    """None: of the platform, which everything is shown to."""
+    """None for the platform, which sees everything."""
     return None if caller.tenant is None else Reader(caller.tenant)

@@ -1,4 +1,4 @@
-"""The database's part of a backup: its rows of one moment as a file, and back from it.
+"""Database dump of a backup: the rows of one snapshot as a file, and back from it.
 
 SQLite is copied by its own backup API, PostgreSQL by pg_dump and pg_restore, which must be there.
 """

@@ -1,4 +1,4 @@
-"""Every SQL statement on aliases and their history. Never commits."""
+"""SQL of aliases and their history. Never commits."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,18 +20,18 @@ class AliasRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    # ---- where aliases point -------------------------------------------------------------
+    # ---- current state -------------------------------------------------------------
 
     async def current(self, adapter_id: int, alias: str) -> AliasState | None:
         statement = _states(adapter_id).join(Alias, is_current())
         return await self._one(statement.where(col(Alias.name) == alias))
 
     async def all_current(self, adapter_id: int) -> list[AliasState]:
-        """By name."""
+        """Current states of all aliases of an adapter, by name."""
         return await self._all(_states(adapter_id).join(Alias, is_current()))
 
     async def aliases_of_version(self, version_id: int) -> Sequence[str]:
-        """The aliases that a version has any weight in, by name."""
+        """Names of the aliases that a version has any weight in, sorted."""
         statement = (
             select(col(Alias.name))
             .join(AliasHistory, is_current())
@@ -41,7 +41,7 @@ class AliasRepository:
         return (await self._session.execute(statement)).scalars().all()
 
     async def servable_references(self) -> Sequence[Row[str, str]]:
-        """(adapter, alias) of every alias with a version to serve; `default` comes first."""
+        """(adapter, alias) of every alias with a servable version; `default` comes first."""
         statement = (
             select(col(Adapter.name), col(Alias.name))
             .join(Alias, col(Alias.adapter_id) == col(Adapter.id))
@@ -53,10 +53,10 @@ class AliasRepository:
         rows = (await self._session.execute(statement)).all()
         return sorted(rows, key=lambda row: (row[0], row[1] != DEFAULT_ALIAS, row[1]))
 
-    # ---- where they pointed --------------------------------------------------------------
+    # ---- history --------------------------------------------------------------
 
     async def at(self, adapter_id: int, alias: str, time: datetime) -> AliasState | None:
-        """The answer to "what did `prod` mean at 14:05 last Tuesday?"."""
+        """The state at a point in time."""
         started = col(AliasHistory.valid_from) <= time
         not_ended = or_(col(AliasHistory.valid_to).is_(None), col(AliasHistory.valid_to) > time)
         statement = _states(adapter_id).where(col(AliasHistory.alias) == alias)
@@ -65,7 +65,7 @@ class AliasRepository:
     async def history(
         self, adapter_id: int, alias: str, *, before: int | None, limit: int
     ) -> list[AliasState]:
-        """The states before a revision, the newest first."""
+        """The states before a revision, newest first."""
         of_alias = [col(AliasHistory.adapter_id) == adapter_id, col(AliasHistory.alias) == alias]
         if before is not None:
             of_alias.append(col(AliasHistory.revision) < before)
@@ -82,7 +82,7 @@ class AliasRepository:
     # ---- changes -------------------------------------------------------------------------
 
     async def end(self, adapter_id: int, alias: str, at: datetime) -> None:
-        """Close the state that has no end yet."""
+        """End the current state."""
         statement = update(AliasHistory).where(
             col(AliasHistory.adapter_id) == adapter_id,
             col(AliasHistory.alias) == alias,
@@ -91,7 +91,7 @@ class AliasRepository:
         await self._session.execute(statement.values(valid_to=at))
 
     async def begin(self, alias: Alias, rows: Sequence[AliasHistory]) -> None:
-        """Write a new state and let the alias be in it."""
+        """Insert a new state and make it the alias's current one."""
         self._session.add_all(rows)
         await self._session.merge(alias)
         await self._session.flush()
@@ -101,7 +101,7 @@ class AliasRepository:
         await self._session.execute(statement.where(col(Alias.name) == alias))
 
     async def last(self, adapter_id: int, alias: str) -> tuple[int, datetime] | None:
-        """Revision and beginning or end of the newest state, also of a deleted alias."""
+        """Revision and start or end of the newest state, even of a deleted alias."""
         latest = func.max(func.coalesce(col(AliasHistory.valid_to), col(AliasHistory.valid_from)))
         statement = select(func.max(col(AliasHistory.revision)), latest).where(
             col(AliasHistory.adapter_id) == adapter_id, col(AliasHistory.alias) == alias
@@ -130,7 +130,7 @@ def _states(adapter_id: int) -> "Select[AliasHistory, int]":
 
 
 def is_current() -> ColumnElement[bool]:
-    """Joins an alias with the rows of the state that it is in."""
+    """Join condition of an alias with the rows of its current state."""
     return and_(
         col(AliasHistory.adapter_id) == col(Alias.adapter_id),
         col(AliasHistory.alias) == col(Alias.name),

@@ -1,4 +1,4 @@
-"""What can be asked of adapters and versions; nothing here changes them."""
+"""Read-only queries on adapters and versions: resolve, look up, list."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ Item = TypeVar("Item")
 
 
 class Catalog:
-    """Each call is one short session."""
+    """Read-only; each call is one short session."""
 
     def __init__(
         self,
@@ -39,26 +39,26 @@ class Catalog:
 
     @property
     def change_count(self) -> int:
-        """Grows with every committed change: answers of an older generation may be stale."""
+        """Number of committed changes; answers from before the last one may be stale."""
         return self._database.change_count
 
     @property
     def changes(self) -> ChangeCounter:
-        """By what an answer that was kept is known to hold."""
+        """The counter that tells whether a cached answer is still valid."""
         return self._database.changes
 
     async def poll_changes(self) -> None:
-        """Those of other processes, within about a second. To be called before `changes`."""
+        """Notice other processes' changes, within about a second. Call before `changes`."""
         await self._poller.poll()
 
     async def poll_changes_now(self) -> None:
-        """The same at once, for whoever was told of one."""
+        """Notice them immediately, after a notification of one."""
         await self._poller.poll_now()
 
-    # ---- resolving -----------------------------------------------------------------------
+    # ---- resolution -----------------------------------------------------------------------
 
     async def resolution(self, reference: AdapterReference) -> Resolution:
-        """All that the reference may mean now; of a split alias, what may be served.
+        """The servable versions that the reference may mean now, with their weights.
 
         Raises UnknownAdapter, UnknownAlias, UnknownVersion, VersionUnavailable.
         """
@@ -84,7 +84,7 @@ class Catalog:
     async def resolve(
         self, reference: AdapterReference, user: str | None = None
     ) -> ResolvedVersion:
-        """What it means for this user; for nobody in particular, the largest weight.
+        """The version for this user; without a user, the one with the largest weight.
 
         Raises what `resolution` raises.
         """
@@ -92,14 +92,14 @@ class Catalog:
         return resolution.main if user is None else resolution.for_user(user)
 
     async def find(self, reference: AdapterReference) -> ResolvedVersion:
-        """The same in whatever state it is: for taking it out of memory, say.
+        """The same for a version in any state: to evict it, for example.
 
         Raises UnknownAdapter, UnknownAlias, UnknownVersion.
         """
         return (await self._resolution(reference)).main
 
     async def served_references(self) -> list[str]:
-        """Every alias that can be asked for: `name` for its default, `name@alias` for the rest."""
+        """Every servable alias: `name` for the default, `name@alias` for others."""
         async with self._database.read_session() as session:
             served = await AliasRepository(session).servable_references()
         return [
@@ -122,7 +122,7 @@ class Catalog:
             deprecated_at=row.state_changed_at if deprecated else None,
         )
 
-    # ---- looking up ----------------------------------------------------------------------
+    # ---- look-ups and lists ----------------------------------------------------------------------
 
     async def adapters(
         self,
@@ -143,7 +143,7 @@ class Catalog:
             return await get_adapter(RegistryRepository(session), name)
 
     async def version(self, name: str, number: int) -> PublishedVersion:
-        """In whatever state it is. Raises UnknownAdapter, UnknownVersion."""
+        """A version in any state. Raises UnknownAdapter, UnknownVersion."""
         async with self._database.read_session() as session:
             repository = RegistryRepository(session)
             adapter = await get_adapter(repository, name)
@@ -174,7 +174,7 @@ class Catalog:
         limit: int,
         page_token: str | None = None,
     ) -> Page[PublishedVersion]:
-        """One page of an adapter's, by number. Raises UnknownAdapter, InvalidPageToken."""
+        """One page of an adapter's versions, by number. Raises UnknownAdapter, InvalidPageToken."""
         after = number_of(page_token)
 
         async def query(session: AsyncSession, adapter_id: int) -> Sequence[PublishedVersion]:

@@ -1,4 +1,4 @@
-"""Types of what clients send: texts that any database can keep, names, tags, JSON within limits."""
+"""Field types of request bodies: storable text, names, tags, bounded JSON."""
 
 import math
 import re
@@ -12,11 +12,11 @@ from registry.redaction import redact_keys
 MAX_DEPTH = 16
 MAX_DISTINCT = 64
 _NUMBER = re.compile(r"[-+.0-9eE]+", re.ASCII)
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL keeps no NUL, UTF-8 no half character
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL stores no NUL, UTF-8 no lone surrogate
 
 
 class Body(BaseModel):
-    """A request's body: an unknown field is a mistake."""
+    """Request body; unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -34,7 +34,7 @@ def check_tag(tag: str) -> str:
 
 
 def check_json(value: Any, depth: int = 0) -> Any:
-    """What every JSON reader takes."""
+    """Check for values that every JSON parser accepts, and for their depth."""
     if depth > MAX_DEPTH:
         raise ValueError(f"must not be nested deeper than {MAX_DEPTH}")
     match value:
@@ -53,14 +53,14 @@ def check_json(value: Any, depth: int = 0) -> Any:
 
 
 def check_timestamp(value: Any) -> Any:
-    """pydantic would take a number for seconds since 1970."""
+    """pydantic would accept a number as seconds since 1970."""
     if isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value)):
         raise ValueError("a date and a time are wanted, such as 2026-11-28T09:30:00Z")
     return value
 
 
 def check_distinct(value: Any) -> Any:
-    """pydantic would make a set of a list that names something twice."""
+    """pydantic would silently drop duplicates."""
     if not isinstance(value, list):
         return value
     if len(value) > MAX_DISTINCT or any(each in value[:at] for at, each in enumerate(value)):

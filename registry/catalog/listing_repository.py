@@ -1,4 +1,4 @@
-"""The SQL of lists: adapters by name, versions by their registration or number. Never commits."""
+"""SQL of lists: adapters by name, versions by registration or number. Never commits."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -49,7 +49,7 @@ class ListingRepository:
     async def versions_of(
         self, adapter_id: int, filters: VersionFilter, *, after: int, limit: int
     ) -> Sequence[PublishedVersion]:
-        """The next versions of one adapter by number: few enough to ask each of them."""
+        """The next versions of one adapter by number: few enough to test each of them."""
         spans = await self._spans(VersionTerm, filters)
         if spans is None:
             return []
@@ -62,7 +62,7 @@ class ListingRepository:
     async def _spans(
         self, table: type[AdapterTerm | VersionTerm], filters: AdapterFilter | VersionFilter
     ) -> Spans | None:
-        """None if there can be no match: a beginning that no word has, or a text without words."""
+        """None if nothing can match: a prefix that no word has, or a text without words."""
         starts = filters.starts()
         if filters.text is not None and not starts:
             return None
@@ -77,7 +77,7 @@ def _select_published() -> Select[*tuple[Any, ...]]:
         .join(Adapter, col(Version.adapter_id) == col(Adapter.id))
         .outerjoin(_Parent, col(Version.parent_id) == _Parent.id)
         .outerjoin(_ParentAdapter, _Parent.adapter_id == _ParentAdapter.id)
-        .options(defer(_PEFT_CONFIG))  # large, and no list shows it
+        .options(defer(_PEFT_CONFIG))  # large, and not part of lists
     )
 
 

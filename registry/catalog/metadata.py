@@ -1,4 +1,4 @@
-"""What people say of adapters and versions: texts, tags, JSON, and what a version was made from."""
+"""Metadata of adapters and versions: descriptions, tags, JSON, and lineage."""
 
 import json
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ MAX_METADATA_BYTES = 16 * 1024
 MAX_TAGS = 64
 
 Fields = dict[str, Any]
-"""Only what is to change. `tags` replaces all of them, `add_tags` and `remove_tags` some;
+"""Fields to change. `tags` replaces all of them, `add_tags` and `remove_tags` some;
 `metadata` is merged key by key, where None removes a key; None clears any other field."""
 
 
 @dataclass(frozen=True, slots=True)
 class VersionDetails:
-    """What may be said of a version when it is registered. `parent` is a reference `name:3`."""
+    """Metadata given at a registration. `parent` is a reference `name:3`."""
 
     description: str | None = None
     tags: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class VersionDetails:
 
 
 def details_of(request: Mapping[str, Any]) -> VersionDetails:
-    """Those of a registration as JSON, where they may be missing. Raises MetadataTooLarge."""
+    """Parse the metadata of a registration request. Raises MetadataTooLarge."""
     given = {key: request[key] for key in VersionDetails.__dataclass_fields__ if key in request}
     details = VersionDetails(**{**given, "tags": tuple(given.get("tags", ()))})
     _check_size(details.metadata)
@@ -43,7 +43,7 @@ def details_of(request: Mapping[str, Any]) -> VersionDetails:
 
 
 class MetadataService:
-    """Changes what is said; nothing here changes what is served."""
+    """Changes metadata; never what is served."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -76,7 +76,7 @@ class MetadataService:
 
 
 async def describe(work: UnitOfWork, version: Version, details: VersionDetails) -> str | None:
-    """Put the details on a version that has no row yet; the parent's reference.
+    """Set the details of a version without a row yet; returns the parent's reference.
 
     Raises UnknownAdapter, UnknownVersion, MetadataTooLarge.
     """
@@ -91,7 +91,7 @@ async def describe(work: UnitOfWork, version: Version, details: VersionDetails) 
 
 
 async def parent_of(work: UnitOfWork, reference: str) -> Version:
-    """As far as whoever makes the change may see it: a job may be older than the end of a grant.
+    """The parent, if the actor may see it: a job may outlive a grant.
 
     Raises InvalidReference, UnknownAdapter, UnknownVersion.
     """
@@ -106,7 +106,7 @@ async def parent_of(work: UnitOfWork, reference: str) -> Version:
 
 
 async def _set_parent(work: UnitOfWork, version: Version, fields: Fields) -> list[str]:
-    """Takes `parent` out of the fields; its name if it changed."""
+    """Pop `parent` from the fields and apply it; ["parent"] if it changed."""
     if "parent" not in fields:
         return []
     reference = fields.pop("parent")
@@ -123,7 +123,7 @@ async def _set_parent(work: UnitOfWork, version: Version, fields: Fields) -> lis
 
 
 def _apply(row: Adapter | Version, fields: Fields) -> list[str]:
-    """Names of what is different now, in the order of the alphabet."""
+    """Apply the fields; sorted names of those that changed."""
     wanted = dict(fields)
     tags = set(row.tags if (given := wanted.pop("tags", None)) is None else given)
     tags = (tags | set(wanted.pop("add_tags", ()))) - set(wanted.pop("remove_tags", ()))

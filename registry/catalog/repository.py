@@ -1,4 +1,4 @@
-"""Every SQL statement of the registry. Never commits: the service owns the transaction."""
+"""SQL of adapters and versions. Never commits: the service owns the transaction."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ AnyRow = Row[*tuple[Any, ...]]
 
 Table = TypeVar("Table", Adapter, Version, Event)
 
-_ALL_FILES = 0x5F8E1C0B64D2A793  # any number that nobody else uses
+_ALL_FILES = 0x5F8E1C0B64D2A793  # an arbitrary advisory lock key
 
 _RESOLVED = (
     col(Version.id),
@@ -37,7 +37,7 @@ class RegistryRepository:
         self._session = session
 
     async def add(self, row: Table) -> Table:
-        """Insert it and learn its id."""
+        """Insert the row, so that its id is known."""
         self._session.add(row)
         await self._session.flush()
         return row
@@ -45,10 +45,10 @@ class RegistryRepository:
     # ---- adapters ------------------------------------------------------------------------
 
     async def adapter(self, name: str, *, lock: bool = False) -> Adapter | None:
-        """`lock`: nobody else changes it until this transaction ends.
+        """`lock`: no other transaction changes it until this one ends.
 
-        On SQLite a transaction holds everything, so this is for PostgreSQL. Rows that refer to the
-        adapter can still be read and inserted, which is what FOR NO KEY UPDATE is for.
+        Only needed on PostgreSQL: on SQLite there is one writer at a time. FOR NO KEY UPDATE still
+        lets others read and insert rows that refer to the adapter.
         """
         statement = select(Adapter).where(col(Adapter.name) == name)
         if lock:
@@ -65,7 +65,7 @@ class RegistryRepository:
         return await self._one(_version_of(adapter_id).where(col(Version.number) == number))
 
     async def last_number_and_digest(self, adapter_id: int, digest: str) -> tuple[int, int | None]:
-        """The highest version number so far, and the number that has this digest, in one trip."""
+        """The highest version number, and the number with this digest, in one query."""
         numbers = select(col(Version.number)).where(col(Version.adapter_id) == adapter_id)
         last = numbers.order_by(col(Version.number).desc()).limit(1).scalar_subquery()
         same = numbers.where(col(Version.digest) == digest).scalar_subquery()
@@ -73,7 +73,7 @@ class RegistryRepository:
         return found[0] or 0, found[1]
 
     async def version_with_id(self, version_id: int) -> Row[Version, str] | None:
-        """With its adapter's name."""
+        """The version and its adapter's name."""
         statement = (
             select(Version, col(Adapter.name))
             .join(Adapter, col(Version.adapter_id) == col(Adapter.id))
@@ -87,7 +87,7 @@ class RegistryRepository:
         return None if found is None else f"{found[1]}:{found[0].number}"
 
     async def descends(self, version_id: int, ancestor_id: int) -> bool:
-        """Whether it is that version, or was made from it over any number of steps."""
+        """Whether it is that version or descends from it."""
         line = select(col(Version.id), col(Version.parent_id)).where(col(Version.id) == version_id)
         ancestors = line.cte("ancestors", recursive=True)
         parents = select(col(Version.id), col(Version.parent_id)).join(
@@ -98,14 +98,14 @@ class RegistryRepository:
         return (await self._session.execute(found)).first() is not None
 
     async def resolved_version(self, adapter_id: int, number: int) -> Sequence[AnyRow]:
-        """What resolving needs of a version, and the weight 1."""
+        """Columns of a version for resolution, with the weight 1."""
         statement = select(*_RESOLVED, literal(1)).where(
             col(Version.adapter_id) == adapter_id, col(Version.number) == number
         )
         return (await self._session.execute(statement)).all()
 
     async def resolved_alias(self, adapter_id: int, alias: str) -> Sequence[AnyRow]:
-        """The same of each version that an alias points at, with its weight."""
+        """The same for each version of an alias, with its weight."""
         statement = (
             select(*_RESOLVED, col(AliasHistory.weight))
             .join(AliasHistory, col(AliasHistory.version_id) == col(Version.id))
@@ -117,9 +117,9 @@ class RegistryRepository:
     # ---- files ---------------------------------------------------------------------------
 
     async def lock_files(self, digest: str) -> None:
-        """Nobody else publishes or purges these files until this transaction ends.
+        """No other transaction publishes or purges these files until this one ends.
 
-        On SQLite a transaction holds everything anyway.
+        Only needed on PostgreSQL: on SQLite there is one writer at a time.
         """
         if self._session.get_bind().dialect.name == "postgresql":
             key = int.from_bytes(bytes.fromhex(digest[:16]), "big", signed=True)
@@ -127,16 +127,16 @@ class RegistryRepository:
             await self._session.execute(text(locks), {"all": _ALL_FILES, "key": key})
 
     async def lock_all_files(self) -> None:
-        """The same for any files at all: a lock for each of many would be more than there are.
+        """The same for all files: a lock for each of many could exceed PostgreSQL's lock table.
 
-        To be called when all adapters that the transaction changes are held.
+        Lock all adapters that the transaction changes before.
         """
         if self._session.get_bind().dialect.name == "postgresql":
             lock = text("SELECT pg_advisory_xact_lock(:all)")
             await self._session.execute(lock, {"all": _ALL_FILES})
 
     async def uses_of_files(self, digest: str, tenant: str | None = None) -> int:
-        """How many versions need them, of any adapter or of a tenant's."""
+        """Number of versions that need the files, of all adapters or of a tenant's."""
         statement = select(func.count(col(Version.id))).where(
             col(Version.digest) == digest, col(Version.state) != VersionState.PURGED
         )

@@ -1,4 +1,4 @@
-"""The registry's answers, kept while they hold."""
+"""Cache of catalog answers, invalidated per adapter by the change counter."""
 
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, Protocol, TypeVar
@@ -13,7 +13,7 @@ MAX_ENTRIES = 50_000
 
 
 class ChangeSource(Protocol):
-    """Who is asked: the catalog."""
+    """Source of change notices: the catalog."""
 
     @property
     def changes(self) -> ChangeCounter: ...
@@ -22,10 +22,10 @@ class ChangeSource(Protocol):
 
 
 class ResolutionCache(Generic[Value]):
-    """Asks once, until what is asked about changes; refusals are asked anew each time.
+    """Caches a value until its adapter changes; errors are not cached.
 
-    What this process changes counts at once, what another one changes within about a second, also
-    where the database is away: then what was asked before goes on being answered.
+    Changes by this process take effect immediately, those by another one within about a second.
+    During a database outage cached values stay valid.
     """
 
     def __init__(self, catalog: ChangeSource, *, max_entries: int = MAX_ENTRIES) -> None:
@@ -33,7 +33,7 @@ class ResolutionCache(Generic[Value]):
         self._entries: LRUCache[Hashable, tuple[int, Value]] = LRUCache(max_entries)
 
     async def get(self, adapter: str, key: Hashable, load: Callable[[], Awaitable[Value]]) -> Value:
-        """The answer to `key`, which is about this adapter alone."""
+        """The value for `key`, which depends on this adapter only."""
         await self._catalog.poll_changes()
         changes = self._catalog.changes
         found = self._entries.get(key)

@@ -1,4 +1,4 @@
-"""What the REST API takes and gives. Read models have no defaults: clients see every field."""
+"""Request and response schemas of the catalog. Read models have no defaults."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from registry.catalog.field_types import Body, Metadata, Name, Prose, Reference,
 
 
 class VersionCreate(Body):
-    """Where the files are that PEFT saved, and what may be said of them.
+    """Source of the files that PEFT saved, and metadata.
 
     `description` is a new adapter's too.
     """
@@ -26,9 +26,9 @@ class VersionCreate(Body):
 
 
 class AdapterPatch(Body):
-    """What is left out stays. `metadata` is merged key by key, and null removes a key.
+    """Omitted fields stay as they are. `metadata` is merged key by key, and null removes a key.
 
-    `tags` replaces all tags; `add_tags` and `remove_tags` leave the others.
+    `tags` replaces all tags; `add_tags` and `remove_tags` change only those.
     """
 
     description: Annotated[Prose | None, Field(max_length=4096)] = None
@@ -40,7 +40,7 @@ class AdapterPatch(Body):
 
 
 class VersionPatch(Body):
-    """As for an adapter. `parent` is a version that this one was made from, such as `support:2`."""
+    """As for an adapter. `parent` is the version that this one was made from: `support:2`."""
 
     description: Annotated[Prose | None, Field(max_length=4096)] = None
     tags: Tags | None = None
@@ -53,7 +53,7 @@ class VersionPatch(Body):
 
 
 class InspectionBody(Body):
-    """Where the files are that would be registered."""
+    """Source of the files to inspect."""
 
     source: Annotated[Text, Field(min_length=1, max_length=4096)]
 
@@ -64,13 +64,13 @@ class FindingRead(BaseModel):
 
 
 class ProblemRead(FindingRead):
-    """A defect. `count`: how often it was found; `detail` tells of the first."""
+    """A defect. `count`: how often it was found; `detail` describes the first."""
 
     count: int
 
 
 class InspectionRead(BaseModel):
-    """What was checked. `engine`: whose word on its modules counted; null without any.
+    """What was checked. `engine`: the engine whose supported modules were used; null without one.
 
     `ranks` counts modules by rank, `files` has bytes by name.
     """
@@ -86,7 +86,7 @@ class InspectionRead(BaseModel):
 
 
 class AdapterFacts(BaseModel):
-    """What registering these files would write down."""
+    """Facts that registering these files would store."""
 
     rank: int
     alpha: float

@@ -1,9 +1,9 @@
-"""Who gets which version of an alias that is split over several: by weight, and always the same.
+"""Traffic split of a weighted alias: by weight, and stable for each user.
 
 Weighted rendezvous hashing (the logarithmic method of Schindelhauer and Schomaker, "Weighted
-Distributed Hash Tables", SPAA 2005): each version draws a lot from the user's name and its own
-number, and the best draw wins. A version's draw depends on its own weight only, so that changing a
-weight moves just the users whom that version gains or loses.
+Distributed Hash Tables", SPAA 2005): each version is hashed with the user's name, and the
+lowest cost wins. A version's cost depends on its own weight only, so that changing a
+weight moves only the users that this version gains or loses.
 """
 
 import math
@@ -16,7 +16,7 @@ _DRAWS = 2**64
 def pick(weights: Mapping[int, int], *, salt: str, user: str) -> int:
     """The key of `weights` for this user. Weights are positive; their sum does not matter.
 
-    `salt` keeps a user from being the first to try every canary there is.
+    `salt`: otherwise the same users would get every canary.
     """
     return min(weights, key=lambda candidate: _cost(candidate, weights[candidate], salt, user))
 
@@ -27,7 +27,7 @@ def main_of(weights: Mapping[int, int]) -> int:
 
 
 def _cost(candidate: int, weight: int, salt: str, user: str) -> float:
-    """Exponentially distributed with the rate `weight`, so the least of them is by weight."""
+    """Exponentially distributed with rate `weight`, so that the minimum is chosen by weight."""
     seed = f"{salt}\0{candidate}\0{user}".encode(errors="surrogatepass")
     draw = int.from_bytes(blake2b(seed, digest_size=8).digest(), "big")
     return -math.log((draw + 0.5) / _DRAWS) / weight

@@ -1,4 +1,4 @@
-"""What the registry's use cases answer with."""
+"""Result types of the registry's use cases."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,9 +10,9 @@ from registry.models import Version
 
 @dataclass(frozen=True, slots=True)
 class ResolvedVersion:
-    """What a reference means now. `path` is the absolute folder of the verified files.
+    """The version that a reference resolves to. `path`: absolute folder of the verified files.
 
-    `deprecated_at` is None unless the version is deprecated; then `state_reason` says why.
+    `deprecated_at` is None unless the version is deprecated; then `state_reason` is the reason.
     """
 
     adapter: str
@@ -29,10 +29,10 @@ class ResolvedVersion:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """All versions that a reference may mean now, with their weights; mostly one."""
+    """All versions that a reference may resolve to, with their weights; usually one."""
 
     reference: str
-    versions: dict[int, ResolvedVersion]  # by number, so that users keep theirs in another registry
+    versions: dict[int, ResolvedVersion]  # by number: users keep their version in another registry
     weights: dict[int, int]
 
     @property
@@ -41,7 +41,7 @@ class Resolution:
         return self.versions[main_of(self.weights)]
 
     def for_user(self, user: str) -> ResolvedVersion:
-        """By weight; always the same for one user while weights stay the same."""
+        """Chosen by weight; stable for a user while the weights are."""
         if len(self.versions) == 1:
             return self.main
         return self.versions[pick(self.weights, salt=self.reference, user=user)]
@@ -49,7 +49,7 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True)
 class PublishedVersion:
-    """A version under its adapter's name. `parent` is the reference of what it was made from."""
+    """A version under its adapter's name. `parent` is the reference of its parent."""
 
     adapter: str
     version: Version
@@ -62,7 +62,7 @@ class PublishedVersion:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a version came from, in which state of it, and who asked for it from where."""
+    """Source and revision of a version; actor and address of the request."""
 
     source: str
     revision: str | None
@@ -72,9 +72,9 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """`created` is False if this content was published before.
+    """Result of a registration. `created` is False if this content was published before.
 
-    `restored`: that version had lost its files, and has them again.
+    `restored`: that version had lost its files and has them again.
     """
 
     published: PublishedVersion
@@ -84,9 +84,9 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class AliasState:
-    """Where an alias points or pointed. `weights` by version number, mostly one.
+    """Current or past state of an alias. `weights` by version number, usually one.
 
-    `valid_to` is None while it still does.
+    `valid_to` is None for the current state.
     """
 
     alias: str
@@ -105,7 +105,7 @@ class AliasState:
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """`freed_bytes` is 0 where another version has the same files."""
+    """Result of a purge. `freed_bytes` is 0 if another version has the same files."""
 
     published: PublishedVersion
     freed_bytes: int

@@ -1,4 +1,4 @@
-"""One change: a transaction that holds its adapter, and the event that tells of it."""
+"""Unit of work: one transaction that locks an adapter and writes the event of its change."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +19,7 @@ from registry.references import check_name
 
 @dataclass(frozen=True, slots=True)
 class UnitOfWork:
-    """What is done within the transaction. Nobody else changes this adapter meanwhile."""
+    """A transaction on one adapter, which no other transaction changes meanwhile."""
 
     session: AsyncSession
     adapter: Adapter
@@ -49,7 +49,7 @@ class UnitOfWork:
         return version
 
     async def published_version(self, version: Version) -> PublishedVersion:
-        """As it is told to clients."""
+        """The version with its references, as clients see it."""
         parent = await self.repository.reference_of(version.parent_id)
         return PublishedVersion(self.adapter.name, version, parent)
 
@@ -81,7 +81,7 @@ class UnitOfWork:
 async def adapter_transaction(
     database: Database, name: str, actor: str
 ) -> AsyncIterator[UnitOfWork]:
-    """Commits at the end of the block, or nothing of it.
+    """Commit at the end of the block, or roll back.
 
     Raises InvalidReference, UnknownAdapter.
     """

@@ -1,13 +1,13 @@
-"""Which answers may be stale: changes counted, and by adapter."""
+"""Change counter: tells stale cached answers from fresh ones, per adapter."""
 
 MAX_ADAPTERS = 100_000  # about 10 MB
 
 
 class ChangeCounter:
-    """Each change begins a new generation. An answer holds for as long as its adapter is the same.
+    """Counts changes. A cached answer is valid until its adapter changes.
 
-    It is stamped with the generation in which it was asked for, before the database was asked: so
-    one that was read while somebody committed a change of its adapter never holds.
+    Stamp an answer with `count` before reading it from the database: an answer that was read while
+    a change of its adapter was committed is then never valid.
     """
 
     def __init__(self, *, max_adapters: int = MAX_ADAPTERS) -> None:
@@ -17,7 +17,7 @@ class ChangeCounter:
         self._changed: dict[str, int] = {}
 
     def record(self, *adapters: str) -> None:
-        """Something has changed that is said of these adapters only; without any, of all."""
+        """Record a change that affects these adapters only; without any, all."""
         self.count += 1
         if not adapters or len(self._changed) + len(adapters) > self._max_adapters:
             self._changed.clear()
@@ -26,5 +26,5 @@ class ChangeCounter:
             self._changed.update(dict.fromkeys(adapters, self.count))
 
     def last_change(self, adapter: str) -> int:
-        """The generation that the adapter's last change began."""
+        """Value of `count` after the adapter's last change."""
         return self._changed.get(adapter, self._all_changed)

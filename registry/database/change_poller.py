@@ -1,4 +1,4 @@
-"""Notices what other processes change in the same database."""
+"""Change poller: detects what other processes changed in the same database."""
 
 import asyncio
 import time
@@ -15,18 +15,18 @@ from registry.models import Adapter, Event
 
 # Events get their ids before they are committed, so that a lower id may appear after a higher one.
 _LATE_IDS = 1000
-_POLL_TIMEOUT_SECONDS = 0.5  # for a database that has stopped: it may take a minute to be given up
+_POLL_TIMEOUT_SECONDS = 0.5  # a stopped database may take a minute to time out
 
 _HIGHEST = select(func.coalesce(func.max(col(aliased(Event).id)), 0)).scalar_subquery()
 _LATEST = select(func.count()).where(col(Event.id) > _HIGHEST - _LATE_IDS).scalar_subquery()
-_NEWEST = select(_HIGHEST, _LATEST)  # the highest id, and how many there are of the last ones
+_NEWEST = select(_HIGHEST, _LATEST)  # the highest id, and the number of the latest ids
 
 
 class ChangePoller:
-    """Looks for new events now and then. What this process commits itself is known at once.
+    """Polls for new events. Commits of this process itself are known immediately.
 
-    Where requests follow each other none of them waits for that: they begin a look beside them
-    before it is due.
+    Under steady traffic no request waits for a poll: requests start one in the background before
+    it is due.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class ChangePoller:
         self._last_ids: frozenset[int | None] = frozenset()
 
     async def poll(self) -> None:
-        """Makes a new generation if anything has changed. Cheap but for once in a while.
+        """Record changes of other processes, if a poll is due.
 
-        A database that is away, or that does not answer, changes nothing: what was asked before
-        goes on being answered.
+        A database that is unavailable or does not respond changes nothing: cached answers stay
+        valid.
         """
         now = self._clock()
         is_due = now >= self._due
@@ -57,13 +57,13 @@ class ChangePoller:
         self._due = now + self._every_seconds
         if not self.is_polling():
             self._polling = asyncio.create_task(self._poll())
-            if is_due:  # the look goes on although nobody waits for it any longer
+            if is_due:  # on timeout it continues in the background
                 done, _ = await asyncio.wait({self._polling}, timeout=_POLL_TIMEOUT_SECONDS)
                 for poll in done:
                     poll.result()
 
     async def poll_now(self) -> None:
-        """There is something new, as somebody said: a look that has begun may have missed it."""
+        """Poll after a notification: a poll that is already running may have missed the change."""
         while self._polling is not None and self.is_polling():
             await asyncio.wait({self._polling})
         self._due = self._clock() + self._every_seconds
@@ -72,7 +72,7 @@ class ChangePoller:
         poll.result()
 
     def is_polling(self) -> bool:
-        """One look at a time."""
+        """There is one poll at a time."""
         return self._polling is not None and not self._polling.done()
 
     async def _poll(self) -> None:
@@ -91,14 +91,14 @@ class ChangePoller:
         latest = await _latest(session, seen[0])
         new = latest.keys() - self._last_ids
         self._last_ids = frozenset(latest)
-        if before is None or seen[0] - before[0] >= _LATE_IDS:  # more than were looked at
+        if before is None or seen[0] - before[0] >= _LATE_IDS:  # more than the latest ids cover
             self._database.changes.record()
         elif named := set(filter(None, (latest[id_] for id_ in new))):
             self._database.changes.record(*named)
 
 
 async def _latest(session: AsyncSession, newest: int) -> dict[int | None, str]:
-    """The last events by id, each with its adapter's name."""
+    """Adapter names of the latest events, by event id."""
     statement = (
         select(col(Event.id), col(Adapter.name))
         .outerjoin(Adapter, col(Event.adapter_id) == col(Adapter.id))

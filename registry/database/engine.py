@@ -1,4 +1,4 @@
-"""The database: one engine, and sessions that commit once at the edge of a use case."""
+"""Database engine, and sessions that commit once, at the edge of a use case."""
 
 import asyncio
 import time
@@ -36,13 +36,13 @@ from registry.database.sqlite_group_commit import (
 )
 from registry.errors import DatabaseUnavailable
 
-# asyncpg's, in seconds: to connect, and for a statement, as a server may vanish without a word
+# asyncpg's, in seconds: to connect, and per statement, as a server may vanish silently
 _DRIVER_TIMEOUTS = {"timeout": 5, "command_timeout": 60}
 
-SESSION_TIMEOUT_SECONDS = 10.0  # what a request waits for takes milliseconds
+SESSION_TIMEOUT_SECONDS = 10.0  # requests' statements take milliseconds
 
-# All that is not in the statement itself: asyncpg's errors for a server that stops, starts or
-# was killed are of no class of their own, and SQLite's for a broken file are DatabaseError.
+# Errors of the statement itself. All others are outages: asyncpg's errors for a server that stops,
+# starts or was killed have no common class, and SQLite's for a broken file are DatabaseError.
 _STATEMENT_ERRORS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
 
 _ASYNC_DRIVERS = {
@@ -50,12 +50,12 @@ _ASYNC_DRIVERS = {
     "postgresql": "postgresql+asyncpg",
     "postgres": "postgresql+asyncpg",
 }
-# What asyncpg takes from a URL; libpq's other options it does not know.
+# Options that asyncpg accepts in a URL; it does not know libpq's others.
 _URL_OPTIONS = {"host", "port", "ssl", "passfile", "service", "servicefile", "target_session_attrs"}
 
 
 def async_url(url: str) -> str:
-    """`sqlite:///file` and `postgresql://…` with the drivers that we use; others as they are.
+    """`sqlite:///file` and `postgresql://…` with the drivers used here; other URLs unchanged.
 
     libpq's `sslmode` becomes asyncpg's `ssl`, which means the same.
     """
@@ -69,11 +69,11 @@ def async_url(url: str) -> str:
 
 
 def check_url(url: str) -> str:
-    """The URL with its driver. Raises ValueError for a database that we don't speak to."""
+    """The URL with its driver. Raises ValueError for an unsupported database."""
     try:
         whole = async_url(url)
         parsed = make_url(whole)
-    except (ArgumentError, ValueError):  # the latter for a port that is no number
+    except (ArgumentError, ValueError):  # ValueError: a port that is not a number
         parsed = None
     if parsed is None or parsed.drivername not in _ASYNC_DRIVERS.values():
         raise ValueError("write sqlite:///FILE or postgresql://USER@HOST/DATABASE")
@@ -84,7 +84,7 @@ def check_url(url: str) -> str:
 
 
 def make_folder(url: URL) -> None:
-    """SQLite makes the file but not its folder."""
+    """Create the folder: SQLite creates the file only."""
     if url.get_backend_name() == "sqlite" and url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
 
@@ -92,10 +92,9 @@ def make_folder(url: URL) -> None:
 class Database:
     """Opens read and write sessions on SQLite or PostgreSQL.
 
-    A write transaction on SQLite takes the write lock when it begins, so that what it reads is
-    still true when it commits. Whoever leaves a session knows that what it wrote or read is on the
-    disk. A database that can't be used surfaces as DatabaseUnavailable, and is used again as soon
-    as it can be: a connection is tried before it is taken from the pool.
+    A write transaction on SQLite takes the write lock at its start, so that what it reads is still
+    true when it commits. When a session ends, what it wrote or read is on the disk. Outages raise
+    DatabaseUnavailable and end on their own: a connection is checked before it leaves the pool.
     """
 
     def __init__(
@@ -120,12 +119,12 @@ class Database:
         self._sessions = async_sessionmaker(
             self._engine, sync_session_class=sessions, expire_on_commit=False
         )
-        self.changes = ChangeCounter()  # of all changes that this process knows of
+        self.changes = ChangeCounter()  # all changes known to this process
         self.on_change: list[Callable[[], None]] = []
 
     @property
     def change_count(self) -> int:
-        """Grows with every change that this process knows of."""
+        """Number of changes known to this process."""
         return self.changes.count
 
     async def close(self) -> None:
@@ -138,7 +137,7 @@ class Database:
 
     @asynccontextmanager
     async def read_session(self) -> AsyncIterator[AsyncSession]:
-        """A session for a few short queries; nothing it does is kept."""
+        """A session for a few short queries; it is never committed."""
         with self._observe(Operation.READ):
             async with asyncio.timeout(SESSION_TIMEOUT_SECONDS), self._read_session() as session:
                 yield session
@@ -151,7 +150,7 @@ class Database:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncSession]:
-        """A session for queries that all see the same moment, however long they take."""
+        """A session whose queries all see the same snapshot, however long they take."""
         begin = "BEGIN" if self._sqlite else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
         with translate_outages():
             async with self._snapshot(begin) as session:
@@ -161,9 +160,9 @@ class Database:
     async def _snapshot(self, begin: str) -> AsyncIterator[AsyncSession]:
         async with self._read_session() as session:
             await session.execute(text(begin))
-            if self._sqlite:  # the moment is that of the first question
+            if self._sqlite:  # the snapshot begins with the first query
                 await session.execute(text("SELECT 1 FROM sqlite_schema"))
-                await self._log.wait_durable()  # what is read may be told before the end
+                await self._log.wait_durable()  # what is read may be sent before the end
             yield session
 
     @asynccontextmanager
@@ -172,13 +171,13 @@ class Database:
     ) -> AsyncIterator[AsyncSession]:
         """A session whose work is committed at the end of the block, or not at all.
 
-        `for_catalog` False: nothing that the catalog answers changes by it. `adapter`: nothing
-        that it answers of other adapters does.
+        `for_catalog` False: no answer of the catalog changes. `adapter`: only those about
+        this adapter do.
         """
         with self._observe(Operation.WRITE):
             async with self._sessions() as session, self._write_lock(session):
                 yield session
-                with self._log.commit():  # also whoever is cancelled here may have committed
+                with self._log.commit():  # a cancelled commit may have happened
                     await session.commit()
                 if self._observer is not None:
                     self._observer.on_commit(committed_rows(session))
@@ -188,7 +187,7 @@ class Database:
 
     @contextmanager
     def _observe(self, operation: Operation) -> Iterator[None]:
-        """Raises DatabaseUnavailable for whatever keeps the database from being used."""
+        """Report the session to the observer. Raises DatabaseUnavailable on an outage."""
         if self._observer is None:
             with translate_outages():
                 yield
@@ -205,10 +204,10 @@ class Database:
 
     @asynccontextmanager
     async def _write_lock(self, session: AsyncSession) -> AsyncIterator[None]:
-        """One after the other on SQLite: it would let them poll for its lock.
+        """Serialize writers on SQLite, which would let them poll for its lock.
 
-        On PostgreSQL a connection is found, and has answered, as soon as for a read: what comes
-        after that may wait longer, for locks.
+        On PostgreSQL only getting a connection has the timeout of a read; statements may then wait
+        longer, for row locks.
         """
         if not self._sqlite:
             async with asyncio.timeout(SESSION_TIMEOUT_SECONDS):
@@ -227,7 +226,7 @@ class Database:
             self._writer.release()
 
     def notify_change(self, adapter: str | None = None) -> None:
-        """Something is new, perhaps of this adapter only: answers from before may be stale."""
+        """Record a change, of one adapter or of all, and call the listeners."""
         self.changes.record(*([] if adapter is None else [adapter]))
         for callback in self.on_change:
             callback()
@@ -235,7 +234,7 @@ class Database:
 
 @contextmanager
 def translate_outages() -> Iterator[None]:
-    """Raises DatabaseUnavailable for whatever keeps the database from being used."""
+    """Raise DatabaseUnavailable for errors that are outages."""
     try:
         yield
     except _STATEMENT_ERRORS:

@@ -1,4 +1,4 @@
-"""Brings a database to the newest schema with Alembic."""
+"""Schema migration: upgrades a database to the newest revision with Alembic."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def alembic_config(database_url: str) -> Config:
-    """Alembic's configuration for this database. Raises DatabaseUnavailable without our scripts."""
+    """Alembic's configuration for this database. Raises DatabaseUnavailable without it."""
     if not (ROOT / "alembic.ini").is_file():
         raise DatabaseUnavailable(f"the migrations are missing: there is no {ROOT / 'alembic.ini'}")
     config = Config(str(ROOT / "alembic.ini"))
@@ -23,7 +23,7 @@ def alembic_config(database_url: str) -> Config:
 
 
 def upgrade(database_url: str) -> None:
-    """Apply what is missing. Blocks; call it from a thread where an event loop runs.
+    """Apply the missing migrations. Blocks; use a thread where an event loop runs.
 
     Raises DatabaseUnavailable.
     """

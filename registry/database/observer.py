@@ -1,4 +1,4 @@
-"""Who watches the database, and what a transaction tells once it is committed."""
+"""Database observer: durations, failures, and the rows each transaction committed."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -14,7 +14,7 @@ from registry.models.job import Job
 _ROWS_KEY = "adaptry_told"
 
 CommittedRow = Event | Job | Version
-"""An event that was written, or a job or version that has entered another state."""
+"""An inserted event, or a job or version whose state changed."""
 
 
 class Operation(StrEnum):
@@ -26,22 +26,22 @@ class DatabaseObserver(Protocol):
     """Must not raise or block."""
 
     def on_session_end(self, operation: Operation, seconds: float) -> None:
-        """One session, from its beginning to its end, however it ended."""
+        """A session ended, successfully or not, after `seconds`."""
 
     def on_failure(self) -> None:
-        """The database could not be used."""
+        """The database was unavailable."""
 
     def on_commit(self, rows: Sequence[CommittedRow]) -> None:
-        """What one transaction changed; nothing of one that was not committed."""
+        """A transaction was committed with these changed rows."""
 
 
 def track_changes(sessions: sessionmaker[Session]) -> None:
-    """From now on, what these sessions write can be `committed_rows`."""
+    """Collect what these sessions write, for `committed_rows`."""
     event.listen(sessions, "after_flush", _collect)
 
 
 def committed_rows(session: AsyncSession) -> Sequence[CommittedRow]:
-    """In the order written."""
+    """Rows that the session has written, in order."""
     rows: list[CommittedRow] = session.info.get(_ROWS_KEY, [])
     return rows
 

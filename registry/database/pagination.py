@@ -12,7 +12,7 @@ from registry.references import check_name
 Item = TypeVar("Item")
 
 MAX_LIMIT = 500
-MAX_NUMBER = 2**31 - 1  # what an integer column of PostgreSQL can be compared with
+MAX_NUMBER = 2**31 - 1  # the maximum of PostgreSQL's integer type
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ def token_after(key: str | int) -> str:
 
 
 def key_of(token: str | None) -> str | None:
-    """The key that a token stands for. Raises InvalidPageToken."""
+    """The key in a token. Raises InvalidPageToken."""
     if token is None:
         return None
     try:
@@ -42,7 +42,7 @@ def key_of(token: str | None) -> str | None:
 
 
 def number_of(token: str | None, largest: int = MAX_NUMBER) -> int:
-    """The same for keys that are numbers, as large as their column may hold; 0 without a token."""
+    """The same for numeric keys up to the column's maximum; 0 without a token."""
     key = key_of(token)
     if key is None:
         return 0

@@ -1,4 +1,4 @@
-"""Which schema a database has, beside the one that this code wants. Changes nothing."""
+"""Schema revision of a database, compared with the one this code needs. Changes nothing."""
 
 import asyncio
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from registry.database.migrate import alembic_config
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """Revisions; `current` is None for a database without tables, or one that is not there yet.
+    """Revisions; `current` is None for a database without tables, or one that does not exist yet.
 
-    `missing`: how many migrations are to be applied. `is_known`: False if `current` is none of
-    ours, as after a newer release.
+    `missing`: number of migrations to apply. `is_known`: False if this release does not know
+    `current`, as after a newer release.
     """
 
     current: str | None
@@ -32,11 +32,11 @@ def schema_state(database_url: str) -> SchemaState:
     """Blocks, and runs an event loop. Raises DatabaseUnavailable; ValueError for a wrong URL."""
     url = check_url(database_url)
     scripts = ScriptDirectory.from_config(alembic_config(url))
-    revisions = [script.revision for script in scripts.walk_revisions()]  # the newest first
+    revisions = [script.revision for script in scripts.walk_revisions()]  # newest first
     parsed = make_url(url)
     is_file = parsed.get_backend_name() == "sqlite" and parsed.database
     if is_file and not Path(str(parsed.database)).is_file():
-        current = None  # connecting would make it
+        current = None  # connecting would create it
     else:
         current = asyncio.run(_current(url))
     is_known = current is None or current in revisions

@@ -1,8 +1,8 @@
-"""SQLite in a thread of its own, asked once per statement.
+"""SQLite connection in its own thread, with one round trip per statement.
 
-aiosqlite sends a cursor's making, its statement, its rows and its end to the thread one by one,
-and each trip takes longer than most statements (aiosqlite 0.22, SQLAlchemy 2.1: a registration
-took 26 trips). Here the thread does all four at once.
+aiosqlite creates a cursor, executes, fetches and closes in four round trips to its thread, and each
+takes longer than most statements (aiosqlite 0.22, SQLAlchemy 2.1: a registration took 26 trips).
+Here the thread does all four in one.
 """
 
 import sqlite3
@@ -15,11 +15,11 @@ import aiosqlite
 from aiosqlite.core import _connection_worker_thread
 from sqlalchemy import URL
 
-_ROWS_AT_A_TIME = 64  # only of aiosqlite's own cursors, which are not used here
+_ROWS_AT_A_TIME = 64  # for aiosqlite's own cursors, unused here
 
 
 class SqliteCursor:
-    """One statement and all of its rows. Has what SQLAlchemy asks of an asynchronous cursor."""
+    """One statement and all its rows, with the interface SQLAlchemy expects of a cursor."""
 
     def __init__(self, run: Callable[..., Awaitable[Any]], connection: "SqliteConnection") -> None:
         self._run = run
@@ -48,7 +48,7 @@ class SqliteCursor:
         self._rows = []
 
     def _execute(self, how: Callable[..., Any], operation: str, parameters: Any) -> None:
-        """In the thread."""
+        """Runs in the thread."""
         cursor = self._connection.driver.cursor()
         try:
             how(cursor, operation, parameters)
@@ -60,11 +60,11 @@ class SqliteCursor:
 
 
 class SqliteConnection(aiosqlite.Connection):
-    """aiosqlite's, with other cursors."""
+    """aiosqlite's connection, with other cursors."""
 
     @property
     def driver(self) -> sqlite3.Connection:
-        """To be used in the thread only."""
+        """Use it in the thread only."""
         return self._conn
 
     def cursor(self) -> SqliteCursor:  # type: ignore[override]  # SQLAlchemy does not await it
@@ -72,17 +72,17 @@ class SqliteConnection(aiosqlite.Connection):
 
 
 async def connect(url: URL) -> SqliteConnection:
-    """As SQLAlchemy's dialect would, options of the URL included."""
+    """Connect as SQLAlchemy's dialect would, with the URL's options."""
     arguments, options = url.get_dialect()().create_connect_args(url)
     connection = SqliteConnection(partial(sqlite3.connect, *arguments, **options), _ROWS_AT_A_TIME)
-    # daemon as SQLAlchemy has it: none may keep the process from its end
+    # a daemon, as with SQLAlchemy: it must not keep the process alive
     connection._thread = Thread(target=_work, args=(connection._tx,), daemon=True)
     await connection
     return connection
 
 
 def _work(queue: Any) -> None:
-    """aiosqlite's thread; it wants to tell of its last statement although nobody can listen."""
+    """aiosqlite's thread; at shutdown it may report its last statement to a closed event loop."""
     try:
         _connection_worker_thread(queue)
     except RuntimeError as error:

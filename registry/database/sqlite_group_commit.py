@@ -1,10 +1,9 @@
-"""Durable SQLite with one fsync for all who commit at the same time.
+"""Group commit for SQLite: durable, with one fsync for all concurrent commits.
 
-SQLite's own `synchronous=FULL` makes each commit wait for an fsync of its own, which with one
-writer at a time is a few hundred commits a second at best. So with `synchronous=NORMAL` we sync
-the write-ahead log ourselves: after its commit, whoever changed or read something waits for a sync
-that began later; meanwhile the next one may write. Nobody is told of a change that a power cut
-could still undo.
+With SQLite's own `synchronous=FULL` each commit waits for an fsync of its own: with one writer at a
+time that is a few hundred commits a second at best. So with `synchronous=NORMAL` the write-ahead
+log is synced here: every session that wrote or read waits for an fsync that started after it, while
+the next one may already write. No client learns of a change that a power cut could still undo.
 """
 
 import asyncio
@@ -24,13 +23,13 @@ BUSY_TIMEOUT_MS = 10_000
 _RETRY_SECONDS = 0.01
 
 Sync = Callable[[int], None]
-"""Returns when all that was written to the file with this descriptor is on the disk."""
+"""Returns when everything written to the file with this descriptor is on the disk."""
 
 sync_file: Sync = getattr(os, "fdatasync", os.fsync)  # as SQLite does; macOS has fsync only
 
 
 class GroupCommit:
-    """The log of one database, if it has one: else there is nothing to wait for."""
+    """Syncs the write-ahead log of one database; without a log there is nothing to wait for."""
 
     def __init__(self, sync: Sync) -> None:
         self._sync = sync
@@ -42,7 +41,7 @@ class GroupCommit:
 
     @contextlib.contextmanager
     def commit(self) -> Iterator[None]:
-        """To be held during each commit. Others may read what it writes before it is left."""
+        """Enclose each commit. Others may read what it writes before the block ends."""
         self._committing += 1
         try:
             yield
@@ -51,9 +50,9 @@ class GroupCommit:
             self._committed += 1
 
     async def wait_durable(self) -> None:
-        """Until all that could be read before this call is on the disk. Raises OSError."""
+        """Wait until everything readable before this call is on the disk. Raises OSError."""
         if self._committing:
-            self._committed += 1  # a sync that runs already may have begun too early
+            self._committed += 1  # a running sync may have started too early
         wanted = self._committed
         while self._synced < wanted:
             if self._syncing is None or self._syncing.done():
@@ -70,7 +69,7 @@ class GroupCommit:
 def _sync_path(log: Path, sync: Sync) -> None:
     # The last connection to close has written all of it to the database, synced, and deletes it.
     with contextlib.suppress(FileNotFoundError):
-        # SQLite's locks are on its other files: to close this one gives up none of them.
+        # SQLite's locks are on its other files: closing this one releases none of them.
         descriptor = os.open(log, os.O_RDONLY)
         try:
             sync(descriptor)
@@ -79,11 +78,11 @@ def _sync_path(log: Path, sync: Sync) -> None:
 
 
 def configure(engine: AsyncEngine, log: GroupCommit) -> None:
-    """Set up each new connection, and learn where the log is."""
+    """Configure each new connection, and find the log's path."""
 
     @event.listens_for(engine.sync_engine, "connect")
     def on_connect(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves, and which one
+        connection.isolation_level = None  # BEGIN is issued explicitly
         cursor: sqlite3.Cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
         cursor.execute("PRAGMA foreign_keys=ON")
@@ -93,7 +92,7 @@ def configure(engine: AsyncEngine, log: GroupCommit) -> None:
 
 
 def _wal_path(cursor: sqlite3.Cursor) -> Path | None:
-    """None where SQLite can't have one, as on some network disks, or in memory."""
+    """None without WAL, as on some network disks or in memory."""
     if _enable_wal(cursor) != "wal":
         return None
     cursor.execute("PRAGMA database_list")
@@ -102,9 +101,9 @@ def _wal_path(cursor: sqlite3.Cursor) -> Path | None:
 
 
 def _enable_wal(cursor: sqlite3.Cursor) -> str:
-    """The journal's mode after we asked for WAL.
+    """Request WAL; the resulting journal mode.
 
-    Of two who change it at the same time SQLite refuses one at once, without its busy timeout.
+    If two connections switch at the same time, SQLite fails one at once: no busy timeout.
     """
     deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     while True:

@@ -1,4 +1,4 @@
-"""What the registry refuses, each with its HTTP status and a code that never changes.
+"""Errors of the registry, each with its HTTP status and a code that never changes.
 
 RegistryError
 ├── InvalidReference     400  not `name`, `name@alias` or `name:3`

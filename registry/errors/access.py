@@ -1,4 +1,4 @@
-"""Of keys and tenants: who may do what, and how much of it."""
+"""Errors of keys, tenants and limits."""
 
 from collections.abc import Sequence
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""Of what is needed to answer: the engine, the disk, the database."""
+"""Errors of a dependency that is unavailable: the engine, the disk, the database."""
 
 from registry.errors.base import RegistryError
 

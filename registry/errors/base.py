@@ -1,4 +1,4 @@
-"""The base of the tree."""
+"""Base class of the registry's errors."""
 
 
 class RegistryError(Exception):

@@ -1,4 +1,4 @@
-"""Of changes that do not fit what is there."""
+"""Errors of changes that conflict with the current state."""
 
 from collections.abc import Sequence
 

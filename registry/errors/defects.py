@@ -1,4 +1,4 @@
-"""What inspection finds. docs/inspection.md says what to do about each.
+"""Defects that inspection finds. docs/inspection.md says what to do about each.
 
 A code never changes its meaning: programs match on it.
 """

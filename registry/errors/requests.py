@@ -1,4 +1,4 @@
-"""Of what a request asks for: there is no such thing, or it is not spelled so."""
+"""Errors of requests that are malformed or name something unknown."""
 
 from datetime import datetime
 

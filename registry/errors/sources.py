@@ -1,4 +1,4 @@
-"""Of where adapters come from."""
+"""Errors of sources that adapters are fetched from."""
 
 from registry.errors.base import RegistryError
 

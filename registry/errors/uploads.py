@@ -1,4 +1,4 @@
-"""Of what was sent: bodies, uploads, archives, and the adapter in them."""
+"""Errors of what a client sent: bodies, uploads, archives, and the adapter in them."""
 
 from registry.errors.base import RegistryError
 from registry.errors.defects import Defect

@@ -1,4 +1,4 @@
-"""The event log as a stream of lines, a page at a time: it may be as long as it likes."""
+"""Export of the event log as a stream of lines, one page in memory at a time."""
 
 from collections.abc import AsyncIterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Events as lines that hang together: each has a hash of itself and of the line before it.
+"""Hash chain over exported events: each line has a hash of itself and of the line before.
 
 A line is JSON that ends in `,"hash":"…"}`. The hash is SHA-256, in hexadecimal, of the hash of the
 line before (64 zeros for the first) followed by the bytes of this line before `,"hash":`.

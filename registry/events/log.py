@@ -1,4 +1,4 @@
-"""Reading the event log: pages for people who look something up, and steps for those who follow."""
+"""Event log reader: pages for look-ups, ranges for streams."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Tells servers on one PostgreSQL of each other's changes at once, by its LISTEN and NOTIFY.
+"""PostgreSQL LISTEN/NOTIFY: tells servers on one database of each other's changes immediately.
 
 A notice says that something is new and not what: whoever hears it looks, as everybody does now and
 then anyway. So one that is lost costs a second. It is sent after the commit, as PostgreSQL lets

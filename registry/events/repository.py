@@ -1,4 +1,4 @@
-"""The SQL of the event log, and of telling up to where it is settled."""
+"""SQL of the event log, and of the open transactions that its watermark waits for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Events as REST, the stream and webhooks tell them: the same in all three, but for addresses."""
+"""Event schema, the same in REST, the stream and webhooks but for client addresses."""
 
 from datetime import datetime
 from typing import Any

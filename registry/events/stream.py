@@ -1,4 +1,4 @@
-"""The event log as Server-Sent Events, one page in memory at a time."""
+"""Event stream: the log as Server-Sent Events, one page in memory at a time."""
 
 import asyncio
 import time

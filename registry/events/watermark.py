@@ -1,4 +1,4 @@
-"""Up to which id the event log is settled: nothing will appear below it any more.
+"""Watermark of the event log: no event will appear at or below this id any more.
 
 PostgreSQL gives out ids before they are committed, so that event 7 may be seen while 6 is still to
 come. A reader that takes what it sees and goes on from there would lose 6. Every transaction that

@@ -1,4 +1,4 @@
-"""The ASGI middleware that asks for a key, before anything of a request is read."""
+"""Authentication middleware (ASGI): checks the API key before reading anything of a request."""
 
 from collections.abc import Awaitable, Callable
 
@@ -15,7 +15,7 @@ Authenticate = Callable[[str], Awaitable[Caller]]
 
 
 class AuthenticationMiddleware:
-    """`recognise` raises InvalidKey for what is no good key, RegistryError if it can't tell."""
+    """`recognise` raises InvalidKey for an invalid key, RegistryError if it can't decide."""
 
     def __init__(
         self, app: ASGIApp, *, authenticate: Authenticate, refusals: RefusalLog | None = None

@@ -1,4 +1,4 @@
-"""The ASGI middleware that lets no request body be endless: in bytes, in time or in depth."""
+"""Body limit middleware (ASGI): bounds request bodies in bytes, time and JSON depth."""
 
 import asyncio
 import time
@@ -22,12 +22,12 @@ _STEPS[list(b"[{")] = 1
 _STEPS[list(b"]}")] = -1
 
 BYTES_PER_SECOND = 16 * 1024
-"""A body may take this much longer for what has come of it, beyond its first seconds."""
+"""Slowest accepted rate of a body, after its initial timeout."""
 
 
 @dataclass(frozen=True, slots=True)
 class BodyLimit:
-    """`streamed`: the application reads it piece by piece, and answers what `receive` raises."""
+    """`streamed`: the application reads it in chunks and handles what `receive` raises."""
 
     max_bytes: int
     streamed: bool = False
@@ -37,9 +37,9 @@ LimitOf = Callable[[Scope], BodyLimit]
 
 
 class BodyLimitMiddleware:
-    """Refuses early: what says that it is too large before a byte of it is read.
+    """Rejects early: a body whose declared length is too large before any byte of it is read.
 
-    A body that is not streamed is here as a whole before the application is asked.
+    A body that is not streamed is read completely before the application is called.
     """
 
     def __init__(self, app: ASGIApp, *, limit_of: LimitOf, timeout_seconds: float) -> None:
@@ -63,12 +63,12 @@ class BodyLimitMiddleware:
         except RegistryError as error:
             await send_error(scope, close_connection_early(send, body), error)
             return
-        if content is not None:  # else the client is gone
+        if content is not None:  # None: the client disconnected
             await self._app(scope, replay(content, receive), send)
 
 
 class BoundedBody:
-    """`receive` for one request, which raises BodyTooLarge or BodyTimeout once it is enough."""
+    """`receive` for one request; raises BodyTooLarge or BodyTimeout at its limits."""
 
     def __init__(
         self, scope: Scope, receive: Receive, max_bytes: int, timeout_seconds: float
@@ -82,7 +82,7 @@ class BoundedBody:
         self.ended = False
 
     async def receive(self) -> Message:
-        """Only the time that the sender took counts, not that of whoever reads."""
+        """Receive a message. Only the time waited for the client counts."""
         if self.ended:
             return await self._receive()
         if not self._size_bytes and self._declares_too_much():
@@ -97,12 +97,12 @@ class BoundedBody:
         self._size_bytes += len(message.get("body", b""))
         self.ended = not message.get("more_body", False)
         if self._size_bytes > self._max_bytes:
-            self.ended = False  # as far as it will be read
+            self.ended = False  # the rest is not read
             raise BodyTooLarge(self._max_bytes)
         return message
 
     async def all(self) -> bytes | None:
-        """None if the client left first."""
+        """The whole body; None if the client disconnected first."""
         chunks: list[bytes] = []
         while not self.ended:
             message = await self.receive()
@@ -121,7 +121,7 @@ class BoundedBody:
 
 
 def close_connection_early(send: Send, body: BoundedBody) -> Send:
-    """Who is answered before all was sent has to send the next request on another connection."""
+    """Close the connection of a client that is answered before it has sent its whole body."""
 
     async def send_and_close(message: Message) -> None:
         if message["type"] == "http.response.start" and not body.ended:
@@ -132,7 +132,7 @@ def close_connection_early(send: Send, body: BoundedBody) -> Send:
 
 
 def replay(content: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body once and then whatever the server says next."""
+    """A `receive` that returns the body once, then the server's next messages."""
     given = False
 
     async def receive_once() -> Message:
@@ -150,16 +150,18 @@ def _has_body(headers: Headers) -> bool:
 
 
 def _is_json(scope: Scope) -> bool:
-    """Unless it says otherwise: some routes read JSON whatever it is called."""
+    """Whether to check it as JSON: some routes parse JSON of any content type."""
     kind = Headers(scope=scope).get("content-type", "").lower()
     return not kind.startswith(("multipart/", "application/x-tar"))
 
 
 def is_too_deep(content: bytes, max_levels: int = MAX_LEVELS) -> bool:
-    """Linear, and without a step in Python for each byte: a stranger chooses them."""
+    """Whether JSON is nested too deeply, without parsing it.
+
+    Linear, with no Python step per byte: the bytes are untrusted."""
     if content.count(b"[") + content.count(b"{") <= max_levels:
         return False
-    if b"\0" in content:  # no UTF-8 of JSON has one; in UTF-16 brackets can't be told from letters
+    if b"\0" in content:  # never in UTF-8 JSON; in UTF-16 brackets can't be told apart
         return True
     plain = content.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _OTHER_BYTES)
     in_text, level = 0, 0

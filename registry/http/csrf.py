@@ -1,7 +1,7 @@
-"""The ASGI middleware that keeps other sites' pages from changing something through a browser.
+"""CSRF middleware (ASGI): pages of other sites can't change anything through a browser.
 
-A server on somebody's own machine asks for no key, and each page that they visit could send it
-requests. A browser says which page a request comes from; programs say nothing, and may go on.
+A server on a user's own machine requires no key, and any page the user visits could send requests
+to it. Browsers state the origin of a request; requests of other programs have none and are allowed.
 """
 
 import json
@@ -24,7 +24,7 @@ _HEADERS = (
 
 
 class CsrfMiddleware:
-    """`allowed`: origins whose pages may. Also tells browsers how to treat answers."""
+    """`allowed`: origins that are trusted. Also adds security headers to responses."""
 
     def __init__(self, app: ASGIApp, *, allowed: Sequence[str] = ()) -> None:
         self._app = app
@@ -56,7 +56,7 @@ class CsrfMiddleware:
 
 
 def _host(origin: str) -> str:
-    """With its port; of `null`, which a sandboxed page says, nothing."""
+    """Host and port; empty for `null`, the origin of a sandboxed page."""
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:

@@ -1,4 +1,4 @@
-"""The OpenAPI document says what is so also of errors: their media type, and what guards answer."""
+"""OpenAPI post-processing: error media types and the responses of middleware."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ Document = dict[str, Any]
 _PREFIX = "/api/"
 _METHODS = frozenset({"get", "put", "post", "delete", "patch"})
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
-# OpenAI's shape, which vLLM's routes answer too
+# OpenAI's error format, as vLLM's own routes have it
 _OPENAI = {
     "type": "object",
     "required": ["error"],
@@ -38,7 +38,7 @@ _ENGINE = (400, 401, 403, 404, 408, 409, 410, 413, 429, 503)
 
 
 def document_errors(app: FastAPI) -> None:
-    """For an application that has guards around its routes."""
+    """Complete the document of an application with middleware around its routes."""
     plain: Callable[[], Document] = app.openapi
 
     def openapi() -> Document:
@@ -50,10 +50,10 @@ def document_errors(app: FastAPI) -> None:
 
 
 def complete_errors(document: Document) -> Document:
-    """Changed in place, and given back.
+    """Add schemas and responses of errors, in place.
 
-    Routes name the codes of their errors and no model: FastAPI makes a field for each, which would
-    be most of what a router costs.
+    Routes list their status codes without a model: FastAPI would make a field for each, which would
+    be most of a router's cost.
     """
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas[Problem.__name__] = Problem.model_json_schema()
@@ -68,7 +68,7 @@ def complete_errors(document: Document) -> Document:
     if (
         vllm_error := document.get("components", {}).get("schemas", {}).get("ErrorInfo")
     ) is not None:
-        # our codes are texts, as OpenAI's own are; vLLM's are numbers
+        # Adaptry's codes are strings, as OpenAI's are; vLLM's are numbers
         vllm_error["properties"]["code"] = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
     return document
 

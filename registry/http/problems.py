@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details, inside an application whose handlers are not ours."""
+"""Problem details (RFC 9457) for errors, inside an application with other exception handlers."""
 
 import json
 from collections.abc import Callable, Coroutine, Iterable
@@ -43,7 +43,7 @@ def problem_response(
 def problem_content(
     *, path: str, status: int, code: str, title: str, detail: str
 ) -> dict[str, object]:
-    """The members that every problem has."""
+    """Members common to all problems."""
     return {
         "type": f"urn:adaptry:problem:{code}",
         "title": title,
@@ -74,7 +74,7 @@ class ProblemRoute(APIRoute):
                 return _error_response(request, error)
             except RequestValidationError as error:
                 return _validation_response(request, error)
-            except HTTPException as error:  # of FastAPI, for a body that no parser can read
+            except HTTPException as error:  # FastAPI's, for a body that can't be parsed
                 return problem_response(
                     request,
                     status=error.status_code,
@@ -119,7 +119,7 @@ def _validation_response(request: Request, error: RequestValidationError) -> JSO
 
 
 def route_path(scope: Scope) -> str:
-    """Without the prefix under which a proxy has put all of it."""
+    """The path without the proxy's prefix (`root_path`)."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
 
@@ -130,7 +130,7 @@ async def send_error(
     error: RegistryError,
     headers: Iterable[tuple[bytes, bytes]] = (),
 ) -> None:
-    """One whole response."""
+    """A complete response from middleware: problem details under `/api/`, else OpenAI's format."""
     ours = route_path(scope).startswith(_PROBLEM_PATHS)
     body = json.dumps(_problem_body(scope, error) if ours else _openai_body(error)).encode()
     all_headers = [

@@ -1,4 +1,4 @@
-"""Server-Sent Events (WHATWG HTML, section 9.2): how they are sent, and how many streams."""
+"""Server-Sent Events (WHATWG HTML, section 9.2): frames, responses and the stream limit."""
 
 import asyncio
 import contextlib
@@ -20,12 +20,12 @@ RECONNECT_MS = 2000
 CLOSE_SECONDS = 1.0
 KEY_CHECK_SECONDS = 1.0
 HEARTBEAT = b": alive\n\n"
-"""No event, only a sign of life."""
+"""A comment frame, without an event."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
-    """A reader who takes nothing for `stall_seconds` is let go: it may come back and resume."""
+    """A client that reads nothing for `stall_seconds` is disconnected; it may resume."""
 
     max_streams: int = 100
     heartbeat_seconds: float = 15.0
@@ -33,7 +33,7 @@ class StreamLimits:
 
 
 class StreamLimiter:
-    """So many streams at a time, all of which end once `closed` is set."""
+    """Limits concurrent streams; all of them end once `closed` is set."""
 
     def __init__(self, limits: StreamLimits, closed: asyncio.Event) -> None:
         self.limits = limits
@@ -41,12 +41,12 @@ class StreamLimiter:
         self.open = 0
 
     def check(self) -> None:
-        """Raises TooManyStreams if there is no place for one more."""
+        """Raises TooManyStreams at the limit."""
         if self.open >= self.limits.max_streams:
             raise TooManyStreams(self.limits.max_streams)
 
     def response(self, frames: AsyncGenerator[bytes]) -> Response:
-        """Takes its place when it is sent."""
+        """A response that counts against the limit while it is sent."""
         return _StreamResponse(self, frames)
 
     @contextmanager
@@ -64,17 +64,17 @@ def event_frame(id_: int, data: str) -> bytes:
 
 
 def opening_frame(after: int) -> bytes:
-    """How soon to come back when the stream breaks off, and from where."""
+    """First frame: the reconnection time, and the position to resume from."""
     return f"retry: {RECONNECT_MS}\n".encode() + position_frame(after)
 
 
 def position_frame(after: int) -> bytes:
-    """No event, but the client's `Last-Event-ID` from now on, and a sign of life."""
+    """A heartbeat that also sets the client's `Last-Event-ID`."""
     return f"id: {after}\n".encode() + HEARTBEAT
 
 
 def parse_event_id(text: str) -> int:
-    """Of the header `Last-Event-ID`. Raises InvalidEventId."""
+    """Parse the header `Last-Event-ID`. Raises InvalidEventId."""
     if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise InvalidEventId
     return int(text)
@@ -84,7 +84,7 @@ _END_OF_BODY = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 class _StreamResponse(Response):
-    """Ends with the frames, the client, the server, the client's key, or a client that stalls."""
+    """Ends with its frames, on disconnect, shutdown, revocation of the key, or a stalled client."""
 
     media_type = "text/event-stream"
 
@@ -104,7 +104,7 @@ class _StreamResponse(Response):
             tasks: list[asyncio.Task[Any]] = [sending, revoked, disconnected, closing]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                if closed.is_set():  # the frames end by themselves, unless the client takes none
+                if closed.is_set():  # let the frames end, unless the client stalls
                     await asyncio.wait([sending], timeout=CLOSE_SECONDS)
             finally:
                 for task in tasks:
@@ -113,7 +113,7 @@ class _StreamResponse(Response):
             with contextlib.suppress(asyncio.CancelledError, OSError):
                 sending.result()
             if sending.cancelled() and not revoked.cancelled():
-                await send(_END_OF_BODY)  # whoever comes back is told why
+                await send(_END_OF_BODY)  # a client that reconnects learns why
 
     async def _send_all(self, send: Send) -> None:
         stall_seconds = self._limiter.limits.stall_seconds
@@ -124,7 +124,7 @@ class _StreamResponse(Response):
                     async with asyncio.timeout(stall_seconds):
                         await send({"type": "http.response.body", "body": frame, "more_body": True})
         except TimeoutError:
-            logger.info("a reader of events took nothing for %.0f s", stall_seconds)
+            logger.info("an event stream's client read nothing for %.0f s", stall_seconds)
             return
         await send(_END_OF_BODY)
 

@@ -1,4 +1,4 @@
-"""The ASGI middleware that says where a request came from, past the proxies that are trusted."""
+"""Client address middleware (ASGI): the request's origin, past trusted proxies."""
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -13,10 +13,10 @@ _Address = IPv4Address | IPv6Address
 
 
 class ClientAddressMiddleware:
-    """What a client says of itself counts for nothing.
+    """Determines the client's address; what clients claim themselves is ignored.
 
-    `X-Forwarded-For` is read from the right, and only as far as the addresses are those of trusted
-    proxies: each of these wrote down who had called it.
+    `X-Forwarded-For` is read from the right, for as many entries as come from trusted proxies:
+    each of these appended the address that called it.
     """
 
     def __init__(self, app: ASGIApp, *, trusted: Sequence[_Network] = ()) -> None:
@@ -39,7 +39,7 @@ class ClientAddressMiddleware:
         forwarded = ",".join(Headers(scope=scope).getlist("x-forwarded-for"))
         for text in reversed(forwarded.split(",")):
             before = parse_address(text.strip())
-            if before is None:  # whoever wrote that, it was no proxy that knew its caller
+            if before is None:  # not written by a proxy that knew its caller
                 break
             address = before
             if not self._is_trusted(address):
@@ -51,7 +51,7 @@ class ClientAddressMiddleware:
 
 
 def parse_address(text: str) -> _Address | None:
-    """With or without a port; IPv4 that came over an IPv6 socket is IPv4."""
+    """Parse an address, with or without a port; IPv4-mapped IPv6 becomes IPv4."""
     host = text
     if text.startswith("["):
         host = text[1:].partition("]")[0]

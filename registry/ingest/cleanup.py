@@ -1,4 +1,4 @@
-"""Clears away what nobody needs any more: what crashed processes left, and jobs of long ago."""
+"""Cleanup of what crashed processes left behind, and of old jobs."""
 
 import asyncio
 from datetime import timedelta

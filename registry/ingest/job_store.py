@@ -1,4 +1,4 @@
-"""What becomes of a job, step by step; each step is one transaction."""
+"""Job states in the database; each transition is one transaction."""
 
 from datetime import timedelta
 from random import uniform

@@ -1,4 +1,4 @@
-"""How an ingest ended, for whoever counts."""
+"""Outcomes of registrations, for metrics."""
 
 import time
 from asyncio import CancelledError

@@ -1,4 +1,4 @@
-"""The last steps of every ingest, direct or as a job: inspect, keep, and then a row."""
+"""Pipeline of every registration, direct or as a job: workspace, inspect, keep, close."""
 
 import asyncio
 import secrets

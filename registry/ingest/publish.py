@@ -1,4 +1,4 @@
-"""How files in the store become a version: the rows and events of one transaction."""
+"""Publication of stored files as a version: the rows and events of one transaction."""
 
 from sqlalchemy.ext.asyncio import AsyncSession
 

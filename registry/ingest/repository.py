@@ -1,4 +1,4 @@
-"""Every SQL statement about jobs. Never commits: the caller owns the transaction."""
+"""SQL of jobs. Never commits: the caller owns the transaction."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""One attempt at one job: fetch, inspect, keep, publish, and its row says how it went."""
+"""Job runner: one attempt at one job (fetch, inspect, keep, publish), recorded in its row."""
 
 import asyncio
 import logging

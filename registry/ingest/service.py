@@ -1,4 +1,4 @@
-"""Registrations that take a while: asked for here, kept in a table, worked off by `run`."""
+"""Background registration jobs: created here, stored in a table, executed by `run`."""
 
 import asyncio
 import secrets

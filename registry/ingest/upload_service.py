@@ -1,4 +1,4 @@
-"""Uploads: the body goes into the job's workspace while it comes; then the job is queued."""
+"""Uploads: the body is streamed to the job's workspace, then the job is queued."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""Looks for jobs that nobody works on, and works on them, a few at a time."""
+"""Worker pool: finds jobs that no process works on, and runs a few at a time."""
 
 import asyncio
 import logging

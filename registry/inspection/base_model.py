@@ -1,4 +1,4 @@
-"""What an adapter has to fit: the base model's weights, from their own headers, and the engine."""
+"""Base model as an adapter must fit it: weights from their headers, and the engine's modules."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Whether each of an adapter's modules is one that this engine applies adapters to, and its size.
+"""Compatibility of an adapter's modules with the base model and this engine.
 
 vLLM would refuse some of the others, answer wrongly with some, and leave some out silently.
 """

@@ -1,4 +1,4 @@
-"""Proves, without loading it, that vLLM will serve an adapter as trained, or says why not."""
+"""Inspector: proves, without loading it, that vLLM will serve an adapter as trained."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What `adapter_config.json` may say for vLLM to serve the adapter as it was trained."""
+"""PEFT configuration: what `adapter_config.json` may contain for vLLM to serve the adapter."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping

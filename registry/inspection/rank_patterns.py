@@ -1,4 +1,4 @@
-"""`rank_pattern` and `alpha_pattern`: regular expressions from a stranger, so on a short leash.
+"""Rank patterns (`rank_pattern`, `alpha_pattern`): untrusted regular expressions, with limits.
 
 A key means the modules whose names end with it from a dot on; the first key that fits counts, as in
 PEFT's `get_pattern_key` (0.21) and in vLLM's `PEFTHelper` (0.32), which matches with `regex` too.

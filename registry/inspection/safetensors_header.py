@@ -1,4 +1,4 @@
-"""Reads the header of a safetensors file and believes nothing in it unchecked.
+"""Safetensors header reader; every field is checked.
 
 Format: 8 bytes little-endian header length, a JSON object `{name: {dtype, shape, data_offsets}}`,
 then the tensors' bytes, without holes. Source: the safetensors format description.

@@ -1,4 +1,4 @@
-"""Which modules the running engine applies adapters to, in its own words.
+"""Supported modules: where the running engine applies adapters, by its own account.
 
 The engine fills it in at its start. Nothing here knows the engine's library.
 """

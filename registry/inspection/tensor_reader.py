@@ -1,4 +1,4 @@
-"""Reads the numbers of a tensor in chunks: memory is bounded, time is that of one read.
+"""Tensor reader: checks values in chunks, in bounded memory and one pass.
 
 They are judged by their bits, as numpy lacks three of the formats.
 """

@@ -1,4 +1,4 @@
-"""Sorts an adapter's tensors by their names: pairs, and what PEFT saved beside them."""
+"""Tensors of an adapter, sorted by name: low-rank pairs, and what PEFT saved beside them."""
 
 import math
 from collections.abc import Iterator, Mapping

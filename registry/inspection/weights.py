@@ -1,4 +1,4 @@
-"""What the numbers themselves say: damaged, without effect, or not those of the base model."""
+"""Checks of the weights' values: damaged, without effect, or not those of the base model."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

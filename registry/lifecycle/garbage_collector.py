@@ -1,4 +1,4 @@
-"""Garbage collection: purges versions that no retention rule keeps, and files that no row names."""
+"""Garbage collector: purges versions no retention rule keeps, and files no row names."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The SQL of garbage collection: who may go, and why the others stay. Never commits."""
+"""SQL of garbage collection: candidates, and why others are kept. Never commits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

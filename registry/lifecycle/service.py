@@ -1,4 +1,4 @@
-"""A version's way from `ready` to `purged`, and aside: each step one transaction with its event."""
+"""Lifecycle service: state changes of versions, each one transaction with its event."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

@@ -1,4 +1,4 @@
-"""Which state a version may go to from which; the database's triggers hold the same."""
+"""State transitions allowed for a version; the database's triggers enforce the same."""
 
 from registry.errors import TransitionRefused
 from registry.models import Version, VersionState, now

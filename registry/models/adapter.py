@@ -11,7 +11,7 @@ from registry.models.base import UtcDateTime, bytewise_string, json_column, now,
 
 
 class VersionState(StrEnum):
-    """`pending → ready → (deprecated) → retired → purged`, or refused on the way."""
+    """`pending → ready → (deprecated) → retired → purged`, or rejected or quarantined."""
 
     PENDING = "pending"
     READY = "ready"
@@ -49,7 +49,7 @@ class Adapter(SQLModel, table=True):
 class Version(SQLModel, table=True):
     """One immutable set of weights. Its row id is the engine's integer id and is never reused.
 
-    Triggers of the database refuse changes of state that are not in
+    Database triggers reject state changes that are not in
     `registry.lifecycle.transitions.TRANSITIONS`, and any change of number or digest.
     """
 

@@ -1,4 +1,4 @@
-"""Tables of aliases and of every state that they have been in."""
+"""Tables of aliases and the history of their states."""
 
 from datetime import datetime
 
@@ -23,10 +23,10 @@ class Alias(SQLModel, table=True):
 
 
 class AliasHistory(SQLModel, table=True):
-    """Where an alias pointed, and from when to when. One row for each version it was split over.
+    """A past or current state of an alias. One row for each version it was split over.
 
-    `revision` counts the states of an alias, also across its deletion. The state at a time is
-    that with `valid_from <= time < valid_to`; the last one has no `valid_to`.
+    `revision` counts the states of an alias, even across its deletion. The state at a time is
+    the one with `valid_from <= time < valid_to`; the current one has no `valid_to`.
     """
 
     __tablename__ = "alias_history"

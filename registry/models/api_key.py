@@ -1,4 +1,4 @@
-"""The table of API keys."""
+"""Table of API keys."""
 
 from datetime import datetime
 
@@ -9,9 +9,10 @@ from registry.models.base import UtcDateTime, now
 
 
 class ApiKey(SQLModel, table=True):
-    """`public_id` and the hash belong together. A rotated key has two hashes for a while.
+    """One API key. After a rotation the previous hash stays valid for a while.
 
-    A revoked one is kept: events name it. A tenant's keys carry its name, as its adapters do.
+    A revoked key stays in the table: events name it. The names of a tenant's keys begin with the
+    tenant's name, as its adapters' do.
     """
 
     __tablename__ = "api_key"

@@ -1,4 +1,4 @@
-"""Column types, defaults and helpers that all tables share."""
+"""Column types, defaults and helpers shared by all tables."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -9,7 +9,7 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """Aware in Python, UTC in the database: SQLite keeps no time zone."""
+    """Timezone-aware in Python, UTC in the database: SQLite stores no time zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -23,12 +23,12 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-BIG_ID = BigInteger().with_variant(Integer, "sqlite")  # for tables that only ever grow
+BIG_ID = BigInteger().with_variant(Integer, "sqlite")  # for tables without an upper bound
 MAX_BIG_ID = 2**63 - 1
 
 
 def bytewise_string(length: int) -> String:
-    """Ordered by its bytes, as SQLite does: PostgreSQL would follow the language of its locale."""
+    """Sorted by bytes, as SQLite does: PostgreSQL would sort by its locale."""
     return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 
@@ -49,7 +49,7 @@ class _Row(Protocol):
 
 
 def row_id(row: _Row) -> int:
-    """The id of a row that has been written."""
+    """The id of a row that is in the database."""
     if row.id is None:
         raise ValueError(f"{type(row).__name__} has not been written yet")
     return row.id

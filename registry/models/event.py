@@ -1,4 +1,4 @@
-"""Table of the event log; rows are only added."""
+"""Table of the event log. Rows are only inserted."""
 
 import secrets
 from datetime import datetime
@@ -51,9 +51,9 @@ def new_uid() -> str:
 
 
 class Event(SQLModel, table=True):
-    """Who changed what, when and why; written with the change itself. Triggers keep it as it is.
+    """Who changed what, when and why, written with the change itself. Triggers forbid edits.
 
-    `uid` is the same wherever the event is told: in webhooks, and in a registry that imported it.
+    `uid` stays the same in webhooks, and in a registry that imports the event.
     """
 
     __tablename__ = "event"
@@ -69,7 +69,7 @@ class Event(SQLModel, table=True):
     uid: str = Field(default_factory=new_uid, max_length=32)
     at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
     actor: str = Field(max_length=256)
-    address: str | None = Field(default=None, max_length=64)  # None: nobody asked for it
+    address: str | None = Field(default=None, max_length=64)  # None: no request caused it
     kind: str = Field(max_length=32)
     adapter_id: int | None = Field(default=None, foreign_key="adapter.id")
     alias: str | None = Field(default=None, max_length=64)
@@ -77,4 +77,4 @@ class Event(SQLModel, table=True):
     to_version: int | None = None
     reason: str | None = Field(default=None, max_length=1024)
     data: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
-    imported: bool = False  # it happened in another registry, whose history came with an import
+    imported: bool = False  # it happened in another registry and came with an import

@@ -1,4 +1,4 @@
-"""The table of jobs: what is being ingested, and how it ended."""
+"""Table of registration jobs and their outcomes."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -11,7 +11,7 @@ from registry.models.base import UtcDateTime, now, one_of
 
 
 class JobState(StrEnum):
-    """`(receiving →) queued → running → succeeded`, or failed or cancelled on the way."""
+    """`(receiving →) queued → running → succeeded`, or failed or cancelled from any of them."""
 
     RECEIVING = "receiving"
     QUEUED = "queued"
@@ -25,7 +25,7 @@ UNFINISHED = frozenset({JobState.RECEIVING, JobState.QUEUED, JobState.RUNNING})
 
 
 class JobStep(StrEnum):
-    """What a running job does at the moment."""
+    """Current step of a running job."""
 
     FETCHING = "fetching"
     INSPECTING = "inspecting"
@@ -34,10 +34,10 @@ class JobStep(StrEnum):
 
 
 class Job(SQLModel, table=True):
-    """One registration that takes a while.
+    """One registration in the background.
 
-    `source` is as it may be shown. `fetched_from` may hold secrets: it is forgotten at the end, and
-    None for an upload. `request` is the rest of what was asked for, and where that came from.
+    `source` is safe to show. `fetched_from` may hold secrets: it is cleared at the end, and None
+    for an upload. `request` is the rest of the request, and the client's address.
     """
 
     __tablename__ = "job"
@@ -49,7 +49,7 @@ class Job(SQLModel, table=True):
 
     id: int | None = Field(default=None, primary_key=True)
     adapter: str = Field(max_length=64)
-    source: str = Field(max_length=4096)  # as it may be shown
+    source: str = Field(max_length=4096)  # safe to show
     fetched_from: str | None = Field(default=None, max_length=4096)
     request: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     workspace: str = Field(max_length=32)
@@ -71,14 +71,14 @@ class Job(SQLModel, table=True):
 
     @property
     def number(self) -> int:
-        """The id of a job that has been written."""
+        """The id of a job that is in the database."""
         if self.id is None:
             raise ValueError("the job has not been written yet")
         return self.id
 
     @property
     def address(self) -> str | None:
-        """Of whoever asked for it."""
+        """Address of the client that requested it."""
         address: str | None = self.request.get("address")
         return address
 

@@ -1,4 +1,4 @@
-"""The table of registrations, which are counted for an hour."""
+"""Table of registrations per tenant, kept for one hour to enforce the hourly limit."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from registry.models.base import BIG_ID, UtcDateTime, now
 
 
 class TenantRegistration(SQLModel, table=True):
-    """One that was asked for, however it ended. Rows older than an hour are deleted."""
+    """One requested registration, whatever its outcome. Rows older than an hour are deleted."""
 
     __tablename__ = "tenant_registration"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""What the engine has to find again after a restart: pins, and who was in memory."""
+"""Tables that let an engine restart warm: pins and the last host-memory residents."""
 
 from datetime import datetime
 
@@ -9,9 +9,9 @@ from registry.models.base import UtcDateTime, now
 
 
 class Pin(SQLModel, table=True):
-    """A version that is kept in a tier until it is unpinned, or until its time is over.
+    """A version that stays in a tier until it is unpinned or the pin expires.
 
-    `replicas`: on how many; null: on all.
+    `replicas`: on how many of them; null: on all.
     """
 
     __tablename__ = "pin"
@@ -25,7 +25,7 @@ class Pin(SQLModel, table=True):
 
 
 class Resident(SQLModel, table=True):
-    """A version that was in host memory when this was written. `position` 0 was used last."""
+    """A version that was in host memory at the last save. `position` 0 is the most recent."""
 
     __tablename__ = "resident"
 

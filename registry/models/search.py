@@ -1,4 +1,4 @@
-"""The tables behind the search: what an adapter or a version is found by, ready in its order."""
+"""Search index tables: terms of adapters and versions, stored in list order."""
 
 from enum import StrEnum
 
@@ -11,7 +11,7 @@ MAX_TERM_LENGTH = 256
 
 
 class TermKind(StrEnum):
-    """What a term was taken from."""
+    """Field that a term was taken from."""
 
     TAG = "tag"
     TARGET_MODULE = "target_module"
@@ -19,7 +19,7 @@ class TermKind(StrEnum):
 
 
 class AdapterTerm(SQLModel, table=True):
-    """One term of an adapter. The key ends as lists of adapters are ordered: by name."""
+    """One term of an adapter. The key ends with the adapters' list order: by name."""
 
     __tablename__ = "adapter_term"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -34,7 +34,7 @@ class AdapterTerm(SQLModel, table=True):
 
 
 class VersionTerm(SQLModel, table=True):
-    """One term of a version. The key ends as lists of versions are ordered: by row id."""
+    """One term of a version. The key ends with the versions' list order: by row id."""
 
     __tablename__ = "version_term"
     __table_args__ = ({"sqlite_with_rowid": False},)

@@ -1,4 +1,4 @@
-"""The tables of tenants, and of what one may use of another's."""
+"""Tables of tenants and of the adapters granted to them."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from registry.models.base import UtcDateTime, bytewise_string, now
 
 
 class Tenant(SQLModel, table=True):
-    """A namespace of adapters. A limit that is null is none."""
+    """A namespace of adapters. A null limit means no limit."""
 
     __tablename__ = "tenant"
 
@@ -25,7 +25,7 @@ class Tenant(SQLModel, table=True):
 
 
 class AdapterGrant(SQLModel, table=True):
-    """This tenant may use the adapter, which is another's."""
+    """Permission for a tenant to use an adapter of another owner."""
 
     __tablename__ = "adapter_grant"
 

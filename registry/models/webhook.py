@@ -1,4 +1,4 @@
-"""The tables of webhooks: who wants to be told of events, and what is still to be told."""
+"""Tables of webhooks and their outbox."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -25,7 +25,7 @@ class DeliveryState(StrEnum):
 
 
 class Webhook(SQLModel, table=True):
-    """An endpoint. Every event up to `last_event_id` is in its outbox or was not for it."""
+    """A webhook endpoint. Events up to `last_event_id` are in its outbox, or did not match it."""
 
     __tablename__ = "webhook"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -48,9 +48,10 @@ class Webhook(SQLModel, table=True):
 
 
 class WebhookDelivery(SQLModel, table=True):
-    """One message to one endpoint, in the outbox until it is delivered or given up.
+    """One message to one endpoint, in the outbox until it is delivered or has failed.
 
-    Whoever sends it claims it first, for a while: if that process dies, somebody else sends it.
+    A server claims a delivery for a limited time before it sends it. If it dies, another server
+    sends it after that.
     """
 
     __tablename__ = "webhook_delivery"
@@ -78,7 +79,7 @@ class WebhookDelivery(SQLModel, table=True):
         default_factory=now, sa_column=Column(UtcDateTime, nullable=False)
     )
     claimed_until: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
-    status_code: int | None = None  # of the last attempt, if there was an answer
+    status_code: int | None = None  # of the last attempt, if there was a response
     error: str | None = Field(default=None, max_length=1024)
     created_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
     finished_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))

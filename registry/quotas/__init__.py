@@ -1,1 +1,1 @@
-"""What a tenant may have at most, and how much of it it has."""
+"""Limits of tenants and their usage."""

@@ -1,4 +1,4 @@
-"""What this process knows of tenants' limits, for those who can't wait for a database."""
+"""Limit cache: tenants' limits for callers that can't wait for the database."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""How much a tenant may have of everything, as its row says."""
+"""Queries of tenants' limits."""
 
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession

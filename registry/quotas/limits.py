@@ -1,4 +1,4 @@
-"""The limits of one tenant, as values."""
+"""Limits of one tenant, as values."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The SQL of what tenants use. Never commits: the caller owns the transaction."""
+"""SQL of tenants' usage. Never commits: the caller owns the transaction."""
 
 from datetime import datetime
 from hashlib import blake2b

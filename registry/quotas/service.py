@@ -1,4 +1,4 @@
-"""What a tenant may register: how often in an hour, and how many bytes in all.
+"""Quotas of tenants: registrations per hour, and stored bytes.
 
 Both are counted in the database, so that all servers on it agree.
 """

@@ -1,4 +1,4 @@
-"""How much of its limits a tenant uses."""
+"""Usage of a tenant's limits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

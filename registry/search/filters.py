@@ -1,4 +1,4 @@
-"""What adapters and versions can be searched by."""
+"""Search filters for adapters and versions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

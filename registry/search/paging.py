@@ -1,4 +1,4 @@
-"""Lists of what meets several conditions, in order and a page at a time, with bounded work.
+"""Paging over several conditions, in order, a page at a time, with bounded work.
 
 Databases guess badly which of several conditions leads to a page soonest: where they are wrong, a
 page takes a walk over all rows. So each condition is tried first, for as many rows as fill a few

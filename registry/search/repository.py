@@ -1,4 +1,4 @@
-"""The SQL of the terms by which adapters and versions are found. Never commits."""
+"""SQL of search terms, and how texts become terms. Never commits."""
 
 import re
 import unicodedata

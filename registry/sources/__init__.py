@@ -1,1 +1,1 @@
-"""Where adapters come from: one small module for each kind of source."""
+"""Sources of adapters: one small module for each kind."""

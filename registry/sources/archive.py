@@ -1,4 +1,4 @@
-"""A tar of a PEFT folder, plain or gzipped, read in one pass and believed in nothing.
+"""Archive extraction: a tar of a PEFT folder, plain or gzipped, read in one untrusting pass.
 
 Only its headers are decoded by `tarfile`: its reader takes extended headers of any size into
 memory, follows chains of them by recursion, and searches them with a quadratic pattern (Python

@@ -1,4 +1,4 @@
-"""What every source does: bring an adapter's files into a folder, within limits."""
+"""Source protocol: brings an adapter's files into a folder, within limits."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Fetching over the network, whatever the protocol: a folder of files, or one archive."""
+"""Downloads over any network protocol: a folder of files, or one archive."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager

@@ -1,4 +1,4 @@
-"""Which hosts this server may call for a user: public ones, and private ones where allowed.
+"""Egress guard: the hosts this server may call for a user (public, or allowed private ones).
 
 A name is resolved once, its addresses are checked, and the connection goes to a checked address,
 so that a name which resolves to something else a moment later changes nothing.

@@ -1,4 +1,4 @@
-"""The bytes of an archive, unpacked if it is gzipped, never more of them than allowed."""
+"""Archive byte stream, unpacked if it is gzipped, never more of it than allowed."""
 
 import zlib
 from typing import BinaryIO, NoReturn, Protocol

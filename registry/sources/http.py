@@ -1,4 +1,4 @@
-"""`https://host/folder` or `https://host/adapter.tar.gz`, through fsspec."""
+"""HTTP source: `https://host/folder` or `https://host/adapter.tar.gz`, through fsspec."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager

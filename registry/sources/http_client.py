@@ -1,4 +1,4 @@
-"""Connections that only reach what they may: aiohttp, which all of fsspec's network parts use."""
+"""HTTP connections guarded by address: aiohttp, which all of fsspec's network parts use."""
 
 import re
 import socket

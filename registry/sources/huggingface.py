@@ -1,4 +1,4 @@
-"""`hf://organisation/repository@revision/folder` from the Hugging Face Hub or a mirror of it.
+"""Hugging Face source: `hf://organisation/repository@revision/folder`, Hub or mirror.
 
 huggingface_hub says which commit that is, where its files are and with which token (`HF_ENDPOINT`,
 `HF_TOKEN`, `HF_HUB_OFFLINE`, …). The files come over our own connections: it has no way to limit,

@@ -1,4 +1,4 @@
-"""A folder on this machine, under one of the configured roots."""
+"""Local source: a folder on this machine, under one of the configured roots."""
 
 import errno
 import os

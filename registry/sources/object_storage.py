@@ -1,4 +1,4 @@
-"""`s3://bucket/folder` and `gs://bucket/folder`, through fsspec's s3fs and gcsfs.
+"""Object storage sources: `s3://bucket/folder`, `gs://bucket/folder`, through s3fs and gcsfs.
 
 Credentials and endpoints come from where these packages look for them: the environment, the
 machine's role, or fsspec's own settings.

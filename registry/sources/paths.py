@@ -1,4 +1,4 @@
-"""Names of files as others give them."""
+"""Checks of untrusted file names."""
 
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect

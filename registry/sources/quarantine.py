@@ -1,4 +1,4 @@
-"""The way into quarantine: whatever the source, its bytes are counted, hashed and written here."""
+"""Quarantine writer: counts, hashes and writes the bytes of every source."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From the text that names a source to the source itself."""
+"""Source registry: opens the source that a URL names, if the rules allow it."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Work that takes long runs in threads, and threads can only be asked to stop."""
+"""Threads for long work, which can only be asked to stop."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine

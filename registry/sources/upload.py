@@ -1,4 +1,4 @@
-"""What a client sent us: it lies in the job's workspace, as files or as one archive."""
+"""Upload source: files or one archive that a client sent to the job's workspace."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""URLs of sources: which are read at all, and which of them the settings allow."""
+"""Source URLs: which can be read at all, and which of them the settings allow."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Names that are held while their holder lives: the kernel lets go of them when a process dies.
+"""File locks (flock). The kernel releases them when the process dies.
 
 A claim is an flock on a file of its own. Unlike a process id it can't be taken for somebody else's
 after a crash, and it holds between containers and machines that share the folder.

@@ -1,4 +1,4 @@
-"""Proof that an adapter's files are still those that were verified, without reading them again.
+"""Integrity check: proves that an adapter's files are unchanged without rehashing them.
 
 A seal notes size, times and inode of each file after its content was hashed. Whatever writes to a
 file changes one of these; a copied or restored store has other ones and is hashed once more.

@@ -1,4 +1,4 @@
-"""Files of versions on this machine, each fetched once and held against its digest."""
+"""Local copies of versions' files, each fetched once and verified against its digest."""
 
 import contextlib
 import os

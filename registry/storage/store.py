@@ -1,4 +1,4 @@
-"""The store of verified files: content-addressed, written whole or not at all."""
+"""Content-addressed store of verified files; each version's are written whole or not at all."""
 
 import os
 import secrets

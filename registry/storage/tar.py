@@ -1,4 +1,4 @@
-"""Tar archives as streams of chunks: the same content is the same bytes, whoever makes it."""
+"""Tar archives as streams of chunks. The same content gives the same bytes."""
 
 import tarfile
 from collections.abc import Iterable, Iterator

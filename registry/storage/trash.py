@@ -1,4 +1,4 @@
-"""Files on their way out of the store: set aside while their fate is open, then deleted.
+"""Trash: files set aside by a purge until its transaction is decided, then deleted.
 
 A purge sets the files aside within its transaction, so that a registration of the same content
 sees them gone as soon as it may, and deletes them after it. A crash between the two leaves them

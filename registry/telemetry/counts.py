@@ -1,4 +1,4 @@
-"""What there is in the registry and what waits in it, counted by the database."""
+"""Counts of what is in the registry and what is pending, as SQL."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Every code that an error of the registry can have: a closed set, for metrics labels."""
+"""Error codes of the registry: a closed set, for metrics labels."""
 
 from collections.abc import Iterator
 

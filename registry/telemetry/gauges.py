@@ -1,4 +1,4 @@
-"""The registry's gauges, counted in the background: a scrape never waits for the database."""
+"""Gauges of the registry, updated in the background: a scrape never waits for the database."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Which adapters have a metrics label of their own: thousands would drown Prometheus."""
+"""Limit on metrics labels: thousands of adapters would be too many series for Prometheus."""
 
 from collections.abc import Callable
 

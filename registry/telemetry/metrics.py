@@ -1,4 +1,4 @@
-"""Every Prometheus series of the registry, but for those that the database counts."""
+"""Counters and histograms of the registry; the database's counts are in `gauges`."""
 
 from collections.abc import Sequence
 

@@ -1,1 +1,1 @@
-"""Who adapters belong to: tenants, what they may use of others, and how much of everything."""
+"""Tenants and the grants between them."""

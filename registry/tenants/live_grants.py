@@ -1,4 +1,4 @@
-"""Who is granted what, for answers that last longer than the request that began them."""
+"""Current grants, for responses that outlast the request that began them."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Tenants and grants: made, looked up, changed, removed. Each change is one transaction."""
+"""Tenant service: tenants and grants. Each change is one transaction."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The registry as a tar: manifests of one moment first, then the files, straight from the store."""
+"""Exporter: the registry as a tar, manifests of one snapshot first, then files from the store."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What an export holds, as a folder or a tar: manifests as JSON, events, and the adapters' files.
+"""Export format, as a folder or a tar: manifests as JSON, events, and the adapters' files.
 
 adaptry-export.json                which manifests, events and files belong to it, with hashes
 adapters/NAME.json                 an adapter with its versions and aliases

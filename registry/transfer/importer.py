@@ -1,4 +1,4 @@
-"""Takes in an export: proves it whole, then changes everything in one transaction, or nothing."""
+"""Importer: verifies an export completely, then applies it in one transaction, or not at all."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence

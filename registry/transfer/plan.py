@@ -1,4 +1,4 @@
-"""What an import would change: decided for one adapter at a time, without any I/O."""
+"""Import plan: what an import would change, decided per adapter without any I/O."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field

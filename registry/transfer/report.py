@@ -1,4 +1,4 @@
-"""What an import did, or would do, and why it can't."""
+"""Import report: what an import did, or would do, and why it can't."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The SQL of export and import: many rows at a time. Never commits."""
+"""SQL of export and import: many rows at a time. Never commits."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field

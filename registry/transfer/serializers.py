@@ -1,4 +1,4 @@
-"""From rows to manifests and back."""
+"""Conversion of rows to manifests and back."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby

@@ -1,4 +1,4 @@
-"""What is to be imported, proven whole before anything is changed."""
+"""Staged import: an unpacked export, verified before anything is changed."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""From an asynchronous stream of bytes to a thread that reads them, a little at a time."""
+"""Bridge from an asynchronous byte stream to a thread that reads it."""
 
 import asyncio
 import queue

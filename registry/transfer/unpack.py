@@ -1,4 +1,4 @@
-"""A tar of an export, unpacked as it comes: its files only, hashed, and never more than allowed."""
+"""Export unpacker: reads a tar as a stream, takes only its files, hashes and bounds them."""
 
 import tarfile
 from collections import Counter

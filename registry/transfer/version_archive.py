@@ -1,4 +1,4 @@
-"""The files of one version, sent as a tar straight from the store."""
+"""Files of one version as a tar, streamed from the store."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator

@@ -1,4 +1,4 @@
-"""Writes what was planned, within one transaction."""
+"""Import writer: applies an import plan within one transaction."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice

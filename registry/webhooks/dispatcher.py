@@ -1,4 +1,4 @@
-"""Sends what is in the outboxes of webhooks, so many at a time."""
+"""Webhook dispatcher: sends what is in the outboxes, a bounded number at a time."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""The outboxes of webhooks: filled from the event log, emptied by whoever claims a delivery.
+"""Outboxes of webhooks: filled from the event log, emptied by servers that claim deliveries.
 
 Any number of servers may do so on one database. An event enters an outbox in the transaction that
 moves the webhook's position in the log. A delivery is claimed before it is sent and settled after;

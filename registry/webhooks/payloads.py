@@ -1,4 +1,4 @@
-"""What webhooks say: `type`, `timestamp` and `data`, as Standard Webhooks recommends."""
+"""Payloads of webhooks: `type`, `timestamp` and `data`, as Standard Webhooks recommends."""
 
 import json
 from urllib.parse import urlsplit

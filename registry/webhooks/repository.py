@@ -1,4 +1,4 @@
-"""The SQL of webhooks and their outbox."""
+"""SQL of webhooks and their outbox."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What an attempt means for its delivery and for its webhook. No I/O but the clock and chance."""
+"""Retry policy of deliveries and webhooks. No I/O but the clock and randomness."""
 
 import random
 from dataclasses import dataclass

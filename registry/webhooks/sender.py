@@ -1,4 +1,4 @@
-"""One attempt to deliver one message."""
+"""Webhook sender: one attempt to deliver one message."""
 
 import asyncio
 import time

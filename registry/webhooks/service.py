@@ -1,4 +1,4 @@
-"""Webhooks as their owners see them: added, changed, tried, and looked after."""
+"""Webhook service: add, change, test and retry webhooks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Signatures of webhooks after the Standard Webhooks specification 1.0 (standardwebhooks.com)."""
+"""Webhook signatures after the Standard Webhooks specification 1.0 (standardwebhooks.com)."""
 
 import base64
 import hashlib
