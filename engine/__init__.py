@@ -1,4 +1,4 @@
-"""The data plane: a vLLM engine, and the controller that decides which adapters are in memory.
+"""Data plane: a vLLM engine, and the controller that decides which adapters are in memory.
 
 `from engine import LLM, SamplingParams` is vLLM's offline interface with our cache.
 """
@@ -14,7 +14,7 @@ __all__ = ["LLM", "SamplingParams"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imported when asked for: vLLM takes seconds."""
+    """Imported on first use: importing vLLM takes seconds."""
     if name == "LLM":
         from engine.offline.llm import LLM  # noqa: PLC0415
 

@@ -44,7 +44,7 @@ class Server:
     supervisor: EngineSupervisor[VllmProcess]
     cache: Cache
     service: RegistryService
-    promoting: EnginePromotion
+    promotion: EnginePromotion
     probe: Probe
     freeze_metrics: Callable[[], AbstractContextManager[None]]
     metrics_registry: CollectorRegistry
@@ -97,7 +97,7 @@ async def run_server(
         )
         cache = supervised.cache
         registry.service.set_usage_check(cache.uses)
-        registry.service.set_serving_engine(supervised.promoting)
+        registry.service.set_serving_engine(supervised.promotion)
         app = await _build_app(
             arguments, settings, registry_settings, telemetry, supervisor, registry, supervised
         )
@@ -117,7 +117,7 @@ async def run_server(
             supervisor,
             cache,
             registry.service,
-            supervised.promoting,
+            supervised.promotion,
             supervised.probe,
             telemetry.cache.freeze_gauges,
             REGISTRY,
@@ -176,7 +176,7 @@ async def _build_app(
         routers=[
             *registry.routers(cache.controller.tenants.usage),
             create_probe_router(supervised.probe, cache.resolver),
-            create_lora_router(NamedAdapters(service, cache.controller, supervised.promoting)),
+            create_lora_router(NamedAdapters(service, cache.controller, supervised.promotion)),
             *cache.routers(registry.events.decision_streams, tenants.grants.of),
             create_health_router({"engine": check_engine, "database": service.ping}),
             create_console_router(),

@@ -1,4 +1,4 @@
-"""From a reference to the version it means now: the registry's answer, while it holds."""
+"""Resolver: from a reference to its current version, cached until the adapter changes."""
 
 from collections.abc import Callable
 
@@ -12,12 +12,12 @@ from registry.references import parse_reference
 
 
 class RegistryResolver:
-    """Asks the registry once per reference until its adapter changes.
+    """Resolves each reference once in the registry until its adapter changes.
 
-    What the caller of the running request may not see is unknown, as what does not exist.
+    An adapter that the caller of the running request may not see is unknown to it.
 
-    A moved alias is seen by the next request. If another server on the same database moved it, that
-    is seen within about a second.
+    The next request sees a moved alias. If another server on the same database moved it, requests
+    see that within about a second.
     """
 
     def __init__(self, catalog: Catalog, *, max_entries: int = MAX_ENTRIES) -> None:
@@ -25,7 +25,7 @@ class RegistryResolver:
         self._answers = ResolutionCache[Resolution](catalog, max_entries=max_entries)
 
     async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
-        """For this user, who is asked for only if the alias is split; for nobody, its main version.
+        """For this user, which is read only if the alias is split; without one its main version.
 
         Raises the registry's errors: a bad reference, an unknown adapter, not servable.
         """
@@ -38,7 +38,7 @@ class RegistryResolver:
         return for_engine(resolution.for_user(user()) if user and split else resolution.main)
 
     async def find(self, text: str) -> AdapterVersion:
-        """The same in whatever state it is, for operators: what is retired may still be in memory.
+        """The same for operators, in any state: a retired version may still be in memory.
 
         Raises the registry's errors for what does not exist.
         """
@@ -49,7 +49,7 @@ class RegistryResolver:
 
 
 def for_engine(resolved: ResolvedVersion) -> AdapterVersion:
-    """The registry's version, as the engine needs to know it."""
+    """The registry's version as the engine's type."""
     deprecated_at = resolved.deprecated_at
     return AdapterVersion(
         id=VersionId(resolved.version_id),

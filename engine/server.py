@@ -1,4 +1,4 @@
-"""Serves over HTTP until told to stop, with vLLM's own server, and then ends in order."""
+"""HTTP server: vLLM's own, until a signal stops it; then it shuts down in order."""
 
 import asyncio
 import os
@@ -10,19 +10,19 @@ from typing import Any
 
 from engine.app import Server
 from engine.errors import EngineUnavailable
-from engine.vllm import compat as vllm_api
+from engine.vllm import compat as vllm_compat
 
-# The engine has ended by then: only a client that takes nothing can still hold a response open.
+# The engine has ended by then: only a client that does not read keeps a response open.
 _GRACEFUL_SECONDS = 5
 
 
 class ServedEngine:
-    """What vLLM's HTTP server stops at SIGTERM: the engine that lives then, not the first one.
+    """The engine that vLLM's HTTP server stops at SIGTERM: the current one, not the first one.
 
-    A second signal ends it at once.
+    A second signal kills it.
     """
 
-    errored = False  # one that died is replaced, and is no reason to stop
+    errored = False  # an engine that died is replaced, and is no reason to stop
     is_running = True
 
     def __init__(self, server: Server) -> None:
@@ -32,13 +32,13 @@ class ServedEngine:
         self.vllm_config = server.engine.vllm_config
 
     def __getattr__(self, name: str) -> Any:
-        """For vLLM's routes. Between two engines the dead one answers, and says so."""
+        """For vLLM's routes. Between two engines it is the dead one, which reports that."""
         with suppress(EngineUnavailable):
             self._last = self._server.engine
         return getattr(self._last, name)
 
     def shutdown(self, timeout: float | None = None) -> None:
-        """Called in a thread of its own."""
+        """vLLM calls it in a separate thread."""
         self._loop.call_soon_threadsafe(self._kill_on_second_signal)
         self._server.supervisor.shut_down(timeout)
 
@@ -51,7 +51,7 @@ async def serve_forever(server: Server, arguments: Namespace, listening: socket.
     """Serve until SIGINT, SIGTERM or a failure, with vLLM's own HTTP server."""
     os.environ["VLLM_KEEP_ALIVE_ON_ENGINE_DEATH"] = "1"
     server.app.state.engine_client = ServedEngine(server)
-    shutdown = await vllm_api.serve_http()(
+    shutdown = await vllm_compat.serve_http()(
         server.app,
         sock=listening,
         http=server.http,

@@ -25,15 +25,15 @@ def begin_process(options: FleetOptions) -> None:
 
 def engine_arguments(options: FleetOptions) -> Namespace:
     """vLLM's own parse of its arguments. Raises BadArgument, UnsupportedVllm."""
-    from engine.vllm import compat as vllm_api
+    from engine.vllm import compat as vllm_compat
     from engine.vllm.arguments import (
         parse_engine_arguments,
         prefer_one_worker_process,
         secrets_in,
     )
 
-    vllm_api.check_version(allow_untested=options.allow_untested_vllm)
-    vllm_api.check_internals()
+    vllm_compat.check_version(allow_untested=options.allow_untested_vllm)
+    vllm_compat.check_internals()
     arguments = parse_engine_arguments(options.model, options.vllm)
     register_secrets(secrets=secrets_in(arguments))
     prefer_one_worker_process(arguments)
@@ -42,11 +42,11 @@ def engine_arguments(options: FleetOptions) -> Namespace:
 
 def gpus_of(options: FleetOptions) -> float:
     """The GPUs that Ray reserves for one replica."""
-    from engine.vllm import compat as vllm_api
+    from engine.vllm import compat as vllm_compat
 
     if options.gpus_per_replica is not None:
         return options.gpus_per_replica
-    if vllm_api.is_cpu_build():
+    if vllm_compat.is_cpu_build():
         return 0
     arguments = engine_arguments(options)
     return float(arguments.tensor_parallel_size * arguments.pipeline_parallel_size)

@@ -144,15 +144,15 @@ def _fleet_options(arguments: ServeArguments, settings: RegistrySettings) -> Any
 
 def _checked(arguments: ServeArguments, *, engines: int) -> Any:
     """vLLM's own parse of its arguments. Raises CommandError, UsageError."""
-    from engine.vllm import compat as vllm_api
+    from engine.vllm import compat as vllm_compat
     from engine.vllm.arguments import BadArgument, parse_engine_arguments, secrets_in
 
     try:
-        vllm_api.check_version(allow_untested=arguments.allow_untested_vllm)
-        vllm_api.check_internals()
-    except vllm_api.UnsupportedVllm as error:
+        vllm_compat.check_version(allow_untested=arguments.allow_untested_vllm)
+        vllm_compat.check_internals()
+    except vllm_compat.UnsupportedVllm as error:
         raise CommandError(str(error)) from error
-    if vllm_api.is_cpu_build():
+    if vllm_compat.is_cpu_build():
         # the server needs a core too: OpenMP threads that spin for one are slower than fewer
         cores = (os.cpu_count() or 2) // (1 + engines)
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))

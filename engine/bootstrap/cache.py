@@ -142,7 +142,7 @@ class SupervisedCache:
 
     cache: Cache
     probe: Probe
-    promoting: EnginePromotion
+    promotion: EnginePromotion
     unavailable: Callable[[], EngineUnavailable | None]
     """Why no request can be served now; None if it can."""
 
@@ -178,8 +178,8 @@ def create_supervised_cache(
         return controller.unavailable or supervisor.unavailable
 
     probe = Probe(controller, score, service.lifecycle.quarantine)
-    promoting = EnginePromotion(controller, unavailable, probe)
-    return SupervisedCache(cache, probe, promoting, unavailable)
+    promotion = EnginePromotion(controller, unavailable, probe)
+    return SupervisedCache(cache, probe, promotion, unavailable)
 
 
 def _digests(snapshot: CacheSnapshot) -> frozenset[str]:

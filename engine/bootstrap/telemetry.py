@@ -15,7 +15,7 @@ from engine.telemetry.endpoint import create_metrics_route
 from engine.telemetry.metrics import CacheMetrics
 from engine.telemetry.spans import NullTracing, Tracing
 from engine.telemetry.tracing import OtlpTracing
-from engine.vllm import compat as vllm_api
+from engine.vllm import compat as vllm_compat
 from registry.database.engine import Database
 from registry.telemetry.gauges import RegistryGauges
 from registry.telemetry.metrics import RegistryMetrics
@@ -31,7 +31,7 @@ class Telemetry:
     def __init__(self, arguments: Namespace, settings: EngineSettings) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # theirs; else a third of all
         self.cache = CacheMetrics(max_adapter_labels=settings.max_adapter_labels)
-        self.cache.set_build_info(adaptry_version(), vllm_api.installed_version())
+        self.cache.set_build_info(adaptry_version(), vllm_compat.installed_version())
         self.registry = create_registry_metrics(settings)
         self.tracing: Tracing = NullTracing()
         self.observers: Sequence[Observer] = ()

@@ -1,7 +1,7 @@
-"""Serves the console's files, and tells the browser to trust nothing else.
+"""Console router: serves the console's files, with a policy that lets the browser load no others.
 
-The files are few and small, and are read once: a path is looked up among their names and never on
-the disk.
+The files are few and small and are read once: a path is looked up among their names, never on the
+disk.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ _CONTENT_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-# No markup can be made of a text, by mistake or by an adapter's metadata: nothing that parses HTML
-# takes a string (Trusted Types), and no script or style runs that is not one of these files.
+# No text becomes markup, by mistake or through an adapter's metadata: nothing that parses HTML
+# accepts a string (Trusted Types), and only scripts and styles from these files run.
 _HEADERS = {
     "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'; object-src 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'",
-    "cache-control": "no-cache",  # kept, but asked for again each time: a 304 if it is the same
+    "cache-control": "no-cache",  # stored, but revalidated each time: 304 if unchanged
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
@@ -41,13 +41,13 @@ class _File:
 
 
 def create_console_router() -> APIRouter:
-    """`/console/` and what belongs to it, from the package's own files."""
+    """`/console/` and its files, from the package."""
     router = APIRouter(prefix=PREFIX, include_in_schema=False)
     found = _read_files()
 
     @router.api_route("", methods=["GET", "HEAD"])
     async def enter() -> Response:
-        """With the slash, so that the page's own links are relative to it, behind any prefix."""
+        """Redirects to the slash, so that the page's links are relative to it behind any prefix."""
         return Response(status_code=307, headers={"location": f"{PREFIX.removeprefix('/')}/"})
 
     @router.api_route("/{name:path}", methods=["GET", "HEAD"])
@@ -66,7 +66,7 @@ def create_console_router() -> APIRouter:
 
 
 def _read_files() -> dict[str, _File]:
-    """By name; a file of a kind that we can't name to the browser is a mistake of ours."""
+    """By name. A file of an unknown type is a defect of the package."""
     found = {}
     for entry in files(__package__).joinpath("static").iterdir():
         content = entry.read_bytes()

@@ -1,4 +1,4 @@
-"""What a string means offline: a reference, a folder, or a repository on the Hub."""
+"""Offline adapters: a string is a reference, a folder, or a repository on the Hub."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ ACTOR = "offline"
 
 
 class OfflineAdapters:
-    """Registers folders as they are named, and knows every version that the engine was told of."""
+    """Registers folders when they are used; `by_id` has every version that the engine was given."""
 
     def __init__(self, service: RegistryService) -> None:
         self._service = service
@@ -31,19 +31,19 @@ class OfflineAdapters:
         self.by_id: dict[int, AdapterVersion] = {}
 
     async def version_of(self, text: str) -> AdapterVersion:
-        """A folder comes before a reference, and that before the Hub.
+        """A folder takes precedence over a reference, and that over the Hub.
 
         Raises the registry's errors: unknown, refused by inspection, not servable.
         """
         if os.path.isdir(text):
-            text = await self._registered(Path(os.path.realpath(text)))
+            text = await self._register(Path(os.path.realpath(text)))
         elif "/" in text:
-            text = await self._registered(await asyncio.to_thread(_downloaded, text))
+            text = await self._register(await asyncio.to_thread(_download, text))
         version = await self._resolver.resolve(text)
         self.by_id[version.id] = version
         return version
 
-    async def _registered(self, folder: Path) -> str:
+    async def _register(self, folder: Path) -> str:
         """The version's reference. Its files are read again only if they have changed."""
         seen = (folder, *(_status(folder / name) for name in _FILES))
         if seen not in self._folders:
@@ -69,7 +69,7 @@ def _status(file: Path) -> tuple[int, int, int] | None:
     return status.st_size, status.st_mtime_ns, status.st_ino
 
 
-def _downloaded(repository: str) -> Path:
+def _download(repository: str) -> Path:
     """`org/name`, or `org/name@revision`. Raises SourceNotFound."""
     name, _, revision = repository.partition("@")
     try:
@@ -78,5 +78,6 @@ def _downloaded(repository: str) -> Path:
         raise SourceNotFound(f"{repository!r} is neither a folder nor on the Hub") from None
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise SourceNotFound(f"{repository!r} can't be had from the Hub: {reason}") from error
+        problem = f"{repository!r} can't be downloaded from the Hub: {reason}"
+        raise SourceNotFound(problem) from error
     return Path(folder)

@@ -1,4 +1,4 @@
-"""vLLM's synchronous engine, which lets a request in when its adapter is in a slot."""
+"""Offline engine: vLLM's synchronous one, which admits a request once its adapter has a slot."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from engine.types import AdapterVersion
 
 
 class SteppedClient:
-    """What `VllmBackend` needs of an engine. A call is carried out at once, between two steps."""
+    """What `VllmBackend` needs of an engine. A call is executed immediately, between two steps."""
 
     def __init__(self, engine: LLMEngine) -> None:
         self._engine = engine
@@ -25,7 +25,7 @@ class SteppedClient:
 
 
 class AdmittingEngine:
-    """Stands in place of `LLM.llm_engine`. Everything but requests for adapters is vLLM's.
+    """Replaces `LLM.llm_engine`. Everything but requests for adapters is vLLM's.
 
     The controller's event loop runs while requests are stepped, and at no other time.
     """
@@ -41,8 +41,8 @@ class AdmittingEngine:
         self._loop = loop
         self._controller = controller
         self._versions = versions
-        self._requests: dict[str, asyncio.Task[None]] = {}  # that wait, or hold an adapter
-        self._ends: dict[str, asyncio.Event] = {}  # of those that the engine works on
+        self._requests: dict[str, asyncio.Task[None]] = {}  # that wait for a lease, or have one
+        self._ends: dict[str, asyncio.Event] = {}  # of those that the engine is processing
         self._changed = asyncio.Event()
 
     def __getattr__(self, name: str) -> Any:
@@ -55,19 +55,19 @@ class AdmittingEngine:
         lora_request: LoRARequest | None = None,
         **options: Any,
     ) -> str:
-        """As `LLMEngine.add_request`. What vLLM refuses of it is raised by `step`."""
+        """As `LLMEngine.add_request`, but vLLM's errors are raised by `step`."""
         add = partial(
             self._engine.add_request, request_id, *inputs, lora_request=lora_request, **options
         )
         if lora_request is None:
             return str(add())
         version = self._versions[lora_request.lora_int_id]
-        task = self._loop.create_task(self._hold_and_add(request_id, version, add))
+        task = self._loop.create_task(self._lease_and_add(request_id, version, add))
         self._requests[request_id] = task
         task.add_done_callback(lambda _: self._changed.set())
         return request_id
 
-    async def _hold_and_add(
+    async def _lease_and_add(
         self, request_id: str, version: AdapterVersion, add: Callable[[], object]
     ) -> None:
         async with self._controller.lease(version, partial(self.abort_request, [request_id])):
@@ -80,9 +80,9 @@ class AdmittingEngine:
                 del self._ends[request_id]
 
     def step(self) -> list[Any]:
-        """One step of the engine, if there is anything to do for it.
+        """One step of the engine, if it has any work.
 
-        Raises why a request was not let in; then all others have been aborted too.
+        Raises the error of a request that was not admitted; then all others are aborted too.
         """
         self._loop.run_until_complete(self._admit())
         self._raise_failure()
@@ -95,23 +95,24 @@ class AdmittingEngine:
         return list(outputs)
 
     async def _admit(self) -> None:
-        """Let loads and leases go on; with nothing else to do, until one of them has."""
+        """Let loads and leases proceed; wait for one of them if the engine has no work."""
         self._changed.clear()
         await asyncio.sleep(0)
         while self._requests and not self._engine.has_unfinished_requests():
-            self._forget_those_who_are_done()
+            self._forget_completed()
             if any(task.done() for task in self._requests.values()) or not self._requests:
                 return
             await self._changed.wait()
             self._changed.clear()
 
-    def _forget_those_who_are_done(self) -> None:
-        well = [id_ for id_, task in self._requests.items() if task.done() and not _error_of(task)]
-        for request_id in well:
+    def _forget_completed(self) -> None:
+        tasks = self._requests.items()
+        completed = [id_ for id_, task in tasks if task.done() and not _error_of(task)]
+        for request_id in completed:
             del self._requests[request_id]
 
     def _raise_failure(self) -> None:
-        self._forget_those_who_are_done()
+        self._forget_completed()
         failures = [error for task in self._requests.values() if (error := _error_of(task))]
         if failures:
             self.abort_request(list(self._requests))
@@ -126,18 +127,18 @@ class AdmittingEngine:
         return len(waiting) + int(self._engine.get_num_unfinished_requests())
 
     def abort_request(self, request_ids: Iterable[str], internal: bool = False) -> None:
-        """Whether the engine works on them yet or not."""
+        """Whether the engine is processing them yet or not."""
         ids = list(request_ids)
         self._engine.abort_request([id_ for id_ in ids if id_ not in self._requests], internal)
         self._engine.abort_request([id_ for id_ in ids if id_ in self._ends])
-        leaving = [self._requests.pop(id_) for id_ in ids if id_ in self._requests]
-        for task in leaving:
+        aborted = [self._requests.pop(id_) for id_ in ids if id_ in self._requests]
+        for task in aborted:
             task.cancel()
-        if leaving and not self._loop.is_running():
-            self.run(_settled(leaving))
+        if aborted and not self._loop.is_running():
+            self.run(_wait_for_all(aborted))
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run something of the controller's to its end, between two steps."""
+        """Run work of the controller to its end, between two steps."""
         return self._loop.run_until_complete(work)
 
 
@@ -145,5 +146,5 @@ def _error_of(task: "asyncio.Task[None]") -> BaseException | None:
     return None if not task.done() or task.cancelled() else task.exception()
 
 
-async def _settled(tasks: Sequence["asyncio.Task[None]"]) -> None:
+async def _wait_for_all(tasks: Sequence["asyncio.Task[None]"]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""vLLM's offline `LLM` with our cache: adapters by name, folder or Hub id, as many as you like."""
+"""Offline `LLM`: vLLM's, with our cache: any number of adapters, by name, folder or Hub id."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.telemetry.metrics import CacheMetrics
 from engine.types import Tier
-from engine.vllm import compat as vllm_api
+from engine.vllm import compat as vllm_compat
 from engine.vllm.arguments import DEFAULT_SLOTS, HOST_ADAPTERS_PER_SLOT, WORKER_EXTENSION
 from engine.vllm.backend import connect_backend, lora_request
 from registry.auth.client_address import LOCAL, from_address
@@ -49,10 +49,10 @@ _OURS = {
 
 
 class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
-    """Takes all that `vllm.LLM` takes. Where that wants a `LoRARequest`, a string will do:
+    """Takes all arguments of `vllm.LLM`, and a string in place of a `LoRARequest`:
 
     a reference of the registry (`name`, `name@alias`, `name:3`), a folder that PEFT saved, or a Hub
-    id (`org/name`, `org/name@revision`). A list of them goes with a list of prompts, one for each.
+    id (`org/name`, `org/name@revision`). With a list of prompts it may be a list, one for each.
 
     Without `database` and `store` the registry lasts as long as this object. Raises what vLLM
     raises, and the registry's and the engine's errors (`registry.errors`, `engine.errors`).
@@ -84,9 +84,9 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
     def _start_vllm(self, model: str, limits: Namespace, arguments: dict[str, Any]) -> None:
         for name in arguments.keys() & _OURS:
             raise ValueError(f"{name} can't be used here: {_OURS[name]}")
-        vllm_api.check_internals()
-        if vllm_api.is_cpu_build() and arguments.get("tensor_parallel_size", 1) == 1:
-            # in this process: another one would import the caller's script again
+        vllm_compat.check_internals()
+        if vllm_compat.is_cpu_build() and arguments.get("tensor_parallel_size", 1) == 1:
+            # in this process: another would import the caller's script again
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
             arguments.setdefault("distributed_executor_backend", "uni")
         ours = {"enable_lora": True, "worker_extension_cls": WORKER_EXTENSION}
@@ -107,7 +107,7 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
         registry_settings = RegistrySettings(
             database_url=async_url(database or f"sqlite:///{state}/registry.db"),
             store=Path(store or state / "store"),
-            source_roots=(Path("/"),),  # whoever runs this could read them in any case
+            source_roots=(Path("/"),),  # the user of this process can read them in any case
         )
         tables = await self._stack.enter_async_context(open_database(registry_settings))
         backend = await self._stack.enter_async_context(
@@ -128,26 +128,26 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
             quarantine=Quarantine(partial(quarantine, service)),
         )
         self._adapters = OfflineAdapters(service)
-        self._stack.push_async_callback(_ended, asyncio.create_task(self._cache.controller.run()))
+        self._stack.push_async_callback(_cancel, asyncio.create_task(self._cache.controller.run()))
         self.llm_engine = AdmittingEngine(
             engine, asyncio.get_running_loop(), self._cache.controller, self._adapters.by_id
         )
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self._runner.run(_locally(work))
+        return self._runner.run(_run_as_local(work))
 
     def _lora_request_to_seq(
         self,
         lora_request: str | LoRARequest | Sequence[str | LoRARequest | None] | None,
         num_requests: int,
     ) -> Sequence[LoRARequest | None]:
-        """Where all of vLLM's offline calls ask what to use for each prompt."""
+        """All of vLLM's offline calls use it to find the adapter of each prompt."""
         if lora_request is None or isinstance(lora_request, str | LoRARequest):
             handle = self._handle(lora_request)
             return [handle] * num_requests
         handles = [self._handle(adapter) for adapter in lora_request]
-        answer: Sequence[LoRARequest | None] = super()._lora_request_to_seq(handles, num_requests)
-        return answer
+        requests: Sequence[LoRARequest | None] = super()._lora_request_to_seq(handles, num_requests)
+        return requests
 
     def _handle(self, adapter: str | LoRARequest | None) -> LoRARequest | None:
         if adapter is None:
@@ -160,22 +160,22 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
     # ---- the cache -----------------------------------------------------------------------
 
     def prefetch(self, adapter: str) -> None:
-        """Bring it into host memory. Returns when it is there."""
+        """Load it into host memory. Returns when it is loaded."""
         version = self._run(self._adapters.version_of(adapter))
         self._run(self._cache.controller.bring_to_host(version))
 
     def pin(self, adapter: str, tier: Tier | str = Tier.GPU) -> None:
-        """Bring it in and keep it there. Raises PinBudgetExceeded."""
+        """Load it and keep it in the tier. Raises PinBudgetExceeded."""
         version = self._run(self._adapters.version_of(adapter))
         self._run(self._cache.pins.pin(version, Tier(tier), actor=ACTOR))
 
     def unpin(self, adapter: str) -> None:
-        """Let it be evicted again. Raises NotPinned."""
+        """Allow its eviction again. Raises NotPinned."""
         version = self._run(self._adapters.version_of(adapter))
         self._run(self._cache.pins.unpin(version, actor=ACTOR))
 
     def cache(self) -> CacheSnapshot:
-        """Who is in which tier, the next victim first."""
+        """The residents of each tier, the next victim first."""
         return self._cache.controller.snapshot()
 
     def cache_metrics(self) -> dict[str, float]:
@@ -187,7 +187,7 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
         }
 
     def close(self) -> None:
-        """Give everything back; done at the latest when the process ends."""
+        """Release everything; done at the latest when the process ends."""
         self._finalizer()
 
     def __enter__(self) -> Self:
@@ -207,8 +207,8 @@ def _labels(labels: dict[str, str]) -> str:
     return f"{{{shown}}}" if shown else ""
 
 
-async def _locally(work: Coroutine[Any, Any, Any]) -> Any:
-    """What it changes is recorded as changed on this machine."""
+async def _run_as_local(work: Coroutine[Any, Any, Any]) -> Any:
+    """Its changes are recorded as made on this machine."""
     with from_address(LOCAL):
         return await work
 
@@ -218,10 +218,10 @@ def _close(runner: asyncio.Runner, stack: AsyncExitStack) -> None:
     runner.close()
 
 
-async def _ended(task: "asyncio.Task[None]") -> None:
+async def _cancel(task: "asyncio.Task[None]") -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
 def _nothing() -> None:
-    """No supervisor is there to be told of an engine that hangs: the caller waits with it."""
+    """There is no supervisor to replace an engine that hangs: the caller waits for it."""

@@ -14,7 +14,7 @@ from engine.gateway.middleware import AdapterGateway, RequestCounter, RequestLim
 from engine.gateway.request_context import RequestedAdapters, requested_adapter
 from engine.ports import Resolver
 from engine.telemetry.spans import Tracing
-from engine.vllm import compat as vllm_api
+from engine.vllm import compat as vllm_compat
 from engine.vllm.backend import lora_request
 from engine.vllm.engine_client import Guard, LeasedAsyncLLM
 from engine.vllm.generate_api import router as generate_router
@@ -47,7 +47,7 @@ class EngineBinding:
         engine.guard = self._guard
         remove_lora_gauge(engine.logger_manager, REGISTRY)
         tasks = await engine.get_supported_tasks()
-        await vllm_api.init_app_state()(engine, self._app.state, self._arguments, tasks)
+        await vllm_compat.init_app_state()(engine, self._app.state, self._arguments, tasks)
         models = self._app.state.openai_serving_models
         models.lora_requests = RequestedAdapters(lora_request)
         _echo_requested_name(models)
@@ -73,7 +73,7 @@ async def build_application(
     To be bound to its engine before it serves. `guards` run before everything else.
     """
     tasks = await engine.get_supported_tasks()
-    app: FastAPI = vllm_api.build_app()(arguments, tasks, engine.model_config)
+    app: FastAPI = vllm_compat.build_app()(arguments, tasks, engine.model_config)
     app.title = "Adaptry"
     for router in [*routers, generate_router]:
         app.include_router(router)

@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import NoReturn
 
-from engine.vllm import compat as vllm_api
+from engine.vllm import compat as vllm_compat
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def _disable_loading_by_path() -> None:
 
 def _parse_as_vllm(model: str, arguments: Sequence[str]) -> Namespace:
     """Other defaults: vLLM's one slot and a host tier no larger would leave nothing to control."""
-    parser, validate = vllm_api.argument_parser(), vllm_api.validate_arguments()
+    parser, validate = vllm_compat.argument_parser(), vllm_compat.validate_arguments()
     # vLLM's default lets the pages of any site read responses
     parser.set_defaults(max_loras=DEFAULT_SLOTS, host="127.0.0.1", allowed_origins=[])
     parser.allow_abbrev = False  # `--lora-mod` would not be refused
@@ -101,7 +101,7 @@ def _one_line(message: str) -> str:
 
 def prefer_one_worker_process(parsed: Namespace) -> None:
     """On the CPU build run a single worker in the engine's process: it starts in half the time."""
-    on_cpu = vllm_api.is_cpu_build()
+    on_cpu = vllm_compat.is_cpu_build()
     ranks = parsed.tensor_parallel_size * parsed.pipeline_parallel_size
     if on_cpu and ranks == 1 and parsed.distributed_executor_backend is None:
         parsed.distributed_executor_backend = "uni"

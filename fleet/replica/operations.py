@@ -25,7 +25,7 @@ class Operations:
     def __init__(self, name: str, server: ReplicaServer, facts: EngineFacts) -> None:
         self._name = name
         self._facts = facts
-        self._promoting = server.promoting
+        self._promotion = server.promotion
         self._probe = server.probe
         self._cache = server.cache
         self._freeze_metrics = server.freeze_metrics
@@ -102,13 +102,13 @@ class Operations:
     # ---- promotion -----------------------------------------------------------------------
 
     async def warm(self, version: ResolvedVersion, old: Sequence[ResolvedVersion]) -> None:
-        await self._promoting.warm(version, old)
+        await self._promotion.warm(version, old)
 
     async def probe(self, version: ResolvedVersion) -> None:
-        await self._promoting.probe(version)
+        await self._promotion.probe(version)
 
     async def probe_result(self, version: AdapterVersion) -> ProbeResult:
         return await self._probe.run(version)
 
     async def evict_when_idle(self, version: ResolvedVersion) -> None:
-        self._promoting.evict_when_idle(version)
+        self._promotion.evict_when_idle(version)

@@ -44,7 +44,7 @@ class StockServer:
 
     app: StockApplication
     cache: Cache
-    promoting: EnginePromotion
+    promotion: EnginePromotion
     probe: Probe
     freeze_metrics: Callable[[], AbstractContextManager[None]]
     metrics_registry: CollectorRegistry
@@ -92,7 +92,7 @@ async def run_stock_replica(
             max_body_bytes=settings.max_body_bytes,
         )
         stock_server = StockServer(
-            app, cache, supervised.promoting, supervised.probe, metrics.freeze_gauges, registry
+            app, cache, supervised.promotion, supervised.probe, metrics.freeze_gauges, registry
         )
         observer = _EngineObserver(cache)
         yield Replica(name, stock_server, facts), [*cache.work(), supervisor.run(observer)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.vllm import compat as vllm_api
+from engine.vllm import compat as vllm_compat
 from engine.vllm import internals as vllm_internals
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_everything_we_build_on_is_there() -> None:
     assert vllm_internals.find_missing() == []
-    vllm_api.check_internals()
+    vllm_compat.check_internals()
 
 
 @pytest.mark.parametrize(
@@ -31,20 +31,22 @@ def test_what_is_missing_is_named(
 ) -> None:
     monkeypatch.setattr(vllm_internals, "INTERNALS", [*vllm_internals.INTERNALS, internal])
     assert vllm_internals.find_missing() == [shown]
-    with pytest.raises(vllm_api.UnsupportedVllm, match=f"lacks what .* builds on: {shown}$"):
-        vllm_api.check_internals()
+    with pytest.raises(vllm_compat.UnsupportedVllm, match=f"lacks what .* builds on: {shown}$"):
+        vllm_compat.check_internals()
 
 
 @pytest.mark.parametrize("version", ["0.26.0", "0.29.1", "0.32.0+cpu"])
 def test_tested_versions_are_taken(version: str) -> None:
-    assert vllm_api.check_version(version) == version
+    assert vllm_compat.check_version(version) == version
 
 
 @pytest.mark.parametrize("version", ["0.25.1", "0.33.0", "1.0.0rc1"])
 def test_others_are_refused_unless_allowed(version: str) -> None:
-    with pytest.raises(vllm_api.UnsupportedVllm, match=f"vLLM {version} is .*--allow-untested-vll"):
-        vllm_api.check_version(version)
-    assert vllm_api.check_version(version, allow_untested=True) == version
+    with pytest.raises(
+        vllm_compat.UnsupportedVllm, match=f"vLLM {version} is .*--allow-untested-vll"
+    ):
+        vllm_compat.check_version(version)
+    assert vllm_compat.check_version(version, allow_untested=True) == version
 
 
 def test_an_untested_vllm_is_one_line_before_the_engine_starts(tmp_path: Path) -> None:

@@ -37,8 +37,8 @@ def test_the_generator_needs_no_engine_to_know_the_same_routes(document: Any) ->
 
 def test_nothing_that_the_server_adds_to_vllm_is_left_out(document: Any) -> None:
     """What is not on the page is a route that vLLM has by itself."""
-    from engine.vllm import compat as vllm_api
+    from engine.vllm import compat as vllm_compat
 
-    arguments = vllm_api.argument_parser().parse_args(["any"])
-    stock = vllm_api.build_app()(arguments, ("generate",), None).openapi()["paths"]
+    arguments = vllm_compat.argument_parser().parse_args(["any"])
+    stock = vllm_compat.build_app()(arguments, ("generate",), None).openapi()["paths"]
     assert set(document["paths"]) - set(own_paths(document)) <= set(stock) | VLLMS_LORA

@@ -79,7 +79,7 @@ class FakeReplica:
             app=app,
             cache=cache,
             controller=controller,
-            promoting=EnginePromotion(controller, lambda: self.down, GoodProbe()),
+            promotion=EnginePromotion(controller, lambda: self.down, GoodProbe()),
             probe=GoodProbe(),
             freeze_metrics=nullcontext,
             metrics_registry=CollectorRegistry(),

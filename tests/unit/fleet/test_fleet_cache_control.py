@@ -235,14 +235,14 @@ async def test_a_promotion_warms_the_replicas_that_serve_the_old_version(
     for name in ("one", "three"):
         await replicas.of(name).controlled.use(A)
     recent = RecentResidency()
-    promoting = FleetPromotion(replicas, recent)
-    await promoting.warm(resolved(B), [resolved(A)])
+    promotion = FleetPromotion(replicas, recent)
+    await promotion.warm(resolved(B), [resolved(A)])
     holders = {e.name for e in replicas.there if e.controlled.policy.in_host(B.id)}
     assert holders == {"one", "three"}
     assert recent.replicas_with(B.id) == {"one", "three"}
     assert all(replicas.of(n).controlled.policy.residency().gpu for n in holders)
-    await promoting.probe(resolved(B))
-    promoting.evict_when_idle(resolved(A))
+    await promotion.probe(resolved(B))
+    promotion.evict_when_idle(resolved(A))
     for name in holders:
         await until(lambda n=name: not replicas.of(n).controlled.policy.in_host(A.id))
 

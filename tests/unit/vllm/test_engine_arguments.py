@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from vllm import envs
 
-from engine.vllm import compat as vllm_api
+from engine.vllm import compat as vllm_compat
 from engine.vllm.arguments import (
     LOADING_BY_PATH,
     WORKER_EXTENSION,
@@ -141,7 +141,7 @@ def test_one_rank_on_the_cpu_runs_in_the_engines_process(monkeypatch: pytest.Mon
     unset_for_this_test(monkeypatch, MULTIPROCESSING)
     parsed = parse_engine_arguments("m", [])
     prefer_one_worker_process(parsed)
-    on_cpu = vllm_api.is_cpu_build()
+    on_cpu = vllm_compat.is_cpu_build()
     assert parsed.distributed_executor_backend == ("uni" if on_cpu else None)
     assert os.environ.get(MULTIPROCESSING) == ("0" if on_cpu else None)
 
