@@ -85,7 +85,7 @@ class Cache:
         """Load them into host memory. One that can't be loaded is logged and skipped."""
         for reference in references:
             try:
-                await self.controller.bring_to_host(await self.resolver.resolve(reference))
+                await self.controller.load_into_host(await self.resolver.resolve(reference))
             except (EngineError, RegistryError) as error:
                 logger.warning("%s is not preloaded: %s", reference, error.detail)
 

@@ -1,15 +1,21 @@
-"""What requests and operators ask of the cache, and how it follows its engine."""
+"""Cache controller: leases for requests, commands for operators, reconciliation with the engine."""
 
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from engine.cache.admission import Admission
 from engine.cache.event_reporter import EventReporter
 from engine.cache.executor import DecisionExecutor
-from engine.cache.lease import Revoke
+from engine.cache.lease import (
+    NULL_LISTENER,
+    LeaseContext,
+    LeaseListener,
+    LeaseRequest,
+    LeaseStage,
+    Revoke,
+)
 from engine.cache.loader import Loader
 from engine.cache.snapshot import CacheSnapshot, take_snapshot
 from engine.cache.state import CacheState
@@ -19,11 +25,11 @@ from engine.errors import AdapterPinned, EngineUnavailable
 from engine.events import EngineReady, Pinned, Unpinned
 from engine.policy.policy import CachePolicy
 from engine.ports import Backend, EngineState, Observer
-from engine.types import AdapterVersion, AdmissionLimits, Lease, Tier, VersionId
+from engine.types import AdapterVersion, AdmissionLimits, Tier, VersionId
 
 
 class CacheController:
-    """The single writer of both tiers. Lives on one event loop; `run` must be running on it."""
+    """The only writer of both tiers. Used on one event loop, where `run` has to run too."""
 
     def __init__(
         self,
@@ -44,40 +50,45 @@ class CacheController:
         self._executor = DecisionExecutor(
             policy, backend, loader, observer, self._reporter, self._state
         )
-        self._admission = Admission(
-            policy, self._executor, observer, self._reporter, self._state, limits
-        )
+        self._admission = Admission(policy, self._executor, self._reporter, self._state, limits)
         memory = TenantMemory(tenancy, policy, self._executor, self._state)
-        self.tenants = TenantCacheLimits(
-            tenancy, memory, policy, self._admission, observer, limits, clock
-        )
+        self.tenants = TenantCacheLimits(tenancy, memory, policy, self._admission, limits, clock)
 
     async def run(self) -> None:
-        """Carry decisions out and keep turns fair, until cancelled."""
+        """Keep the queues fair, until cancelled; then cancel the loads and moves in flight."""
         try:
-            await self._admission.keep_turns_fair()
+            await self._admission.run()
         finally:
             await self._executor.stop()
 
-    # ---- what requests ask for -----------------------------------------------------------
+    # ---- requests ------------------------------------------------------------------------
 
     def lease(
-        self, version: AdapterVersion, revoke: Revoke | None = None
-    ) -> AbstractAsyncContextManager[Lease]:
-        """Hold the adapter in a slot while the block runs, however it ends.
+        self,
+        version: AdapterVersion,
+        revoke: Revoke | None = None,
+        listener: LeaseListener = NULL_LISTENER,
+    ) -> LeaseContext:
+        """Keep the adapter in a slot while the block runs, however it ends.
 
         `revoke` is called if an operator forces the adapter out; it has to end the block soon.
         Raises AdapterLoadFailed, AdapterTooLarge, QueueFull, SlotWaitTimeout, TenantLimitReached or
         EngineUnavailable on entry.
         """
-        if self.tenants.tenant_of(version) is None:
-            return self._admission.lease(version, revoke)
-        return self.tenants.lease(version, revoke)
+        return self._lease(LeaseRequest(version, revoke), listener)
 
-    # ---- what operators ask for ----------------------------------------------------------
+    def _lease(
+        self, request: LeaseRequest, listener: LeaseListener = NULL_LISTENER
+    ) -> LeaseContext:
+        stages: tuple[LeaseStage, ...] = (self._admission,)
+        if self.tenants.tenant_of(request.version) is not None:
+            stages = (self.tenants, self._admission)
+        return LeaseContext(request, stages, self._observer, listener)
+
+    # ---- operators -----------------------------------------------------------------------
 
     def prefetch(self, version: AdapterVersion) -> None:
-        """Bring it into host memory in the background, when there is room.
+        """Load it into host memory in the background, when there is room.
 
         Raises AdapterTooLarge, TenantLimitReached.
         """
@@ -87,33 +98,29 @@ class CacheController:
         self._policy.prefetch(version.id)
         self._executor.advance()
 
-    async def bring_to_host(self, version: AdapterVersion) -> None:
-        """The same, until it is there. Raises what `prefetch` or the load raises."""
+    async def load_into_host(self, version: AdapterVersion) -> None:
+        """Load it into host memory. Raises what `prefetch` or the load raises."""
         if not self._policy.in_host(version.id):
             self.prefetch(version)
             await asyncio.shield(self._executor.wait_until_in_host(version.id))
         await self._executor.wait_until_sent()
 
-    async def bring_to_idle_slot(self, version: AdapterVersion) -> None:
-        """Into a slot that is free or idle now; not into any if all are in use.
+    async def load_into_idle_slot(self, version: AdapterVersion) -> None:
+        """Load it into a slot that is free or idle now; does nothing if all are in use.
 
         Raises what `lease` raises.
         """
         slots = self.snapshot().slots_by_state()
         room = not self._policy.wait_queue and slots["free"] + slots["idle"]
-        if room and self.tenants.has_place(version):
-            await self._bring_to_slot(version)
+        if room and self.tenants.has_room(version):
+            await self._load_into_slot(version)
 
-    async def _bring_to_slot(self, version: AdapterVersion) -> None:
-        waited_seconds = await self.tenants.enter(version)
-        try:
-            await self._admission.acquire(version, counted=False, waited_seconds=waited_seconds)
-            self._admission.release(version.id)
-        finally:
-            self.tenants.leave(version)
+    async def _load_into_slot(self, version: AdapterVersion) -> None:
+        async with self._lease(LeaseRequest(version, counted=False)):
+            pass
 
     async def pin(self, version: AdapterVersion, tier: Tier) -> None:
-        """Bring it in and keep it. Returns when it is there; if that fails it is not pinned.
+        """Load and pin it. Returns when it is resident; if the load fails it is not pinned.
 
         Raises PinBudgetExceeded, PinBytesExceeded, or what `lease` raises.
         """
@@ -126,53 +133,53 @@ class CacheController:
         self._executor.advance()  # it may have been draining
         try:
             if tier is Tier.GPU:
-                await self._bring_to_slot(version)
+                await self._load_into_slot(version)
             else:
-                await self.bring_to_host(version)
+                await self.load_into_host(version)
         except BaseException:
-            self._take_pin_back(version.id, tier, before)
+            self._undo_pin(version.id, tier, before)
             raise
         self._observer.on_event(Pinned(version, tier))
 
     def unpin(self, version: VersionId) -> Tier:
-        """Let it be evicted again. Raises NotPinned."""
+        """Allow its eviction again. Raises NotPinned."""
         tier = self._policy.pins.remove(version)
         self._observer.on_event(Unpinned(self._state.version(version), tier))
         self._executor.advance()
         return tier
 
     def record_loss(self, version: VersionId) -> None:
-        """When an earlier process ended: a request that misses it misses it for that."""
+        """It was resident when an earlier process ended: that is the cause of its next miss."""
         self._state.record_loss([version])
 
     def is_pinned(self, version: VersionId) -> bool:
         return version in self._policy.pins
 
     def uses(self, version: VersionId) -> bool:
-        """Whether requests hold or await it, it is on its way, or a pin keeps it."""
+        """Whether requests hold or wait for it, it is being loaded, or it is pinned."""
         return self.is_pinned(version) or self._policy.in_use(version)
 
     async def evict(
         self, version: AdapterVersion, *, wait: bool = False, force: bool = False
     ) -> bool:
-        """Out of both tiers. False if it was on disk only.
+        """Evict it from both tiers. False if it was on disk only.
 
-        `wait`: not before its last lease is given back, and nobody gets another one until then.
+        `wait`: after the release of its last lease, and until then no request gets another one.
         `force`: the requests that hold it are ended. Raises AdapterPinned, and AdapterInUse if it
         would have to wait and should not.
         """
         if self._policy.is_on_disk_only(version.id):
             return False
         self._policy.evict(version.id, when_idle=wait or force)
-        gone = self._executor.wait_until_evicted(version.id)
+        evicted = self._executor.wait_until_evicted(version.id)
         if force:
-            self._admission.force_out(version.id, gone)
+            self._admission.revoke_leases(version.id, until=evicted)
         self._executor.advance()
-        await asyncio.shield(gone)
+        await asyncio.shield(evicted)
         return True
 
-    def _take_pin_back(self, version: VersionId, tier: Tier, before: Tier | None) -> None:
-        """Nothing to do if someone else unpinned or pinned it otherwise meanwhile."""
+    def _undo_pin(self, version: VersionId, tier: Tier, before: Tier | None) -> None:
+        """Does nothing if it was unpinned or pinned in the other tier meanwhile."""
         if self._policy.pins.tier_of(version) is tier:
             self._policy.pins.remove(version)
             if before is not None and self._policy.in_host(version):
@@ -183,27 +190,27 @@ class CacheController:
 
     @property
     def unavailable(self) -> EngineUnavailable | None:
-        """Why nobody can be served now, if that is so."""
+        """Why no request can be served now, if that is so."""
         return self._admission.closed
 
     async def on_engine_lost(self, why: EngineUnavailable) -> None:
-        """Fail who waits, refuse who comes, and forget what was resident. Pins stay."""
+        """Fail the waiting requests, refuse new ones, forget what was resident. Pins stay."""
         self._admission.close(why)
         self.tenants.fail_all(why)
         await self._executor.on_engine_lost(why)
 
     def on_engine_ready(self) -> None:
-        """There is a new one, which holds nothing yet."""
+        """There is a new engine, which holds nothing yet."""
         self._observer.on_event(EngineReady())
         self._admission.open()
         self._executor.advance()
 
     async def wait_until_idle(self) -> None:
-        """Until the next time that the last lease is given back and nobody waits."""
+        """Until the next time that the last lease is released and no request waits."""
         await self._admission.wait_until_idle()
 
     async def reconcile(self) -> EngineState:
-        """Compare with what the engine holds; report what differs and put it right.
+        """Compare with what the engine holds; report a difference as drift and repair it.
 
         Raises EngineUnavailable.
         """

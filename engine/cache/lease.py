@@ -1,104 +1,120 @@
-"""One lease, from the entry of a block to its exit."""
+"""Lease context: acquires a lease stage by stage at entry, and releases it at exit."""
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
 from typing import Protocol
 
 from engine.errors import EngineError
-from engine.types import AdapterVersion, Lease, VersionId
+from engine.events import Refused
+from engine.ports import Observer
+from engine.types import AdapterVersion, Lease
 
 Revoke = Callable[[], None]
 
 
-class Lessor(Protocol):
-    """Who gives leases and takes them back."""
+@dataclass(slots=True)
+class LeaseRequest:
+    """What the stages need, and what they add. `counted`: by a client, not by an operator.
 
-    @property
-    def clock(self) -> Callable[[], float]: ...
-
-    async def enter(
-        self, version: AdapterVersion, revoke: Revoke | None, waited_seconds: float
-    ) -> tuple[Lease, int]:
-        """The lease, and the engine that it is for."""
-
-    def leave(self, version: VersionId, revoke: Revoke | None, engine: int, seconds: float) -> None:
-        """`seconds`: how long it was held."""
-
-
-class Hold(AbstractAsyncContextManager[Lease]):
-    """One lease from entry to exit.
-
-    No generator: the collector would end that by itself, perhaps before the block that holds it.
+    `revoke` is called if an operator forces the adapter out: it has to end the block soon.
     """
 
-    __slots__ = ("_began", "_engine", "_lessor", "_revoke", "_version", "_waited_seconds")
+    version: AdapterVersion
+    revoke: Revoke | None = None
+    counted: bool = True
+    waited_seconds: float = 0.0  # in the stages so far
+    lease: Lease | None = None  # set by the last stage
+
+
+class LeaseStage(Protocol):
+    """One queue or limit on the way to a lease: the tenant's, then admission."""
+
+    async def enter(self, request: LeaseRequest) -> Callable[[], None]:
+        """Wait until the request may pass. Returns what undoes that.
+
+        If it raises, there is nothing to undo. Raises EngineError.
+        """
+
+
+class LeaseListener(Protocol):
+    """The HTTP request that a lease is for."""
+
+    def waiting(self, version: AdapterVersion) -> AbstractContextManager[Callable[[Lease], None]]:
+        """Spans all stages. What it yields is called with the lease, unless there is an error."""
+
+    def on_refused(self, error: EngineError) -> None: ...
+
+    async def on_leased(self, lease: Lease) -> None: ...
+
+
+class NullLeaseListener:
+    """For a lease without an HTTP request."""
+
+    def waiting(self, version: AdapterVersion) -> AbstractContextManager[Callable[[Lease], None]]:
+        return nullcontext(lambda lease: None)
+
+    def on_refused(self, error: EngineError) -> None:
+        pass
+
+    async def on_leased(self, lease: Lease) -> None:
+        pass
+
+
+NULL_LISTENER = NullLeaseListener()
+
+
+class LeaseContext(AbstractAsyncContextManager[Lease]):
+    """One lease.
+
+    A class, because the garbage collector may finalize an abandoned async generator, and so end the
+    lease, before it ends the block that holds it.
+    """
+
+    __slots__ = ("_exits", "_listener", "_observer", "_request", "_stages")
 
     def __init__(
         self,
-        lessor: Lessor,
-        version: AdapterVersion,
-        revoke: Revoke | None,
-        waited_seconds: float,
+        request: LeaseRequest,
+        stages: Sequence[LeaseStage],
+        observer: Observer,
+        listener: LeaseListener,
     ) -> None:
-        self._lessor = lessor
-        self._version = version
-        self._revoke = revoke
-        self._waited_seconds = waited_seconds
-        self._engine = 0
-        self._began = 0.0
+        self._request = request
+        self._stages = stages
+        self._observer = observer
+        self._listener = listener
+        self._exits = ExitStack()
 
     async def __aenter__(self) -> Lease:
-        lease, self._engine = await self._lessor.enter(
-            self._version, self._revoke, self._waited_seconds
-        )
-        self._began = self._lessor.clock()
+        with ExitStack() as exits:
+            lease = await self._acquire(exits)
+            await self._listener.on_leased(lease)
+            self._exits = exits.pop_all()
         return lease
 
-    async def __aexit__(self, *_: object) -> None:
-        seconds = self._lessor.clock() - self._began
-        self._lessor.leave(self._version.id, self._revoke, self._engine, seconds)
-
-
-class TenantLessor(Protocol):
-    """Lets a tenant's requests in, a few at a time, and then to the lessor of all."""
-
-    async def enter(self, version: AdapterVersion) -> float:
-        """The seconds that this took."""
-
-    def admit(
-        self, version: AdapterVersion, revoke: Revoke | None, waited_seconds: float
-    ) -> AbstractAsyncContextManager[Lease]: ...
-
-    def refused(self, version: AdapterVersion, error: EngineError) -> None: ...
-
-    def leave(self, version: AdapterVersion) -> None: ...
-
-
-class TenantHold(AbstractAsyncContextManager[Lease]):
-    """A tenant's lease."""
-
-    __slots__ = ("_entered", "_lessor", "_revoke", "_version")
-
-    def __init__(
-        self, lessor: TenantLessor, version: AdapterVersion, revoke: Revoke | None
-    ) -> None:
-        self._lessor = lessor
-        self._version = version
-        self._revoke = revoke
-        self._entered = AsyncExitStack()
-
-    async def __aenter__(self) -> Lease:
+    async def _acquire(self, exits: ExitStack) -> Lease:
         try:
-            waited_seconds = await self._lessor.enter(self._version)
+            with self._listener.waiting(self._request.version) as report_lease:
+                lease = await self._pass_stages(exits)
+                report_lease(lease)
         except EngineError as error:
-            self._lessor.refused(self._version, error)
+            self._listener.on_refused(error)
             raise
-        async with AsyncExitStack() as stack:
-            stack.callback(self._lessor.leave, self._version)
-            held = self._lessor.admit(self._version, self._revoke, waited_seconds)
-            lease = await stack.enter_async_context(held)
-            self._entered = stack.pop_all()
         return lease
 
+    async def _pass_stages(self, exits: ExitStack) -> Lease:
+        request = self._request
+        try:
+            for stage in self._stages:
+                exits.callback(await stage.enter(request))
+        except EngineError as error:
+            if request.counted:
+                self._observer.on_event(Refused(request.version, error))
+            raise
+        if request.lease is None:
+            raise RuntimeError("the last stage granted no lease")
+        return request.lease
+
     async def __aexit__(self, *_: object) -> None:
-        await self._entered.aclose()
+        self._exits.close()

@@ -1,4 +1,4 @@
-"""Host memory of tenants: for one more adapter of a tenant, others of the same one leave."""
+"""Tenant memory: evicts a tenant's own adapters where its host bytes are short."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -13,15 +13,18 @@ from registry.quotas.limits import LimitsOf, RefusalObserver, null_refusal_obser
 
 @dataclass(frozen=True, slots=True)
 class Tenancy:
-    """Whose an adapter is, by its name, and what its tenant may have."""
+    """The tenant that owns an adapter, by the adapter's name, and the tenant's limits."""
 
     tenant_of: Callable[[str], str | None] = lambda adapter: None
     limits_of: LimitsOf = unlimited
-    refused: RefusalObserver = null_refusal_observer
+    on_refusal: RefusalObserver = null_refusal_observer
 
 
 class TenantMemory:
-    """Counts what is there or on its way, and evicts what is idle and not pinned."""
+    """Counts what is in host memory or being loaded; evicts what is idle and not pinned.
+
+    `in_use`: the tenant's adapters that are leased or waited for.
+    """
 
     def __init__(
         self,
@@ -41,61 +44,61 @@ class TenantMemory:
     def bytes_of(self, versions: Collection[VersionId]) -> int:
         return sum(map(self._policy.size_of, versions))
 
-    def has_come(self, tenant: str) -> set[VersionId]:
-        """In host memory, or on the way there."""
-        return {version for version in self._everyone() if self._owner(version) == tenant}
+    def versions_of(self, tenant: str) -> set[VersionId]:
+        """In host memory, or being loaded."""
+        return {version for version in self._all_versions() if self._owner(version) == tenant}
 
     def pinned(self, tenant: str) -> set[VersionId]:
         return {version for version in self._policy.pins if self._owner(version) == tenant}
 
     def fits_beside_pins(self, tenant: str, version: AdapterVersion) -> bool:
-        """Whether there is room for it once all the others have left that may."""
-        most = self.max_bytes(tenant)
-        return most is None or self.bytes_of({*self.pinned(tenant), version.id}) <= most
+        """Whether it fits once everything else that may be evicted is evicted."""
+        limit = self.max_bytes(tenant)
+        return limit is None or self.bytes_of({*self.pinned(tenant), version.id}) <= limit
 
     def make_room(
-        self, tenant: str, version: AdapterVersion, inside: Collection[VersionId]
+        self, tenant: str, version: AdapterVersion, in_use: Collection[VersionId]
     ) -> bool:
-        """The tenant's least recently used leave, if that is enough. `inside`: who may not."""
-        most = self.max_bytes(tenant)
-        if most is None or self._policy.in_host(version.id):
+        """Evict idle adapters of the tenant for this one, if that makes enough room."""
+        limit = self.max_bytes(tenant)
+        if limit is None or self._policy.in_host(version.id):
             return True
-        there = {*self.has_come(tenant), *inside}
-        if version.id in there:
+        counted = {*self.versions_of(tenant), *in_use}
+        if version.id in counted:
             return True
-        over = self.bytes_of({*there, version.id}) - most
-        victims = self._victims(tenant, over, inside)
-        if sum(map(self._policy.size_of, victims)) < over:
+        excess_bytes = self.bytes_of({*counted, version.id}) - limit
+        victims = self._victims(tenant, excess_bytes, in_use)
+        if sum(map(self._policy.size_of, victims)) < excess_bytes:
             return False
         self._evict(victims)
         return True
 
-    def trim(self, inside: Callable[[str], Collection[VersionId]]) -> None:
+    def trim(self, in_use: Callable[[str], Collection[VersionId]]) -> None:
         """A limit was lowered, or what was loaded takes more than its files did."""
         taken: Counter[str] = Counter()
-        for version in self._everyone():
+        for version in self._all_versions():
             if (tenant := self._owner(version)) is not None:
                 taken[tenant] += self._policy.size_of(version)
         for tenant, taken_bytes in taken.items():
-            most = self.max_bytes(tenant)
-            if most is not None and taken_bytes > most:
-                self._evict(self._victims(tenant, taken_bytes - most, inside(tenant)))
+            limit = self.max_bytes(tenant)
+            if limit is not None and taken_bytes > limit:
+                self._evict(self._victims(tenant, taken_bytes - limit, in_use(tenant)))
 
     def _victims(
-        self, tenant: str, over_bytes: int, inside: Collection[VersionId]
+        self, tenant: str, excess_bytes: int, in_use: Collection[VersionId]
     ) -> list[VersionId]:
         victims: list[VersionId] = []
-        for version in self._idle(tenant, inside):
-            if over_bytes <= 0:
+        for version in self._candidates(tenant, in_use):
+            if excess_bytes <= 0:
                 break
             victims.append(version)
-            over_bytes -= self._policy.size_of(version)
+            excess_bytes -= self._policy.size_of(version)
         return victims
 
-    def _idle(self, tenant: str, inside: Collection[VersionId]) -> Iterator[VersionId]:
+    def _candidates(self, tenant: str, in_use: Collection[VersionId]) -> Iterator[VersionId]:
         """What may be evicted, in the eviction order. Lazy: change nothing meanwhile."""
         for version in self._policy.host_in_eviction_order():
-            used = version in inside or self._policy.in_use(version)
+            used = version in in_use or self._policy.in_use(version)
             if self._owner(version) == tenant and not used and version not in self._policy.pins:
                 yield version
 
@@ -105,7 +108,7 @@ class TenantMemory:
         if victims:
             self._executor.advance()
 
-    def _everyone(self) -> set[VersionId]:
+    def _all_versions(self) -> set[VersionId]:
         policy = self._policy
         return {*policy.residency().host, *policy.in_transit(), *policy.pending_prefetches()}
 

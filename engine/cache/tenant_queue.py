@@ -1,4 +1,4 @@
-"""One tenant's requests before the line: they wait here for a place among those of their tenant."""
+"""Tenant queue: requests of one tenant that wait for a place within the tenant's limits."""
 
 import asyncio
 from collections import Counter
@@ -10,71 +10,71 @@ from engine.errors import EngineError
 from engine.types import AdapterVersion, VersionId
 
 
-class Room(Protocol):
+class TenantRoom(Protocol):
     """What the tenant's limits leave."""
 
-    def make(self, version: AdapterVersion, inside: Collection[VersionId]) -> bool:
-        """Whether one more adapter may come in beside these; others may have to leave memory."""
+    def make_room(self, version: AdapterVersion, in_use: Collection[VersionId]) -> bool:
+        """Whether one more adapter may be used beside these; may evict idle ones of the tenant."""
 
-    def comes(self, version: AdapterVersion) -> bool:
-        """Whether it may once no other one of the tenant is in use."""
+    def can_ever_fit(self, version: AdapterVersion) -> bool:
+        """Whether it may be used once no other adapter of the tenant is in use."""
 
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
     version: AdapterVersion
-    entered: asyncio.Future[None]
+    admitted: asyncio.Future[None]
     arrived: float
 
 
 class TenantQueue:
-    """First come, first served, but whoever asks for an adapter that is in need not wait.
+    """First come, first served; but a request for an adapter that is in use need not wait.
 
-    That ends once somebody has waited longer than the patience: then nobody passes, those who are
-    in come to their end, and there is room. Whoever only a pin keeps out holds up nobody.
+    That ends once a request has waited longer than the patience: then none is let past, the
+    admitted ones finish, and there is room. A request that only a pin keeps out delays no other.
     """
 
     def __init__(
-        self, room: Room, clock: Callable[[], float], patience_seconds: Callable[[], float]
+        self, room: TenantRoom, clock: Callable[[], float], patience_seconds: Callable[[], float]
     ) -> None:
         self._room = room
         self._clock = clock
         self._patience_seconds = patience_seconds
-        self._inside: Counter[VersionId] = Counter()
+        self._in_use: Counter[VersionId] = Counter()
         self._waiters: list[_Waiter] = []
 
     @property
-    def inside(self) -> Collection[VersionId]:
-        """Leased or awaited, each once."""
-        return self._inside.keys()
+    def in_use(self) -> Collection[VersionId]:
+        """Adapters that admitted requests hold or wait for, each once."""
+        return self._in_use.keys()
 
     @property
     def is_empty(self) -> bool:
-        return not self._inside and not self._waiters
+        return not self._in_use and not self._waiters
 
     def __len__(self) -> int:
         return len(self._waiters)
 
-    def waiting(self, version: VersionId) -> int:
+    def count(self, version: VersionId) -> int:
         return sum(waiter.version.id == version for waiter in self._waiters)
 
-    # ---- coming and going ----------------------------------------------------------------
+    # ---- entry and exit ------------------------------------------------------------------
 
-    def enter_at_once(self, version: AdapterVersion) -> bool:
-        """False: it has to `wait`. To be given back with `leave`."""
-        enters = not self._waiters and self._has_place(version)
-        if enters:
-            self._inside[version.id] += 1
-        return enters
+    def try_enter(self, version: AdapterVersion) -> bool:
+        """Admit it immediately; `leave` has to follow. False: it has to `wait`."""
+        admitted = not self._waiters and self._has_room(version)
+        if admitted:
+            self._in_use[version.id] += 1
+        return admitted
 
     async def wait(self, version: AdapterVersion) -> None:
-        """Until it is in. To be given back with `leave`, unless this raises."""
-        entered = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(version, entered, self._clock())
+        """Until it is admitted. `leave` has to follow, unless this raises."""
+        admitted = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(version, admitted, self._clock())
         self._waiters.append(waiter)
-        self.look()
+        self.admit_waiters()
         try:
-            await entered
+            await admitted
         except BaseException:
             self._abandon(waiter)
             raise
@@ -82,41 +82,40 @@ class TenantQueue:
     def _abandon(self, waiter: _Waiter) -> None:
         if waiter in self._waiters:
             self._waiters.remove(waiter)
-            self.look()
-        elif not waiter.entered.cancelled() and waiter.entered.exception() is None:
-            self.leave(waiter.version.id)  # it came in in the moment the client left
+            self.admit_waiters()
+        elif not waiter.admitted.cancelled() and waiter.admitted.exception() is None:
+            self.leave(waiter.version.id)  # admitted just before it was cancelled
 
     def leave(self, version: VersionId) -> None:
-        """One that was in has ended."""
-        self._inside[version] -= 1
-        if not self._inside[version]:
-            del self._inside[version]
-        self.look()
+        """An admitted request has ended."""
+        self._in_use[version] -= 1
+        if not self._in_use[version]:
+            del self._in_use[version]
+        self.admit_waiters()
 
     def fail_all(self, error: EngineError) -> None:
-        """Whoever waits, waits in vain."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
-            if not waiter.entered.done():
-                waiter.entered.set_exception(error)
+            if not waiter.admitted.done():
+                waiter.admitted.set_exception(error)
 
-    def look(self) -> None:
-        """Let everybody in who may come in now."""
+    def admit_waiters(self) -> None:
+        """Admit every request that may enter now."""
         held_up = overdue = False
         for waiter in list(self._waiters):
-            if waiter.entered.done():  # cancelled, but its task has not run since
+            if waiter.admitted.done():  # cancelled, but its task has not run since
                 continue
-            is_in = waiter.version.id in self._inside
-            if not overdue if is_in else not held_up and self._has_place(waiter.version):
+            used = waiter.version.id in self._in_use
+            if not overdue if used else not held_up and self._has_room(waiter.version):
                 self._waiters.remove(waiter)
-                self._inside[waiter.version.id] += 1
-                waiter.entered.set_result(None)
-            elif is_in or self._room.comes(waiter.version):
+                self._in_use[waiter.version.id] += 1
+                waiter.admitted.set_result(None)
+            elif used or self._room.can_ever_fit(waiter.version):
                 held_up = True
                 overdue = overdue or self._is_overdue(waiter)
 
-    def _has_place(self, version: AdapterVersion) -> bool:
-        return version.id in self._inside or self._room.make(version, self.inside)
+    def _has_room(self, version: AdapterVersion) -> bool:
+        return version.id in self._in_use or self._room.make_room(version, self.in_use)
 
     def _is_overdue(self, waiter: _Waiter) -> bool:
         return self._clock() - waiter.arrived > self._patience_seconds()

@@ -6,7 +6,7 @@ replaces their own table, and the engine client takes the lease through `Leasing
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -38,7 +38,16 @@ class RequestContext:
     failure: EngineError | None = None
     on_lease: Callable[[], Awaitable[None]] | None = None
 
-    async def record_lease(self, lease: Lease) -> None:
+    @contextmanager
+    def waiting(self, version: AdapterVersion) -> Iterator[Callable[[Lease], None]]:
+        """See `LeaseListener`."""
+        with self.spans.slot_wait_span(version) as wait:
+            yield wait.record_lease
+
+    def on_refused(self, error: EngineError) -> None:
+        self.failure = error
+
+    async def on_leased(self, lease: Lease) -> None:
         """With several prompts in one request, the first lease is reported."""
         if self.lease is None:
             self.lease = lease
@@ -113,37 +122,6 @@ class RequestedAdapters(Mapping[str, AdapterHandle]):
         return 0
 
 
-class _RequestsLease(AbstractAsyncContextManager[Lease]):
-    """A lease that its request knows of. No generator, as `Hold` is none."""
-
-    def __init__(
-        self,
-        request: RequestContext,
-        version: AdapterVersion,
-        held: AbstractAsyncContextManager[Lease],
-    ) -> None:
-        self._request = request
-        self._version = version
-        self._held = held
-        self._entered = AsyncExitStack()
-
-    async def __aenter__(self) -> Lease:
-        async with AsyncExitStack() as stack:
-            try:
-                with self._request.spans.slot_wait_span(self._version) as wait:
-                    lease = await stack.enter_async_context(self._held)
-                    wait.record_lease(lease)
-            except EngineError as error:
-                self._request.failure = error
-                raise
-            await self._request.record_lease(lease)
-            self._entered = stack.pop_all()
-        return lease
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._entered.aclose()
-
-
 class Leasing:
     """Gives vLLM's engine client its leases and notes them on the running request."""
 
@@ -158,8 +136,7 @@ class Leasing:
         request = _current.get()
         if request is None or request.version is None:
             raise RuntimeError("an adapter was asked for past the gateway")
-        held = self._controller.lease(request.version, revoke)
-        return _RequestsLease(request, request.version, held)
+        return self._controller.lease(request.version, revoke, request)
 
     @contextmanager
     def generating(self, lease: Lease | None, *, deltas: bool) -> Iterator[Generation]:

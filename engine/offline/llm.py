@@ -162,7 +162,7 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
     def prefetch(self, adapter: str) -> None:
         """Load it into host memory. Returns when it is loaded."""
         version = self._run(self._adapters.version_of(adapter))
-        self._run(self._cache.controller.bring_to_host(version))
+        self._run(self._cache.controller.load_into_host(version))
 
     def pin(self, adapter: str, tier: Tier | str = Tier.GPU) -> None:
         """Load it and keep it in the tier. Raises PinBudgetExceeded."""

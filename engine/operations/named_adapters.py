@@ -43,7 +43,7 @@ class NamedAdapters:
             await self._service.lifecycle.restore(name, version.number, actor=actor)
         await self._promote(name, version.number, actor)
         resolved = await self._service.catalog.resolve(AdapterReference(name))
-        await self._controller.bring_to_host(for_engine(resolved))
+        await self._controller.load_into_host(for_engine(resolved))
 
     async def unload(self, name: str, *, actor: str) -> None:
         """Evicts it after its last request. Raises UnknownAdapter if no version is served."""

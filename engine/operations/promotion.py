@@ -50,10 +50,10 @@ class EnginePromotion:
         if (leaving := self._evictions.pop(wanted.id, None)) is not None:
             leaving.cancel()  # it is promoted again before its last request has ended
         with self._translate_errors():
-            await self._controller.bring_to_host(wanted)
+            await self._controller.load_into_host(wanted)
             in_slots = {resident.version.id for resident in self._controller.snapshot().gpu}
             if any(for_engine(each).id in in_slots for each in old):
-                await self._controller.bring_to_idle_slot(wanted)
+                await self._controller.load_into_idle_slot(wanted)
 
     async def probe(self, version: ResolvedVersion) -> None:
         wanted = for_engine(version)

@@ -157,7 +157,7 @@ async def test_who_is_next_to_leave_minds_pins_and_leases() -> None:
         ]
         async with server.cache.controller.lease(B):
             assert not (await server.get("why/a2"))["now"]["next_victim"]
-        await server.cache.controller.bring_to_host(C)
+        await server.cache.controller.load_into_host(C)
         assert (await server.get("why/a3"))["now"]["next_victim"], "the only one in no slot"
 
 

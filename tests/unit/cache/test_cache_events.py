@@ -63,7 +63,7 @@ async def test_one_miss_is_told_from_its_load_to_its_slot() -> None:
 
 async def test_a_load_that_nobody_waits_for_yet_is_told_as_such() -> None:
     async with running(Cache()) as cache:
-        await cache.controller.bring_to_host(A)
+        await cache.controller.load_into_host(A)
         assert of(cache, LoadStarted) == [LoadStarted(A, awaited_by=0)]
 
 

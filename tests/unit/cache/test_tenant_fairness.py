@@ -92,7 +92,7 @@ class World:
         for ticket, _ in controller._state.overdue_requests(patience):
             self.cache.policy.drain_for(ticket)
         controller._executor.advance()
-        self.cache.controller.tenants.look()
+        self.cache.controller.tenants.check_queues()
         await self.settle()
 
     async def everybody_has_his_turn(self) -> None:
@@ -165,7 +165,7 @@ async def play(acme: TenantLimits, zeta: TenantLimits, story: list[Step]) -> Non
         for tenant in world.limits:
             usage = world.cache.controller.tenants.usage(tenant)
             assert (usage.slots, usage.waiting, usage.pins) == (0, 0, 0)
-        assert not world.cache.controller.tenants._lines
+        assert not world.cache.controller.tenants._queues
 
 
 @settings(max_examples=60, deadline=None)

@@ -177,7 +177,7 @@ async def test_a_limit_that_is_lifted_lets_in_who_waits() -> None:
         waiting = Holder(limited, B)
         await settled()
         limited.acme = NO_LIMITS
-        limited.tenants.look()
+        limited.tenants.check_queues()
         await until(lambda: waiting.has_it)
         await holder.end()
         await waiting.end()
@@ -275,7 +275,7 @@ async def test_whoever_only_a_pin_keeps_out_holds_up_nobody() -> None:
             await cache.use(B)
         assert not waiting.has_it
         cache.controller.unpin(A.id)
-        limited.tenants.look()
+        limited.tenants.check_queues()
         await until(lambda: waiting.has_it)
         await waiting.end()
 
@@ -288,7 +288,7 @@ async def test_a_lowered_limit_is_kept_as_soon_as_it_can_be() -> None:
         (holder,) = await holding(limited, A)
         limited.acme = TenantLimits(max_host_bytes=100)
         limited.now += 2
-        limited.tenants.look()
+        limited.tenants.check_queues()
         assert limited.residents() == {A.id}
         await holder.end()
 
@@ -300,7 +300,7 @@ async def test_what_takes_more_than_its_files_leaves_once_it_is_idle() -> None:
         await cache.use(A)
         cache.policy._tiers.learn_size(A.id, 400)  # as after a load that says so
         limited.now += 2
-        limited.tenants.look()
+        limited.tenants.check_queues()
         assert not limited.residents()
 
 
@@ -341,7 +341,7 @@ async def test_a_pin_to_a_slot_waits_for_the_tenants_slots_as_a_request_does() -
         pinning = asyncio.create_task(cache.controller.pin(B, Tier.GPU))
         await settled()
         assert not pinning.done()
-        await cache.controller.bring_to_idle_slot(C)  # a promotion that does not wait
+        await cache.controller.load_into_idle_slot(C)  # a promotion that does not wait
         assert C.id not in limited.residents()
         await holder.end()
         await pinning
