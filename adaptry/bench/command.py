@@ -1,4 +1,4 @@
-"""`adaptry bench`: how a running server does under mixed traffic."""
+"""`adaptry bench`: measures a running server under mixed traffic."""
 
 import asyncio
 import os
@@ -21,58 +21,59 @@ from adaptry.terminal.output import show_json
 if TYPE_CHECKING:
     import httpx
 
-PATIENCE_SECONDS = 300.0
+TIMEOUT_SECONDS = 300.0
 
 
 def bench(
     adapter: Annotated[
         list[str] | None,
         typer.Option(
-            help="Ask for this reference; repeatable [all adapters that are served].",
+            help="Request this reference; repeatable [default: all served adapters].",
             autocompletion=adapter_names,
         ),
     ] = None,
-    requests: Annotated[int, typer.Option(min=1, help="How many in all.")] = 200,
+    requests: Annotated[int, typer.Option(min=1, help="How many in total.")] = 200,
     concurrency: Annotated[int, typer.Option(min=1, max=1000, help="How many at a time.")] = 8,
     zipf: Annotated[
-        float, typer.Option(min=0, max=10, help="How uneven: 0 asks for all alike, 1 is usual.")
+        float,
+        typer.Option(min=0, max=10, help="Skew: 0 requests all adapters equally, 1 is typical."),
     ] = 1.0,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Of each answer.")] = 16,
-    prompt: Annotated[str, typer.Option(help="The same for all.")] = "hello=",
-    seed: Annotated[int, typer.Option(help="The same seed asks in the same order.")] = 0,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Per request.")] = 16,
+    prompt: Annotated[str, typer.Option(help="The prompt of all requests.")] = "hello=",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same requests.")] = 0,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Drive a running server with requests to many adapters; say hit ratio and times.
+    """Send requests for many adapters to a running server; report hit ratio and times.
 
-    Loads a server that others may use. Exits with 1 if a request failed.
+    Puts load on a server that others may use. Exits with 1 if a request failed.
     """
     plan = Plan(adapter or (), requests, concurrency, zipf, max_tokens, prompt, seed)
-    report = asyncio.run(_driven(server, plan))
+    report = asyncio.run(_run(server, plan))
     if as_json:
         show_json(report.as_json())
     else:
         show_report(report)
     if report.failed:
-        raise CommandError(f"{report.failed} of {len(report.answers)} requests failed")
+        raise CommandError(f"{report.failed} of {len(report.results)} requests failed")
 
 
-async def _driven(server: str, plan: Plan) -> Report:
+async def _run(server: str, plan: Plan) -> Report:
     import httpx
 
-    options = Options(server, os.environ.get(API_KEY) or None, PATIENCE_SECONDS)
+    options = Options(server, os.environ.get(API_KEY) or None, TIMEOUT_SECONDS)
     limits = httpx.Limits(max_connections=plan.concurrency, keepalive_expiry=IDLE_SECONDS)
     async with httpx.AsyncClient(**{**options.client_arguments(), "limits": limits}) as http:
         if not plan.adapters:
-            plan = replace(plan, adapters=await _served(http, options))
+            plan = replace(plan, adapters=await _served_adapters(http, options))
         traffic = Traffic(http, plan)
-        with _watched(traffic):
+        with _progress_bar(traffic):
             seconds = await traffic.run()
-    return Report(traffic.answers, seconds)
+    return Report(traffic.results, seconds)
 
 
-async def _served(http: "httpx.AsyncClient", options: Options) -> list[str]:
-    """Adapters by name, those whose default version is served."""
+async def _served_adapters(http: "httpx.AsyncClient", options: Options) -> list[str]:
+    """The names of adapters whose default version is served."""
     import httpx
 
     try:
@@ -87,8 +88,8 @@ async def _served(http: "httpx.AsyncClient", options: Options) -> list[str]:
 
 
 @contextmanager
-def _watched(traffic: Traffic) -> Iterator[None]:
-    """A bar on a terminal."""
+def _progress_bar(traffic: Traffic) -> Iterator[None]:
+    """A progress bar, if standard error is a terminal."""
     if not sys.stderr.isatty():
         yield
         return
@@ -96,6 +97,6 @@ def _watched(traffic: Traffic) -> Iterator[None]:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("asking", total=traffic.plan.requests)
-        traffic.told = lambda: bar.advance(task)
+        task = bar.add_task("requests", total=traffic.plan.requests)
+        traffic.on_result = lambda: bar.advance(task)
         yield

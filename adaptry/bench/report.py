@@ -1,11 +1,11 @@
-"""What a bench found: hit ratio, first tokens by outcome, loads, throughput."""
+"""Report of `adaptry bench`: hit ratio, first tokens by outcome, loads, throughput."""
 
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adaptry.bench.traffic import Answer
+from adaptry.bench.traffic import Result
 from adaptry.terminal.output import show_table
 
 OUTCOMES = ("gpu_hit", "host_hit", "miss")
@@ -14,32 +14,32 @@ SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Of all answers within `seconds`."""
+    """The results of all requests, sent within `seconds`."""
 
-    answers: Sequence[Answer]
+    results: Sequence[Result]
     seconds: float
 
     @property
-    def good(self) -> list[Answer]:
-        return [answer for answer in self.answers if not answer.error]
+    def good(self) -> list[Result]:
+        return [result for result in self.results if not result.error]
 
     @property
     def failed(self) -> int:
-        return len(self.answers) - len(self.good)
+        return len(self.results) - len(self.good)
 
     @property
     def outcomes(self) -> Counter[str]:
-        """By where the adapter was found."""
-        return Counter(answer.outcome or "unknown" for answer in self.good)
+        """Counts by where the adapter was found."""
+        return Counter(result.outcome or "unknown" for result in self.good)
 
     @property
     def hit_ratio(self) -> float | None:
-        """The share that found their adapter in a GPU slot; None if nothing went well."""
+        """The share that found their adapter in a GPU slot; None if no request succeeded."""
         return self.outcomes["gpu_hit"] / len(self.good) if self.good else None
 
     @property
     def errors(self) -> Counter[str]:
-        return Counter(answer.error for answer in self.answers if answer.error)
+        return Counter(result.error for result in self.results if result.error)
 
     @property
     def requests_per_second(self) -> float:
@@ -47,25 +47,25 @@ class Report:
 
     @property
     def tokens_per_second(self) -> float:
-        return sum(answer.tokens for answer in self.good) / self.seconds
+        return sum(result.tokens for result in self.good) / self.seconds
 
     def first_token_seconds(self, outcome: str) -> dict[str, float]:
-        own = [answer for answer in self.good if answer.outcome == outcome]
+        own = [result for result in self.good if result.outcome == outcome]
         return quantiles([a.first_token_seconds for a in own if a.first_token_seconds is not None])
 
     def load_seconds(self) -> dict[str, float]:
-        """Of those that had to wait for a load."""
-        return quantiles([answer.load_seconds for answer in self.good if answer.load_seconds > 0])
+        """Load times of requests that waited for a load."""
+        return quantiles([result.load_seconds for result in self.good if result.load_seconds > 0])
 
     def as_json(self) -> dict[str, object]:
         return {
-            "requests": len(self.answers),
+            "requests": len(self.results),
             "failed": self.failed,
             "errors": dict(self.errors),
             "seconds": self.seconds,
             "requests_per_second": self.requests_per_second,
             "tokens_per_second": self.tokens_per_second,
-            "adapters": len({answer.model for answer in self.answers}),
+            "adapters": len({result.model for result in self.results}),
             "outcomes": dict(self.outcomes),
             "hit_ratio": self.hit_ratio,
             "first_token_seconds": {name: self.first_token_seconds(name) for name in OUTCOMES},
@@ -83,8 +83,8 @@ def quantiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def show_report(report: Report) -> None:
-    adapters = len({answer.model for answer in report.answers})
-    print(f"{len(report.answers)} requests to {adapters} adapters in {report.seconds:.1f} s")
+    adapters = len({result.model for result in report.results})
+    print(f"{len(report.results)} requests to {adapters} adapters in {report.seconds:.1f} s")
     tokens = f"{report.tokens_per_second:.0f} tokens/s"
     print(f"{report.requests_per_second:.1f} requests/s, {tokens}")
     print(f"hit ratio {'-' if report.hit_ratio is None else f'{report.hit_ratio:.1%}'}")

@@ -1,4 +1,4 @@
-"""Mixed traffic for a running server: who is asked, in which order, and what came of each."""
+"""Traffic of `adaptry bench`: which adapter each request names, and its outcome."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ OUTCOME, LOAD_MS = "x-adaptry-cache", "x-adaptry-load-ms"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`zipf`: the n-th adapter is asked for 1/n**zipf as often as the first; 0: all alike."""
+    """`zipf`: the n-th adapter is requested 1/n**zipf as often as the first; 0: all equally."""
 
     adapters: Sequence[str]
     requests: int
@@ -30,7 +30,7 @@ class Plan:
     seed: int
 
     def models(self) -> list[str]:
-        """Whom each request asks for. The same seed gives the same traffic."""
+        """The model of each request. The same seed gives the same traffic."""
         chance = random.Random(self.seed)
         ranked = sorted(self.adapters)
         chance.shuffle(ranked)
@@ -39,9 +39,9 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Answer:
-    """One request. Times are seconds since it was sent; `outcome` and `load_seconds` are told by
-    the server's headers; `error` is empty if it went well."""
+class Result:
+    """One request. Times are seconds since it was sent; `outcome` and `load_seconds` come from
+    the server's headers; `error` is empty on success."""
 
     model: str
     outcome: str = ""
@@ -54,16 +54,16 @@ class Answer:
 
 @dataclass(slots=True)
 class Traffic:
-    """Carries a plan out, so many requests at a time."""
+    """Executes a plan with its number of concurrent requests."""
 
     http: httpx.AsyncClient
     plan: Plan
-    answers: list[Answer] = field(default_factory=list)
-    told: Callable[[], object] = lambda: None
-    """Is called after each answer."""
+    results: list[Result] = field(default_factory=list)
+    on_result: Callable[[], object] = lambda: None
+    """Called after each request."""
 
     async def run(self) -> float:
-        """How many seconds it took."""
+        """Run all requests; returns the seconds they took."""
         began = time.perf_counter()
         models = iter(self.plan.models())
         workers = min(self.plan.concurrency, self.plan.requests)
@@ -72,22 +72,22 @@ class Traffic:
 
     async def _work(self, models: Iterator[str]) -> None:
         for model in models:
-            self.answers.append(await self._ask(model))
-            self.told()
+            self.results.append(await self._send(model))
+            self.on_result()
 
-    async def _ask(self, model: str) -> Answer:
-        answer = Answer(model)
+    async def _send(self, model: str) -> Result:
+        result = Result(model)
         began = time.perf_counter()
         try:
-            await self._stream(answer, began)
+            await self._stream(result, began)
         except httpx.HTTPError as error:
-            answer.error = type(error).__name__
-        answer.seconds = time.perf_counter() - began
-        return answer
+            result.error = type(error).__name__
+        result.seconds = time.perf_counter() - began
+        return result
 
-    async def _stream(self, answer: Answer, began: float) -> None:
+    async def _stream(self, result: Result, began: float) -> None:
         body = {
-            "model": answer.model,
+            "model": result.model,
             "prompt": self.plan.prompt,
             "max_tokens": self.plan.max_tokens,
             "stream": True,
@@ -95,25 +95,25 @@ class Traffic:
         }
         async with self.http.stream("POST", "/v1/completions", json=body) as response:
             if response.is_error:
-                answer.error = _code_of(response.status_code, await response.aread())
+                result.error = _code_of(response.status_code, await response.aread())
                 return
-            answer.outcome = response.headers.get(OUTCOME, "")
-            answer.load_seconds = _milliseconds(response.headers.get(LOAD_MS)) / 1000
+            result.outcome = response.headers.get(OUTCOME, "")
+            result.load_seconds = _milliseconds(response.headers.get(LOAD_MS)) / 1000
             reader = EventReader()
             async for chunk in response.aiter_bytes():
                 for data in reader.feed(chunk):
                     if data != DONE:
-                        _take(answer, data, began)
+                        _take(result, data, began)
 
 
-def _take(answer: Answer, data: str, began: float) -> None:
+def _take(result: Result, data: str, began: float) -> None:
     content: dict[str, Any] = json.loads(data)
     if "error" in content:
-        answer.error = str(content["error"].get("code") or "error")
-    if content.get("choices") and answer.first_token_seconds is None:
-        answer.first_token_seconds = time.perf_counter() - began
+        result.error = str(content["error"].get("code") or "error")
+    if content.get("choices") and result.first_token_seconds is None:
+        result.first_token_seconds = time.perf_counter() - began
     if content.get("usage"):
-        answer.tokens = content["usage"]["completion_tokens"]
+        result.tokens = content["usage"]["completion_tokens"]
 
 
 def _code_of(status: int, content: bytes) -> str:

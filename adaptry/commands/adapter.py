@@ -1,4 +1,4 @@
-"""`adaptry adapter …`: what the registry holds."""
+"""`adaptry adapter …`: the adapters and versions of the registry."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,8 @@ from adaptry.commands import search as search_commands
 from adaptry.commands import transfer as transfer_commands
 from adaptry.terminal.completion import version_references
 from adaptry.terminal.errors import CommandError
-from adaptry.terminal.job_progress import pushed, registered
+from adaptry.terminal.job_progress import push as push_files
+from adaptry.terminal.job_progress import register
 from adaptry.terminal.options import (
     DEFAULT_SERVER,
     AsJson,
@@ -25,8 +26,15 @@ from adaptry.terminal.options import (
     connect,
     show_help,
 )
-from adaptry.terminal.output import plain, show_fields, show_json, show_table, size, text
-from adaptry.terminal.verdict import show_verdict
+from adaptry.terminal.output import (
+    plain,
+    show_fields,
+    show_json,
+    show_table,
+    show_verdict,
+    size,
+    text,
+)
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -45,44 +53,44 @@ def add(
             "s3://BUCKET/FOLDER, gs://…, https://…"
         ),
     ],
-    description: Annotated[str | None, typer.Option(help="A line for people.")] = None,
+    description: Annotated[str | None, typer.Option(help="A line of free text.")] = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
     """Register a folder or a URL as the adapter's next version.
 
-    The same files again are the same version.
+    Registering the same files again gives the same version.
     """
     located = source if "://" in source else str(Path(source).absolute())
     with connect(server) as client:
-        done = registered(client, name, located, description)
+        done = register(client, name, located, description)
     _show_registered(done, as_json)
 
 
 @app.command()
 def push(
     name: Name,
-    source: Annotated[Path, typer.Argument(help="A PEFT folder here, or a tar of one.")],
-    description: Annotated[str | None, typer.Option(help="A line for people.")] = None,
+    source: Annotated[Path, typer.Argument(help="A local PEFT folder, or a tar of one.")],
+    description: Annotated[str | None, typer.Option(help="A line of free text.")] = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Upload a folder of this machine as the adapter's next version."""
+    """Upload a local folder as the adapter's next version."""
     with connect(server) as client:
-        done = pushed(client, name, source, description)
+        done = push_files(client, name, source, description)
     _show_registered(done, as_json)
 
 
 @app.command()
 def pull(
     reference: Reference,
-    folder: Annotated[Path, typer.Argument(help="A new folder here.")],
+    folder: Annotated[Path, typer.Argument(help="A new local folder.")],
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Download a version's files, and check that they are what was registered."""
+    """Download a version's files, and verify that they are what was registered."""
     if folder.exists():
-        raise CommandError(f"{folder} is there already: choose another name or remove it")
+        raise CommandError(f"{folder} already exists: choose another name or remove it")
     with connect(server) as client:
         find = client.versions.get if ":" in reference else client.versions.resolve
         version = find(reference)
@@ -100,7 +108,7 @@ def inspect(
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a folder would be accepted, and all that is wrong with it.
+    """Check whether a folder would be accepted, and list everything that is wrong with it.
 
     Registers nothing. Exits with 1 if it would be refused.
     """
@@ -118,11 +126,11 @@ def inspect(
 def list_(
     text_: TextOption = None,
     tag: TagOption = None,
-    owner: Annotated[str | None, typer.Option(help="Whose they are.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Only of this owner.")] = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """All adapters, or those that meet every condition."""
+    """List all adapters, or those that meet every condition."""
     with connect(server) as client:
         adapters = list(client.adapters.list(text=text_, tags=tag or (), owner=owner))
     if as_json:
@@ -151,7 +159,7 @@ def show(
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """One adapter and where its aliases point, or one version."""
+    """Show one adapter and where its aliases point, or one version."""
     with connect(server) as client:
         if ":" in reference:
             version = client.versions.get(reference)
@@ -176,7 +184,7 @@ def _show(version: VersionRead, as_json: bool) -> None:
 
 @app.command()
 def versions(name: Name, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """All versions of one adapter."""
+    """List all versions of one adapter."""
     with connect(server) as client:
         found = list(client.versions.list(name))
     if as_json:

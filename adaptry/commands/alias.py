@@ -1,4 +1,4 @@
-"""`adaptry adapter promote | rollback | aliases | unalias`: what a name means."""
+"""`adaptry adapter promote | rollback | aliases | unalias`: aliases and traffic splits."""
 
 import math
 from typing import Annotated
@@ -20,11 +20,18 @@ from adaptry.terminal.options import (
     connect,
 )
 from adaptry.terminal.output import show_json, show_table, text
-from adaptry.terminal.promotion import EvictOld, NoWarm, Probe, Timeout, preparation, switching
+from adaptry.terminal.promotion import (
+    EvictOld,
+    NoWarm,
+    Probe,
+    Timeout,
+    preparation_of,
+    switch_client,
+)
 
 Percent = Annotated[
     int | None,
-    typer.Option(min=1, max=99, help="Send only so many users there; the rest stay."),
+    typer.Option(min=1, max=99, help="Send only this share of users there; the rest stay."),
 ]
 
 
@@ -42,14 +49,14 @@ def promote(
 ) -> None:
     """Point an alias at a version, or a share of its users.
 
-    The engine has the version in memory before the alias moves. Fails if it can't be loaded, or if
-    somebody else moves the alias meanwhile; then the alias stays where it is.
+    The engine loads the version before the alias moves. If loading fails, or another client moves
+    the alias meanwhile, the alias stays where it is.
     """
-    parse_version(reference)  # is it one?
+    parse_version(reference)  # raises InvalidReference
     name, _, digits = reference.partition(":")
     number = int(digits)
-    wishes = preparation(no_warm, probe, timeout, evict_old)
-    with switching(server, f"bringing {reference} into memory") as client:
+    options = preparation_of(no_warm, probe, timeout, evict_old)
+    with switch_client(server, f"loading {reference} into memory") as client:
         before = next((a for a in client.aliases.list(name) if a.alias == alias), None)
         moved = client.aliases.set(
             name,
@@ -59,7 +66,7 @@ def promote(
             expected_version=before.version if before else None,
             expected_revision=before.revision if before and percent is not None else None,
             reason=reason,
-            **wishes,
+            **options,
         )
     if as_json:
         show_json(moved)
@@ -71,8 +78,10 @@ def promote(
 def rollback(
     name: Name,
     alias: Alias = "default",
-    revision: Annotated[int | None, typer.Option(help="To this one of its history.")] = None,
-    at: Annotated[str | None, typer.Option(help="To where it was, as 2026-11-17T14:05Z.")] = None,
+    revision: Annotated[int | None, typer.Option(help="To this revision of its history.")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="To its state at a time, such as 2026-11-17T14:05Z.")
+    ] = None,
     no_warm: NoWarm = False,
     probe: Probe = False,
     timeout: Timeout = None,
@@ -81,14 +90,14 @@ def rollback(
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Bring back an earlier state of an alias, by default the one before.
+    """Restore an earlier state of an alias, by default the previous one.
 
-    The engine has its versions in memory before the alias moves, as for `promote`.
+    The engine loads its versions before the alias moves, as for `promote`.
     """
-    wishes = preparation(no_warm, probe, timeout, evict_old)
-    with switching(server, f"bringing {name} back into memory") as client:
+    options = preparation_of(no_warm, probe, timeout, evict_old)
+    with switch_client(server, f"loading {name} into memory") as client:
         moved = client.aliases.roll_back(
-            name, alias, revision=revision, at=at, reason=reason, **wishes
+            name, alias, revision=revision, at=at, reason=reason, **options
         )
     if as_json:
         show_json(moved)
@@ -98,12 +107,12 @@ def rollback(
 
 def aliases(
     name: Name,
-    alias: Annotated[str | None, typer.Option(help="Show the history of this one.")] = None,
-    at: Annotated[str | None, typer.Option(help="Where --alias pointed then.")] = None,
+    alias: Annotated[str | None, typer.Option(help="Show the history of this alias.")] = None,
+    at: Annotated[str | None, typer.Option(help="Where --alias pointed at this time.")] = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Where the aliases of an adapter point, or where one of them has pointed."""
+    """Show where the aliases of an adapter point, or the history of one."""
     with connect(server) as client:
         if at is not None:
             found = [client.aliases.get(name, alias or "default", at=at)]
@@ -126,13 +135,13 @@ def unalias(
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Take an alias away; a rollback brings it back."""
+    """Delete an alias; a rollback restores it."""
     with connect(server) as client:
         client.aliases.delete(name, alias, reason=reason)
     if as_json:
         show_json({"adapter": name, "alias": alias, "deleted": True})
     else:
-        print(f"{name}@{alias} is gone")
+        print(f"{name}@{alias} is deleted")
 
 
 COMMANDS = (promote, rollback, aliases, unalias)
@@ -147,11 +156,11 @@ def target(alias: AliasRead) -> str:
 
 
 def _with_share(before: AliasRead | None, number: int, percent: int) -> dict[int, int]:
-    """Weights that give one version so many of a hundred users and leave the others' ratio."""
+    """Weights that give one version a share of users and keep the ratio of the others."""
     before_weights = before.weights if before else []
     others = {each.version: each.weight for each in before_weights if each.version != number}
     if not others:
-        raise UsageError("--percent needs an alias that points at another version by now")
+        raise UsageError("--percent needs an alias that points at another version now")
     weights = {n: weight * (100 - percent) for n, weight in others.items()}
     weights[number] = percent * sum(others.values())
     common = math.gcd(*weights.values())

@@ -1,4 +1,4 @@
-"""`adaptry cache …`: which adapters are resident where."""
+"""`adaptry cache …`: inspect and control resident adapters."""
 
 from typing import Annotated, Literal
 
@@ -12,19 +12,20 @@ from adaptry.terminal.output import show_json, show_table, size, text
 app = typer.Typer(
     invoke_without_command=True,
     callback=show_help,
-    help="See and steer what is in GPU slots and host memory.",
+    help="Inspect and control what is in GPU slots and host memory.",
 )
 
 
 Replicas = Annotated[
-    int | None, typer.Option(min=1, max=10_000, help="On how many of several engines; all else.")
+    int | None,
+    typer.Option(min=1, max=10_000, help="On how many of several engines [default: all]."),
 ]
 _COLUMNS = ("TIER", "REFERENCE", "RANK", "SIZE", "PINNED", "LEASES", "HITS")
 
 
 @app.command()
 def show(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """Both tiers, the next victim first."""
+    """Show both tiers, the next victim first."""
     with connect(server) as client:
         cache = client.cache.show()
     if as_json:
@@ -64,7 +65,7 @@ def _row(tier: str, entry: ResidentRead) -> tuple[str, ...]:
 @app.command()
 def pin(
     reference: Reference,
-    tier: Annotated[Literal["gpu", "host"], typer.Option(help="Where to keep it.")] = "gpu",
+    tier: Annotated[Literal["gpu", "host"], typer.Option(help="The tier to pin it in.")] = "gpu",
     ttl: Annotated[
         float | None, typer.Option(min=0.001, help="Seconds after which the pin ends.")
     ] = None,
@@ -72,7 +73,7 @@ def pin(
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Load an adapter and keep it until it is unpinned, or for a time."""
+    """Load an adapter and keep it in memory until it is unpinned, or for a time."""
     with connect(server) as client:
         pinned = client.cache.pin(reference, tier, ttl_seconds=ttl, replicas=replicas)
     end = "" if ttl is None else f" until {text(pinned.expires_at)}"
@@ -81,24 +82,24 @@ def pin(
 
 @app.command()
 def pins(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """What is pinned, the oldest first."""
+    """List the pins, the oldest first."""
     with connect(server) as client:
-        kept = list(client.cache.pins())
+        pinned = list(client.cache.pins())
     if as_json:
-        show_json(kept)
+        show_json(pinned)
         return
     show_table(
         ("REFERENCE", "TIER", "UNTIL", "REPLICAS"),
         [
             (each.reference, each.tier, text(each.expires_at), text(each.replicas or "all"))
-            for each in kept
+            for each in pinned
         ],
     )
 
 
 @app.command()
 def unpin(reference: Reference, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """Let an adapter be put out again."""
+    """Allow an adapter to be evicted again."""
     with connect(server) as client:
         _done(client.cache.unpin(reference), f"{reference} unpinned", as_json)
 
@@ -110,21 +111,21 @@ def prefetch(
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Bring an adapter into host memory before anybody asks for it."""
+    """Load an adapter into host memory before a request needs it."""
     with connect(server) as client:
         coming = client.cache.prefetch(reference, replicas=replicas)
-    _done(coming, f"{reference} is on its way into host memory", as_json)
+    _done(coming, f"{reference} is loading into host memory", as_json)
 
 
 @app.command()
 def evict(
     reference: Reference,
-    wait: Annotated[bool, typer.Option("--wait", help="Until nobody uses it any more.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until no request uses it.")] = False,
     force: Annotated[bool, typer.Option("--force", help="End the requests that use it.")] = False,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Put an adapter that nobody uses out of both tiers."""
+    """Evict an adapter that no request uses from both tiers."""
     with connect(server) as client:
         answer = client.cache.evict(reference, wait=wait, force=force)
     was_there = "evicted" if answer.evicted else "was on disk only"

@@ -1,4 +1,4 @@
-"""`adaptry cache top`: looks at the cache again and again and draws what it sees."""
+"""`adaptry cache top`: samples the cache repeatedly and draws it."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from adaptry.client import Client, NoAnswer, Unavailable
 from adaptry.client.models import ResidentRead
-from adaptry.commands.cache_top_model import Look, Recent, Row, look
+from adaptry.commands.cache_top_model import Recent, Row, Sample, take_sample
 from adaptry.terminal.output import size, text
 
 if TYPE_CHECKING:
@@ -23,72 +23,72 @@ IN_THE_LAST_MINUTE = {"gpu_hit": "HIT/m", "host_hit": "HOST/m", "miss": "MISS/m"
 
 
 class Watch:
-    """Asks for the cache and for the decisions since the last time."""
+    """Reads the cache and the decisions since the previous sample."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._recent = Recent()
         self._newest: int | None = None
 
-    def look(self) -> Look:
+    def sample(self) -> Sample:
         cache = self._client.cache.show()
         while True:
             found = self._client.cache.decisions(after=self._newest, limit=MOST)
             is_first, self._newest = self._newest is None, found.newest_id
             self._recent.add(found.items, datetime.now(UTC))
             if is_first or len(found.items) < MOST:
-                return look(cache, self._recent)
+                return take_sample(cache, self._recent)
             self._newest = found.items[-1].id
 
 
 def run_top(client: Client, interval: float, *, once: bool, as_json: bool) -> None:
-    """Until interrupted, or once. Raises what the client raises, at first."""
+    """Run until interrupted, or once. Raises the client's errors for the first sample."""
     watch = Watch(client)
-    seen = watch.look()
+    sample = watch.sample()
     if once:
-        _print(seen, as_json)
+        _print(sample, as_json)
         return
     with suppress(KeyboardInterrupt):  # the way to end it
         if as_json or not sys.stdout.isatty():
-            _print_each(watch, seen, interval, as_json)
-        _draw_each(watch, seen, interval)
+            _print_each(watch, sample, interval, as_json)
+        _draw_each(watch, sample, interval)
 
 
-def _print(seen: Look, as_json: bool) -> None:
+def _print(sample: Sample, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(seen.as_json(), ensure_ascii=False), flush=True)
+        print(json.dumps(sample.as_json(), ensure_ascii=False), flush=True)
         return
     from rich.console import Console
 
     console = Console(highlight=False)
-    # into a file or a pipe, nothing is cut off
-    console.print(drawn(seen), width=None if console.is_terminal else _FILE_COLUMNS)
+    # a file or a pipe gets full lines
+    console.print(render(sample), width=None if console.is_terminal else _FILE_COLUMNS)
     sys.stdout.flush()
 
 
-def _print_each(watch: Watch, seen: Look, interval: float, as_json: bool) -> NoReturn:
+def _print_each(watch: Watch, sample: Sample, interval: float, as_json: bool) -> NoReturn:
     while True:
-        _print(seen, as_json)
+        _print(sample, as_json)
         time.sleep(interval)
-        seen = watch.look()
+        sample = watch.sample()
 
 
-def _draw_each(watch: Watch, seen: Look, interval: float) -> NoReturn:
+def _draw_each(watch: Watch, sample: Sample, interval: float) -> NoReturn:
     from rich.console import Group
     from rich.live import Live
 
-    with Live(drawn(seen), screen=True, auto_refresh=False) as live:
+    with Live(render(sample), screen=True, auto_refresh=False) as live:
         while True:
             time.sleep(interval)
             try:
-                seen, trouble = watch.look(), ""
-            except (NoAnswer, Unavailable) as error:  # it may come back
-                trouble = f"\n[red]{error}"
-            live.update(Group(drawn(seen), trouble) if trouble else drawn(seen), refresh=True)
+                sample, problem = watch.sample(), ""
+            except (NoAnswer, Unavailable) as error:  # the server may come back
+                problem = f"\n[red]{error}"
+            live.update(Group(render(sample), problem) if problem else render(sample), refresh=True)
 
 
-def drawn(seen: Look) -> "RenderableType":
-    """The head, and a line for each resident adapter."""
+def render(sample: Sample) -> "RenderableType":
+    """The summary, and a row for each adapter."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -99,10 +99,10 @@ def drawn(seen: Look) -> "RenderableType":
         may_wrap = heading in {"REFERENCE", "STATE"}
         justify: JustifyMethod = "left" if is_text else "right"
         table.add_column(heading, justify=justify, no_wrap=not may_wrap, overflow="fold")
-    for row in seen.rows():
+    for row in sample.rows():
         counts = (str(row.lookups[outcome]) for outcome in IN_THE_LAST_MINUTE)
         table.add_row(row.tier, *_cells(row), *counts)
-    lines = Text("\n".join(head(seen)), no_wrap=True, overflow="ellipsis")
+    lines = Text("\n".join(summary(sample)), no_wrap=True, overflow="ellipsis")
     return Group(lines, "", table)
 
 
@@ -123,20 +123,22 @@ def _state(resident: ResidentRead) -> str:
     return ", ".join(states) or "idle"
 
 
-def head(seen: Look) -> list[str]:
-    """What an operator looks at first."""
-    cache = seen.cache
+def summary(sample: Sample) -> list[str]:
+    """The summary lines."""
+    cache = sample.cache
     states = ", ".join(f"{count} {state}" for state, count in cache.slots_by_state.items() if count)
     limit = "" if cache.host_bytes_limit is None else f" of {size(cache.host_bytes_limit)}"
     in_slots, in_host = len(cache.gpu) + cache.hidden["gpu"], len(cache.host) + cache.hidden["host"]
     host = f"{in_host} of {cache.host_capacity} places, {size(cache.host_bytes)}{limit}"
-    ratio = "-" if seen.hit_ratio is None else f"{seen.hit_ratio:.1%}"
-    counts = ", ".join(f"{count} {what}" for what, count in sorted(seen.counted.items()))
-    load = "" if seen.load_seconds is None else f", a load takes {seen.load_seconds * 1000:.0f} ms"
+    ratio = "-" if sample.hit_ratio is None else f"{sample.hit_ratio:.1%}"
+    counts = ", ".join(f"{count} {what}" for what, count in sorted(sample.counted.items()))
+    load = (
+        "" if sample.load_seconds is None else f", a load takes {sample.load_seconds * 1000:.0f} ms"
+    )
     return [
         f"GPU slots    {in_slots} of {cache.slots} ({states})",
         f"host memory  {host}",
-        f"hit ratio    {ratio} in the last minute: {_outcomes(seen.lookups)}",
+        f"hit ratio    {ratio} in the last minute: {_outcomes(sample.lookups)}",
         f"moves        {counts or 'none'}{load}",
         f"requests     {cache.waiting} waiting, loading {text(cache.loading) or '-'}",
     ]

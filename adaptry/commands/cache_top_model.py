@@ -1,4 +1,4 @@
-"""What `adaptry cache top` shows: the cache now, and what its last decisions add up to."""
+"""Model of `adaptry cache top`: the cache now, and counts over the last minute's decisions."""
 
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from adaptry.client.models import CacheRead, DecisionRead, ResidentRead
 
 WINDOW = timedelta(seconds=60)
-KEPT = 10_000
+MAX_DECISIONS = 10_000
 COUNTED = {"evicted": "evictions", "refused": "refusals", "drained": "drains"}
 
 
@@ -16,7 +16,7 @@ COUNTED = {"evicted": "evictions", "refused": "refusals", "drained": "drains"}
 class Recent:
     """The decisions of the last minute."""
 
-    decisions: deque[DecisionRead] = field(default_factory=lambda: deque(maxlen=KEPT))
+    decisions: deque[DecisionRead] = field(default_factory=lambda: deque(maxlen=MAX_DECISIONS))
 
     def add(self, found: Iterable[DecisionRead], now: datetime) -> None:
         self.decisions.extend(found)
@@ -32,7 +32,7 @@ class Recent:
         return Counter(each.outcome for each in own if each.outcome)
 
     def counted(self) -> Counter[str]:
-        """Loads from disk, evictions by tier and others that cost somebody time."""
+        """Loads from disk, evictions by tier, and other decisions that delay requests."""
         counts: Counter[str] = Counter()
         for each in self.decisions:
             if each.kind == "moved_in" and each.tier == "host":
@@ -55,7 +55,7 @@ class Recent:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One version; `resident` is None on disk, `lookups` are those within the window."""
+    """One version. `resident` is None on disk; `lookups` are those within the window."""
 
     tier: str
     reference: str
@@ -64,8 +64,8 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """One look. `hit_ratio` None: nothing was looked up within the window."""
+class Sample:
+    """One sample of the cache. `hit_ratio` None: there was no lookup within the window."""
 
     cache: CacheRead
     lookups: Counter[str]
@@ -80,8 +80,8 @@ class Look:
         return self.lookups["gpu_hit"] / total if total else None
 
     def rows(self) -> list[Row]:
-        """Those in slots by slot, then those in host memory only, the last used first, then those
-        on disk that were asked for within the window."""
+        """Adapters in slots by slot; then those only in host memory, last used first; then those
+        on disk that were requested within the window."""
         in_slots = {each.reference for each in self.cache.gpu}
         gpu = sorted(self.cache.gpu, key=lambda each: (each.slot is None, each.slot))
         host = [each for each in self.cache.host if each.reference not in in_slots]
@@ -91,9 +91,9 @@ class Look:
             *(self._row("host", each.reference, each) for each in host),
         ]
         resident = {each.reference for each in self.cache.host} | in_slots
-        gone = [name for name in self.by_reference if name not in resident]
-        gone.sort(key=lambda name: -self.by_reference[name].total())
-        return [*rows, *(self._row("disk", name, None) for name in gone)]
+        on_disk = [name for name in self.by_reference if name not in resident]
+        on_disk.sort(key=lambda name: -self.by_reference[name].total())
+        return [*rows, *(self._row("disk", name, None) for name in on_disk)]
 
     def _row(self, tier: str, reference: str, resident: ResidentRead | None) -> Row:
         return Row(tier, reference, resident, self.by_reference.get(reference, Counter()))
@@ -110,9 +110,9 @@ class Look:
         }
 
 
-def look(cache: CacheRead, recent: Recent) -> Look:
+def take_sample(cache: CacheRead, recent: Recent) -> Sample:
     references = {each.reference for each in recent.decisions if each.reference and each.outcome}
-    return Look(
+    return Sample(
         cache=cache,
         lookups=recent.lookups(),
         counted=recent.counted(),

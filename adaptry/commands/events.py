@@ -1,4 +1,4 @@
-"""`adaptry events …`: the log of all changes, taken elsewhere and checked there."""
+"""`adaptry events …`: export of the event log, and verification of its hash chain."""
 
 import os
 import sys
@@ -35,28 +35,28 @@ def export(
     until: Moment = None,
     adapter: Annotated[str | None, typer.Option(help="Only of this adapter.")] = None,
     append: Annotated[
-        bool, typer.Option("--append", help="Go on after the last line of FILE.")
+        bool, typer.Option("--append", help="Continue after the last line of FILE.")
     ] = False,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Write events as lines of JSON, the oldest first. Times without a zone are this machine's."""
+    """Write events as lines of JSON, the oldest first. Times without a zone are local."""
     if append and output == "-":
         raise UsageError("--append needs a file: -o FILE")
-    with connect(server) as client, _opened(output, append=append) as (file, end):
-        asked = client.events.export(
+    with connect(server) as client, _open_output(output, append=append) as (file, end):
+        export_ = client.events.export(
             adapter=adapter,
             since=_zoned(since),
             until=_zoned(until),
             after=end.after,
             chain=end.chain,
         )
-        with asked as chunks:
+        with export_ as chunks:
             for chunk in chunks:
                 file.write(chunk)
-    if output == "-":  # that is JSON already
+    if output == "-":  # the export is JSON itself
         return
-    written = _checked(Path(output))
+    written = _check_chain(Path(output))
     if as_json:
         _show_end(written)
     else:
@@ -68,12 +68,12 @@ def verify(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `events export` wrote.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say whether each line of an export still follows from the line before it."""
-    end = _checked(file)
+    """Check that each line of an export still follows from the line before it."""
+    end = _check_chain(file)
     if as_json:
         _show_end(end)
     else:
-        print(f"whole: {end.events} events, the last is {end.after}: {end.chain}")
+        print(f"intact: {end.events} events, the last is {end.after}: {end.chain}")
 
 
 def _show_end(end: ChainEnd) -> None:
@@ -85,29 +85,29 @@ def _zoned(at: datetime | None) -> str | None:
 
 
 @contextmanager
-def _opened(output: str, *, append: bool) -> Iterator[tuple[IO[bytes], ChainEnd]]:
-    """Nothing half-written is left: what comes is put in its place once all is there."""
+def _open_output(output: str, *, append: bool) -> Iterator[tuple[IO[bytes], ChainEnd]]:
+    """Write to a temporary file, which replaces or extends the output once complete."""
     if output == "-":
         yield sys.stdout.buffer, ChainEnd()
         sys.stdout.buffer.flush()
         return
     path = Path(output)
     if path.exists() and not append:
-        raise CommandError(f"{output} is there already: choose another name, or say --append")
-    end = _checked(path) if path.exists() else ChainEnd()
+        raise CommandError(f"{output} already exists: choose another name, or use --append")
+    end = _check_chain(path) if path.exists() else ChainEnd()
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
             yield file, end
-        _put(partial, path)
+        _move_or_append(partial, path)
     except OSError as error:
         raise CommandError(f"{output} can't be written: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _put(partial: Path, path: Path) -> None:
-    """At the end of what is there."""
+def _move_or_append(partial: Path, path: Path) -> None:
+    """Append to the existing file, if there is one."""
     if not path.exists():
         partial.rename(path)
         return
@@ -115,7 +115,7 @@ def _put(partial: Path, path: Path) -> None:
         file.writelines(new)
 
 
-def _checked(path: Path) -> ChainEnd:
+def _check_chain(path: Path) -> ChainEnd:
     try:
         with path.open("rb") as file:
             return verify_chain(file)

@@ -1,4 +1,4 @@
-"""`adaptry job …`: what the registry is bringing in, and what became of it."""
+"""`adaptry job …`: background registration jobs."""
 
 from typing import Annotated, cast
 
@@ -12,7 +12,7 @@ from adaptry.terminal.output import show_fields, show_json, show_table, size, te
 app = typer.Typer(
     invoke_without_command=True,
     callback=show_help,
-    help="Follow and cancel registrations that take a while.",
+    help="Follow and cancel background registrations.",
 )
 
 Number = Annotated[int, typer.Argument(metavar="JOB", min=1, help="The job's number.")]
@@ -22,12 +22,12 @@ Number = Annotated[int, typer.Argument(metavar="JOB", min=1, help="The job's num
 def list_(
     state: Annotated[str | None, typer.Option(help="Such as running or failed.")] = None,
     adapter: Annotated[
-        str | None, typer.Option(help="Of one adapter only.", autocompletion=adapter_names)
+        str | None, typer.Option(help="Only of this adapter.", autocompletion=adapter_names)
     ] = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """All jobs, the newest first."""
+    """List all jobs, the newest first."""
     with connect(server) as client:
         jobs = list(client.jobs.list(state=cast("JobState | None", state), adapter=adapter))
     if as_json:
@@ -52,14 +52,14 @@ def list_(
 
 @app.command()
 def show(number: Number, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """One job: how far it is, or how it ended."""
+    """Show one job: its progress, or how it ended."""
     with connect(server) as client:
         _print(client.jobs.get(number), as_json)
 
 
 @app.command()
 def cancel(number: Number, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """End a job. What it has published already stays."""
+    """Cancel a job. A version that it has already published stays."""
     with connect(server) as client:
         _print(client.jobs.cancel(number), as_json)
 

@@ -1,4 +1,4 @@
-"""`adaptry key …`: who may ask a server for what."""
+"""`adaptry key …`: API keys and their scopes."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -15,10 +15,10 @@ from adaptry.terminal.output import show_json, show_table, text
 app = typer.Typer(
     invoke_without_command=True,
     callback=show_help,
-    help="API keys: who may ask a server for what.",
+    help="API keys and their scopes.",
 )
 
-KeyName = Annotated[str, typer.Argument(metavar="NAME", help="Who the key is for.")]
+KeyName = Annotated[str, typer.Argument(metavar="NAME", help="The key's name, such as its user's.")]
 
 
 @app.command()
@@ -28,19 +28,22 @@ def create(
         list[str], typer.Option(help="infer, publish, operate or admin; may be repeated.")
     ],
     days: Annotated[
-        float | None, typer.Option(min=0.001, max=36500, help="It expires then; default: never.")
+        float | None,
+        typer.Option(min=0.001, max=36500, help="Days until it expires [default: never]."),
     ] = None,
     database: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Without a server, into its database: for the first key."),
+        typer.Option(
+            metavar="URL", help="Write to this database, without a server: for the first key."
+        ),
     ] = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key. It is printed this once, and kept as a hash only."""
+    """Create a key. It is printed only once, and stored only as a hash."""
     expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
     if database is not None:
-        key, shown = asyncio.run(_into_database(database, name, scope, expires_at))
+        key, shown = asyncio.run(_create_in_database(database, name, scope, expires_at))
         if as_json:
             show_json(shown)
         else:
@@ -51,7 +54,7 @@ def create(
     _show_made(made, as_json)
 
 
-async def _into_database(
+async def _create_in_database(
     url: str, name: str, scopes: list[str], expires_at: datetime | None
 ) -> tuple[str, dict[str, object]]:
     from pydantic import ValidationError
@@ -86,7 +89,7 @@ async def _into_database(
 
 @app.command("list")
 def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """All keys, revoked ones too. None can be seen in full."""
+    """List all keys, also revoked ones. None is shown in full."""
     with connect(server) as client:
         keys = list(client.keys.list())
     if as_json:
@@ -121,12 +124,12 @@ def _moment(at: datetime | None) -> str:
 def rotate(
     name: KeyName,
     keep_hours: Annotated[
-        float, typer.Option(min=0, max=720, help="How long the old one is good too.")
+        float, typer.Option(min=0, max=720, help="How long the old secret stays valid.")
     ] = 24.0,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Give a key a new secret. It is printed this once."""
+    """Give a key a new secret. It is printed only once."""
     with connect(server) as client:
         made = client.keys.rotate(name, keep_hours=keep_hours)
     _show_made(made, as_json)

@@ -1,4 +1,4 @@
-"""What the registry knows, as objects that other routers and operators on Kubernetes read.
+"""Kubernetes objects for other routers and operators, from adapters and aliases.
 
 `InferenceModelRewrite` is llm-d's (group llm-d.ai, v1alpha2), `ModelAdapter` is AIBrix's (group
 model.aibrix.ai, v1alpha1).
@@ -19,16 +19,16 @@ _SCHEMES = {"s3://": "s3://", "gs://": "gcs://", "hf://": "huggingface://"}
 
 
 class NoArtifact(Exception):
-    """Why no cluster could fetch a version's files."""
+    """The reason why no cluster could fetch a version's files."""
 
 
 def model_rewrite(
     adapter: str, aliases: Sequence[AliasRead], pool: str, namespace: str | None
 ) -> Json:
-    """All aliases of an adapter: each name that clients ask for, and the versions it means."""
+    """All aliases of an adapter: each model name of clients, and the versions it means."""
     rules: list[JsonValue] = [
         {
-            "matches": [{"model": {"type": "Exact", "value": _asked(alias)}}],
+            "matches": [{"model": {"type": "Exact", "value": _model_name(alias)}}],
             "targets": [
                 {"modelRewrite": f"{adapter}:{each.version}", "weight": each.weight}
                 for each in alias.weights
@@ -51,7 +51,7 @@ def model_adapter(version: VersionRead, selector: Mapping[str, str], namespace: 
     return {**ADAPTER, "metadata": _metadata(version.adapter, namespace), "spec": spec}
 
 
-def _asked(alias: AliasRead) -> str:
+def _model_name(alias: AliasRead) -> str:
     return alias.adapter if alias.alias == DEFAULT_ALIAS else f"{alias.adapter}@{alias.alias}"
 
 
@@ -61,7 +61,7 @@ def _metadata(adapter: str, namespace: str | None) -> Json:
 
 
 def _artifact(version: VersionRead) -> str:
-    """AIBrix knows buckets and the Hub, the latter without a revision, and folders of a pod."""
+    """AIBrix supports buckets, the Hub without a revision, and folders of a pod."""
     source = version.source
     for scheme, theirs in _SCHEMES.items():
         if source.startswith(scheme):
@@ -74,8 +74,8 @@ def _artifact(version: VersionRead) -> str:
     raise NoArtifact(f"its source is {source}")
 
 
-def same_names(objects: Iterable[Json]) -> list[str]:
-    """Names that more than one object has: Kubernetes would take them for one."""
+def duplicate_names(objects: Iterable[Json]) -> list[str]:
+    """Names of more than one object, which Kubernetes would treat as one."""
     seen: dict[str, int] = {}
     for each in objects:
         metadata = each["metadata"]

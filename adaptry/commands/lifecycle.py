@@ -1,4 +1,4 @@
-"""`adaptry adapter deprecate | retire | restore | quarantine | purge | gc`: the end of versions."""
+"""`adaptry adapter deprecate | retire | restore | quarantine | purge | gc`: version lifecycle."""
 
 from collections.abc import Callable
 from typing import Annotated, cast
@@ -17,22 +17,22 @@ def deprecate(
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Go on serving a version, with a warning in each answer."""
-    _step(server, lambda client: client.versions.deprecate(version, reason=reason), as_json)
+    """Keep serving a version, with a deprecation header in each response."""
+    _change_state(server, lambda client: client.versions.deprecate(version, reason=reason), as_json)
 
 
 def retire(
     version: Version,
     move_aliases_to: Annotated[
-        int | None, typer.Option(help="The version that its aliases get.")
+        int | None, typer.Option(help="Move its aliases to this version.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Even if aliases point at it.")] = False,
     reason: Reason = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Refuse new requests for a version; those under way end as they began."""
-    _step(
+    """Refuse new requests for a version; requests in progress complete normally."""
+    _change_state(
         server,
         lambda client: client.versions.retire(
             version, reason=reason, force=force, move_aliases_to=move_aliases_to
@@ -48,18 +48,20 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Make a version ready again that was deprecated, retired or quarantined."""
-    _step(server, lambda client: client.versions.restore(version, reason=reason), as_json)
+    _change_state(server, lambda client: client.versions.restore(version, reason=reason), as_json)
 
 
 def quarantine(
     version: Version,
     reason: Annotated[str, typer.Option(help="What is wrong with it.")],
-    code: Annotated[str, typer.Option(help="The same for programs.")] = "operator",
+    code: Annotated[str, typer.Option(help="The reason's code, for programs.")] = "operator",
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Serve a version no more, wherever aliases point, until it is restored."""
-    _step(server, lambda client: client.versions.quarantine(version, reason, code=code), as_json)
+    """Stop serving a version, whatever points at it, until it is restored."""
+    _change_state(
+        server, lambda client: client.versions.quarantine(version, reason, code=code), as_json
+    )
 
 
 def purge(
@@ -74,25 +76,28 @@ def purge(
     if as_json:
         show_json(done)
     else:
-        print(f"{version} is purged, {size(done.freed_bytes)} came free")
+        print(f"{version} is purged, {size(done.freed_bytes)} freed")
 
 
 def gc(
     apply: Annotated[
-        bool, typer.Option("--apply/--dry-run", help="Delete, or only say what would go.")
+        bool, typer.Option("--apply/--dry-run", help="Delete, or only list what would be deleted.")
     ] = False,
-    keep_last: Annotated[int, typer.Option(min=0, help="Newest versions of each adapter.")] = 5,
+    keep_last: Annotated[
+        int, typer.Option(min=0, help="Keep the newest versions of each adapter.")
+    ] = 5,
     rollback_days: Annotated[
-        float, typer.Option(min=0, help="Keep what an alias pointed at within so many days.")
+        float,
+        typer.Option(min=0, help="Keep versions that an alias pointed at within so many days."),
     ] = 30,
     state: Annotated[
         list[str] | None, typer.Option(help="Versions in this state; repeatable.")
     ] = None,
-    adapter: Annotated[str | None, typer.Option(help="Of this adapter only.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="Only of this adapter.")] = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Delete the files of old versions that no alias points at; by default only say which."""
+    """Delete the files of old versions that no alias points at; by default only list them."""
     with connect(server) as client:
         done = client.versions.collect_garbage(
             dry_run=not apply,
@@ -110,9 +115,9 @@ def gc(
 COMMANDS = (deprecate, retire, restore, quarantine, purge, gc)
 
 
-def _step(server: str, take: Callable[[Client], VersionRead], as_json: bool) -> None:
+def _change_state(server: str, change: Callable[[Client], VersionRead], as_json: bool) -> None:
     with connect(server) as client:
-        done = take(client)
+        done = change(client)
     if as_json:
         show_json(done)
     else:
@@ -125,12 +130,12 @@ def _show_collection(done: GarbageRead) -> None:
             ("REFERENCE", "STATE", "SIZE"),
             [(each.reference, each.state, size(each.size_bytes)) for each in done.purged],
         )
-    would = "would go" if done.dry_run else "gone"
+    outcome = "would be deleted" if done.dry_run else "deleted"
     counts = f"{len(done.purged)} versions and {len(done.orphans)} orphans"
-    print(f"{counts} {would}, {size(done.freed_bytes)}")
+    print(f"{counts} {outcome}, {size(done.freed_bytes)}")
     if done.kept:
         print(f"kept: {text(done.kept)}")
     if done.refused:
         print(f"refused: {text(done.refused)}")
     if done.more:
-        print("there is more: run it again")
+        print("there are more: run it again")

@@ -1,4 +1,4 @@
-"""`adaptry manifest …`: objects for Kubernetes, on standard output."""
+"""`adaptry manifest …`: Kubernetes objects on standard output."""
 
 import sys
 from typing import Annotated
@@ -6,7 +6,12 @@ from typing import Annotated
 import typer
 
 from adaptry.client import ApiError, Client
-from adaptry.commands.kubernetes_objects import NoArtifact, model_adapter, model_rewrite, same_names
+from adaptry.commands.kubernetes_objects import (
+    NoArtifact,
+    duplicate_names,
+    model_adapter,
+    model_rewrite,
+)
 from adaptry.terminal.errors import CommandError, UsageError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
 from adaptry.terminal.output import Json, show_json
@@ -15,7 +20,7 @@ from registry.references import DEFAULT_ALIAS
 app = typer.Typer(
     invoke_without_command=True,
     callback=show_help,
-    help="Write what the registry knows as objects for Kubernetes.",
+    help="Write adapters and aliases as Kubernetes objects.",
 )
 
 Adapters = Annotated[
@@ -32,7 +37,7 @@ def inference_model_rewrite(
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Aliases with their weights, for llm-d's router: one object for each adapter."""
+    """Write aliases with their weights for llm-d's router, one object per adapter."""
     with connect(server) as client:
         found = [
             model_rewrite(name, aliases, pool, namespace)
@@ -52,9 +57,9 @@ def model_adapters(
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """What each adapter's name means now, for AIBrix.
+    """Write the version that each adapter's name means now, for AIBrix.
 
-    An adapter that no pod could fetch, or that is not served now, is left out, and said.
+    Adapters that no pod could fetch, or that are not served now, are left out with a note.
     """
     labels = dict(map(_label, selector))
     found = []
@@ -85,11 +90,11 @@ def _label(text: str) -> tuple[str, str]:
 
 
 def _show(objects: list[Json], as_json: bool) -> None:
-    if twice := same_names(objects):
+    if twice := duplicate_names(objects):
         raise CommandError(f"several adapters would be called {twice[0]} on Kubernetes")
     if as_json:
         show_json(objects)
     elif objects:
-        import yaml  # most commands can do without
+        import yaml  # not needed by most commands
 
         print(yaml.safe_dump_all(objects, sort_keys=False), end="")

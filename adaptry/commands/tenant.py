@@ -1,4 +1,4 @@
-"""`adaptry tenant …`: namespaces of adapters, how much each may have, what it may use of others."""
+"""`adaptry tenant …`: tenants, their limits, and grants of adapters to other tenants."""
 
 from typing import Annotated
 
@@ -22,7 +22,7 @@ LIMITS = (
 app = typer.Typer(
     invoke_without_command=True,
     callback=show_help,
-    help="Tenants: whose adapters are whose, and how much each may have.",
+    help="Tenants: separate namespaces of adapters, with limits.",
 )
 
 Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="As `tenant list` shows it.")]
@@ -44,7 +44,7 @@ def create(
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Make a tenant. Its adapters and keys are named NAME~…"""
+    """Create a tenant. Its adapters and keys are named NAME~…"""
     limits = _limits(limit or [])
     with connect(server) as client:
         _show(client.tenants.create(name, **limits), as_json)
@@ -52,19 +52,21 @@ def create(
 
 @app.command("list")
 def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """All tenants."""
+    """List all tenants."""
     with connect(server) as client:
         tenants = list(client.tenants.list())
     if as_json:
         show_json(tenants)
         return
-    rows = ((t.name, f"{t.created_at:%Y-%m-%d %H:%M}", _told(t) or "none") for t in tenants)
+    rows = (
+        (t.name, f"{t.created_at:%Y-%m-%d %H:%M}", _format_limits(t) or "none") for t in tenants
+    )
     show_table(("NAME", "CREATED", "LIMITS"), rows)
 
 
 @app.command()
 def show(tenant: Tenant, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """One tenant, its limits, and what it uses of them."""
+    """Show one tenant, its limits and its usage."""
     with connect(server) as client:
         found = client.tenants.get(tenant)
     _show(found, as_json)
@@ -80,7 +82,7 @@ def limit(
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Change limits; those that are not named stay."""
+    """Change limits; those not named stay."""
     limits = _limits(change)
     with connect(server) as client:
         _show(client.tenants.change(tenant, **limits), as_json)
@@ -91,7 +93,7 @@ def delete(tenant: Tenant, server: Server = DEFAULT_SERVER, as_json: AsJson = Fa
     """Remove a tenant that has neither adapters nor valid keys."""
     with connect(server) as client:
         client.tenants.delete(tenant)
-    _say(f"{tenant} is removed", {"tenant": tenant}, as_json)
+    _print(f"{tenant} is removed", {"tenant": tenant}, as_json)
 
 
 @app.command()
@@ -101,22 +103,22 @@ def grant(
     """Let a tenant use an adapter that is not its own."""
     with connect(server) as client:
         made = client.tenants.grant(adapter, tenant)
-    _say(f"{tenant} may use {adapter}", made, as_json)
+    _print(f"{tenant} may use {adapter}", made, as_json)
 
 
 @app.command()
 def revoke(
     adapter: Adapter, tenant: Tenant, server: Server = DEFAULT_SERVER, as_json: AsJson = False
 ) -> None:
-    """Take a grant back."""
+    """Withdraw a grant."""
     with connect(server) as client:
         client.tenants.revoke(adapter, tenant)
-    _say(f"{tenant} may not use {adapter}", {"adapter": adapter, "tenant": tenant}, as_json)
+    _print(f"{tenant} may not use {adapter}", {"adapter": adapter, "tenant": tenant}, as_json)
 
 
 @app.command()
 def grants(adapter: Adapter, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """Which tenants may use an adapter besides its own."""
+    """List the tenants that may use an adapter besides its own."""
     with connect(server) as client:
         found = list(client.tenants.grants(adapter))
     if as_json:
@@ -139,12 +141,12 @@ def _limits(given: list[str]) -> dict[str, int | Unset | None]:
     return limits
 
 
-def _told(tenant: TenantRead | TenantUsageRead) -> str:
+def _format_limits(tenant: TenantRead | TenantUsageRead) -> str:
     values = ((name.removeprefix("max_"), getattr(tenant, name)) for name in LIMITS)
     return " ".join(f"{name}={value}" for name, value in values if value is not None)
 
 
-def _say(text: str, answer: object, as_json: bool) -> None:
+def _print(text: str, answer: object, as_json: bool) -> None:
     if as_json:
         show_json(answer)
     else:
@@ -155,4 +157,4 @@ def _show(tenant: TenantRead | TenantUsageRead, as_json: bool) -> None:
     if as_json:
         show_json(tenant)
     else:
-        print(f"{tenant.name}  {_told(tenant) or 'no limits'}")
+        print(f"{tenant.name}  {_format_limits(tenant) or 'no limits'}")

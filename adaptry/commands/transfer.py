@@ -1,4 +1,4 @@
-"""`adaptry export` and `adaptry import`: a whole registry, from one place to another."""
+"""`adaptry export` and `adaptry import`: transfer of a whole registry."""
 
 import sys
 import tempfile
@@ -34,9 +34,9 @@ def export_registry(
     from adaptry.importers.archive import write_archive
 
     if target == "-" and as_json:
-        raise UsageError("standard output has the export itself: leave --json out")
+        raise UsageError("the export itself goes to standard output: leave --json out")
     with connect(server) as client, client.transfer.export(adapter or ()) as chunks:
-        written = write_archive(target, _shown(chunks))
+        written = write_archive(target, _with_progress(chunks))
     if as_json:
         show_json({"target": target, "size_bytes": written})
     elif target != "-":
@@ -48,7 +48,7 @@ def import_registry(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="An export (folder, tar or - for stdin); or what --from says.",
+            help="An export (folder, tar or - for stdin), or as --from describes.",
         ),
     ],
     origin: Annotated[
@@ -61,30 +61,31 @@ def import_registry(
     ] = "export",
     aliases: Annotated[
         Literal["keep", "replace"],
-        typer.Option(help="Aliases that point elsewhere here: keep or replace them."),
+        typer.Option(help="Existing aliases that point elsewhere: keep or replace them."),
     ] = "keep",
     invalid: Annotated[
         Literal["refuse", "skip"],
-        typer.Option(help="Versions that can't be served: refuse all or skip them."),
+        typer.Option(help="Versions that can't be served: refuse the import, or skip them."),
     ] = "refuse",
-    dry_run: Annotated[bool, typer.Option(help="Only say what would be changed.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only show what would be changed.")] = False,
     model: Annotated[
         list[str] | None, typer.Option(help="Only this model of MLflow; may be repeated.")
     ] = None,
     default_alias: Annotated[
-        str | None, typer.Option(help="The alias of MLflow that a bare name means (else: newest).")
+        str | None,
+        typer.Option(help="The MLflow alias that a bare name means [default: the newest version]."),
     ] = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Import everything or, if anything is wrong, nothing. The same again changes nothing."""
+    """Import everything or, on any error, nothing. Repeating an import changes nothing."""
     if origin != "mlflow" and (model or default_alias):
         raise UsageError("--model and --default-alias are for --from mlflow")
     if origin == "lora-sidecar":
         _reconcile(source, server, dry_run=dry_run, as_json=as_json)
         return
     with tempfile.TemporaryDirectory(prefix="adaptry-import-") as workspace:
-        chunks, skipped = _opened(origin, source, Path(workspace), model or (), default_alias)
+        chunks, skipped = _open_source(origin, source, Path(workspace), model or (), default_alias)
         with connect(server) as client, TransferBar() as bar:
             report = client.transfer.import_archive(
                 chunks, aliases=aliases, invalid=invalid, dry_run=dry_run, on_bytes=bar.show_upload
@@ -97,7 +98,7 @@ def import_registry(
 
 
 def _reconcile(source: Sequence[str], server: str, *, dry_run: bool, as_json: bool) -> None:
-    """One adapter after the other: their files are where the server can fetch them."""
+    """Register one adapter after the other, from sources that the server fetches."""
     from adaptry.importers.lora_sidecar import read_sidecar_config, reconcile
 
     if len(source) > 1:
@@ -114,14 +115,14 @@ def _reconcile(source: Sequence[str], server: str, *, dry_run: bool, as_json: bo
             print(f"{what:>12}  {reference}")
 
 
-def _opened(
+def _open_source(
     origin: Origin,
     source: Sequence[str],
     workspace: Path,
     models: Sequence[str],
     default: str | None,
 ) -> tuple[Iterator[bytes], dict[str, str]]:
-    """The tar to send, and why some of what is there is not in it."""
+    """The tar to send, and the reasons for what was left out of it."""
     if origin != "lora-modules" and len(source) > 1:
         raise UsageError("one SOURCE at a time")
     if origin == "export":
@@ -146,7 +147,7 @@ def _opened(
     return tar_chunks(export_entries(found, datetime.now(UTC))), skipped
 
 
-def _shown(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _with_progress(chunks: Iterator[bytes]) -> Iterator[bytes]:
     done = 0
     with TransferBar() as bar:
         for chunk in chunks:

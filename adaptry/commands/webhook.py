@@ -1,4 +1,4 @@
-"""`adaptry webhook …`: who is told of events."""
+"""`adaptry webhook …`: delivery of events to other systems."""
 
 from itertools import islice
 from typing import Annotated, Literal, cast
@@ -13,7 +13,7 @@ from adaptry.terminal.output import show_json, show_table, text
 app = typer.Typer(
     invoke_without_command=True,
     callback=show_help,
-    help="Tell other systems of what happens in the registry.",
+    help="Send events of the registry to other systems.",
 )
 
 Id = Annotated[int, typer.Argument(metavar="ID", min=1, help="As `webhook list` shows it.")]
@@ -29,18 +29,18 @@ def add(
     adapter: Annotated[
         list[str] | None, typer.Option(help="Only about this adapter; may be repeated.")
     ] = None,
-    description: Annotated[str | None, typer.Option(help="A line for people.")] = None,
+    description: Annotated[str | None, typer.Option(help="A line of free text.")] = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Tell an endpoint of every event from now on.
+    """Send every event from now on to an endpoint.
 
-    Prints the secret of its signatures, which is shown only this once.
+    Prints the secret of its signatures, which is shown only once.
     """
     with connect(server) as client:
         added = client.webhooks.add(
             url,
-            kinds=cast("list[EventKind]", kind or ()),  # the server says which there are
+            kinds=cast("list[EventKind]", kind or ()),  # the server checks them
             adapters=adapter or (),
             description=description,
         )
@@ -52,7 +52,7 @@ def add(
 
 @app.command("list")
 def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """All webhooks and how they do."""
+    """List all webhooks with their state."""
     with connect(server) as client:
         webhooks = list(client.webhooks.list())
     if as_json:
@@ -76,7 +76,7 @@ def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
 
 @app.command("test")
 def send_test(webhook: Id, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """Send a message about nothing and say what came of it."""
+    """Send a test message and print the outcome."""
     with connect(server) as client:
         delivery = client.webhooks.test(webhook)
     if as_json:
@@ -89,7 +89,7 @@ def send_test(webhook: Id, server: Server = DEFAULT_SERVER, as_json: AsJson = Fa
 
 @app.command()
 def enable(webhook: Id, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """Enable a webhook again; it is told what it missed."""
+    """Enable a webhook again; events that it missed are delivered."""
     with connect(server) as client:
         enabled = client.webhooks.change(webhook, enabled=True)
     if as_json:
@@ -107,7 +107,7 @@ def rotate(
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Make a new secret, which is shown only this once."""
+    """Create a new secret, which is shown only once."""
     with connect(server) as client:
         rotated = client.webhooks.rotate_secret(webhook, keep_hours=keep_hours)
     if as_json:
@@ -119,7 +119,7 @@ def rotate(
 
 @app.command()
 def remove(webhook: Id, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """Forget a webhook and its deliveries."""
+    """Delete a webhook and its deliveries."""
     with connect(server) as client:
         client.webhooks.remove(webhook)
     if as_json:
@@ -131,15 +131,15 @@ def remove(webhook: Id, server: Server = DEFAULT_SERVER, as_json: AsJson = False
 @app.command()
 def deliveries(
     webhook: Id,
-    state: Annotated[State | None, typer.Option(help="Only these.")] = None,
+    state: Annotated[State | None, typer.Option(help="Only in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 20,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """What was or is to be delivered, the newest first."""
+    """List past and pending deliveries, the newest first."""
     with connect(server) as client:
-        told = client.webhooks.deliveries(webhook, state=state, page_size=limit)
-        found = list(islice(told, limit))
+        recent = client.webhooks.deliveries(webhook, state=state, page_size=limit)
+        found = list(islice(recent, limit))
     if as_json:
         show_json(found)
         return

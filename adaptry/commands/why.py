@@ -1,4 +1,4 @@
-"""`adaptry why` and `adaptry cache why | decisions | top`: what the cache does, and why."""
+"""`adaptry why` and `adaptry cache why | decisions | top`: the cache's decisions and reasons."""
 
 from contextlib import suppress
 from typing import Annotated
@@ -14,7 +14,7 @@ from adaptry.terminal.output import show_json
 SHOWN_DECISIONS = 20
 
 AdapterOption = Annotated[
-    str | None, typer.Option(help="Of one adapter only.", autocompletion=adapter_names)
+    str | None, typer.Option(help="Only of this adapter.", autocompletion=adapter_names)
 ]
 
 
@@ -26,7 +26,7 @@ def why(
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Say where an adapter is, what last happened to it, and what would help."""
+    """Show where an adapter is, what last happened to it, and what would help."""
     with connect(server) as client:
         explained = client.cache.why(reference)
     if as_json:
@@ -42,11 +42,11 @@ def why(
 def decisions(
     adapter: AdapterOption = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = SHOWN_DECISIONS,
-    follow: Annotated[bool, typer.Option("--follow", help="Then go on with new ones.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Keep printing new ones.")] = False,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """The last decisions of the cache, the oldest first. With --follow --json, one per line."""
+    """Show the last decisions of the cache, the oldest first. --follow --json: one per line."""
     with connect(server) as client:
         found = client.cache.decisions(adapter=adapter, limit=limit)
         if as_json and not follow:
@@ -61,14 +61,14 @@ def decisions(
 
 
 def top(
-    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="Print one look and end.")] = False,
+    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between samples.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one sample and exit.")] = False,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Who is in which slot, hit ratio, loads and evictions, as they change; Ctrl-C ends it.
+    """Watch slots, hit ratio, loads and evictions; Ctrl-C ends it.
 
-    With --json, one object per look and line.
+    With --json, one object per sample and line.
     """
     with connect(server) as client:
         run_top(client, interval, once=once, as_json=as_json)
@@ -78,7 +78,7 @@ COMMANDS = (why, decisions, top)
 
 
 def line_of(decision: DecisionRead) -> str:
-    """`14:05:07  upper:3  evicted from GPU slot 3 …`, in the time of this machine."""
+    """`14:05:07  upper:3  evicted from GPU slot 3 …`, in local time."""
     at = decision.at.astimezone()
     return f"{at:%H:%M:%S}  {decision.reference or '-'}  {decision.sentence}"
 

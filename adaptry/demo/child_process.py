@@ -1,4 +1,4 @@
-"""A server as a child process: its log, its last words, its orderly end."""
+"""Server as a child process: its log, its last error, its orderly shutdown."""
 
 import os
 import re
@@ -7,19 +7,19 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-# What a signal may take before the next, harsher one: the server ends its streams on SIGINT.
-ENDING = ((signal.SIGINT, 15.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
+# Seconds before the next, harsher signal: the server ends its streams on SIGINT.
+SHUTDOWN = ((signal.SIGINT, 15.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 
 _ERROR = re.compile(r"(?:^|\s)((?:\w+\.)*\w*(?:Error|Exception|Refused)\b: .+|adaptry: .+)$")
 _CONSEQUENCE = re.compile(r"See (?:root cause|stack trace) above")
 
 
 class Stop(BaseException):
-    """Somebody wants this command to end: Ctrl-C, `kill`, or a terminal that closed."""
+    """This command should end: Ctrl-C, `kill`, or a closed terminal."""
 
 
 class ServerProcess:
-    """A child in a process group of its own, so that the terminal's Ctrl-C reaches only us."""
+    """A child in its own process group, so that the terminal's Ctrl-C reaches only us."""
 
     def __init__(self, command: Sequence[str], log: Path, folder: Path) -> None:
         self.log = log
@@ -50,8 +50,8 @@ class ServerProcess:
         return True
 
     def stop(self) -> None:
-        """End it, gently first. Another Stop meanwhile goes on to the next step at once."""
-        for number, patience_seconds in ENDING:
+        """End it, gently first. Another Stop meanwhile skips to the next signal."""
+        for number, timeout_seconds in SHUTDOWN:
             try:
                 if self.exit_code() is not None:
                     return
@@ -59,7 +59,7 @@ class ServerProcess:
                     os.killpg(self.pid, number)
                 else:
                     self._process.send_signal(number)
-                if self.wait(patience_seconds):
+                if self.wait(timeout_seconds):
                     return
             except (Stop, ProcessLookupError):
                 continue
@@ -72,10 +72,10 @@ class ServerProcess:
 
 
 def last_words(log_text: str) -> str:
-    """The line that says best why a server ended: the last error that is not a mere consequence."""
+    """The line that best explains why a server ended: the last error that is no consequence."""
     lines = [line.strip() for line in log_text.splitlines() if line.strip()]
     errors = (_ERROR.search(line) for line in reversed(lines))
     for error in errors:
         if error and not _CONSEQUENCE.search(error[1]):
             return error[1]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "it logged nothing"

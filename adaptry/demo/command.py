@@ -1,4 +1,4 @@
-"""`adaptry demo`: starts a real server over the demo model, fills it, and says what to try."""
+"""`adaptry demo`: starts a server with the demo model, registers adapters, prints what to try."""
 
 import signal
 import sys
@@ -8,34 +8,36 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Annotated
+
+import typer
 
 from adaptry.client import Client
 from adaptry.demo.child_process import ServerProcess, Stop, last_words
 from adaptry.serve import preflight
 from adaptry.terminal.errors import CommandError
-from adaptry.terminal.job_progress import registered
+from adaptry.terminal.job_progress import PhaseLine, register
 from adaptry.terminal.options import connect
 from adaptry.terminal.output import shown
-from adaptry.terminal.progress import Progress
 
 HOST = "127.0.0.1"
 NEEDED_BYTES = 3 * preflight.GIB  # measured: the server and its engine take 2 GiB together
 START_LIMIT_SECONDS = 300.0
 PINNED = "upper"
 
-# In the order of a start: the last of these marks that the log holds says where it has got to.
+# In the order of a start: the last of these marks in the log tells how far it is.
 PHASES = (
     ("Resolved architecture", "starting the engine's process"),
     ("Initializing a V1 LLM engine", "starting the engine"),
     ("Starting to load model", "loading the model"),
     ("KV cache size", "preparing the key-value cache"),
-    ("Application startup complete", "ready in a moment"),
+    ("Application startup complete", "almost ready"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class DemoPlan:
-    """Where everything of one demo is."""
+    """The address and the files of one demo."""
 
     port: int
     state: Path
@@ -56,7 +58,7 @@ class DemoPlan:
 
     @property
     def second_version(self) -> Path:
-        """Another adapter of the name that is pinned; it answers otherwise."""
+        """Another version of the pinned adapter, with other output."""
         return self.repository / "demo" / "adapters-v2" / PINNED
 
     def adapters(self) -> list[Path]:
@@ -76,7 +78,7 @@ class DemoPlan:
         ]
 
     def check(self) -> str:
-        """The engine that will serve. Raises NotReady for what would keep it from starting."""
+        """Check that the server can start; returns vLLM's distribution. Raises NotReady."""
         advice = "the demo runs from the repository: clone it and run `make demo` there"
         preflight.check_folder(self.model, "the demo model", advice)
         engine = preflight.check_engine()
@@ -87,8 +89,22 @@ class DemoPlan:
         return engine
 
 
+def demo(
+    port: Annotated[int, typer.Option(help="Where to listen on 127.0.0.1.")] = 8000,
+    state: Annotated[Path, typer.Option(help="Database, adapter store and log.")] = Path(
+        ".adaptry/demo"
+    ),
+    replicas: Annotated[
+        int | None,
+        typer.Option(min=1, max=8, help="Engines, by Ray Serve [default: one, without Ray]."),
+    ] = None,
+) -> None:
+    """Serve the demo model with its adapters and print what to try."""
+    run_demo(port, state, replicas)
+
+
 def run_demo(port: int, state: Path, replicas: int | None = None) -> None:
-    """Serve until somebody stops it. Raises CommandError if the server does not start or dies."""
+    """Serve until stopped. Raises CommandError if the server does not start or dies."""
     plan = DemoPlan(port, state.absolute(), Path(__file__).resolve().parents[2], replicas)
     engine = plan.check()
     with stop_on_signals():
@@ -100,14 +116,14 @@ def run_demo(port: int, state: Path, replicas: int | None = None) -> None:
                 say("\nStopping the server ...")
                 server.stop()
         except Stop:
-            say("Stopped. Everything is kept for the next time in " + shown(plan.state))
+            say("Stopped. The state is kept in " + shown(plan.state))
 
 
 def serve(plan: DemoPlan, server: ServerProcess) -> None:
     from adaptry.demo.guide import Guide  # not in a wheel, but in every repository
-    from adaptry.demo.promotion import promoted_and_rolled_back
+    from adaptry.demo.promotion import promote_and_roll_back
 
-    progress = Progress()
+    progress = PhaseLine()
     say(f"Starting vLLM over the demo model; its log is {shown(plan.log)}")
     with connect(plan.base_url) as client:
         wait_until_ready(plan, server, client, progress)
@@ -117,21 +133,21 @@ def serve(plan: DemoPlan, server: ServerProcess) -> None:
         command = shown(Path(sys.executable).with_name("adaptry"))
         guide = Guide(plan.base_url, command, names, PINNED)
         say(guide.text())
-        for line in promoted_and_rolled_back(client, guide, plan.second_version):
+        for line in promote_and_roll_back(client, guide, plan.second_version):
             say(line)
     say("\nCtrl-C stops the server.")
     while not server.wait(1.0):
         pass
-    raise died(plan, server)
+    raise death_of(plan, server)
 
 
 def wait_until_ready(
-    plan: DemoPlan, server: ServerProcess, client: Client, progress: Progress
+    plan: DemoPlan, server: ServerProcess, client: Client, progress: PhaseLine
 ) -> None:
     try:
         while not client.is_ready():
             if server.exit_code() is not None:
-                raise died(plan, server)
+                raise death_of(plan, server)
             if progress.seconds > START_LIMIT_SECONDS:
                 raise CommandError(
                     f"the server was not ready within {START_LIMIT_SECONDS:.0f} s; "
@@ -144,16 +160,16 @@ def wait_until_ready(
 
 
 def register_all(plan: DemoPlan, client: Client) -> list[str]:
-    """Over REST, as anybody would. The same files again are the same version."""
+    """Register over REST. Registering the same files again gives the same version."""
     new = 0
     folders = plan.adapters()
     for folder in folders:
-        new += registered(client, folder.name, str(folder), None).is_new
+        new += register(client, folder.name, str(folder), None).is_new
     say(f"Registered {len(folders)} adapters over REST, {new} of them new; pinned {PINNED}")
     return [folder.name for folder in folders]
 
 
-def died(plan: DemoPlan, server: ServerProcess) -> CommandError:
+def death_of(plan: DemoPlan, server: ServerProcess) -> CommandError:
     words = last_words(server.log_text())
     return CommandError(f"the server ended: {words} (all of it: {shown(plan.log)})")
 

@@ -1,4 +1,4 @@
-"""What the demo says once it serves: a curl for each adapter, with the answer to expect."""
+"""Guide of the demo: a curl command for each adapter, with its expected output."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ AS_JSON = "-H 'Content-Type: application/json'"
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """Every command in it can be pasted as it stands."""
+    """Every command can be pasted as it is."""
 
     base_url: str
     command: str
@@ -23,7 +23,7 @@ class Guide:
         known = [name for name in self.adapters if name in TASKS]
         asks = "\n".join(f"  {self.ask(name)}   # {TASKS[name].answer(WORD)}" for name in known)
         return f"""
-Ask each adapter about "{WORD}"; the answer to expect stands behind the #:
+Try each adapter with "{WORD}"; the expected output follows the #:
 {asks}
 
 The same as a chat, as a stream, and as plain text in, plain text out:
@@ -39,8 +39,8 @@ See what happened:
   {self.base_url}/docs
   {self.base_url}/console
 
-Two adapters fit into slots and four into host memory, and {self.pinned} is pinned. Asked in turn,
-the others miss and are put out again; `curl -i` shows where each was found (x-adaptry-cache).
+Two adapters fit into slots and four into host memory, and {self.pinned} is pinned. Used in turn,
+the others miss and are evicted again; `curl -i` shows where each was found (x-adaptry-cache).
 """
 
     def adapter(self, command: str) -> str:

@@ -1,4 +1,4 @@
-"""`adaptry doctor`: what is wrong with this installation, and what to do about it."""
+"""`adaptry doctor`: checks of this installation, with fixes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from adaptry.doctor import machine as doctor_machine
-from adaptry.doctor.findings import Check, Finding, Health, found
+from adaptry.doctor.findings import Check, Finding, Health, run_checks
 from adaptry.terminal.errors import FAILED
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server
 from adaptry.terminal.output import show_json
@@ -26,12 +26,12 @@ def doctor(
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Look at install, vLLM, GPU, database, disk, port and limits; say how to mend what is wrong.
+    """Check install, vLLM, GPU, database, disk, port and limits; print how to fix problems.
 
     Exits with 1 if something is broken.
     """
     findings = []
-    for finding in found(_checks(database, store, server)):
+    for finding in run_checks(_checks(database, store, server)):
         findings.append(finding)
         if not as_json:
             _show(finding)

@@ -1,4 +1,4 @@
-"""What `adaptry doctor` says of one thing that it has looked at."""
+"""Findings of `adaptry doctor`: the result of each check."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from adaptry.terminal.errors import CommandError
 
 
 class Health(StrEnum):
-    """A warning may be as somebody wants it; what is broken keeps a server from working."""
+    """A warning may be intended; a broken check keeps a server from working."""
 
     OK = "ok"
     WARNING = "warning"
@@ -17,7 +17,7 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`fix` says what to do, unless all is well."""
+    """`fix` tells what to do, unless the check is ok."""
 
     check: str
     health: Health
@@ -48,8 +48,8 @@ def broken(check: str, detail: str, fix: str) -> Finding:
     return Finding(check, Health.BROKEN, detail, fix)
 
 
-def found(checks: Iterator[tuple[str, Check]]) -> Iterator[Finding]:
-    """One after the other; a check that fails itself is a finding too."""
+def run_checks(checks: Iterator[tuple[str, Check]]) -> Iterator[Finding]:
+    """Run the checks in order; a check that raises is a finding too."""
     for name, check in checks:
         try:
             yield check()

@@ -1,4 +1,4 @@
-"""Doctor's look at this machine: what is installed, GPU, memory, limits."""
+"""Checks of this machine: installed packages, GPU, memory, limits."""
 
 import importlib.metadata
 import os
@@ -26,7 +26,7 @@ def check_python() -> Finding:
 
 
 def check_install() -> Finding:
-    """Whether all that we depend on is there."""
+    """Whether all dependencies are installed."""
     try:
         distribution = importlib.metadata.distribution("adaptry")
     except importlib.metadata.PackageNotFoundError:
@@ -34,7 +34,7 @@ def check_install() -> Finding:
     missing = sorted(filter(_is_missing, _needed(distribution)))
     if missing:
         return broken("install", f"missing: {', '.join(missing)}", INSTALL)
-    return ok("install", f"adaptry {distribution.version}, all dependencies are there")
+    return ok("install", f"adaptry {distribution.version}, all dependencies are installed")
 
 
 def _needed(distribution: importlib.metadata.Distribution) -> set[str]:
@@ -51,7 +51,7 @@ def _is_missing(name: str) -> bool:
 
 
 def check_vllm() -> Finding:
-    """Of the metadata alone: importing vLLM takes ten seconds."""
+    """From package metadata only: importing vLLM takes ten seconds."""
     from engine.vllm.compat import UnsupportedVllm, check_version
 
     try:
@@ -65,12 +65,12 @@ def check_vllm() -> Finding:
 
 
 def check_gpu() -> Finding:
-    """Whether what is installed fits what the machine has."""
+    """Whether the installed build of vLLM fits the machine's GPUs."""
     gpus = _gpus()
     has_cuda_build = not _is_missing("vllm")
     if has_cuda_build and not gpus:
         fix = "install NVIDIA's driver, or the CPU build: `make clean install ENGINE=cpu`"
-        return broken("gpu", "vLLM's CUDA build is installed and no NVIDIA GPU answers", fix)
+        return broken("gpu", "vLLM's CUDA build is installed, but there is no NVIDIA GPU", fix)
     if gpus and not has_cuda_build:
         fix = "`make clean install ENGINE=cuda`"
         return warning("gpu", f"{gpus[0]} is not used: vLLM's CPU build is installed", fix)
@@ -78,13 +78,13 @@ def check_gpu() -> Finding:
 
 
 def _gpus() -> list[str]:
-    """One line each, with its memory."""
+    """Name and memory of each GPU."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
-    asked = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    command = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
     try:
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return []
     return done.stdout.strip().splitlines() if done.returncode == 0 else []
@@ -110,7 +110,7 @@ def check_memory() -> Finding:
 
 
 def check_file_limit() -> Finding:
-    """Each stream, connection and open file takes one."""
+    """Each stream, connection and open file takes a descriptor."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     shown = "unlimited" if soft == resource.RLIM_INFINITY else f"{soft} files may be open"
     if soft != resource.RLIM_INFINITY and soft < FEW_FILES:

@@ -1,4 +1,4 @@
-"""Doctor's look at what a server needs or is: settings, database, store, port."""
+"""Checks of a server and what it needs: settings, database, store, port."""
 
 import os
 import shutil
@@ -21,14 +21,14 @@ LOCAL = {"127.0.0.1", "localhost", "::1"}
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Where rows and files are, and where the server is or will be."""
+    """The database, the store and the URL of a server, running or not."""
 
     database_url: str
     store: Path
     server: str
 
     def check_database(self) -> Finding:
-        """Whether it answers and has the tables of this release."""
+        """Whether the database is reachable and has this release's schema."""
         from registry.database.schema_revision import schema_state
         from registry.errors import RegistryError
 
@@ -40,8 +40,8 @@ class Service:
             fix = "start it, or correct ADAPTRY_DATABASE_URL (see docs/database.md)"
             return broken("database", error.detail, fix)
         if not state.is_known:
-            detail = f"its schema {state.current} is none that this release knows"
-            return broken("database", detail, "use the release that made it, or a newer one")
+            detail = f"its schema {state.current} is unknown to this release"
+            return broken("database", detail, "use the release that created it, or a newer one")
         if state.current is None:
             detail = "there are no tables yet"
             return warning("database", detail, "`adaptry db upgrade`; `adaptry serve` does it too")
@@ -51,7 +51,7 @@ class Service:
         return ok("database", f"answers, schema {state.current} is the newest")
 
     def check_store(self) -> Finding:
-        """The nearest folder that is there has to take files, and to have room."""
+        """The nearest existing folder has to be writable and have room."""
         wanted = self.store.absolute()
         folder = next(path for path in (wanted, *wanted.parents) if path.exists())
         if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
@@ -59,7 +59,7 @@ class Service:
             return broken("store", detail, "give it to this user, or set ADAPTRY_STORE")
         usage = shutil.disk_usage(folder)
         detail = f"{size(usage.free)} free of {size(usage.total)} at {self.store}"
-        fix = "free some: `adaptry adapter gc` says which versions may go"
+        fix = "free some: `adaptry adapter gc` lists versions that can be deleted"
         if usage.free < TINY_DISK_BYTES:
             return broken("store", detail, fix)
         if usage.free < SMALL_DISK_BYTES:
@@ -67,7 +67,7 @@ class Service:
         return ok("store", detail)
 
     def check_server(self) -> Finding:
-        """Either the server answers, or its port is free for one."""
+        """Either the server responds, or its port is free for one."""
         try:
             with connect(self.server) as client:
                 if client.is_ready():
@@ -81,8 +81,8 @@ class Service:
             fix = "wait for it, stop what listens there, or choose another port"
             return broken("server", detail, fix)
         if host not in LOCAL:
-            return broken("server", f"nobody answers at {self.server}", "start it there")
-        return ok("server", f"nobody listens at {self.server}: free for `adaptry serve`")
+            return broken("server", f"no answer from {self.server}", "start it there")
+        return ok("server", f"nothing listens at {self.server}: free for `adaptry serve`")
 
 
 def _is_open(host: str, port: int) -> bool:
@@ -94,7 +94,7 @@ def _is_open(host: str, port: int) -> bool:
 
 
 def check_settings() -> Finding:
-    """The environment's, as `serve` reads them."""
+    """Whether the environment's settings are valid, as `serve` reads them."""
     from engine.settings import EngineSettings
     from registry.settings import RegistrySettings
 

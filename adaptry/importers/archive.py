@@ -1,4 +1,4 @@
-"""Exports on this machine: written and read as a folder, a tar, a gzipped tar or a pipe."""
+"""Export archives on this machine: a folder, a tar, a gzipped tar or a pipe."""
 
 import contextlib
 import gzip
@@ -21,7 +21,7 @@ _NO_LIMIT = 2**62
 
 
 def write_archive(target: str, chunks: Iterator[bytes]) -> int:
-    """How many bytes it was. What is there already stays; nothing half-written is left.
+    """Write a new archive, completely or not at all; returns its size in bytes.
 
     Raises CommandError, and what the chunks raise.
     """
@@ -29,7 +29,7 @@ def write_archive(target: str, chunks: Iterator[bytes]) -> int:
         return _write(sys.stdout.buffer, chunks)
     path = Path(target)
     if path.exists():
-        raise CommandError(f"{target} is there already: choose another name or remove it")
+        raise CommandError(f"{target} already exists: choose another name or remove it")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def _write_partial(path: Path, partial: Path, chunks: Iterator[bytes]) -> int:
         with partial.open("wb") as file:
             return _write(file, chunks)
     if path.name.endswith((".tar.gz", ".tgz")):
-        # without name and time, the same export is the same file
+        # without name and time, equal exports are equal files
         with partial.open("wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
             return _write(packed, chunks)
     partial.mkdir()
@@ -71,21 +71,21 @@ def _write(file: IO[bytes] | gzip.GzipFile, chunks: Iterable[bytes]) -> int:
 
 
 def read_archive(source: str) -> Iterator[bytes]:
-    """The chunks of a tar, whatever form it has here. Raises CommandError."""
+    """The chunks of a tar, from any form of archive. Raises CommandError."""
     if source == "-":
-        return _chunks_of(sys.stdin.buffer)
+        return _read_chunks(sys.stdin.buffer)
     path = Path(source)
     if os.path.isdir(path):
-        return _packed(path)
+        return _pack(path)
     try:
         with path.open("rb") as file:
             is_packed = file.read(len(_GZIP)) == _GZIP
-        return _chunks_of(gzip.open(path) if is_packed else path.open("rb"))
+        return _read_chunks(gzip.open(path) if is_packed else path.open("rb"))
     except OSError as error:
         raise CommandError(f"{source} can't be read: {error.strerror}") from error
 
 
-def _packed(folder: Path) -> Iterator[bytes]:
+def _pack(folder: Path) -> Iterator[bytes]:
     if not (folder / INDEX).is_file():
         raise CommandError(
             f"{folder} is no export, as it has no {INDEX}; for a folder of adapters say --from peft"
@@ -94,7 +94,7 @@ def _packed(folder: Path) -> Iterator[bytes]:
     return tar_chunks(Entry(name, folder / name) for name in sorted(names) if is_part(name))
 
 
-def _chunks_of(file: "IO[bytes] | gzip.GzipFile") -> Iterator[bytes]:
+def _read_chunks(file: "IO[bytes] | gzip.GzipFile") -> Iterator[bytes]:
     with file:
         try:
             while chunk := file.read(CHUNK_BYTES):

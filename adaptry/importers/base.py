@@ -1,4 +1,4 @@
-"""Adapters that come from elsewhere, described so that they can be imported as an export is."""
+"""Foreign adapters: adapters of other systems, converted to the format of an export."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ _NOT_IN_NAMES = re.compile(r"[^a-z0-9._-]+")
 
 @dataclass(frozen=True, slots=True)
 class ForeignVersion:
-    """A folder that PEFT saved, and what is known of it. `number` None: the next one."""
+    """A folder that PEFT saved, and its metadata. `number` None: the next one."""
 
     folder: Path
     source: str
@@ -51,7 +51,7 @@ class ForeignVersion:
 
 @dataclass(slots=True)
 class ForeignAdapter:
-    """`aliases` by version number. `origin` tells registries apart that have the same names."""
+    """`aliases`: version numbers by alias. `origin` distinguishes registries with equal names."""
 
     name: str
     created_at: datetime
@@ -64,18 +64,16 @@ class ForeignAdapter:
 
 
 def adapter_name(text: str) -> str:
-    """What an adapter is called here that is called so elsewhere. Raises CommandError."""
+    """A valid adapter name, derived from a foreign one. Raises CommandError."""
     name = _NOT_IN_NAMES.sub("-", text.lower()).strip("-._")[:64]
     try:
         return check_name(name)
     except InvalidReference:
-        raise CommandError(
-            f"no adapter here can be called {text!r}, nor anything like it"
-        ) from None
+        raise CommandError(f"no valid adapter name can be derived from {text!r}") from None
 
 
 def why_not(folder: Path) -> str | None:
-    """Why a folder is no adapter that could be imported; None if it may be one."""
+    """The reason why a folder can't be imported as an adapter; None if it may be one."""
     if not (folder / CONFIG_FILE).is_file():
         return f"has no {CONFIG_FILE}"
     if (folder / WEIGHTS_FILE).is_file():
@@ -95,7 +93,7 @@ def export_entries(adapters: Sequence[ForeignAdapter], at: datetime) -> list[Ent
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise CommandError(f"this can't be kept here: {where}: {first['msg']}") from error
+        raise CommandError(f"this can't be imported: {where}: {first['msg']}") from error
     except OSError as error:
         raise CommandError(f"{error.filename}: {error.strerror}") from error
 
@@ -124,15 +122,15 @@ def _entries(adapters: Sequence[ForeignAdapter], at: datetime) -> list[Entry]:
 def _manifest(
     adapter: ForeignAdapter, files: dict[str, list[Entry]], at: datetime
 ) -> AdapterManifest:
-    """Of versions with the same content there is one here: the first."""
+    """Of versions with the same content, only the first is imported."""
     versions: dict[str, VersionManifest] = {}
     numbers: dict[int, int] = {}
     for version in sorted(adapter.versions, key=lambda v: v.number or 0):
         digest, entries = _content(version.folder)
         files.setdefault(digest, entries)
-        kept = versions.setdefault(digest, _version(version, digest))
-        if version.number is not None and kept.number is not None:
-            numbers[version.number] = kept.number
+        first = versions.setdefault(digest, _version(version, digest))
+        if version.number is not None and first.number is not None:
+            numbers[version.number] = first.number
     aliases = [
         _alias(name, numbers[number], at)
         for name, number in sorted(adapter.aliases.items())
@@ -185,7 +183,7 @@ def _alias(name: str, number: int, at: datetime) -> AliasManifest:
 
 
 def _events(adapter: ForeignAdapter, manifest: AdapterManifest) -> Iterator[EventRecord]:
-    """That each numbered version was registered, with the same identity at each import."""
+    """A registration event of each numbered version, with a stable identity."""
     for version in manifest.versions:
         if version.number is None:
             continue

@@ -1,4 +1,4 @@
-"""Adapters that lie in folders: all subfolders of one, or those of vLLM's `--lora-modules`."""
+"""Import from folders: all subfolders of one, or those of vLLM's `--lora-modules`."""
 
 import json
 import os
@@ -10,11 +10,11 @@ from adaptry.importers.base import ForeignAdapter, ForeignVersion, adapter_name,
 from adaptry.terminal.errors import CommandError, UsageError
 
 Skipped = dict[str, str]
-"""Why something is not imported, by what it is called."""
+"""The reason why something is not imported, by its name."""
 
 
 def from_peft_folder(folder: Path) -> tuple[list[ForeignAdapter], Skipped]:
-    """Each subfolder is an adapter of its name; so is the folder itself, if PEFT saved it.
+    """Each subfolder is an adapter with its name; so is the folder itself, if PEFT saved it.
 
     Raises CommandError.
     """
@@ -35,13 +35,13 @@ def from_peft_folder(folder: Path) -> tuple[list[ForeignAdapter], Skipped]:
 
 
 def from_lora_modules(modules: Sequence[str]) -> tuple[list[ForeignAdapter], Skipped]:
-    """`name=path`, or JSON with `name`, `path` and perhaps more, as vLLM takes them.
+    """`name=path`, or JSON with `name`, `path` and other keys, as vLLM accepts them.
 
     Raises UsageError, CommandError.
     """
     found: dict[str, ForeignAdapter] = {}
     for module in modules:
-        for name, path in _parsed(module):
+        for name, path in _parse(module):
             folder = Path(path)
             if not os.path.isdir(folder):
                 raise CommandError(
@@ -54,8 +54,8 @@ def from_lora_modules(modules: Sequence[str]) -> tuple[list[ForeignAdapter], Ski
     return list(found.values()), {}
 
 
-def _parsed(module: str) -> list[tuple[str, str]]:
-    """vLLM takes what has a `=` and no comma for the first form, all else for JSON."""
+def _parse(module: str) -> list[tuple[str, str]]:
+    """vLLM reads text with a `=` and no comma as the first form, all other as JSON."""
     if "=" in module and "," not in module:
         name, _, path = module.partition("=")
         return [(name, path)]
@@ -79,7 +79,7 @@ def _adapter(name: str, folder: Path) -> ForeignAdapter:
 def _add(found: dict[str, ForeignAdapter], adapter: ForeignAdapter) -> None:
     if adapter.name in found:
         first, second = found[adapter.name].versions[0].source, adapter.versions[0].source
-        raise CommandError(f"{first} and {second} would both be called {adapter.name}")
+        raise CommandError(f"{first} and {second} would both be named {adapter.name}")
     found[adapter.name] = adapter
 
 

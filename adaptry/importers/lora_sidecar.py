@@ -1,7 +1,7 @@
-"""The configuration of the retired LoRA sidecar of gateway-api-inference-extension.
+"""Import from the configuration of the retired LoRA sidecar of gateway-api-inference-extension.
 
-Its `vLLMLoRAConfig` says which adapters have to be there and which must not be; alone in a file, or
-in a ConfigMap as its users kept it. (tools/dynamic-lora-sidecar there, removed in 2026.)
+Its `vLLMLoRAConfig` lists adapters that must exist and adapters that must not; it is a file of its
+own, or in a ConfigMap as its users stored it. (tools/dynamic-lora-sidecar there, removed in 2026.)
 """
 
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from adaptry.client import Client, NotFound
 from adaptry.importers.base import adapter_name
 from adaptry.terminal.errors import CommandError
-from adaptry.terminal.job_progress import registered
+from adaptry.terminal.job_progress import register
 
 KEY = "vLLMLoRAConfig"
 
 
 class Model(BaseModel):
-    """Of one adapter. The server's own base model is the one that counts."""
+    """One adapter. Its base model is ignored: the server's own applies."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -34,7 +34,7 @@ class Models(BaseModel):
 
 
 class SidecarConfig(BaseModel):
-    """Which server it was for is not asked: that is said with `--server`."""
+    """Its server address is ignored: `--server` names the server."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -44,7 +44,7 @@ class SidecarConfig(BaseModel):
 
 @dataclass(slots=True)
 class Reconciled:
-    """What was done, or would be, by reference."""
+    """What was changed, or would be, by reference."""
 
     registered: list[str] = field(default_factory=list)
     promoted: list[str] = field(default_factory=list)
@@ -60,7 +60,7 @@ def read_sidecar_config(file: Path) -> SidecarConfig:
     except OSError as error:
         raise CommandError(f"{file}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise CommandError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
+        raise CommandError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
     if len(found) != 1:
         raise CommandError(f"{file} has {KEY} {len(found)} times, not once")
     try:
@@ -82,25 +82,25 @@ def _configs(document: Any) -> Iterator[Any]:
 
 
 def reconcile(client: Client, config: SidecarConfig, *, dry_run: bool) -> Reconciled:
-    """As the sidecar did, once: what must not exist is retired, then the rest is registered.
+    """As the sidecar did, once: retires what must not exist, then registers the rest.
 
-    Raises CommandError before anything is changed, and what the client raises.
+    Raises CommandError before anything is changed, and the client's errors.
     """
     done = Reconciled()
     unwanted = {adapter_name(model.id) for model in config.ensureNotExist.models}
     wanted = [(adapter_name(model.id), model.source) for model in config.ensureExist.models]
     for name, _ in wanted:
         if name in unwanted:
-            raise CommandError(f"{name} has to exist and must not exist")
+            raise CommandError(f"{name} both has to exist and must not exist")
     for name in sorted(unwanted):
         _retire(client, name, done, dry_run=dry_run)
     for name, source in wanted:
-        _ensure(client, name, located(source), done, dry_run=dry_run)
+        _ensure(client, name, locate(source), done, dry_run=dry_run)
     return done
 
 
-def located(source: str) -> str:
-    """A folder that is here is meant as it is; `org/repo` else is of the Hub, as for vLLM."""
+def locate(source: str) -> str:
+    """An existing local folder, else `org/repo` on the Hub, as vLLM reads it."""
     if "://" in source:
         return source
     if Path(source).exists():
@@ -124,7 +124,7 @@ def _ensure(client: Client, name: str, source: str, done: Reconciled, *, dry_run
         known = _served_from(client, name) == source
         (done.unchanged if known else done.registered).append(name)
         return
-    registration = registered(client, name, source, None)
+    registration = register(client, name, source, None)
     version = registration.version
     if version.state == "retired":
         version = client.versions.restore(version.reference)

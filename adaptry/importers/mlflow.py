@@ -1,4 +1,4 @@
-"""From an MLflow model registry: numbers, aliases, tags and descriptions of what PEFT saved."""
+"""Import from an MLflow model registry: PEFT adapters with numbers, aliases, tags, descriptions."""
 
 import json
 import re
@@ -31,7 +31,7 @@ def from_mlflow(
 ) -> tuple[list[ForeignAdapter], Skipped]:
     """All registered models that are adapters, or those named. Downloads into `workspace`.
 
-    `default`: the alias that a bare name shall mean; else the newest version. Raises CommandError.
+    `default`: the alias that a bare name will mean; else the newest version. Raises CommandError.
     """
     skipped: Skipped = {}
     found: dict[str, ForeignAdapter] = {}
@@ -42,7 +42,7 @@ def from_mlflow(
             if adapter is None:
                 continue
             if adapter.name in found:
-                raise CommandError(f"two models would both be called {adapter.name}")
+                raise CommandError(f"two models would both be named {adapter.name}")
             default_alias(adapter, default)
             found[adapter.name] = adapter
     if not found:
@@ -88,7 +88,7 @@ def _fetch(client: MlflowClient, version: Fields, workspace: Path) -> Path:
     if not location.startswith("mlflow-artifacts:"):
         return _local(Path(location))
     folders = _adapter_folders(path for path, _ in client.files(location))
-    folder = _only(folders)
+    folder = _single(folders)
     target = workspace / f"{adapter_name(str(version['name']))}-{version['version']}"
     target.mkdir(parents=True)
     for name in (CONFIG_FILE, WEIGHTS_FILE):
@@ -100,7 +100,7 @@ def _local(folder: Path) -> Path:
     if not folder.is_dir():
         raise Unreachable(f"its files are at {folder}, which is not on this machine")
     paths = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
-    found = folder / _only(_adapter_folders(paths))
+    found = folder / _single(_adapter_folders(paths))
     if (reason := why_not(found)) is not None:
         raise Unreachable(reason)
     return found
@@ -115,7 +115,7 @@ def _adapter_folders(paths: Iterable[str]) -> list[str]:
     return sorted(folder for folder, names in files.items() if {CONFIG_FILE, WEIGHTS_FILE} <= names)
 
 
-def _only(folders: list[str]) -> str:
+def _single(folders: list[str]) -> str:
     if not folders:
         raise Unreachable("holds no adapter that PEFT saved as safetensors")
     if len(folders) > 1:
@@ -142,7 +142,7 @@ def _version(client: MlflowClient, version: Fields, folder: Path) -> ForeignVers
 def _aliases(
     model: Fields, versions: Sequence[Fields], numbers: set[int], skipped: Skipped
 ) -> dict[str, int]:
-    """MLflow's aliases, and its older stages where no alias is called so."""
+    """MLflow's aliases, and its older stages if no alias has the same name."""
     found: dict[str, int] = {}
     for version in versions:  # the oldest first, so that the newest in a stage wins
         stage, number = str(version.get("current_stage") or ""), int(version["version"])
@@ -152,7 +152,7 @@ def _aliases(
         name, number = str(alias["alias"]).lower(), int(alias["version"])
         what = f"{model['name']}@{alias['alias']}"
         if not _ALIAS.fullmatch(name):
-            skipped[what] = "can't be called so here"
+            skipped[what] = "is no valid alias here"
         elif number not in numbers:
             skipped[what] = f"version {number} is not imported"
         else:
@@ -165,7 +165,7 @@ def _pairs(fields: Fields) -> dict[str, str]:
 
 
 def _tags(pairs: dict[str, str]) -> tuple[str, ...]:
-    """`key=value`, or the key alone; those that are no tags here are in the metadata."""
+    """`key=value`, or the key alone. Invalid tags are only in the metadata."""
     written = (f"{key}={value}" if value else key for key, value in pairs.items())
     return tuple(sorted(tag for tag in written if _TAG.fullmatch(tag) and tag.isprintable()))[
         :MAX_TAGS
@@ -173,11 +173,11 @@ def _tags(pairs: dict[str, str]) -> tuple[str, ...]:
 
 
 def _metadata(tags: dict[str, str], **fields: object) -> dict[str, object]:
-    """With the tags as they were, if there is room for them."""
-    told = {**fields, "tags": tags}
-    if len(json.dumps(told, ensure_ascii=False).encode()) > MAX_METADATA_BYTES - 100:
-        told = fields
-    return {"mlflow": told}
+    """With the original tags, if they fit."""
+    content = {**fields, "tags": tags}
+    if len(json.dumps(content, ensure_ascii=False).encode()) > MAX_METADATA_BYTES - 100:
+        content = fields
+    return {"mlflow": content}
 
 
 def _text(value: object) -> str | None:

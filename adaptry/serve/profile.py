@@ -10,11 +10,11 @@ import yaml
 from adaptry.terminal.errors import UsageError
 
 PROFILES = Path(__file__).resolve().parent.parent.parent / "configs"
-_NOT_IN_PROFILES = ("model", "host", "port")  # vLLM would take these, and we would not see them
+_NOT_IN_PROFILES = ("model", "host", "port")  # vLLM would apply these unseen by us
 
 
 def read_profile(profile: str) -> dict[str, dict[str, Any]]:
-    """The sections `adaptry` and `vllm`, as far as they are there. Raises UsageError."""
+    """The sections `adaptry` and `vllm` that the file has. Raises UsageError."""
     path = Path(profile) if profile.endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -34,15 +34,15 @@ def read_profile(profile: str) -> dict[str, dict[str, Any]]:
     return sections
 
 
-def vllm_arguments(options: dict[str, Any], given: Sequence[str]) -> list[str]:
+def vllm_arguments(options: dict[str, Any], command_line: Sequence[str]) -> list[str]:
     """`max-loras: 2` as `--max-loras=2`, `true` as `--option`, `false` as `--no-option`.
 
-    What the command line gives as well, in either sense, is left to it.
+    Options that the command line has too, in either sense, are left out.
     """
-    decided = {_without_no(argument.partition("=")[0]) for argument in given}
+    decided = {_without_no(argument.partition("=")[0]) for argument in command_line}
     arguments: list[str] = []
     for name, value in options.items():
-        option = dashed(f"--{name}")
+        option = with_dashes(f"--{name}")
         if value in (None, []) or _without_no(option) in decided:
             continue
         if isinstance(value, bool):
@@ -56,8 +56,8 @@ def vllm_arguments(options: dict[str, Any], given: Sequence[str]) -> list[str]:
     return arguments
 
 
-def dashed(argument: str) -> str:
-    """`--max_loras=2` as `--max-loras=2`, as vLLM reads it; what follows a dot stays."""
+def with_dashes(argument: str) -> str:
+    """`--max_loras=2` as `--max-loras=2`, as vLLM reads it; the part after a dot is unchanged."""
     name, equals, value = argument.partition("=")
     option, dot, field = name.partition(".")
     if not option.startswith("--"):

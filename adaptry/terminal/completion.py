@@ -1,4 +1,4 @@
-"""What a shell offers after TAB: names that the server knows, if it answers at once."""
+"""Shell completion: names from the server, if it responds within a second."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -10,28 +10,28 @@ from adaptry.client import AdaptryError
 from adaptry.client.client import DEFAULT_SERVER, Client
 
 SECONDS = 1.0
-MOST = 100
+MAX_RESULTS = 100
 
 
 def adapter_names(context: typer.Context, incomplete: str) -> list[str]:
-    return _asked(context, lambda client: _names(client, incomplete))
+    return _query(context, lambda client: _names(client, incomplete))
 
 
 def version_references(context: typer.Context, incomplete: str) -> list[str]:
     """`up` → upper, upper:1; `upper:` → its versions."""
-    return _asked(context, lambda client: _versions(client, incomplete))
+    return _query(context, lambda client: _versions(client, incomplete))
 
 
 def references(context: typer.Context, incomplete: str) -> list[str]:
-    """Names, and after a sign the versions or aliases of one."""
-    return _asked(context, lambda client: _references(client, incomplete))
+    """Names; after `:` or `@`, versions or aliases."""
+    return _query(context, lambda client: _references(client, incomplete))
 
 
 def aliases_of(context: typer.Context, incomplete: str) -> list[str]:
-    """The aliases of the adapter that stands before on the line."""
-    given = str(context.params.get("name") or context.params.get("reference") or "")
-    name = given.partition(":")[0]
-    return _asked(
+    """The aliases of the adapter that the command line names."""
+    reference = str(context.params.get("name") or context.params.get("reference") or "")
+    name = reference.partition(":")[0]
+    return _query(
         context,
         lambda client: (
             a.alias for a in client.aliases.list(name) if a.alias.startswith(incomplete)
@@ -39,14 +39,14 @@ def aliases_of(context: typer.Context, incomplete: str) -> list[str]:
     )
 
 
-def _asked(context: typer.Context, ask: Callable[[Client], Iterator[str]]) -> list[str]:
+def _query(context: typer.Context, ask: Callable[[Client], Iterator[str]]) -> list[str]:
     server = context.params.get("server") or os.environ.get("ADAPTRY_SERVER") or DEFAULT_SERVER
     key = os.environ.get("ADAPTRY_API_KEY") or None
     try:
         with Client(str(server), api_key=key, timeout_seconds=SECONDS) as client:
-            return list(islice(ask(client), MOST))
+            return list(islice(ask(client), MAX_RESULTS))
     except AdaptryError:
-        return []  # a shell has no place for it
+        return []  # a shell has no place for errors
 
 
 def _names(client: Client, incomplete: str) -> Iterator[str]:

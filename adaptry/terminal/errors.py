@@ -1,7 +1,6 @@
-"""What a command can say instead of doing its work: one line and an exit code.
+"""Errors of commands: one line and an exit code.
 
-0: done. 1: asked in vain (the server said no, or nobody answered). 2: asked wrongly, or the command
-line can't be understood. 130: interrupted.
+0: success. 1: the request failed or the server was unreachable. 2: usage error. 130: interrupted.
 """
 
 from adaptry.client import (
@@ -23,19 +22,19 @@ class CommandError(Exception):
 
 
 class UsageError(CommandError):
-    """The command line itself can't be carried out."""
+    """The command line itself is wrong."""
 
     exit_code = MISUSED
 
 
-def told(error: AdaptryError) -> tuple[str, int]:
-    """The line and the exit code for what the client raised."""
+def describe(error: AdaptryError) -> tuple[str, int]:
+    """The message and the exit code of an error of the client."""
     line = str(error)
     match error:
         case InvalidServer() | InvalidReference() | InvalidSource():
             return line, MISUSED
         case UploadBroken():
-            line = "the server broke the upload off: `adaptry job list` may say why"
+            line = "the server ended the upload early: `adaptry job list` may show why"
         case NoAnswer():
             line = f"{line}. Is `adaptry serve` running there?"
     return line, FAILED

@@ -1,9 +1,10 @@
-"""Following a registration to its end, with a bar where a person looks on."""
+"""Progress of registrations and transfers, shown on a terminal until they end."""
 
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TextIO
 
 from adaptry.client import Client, JobFailed, Registration
 from adaptry.client.models import JobRead
@@ -13,20 +14,23 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+QUIET_SECONDS = 10.0  # between two lines that no terminal can rewrite
+
+
 class LeftRunning(CommandError):
-    """The person left; the server goes on."""
+    """The user interrupted the command; the server continues the job."""
 
     exit_code = INTERRUPTED
 
     def __init__(self, number: int) -> None:
         super().__init__(
-            f"job {number} goes on: see `adaptry job show {number}`, "
-            f"or end it with `adaptry job cancel {number}`"
+            f"job {number} continues: see `adaptry job show {number}`, "
+            f"or cancel it with `adaptry job cancel {number}`"
         )
 
 
 class TransferBar:
-    """Bytes done and to come, on standard error; nothing if that is no terminal."""
+    """A progress bar of bytes on standard error, if that is a terminal."""
 
     def __init__(self) -> None:
         self._bar = _bar() if sys.stderr.isatty() else None
@@ -57,6 +61,39 @@ class TransferBar:
         self.show(f"job {job.id}: {job.step or job.state}", job.bytes_done, job.bytes_total)
 
 
+class PhaseLine:
+    """Rewrites its line on a terminal; elsewhere it writes a line per phase and every 10 s."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._rewrites = self._stream.isatty()
+        self._started = time.monotonic()
+        self._phase = ""
+        self._written_at = self._started
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def show(self, phase: str) -> None:
+        line = f"{self.seconds:4.0f} s  {phase}"
+        if self._rewrites:
+            self._stream.write(f"\r\033[K{line}")
+            self._stream.flush()
+        elif phase != self._phase or time.monotonic() - self._written_at >= QUIET_SECONDS:
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+            self._written_at = time.monotonic()
+        self._phase = phase
+
+    def end(self) -> None:
+        """Clear the line, so that the next output starts on its own."""
+        if self._rewrites and self._phase:
+            self._stream.write("\r\033[K")
+            self._stream.flush()
+        self._phase = ""
+
+
 def _bar() -> "Progress":
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -71,26 +108,26 @@ def _bar() -> "Progress":
     )
 
 
-def registered(client: Client, name: str, source: str, description: str | None) -> Registration:
-    """The version of what is at the source. Raises LeftRunning and what the client raises."""
+def register(client: Client, name: str, source: str, description: str | None) -> Registration:
+    """Register a source and wait for its version. Raises LeftRunning and the client's errors."""
     submitted = client.versions.submit(name, source, description=description)
     if submitted.version is not None:
         return Registration(submitted.version, submitted.is_new)
     assert submitted.job
     with TransferBar() as bar:
-        return _settled(client, submitted.job, bar)
+        return _wait_for_version(client, submitted.job, bar)
 
 
-def pushed(client: Client, name: str, source: Path, description: str | None) -> Registration:
-    """The same for files of this machine."""
+def push(client: Client, name: str, source: Path, description: str | None) -> Registration:
+    """Upload local files and wait for their version. Raises as `register` does."""
     with TransferBar() as bar:
         job = client.versions.upload(
             name, source, description=description, on_bytes=bar.show_upload
         )
-        return _settled(client, job, bar)
+        return _wait_for_version(client, job, bar)
 
 
-def _settled(client: Client, job: JobRead, bar: TransferBar) -> Registration:
+def _wait_for_version(client: Client, job: JobRead, bar: TransferBar) -> Registration:
     try:
         job = client.jobs.wait(job.id, on_job=bar.show_job)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What many commands take: where the server is, as whom it is asked, and which adapter is meant."""
+"""Options and arguments that many commands share: server, API key, adapter, version."""
 
 import os
 from typing import Annotated
@@ -26,9 +26,9 @@ Version = Annotated[
     ),
 ]
 Alias = Annotated[str, typer.Option(help="Which alias.", autocompletion=aliases_of)]
-Reason = Annotated[str | None, typer.Option(help="Kept with the event.")]
+Reason = Annotated[str | None, typer.Option(help="Recorded with the event.")]
 TagOption = Annotated[list[str] | None, typer.Option("--tag", help="Has this tag; repeatable.")]
-TextOption = Annotated[str | None, typer.Option("--text", help="Has words that begin so.")]
+TextOption = Annotated[str | None, typer.Option("--text", help="Has words that begin with these.")]
 Reference = Annotated[
     str,
     typer.Argument(
@@ -38,11 +38,11 @@ Reference = Annotated[
 
 
 def connect(server: str) -> Client:
-    """The client of a command; its API key is in the environment. Raises InvalidServer."""
+    """A client for a command, with the environment's API key. Raises InvalidServer."""
     return Client(server, api_key=os.environ.get(API_KEY) or None)
 
 
 def show_help(context: typer.Context) -> None:
-    """The callback of a group of commands that was called without one."""
+    """Callback of a command group that was called without a command."""
     if context.invoked_subcommand is None:
         print(context.get_help())

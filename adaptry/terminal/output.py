@@ -1,11 +1,11 @@
-"""How answers look on a terminal: aligned columns for people, JSON for programs."""
+"""Output of commands: aligned columns for people, JSON for programs."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from adaptry.client.models import ResponseModel
+from adaptry.client.models import AdapterFacts, ResponseModel, VerdictRead
 
 JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
 Json = dict[str, JsonValue]
@@ -13,7 +13,7 @@ UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def show_json(content: object) -> None:
-    """An answer or several as the server gave them, or any JSON."""
+    """One or several responses as the server sent them, or any JSON."""
     print(json.dumps(plain(content), indent=2, ensure_ascii=False))
 
 
@@ -27,15 +27,15 @@ def plain(content: object) -> object:
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """One line per row; numbers stand at the right of their column."""
+    """One line per row; numbers are right-aligned."""
     lines = [tuple(headings), *map(tuple, rows)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(headings))]
     for line in lines:
-        cells = (_aligned(cell, width) for cell, width in zip(line, widths, strict=True))
+        cells = (_align(cell, width) for cell, width in zip(line, widths, strict=True))
         print("  ".join(cells).rstrip())
 
 
-def _aligned(cell: str, width: int) -> str:
+def _align(cell: str, width: int) -> str:
     is_number = cell[:1].isdigit()
     return cell.rjust(width) if is_number else cell.ljust(width)
 
@@ -67,7 +67,7 @@ def text(value: object) -> str:
 
 
 def size(value: float | None) -> str:
-    """A number of bytes in the unit that keeps it short."""
+    """A number of bytes in a short unit."""
     amount = float(value or 0)
     steps = 0
     while amount >= 1024 and steps < len(UNITS) - 1:
@@ -77,6 +77,29 @@ def size(value: float | None) -> str:
 
 
 def shown(path: Path) -> str:
-    """A path as short as it can be written here."""
+    """A path, relative if it is below the working directory."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def show_verdict(verdict: VerdictRead) -> None:
+    """The accepted adapter's facts, or one line for each problem."""
+    if verdict.adapter is not None:
+        print("accepted")
+        _show_facts(verdict.adapter)
+        return
+    print("refused")
+    for problem in verdict.problems:
+        times = "" if problem.count == 1 else f" ({problem.count} times)"
+        print(f"{problem.code}: {problem.detail}{times}")
+
+
+def _show_facts(facts: AdapterFacts) -> None:
+    shown: Json = facts.model_dump(mode="json", exclude={"inspection", "size_bytes"})
+    report = facts.inspection
+    shown["size"] = size(facts.size_bytes)
+    for name in ("modules", "tensors", "parameters", "shapes_checked", "engine"):
+        shown[name] = getattr(report, name)
+    show_fields(shown)
+    for remark in report.remarks:
+        print(f"note: {remark.detail} [{remark.code}]")

@@ -1,4 +1,4 @@
-"""How `promote` and `rollback` have the engine prepared, and what is shown meanwhile."""
+"""Promotion options of `promote` and `rollback`, and the status line meanwhile."""
 
 import sys
 from collections.abc import Iterator
@@ -12,21 +12,26 @@ from adaptry.terminal.errors import UsageError
 from adaptry.terminal.options import connect
 
 NoWarm = Annotated[
-    bool, typer.Option("--no-warm", help="Switch at once; the first requests wait for the load.")
+    bool,
+    typer.Option("--no-warm", help="Switch immediately; the first requests wait for the load."),
 ]
-Probe = Annotated[bool, typer.Option("--probe", help="Generate with it first, or don't switch.")]
+Probe = Annotated[
+    bool, typer.Option("--probe", help="Generate with it first; don't switch if that fails.")
+]
 Timeout = Annotated[
     float | None,
-    typer.Option(min=0.001, max=3600, metavar="SECONDS", help="For warming and probing [60]."),
+    typer.Option(
+        min=0.001, max=3600, metavar="SECONDS", help="For warming and probing together [60]."
+    ),
 ]
 EvictOld = Annotated[
     bool,
-    typer.Option("--evict-old", help="Put the old version out of memory once it is idle."),
+    typer.Option("--evict-old", help="Evict the old version once it is idle."),
 ]
 
 
 class Preparation(TypedDict):
-    """As the client takes it; None: as the server does by default."""
+    """The client's keyword arguments; None: the server's default."""
 
     warm: bool | None
     probe: bool | None
@@ -34,10 +39,12 @@ class Preparation(TypedDict):
     evict_old: bool | None
 
 
-def preparation(no_warm: bool, probe: bool, timeout: float | None, evict_old: bool) -> Preparation:
-    """What the client is to ask for. Raises UsageError."""
+def preparation_of(
+    no_warm: bool, probe: bool, timeout: float | None, evict_old: bool
+) -> Preparation:
+    """The preparation that the options ask for. Raises UsageError."""
     if no_warm and probe:
-        raise UsageError("--probe brings the version into memory: leave --no-warm out")
+        raise UsageError("--probe loads the version into memory: leave --no-warm out")
     return Preparation(
         warm=False if no_warm else None,
         probe=probe or None,
@@ -47,13 +54,13 @@ def preparation(no_warm: bool, probe: bool, timeout: float | None, evict_old: bo
 
 
 @contextmanager
-def switching(server: str, what: str) -> Iterator[Client]:
-    """A client; says on a terminal what it waits for."""
+def switch_client(server: str, status: str) -> Iterator[Client]:
+    """A client; a terminal shows the status meanwhile."""
     with connect(server) as client:
         if not sys.stderr.isatty():
             yield client
             return
         from rich.console import Console
 
-        with Console(stderr=True).status(what):
+        with Console(stderr=True).status(status):
             yield client

@@ -103,6 +103,6 @@ async def test_the_command_pulls_into_a_new_folder_only(
     assert sorted(file.name for file in folder.iterdir()) == FILES
     code, out, err = await run("adapter", "pull", "bot:1", str(folder))
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "is there already" in err
+    assert "already exists" in err
     code, out, err = await run("adapter", "pull", "bot:2", str(tmp_path / "none"))
     assert (code, "[unknown_version]" in err, (tmp_path / "none").exists()) == (1, True, False)

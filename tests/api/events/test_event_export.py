@@ -211,7 +211,7 @@ async def test_the_command_exports_goes_on_and_verifies(
     code, out, _ = await run("events", "export", "-o", str(file))
     assert (code, f"{file}  3 events" in out) == (0, True)
     code, _, error = await run("events", "export", "-o", str(file))
-    assert (code, "is there already" in error) == (1, True)
+    assert (code, "already exists" in error) == (1, True)
     await publish_some(client, make_adapter, "other", 1)
     code, out, _ = await run("events", "export", "-o", str(file), "--append")
     assert (code, "5 events" in out) == (0, True)

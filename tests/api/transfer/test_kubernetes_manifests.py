@@ -168,14 +168,14 @@ async def test_the_sidecars_configuration_is_brought_about(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{", "is no YAML"),
+        ("{", "is not YAML"),
         ("a: 1", "has vLLMLoRAConfig 0 times"),
         ("vLLMLoRAConfig: {ensureExist: {models: [{id: x}]}}", "source: Field required"),
         ("vLLMLoRAConfig: 3", "vLLMLoRAConfig"),
         (
             "vLLMLoRAConfig: {ensureExist: {models: [{id: x, source: /x}]},"
             " ensureNotExist: {models: [{id: X, source: /x}]}}",
-            "x has to exist and must not exist",
+            "x both has to exist and must not exist",
         ),
     ],
 )
@@ -197,7 +197,7 @@ async def test_a_contradiction_is_found_before_anything_is_retired(
     models = f"{{models: [{{id: bot, source: {source}}}]}}"
     config.write_text(f"vLLMLoRAConfig: {{ensureExist: {models}, ensureNotExist: {models}}}")
     code, _, err = await run("import", "--from", "lora-sidecar", str(config))
-    assert (code, "bot has to exist and must not exist" in err) == (1, True)
+    assert (code, "bot both has to exist and must not exist" in err) == (1, True)
     assert (await client.get("/resolve", params={"reference": "bot"})).status_code == 200
 
 

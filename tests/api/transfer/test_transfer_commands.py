@@ -106,7 +106,7 @@ async def test_what_is_there_already_is_not_written_over(run: Run, tmp_path: Pat
     (tmp_path / "x.tar").write_text("mine")
     code, _, err = await run("export", str(tmp_path / "x.tar"))
     assert code == 1
-    assert "is there already" in err
+    assert "already exists" in err
     assert (tmp_path / "x.tar").read_text() == "mine"
 
 
@@ -250,4 +250,4 @@ async def test_two_adapters_that_would_have_one_name_are_refused(
     folder = make_adapter("a-b", seed=2).parent
     code, _, err = await run("import", "--from", "peft", str(folder))
     assert code == 1
-    assert "would both be called a-b" in err
+    assert "would both be named a-b" in err

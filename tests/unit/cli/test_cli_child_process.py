@@ -1,4 +1,4 @@
-"""A child process ends in every case, and its last words are the ones that matter."""
+"""Child processes always end, and the error shown is the root cause."""
 
 import os
 import signal
@@ -47,12 +47,12 @@ def test_a_child_that_obeys_ends_on_the_first_signal(start: Start) -> None:
     assert child.exit_code() == -signal.SIGINT
 
 
-def test_a_child_runs_in_a_group_of_its_own(start: Start) -> None:
+def test_a_child_runs_in_its_own_group(start: Start) -> None:
     child = start("import time\ntime.sleep(60)")
     assert os.getpgid(child.pid) == child.pid != os.getpgrp()
 
 
-def test_an_impatient_second_stop_goes_on_to_the_next_signal(start: Start) -> None:
+def test_a_second_stop_skips_to_the_next_signal(start: Start) -> None:
     deaf = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
     child = start(deaf + "print('up')\ntime.sleep(60)")
     wait_for(child, "up")
@@ -83,7 +83,7 @@ def test_each_way_to_end_a_command_raises_stop(number: signal.Signals) -> None:
 @pytest.mark.parametrize(
     ("log", "words"),
     [
-        pytest.param("", "it said nothing", id="silent"),
+        pytest.param("", "it logged nothing", id="silent"),
         pytest.param("one\ntwo\n\n", "two", id="no error"),
         pytest.param(
             'Traceback (most recent call last):\n  File "x", line 1\nValueError: bad rank\nbye\n',
@@ -103,5 +103,5 @@ def test_each_way_to_end_a_command_raises_stop(number: signal.Signals) -> None:
         ),
     ],
 )
-def test_the_last_words_are_the_root_cause(log: str, words: str) -> None:
+def test_the_last_error_is_the_root_cause(log: str, words: str) -> None:
     assert last_words(log) == words

@@ -1,4 +1,4 @@
-"""The command line as a person uses it: what it prints, where, and with which exit code."""
+"""The command line: what it prints, on which stream, and its exit codes."""
 
 import socket
 import subprocess
@@ -41,7 +41,7 @@ def one_line(captured: str) -> str:
         pytest.param(["serve"], 2, "base model", id="serve without a model"),
     ],
 )
-def test_a_mistake_is_one_line_on_stderr(
+def test_an_error_is_one_line_on_stderr(
     arguments: list[str], exit_code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == exit_code
@@ -58,7 +58,7 @@ def test_a_group_without_a_command_shows_its_help(
     assert "Commands:" in capsys.readouterr().out
 
 
-def test_a_database_is_made_and_named_without_its_password(
+def test_a_database_is_created_and_printed_without_its_password(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path / 'new' / 'registry.db'}"

@@ -1,4 +1,4 @@
-"""What holds for every command: JSON, the API key, and what a shell offers after TAB."""
+"""Features of every command: JSON, the API key, and shell completion."""
 
 import json
 import os
@@ -51,10 +51,10 @@ def test_the_commands_that_a_user_expects_are_there() -> None:
     assert wanted | {"why", "bench", "doctor", "db upgrade"} <= set(COMMANDS)
 
 
-def test_help_says_what_exit_codes_mean(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_explains_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "Exit codes: 0 done; 1 " in shown
+    assert "Exit codes: 0 success; 1 " in shown
     assert "ADAPTRY_API_KEY" in shown
 
 
@@ -71,7 +71,7 @@ def test_the_key_of_the_environment_is_sent(
     assert server.keys == ["Bearer secret", None]
 
 
-def test_somebody_elses_server_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_server_is_a_one_line_error(capsys: pytest.CaptureFixture[str]) -> None:
     with answering() as server:
         for status, body in ((200, b"<html>"), (502, b"<html>"), (200, b"{}")):
             server.will_say(status, body)
@@ -92,7 +92,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def completed(server: str, line: str) -> list[str]:
-    """What bash is told for a line whose last word is to be completed."""
+    """The completions that bash gets for the last word of a line."""
     environment = {
         **os.environ,
         "ADAPTRY_SERVER": server,
@@ -125,13 +125,11 @@ def completed(server: str, line: str) -> list[str]:
         ("adaptry adapter show nobody:", []),
     ],
 )
-def test_a_shell_is_offered_what_the_server_knows(
-    server: str, line: str, offered: list[str]
-) -> None:
+def test_completion_offers_the_server_s_names(server: str, line: str, offered: list[str]) -> None:
     assert completed(server, line) == offered
 
 
-def test_without_a_server_a_shell_is_offered_nothing() -> None:
+def test_without_a_server_completion_offers_nothing() -> None:
     assert completed("http://127.0.0.1:1", "adaptry cache pin u") == []
     assert completed("nonsense", "adaptry cache pin u") == []
 

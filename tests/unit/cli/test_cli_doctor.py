@@ -1,4 +1,4 @@
-"""`adaptry doctor`: each thing that can be wrong is found, with what to do about it."""
+"""`adaptry doctor`: each problem is found and comes with its fix."""
 
 import json
 import resource
@@ -12,37 +12,39 @@ import pytest
 from adaptry.cli import main
 from adaptry.doctor import machine as doctor_machine
 from adaptry.doctor import service as doctor_service
-from adaptry.doctor.findings import Finding, Health, found, ok
+from adaptry.doctor.findings import Finding, Health, ok, run_checks
 from adaptry.doctor.service import Service
 from tests.support.servers.registry_threaded import registry_server
 
-NOBODY = "http://127.0.0.1:1"
+UNUSED = "http://127.0.0.1:1"
 CHECKS = ["python", "install", "vllm", "gpu", "compiler", "memory", "file limit"]
 CHECKS += ["settings", "database", "store", "server"]
 
 
 def service(tmp_path: Path, **changed: Any) -> Service:
     given = {"database_url": f"sqlite:///{tmp_path}/r.db", "store": tmp_path / "store"}
-    return Service(**{**given, "server": NOBODY, **changed})
+    return Service(**{**given, "server": UNUSED, **changed})
 
 
-def test_all_is_looked_at_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_check_runs_and_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     places = ["--database", f"sqlite:///{tmp_path}/r.db", "--store", str(tmp_path / "store")]
-    assert main(["doctor", *places, "--server", NOBODY, "--json"]) == 0
+    assert main(["doctor", *places, "--server", UNUSED, "--json"]) == 0
     findings = json.loads(capsys.readouterr().out)
     assert [finding["check"] for finding in findings] == CHECKS
     assert all(finding["fix"] for finding in findings if finding["health"] != "ok")
-    assert not list(tmp_path.iterdir()), "it looks only"
-    assert main(["doctor", *places, "--server", NOBODY]) == 0
+    assert not list(tmp_path.iterdir()), "it changes nothing"
+    assert main(["doctor", *places, "--server", UNUSED]) == 0
     assert "ok       vllm: vllm" in capsys.readouterr().out
 
 
-def test_what_is_broken_is_an_exit_code_and_a_fix(
+def test_a_broken_check_sets_the_exit_code_and_has_a_fix(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "store").write_text("a file, not a folder")
     database = "postgresql://nobody@127.0.0.1:1/none"
-    arguments = ["--database", database, "--store", str(tmp_path / "store"), "--server", NOBODY]
+    arguments = ["--database", database, "--store", str(tmp_path / "store"), "--server", UNUSED]
     assert main(["doctor", *arguments]) == 1
     lines = capsys.readouterr().out.splitlines()
     for check in ("database", "store"):
@@ -50,7 +52,7 @@ def test_what_is_broken_is_an_exit_code_and_a_fix(
         assert "fix: " in lines[index + 1]
 
 
-def test_a_server_that_answers_is_well_and_another_program_is_not(tmp_path: Path) -> None:
+def test_a_ready_server_is_ok_and_another_program_is_not(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         url = f"http://127.0.0.1:{other.getsockname()[1]}"
         assert service(tmp_path, server=url).check_server().health is Health.BROKEN
@@ -63,7 +65,7 @@ def test_a_server_that_answers_is_well_and_another_program_is_not(tmp_path: Path
     assert service(tmp_path, server="http://adaptry.invalid").check_server().health is Health.BROKEN
 
 
-def test_little_room_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_nearly_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert service(tmp_path).check_store().detail.endswith(str(tmp_path / "store"))
     monkeypatch.setattr(doctor_service, "SMALL_DISK_BYTES", 2**60)
     assert service(tmp_path).check_store().health is Health.WARNING
@@ -71,7 +73,7 @@ def test_little_room_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert service(tmp_path).check_store().health is Health.BROKEN
 
 
-def test_a_setting_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor_service.check_settings().health is Health.OK
     monkeypatch.setenv("ADAPTRY_MAX_INGESTS", "none")
     finding = doctor_service.check_settings()
@@ -110,9 +112,9 @@ def test_the_build_of_vllm_has_to_fit_the_machine(
     assert doctor_machine.check_gpu().health is without
 
 
-def test_a_check_that_fails_itself_does_not_end_the_others() -> None:
+def test_a_check_that_raises_does_not_stop_the_others() -> None:
     def fails() -> Finding:
         raise OSError("no such thing")
 
     checks = iter([("one", fails), ("two", lambda: ok("two", "well"))])
-    assert [finding.health for finding in found(checks)] == [Health.BROKEN, Health.OK]
+    assert [finding.health for finding in run_checks(checks)] == [Health.BROKEN, Health.OK]

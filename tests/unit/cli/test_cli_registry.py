@@ -32,7 +32,7 @@ def run(server: str, capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def bot(run: Run, request: pytest.FixtureRequest) -> str:
-    """An adapter with three versions, of its own for each test."""
+    """An adapter with three versions, separate for each test."""
     name = "".join(c for c in request.node.name if c.isalnum())[-60:].lower()
     for folder in ("upper", "vowels", "stars"):
         assert run("add", name, str(ROOT / "demo" / "adapters" / folder))[0] == 0
@@ -45,7 +45,7 @@ def as_json(run: Run, *arguments: str) -> Any:
     return json.loads(out)
 
 
-def test_each_step_of_a_version_says_its_state(run: Run, bot: str) -> None:
+def test_each_transition_prints_the_new_state(run: Run, bot: str) -> None:
     version = f"{bot}:2"
     for what, state in (("deprecate", "deprecated"), ("restore", "ready"), ("retire", "retired")):
         assert run(what, version, "--reason", "why") == (0, f"{version} is {state}\n", "")
@@ -56,7 +56,7 @@ def test_each_step_of_a_version_says_its_state(run: Run, bot: str) -> None:
     assert states == ["ready", "purged", "ready"]
 
 
-def test_a_share_of_users_is_added_to_whatever_is_there(run: Run, bot: str) -> None:
+def test_a_share_of_users_is_added_to_the_existing_split(run: Run, bot: str) -> None:
     def weights(version: int, percent: int) -> dict[int, int]:
         alias = as_json(run, "promote", f"{bot}:{version}", "--percent", str(percent))
         return {each["version"]: each["weight"] for each in alias["weights"]}
@@ -67,14 +67,14 @@ def test_a_share_of_users_is_added_to_whatever_is_there(run: Run, bot: str) -> N
     assert as_json(run, "promote", f"{bot}:2")["weights"] == [{"version": 2, "weight": 1}]
 
 
-def test_a_share_needs_somebody_to_share_with(run: Run, bot: str) -> None:
+def test_a_share_needs_another_version(run: Run, bot: str) -> None:
     for alias in ("default", "new"):
         code, _, err = run("promote", f"{bot}:1", "--alias", alias, "--percent", "10")
         assert (code, err.count("\n")) == (2, 1)
         assert "another version" in err
 
 
-def test_the_past_of_an_alias_is_shown(run: Run, bot: str) -> None:
+def test_the_history_of_an_alias_is_shown(run: Run, bot: str) -> None:
     run("promote", f"{bot}:2", "--reason", "better")
     history = as_json(run, "aliases", bot, "--alias", "default")
     assert [state["version"] for state in history] == [2, 1]
@@ -82,11 +82,11 @@ def test_the_past_of_an_alias_is_shown(run: Run, bot: str) -> None:
     assert [state["version"] for state in then] == [1]
     back = as_json(run, "rollback", bot, "--at", history[1]["valid_from"])
     assert back["version"] == 1
-    assert run("unalias", bot, "default", "--reason", "no more")[1] == f"{bot}@default is gone\n"
+    assert run("unalias", bot, "default", "--reason", "no more")[1] == f"{bot}@default is deleted\n"
     assert as_json(run, "aliases", bot) == []
 
 
-def test_what_the_engine_is_to_do_reaches_the_server(run: Run, bot: str) -> None:
+def test_the_preparation_options_reach_the_server(run: Run, bot: str) -> None:
     for wish in (["--probe"], ["--evict-old"], ["--evict-old", "--timeout", "5", "--no-warm"]):
         for arguments in (["promote", f"{bot}:2"], ["rollback", bot, "--revision", "1"]):
             code, out, err = run(*arguments, *wish)
@@ -96,7 +96,7 @@ def test_what_the_engine_is_to_do_reaches_the_server(run: Run, bot: str) -> None
     assert as_json(run, "rollback", bot, "--no-warm", "--timeout", "5")["version"] == 1
 
 
-def test_what_is_said_can_be_added_and_taken_away(run: Run, bot: str) -> None:
+def test_metadata_can_be_added_and_cleared(run: Run, bot: str) -> None:
     said = ("--tag", "a", "--tag", "b", "--set", "x=1", "--set", "y=NaN", "--set", "z=free text")
     version = as_json(run, "update", f"{bot}:1", *said, "--dataset", "d")
     assert version["tags"] == ["a", "b"]
@@ -111,7 +111,7 @@ def test_what_is_said_can_be_added_and_taken_away(run: Run, bot: str) -> None:
     assert [each["name"] for each in as_json(run, "list", "--owner", "o")] == [bot]
 
 
-def test_garbage_goes_only_when_told_so(run: Run, bot: str) -> None:
+def test_garbage_is_deleted_only_with_apply(run: Run, bot: str) -> None:
     run("retire", f"{bot}:3")
     rules = ("gc", "--keep-last", "0", "--rollback-days", "0", "--adapter", bot)
     for apply, dry_run in (((), True), (("--dry-run",), True), (("--apply",), False)):
@@ -147,9 +147,7 @@ def test_garbage_goes_only_when_told_so(run: Run, bot: str) -> None:
     ],
     ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
 )
-def test_a_mistake_is_one_line(
-    run: Run, arguments: list[str], exit_code: int, message: str
-) -> None:
+def test_an_error_is_one_line(run: Run, arguments: list[str], exit_code: int, message: str) -> None:
     code, out, err = run(*arguments)
     assert (code, out) == (exit_code, "")
     assert err.startswith("adaptry: ")

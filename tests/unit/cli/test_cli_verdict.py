@@ -1,9 +1,9 @@
-"""How the verdict of inspection is printed."""
+"""Printing of an inspection's verdict."""
 
 import pytest
 
 from adaptry.client.models import VerdictRead
-from adaptry.terminal.verdict import show_verdict
+from adaptry.terminal.output import show_verdict
 
 
 def test_a_refusal_has_a_line_for_each_defect(capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,7 +21,7 @@ def test_a_refusal_has_a_line_for_each_defect(capsys: pytest.CaptureFixture[str]
     ]
 
 
-def test_what_is_accepted_is_described_with_its_remarks(
+def test_an_accepted_adapter_is_described_with_its_remarks(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     report = {

@@ -1,4 +1,4 @@
-"""The command line of `adaptry serve`: what is ours, what is vLLM's, and what is refused."""
+"""Arguments of `adaptry serve`: our options, vLLM's, and errors."""
 
 import re
 import socket
@@ -34,65 +34,69 @@ def profile(tmp_path: Path) -> WriteProfile:
 
 
 def test_a_model_alone_has_our_defaults() -> None:
-    asked = parse(["some/model"])
-    assert asked.model == "some/model"
-    assert (asked.host, asked.port) == ("127.0.0.1", 8000)
-    assert (asked.database, asked.store) == (None, None)
-    assert not asked.source_roots + asked.source_urls + asked.adapters + asked.vllm
-    assert asked.settings == {}
+    arguments = parse(["some/model"])
+    assert arguments.model == "some/model"
+    assert (arguments.host, arguments.port) == ("127.0.0.1", 8000)
+    assert (arguments.database, arguments.store) == (None, None)
+    assert not arguments.source_roots + arguments.source_urls + arguments.adapters + arguments.vllm
+    assert arguments.settings == {}
 
 
-def test_our_options_are_taken_and_the_rest_stays_in_order() -> None:
+def test_our_options_are_parsed_and_the_rest_stays_in_order() -> None:
     ours = "--database sqlite:///a.db --store s --source-root r1 r2 --host ::1 --port=9"
     vllms = "--max-loras 8 -O3 --compilation-config.pass_config.fuse_it true --seed -1"
     urls = "--source-url s3://team https://models.example.com"
-    asked = parse(f"m -tp 2 {ours} {urls} {vllms} --source-root r3".split())
-    assert asked.source_urls == ("s3://team", "https://models.example.com")
-    assert (asked.host, asked.port) == ("::1", 9)
-    assert (asked.database, asked.store) == ("sqlite:///a.db", Path("s"))
-    assert asked.source_roots == (Path("r1"), Path("r2"), Path("r3"))
-    assert asked.vllm == ("-tp", "2", *vllms.split())
+    arguments = parse(f"m -tp 2 {ours} {urls} {vllms} --source-root r3".split())
+    assert arguments.source_urls == ("s3://team", "https://models.example.com")
+    assert (arguments.host, arguments.port) == ("::1", 9)
+    assert (arguments.database, arguments.store) == ("sqlite:///a.db", Path("s"))
+    assert arguments.source_roots == (Path("r1"), Path("r2"), Path("r3"))
+    assert arguments.vllm == ("-tp", "2", *vllms.split())
 
 
-def test_some_settings_have_options_of_their_own(profile: WriteProfile) -> None:
+def test_some_settings_have_their_own_options(profile: WriteProfile) -> None:
     path = profile("adaptry: {max_waiting: 7, host_cache_bytes: 1GiB}")
-    asked = parse(["m", "--profile", path, "--preload", "a", "b@c", "--host-cache-bytes", "2MiB"])
-    settings = EngineSettings(**asked.settings)
+    arguments = parse(
+        ["m", "--profile", path, "--preload", "a", "b@c", "--host-cache-bytes", "2MiB"]
+    )
+    settings = EngineSettings(**arguments.settings)
     assert settings.preload == ("a", "b@c")
     assert (settings.host_cache_bytes, settings.max_waiting) == (2 * 2**20, 7)
 
 
-def test_an_untested_vllm_has_to_be_asked_for() -> None:
+def test_an_untested_vllm_needs_an_option() -> None:
     assert not parse(["m"]).allow_untested_vllm
     assert parse(["m", "--allow-untested-vllm"]).allow_untested_vllm
 
 
 def test_underscores_are_dashes_as_vllm_reads_them(folder: Path) -> None:
-    asked = parse(["m", f"--lora_path=a_b={folder}", "--max_loras=8", "--enforce_eager", "--x.y_z"])
-    assert asked.adapters == (("a_b", folder),)
-    assert asked.vllm == ("--max-loras=8", "--enforce-eager", "--x.y_z")
+    arguments = parse(
+        ["m", f"--lora_path=a_b={folder}", "--max_loras=8", "--enforce_eager", "--x.y_z"]
+    )
+    assert arguments.adapters == (("a_b", folder),)
+    assert arguments.vllm == ("--max-loras=8", "--enforce-eager", "--x.y_z")
 
 
 @pytest.mark.parametrize("form", [["--model", "m"], ["--model=m"]])
 def test_the_model_may_follow_its_option(form: list[str]) -> None:
-    asked = parse(["--max-loras", "8", *form, "--seed", "1"])
-    assert asked.model == "m"
-    assert asked.vllm == ("--max-loras", "8", "--seed", "1")
+    arguments = parse(["--max-loras", "8", *form, "--seed", "1"])
+    assert arguments.model == "m"
+    assert arguments.vllm == ("--max-loras", "8", "--seed", "1")
 
 
-def test_a_folder_without_a_name_is_called_as_it_is(folder: Path) -> None:
+def test_a_folder_without_a_name_keeps_its_own(folder: Path) -> None:
     assert parse(["m", "--lora-path", str(folder)]).adapters == (("sql-v1", folder),)
 
 
 def test_many_folders_one_option_or_several(folder: Path, tmp_path: Path) -> None:
-    asked = parse(
+    arguments = parse(
         ["m", "--lora-path", str(folder), f"b={folder}", "--seed", "1", f"--lora-path=c={tmp_path}"]
     )
-    assert asked.adapters == (("sql-v1", folder), ("b", folder), ("c", tmp_path))
-    assert asked.vllm == ("--seed", "1")
+    assert arguments.adapters == (("sql-v1", folder), ("b", folder), ("c", tmp_path))
+    assert arguments.vllm == ("--seed", "1")
 
 
-def test_a_folder_is_absolute_from_then_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_becomes_absolute(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     assert parse(["m", "--lora-path", "."]).adapters == (("sql-v1", folder),)
 
@@ -103,31 +107,31 @@ def test_a_folder_may_have_an_equals_sign(tmp_path: Path) -> None:
     assert parse(["m", "--lora-path", f"a={odd}"]).adapters == (("a", odd),)
     with_it_in_a_parent = odd / "sql"
     with_it_in_a_parent.mkdir()
-    asked = parse(["m", "--lora-path", str(with_it_in_a_parent)])
-    assert asked.adapters == (("sql", with_it_in_a_parent),)
+    arguments = parse(["m", "--lora-path", str(with_it_in_a_parent)])
+    assert arguments.adapters == (("sql", with_it_in_a_parent),)
 
 
 @pytest.mark.parametrize("form", [["--served-model-name", "sql"], ["--served_model_name=sql"]])
 def test_one_nameless_folder_is_served_under_the_served_model_name(
     form: list[str], folder: Path
 ) -> None:
-    asked = parse(["m", "--lora-path", str(folder), *form, "--seed", "1"])
-    assert asked.adapters == (("sql", folder),)
-    assert asked.vllm == ("--seed", "1")
+    arguments = parse(["m", "--lora-path", str(folder), *form, "--seed", "1"])
+    assert arguments.adapters == (("sql", folder),)
+    assert arguments.vllm == ("--seed", "1")
 
 
 @pytest.mark.parametrize("folders", [["a={0}"], ["{0}", "b={0}"], []])
 def test_else_the_served_model_names_are_the_base_models(folders: list[str], folder: Path) -> None:
     lora_path = ["--lora-path", *(text.format(folder) for text in folders)] if folders else []
-    asked = parse(["m", *lora_path, "--served-model-name", "x", "y"])
-    assert asked.vllm == ("--served-model-name", "x", "y")
+    arguments = parse(["m", *lora_path, "--served-model-name", "x", "y"])
+    assert arguments.vllm == ("--served-model-name", "x", "y")
 
 
 def test_the_demo_profile_is_found_by_name_and_fits_the_settings() -> None:
-    asked = parse(["m", "--profile", "demo"])
-    assert EngineSettings(**asked.settings).max_slot_wait_seconds == 1.0
+    arguments = parse(["m", "--profile", "demo"])
+    assert EngineSettings(**arguments.settings).max_slot_wait_seconds == 1.0
     assert {"--max-loras=2", "--enforce-eager", "--served-model-name=tiny-text-tools"} <= set(
-        asked.vllm
+        arguments.vllm
     )
 
 
@@ -145,9 +149,9 @@ def test_each_kind_of_value_in_a_profile(profile: WriteProfile) -> None:
           compilation-config: {pass_config: {fuse_it: true}}
         """
     )
-    asked = parse(["m", "--profile", path])
-    assert asked.settings == {"max_waiting": 7}
-    assert asked.vllm == (
+    arguments = parse(["m", "--profile", path])
+    assert arguments.settings == {"max_waiting": 7}
+    assert arguments.vllm == (
         "--max-loras=2",
         "--enforce-eager",
         "--no-enable-prefix-caching",
@@ -175,19 +179,19 @@ def test_a_profile_may_lack_a_section_or_leave_it_empty(profile: WriteProfile) -
 def test_the_command_line_overrides_the_profile(
     profile: WriteProfile, line: str, given: list[str]
 ) -> None:
-    asked = parse(["m", "--profile", profile(f"vllm: {{{line}, seed: 3}}"), *given])
-    assert asked.vllm == ("--seed=3", *given)
+    arguments = parse(["m", "--profile", profile(f"vllm: {{{line}, seed: 3}}"), *given])
+    assert arguments.vllm == ("--seed=3", *given)
 
 
 def test_the_adapters_name_leaves_the_base_models_in_the_profile(
     profile: WriteProfile, folder: Path
 ) -> None:
     path = profile("vllm: {served-model-name: base}")
-    asked = parse(
+    arguments = parse(
         ["m", "--profile", path, "--lora-path", str(folder), "--served-model-name", "sql"]
     )
-    assert asked.adapters == (("sql", folder),)
-    assert asked.vllm == ("--served-model-name=base",)
+    assert arguments.adapters == (("sql", folder),)
+    assert arguments.vllm == ("--served-model-name=base",)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +247,7 @@ def test_the_adapters_name_leaves_the_base_models_in_the_profile(
         ("m --database sqlite+pysqlite://", "argument --database: this URL does not work here (…"),
     ],
 )
-def test_a_mistake_says_what_is_wrong(arguments: str, message: str) -> None:
+def test_an_error_says_what_is_wrong(arguments: str, message: str) -> None:
     assert_matches(complaint(*arguments.split()), message)
 
 
@@ -263,15 +267,13 @@ def test_a_mistake_says_what_is_wrong(arguments: str, message: str) -> None:
         (b"vllm: {x: 2024-13-13}", " is not YAML: …"),
     ],
 )
-def test_a_mistake_in_a_profile_names_the_file(
-    content: bytes, message: str, tmp_path: Path
-) -> None:
+def test_an_error_in_a_profile_names_the_file(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "profile.yaml"
     path.write_bytes(content)
     assert_matches(complaint("m", "--profile", str(path)), f"profile {path}{message}")
 
 
-def test_a_mistake_is_one_line_on_stderr(
+def test_a_usage_error_is_one_line_on_stderr(
     profile: WriteProfile, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["m", "--profile", profile("vllm: {\n")]) == 2
@@ -313,7 +315,7 @@ def test_a_first_token_waits_for_no_acknowledgement() -> None:
         assert listening.proto == socket.IPPROTO_TCP
 
 
-def test_several_engines_are_ours_or_somebody_else_s() -> None:
+def test_several_engines_are_our_own_or_stock_servers() -> None:
     assert (parse(["m"]).replicas, parse(["m"]).engines) == (None, ())
     assert parse(["m", "--replicas", "3"]).replicas == 3
     urls = ["http://a:1", "https://b:2/", "http://a:1"]
@@ -323,12 +325,12 @@ def test_several_engines_are_ours_or_somebody_else_s() -> None:
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "x", "1.5", "10001"])
-def test_what_is_no_number_of_replicas_is_said(number: str) -> None:
+def test_an_invalid_number_of_replicas_is_refused(number: str) -> None:
     with pytest.raises(UsageError, match="replicas"):
         parse(["m", f"--replicas={number}"])
 
 
 @pytest.mark.parametrize("url", ["a:1", "ftp://a", "http://", "http://a/v1"])
-def test_what_is_no_server_is_said(url: str) -> None:
+def test_an_invalid_server_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="is no server"):
         parse(["m", "--engines", url])

@@ -1,0 +1,137 @@
+"""Serving modes: one engine in this process, replicas on Ray Serve, or stock vLLM servers."""
+
+import importlib.util
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from adaptry.serve.arguments import ServeArguments
+from adaptry.terminal.errors import CommandError, UsageError
+from registry.redaction import register_secrets
+from registry.settings import RegistrySettings
+
+_ENGINE_KEY = "ADAPTRY_ENGINE_API_KEY"
+
+
+def serve_engine(
+    arguments: ServeArguments, settings: RegistrySettings, listening: socket.socket
+) -> None:
+    import uvloop
+
+    from engine.vllm.arguments import prefer_one_worker_process
+
+    parsed = _parse_for_vllm(arguments, engines=1)
+    prefer_one_worker_process(parsed)
+    _log_like_vllm()
+    uvloop.run(_run_server(arguments, settings, parsed, listening))
+
+
+def serve_replicas(arguments: ServeArguments, settings: RegistrySettings, replicas: int) -> None:
+    from fleet.ray.launch import prepare_environment, serve_fleet
+
+    if importlib.util.find_spec("ray") is None:
+        raise CommandError("--replicas needs Ray Serve: pip install 'adaptry[replicas]'")
+    prepare_environment(settings.database_url)
+    _parse_for_vllm(arguments, engines=replicas)
+    options = _fleet_options(arguments, settings)
+    serve_fleet(options.model_copy(update={"replicas": replicas}), arguments.host, arguments.port)
+
+
+def serve_stock_engines(arguments: ServeArguments, settings: RegistrySettings) -> None:
+    import uvloop
+
+    from fleet.messages import EngineFacts
+    from fleet.ray.launch import prepare_environment
+    from fleet.stock.launch import serve_stock
+    from fleet.stock.replica import StockSizes
+
+    prepare_environment(settings.database_url)
+    parsed = _parse_for_vllm(arguments, engines=1)
+    if parsed.api_key:
+        raise UsageError(
+            f"--api-key: the engines' key is read from {_ENGINE_KEY}; create clients' keys with "
+            "`adaptry key create`, and require them with --require-keys"
+        )
+    if engine_key := os.environ.get(_ENGINE_KEY):
+        register_secrets(secrets=[engine_key])
+    facts = EngineFacts(
+        model=parsed.model,
+        served_names=tuple(parsed.served_model_name or [parsed.model]),
+        served_modules=None,
+        max_rank=parsed.max_lora_rank,
+        allowed_origins=tuple(parsed.allowed_origins),
+    )
+    uvloop.run(
+        serve_stock(
+            arguments.engines,
+            facts,
+            StockSizes(parsed.max_loras, parsed.max_cpu_loras),
+            _fleet_options(arguments, settings),
+            engine_key,
+            arguments.host,
+            arguments.port,
+        )
+    )
+
+
+def _fleet_options(arguments: ServeArguments, settings: RegistrySettings) -> Any:
+    from fleet.options import FleetOptions
+
+    folder = Path(arguments.model)
+    return FleetOptions(
+        model=str(folder.resolve()) if folder.is_dir() else arguments.model,
+        vllm=arguments.vllm,
+        engine=arguments.settings,
+        registry=settings.model_dump(mode="json", exclude={"database_url"}, exclude_unset=True),
+        adapters=arguments.adapters,
+        allow_untested_vllm=arguments.allow_untested_vllm,
+    )
+
+
+def _parse_for_vllm(arguments: ServeArguments, *, engines: int) -> Any:
+    """vLLM's own parse of its arguments. Raises CommandError, UsageError."""
+    from engine.vllm import compat as vllm_compat
+    from engine.vllm.arguments import BadArgument, parse_engine_arguments, secrets_in
+
+    try:
+        vllm_compat.check_version(allow_untested=arguments.allow_untested_vllm)
+        vllm_compat.check_internals()
+    except vllm_compat.UnsupportedVllm as error:
+        raise CommandError(str(error)) from error
+    if vllm_compat.is_cpu_build():
+        # the server needs a core too: OpenMP threads that spin for it are slower than fewer threads
+        cores = (os.cpu_count() or 2) // (1 + engines)
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
+    own = [f"--host={arguments.host}", f"--port={arguments.port}"]
+    try:
+        parsed = parse_engine_arguments(arguments.model, [*arguments.vllm, *own])
+    except BadArgument as error:
+        raise UsageError(str(error)) from error
+    register_secrets(secrets=secrets_in(parsed))
+    return parsed
+
+
+def _log_like_vllm() -> None:
+    """Log with vLLM's format and handlers; vLLM configures only its own loggers."""
+    vllms = logging.getLogger("vllm")
+    for name in ("adaptry", "engine", "registry"):
+        ours = logging.getLogger(name)
+        ours.handlers = vllms.handlers
+        ours.setLevel(vllms.level)
+        ours.propagate = False
+
+
+async def _run_server(
+    arguments: ServeArguments, settings: RegistrySettings, parsed: Any, listening: socket.socket
+) -> None:
+    from engine.app import run_server
+    from engine.bootstrap.registry import register_folders
+    from engine.server import serve_forever
+    from engine.settings import EngineSettings
+
+    engine_settings = EngineSettings(**arguments.settings)
+    async with run_server(parsed, engine_settings, settings) as server:
+        await register_folders(server.service, arguments.adapters)
+        await serve_forever(server, parsed, listening)
