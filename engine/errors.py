@@ -1,18 +1,18 @@
-"""What can go wrong between a request and its adapter's slot; each knows its HTTP status.
+"""Engine errors: everything between a request and its adapter's slot, with HTTP statuses.
 
 EngineError
-├── AdapterLoadFailed     503  its files could not be brought into memory
-├── SlotWaitTimeout       503  no slot came free in time
+├── AdapterLoadFailed     503  its files could not be loaded into memory
+├── SlotWaitTimeout       503  no slot became free in time
 ├── QueueFull             429  too many requests wait for a slot
-├── AdapterTooLarge       503  the host tier has no room for it, now or ever
-├── PinBudgetExceeded     409  pinning one more would leave no place for the others
-├── PinBytesExceeded      409  pinning one more would leave too few bytes for the others
-├── AdapterInUse          409  leased, waited for or on its way: it can't be evicted now
+├── AdapterTooLarge       503  it doesn't fit into the host tier beside the pins
+├── PinBudgetExceeded     409  one more pin would leave no place for other adapters
+├── PinBytesExceeded      409  one more pin would leave too few bytes for other adapters
+├── AdapterInUse          409  leased, waited for or being loaded: it can't be evicted now
 ├── AdapterPinned         409  pinned: unpin it first
 ├── NotPinned             404
-├── AlreadyLoaded         400  by vLLM's routes, which take `load_inplace` for that
-├── TenantLimitReached    429; 409 where waiting does not help: a limit of the tenant
-├── EngineGone            503  the engine has died, or was shut down
+├── AlreadyLoaded         400  on vLLM's routes, without `load_inplace`
+├── TenantLimitReached    429; 409 if a retry can't help: a limit of the tenant
+├── EngineDied            503  the engine has died, or was shut down
 └── EngineUnavailable     503  the engine did not answer
 """
 
@@ -22,7 +22,7 @@ RETRY_AFTER_FAILURE_SECONDS = 5
 
 
 class EngineError(Exception):
-    """Base of the tree. `code` is stable and meant for programs, the message for people."""
+    """Base class. `code` is stable and meant for programs, the message for people."""
 
     status = 500
     code = "engine_error"
@@ -33,28 +33,28 @@ class EngineError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Other processes are told of it too; what its `__init__` takes is not in `args`."""
+        """Errors are sent to other processes, and `args` lacks the arguments of `__init__`."""
         return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class LoadFailure(StrEnum):
-    """Why an adapter could not be brought into memory."""
+    """Why an adapter could not be loaded into memory."""
 
-    FILES = "files"  # they are gone, cut off, or not those that were registered
-    ADAPTER = "adapter"  # vLLM refuses it
-    IO = "io"  # the disk did not answer as it should
-    MEMORY = "memory"  # there was none left
+    FILES = "files"  # missing, truncated, or not those that were registered
+    ADAPTER = "adapter"  # vLLM rejects it
+    IO = "io"  # the disk failed
+    MEMORY = "memory"  # out of memory
     TIMEOUT = "timeout"
-    ENGINE = "engine"  # a move broke, or the engine has gone
+    ENGINE = "engine"  # a move failed, or the engine died
 
     @property
-    def may_pass(self) -> bool:
-        """The same load may work in a moment."""
+    def is_transient(self) -> bool:
+        """A retry may succeed."""
         return self in (LoadFailure.IO, LoadFailure.MEMORY)
 
     @property
-    def condemns(self) -> bool:
-        """It will never work: nobody should ask for this version again."""
+    def is_permanent(self) -> bool:
+        """A retry can't succeed: the version is not to be requested again."""
         return self in (LoadFailure.FILES, LoadFailure.ADAPTER)
 
 
@@ -67,7 +67,7 @@ class AdapterLoadFailed(EngineError):
     ) -> None:
         super().__init__(
             f"adapter {reference} could not be loaded: {reason}",
-            retry_after_seconds=None if failure.condemns else RETRY_AFTER_FAILURE_SECONDS,
+            retry_after_seconds=None if failure.is_permanent else RETRY_AFTER_FAILURE_SECONDS,
         )
         self.failure = failure
 
@@ -133,7 +133,9 @@ class AdapterInUse(EngineError):
     code = "adapter_in_use"
 
     def __init__(self) -> None:
-        super().__init__("requests hold, await or load this adapter: it can't be evicted now")
+        super().__init__(
+            "this adapter is leased, waited for or being loaded: it can't be evicted now"
+        )
 
 
 class AdapterPinned(EngineError):
@@ -157,11 +159,11 @@ class AlreadyLoaded(EngineError):
     code = "already_loaded"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is served already; with `load_inplace` it becomes what is new")
+        super().__init__(f"{name} is served already; `load_inplace` replaces it")
 
 
 class TenantLimitReached(EngineError):
-    """`limit`: the tenant's field. Without `retry_after_seconds` it does not help to wait."""
+    """`limit`: the tenant's field. Without `retry_after_seconds` a retry does not help."""
 
     status = 429
     code = "tenant_limit"
@@ -174,7 +176,7 @@ class TenantLimitReached(EngineError):
 
 
 class EngineUnavailable(EngineError):
-    """It is worth coming again, as an engine that ends is replaced: its supervisor knows when."""
+    """A retry may succeed: an engine that ends is replaced, and its supervisor estimates when."""
 
     status = 503
     code = "engine_unavailable"
@@ -187,8 +189,8 @@ class EngineUnavailable(EngineError):
         )
 
 
-class EngineGone(EngineUnavailable):
-    """It has died, or was shut down: what was asked of it will never be answered."""
+class EngineDied(EngineUnavailable):
+    """It died or was shut down: calls in flight will never be answered."""
 
 
 def engine_codes() -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""What happens in the cache, as its observers are told of it: each is said once, when it is so."""
+"""Cache events, as observers receive them: each once, after the fact."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class LookedUp:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A request got no lease. What a client gave up itself is not refused."""
+    """A request got no lease. A request that its client cancelled is not refused."""
 
     version: AdapterVersion
     error: EngineError
@@ -36,7 +36,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class LoadStarted:
-    """From disk, beside the tiers. `awaited_by` requests; 0: somebody foresaw them."""
+    """From disk, outside the tiers. `awaited_by` requests; 0: a prefetch."""
 
     version: AdapterVersion
     awaited_by: int
@@ -44,7 +44,7 @@ class LoadStarted:
 
 @dataclass(frozen=True, slots=True)
 class MovedIn:
-    """`slot`: the number of the GPU slot, where the engine has said it."""
+    """It entered a tier. `slot`: the number of the GPU slot, if the engine has reported it."""
 
     version: AdapterVersion
     transition: Transition
@@ -54,7 +54,7 @@ class MovedIn:
 
 @dataclass(frozen=True, slots=True)
 class FellBack:
-    """It was loaded, but only vLLM's own, slower path can place it."""
+    """It was loaded, but only vLLM's own, slower path can place it in memory."""
 
     version: AdapterVersion
 
@@ -68,9 +68,9 @@ class LoadFailed:
 
 @dataclass(frozen=True, slots=True)
 class Evicted:
-    """It left a tier. `room_for` is whom it had to leave for, if for one in particular.
+    """It left a tier. `room_for`: the adapter that needs its place, if it is a particular one.
 
-    `idle_seconds` since a request last held it, or since it came in; `slot` of the GPU tier only.
+    `idle_seconds` since a request last held it, or since it was loaded; `slot`: GPU tier only.
     """
 
     version: AdapterVersion
@@ -83,9 +83,9 @@ class Evicted:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """A hot adapter admits nobody until the one that waited too long has had its turn.
+    """A hot adapter admits no request until the one that waited too long has its slot.
 
-    `room_for` is None for whoever may not know of that one.
+    `room_for` is None in the copy for callers that may not see that adapter.
     """
 
     version: AdapterVersion
@@ -107,7 +107,7 @@ class Unpinned:
 
 @dataclass(frozen=True, slots=True)
 class Drifted:
-    """The engine held these elsewhere than the controller thought. Some may be unknown to it."""
+    """The engine and the controller disagree on where these are. Some may be unknown to it."""
 
     ids: Sequence[VersionId]
     known: Sequence[AdapterVersion]
@@ -115,14 +115,14 @@ class Drifted:
 
 @dataclass(frozen=True, slots=True)
 class EngineLost:
-    """Nothing is resident any more, and nobody is served until `EngineReady`."""
+    """Nothing is resident any more, and no request is served until `EngineReady`."""
 
     error: EngineError
 
 
 @dataclass(frozen=True, slots=True)
 class EngineReady:
-    """There is a new engine, which holds nothing yet."""
+    """There is a new engine, and nothing is resident in it yet."""
 
 
 CacheEvent = (

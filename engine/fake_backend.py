@@ -1,7 +1,7 @@
-"""A backend without an engine, for unit tests of the policy and the controller.
+"""Fake backend: no engine, for unit tests of the policy and the controller.
 
-Keeps the same promises as the real one, which a contract test holds both to: whatever the policy
-must never decide (a commit past the capacity, a copy without a free slot) fails loudly.
+A contract test holds it to the same promises as the real one: a move that the policy must never
+decide (a commit over the capacity, an activation without a free slot) fails.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from engine.types import AdapterVersion, VersionId
 
 
 class UncheckedFiles:
-    """Files that are always what was registered."""
+    """Adapter files that always pass verification."""
 
     async def verify(self, version: AdapterVersion) -> AdapterVersion:
         return version
@@ -23,7 +23,7 @@ class UncheckedFiles:
 class FakeBackend:
     """`broken` versions fail to load; `load_seconds` is how long a load takes.
 
-    `guaranteed` is what it says of every load: False where its moves are to fail.
+    `guaranteed` is that of every load: False where its moves are to fail.
     """
 
     def __init__(self, *, slots: int, host_capacity: int, load_seconds: float = 0.0) -> None:
@@ -58,12 +58,12 @@ class FakeBackend:
     def _apply(self, move: Move) -> MoveResult:
         self.moves.append(move)
         try:
-            self._carry_out(move)
+            self._execute(move)
         except (KeyError, RuntimeError) as error:
             return MoveResult(0.0, f"{type(error).__name__}: {error}")
         return MoveResult(0.0, slot=self.gpu[move.version] if isinstance(move, Activate) else None)
 
-    def _carry_out(self, move: Move) -> None:
+    def _execute(self, move: Move) -> None:
         match move:
             case Commit(version):
                 staged = self._staged.pop(version)

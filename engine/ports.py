@@ -1,4 +1,4 @@
-"""What the controller needs of the world outside. Real and fake parts implement the same ports."""
+"""Ports of the controller: backend, resolver and observers. The fakes implement them too."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ from engine.types import AdapterVersion, VersionId
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A staged adapter and what it takes in host memory, all ranks together.
+    """A staged adapter and its bytes in host memory, of all ranks together.
 
-    `guaranteed`: nothing can go wrong with its moves any more, so a request may follow them without
-    waiting for their results. False for what only vLLM's own, slower path can place.
+    `guaranteed`: its moves can't fail, so a request may follow them without waiting for their
+    results. False for an adapter that only vLLM's own, slower path can place.
     """
 
     host_bytes: int
@@ -23,15 +23,15 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class MoveResult:
-    """How one move went. `error` is None when it succeeded; `slot` is where an activation went.
+    """The result of one move. `error` is None if it succeeded; `slot` is that of an activation.
 
-    `engine_gone`: there is nothing left that it could have been done to.
+    `engine_died`: it failed because there is no engine any more.
     """
 
     seconds: float
     error: str | None = None
     slot: int | None = None
-    engine_gone: bool = False
+    engine_died: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,44 +45,45 @@ class EngineState:
 
 
 class Backend(Protocol):
-    """The two tiers of one engine. Its methods may be called side by side."""
+    """The two tiers of one engine. Its methods may be called concurrently."""
 
     async def load(self, version: AdapterVersion) -> Loaded:
-        """Read and convert the files beside the engine loop and stage the result.
+        """Read and convert the files outside the engine loop, and stage the result.
 
         A staged adapter takes no place in either tier until a `Commit`.
         Raises AdapterLoadFailed or EngineUnavailable; then nothing is staged.
         """
 
     def discard(self, version: VersionId) -> None:
-        """Forget what is staged of it."""
+        """Drop what is staged of it."""
 
     async def apply(self, moves: Sequence[Move]) -> list[MoveResult]:
-        """Carry the moves out in this order, between two steps; one result for each.
+        """Execute the moves in this order, between two engine steps; one result for each.
 
-        Up to its first wait this only sends them: what the engine is asked for after that, by
-        anyone, comes after the moves.
+        Up to its first await this only sends them: every later call to the engine, from any
+        caller, comes after the moves.
 
-        A failed move changes neither tier, and the following ones are still tried. A commit takes
-        what is staged, also when it fails. Fails for what must not be decided: a full tier, an
-        adapter that is there already, or one that isn't there. Raises EngineUnavailable.
+        A failed move changes neither tier, and the following ones are still tried. A commit
+        consumes what is staged, even if it fails. A move fails that must not be decided: into a
+        full tier, of an adapter that is there already, or of one that isn't there. Raises
+        EngineUnavailable.
         """
 
     async def engine_state(self) -> EngineState:
-        """Read back who is where. Raises EngineUnavailable."""
+        """Read back what is in which tier. Raises EngineUnavailable."""
 
 
 class Resolver(Protocol):
-    """Knows what people call an adapter."""
+    """Resolves references to versions."""
 
     async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
-        """The version that a reference means now, for this user. Raises what the registry raises.
+        """The version that a reference means now, for this user. Raises the registry's errors.
 
-        The user is asked for only if the alias is split over several versions.
+        `user` is called only if the alias is split over several versions.
         """
 
     async def find(self, text: str) -> AdapterVersion:
-        """The same in whatever state it is. Raises what the registry raises."""
+        """The same, whatever state the version is in. Raises the registry's errors."""
 
 
 class Observer(Protocol):

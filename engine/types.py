@@ -1,4 +1,4 @@
-"""Values that every part of the engine package speaks of."""
+"""Value types that the whole engine package shares."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +16,7 @@ class Tier(StrEnum):
 
 
 class CacheOutcome(StrEnum):
-    """What a request found when it asked for its adapter."""
+    """Where a request found its adapter."""
 
     GPU_HIT = "gpu_hit"  # in a slot
     HOST_HIT = "host_hit"  # in host memory only
@@ -24,7 +24,7 @@ class CacheOutcome(StrEnum):
 
 
 class MissCause(StrEnum):
-    """Why a missed adapter was not in memory, as far as this process can know."""
+    """Why a missed adapter was not in memory, as far as this process knows."""
 
     COLD = "cold"  # first use of this adapter
     EVICTED = "evicted"  # this version was resident before
@@ -35,15 +35,15 @@ class MissCause(StrEnum):
 class EvictionReason(StrEnum):
     """Why an adapter left a tier."""
 
-    CAPACITY = "capacity"  # least recently used when another one needed its place
+    CAPACITY = "capacity"  # another adapter needed its place
     HOST_EVICTED = "host_evicted"  # left its slot because it left the host tier
-    REQUESTED = "requested"  # an operator asked for it
-    TENANT_LIMIT = "tenant_limit"  # its tenant needed the host bytes for another of its own
-    DRIFT = "drift"  # the engine held it, or not, against what the controller thought
+    REQUESTED = "requested"  # an operator requested it
+    TENANT_LIMIT = "tenant_limit"  # its tenant needed the host bytes for another of its adapters
+    DRIFT = "drift"  # the engine and the controller disagreed
 
 
 class Transition(StrEnum):
-    """The two steps on an adapter's way from disk to a slot."""
+    """The two steps from disk to a slot: load and activate."""
 
     DISK_TO_HOST = "disk_to_host"
     HOST_TO_GPU = "host_to_gpu"
@@ -51,9 +51,9 @@ class Transition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AdapterVersion:
-    """One immutable version of an adapter, as the engine needs to know it.
+    """One immutable version of an adapter, as the engine needs it.
 
-    `path` is an absolute local folder that stays as long as anything refers to the version.
+    `path` is an absolute local folder that exists while anything refers to the version.
     """
 
     id: VersionId
@@ -68,30 +68,30 @@ class AdapterVersion:
 
     @property
     def reference(self) -> str:
-        """What a person calls it: `name:3`."""
+        """`name:3`, for people."""
         return f"{self.adapter}:{self.number}"
 
     @property
     def engine_name(self) -> str:
-        """What vLLM calls it. It is part of the prefix-cache key, so it names the weights too."""
+        """vLLM's name for it. It is part of the prefix-cache key, so it contains the digest."""
         return f"{self.adapter}:{self.number}-{self.digest[:8]}"
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Proof that an adapter stays in its slot until the lease is given back."""
+    """A request's right to its adapter's slot, until it is released."""
 
     version: AdapterVersion
     outcome: CacheOutcome
     wait_seconds: float
-    load_seconds: float  # of the disk → host load this request waited for; 0 where there was none
+    load_seconds: float  # of the load from disk that it waited for; 0 if there was none
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionLimits:
     """How long and how many requests may wait for a slot."""
 
-    max_slot_wait_seconds: float = 2.0  # by then a hot adapter should have let the waiter in
-    slot_timeout_seconds: float = 120.0  # then the request is given up
+    max_slot_wait_seconds: float = 2.0  # by then a hot adapter should have been drained for it
+    slot_timeout_seconds: float = 120.0  # then the request fails
     max_waiting: int = 1024
     max_waiting_per_adapter: int = 256

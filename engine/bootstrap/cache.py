@@ -130,7 +130,7 @@ def create_cache(
         controller,
         every_seconds=settings.reconcile_seconds,
         hang_seconds=settings.engine_hang_seconds,
-        silent=report_silence,
+        on_hang=report_silence,
     )
     metrics.watch(controller.snapshot, lambda: reconciler.last_state.in_step_loads)
     return Cache(controller, pins, warm_up, reconciler, resolver, log, store)

@@ -171,7 +171,7 @@ class DecisionExecutor:
 
     def _on_move_done(self, move: Move, result: MoveResult) -> None:
         if result.error is not None:
-            self._on_move_failed(move, result.error, engine_gone=result.engine_gone)
+            self._on_move_failed(move, result.error, engine_died=result.engine_died)
         elif isinstance(move, Commit | Activate):
             self._on_moved_in(move, self._state.version(move.version), result)
             if not self._state.is_guaranteed(move.version):
@@ -187,11 +187,11 @@ class DecisionExecutor:
         if isinstance(move, Commit):
             self._in_host.resolve(version.id)
 
-    def _on_move_failed(self, move: Move, reason: str, *, engine_gone: bool) -> None:
+    def _on_move_failed(self, move: Move, reason: str, *, engine_died: bool) -> None:
         logger.error("%s of version %d failed: %s", type(move).__name__, move.version, reason)
         moves_in = isinstance(move, Commit | Activate)
         if not moves_in or self._state.is_guaranteed(move.version):
-            if not engine_gone:  # a dead engine holds nothing that could have drifted
+            if not engine_died:  # a dead engine holds nothing that could have drifted
                 self._reporter.report_drift([move.version])
             return
         version = self._state.version(move.version)

@@ -1,4 +1,4 @@
-"""One load, from disk until it is staged: verified files, and another try after a bad moment."""
+"""Loader: one load from verified files to the staged adapter, with retries on transient errors."""
 
 import asyncio
 import logging
@@ -12,23 +12,23 @@ from engine.types import AdapterVersion
 logger = logging.getLogger(__name__)
 
 
-class Files(Protocol):
+class AdapterFiles(Protocol):
     """The registry's store, as far as a load needs it."""
 
     async def verify(self, version: AdapterVersion) -> AdapterVersion:
-        """The version with the path where they are to be read, which are what was registered.
+        """The version with the path to read, whose files are those that were registered.
 
         Raises AdapterLoadFailed with LoadFailure.FILES or IO.
         """
 
 
 class Loader:
-    """Tries again where the disk or the memory may recover; `pauses` are the seconds between."""
+    """Retries while the disk or the memory may recover; `pauses`: the seconds between attempts."""
 
     def __init__(
         self,
         backend: Backend,
-        files: Files,
+        files: AdapterFiles,
         *,
         timeout_seconds: float = 60.0,
         pauses: Sequence[float] = (0.1, 0.5, 2.0),
@@ -42,18 +42,18 @@ class Loader:
         """Raises AdapterLoadFailed or EngineUnavailable; then nothing is staged."""
         for pause in self._pauses:
             try:
-                return await self._try(version)
+                return await self._attempt(version)
             except AdapterLoadFailed as error:
-                if not error.failure.may_pass:
+                if not error.failure.is_transient:
                     raise
-                logger.warning("%s; again in %g s", error.detail, pause)
+                logger.warning("%s; retrying in %g s", error.detail, pause)
             await asyncio.sleep(pause)
-        return await self._try(version)
+        return await self._attempt(version)
 
-    async def _try(self, version: AdapterVersion) -> Loaded:
+    async def _attempt(self, version: AdapterVersion) -> Loaded:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._backend.load(await self._files.verify(version))
         except TimeoutError:
-            reason = f"no end after {self._timeout_seconds:g} s"
+            reason = f"timed out after {self._timeout_seconds:g} s"
             raise AdapterLoadFailed(version.reference, reason, LoadFailure.TIMEOUT) from None

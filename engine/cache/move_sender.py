@@ -1,10 +1,10 @@
-"""Sends moves to the backend in the order decided, each batch at once."""
+"""Move sender: sends moves to the backend in the order decided, each batch immediately."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from engine.errors import EngineGone, EngineUnavailable
+from engine.errors import EngineDied, EngineUnavailable
 from engine.policy.decisions import Move
 from engine.ports import Backend, MoveResult
 
@@ -12,57 +12,57 @@ logger = logging.getLogger(__name__)
 
 
 class MoveSender:
-    """Never waits for one batch before it sends the next: the engine keeps their order.
+    """Never waits for one batch before it sends the next: the engine preserves their order.
 
     Each round trip ends with the engine's current step, so waiting would cost a step.
     """
 
-    def __init__(self, backend: Backend, done: Callable[[Move, MoveResult], None]) -> None:
+    def __init__(self, backend: Backend, on_done: Callable[[Move, MoveResult], None]) -> None:
         self._backend = backend
-        self._done = done
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._on_done = on_done
+        self._in_flight: set[asyncio.Task[None]] = set()
         self.moves_submitted = 0
         self._unsent = 0
 
     @property
     def is_idle(self) -> bool:
-        return not self._under_way
+        return not self._in_flight
 
     def submit(self, moves: Sequence[Move]) -> None:
         self.moves_submitted += len(moves)
-        self._under_way.add(asyncio.create_task(self._carry(list(moves))))
+        self._in_flight.add(asyncio.create_task(self._send(list(moves))))
         self._unsent += 1
-        asyncio.get_running_loop().call_soon(self._was_sent)  # after the task's first turn
+        asyncio.get_running_loop().call_soon(self._on_sent)  # after the task's first step
 
-    def _was_sent(self) -> None:
+    def _on_sent(self) -> None:
         self._unsent -= 1
 
     async def wait_until_sent(self) -> None:
-        """The engine has been handed all moves so far: whatever it is asked next comes after."""
+        """Until the engine has all moves so far: every later call to it comes after them."""
         if self._unsent:
             await asyncio.sleep(0)
 
-    async def _carry(self, moves: list[Move]) -> None:
+    async def _send(self, moves: list[Move]) -> None:
         results = await self._apply(moves)
         task = asyncio.current_task()
-        self._under_way = {other for other in self._under_way if other is not task}
+        self._in_flight = {other for other in self._in_flight if other is not task}
         for move, result in zip(moves, results, strict=True):
-            self._done(move, result)
+            self._on_done(move, result)
 
     async def _apply(self, moves: list[Move]) -> list[MoveResult]:
         try:
             return await self._backend.apply(moves)
         except EngineUnavailable as error:
-            gone = isinstance(error, EngineGone)
-            return [MoveResult(0.0, error.detail, engine_gone=gone)] * len(moves)
+            died = isinstance(error, EngineDied)
+            return [MoveResult(0.0, error.detail, engine_died=died)] * len(moves)
         except Exception as error:  # a bug in a backend must not lose the moves' waiters
-            logger.exception("carrying out %d moves broke", len(moves))
+            logger.exception("executing %d moves failed", len(moves))
             return [MoveResult(0.0, type(error).__name__)] * len(moves)
 
     def cancel(self) -> list[asyncio.Task[None]]:
-        """Forget what is under way. Returns what is ending."""
-        ending = list(self._under_way)
-        for task in ending:
+        """Cancel and forget the batches in flight. Returns their tasks, which are cancelled."""
+        cancelled = list(self._in_flight)
+        for task in cancelled:
             task.cancel()
-        self._under_way = set()
-        return ending
+        self._in_flight = set()
+        return cancelled

@@ -1,4 +1,4 @@
-"""Compares with what the engine holds, whenever all is quiet and now and then anyway."""
+"""Reconciler: compares with the engine's state when the cache becomes idle, and periodically."""
 
 import asyncio
 import logging
@@ -10,11 +10,11 @@ from engine.ports import EngineState
 
 logger = logging.getLogger(__name__)
 
-_LEAST_SECONDS = 1.0  # between two comparisons
+_MIN_SECONDS = 1.0  # between two comparisons
 
 
 class Reconciler:
-    """Also the engine's pulse: `silent` is called when it has not answered for too long."""
+    """Also detects a hang: `on_hang` is called when the engine has not answered for too long."""
 
     def __init__(
         self,
@@ -22,22 +22,22 @@ class Reconciler:
         *,
         every_seconds: float,
         hang_seconds: float,
-        silent: Callable[[], None],
+        on_hang: Callable[[], None],
     ) -> None:
         self._controller = controller
         self._every_seconds = every_seconds
         self._hang_seconds = hang_seconds
-        self._silent = silent
+        self._on_hang = on_hang
         self.last_state = EngineState(gpu=(), host=())
 
     async def run(self) -> None:
         """Runs until cancelled."""
         while True:
-            await self._quiet_or_time()
+            await self._wait_until_due()
             await self._compare()
-            await asyncio.sleep(min(_LEAST_SECONDS, self._every_seconds))
+            await asyncio.sleep(min(_MIN_SECONDS, self._every_seconds))
 
-    async def _quiet_or_time(self) -> None:
+    async def _wait_until_due(self) -> None:
         try:
             async with asyncio.timeout(self._every_seconds):
                 await self._controller.wait_until_idle()
@@ -49,8 +49,8 @@ class Reconciler:
             async with asyncio.timeout(self._hang_seconds):
                 self.last_state = await self._controller.reconcile()
         except TimeoutError:
-            self._silent()
+            self._on_hang()
         except EngineUnavailable:
-            return  # its supervisor knows
+            return  # its supervisor handles it
         except Exception:
-            logger.exception("the engine could not be asked what it holds")
+            logger.exception("the engine's state could not be read")

@@ -1,4 +1,4 @@
-"""The cache as one value: for the REST API, the gauges and the tests."""
+"""Cache snapshot: both tiers as one value, for the REST API, gauges and tests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from engine.types import AdapterVersion, Tier, VersionId
 class ResidentAdapter:
     """One adapter in memory. `hits` counts requests that found it there, in either tier.
 
-    `host_bytes`: what it takes in host memory, all ranks together. `slot`: the number of its GPU
-    slot, once the engine has said it. `idle_seconds` since a request last held it. `leaving`: it
-    admits nobody and gives its place up once it is idle.
+    `host_bytes`: of all ranks together. `slot`: the number of its GPU slot, once the engine has
+    reported it. `idle_seconds` since a request last held it. `leaving`: it admits no request and is
+    evicted or drained once it is idle.
     """
 
     version: AdapterVersion
@@ -30,10 +30,10 @@ class ResidentAdapter:
 
 @dataclass(frozen=True, slots=True)
 class CacheSnapshot:
-    """Both tiers in LRU order: the next victim first.
+    """Both tiers in the eviction order: the next victim first.
 
-    `oldest_wait_seconds`: of the request that waits longest; 0 if none does. `engine_up` False:
-    the engine has gone, and nobody is served until there is a new one.
+    `oldest_wait_seconds`: of the request that has waited longest; 0 if none waits. `engine_up`
+    False: the engine has died, and no request is served until there is a new one.
     """
 
     slots: int
@@ -49,11 +49,11 @@ class CacheSnapshot:
 
     @property
     def host_bytes(self) -> int:
-        """What everything in the host tier takes, all ranks together."""
+        """Of the whole host tier, all ranks together."""
         return sum(resident.host_bytes for resident in self.host)
 
     def slots_by_state(self) -> dict[str, int]:
-        """Every slot once: `leased` wins over `pinned`, `pinned` over `idle`."""
+        """Counts each slot once: `leased` before `pinned` before `idle`."""
         leased = sum(r.leases > 0 for r in self.gpu)
         pinned = sum(r.leases == 0 and r.pinned is Tier.GPU for r in self.gpu)
         free = self.slots - len(self.gpu)
@@ -62,7 +62,7 @@ class CacheSnapshot:
 
 
 def take_snapshot(policy: CachePolicy, state: CacheState) -> CacheSnapshot:
-    """Read the policy's state; costs one pass over the host tier."""
+    """Costs one pass over the host tier."""
 
     residency = policy.residency()
     in_slots = set(residency.gpu)

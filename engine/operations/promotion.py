@@ -92,7 +92,7 @@ class EnginePromotion:
         except EngineUnavailable as error:
             raise _engine_away(error) from error
         except AdapterLoadFailed as error:
-            raise WarmingFailed(error.detail, for_good=error.failure.condemns) from error
+            raise WarmingFailed(error.detail, for_good=error.failure.is_permanent) from error
         except EngineError as error:
             raise WarmingFailed(error.detail) from error
 

@@ -25,7 +25,7 @@ class Quarantine:
         if not isinstance(event, LoadFailed):
             return
         error = event.error
-        if isinstance(error, AdapterLoadFailed) and error.failure.condemns:
+        if isinstance(error, AdapterLoadFailed) and error.failure.is_permanent:
             task = asyncio.create_task(self._report(event.version, error.detail))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -96,7 +96,7 @@ class Planner:
         self._tiers.remove(version)
         self.pending_evictions.pop(version, None)
         self._victims.stop_draining(version)
-        self._victims.end_drains_for(version)  # the promise of a slot goes with the host place
+        self._victims.end_drains_for(version)  # a promised slot needs the host place
         self._wait_queue.set_outcome(version, CacheOutcome.MISS)
         return Evict(version, reason, left_slot, room_for)
 

@@ -13,7 +13,7 @@ from vllm.lora.request import LoRARequest
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-from engine.errors import EngineGone, EngineUnavailable
+from engine.errors import EngineDied, EngineUnavailable
 from engine.policy.decisions import Commit, Move
 from engine.ports import EngineState, Loaded, MoveResult
 from engine.types import AdapterVersion, VersionId
@@ -97,7 +97,7 @@ async def _call(engine: AsyncLLM, method: str, *args: Any) -> list[Any]:
     try:
         answers = await engine.collective_rpc(method, args=args)
     except EngineDeadError as error:
-        raise EngineGone(str(error) or type(error).__name__) from error
+        raise EngineDied(str(error) or type(error).__name__) from error
     except EngineGenerateError as error:
         raise EngineUnavailable(str(error) or type(error).__name__) from error
     except asyncio.CancelledError:
@@ -105,7 +105,7 @@ async def _call(engine: AsyncLLM, method: str, *args: Any) -> list[Any]:
         if task is not None and task.cancelling():
             raise
         # this task is not cancelled: vLLM cancels its pending calls when it shuts its engine down
-        raise EngineGone("it was shut down") from None
+        raise EngineDied("it was shut down") from None
     for answer in answers:
         if "error" in answer:
             raise EngineUnavailable(f"{method}: {answer['error']}")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from engine.errors import EngineGone, EngineUnavailable
+from engine.errors import EngineDied, EngineUnavailable
 from engine.policy.decisions import Move
 from engine.ports import Backend, EngineState, Loaded, MoveResult
 from engine.types import AdapterVersion, VersionId
@@ -77,7 +77,7 @@ class EngineSupervisor(Generic[Process]):
     def process(self) -> Process:
         """Raises EngineUnavailable while there is none."""
         if self._process is None:
-            raise EngineGone("it is being started again")
+            raise EngineDied("it is being started again")
         return self._process
 
     @property

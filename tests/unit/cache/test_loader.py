@@ -84,6 +84,6 @@ async def test_files_that_are_others_are_not_even_read() -> None:
 
 async def test_a_load_without_an_end_is_given_up() -> None:
     backend = Slow(slots=1, host_capacity=1)
-    with pytest.raises(AdapterLoadFailed, match=r"no end after 0\.01 s") as error:
+    with pytest.raises(AdapterLoadFailed, match=r"timed out after 0\.01 s") as error:
         await Loader(backend, UncheckedFiles(), pauses=PAUSES, timeout_seconds=0.01).load(A)
     assert error.value.failure is LoadFailure.TIMEOUT
