@@ -28,7 +28,7 @@ ERRORS = (400, 404, 409, 410, 422, 429, 503)
 
 
 class EngineProblemRoute(ProblemRoute):
-    """Answers the engine's errors too."""
+    """Renders the engine's errors as problem details too."""
 
     errors = (*ProblemRoute.errors, EngineError)
 
