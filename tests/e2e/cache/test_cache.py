@@ -1,4 +1,4 @@
-"""The cache over HTTP on the real engine: counted by hand, and compared with what vLLM holds."""
+"""Cache over HTTP on the real engine: counted by hand, and compared with vLLM's own state."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ SLOTS = 'adaptry_slots{{state="{state}"}}'
 
 
 class Counted:
-    """What the counters grew by since this was made."""
+    """How much the counters grew since it was created."""
 
     def __init__(self, server: Any) -> None:
         self._server = server
@@ -52,7 +52,7 @@ def references(residents: list[dict[str, Any]]) -> list[str]:
 
 
 def assert_agrees_with_the_engine(server: Any) -> None:
-    """What the controller says is what vLLM itself holds."""
+    """The controller's state is vLLM's own."""
     cache = server.client.get("/api/v1/cache").json()
     state = server.client.get("/api/v1/cache/engine").json()
     assert {r["version_id"] for r in cache["gpu"]} == set(state["gpu"])
@@ -128,7 +128,7 @@ def test_a_pinned_adapter_stays_until_it_is_unpinned(server: Any) -> None:
     assert_agrees_with_the_engine(server)
 
 
-def test_pinning_every_slot_is_refused_and_harms_nobody(server: Any) -> None:
+def test_pinning_every_slot_is_refused_and_harms_no_request(server: Any) -> None:
     assert server.client.post("/api/v1/cache/pins", json={"reference": A}).status_code == 201
     refused = server.client.post("/api/v1/cache/pins", json={"reference": B})
     assert refused.status_code == 409
@@ -180,7 +180,7 @@ def test_refusals(
     assert response.json()["code"] == code
 
 
-def test_a_pin_ends_when_its_time_is_over(server: Any) -> None:
+def test_a_pin_expires(server: Any) -> None:
     body = {"reference": A, "tier": "host", "ttl_seconds": 0.5}
     pinned = server.client.post("/api/v1/cache/pins", json=body)
     assert pinned.status_code == 201
@@ -241,7 +241,7 @@ def leases(server: Any) -> int:
 
 @contextmanager
 def streaming(server: Any, model: str) -> Iterator[httpx.Response]:
-    """A stream that would go on for a while."""
+    """A stream that would continue for a while."""
     body = {
         "model": model,
         "prompt": "a" * 20,
@@ -253,7 +253,7 @@ def streaming(server: Any, model: str) -> Iterator[httpx.Response]:
         yield response
 
 
-def test_a_client_that_leaves_mid_stream_gives_its_lease_back(server: Any) -> None:
+def test_a_client_that_leaves_mid_stream_releases_its_lease(server: Any) -> None:
     with streaming(server, A) as response:
         lines = response.iter_lines()
         assert next(lines).startswith("data: ")
@@ -301,7 +301,7 @@ def test_a_request_that_vllm_refuses_leaves_no_lease(server: Any) -> None:
 
 
 def test_a_cold_adapter_is_served_while_hot_streams_hold_every_slot(server: Any) -> None:
-    """Streams for A and B overlap without a pause; C must get its turn all the same."""
+    """Streams for A and B overlap without a pause; C must be served nevertheless."""
     done = False
 
     def keep_busy(model: str, delay: float) -> int:
@@ -330,7 +330,7 @@ def test_a_cold_adapter_is_served_while_hot_streams_hold_every_slot(server: Any)
 
 
 def own_adapter(server: Any, name: str) -> Path:
-    """The files in the store of a new adapter that does what F does; no other one shares them."""
+    """Files in the store of a new adapter that does what F does; no other adapter shares them."""
     source = server.state / "sources" / name
     shutil.copytree(ROOT / "demo" / "adapters" / F, source)
     config = source / "adapter_config.json"
@@ -352,7 +352,7 @@ def cut_off(folder: Path) -> None:
 
 
 def change(folder: Path) -> None:
-    """Another content of the same size, as another version's."""
+    """Other content of the same size, as of another version."""
     weights = folder / "adapter_model.safetensors"
     weights.chmod(0o644)
     content = bytearray(weights.read_bytes())
@@ -383,7 +383,7 @@ def test_damaged_files_fail_their_own_request_and_take_the_version_out_of_servic
     again = server.complete(name, prompt_for("hello"))
     assert again.status_code == 409
     assert again.json()["error"]["code"] == "version_quarantined"
-    assert failures(counted, **cause) == 1, "nobody tries a second time"
+    assert failures(counted, **cause) == 1, "there is no second attempt"
     assert_agrees_with_the_engine(server)
 
 

@@ -1,4 +1,4 @@
-"""An engine that is killed or stands still under traffic, and a server that is started again."""
+"""Engine faults: killed or hung under traffic, and a server that is restarted."""
 
 import signal
 import threading
@@ -40,7 +40,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedDemo]:
 
 @dataclass
 class Traffic:
-    """Clients that ask one request after the other, and what became of each."""
+    """Clients that send one request after the other, and the outcome of each."""
 
     served: ServedDemo
     right: int = 0
@@ -146,7 +146,7 @@ def test_an_engine_that_ends_under_traffic_is_replaced_and_warm_again(
     assert served.client.delete(f"/api/v1/cache/pins/{A}").status_code == 200
 
 
-def test_a_server_that_is_started_again_has_its_pins_and_is_warm(served: ServedDemo) -> None:
+def test_a_restarted_server_has_its_pins_and_is_warm(served: ServedDemo) -> None:
     pin = {"reference": F, "tier": "gpu"}
     assert served.client.post("/api/v1/cache/pins", json=pin).status_code == 201
     for name in (A, B, C):

@@ -1,4 +1,4 @@
-"""A scripted sequence of requests on the real engine: what /metrics counts, by hand."""
+"""Metrics of a scripted sequence of requests on the real engine, counted by hand."""
 
 import json
 import time
@@ -17,7 +17,7 @@ A, B, C, D, E, F = sorted(TASKS)
 
 
 class Scrapes:
-    """What the counters grew by since this was made; the gauges as they are."""
+    """How much the counters grew since it was created; current gauges."""
 
     def __init__(self, server: Any) -> None:
         self._server = server
@@ -54,7 +54,7 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def test_every_adapter_s_lookups_evictions_and_times(server: Any, scrapes: Scrapes) -> None:
-    """The sequence of test_cache.py, which says who is where after each step."""
+    """The sequence of test_cache.py, which lists the residents after each step."""
     for name in (A, A, B, C, A, D, E, B):
         assert server.complete(name, prompt_for("hello")).status_code == 200
     grew = scrapes.grew
@@ -79,7 +79,7 @@ def test_every_adapter_s_lookups_evictions_and_times(server: Any, scrapes: Scrap
 
 
 @pytest.mark.parametrize("options", [{}, {"n": 2}, {"stream": True}, {"n": 2, "stream": True}])
-def test_tokens_are_those_that_the_client_is_told(
+def test_tokens_equal_the_usage_reported_to_the_client(
     server: Any, scrapes: Scrapes, options: dict[str, Any]
 ) -> None:
     body = options | ({"stream_options": {"include_usage": True}} if options.get("stream") else {})
@@ -158,7 +158,7 @@ def test_a_server_exports_what_the_page_lists(server: Any) -> None:
     assert {series.name for series in listed()} - names <= of_codes, "there may be none yet"
 
 
-def test_the_plain_format_and_compression_are_as_asked_for(server: Any) -> None:
+def test_the_plain_format_and_compression_are_as_requested(server: Any) -> None:
     plain = server.client.get("/metrics", headers={"accept-encoding": "identity"})
     assert plain.headers["content-type"].startswith("text/plain")
     assert "content-encoding" not in plain.headers
@@ -169,7 +169,7 @@ def test_the_plain_format_and_compression_are_as_asked_for(server: Any) -> None:
     assert packed.text.count("\n") == plain.text.count("\n")
 
 
-def test_routers_are_told_who_has_a_slot_and_no_sets_of_before(server: Any) -> None:
+def test_routers_read_the_current_adapters_in_slots_only(server: Any) -> None:
     """vLLM's own gauge has a series of each combination of adapters that ever ran."""
     for name in (A, B, C, D):
         assert server.complete(name, prompt_for("hello")).status_code == 200

@@ -1,4 +1,4 @@
-"""The probe over HTTP, on the real engine."""
+"""Probe over HTTP, on the real engine."""
 
 import shutil
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_a_trained_adapter_passes(server: Any, reference: str) -> None:
     ("name", "factor", "code"),
     [("faint", 1e-20, "probe_no_difference"), ("deafening", 1e30, "probe_not_finite")],
 )
-def test_one_that_inspection_can_not_see_through_is_quarantined(
+def test_a_broken_adapter_that_passes_inspection_is_quarantined(
     server: Any, name: str, factor: float, code: str
 ) -> None:
     reference = scaled(server, name, factor)
@@ -79,7 +79,7 @@ def test_one_that_inspection_can_not_see_through_is_quarantined(
     assert server.complete(name, "x=").status_code in (404, 409)
     assert probed(server, reference).status_code == 409, "it is not servable any more"
     word = server.complete("upper", "hello=").json()["choices"][0]["text"]
-    assert word == "HELLO", "nobody else is harmed"
+    assert word == "HELLO", "no other adapter is harmed"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_version_that_is_not_there_is_a_problem(server: Any, path: str, status
     assert response.headers["content-type"] == "application/problem+json"
 
 
-def test_an_alias_moves_to_what_passes_only(server: Any) -> None:
+def test_an_alias_moves_only_to_a_version_that_passes(server: Any) -> None:
     server.register("probed", UPPER)
     server.register("probed", ROOT / "demo" / "adapters-v2" / "upper")
     alias = "/api/v1/adapters/probed/aliases/default"

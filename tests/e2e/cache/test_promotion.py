@@ -1,4 +1,4 @@
-"""Promotions and rollbacks under real traffic: nobody fails, and nobody gets a wrong version."""
+"""Promotions and rollbacks under real traffic: no request fails or gets a wrong version."""
 
 import itertools
 import json
@@ -47,7 +47,7 @@ class Switch:
 
 @dataclass
 class Traffic:
-    """Clients that ask one request after the other until it is over."""
+    """Clients that send one request after the other until it ends."""
 
     base_url: str
     answers: list[Answer] = field(default_factory=list)
@@ -92,7 +92,7 @@ def text_of(line: str) -> str:
 
 @pytest.fixture
 def two_versions(server: Any, request: pytest.FixtureRequest) -> str:
-    """An adapter of its own for each test, with `prod` at the first of its two versions."""
+    """A separate adapter for each test, with `prod` at the first of its two versions."""
     name = request.node.name.removeprefix("test_").replace("_", "-")[:60]
     server.register(name, DEMO / "adapters" / "upper")
     server.register(name, DEMO / "adapters-v2" / "upper")
@@ -101,7 +101,7 @@ def two_versions(server: Any, request: pytest.FixtureRequest) -> str:
 
 
 def move(server: Any, name: str, wishes: dict[str, Any], what: str = "") -> int:
-    """Where `prod` points then."""
+    """The version that `prod` points at."""
     path = f"/api/v1/adapters/{name}/aliases/prod{what}"
     response = server.client.request("POST" if what else "PUT", path, json=wishes)
     assert response.status_code == 200, response.text
@@ -110,7 +110,7 @@ def move(server: Any, name: str, wishes: dict[str, Any], what: str = "") -> int:
 
 @contextmanager
 def traffic_on(server: Any, name: str) -> Iterator[Traffic]:
-    """Six clients of the alias, and two that ask others, so that slots and places are scarce."""
+    """Six clients of the alias, and two of other adapters, so that slots and places are scarce."""
     traffic = Traffic(server.base_url)
     others = Traffic(server.base_url, over=traffic.over)
     with ThreadPoolExecutor(8) as pool:
@@ -127,7 +127,7 @@ def traffic_on(server: Any, name: str) -> Iterator[Traffic]:
 
 
 def wait_for_answers(traffic: Traffic, count: int) -> None:
-    """Begun from now on: on a slow machine the alias stays as it is until some are through."""
+    """Started from now on: on a slow machine the alias stays unchanged until some have ended."""
     now = time.monotonic()
     while sum(answer.began > now for answer in list(traffic.answers)) < count:
         assert time.monotonic() < now + 60
@@ -141,7 +141,7 @@ def versions_at(answer: Answer, switches: list[Switch]) -> set[int]:
     return {switch.number for switch in (*before[-1:], *during)}
 
 
-def test_nobody_notices_a_promotion_or_a_rollback(server: Any, two_versions: str) -> None:
+def test_clients_notice_neither_a_promotion_nor_a_rollback(server: Any, two_versions: str) -> None:
     now = time.monotonic()
     switches = [Switch(now, now, 1)]
     with traffic_on(server, two_versions) as traffic:
@@ -197,7 +197,7 @@ def test_a_stream_ends_with_its_version_and_the_next_request_finds_the_new_one(
     assert len(rest) > 100, "the stream went on to its end"
 
 
-def test_files_that_are_damaged_move_nothing(server: Any, two_versions: str) -> None:
+def test_damaged_files_move_no_alias(server: Any, two_versions: str) -> None:
     folder = server.state / "damaged"
     shutil.copytree(DEMO / "adapters" / "rot13", folder)
     config = json.loads((folder / "adapter_config.json").read_text())

@@ -1,4 +1,4 @@
-"""States and splits of versions as the clients of the engine see them."""
+"""States of versions and traffic splits, as the engine's clients see them."""
 
 from datetime import datetime
 from pathlib import Path
@@ -102,7 +102,7 @@ def test_each_user_of_a_split_alias_gets_the_answers_of_one_version(server: Any)
         )
         assert response.headers["x-adaptry-version"] == f"canary:{expected}"
     assert seen == {1, 2}
-    nobody = [
+    no_user = [
         server.complete("canary", prompt_for(WORD)).headers["x-adaptry-version"] for _ in range(30)
     ]
-    assert set(nobody) == {"canary:1", "canary:2"}, "1 in a billion for one of them to be missing"
+    assert set(no_user) == {"canary:1", "canary:2"}, "1 in a billion for one of them to be missing"

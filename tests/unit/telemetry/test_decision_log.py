@@ -1,4 +1,4 @@
-"""What is kept of the cache's events: bounded, in order, and sayable in sentences."""
+"""Decision log: the cache's events, bounded, in order, and described in sentences."""
 
 import asyncio
 from typing import get_args
@@ -32,7 +32,7 @@ from tests.support.cache.controller_harness import A, B, C, adapter
 
 GPU_HIT = LookedUp(A, CacheOutcome.GPU_HIT, None, 0.0)
 
-SAID: list[tuple[CacheEvent, str]] = [
+SENTENCES: list[tuple[CacheEvent, str]] = [
     (GPU_HIT, "hit: it was in a GPU slot"),
     (
         LookedUp(A, CacheOutcome.HOST_HIT, None, 0.0123),
@@ -83,13 +83,13 @@ SAID: list[tuple[CacheEvent, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("event", "said"), SAID)
-def test_what_happened_is_said_in_a_plain_sentence(event: CacheEvent, said: str) -> None:
-    assert describe_event(event) == said
+@pytest.mark.parametrize(("event", "text"), SENTENCES)
+def test_events_are_described_in_plain_sentences(event: CacheEvent, text: str) -> None:
+    assert describe_event(event) == text
 
 
 def test_every_kind_of_event_has_a_sentence_and_a_name() -> None:
-    assert {type(event) for event, _ in SAID} == set(get_args(CacheEvent)) == set(KINDS)
+    assert {type(event) for event, _ in SENTENCES} == set(get_args(CacheEvent)) == set(KINDS)
     assert sorted(KINDS.values()) == sorted(get_args(DecisionKind))
 
 
@@ -97,15 +97,15 @@ def test_every_kind_of_event_has_a_sentence_and_a_name() -> None:
     ("seconds", "text"),
     [(0.0, "0.0 ms"), (0.25, "250 ms"), (9.94, "9.9 s"), (119, "119 s"), (3600, "60 min")],
 )
-def test_durations_are_as_exact_as_a_person_wants(seconds: float, text: str) -> None:
+def test_durations_are_rounded_for_people(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 
-def test_decisions_carry_what_their_sentence_says() -> None:
+def test_decisions_have_the_facts_of_their_sentence() -> None:
     log = DecisionLog(clock=lambda: 1_000_000.5)
     log.on_event(Evicted(A, Tier.GPU, EvictionReason.CAPACITY, 41.0, room_for=B, slot=3))
-    told = decision_read(log.latest(1)[0]).model_dump(mode="json", exclude_none=True)
-    assert told == {
+    read = decision_read(log.latest(1)[0]).model_dump(mode="json", exclude_none=True)
+    assert read == {
         "id": 1_000_000_500_001,
         "at": "1970-01-12T13:46:40.500000Z",
         "kind": "evicted",
@@ -122,7 +122,7 @@ def test_decisions_carry_what_their_sentence_says() -> None:
     }
 
 
-def test_the_log_forgets_the_oldest_of_all_and_keeps_ids_growing() -> None:
+def test_the_log_drops_the_oldest_events_and_ids_increase() -> None:
     log = DecisionLog(capacity=3)
     first = log.newest_id + 1
     for _ in range(5):
@@ -134,7 +134,7 @@ def test_the_log_forgets_the_oldest_of_all_and_keeps_ids_growing() -> None:
     assert later.newest_id > log.newest_id, "a reader from before a restart is not ahead"
 
 
-def test_hits_in_a_row_are_one_in_a_versions_own_list() -> None:
+def test_consecutive_hits_are_one_entry_in_a_versions_own_list() -> None:
     log = DecisionLog()
     for event in (GPU_HIT, GPU_HIT, GPU_HIT, LoadStarted(A, 0), GPU_HIT):
         log.on_event(event)
@@ -147,7 +147,7 @@ def test_hits_in_a_row_are_one_in_a_versions_own_list() -> None:
     assert len(log.latest(10)) == 5
 
 
-def test_a_version_is_told_what_concerns_it_whoever_it_happened_to() -> None:
+def test_a_versions_list_has_events_of_others_that_concern_it() -> None:
     log = DecisionLog()
     drained, lost = Drained(A, B, 0), EngineLost(EngineUnavailable("it died"))
     log.on_event(drained)

@@ -1,4 +1,4 @@
-"""The metrics by hand count."""
+"""Metrics, compared with counts by hand."""
 
 import asyncio
 from dataclasses import replace
@@ -26,7 +26,7 @@ VERSION = AdapterVersion(VersionId(1), "a", 1, "0" * 64, "/a", 8, 100)
 
 
 def cache_state() -> CacheState:
-    """Of the one version, for which a request has waited 1.5 seconds."""
+    """Of the only version, for which a request has waited 1.5 seconds."""
     state = CacheState(lambda: 10.0)
     granted = asyncio.get_running_loop().create_future()
     request = PendingRequest(VERSION, granted, arrived=8.5, cause=MissCause.COLD, counted=True)
@@ -122,7 +122,7 @@ async def test_gauges_show_the_cache_at_the_scrape() -> None:
 
 
 def test_ten_thousand_adapters_have_as_many_series_as_the_labels_allow() -> None:
-    """Each is asked for, found nowhere, read, answered, and put out again."""
+    """Each is requested, missed, loaded, served, and evicted."""
 
     def series(adapters: int) -> int:
         registry = CollectorRegistry()

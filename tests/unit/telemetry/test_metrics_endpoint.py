@@ -1,4 +1,4 @@
-"""/metrics as it is scraped: its formats, and that nobody reads the cache while it changes."""
+"""Metrics endpoint: its formats, and that the cache is not read while it changes."""
 
 import gzip
 import threading
@@ -61,7 +61,7 @@ async def test_both_formats_keep_names_and_one_has_exemplars(scraped: Scraped) -
     assert "\nadaptry_host_bytes_limit +Inf\n" in opened.text
 
 
-async def test_it_is_compressed_for_who_can_read_that(scraped: Scraped) -> None:
+async def test_it_is_compressed_for_clients_that_accept_gzip(scraped: Scraped) -> None:
     plain = await scraped.get(**{"accept-encoding": "identity"})
     packed = await scraped.get(**{"accept-encoding": "gzip"})
     assert "content-encoding" not in plain.headers

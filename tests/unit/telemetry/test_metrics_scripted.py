@@ -1,4 +1,4 @@
-"""A scripted sequence over the real controller and a fake engine: every counter by hand."""
+"""Metrics of a scripted sequence on the real controller and a fake engine, counted by hand."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -40,7 +40,7 @@ class Metered:
         for version in versions:
             async with self.controller.lease(version):
                 pass
-        # what a certain move has done is told a moment after its request has gone on
+        # a certain move is reported shortly after its request has continued
         await until(lambda: len(self.backend.moves) == self.controller._executor.moves_submitted)
         await asyncio.sleep(0.005)
 
@@ -99,12 +99,12 @@ async def test_lookups_evictions_and_loads(metered: Metered) -> None:
 
 
 def shown(metered: Metered) -> set[tuple[str, ...]]:
-    """The adapters in memory, as far as they are shown one by one."""
+    """The adapters in memory that have a series of their own."""
     families = [f for f in metered.registry.collect() if f.name == "vllm:lora_adapter_loaded"]
     return {tuple(sample.labels.values()) for sample in families[0].samples}
 
 
-async def test_who_is_shown_in_memory(metered: Metered) -> None:
+async def test_adapters_in_memory_have_series_of_their_own(metered: Metered) -> None:
     await metered.use(A, B)
     await metered.controller.evict(B)
     metered.controller.prefetch(B)
@@ -117,14 +117,14 @@ async def test_who_is_shown_in_memory(metered: Metered) -> None:
 
 
 def sets(metered: Metered) -> dict[str, str]:
-    """The labels that llm-d's router reads, of the only series."""
+    """Labels of the only series, as llm-d's router reads them."""
     families = [f for f in metered.registry.collect() if f.name == "vllm:lora_requests_info"]
     (sample,) = families[0].samples
     assert sample.value > 1.7e9, "a time"
     return sample.labels
 
 
-async def test_who_has_a_slot_is_told_as_routers_read_it(metered: Metered) -> None:
+async def test_routers_can_read_which_adapters_have_a_slot(metered: Metered) -> None:
     empty = {"max_lora": "2", "running_lora_adapters": "", "waiting_lora_adapters": ""}
     assert sets(metered) == empty
     await metered.use(A, B)
@@ -134,7 +134,7 @@ async def test_who_has_a_slot_is_told_as_routers_read_it(metered: Metered) -> No
         "waiting_lora_adapters": "a3:1",
     }
     await until(lambda: metered("adaptry_resident", tier="host") == 3)
-    assert sets(metered)["waiting_lora_adapters"] == "", "what is in memory and not asked for"
+    assert sets(metered)["waiting_lora_adapters"] == "", "what is in memory and not requested"
 
 
 async def test_another_version_and_an_engine_that_was_replaced(metered: Metered) -> None:
@@ -191,7 +191,7 @@ async def test_failures_and_refusals(metered: Metered) -> None:
     assert metered("adaptry_decisions_total", kind="load_failed") == 1
 
 
-async def test_a_hot_adapter_that_gives_its_slot_up_is_counted(metered: Metered) -> None:
+async def test_a_hot_adapter_that_drains_is_counted(metered: Metered) -> None:
     async with metered.controller.lease(A), metered.controller.lease(B):
         waiting = asyncio.create_task(metered.use(C))
         await until(lambda: metered("adaptry_drains_total") == 1)
@@ -200,8 +200,8 @@ async def test_a_hot_adapter_that_gives_its_slot_up_is_counted(metered: Metered)
     assert metered("adaptry_decisions_total", kind="drained") == 1
 
 
-async def test_thrash_is_the_share_of_lookups_that_come_back_too_soon(metered: Metered) -> None:
-    """Three adapters in turn, in two slots: each leaves before it is asked for again."""
+async def test_thrash_is_the_share_of_lookups_soon_after_an_eviction(metered: Metered) -> None:
+    """Three adapters in rotation, in two slots: each is evicted before its next request."""
     assert metered("adaptry_thrash_ratio") == 0
     await metered.use(A, B, C)
     assert metered("adaptry_thrash_ratio") == 0, "these were cold"

@@ -1,4 +1,4 @@
-"""Spans of requests that wait for one load, of loads that fail, and what is kept of them."""
+"""Spans: of requests that wait for one load, of failed loads, and the state they leave."""
 
 import asyncio
 import json
@@ -63,7 +63,7 @@ async def traced() -> AsyncIterator[Traced]:
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_all_who_wait_for_one_load_have_it_in_their_trace(traced: Traced) -> None:
+async def test_every_request_that_waits_for_a_load_has_it_in_its_trace(traced: Traced) -> None:
     await asyncio.gather(traced.use(A), traced.use(A), traced.use(A))
     assert traced.backend.loads == [A.id]
     requests = {s.context.span_id for s in traced.spans("adaptry.request") if s.context}
@@ -104,7 +104,7 @@ async def test_a_load_that_fails_is_an_error_in_the_trace(traced: Traced) -> Non
     }
 
 
-async def test_nothing_is_kept_of_a_request_that_has_ended(traced: Traced) -> None:
+async def test_an_ended_request_leaves_no_state(traced: Traced) -> None:
     await traced.use(A)
     with traced.tracing.request(POST) as spans, spans.slot_wait_span(B):
         trace_id = traced.tracing.trace_id_of(B.id, Transition.DISK_TO_HOST)
@@ -114,8 +114,8 @@ async def test_nothing_is_kept_of_a_request_that_has_ended(traced: Traced) -> No
     assert not traced.tracing._awaiting
 
 
-async def test_what_a_request_did_not_need_is_not_in_its_trace(traced: Traced) -> None:
-    """It found its slot filled already, though the engine has yet to say so."""
+async def test_loads_that_a_request_did_not_need_are_not_in_its_trace(traced: Traced) -> None:
+    """Its slot was already filled, though the engine has yet to report it."""
     with traced.tracing.request(POST) as spans:
         with spans.slot_wait_span(A) as wait:
             wait.record_lease(Lease(A, CacheOutcome.GPU_HIT, 0.0, 0.0))
@@ -123,7 +123,7 @@ async def test_what_a_request_did_not_need_is_not_in_its_trace(traced: Traced) -
     assert not traced.spans("adaptry.activate")
 
 
-async def test_a_load_is_counted_with_the_trace_of_who_waits_for_it(traced: Traced) -> None:
+async def test_a_load_is_counted_with_the_trace_of_a_waiting_request(traced: Traced) -> None:
     collectors = CollectorRegistry()
     metrics = CacheMetrics(collectors)
     metrics.link_exemplars(traced.tracing.trace_id_of)
@@ -137,4 +137,4 @@ async def test_a_load_is_counted_with_the_trace_of_who_waits_for_it(traced: Trac
         for sample in family.samples
         if sample.exemplar is not None
     ]
-    assert exemplars == [({"trace_id": trace_id}, 0.2)], "nobody waits for the other one"
+    assert exemplars == [({"trace_id": trace_id}, 0.2)], "no request waits for the other one"

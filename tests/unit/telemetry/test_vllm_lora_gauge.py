@@ -1,4 +1,4 @@
-"""vLLM's gauge of the adapters that run makes way for the cache's own."""
+"""vLLM's gauge of running adapters is replaced by the cache's own."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ NAMES = ["max_lora", "waiting_lora_adapters", "running_lora_adapters"]
 
 @dataclass
 class Logger:
-    """What we touch of vLLM's logger; the real one: tests/e2e/cache/test_live_metrics.py."""
+    """The parts of vLLM's logger in use; the real one: tests/e2e/cache/test_live_metrics.py."""
 
     gauge_lora_info: Any
 
@@ -22,7 +22,7 @@ class Manager:
     stat_loggers: list[Any] = field(default_factory=list)
 
 
-def test_it_is_taken_off_and_its_name_is_free() -> None:
+def test_the_gauge_is_unregistered_and_its_name_is_free() -> None:
     registry = CollectorRegistry()
     logger = Logger(Gauge("running", "Text.", NAMES, registry=registry))
     logger.gauge_lora_info.labels(*NAMES).set(1)
@@ -32,5 +32,5 @@ def test_it_is_taken_off_and_its_name_is_free() -> None:
     Gauge("running", "Text.", NAMES, registry=registry)
 
 
-def test_nothing_is_done_where_nothing_is_logged() -> None:
+def test_nothing_is_done_if_vllm_logs_no_stats() -> None:
     remove_lora_gauge(None, CollectorRegistry())

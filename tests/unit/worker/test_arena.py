@@ -1,4 +1,4 @@
-"""The arena hands memory out again and again, and never memory that is still being read."""
+"""Arena: memory is reused, but never while the device still reads it."""
 
 import random
 from types import SimpleNamespace
@@ -43,14 +43,14 @@ def test_a_block_is_as_large_as_asked_and_writable() -> None:
     assert int(block.memory.sum()) == 7000
 
 
-def test_what_was_given_back_is_used_again() -> None:
+def test_a_released_block_is_reused() -> None:
     arena = HostArena(pinned=False, slab_bytes=SLAB)
     for _ in range(100):
         arena.release(arena.allocate(SLAB // 2))
     assert arena.allocated_bytes == SLAB
 
 
-def test_what_the_device_last_reads_is_not() -> None:
+def test_a_block_that_the_device_still_reads_is_not_reused() -> None:
     arena = HostArena(pinned=False, slab_bytes=SLAB)
     block, reading = arena.allocate(SLAB), Reading()
     arena.release(block, reading)
@@ -59,12 +59,12 @@ def test_what_the_device_last_reads_is_not() -> None:
     assert arena.allocate(SLAB).slab == block.slab
 
 
-def test_one_that_is_larger_than_a_slab_has_its_own() -> None:
+def test_a_block_larger_than_a_slab_has_a_slab_of_its_own() -> None:
     arena = HostArena(pinned=False, slab_bytes=SLAB)
     assert arena.allocate(3 * SLAB).memory.numel() == 3 * SLAB
 
 
-def test_holes_grow_together_again() -> None:
+def test_adjacent_holes_are_merged() -> None:
     arena = HostArena(pinned=False, slab_bytes=SLAB)
     blocks = [arena.allocate(SLAB // 4) for _ in range(4)]
     for block in (blocks[1], blocks[3], blocks[0], blocks[2]):
@@ -83,7 +83,7 @@ def test_a_reservation_is_one_piece_and_is_used() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_two_blocks_overlap_whatever_comes_and_goes(seed: int) -> None:
+def test_no_two_blocks_overlap_after_any_sequence(seed: int) -> None:
     chance = random.Random(seed)
     arena = HostArena(pinned=False, slab_bytes=SLAB)
     held: list[Block] = []
@@ -115,11 +115,11 @@ def tiers(capacity: int) -> Any:
 @pytest.mark.parametrize(
     ("ranks", "host_bytes", "available", "expected"),
     [
-        (1, None, 10**9, 12_000),  # ten, and two on their way
+        (1, None, 10**9, 12_000),  # ten, and two in staging
         (2, None, 10**9, 24_000),  # each rank reads the whole file
         (1, 5_000, 10**9, 7_000),
         (2, 5_000, 10**9, 6_500),
-        (1, None, 20_000, 5_000),  # a quarter of what there is
+        (1, None, 20_000, 5_000),  # a quarter of what is available
     ],
 )
 def test_as_much_is_reserved_as_the_tier_can_hold(

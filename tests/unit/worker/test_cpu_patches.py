@@ -1,4 +1,4 @@
-"""Rows of a mixed batch that have no adapter, through vLLM's own torch kernels."""
+"""CPU patches: rows without an adapter in mixed batches, through vLLM's own torch kernels."""
 
 import inspect
 from collections.abc import Callable
@@ -39,7 +39,7 @@ each_kernel = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def _kernels_as_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An engine may have patched this process already; what a test patches is undone after it."""
+    """An engine may have patched this process already; each test's patches are undone after it."""
     for name in NAMES:
         for module in MODULES:
             monkeypatch.setattr(module, name, shipped(name))
@@ -61,7 +61,7 @@ def output_of(
 
 
 @each_kernel
-def test_the_repair_is_asked_for_where_such_rows_get_the_last_slots_adapter(
+def test_the_patch_is_needed_if_such_rows_get_the_last_slots_adapter(
     name: str, options: dict[str, Any]
 ) -> None:
     mixed = output_of(shipped(name), MIXED, options)
@@ -83,7 +83,7 @@ def test_a_patched_kernel_leaves_such_rows_and_changes_no_other(
 
 
 @each_kernel
-def test_unmixed_batches_are_as_simple_as_they_look(name: str, options: dict[str, Any]) -> None:
+def test_unmixed_batches_are_computed_or_left_unchanged(name: str, options: dict[str, Any]) -> None:
     patched = cpu_patches.skip_rows_without_adapter(shipped(name))
     with_adapters = MIXED.clamp(min=0)
     original = output_of(shipped(name), with_adapters, options)
@@ -100,7 +100,7 @@ def test_indices_and_arguments_stay_as_the_caller_gave_them() -> None:
     assert torch.equal(by_position, output_of(patched, MIXED, {"scaling": 0.5}))
 
 
-def test_repair_replaces_what_needs_it_wherever_it_is_called_from() -> None:
+def test_patching_replaces_the_kernels_in_every_module() -> None:
     needed = cpu_patches.needs_row_patch()
     cpu_patches.apply_patches()
     assert not cpu_patches.needs_row_patch()
@@ -109,7 +109,7 @@ def test_repair_replaces_what_needs_it_wherever_it_is_called_from() -> None:
         assert (getattr(kernels, name) is not shipped(name)) == needed
 
 
-def test_repairing_again_changes_nothing() -> None:
+def test_patching_again_changes_nothing() -> None:
     cpu_patches.apply_patches()
     once = [getattr(module, name) for module in MODULES for name in NAMES]
     cpu_patches.apply_patches()
@@ -131,7 +131,7 @@ def test_a_build_that_masks_such_rows_itself_is_left_alone(
 
 
 def test_a_prompt_without_adapter_beside_one_with_is_left_alone_too() -> None:
-    """The kernels of the prefill call the patched ones, a sequence at a time."""
+    """The prefill's kernels call the patched ones, one sequence at a time."""
     cpu_patches.apply_patches()
     slots, lengths = torch.tensor([-1, 2]), torch.tensor([2, TOKENS - 2])
     output = BEFORE.clone()
@@ -180,16 +180,16 @@ def test_logits_of_sampled_tokens_are_each_requests_own() -> None:
 
 @pytest.mark.parametrize(("first", "last"), [(0, 1), (2, 5), (2, 4), (0, 2), (4, 6), (0, 6)])
 def test_logits_of_a_prompt_are_those_of_its_own_tokens(first: int, last: int) -> None:
-    """Also where there are as many as sampled tokens."""
+    """Also if there are as many rows as sampled tokens."""
     cpu_patches.apply_patches()
     torch.testing.assert_close(logits(STATES[first:last]), expected_logits([*range(first, last)]))
 
 
-def test_unpatched_they_stop_the_engine() -> None:
+def test_unpatched_logits_stop_the_engine() -> None:
     with pytest.raises(RuntimeError, match="broadcast"):
         logits(STATES[2:5], SHIPPED_LOGITS)
 
 
-def test_repair_replaces_them() -> None:
+def test_patching_replaces_the_logits() -> None:
     cpu_patches.apply_patches()
     assert punica.PunicaWrapperCPU.add_lora_logits is cpu_patches.add_lora_logits

@@ -1,4 +1,4 @@
-"""A worker that watches the process whose engine it belongs to."""
+"""Parent watch: a worker ends with the server that its engine belongs to."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ worker.wait()
 """
 
 
-def test_it_ends_when_its_server_is_killed() -> None:
+def test_a_worker_ends_when_its_server_is_killed() -> None:
     server = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     worker = int(server.stdout.readline())
@@ -32,20 +32,20 @@ def test_it_ends_when_its_server_is_killed() -> None:
     server.stdout.close()
 
 
-def test_it_does_not_begin_when_its_server_has_gone_already() -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    environment = {**os.environ, "ADAPTRY_ENGINE_OWNER": str(gone.pid)}
+def test_a_worker_does_not_start_after_its_server_has_ended() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    environment = {**os.environ, "ADAPTRY_ENGINE_OWNER": str(ended.pid)}
     worker = subprocess.run([sys.executable, "-c", WORKER], env=environment, check=False)
     assert worker.returncode == -9
 
 
-def test_an_engine_in_its_owners_own_process_goes_on() -> None:
+def test_an_engine_in_its_parents_own_process_continues() -> None:
     with bind_engine_lifetime():
         watch_parent()
 
 
-def test_what_else_this_process_starts_is_not_told() -> None:
+def test_other_child_processes_are_not_affected() -> None:
     before = dict(os.environ)
     with bind_engine_lifetime():
         assert os.environ["ADAPTRY_ENGINE_OWNER"] == str(os.getpid())
