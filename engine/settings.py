@@ -44,6 +44,9 @@ class EngineSettings(BaseSettings):
     header_timeout_seconds: PositiveFloat = Field(
         30.0, description="A connection whose request has not begun by then is closed."
     )
+    stalled_reader_seconds: PositiveFloat = Field(
+        60.0, description="A client that reads nothing of its response for so long is disconnected."
+    )
     max_adapter_labels: PositiveInt = Field(
         100, description="Adapters with a metrics label of their own; the rest is `_other`."
     )

@@ -6,6 +6,7 @@ sends its head one byte at a time, or that goes on sending a body after the resp
 
 import asyncio
 import json
+import logging
 from asyncio import TimerHandle, Transport
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,6 +15,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from engine.gateway.openai_errors import openai_error
 from engine.settings import EngineSettings
+
+logger = logging.getLogger(__name__)
 
 LINGER_SECONDS = 2.0
 """A client that still sends when its response is complete has so long to read it: a reset would
@@ -25,6 +28,7 @@ class HeadLimits:
     max_bytes: int
     max_headers: int
     timeout_seconds: float
+    stalled_reader_seconds: float
 
 
 class _LingeringTransport(Transport):
@@ -37,9 +41,7 @@ class _LingeringTransport(Transport):
         self._protocol = protocol
         self._cycle = cycle
         self._transport = transport
-
-    def write(self, data: Any) -> None:
-        self._transport.write(data)
+        self.write = transport.write  # type: ignore[method-assign]  # called for each token
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()
@@ -65,6 +67,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0  # since the last complete head or part of a body
         self._head_bytes = 0
         self._head_timer: TimerHandle | None = None
+        self._stall_timer: TimerHandle | None = None
         self._discards_input = self._upgraded = False
 
     # ---- time ----------------------------------------------------------------------------
@@ -75,7 +78,39 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._stop_stall_timer()
         super().connection_lost(exc)
+
+    # ---- readers that stand still --------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than it is answered: what it does not read piles up."""
+        super().pause_writing()
+        self._time_reader(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        self._stop_stall_timer()
+        super().resume_writing()
+
+    def _time_reader(self, unread_bytes: int) -> None:
+        seconds = self.limits.stalled_reader_seconds
+        self._stall_timer = self.loop.call_later(seconds, self._end_if_stalled, unread_bytes)
+
+    def _end_if_stalled(self, unread_before: int) -> None:
+        unread_bytes = self.transport.get_write_buffer_size()
+        if unread_bytes < unread_before:
+            self._time_reader(unread_bytes)
+            return
+        seconds = self.limits.stalled_reader_seconds
+        logger.warning("a client has read nothing for %g s: its connection is closed", seconds)
+        self.transport.abort()
+
+    def _stop_stall_timer(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+
+    # ---- other times ---------------------------------------------------------------------
 
     def handle_websocket_upgrade(self) -> None:
         self._upgraded = True
@@ -191,7 +226,10 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 def create_http_protocol(settings: EngineSettings) -> type[asyncio.Protocol]:
     """The protocol with the settings' limits, for uvicorn's `http`."""
     limits = HeadLimits(
-        settings.max_header_bytes, settings.max_headers, settings.header_timeout_seconds
+        settings.max_header_bytes,
+        settings.max_headers,
+        settings.header_timeout_seconds,
+        settings.stalled_reader_seconds,
     )
     return type("LimitedHttpProtocol", (GuardedHttpProtocol,), {"limits": limits})
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from starlette.middleware import Middleware
 from starlette.types import Scope
 
@@ -21,7 +21,10 @@ from registry.http.problems import ProblemRoute
 
 MAX_BYTES = 10_000
 FOREVER = b"x" * 1000
-SETTINGS = EngineSettings(max_header_bytes=4000, max_headers=20, header_timeout_seconds=0.5)
+MUCH_BYTES = 20 * 2**20  # more than the buffers between two sockets hold
+SETTINGS = EngineSettings(
+    max_header_bytes=4000, max_headers=20, header_timeout_seconds=0.5, stalled_reader_seconds=0.3
+)
 
 
 @dataclass
@@ -66,6 +69,10 @@ def application(listening: Listening) -> FastAPI:
     @app.post("/api/unread")
     async def unread() -> dict[str, str]:
         return {}
+
+    @app.get("/api/much")
+    async def much() -> Response:
+        return Response(b"x" * MUCH_BYTES)
 
     @app.get("/api/nothing")
     async def nothing() -> dict[str, str]:
@@ -290,4 +297,32 @@ async def test_good_requests_follow_each_other_on_one_connection(listening: List
         await reader.readuntil(b'{"read":5}')
     writer.write(post("/api/streamed", CHUNKED) + CHUNK * 9 + b"0\r\n\r\n")
     await reader.readuntil(b'{"read":9000}')
+    writer.close()
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+
+async def test_a_reader_that_stands_still_is_disconnected(
+    listening: Listening, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", listening.port, limit=1024)
+    writer.write(get("/api/much"))
+    with caplog.at_level(logging.WARNING, "engine.http.uvicorn_protocol"):
+        async with asyncio.timeout(20):
+            while "has read nothing for 0.3 s" not in caplog.text:
+                await asyncio.sleep(0.05)
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+        await reader.readexactly(MUCH_BYTES)
+    writer.close()
+
+
+async def test_a_slow_reader_that_goes_on_reading_gets_everything(listening: Listening) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", listening.port, limit=2**20)
+    writer.write(get("/api/much"))
+    read_bytes = 0
+    while read_bytes < MUCH_BYTES:
+        read_bytes += len(await reader.read(2**20))
+        await asyncio.sleep(0.05)
     writer.close()
