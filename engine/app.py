@@ -18,7 +18,7 @@ from engine.bootstrap.telemetry import Telemetry
 from engine.cache.controller import CacheController
 from engine.console.router import create_console_router
 from engine.errors import EngineUnavailable
-from engine.gateway.request_context import Leasing
+from engine.gateway.request_leases import RequestLeases
 from engine.http.health import create_health_router
 from engine.http.middleware import create_guards
 from engine.http.uvicorn_protocol import create_http_protocol
@@ -101,8 +101,9 @@ async def run_server(
         app = await _build_app(
             arguments, settings, registry_settings, telemetry, supervisor, registry, supervised
         )
-        leasing = Leasing(cache.controller, telemetry.cache)
-        binding = EngineBinding(app, arguments, leasing, registry.service.catalog.served_references)
+        admission = RequestLeases(cache.controller, telemetry.cache)
+        references = registry.service.catalog.served_references
+        binding = EngineBinding(app, arguments, admission, references)
         await binding.bind(supervisor.process.engine)
         work = [
             *cache.work(),

@@ -162,6 +162,16 @@ class AlreadyLoaded(EngineError):
         super().__init__(f"{name} is served already; `load_inplace` replaces it")
 
 
+class AdapterNotUsed(EngineError):
+    """The route asked the engine for something other than what `model` was resolved to."""
+
+    status = 400
+    code = "adapter_not_used"
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"this route does not generate with adapters: {reference} was not used")
+
+
 class TenantLimitReached(EngineError):
     """`limit`: the tenant's field. Without `retry_after_seconds` a retry does not help."""
 

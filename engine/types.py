@@ -95,3 +95,15 @@ class AdmissionLimits:
     slot_timeout_seconds: float = 120.0  # then the request fails
     max_waiting: int = 1024
     max_waiting_per_adapter: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class WorkDone:
+    """What the engine did for one request, its parallel completions together.
+
+    `first_token_at`: in seconds since 1970, as vLLM's clock has it; None if there was no token.
+    """
+
+    prompt_tokens: int
+    generated_tokens: int
+    first_token_at: float | None

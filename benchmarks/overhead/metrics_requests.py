@@ -16,17 +16,16 @@ from engine.cache.controller import CacheController
 from engine.cache.loader import Loader
 from engine.events import CacheEvent
 from engine.fake_backend import FakeBackend, UncheckedFiles
-from engine.gateway.generation import Generation
 from engine.gateway.in_flight import RequestsInFlight
 from engine.gateway.middleware import AdapterGateway
-from engine.gateway.request_context import Leasing
+from engine.gateway.request_leases import RequestLeases
 from engine.policy.policy import CachePolicy
 from engine.ports import Observer, Observers
 from engine.telemetry.decision_log import DecisionLog
 from engine.telemetry.metrics import CacheMetrics
 from engine.telemetry.spans import NullTracing, Tracing
 from engine.telemetry.tracing import OtlpTracing
-from engine.types import AdapterVersion, CacheOutcome, Lease, VersionId
+from engine.types import AdapterVersion, CacheOutcome, VersionId, WorkDone
 
 VERSION = AdapterVersion(VersionId(1), "a", 1, "0" * 64, "/a", 8, 100)
 BODY = b'{"model": "a", "prompt": "x"}'
@@ -50,12 +49,6 @@ class Nobody:
     def count_tokens(self, adapter: str, prompt: int, generation: int) -> None: ...
 
 
-class Unwatched(Leasing):
-    @contextmanager
-    def generating(self, lease: Lease | None, *, deltas: bool) -> Iterator[Generation]:
-        yield Generation()
-
-
 class OneAdapter:
     async def resolve(self, text: str, user: Any = None) -> AdapterVersion:
         return VERSION
@@ -64,24 +57,7 @@ class OneAdapter:
         return VERSION
 
 
-class Output:
-    """One token, as vLLM gives it."""
-
-    class _Completion:
-        index = 0
-        token_ids = (1,)
-
-    class _Stats:
-        arrival_time = 1.0
-        first_token_latency = 0.5
-
-    prompt_token_ids = (1, 2, 3)
-    metrics = _Stats()
-    outputs = (_Completion(),)
-
-
-OUTPUT = Output()
-OUTPUT.outputs = [*Output.outputs]  # type: ignore[assignment]  # vLLM has a list
+WORK = WorkDone(prompt_tokens=3, generated_tokens=64, first_token_at=1.5)
 
 
 class Discarded(SpanExporter):
@@ -105,8 +81,7 @@ class Requests:
         policy = CachePolicy(slots=1, host_capacity=1)
         loader = Loader(backend, UncheckedFiles())
         self._controller = CacheController(policy, backend, loader, observer)
-        leasing = Unwatched if isinstance(counter, Nobody) else Leasing
-        self._leasing = leasing(self._controller, counter)
+        self._leases = RequestLeases(self._controller, counter)
         self._tokens = tokens
         self._gateway = AdapterGateway(
             self._generate,
@@ -122,12 +97,12 @@ class Requests:
 
     async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        async with self._leasing.lease_for(None, lambda: None) as lease:
-            with self._leasing.generating(lease, deltas=True) as generation:
-                for _ in range(self._tokens):
-                    generation.on_output(OUTPUT)
+        admitted = await self._leases.admit(VERSION.id, lambda: None)
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"x"})
+        for _ in range(self._tokens):
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        admitted.ended(WORK)
+        await send({"type": "http.response.body", "body": b""})
 
     async def microseconds(self, count: int) -> float:
         """Of CPU time, for each request."""

@@ -45,7 +45,7 @@ class LeaseListener(Protocol):
 
     def on_refused(self, error: EngineError) -> None: ...
 
-    async def on_leased(self, lease: Lease) -> None: ...
+    def on_leased(self, lease: Lease) -> None: ...
 
 
 class NullLeaseListener:
@@ -57,7 +57,7 @@ class NullLeaseListener:
     def on_refused(self, error: EngineError) -> None:
         pass
 
-    async def on_leased(self, lease: Lease) -> None:
+    def on_leased(self, lease: Lease) -> None:
         pass
 
 
@@ -87,11 +87,22 @@ class LeaseContext(AbstractAsyncContextManager[Lease]):
         self._exits = ExitStack()
 
     async def __aenter__(self) -> Lease:
+        return await self.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.release()
+
+    async def acquire(self) -> Lease:
+        """Pass all stages. Raises what they raise; then there is nothing to release."""
         with ExitStack() as exits:
             lease = await self._acquire(exits)
-            await self._listener.on_leased(lease)
             self._exits = exits.pop_all()
+        self._listener.on_leased(lease)
         return lease
+
+    def release(self) -> None:
+        """Leave all stages, in reverse. Once released, it does nothing."""
+        self._exits.close()
 
     async def _acquire(self, exits: ExitStack) -> Lease:
         try:
@@ -115,6 +126,3 @@ class LeaseContext(AbstractAsyncContextManager[Lease]):
         if request.lease is None:
             raise RuntimeError("the last stage granted no lease")
         return request.lease
-
-    async def __aexit__(self, *_: object) -> None:
-        self._exits.close()

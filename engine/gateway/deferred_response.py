@@ -1,6 +1,7 @@
-"""Deferred response: its start is held until the lease is acquired, and replaced if that fails."""
+"""Deferred response: its head is held until the lease is there, and replaced if that failed."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 
 from starlette.types import Message, Receive, Send
 
@@ -9,12 +10,12 @@ from engine.gateway.openai_errors import error_event, send_engine_error
 from engine.gateway.request_context import RequestContext
 from registry.redaction import mask_keys
 
-# how vLLM ends a stream that fails; its code is 500 whatever the cause
+# vLLM's last word in a stream; its code is 500 whatever happened
 _ERROR_EVENT = b'data: {"error"'
 
 
 class DeferredResponse:
-    """Passes messages between the application and the HTTP server."""
+    """Between the application and the server. Parts of a stream that goes well pass untouched."""
 
     def __init__(
         self,
@@ -27,13 +28,15 @@ class DeferredResponse:
         self._unavailable = unavailable
         self._receive = receive
         self._send = send
-        self._start: Message | None = None
+        self._head: Message | None = None  # held
+        self._sending_head: asyncio.Task[None] | None = None
         self._status: int | None = None
+        self._is_streaming = False
         self._replaced = False
         self._complete = False
         self._client_disconnected = False
         self._replacement: EngineError | None = None
-        request.on_lease = self._send_start
+        request.on_lease = self._on_lease
 
     @property
     def started(self) -> bool:
@@ -45,7 +48,7 @@ class DeferredResponse:
 
     @property
     def refusal(self) -> EngineError | None:
-        """The error that the client gets in place of the application's response."""
+        """What the client is told in place of the application's answer."""
         return self._replacement or (None if self.started else self._request.failure)
 
     async def receive(self) -> Message:
@@ -54,50 +57,64 @@ class DeferredResponse:
             self._client_disconnected = True
         return message
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
+        if self._is_streaming and self._request.failure is None and message.get("more_body"):
+            return self._send(message)
+        return self._send_checked(message)
+
+    async def _send_checked(self, message: Message) -> None:
         if self._replaced:
             return
         if message["type"] == "http.response.start":
-            self._start = message
+            self._head = message
             if self._request.lease is not None:
-                await self._send_start()
+                await self._send_head()
             return
-        if self._start is not None:
-            await self._send_start()
-            if self._replaced:
-                return
+        await self._send_head()
+        if self._replaced:
+            return
         body = message.get("body")
-        if body and (rewritten := self._rewrite(body)) is not body:
-            message = {**message, "body": rewritten}
+        if body and (masked := self._mask(body)) is not body:
+            message = {**message, "body": masked}
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._complete = True
 
-    def _rewrite(self, body: bytes) -> bytes:
-        if (self._status or 0) >= 400:  # vLLM's errors quote the request
+    def _mask(self, body: bytes) -> bytes:
+        if (self._status or 0) >= 400:  # vLLM's errors repeat what was sent
             return mask_keys(body)
         failure = self._request.failure
         if failure is not None and body.startswith(_ERROR_EVENT):
             return error_event(failure)
         return body
 
-    async def _send_start(self) -> None:
-        """Send the status and headers, unless the request has failed.
+    def _on_lease(self) -> None:
+        """The head can't be replaced any more: a client reads it while the engine works.
 
-        Once the lease is acquired, not with the first token: the client reads them while the engine
-        works on that.
+        Nothing waits for that: a client that reads nothing must not keep its request out of the
+        engine, and its lease with it.
         """
-        start, self._start = self._start, None
-        if start is None:
+        if self._head is not None:
+            self._sending_head = asyncio.create_task(self._send_held_head())
+
+    async def _send_head(self) -> None:
+        if self._sending_head is not None:
+            await self._sending_head
+        await self._send_held_head()
+
+    async def _send_held_head(self) -> None:
+        head, self._head = self._head, None
+        if head is None:
             return
         failure = self._request.failure
-        if failure is None and start["status"] >= 500:
-            failure = self._unavailable()  # vLLM only reports an issue with its engine
+        if failure is None and head["status"] >= 500:
+            failure = self._unavailable()  # vLLM says only that its engine has an issue
         if failure is not None:
             await self._replace(failure)
             return
-        self._status = start["status"]
-        await self._send({**start, "headers": [*start["headers"], *self._request.headers()]})
+        self._status = head["status"]
+        await self._send({**head, "headers": [*head["headers"], *self._request.headers()]})
+        self._is_streaming = head["status"] < 400
 
     async def _replace(self, failure: EngineError) -> None:
         self._replaced = self._complete = True
@@ -106,13 +123,20 @@ class DeferredResponse:
         await send_engine_error(self._send, failure, self._request.headers())
 
     async def finish(self) -> None:
-        """Respond for an application that ended without a response because the lease failed."""
+        """Answer for an application that ended without a word, because the lease had failed."""
+        if self._sending_head is not None:
+            await self._sending_head
         if not self.started and self._request.failure is not None:
             await self._replace(self._request.failure)
 
+    @property
+    def client_disconnected(self) -> bool:
+        """Before its answer was complete, whatever the application made of that."""
+        return self._client_disconnected
+
     def outcome(self) -> str | None:
-        """How the request ended; None if it did not generate (for example `/tokenize`)."""
-        if self._client_disconnected and not self._complete:
+        """How the request ended; None if it was no generation at all (say, `/tokenize`)."""
+        if self._client_disconnected:
             return "cancelled"
         failure = self._request.failure
         status = failure.status if failure is not None else self._status

@@ -160,7 +160,9 @@ class AdapterGateway:
         return request.failure is not None
 
     def _count(self, request: RequestContext, response: DeferredResponse) -> None:
-        if (refusal := response.refusal) is not None:
+        if response.client_disconnected:
+            request.spans.record_response(None, "cancelled")
+        elif (refusal := response.refusal) is not None:
             self._refuse(request.spans, refusal.status, refusal.code)
         else:
             failure = request.failure  # during the response

@@ -1,20 +1,19 @@
 """Request context: the adapter that the running request named, its lease, failure and headers.
 
 Stored in a context variable. vLLM's routes find the adapter through `RequestedAdapters`, which
-replaces their own table, and the engine client takes the lease through `Leasing`.
+replaces their own table, and the engine client takes the lease through `RequestLeases`.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import quote
 
-from engine.cache.controller import CacheController
-from engine.errors import EngineError, EngineUnavailable
-from engine.gateway.generation import CountedGeneration, Generation, GenerationCounter
+from engine.errors import EngineError
+from engine.gateway.shared_lease import SharedLease
 from engine.telemetry.spans import NULL_SPANS, RequestSpans
 from engine.types import AdapterVersion, Lease
 
@@ -36,7 +35,8 @@ class RequestContext:
     arrived_at: float = field(default_factory=time.time)
     lease: Lease | None = None
     failure: EngineError | None = None
-    on_lease: Callable[[], Awaitable[None]] | None = None
+    shared_lease: SharedLease | None = None
+    on_lease: Callable[[], None] | None = None
 
     @contextmanager
     def waiting(self, version: AdapterVersion) -> Iterator[Callable[[Lease], None]]:
@@ -47,21 +47,27 @@ class RequestContext:
     def on_refused(self, error: EngineError) -> None:
         self.failure = error
 
-    async def on_leased(self, lease: Lease) -> None:
-        """With several prompts in one request, the first lease is reported."""
+    def on_leased(self, lease: Lease) -> None:
+        """The first lease is reported, if it takes several one after the other."""
         if self.lease is None:
             self.lease = lease
             if self.on_lease is not None:
-                await self.on_lease()
+                self.on_lease()
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The version that responds, the tier it was found in, and the milliseconds of its load."""
-        if self.version is None:
+        """The version that responds, the tier it was found in, and the milliseconds of its load.
+
+        Empty without a lease: then no version has responded.
+        """
+        if self.lease is None:
             return []
-        headers = {"x-adaptry-version": self.version.reference, **deprecation_headers(self.version)}
-        if self.lease is not None:
-            headers["x-adaptry-cache"] = self.lease.outcome
-            headers["x-adaptry-load-ms"] = f"{self.lease.load_seconds * 1000:.1f}"
+        version = self.lease.version
+        headers = {
+            "x-adaptry-version": version.reference,
+            "x-adaptry-cache": self.lease.outcome,
+            "x-adaptry-load-ms": f"{self.lease.load_seconds * 1000:.1f}",
+            **deprecation_headers(version),
+        }
         return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
@@ -89,6 +95,11 @@ def request_scope(request: RequestContext) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+def current_request() -> RequestContext | None:
+    """The request that this task serves, if it came through the gateway."""
+    return _current.get()
 
 
 def requested_adapter() -> str | None:
@@ -120,48 +131,3 @@ class RequestedAdapters(Mapping[str, AdapterHandle]):
 
     def __len__(self) -> int:
         return 0
-
-
-class Leasing:
-    """Gives vLLM's engine client its leases and notes them on the running request."""
-
-    def __init__(self, controller: CacheController, counter: GenerationCounter) -> None:
-        self._controller = controller
-        self._counter = counter
-
-    def lease_for(
-        self, _: object, revoke: Callable[[], None]
-    ) -> AbstractAsyncContextManager[Lease]:
-        """Raises, on entry, what `CacheController.lease` raises."""
-        request = _current.get()
-        if request is None or request.version is None:
-            raise RuntimeError("an adapter was asked for past the gateway")
-        return self._controller.lease(request.version, revoke, request)
-
-    @contextmanager
-    def generating(self, lease: Lease | None, *, deltas: bool) -> Iterator[Generation]:
-        """`lease` None: for the base model, or for whoever holds one already."""
-        request = _current.get()
-        if request is None:
-            yield Generation()
-            return
-        with request.spans.generate_span() as headers:
-            generation = Generation(headers)
-            if lease is not None:
-                generation = CountedGeneration(
-                    self._counter,
-                    lease,
-                    request.arrived_at,
-                    deltas=deltas,
-                    trace_headers=headers,
-                )
-            try:
-                yield generation
-            finally:
-                generation.end()
-
-    def engine_died(self, error: EngineUnavailable) -> None:
-        """Under the running request: if nothing of its answer is out yet, this becomes it."""
-        request = _current.get()
-        if request is not None:
-            request.failure = error

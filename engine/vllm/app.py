@@ -16,7 +16,7 @@ from engine.ports import Resolver
 from engine.telemetry.spans import Tracing
 from engine.vllm import compat as vllm_compat
 from engine.vllm.backend import lora_request
-from engine.vllm.engine_client import Guard, LeasedAsyncLLM
+from engine.vllm.engine_client import LeasedAsyncLLM, RequestAdmission
 from engine.vllm.generate_api import router as generate_router
 from engine.vllm.metric_patches import remove_lora_gauge, unregister_http_metrics
 from registry.auth.caller import current_caller
@@ -34,17 +34,17 @@ class EngineBinding:
         self,
         app: FastAPI,
         arguments: Namespace,
-        guard: Guard,
+        admission: RequestAdmission,
         served_references: ServedReferences,
     ) -> None:
         self._app = app
         self._arguments = arguments
-        self._guard = guard
+        self._admission = admission
         self._served_references = served_references
 
     async def bind(self, engine: LeasedAsyncLLM) -> None:
         """vLLM stores the engine, and the services created for it, in the application's state."""
-        engine.guard = self._guard
+        engine.admission = self._admission
         remove_lora_gauge(engine.logger_manager, REGISTRY)
         tasks = await engine.get_supported_tasks()
         await vllm_compat.init_app_state()(engine, self._app.state, self._arguments, tasks)

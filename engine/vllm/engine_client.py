@@ -1,165 +1,200 @@
-"""Engine client: vLLM's, with a lease of the cache controller around every generation."""
+"""vLLM's engine client: the one door through which requests enter the engine.
+
+A request is admitted before vLLM sees it (its adapter is leased) and is over when the engine works
+on it no more. Its outputs go from vLLM to vLLM's routes; nothing of ours stands around them.
+"""
 
 import asyncio
-import functools
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, Protocol
 
 from vllm.lora.request import LoRARequest
-from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from engine.errors import EngineUnavailable
-from engine.gateway.generation import Generation
-from engine.types import Lease
+from engine.types import VersionId, WorkDone
+from engine.vllm.running_requests import (
+    BackgroundTasks,
+    RunningRequest,
+    adding,
+    watch_requests,
+)
 from engine.vllm.tenant_isolation import tenant_cache_salt, tenant_request_id
 
 
-class Guard(Protocol):
-    """Wraps every generation. `Leasing` implements it for requests over HTTP."""
+class AdmittedRequest(Protocol):
+    """A request that may enter the engine. `trace_headers`: what vLLM's own span is put below."""
 
-    def lease_for(
-        self, request: LoRARequest, revoke: Callable[[], None]
-    ) -> AbstractAsyncContextManager[Lease]:
-        """Hold the adapter while the block runs."""
+    @property
+    def trace_headers(self) -> Mapping[str, str] | None: ...
 
-    def generating(
-        self, lease: Lease | None, *, deltas: bool
-    ) -> AbstractContextManager[Generation]:
-        """Receives each output, and has further options for vLLM. See CountedGeneration."""
+    def ended(self, work: WorkDone) -> None:
+        """The engine works on it no more. Called exactly once."""
 
     def engine_died(self, error: EngineUnavailable) -> None:
-        """The engine ended under the running request."""
+        """It was not answered, because the engine ended."""
+
+
+class RequestAdmission(Protocol):
+    """Stands before the engine: `RequestLeases`, where requests come over HTTP."""
+
+    async def admit(self, asked: VersionId | None, abort: Callable[[], None]) -> AdmittedRequest:
+        """Lease what the running request resolved to; `abort` takes the request from the engine.
+
+        `asked`: the adapter that the engine is asked for. Raises AdapterNotUsed if that is not the
+        one that was resolved, and what `CacheController.lease` raises.
+        """
+
+
+class _HeldLease:
+    """Admits requests of a caller that holds their lease, and sees them end."""
+
+    trace_headers = None
+
+    def __init__(self) -> None:
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def admit(self) -> "_HeldLease":
+        self._running += 1
+        self._idle.clear()
+        return self
+
+    def ended(self, work: WorkDone) -> None:
+        self._running -= 1
+        if not self._running:
+            self._idle.set()
+
+    def engine_died(self, error: EngineUnavailable) -> None:
+        """The caller gets vLLM's own error."""
+
+    async def until_idle(self) -> None:
+        await self._idle.wait()
+
+
+_held: ContextVar[_HeldLease | None] = ContextVar("adaptry_held_lease", default=None)
+
+
+@asynccontextmanager
+async def lease_held() -> AsyncIterator[None]:
+    """For a caller that holds the lease of what it generates in the block.
+
+    The block ends when the engine works on none of its requests any more, cancelled ones too: then
+    the lease may be given back.
+    """
+    lease = _HeldLease()
+    token = _held.set(lease)
+    try:
+        yield
+    finally:
+        _held.reset(token)
+        await lease.until_idle()
 
 
 class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
-    """vLLM's engine client; a generation with an adapter holds a lease on it.
+    """vLLM's engine client, whose requests are admitted first.
 
-    Every route of vLLM's OpenAI application ends in `generate` or `encode`. The inner generator
-    is closed before the lease is released, so that an abort reaches the engine before anything
-    that reuses the freed slot.
+    `generate`, `encode` and whatever else vLLM's routes call end in `add_request`.
     """
 
-    guard: Guard
+    admission: RequestAdmission
 
     def __init__(self, *inputs: Any, **options: Any) -> None:
         super().__init__(*inputs, **options)
+        self._background = BackgroundTasks()
+        self._numbers = itertools.count(1)
+        self._engine_ids: dict[str, set[str]] = {}
         _salt_requests(self.engine_core)
+        watch_requests(self.output_processor, self.engine_core)
 
-    def generate(
+    async def add_request(
         self,
-        prompt: Any,
-        sampling_params: Any,
         request_id: str,
-        *,
+        prompt: Any,
+        params: Any,
+        *inputs: Any,
         lora_request: LoRARequest | None = None,
         **options: Any,
-    ) -> AsyncGenerator[Any, None]:
-        request_id = tenant_request_id(request_id)
-        inputs = (prompt, sampling_params, request_id)
-        stream = partial(super().generate, *inputs, lora_request=lora_request, **options)
-        kind = getattr(sampling_params, "output_kind", None)
-        deltas = kind is RequestOutputKind.DELTA
-        return self._stream(stream, request_id, lora_request, deltas=deltas)
-
-    def generate_leased(
-        self,
-        prompt: Any,
-        sampling_params: Any,
-        request_id: str,
-        *,
-        lora_request: LoRARequest | None = None,
-    ) -> AsyncGenerator[Any, None]:
-        """For callers that hold the lease already."""
-        inputs = (prompt, sampling_params, request_id)
-        stream = partial(super().generate, *inputs, lora_request=lora_request)
-        return self._stream(stream, request_id, None)
-
-    def encode(
-        self,
-        prompt: Any,
-        pooling_params: Any,
-        request_id: str,
-        lora_request: LoRARequest | None = None,
-        **options: Any,
-    ) -> AsyncGenerator[Any, None]:
-        request_id = tenant_request_id(request_id)
-        stream = partial(
-            super().encode, prompt, pooling_params, request_id, lora_request, **options
-        )
-        return self._stream(stream, request_id, lora_request)
+    ) -> Any:
+        """Raises what `RequestAdmission.admit` raises, and what vLLM refuses."""
+        running = RunningRequest()
+        asked = None if lora_request is None else lora_request.lora_int_id
+        admitted = await self._admit(asked, partial(self._abort_running, running))
+        engine_id = self._new_engine_id(request_id)
+        running.on_end = partial(self._request_ended, engine_id, admitted)
+        running.on_engine_death = partial(_tell_of_death, admitted)
+        if (trace_headers := admitted.trace_headers) is not None:
+            options["trace_headers"] = trace_headers
+        try:
+            with adding(running):
+                queue = await super().add_request(
+                    engine_id, prompt, params, *inputs, lora_request=lora_request, **options
+                )
+        except BaseException as error:
+            if isinstance(error, EngineDeadError):
+                _tell_of_death(admitted)
+            self._abort_running(running)  # vLLM forgets to, if it is cancelled meanwhile
+            running.all_added()
+            raise
+        _when_input_ends(queue, running.all_added)
+        if running.is_aborted:  # perhaps before vLLM knew of it
+            self._abort_running(running)
+        return queue
 
     async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
-        """For vLLM's routes, which use the id that they gave the request."""
+        """Of `request_id`, as a client or one of vLLM's routes chose it, all running requests."""
         if internal:
             await super().abort(request_id, internal)
             return
         ids = [request_id] if isinstance(request_id, str) else request_id
-        await super().abort(list(map(tenant_request_id, ids)))
+        known = [self._engine_ids.get(tenant_request_id(each), set()) for each in ids]
+        await super().abort([engine_id for engine_ids in known for engine_id in engine_ids])
 
-    async def _stream(
-        self,
-        open_stream: Callable[..., AsyncGenerator[Any, None]],
-        request_id: str,
-        lora_request: LoRARequest | None,
-        *,
-        deltas: bool = False,
-    ) -> AsyncGenerator[Any, None]:
-        revoked = asyncio.Event()
-        began = finished = False
-        async with self._lease(lora_request, partial(self._revoke, request_id, revoked)) as lease:
-            with self.guard.generating(lease, deltas=deltas) as generation:
-                try:
-                    async with aclosing(open_stream(**generation.options)) as stream:
-                        async for output in stream:
-                            finished = output.finished
-                            if not began and not revoked.is_set() and _was_rejected(output):
-                                raise EngineDeadError
-                            began = True
-                            generation.on_output(output)
-                            yield output
-                            if revoked.is_set():  # perhaps before the request reached vLLM
-                                await super().abort(request_id)
-                except EngineDeadError as error:
-                    ended = EngineUnavailable("it ended")
-                    self.guard.engine_died(ended)
-                    raise ended from error
-                finally:
-                    if not finished:
-                        # vLLM doesn't if it is cancelled while it sends the request
-                        await super().abort(request_id)
+    async def _admit(self, asked: VersionId | None, abort: Callable[[], None]) -> AdmittedRequest:
+        held = _held.get()
+        return await self.admission.admit(asked, abort) if held is None else held.admit()
 
-    def _lease(
-        self, lora_request: LoRARequest | None, revoke: Callable[[], None]
-    ) -> AbstractAsyncContextManager[Lease | None]:
-        return nullcontext() if lora_request is None else self.guard.lease_for(lora_request, revoke)
+    def _new_engine_id(self, request_id: str) -> str:
+        """One of our own: two clients may choose the same, and neither may end the other's."""
+        chosen = tenant_request_id(request_id)
+        engine_id = f"{chosen}~{next(self._numbers)}"
+        self._engine_ids.setdefault(chosen, set()).add(engine_id)
+        return engine_id
 
-    def _revoke(self, request_id: str, revoked: asyncio.Event) -> None:
-        revoked.set()
-        task = asyncio.create_task(super().abort(request_id))
-        self._aborts.add(task)
-        task.add_done_callback(self._aborts.discard)
+    def _request_ended(self, engine_id: str, admitted: AdmittedRequest, work: WorkDone) -> None:
+        chosen = engine_id.rpartition("~")[0]
+        self._engine_ids[chosen].discard(engine_id)
+        if not self._engine_ids[chosen]:
+            del self._engine_ids[chosen]
+        admitted.ended(work)
 
-    @functools.cached_property
-    def _aborts(self) -> set[asyncio.Task[None]]:
-        return set()
+    def _abort_running(self, running: RunningRequest) -> None:
+        running.is_aborted = True
+        if running.id is not None:
+            self._background.start(super().abort(running.id, internal=True))
 
 
-def _was_rejected(output: Any) -> bool:
-    """By an engine that is being stopped: vLLM reports a request that finished, but is empty."""
-    completions = getattr(output, "outputs", None)
-    return (
-        output.finished
-        and isinstance(completions, list)
-        and all(each.finish_reason == "abort" and not each.token_ids for each in completions)
-    )
+def _tell_of_death(admitted: AdmittedRequest) -> None:
+    admitted.engine_died(EngineUnavailable("it ended"))
+
+
+def _when_input_ends(queue: Any, do: Callable[[], None]) -> None:
+    """Immediately, unless the client sends its prompt piece by piece."""
+    task: asyncio.Task[None] | None = getattr(queue, "_input_stream_task", None)
+    if task is None:
+        do()
+    else:
+        task.add_done_callback(lambda _: do())
 
 
 def _salt_requests(core: Any) -> None:
-    """Every request is sent here: each of `n` completions, each part of an input stream."""
+    """Here all kinds of prompts come past, each completion of several and each part of a stream."""
     send = core.add_request_async
 
     async def send_salted(request: Any) -> None:

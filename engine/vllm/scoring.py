@@ -2,13 +2,16 @@
 
 import itertools
 from collections.abc import Callable
+from contextlib import aclosing
 
 from vllm import SamplingParams
+from vllm.v1.engine.exceptions import EngineDeadError
 
+from engine.errors import EngineUnavailable
 from engine.operations.probe import Score
 from engine.types import AdapterVersion
 from engine.vllm.backend import lora_request
-from engine.vllm.engine_client import LeasedAsyncLLM
+from engine.vllm.engine_client import LeasedAsyncLLM, lease_held
 
 PROMPT_TOKENS = 32
 
@@ -27,11 +30,15 @@ def create_prompt_score(current_engine: Callable[[], LeasedAsyncLLM]) -> Score:
         prompt = {"prompt_token_ids": [n * vocabulary // length for n in range(length)]}
         sampling = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0)
         request = None if version is None else lora_request(version)
-        stream = engine.generate_leased(
+        stream = engine.generate(
             prompt, sampling, f"adaptry-probe-{next(numbers)}", lora_request=request
         )
-        async for output in stream:
-            last = output
+        try:
+            async with lease_held(), aclosing(stream):
+                async for output in stream:
+                    last = output
+        except EngineDeadError as error:
+            raise EngineUnavailable("it ended") from error
         return [next(iter(token.values())).logprob for token in last.prompt_logprobs[1:]]
 
     return score

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,10 +123,10 @@ class BoundedBody:
 def close_connection_early(send: Send, body: BoundedBody) -> Send:
     """Close the connection of a client that is answered before it has sent its whole body."""
 
-    async def send_and_close(message: Message) -> None:
+    def send_and_close(message: Message) -> Awaitable[None]:  # no coroutine for each token
         if message["type"] == "http.response.start" and not body.ended:
             message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
-        await send(message)
+        return send(message)
 
     return send_and_close
 

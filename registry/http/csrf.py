@@ -5,7 +5,7 @@ to it. Browsers state the origin of a request; requests of other programs have n
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -64,12 +64,12 @@ def _host(origin: str) -> str:
 
 
 def _add_headers(send: Send) -> Send:
-    async def send_with_headers(message: Message) -> None:
+    def send_with_headers(message: Message) -> Awaitable[None]:  # no coroutine for each token
         if message["type"] == "http.response.start":
             named = {name.lower() for name, _ in message.get("headers", ())}
             more = [pair for pair in _HEADERS if pair[0] not in named]
             message = {**message, "headers": [*message.get("headers", ()), *more]}
-        await send(message)
+        return send(message)
 
     return send_with_headers
 

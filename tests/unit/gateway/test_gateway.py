@@ -18,11 +18,12 @@ from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.gateway.in_flight import RequestsInFlight
 from engine.gateway.middleware import AdapterGateway
 from engine.gateway.openai_errors import send_json
-from engine.gateway.request_context import Leasing, RequestedAdapters, requested_adapter
+from engine.gateway.request_context import RequestedAdapters, requested_adapter
+from engine.gateway.request_leases import RequestLeases
 from engine.policy.policy import CachePolicy
 from engine.ports import Observer
 from engine.telemetry.spans import NullTracing
-from engine.types import AdapterVersion, AdmissionLimits, CacheOutcome, VersionId
+from engine.types import AdapterVersion, AdmissionLimits, CacheOutcome, VersionId, WorkDone
 from registry.errors import UnknownAdapter
 from registry.quotas.limits import TenantLimits
 
@@ -60,6 +61,8 @@ class Tally:
     def __init__(self) -> None:
         self.ended: list[tuple[str, str]] = []
         self.refusals: list[str] = []
+        self.first_tokens: list[CacheOutcome] = []
+        self.tokens: list[tuple[str, int, int]] = []
 
     def count_request(self, adapter: str, outcome: str, seconds: float) -> None:
         assert 0 <= seconds < 60
@@ -69,10 +72,10 @@ class Tally:
         self.refusals.append(code)
 
     def observe_first_token(self, outcome: CacheOutcome, seconds: float) -> None:
-        raise AssertionError("there is no engine")
+        self.first_tokens.append(outcome)
 
     def count_tokens(self, adapter: str, prompt: int, generation: int) -> None:
-        raise AssertionError("there is no engine")
+        self.tokens.append((adapter, prompt, generation))
 
 
 class Client:
@@ -129,7 +132,7 @@ class Stage:
         loader = Loader(self.backend, UncheckedFiles(), pauses=())
         self.controller = CacheController(self.policy, self.backend, loader, observer, limits)
         self.tally = Tally()
-        self.leasing = Leasing(self.controller, self.tally)
+        self.leases = RequestLeases(self.controller, self.tally)
         self.table = RequestedAdapters(lambda version: version)
         self.resolver = OneAdapter()
         self.engine_calls = 0
@@ -151,9 +154,18 @@ class Stage:
             max_body_bytes=max_body_bytes,
         )
 
+    @asynccontextmanager
+    async def generating(self, version: AdapterVersion) -> AsyncIterator[None]:
+        """What vLLM's routes do with an adapter, from the engine's door to the end of its work."""
+        admitted = await self.leases.admit(version.id, _nothing)
+        try:
+            yield
+        finally:
+            admitted.ended(WorkDone(prompt_tokens=3, generated_tokens=5, first_token_at=None))
+
     async def whole_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        async with self.leasing.lease_for(self.table[requested_adapter() or ""], _nothing):
+        async with self.generating(self.table[requested_adapter() or ""]):
             self.engine_calls += 1
         await send_json(send, 200, {"model": requested_adapter()})
 
@@ -170,7 +182,7 @@ class Stage:
     async def _stream(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         try:
-            async with self.leasing.lease_for(None, _nothing):
+            async with self.generating(VERSION):
                 for n in range(3):
                     await send({"type": "http.response.body", "body": b"%d" % n, "more_body": True})
                     await asyncio.sleep(0.01)
@@ -178,6 +190,12 @@ class Stage:
             text = f"data: {error}\n\n".encode()
             await send({"type": "http.response.body", "body": text, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def is_idle_soon(self) -> bool:
+        """A lease is given back in the next round of the event loop."""
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return self.idle()
 
     def idle(self) -> bool:
         residency = self.policy.residency()
@@ -211,7 +229,7 @@ async def test_an_answer_says_which_version_and_what_the_cache_did() -> None:
             assert client.headers["x-adaptry-cache"] == expected
             assert float(client.headers["x-adaptry-load-ms"]) >= 0
         assert stage.tally.ended == [("support", "completed")] * 2
-        assert stage.idle()
+        assert await stage.is_idle_soon()
 
 
 async def test_a_stream_whose_engine_dies_says_so_with_the_code_that_a_refusal_has() -> None:
@@ -219,10 +237,11 @@ async def test_a_stream_whose_engine_dies_says_so_with_the_code_that_a_refusal_h
 
         async def dying_answer(scope: Scope, receive: Receive, send: Send) -> None:
             await receive()
+            admitted = await stage.leases.admit(None, _nothing)
             await send({"type": "http.response.start", "status": 200, "headers": []})
             for text in (b'data: {"id": 1}\n\n', b'data: {"error": {"code": 500}}\n\n'):
                 await send({"type": "http.response.body", "body": text, "more_body": True})
-                stage.leasing.engine_died(EngineUnavailable("it ended"))
+                admitted.engine_died(EngineUnavailable("it ended"))
             end = {"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False}
             await send(end)
 
@@ -389,7 +408,7 @@ async def test_a_failed_load_has_a_proper_status_streaming_or_not(
         assert json.loads(client.body)["error"]["code"] == "adapter_load_failed"
         assert stage.tally.ended == [("support", "failed")]
         assert stage.tally.refusals == ["adapter_load_failed"]
-        assert stage.idle()
+        assert await stage.is_idle_soon()
 
 
 async def test_a_stream_says_where_its_adapter_was_before_there_is_a_token() -> None:
@@ -400,7 +419,8 @@ async def test_a_stream_says_where_its_adapter_was_before_there_is_a_token() -> 
             await receive()
             await send({"type": "http.response.start", "status": 200, "headers": []})
             assert client.messages == []
-            async with stage.leasing.lease_for(None, _nothing):
+            async with stage.generating(VERSION):
+                await asyncio.sleep(0)  # nothing waits for the head to be sent
                 assert client.headers["x-adaptry-cache"] == "miss"
             await send({"type": "http.response.body", "body": b"x", "more_body": False})
 
@@ -425,7 +445,7 @@ async def test_too_long_a_line_is_a_429_with_retry_after() -> None:
         await waiting
         assert first.status == 200
         assert stage.tally.refusals == ["queue_full"], "who was let in is none"
-        assert stage.idle()
+        assert await stage.is_idle_soon()
 
 
 async def test_a_client_that_leaves_before_the_first_byte_leaves_no_lease() -> None:
@@ -441,7 +461,7 @@ async def test_a_client_that_leaves_before_the_first_byte_leaves_no_lease() -> N
             await request
             assert client.messages == []
         assert stage.tally.ended == [("support", "cancelled")]
-        assert stage.idle()
+        assert await stage.is_idle_soon()
 
 
 @pytest.mark.parametrize("messages", [1, 2, 3])
@@ -450,7 +470,7 @@ async def test_a_client_that_leaves_mid_stream_leaves_no_lease(messages: int) ->
         client = Client(asking("support"), leave_after=messages)
         await stage.gateway(stage.streamed_answer)(client.scope, client.receive, client.send)
         assert stage.tally.ended == [("support", "cancelled")]
-        assert stage.idle()
+        assert await stage.is_idle_soon()
 
 
 async def test_tokenising_for_an_adapter_is_no_generation() -> None:
@@ -462,8 +482,7 @@ async def test_tokenising_for_an_adapter_is_no_generation() -> None:
 
         client = Client(asking("support"), path="/tokenize")
         await stage.gateway(tokenise)(client.scope, client.receive, client.send)
-        assert client.headers["x-adaptry-version"] == "support:3"
-        assert "x-adaptry-cache" not in client.headers
+        assert not [name for name in client.headers if name.startswith("x-adaptry")]
         assert stage.tally.ended == []
 
 
@@ -525,3 +544,179 @@ async def test_our_own_routes_are_left_alone() -> None:
 
         await stage.gateway(app)(client.scope, client.receive, client.send)
         assert client.status == 201
+
+
+# ---- what was resolved is what answers -----------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", [None, VersionId(8)])
+async def test_an_engine_that_is_asked_for_something_else_never_answers(
+    asked: VersionId | None,
+) -> None:
+    """Whatever a route made of `model` by then: vLLM's `/invocations` overwrites it."""
+    async with running(Stage()) as stage:
+
+        async def route(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await stage.leases.admit(asked, _nothing)
+            await send_json(send, 200, {"text": "the base model's"})
+
+        client = Client(asking("support"))
+        await stage.gateway(route)(client.scope, client.receive, client.send)
+        assert client.status == 400
+        assert json.loads(client.body)["error"]["code"] == "adapter_not_used"
+        assert "x-adaptry-version" not in client.headers
+        assert stage.tally.refusals == ["adapter_not_used"]
+        assert await stage.is_idle_soon()
+
+
+async def test_an_adapter_for_a_request_that_named_none_is_refused_as_well() -> None:
+    async with running(Stage()) as stage:
+
+        async def route(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await stage.leases.admit(VERSION.id, _nothing)
+
+        client = Client(asking("base"))
+        await stage.gateway(route)(client.scope, client.receive, client.send)
+        assert client.status == 400
+        assert await stage.is_idle_soon()
+
+
+# ---- who ended it first --------------------------------------------------------------------
+
+
+async def test_a_client_that_leaves_a_plain_request_has_cancelled_it() -> None:
+    """vLLM answers `null` with 200 then."""
+    async with running(Stage()) as stage:
+
+        async def cancelled_by_leaving(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            async with stage.generating(VERSION):
+                client.leave()
+                assert (await receive())["type"] == "http.disconnect"
+            await send_json(send, 200, None)
+
+        client = Client(asking("support"))
+        await stage.gateway(cancelled_by_leaving)(client.scope, client.receive, client.send)
+        assert stage.tally.ended == [("support", "cancelled")]
+        assert await stage.is_idle_soon()
+
+
+async def test_a_client_that_leaves_after_its_whole_answer_has_not() -> None:
+    async with running(Stage()) as stage:
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            await stage.whole_answer(scope, receive, send)
+            client.leave()
+            await receive()
+
+        client = Client(asking("support"))
+        await stage.gateway(answer)(client.scope, client.receive, client.send)
+        assert stage.tally.ended == [("support", "completed")]
+
+
+# ---- readers that stand still --------------------------------------------------------------
+
+
+async def test_a_head_that_nobody_reads_keeps_no_request_out_of_the_engine() -> None:
+    async with running(Stage()) as stage:
+        reads = asyncio.Event()
+        client = Client(asking("support"))
+
+        async def send(message: Message) -> None:
+            await reads.wait()
+            await client.send(message)
+
+        worked = asyncio.Event()
+
+        async def route(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            async with stage.generating(VERSION):
+                worked.set()
+            await send({"type": "http.response.body", "body": b"x", "more_body": False})
+
+        gateway = stage.gateway(route)
+        request = asyncio.create_task(gateway(client.scope, client.receive, send))
+        await asyncio.wait_for(worked.wait(), 5)
+        assert await stage.is_idle_soon()
+        assert client.messages == [], "the lease is back while the client has read nothing"
+        reads.set()
+        await request
+        assert client.body == b"x"
+        assert client.headers["x-adaptry-version"] == "support:3"
+
+
+# ---- many prompts in one request -----------------------------------------------------------
+
+
+async def test_many_prompts_of_one_request_wait_in_one_place_of_the_queue() -> None:
+    limits = AdmissionLimits(max_waiting=2, max_waiting_per_adapter=1)
+    async with running(Stage(limits)) as stage:
+
+        async def batch(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            prompts = [stage.leases.admit(VERSION.id, _nothing) for _ in range(1024)]
+            admitted = await asyncio.gather(*prompts)
+            await asyncio.sleep(0)
+            assert stage.policy.lease_count(VERSION.id) == 1
+            for each in admitted:
+                assert stage.policy.lease_count(VERSION.id) == 1, "until the last of them has ended"
+                each.ended(WorkDone(1, 1, None))
+            await send_json(send, 200, {})
+
+        client = Client(asking("support"))
+        await stage.gateway(batch)(client.scope, client.receive, client.send)
+        assert client.status == 200
+        assert await stage.is_idle_soon()
+        assert len(stage.tally.tokens) == 1024
+
+
+async def test_prompts_that_leave_while_they_wait_give_their_place_up_with_the_last() -> None:
+    async with running(Stage()) as stage:
+        other = AdapterVersion(VersionId(8), "other", 1, "0" * 64, "/b", 8, 1)
+
+        async def batch(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            prompts = [
+                asyncio.create_task(stage.leases.admit(VERSION.id, _nothing)) for _ in range(3)
+            ]
+            while not len(stage.policy.wait_queue):
+                await asyncio.sleep(0)
+            for left, prompt in enumerate(prompts, start=1):
+                prompt.cancel()
+                await asyncio.gather(prompt, return_exceptions=True)
+                await asyncio.sleep(0)
+                assert len(stage.policy.wait_queue) == (1 if left < 3 else 0)
+            await send_json(send, 200, {})
+
+        async with stage.controller.lease(other):
+            client = Client(asking("support"))
+            await stage.gateway(batch)(client.scope, client.receive, client.send)
+        assert await stage.is_idle_soon()
+
+
+async def test_a_revoked_lease_aborts_every_prompt_that_holds_it() -> None:
+    async with running(Stage()) as stage:
+        aborted: list[int] = []
+
+        async def batch(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            prompts = [
+                stage.leases.admit(VERSION.id, lambda n=n: aborted.append(n))  # type: ignore[misc]
+                for n in range(3)
+            ]
+            admitted = await asyncio.gather(*prompts)
+            evicting = asyncio.create_task(stage.controller.evict(VERSION, force=True))
+            while not aborted:
+                await asyncio.sleep(0)
+            for each in admitted:
+                each.ended(WorkDone(1, 1, None))
+            assert await evicting
+            await send_json(send, 200, {})
+
+        client = Client(asking("support"))
+        await stage.gateway(batch)(client.scope, client.receive, client.send)
+        assert aborted == [0, 1, 2]
+        assert await stage.is_idle_soon()

@@ -1,0 +1,93 @@
+"""Request leases: admits requests of the running HTTP request to the engine, with its adapter."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Protocol
+
+from engine.cache.controller import CacheController
+from engine.errors import AdapterNotUsed, EngineUnavailable
+from engine.gateway.request_context import RequestContext, current_request
+from engine.gateway.shared_lease import Abort, SharedLease
+from engine.types import AdapterVersion, CacheOutcome, Lease, VersionId, WorkDone
+
+
+class GenerationCounter(Protocol):
+    def observe_first_token(self, outcome: CacheOutcome, seconds: float) -> None: ...
+    def count_tokens(self, adapter: str, prompt: int, generation: int) -> None: ...
+
+
+class AdmittedRequest:
+    """One prompt of an HTTP request, for the base model; without a request, one of our own."""
+
+    def __init__(self, request: RequestContext | None = None) -> None:
+        self._request = request
+        self._spans = ExitStack()
+        self.trace_headers: Mapping[str, str] | None = None
+        if request is not None:
+            self.trace_headers = self._spans.enter_context(request.spans.generate_span())
+
+    def ended(self, work: WorkDone) -> None:
+        self._spans.close()
+
+    def engine_died(self, error: EngineUnavailable) -> None:
+        """If nothing of its answer is out yet, this becomes it."""
+        if self._request is not None:
+            self._request.failure = error
+
+
+class LeasedRequest(AdmittedRequest):
+    """One prompt for an adapter. It holds its part of the lease until the engine's work ends."""
+
+    def __init__(
+        self,
+        request: RequestContext,
+        lease: Lease,
+        release: Callable[[], None],
+        counter: GenerationCounter,
+    ) -> None:
+        super().__init__(request)
+        self._arrived_at = request.arrived_at
+        self._lease = lease
+        self._release = release
+        self._counter = counter
+
+    def ended(self, work: WorkDone) -> None:
+        super().ended(work)
+        self._release()
+        lease, at = self._lease, work.first_token_at
+        self._counter.count_tokens(lease.version.adapter, work.prompt_tokens, work.generated_tokens)
+        if at is not None:
+            self._counter.observe_first_token(lease.outcome, max(at - self._arrived_at, 0.0))
+
+
+class RequestLeases:
+    """Implements `engine.vllm.engine_client.RequestAdmission`."""
+
+    def __init__(self, controller: CacheController, counter: GenerationCounter) -> None:
+        self._controller = controller
+        self._counter = counter
+
+    async def admit(self, asked: VersionId | None, abort: Abort) -> AdmittedRequest:
+        """See the port. What was resolved is what the engine is asked for, or nothing is."""
+        request = current_request()
+        if request is None:
+            if asked is not None:
+                raise RuntimeError("an adapter was asked for past the gateway")
+            return AdmittedRequest()
+        version = request.version
+        if asked != (version.id if version is not None else None):
+            request.failure = AdapterNotUsed(version.reference if version else str(asked))
+            raise request.failure
+        if version is None:
+            return AdmittedRequest(request)
+        lease, release = await self._lease(request, version, abort)
+        return LeasedRequest(request, lease, release, self._counter)
+
+    async def _lease(
+        self, request: RequestContext, version: AdapterVersion, abort: Abort
+    ) -> tuple[Lease, Callable[[], None]]:
+        if request.shared_lease is None:
+            request.shared_lease = SharedLease(
+                lambda revoke: self._controller.lease(version, revoke, request)
+            )
+        return await request.shared_lease.acquire(abort)

@@ -1,0 +1,216 @@
+"""Running requests: when vLLM's engine accepts a request, and when its work on it ends.
+
+vLLM keeps every request that its engine works on in `OutputProcessor.request_states`, from
+`add_request` until it has finished or was aborted, whatever its reader does meanwhile (0.26 to
+0.33). `RequestStates` stands in the place of that table, so that the end of a request is seen
+where it happens: nothing of ours has to follow its outputs.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from engine.types import WorkDone
+
+logger = logging.getLogger(__name__)
+
+
+class RunningRequest:
+    """One call of `AsyncLLM.add_request`: one entry of vLLM's table, or one for each completion.
+
+    `on_end` is called exactly once, as soon as the engine works on none of them any more;
+    `on_engine_death` before that, if the engine ended instead of answering.
+    """
+
+    def __init__(self) -> None:
+        self.on_end: Callable[[WorkDone], None] = _ignore
+        self.on_engine_death: Callable[[], None] = _nothing
+        self.id: str | None = None
+        """vLLM's own id, once it has one: of several completions, their parent's."""
+        self.is_aborted = False
+        self._working = 0
+        self._is_being_added = True
+        self._is_ended = False
+        self._prompt_tokens = 0
+        self._generated_tokens = 0
+        self._first_token_at: float | None = None
+
+    def state_added(self, state: Any) -> None:
+        self._working += 1
+        self.id = state.queue.request_id
+        self._prompt_tokens = state.prompt_len
+
+    def state_removed(self, state: Any) -> None:
+        """Not yet the end: the engine may have to be told to abort it first."""
+        if state.detokenizer is not None:
+            self._generated_tokens += state.detokenizer.num_output_tokens()
+        stats = state.stats
+        if stats is not None and stats.first_token_latency > 0:
+            at = stats.arrival_time + stats.first_token_latency
+            self._first_token_at = min(at, self._first_token_at or at)
+
+    def work_ended(self) -> None:
+        """On one entry of the table."""
+        self._working -= 1
+        self._end_if_done()
+
+    def all_added(self) -> None:
+        """Nothing more of it will be put into the table."""
+        self._is_being_added = False
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._working or self._is_being_added or self._is_ended:
+            return
+        self._is_ended = True
+        self.on_end(WorkDone(self._prompt_tokens, self._generated_tokens, self._first_token_at))
+
+
+def _ignore(work: WorkDone) -> None:
+    return
+
+
+def _nothing() -> None:
+    return
+
+
+_adding: ContextVar[RunningRequest | None] = ContextVar("adaptry_adding", default=None)
+
+
+@contextmanager
+def adding(request: RunningRequest) -> Iterator[None]:
+    """What is put into vLLM's table within the block, or by a task begun there, belongs to it."""
+    token = _adding.set(request)
+    try:
+        yield
+    finally:
+        _adding.reset(token)
+
+
+class RequestStates(dict[str, Any]):
+    """Takes the place of `OutputProcessor.request_states`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._requests: dict[str, RunningRequest] = {}
+        self._aborting: dict[str, RunningRequest] = {}
+        self._removed: list[str] | None = None  # while outputs are processed
+
+    def __setitem__(self, request_id: str, state: Any) -> None:
+        super().__setitem__(request_id, state)
+        if (request := _adding.get()) is not None:
+            self._requests[request_id] = request
+            request.state_added(state)
+
+    def pop(self, request_id: str, *default: Any) -> Any:
+        state = super().pop(request_id, *default)
+        request = self._requests.pop(request_id, None)
+        if request is None:
+            return state
+        request.state_removed(state)
+        self._aborting[request_id] = request
+        if self._removed is not None:
+            self._removed.append(request_id)
+            if _was_turned_away(state):
+                request.on_engine_death()
+                state.queue.put(EngineDeadError())
+        elif state.streaming_input and state.input_chunk_queue is None:
+            self.work_ended([request_id])  # the engine had finished before its input ended
+        return state
+
+    @contextmanager
+    def processing(self) -> Iterator[list[str]]:
+        """Yields the ids of what is removed within the block, as vLLM processes outputs."""
+        removed: list[str] = []
+        self._removed = removed
+        try:
+            yield removed
+        finally:
+            self._removed = None
+
+    def engine_died(self) -> None:
+        """vLLM leaves its requests in the table then; nobody works on them any more."""
+        for request in set(self._requests.values()):
+            request.on_engine_death()
+        for request_id in list(self):
+            self.pop(request_id)
+        self.work_ended(list(self._aborting))
+
+    def work_ended(self, request_ids: Iterable[str]) -> None:
+        """The engine has finished these, or has been told to abort them."""
+        for request_id in request_ids:
+            if (request := self._aborting.pop(request_id, None)) is not None:
+                request.work_ended()
+
+
+class BackgroundTasks:
+    """Tasks that nobody has to wait for: kept until they end, and a failure of theirs is noted."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.debug("an abort did not reach the engine", exc_info=error)
+
+
+def watch_requests(output_processor: Any, engine_core: Any) -> None:
+    """Follow the requests of an engine in vLLM's own table.
+
+    A request that ends by a stop string, or is aborted, has ended once the engine was told so:
+    only then may its slot be used for something else.
+    """
+    states = RequestStates()
+    process_outputs = output_processor.process_outputs
+    propagate_error = output_processor.propagate_error
+    abort = engine_core.abort_requests_async
+    background = BackgroundTasks()
+
+    def process_and_note_ends(*args: Any, **options: Any) -> Any:
+        with states.processing() as removed:
+            processed = process_outputs(*args, **options)
+        if removed:
+            to_abort = frozenset(processed.reqs_to_abort)
+            states.work_ended([each for each in removed if each not in to_abort])
+        return processed
+
+    def propagate_and_note_ends(error: Exception) -> None:
+        propagate_error(error)
+        states.engine_died()
+
+    async def abort_and_note_ends(request_ids: list[str]) -> None:
+        try:
+            await abort(request_ids)
+        finally:
+            states.work_ended(request_ids)
+
+    async def abort_whoever_leaves(request_ids: list[str]) -> None:
+        """The engine is told even if the one that wants it told is cancelled meanwhile."""
+        await asyncio.shield(background.start(abort_and_note_ends(request_ids)))
+
+    output_processor.request_states = states
+    output_processor.process_outputs = process_and_note_ends
+    output_processor.propagate_error = propagate_and_note_ends
+    engine_core.abort_requests_async = abort_whoever_leaves
+
+
+def _was_turned_away(state: Any) -> bool:
+    """By an engine that is being stopped: vLLM calls that a request that ended well, and empty."""
+    if state.detokenizer is None or state.detokenizer.num_output_tokens():
+        return False
+    completions = getattr(state.queue.output, "outputs", None)
+    return isinstance(completions, list) and all(
+        each.finish_reason == "abort" and not each.token_ids for each in completions
+    )

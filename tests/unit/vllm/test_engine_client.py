@@ -1,0 +1,318 @@
+"""The engine's door: whoever leaves, and however, no request stays in the engine unleased."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from vllm.lora.request import LoRARequest
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.v1.engine import EngineCoreOutput, FinishReason
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollector
+
+from engine.errors import EngineUnavailable, QueueFull
+from engine.types import VersionId, WorkDone
+from engine.vllm.engine_client import LeasedAsyncLLM, lease_held
+from registry.auth.caller import Caller, as_caller
+from registry.auth.scopes import EVERY_SCOPE
+from tests.support.vllm.requests import SAMPLING, engine_core_request
+
+ADAPTER = LoRARequest("leased", 7, "/nowhere")
+
+
+@dataclass
+class Salted:
+    """As much of vLLM's request as matters here."""
+
+    cache_salt: str | None = None
+
+
+class Core:
+    """What vLLM's client hands requests to."""
+
+    def __init__(self) -> None:
+        self.added: list[Any] = []
+        self.aborted: list[str] = []
+        self.takes = asyncio.Event()
+        self.takes.set()
+
+    async def add_request_async(self, request: Any) -> None:
+        await self.takes.wait()
+        self.added.append(request)
+
+    async def abort_requests_async(self, request_ids: list[str]) -> None:
+        self.aborted += request_ids
+
+
+class Upstream(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
+    """vLLM's client without its processes: `generate` and `abort` are its own."""
+
+    def __init__(self) -> None:
+        self.engine_core = Core()
+        self.output_processor = OutputProcessor(None, log_stats=False)
+        self.log_requests = False
+        self.dead = False
+        self.numbers = iter(range(100))
+
+    async def add_request(self, request_id: str, prompt: Any, params: Any, **_: Any) -> Any:
+        if self.dead:
+            raise EngineDeadError
+        request = engine_core_request(f"{request_id}-{next(self.numbers)}", params)
+        request.external_req_id = request_id
+        queue = RequestOutputCollector(RequestOutputKind.DELTA, request.request_id)
+        self.output_processor.add_request(request, None, None, 0, queue)
+        await self.engine_core.add_request_async(request)
+        return queue
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        """There is nothing to end."""
+
+
+class Engine(LeasedAsyncLLM, Upstream):
+    """Ours over that."""
+
+    def says(self, *tokens: int, finish: FinishReason | None = None) -> None:
+        """Of every request that it works on."""
+        ids = list(self.output_processor.request_states)
+        outputs = [EngineCoreOutput(each, list(tokens), finish_reason=finish) for each in ids]
+        self.output_processor.process_outputs(outputs)
+
+
+class Admitted:
+    trace_headers = None
+
+    def __init__(self, door: "Door") -> None:
+        self._door = door
+
+    def ended(self, work: WorkDone) -> None:
+        self._door.inside -= 1
+        self._door.done.append(work)
+
+    def engine_died(self, error: EngineUnavailable) -> None:
+        self._door.died.append(error)
+
+
+class Door:
+    """Admits one after the other, and knows how many are inside."""
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.asked: list[VersionId | None] = []
+        self.aborts: list[Callable[[], None]] = []
+        self.done: list[WorkDone] = []
+        self.died: list[EngineUnavailable] = []
+        self.refusal: Exception | None = None
+
+    async def admit(self, asked: VersionId | None, abort: Callable[[], None]) -> Admitted:
+        if self.refusal is not None:
+            raise self.refusal
+        self.asked.append(asked)
+        self.aborts.append(abort)
+        self.inside += 1
+        return Admitted(self)
+
+
+@pytest.fixture
+async def door() -> Door:
+    return Door()
+
+
+@pytest.fixture
+async def engine(door: Door) -> AsyncIterator[Engine]:
+    made = Engine()
+    made.admission = door
+    yield made
+    assert door.inside == 0, "whatever was admitted has ended"
+
+
+def ask(engine: Engine, request_id: str = "same") -> asyncio.Task[list[int]]:
+    return asyncio.create_task(_tokens(engine, request_id))
+
+
+async def _tokens(engine: Engine, request_id: str) -> list[int]:
+    tokens: list[int] = []
+    params = SamplingParams(**SAMPLING)
+    async for output in engine.generate("x", params, request_id, lora_request=ADAPTER):
+        tokens += output.outputs[0].token_ids
+    return tokens
+
+
+async def rounds(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_a_request_is_admitted_by_its_adapter_and_its_outputs_are_vllms(
+    engine: Engine, door: Door
+) -> None:
+    asking = ask(engine)
+    await rounds()
+    engine.says(7)
+    await rounds()
+    engine.says(8, finish=FinishReason.LENGTH)
+    assert door.inside == 0, "it is over when the engine is done, not when it was read"
+    assert await asking == [7, 8]
+    assert door.asked == [7]
+    assert [done.generated_tokens for done in door.done] == [2]
+    assert engine.engine_core.aborted == []
+
+
+async def test_a_refused_request_never_reaches_the_engine(engine: Engine, door: Door) -> None:
+    door.refusal = QueueFull(1, 1)
+    with pytest.raises(EngineGenerateError) as raised:  # vLLM's word for whatever came
+        await ask(engine)
+    assert isinstance(raised.value.__cause__, QueueFull)
+    assert engine.engine_core.added == []
+
+
+async def test_a_cancelled_reader_ends_its_request(engine: Engine, door: Door) -> None:
+    asking = ask(engine)
+    await rounds()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await rounds()
+    assert len(engine.engine_core.aborted) == 1
+
+
+async def test_one_that_is_cancelled_while_it_is_handed_on_is_aborted(
+    engine: Engine, door: Door
+) -> None:
+    """vLLM forgets to."""
+    engine.engine_core.takes.clear()
+    asking = ask(engine)
+    await rounds()
+    assert door.inside == 1
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await rounds()
+    assert len(engine.engine_core.aborted) == 1
+
+
+async def test_a_lease_that_is_revoked_ends_its_request_though_nobody_reads(
+    engine: Engine, door: Door
+) -> None:
+    stream = engine.generate("x", SamplingParams(**SAMPLING), "r", lora_request=ADAPTER)
+    first = asyncio.create_task(anext(stream))
+    await rounds()
+    engine.says(7)
+    await first
+    door.aborts[0]()
+    await rounds()
+    assert door.inside == 0
+    assert len(engine.engine_core.aborted) == 1
+    await stream.aclose()
+
+
+async def test_a_lease_that_is_revoked_before_vllm_knows_of_the_request_ends_it(
+    engine: Engine, door: Door
+) -> None:
+    engine.engine_core.takes.clear()
+    asking = ask(engine)
+    await rounds()
+    door.aborts[0]()
+    engine.engine_core.takes.set()
+    assert await asking == []
+    assert engine.engine_core.aborted
+
+
+async def test_a_dead_engine_is_told_to_the_request(engine: Engine, door: Door) -> None:
+    engine.dead = True
+    with pytest.raises(EngineDeadError):
+        await ask(engine)
+    assert len(door.died) == 1
+    assert door.died[0].retry_after_seconds
+
+
+async def test_an_engine_that_dies_under_its_requests_ends_them(engine: Engine, door: Door) -> None:
+    asking = [ask(engine), ask(engine)]
+    await rounds()
+    engine.output_processor.propagate_error(EngineDeadError())
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    assert all(isinstance(answer, EngineDeadError) for answer in answers)
+    assert len(door.died) == 2
+
+
+async def test_two_requests_with_one_id_never_touch_each_other(engine: Engine, door: Door) -> None:
+    staying, leaving = ask(engine), ask(engine)
+    await rounds()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    await rounds()
+    engine.says(7, finish=FinishReason.LENGTH)
+    assert await staying == [7]
+    assert len(engine.engine_core.aborted) == 1
+
+
+async def test_abort_finds_all_requests_by_the_id_that_the_client_chose(engine: Engine) -> None:
+    asking = [ask(engine, "mine"), ask(engine, "mine"), ask(engine, "other")]
+    await rounds()
+    await engine.abort("mine")
+    await rounds()
+    assert [task.done() for task in asking] == [True, True, False]
+    await engine.abort(["other", "unknown"])
+    assert await asyncio.gather(*asking) == [[], [], []]
+    assert engine._engine_ids == {}
+
+
+async def test_no_tenant_ends_the_request_of_another_that_has_the_same_id(engine: Engine) -> None:
+    with as_caller(Caller("acme~app", EVERY_SCOPE)):
+        asking = ask(engine)
+    await rounds()
+    with as_caller(Caller("other~app", EVERY_SCOPE)):
+        await engine.abort("same")
+    await engine.abort(["same", "more"])
+    assert engine.engine_core.aborted == []
+    with as_caller(Caller("acme~app", EVERY_SCOPE)):
+        await engine.abort("same")
+    assert await asking == []
+
+
+async def test_a_caller_with_a_lease_of_its_own_is_not_admitted_again(
+    engine: Engine, door: Door
+) -> None:
+    async def probe() -> list[int]:
+        async with lease_held():
+            return await _tokens(engine, "probe")
+
+    probing = asyncio.create_task(probe())
+    await rounds()
+    engine.says(7, finish=FinishReason.LENGTH)
+    assert await probing == [7]
+    assert door.asked == []
+
+
+async def test_a_lease_of_ones_own_is_kept_until_a_cancelled_request_is_out_of_the_engine(
+    engine: Engine,
+) -> None:
+    engine.engine_core.takes.clear()
+    given_back_after: list[list[str]] = []
+
+    async def probe() -> None:
+        try:
+            async with lease_held():
+                await _tokens(engine, "probe")
+        finally:
+            given_back_after.append(list(engine.engine_core.aborted))
+
+    probing = asyncio.create_task(probe())
+    await rounds()
+    probing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await probing
+    assert len(given_back_after[0]) == 1
+
+
+async def test_whatever_goes_to_the_engine_has_its_tenants_salt(engine: Engine) -> None:
+    core = engine.engine_core
+    for caller in ("acme~app", "other~app", "root"):
+        with as_caller(Caller(caller, EVERY_SCOPE)):
+            await core.add_request_async(Salted())
+            await core.add_request_async(Salted("asked"))
+    salts = [request.cache_salt for request in core.added]
+    assert salts == ["acme~", "acme~asked", "other~", "other~asked", None, "asked"]

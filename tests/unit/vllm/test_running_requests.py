@@ -1,0 +1,200 @@
+"""Running requests, in vLLM's own table of them: each end is seen once, where it happens."""
+
+import asyncio
+
+import pytest
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.v1.engine import EngineCoreOutput, FinishReason
+from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollector
+from vllm.v1.engine.parallel_sampling import ParentRequest
+
+from engine.types import WorkDone
+from engine.vllm.running_requests import RunningRequest, adding, watch_requests
+from tests.support.vllm.requests import SAMPLING, engine_core_request
+
+
+class Core:
+    """vLLM's client of the engine: may hang before an abort has reached it."""
+
+    def __init__(self) -> None:
+        self.aborted: list[str] = []
+        self.reachable = asyncio.Event()
+        self.reachable.set()
+
+    async def abort_requests_async(self, request_ids: list[str]) -> None:
+        await self.reachable.wait()
+        self.aborted += request_ids
+
+
+class Engine:
+    """vLLM's own output processor, watched, over a core that does as it is told."""
+
+    def __init__(self) -> None:
+        self.core = Core()
+        self.processor = OutputProcessor(None, log_stats=False)
+        watch_requests(self.processor, self.core)
+        self.ended: list[WorkDone] = []
+        self.deaths = 0
+
+    def add(self, n: int = 1) -> tuple[RunningRequest, RequestOutputCollector]:
+        running = RunningRequest()
+        running.on_end = self.ended.append
+        running.on_engine_death = self._died
+        sampling = SamplingParams(n=n, **SAMPLING)
+        request = engine_core_request("r", sampling)
+        queue = RequestOutputCollector(RequestOutputKind.DELTA, "r")
+        with adding(running):
+            if n == 1:
+                self.processor.add_request(request, None, None, 0, queue)
+            else:
+                parent = ParentRequest(request)
+                for index in range(n):
+                    child_id, child_params = parent.get_child_info(index)
+                    child = engine_core_request(child_id, child_params)
+                    self.processor.add_request(child, None, parent, index, queue)
+        running.all_added()
+        return running, queue
+
+    def _died(self) -> None:
+        self.deaths += 1
+
+    def says(self, request_id: str, *tokens: int, finish: FinishReason | None = None) -> list[str]:
+        output = EngineCoreOutput(request_id, list(tokens), finish_reason=finish)
+        to_abort: list[str] = self.processor.process_outputs([output]).reqs_to_abort
+        return to_abort
+
+    async def abort(self, request_id: str) -> None:
+        """As `AsyncLLM.abort` does."""
+        ids = self.processor.abort_requests([request_id], internal=True)
+        await self.core.abort_requests_async(ids)
+
+
+@pytest.fixture
+async def engine() -> Engine:
+    return Engine()
+
+
+async def test_a_request_ends_when_the_engine_has_finished_it_though_nobody_reads(
+    engine: Engine,
+) -> None:
+    _, queue = engine.add()
+    engine.says("r", 7)
+    assert engine.ended == []
+    engine.says("r", 8, finish=FinishReason.LENGTH)
+    assert [(d.prompt_tokens, d.generated_tokens) for d in engine.ended] == [(3, 2)]
+    output = await queue.get()
+    assert output.finished, "and whoever reads later finds all of it"
+
+
+async def test_of_several_completions_the_last_one_ends_the_request(
+    engine: Engine,
+) -> None:
+    running, _ = engine.add(n=3)
+    assert running.id == "r"
+    for index in range(3):
+        assert engine.ended == []
+        engine.says(f"{index}_r", 7, finish=FinishReason.STOP)
+    assert [d.generated_tokens for d in engine.ended] == [3]
+
+
+async def test_an_aborted_request_ends_once_the_engine_was_told(engine: Engine) -> None:
+    engine.add()
+    engine.core.reachable.clear()
+    aborting = asyncio.create_task(engine.abort("r"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert engine.ended == [], "its slot is not free before the engine knows"
+    engine.core.reachable.set()
+    await aborting
+    assert len(engine.ended) == 1
+    assert engine.core.aborted == ["r"]
+
+
+async def test_whoever_aborts_may_be_cancelled_and_the_engine_is_told_all_the_same(
+    engine: Engine,
+) -> None:
+    engine.add()
+    engine.core.reachable.clear()
+    aborting = asyncio.create_task(engine.abort("r"))
+    await asyncio.sleep(0)
+    aborting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await aborting
+    assert engine.ended == []
+    engine.core.reachable.set()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert engine.core.aborted == ["r"]
+    assert len(engine.ended) == 1
+
+
+async def test_an_end_that_the_engine_does_not_know_of_yet_waits_for_its_abort(
+    engine: Engine,
+) -> None:
+    """A stop string is found beside the engine."""
+    _, queue = engine.add()
+    state = engine.processor.request_states["r"]
+    state.detokenizer.update = lambda tokens, terminated: "stop"
+    to_abort = engine.says("r", 7)
+    assert to_abort == ["r"]
+    assert engine.ended == []
+    await engine.core.abort_requests_async(to_abort)
+    assert len(engine.ended) == 1
+    assert (await queue.get()).finished
+
+
+async def test_a_request_that_is_turned_away_without_a_token_tells_of_a_dying_engine(
+    engine: Engine,
+) -> None:
+    _, queue = engine.add()
+    engine.says("r", finish=FinishReason.ABORT)
+    assert engine.deaths == 1
+    assert len(engine.ended) == 1
+    with pytest.raises(EngineDeadError):
+        await queue.get()
+
+
+async def test_what_ends_early_otherwise_has_ended_well(engine: Engine) -> None:
+    _, queue = engine.add()
+    engine.says("r", 7)
+    engine.says("r", finish=FinishReason.ABORT)
+    assert (await queue.get()).finished
+    engine.add()
+    engine.says("r", finish=FinishReason.STOP)
+    engine.add()
+    await engine.abort("r")
+    assert engine.deaths == 0
+    assert len(engine.ended) == 3
+
+
+async def test_a_death_of_the_engine_ends_every_request(engine: Engine) -> None:
+    _, queue = engine.add(n=2)
+    engine.processor.propagate_error(EngineDeadError())
+    assert engine.deaths == 1
+    assert len(engine.ended) == 1
+    with pytest.raises(EngineDeadError):
+        await queue.get()
+    await engine.abort("r")
+    assert len(engine.ended) == 1
+
+
+async def test_a_request_that_never_reached_the_engine_ends_when_it_was_given_up(
+    engine: Engine,
+) -> None:
+    running = RunningRequest()
+    running.on_end = engine.ended.append
+    with adding(running):
+        assert engine.ended == []
+    running.all_added()
+    assert [d.prompt_tokens for d in engine.ended] == [0]
+
+
+async def test_requests_of_others_pass_through_the_table_untouched(engine: Engine) -> None:
+    queue = RequestOutputCollector(RequestOutputKind.DELTA, "r")
+    sampling = SamplingParams(**SAMPLING)
+    engine.processor.add_request(engine_core_request("r", sampling), None, None, 0, queue)
+    engine.says("r", 7, finish=FinishReason.LENGTH)
+    assert (await queue.get()).finished
+    assert engine.ended == []
+    assert not engine.processor.request_states
