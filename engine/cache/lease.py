@@ -96,8 +96,8 @@ class LeaseContext(AbstractAsyncContextManager[Lease]):
         """Pass all stages. Raises what they raise; then there is nothing to release."""
         with ExitStack() as exits:
             lease = await self._acquire(exits)
+            self._listener.on_leased(lease)
             self._exits = exits.pop_all()
-        self._listener.on_leased(lease)
         return lease
 
     def release(self) -> None:

@@ -1,6 +1,5 @@
 """The lease context: its stages in order, and their release in reverse, however it ends."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -65,7 +64,7 @@ class Listener:
     def on_refused(self, error: EngineError) -> None:
         self.log.append(error)
 
-    async def on_leased(self, lease: Lease) -> None:
+    def on_leased(self, lease: Lease) -> None:
         self.log.append("leased")
         if self._breaks is not None:
             raise self._breaks
@@ -96,7 +95,16 @@ async def test_the_refusal_of_an_operator_is_no_event() -> None:
     assert stages.observer.events == []
 
 
-@pytest.mark.parametrize("error", [asyncio.CancelledError(), QueueFull(1, 1)])
+async def test_a_lease_is_released_once_however_often_that_is_said() -> None:
+    stages = Stages()
+    context = stages.lease(Listener())
+    await context.acquire()
+    context.release()
+    context.release()
+    assert stages.log[2:] == ["grant left", "queue left"]
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), QueueFull(1, 1)])
 async def test_a_request_that_ends_when_it_is_leased_keeps_no_lease(error: BaseException) -> None:
     stages, listener = Stages(), Listener(breaks=error)
     with pytest.raises(type(error)):
