@@ -152,17 +152,17 @@ def cache_read(snapshots: Mapping[str, CacheSnapshot], caller: Caller) -> CacheR
         host_capacity=sum(each.host_capacity for each in every),
         host_bytes=sum(each.host_bytes for each in every),
         host_bytes_limit=None if None in limits else sum(filter(None, limits)),
-        slots_by_state=_added(each.slots_by_state() for each in every),
+        slots_by_state=_add_up(each.slots_by_state() for each in every),
         waiting=sum(each.waiting for each in every),
         loading=[version.reference for each in seen.values() for version in each.loading],
         gpu=[_resident_read(r, name) for name, each in seen.items() for r in each.gpu],
         host=[_resident_read(r, name) for name, each in seen.items() for r in each.host],
-        hidden=_added(count_hidden(each, seen[name]) for name, each in snapshots.items()),
+        hidden=_add_up(count_hidden(each, seen[name]) for name, each in snapshots.items()),
         replicas=[_replica_read(name, each) for name, each in snapshots.items() if name],
     )
 
 
-def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+def _add_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     total: dict[str, int] = {}
     for each in counts:
         for name, count in each.items():

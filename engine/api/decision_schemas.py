@@ -71,12 +71,12 @@ def _details(event: CacheEvent) -> dict[str, Any]:
     details: dict[str, Any] = {}
     match event:
         case LookedUp(outcome=outcome, cause=cause, wait_seconds=seconds):
-            details = {"outcome": outcome, "cause": cause, "seconds": _rounded(seconds)}
+            details = {"outcome": outcome, "cause": cause, "seconds": _round(seconds)}
         case Refused(error=error) | LoadFailed(error=error) | EngineLost(error=error):
             details = {"code": error.code}
         case MovedIn(transition=transition, seconds=seconds, slot=slot):
             tier = Tier.HOST if transition is Transition.DISK_TO_HOST else Tier.GPU
-            details = {"tier": tier, "slot": slot, "seconds": _rounded(seconds)}
+            details = {"tier": tier, "slot": slot, "seconds": _round(seconds)}
         case Evicted():
             details = _eviction(event)
         case Drained(room_for=room_for, slot=slot):
@@ -92,10 +92,10 @@ def _eviction(event: Evicted) -> dict[str, Any]:
         "tier": event.tier,
         "slot": event.slot,
         "reason": event.reason,
-        "idle_seconds": _rounded(event.idle_seconds),
+        "idle_seconds": _round(event.idle_seconds),
         "for_reference": event.room_for.reference if event.room_for else None,
     }
 
 
-def _rounded(seconds: float) -> float:
+def _round(seconds: float) -> float:
     return round(seconds, 6)

@@ -28,7 +28,7 @@ TraceIdOf = Callable[[VersionId, Transition], str | None]
 """Trace id of a request that waits for this transition of the version, if it is traced."""
 
 
-def _untraced(version: VersionId, transition: Transition) -> str | None:
+def _no_trace(version: VersionId, transition: Transition) -> str | None:
     return None
 
 
@@ -36,7 +36,7 @@ class CacheCounters:
     """An observer. Label children exist from the start, so that every series reads 0."""
 
     def __init__(self, labels: LabelLimit, registry: CollectorRegistry) -> None:
-        self.trace_id_of: TraceIdOf = _untraced
+        self.trace_id_of: TraceIdOf = _no_trace
         self._labels = labels
         self._registry = registry
         self._lookups = self._counter(

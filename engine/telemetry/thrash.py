@@ -1,4 +1,4 @@
-"""Thrash ratio: share of lookups that miss a just-evicted adapter, as in too small a cache."""
+"""Thrash ratio: share of lookups that miss a just-evicted adapter."""
 
 from collections import deque
 from collections.abc import Callable
