@@ -1,4 +1,4 @@
-"""The engine's settings, from the environment (`ADAPTRY_…`) or a profile."""
+"""Engine settings, from the environment (`ADAPTRY_…`) or a profile."""
 
 from pathlib import Path
 
@@ -9,68 +9,72 @@ from engine.types import AdmissionLimits
 
 
 class EngineSettings(BaseSettings):
-    """Slots, host capacity and rank are vLLM's own arguments and are not repeated here."""
+    """Slots, host capacity and rank are arguments of vLLM and not repeated here."""
 
     model_config = SettingsConfigDict(env_prefix="ADAPTRY_", extra="forbid", frozen=True)
 
     max_slot_wait_seconds: PositiveFloat = Field(
-        2.0, description="By then a hot adapter should have let the waiting one in."
+        2.0,
+        description="Target for the wait for a slot: hot adapters are drained to meet it.",
     )
     slot_timeout_seconds: PositiveFloat = Field(
-        120.0, description="After this wait for a slot a request is given up with 503."
+        120.0, description="A request that has waited this long for a slot fails with 503."
     )
-    max_waiting: PositiveInt = Field(1024, description="Requests that may wait; then 429.")
+    max_waiting: PositiveInt = Field(
+        1024, description="Most waiting requests; further ones get 429."
+    )
     max_waiting_per_adapter: PositiveInt = Field(
-        256, description="Requests for one adapter that may wait; then 429."
+        256, description="Most waiting requests for one adapter; further ones get 429."
     )
-    max_loads: PositiveInt = Field(2, description="Adapters loaded from disk side by side.")
+    max_loads: PositiveInt = Field(2, description="Most adapters loaded from disk in parallel.")
     load_timeout_seconds: PositiveFloat = Field(
-        60.0, description="After this time a load from disk is given up."
+        60.0, description="A load from disk that takes longer fails."
     )
     host_cache_bytes: ByteSize | None = Field(
-        None, description="Most that the adapters in host memory may take, such as `8GiB`."
+        None, description="Most host memory for adapters, such as `8GiB`."
     )
     max_body_bytes: PositiveInt = Field(32 * 2**20, description="Largest request body accepted.")
     max_api_body_bytes: PositiveInt = Field(
-        2**20, description="The same for `/api/`, but for uploads and imports."
+        2**20, description="Largest request body for `/api/`, except uploads and imports."
     )
     body_timeout_seconds: PositiveFloat = Field(
-        60.0, description="A request's body has this time, and a second more for each 16 KiB."
+        60.0, description="Time to receive a request's body, plus a second for each 16 KiB of it."
     )
     max_header_bytes: PositiveInt = Field(
-        64 * 2**10, description="A request's line, or all of its headers, that is accepted."
+        64 * 2**10, description="Largest request line, and largest total of its headers."
     )
-    max_headers: PositiveInt = Field(256, description="Most headers of a request.")
+    max_headers: PositiveInt = Field(256, description="Most headers in a request.")
     header_timeout_seconds: PositiveFloat = Field(
-        30.0, description="A connection whose request has not begun by then is closed."
+        30.0, description="A connection that has not sent a request's headers by then is closed."
     )
     stalled_reader_seconds: PositiveFloat = Field(
         60.0, description="A client that reads nothing of its response for so long is disconnected."
     )
     max_adapter_labels: PositiveInt = Field(
-        100, description="Adapters with a metrics label of their own; the rest is `_other`."
+        100, description="Most adapters with their own metrics label; all others share `_other`."
     )
     reconcile_seconds: PositiveFloat = Field(
-        10.0, description="How often the controller compares its picture with the engine's."
+        10.0, description="How often the controller compares its state with the engine's."
     )
     engine_hang_seconds: PositiveFloat = Field(
-        120.0, description="An engine that does not answer for so long is replaced."
+        120.0, description="An engine that does not respond for this long is replaced."
     )
     save_residents_seconds: PositiveFloat = Field(
-        30.0, description="How often it is saved who is in host memory, for the next start."
+        30.0,
+        description="How often the adapters in host memory are recorded, for the next start.",
     )
     local_copies: Path | None = Field(
         None,
-        description="Folder on a disk of this machine for copies of the files that are loaded, "
-        "where the store is far away. Several engines may share it.",
+        description="Folder on a local disk for copies of the files that are loaded, for a store "
+        "that is remote. Several engines may share it.",
     )
     local_copies_bytes: ByteSize = Field(
         ByteSize(50 * 2**30),
-        description="Most that the copies of one engine take. The longest unused go, but none "
-        "that it may read again.",
+        description="Most disk space for the copies of one engine. The least recently used are "
+        "removed, but none that it may read again.",
     )
     preload: tuple[str, ...] = Field(
-        (), description="References of adapters that are in host memory before it serves."
+        (), description="References of adapters to load into host memory before serving."
     )
 
     def limits(self) -> AdmissionLimits:

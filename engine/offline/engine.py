@@ -20,8 +20,8 @@ class SteppedClient:
         self.vllm_config = engine.vllm_config
 
     async def collective_rpc(self, method: str, args: tuple[Any, ...] = ()) -> list[Any]:
-        answers: list[Any] = self._engine.collective_rpc(method, args=args)
-        return answers
+        replies: list[Any] = self._engine.collective_rpc(method, args=args)
+        return replies
 
 
 class AdmittingEngine:

@@ -59,12 +59,12 @@ class VllmBackend:
         return [_slowest(results) for results in zip(*ranks, strict=True)]
 
     async def engine_state(self) -> EngineState:
-        answer = (await self._call("adaptry_truth"))[0]
+        reply = (await self._call("adaptry_truth"))[0]
         return EngineState(
-            gpu=tuple(answer["gpu"]),
-            host=tuple(answer["host"]),
-            size_bytes={VersionId(lora_id): size for lora_id, size in answer["size_bytes"]},
-            in_step_loads=answer["in_step_loads"],
+            gpu=tuple(reply["gpu"]),
+            host=tuple(reply["host"]),
+            size_bytes={VersionId(lora_id): size for lora_id, size in reply["size_bytes"]},
+            in_step_loads=reply["in_step_loads"],
         )
 
     async def served_modules(self) -> SupportedModules | None:
@@ -95,7 +95,7 @@ async def connect_backend(
 async def _call(engine: AsyncLLM, method: str, *args: Any) -> list[Any]:
     """One response per rank. Raises EngineUnavailable."""
     try:
-        answers = await engine.collective_rpc(method, args=args)
+        replies = await engine.collective_rpc(method, args=args)
     except EngineDeadError as error:
         raise EngineDied(str(error) or type(error).__name__) from error
     except EngineGenerateError as error:
@@ -106,10 +106,10 @@ async def _call(engine: AsyncLLM, method: str, *args: Any) -> list[Any]:
             raise
         # this task is not cancelled: vLLM cancels its pending calls when it shuts its engine down
         raise EngineDied("it was shut down") from None
-    for answer in answers:
-        if "error" in answer:
-            raise EngineUnavailable(f"{method}: {answer['error']}")
-    return [answer["value"] for answer in answers]
+    for reply in replies:
+        if "error" in reply:
+            raise EngineUnavailable(f"{method}: {reply['error']}")
+    return [reply["value"] for reply in replies]
 
 
 def merge_served_modules(ranks: Sequence[Mapping[str, Any]]) -> SupportedModules | None:

@@ -36,7 +36,7 @@ def check_internals() -> None:
     if missing := vllm_internals.find_missing():
         shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise UnsupportedVllm(
-            f"vLLM {installed_version()} lacks what cache control builds on: {shown}"
+            f"vLLM {installed_version()} lacks what cache control relies on: {shown}"
         )
 
 

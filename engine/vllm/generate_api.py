@@ -62,12 +62,12 @@ async def generate(raw_request: Request) -> Any:
         raise RequestValidationError(error.errors(include_url=False)) from error
     completion = CompletionRequest(**body.model_dump(exclude_none=True))
     service = raw_request.app.state.openai_serving_completion
-    answer = await service.create_completion(completion, raw_request)
-    if not isinstance(answer, CompletionResponse):
-        return JSONResponse(answer.model_dump(), status_code=answer.error.code)
-    usage = answer.usage
+    response = await service.create_completion(completion, raw_request)
+    if not isinstance(response, CompletionResponse):
+        return JSONResponse(response.model_dump(), status_code=response.error.code)
+    usage = response.usage
     return GenerateResponse(
-        text=[choice.text for choice in answer.choices],
+        text=[choice.text for choice in response.choices],
         usage=Usage(
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens or 0,

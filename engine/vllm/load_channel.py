@@ -31,13 +31,13 @@ class _Worker:
     async def load(self, number: int, version: AdapterVersion) -> dict[str, Any]:
         """The response to this load. `number` is a new one, so that no earlier response matches."""
         if self._writer.is_closing():
-            raise EngineUnavailable("a worker has gone")
-        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._loads[number] = answer
+            raise EngineUnavailable("a worker has disconnected")
+        reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._loads[number] = reply
         path, name = version.path, version.engine_name
         self._send(do="load", load=number, id=version.id, name=name, path=path)
         try:
-            return await answer
+            return await reply
         finally:
             self._loads.pop(number, None)
 
@@ -52,15 +52,15 @@ class _Worker:
         """Until the worker disconnects."""
         try:
             while line := await reader.readline():
-                answer = json.loads(line)
-                load = self._loads.get(answer["load"])
+                reply = json.loads(line)
+                load = self._loads.get(reply["load"])
                 if load is not None and not load.done():
-                    load.set_result(answer)
+                    load.set_result(reply)
         finally:
             self._writer.close()
             for load in self._loads.values():
                 if not load.done():
-                    load.set_exception(EngineUnavailable("a worker has gone"))
+                    load.set_exception(EngineUnavailable("a worker has disconnected"))
 
 
 class LoadChannel:
@@ -80,17 +80,17 @@ class LoadChannel:
         number = next(self._numbers)
         loads = (worker.load(number, version) for worker in self._workers)
         try:
-            answers = await asyncio.gather(*loads)
+            replies = await asyncio.gather(*loads)
         except BaseException:  # cancelled, or a worker has disconnected
             self.discard(number)
             raise
-        for failed in (answer for answer in answers if "error" in answer):
+        for failed in (reply for reply in replies if "error" in reply):
             self.discard(number)
             failure = LoadFailure(failed["failure"])
             raise AdapterLoadFailed(version.reference, failed["error"], failure)
         return number, Loaded(
-            host_bytes=sum(answer["host_bytes"] for answer in answers),
-            guaranteed=all(answer["certain"] for answer in answers),
+            host_bytes=sum(reply["host_bytes"] for reply in replies),
+            guaranteed=all(reply["certain"] for reply in replies),
         )
 
     def discard(self, number: int) -> None:
@@ -113,7 +113,7 @@ class LoadChannel:
                     self._connected.clear()
                     await self._connected.wait()
         except TimeoutError:
-            raise EngineUnavailable("a worker can't be reached; all have to be here") from None
+            raise EngineUnavailable("a worker did not connect in time") from None
 
     async def close(self) -> None:
         for task in list(self._listening):

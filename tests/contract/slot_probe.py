@@ -1,4 +1,4 @@
-"""A worker extension for tests: what lies in a slot after our copy, and after vLLM's own."""
+"""A worker extension for tests: the contents of a slot after our copy, and after vLLM's own."""
 
 import hashlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""The port that the controller stands on, asked of both its implementations.
+"""Backend port: what the controller relies on, checked on both implementations.
 
 The unit tests of the controller believe what the fake says. They may because it passes here what
 the real engine passes: one suite, run with each.
@@ -146,7 +146,7 @@ def test_the_moves_of_what_peft_saved_are_certain(subject: Subject) -> None:
     assert all(subject.load(version) for version in subject.versions[:2])
 
 
-def test_what_is_asked_after_moves_were_sent_comes_after_them(subject: Subject) -> None:
+def test_a_call_after_moves_runs_after_them(subject: Subject) -> None:
     """A request may follow its moves without waiting for their results."""
     version = subject.versions[0]
     subject.load(version)
@@ -163,7 +163,7 @@ def test_what_is_asked_after_moves_were_sent_comes_after_them(subject: Subject) 
     assert subject.run(ask_after_one_turn()).gpu == (version.id,)
 
 
-def test_an_adapter_can_be_loaded_again_after_it_left(subject: Subject) -> None:
+def test_an_adapter_can_be_loaded_again_after_its_eviction(subject: Subject) -> None:
     version = subject.versions[0]
     for _ in range(2):
         subject.bring_in(version, to_slot=True)
@@ -236,7 +236,7 @@ def test_a_commit_that_failed_leaves_nothing_staged(subject: Subject) -> None:
     assert subject.apply(_evict(ids[0]), Commit(ids[-1])) == [True, False]
 
 
-def test_nothing_comes_in_twice(subject: Subject) -> None:
+def test_nothing_is_loaded_twice(subject: Subject) -> None:
     version = subject.versions[0]
     subject.bring_in(version, to_slot=True)
     subject.load(version)

@@ -1,6 +1,6 @@
 """Verdicts for a base model whose own layers are fused and whose head is tied, as in Phi-3.
 
-The engine is told to take adapters for some modules only: vLLM leaves out the others silently.
+The engine accepts adapters for some modules only: vLLM ignores the others silently.
 """
 
 import itertools
@@ -85,7 +85,7 @@ class TinyEngine:
         )
 
     def answer(self, adapter: Path | None) -> Answer | str:
-        """With what vLLM loads by itself; its refusal as text."""
+        """With what vLLM loads on its own; its error as text."""
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
 
@@ -149,7 +149,7 @@ def peft(base_folder: Path) -> Peft:
     return Peft(base_folder)
 
 
-def test_the_base_model_answers_alike_here_and_there(engine: TinyEngine, peft: Peft) -> None:
+def test_the_base_model_generates_the_same_in_both(engine: TinyEngine, peft: Peft) -> None:
     answer = engine.answer(None)
     assert isinstance(answer, Answer)
     assert answer.equals(peft.base)

@@ -209,7 +209,7 @@ REFUSED: dict[str, dict[str, Callable[[], Kind]]] = {
 }
 
 STRICTER: dict[str, tuple[str, Callable[[], Kind]]] = {
-    # PEFT writes no integers: they are quantized weights, and nobody would apply their scales.
+    # PEFT writes no integers: they are quantized weights, and no code would apply their scales.
     "integers": ("dtype_unsupported", lambda: lora(each(lambda _, tensor: (tensor * 9).int()))),
 }
 
@@ -252,8 +252,7 @@ _engine_ids = itertools.count(5_000_000)
 
 @contextmanager
 def uncompared(server: Any) -> Iterator[None]:
-    """The controller does not ask meanwhile what the engine holds: it would put out who it does
-    not know."""
+    """Pauses reconciliation: the controller would evict adapters that it does not know."""
     controller, state = server.server.controller, EngineState(gpu=(), host=())
     under_way = controller.reconcile
 
@@ -311,7 +310,7 @@ async def _generate(engine: Any, version: AdapterVersion) -> Answer:
     return Answer(list(done.token_ids), [found[token].logprob for token, found in logprobs])
 
 
-def test_the_base_model_answers_alike_here_and_there(server: Any, peft: Peft) -> None:
+def test_the_base_model_generates_the_same_in_both(server: Any, peft: Peft) -> None:
     assert served(server, BASE_NAME).equals(peft.base)
 
 
@@ -332,7 +331,7 @@ def test_what_is_accepted_answers_as_peft_does(
     assert not answer.equals(peft.base)
 
 
-def test_an_embedding_changes_nobody_elses_answer(server: Any, peft: Peft, sources: Path) -> None:
+def test_an_embedding_changes_no_other_response(server: Any, peft: Peft, sources: Path) -> None:
     """Base-model rows and those of two adapters in one batch, with and without embeddings."""
     expected = {BASE_NAME: peft.base}
     for name, kind in {

@@ -1,4 +1,4 @@
-"""What our copy leaves in a slot is, bit for bit, what vLLM's own would."""
+"""Slot contents: our copy is, bit for bit, what vLLM's own would be."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What we build on in vLLM is in the one that is installed, and what is not is refused."""
+"""vLLM internals: the installed vLLM has all that we rely on; others are refused."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from engine.vllm import internals as vllm_internals
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_everything_we_build_on_is_there() -> None:
+def test_all_internals_we_rely_on_exist() -> None:
     assert vllm_internals.find_missing() == []
     vllm_compat.check_internals()
 

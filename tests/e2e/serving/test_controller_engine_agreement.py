@@ -1,7 +1,7 @@
-"""Whatever happens, the engine holds what the controller decided, and every answer is right.
+"""Agreement under random load: the engine holds what the controller decided; responses are right.
 
 Random requests, clients that leave, pins, prefetches, evictions and broken adapters on the real
-engine, all at once; after each storm both pictures are compared.
+engine, all together; after each storm both pictures are compared.
 """
 
 import asyncio
@@ -110,7 +110,7 @@ class Storm:
 
 @pytest.fixture
 def broken(server: Any, request: pytest.FixtureRequest) -> str:
-    """An adapter whose files are gone."""
+    """An adapter whose files are missing."""
     name = f"broken-{request.node.callspec.params['seed']}"
     source = server.state / "sources" / name
     shutil.copytree(ROOT / "demo" / "adapters" / NAMES[0], source)

@@ -1,4 +1,4 @@
-"""Over HTTP every adapter says, token for token, what transformers and PEFT say."""
+"""Correctness: over HTTP every adapter generates the tokens that transformers and PEFT do."""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor

@@ -76,7 +76,7 @@ def test_what_is_loaded_answers_from_memory_and_what_is_unloaded_no_more(server:
         ([], 400, None),
     ],
 )
-def test_what_can_not_be_loaded_is_told_so(server: Any, body: Any, status: int, code: str) -> None:
+def test_a_failed_load_is_reported(server: Any, body: Any, status: int, code: str) -> None:
     refused = server.client.post("/v1/load_lora_adapter", json=body)
     error = refused.json()["error"]
     assert refused.status_code == status, error
@@ -84,6 +84,6 @@ def test_what_can_not_be_loaded_is_told_so(server: Any, body: Any, status: int, 
     assert server.client.get("/api/v1/adapters/x").status_code == 404
 
 
-def test_nobody_unloads_what_is_not_there(server: Any) -> None:
+def test_an_unknown_adapter_can_not_be_unloaded(server: Any) -> None:
     refused = unload(server, "nobody")
     assert (refused.status_code, refused.json()["error"]["code"]) == (404, "unknown_adapter")

@@ -121,7 +121,7 @@ def test_other_weights_in_the_same_folder_are_another_version(llm: Any, tmp_path
     ("adapter", "error"),
     [("nobody", UnknownAdapter), ("no/such-folder", SourceNotFound), ("/", InvalidAdapter)],
 )
-def test_what_is_no_adapter_is_said_to_be_none(
+def test_a_text_that_is_no_adapter_raises(
     llm: Any, adapter: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -195,7 +195,7 @@ print(f"Response (adapter_A again): {{results_A_again[0].outputs[0].text}}\\n")
 
 
 def test_a_script_with_two_adapters_runs_as_it_stands(tmp_path: Path) -> None:
-    """No guard around it, no arguments but the model, and it ends by itself."""
+    """No guard, no arguments but the model, and the process exits without `close`."""
     script = tmp_path / "two_adapters.py"
     script.write_text(COURSE.format(base=BASE, a=folder("upper"), b=folder("reverse")))
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}

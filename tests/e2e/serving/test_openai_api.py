@@ -19,7 +19,7 @@ def sdk(server: Any) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{server.base_url}/v1", api_key="none", max_retries=0)
 
 
-def test_the_model_list_shows_everything_that_can_be_asked_for(
+def test_the_model_list_shows_all_models_that_can_be_requested(
     server: Any, sdk: openai.OpenAI
 ) -> None:
     listed = {model.id: model for model in sdk.models.list()}

@@ -1,4 +1,4 @@
-"""The gateway at the level of ASGI messages: who gets which status, and that no lease is lost."""
+"""Gateway at the level of ASGI messages: the status of each response, and no lease is lost."""
 
 import asyncio
 import json
@@ -31,17 +31,17 @@ VERSION = AdapterVersion(VersionId(7), "support", 3, "abcdef12" * 8, "/a", 8, 10
 
 
 def _nothing() -> None:
-    """How to end a request that no operator wants to end."""
+    """Revokes nothing."""
 
 
-class Deaf:
-    """An observer that keeps nothing."""
+class IgnoringObserver:
+    """An observer that ignores all events."""
 
     def on_event(self, event: CacheEvent) -> None: ...
 
 
 class OneAdapter:
-    """Resolves `support` in all its spellings, and asks who it is for."""
+    """Resolves `support` in all its spellings, and records the users."""
 
     def __init__(self, version: AdapterVersion = VERSION) -> None:
         self.version = version
@@ -79,7 +79,7 @@ class Tally:
 
 
 class Client:
-    """Sends one request by hand and keeps what comes back; may leave at any message."""
+    """Sends a request as ASGI messages and records the response; may disconnect at any message."""
 
     def __init__(
         self, body: bytes, *, path: str = "/v1/completions", leave_after: int = -1
@@ -128,7 +128,7 @@ class Stage:
     def __init__(self, limits: AdmissionLimits | None = None) -> None:
         self.backend = FakeBackend(slots=1, host_capacity=1)
         self.policy = CachePolicy(slots=1, host_capacity=1)
-        observer: Observer = Deaf()
+        observer: Observer = IgnoringObserver()
         loader = Loader(self.backend, UncheckedFiles(), pauses=())
         self.controller = CacheController(self.policy, self.backend, loader, observer, limits)
         self.tally = Tally()
@@ -232,7 +232,7 @@ async def test_an_answer_says_which_version_and_what_the_cache_did() -> None:
         assert await stage.is_idle_soon()
 
 
-async def test_a_stream_whose_engine_dies_says_so_with_the_code_that_a_refusal_has() -> None:
+async def test_a_stream_whose_engine_dies_ends_with_the_same_code_as_a_refusal() -> None:
     async with running(Stage()) as stage:
 
         async def dying_answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -411,7 +411,7 @@ async def test_a_failed_load_has_a_proper_status_streaming_or_not(
         assert await stage.is_idle_soon()
 
 
-async def test_a_stream_says_where_its_adapter_was_before_there_is_a_token() -> None:
+async def test_a_stream_reports_where_its_adapter_was_before_the_first_token() -> None:
     async with running(Stage()) as stage:
         client = Client(asking("support"))
 
@@ -516,7 +516,7 @@ async def test_other_versions_answer_without_one() -> None:
         ({}, b"bob", "bob"),
     ],
 )
-async def test_who_asks_is_the_header_or_openai_s_user(
+async def test_the_user_is_the_header_or_openai_s_user(
     fields: dict[str, str], header: bytes | None, user: str
 ) -> None:
     async with running(Stage()) as stage:
@@ -527,7 +527,7 @@ async def test_who_asks_is_the_header_or_openai_s_user(
         assert stage.resolver.users == [user]
 
 
-async def test_who_does_not_say_is_somebody_else_each_time() -> None:
+async def test_a_request_without_a_user_gets_a_new_one_each_time() -> None:
     async with running(Stage()) as stage:
         for user in (None, "", 7, None):
             client = Client(json.dumps({"model": "support", "user": user}).encode())
@@ -535,7 +535,7 @@ async def test_who_does_not_say_is_somebody_else_each_time() -> None:
         assert len(set(stage.resolver.users)) == 4
 
 
-async def test_our_own_routes_are_left_alone() -> None:
+async def test_our_own_routes_are_passed_through() -> None:
     async with running(Stage()) as stage:
         client = Client(asking("nobody"), path="/api/v1/cache/pins")
 

@@ -1,4 +1,4 @@
-"""What a probe makes of three lists of log probabilities."""
+"""Probe verdicts, from three lists of log probabilities."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What a tenant is shown of others in the cache: how many they are, and no name."""
+"""Visibility: of other tenants in the cache a tenant sees their number, and no name."""
 
 from engine.api.decision_schemas import decision_read
 from engine.api.visibility import build_event_filter, count_hidden, filter_events, filter_snapshot
@@ -39,7 +39,7 @@ def _log() -> DecisionLog:
     return log
 
 
-def test_a_tenant_is_told_of_its_own_adapters_and_of_no_other_name() -> None:
+def test_a_tenant_sees_its_own_adapters_and_no_other_name() -> None:
     log = _log()
     wanted = build_event_filter(ACME)
     found = filter_events(log.latest(99, wanted), ACME)
@@ -49,13 +49,13 @@ def test_a_tenant_is_told_of_its_own_adapters_and_of_no_other_name() -> None:
     assert decision_read(found[1]).sentence.endswith("another adapter has waited too long")
 
 
-def test_whom_it_is_granted_it_is_told_of() -> None:
+def test_a_tenant_sees_the_adapters_it_is_granted() -> None:
     granted = Caller("acme~boss", EVERY_SCOPE, frozenset({"other~zebra"}))
     log = _log()
     assert filter_events(log.latest(99, build_event_filter(granted)), granted) == log.latest(99)
 
 
-def test_the_platform_is_told_everything() -> None:
+def test_the_platform_sees_everything() -> None:
     log = _log()
     assert build_event_filter(ANONYMOUS) is None
     assert filter_events(log.latest(99), ANONYMOUS) == log.latest(99)

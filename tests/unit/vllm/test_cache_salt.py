@@ -1,4 +1,4 @@
-"""By which salt a request's blocks are found again: never by another tenant's."""
+"""Cache salts: a request never finds the blocks of another tenant."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""What becomes of vLLM's arguments: our defaults, what only we may set, and one line for the rest.
+"""vLLM's arguments: our defaults, reserved ones, and errors in one line.
 
 vLLM's own parser reads them; importing it takes most of the time here.
 """
