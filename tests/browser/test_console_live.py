@@ -19,7 +19,7 @@ def test_a_request_is_seen_as_it_happens(server: Any, visit: Visit) -> None:
     page.evaluate("window.sameDocument = true")
     ask(server, "rot13")
     expect(tier(page, "GPU slots").get_by_role("button", name="rot13:1")).to_be_visible()
-    newest = page.get_by_role("list", name="Decisions, the newest first").get_by_role("listitem")
+    newest = page.get_by_role("list", name="Decisions, newest first").get_by_role("listitem")
     expect(newest.first).to_contain_text("rot13:1")
     expect(newest.filter(has_text="miss").first).to_be_visible()
     ask(server, "rot13")
@@ -58,7 +58,7 @@ def test_older_events_are_read_page_by_page(server: Any, visit: Visit) -> None:
     items = page.get_by_role("list", name="Events").get_by_role("listitem")
     expect(items).to_have_count(50)
     page.get_by_role("button", name="Show older").click()
-    expect(page.get_by_text("That is all.")).to_be_visible()
+    expect(page.get_by_text("No more events.")).to_be_visible()
     listed = server.client.get("/api/v1/events?adapter=console-busy&limit=500").json()["items"]
     ids = items.evaluate_all("(all) => all.map((each) => Number(each.dataset.event))")
     assert ids == [event["id"] for event in reversed(listed)]
@@ -78,7 +78,7 @@ def test_a_search_finds_by_words_tags_and_state(server: Any, visit: Visit) -> No
     page.reload()
     expect(rows).to_have_count(2)
     page.get_by_label("Owner").fill("nobody")
-    expect(page.get_by_text("No adapters meet all of this.")).to_be_visible()
+    expect(page.get_by_text("No adapters match.")).to_be_visible()
     page.get_by_label("Search for").select_option("versions")
     page.get_by_label("Tag").fill("")
     page.get_by_label("Words").fill("console-found")
@@ -104,14 +104,14 @@ def test_one_prompt_is_answered_side_by_side(server: Any, visit: Visit) -> None:
     expect(page).to_have_url(re.compile("a=upper"))
     page.get_by_label("Route").select_option("chat")
     page.get_by_label("Prompt").fill("hello")
-    page.get_by_role("button", name="Ask both").click()
+    page.get_by_role("button", name="Send").click()
     expect(page.get_by_label("Answer of B")).to_have_text("olleh")
 
 
 def test_one_side_fails_alone(server: Any, visit: Visit) -> None:
     visitor = visit(server.base_url)
     page = visitor.open("#/try?a=upper&b=nobody&prompt=hello%3D&max_tokens=16")
-    page.get_by_role("button", name="Ask both").click()
+    page.get_by_role("button", name="Send").click()
     expect(page.get_by_label("Answer of A")).to_have_text("HELLO")
     side = page.get_by_role("region", name="Side B")
     expect(side.get_by_role("alert")).to_contain_text("unknown_adapter")

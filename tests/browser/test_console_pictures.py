@@ -95,7 +95,7 @@ def show(page: Page, name: str) -> None:
         page.get_by_role("button", name="Why?", exact=True).click()
         expect(page.locator(".why .summary")).to_contain_text("upper:1")
     if name == "try":
-        page.get_by_role("button", name="Ask both").click()
+        page.get_by_role("button", name="Send").click()
         expect(page.get_by_text("tokens/s")).to_have_count(2)
     page.wait_for_timeout(500)
 

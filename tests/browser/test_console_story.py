@@ -48,7 +48,7 @@ def test_thrashing_is_seen_explained_pinned_and_gone(server: Any, visit: Visit) 
     expect(row).to_contain_text(re.compile(r"evicted \d+ times from its GPU slot"))
     expect(row).to_contain_text(ADVICE)
     row.get_by_role("button", name=f"Why does {HURT} thrash?").click()
-    panel = page.get_by_role("region", name="Steer an adapter")
+    panel = page.get_by_role("region", name="Control an adapter")
     expect(panel).to_contain_text(re.compile(r"evicted from GPU slot \d for (rot13|vowels):1"))
     expect(panel).to_contain_text(ADVICE)
 

@@ -1,12 +1,12 @@
-// One adapter: what it is, its aliases, its versions, and why it is where it is.
+// The page of one adapter: description, aliases, versions, and why they are where they are.
 
 import { get, part } from "./api.js";
 import { aliasesSection } from "./aliases-section.js";
 import { fill, h, link, refill } from "./dom.js";
 import { moment } from "./format.js";
-import { refused } from "./notices.js";
-import { currentPlaces } from "./places.js";
-import { definitions, heading, metadataPairs, tags } from "./parts.js";
+import { showProblem } from "./notices.js";
+import { currentResidency } from "./residency.js";
+import { definitions, heading, metadataPairs, tags } from "./components.js";
 import { follow } from "./sse.js";
 import { versionsSection } from "./versions-section.js";
 
@@ -43,14 +43,14 @@ async function refresh(page) {
       get(base, {}, page.signal),
       allVersions(`${base}/versions`, page.signal),
       get(`${base}/aliases`, {}, page.signal),
-      currentPlaces(page.signal),
+      currentResidency(page.signal),
     ]);
     page.aliases = aliases.items;
     fill(page.parts.about, about(adapter));
     refill(page.parts.aliases, await aliasesSection(page, aliases.items));
     refill(page.parts.versions, versionsSection(page, versions, places));
   } catch (error) {
-    refused(error, page.name);
+    showProblem(error, page.name);
   }
 }
 
@@ -72,13 +72,13 @@ function about(adapter) {
       ["Owner", adapter.owner],
       ["Tags", adapter.tags.length ? tags(adapter.tags) : null],
       ["Registered", moment(adapter.created_at)],
-      ["Described", adapter.updated_at ? moment(adapter.updated_at) : null],
+      ["Updated", adapter.updated_at ? moment(adapter.updated_at) : null],
       ...metadataPairs(adapter.metadata),
     ]),
   ];
 }
 
-/** Whoever else changes it meanwhile: the page shows it. */
+/** Shows changes by other users as they happen. */
 function followChanges(page, onLinkState) {
   let timer = 0;
   const later = () => {

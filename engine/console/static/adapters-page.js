@@ -1,11 +1,11 @@
-// Search: adapters, or versions of all of them.
+// Search for adapters, or for versions of all adapters.
 
 import { get } from "./api.js";
 import { button, field, fill, h } from "./dom.js";
 import { adapterOf, bytes, count, moment } from "./format.js";
-import { attempt, refused } from "./notices.js";
-import { currentPlaces } from "./places.js";
-import { adapterLink, cells, empty, heading, label, stateTag, table, tags } from "./parts.js";
+import { attempt, showProblem } from "./notices.js";
+import { currentResidency } from "./residency.js";
+import { adapterLink, cells, empty, heading, label, stateTag, table, tags } from "./components.js";
 
 const PAGE = 50;
 const TYPING_MS = 250;
@@ -31,10 +31,10 @@ export function adaptersPage({ root, query, signal }) {
   let latest = 0;
   const look = async () => {
     const mine = ++latest;
-    const asked = asks(form);
-    remember(asked);
-    showFilters(form, asked.for);
-    await firstPage(results, asked, () => mine !== latest || signal.aborted);
+    const search = searchOf(form);
+    remember(search);
+    showFilters(form, search.for);
+    await firstPage(results, search, () => mine !== latest || signal.aborted);
   };
   onTyping(form, look);
   fill(root, heading("Adapters"), form, results);
@@ -48,7 +48,7 @@ function searchForm(query) {
     "form",
     { class: "filters", role: "search", "aria-label": "Registry" },
     field("Search for", choice("for", Object.keys(SEARCHES), value("for"))),
-    field("Words", input("text", { type: "search", placeholder: "beginnings of words" })),
+    field("Words", input("text", { type: "search", placeholder: "word prefixes" })),
     field("Tag", input("tag", {})),
     field("Owner", input("owner", {})),
     field("State", choice("state", ["", ...STATES], value("state"), "any")),
@@ -73,17 +73,17 @@ function onTyping(form, look) {
   form.addEventListener("submit", (event) => event.preventDefault());
 }
 
-/** What the form asks for, with the filters that this kind of search has. */
-function asks(form) {
+/** The search in the form, with the filters of its kind. */
+function searchOf(form) {
   const given = Object.fromEntries(new FormData(form));
   const kind = SEARCHES[given.for] ? given.for : "adapters";
   const filters = SEARCHES[kind].filters.filter((name) => given[name]);
   return { for: kind, filters: Object.fromEntries(filters.map((name) => [name, given[name]])) };
 }
 
-function remember(asked) {
-  const kind = asked.for === "adapters" ? {} : { for: asked.for };
-  const query = new URLSearchParams({ ...kind, ...asked.filters }).toString();
+function remember(search) {
+  const kind = search.for === "adapters" ? {} : { for: search.for };
+  const query = new URLSearchParams({ ...kind, ...search.filters }).toString();
   history.replaceState(null, "", `#/adapters${query && "?"}${query}`);
 }
 
@@ -94,44 +94,44 @@ function showFilters(form, kind) {
   }
 }
 
-async function firstPage(results, asked, isStale) {
+async function firstPage(results, search, isStale) {
   try {
-    const [page, places] = await Promise.all([pageOf(asked, null), currentPlaces()]);
-    asked.places = places;
-    if (!isStale()) showResults(results, asked, page);
+    const [page, places] = await Promise.all([pageOf(search, null), currentResidency()]);
+    search.places = places;
+    if (!isStale()) showResults(results, search, page);
   } catch (error) {
-    if (!isStale()) refused(error, "Search");
+    if (!isStale()) showProblem(error, "Search");
   }
 }
 
-function pageOf(asked, pageToken) {
-  const query = { ...asked.filters, limit: PAGE, page_token: pageToken };
-  return get(SEARCHES[asked.for].path, query);
+function pageOf(search, pageToken) {
+  const query = { ...search.filters, limit: PAGE, page_token: pageToken };
+  return get(SEARCHES[search.for].path, query);
 }
 
-function showResults(results, asked, page) {
-  const { columns, row } = SEARCHES[asked.for];
+function showResults(results, search, page) {
+  const { columns, row } = SEARCHES[search.for];
   if (!page.items.length) {
-    fill(results, empty(nothing(asked)));
+    fill(results, empty(nothing(search)));
     return;
   }
-  const rowOf = (item) => label(row(item, asked.places), columns);
-  const body = table(asked.for, columns, page.items.map(rowOf));
-  fill(results, body, more(body.querySelector("tbody"), asked, page.next_page_token, rowOf));
+  const rowOf = (item) => label(row(item, search.places), columns);
+  const body = table(search.for, columns, page.items.map(rowOf));
+  fill(results, body, more(body.querySelector("tbody"), search, page.next_page_token, rowOf));
 }
 
-function nothing(asked) {
-  const filtered = Object.keys(asked.filters).length > 0;
-  return filtered ? `No ${asked.for} meet all of this.` : "Nothing is registered yet.";
+function nothing(search) {
+  const filtered = Object.keys(search.filters).length > 0;
+  return filtered ? `No ${search.for} match.` : "Nothing is registered yet.";
 }
 
-function more(rows, asked, token, row) {
-  const shown = () => count(rows.children.length, asked.for.slice(0, -1));
+function more(rows, search, token, row) {
+  const shown = () => count(rows.children.length, search.for.slice(0, -1));
   if (token === null) return h("p", { class: "faint" }, shown());
   let next = token;
   const trigger = button("Show more", () =>
     attempt(trigger, "Search", async () => {
-      const page = await pageOf(asked, next);
+      const page = await pageOf(search, next);
       rows.append(...page.items.map(row));
       next = page.next_page_token;
       if (next === null) trigger.replaceWith(h("p", { class: "faint" }, shown()));

@@ -3,18 +3,18 @@
 import { get, part } from "./api.js";
 import { button, h, link } from "./dom.js";
 import { moment } from "./format.js";
-import { cells, empty, table } from "./parts.js";
+import { cells, empty, table } from "./components.js";
 import { rollBack } from "./promote-dialog.js";
 
 const STATES = 50;
 
-/** `page`: the adapter's page, which knows what is open and how to show itself anew. */
+/** `page`: the adapter's page, which knows what is open and how to refresh itself. */
 export async function aliasesSection(page, aliases) {
   const rows = await Promise.all(aliases.map((alias) => aliasRows(page, alias)));
   const columns = ["Alias", "Version", "Revision", "Since", "By", "Reason", "Actions"];
   const body = aliases.length
     ? table("Aliases", columns, rows)
-    : empty("No alias points at it: only whole references like name:1 are served.");
+    : empty("No alias points at it: only references with a version, like name:1, are served.");
   return [h("h2", {}, "Aliases"), body];
 }
 
@@ -36,7 +36,7 @@ async function aliasRows(page, alias) {
   return isOpen ? [row, h("tr", { class: "open" }, await historyCell(page, alias))] : [row];
 }
 
-/** `2`, or `1 (90 %), 2 (10 %)` where it is split. */
+/** `2`, or `1 (90 %), 2 (10 %)` if it is split. */
 function versionsOf(state) {
   if (state.weights.length === 1) return String(state.version);
   const whole = state.weights.reduce((sum, { weight }) => sum + weight, 0);

@@ -1,9 +1,9 @@
-// Speaks to the REST API of the server that the page came from.
+// HTTP client of the REST API on the server that the page was loaded from.
 
 const ROOT = new URL("..", import.meta.url);
 const KEY = "adaptry.key";
 
-/** What the API refused, or that it can't be reached. `code` is stable, `message` for people. */
+/** A refusal of the API, or an unreachable server. `code` is stable, `message` is readable. */
 export class Problem extends Error {
   constructor(status, code, detail, retryAfterSeconds = null) {
     super(detail);
@@ -14,7 +14,7 @@ export class Problem extends Error {
   }
 }
 
-/** The key lives as long as the tab. */
+/** Stored until the tab is closed. */
 export const key = {
   get: () => sessionStorage.getItem(KEY) ?? "",
   set: (value) => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY)),
@@ -28,28 +28,28 @@ export function serverNow() {
 }
 
 /**
- * The response, if it is a good one. A list in `query` repeats its name; null leaves it out.
- * Throws Problem, or AbortError if `signal` says so.
+ * The response, if it is 2xx. A list in `query` repeats its name; null omits it.
+ * Throws Problem, or AbortError on `signal`.
  */
 export async function call(method, path, { body, query = {}, headers = {}, signal } = {}) {
-  const asked = new Headers(headers);
-  if (key.get()) asked.set("Authorization", `Bearer ${key.get()}`);
-  if (body !== undefined) asked.set("Content-Type", "application/json");
+  const all = new Headers(headers);
+  if (key.get()) all.set("Authorization", `Bearer ${key.get()}`);
+  if (body !== undefined) all.set("Content-Type", "application/json");
   const content = body === undefined ? undefined : JSON.stringify(body);
-  const response = await reached(
-    fetch(address(path, query), { method, headers: asked, body: content, signal, cache: "no-store" }),
+  const response = await orUnreachable(
+    fetch(address(path, query), { method, headers: all, body: content, signal, cache: "no-store" }),
   );
   noteTime(response);
   if (!response.ok) throw await problemOf(response);
   return response;
 }
 
-async function reached(response) {
+async function orUnreachable(response) {
   try {
     return await response;
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem(0, "unreachable", "the server does not answer");
+    throw new Problem(0, "unreachable", "the server does not respond");
   }
 }
 
@@ -74,21 +74,21 @@ function address(path, query) {
 }
 
 function noteTime(response) {
-  const said = Date.parse(response.headers.get("date") ?? "");
-  if (Number.isNaN(said)) return;
-  const ahead = said - Date.now();
-  // the header has whole seconds: small differences are its own
+  const date = Date.parse(response.headers.get("date") ?? "");
+  if (Number.isNaN(date)) return;
+  const ahead = date - Date.now();
+  // the header has whole seconds: small differences are rounding
   serverAheadMs = Math.abs(ahead) > 2000 ? ahead : 0;
 }
 
 async function problemOf(response) {
   const retry = Number(response.headers.get("retry-after")) || null;
-  const said = await saidBy(response);
-  return new Problem(response.status, said.code, said.detail, retry);
+  const { code, detail } = await errorIn(response);
+  return new Problem(response.status, code, detail, retry);
 }
 
-/** Problem details of ours, errors in OpenAI's shape, or whatever a proxy says. */
-async function saidBy(response) {
+/** Our problem details, errors in OpenAI's format, or any response of a proxy. */
+async function errorIn(response) {
   const unknown = { code: `http_${response.status}`, detail: response.statusText || "refused" };
   let content;
   try {
@@ -105,7 +105,7 @@ async function saidBy(response) {
   };
 }
 
-/** A name as one part of a path. Throws Problem for what can't be one: dots would climb. */
+/** A name as one segment of a path. Throws Problem for `.` and `..`, which would change the path. */
 export function part(name) {
   if (["", ".", ".."].includes(name)) {
     throw new Problem(0, "invalid_reference", `there is nothing named ${JSON.stringify(name)}`);

@@ -1,27 +1,28 @@
-// What an operator can do to the cache; each says what came of it.
+// Operators' actions on the cache; each shows its result.
 
 import { part, send } from "./api.js";
-import { done } from "./notices.js";
+import { showResult } from "./notices.js";
 
 const PLACES = { gpu: "a GPU slot", host: "host memory" };
 
 export async function pin(reference, tier, ttlSeconds = null) {
   const body = { reference, tier, ttl_seconds: ttlSeconds };
-  const kept = await send("POST", "api/v1/cache/pins", body);
-  done(`${kept.reference} is pinned in ${PLACES[kept.tier]}`);
+  const pinned = await send("POST", "api/v1/cache/pins", body);
+  showResult(`${pinned.reference} is pinned in ${PLACES[pinned.tier]}`);
 }
 
 export async function unpin(reference) {
-  const freed = await send("DELETE", `api/v1/cache/pins/${part(reference)}`);
-  done(`${freed.reference} is not pinned any more`);
+  const unpinned = await send("DELETE", `api/v1/cache/pins/${part(reference)}`);
+  showResult(`${unpinned.reference} is unpinned`);
 }
 
 export async function prefetch(reference) {
-  const asked = await send("POST", "api/v1/cache/prefetch", { reference });
-  done(`${asked.reference} is on its way into host memory`);
+  const loading = await send("POST", "api/v1/cache/prefetch", { reference });
+  showResult(`${loading.reference} is being loaded into host memory`);
 }
 
 export async function evict(reference, { wait = false, force = false } = {}) {
-  const gone = await send("POST", "api/v1/cache/evict", { reference, wait, force });
-  done(gone.evicted ? `${gone.reference} is out of memory` : `${gone.reference} was on disk only`);
+  const result = await send("POST", "api/v1/cache/evict", { reference, wait, force });
+  const outcome = result.evicted ? "is evicted" : "was on disk only";
+  showResult(`${result.reference} ${outcome}`);
 }

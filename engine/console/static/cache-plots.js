@@ -1,9 +1,9 @@
 // Hit ratio, lookups and load times of the last minutes.
 
-import { fill, say, svg } from "./dom.js";
+import { fill, setText, svg } from "./dom.js";
 import { percent, power, seconds } from "./format.js";
 import * as plot from "./plot.js";
-import { BUCKET_MS, MINUTE_MS, WINDOW_MS, buckets, loads, lookups, quantile, ratios } from "./window.js";
+import { BUCKET_MS, MINUTE_MS, WINDOW_MS, buckets, loads, lookups, quantile, ratios } from "./decision-window.js";
 
 const MOST_DOTS = 1500;
 const OUTCOMES = ["gpu_hit", "host_hit", "miss"];
@@ -33,7 +33,7 @@ export function makePlots() {
 }
 
 function describe({ picture, now }, text) {
-  say(now, text);
+  setText(now, text);
   picture.setAttribute("aria-label", text);
 }
 
@@ -54,8 +54,8 @@ function drawRatio(figure, series, lastMinute) {
     line("gpu", "line-gpu"),
   );
   const { gpu, memory } = ratios(lastMinute);
-  const said = gpu === null ? "no lookups" : `${percent(gpu)} in a slot, ${percent(memory)} in memory`;
-  describe(figure, `last minute: ${said}`);
+  const text = gpu === null ? "no lookups" : `${percent(gpu)} in a slot, ${percent(memory)} in memory`;
+  describe(figure, `last minute: ${text}`);
 }
 
 function point(x, ratio, y) {
@@ -105,6 +105,6 @@ function drawTimes(figure, moves, now) {
   fill(figure.picture, plot.axis(frame, ticks, y, power), plot.timeAxis(frame, WINDOW_MS), dots);
   const fromDisk = moves.filter(({ tier }) => tier === "host").map((move) => move.seconds);
   const [half, most] = [0.5, 0.95].map((share) => seconds(quantile(fromDisk, share)));
-  const said = `from disk: half within ${half}, 95 % within ${most}`;
-  describe(figure, fromDisk.length ? said : "nothing was loaded from disk");
+  const text = `from disk: half within ${half}, 95 % within ${most}`;
+  describe(figure, fromDisk.length ? text : "no loads from disk");
 }

@@ -1,38 +1,38 @@
-// Calls out the adapters that are put out and come back, and says what to do.
+// Thrashing adapters, those that are evicted and loaded again, with a remedy.
 
 import { pin } from "./cache-actions.js";
-import { button, h, keyed, say } from "./dom.js";
+import { button, h, keyed, setText } from "./dom.js";
 import { count } from "./format.js";
 import { attempt } from "./notices.js";
-import { adapterLink } from "./parts.js";
-import { THRASH_EVICTIONS, adaptersAsked } from "./window.js";
+import { adapterLink } from "./components.js";
+import { THRASH_EVICTIONS, requestedAdapters } from "./decision-window.js";
 
 const SHOWN = 3;
 
-/** `{element, show(thrashing, lastMinute, cache)}`. `steering.explain` tells more of one. */
-export function makeThrash(steering) {
+/** `{element, show(thrashing, lastMinute, cache)}`. `controls.explain` explains one. */
+export function makeThrash(controls) {
   const lead = h("p", {});
   const list = h("ul", {});
   const element = h("section", { class: "thrash", "aria-label": "Thrashing", hidden: true });
   element.append(lead, list);
   const show = (found, lastMinute, cache) => {
     element.hidden = found.length === 0;
-    if (cache) say(lead, leadOf(found, adaptersAsked(lastMinute), cache));
+    if (cache) setText(lead, leadOf(found, requestedAdapters(lastMinute), cache));
     keyed(
       list,
       found.slice(0, SHOWN),
       ({ adapter, host }) => `${adapter} ${host >= THRASH_EVICTIONS}`,
-      (each) => item(each, steering),
-      (row, each) => say(row.querySelector(".what"), times(each)),
+      (each) => item(each, controls),
+      (row, each) => setText(row.querySelector(".what"), times(each)),
     );
   };
   return { element: h("div", { role: "status" }, element), show };
 }
 
-function leadOf(found, asked, { slots, host_capacity: places }) {
+function leadOf(found, requested, { slots, host_capacity: places }) {
   const room = `${count(slots, "GPU slot")} and ${count(places, "place")} in host memory`;
   const more = found.length > SHOWN ? ` Of ${found.length} that thrash, the worst:` : "";
-  return `${count(asked, "adapter was", "adapters were")} asked for in the last minute, for ${room}.${more}`;
+  return `${count(requested, "adapter was", "adapters were")} requested in the last minute, with ${room}.${more}`;
 }
 
 function times({ gpu, host }) {
@@ -43,16 +43,16 @@ function times({ gpu, host }) {
   return ` was evicted ${left.join(" and ")} in the last minute: `;
 }
 
-/** Who leaves host memory has to come from disk again: that is what to mend first. */
-function item({ adapter, host }, steering) {
+/** An adapter evicted from host memory has to be read from disk again: fix that first. */
+function item({ adapter, host }, controls) {
   const fromDisk = host >= THRASH_EVICTIONS;
   const flag = h("code", { class: "flag" }, fromDisk ? "--max-cpu-loras" : "--max-loras");
   const act = (text, tier) => {
-    const run = () => attempt(trigger, `Pin ${adapter}`, () => pin(adapter, tier).then(steering.changed));
+    const run = () => attempt(trigger, `Pin ${adapter}`, () => pin(adapter, tier).then(controls.changed));
     const trigger = button(text, run, { "aria-label": `${text}: ${adapter}` });
     return trigger;
   };
-  const explain = () => steering.explain(adapter);
+  const explain = () => controls.explain(adapter);
   return h(
     "li",
     {},

@@ -1,6 +1,6 @@
-// The picture of both tiers: who is where, in the order in which they would leave.
+// Both tiers: residents in eviction order.
 
-import { fill, h, keyed, say, setVariables } from "./dom.js";
+import { fill, h, keyed, setText, setVariables } from "./dom.js";
 import { bytes, count, idle } from "./format.js";
 
 const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
@@ -44,14 +44,14 @@ function tierSection(title) {
   return { element: h("div", { class: "tier" }, head, cells), head, summary, cells };
 }
 
-/** How many went up and down between two places within the last minute. */
+/** Loads and evictions between two tiers within the last minute. */
 function flowLine(below, above) {
   const up = h("span", { class: "up" });
   const down = h("span", { class: "down" });
   const element = h("p", { class: "flow" }, up, down, h("span", { class: "faint" }, "last minute"));
-  const show = ({ in: came, out: left }) => {
-    say(up, `↑ ${came} ${below} → ${above}`);
-    say(down, `↓ ${left} evicted`);
+  const show = ({ in: loaded, out: evicted }) => {
+    setText(up, `↑ ${loaded} ${below} → ${above}`);
+    setText(down, `↓ ${evicted} evicted`);
   };
   return { element, show };
 }
@@ -59,18 +59,18 @@ function flowLine(below, above) {
 function showGpu(tier, cache, selected, onSelect) {
   const { leased, pinned, idle, free } = cache.slots_by_state;
   const states = [`${leased} leased`, `${pinned} pinned`, `${idle} idle`, `${free} free`];
-  say(tier.summary, `${cache.slots}: ${states.join(" · ")}`);
+  setText(tier.summary, `${cache.slots}: ${states.join(" · ")}`);
   const able = cache.gpu.filter((each) => each.pinned !== "gpu" && !each.leases);
-  const leaving = cache.hidden.gpu ? [] : able; // whose turn it is can't be said without the others
+  const leaving = cache.hidden.gpu ? [] : able; // unknown if there are hidden ones
   showCells(tier.cells, bySlot(cache), { selected, leaving, onSelect });
 }
 
-/** A version is once on each replica. */
+/** A version may be on several replicas. */
 function idOf({ reference, replica }) {
   return replica ? `${reference} ${replica}` : reference;
 }
 
-/** A slot keeps its place in the picture, whoever is in it. */
+/** Slots stay in their order, whichever adapter is in them. */
 export function bySlot({ slots, gpu, hidden, replicas = [] }) {
   const engines = replicas.length ? replicas : [{ name: null, slots }];
   const placed = engines.flatMap(({ name, slots: number }) =>
@@ -83,7 +83,7 @@ export function bySlot({ slots, gpu, hidden, replicas = [] }) {
   return placed.map((each, n) => each ?? unplaced.shift() ?? others.shift() ?? blank("free", n));
 }
 
-/** Whoever is none of the viewer's has no name here. */
+/** Adapters that the viewer may not see have no name. */
 function hiddenCells(number) {
   return Array.from({ length: number }, (_, n) => blank("another's", n));
 }
@@ -97,7 +97,7 @@ function showHost(tier, strip, cache, selected, onSelect) {
   const limit = cache.host_bytes_limit ? ` of ${bytes(cache.host_bytes_limit)}` : "";
   const taken = cache.host.length + cache.hidden.host;
   const used = `${taken} of ${cache.host_capacity} places · ${bytes(cache.host_bytes)}`;
-  say(tier.summary, used + limit);
+  setText(tier.summary, used + limit);
   const canLeave = (each) => !each.pinned && !each.leases && !each.waiting;
   const able = cache.host.filter(canLeave);
   const outside = able.filter((each) => !inSlots.has(idOf(each)));
@@ -148,34 +148,34 @@ function makeCell({ onSelect }) {
   };
 }
 
-/** `leaving`: those that may leave, the next first. `inSlots`: of the host tier only. */
+/** `leaving`: those that may be evicted, next first. `inSlots`: for the host tier only. */
 function updateCell(element, resident, { selected, leaving, inSlots }) {
-  const beside = leaving.filter(({ replica }) => replica === resident.replica);
-  const turn = beside.findIndex(({ reference }) => reference === resident.reference);
-  const marks = marksOf(resident, { turn, inSlot: inSlots?.has(idOf(resident)) ?? false });
+  const onReplica = leaving.filter(({ replica }) => replica === resident.replica);
+  const position = onReplica.findIndex(({ reference }) => reference === resident.reference);
+  const marks = marksOf(resident, { position, inSlot: inSlots?.has(idOf(resident)) ?? false });
   element.className = `cell ${marks.map(([name]) => name).join(" ")}`;
   const face = element.firstElementChild;
   face.setAttribute("aria-pressed", String(resident.reference === selected));
   const [, size, markList] = face.children;
   const slot = !inSlots && resident.slot !== null ? `slot ${resident.slot} · ` : "";
   const where = resident.replica ? `${resident.replica} · ` : "";
-  say(size, `${where}${slot}r${resident.rank} · ${bytes(resident.host_bytes)}`);
+  setText(size, `${where}${slot}r${resident.rank} · ${bytes(resident.host_bytes)}`);
   const text = marks.map(([, mark]) => mark).join("|");
   if (markList.dataset.text === text) return;
   markList.dataset.text = text;
   fill(markList, marks.map(([name, mark]) => h("span", { class: `mark-${name}` }, mark)));
 }
 
-/** What is so of an adapter: its class and the words for it. Each has a sign of its own. */
-function marksOf({ leases, waiting, pinned, leaving, idle_seconds: seconds }, { turn, inSlot }) {
+/** States of an adapter: class and text. Each has a symbol of its own. */
+function marksOf({ leases, waiting, pinned, leaving, idle_seconds: seconds }, { position, inSlot }) {
   return [
     leases ? ["leased", `▶ ${leases} leased`] : null,
     pinned ? ["pinned", `◆ pinned ${pinned}`] : null,
     waiting ? ["awaited", `… ${waiting} waiting`] : null,
     inSlot ? ["in-slot", "▲ in a slot"] : null,
-    leaving ? ["leaving", "↘ leaving once idle"] : null,
-    turn === 0 ? ["next", "↘ next out"] : null,
-    turn > 0 ? ["later", `${turn + 1}. out`] : null,
+    leaving ? ["leaving", "↘ evicted once idle"] : null,
+    position === 0 ? ["next", "↘ next out"] : null,
+    position > 0 ? ["later", `${position + 1}. out`] : null,
     !leases && seconds >= 1 ? ["idle", `idle ${idle(seconds)}`] : null,
   ].filter((mark) => mark !== null);
 }
@@ -185,13 +185,13 @@ function showLoading(element, { loading, waiting }) {
   keyed(
     element,
     [
-      ...(quiet ? [{ key: "quiet", text: "Nothing is on its way, and nobody waits." }] : []),
-      ...loading.map((reference) => ({ key: reference, text: `⟳ ${reference} is on its way` })),
+      ...(quiet ? [{ key: "quiet", text: "Nothing is loading, and no request waits." }] : []),
+      ...loading.map((reference) => ({ key: reference, text: `⟳ ${reference} is loading` })),
       ...(waiting ? [{ key: "waiting", text: `… ${count(waiting, "request")} waiting for a slot` }] : []),
     ],
     ({ key }) => key,
     ({ key }) => h("span", { class: key === "quiet" ? "faint" : "on-its-way" }),
-    (each, { text }) => say(each, text),
+    (each, { text }) => setText(each, text),
   );
 }
 
@@ -201,7 +201,7 @@ function positions(list) {
   return new Map([...list.children].map((cell) => [cell.dataset.key, cell.getBoundingClientRect()]));
 }
 
-/** Cells that changed their place are seen to go there. */
+/** Animates cells that changed their place. */
 function slide(list, before) {
   for (const cell of list.children) {
     const from = before.get(cell.dataset.key);
@@ -214,13 +214,13 @@ function slide(list, before) {
   }
 }
 
-/** A hit or a miss, seen on the adapter's cells. */
+/** Animates a hit or a miss on the adapter's cells. */
 function pulse(element, reference, what) {
   if (calm.matches) return;
   const name = CSS.escape(reference); // alone, or with its replica after it
   for (const cell of element.querySelectorAll(`[data-key="${name}"], [data-key^="${name} "]`)) {
     cell.classList.remove("pulse", "pulse-miss");
-    void cell.offsetWidth; // begin again
+    void cell.offsetWidth; // restart the animation
     cell.classList.add(what === "miss" ? "pulse-miss" : "pulse");
   }
 }

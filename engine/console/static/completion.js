@@ -1,4 +1,4 @@
-// One streamed completion, with what its headers say and when its tokens came.
+// One streamed completion, with its headers and the times of its tokens.
 
 import { call } from "./api.js";
 import { EventParser } from "./sse.js";
@@ -9,14 +9,14 @@ const ROUTES = {
 };
 
 /**
- * Asks and reports: `onStart({version, cache, loadMs})` once there is a first byte,
- * `onText(text)` for each piece. Resolves to `{firstSeconds, totalSeconds, tokens}`; the first is
+ * Sends a request and reports: `onStart({version, cache, loadMs})` with the response's head,
+ * `onText(text)` for each chunk. Resolves to `{firstSeconds, totalSeconds, tokens}`; the first is
  * null if no text came. Throws Problem.
  */
-export async function complete(asked, { signal, onStart, onText }) {
+export async function complete(request, { signal, onStart, onText }) {
   const started = performance.now();
   const since = () => (performance.now() - started) / 1000;
-  const response = await call("POST", ROUTES[asked.kind], { body: bodyOf(asked), signal });
+  const response = await call("POST", ROUTES[request.kind], { body: bodyOf(request), signal });
   onStart(headersOf(response));
   const timing = { firstSeconds: null, totalSeconds: 0, tokens: null };
   for await (const chunk of chunks(response)) {
@@ -59,10 +59,10 @@ async function* chunks(response) {
   }
 }
 
-/** A failure in the middle of a stream can only come as one of its chunks. */
+/** A failure in the middle of a stream arrives as a chunk. */
 function checked(chunk) {
   if (!chunk.error) return chunk;
-  throw Object.assign(new Error(chunk.error.message ?? "the answer broke off"), {
+  throw Object.assign(new Error(chunk.error.message ?? "the response was cut off"), {
     code: String(chunk.error.code ?? "stream_error"),
   });
 }

@@ -1,4 +1,4 @@
-// Modal dialogs on the browser's own: Escape closes them, focus stays inside and comes back.
+// Modal dialogs with the browser's own element: Escape closes them, focus stays inside and is restored.
 
 import { h, newId } from "./dom.js";
 

@@ -1,21 +1,21 @@
-// Builds elements. Children are inserted as text and never parsed: what users wrote stays text.
+// DOM elements. Children are inserted as text and never parsed: users' input stays text.
 
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
  * An element. `onclick` and the like are listeners, `vars` are CSS custom properties, `false` and
- * null leave an attribute out. Children: nodes, texts, numbers, lists of them; null is nothing.
+ * null omit an attribute. Children: nodes, texts, numbers, lists of them; null is nothing.
  */
 export function h(tag, attributes = {}, ...children) {
-  return filled(document.createElement(tag), attributes, children);
+  return build(document.createElement(tag), attributes, children);
 }
 
 /** The same within an SVG. */
 export function svg(tag, attributes = {}, ...children) {
-  return filled(document.createElementNS(SVG, tag), attributes, children);
+  return build(document.createElementNS(SVG, tag), attributes, children);
 }
 
-function filled(element, attributes, children) {
+function build(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) set(element, name, value);
   element.append(...contents(children));
   return element;
@@ -40,20 +40,20 @@ function contents(children) {
     .map((child) => (child instanceof Node ? child : String(child)));
 }
 
-/** Replaces what is in an element. */
+/** Replaces the children of an element. */
 export function fill(element, ...children) {
   element.replaceChildren(...contents(children));
   return element;
 }
 
-/** Sets a text only if it differs, so that live regions speak of changes alone. */
-export function say(element, text) {
+/** Sets a text only if it differs, so that live regions announce only changes. */
+export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
 /**
- * Makes the children of `parent` those of `items`, in order. An element stays the same as long as
- * its key does, so focus and animations survive. `update(element, item)` runs for all of them.
+ * Makes the children of `parent` those of `items`, in order. An element is reused for
+ * the same key, so focus and animations survive. `update(element, item)` runs for all of them.
  */
 export function keyed(parent, items, key, make, update = () => {}) {
   const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
@@ -67,7 +67,7 @@ export function keyed(parent, items, key, make, update = () => {}) {
     else place(parent, element, next);
     update(element, item);
   }
-  for (const gone of known.values()) gone.remove();
+  for (const unused of known.values()) unused.remove();
 }
 
 function place(parent, element, before) {

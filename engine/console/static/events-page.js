@@ -1,10 +1,10 @@
-// The registry's log: who changed what and why, as it happens and back to the beginning.
+// The event log: who changed what and why, live and back to the beginning.
 
 import { get } from "./api.js";
 import { button, field, fill, h } from "./dom.js";
 import { moment } from "./format.js";
-import { announce, attempt, refused } from "./notices.js";
-import { adapterLink, empty, heading } from "./parts.js";
+import { announce, attempt, showProblem } from "./notices.js";
+import { adapterLink, empty, heading } from "./components.js";
 import { follow } from "./sse.js";
 
 const PAGE = 50;
@@ -46,7 +46,7 @@ const FIELDS = ["adapter", "kind", "actor", "since"];
 
 export function eventsPage({ root, query, signal, onLinkState }) {
   const form = filterForm(query);
-  const list = h("ol", { class: "events", "aria-label": "Events, the newest first" });
+  const list = h("ol", { class: "events", "aria-label": "Events, newest first" });
   const end = h("div", {});
   fill(root, heading("Events"), form, list, end);
   let shown = new AbortController();
@@ -54,7 +54,7 @@ export function eventsPage({ root, query, signal, onLinkState }) {
     shown.abort();
     shown = new AbortController();
     const both = AbortSignal.any([shown.signal, signal]);
-    showEvents({ list, end, filters: remembered(form), signal: both, onLinkState });
+    showEvents({ list, end, filters: filtersOf(form), signal: both, onLinkState });
   };
   let timer = 0;
   form.addEventListener("input", () => {
@@ -82,8 +82,8 @@ function filterForm(query) {
   );
 }
 
-/** What the form says now, kept in the address. */
-function remembered(form) {
+/** The filters in the form, stored in the URL. */
+function filtersOf(form) {
   const given = new FormData(form);
   const filters = Object.fromEntries(
     FIELDS.map((name) => [name, given.get(name).trim()]).filter(([, value]) => value),
@@ -94,10 +94,10 @@ function remembered(form) {
   return filters;
 }
 
-/** The stream first, so that nothing falls between it and the pages. */
+/** The stream first, so that no event is lost between it and the pages. */
 function showEvents({ list, end, filters, signal, onLinkState }) {
   fill(list);
-  fill(end, empty("Reading …"));
+  fill(end, empty("Loading …"));
   const known = new Set();
   const isNew = (event) => !known.has(event.id) && known.add(event.id);
   const onMessage = ({ data }) => {
@@ -106,18 +106,18 @@ function showEvents({ list, end, filters, signal, onLinkState }) {
     list.prepend(eventItem(event, "fresh"));
     announce(`${event.kind}: ${sentenceOf(event)}`);
   };
-  let asked = false;
+  let isRequested = false;
   const pages = () => {
-    if (asked || signal.aborted) return;
-    asked = true;
+    if (isRequested || signal.aborted) return;
+    isRequested = true;
     older({ list, end, filters, signal, isNew, token: null }).catch((error) => {
       fill(end);
-      refused(error, "Events");
+      showProblem(error, "Events");
     });
   };
   const onState = (state, problem) => {
     onLinkState(state, problem);
-    if (state !== "paused") pages(); // also where there is no stream to be had
+    if (state !== "paused") pages(); // also if there is no stream
   };
   const { adapter, kind, actor } = filters;
   follow("api/v1/events/stream", { query: { adapter, kind, actor }, signal, onMessage, onState });
@@ -129,7 +129,7 @@ async function older({ list, end, filters, signal, isNew, token }) {
   list.append(...page.items.filter(isNew).map((event) => eventItem(event)));
   const next = page.next_page_token;
   if (next === null) {
-    fill(end, empty(list.children.length ? "That is all." : "There are no such events."));
+    fill(end, empty(list.children.length ? "No more events." : "No matching events."));
     return;
   }
   const again = { list, end, filters, signal, isNew, token: next };
@@ -159,7 +159,7 @@ function sentenceOf(event) {
   return `${event.adapter ?? ""} ${what(event)}, by ${event.actor}`.trim();
 }
 
-/** Without the adapter's name, which stands before it. */
+/** Without the adapter's name, which precedes it. */
 function what({ kind, alias, from_version: from, to_version: to }) {
   if (kind === "alias.moved") return `@${alias}: ${from ?? "nothing"} → ${to}`;
   if (alias) return `@${alias}${to ? ` → ${to}` : ""}`;

@@ -1,4 +1,4 @@
-// Numbers and times for people. Units are always shown.
+// Formats of numbers and times. Units are always shown.
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
@@ -12,7 +12,7 @@ export function bytes(count) {
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`;
 }
 
-/** How long something has been idle: whole seconds, as it is only looked at so often. */
+/** How long something has been idle: whole seconds, as it is polled only so often. */
 export function idle(value) {
   return value < 120 ? `${Math.floor(value)} s` : seconds(value);
 }

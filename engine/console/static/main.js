@@ -1,13 +1,13 @@
-// The shell: which page is shown, the colours, the key.
+// The shell: routing, colours, API key.
 
 import { key } from "./api.js";
 import { adaptersPage } from "./adapters-page.js";
 import { adapterPage } from "./adapter-page.js";
 import { cachePage } from "./cache-page.js";
-import { fill, h, link, say } from "./dom.js";
+import { fill, h, link, setText } from "./dom.js";
 import { eventsPage } from "./events-page.js";
 import { askForKey } from "./key-dialog.js";
-import { clearNotices, refused, works } from "./notices.js";
+import { clearNotices, showProblem, clearProblem } from "./notices.js";
 import { tryPage } from "./try-page.js";
 
 const PAGES = [
@@ -64,18 +64,18 @@ function open(page, name, query) {
   const onLinkState = (state, problem) => {
     if (signal.aborted) return;
     showLinkState(state);
-    if (state === "live") works("Live updates");
-    if (problem && state === "refused") refused(problem, "Live updates");
-    if (problem && problem.status === 503) refused(problem, "Live updates");
+    if (state === "live") clearProblem("Live updates");
+    if (problem && state === "refused") showProblem(problem, "Live updates");
+    if (problem && problem.status === 503) showProblem(problem, "Live updates");
   };
   Promise.resolve(page.show({ root: content, name, query, signal, onLinkState })).catch((error) =>
-    refused(error, page.title),
+    showProblem(error, page.title),
   );
 }
 
 function showLinkState(state) {
   linkState.dataset.state = state ?? "none";
-  say(linkState, LINK_STATES[state] ?? "");
+  setText(linkState, LINK_STATES[state] ?? "");
 }
 
 function markCurrent(nav) {
@@ -104,7 +104,7 @@ function setUpTheme() {
   const toggle = document.getElementById("theme");
   const chosen = () => document.documentElement.dataset.theme ?? "system";
   const label = () => {
-    say(toggle, THEME_NAMES[chosen()]);
+    setText(toggle, THEME_NAMES[chosen()]);
     toggle.setAttribute("aria-label", `Colours: ${chosen()}`);
   };
   toggle.addEventListener("click", () => {
@@ -122,7 +122,7 @@ function chooseTheme(theme) {
 
 function setUpKey() {
   const opener = document.getElementById("key");
-  const label = () => say(opener, key.get() ? "API key ✓" : "API key");
+  const label = () => setText(opener, key.get() ? "API key ✓" : "API key");
   opener.addEventListener("click", async () => {
     if (await askForKey()) show();
     label();

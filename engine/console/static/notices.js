@@ -1,23 +1,23 @@
-// What has to be said: problems stay until they are dismissed, results go by themselves.
+// Notices: problems stay until they are dismissed, results disappear after a while.
 
-import { button, fill, h, say } from "./dom.js";
+import { button, fill, h, setText } from "./dom.js";
 import { Problem } from "./api.js";
 
 const RESULT_MS = 6000;
 
-/** Spoken by screen readers, seen by nobody. */
+/** For screen readers only. */
 export function announce(text) {
-  say(document.getElementById("said"), text);
+  setText(document.getElementById("announcement"), text);
 }
 
-/** Something went as it was asked. */
-export function done(text) {
+/** The result of an action. */
+export function showResult(text) {
   const notice = add("notice", "status", [h("p", {}, text)]);
   setTimeout(() => notice.remove(), RESULT_MS);
 }
 
-/** A refusal in the server's own words, with its code. Says again nothing that stands there. */
-export function refused(error, doing = null) {
+/** A refusal in the server's own words, with its code. Repeats none that is shown already. */
+export function showProblem(error, doing = null) {
   if (error.name === "AbortError") return;
   if (!(error instanceof Problem)) console.error(error);
   const known = `${doing} ${error.code} ${error.message}`;
@@ -28,8 +28,8 @@ export function refused(error, doing = null) {
   notice.dataset.doing = doing;
 }
 
-/** It works again: what was said of it is over. */
-export function works(doing) {
+/** Removes the problems of something that works again. */
+export function clearProblem(doing) {
   for (const notice of document.querySelectorAll("#notices .problem")) {
     if (notice.dataset.doing === doing) notice.remove();
   }
@@ -54,12 +54,12 @@ function add(classes, role, parts) {
   return notice;
 }
 
-/** Takes away what was said, as the next page begins. */
+/** Removes all notices, before the next page is shown. */
 export function clearNotices() {
   fill(document.getElementById("notices"));
 }
 
-/** Runs an action of a button: no second press meanwhile, and its refusal is shown. */
+/** Runs the action of a button: disabled while it runs, and a refusal is shown. */
 export async function attempt(trigger, doing, action) {
   if (trigger.getAttribute("aria-disabled") === "true") return;
   trigger.setAttribute("aria-disabled", "true");
@@ -67,7 +67,7 @@ export async function attempt(trigger, doing, action) {
   try {
     await action();
   } catch (error) {
-    refused(error, doing);
+    showProblem(error, doing);
   } finally {
     trigger.removeAttribute("aria-disabled");
     trigger.classList.remove("busy");

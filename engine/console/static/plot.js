@@ -11,7 +11,7 @@ export function linear(from, to, low, high) {
   return (value) => low + ((value - from) / span) * (high - low);
 }
 
-/** The same by orders of magnitude; both ends have to be above zero. */
+/** The same, logarithmic; both ends must be above zero. */
 export function logarithmic(from, to, low, high) {
   const scale = linear(Math.log10(from), Math.log10(to), low, high);
   return (value) => scale(Math.log10(Math.max(value, from)));
@@ -50,7 +50,7 @@ export function segments(points) {
   return found.filter((segment) => segment.length > 0);
 }
 
-/** A figure with a title, a word on what it shows now, and a legend. */
+/** A figure with a title, the current value, and a legend. */
 export function figure(title, legend) {
   const now = h("p", { class: "now" });
   const picture = svg("svg", { role: "img", height: HEIGHT });
@@ -78,7 +78,7 @@ function sample(mark) {
   return svg("rect", { class: mark, width: 14, height: 10 });
 }
 
-/** Round or square: told apart without colour. */
+/** Round or square: distinguishable without colour. */
 export function dot(mark, x, y) {
   if (mark === "dot-host") return svg("circle", { class: mark, cx: x, cy: y, r: 2.6 });
   return svg("rect", { class: mark, x: x - 2.2, y: y - 2.2, width: 4.4, height: 4.4 });

@@ -1,25 +1,25 @@
-// Moving an alias, forwards and back. Both say where they believe it is, so that nobody's move is
-// undone unseen.
+// Promotion and rollback of an alias. Both send its expected version, so that a concurrent move is
+// never undone unnoticed.
 
 import { part, send } from "./api.js";
-import { button, check, field, fill, h } from "./dom.js";
+import { button, check, field, fill, h, setText } from "./dom.js";
 import { openDialog } from "./dialog.js";
-import { choices } from "./parts.js";
-import { done } from "./notices.js";
+import { choices } from "./components.js";
+import { showResult } from "./notices.js";
 
 /** Resolves to whether an alias moved. `aliases`: as the API lists them. */
 export function promote(adapter, version, aliases) {
   const alias = h("input", { name: "alias", value: "default", required: true, list: "aliases" });
   const expected = h("p", { class: "faint", role: "status" });
   const now = () => aliases.find((each) => each.alias === alias.value.trim());
-  const explain = () => fill(expected, whereItIs(now(), alias.value.trim()));
+  const explain = () => fill(expected, expectation(now(), alias.value.trim()));
   alias.addEventListener("input", explain);
   explain();
   const move = async (options) => {
     const body = { version: version.number, expected_version: now()?.version ?? null, ...options };
     const path = `api/v1/adapters/${part(adapter)}/aliases/${part(alias.value.trim())}`;
     const moved = await send("PUT", path, body);
-    done(`${moved.reference} means version ${moved.version}`);
+    showResult(`${moved.reference} means version ${moved.version}`);
   };
   const parts = [
     field("Alias", alias),
@@ -36,15 +36,15 @@ export function rollBack(alias, state) {
     const target = state === null ? {} : { revision: state.revision };
     const body = { expected_version: alias.version, ...target, ...options };
     const moved = await send("POST", path, body);
-    done(`${moved.reference} means version ${moved.version} again`);
+    showResult(`${moved.reference} means version ${moved.version} again`);
   };
-  const goal = state === null ? "the state before" : `revision ${state.revision}`;
-  const parts = [h("p", {}, `Back to ${goal}. `, whereItIs(alias, alias.alias))];
+  const goal = state === null ? "the previous state" : `revision ${state.revision}`;
+  const parts = [h("p", {}, `Back to ${goal}. `, expectation(alias, alias.alias))];
   return aliasDialog(`Roll back ${alias.reference}`, "Roll back", parts, move);
 }
 
-function whereItIs(alias, name) {
-  if (!alias) return name ? `There is no alias ${name} yet: it is made.` : "";
+function expectation(alias, name) {
+  if (!alias) return name ? `There is no alias ${name} yet: it will be created.` : "";
   return `It moves only if it is still at version ${alias.version}.`;
 }
 
@@ -57,13 +57,13 @@ function aliasDialog(title, verb, parts, move) {
       event.preventDefault();
       fill(problem);
       submit.disabled = true;
-      say(submit, `${verb} …`);
+      setText(submit, `${verb} …`);
       try {
         await move(options.values());
         close(true);
       } catch (error) {
         fill(problem, error.message, " ", h("code", { class: "code" }, error.code ?? "error"));
-        again(submit, verb);
+        enable(submit, verb);
       }
     };
     const ends = h("div", { class: "row end" }, button("Cancel", () => close(false)), submit);
@@ -71,13 +71,9 @@ function aliasDialog(title, verb, parts, move) {
   });
 }
 
-function say(element, text) {
-  element.textContent = text;
-}
-
-function again(submit, verb) {
+function enable(submit, verb) {
   submit.disabled = false;
-  say(submit, verb);
+  setText(submit, verb);
   submit.focus();
 }
 
@@ -95,11 +91,11 @@ function optionFields() {
     reason: reason.value.trim() || null,
   });
   const element = [
-    check("Warm: bring it into memory first", warm),
-    check("Probe: let it generate first, and refuse what fails", probe),
-    check("Put the old version out of memory once it is idle", evictOld),
+    check("Warm: load it into memory first", warm),
+    check("Probe: generate with it first, and refuse it if that fails", probe),
+    check("Evict the old version once it is idle", evictOld),
     field("Give up after (seconds)", timeout),
-    field("Reason", reason, "Kept with the event."),
+    field("Reason", reason, "Stored with the event."),
   ];
   return { element, values };
 }

@@ -4,20 +4,20 @@ import { call, Problem } from "./api.js";
 
 const FIRST_DELAY_MS = 2000;
 const LONGEST_DELAY_MS = 30000;
-const SILENCE_MS = 45000; // the server says every 15 s that it lives
+const SILENCE_MS = 45000; // the server sends a heartbeat every 15 s
 const FINAL = new Set([400, 401, 403, 404, 405, 422]);
 
-/** Makes messages `{id, event, data}` of text that comes in pieces. */
+/** Parses chunks of text into messages `{id, event, data}`. */
 export class EventParser {
   #rest = "";
   #first = true;
   #data = [];
   #event = "";
   #id = null;
-  lastId = null; // of the last message that was whole
+  lastId = null; // of the last complete message
   retryMs = null;
 
-  /** The messages that are whole now. */
+  /** The messages that are complete now. */
   push(text) {
     if (this.#first && text) {
       text = text.replace(/^\uFEFF/, "");
@@ -79,7 +79,7 @@ function delayMs({ retryMs, failures }, problem) {
 
 /** One connection; why it ended, or null if it just did. */
 async function connection(path, { query, signal, onMessage, onState, onOpen, position }) {
-  const ending = endsWith(signal);
+  const ending = abortOn(signal);
   const headers = position.lastId === null ? {} : { "Last-Event-ID": position.lastId };
   try {
     const response = await call("GET", path, { query, headers, signal: ending.signal });
@@ -91,7 +91,7 @@ async function connection(path, { query, signal, onMessage, onState, onOpen, pos
   } catch (error) {
     position.failures += 1;
     if (error.name === "AbortError") return null;
-    return error instanceof Problem ? error : new Problem(0, "unreachable", "the stream broke off");
+    return error instanceof Problem ? error : new Problem(0, "unreachable", "the stream was interrupted");
   } finally {
     ending.stop();
   }
@@ -111,7 +111,7 @@ async function readAll(response, ending, onMessage, position) {
 }
 
 /** Aborts with `signal`, when the tab is hidden, and after a long silence. */
-function endsWith(signal) {
+function abortOn(signal) {
   const controller = new AbortController();
   const abort = () => controller.abort();
   const hide = () => document.hidden && abort();
@@ -146,7 +146,7 @@ function whileHidden(signal) {
   });
 }
 
-/** So many milliseconds, or until `signal`. */
+/** Waits that long, or until `signal`. */
 export function pause(milliseconds, signal) {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, milliseconds);

@@ -1,4 +1,4 @@
-// Before the page is drawn: the colours that were chosen last, else those of the system.
+// Before the page is drawn: the colours chosen last, or those of the system.
 "use strict";
 {
   let chosen = null;

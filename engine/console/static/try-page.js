@@ -2,10 +2,10 @@
 
 import { get } from "./api.js";
 import { complete } from "./completion.js";
-import { button, field, fill, h, say } from "./dom.js";
+import { button, field, fill, h, setText } from "./dom.js";
 import { seconds } from "./format.js";
-import { announce, refused } from "./notices.js";
-import { choices, definitions, heading } from "./parts.js";
+import { announce, showProblem } from "./notices.js";
+import { choices, definitions, heading } from "./components.js";
 
 const OUTCOMES = {
   gpu_hit: "GPU hit: it was in a slot",
@@ -15,31 +15,31 @@ const OUTCOMES = {
 
 export async function tryPage({ root, query, signal }) {
   const sides = ["A", "B"].map(makeSide);
-  const form = askForm(query, sides, signal);
+  const form = promptForm(query, sides, signal);
   fill(root, heading("Try it"), form, h("div", { class: "sides" }, sides.map((s) => s.element)));
   await offerModels(root, form, signal);
 }
 
-function askForm(query, sides, signal) {
+function promptForm(query, sides, signal) {
   const value = (name, otherwise) => query.get(name) ?? otherwise;
   const prompt = h("textarea", { name: "prompt", rows: 3, required: true, spellcheck: "false" });
   prompt.value = value("prompt", "");
-  const run = h("button", { class: "primary", title: "Ctrl+Enter" }, "Ask both");
+  const submit = h("button", { class: "primary", title: "Ctrl+Enter" }, "Send");
   const stop = button("Stop", () => form.running?.abort(), { disabled: true });
   const form = h(
     "form",
-    { class: "ask" },
+    { class: "prompt" },
     h("div", { class: "wide" }, field("Prompt", prompt)),
     field("Reference A", reference("a", value("a", ""))),
-    field("Reference B", reference("b", value("b", "")), "Empty: ask A alone."),
+    field("Reference B", reference("b", value("b", "")), "Empty: only A."),
     field("Route", routes(value("kind", "completions"))),
-    field("Tokens at most", number("max_tokens", value("max_tokens", 64), { min: 1 })),
+    field("Max tokens", number("max_tokens", value("max_tokens", 64), { min: 1 })),
     field("Temperature", number("temperature", value("temperature", 0), { min: 0, step: "any" })),
-    h("div", { class: "row ask-buttons" }, run, stop),
+    h("div", { class: "row prompt-buttons" }, submit, stop),
   );
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    ask(form, sides, { run, stop }, signal);
+    run(form, sides, { submit, stop }, signal);
   });
   prompt.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
@@ -66,22 +66,22 @@ async function offerModels(root, form, signal) {
     const { data } = await get("v1/models", {}, signal);
     root.append(choices("models", data.map(({ id }) => id)));
   } catch (error) {
-    refused(error, "The list of models");
+    showProblem(error, "The list of models");
   }
 }
 
-async function ask(form, sides, { run, stop }, left) {
+async function run(form, sides, { submit, stop }, left) {
   const given = Object.fromEntries(new FormData(form));
   const { kind, prompt } = given;
   history.replaceState(null, "", `#/try?${new URLSearchParams(given)}`);
   form.running = new AbortController();
   const signal = AbortSignal.any([form.running.signal, left]);
-  run.disabled = true;
+  submit.disabled = true;
   stop.disabled = false;
-  const asked = { kind, prompt, maxTokens: Number(given.max_tokens), temperature: Number(given.temperature) };
+  const request = { kind, prompt, maxTokens: Number(given.max_tokens), temperature: Number(given.temperature) };
   const models = [given.a.trim(), given.b.trim()];
-  await Promise.all(sides.map((side, n) => side.ask({ ...asked, model: models[n] }, signal)));
-  run.disabled = false;
+  await Promise.all(sides.map((side, n) => side.run({ ...request, model: models[n] }, signal)));
+  submit.disabled = false;
   stop.disabled = true;
   announce(sides.map((side) => side.result()).join(" "));
 }
@@ -95,17 +95,17 @@ function makeSide(letter) {
   fill(element, title, found, answer, times);
   let result = "";
   const side = { element, result: () => result };
-  side.ask = async (asked, signal) => {
+  side.run = async (request, signal) => {
     result = "";
-    fill(title, letter, asked.model ? h("span", { class: "ref" }, ` ${asked.model}`) : null);
+    fill(title, letter, request.model ? h("span", { class: "ref" }, ` ${request.model}`) : null);
     [found, answer, times].forEach((each) => fill(each));
-    element.classList.toggle("idle", !asked.model);
-    if (!asked.model) return;
-    say(found, "asking …");
+    element.classList.toggle("idle", !request.model);
+    if (!request.model) return;
+    setText(found, "waiting …");
     try {
       const onStart = (headers) => fill(found, headersShown(headers));
       const onText = (text) => answer.append(text);
-      const timing = await complete(asked, { signal, onStart, onText });
+      const timing = await complete(request, { signal, onStart, onText });
       fill(times, timesShown(timing));
       result = `${letter} answered after ${seconds(timing.totalSeconds)}.`;
     } catch (error) {
@@ -130,7 +130,7 @@ function timesShown({ firstSeconds, totalSeconds, tokens }) {
   const rate = tokens && totalSeconds ? `${(tokens / totalSeconds).toFixed(1)} tokens/s` : null;
   return definitions([
     ["First token", seconds(firstSeconds)],
-    ["In all", seconds(totalSeconds)],
+    ["Total", seconds(totalSeconds)],
     ["Tokens", tokens],
     ["Rate", rate],
   ]);

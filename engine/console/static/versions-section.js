@@ -1,10 +1,10 @@
-// The versions of an adapter; an open one shows its inspection and what can be done.
+// The versions of an adapter; an open one shows its inspection and actions.
 
 import { button, h, link } from "./dom.js";
 import { bytes, count, moment } from "./format.js";
-import { attempt, refused } from "./notices.js";
+import { attempt, showProblem } from "./notices.js";
 import { pin, prefetch, unpin } from "./cache-actions.js";
-import { cells, definitions, empty, metadataPairs, stateTag, table, tags } from "./parts.js";
+import { cells, definitions, empty, metadataPairs, stateTag, table, tags } from "./components.js";
 import { promote } from "./promote-dialog.js";
 import { showWhy } from "./why.js";
 
@@ -95,7 +95,7 @@ function actions(page, version, where, why) {
 }
 
 function whyButton(page, reference, why) {
-  const ask = () => showWhy(why, reference, page.signal).catch((error) => refused(error, "Why"));
+  const ask = () => showWhy(why, reference, page.signal).catch((error) => showProblem(error, "Why"));
   return button("Why?", ask, { "aria-label": `Why is ${reference} where it is?` });
 }
 
@@ -119,7 +119,7 @@ function facts(version) {
 }
 
 function inspection(report) {
-  if (report === null) return empty("It was not inspected.");
+  if (report === null) return empty("Not inspected.");
   const files = Object.entries(report.files).map(([name, size]) => `${name} ${bytes(size)}`);
   const ranks = Object.entries(report.ranks).map(([rank, n]) => `${rank} (${count(n, "module")})`);
   return h(
@@ -132,7 +132,7 @@ function inspection(report) {
       ["Tensors", report.tensors],
       ["Parameters", report.parameters.toLocaleString("en")],
       ["Shapes", report.shapes_checked ? "compared with the base model's" : "not compared"],
-      ["Judged by", report.engine],
+      ["Inspected for", report.engine],
       ["Files", files.join(", ")],
     ]),
     report.remarks.length ? remarks(report.remarks) : empty("No remarks."),

@@ -16,7 +16,7 @@ export async function showWhy(element, reference, signal) {
     h("p", { class: "facts" }, facts(why.now)),
     why.decisions.length
       ? h("ol", { class: "decisions" }, why.decisions.map(decisionLine))
-      : h("p", { class: "faint" }, "Nothing was decided about it lately."),
+      : h("p", { class: "faint" }, "No recent decisions."),
   );
 }
 
@@ -27,9 +27,9 @@ function facts(now) {
     now.pinned ? `pinned (${now.pinned})` : null,
     now.leases ? `${now.leases} leased` : null,
     now.waiting ? `${now.waiting} waiting` : null,
-    now.loading ? "on its way in" : null,
-    now.leaving ? "leaving" : null,
-    now.next_victim ? "the next to leave" : null,
+    now.loading ? "loading" : null,
+    now.leaving ? "evicted once idle" : null,
+    now.next_victim ? "next victim" : null,
   ]
     .filter((fact) => fact !== null)
     .join(" · ");

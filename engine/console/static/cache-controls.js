@@ -1,50 +1,50 @@
-// One reference, what is so of it, and what can be done with it.
+// Controls: the state of one reference, and the actions on it.
 
 import { get } from "./api.js";
 import { evict, pin, prefetch, unpin } from "./cache-actions.js";
 import { button, check, field, fill, h } from "./dom.js";
 import { adapterOf, bytes, idle } from "./format.js";
-import { attempt, refused } from "./notices.js";
-import { adapterLink, choices, definitions } from "./parts.js";
+import { attempt, showProblem } from "./notices.js";
+import { adapterLink, choices, definitions } from "./components.js";
 import { showWhy } from "./why.js";
 
 /** `{element, choose(reference), show(cache), explain(reference), changed()}`. */
-export function makeSteering(signal, changed) {
+export function makeControls(signal, changed) {
   const parts = makeParts(signal);
-  const steering = { element: parts.element, changed };
+  const controls = { element: parts.element, changed };
   let cache = null;
   const refresh = () => fill(parts.facts, factsOf(cache, parts.input.value.trim()));
-  steering.show = (now) => {
+  controls.show = (now) => {
     cache = now;
     refresh();
   };
-  steering.choose = (reference, { focus = false } = {}) => {
+  controls.choose = (reference, { focus = false } = {}) => {
     parts.input.value = reference;
     fill(parts.why);
     refresh();
     if (focus) parts.heading.focus();
   };
-  steering.explain = (reference) => {
-    steering.choose(reference);
+  controls.explain = (reference) => {
+    controls.choose(reference);
     return explain(parts, signal);
   };
   parts.input.addEventListener("input", () => (fill(parts.why), refresh()));
-  parts.buttons.append(...actions(parts, steering, signal));
-  return steering;
+  parts.buttons.append(...actions(parts, controls, signal));
+  return controls;
 }
 
 function makeParts(signal) {
   const input = h("input", { class: "ref", list: "known", autocomplete: "off", spellcheck: "false" });
   input.placeholder = "upper, upper@prod or upper:3";
-  const heading = h("h2", { tabindex: "-1" }, "Steer");
-  const facts = h("div", { class: "steer-facts" });
+  const heading = h("h2", { tabindex: "-1" }, "Control");
+  const facts = h("div", { class: "control-facts" });
   const wait = h("input", { type: "checkbox" });
   const buttons = h("div", { class: "row actions", role: "group", "aria-label": "Actions" });
   const why = h("div", { class: "why", "aria-live": "polite" });
   const known = h("div", {});
   const element = h(
     "section",
-    { class: "steer", "aria-label": "Steer an adapter" },
+    { class: "controls", "aria-label": "Control an adapter" },
     heading,
     field("Reference", input),
     facts,
@@ -62,11 +62,11 @@ async function offerReferences(element, signal) {
     const { items } = await get("api/v1/adapters", { limit: 200 }, signal);
     fill(element, choices("known", items.map(({ name }) => name)));
   } catch (error) {
-    refused(error, "The list of adapters");
+    showProblem(error, "The list of adapters");
   }
 }
 
-function actions({ input, wait, ...parts }, steering, signal) {
+function actions({ input, wait, ...parts }, controls, signal) {
   const act = (text, action) => {
     const run = async () => {
       const reference = input.value.trim();
@@ -75,7 +75,7 @@ function actions({ input, wait, ...parts }, steering, signal) {
         return;
       }
       await attempt(trigger, `${text} ${reference}`, () => action(reference));
-      await steering.changed();
+      await controls.changed();
     };
     const trigger = button(text, run);
     return trigger;
@@ -92,10 +92,10 @@ function actions({ input, wait, ...parts }, steering, signal) {
 
 function explain({ input, why }, signal) {
   const reference = input.value.trim();
-  return showWhy(why, reference, signal).catch((error) => refused(error, `Why ${reference}`));
+  return showWhy(why, reference, signal).catch((error) => showProblem(error, `Why ${reference}`));
 }
 
-/** Where it is now; an adapter without a version stands for all of its versions in memory. */
+/** Where it is now; an adapter without a version means all of its versions in memory. */
 function factsOf(cache, reference) {
   if (!cache || !reference) return hint();
   const isIt = (each) => each.reference === reference || adapterOf(each.reference) === reference;
@@ -106,12 +106,12 @@ function factsOf(cache, reference) {
 }
 
 function hint() {
-  return h("p", { class: "faint" }, "Choose an adapter in the picture, or name one.");
+  return h("p", { class: "faint" }, "Select an adapter, or type its name.");
 }
 
 function onDisk(cache, reference, isIt) {
   const isLoading = cache.loading.some((each) => isIt({ reference: each }));
-  return h("p", { class: "faint" }, isLoading ? "It is on its way." : `${reference} is not in memory.`);
+  return h("p", { class: "faint" }, isLoading ? "It is loading." : `${reference} is not in memory.`);
 }
 
 function resident(each, inSlot) {

@@ -1,15 +1,15 @@
-// Where versions are in memory.
+// Residency: which versions are in memory, and where.
 
 import { get } from "./api.js";
-import { refused } from "./notices.js";
+import { showProblem } from "./notices.js";
 
-/** By reference, of those in memory or on the way: `{text, pinned}`. Where the cache can't be asked,
- * that is said and the rest of the page is shown. */
-export async function currentPlaces(signal) {
+/** `{text, pinned}` by reference, for versions in memory or loading. If the cache can't be read, the
+ * problem is shown, and the rest of the page too. */
+export async function currentResidency(signal) {
   try {
     return placesIn(await get("api/v1/cache", {}, signal));
   } catch (error) {
-    refused(error, "Cache");
+    showProblem(error, "Cache");
     return new Map();
   }
 }
@@ -18,7 +18,7 @@ function placesIn(cache) {
   const places = new Map(cache.host.map((each) => [each.reference, place("host memory", each)]));
   for (const each of cache.gpu) places.set(each.reference, place("a GPU slot", each));
   for (const reference of cache.loading) {
-    if (!places.has(reference)) places.set(reference, { text: "on its way", pinned: null });
+    if (!places.has(reference)) places.set(reference, { text: "loading", pinned: null });
   }
   return places;
 }

@@ -1,4 +1,4 @@
-// Small parts that several pages show.
+// Small components that several pages use.
 
 import { h, link } from "./dom.js";
 
@@ -14,7 +14,7 @@ export function adapterLink(name, text = name) {
   return link(text, `#/adapters/${encodeURIComponent(name)}`, { class: "ref" });
 }
 
-/** Pairs of a term and what it is; null leaves one out. */
+/** Pairs of a term and its value; null omits one. */
 export function definitions(pairs) {
   const shown = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
   return h(
@@ -24,7 +24,7 @@ export function definitions(pairs) {
   );
 }
 
-/** Whatever JSON users keep, as text. */
+/** Users' JSON as text. */
 export function metadataPairs(metadata) {
   return Object.entries(metadata).map(([name, value]) => [
     name,
@@ -37,8 +37,8 @@ export function heading(title, ...more) {
 }
 
 /**
- * A table that scrolls by itself where it is too wide for the page. On phones each row is a block
- * with a label before each cell; the roles keep it a table for those who hear it.
+ * A table that scrolls if it is too wide for the page. On phones each row is a block with a label
+ * before each cell; the roles keep it a table for screen readers.
  */
 export function table(caption, columns, rows) {
   const heads = columns.map((column) => h("th", { scope: "col", role: "columnheader" }, column));
@@ -57,7 +57,7 @@ export function table(caption, columns, rows) {
   );
 }
 
-/** What `table` does to its rows, for those that come later. */
+/** What `table` does to its rows, for rows that are added later. */
 export function label(row, columns) {
   row.setAttribute("role", "row");
   [...row.children].forEach((cell, n) => {

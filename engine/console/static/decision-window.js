@@ -1,4 +1,4 @@
-// The decisions of the last minutes, and what they come to. No DOM: numbers only.
+// Decisions of the last minutes, and statistics of them. No DOM: numbers only.
 
 export const WINDOW_MS = 5 * 60 * 1000;
 export const BUCKET_MS = 5 * 1000;
@@ -6,7 +6,7 @@ export const MINUTE_MS = 60 * 1000;
 export const THRASH_EVICTIONS = 3; // of one adapter from one tier within a minute
 const MOST = 20000;
 
-/** Keeps decisions in the order of their ids, each once, for `WINDOW_MS`. */
+/** Stores decisions in the order of their ids, each once, for `WINDOW_MS`. */
 export class DecisionWindow {
   #known = new Set();
   #all = [];
@@ -21,12 +21,12 @@ export class DecisionWindow {
     return true;
   }
 
-  /** Forgets what is too old. */
+  /** Removes decisions that are too old. */
   prune(now) {
-    let gone = this.#all.findIndex((each) => each.time >= now - WINDOW_MS);
-    if (gone < 0) gone = this.#all.length;
-    gone = Math.max(gone, this.#all.length - MOST);
-    for (const each of this.#all.splice(0, gone)) this.#known.delete(each.id);
+    let old = this.#all.findIndex((each) => each.time >= now - WINDOW_MS);
+    if (old < 0) old = this.#all.length;
+    old = Math.max(old, this.#all.length - MOST);
+    for (const each of this.#all.splice(0, old)) this.#known.delete(each.id);
   }
 
   get all() {
@@ -49,13 +49,13 @@ export function lookups(decisions) {
   return counts;
 }
 
-/** The share of lookups that found their adapter in a slot, or in memory at all; null of none. */
+/** The share of lookups that found their adapter in a slot, or in any memory; null if none. */
 export function ratios({ gpu_hit: gpu, host_hit: host, total }) {
   if (total === 0) return { gpu: null, memory: null };
   return { gpu: gpu / total, memory: (gpu + host) / total };
 }
 
-/** Lookups by time, the oldest first: `{from, …lookups}` for each `BUCKET_MS`, the last begun. */
+/** Lookups by time, oldest first: `{from, …lookups}` for each `BUCKET_MS`, the last incomplete. */
 export function buckets(decisions, now) {
   const number = WINDOW_MS / BUCKET_MS;
   const end = Math.floor(now / BUCKET_MS) * BUCKET_MS + BUCKET_MS;
@@ -75,7 +75,7 @@ export function loads(decisions) {
     .map(({ time, seconds, tier, reference }) => ({ time, seconds, tier, reference }));
 }
 
-/** How many came into each tier and left it. */
+/** How many entered each tier and left it. */
 export function flows(decisions) {
   const counts = { gpu: { in: 0, out: 0 }, host: { in: 0, out: 0 } };
   for (const { kind, tier } of decisions) {
@@ -87,8 +87,8 @@ export function flows(decisions) {
 }
 
 /**
- * Adapters that had to make room again and again: `{adapter, gpu, host}` with how often they left
- * each tier, the worst first. `decisions` of a minute.
+ * Adapters that were evicted repeatedly to make room: `{adapter, gpu, host}` with the number of
+ * evictions from each tier, the worst first. `decisions` of a minute.
  */
 export function thrashing(decisions) {
   const found = new Map();
@@ -102,17 +102,17 @@ export function thrashing(decisions) {
   return [...found.values()].filter(often).sort((one, other) => weight(other) - weight(one));
 }
 
-/** Coming back from disk costs more than coming back from host memory. */
+/** A load from disk costs more than one from host memory. */
 function weight({ gpu, host }) {
   return gpu + 2 * host;
 }
 
-/** How many adapters were asked for. */
-export function adaptersAsked(decisions) {
+/** How many adapters were requested. */
+export function requestedAdapters(decisions) {
   return new Set(decisions.filter(({ kind }) => kind === "looked_up").map((d) => d.adapter)).size;
 }
 
-/** The value below which a share of them lie; null of none. */
+/** The value below which a share of them are; null if none. */
 export function quantile(values, share) {
   if (!values.length) return null;
   const sorted = [...values].sort((one, other) => one - other);

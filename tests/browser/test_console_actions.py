@@ -26,7 +26,7 @@ def test_a_pin_that_is_made_by_keyboard_alone_is_true(server: Any, visit: Visit)
 
     walk_to(cell)
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Steer")).to_be_focused()
+    expect(page.get_by_role("heading", name="Control")).to_be_focused()
     pin = page.get_by_role("button", name="Pin in a slot", exact=True)
     walk_to(pin)
     outline = pin.evaluate("(element) => getComputedStyle(element).outlineStyle")
@@ -37,7 +37,7 @@ def test_a_pin_that_is_made_by_keyboard_alone_is_true(server: Any, visit: Visit)
     expect(cell).to_contain_text("◆ pinned gpu")
     walk_to(page.get_by_role("button", name="Unpin", exact=True))
     page.keyboard.press("Space")
-    expect(page.get_by_text("upper:1 is not pinned any more")).to_be_visible()
+    expect(page.get_by_text("upper:1 is unpinned")).to_be_visible()
     assert pins(server) == {}
 
 
@@ -51,7 +51,7 @@ def test_prefetch_and_evict(server: Any, visit: Visit) -> None:
         "rot13:1"
     ]
     page.get_by_role("button", name="Evict", exact=True).click()
-    expect(page.get_by_text("rot13:1 is out of memory")).to_be_visible()
+    expect(page.get_by_text("rot13:1 is evicted")).to_be_visible()
     assert server.client.get("/api/v1/cache").json()["host"] == []
 
 
