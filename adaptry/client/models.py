@@ -106,9 +106,9 @@ class EventRead(ResponseModel):
     """
     Who changed what. `uid` is the same in every registry that has imported it.
 
-    `address` is where that came from: `local` for a command on the server's machine, null for what
-    the server did by itself. It is null too where more people look: in the events of one adapter,
-    in webhooks, and for a tenant's keys.
+    `address` is the client's: `local` for a command on the server's machine, null for the server's
+    own changes. It is also null where others may read it: in the events of one adapter, in
+    webhooks, and for a tenant's keys.
     """
 
     id: int
@@ -154,9 +154,9 @@ class GarbageItem(ResponseModel):
 
 class GarbageRead(ResponseModel):
     """
-    `kept` counts what a rule kept: `aliased`, `last`, `rollback_window`.
+    `kept` counts kept versions by rule: `aliased`, `last`, `rollback_window`.
 
-    `refused` holds what could not go now, with the code of the refusal. With `more`, ask again.
+    `refused`: versions that could not be purged now, with the error's code. With `more`, repeat.
     """
 
     dry_run: bool
@@ -184,7 +184,7 @@ class ImportRead(ResponseModel):
     """
     What was changed, or would be.
 
-    `orphans`: versions whose parent is not here. `skipped`: why, by reference.
+    `orphans`: versions whose parent is not here. `skipped`: reasons by reference.
     """
 
     dry_run: bool
@@ -232,11 +232,10 @@ InvalidVersions = TypeAliasType("InvalidVersions", Literal["refuse", "skip"])
 
 class JobRead(ResponseModel):
     """
-    One registration that takes a while.
+    One registration in the background.
 
-    `bytes_total` is null as long as nobody knows. `code` and `detail` say why it failed, or why it
-    is tried again. `version` is there once it has succeeded; `created` is false if that version was
-    there before.
+    `bytes_total` is null while unknown. `code` and `detail` say why it failed, or is retried.
+    `version` is set once it has succeeded; `created` is false if that version existed before.
     """
 
     id: int
@@ -330,7 +329,7 @@ class KeyCreated(ResponseModel):
 
 
 class KeyRead(ResponseModel):
-    """`prefix` is what all texts of this key begin with; `last_used_at` may be a minute late."""
+    """`prefix` begins every text of this key; `last_used_at` may be a minute late."""
 
     name: str
     prefix: str
@@ -357,7 +356,7 @@ class SecretRotated(ResponseModel):
 
 
 class TenantRead(ResponseModel):
-    """Its adapters are named `name~…`."""
+    """A tenant. Its adapters are named `name~…`."""
 
     name: str
     created_at: AwareDatetime
@@ -377,8 +376,8 @@ class TenantPage(ResponseModel):
 
 class TenantUsage(ResponseModel):
     """
-    How much of its limits it uses: what is stored of all servers on this database, the rest of
-    the server that answers. `slots`: adapters that requests hold or await.
+    Usage of its limits: stored bytes and registrations over all servers on this database, the
+    rest in the answering server. `slots`: adapters that requests hold or await.
     """
 
     requests_in_flight: int
@@ -390,7 +389,7 @@ class TenantUsage(ResponseModel):
 
 
 class TenantUsageRead(ResponseModel):
-    """A tenant, its limits, and how much of them it uses."""
+    """A tenant, its limits and its usage."""
 
     name: str
     created_at: AwareDatetime
@@ -586,7 +585,7 @@ class VersionRead(ResponseModel):
 
 
 class PurgeRead(ResponseModel):
-    """`freed_bytes` is 0 where another version has the same files."""
+    """`freed_bytes` is 0 if another version has the same files."""
 
     version: VersionRead
     freed_bytes: int
@@ -622,7 +621,7 @@ class WebhookCreated(ResponseModel):
 
 
 class WebhookRead(ResponseModel):
-    """An endpoint; `failures` are attempts in a row, `pending` deliveries still to be made."""
+    """An endpoint. `failures`: consecutive failed attempts; `pending`: undelivered messages."""
 
     id: int
     url: str
@@ -650,7 +649,7 @@ class WeightRead(ResponseModel):
 
 class AliasRead(ResponseModel):
     """
-    Where an alias points, or pointed from `valid_from` to `valid_to`.
+    State of an alias, valid from `valid_from` to `valid_to`.
 
     `version` is the one with the largest weight.
     """

@@ -15,7 +15,7 @@ _PAGE = 100
 
 
 class AliasCatalog:
-    """Each call is one short session."""
+    """Read-only; each call is one short session."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -27,7 +27,7 @@ class AliasCatalog:
             return await AliasRepository(session).all_current(row_id(adapter))
 
     async def state(self, name: str, alias: str, at: datetime | None = None) -> AliasState:
-        """Where it points, or pointed at a time. Raises UnknownAdapter, UnknownAlias."""
+        """The state now or at a time. Raises UnknownAdapter, UnknownAlias."""
         check_alias(alias)
         async with self._database.read_session() as session:
             adapter_id = row_id(await get_adapter(RegistryRepository(session), name))
@@ -41,7 +41,7 @@ class AliasCatalog:
         return state
 
     async def current(self, name: str, alias: str) -> AliasState | None:
-        """Where it points; None if there is no such alias. Raises UnknownAdapter."""
+        """The current state; None if there is no such alias. Raises UnknownAdapter."""
         try:
             return await self.state(name, alias)
         except UnknownAlias:
@@ -50,9 +50,9 @@ class AliasCatalog:
     async def rollback_target(
         self, name: str, alias: str, revision: int | None = None, time: datetime | None = None
     ) -> AliasState:
-        """Where a rollback goes: that revision, that of a time, or the one before this.
+        """The target of a rollback: a revision, the state at a time, or the previous state.
 
-        Raises UnknownAdapter, UnknownAlias if there never was one, UnknownRevision,
+        Raises UnknownAdapter, UnknownAlias if it never existed, UnknownRevision,
         NothingToRollBack.
         """
         check_alias(alias)
@@ -73,7 +73,7 @@ class AliasCatalog:
     async def history(
         self, name: str, alias: str, *, limit: int, page_token: str | None = None
     ) -> Page[AliasState]:
-        """One page of its states, the newest first; also of a deleted alias.
+        """One page of its states, newest first; also for a deleted alias.
 
         Raises UnknownAdapter, UnknownAlias, InvalidPageToken.
         """
@@ -90,7 +90,7 @@ class AliasCatalog:
 
 
 async def _before(aliases: AliasRepository, adapter_id: int, name: str, alias: str) -> AliasState:
-    """The newest state that differs from the present one; of a deleted alias, its last."""
+    """The newest state that differs from the current one; for a deleted alias, its last."""
     current = await aliases.current(adapter_id, alias)
     before = current.revision if current else None
     while states := await aliases.history(adapter_id, alias, before=before, limit=_PAGE):

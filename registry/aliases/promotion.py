@@ -1,7 +1,7 @@
 """Zero-downtime promotion: warm, probe, switch, drain.
 
-The switch is `AliasService`'s one transaction. Requests that run keep their version until they end,
-since an engine resolves a reference once, so that nothing has to wait for the old version.
+The switch is `AliasService`'s one transaction. Running requests keep their version,
+since an engine resolves a reference once, so the switch need not wait for them.
 """
 
 import asyncio
@@ -23,24 +23,24 @@ logger = logging.getLogger(__name__)
 
 
 class ServingEngine(Protocol):
-    """The engine that serves this registry's versions, as far as a promotion needs it."""
+    """The engine that serves this registry's versions, as a promotion uses it."""
 
     async def warm(self, version: ResolvedVersion, old: Sequence[ResolvedVersion]) -> None:
-        """Bring it into memory; if one of `old` has a slot, into one too, unless all are in use.
+        """Load it into memory; if one of `old` has a slot, also into one, unless all are in use.
 
         Raises EngineAway, WarmingFailed.
         """
 
     async def probe(self, version: ResolvedVersion) -> None:
-        """Generate with it. Raises ProbeFailed, EngineAway, WarmingFailed."""
+        """Generate with it as a test. Raises ProbeFailed, EngineAway, WarmingFailed."""
 
     def evict_when_idle(self, version: ResolvedVersion) -> None:
-        """Out of memory after its last request, in the background; not if it is pinned."""
+        """Evict it after its last request, in the background; not if it is pinned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What the engine does before and after the switch. `warm` None: where an engine serves."""
+    """Steps before and after the switch. `warm` None: warm if there is an engine."""
 
     warm: bool | None = None
     probe: bool = False
@@ -53,7 +53,7 @@ class Preparation:
 
 
 class PromotionService:
-    """`AliasService`, with the engine asked first. If it fails, the alias stays where it is."""
+    """`AliasService` with preparation by the engine. If that fails, the alias does not move."""
 
     def __init__(
         self, catalog: Catalog, alias_catalog: AliasCatalog, aliases: AliasService
@@ -109,9 +109,9 @@ class PromotionService:
         expected_version: int | None = ANYWHERE,
         reason: str | None = None,
     ) -> AliasState:
-        """The same, back to an earlier state: that revision, that of a time, or the one before.
+        """The same to an earlier state: a revision, the state at a time, or the previous one.
 
-        Two who roll back at once both get there. A deleted alias comes back as it was. Raises what
+        Two concurrent rollbacks reach the same state. A deleted alias is restored. Raises what
         `AliasCatalog.earlier` and `promote` raise.
         """
         before = await self._alias_catalog.current(check_name(name), alias)
@@ -147,13 +147,13 @@ class PromotionService:
             raise PromotionTimeout(reference, preparation.timeout_seconds) from None
 
     def _engine_for(self, preparation: Preparation) -> ServingEngine | None:
-        """None: there is nothing to prepare. Raises EngineAway."""
+        """The engine; None if there is nothing to prepare. Raises EngineAway."""
         if preparation.needs_engine and self.engine is None:
             raise EngineAway("no engine serves this registry's versions")
         return None if preparation.warm is False and not preparation.probe else self.engine
 
     async def _servable(self, name: str, weights: Mapping[int, int]) -> list[ResolvedVersion]:
-        """By weight, so that the one with the largest is the last to be put out again."""
+        """Sorted by weight: the version with the largest is warmed last, and so evicted last."""
         found = []
         for number in sorted(weights, key=lambda number: (weights[number], -number)):
             version = await self._version(name, number)
@@ -166,7 +166,7 @@ class PromotionService:
         return await self._catalog.find(AdapterReference(name, None, number))
 
     async def _evict(self, engine: ServingEngine, name: str, numbers: set[int]) -> None:
-        """What no alias of the adapter points at any more. The switch has been made: no failure."""
+        """Evict versions without an alias. The switch is done, so errors are only logged."""
         try:
             still = {n for state in await self._alias_catalog.all(name) for n in state.weights}
             for number in sorted(numbers - still):

@@ -11,13 +11,13 @@ from registry.models import SERVABLE, Alias, AliasHistory, EventKind, now, row_i
 from registry.references import check_alias
 
 ANYWHERE = -1
-"""As `expected_version`: move the alias wherever it is now."""
+"""As `expected_version`: move the alias whatever its current version."""
 
 _TICK = timedelta(microseconds=1)
 
 
 class AliasService:
-    """Changes of aliases. `Catalog` and `AliasCatalog` answer questions about them."""
+    """Changes of aliases. `Catalog` and `AliasCatalog` read them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -33,9 +33,9 @@ class AliasService:
         expected_revision: int | None = None,
         reason: str | None = None,
     ) -> AliasState:
-        """Point the alias at versions (number → weight), if it is where the caller saw it last.
+        """Point the alias at versions (number → weight), by compare-and-set.
 
-        `expected_version` None: it must not exist yet. Where it points there already, nothing
+        `expected_version` None: it must not exist yet. If it already points there, nothing
         changes. Raises AliasMoved, UnknownAdapter, UnknownVersion, VersionNotServable,
         InvalidReference.
         """
@@ -54,7 +54,7 @@ class AliasService:
         expected_version: int | None = ANYWHERE,
         reason: str | None = None,
     ) -> None:
-        """Its history stays. Raises UnknownAdapter, UnknownAlias, AliasMoved."""
+        """Delete the alias; its history stays. Raises UnknownAdapter, UnknownAlias, AliasMoved."""
         check_alias(alias)
         async with adapter_transaction(self._database, name, actor) as work:
             current = await work.aliases.current(work.adapter_id, alias)
@@ -91,7 +91,7 @@ async def point(
     reason: str | None,
     current: AliasState | None,
 ) -> AliasState:
-    """Within a change. Raises UnknownVersion, VersionNotServable."""
+    """Move the alias within a unit of work. Raises UnknownVersion, VersionNotServable."""
     versions = [await work.version(number) for number in sorted(weights)]
     for version in versions:
         if version.state not in SERVABLE:
@@ -138,7 +138,7 @@ async def _write(work: UnitOfWork, state: AliasState, ids: Mapping[int, int]) ->
 
 
 async def _next(work: UnitOfWork, alias: str) -> tuple[int, datetime]:
-    """The next revision and its beginning, which is after all before it: clocks may go back."""
+    """The next revision and its start, later than all earlier ones even if the clock goes back."""
     last = await work.aliases.last(work.adapter_id, alias)
     if last is None:
         return 1, now()

@@ -14,24 +14,24 @@ MAX_TIMEOUT_SECONDS = 3600
 
 
 class Weight(BaseModel):
-    """A version's part of an alias: its weight over the sum of all."""
+    """A version's share of an alias: its weight over the sum of all."""
 
     version: VersionNumber
     weight: Annotated[int, Field(ge=1, le=MAX_WEIGHT)]
 
 
 class PreparationBody(Body):
-    """What the engine does before the switch, and what becomes of the old version after it."""
+    """Preparation by the engine before the switch, and eviction of the old version after it."""
 
     warm: Annotated[
         bool | None,
         Field(
             strict=True,
-            description="Bring it into memory first. By default wherever an engine serves.",
+            description="Load it into memory first. By default if there is an engine.",
         ),
     ] = None
     probe: Annotated[
-        bool, Field(strict=True, description="Generate with it first; what fails is refused.")
+        bool, Field(strict=True, description="Generate with it first; refused if that fails.")
     ] = False
     timeout_seconds: Annotated[
         float,
@@ -46,7 +46,7 @@ class PreparationBody(Body):
         bool,
         Field(
             strict=True,
-            description="Put what no alias points at any more out of memory, once it is idle.",
+            description="Evict versions that no alias points at any more, once they are idle.",
         ),
     ] = False
 
@@ -63,8 +63,8 @@ class PreparationBody(Body):
 class AliasPut(PreparationBody):
     """Either one version, or several with weights.
 
-    Leave `expected_version` out to move the alias in any case; null means that it must not exist
-    yet. `expected_revision` compares more strictly: with every change of weights too.
+    Omit `expected_version` to move the alias in any case; null means that it must not exist yet.
+    `expected_revision` is stricter: it also compares changes of weights.
     """
 
     version: VersionNumber | None = None
@@ -89,7 +89,7 @@ class AliasPut(PreparationBody):
 
 
 class AliasRollback(PreparationBody):
-    """Where to: an earlier revision, a time, or, with neither, what was before this state."""
+    """Target: an earlier revision, a time, or, with neither, the previous state."""
 
     revision: VersionNumber | None = None
     at: Timestamp | None = None
@@ -109,7 +109,7 @@ class WeightRead(BaseModel):
 
 
 class AliasRead(BaseModel):
-    """Where an alias points, or pointed from `valid_from` to `valid_to`.
+    """State of an alias, valid from `valid_from` to `valid_to`.
 
     `version` is the one with the largest weight.
     """

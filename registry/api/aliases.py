@@ -14,9 +14,11 @@ from registry.service import RegistryService
 
 At = Annotated[
     Timestamp | None,
-    Query(description="Where it pointed then.", examples=["2026-11-17T14:05:00Z"]),
+    Query(description="Its state at this time.", examples=["2026-11-17T14:05:00Z"]),
 ]
-Expected = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Only if it points there.")]
+Expected = Annotated[
+    int | None, Query(ge=1, le=2**31 - 1, description="Only if it points at this version.")
+]
 Why = Annotated[Reason | None, Query()]
 
 
@@ -31,8 +33,8 @@ def _add_changes(router: APIRouter, service: RegistryService) -> None:
     async def set_alias(name: str, alias: str, body: AliasPut) -> AliasRead:
         """Point an alias at a version, or split it over several by weight.
 
-        Where an engine serves, the versions are in its memory before the alias moves. If that
-        fails, it stays where it is.
+        If there is an engine, it loads the versions before the alias moves. If that fails, the
+        alias does not move.
         """
         state = await service.promotion.promote(
             name,
@@ -48,9 +50,9 @@ def _add_changes(router: APIRouter, service: RegistryService) -> None:
 
     @router.post("/adapters/{name}/aliases/{alias}/rollback")
     async def roll_back(name: str, alias: str, body: AliasRollback | None = None) -> AliasRead:
-        """Bring back an earlier state of an alias, weights and all; by default the one before.
+        """Restore an earlier state of an alias with its weights; by default the previous one.
 
-        Its versions are brought into memory first, as for any move of an alias.
+        Its versions are loaded first, as for any move of an alias.
         """
         body = body or AliasRollback()
         state = await service.promotion.roll_back(
@@ -71,7 +73,7 @@ def _add_deletion(router: APIRouter, service: RegistryService) -> None:
     async def delete_alias(
         name: str, alias: str, expected_version: Expected = None, reason: Why = None
     ) -> None:
-        """Take an alias away. Its history stays, and a rollback brings it back."""
+        """Delete an alias. Its history stays, and a rollback restores it."""
         await service.aliases.delete(
             name,
             alias,
@@ -86,25 +88,25 @@ def _add_lookups(router: APIRouter, service: RegistryService) -> None:
 
     @router.get("/adapters/{name}/aliases")
     async def aliases(name: str) -> AliasList:
-        """Where each alias of an adapter points."""
+        """Current state of each alias of an adapter."""
         states = await catalog.all(name)
         return AliasList(items=[alias_read(name, state) for state in states])
 
     @router.get("/adapters/{name}/aliases/{alias}")
     async def alias(name: str, alias: str, at: At = None) -> AliasRead:
-        """Where an alias points, or pointed at a time."""
+        """State of an alias, now or at a time."""
         return alias_read(name, await catalog.state(name, alias, at))
 
     @router.get("/adapters/{name}/aliases/{alias}/history")
     async def history(
         name: str, alias: str, limit: Limit = 100, page_token: PageToken = None
     ) -> AliasPage:
-        """All states of an alias, the newest first."""
+        """All states of an alias, newest first."""
         page = await catalog.history(name, alias, limit=limit, page_token=page_token)
         items = [alias_read(name, state) for state in page.items]
         return AliasPage(items=items, next_page_token=page.next_token)
 
 
 def _expected_version(body: Body, given: int | None) -> int | None:
-    """Left out is not the same as null."""
+    """Omitted is not the same as null."""
     return given if "expected_version" in body.model_fields_set else ANYWHERE

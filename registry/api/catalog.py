@@ -35,7 +35,7 @@ from registry.service import RegistryService
 
 
 def adapter_filter(
-    tags: QueryTags = [],  # noqa: B006  # FastAPI makes each request its own
+    tags: QueryTags = [],  # noqa: B006  # FastAPI copies it per request
     owner: QueryOwner = None,
     text: QueryText = None,
 ) -> AdapterFilter:
@@ -94,7 +94,7 @@ def _add_adapters(router: APIRouter, service: RegistryService) -> None:
 
     @router.patch("/adapters/{name}")
     async def update_adapter(name: str, body: AdapterPatch) -> AdapterRead:
-        """Change what is said of an adapter; what is left out stays."""
+        """Change an adapter's metadata; omitted fields stay."""
         fields = body.model_dump(exclude_unset=True)
         return adapter_read(await service.metadata.update_adapter(name, fields, actor=actor_name()))
 
@@ -115,7 +115,7 @@ def _add_versions(router: APIRouter, service: RegistryService) -> None:
     async def versions(
         name: str, filters: Filters, limit: Limit = 100, page_token: PageToken = None
     ) -> VersionPage:
-        """The versions of an adapter, the oldest first: all, or those that meet every condition."""
+        """The versions of an adapter, oldest first: all, or those that meet every condition."""
         page = await catalog.versions_of(name, filters, limit=limit, page_token=page_token)
         items = [version_read(published) for published in page.items]
         return VersionPage(items=items, next_page_token=page.next_token)
@@ -129,15 +129,15 @@ def _add_versions(router: APIRouter, service: RegistryService) -> None:
         "/adapters/{name}/versions/{number}/files", response_class=Response, responses={200: TAR}
     )
     async def files(name: str, number: Number) -> Response:
-        """The version's files as a tar, for whoever serves it elsewhere."""
-        current_caller().check_owns(name)  # to use an adapter is not to have its weights
+        """The version's files as a tar, to serve it elsewhere."""
+        current_caller().check_owns(name)  # a grant to use an adapter does not include its weights
         chunks = await service.files.tar(name, number)
         headers = {"content-disposition": f'attachment; filename="{name}-{number}.tar"'}
         return StreamingResponse(chunks, media_type=TAR_TYPE, headers=headers)
 
     @router.patch("/adapters/{name}/versions/{number}")
     async def update_version(name: str, number: Number, body: VersionPatch) -> VersionRead:
-        """Change what is said of a version; its content never changes."""
+        """Change a version's metadata; its content never changes."""
         check_parent(body.parent)
         fields = body.model_dump(exclude_unset=True)
         return version_read(

@@ -34,7 +34,7 @@ Chain = Annotated[str, Query(pattern="^[0-9a-f]{64}$", description="The hash in 
 
 
 def create_event_router(log: EventLog, streams: EventStreams) -> APIRouter:
-    """All routes, for inclusion in any FastAPI application. `log.watermark` has to run."""
+    """All routes, for inclusion in any FastAPI application. `log.watermark` must run."""
     router = APIRouter(
         prefix="/api/v1",
         tags=["events"],
@@ -59,7 +59,7 @@ def _add_pages(router: APIRouter, log: EventLog) -> None:
         limit: Limit = 100,
         page_token: PageToken = None,
     ) -> EventPage:
-        """What happened in the registry, the oldest first."""
+        """Events of the registry, oldest first."""
         filters = _filter(adapter, kind, actor, since, until)
         told = current_caller().is_platform
         return await _page(filters, limit, page_token, newest_first=newest_first, with_address=told)
@@ -68,7 +68,7 @@ def _add_pages(router: APIRouter, log: EventLog) -> None:
     async def adapter_events(
         name: str, limit: Limit = 100, page_token: PageToken = None
     ) -> EventPage:
-        """What happened to an adapter, the oldest first."""
+        """Events of an adapter, oldest first."""
         return await _page(_filter(name), limit, page_token, with_address=False)
 
     async def _page(
@@ -96,10 +96,10 @@ def _add_export(router: APIRouter, exported: EventExport) -> None:
         after: After = 0,
         chain: Chain = FIRST_HASH,
     ) -> Response:
-        """All events there are, in the order of their ids, one in each line.
+        """All events in the order of their ids, one per line.
 
-        Each line ends with a hash of itself and of the line before. To go on with an earlier
-        export give the `id` of its last line as `after`, and that line's `hash` as `chain`.
+        Each line ends with a hash of itself and of the line before. To continue an
+        earlier export, give the `id` of its last line as `after`, and its `hash` as `chain`.
         """
         filters = _filter(adapter, kind, None, since, until)
         lines = await exported.lines(filters, after=after, chain=chain)
@@ -131,7 +131,7 @@ def _filter(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> EventFilter:
-    """Of what the caller owns. Raises InvalidReference, UnknownAdapter, NotOwner."""
+    """Filter limited to what the caller owns. Raises InvalidReference, UnknownAdapter, NotOwner."""
     caller = current_caller()
     if adapter is not None:
         caller.check_owns(check_name(adapter))

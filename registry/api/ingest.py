@@ -61,11 +61,11 @@ def _add_registering(router: APIRouter, ingest: IngestService) -> None:
         openapi_extra=_BODY,
     )
     async def register(name: str, request: Request, response: Response) -> VersionRead | JobRead:
-        """Verify and publish what PEFT saved; makes the adapter if it is new.
+        """Verify and publish what PEFT saved; creates the adapter if it is new.
 
         The body is JSON that names a source, or a form with the adapter's files or one archive of
-        them. A small folder on the server is registered at once: 201, or 200 with the existing
-        version if this content was published before. Anything else is answered with 202 and a job.
+        them. A small folder on the server is registered directly: 201, or 200 with the
+        existing version if this content was published before. Anything else gets 202 and a job.
         """
         content_type = request.headers.get("content-type", "")
         if content_type.lower().startswith("multipart/"):
@@ -95,7 +95,7 @@ def _add_jobs(router: APIRouter, ingest: IngestService) -> None:
         state: JobState | None = None,
         adapter: Annotated[str | None, Query(max_length=64)] = None,
     ) -> JobPage:
-        """What is and was registered as a job, the newest first."""
+        """Registration jobs, newest first."""
         page = await ingest.jobs(
             limit=limit,
             page_token=page_token,
@@ -107,12 +107,12 @@ def _add_jobs(router: APIRouter, ingest: IngestService) -> None:
 
     @router.get("/jobs/{number}", tags=["jobs"])
     async def job(number: JobNumber) -> JobRead:
-        """How far it is, or how it ended."""
+        """Progress or outcome of a job."""
         return job_read(await _own(number))
 
     @router.post("/jobs/{number}/cancel", tags=["jobs"])
     async def cancel(number: JobNumber) -> JobRead:
-        """Ask for its end. A running job is `cancelled` as soon as its work has stopped."""
+        """Request cancellation. A running job becomes `cancelled` once its work has stopped."""
         await _own(number)
         return job_read(await ingest.cancel(number, actor=actor_name()))
 
@@ -170,7 +170,7 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
 
 
 def _read_fields(fields: dict[str, str]) -> dict[str, Any]:
-    """The fields of the JSON body but its source; those that are not texts are written as JSON."""
+    """The JSON body's fields except `source`; fields that are not strings are JSON."""
     if "source" in fields:
         raise InvalidUpload("source: the files themselves are the source")
     try:

@@ -17,9 +17,9 @@ from registry.service import RegistryService
 def add_inspection(router: APIRouter, service: RegistryService) -> None:
     @router.post("/inspect")
     async def inspect(body: InspectionBody) -> VerdictRead:
-        """Say whether these files would be accepted, and everything that is wrong with them.
+        """Report whether these files would be accepted, with all their defects.
 
-        Answers 200 for both verdicts; nothing is registered or kept.
+        Answers 200 for both verdicts; nothing is registered or stored.
         """
         return _verdict_read(
             await service.registrar.judge(body.source, within=current_caller().tenant)

@@ -8,11 +8,10 @@ from registry.models.job import Job
 
 
 class JobRead(BaseModel):
-    """One registration that takes a while.
+    """One registration in the background.
 
-    `bytes_total` is null as long as nobody knows. `code` and `detail` say why it failed, or why it
-    is tried again. `version` is there once it has succeeded; `created` is false if that version was
-    there before.
+    `bytes_total` is null while unknown. `code` and `detail` say why it failed, or is retried.
+    `version` is set once it has succeeded; `created` is false if that version existed before.
     """
 
     id: int

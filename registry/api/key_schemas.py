@@ -23,7 +23,7 @@ Scopes = Annotated[list[Scope], Field(min_length=1, max_length=len(Scope))]
 
 
 class KeyCreate(Body):
-    """Who it is for, and what for."""
+    """Name and scopes of a new key."""
 
     name: KeyName
     scopes: Scopes
@@ -33,12 +33,12 @@ class KeyCreate(Body):
 class KeyRotate(Body):
     keep_hours: Annotated[
         float,
-        Field(strict=True, ge=0, le=24 * 30, description="How long the old one is good too."),
+        Field(strict=True, ge=0, le=24 * 30, description="How long the old one stays valid."),
     ] = 24.0
 
 
 class KeyRead(BaseModel):
-    """`prefix` is what all texts of this key begin with; `last_used_at` may be a minute late."""
+    """`prefix` begins every text of this key; `last_used_at` may be a minute late."""
 
     name: str
     prefix: str

@@ -34,14 +34,14 @@ def create_key_router(service: KeyService) -> APIRouter:
 
     @router.get("")
     async def keys(limit: Limit = 100, page_token: PageToken = None) -> KeyPage:
-        """All keys, the oldest first, revoked ones too. None can be seen in full."""
+        """All keys, oldest first, including revoked ones. None is shown in full."""
         tenant = current_caller().tenant
         page = await service.keys(limit=limit, page_token=page_token, tenant=tenant)
         return KeyPage(items=list(map(key_read, page.items)), next_page_token=page.next_token)
 
     @router.post("", status_code=status.HTTP_201_CREATED)
     async def create(body: KeyCreate) -> KeyCreated:
-        """Make a key. Keep it: it is shown only here."""
+        """Create a key. Store it: it is shown only here."""
         if not current_caller().owns(body.name):
             raise UnknownTenant(tenant_of(body.name))
         text, key = await service.create(
@@ -57,7 +57,7 @@ def create_key_router(service: KeyService) -> APIRouter:
 
     @router.post("/{name}/rotate")
     async def rotate(name: str, body: KeyRotate | None = None) -> KeyCreated:
-        """Give it a new secret. For a while the old one is good too."""
+        """Give it a new secret. The old one stays valid for a while."""
         current_caller().check_key(name)
         keep = timedelta(hours=(body or KeyRotate()).keep_hours)
         text, key = await service.rotate(name, keep=keep, actor=actor_name())
@@ -65,7 +65,7 @@ def create_key_router(service: KeyService) -> APIRouter:
 
     @router.delete("/{name}")
     async def revoke(name: str) -> KeyRead:
-        """Refuse it from now on. Other servers on this database follow within a second."""
+        """Revoke it. Other servers on this database follow within a second."""
         current_caller().check_key(name)
         return key_read(await service.revoke(name, actor=actor_name()))
 

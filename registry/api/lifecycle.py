@@ -32,7 +32,7 @@ def _add_steps(router: APIRouter, service: RegistryService) -> None:
 
     @router.post(f"{_VERSION}/deprecate")
     async def deprecate(name: str, number: Number, body: ReasonBody | None = None) -> VersionRead:
-        """Go on serving a version, with a `deprecation` header in each answer."""
+        """Keep serving a version, with a `deprecation` header in each response."""
         body = body or ReasonBody()
         return version_read(
             await lifecycle.deprecate(name, number, actor=actor_name(), reason=body.reason)
@@ -40,7 +40,7 @@ def _add_steps(router: APIRouter, service: RegistryService) -> None:
 
     @router.post(f"{_VERSION}/restore")
     async def restore(name: str, number: Number, body: ReasonBody | None = None) -> VersionRead:
-        """Make a version ready again that was deprecated, retired or quarantined."""
+        """Make a deprecated, retired or quarantined version ready again."""
         body = body or ReasonBody()
         return version_read(
             await lifecycle.restore(name, number, actor=actor_name(), reason=body.reason)
@@ -48,7 +48,7 @@ def _add_steps(router: APIRouter, service: RegistryService) -> None:
 
     @router.post(f"{_VERSION}/retire")
     async def retire(name: str, number: Number, body: RetireBody | None = None) -> VersionRead:
-        """Refuse new requests for a version; those under way end as they began."""
+        """Refuse new requests for a version; running ones finish."""
         body = body or RetireBody()
         retired = await lifecycle.retire(
             name,
@@ -62,7 +62,7 @@ def _add_steps(router: APIRouter, service: RegistryService) -> None:
 
     @router.post(f"{_VERSION}/quarantine")
     async def quarantine(name: str, number: Number, body: QuarantineBody) -> VersionRead:
-        """Serve a version no more, wherever aliases point, until it is restored."""
+        """Stop serving a version, wherever aliases point, until it is restored."""
         return version_read(
             await lifecycle.quarantine(f"{name}:{number}", body.reason, body.code, actor_name())
         )
@@ -78,7 +78,7 @@ def _add_ends(router: APIRouter, service: RegistryService) -> None:
 
     @router.post("/gc")
     async def collect_garbage(body: GarbageBody | None = None) -> GarbageRead:
-        """Purge what no rule keeps, and files without a row; by default only say which."""
+        """Purge versions that no rule keeps, and files without a row; by default a dry run."""
         body = body or GarbageBody()
         retention = Retention(
             states=body.states,

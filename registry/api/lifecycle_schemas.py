@@ -19,8 +19,8 @@ class ReasonBody(Body):
 
 
 class RetireBody(ReasonBody):
-    """What becomes of aliases that point at it: moved in the same transaction, or, with `force`,
-    left where they are and refused too. Without either, they are a reason not to retire it."""
+    """Aliases that point at it are moved in the same transaction, or, with `force`, left as they
+    are, so that requests for them are refused. Without either, aliases prevent the retirement."""
 
     move_aliases_to: VersionNumber | None = None
     force: bool = False
@@ -32,16 +32,18 @@ class QuarantineBody(Body):
 
 
 class PurgeRead(BaseModel):
-    """`freed_bytes` is 0 where another version has the same files."""
+    """`freed_bytes` is 0 if another version has the same files."""
 
     version: VersionRead
     freed_bytes: int
 
 
 class GarbageBody(Body):
-    """Versions in one of `states` go, unless a rule keeps them. See `Retention`."""
+    """Versions in one of `states` are purged, unless a rule keeps them. See `Retention`."""
 
-    dry_run: Annotated[bool, Field(strict=True, description="Only say what would go.")] = True
+    dry_run: Annotated[bool, Field(strict=True, description="Only list what would be purged.")] = (
+        True
+    )
     states: Annotated[
         frozenset[VersionState],
         BeforeValidator(check_distinct),
@@ -62,9 +64,9 @@ class GarbageItem(BaseModel):
 
 
 class GarbageRead(BaseModel):
-    """`kept` counts what a rule kept: `aliased`, `last`, `rollback_window`.
+    """`kept` counts kept versions by rule: `aliased`, `last`, `rollback_window`.
 
-    `refused` holds what could not go now, with the code of the refusal. With `more`, ask again.
+    `refused`: versions that could not be purged now, with the error's code. With `more`, repeat.
     """
 
     dry_run: bool

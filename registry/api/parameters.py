@@ -9,13 +9,13 @@ from registry.database.pagination import MAX_LIMIT, MAX_NUMBER
 from registry.models import VersionState
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Rows per page.")]
-PageToken = Annotated[str | None, Query(max_length=256, description="From the page before.")]
+PageToken = Annotated[str | None, Query(max_length=256, description="From the previous page.")]
 Number = Annotated[int, Path(ge=1, le=MAX_NUMBER)]
 
 QueryTags = Annotated[list[Tag], Query(alias="tag", max_length=16, description="All of them.")]
 QueryText = Annotated[
     Text | None,
-    Query(alias="text", max_length=256, description="Beginnings of words, all of them."),
+    Query(alias="text", max_length=256, description="Prefixes of words, all of them."),
 ]
 QueryOwner = Annotated[Name | None, Query(alias="owner")]
 QueryModules = Annotated[
@@ -27,5 +27,5 @@ QueryStates = Annotated[
 QueryBaseModel = Annotated[Text | None, Query(alias="base_model", min_length=1, max_length=1024)]
 QueryRank = Annotated[int | None, Query(ge=1, le=MAX_NUMBER)]
 QueryParent = Annotated[
-    Name | None, Query(alias="parent", description="Made from it: such as `support:2`.")
+    Name | None, Query(alias="parent", description="Versions made from it, such as `support:2`.")
 ]

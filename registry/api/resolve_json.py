@@ -12,7 +12,7 @@ from registry.references import AdapterReference
 
 @dataclass(frozen=True, slots=True)
 class _VersionJson:
-    """JSON of a version, and the same for whoever may not know of its parent."""
+    """JSON of a version, with and without its parent, which may be hidden from the caller."""
 
     parent: str | None
     whole: bytes
@@ -20,7 +20,7 @@ class _VersionJson:
 
 
 class JsonResolver:
-    """Asks the registry once per reference and version until their adapter changes."""
+    """Queries the registry once per reference and version until their adapter changes."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -42,7 +42,7 @@ class JsonResolver:
         return shown.whole if sees else shown.without_parent
 
     async def _serialize(self, name: str, number: int) -> _VersionJson:
-        """The same for everybody who asks: grants change without the version."""
+        """Serialized once for all callers: grants change without the version."""
         read = whole_version_read(await self._catalog.version(name, number))
         whole = read.model_dump_json().encode()
         if read.parent is None:

@@ -46,10 +46,10 @@ def _add_lookups(router: APIRouter, service: RegistryService) -> None:
     async def resolve(
         reference: Annotated[str, Query(max_length=256, examples=["support-bot@prod"])],
         user: Annotated[
-            Name | None, Query(description="Of a split alias, the version that this user gets.")
+            Name | None, Query(description="For a split alias: the version that this user gets.")
         ] = None,
     ) -> Response:
-        """The version that a reference means now, if it may be served."""
+        """The version that a reference resolves to, if it is servable."""
         parsed = parse_reference(reference)
         current_caller().check_sees(parsed.adapter)
         content = await resolver.resolve(parsed, user)

@@ -24,19 +24,19 @@ def adapter_read(adapter: Adapter) -> AdapterRead:
 
 
 def version_read(published: PublishedVersion) -> VersionRead:
-    """As the running request's caller may see it."""
+    """The version as the caller may see it."""
     if sees_parent(current_caller(), published.parent):
         return whole_version_read(published)
     return whole_version_read(replace(published, parent=None))
 
 
 def sees_parent(caller: Caller, parent: str | None) -> bool:
-    """A grant may have been taken back since a version was made from it."""
+    """Whether the parent is visible: a grant may have been withdrawn since."""
     return parent is None or caller.sees(parent.partition(":")[0])
 
 
 def whole_version_read(published: PublishedVersion) -> VersionRead:
-    """As the platform sees it."""
+    """The version as the platform sees it."""
     version = published.version
     return VersionRead(
         adapter=published.adapter,

@@ -17,7 +17,7 @@ Bytes = Annotated[int | None, Field(strict=True, ge=0, le=2**63 - 1, description
 
 
 class TenantChange(Body):
-    """What is left out stays as it is."""
+    """Omitted fields stay as they are."""
 
     max_requests_in_flight: Count = None
     max_slots: Count = None
@@ -28,13 +28,13 @@ class TenantChange(Body):
 
 
 class TenantCreate(TenantChange):
-    """A namespace, and how much its adapters may take."""
+    """A namespace and its limits."""
 
     name: TenantName
 
 
 class TenantRead(BaseModel):
-    """Its adapters are named `name~…`."""
+    """A tenant. Its adapters are named `name~…`."""
 
     name: str
     created_at: datetime
@@ -48,8 +48,8 @@ class TenantRead(BaseModel):
 
 
 class TenantUsage(BaseModel):
-    """How much of its limits it uses: what is stored of all servers on this database, the rest of
-    the server that answers. `slots`: adapters that requests hold or await.
+    """Usage of its limits: stored bytes and registrations over all servers on this database, the
+    rest in the answering server. `slots`: adapters that requests hold or await.
     """
 
     requests_in_flight: int
@@ -61,7 +61,7 @@ class TenantUsage(BaseModel):
 
 
 class TenantUsageRead(TenantRead):
-    """A tenant, its limits, and how much of them it uses."""
+    """A tenant, its limits and its usage."""
 
     usage: TenantUsage
 

@@ -50,19 +50,19 @@ def _add_tenant_routes(router: APIRouter, service: TenantService) -> None:
 
     @router.post("/tenants", status_code=status.HTTP_201_CREATED)
     async def create(body: TenantCreate) -> TenantRead:
-        """Make a namespace for adapters."""
+        """Create a namespace for adapters."""
         limits = body.model_dump(exclude={"name"})
         return tenant_read(await service.create(body.name, limits, actor=actor_name()))
 
     @router.get("/tenants/{tenant}")
     async def tenant(tenant: TenantInPath) -> TenantUsageRead:
-        """One tenant, its limits, and how much of them it uses."""
+        """One tenant, its limits and its usage."""
         current_caller().check_tenant(tenant)
         return tenant_usage_read(*await service.usage(tenant))
 
     @router.patch("/tenants/{tenant}")
     async def change(tenant: TenantInPath, body: TenantChange) -> TenantRead:
-        """Change its limits; what is left out stays, null takes a limit away."""
+        """Change its limits; omitted ones stay, null removes a limit."""
         limits = body.model_dump(exclude_unset=True)
         return tenant_read(await service.change(tenant, limits, actor=actor_name()))
 
@@ -75,13 +75,13 @@ def _add_tenant_routes(router: APIRouter, service: TenantService) -> None:
 def _add_grant_routes(router: APIRouter, service: TenantService, keys: KeyService) -> None:
     @router.get("/adapters/{name}/grants")
     async def grants(name: str) -> GrantList:
-        """Which tenants may use the adapter besides its own."""
+        """Tenants that may use the adapter, besides its own."""
         current_caller().check_owns(check_name(name))
         return GrantList(items=list(map(grant_read, await service.grants(name))))
 
     @router.put("/adapters/{name}/grants/{tenant}")
     async def grant(name: str, tenant: TenantInPath) -> GrantRead:
-        """Let a tenant use the adapter, and see it; again is no error."""
+        """Allow a tenant to use and see the adapter; idempotent."""
         current_caller().check_owns(check_name(name))
         made = await service.grant(name, tenant, actor=actor_name())
         keys.forget_grants()
@@ -89,7 +89,7 @@ def _add_grant_routes(router: APIRouter, service: TenantService, keys: KeyServic
 
     @router.delete("/adapters/{name}/grants/{tenant}", status_code=status.HTTP_204_NO_CONTENT)
     async def revoke(name: str, tenant: TenantInPath) -> None:
-        """It may not from the next request on, on other servers within a second."""
+        """Withdraw a grant, from the next request on; on other servers within a second."""
         current_caller().check_owns(check_name(name))
         await service.revoke(name, tenant, actor=actor_name())
         keys.forget_grants()

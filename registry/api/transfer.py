@@ -20,14 +20,14 @@ TAR = {"content": {TAR_TYPE: {"schema": {"type": "string", "format": "binary"}}}
 
 
 class OtherAliases(StrEnum):
-    """What becomes of aliases that point elsewhere here."""
+    """Handling of aliases that point elsewhere here."""
 
     KEEP = "keep"
     REPLACE = "replace"
 
 
 class InvalidVersions(StrEnum):
-    """What becomes of versions that this server could not serve."""
+    """Handling of versions that this server can't serve."""
 
     REFUSE = "refuse"
     SKIP = "skip"
@@ -36,7 +36,7 @@ class InvalidVersions(StrEnum):
 class ImportRead(BaseModel):
     """What was changed, or would be.
 
-    `orphans`: versions whose parent is not here. `skipped`: why, by reference.
+    `orphans`: versions whose parent is not here. `skipped`: reasons by reference.
     """
 
     dry_run: bool
@@ -69,9 +69,9 @@ def add_transfer_routes(router: APIRouter, service: RegistryService) -> None:
         invalid: InvalidVersions = InvalidVersions.REFUSE,
         dry_run: bool = False,
     ) -> ImportRead:
-        """Take in what `/export` gave, here or elsewhere: all of it, or nothing.
+        """Import what `/export` returned, here or elsewhere: all of it, or nothing.
 
-        What is here already stays as it is, so that the same import again changes nothing.
+        Existing versions stay as they are, so that a repeated import changes nothing.
         """
         options = ImportOptions(
             replace_aliases=aliases is OtherAliases.REPLACE,

@@ -19,7 +19,7 @@ Adapters = Annotated[tuple[AdapterName, ...], Field(max_length=1000, description
 
 
 class WebhookCreate(Body):
-    """Who is to be told, and of what."""
+    """Endpoint, and the events to send it."""
 
     url: Url
     description: Description = None
@@ -28,7 +28,7 @@ class WebhookCreate(Body):
 
 
 class WebhookChange(Body):
-    """What is left out stays as it is."""
+    """Omitted fields stay as they are."""
 
     url: Url = ""
     description: Description = None
@@ -45,7 +45,7 @@ class SecretRotate(Body):
 
 
 class WebhookRead(BaseModel):
-    """An endpoint; `failures` are attempts in a row, `pending` deliveries still to be made."""
+    """An endpoint. `failures`: consecutive failed attempts; `pending`: undelivered messages."""
 
     id: int
     url: str

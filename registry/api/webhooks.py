@@ -49,7 +49,7 @@ def create_webhook_router(service: WebhookService) -> APIRouter:
 def _add_lookups(router: APIRouter, service: WebhookService) -> None:
     @router.get("")
     async def webhooks(limit: Limit = 100, page_token: PageToken = None) -> WebhookPage:
-        """All webhooks, the oldest first."""
+        """All webhooks, oldest first."""
         page = await service.webhooks(limit=limit, page_token=page_token)
         items = [webhook_read(found) for found in page.items]
         return WebhookPage(items=items, next_page_token=page.next_token)
@@ -63,7 +63,7 @@ def _add_lookups(router: APIRouter, service: WebhookService) -> None:
 def _add_changes(router: APIRouter, service: WebhookService) -> None:
     @router.post("", status_code=status.HTTP_201_CREATED)
     async def add(body: WebhookCreate) -> WebhookCreated:
-        """Tell an endpoint of events from now on. Keep the secret: it is shown only here."""
+        """Send events to an endpoint from now on. Store the secret: it is shown only here."""
         added = await service.add(
             body.url,
             kinds=body.kinds,
@@ -75,18 +75,18 @@ def _add_changes(router: APIRouter, service: WebhookService) -> None:
 
     @router.patch("/{webhook}")
     async def change(webhook_id: Id, body: WebhookChange) -> WebhookRead:
-        """Change what is named; `enabled` true also delivers what was missed meanwhile."""
+        """Change the given fields; `enabled` true also delivers missed events."""
         changes = body.model_dump(exclude_unset=True)
         return webhook_read(await service.change(webhook_id, changes, actor=actor_name()))
 
     @router.delete("/{webhook}", status_code=status.HTTP_204_NO_CONTENT)
     async def remove(webhook_id: Id) -> None:
-        """Forget the webhook and its deliveries."""
+        """Delete the webhook and its deliveries."""
         await service.remove(webhook_id, actor=actor_name())
 
     @router.post("/{webhook}/rotate-secret")
     async def rotate_secret(webhook_id: Id, body: SecretRotate | None = None) -> SecretRotated:
-        """Make a new secret. For a while messages are signed with both."""
+        """Create a new secret. For a while messages are signed with both."""
         keep = timedelta(hours=(body or SecretRotate()).keep_hours)
         secret, until = await service.rotate_secret(webhook_id, keep=keep, actor=actor_name())
         return SecretRotated(secret=secret, previous_valid_until=until)
@@ -95,19 +95,19 @@ def _add_changes(router: APIRouter, service: WebhookService) -> None:
 def _add_deliveries(router: APIRouter, service: WebhookService) -> None:
     @router.post("/{webhook}/test")
     async def test(webhook_id: Id) -> DeliveryRead:
-        """Send a message of the kind `webhook.test` now and say what came of it."""
+        """Send a message of the kind `webhook.test` now, and return its outcome."""
         return delivery_read(await service.test(webhook_id))
 
     @router.get("/{webhook}/deliveries")
     async def deliveries(
         webhook_id: Id, state: State = None, limit: Limit = 100, page_token: PageToken = None
     ) -> DeliveryPage:
-        """What was or is to be delivered, the newest first."""
+        """Deliveries, newest first."""
         page = await service.deliveries(webhook_id, state, limit=limit, page_token=page_token)
         items = [delivery_read(found) for found in page.items]
         return DeliveryPage(items=items, next_page_token=page.next_token)
 
     @router.post("/{webhook}/deliveries/{delivery}/retry", status_code=status.HTTP_202_ACCEPTED)
     async def retry(webhook_id: Id, delivery_id: DeliveryId) -> DeliveryRead:
-        """Deliver it once more, from now on as if for the first time."""
+        """Deliver it again, with its attempts reset."""
         return delivery_read(await service.retry(webhook_id, delivery_id, actor=actor_name()))

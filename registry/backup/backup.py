@@ -1,8 +1,8 @@
 """Backup and restore of a registry: the database's rows first, then the store's files.
 
-Files never change, so whatever was there when the rows were read can be copied afterwards. What
-is purged in between is missed, and then the rows are read once more. A backup folder may be used
-again: files that it has are not copied twice, and until the end it is the backup that it was.
+Files never change, so those that existed when the rows were read can be copied afterwards. If some
+were purged in between, the rows are read once more. A backup folder may be reused: files that it
+has are not copied again, and until the end it remains the previous backup.
 """
 
 import errno
@@ -22,16 +22,16 @@ from registry.models import SERVABLE, VersionState
 from registry.storage.integrity import hash_file, manifest_digest
 
 Dump = Callable[[URL, Path], Sequence[NamedVersion]]
-"""Writes the rows of one moment to a file."""
+"""Writes the rows of one snapshot to a file."""
 
 _ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What is in it. `copied` and `kept` count adapters' folders that are new in it, or were there.
+    """Contents of a backup. `copied` and `kept` count folders that are new, or were there.
 
-    `without_files`: versions that can't be served and have none.
+    `without_files`: versions that can't be served and have no files.
     """
 
     versions: int
@@ -51,12 +51,12 @@ class _Missing(Exception):
 def back_up(
     database_url: str, store: Path, folder: Path, *, dump: Dump = database_dump.dump
 ) -> Backup:
-    """Rows and files into a folder, while servers run.
+    """Back up rows and files to a folder, while servers run.
 
     Raises BackupFailed, DatabaseUnavailable, OSError.
     """
     url = make_url(async_url(database_url))
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # webhooks' secrets are in the rows
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # the rows contain webhooks' secrets
     rows = folder / _rows_file(url)
     dumped = rows.with_suffix(".partial")
     try:
@@ -86,9 +86,9 @@ def _dump_and_copy(
 
 
 def restore(folder: Path, database_url: str, store: Path) -> Backup:
-    """Into a new database and a store, before a server is started. Raises BackupFailed, OSError.
+    """Restore to a new database and a store, before a server starts. Raises BackupFailed, OSError.
 
-    Files first: a restore that was interrupted has left no rows and is begun again.
+    Files first: an interrupted restore leaves no rows, and can be repeated.
     """
     url = make_url(async_url(database_url))
     rows = folder / _rows_file(url)
@@ -141,7 +141,7 @@ def _copy_all(versions: Iterable[NamedVersion], store: Path, into: Path) -> Back
 
 
 def _copy_stored(backup: Path, store: Path) -> Backup:
-    """All files of a backup. Those that the store has already are looked at as well."""
+    """Copy all files of a backup. Those already in the store are verified."""
     copied = kept = size_bytes = 0
     for source in sorted(backup.glob("adapters/??/*")):
         target = _place(store, source.name)
@@ -162,7 +162,7 @@ def _place(store: Path, digest: str) -> Path:
 
 
 def _copy_if_there(source: Path, target: Path, digest: str) -> bool:
-    """False if there is no such folder, or if it goes while it is copied."""
+    """Copy the folder; False if it is missing, or deleted meanwhile."""
     try:
         _copy(source, target, digest)
     except OSError:
@@ -173,12 +173,12 @@ def _copy_if_there(source: Path, target: Path, digest: str) -> bool:
 
 
 def _copy(source: Path, target: Path, digest: str) -> None:
-    """All of an adapter's files, or nothing. Raises BackupFailed, OSError."""
+    """Copy all of an adapter's files, or none. Raises BackupFailed, OSError."""
     unfinished = target.with_suffix(".partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         shutil.copytree(source, unfinished)
-    except shutil.Error as error:  # a list of what went wrong with each file
+    except shutil.Error as error:  # a list of errors by file
         raise OSError(errno.EIO, "it can't be copied", str(source)) from error
     if _digest_of(unfinished) != digest:
         shutil.rmtree(unfinished)
@@ -190,7 +190,7 @@ def _copy(source: Path, target: Path, digest: str) -> None:
 
 
 def _remove_others(store: Path, digests: set[str]) -> None:
-    """What the backup before this one had, and what an interrupted one has left."""
+    """Delete what only the previous backup had, or an interrupted one left."""
     for folder in store.glob("adapters/??/*"):
         if folder.name not in digests:
             shutil.rmtree(folder)
@@ -205,7 +205,7 @@ def _size_of(folder: Path) -> int:
 
 
 def _settle(path: Path) -> None:
-    """Until it is on the disk."""
+    """Make it durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

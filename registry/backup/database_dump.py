@@ -1,6 +1,6 @@
 """Database dump of a backup: the rows of one snapshot as a file, and back from it.
 
-SQLite is copied by its own backup API, PostgreSQL by pg_dump and pg_restore, which must be there.
+SQLite uses its own backup API, PostgreSQL pg_dump and pg_restore, which must be installed.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ from registry.database.engine import translate_outages
 SQLITE_FILE = "registry.db"
 POSTGRESQL_FILE = "registry.dump"
 
-# Of every schema since the first: a backup doesn't ask which one it is.
+# Valid for every schema since the first: a backup works with any.
 _VERSIONS = (
     "SELECT adapter.name, version.number, version.digest, version.state"
     " FROM version JOIN adapter ON adapter.id = version.adapter_id"
 )
-# libpq's environment for what a URL of ours may say; a password has no place on a command line.
+# libpq's variables for the URL's options; a password must not be on a command line.
 _LIBPQ = {
     "ssl": "PGSSLMODE",
     "host": "PGHOST",
@@ -40,12 +40,12 @@ _LIBPQ = {
 
 
 class BackupFailed(Exception):
-    """Nothing was changed; the text says what to do."""
+    """The backup or restore failed; nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamedVersion:
-    """A version as the backup's rows have it."""
+    """A version in the backup's rows."""
 
     reference: str
     digest: str
@@ -53,7 +53,7 @@ class NamedVersion:
 
 
 def dump(url: URL, into: Path) -> list[NamedVersion]:
-    """Write the rows of this moment to a file; the versions among them.
+    """Write a snapshot of the rows to a file; the versions in it.
 
     Raises BackupFailed, DatabaseUnavailable.
     """
@@ -63,7 +63,7 @@ def dump(url: URL, into: Path) -> list[NamedVersion]:
 
 
 def check_empty(url: URL) -> None:
-    """Raises BackupFailed if something is in the database, and DatabaseUnavailable."""
+    """Raises BackupFailed if the database is not empty, and DatabaseUnavailable."""
     if url.get_backend_name() == "sqlite":
         file = _sqlite_file(url)
         if file.exists() and file.stat().st_size:
@@ -73,7 +73,7 @@ def check_empty(url: URL) -> None:
 
 
 def load(url: URL, dumped: Path) -> None:
-    """Fill an empty database with what `dump` has written. Raises BackupFailed."""
+    """Load a dump into an empty database. Raises BackupFailed."""
     if url.get_backend_name() == "sqlite":
         file = _sqlite_file(url)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def load(url: URL, dumped: Path) -> None:
 
 
 def versions_of(dumped: Path) -> list[NamedVersion]:
-    """Of a file that holds SQLite's rows."""
+    """Versions in a SQLite dump."""
     with contextlib.closing(_open_sqlite(dumped)) as connection:
         try:
             return [_to_version(*row) for row in connection.execute(_VERSIONS)]
@@ -119,7 +119,7 @@ def _dump_sqlite(file: Path, into: Path) -> list[NamedVersion]:
 
 
 def _copy_sqlite(source: Path, target: Path) -> None:
-    """In one step, so that others may write meanwhile and the copy is of one moment."""
+    """Copy in one step: a consistent snapshot, while others may write."""
     target.unlink(missing_ok=True)
     with (
         contextlib.closing(_open_sqlite(source)) as reading,
@@ -148,7 +148,7 @@ async def _connection(url: URL) -> AsyncIterator[AsyncConnection]:
 
 
 async def _dump_postgresql(url: URL, into: Path) -> list[NamedVersion]:
-    """pg_dump sees what our own transaction sees."""
+    """Dump with pg_dump from the same snapshot as the query."""
     async with _connection(url) as connection:
         snapshot = (await connection.execute(text("SELECT pg_export_snapshot()"))).scalar_one()
         rows = (await connection.execute(text(_VERSIONS))).all()
@@ -182,7 +182,7 @@ async def _run(program: str, url: URL, *options: str) -> None:
 
 
 def libpq_environment(url: URL) -> Mapping[str, str]:
-    """What says the same to PostgreSQL's own programs as the URL does to asyncpg."""
+    """Environment for PostgreSQL's programs, equivalent to the URL for asyncpg."""
     named = {
         "PGHOST": url.host,
         "PGPORT": None if url.port is None else str(url.port),

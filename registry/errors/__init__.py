@@ -23,35 +23,35 @@ RegistryError
 ├── UnknownKey           404
 ├── KeyExists            409
 ├── KeyRevoked           409
-├── LastAdminKey         409  nobody could make another one
+├── LastAdminKey         409  no other could be created
 ├── VersionUnavailable   410 retired, purged; 409 quarantined, rejected, pending
 ├── VersionNotServable   409  no alias may point at it in its state
 ├── TransitionRefused    409  not from the state it is in
 ├── VersionAliased       409  aliases point at it
-├── VersionInUse         409  the engine holds it
+├── VersionInUse         409  requests use it in the engine
 ├── FilesMissing         409  they are not in the store
-├── FilesDamaged         409  they are not what was registered
-├── AliasMoved           409  somebody moved it first (compare-and-set)
+├── FilesDamaged         409  they differ from what was registered
+├── AliasMoved           409  it was moved meanwhile (compare-and-set)
 ├── NothingToRollBack    409
 ├── LineageCycle         409
 ├── MetadataTooLarge     413
 ├── NameReserved         409  the base model's name
-├── InvalidSource        400  neither a path nor a URL that we read
+├── InvalidSource        400  neither a path nor a supported URL
 ├── SourceNotAllowed     403  outside the configured roots, URLs and networks
-├── SourceDenied         403  the other side wants credentials, or other ones
+├── SourceDenied         403  the source requires credentials, or other ones
 ├── SourceNotFound       404
 ├── SourceTooLarge       413  too many bytes or too many files
 ├── AddressNotAllowed    403  a private, local or otherwise special address
-├── HostUnknown          422  its name has no address
+├── HostUnknown          422  the name has no address
 ├── InvalidUrl           422
 ├── SourceUnsupported    501  a package that it needs is not installed
-├── SourceUnavailable    502  the other side does not answer as it should; tried again
+├── SourceUnavailable    502  the source does not respond properly; retried
 ├── SourceTimeout        504
 ├── BodyTooLarge         413
-├── BodyTimeout          408  it comes too slowly
-├── BodyTooDeep          400  JSON within JSON within JSON
+├── BodyTimeout          408  it arrives too slowly
+├── BodyTooDeep          400  JSON nested too deeply
 ├── BodyNotText          400
-├── InvalidUpload        400  the request's body is not what it says
+├── InvalidUpload        400  the request's body is not as declared
 ├── TooManyUploads       429
 ├── InvalidArchive       422  what is wrong with an export; the code says what
 ├── ImportConflict       409  the registry has something else there
@@ -59,11 +59,11 @@ RegistryError
 ├── UnknownJob           404
 ├── JobFinished          409  too late to cancel it
 ├── TooManyStreams       503
-├── EngineAway           503  it does not answer, or there is none
+├── EngineAway           503  it does not respond, or there is none
 ├── WarmingFailed        503; 422 where it will never work
-├── ProbeFailed          422  what the engine makes of the version; the code says what
+├── ProbeFailed          422  the engine's output for the version; the code says what
 ├── PromotionTimeout     504
-├── StoreUnavailable     503  the disk
+├── StoreUnavailable     503  disk errors
 └── DatabaseUnavailable  503
 """
 

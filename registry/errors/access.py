@@ -7,19 +7,19 @@ from registry.errors.base import RegistryError
 
 
 class KeyRefusal(StrEnum):
-    """Why a key was no good. A client is told less."""
+    """Why a key was refused. Clients get less detail."""
 
     MISSING = "missing"
     MALFORMED = "malformed"  # not Bearer, or not in the form of a key
     UNKNOWN = "unknown"  # no such key, or another secret
     EXPIRED = "expired"
     REVOKED = "revoked"
-    SCOPE = "scope"  # a good one, but not for this
-    PLATFORM = "platform"  # a tenant's, for what is the platform's
+    SCOPE = "scope"  # valid, but without the scope
+    PLATFORM = "platform"  # a tenant's key on a platform-only route
 
 
 class Limit(StrEnum):
-    """What a limit is about; a label of metrics and a word in errors."""
+    """Resource that a limit is about; also a metrics label and a word in errors."""
 
     REQUESTS_IN_FLIGHT = "requests_in_flight"
     SLOTS = "slots"
@@ -43,7 +43,7 @@ class InvalidKey(RegistryError):
     code = "invalid_key"
 
     def __init__(self, refusal: KeyRefusal = KeyRefusal.MALFORMED) -> None:
-        """`refusal` is for the one who runs the server: others could learn from it."""
+        """`refusal` is for the operator only: it would help an attacker."""
         super().__init__("this API key is unknown, expired or revoked")
         self.refusal = refusal
 
@@ -90,7 +90,7 @@ class UnknownTenant(RegistryError):
     code = "unknown_tenant"
 
     def __init__(self, name: str | None) -> None:
-        """None: there is none in the name of what a tenant would make."""
+        """`name` None: a tenant's key named something without the tenant."""
         missing = "the name of what a tenant's key makes begins with its tenant's and a tilde"
         super().__init__(missing if name is None else f"there is no tenant {name!r}")
 
@@ -112,7 +112,7 @@ class TenantNotEmpty(RegistryError):
 
 
 class TenantLimit(RegistryError):
-    """With `retry_after_seconds` it helps to come again then."""
+    """With `retry_after_seconds`, a retry may succeed after that."""
 
     status = 409
     code = "tenant_limit"

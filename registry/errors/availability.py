@@ -17,7 +17,7 @@ class EngineAway(RegistryError):
 
 
 class WarmingFailed(RegistryError):
-    """`for_good`: the same files will never be loaded."""
+    """`for_good`: these files can never be loaded."""
 
     status = 503
     code = "warming_failed"

@@ -2,7 +2,7 @@
 
 
 class RegistryError(Exception):
-    """Base of the tree. `code` is for programs, `detail` for people."""
+    """Base class of the registry's errors. `code` is for programs, `detail` for people."""
 
     status = 500
     code = "registry_error"
@@ -13,5 +13,5 @@ class RegistryError(Exception):
         self.detail = detail
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Other processes are told of it too; what its `__init__` takes is not in `args`."""
+        """Pickled for other processes; `args` lacks what `__init__` takes."""
         return type(self).__new__, (type(self), *self.args), self.__dict__

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Defect(StrEnum):
-    """The `code` of a refusal."""
+    """Code of a defect."""
 
     # the files
     UNSAFE_FILE = "unsafe_file"
@@ -20,7 +20,7 @@ class Defect(StrEnum):
     PICKLE_WEIGHTS = "pickle_weights"
     HEADER_INVALID = "header_invalid"
     TENSOR_OUT_OF_BOUNDS = "tensor_out_of_bounds"
-    # what the configuration asks for
+    # features in the configuration
     NOT_LORA = "not_lora"
     RANK_INVALID = "rank_invalid"
     RANK_TOO_LARGE = "rank_too_large"
@@ -48,7 +48,7 @@ class Defect(StrEnum):
     RANK_MISMATCH = "rank_mismatch"
     NOT_FINITE = "not_finite"
     NO_EFFECT = "no_effect"
-    # the tensors against this base model, as this engine serves it
+    # the tensors compared with this base model and engine
     UNKNOWN_MODULE = "unknown_module"
     MODULE_NOT_SERVED = "module_not_served"
     DUPLICATE_MODULE = "duplicate_module"
@@ -60,7 +60,7 @@ class Defect(StrEnum):
 
 
 class Remark(StrEnum):
-    """The `code` of something worth knowing about an adapter that is accepted."""
+    """Code of a remark about an accepted adapter."""
 
     UNKNOWN_FIELD = "unknown_field"
     BASE_WEIGHTS_REPEATED = "base_weights_repeated"

@@ -60,7 +60,7 @@ class UnknownRevision(RegistryError):
 
 
 class VersionUnavailable(RegistryError):
-    """Asked for by a client. The code names the state: `version_retired`, …"""
+    """A requested version can't be served. The code names the state: `version_retired`, …"""
 
     status = 409
 

@@ -5,7 +5,7 @@ from registry.errors.defects import Defect
 
 
 class BodyTooLarge(RegistryError):
-    """The request body is larger than we are willing to hold."""
+    """The request body exceeds the limit."""
 
     status = 413
     code = "body_too_large"
@@ -52,7 +52,7 @@ class TooManyUploads(RegistryError):
 
 
 class InvalidArchive(RegistryError):
-    """What is to be imported can't be; `code` names the defect."""
+    """The archive can't be imported; `code` names the defect."""
 
     status = 422
 

@@ -12,15 +12,15 @@ _SETTLE_SECONDS = 5.0
 
 
 class EventExport:
-    """What is settled when it begins, by id; the same again is the same bytes."""
+    """Exports events up to the watermark, by id; repeated exports are identical."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
 
     async def lines(self, filters: EventFilter, *, after: int, chain: str) -> AsyncIterator[bytes]:
-        """The first page is read before this returns. Raises DatabaseUnavailable.
+        """Reads the first page before it returns. Raises DatabaseUnavailable.
 
-        Later pages raise it from the iterator, so that the answer breaks off and is not whole.
+        Later pages raise it from the iterator, so that the response is aborted, not silently short.
         """
         up_to = await self._log.watermark.catch_up(_SETTLE_SECONDS)
         first = await self._log.between(after, up_to, filters, _PAGE)

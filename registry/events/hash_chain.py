@@ -16,12 +16,12 @@ _END = b'"}\n'
 
 
 class BrokenChain(Exception):
-    """Says of which line."""
+    """A line does not match its hash; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChainEnd:
-    """Where another export may go on: after which event, and from which hash."""
+    """Where the next export continues: after which event, and from which hash."""
 
     events: int = 0
     after: int = 0
@@ -37,7 +37,7 @@ def chained_line(content: dict[str, Any], before: str) -> tuple[bytes, str]:
 
 
 def verify_chain(lines: Iterable[bytes], begin: ChainEnd | None = None) -> ChainEnd:
-    """How far it is whole. Raises BrokenChain for the first line that does not follow."""
+    """Verify the lines; the chain's end. Raises BrokenChain for the first mismatch."""
     end = begin or ChainEnd()
     for number, line in enumerate(lines, 1):
         body, found, tail = line.rpartition(_HASH)

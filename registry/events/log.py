@@ -28,7 +28,7 @@ class RecordedEvent:
 
 
 class EventLog:
-    """What `watermark` has settled; each call is one short session."""
+    """Events up to the watermark; each call is one short session."""
 
     def __init__(self, database: Database, watermark: EventWatermark) -> None:
         self._database = database
@@ -42,7 +42,7 @@ class EventLog:
         page_token: str | None = None,
         newest_first: bool = False,
     ) -> Page[RecordedEvent]:
-        """One page, the oldest first. Raises InvalidReference, UnknownAdapter, InvalidPageToken."""
+        """One page, oldest first. Raises InvalidReference, UnknownAdapter, InvalidPageToken."""
         edge = number_of(page_token, MAX_BIG_ID)
         up_to = await self.watermark.catch_up(_SETTLE_SECONDS)
         if newest_first:
@@ -61,7 +61,7 @@ class EventLog:
     async def between(
         self, after: int, up_to: int, filters: EventFilter, limit: int
     ) -> list[RecordedEvent]:
-        """The next events after one, up to a settled one. Raises DatabaseUnavailable."""
+        """The next events in (`after`, `up_to`]. Raises DatabaseUnavailable."""
         async with self._database.read_session() as session:
             return recorded_events(
                 await EventRepository(session).between(after, up_to, filters, limit)

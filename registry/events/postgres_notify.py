@@ -1,8 +1,8 @@
 """PostgreSQL LISTEN/NOTIFY: tells servers on one database of each other's changes immediately.
 
-A notice says that something is new and not what: whoever hears it looks, as everybody does now and
-then anyway. So one that is lost costs a second. It is sent after the commit, as PostgreSQL lets
-transactions that notify commit one after the other only.
+A notification says that something changed, not what: servers then poll, as they also do every
+second. So a lost one costs a second. It is sent after the commit, because PostgreSQL serializes the
+commits of transactions that notify.
 """
 
 import asyncio
@@ -24,17 +24,17 @@ _OPTIONS: Mapping[str, Any] = {  # asyncpg's; times in seconds
     "command_timeout": 10,
     "server_settings": {"application_name": "adaptry changes"},
 }
-_CHECK_SECONDS = 10.0  # how soon a connection is missed that was lost without a word
+_CHECK_SECONDS = 10.0  # how soon a silently lost connection is noticed
 _RETRY_SECONDS = 1.0
 _CLOSE_SECONDS = 1.0
-_MIN_INTERVAL_SECONDS = 0.1  # one notice speaks for many changes, and each makes the others look
+_MIN_INTERVAL_SECONDS = 0.1  # one notification covers many changes, and each makes the others poll
 
 
 class ChangeNotifier:
-    """`run` in a task of its own, on a connection of its own. On SQLite there is nobody to tell.
+    """`run` needs its own task and uses its own connection. Does nothing on SQLite.
 
-    `refresh` is called when another server has changed something, and whenever notices may have
-    been missed.
+    `refresh` is called when another server has changed something, and whenever notifications may
+    have been missed.
     """
 
     def __init__(self, database: Database, refresh: Callable[[], Awaitable[None]]) -> None:
@@ -46,14 +46,14 @@ class ChangeNotifier:
         database.on_change.append(self._on_change)
 
     async def run(self) -> None:
-        """Until it is cancelled. A database that is away is tried again and again."""
+        """Run until cancelled; reconnects during an outage."""
         if self._url.get_backend_name() != "postgresql":
             await asyncio.Event().wait()
         while True:
             try:
                 async with self._listen() as connection:
                     await self._exchange(connection)
-            except Exception as error:  # whatever it is: servers look by themselves too
+            except Exception as error:  # any error: servers poll as well
                 if not self._is_away:
                     logger.warning("changes of other servers are polled for now: %s", error)
                 self._is_away = True
@@ -61,7 +61,7 @@ class ChangeNotifier:
 
     @asynccontextmanager
     async def _listen(self) -> AsyncIterator[Any]:
-        """asyncpg's own connection: SQLAlchemy's have no notices."""
+        """asyncpg's own connection: SQLAlchemy's have no notifications."""
         _, place = self._url.get_dialect()().create_connect_args(self._url)
         connection: Any = await connect(**place, **_OPTIONS)
         try:

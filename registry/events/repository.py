@@ -21,7 +21,7 @@ _WRITERS = text("""
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events are meant. `since` is the first moment that counts, `until` the first after."""
+    """Filter of events. `since` is inclusive, `until` exclusive."""
 
     adapter: str | None = None
     kinds: tuple[str, ...] = ()
@@ -81,7 +81,7 @@ class EventRepository:
         return (await self._session.execute(statement)).scalar_one() or 0
 
     async def writers(self) -> frozenset[str]:
-        """The open transactions that may have ids of events which nobody else sees yet.
+        """Open transactions that may have taken ids of events that are not visible yet.
 
         Always empty on SQLite, where one transaction writes at a time.
         """

@@ -11,9 +11,9 @@ from registry.events.log import RecordedEvent
 class EventRead(BaseModel):
     """Who changed what. `uid` is the same in every registry that has imported it.
 
-    `address` is where that came from: `local` for a command on the server's machine, null for what
-    the server did by itself. It is null too where more people look: in the events of one adapter,
-    in webhooks, and for a tenant's keys.
+    `address` is the client's: `local` for a command on the server's machine, null for the server's
+    own changes. It is also null where others may read it: in the events of one adapter, in
+    webhooks, and for a tenant's keys.
     """
 
     id: int

@@ -27,14 +27,14 @@ _POLL_SECONDS = 0.2
 
 
 class EventStreams:
-    """Opens streams, so many at a time."""
+    """Opens streams, up to a limit."""
 
     def __init__(self, log: EventLog, limits: StreamLimits | None = None) -> None:
         self._log = log
         self.limiter = StreamLimiter(limits or StreamLimits(), log.watermark.closed)
 
     async def response(self, filters: EventFilter, after: int | None) -> Response:
-        """Everything after an event; after now, if None. Raises TooManyStreams, …Unavailable."""
+        """Events after an id; new events, if None. Raises TooManyStreams, DatabaseUnavailable."""
         self.limiter.check()
         if after is None:
             after = await self._log.watermark.catch_up(CLOSE_SECONDS)
@@ -52,7 +52,7 @@ class EventStreams:
             try:
                 events = await self._log.between(after, settled, filters, _PAGE)
             except DatabaseUnavailable:
-                yield _heartbeat(filters, after)  # the client should know that we are there
+                yield _heartbeat(filters, after)  # keeps the connection alive
                 await wait_for(watermark.closed, heartbeat_seconds / 10)
                 continue
             if events:
@@ -69,7 +69,7 @@ class EventStreams:
 
 
 def _heartbeat(filters: EventFilter, after: int) -> bytes:
-    """A tenant is not told how far the log has grown with what is not its own."""
+    """A tenant must not learn the log's position, which counts other tenants' events."""
     return position_frame(after) if filters.tenant is None else HEARTBEAT
 
 
@@ -80,7 +80,7 @@ def _message(recorded: RecordedEvent, with_address: bool) -> bytes:
 
 
 async def close_with_server(watermark: EventWatermark, is_stopping: Callable[[], bool]) -> None:
-    """Close the feed once the HTTP server stops: it waits for the streams, and they for events."""
+    """Close the watermark once the HTTP server stops, which would wait for the streams."""
     while not (watermark.closed.is_set() or is_stopping()):
         await asyncio.sleep(_POLL_SECONDS)
     watermark.close()

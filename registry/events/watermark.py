@@ -1,11 +1,11 @@
 """Watermark of the event log: no event will appear at or below this id any more.
 
-PostgreSQL gives out ids before they are committed, so that event 7 may be seen while 6 is still to
-come. A reader that takes what it sees and goes on from there would lose 6. Every transaction that
-writes an event therefore holds a lock, shared, from before its id until its end (a trigger takes
-it). We look at the newest id first and at the holders of the lock next: once these have ended,
-everything up to that id is either there or never will be. Writers wait for nobody, and other
-transactions of the database server don't matter, however long they are.
+PostgreSQL assigns ids before commit, so event 7 may be visible while 6 is not yet. A reader that
+continues after 7 would lose 6. Every transaction that writes an event therefore holds a shared lock
+from before its id is assigned until its end (taken by a trigger). The newest id is read first and
+the lock's holders next: once these have ended, everything up to that id is either visible or never
+will be. Writers never wait, and other transactions of the database server don't matter, however
+long they are.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ _LONG_SECONDS = 30.0
 
 
 class EventWatermark:
-    """Follows the log and wakes those who wait for its next event. `run` in a task of its own."""
+    """Follows the log and wakes tasks that wait for its next event. `run` needs its own task."""
 
     def __init__(self, database: Database, *, poll_seconds: float = 1.0) -> None:
         self._database = database
-        self._poll_seconds = poll_seconds  # how soon events of other servers are seen
+        self._poll_seconds = poll_seconds  # delay of other servers' events without notifications
         self._position = 0
         self._changed = asyncio.Event()
         self._advanced = asyncio.Event()
@@ -41,33 +41,33 @@ class EventWatermark:
         return self._position
 
     def wake(self) -> None:
-        """There may be something new: do not wait for the next poll."""
+        """Poll now: there may be new events."""
         self._changed.set()
 
     def close(self) -> None:
-        """Everybody who waits is let go, for good."""
+        """Wake all waiters, permanently."""
         self.closed.set()
         self._changed.set()
         self._advanced.set()
 
     async def run(self) -> None:
-        """Until `close`. A database that is away is asked again and again."""
+        """Run until `close`; retries during an outage."""
         away = False
         while not self.closed.is_set():
             self._changed.clear()
             try:
                 await self.catch_up()
                 away = False
-            except Exception as error:  # whatever it is, whoever waits must not wait for ever
+            except Exception as error:  # any error: waiters must not wait forever
                 if not away:
                     logger.warning("events are not followed for now: %s", error)
                 away = True
             await wait_for(self._changed, self._poll_seconds)
 
     async def catch_up(self, wait_seconds: float | None = None) -> int:
-        """Settle what is committed now, once the writers before it have ended; `settled`.
+        """Advance to the newest committed event, once the writers before it have ended; `settled`.
 
-        After `wait_seconds` (default: however long it takes) it stays where it was.
+        After `wait_seconds` (default: no limit) it stays where it was.
         Raises DatabaseUnavailable.
         """
         newest, writers = await self._read()
@@ -86,13 +86,13 @@ class EventWatermark:
         return self._position
 
     async def wait_beyond(self, event_id: int, seconds: float) -> bool:
-        """Wait until the log is settled beyond an event; False after so many seconds, or closed."""
+        """Wait for the watermark to pass an event; False on timeout or close."""
         if self._position <= event_id:
             await wait_for(self._advanced, seconds)
         return self._position > event_id
 
     async def _read(self) -> tuple[int, frozenset[str]]:
-        """The order of the two questions is what makes the answer true."""
+        """The order of the two queries matters: see the module's docstring."""
         async with self._database.read_session() as session:
             repository = EventRepository(session)
             newest = await repository.newest_id()
@@ -114,7 +114,7 @@ class EventWatermark:
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> None:
-    """Until it is set, but no longer than so many seconds."""
+    """Wait for the event, with a timeout."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):  # asyncio.wait_for may swallow a cancellation
             await event.wait()

@@ -13,7 +13,7 @@ from registry.storage.store import ArtifactStore, storage_errors
 
 
 class Cleanup:
-    """Goes over what is left only, never over the whole store."""
+    """Visits only what may be left over, never the whole store."""
 
     def __init__(self, store: ArtifactStore, database: Database, *, retention: timedelta) -> None:
         self._store = store
@@ -21,7 +21,7 @@ class Cleanup:
         self._retention = retention
 
     async def run(self) -> None:
-        """Once. Raises StoreUnavailable, DatabaseUnavailable."""
+        """Run once. Raises StoreUnavailable, DatabaseUnavailable."""
         with storage_errors("the store can't be swept"):
             for digest in await asyncio.to_thread(self._store.pending_digests):
                 await self._clean_pending(digest)
@@ -31,9 +31,9 @@ class Cleanup:
             await JobRepository(session).delete_finished(now() - self._retention)
 
     async def clean_workspace(self, name: str) -> None:
-        """Clear it away unless an unfinished job needs it or somebody works in it.
+        """Delete it unless an unfinished job needs it or it is locked.
 
-        It is claimed first and asked about then: a job's row is written before it is let go.
+        It is locked first, then checked: a job's row is written before its workspace is unlocked.
         Raises StoreUnavailable, DatabaseUnavailable.
         """
         if await self._is_needed(name):
@@ -48,7 +48,7 @@ class Cleanup:
             await close_workspace(workspace)
 
     async def _clean_pending(self, digest: str) -> None:
-        """While we have the claim, threads may wait for it: we must not wait for a thread."""
+        """Threads may wait for the lock held here, so this must not wait for a thread."""
         lock = await run_to_completion(asyncio.to_thread(self._store.try_lock, digest))
         if lock is None:
             return

@@ -22,11 +22,11 @@ _LONGEST_WAIT_SECONDS = 300.0
 
 
 class JobCancelled(Exception):
-    """Raised where the work on a cancelled job would go on."""
+    """Raised where work on a cancelled job would continue."""
 
 
 class JobStore:
-    """Writes how jobs go. All of it raises DatabaseUnavailable."""
+    """State transitions of jobs. All methods raise DatabaseUnavailable."""
 
     def __init__(self, database: Database, *, max_attempts: int) -> None:
         self._database = database
@@ -37,7 +37,7 @@ class JobStore:
             return await JobRepository(session).add(job)
 
     async def complete_upload(self, number: int, request: dict[str, object]) -> Job:
-        """The upload is complete. Raises JobCancelled."""
+        """Queue a job whose upload is complete. Raises JobCancelled."""
         async with self._database.transaction(for_catalog=False) as session:
             job = await _get_job(session, number)
             if job.cancel_requested or job.is_finished:
@@ -47,7 +47,7 @@ class JobStore:
             return job
 
     async def begin(self, number: int) -> Job | None:
-        """Begin an attempt; None if there is nothing to be done for this job."""
+        """Begin an attempt; None if there is nothing to do for this job."""
         async with self._database.transaction() as session:
             job = await _get_job(session, number)
             if job.is_finished:
@@ -69,7 +69,7 @@ class JobStore:
         return None
 
     async def report_progress(self, number: int, progress: Progress, step: JobStep | None) -> None:
-        """Write how far it is. Raises JobCancelled if somebody wants it to end."""
+        """Save progress. Raises JobCancelled if cancellation was requested."""
         async with self._database.transaction(for_catalog=False) as session:
             job = await _get_job(session, number)
             if job.cancel_requested:
@@ -81,7 +81,7 @@ class JobStore:
     async def succeed(
         self, session: AsyncSession, number: int, progress: Progress, registration: Registration
     ) -> None:
-        """Within the transaction that writes the version. Raises JobCancelled."""
+        """Finish the job in the transaction that writes its version. Raises JobCancelled."""
         job = await _get_job(session, number)
         if job.cancel_requested or job.is_finished:
             raise JobCancelled
@@ -91,7 +91,7 @@ class JobStore:
         await _finish(session, job, JobState.SUCCEEDED)
 
     async def retry(self, number: int, error: RegistryError) -> bool:
-        """Queue it for another attempt after a while; False if it has failed instead."""
+        """Queue another attempt with a delay; False if the job has failed instead."""
         async with self._database.transaction() as session:
             job = await _get_job(session, number)
             if job.is_finished:
@@ -106,7 +106,7 @@ class JobStore:
             return True
 
     async def requeue(self, number: int) -> None:
-        """The server ends: the next one begins this attempt anew."""
+        """Return the job to the queue at shutdown; this attempt does not count."""
         async with self._database.transaction(for_catalog=False) as session:
             job = await _get_job(session, number)
             if job.state == JobState.RUNNING:
@@ -121,7 +121,7 @@ class JobStore:
                 await _finish(session, job, JobState.FAILED, code, detail)
 
     async def cancel(self, number: int, actor: str) -> Job:
-        """End it, or ask whoever works on it to. Raises UnknownJob, JobFinished."""
+        """Cancel it, or request that of the server running it. Raises UnknownJob, JobFinished."""
         async with self._database.transaction() as session:
             job = await _get_job(session, number)
             if job.is_finished:
@@ -137,7 +137,7 @@ class JobStore:
             return job
 
     async def confirm_cancelled(self, number: int) -> None:
-        """Whoever worked on it has stopped."""
+        """The work on a job whose cancellation was requested has stopped."""
         async with self._database.transaction() as session:
             job = await _get_job(session, number)
             if not job.is_finished:
@@ -158,7 +158,7 @@ async def _finish(
     code: str | None = None,
     detail: str | None = None,
 ) -> None:
-    """What ends well has its event with the version, and a cancellation with who asked for it."""
+    """Only failures get an event here: success has the version's, cancellation its requester's."""
     job.state = state
     job.step = None
     job.code, job.detail = code, _storable(detail)
@@ -172,7 +172,7 @@ async def _finish(
 
 
 async def _add_event(session: AsyncSession, job: Job, event: Event, why: str = "") -> None:
-    """The adapter may have no version yet, so that it does not exist."""
+    """The adapter does not exist if it has no version yet."""
     repository = RegistryRepository(session)
     adapter = await repository.adapter(job.adapter)
     event.adapter_id = None if adapter is None else row_id(adapter)
@@ -187,13 +187,13 @@ def _set_progress(job: Job, progress: Progress) -> None:
 
 
 def _storable(text: str | None) -> str | None:
-    """As any database keeps it: no half character, no NUL, not too long."""
+    """Text that any database can store: no lone surrogate, no NUL, not too long."""
     if text is None:
         return None
     return redact(text).encode(errors="replace").decode().replace("\0", "")[:_MAX_DETAIL]
 
 
 def _wait_seconds(attempts: int) -> float:
-    """Doubled each time; not the same for all, so that they don't come back together."""
+    """Exponential backoff with jitter."""
     doubled: float = _FIRST_WAIT_SECONDS * 2 ** (attempts - 1)
     return min(doubled, _LONGEST_WAIT_SECONDS) * uniform(0.75, 1.25)

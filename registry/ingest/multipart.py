@@ -24,7 +24,7 @@ _WRITE_BYTES = 2**20
 
 
 class UploadReceiver:
-    """Receives one body. What is written waits in memory for a megabyte at most."""
+    """Receives one body; buffers about a megabyte in memory at most."""
 
     def __init__(
         self, content_type: str, folder: Path, limits: FetchLimits, progress: Progress
@@ -62,7 +62,7 @@ class UploadReceiver:
 
 
 class _Parts:
-    """What the parser finds: written to the folder if it belongs to an adapter, else dropped."""
+    """Parser callbacks: writes an adapter's files to the folder, drops other parts."""
 
     def __init__(self, folder: Path, limits: FetchLimits) -> None:
         self._folder = folder
@@ -93,7 +93,7 @@ class _Parts:
         }
 
     def fields(self) -> dict[str, str]:
-        """Of a body that is complete. Raises InvalidUpload."""
+        """The form's fields of a complete body. Raises InvalidUpload."""
         if not self._ended:
             raise InvalidUpload("the body is cut off")
         if not self._names:
@@ -156,7 +156,7 @@ class _Parts:
         self._waiting.append(lambda: self._file.write(data) if self._file else None)
 
     def _drop(self, data: bytes) -> None:
-        """It does not belong to an adapter, or is a pickle, which nobody reads."""
+        """Ignore content that is not part of an adapter, or a pickle, which is never read."""
 
     def _on_end(self) -> None:
         self._ended = True
@@ -164,7 +164,7 @@ class _Parts:
     # ---- called in a thread --------------------------------------------------------------
 
     def write(self) -> None:
-        """Whatever waits. Raises OSError."""
+        """Write the buffered data. Raises OSError."""
         for step in self._waiting:
             step()
         self._waiting.clear()

@@ -12,7 +12,7 @@ from registry.models.job import Job, JobState
 
 @dataclass(frozen=True, slots=True)
 class IngestOutcome:
-    """`seconds`: since it was asked for. `size_bytes`: what it had fetched.
+    """`seconds`: since it was requested. `size_bytes`: fetched so far.
 
     `code`: of the problem, if it failed.
     """
@@ -32,7 +32,7 @@ def null_outcome_observer(outcome: IngestOutcome) -> None:
 
 @contextmanager
 def observe_outcome(observer: OutcomeObserver) -> Iterator[Callable[[int], None]]:
-    """Tells how the block ended, which registers something; it says how many bytes that has."""
+    """Report the outcome of a registration in the block, which sets its size."""
     began = time.monotonic()
     size_bytes = 0
 
@@ -58,7 +58,7 @@ def observe_outcome(observer: OutcomeObserver) -> Iterator[Callable[[int], None]
 
 
 def outcome_of(job: Job) -> IngestOutcome | None:
-    """None: it has not ended."""
+    """None while the job is unfinished."""
     if job.finished_at is None:
         return None
     seconds = (job.finished_at - job.created_at).total_seconds()

@@ -18,7 +18,7 @@ Found = TypeVar("Found")
 
 @asynccontextmanager
 async def new_workspace(store: ArtifactStore) -> AsyncIterator[Workspace]:
-    """As `create_workspace`, for as long as the block takes."""
+    """Context manager around `create_workspace`."""
     workspace = await create_workspace(store)
     try:
         yield workspace
@@ -27,7 +27,7 @@ async def new_workspace(store: ArtifactStore) -> AsyncIterator[Workspace]:
 
 
 async def create_workspace(store: ArtifactStore) -> Workspace:
-    """One with a name that nobody had before, to be `close_workspace`. Raises StoreUnavailable."""
+    """A workspace with a new random name. Raises StoreUnavailable."""
     workspace = await open_workspace(store, secrets.token_hex(16))
     if workspace is None:
         raise RuntimeError("a random name was taken")
@@ -35,18 +35,18 @@ async def create_workspace(store: ArtifactStore) -> Workspace:
 
 
 async def open_workspace(store: ArtifactStore, name: str) -> Workspace | None:
-    """None if somebody has it. Raises StoreUnavailable."""
+    """None if it is locked. Raises StoreUnavailable."""
     with storage_errors():
         return await run_to_completion(asyncio.to_thread(store.workspace, name))
 
 
 async def close_workspace(workspace: Workspace) -> None:
-    """Removing much takes a while."""
+    """Close it in a thread: deleting large files takes a while."""
     await run_to_completion(asyncio.to_thread(workspace.close))
 
 
 async def inspect(folder: Path, check: Callable[[Path], Found]) -> Found:
-    """Raises what `check` raises, StoreUnavailable."""
+    """Run a check of the files in a thread. Raises what `check` raises, StoreUnavailable."""
     with storage_errors():
         return await run_in_thread(lambda: check(folder), lambda: None)
 
@@ -55,9 +55,9 @@ async def inspect(folder: Path, check: Callable[[Path], Found]) -> Found:
 async def keep(
     store: ArtifactStore, folder: Path, fetched: FetchedSource, inspection: Inspection
 ) -> AsyncIterator[StoredArtifact]:
-    """Its files are in the store, and stay there if the block writes a row for them.
+    """Add the files to the store; they stay if the block writes a row for them.
 
-    If the block fails, the sweep looks at them. Raises StoreUnavailable.
+    If the block fails, the cleanup checks them. Raises StoreUnavailable.
     """
     digest = manifest_digest((file.name, file.size_bytes, file.hash) for file in fetched.files)
     with storage_errors():

@@ -22,7 +22,7 @@ async def publish(
     artifact: StoredArtifact,
     details: VersionDetails,
 ) -> Registration:
-    """The adapter's next version, or the one that has these files already.
+    """Publish the adapter's next version, or find the one that has these files.
 
     Raises UnknownTenant, UnknownAdapter and UnknownVersion for the parent, MetadataTooLarge.
     """
@@ -37,7 +37,7 @@ async def publish(
 
 
 async def _get_or_add_adapter(session: AsyncSession, name: str, description: str | None) -> Adapter:
-    """Held until the end of the transaction, and made if it is new."""
+    """The adapter, created if it is new and locked until the transaction ends."""
     repository = RegistryRepository(session)
     adapter = await repository.adapter(name, lock=True)
     if adapter is None:
@@ -50,7 +50,7 @@ async def _get_or_add_adapter(session: AsyncSession, name: str, description: str
 async def _publish_new(
     work: UnitOfWork, version: Version, details: VersionDetails
 ) -> PublishedVersion:
-    """As the adapter's next version, and as its default if it is the first."""
+    """Add the version; the adapter's first one becomes its default."""
     name = work.adapter.name
     parent = await describe(work, version, details)
     await work.repository.add(version)
@@ -62,7 +62,7 @@ async def _publish_new(
 
 
 async def _publish_again(work: UnitOfWork, known: Version) -> Registration:
-    """What somebody retired or quarantined stays so; what had lost its files has them again."""
+    """A retired or quarantined version stays so; a purged or rejected one becomes ready."""
     restored = known.state in (VersionState.PURGED, VersionState.REJECTED)
     if restored:
         change_state(known, VersionState.READY, work.reference(known.number))

@@ -29,7 +29,7 @@ InTransaction = Callable[[AsyncSession, Registration], Awaitable[None]]
 
 
 class Registrar:
-    """Registers adapters for one base model. Files are settled before the row is committed."""
+    """Registers adapters for one base model. Files are durable before the row is committed."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Registrar:
         self._observer: OutcomeObserver = null_outcome_observer
 
     def observe_outcomes(self, observer: OutcomeObserver) -> None:
-        """How each one ended that was no job; the end of a job is committed to the database."""
+        """Report outcomes of direct registrations; those of jobs are in the database."""
         self._observer = observer
 
     async def register(
@@ -64,7 +64,7 @@ class Registrar:
     ) -> Registration:
         """Verify the files at `source` and publish them as the adapter's next version.
 
-        `within`: the tenant that asks, whose folders alone it may read.
+        `within`: the calling tenant; only its folders may be read.
 
         Raises what `publish` raises; InvalidReference, NameReserved, SourceNotAllowed,
         SourceNotFound, SourceTooLarge, InvalidAdapter, StoreUnavailable.
@@ -90,21 +90,21 @@ class Registrar:
                 return await self.publish(name, origin, artifact, details)
 
     async def judge(self, source: str, *, within: str | None = None) -> Verdict:
-        """What `register` would say to the files at `source`; nothing is kept.
+        """The verdict that `register` would reach on the files at `source`; nothing is stored.
 
         Raises SourceNotAllowed, SourceNotFound, SourceTooLarge, StoreUnavailable.
         """
         try:
             async with self._quarantine(source, within) as (folder, _):
                 return await inspect(folder, self._judge)
-        except InvalidAdapter as problem:  # a file that nobody may copy
+        except InvalidAdapter as problem:  # a file that can't be copied
             return Verdict.from_problem(problem)
 
     @asynccontextmanager
     async def _quarantine(
         self, source: str, within: str | None
     ) -> AsyncIterator[tuple[Path, FetchedSource]]:
-        """A copy in quarantine, for as long as the block takes."""
+        """Context manager around a copy in quarantine."""
         local = await asyncio.to_thread(self._store.local, source, within=within)
         async with new_workspace(self._store) as workspace:
             with storage_errors():
@@ -134,10 +134,10 @@ class Registrar:
         *,
         in_transaction: InTransaction | None = None,
     ) -> Registration:
-        """Make what is in the store a version; what `in_transaction` writes is committed with it.
+        """Publish stored files as a version; what `in_transaction` writes is committed with it.
 
-        The same content again is the version that it already is; one that was purged or rejected
-        is ready again. The first version of an adapter becomes its `default`. The description in
+        Known content yields its existing version; one that was purged or rejected becomes ready
+        again. The first version of an adapter becomes its `default`. The description in
         `details` is a new adapter's too. Raises UnknownAdapter and UnknownVersion for the parent,
         MetadataTooLarge, TenantLimit, DatabaseUnavailable, and whatever `in_transaction` raises.
         """
@@ -150,7 +150,7 @@ class Registrar:
                         await self.quotas.check_storage(session, name)
                     if in_transaction is not None:
                         await in_transaction(session, registration)
-            except IntegrityError:  # PostgreSQL: somebody made the same adapter meanwhile
+            except IntegrityError:  # PostgreSQL: the same adapter was created concurrently
                 continue
             return registration
         raise DatabaseUnavailable(f"too many changes of {name} at once: try again")

@@ -17,13 +17,13 @@ class JobRepository:
         self._session = session
 
     async def add(self, job: Job) -> Job:
-        """Insert it and learn its id."""
+        """Insert the job, so that its id is known."""
         self._session.add(job)
         await self._session.flush()
         return job
 
     async def job(self, number: int, *, lock: bool = False) -> Job | None:
-        """`lock`: nobody else changes it until we commit."""
+        """`lock`: no other transaction changes it until this one ends."""
         statement = select(Job).where(col(Job.id) == number)
         if lock:
             statement = statement.with_for_update(key_share=True)
@@ -38,7 +38,7 @@ class JobRepository:
         adapter: str | None,
         tenant: str | None,
     ) -> Sequence[Job]:
-        """The next jobs, the newest first."""
+        """The next jobs, newest first."""
         statement = select(Job)
         if before is not None:
             statement = statement.where(col(Job.id) < before)
@@ -52,7 +52,7 @@ class JobRepository:
         return (await self._session.execute(ordered)).scalars().all()
 
     async def due(self, at: datetime, *, excluding: Collection[int], limit: int) -> Sequence[Job]:
-        """What may be worked on now, or what its worker died of; the oldest first."""
+        """Jobs that are due, including those whose worker died; oldest first."""
         statement = (
             select(Job)
             .where(col(Job.state).in_(sorted(UNFINISHED)), col(Job.id).not_in(excluding))
@@ -70,18 +70,18 @@ class JobRepository:
         return (await self._session.execute(statement.limit(1))).first() is not None
 
     async def has_unfinished(self, tenant: str) -> bool:
-        """Whether one of its jobs is not finished."""
+        """Whether the tenant has an unfinished job."""
         unfinished = select(col(Job.id)).where(
             _is_of(tenant), col(Job.state).in_(sorted(UNFINISHED))
         )
         return (await self._session.execute(unfinished.limit(1))).first() is not None
 
     async def delete_of_tenant(self, tenant: str) -> None:
-        """Whoever has its name next is told of none of its jobs."""
+        """Delete the tenant's jobs: a tenant that reuses the name must not see them."""
         await self._session.execute(delete(Job).where(_is_of(tenant)))
 
     async def delete_finished(self, finished_before: datetime) -> None:
-        """Delete jobs that ended long ago."""
+        """Delete jobs that finished before then."""
         await self._session.execute(delete(Job).where(col(Job.finished_at) < finished_before))
 
 

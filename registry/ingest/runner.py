@@ -40,7 +40,7 @@ _TRANSIENT = (SourceUnavailable, StoreUnavailable, DatabaseUnavailable)
 
 
 class Checkpoint(StrEnum):
-    """Where a watcher is called, in this order. What is done by then survives a crash."""
+    """Points at which the observer is called, in order. Work done by then survives a crash."""
 
     FETCHING = "fetching"
     FETCHED = "fetched"
@@ -54,12 +54,12 @@ CheckpointObserver = Callable[[int, Checkpoint], None]
 
 
 def null_checkpoint_observer(number: int, checkpoint: Checkpoint) -> None:
-    """The default."""
+    """Null observer."""
 
 
 @dataclass(slots=True)
 class JobRun:
-    """A job that is being worked on in this process."""
+    """A job that runs in this process."""
 
     number: int
     progress: Progress
@@ -69,14 +69,14 @@ class JobRun:
     published: Path | None = field(default=None, init=False)
 
     def cancel(self) -> None:
-        """Because somebody asked for it, not because the server ends."""
+        """Cancel at a client's request, not because of a shutdown."""
         self.cancelled = True
         if self.task is not None:
             self.task.cancel()
 
 
 class JobRunner:
-    """Carries jobs out. Whatever happens, it neither raises nor leaves a half version."""
+    """Executes jobs. It never raises, and never leaves a partial version."""
 
     def __init__(
         self,
@@ -96,20 +96,20 @@ class JobRunner:
         self._watch = watch
 
     async def run(self, run: JobRun, workspace: Workspace) -> None:
-        """One attempt. What is in the workspace stays if there may be another one."""
+        """One attempt. The workspace's content is kept if there may be another."""
         workspace.is_needed = True
         try:
             workspace.is_needed = await self._try(run, workspace)
-        except DatabaseUnavailable as error:  # nobody can be told; somebody will begin again
+        except DatabaseUnavailable as error:  # it can't be recorded; the job is started again later
             logger.warning("job %d is put off: %s", run.number, error.detail)
         finally:
             await close_workspace(workspace)
-        if run.published is not None:  # an upload had a second name there: losing it is a change
+        if run.published is not None:  # deleting an upload's hard link changes the ctime
             with suppress(OSError):
                 await asyncio.to_thread(write_fingerprint, run.published)
 
     async def _try(self, run: JobRun, workspace: Workspace) -> bool:
-        """Whether the job is unfinished."""
+        """Run the job; whether it is unfinished."""
         job = await self._job_store.begin(run.number)
         if job is None:
             return False
@@ -173,7 +173,7 @@ class JobRunner:
     def _source(self, job: Job, workspace: Workspace) -> Source:
         if job.fetched_from is None:
             return UploadedSource(workspace.upload)
-        tenant = tenant_of(job.created_by)  # what it may read now is what it was asked for with
+        tenant = tenant_of(job.created_by)  # limits the sources that it may read
         if is_url(job.fetched_from):
             return self._sources.open(job.fetched_from, within=tenant)[1]
         return self._store.local(job.fetched_from, within=tenant)
@@ -185,7 +185,7 @@ class JobRunner:
 
 @asynccontextmanager
 async def report_progress(job_store: JobStore, run: JobRun) -> AsyncIterator[None]:
-    """Within the block, the job's row says how far it is, and a wish to end it is heard."""
+    """Save the job's progress during the block, and cancel it on request."""
 
     async def report() -> None:
         while True:

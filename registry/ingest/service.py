@@ -29,7 +29,7 @@ from registry.storage.store import ArtifactStore
 
 
 class IngestService:
-    """Jobs that bring adapters in. `watch` is called at each step, for whoever wants to know."""
+    """Creates, executes and cancels jobs. `watch` is called at each checkpoint."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class IngestService:
         )
 
     async def run(self) -> None:
-        """Work jobs off until cancelled, beginning with what a crash left."""
+        """Execute jobs until cancelled, first those that a crash left."""
         await self._workers.run()
 
     async def register(
@@ -84,9 +84,9 @@ class IngestService:
         request: dict[str, Any],
         within: str | None = None,
     ) -> Registration | Job:
-        """Register a small local folder at once; anything else becomes a job.
+        """Register a small local folder directly; anything else becomes a job.
 
-        `within`: the tenant that asks, for which folders and buckets are read below its name only.
+        `within`: the calling tenant; only folders and buckets below its name may be read.
 
         Raises what `Registrar.register` raises; for URLs InvalidSource, SourceNotAllowed,
         SourceUnsupported; TenantLimit.
@@ -135,7 +135,7 @@ class IngestService:
         self._workers.wake()
         return job
 
-    # ---- looking and cancelling ----------------------------------------------------------
+    # ---- look-ups and cancellation ----------------------------------------------------------
 
     async def job(self, number: int) -> Job:
         """Raises UnknownJob, DatabaseUnavailable."""
@@ -154,7 +154,7 @@ class IngestService:
         adapter: str | None = None,
         tenant: str | None = None,
     ) -> Page[Job]:
-        """One page, the newest first: all, or of a tenant's adapters.
+        """One page, newest first: all, or of a tenant's adapters.
 
         Raises InvalidPageToken, DatabaseUnavailable.
         """
@@ -166,7 +166,7 @@ class IngestService:
         return page_of(rows, limit, lambda job: job.number)
 
     async def cancel(self, number: int, *, actor: str) -> Job:
-        """Ask for its end; what is published already stays. Raises UnknownJob, JobFinished."""
+        """Request cancellation; a published version stays. Raises UnknownJob, JobFinished."""
         job = await self._job_store.cancel(number, actor)
         self._workers.cancel(number)
         self._uploads.cancel(number)

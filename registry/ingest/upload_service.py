@@ -23,9 +23,9 @@ UPLOAD = "upload"
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A request to receive. `size_bytes` is its body's, if it says so.
+    """An upload request. `size_bytes` is the declared length of its body, if any.
 
-    `read_fields` makes the job's request of the form's fields, or raises RegistryError.
+    `read_fields` turns the form's fields into the job's request, or raises RegistryError.
     """
 
     adapter: str
@@ -37,7 +37,7 @@ class Upload:
 
 
 class UploadService:
-    """Receives uploads, a few at a time."""
+    """Receives a limited number of uploads at a time."""
 
     def __init__(
         self,
@@ -57,12 +57,12 @@ class UploadService:
         self._active = 0
 
     def cancel(self, number: int) -> None:
-        """Stop receiving it, if that is done here."""
+        """Stop receiving it, if this server does."""
         if (run := self._running.get(number)) is not None:
             run.cancel()
 
     async def receive(self, upload: Upload) -> Job:
-        """The job that is queued once all is here.
+        """The job, queued once the upload is complete.
 
         Raises TooManyUploads, SourceTooLarge, SourceTimeout, InvalidUpload, InvalidAdapter
         (`unsafe_path`), StoreUnavailable, DatabaseUnavailable, JobFinished if it was cancelled
@@ -112,7 +112,7 @@ class UploadService:
     async def _body(
         self, run: JobRun, receiver: UploadReceiver, body: AsyncIterator[bytes]
     ) -> dict[str, str]:
-        """Raises JobCancelled if somebody has cancelled the job, and not the request."""
+        """Raises JobCancelled if the job was cancelled, not the request."""
         receiving = asyncio.create_task(receiver.receive(body))
         run.task = receiving
         try:

@@ -24,9 +24,9 @@ _BATCH = 100
 
 
 class WorkerPool:
-    """Whoever holds a job's workspace works on the job; the dead hold nothing.
+    """A job is run by the process that holds its workspace's lock, which a dead process can't.
 
-    So a job whose server was killed is found by the next look, here or in another server with the
+    So a job whose server was killed is found by the next poll, here or at another server with the
     same database and store.
     """
 
@@ -51,16 +51,16 @@ class WorkerPool:
         self._cleanup_at = 0.0
 
     def wake(self) -> None:
-        """There may be something to do."""
+        """Poll now: there may be a new job."""
         self._wake.set()
 
     def cancel(self, number: int) -> None:
-        """Stop working on it, if that is done here."""
+        """Stop the job, if it runs here."""
         if (run := self._running.get(number)) is not None:
             run.cancel()
 
     async def run(self) -> None:
-        """For ever. When it is cancelled, jobs go back to the queue."""
+        """Run until cancelled; then jobs go back to the queue."""
         async with asyncio.TaskGroup() as group:
             while True:
                 self._wake.clear()
@@ -71,7 +71,7 @@ class WorkerPool:
                     await self._start_due_jobs(group)
                 except (DatabaseUnavailable, StoreUnavailable) as error:
                     logger.warning("jobs wait: %s", error.detail)
-                except Exception:  # no reason to stop a server
+                except Exception:  # must not stop the server
                     logger.exception("jobs wait")
                 await self._wait_for_work()
 
@@ -94,7 +94,7 @@ class WorkerPool:
 
     async def _start(self, job: Job, group: asyncio.TaskGroup) -> None:
         workspace = await open_workspace(self._store, job.workspace)
-        if workspace is None:  # somebody works on it, or receives it
+        if workspace is None:  # it is being run or received
             return
         run = JobRun(job.number, self._new_progress())
         self._running[job.number] = run

@@ -7,9 +7,9 @@ from pathlib import Path
 from registry.inspection.safetensors_header import TensorInfo, read_header
 from registry.inspection.supported_modules import Shape, SupportedModules
 
-# Quantized weights may be packed, several to a number, so that the stored shape says nothing.
-# GPTQ and AWQ, compressed-tensors, HQQ and AQLM name such tensors so; bitsandbytes and ModelOpt
-# keep the name `weight` and store bytes.
+# Quantized weights may be packed, several per number, so that the stored shape is not the layer's.
+# These are the names of packed tensors in GPTQ and AWQ, compressed-tensors, HQQ and AQLM;
+# bitsandbytes and ModelOpt keep the name `weight` and store bytes.
 _PACKED_NAMES = frozenset({"qweight", "weight_packed", "W_q", "codes"})
 _PACKED_DTYPES = frozenset({"U8", "I32", "U32", "F4", "F6_E2M3", "F6_E3M2"})
 
@@ -37,7 +37,7 @@ class BaseModel:
     embeddings: Mapping[str, StoredTensor] = field(default_factory=dict)
 
     def embedding(self, module: str) -> StoredTensor | None:
-        """Its weights; those of the input embedding for a head that is tied to it."""
+        """The module's weights; for a tied head, those of the input embedding."""
         for name in dict.fromkeys((module.rpartition(".")[2], *_EMBEDDINGS[:1])):
             found = [stored for key, stored in self.embeddings.items() if _is_named(key, name)]
             if len(found) == 1:
@@ -50,8 +50,8 @@ def read_base_model(
 ) -> BaseModel:
     """Read the headers of all safetensors files in the folder.
 
-    Without any (no folder, or weights in another format) and without an engine adapters can't be
-    checked for fit; of a layer with packed weights only its name is known.
+    Without files (no folder, or another format) and without an engine, compatibility can't be
+    checked; of a layer with packed weights only its name is known.
     Raises InvalidAdapter if a file is broken.
     """
     files = sorted(folder.glob("*.safetensors")) if folder is not None else []

@@ -1,6 +1,6 @@
 """Compatibility of an adapter's modules with the base model and this engine.
 
-vLLM would refuse some of the others, answer wrongly with some, and leave some out silently.
+vLLM would refuse incompatible modules, serve them wrongly, or silently ignore them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ _EMBEDDINGS = frozenset({"embed_tokens", "lm_head", "wte", "embed_in", "embed_ou
 
 
 def fit_problems(pairs: Mapping[str, Pair], base: BaseModel) -> Iterator[InvalidAdapter]:
-    """Everything about the adapter's modules that does not fit the base model."""
+    """All incompatibilities of the adapter's modules with the base model."""
     for module, pair in pairs.items():
         problem = _place_problem(module, pair, base) or _shape_problem(module, pair, base)
         if problem is not None:
@@ -88,7 +88,7 @@ def _shape_problem(module: str, pair: Pair, base: BaseModel) -> InvalidAdapter |
 
 
 def _duplicates(pairs: Mapping[str, Pair], served: SupportedModules) -> Iterator[InvalidAdapter]:
-    """Two names that the engine reads as one: the second would overwrite the first."""
+    """Names that the engine maps to one module: the second would overwrite the first."""
     seen: dict[str, str] = {}
     for module in pairs:
         first = seen.setdefault(served.name_of(module), module)
@@ -117,7 +117,7 @@ def _expert_problems(
 
 
 def _ranks_differ(members: Mapping[str, Pair]) -> bool:
-    """Within one projection, as `w1` or `down_proj`."""
+    """Whether ranks differ within one projection, such as `w1` or `down_proj`."""
     ranks: dict[str, set[int]] = {}
     for name, pair in members.items():
         ranks.setdefault(name.rpartition(".")[2], set()).add(pair.a.shape[0])

@@ -31,7 +31,7 @@ MAX_REMARKS = 20
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something found: a defect, or a remark on an adapter that is accepted all the same."""
+    """A defect, or a remark on an accepted adapter."""
 
     code: str
     detail: str
@@ -39,9 +39,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What an accepted adapter is. `rank` is the largest of its modules.
+    """Facts of an accepted adapter. `rank` is the largest of its modules.
 
-    `report`, plain JSON, is kept with the version: what was checked, and what else was found.
+    `report`, plain JSON, is stored with the version: what was checked, and remarks.
     """
 
     rank: int
@@ -57,9 +57,9 @@ class Inspection:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """All that was found. `inspection` is None if there are problems.
+    """All findings. `inspection` is None if there are problems.
 
-    `problems` has one for each defect; `counts` says how often each was found.
+    `problems` has one entry per defect; `counts` has how often each was found.
     """
 
     problems: tuple[Finding, ...]
@@ -83,7 +83,7 @@ def inspect_adapter(folder: Path, base: BaseModel, max_rank: int) -> Inspection:
 
 
 def judge_adapter(folder: Path, base: BaseModel, max_rank: int) -> Verdict:
-    """The same checks, but each defect is told."""
+    """The same checks, but all defects are reported."""
     inspector = _Inspector(folder, base, max_rank)
     first: dict[str, Finding] = {}
     counts: Counter[str] = Counter()
@@ -95,7 +95,7 @@ def judge_adapter(folder: Path, base: BaseModel, max_rank: int) -> Verdict:
 
 
 class _Inspector:
-    """One pass over one adapter. What it learns is complete once `problems` found none."""
+    """One pass over one adapter; its results are complete if `problems` found none."""
 
     _config: PeftConfig
 
@@ -109,7 +109,7 @@ class _Inspector:
         self._alphas: Mapping[str, float] = {}
 
     def problems(self) -> Iterator[InvalidAdapter]:
-        """The cheap ones first: the values are read last."""
+        """Defects, cheap checks first: values are read last."""
         config = None
         for found in self._config_or_problems():
             if isinstance(found, InvalidAdapter):

@@ -17,7 +17,7 @@ MAX_CONFIG_LEVELS = 16
 
 @dataclass(frozen=True, slots=True)
 class PeftConfig:
-    """The parts of the configuration that matter here; `raw` is all of it."""
+    """The relevant parts of the configuration; `raw` is all of it."""
 
     rank: int
     alpha: float
@@ -59,23 +59,23 @@ CHECKED = frozenset(
     | {"init_lora_weights", "use_rslora", "base_model_name_or_path"}
     | {field for field, _, _ in UNSUPPORTED}
 )
-"""Fields that are looked at here."""
+"""Fields that are checked here."""
 
 HARMLESS = frozenset(
-    # decided which tensors there are, and the tensors are what is looked at
+    # determined which tensors exist; the tensors themselves are checked
     {"exclude_modules", "layers_to_transform", "layers_pattern", "target_parameters"}
-    # mattered to training, or says how PEFT should load or merge
+    # relevant for training, or for how PEFT loads or merges
     | {"lora_dropout", "loftq_config", "eva_config", "corda_config", "lora_ga_config"}
     | {"ensure_weight_tying", "fan_in_fan_out", "qalora_group_size", "runtime_config"}
     | {"megatron_config", "megatron_core", "inference_mode"}
     # notes
     | {"task_type", "auto_mapping", "revision", "peft_version"}
 )
-"""Fields of PEFT 0.21 that change nothing about what the tensors mean."""
+"""Fields of PEFT 0.21 that do not affect the meaning of the tensors."""
 
 
 def read_json_config(folder: Path) -> dict[str, Any]:
-    """All of it. Raises InvalidAdapter: `config_missing` or `config_invalid`."""
+    """Read the configuration. Raises InvalidAdapter: `config_missing` or `config_invalid`."""
     raw = _read_json(folder / CONFIG_FILE)
     if raw.get("peft_type") != "LORA":
         kind = str(raw.get("peft_type"))[:80]
@@ -84,7 +84,7 @@ def read_json_config(folder: Path) -> dict[str, Any]:
 
 
 def config_problems(raw: Mapping[str, Any], max_rank: int) -> Iterator[InvalidAdapter]:
-    """Everything in it that is wrong or that vLLM does not serve."""
+    """Everything that is invalid or that vLLM does not serve."""
     for field, code, what in UNSUPPORTED:
         if raw.get(field):
             yield InvalidAdapter(code, f"{field}: vLLM does not serve {what}")
@@ -103,7 +103,7 @@ def config_problems(raw: Mapping[str, Any], max_rank: int) -> Iterator[InvalidAd
 
 
 def peft_config(raw: dict[str, Any]) -> PeftConfig:
-    """Of a configuration without problems."""
+    """Parse a configuration without problems."""
     return PeftConfig(
         rank=raw["r"],
         alpha=float(raw["lora_alpha"]),
@@ -115,7 +115,7 @@ def peft_config(raw: dict[str, Any]) -> PeftConfig:
 
 
 def unknown_fields(raw: Mapping[str, Any]) -> list[str]:
-    """Fields that are set and that no PEFT known here has."""
+    """Set fields that PEFT 0.21 does not have."""
     return sorted(name for name, value in raw.items() if value and name not in CHECKED | HARMLESS)
 
 
@@ -128,7 +128,7 @@ def _rank_problems(raw: Mapping[str, Any], max_rank: int) -> Iterator[InvalidAda
         if type(rank) is not int or rank < 1:
             shown = f"{name[:80]} is {str(rank)[:80]!r}"
             yield InvalidAdapter(Defect.RANK_INVALID, f"{shown}, not a positive number")
-        elif rank > max_rank:  # vLLM refuses also one that no module has
+        elif rank > max_rank:  # vLLM refuses it even if no module uses it
             shown = f"{name[:80]}: rank {str(rank)[:80]}"
             yield InvalidAdapter(
                 Defect.RANK_TOO_LARGE, f"{shown} is over --max-lora-rank {max_rank}"
@@ -150,7 +150,7 @@ def _base_model(raw: Mapping[str, Any]) -> str | None:
     base_model = raw.get("base_model_name_or_path")
     if not isinstance(base_model, str):
         return None
-    return base_model.replace("\0", "")[:1024]  # PostgreSQL keeps no NUL in a text
+    return base_model.replace("\0", "")[:1024]  # PostgreSQL stores no NUL in text
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -161,9 +161,9 @@ def _read_json(path: Path) -> dict[str, Any]:
             Defect.CONFIG_INVALID, f"{CONFIG_FILE} is over {MAX_CONFIG_BYTES} bytes"
         )
     try:
-        # UTF-8 alone: from bytes, `json` would also read the UTF-16 that vLLM can't
+        # only UTF-8: from bytes `json` would also read UTF-16, which vLLM does not
         content = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_reject_constant)
-        # 1e999 and half characters can be read, but never be written to a table or an answer
+        # 1e999 and lone surrogates can be parsed, but not stored or sent
         json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except (ValueError, RecursionError):
         raise InvalidAdapter(Defect.CONFIG_INVALID, f"{CONFIG_FILE} is not JSON") from None

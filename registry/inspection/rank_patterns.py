@@ -1,7 +1,7 @@
 """Rank patterns (`rank_pattern`, `alpha_pattern`): untrusted regular expressions, with limits.
 
-A key means the modules whose names end with it from a dot on; the first key that fits counts, as in
-PEFT's `get_pattern_key` (0.21) and in vLLM's `PEFTHelper` (0.32), which matches with `regex` too.
+A key matches modules whose names end with it after a dot; the first matching key applies, as in
+PEFT's `get_pattern_key` (0.21) and in vLLM's `PEFTHelper` (0.32), which also matches with `regex`.
 """
 
 import re
@@ -14,12 +14,12 @@ import regex
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect
 
-MAX_KEYS = 1000  # vLLM compiles them anew for each module
+MAX_KEYS = 1000  # vLLM recompiles them for each module
 MAX_KEY_LENGTH = 512
 MAX_CPU_SECONDS = 2.0  # for all keys and modules; a key for each of 560 modules takes half a second
 
-# What `re` and `regex` read alike, now and later: no counted repeats and no groups with a question
-# mark, as fuzzy and recursive patterns of `regex` are written so, and no sets within sets.
+# What `re` and `regex` interpret alike: no counted repeats, no groups with a question mark, which
+# `regex` uses for fuzzy and recursive patterns, and no nested sets.
 _PLAIN = re.compile(r"(?!.*(?:\(\?|\[\^?\[|--|\|\|))[\w.\\*+?|()\[\]^$-]+")
 
 Value = TypeVar("Value")

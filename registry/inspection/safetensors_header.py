@@ -20,7 +20,7 @@ MAX_DIMENSIONS = 8
 MAX_DIMENSION = 2**40
 MAX_NAME_LENGTH = 1024
 
-# JSON can say half a character, with which no answer of ours could be encoded
+# JSON may contain a lone surrogate, which can't be encoded in a response
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 _ITEM_BITS = {
@@ -36,7 +36,7 @@ _ITEM_BITS = {
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where one tensor lies. `offset_bytes` counts from the start of the file."""
+    """Location of one tensor. `offset_bytes` counts from the start of the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -88,7 +88,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _natural(digits: str) -> int:
-    if digits.startswith("-"):  # safetensors takes not even -0
+    if digits.startswith("-"):  # safetensors refuses even -0
         raise ValueError("a negative number")
     return int(digits)
 

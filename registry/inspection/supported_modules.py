@@ -1,6 +1,6 @@
 """Supported modules: where the running engine applies adapters, by its own account.
 
-The engine fills it in at its start. Nothing here knows the engine's library.
+The engine provides them at startup. This module does not depend on the engine's library.
 """
 
 import re
@@ -47,7 +47,7 @@ class Renames:
 
 @dataclass(frozen=True)
 class SupportedModules:
-    """`modules` by the engine's own names. `patterns`: it knows rank_pattern and alpha_pattern."""
+    """`modules` by the engine's names. `patterns`: it supports rank_pattern and alpha_pattern."""
 
     engine: str  # such as "vllm 0.32.0"
     modules: Mapping[str, SupportedModule]
@@ -59,7 +59,7 @@ class SupportedModules:
         return self.renames.apply(module + _LINEAR_TENSOR).removesuffix(_LINEAR_TENSOR)
 
     def find(self, module: str) -> SupportedModule | None:
-        """None: the engine would refuse `module`, or leave it out without a word."""
+        """None: the engine would refuse `module`, or silently ignore it."""
         return self.modules.get(self.name_of(module))
 
     @cached_property

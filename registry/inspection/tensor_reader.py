@@ -1,6 +1,6 @@
 """Tensor reader: checks values in chunks, in bounded memory and one pass.
 
-They are judged by their bits, as numpy lacks three of the formats.
+Values are checked by their bits, as numpy lacks three of the formats.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _BITS = {
     "F16": ("<u2", 0x7C00, 0x7FFF),
     "BF16": ("<u2", 0x7F80, 0x7FFF),
     "F8_E5M2": ("u1", 0x7C, 0x7F),
-    "F8_E4M3": ("u1", 0x7F, 0x7F),  # has NaN alone, and only as this one pattern
+    "F8_E4M3": ("u1", 0x7F, 0x7F),  # has NaN only, as this one bit pattern
 }
 _NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 _WIDENED = frozenset({*_NUMPY, "BF16"})
@@ -35,11 +35,11 @@ DTYPES = {
     "F8_E5M2": "float8_e5m2",
     "F8_E4M3": "float8_e4m3fn",
 }
-"""The formats in which an adapter may be saved, and what PyTorch calls them."""
+"""Supported formats of saved adapters, with PyTorch's names."""
 
 
 class Truncated(Exception):
-    """The file ended within a tensor."""
+    """The file ends within a tensor."""
 
 
 def is_finite(file: BinaryIO, tensor: TensorInfo) -> bool:
@@ -53,7 +53,7 @@ def is_zero(file: BinaryIO, tensor: TensorInfo) -> bool:
 
 
 def same_values(file: BinaryIO, tensor: TensorInfo, path: Path, other: TensorInfo) -> bool:
-    """Whether two tensors hold the same numbers, be one of them in a wider format.
+    """Whether two tensors have the same values, even if one has a wider format.
 
     Raises CutOff, or OSError if `path` can't be read.
     """

@@ -11,7 +11,7 @@ from registry.inspection.safetensors_header import TensorInfo
 _PREFIX = "base_model.model."
 _LINEAR = {".lora_A.weight": "A", ".lora_B.weight": "B"}
 _EMBEDDING = {".lora_embedding_A": "A", ".lora_embedding_B": "B"}
-# vLLM 0.32 steps over these two (`is_base_embedding_weights`), and over no other
+# vLLM 0.32 skips these two (`is_base_embedding_weights`) and no others
 _REPEATED = (".embed_tokens.base_layer.weight", ".lm_head.base_layer.weight")
 _WHOLE = (".embed_tokens.weight", ".lm_head.weight")
 
@@ -26,7 +26,7 @@ class Pair:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """What A says and what B says."""
+        """Rank according to A, and to B."""
         return self.a.shape[0], self.b.shape[1]
 
     @property
@@ -41,7 +41,7 @@ class Pair:
 
 @dataclass(slots=True)
 class AdapterTensors:
-    """Everything by the base model's module name. `problems`: names that fit nowhere."""
+    """Tensors by the base model's module name. `problems`: unknown names."""
 
     pairs: dict[str, Pair] = field(default_factory=dict)
     repeated: dict[str, TensorInfo] = field(default_factory=dict)
@@ -101,7 +101,7 @@ def _place(name: str) -> tuple[str, str, bool] | str | InvalidAdapter:
 def matrix_problems(
     module: str, pair: Pair, dtypes: Mapping[str, str], rank: int | None
 ) -> Iterator[InvalidAdapter]:
-    """What is wrong with a pair in itself. `rank`: what the configuration says, if it does."""
+    """Defects of a pair in itself. `rank`: from the configuration, if known."""
     for which, tensor in (("lora_A", pair.a), ("lora_B", pair.b)):
         if tensor.dtype not in dtypes:
             yield InvalidAdapter(
@@ -123,5 +123,5 @@ def is_matrix(tensor: TensorInfo) -> bool:
 
 
 def quote_name(name: str) -> str:
-    """A name from the file, as short as a message may be."""
+    """A name from the file, quoted and shortened for messages."""
     return repr(name if len(name) <= 200 else f"{name[:200]}…")

@@ -19,7 +19,7 @@ def value_problems(
     base: BaseModel,
     alphas: Mapping[str, float],
 ) -> Iterator[InvalidAdapter]:
-    """Reads each tensor once, and once more what is compared. `alphas` by module, if known."""
+    """Reads each tensor once, and compared ones twice. `alphas` by module, if known."""
     try:
         with weights.open("rb") as file:
             for name, tensor in header.items():
@@ -38,7 +38,7 @@ def value_problems(
 def _repeated_problem(
     file: BinaryIO, module: str, tensor: TensorInfo, base: BaseModel
 ) -> Iterator[InvalidAdapter]:
-    """vLLM ignores weights of the base model, so they have to be the ones that it has."""
+    """vLLM ignores base weights in an adapter, so they must equal the base model's."""
     own = base.embedding(module)
     why = "can't be compared with" if own is None else "differs from"
     if own is None or not _is_same(file, tensor, own):
@@ -52,7 +52,7 @@ def _repeated_problem(
 def _is_same(file: BinaryIO, tensor: TensorInfo, own: StoredTensor) -> bool:
     try:
         return same_values(file, tensor, own.file, own.info)
-    except OSError:  # the base model's file has gone
+    except OSError:  # the base model's file was deleted
         return False
 
 

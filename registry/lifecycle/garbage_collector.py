@@ -15,15 +15,15 @@ from registry.models import Event, EventKind, VersionState, now
 from registry.storage.trash import Trash
 
 _MAX_LISTED = 100
-ORPHANS_AFTER_SECONDS = 3600.0  # by then a registration has written its row or is gone
+ORPHANS_AFTER_SECONDS = 3600.0  # by then a registration has written its row or failed
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What is garbage: versions in one of `states`, but none that is kept for a reason.
+    """Retention rules. Garbage are versions in one of `states` that no rule keeps.
 
-    Kept are: where an alias points; the last `keep_last` of each adapter; and, for
-    `rollback_window`, where an alias pointed, and what has been in its state for less.
+    Kept are: versions that an alias points at; the last `keep_last` of each adapter; and versions
+    that an alias pointed at, or that changed state, within `rollback_window`.
     """
 
     states: frozenset[VersionState] = frozenset({VersionState.RETIRED, VersionState.REJECTED})
@@ -34,9 +34,9 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What went, or would go. `kept` counts by reason what was in the states but stayed.
+    """What was purged, or would be. `kept` counts by rule the versions in the states that stayed.
 
-    `refused` holds what could not go now, with the code of the refusal. `more`: the limit was
+    `refused`: versions that could not be purged now, with the error's code. `more`: the limit was
     reached. `orphans` are digests of files without a row.
     """
 
@@ -49,7 +49,7 @@ class Collection:
 
 
 class GarbageCollector:
-    """Purges one version after the other; what happens meanwhile is seen by each purge."""
+    """Purges versions one by one; each purge sees concurrent changes."""
 
     def __init__(self, database: Database, trash: Trash, lifecycle: LifecycleService) -> None:
         self._database = database
@@ -59,7 +59,7 @@ class GarbageCollector:
     async def collect(
         self, retention: Retention, *, actor: str, limit: int, dry_run: bool
     ) -> Collection:
-        """Purge up to `limit` versions and all orphans; on a dry run only say which.
+        """Purge up to `limit` versions and all orphans; a dry run only lists them.
 
         Raises DatabaseUnavailable, StoreUnavailable.
         """
@@ -88,7 +88,7 @@ class GarbageCollector:
         return Collection(purged, refused, kept, deleted, freed, len(found) > limit)
 
     async def _add_event(self, deleted: Sequence[str], actor: str) -> None:
-        """Of files that no version had; each purge has its own event."""
+        """Write the event of deleted orphans; each purge has its own event."""
         data = {"orphans": len(deleted), "digests": list(deleted[:_MAX_LISTED])}
         kind, address = EventKind.STORE_COLLECTED, client_address()
         async with self._database.transaction(for_catalog=False) as session:
@@ -108,7 +108,7 @@ class GarbageCollector:
             )
 
     async def _purge(self, candidate: Candidate, actor: str) -> int:
-        """The bytes that came free."""
+        """Purge it; the freed bytes."""
         name, number, reason = candidate.adapter, candidate.number, "garbage collection"
         if candidate.state in (VersionState.READY, VersionState.DEPRECATED):
             await self._lifecycle.retire(name, number, actor=actor, reason=reason)
@@ -116,7 +116,7 @@ class GarbageCollector:
         return purge.freed_bytes
 
     async def _would_free(self, garbage: Sequence[Candidate]) -> int:
-        """Files that others need too free nothing."""
+        """Bytes that a purge would free; files that other versions need free nothing."""
         by_digest: dict[str, list[Candidate]] = {}
         for candidate in garbage:
             by_digest.setdefault(candidate.digest, []).append(candidate)
@@ -137,7 +137,7 @@ class GarbageCollector:
         return [digest for digest in stored if digest not in uses]
 
     async def _delete_orphan(self, digest: str) -> bool:
-        """False if a registration was faster."""
+        """Delete it; False if a registration needs it meanwhile."""
         async with self._database.transaction() as session:
             repository = RegistryRepository(session)
             await repository.lock_files(digest)

@@ -16,7 +16,7 @@ _CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A version that no rule keeps."""
+    """A version that no retention rule keeps."""
 
     adapter: str
     number: int
@@ -44,7 +44,7 @@ class GarbageRepository:
         adapter: str | None,
         limit: int,
     ) -> tuple[list[Candidate], dict[str, int]]:
-        """The first candidates by adapter and number, and how many others are kept for what."""
+        """The first candidates by adapter and number, and the number of kept ones by rule."""
         judged = _judge(states, keep_last, since, adapter)
         garbage = select(judged).where(judged.c.kept_for.is_(None))
         rows = await self._session.execute(
@@ -56,7 +56,7 @@ class GarbageRepository:
         return candidates, {row[0]: row[1] for row in kept.all()}
 
     async def uses(self, digests: Sequence[str]) -> dict[str, int]:
-        """How many versions need each of these files; none of them is not listed."""
+        """Number of versions that need each of these files; unused ones are omitted."""
         found: dict[str, int] = {}
         for start in range(0, len(digests), _CHUNK):
             statement = (

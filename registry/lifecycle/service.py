@@ -26,12 +26,12 @@ from registry.storage.trash import Trash
 MAX_REASON = 1024
 
 UsageCheck = Callable[[int], Awaitable[bool]]
-"""Whether an engine holds, awaits or loads the version with this row id."""
+"""Whether requests hold or await the version with this row id, or an engine loads it."""
 
 
 class LifecycleService:
     """Each call takes a version by adapter and number, and raises UnknownAdapter, UnknownVersion
-    and TransitionRefused. A version that is there already stays as it is."""
+    and TransitionRefused. A version that is already in the state is left unchanged."""
 
     def __init__(self, database: Database, trash: Trash, path_of: Callable[[str], Path]) -> None:
         self._database = database
@@ -42,7 +42,7 @@ class LifecycleService:
     async def deprecate(
         self, name: str, number: int, *, actor: str, reason: str | None = None
     ) -> PublishedVersion:
-        """Go on serving it, with a warning in each answer."""
+        """Keep serving it, with a warning in each response."""
         async with adapter_transaction(self._database, name, actor) as work:
             version = await work.version(number)
             await _transition(work, version, VersionState.DEPRECATED, reason)
@@ -52,7 +52,7 @@ class LifecycleService:
         self, name: str, number: int, *, actor: str, reason: str | None = None
     ) -> PublishedVersion:
         """Make it ready again. Raises FilesMissing, FilesDamaged, StoreUnavailable."""
-        await self._verify_files(name, number)  # which may take longer than a transaction should
+        await self._verify_files(name, number)  # may take longer than a transaction should
         async with adapter_transaction(self._database, name, actor) as work:
             version = await work.version(number)
             if version.state == VersionState.PURGED:
@@ -70,10 +70,10 @@ class LifecycleService:
         move_aliases_to: int | None = None,
         force: bool = False,
     ) -> PublishedVersion:
-        """Refuse new requests for it; those under way end as they began.
+        """Refuse new requests for it; running ones finish.
 
         Raises VersionAliased if an alias points at it, unless these are moved in the same
-        transaction or `force` leaves them where they are, to be refused too.
+        transaction, or `force` leaves them as they are; requests for them are then refused.
         """
         async with adapter_transaction(self._database, name, actor) as work:
             version = await work.version(number)
@@ -88,10 +88,10 @@ class LifecycleService:
     async def quarantine(
         self, version_id_or_reference: int | str, reason: str, code: str, actor: str
     ) -> PublishedVersion:
-        """Serve it no more, wherever aliases point, until somebody restores it.
+        """Stop serving it, wherever aliases point, until it is restored.
 
-        For what was found to be broken; `code` is for programs. A reference has to name a version
-        (`name:3`). Raises TransitionRefused only for what is not served anyway.
+        For versions found to be broken; `code` is for programs. A reference must name a version
+        (`name:3`). Raises TransitionRefused only for versions that are not served anyway.
         """
         name, number = await self._identify(version_id_or_reference)
         async with adapter_transaction(self._database, name, actor) as work:
@@ -104,7 +104,8 @@ class LifecycleService:
     ) -> Purge:
         """Delete its files, unless another version has the same; its row and number stay.
 
-        Who else has the same files a tenant is not told: what it alone has no more, is free for it.
+        A tenant must not learn that others have the same files: to it they count as freed once it
+        has no version left with them.
         Raises VersionAliased, VersionInUse, StoreUnavailable.
         """
         aside: str | None = None
@@ -118,7 +119,7 @@ class LifecycleService:
                 needed = await _files_are_needed(work, version)
                 reported_as_freed = needed and not await _files_are_visibly_needed(work, version)
                 if not needed:
-                    # no await from here to the commit, so that nothing comes between
+                    # no await from here to the commit: it must be atomic
                     aside = version.digest if self._trash.set_aside(version.digest) else None
         finally:
             if aside is not None:
@@ -127,14 +128,14 @@ class LifecycleService:
         return Purge(published, freed)
 
     async def recover(self) -> None:
-        """After a crash, put back or delete what a purge had set aside."""
+        """After a crash, restore or delete the files that a purge had set aside."""
         for digest in await asyncio.to_thread(self._trash.digests):
             await self._settle(digest)
 
     async def _settle(self, digest: str) -> None:
-        """Put files that were set aside back or delete them, as the database says.
+        """Restore or delete files that were set aside, depending on the database.
 
-        Also whoever gave up on a commit can't know whether it took place.
+        A failed or cancelled commit may have happened, so the database decides.
         """
         async with self._database.transaction() as session:
             repository = RegistryRepository(session)
@@ -177,18 +178,18 @@ class LifecycleService:
 
 
 async def _never_in_use(version_id: int) -> bool:
-    """Where no engine serves."""
+    """Null check, without an engine."""
     return False
 
 
 async def _files_are_needed(work: UnitOfWork, version: Version) -> bool:
-    """By another version; nobody can begin to need them until the transaction ends."""
+    """Whether another version needs the files; stable until the transaction ends."""
     await work.repository.lock_files(version.digest)
     return await work.repository.uses_of_files(version.digest) > 0
 
 
 async def _files_are_visibly_needed(work: UnitOfWork, version: Version) -> bool:
-    """By a version that whoever makes the change may know of."""
+    """Whether a version visible to the actor needs the files."""
     tenant = tenant_of(work.actor)
     return await work.repository.uses_of_files(version.digest, tenant) > 0
 
@@ -219,12 +220,12 @@ async def _transition(
 
 
 def _storable(reason: str) -> str:
-    """Whatever an exception had to say, as any database can keep it."""
+    """An exception's text, as any database can store it."""
     return reason.encode(errors="replace").decode().replace("\0", "?")[:MAX_REASON]
 
 
 async def _move_aliases(work: UnitOfWork, aliases: Sequence[str], number: int, to: int) -> None:
-    """Where a version had a weight, another one has it now."""
+    """Give the version's weight in each alias to another version."""
     for alias in aliases:
         current = await work.aliases.current(work.adapter_id, alias)
         if current is not None:

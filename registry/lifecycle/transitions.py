@@ -30,7 +30,7 @@ def change_state(
     reason: str | None = None,
     code: str | None = None,
 ) -> None:
-    """The one place where a state is set. Raises TransitionRefused."""
+    """Set a version's state; the only place that does. Raises TransitionRefused."""
     if to != version.state and to not in TRANSITIONS[VersionState(version.state)]:
         raise TransitionRefused(reference, version.state, to)
     version.state = to

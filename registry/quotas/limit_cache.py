@@ -15,9 +15,9 @@ ReadAll = Callable[[], Awaitable[Mapping[str, TenantLimits]]]
 
 
 class LimitCache:
-    """Read again each second: what another server changed holds here by then.
+    """Refreshed every second, so that changes by other servers apply here by then.
 
-    While the database is away the limits stay as they were.
+    During an outage the limits stay as they were.
     """
 
     def __init__(self, read: ReadAll) -> None:

@@ -17,12 +17,12 @@ def limits_of(tenant: Tenant) -> TenantLimits:
 
 
 async def read_limits(session: AsyncSession, tenant: str) -> TenantLimits:
-    """Within somebody's transaction. Raises UnknownTenant."""
+    """Limits of a tenant, within a transaction. Raises UnknownTenant."""
     return limits_of(await get_tenant(session, tenant))
 
 
 async def all_limits(database: Database) -> dict[str, TenantLimits]:
-    """Of each tenant that has any. Raises DatabaseUnavailable."""
+    """Limits of every tenant that has any. Raises DatabaseUnavailable."""
     has_any = or_(*(col(getattr(Tenant, field)).is_not(None) for field in LIMIT_FIELDS))
     async with database.read_session() as session:
         tenants = (await session.execute(select(Tenant).where(has_any))).scalars()

@@ -8,7 +8,7 @@ from registry.errors.access import Limit
 
 @dataclass(frozen=True, slots=True)
 class TenantLimits:
-    """None: as much as there is."""
+    """Limits; None means no limit."""
 
     max_requests_in_flight: int | None = None
     max_slots: int | None = None
@@ -21,16 +21,16 @@ class TenantLimits:
 NO_LIMITS = TenantLimits()
 
 LimitsOf = Callable[[str], TenantLimits]
-"""Of a tenant, by its name, as far as this process knows. Must not block."""
+"""Limits of a tenant by name, as known to this process. Must not block."""
 
 RefusalObserver = Callable[[str, Limit], None]
-"""Is told of a tenant that was refused something, and for which limit."""
+"""Called with the tenant and the limit that refused it something."""
 
 
 def unlimited(tenant: str) -> TenantLimits:
-    """For whoever knows of no tenants."""
+    """Null limits, without tenants."""
     return NO_LIMITS
 
 
 def null_refusal_observer(tenant: str, limit: Limit) -> None:
-    """The default."""
+    """Null observer."""

@@ -11,7 +11,7 @@ from registry.models import Adapter, Version, VersionState
 from registry.models.registration import TenantRegistration
 
 _WITHOUT_FILES = (VersionState.PURGED, VersionState.REJECTED)
-_AFTER_TILDE = "\x7f"  # the character that follows the one between a tenant and its names
+_AFTER_TILDE = "\x7f"  # the character after the tilde between a tenant and its names
 
 
 class QuotaRepository:
@@ -21,9 +21,9 @@ class QuotaRepository:
         self._session = session
 
     async def lock_tenant(self, tenant: str) -> None:
-        """Nobody else counts what this tenant uses until this transaction ends.
+        """No other transaction checks this tenant's usage until this one ends.
 
-        On SQLite a transaction holds everything. To be called when its adapter and files are held.
+        Only needed on PostgreSQL. Lock the adapter and files before.
         """
         if self._session.get_bind().dialect.name == "postgresql":
             digest = blake2b(f"tenant {tenant}".encode(), digest_size=8).digest()
@@ -31,7 +31,7 @@ class QuotaRepository:
             await self._session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
     async def storage_bytes(self, tenant: str) -> int:
-        """Of all its versions whose files are kept; the same files in two adapters count twice."""
+        """Bytes of all its versions with files; the same files in two adapters count twice."""
         name = col(Adapter.name)
         statement = (
             select(func.coalesce(func.sum(col(Version.size_bytes)), 0))
@@ -49,7 +49,7 @@ class QuotaRepository:
     async def newest_registration(
         self, tenant: str, since: datetime, *, but: int
     ) -> datetime | None:
-        """When that was, if so many newer ones are left out; None if there are not that many."""
+        """Time of the newest registration but so many newer ones; None if there are fewer."""
         at = col(TenantRegistration.at)
         statement = select(at).where(col(TenantRegistration.tenant) == tenant, at > since)
         ordered = statement.order_by(at.desc()).offset(but).limit(1)

@@ -1,6 +1,6 @@
 """Quotas of tenants: registrations per hour, and stored bytes.
 
-Both are counted in the database, so that all servers on it agree.
+Both are counted in the database, so that all its servers agree.
 """
 
 import math
@@ -24,12 +24,12 @@ ReadLimits = Callable[[AsyncSession, str], Awaitable[TenantLimits]]
 
 
 async def read_no_limits(session: AsyncSession, tenant: str) -> TenantLimits:
-    """For whoever knows of no tenants."""
+    """Null limits, without tenants."""
     return NO_LIMITS
 
 
 class TenantQuotas:
-    """Refuses with TenantLimit. What belongs to no tenant has no limit."""
+    """Raises TenantLimit at a limit. Adapters without a tenant have none."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class TenantQuotas:
         self._clock = clock
 
     async def begin_registration(self, adapter: str, size_bytes: int | None = None) -> None:
-        """Count one, before anything is read. `size_bytes`: what is to be read, if that is known.
+        """Count a registration before reading its files. `size_bytes`: their size, if known.
 
         Raises TenantLimit, DatabaseUnavailable.
         """
@@ -64,9 +64,9 @@ class TenantQuotas:
             raise
 
     async def check_storage(self, session: AsyncSession, adapter: str) -> None:
-        """Within the transaction that wrote a version, and after that. Raises TenantLimit.
+        """Check after writing a version, in the same transaction. Raises TenantLimit.
 
-        It holds the tenant: of two at once, the second one counts what the first one wrote.
+        It locks the tenant: of two concurrent ones, the second counts what the first wrote.
         """
         if (tenant := self._tenant_of(adapter)) is None:
             return
@@ -82,8 +82,8 @@ class TenantQuotas:
     async def _check_before(
         self, repository: QuotaRepository, tenant: str, limits: TenantLimits, size_bytes: int
     ) -> None:
-        """A body is more than its files, and what has been published before takes no more room:
-        the last word is `check_storage`'s.
+        """A lower bound: a body is larger than its files, and known content takes no space.
+        `check_storage` decides.
         """
         if (most := limits.max_storage_bytes) is None:
             return

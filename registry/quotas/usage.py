@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class LiveUsage:
-    """In this server, now. `slots`: adapters that requests hold or await."""
+    """Current usage in this server. `slots`: adapters that requests hold or await."""
 
     requests_in_flight: int = 0
     slots: int = 0
@@ -16,7 +16,7 @@ class LiveUsage:
 
 @dataclass(frozen=True, slots=True)
 class StoredUsage:
-    """In the database, so of all servers on it. `registrations`: in the last hour."""
+    """Usage in the database, of all servers. `registrations`: in the last hour."""
 
     storage_bytes: int
     registrations: int
@@ -26,5 +26,5 @@ LiveUsageOf = Callable[[str], LiveUsage]
 
 
 def no_live_usage(tenant: str) -> LiveUsage:
-    """Where no engine runs."""
+    """Null usage, without an engine."""
     return LiveUsage()

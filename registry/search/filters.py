@@ -16,7 +16,7 @@ from registry.search.paging import Condition
 from registry.search.repository import words
 
 Spans = Mapping[str, tuple[str, str]]
-"""By the beginning of a word: the first and the last of the words that begin so."""
+"""By prefix: the first and the last word with that prefix."""
 
 Term = tuple[TermKind, str, str]
 """Kind, first and last value."""
@@ -24,7 +24,7 @@ Term = tuple[TermKind, str, str]
 
 @dataclass(frozen=True, slots=True)
 class AdapterFilter:
-    """All of it has to be met. `text`: beginnings of words of name, description, owner, tags."""
+    """Conditions, all required. `text`: prefixes of words in name, description, owner, tags."""
 
     tags: Sequence[str] = ()
     owner: str | None = None
@@ -32,7 +32,7 @@ class AdapterFilter:
     reader: Reader | None = None
 
     def starts(self) -> list[str]:
-        """Of the words to look for."""
+        """Prefixes of the words to search for."""
         return sorted(set(words(self.text)))
 
     def conditions(self, spans: Spans) -> list[Condition]:
@@ -48,8 +48,8 @@ class AdapterFilter:
 
 @dataclass(frozen=True, slots=True)
 class VersionFilter:
-    """All of it has to be met; of `states` one. `text`: beginnings of words of the adapter's name,
-    and of the version's description, training run, dataset and tags."""
+    """Conditions, all required; of `states` one. `text`: prefixes of words in the adapter's name,
+    and in the version's description, training run, dataset and tags."""
 
     tags: Sequence[str] = ()
     target_modules: Sequence[str] = ()
@@ -86,7 +86,7 @@ def _visible_adapters(reader: Reader) -> Condition:
 
 
 def _visible_versions(reader: Reader) -> Condition:
-    """Few tenants have so many versions that to collect and sort them would take long."""
+    """Collected and sorted: few tenants have many versions."""
     version: Any = aliased(Version)
     adapter: Any = aliased(Adapter)
     shown = reader.visible_adapters()
@@ -113,13 +113,13 @@ def _version_term(term: Term) -> Condition:
 
 
 def _term(kind: Any, value: Any, key: Any, term: Term) -> Condition:
-    """The columns of one of the tables of terms, and what is wanted of it."""
+    """A condition on the columns of one of the term tables."""
     wanted, first, last = term
     same = value == first if first == last else value.between(first, last)
     met = and_(kind == wanted, same)
 
     def test(of_row: ColumnElement[Any]) -> ColumnElement[bool]:
-        """OFFSET keeps PostgreSQL from making a join of it, which would drive the list."""
+        """OFFSET keeps PostgreSQL from turning it into a join, which would drive the list."""
         return exists(select(1).where(met, key == of_row).offset(0).correlate_except(key.table))
 
     return Condition(select(key).where(met), test, ordered=first == last)
@@ -128,7 +128,7 @@ def _term(kind: Any, value: Any, key: Any, term: Term) -> Condition:
 def _column(
     key: Any, column: Any, nothing: str | int, met: Callable[[Any], Any], *, ordered: bool = True
 ) -> Condition:
-    """Of a row itself. COALESCE with `nothing` keeps an index of the column from driving."""
+    """A condition on the row itself. COALESCE with `nothing` keeps its index from driving."""
     test = met(func.coalesce(column, nothing))
     return Condition(select(key).where(met(column)), lambda of_row: test, ordered)
 
@@ -138,7 +138,7 @@ def _version_column(column: Any, value: Any, nothing: str | int) -> Condition:
 
 
 def _has_parent(name: str, number: int, reader: Reader | None) -> Condition:
-    """Of a parent that the reader is not shown, none."""
+    """No version, if the parent is hidden from the reader."""
     parent: Any = aliased(Version)
     shown = true() if reader is None else reader.can_see(col(Adapter.name))
     parent_id = (

@@ -1,12 +1,12 @@
 """Paging over several conditions, in order, a page at a time, with bounded work.
 
 Databases guess badly which of several conditions leads to a page soonest: where they are wrong, a
-page takes a walk over all rows. So each condition is tried first, for as many rows as fill a few
-pages. The one that leaves the fewest then drives: the list walks along its index, which has the
-keys in the list's order, and the others are asked of one row at a time. Over 100,000 versions this
+page takes a scan of all rows. So each condition is probed first, for as many rows as fill a few
+pages. The most selective one then drives: the list follows its index, which has the keys in the
+list's order, and the others are tested row by row. Over 100,000 versions this
 keeps most pages within a few milliseconds (`python -m benchmarks.registry --only pages`), where
 SQLite's and PostgreSQL's own plans took up to 80. It can't help where two conditions that many
-rows meet are never met together.
+rows meet never hold together.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,8 +24,8 @@ class Condition:
     """One condition of a search, in two forms.
 
     `keys`: one column, the keys of all rows that meet it. With `ordered`, an index has them in the
-    list's order; else they are collected and sorted. `test`: the same of the row with one key,
-    worded so that no index seems to serve it.
+    list's order; else they are collected and sorted. `test`: the same for the row with one key,
+    written so that no index is used for it.
     """
 
     keys: Select[Any]
@@ -39,7 +39,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What to list: `rows` with `key` as the order; `after` is the key that came last."""
+    """A list of `rows` in the order of `key`, starting after the key `after`."""
 
     rows: Select[*tuple[Any, ...]]
     key: Any
@@ -75,11 +75,11 @@ class Search:
             return next((c for c in few if c.ordered), few[0])
         reached = [
             (key, n) for n, key in enumerate(found) if self.conditions[n].ordered
-        ]  # the further apart its keys, the fewer there are
+        ]  # the further the probe gets, the fewer keys there are
         return self.conditions[max(reached)[1]] if reached else None
 
     def _probe(self, condition: Condition) -> ColumnElement[Any]:
-        """The key that so many rows lie before; NULL where there are fewer."""
+        """The key after `PROBED_ROWS` matching rows; NULL if there are fewer."""
         keys = condition.keys.where(condition.key > self.after)
         if condition.ordered:
             keys = keys.order_by(condition.key)

@@ -15,7 +15,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 Terms = set[tuple[TermKind, str]]
 
-_LAST = "\U0010ffff"  # after all other characters
+_LAST = "\U0010ffff"  # sorts after all other characters
 
 
 class TermRepository:
@@ -27,9 +27,9 @@ class TermRepository:
     async def spans(
         self, table: type[AdapterTerm | VersionTerm], starts: Sequence[str]
     ) -> dict[str, tuple[str, str]]:
-        """The first and the last word with each beginning; a beginning that none has is left out.
+        """The first and the last word with each prefix; prefixes without a word are omitted.
 
-        Mostly they are one, which is a shorter way to its rows.
+        Usually both are the same word, whose rows are then found faster.
         """
         if not starts:
             return {}
@@ -44,7 +44,7 @@ class TermRepository:
         return {start: (first, last) for start, (first, last) in pairs if first is not None}
 
     async def set_adapter(self, name: str, terms: Terms) -> None:
-        """Instead of all that it had."""
+        """Replace all its terms."""
         await self._session.execute(
             delete(AdapterTerm).where(col(AdapterTerm.adapter_name) == name)
         )
@@ -55,7 +55,7 @@ class TermRepository:
         await self._session.execute(insert(AdapterTerm), rows)
 
     async def set_version(self, version_id: int, terms: Terms) -> None:
-        """Instead of all that it had."""
+        """Replace all its terms."""
         await self._session.execute(
             delete(VersionTerm).where(col(VersionTerm.version_id) == version_id)
         )
@@ -70,20 +70,20 @@ class TermRepository:
 
 
 def words(*texts: str | None) -> list[str]:
-    """Letters and digits without regard to case and to forms of the same letter, in order."""
+    """Words of letters and digits in order, with case folded and Unicode normalized (NFKC)."""
     joined = unicodedata.normalize("NFKC", " ".join(filter(None, texts)))
     folded = unicodedata.normalize("NFKC", joined.casefold())
     return [word[:MAX_TERM_LENGTH] for word in _WORD.findall(folded)]
 
 
 def adapter_terms(adapter: Adapter) -> Terms:
-    """By what an adapter is found."""
+    """Search terms of an adapter."""
     texts = words(adapter.name, adapter.description, adapter.owner, *adapter.tags)
     return _of(TermKind.TAG, adapter.tags) | _of(TermKind.WORD, texts)
 
 
 def version_terms(adapter_name: str, version: Version) -> Terms:
-    """By what a version is found."""
+    """Search terms of a version."""
     texts = words(
         adapter_name, version.description, version.training_run, version.dataset, *version.tags
     )

@@ -1,8 +1,7 @@
 """Archive extraction: a tar of a PEFT folder, plain or gzipped, read in one untrusting pass.
 
-Only its headers are decoded by `tarfile`: its reader takes extended headers of any size into
-memory, follows chains of them by recursion, and searches them with a quadratic pattern (Python
-3.11.7).
+Only headers are decoded by `tarfile`: its reader loads extended headers of any size into memory,
+follows chains of them recursively, and searches them with a quadratic pattern (Python 3.11.7).
 """
 
 import tarfile
@@ -43,7 +42,7 @@ class _Member:
 
 
 def extract(archive: Path, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
-    """Take the adapter's files out of the archive; others are read past. Blocks.
+    """Extract the adapter's files; others are skipped. Blocks.
 
     Raises InvalidAdapter (`archive_invalid`, `unsafe_file`, `unsafe_path`), SourceTooLarge,
     Stopped.
@@ -81,7 +80,7 @@ def _copy_member(
 
 
 def _members(stream: ArchiveStream, limits: FetchLimits) -> Iterator[_Member]:
-    """Each file in turn; whoever takes it leaves the stream at its end."""
+    """Each file in turn; the consumer must read it to its end."""
     count = 0
     while (member := _next(stream)) is not None:
         count += 1
@@ -97,7 +96,7 @@ def _members(stream: ArchiveStream, limits: FetchLimits) -> Iterator[_Member]:
 
 
 def _next(stream: ArchiveStream) -> _Member | None:
-    """The next member, with what the headers before it say of it."""
+    """The next member, with its extended headers applied."""
     records: dict[bytes, bytes] = {}
     extended = 0
     while (header := _header(stream)) is not None:
@@ -134,7 +133,7 @@ def _read_extended(stream: ArchiveStream, header: tarfile.TarInfo) -> bytes:
 
 
 def _pax_records(content: bytes) -> dict[bytes, bytes]:
-    """Records are `LENGTH KEY=VALUE\\n`, where the length counts all of that."""
+    """Records are `LENGTH KEY=VALUE\\n`, where the length includes itself."""
     records: dict[bytes, bytes] = {}
     position = 0
     while position < len(content):

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Protocol
 
 MAX_FIELDS_BYTES = 2**20
-"""Most that an upload's fields, names and boundaries add to its files."""
+"""Maximum size of an upload's fields, names and boundaries, beyond its files."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """For one adapter. `max_files` counts whatever stands in an archive or an upload."""
+    """Limits per adapter. `max_files` counts all entries of an archive or upload."""
 
     max_bytes: int
     max_files: int = 1000
@@ -27,18 +27,18 @@ class FetchedFile:
 
 @dataclass(frozen=True, slots=True)
 class FetchedSource:
-    """What was fetched. `revision` says which state of the source it was, if that has a name."""
+    """Fetched files. `revision` identifies the source's state, if it has an identifier."""
 
     files: tuple[FetchedFile, ...]
     revision: str | None = None
 
 
 class Stopped(Exception):
-    """Raised inside a fetch that nobody waits for any more."""
+    """Raised inside a fetch that was cancelled."""
 
 
 class Progress:
-    """How far a fetch is. Its thread writes, others read or ask it to stop."""
+    """Progress of a fetch. Its thread writes; others read it or request a stop."""
 
     def __init__(self) -> None:
         self.bytes_done = 0
@@ -46,11 +46,11 @@ class Progress:
         self._stopped = False
 
     def expect(self, more_bytes: int) -> None:
-        """Announce bytes whose number is known before they come."""
+        """Announce bytes before they arrive."""
         self.bytes_total = (self.bytes_total or 0) + more_bytes
 
     def advance(self, more_bytes: int) -> None:
-        """Count what has come. Raises Stopped."""
+        """Count received bytes. Raises Stopped."""
         if self._stopped:
             raise Stopped
         self.bytes_done += more_bytes
@@ -60,7 +60,7 @@ class Progress:
 
 
 class Source(Protocol):
-    """One place to fetch one adapter from."""
+    """A source of one adapter."""
 
     async def fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
         """Write the adapter's files, and nothing else, into the empty folder `into`.

@@ -19,7 +19,7 @@ _ARCHIVE = "source.tar"
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """One file as it begins to come. `revision` names this state of it, if anything does."""
+    """A file whose download has started. `revision` identifies its state, if known."""
 
     chunks: AsyncIterator[bytes]
     size_bytes: int | None
@@ -27,7 +27,7 @@ class RemoteFile:
 
 
 class RemoteFiles(Protocol):
-    """A connection to one place. Used on one event loop."""
+    """A connection to a remote source, for use on one event loop."""
 
     def open(self, name: str) -> AbstractAsyncContextManager[RemoteFile | None]:
         """The file of this name below the source's folder, or the source itself for ""; None
@@ -45,7 +45,7 @@ class Connect(Protocol):
 
 
 class RemoteSource:
-    """Implements `Source`. Receives in a thread, so that a slow disk holds up nobody's loop."""
+    """Implements `Source`. Receives in a thread: a slow disk must not block the event loop."""
 
     def __init__(self, connect: Connect, shown: str, *, is_archive: bool) -> None:
         self._connect = connect
@@ -58,7 +58,7 @@ class RemoteSource:
             return await run_on_own_loop(lambda: self._fetch_folder(into, limits, progress))
         archive = into / _ARCHIVE
         revision = await run_on_own_loop(lambda: self._fetch_archive(archive, limits, progress))
-        unpacking = Progress()  # what has come was counted already
+        unpacking = Progress()  # the download was already counted
         unpack = partial(extract, archive, into, limits, unpacking)
         fetched = await run_in_thread(unpack, unpacking.stop)
         archive.unlink()

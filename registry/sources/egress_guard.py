@@ -1,7 +1,7 @@
 """Egress guard: the hosts this server may call for a user (public, or allowed private ones).
 
 A name is resolved once, its addresses are checked, and the connection goes to a checked address,
-so that a name which resolves to something else a moment later changes nothing.
+so that a name which then resolves to something else (DNS rebinding) changes nothing.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from registry.errors import AddressNotAllowed, HostUnknown
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolve = Callable[[str, int], list[str]]
-"""The addresses of a host, perhaps none; the port is only looked at by systems that need it."""
+"""Addresses of a host, perhaps none. Some systems need the port."""
 
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -25,10 +25,10 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def system_addresses(host: str, port: int) -> list[str]:
-    """What the system's resolver says. Blocks."""
+    """Resolve with the system's resolver. Blocks."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, ValueError):  # ValueError: what can't be a name, such as a NUL in it
+    except (OSError, ValueError):  # ValueError: not a valid name, such as one with a NUL
         return []
     return [str(address[0]) for *_, address in found]
 
@@ -54,7 +54,7 @@ class EgressGuard:
         return usable
 
     def allows(self, text: str) -> bool:
-        """Whether this address, and every one that it leads to, may be called."""
+        """Whether this address, and every address embedded in it, may be called."""
         return all(
             any(address in network for network in self.allowed) or _is_public(address)
             for address in _targets(ipaddress.ip_address(text))
@@ -63,12 +63,12 @@ class EgressGuard:
 
 def _is_public(address: Address) -> bool:
     if address.version == 6 and address not in _GLOBAL_UNICAST:
-        return False  # Python calls some of the outdated ranges global
+        return False  # Python reports some obsolete ranges as global
     return address.is_global and not address.is_multicast
 
 
 def _targets(address: Address) -> Iterator[Address]:
-    """The address, or the IPv4 addresses to which this IPv6 address leads in the end."""
+    """The address, or the IPv4 addresses that an IPv6 address maps or tunnels to."""
     if isinstance(address, ipaddress.IPv4Address):
         yield address
     elif address.ipv4_mapped is not None:
@@ -85,7 +85,7 @@ def _targets(address: Address) -> Iterator[Address]:
 class GuardedTransport(httpx.AsyncBaseTransport):
     """Connects to checked addresses only; the certificate is still checked for the host's name.
 
-    No connection is used twice: a pool would take two names at one address for the same host.
+    No connection is reused: a pool would mix up two names at one address.
     """
 
     def __init__(self, guard: EgressGuard) -> None:
@@ -107,7 +107,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
 
 class GuardedSyncTransport(httpx.BaseTransport):
-    """The same for code that runs in threads."""
+    """The same for synchronous code."""
 
     def __init__(self, guard: EgressGuard) -> None:
         self._guard = guard
@@ -127,7 +127,7 @@ class GuardedSyncTransport(httpx.BaseTransport):
 
 
 def guarded_client(guard: EgressGuard, *, timeout_seconds: float) -> httpx.AsyncClient:
-    """A client that follows no redirect and no proxy of the environment past the guard."""
+    """A client without redirects and proxies, which would bypass the guard."""
     return httpx.AsyncClient(
         transport=GuardedTransport(guard),
         timeout=timeout_seconds,
@@ -142,7 +142,7 @@ def _host_and_port(request: httpx.Request) -> tuple[str, int]:
 
 
 def _direct_to(request: httpx.Request, address: str) -> httpx.Request:
-    """The same request to an address; `Host` and the certificate's name stay the URL's."""
+    """The same request to an address; `Host` and the TLS name remain the URL's."""
     host, _ = _host_and_port(request)
     return httpx.Request(
         request.method,

@@ -18,7 +18,7 @@ class _Reader(Protocol):
 
 
 class ArchiveStream:
-    """Reads on and on; what it has given counts against the limits."""
+    """Sequential reader; every byte it returns counts against the limits."""
 
     def __init__(self, file: BinaryIO, limits: FetchLimits, progress: Progress) -> None:
         magic = file.read(len(_GZIP))
@@ -41,7 +41,7 @@ class ArchiveStream:
         return b"".join(parts)
 
     def read(self, size: int) -> bytes:
-        """All of them, or InvalidAdapter."""
+        """Exactly that many bytes. Raises InvalidAdapter if there are fewer."""
         content = self.read_up_to(size)
         if len(content) < size:
             raise_invalid("it is cut off")
@@ -53,7 +53,7 @@ class ArchiveStream:
 
 
 class _Gunzip:
-    """Like `gzip.GzipFile`, which reads the name in its header to the end, however far that is."""
+    """Like `gzip.GzipFile`, which would read a file name of any length from the header."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

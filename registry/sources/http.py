@@ -19,7 +19,7 @@ Headers = Mapping[str, str]
 
 
 def http_source(url: SourceUrl, rules: UrlRules, guard: EgressGuard) -> RemoteSource:
-    """Redirects may only lead to what `rules` allow."""
+    """Redirects are checked against `rules` too."""
     first = URL(f"{url}?{url.query}" if url.query else str(url), encoded=True)
     check_no_downgrade = forbid_downgrade(first)
 
@@ -49,7 +49,7 @@ async def connect(
     guard: EgressGuard,
     headers: Headers | None = None,
 ) -> AsyncIterator["HttpFiles"]:
-    """Files whose URLs `address` tells from their names."""
+    """Remote files; `address` maps a name to its URL."""
     sockets = GuardedSockets(guard)
 
     async def get_client(**_: Any) -> aiohttp.ClientSession:
@@ -79,7 +79,7 @@ class HttpFiles:
     @asynccontextmanager
     async def open(self, name: str) -> AsyncIterator[RemoteFile | None]:
         url = self._address(name)
-        file = await self._system.open_async(str(url), size=0)  # else it would ask for the size
+        file = await self._system.open_async(str(url), size=0)  # otherwise it requests the size
         try:
             yield await self._start(file, url, is_archive=not name)
         finally:

@@ -31,10 +31,10 @@ _QUERY = re.compile(r"\?[^\s'\"]+")
 
 
 class GuardedSockets:
-    """A socket for each address that is tried; an error in its place if it is not allowed.
+    """Socket factory that refuses addresses that are not allowed.
 
-    What is checked is the address that is connected to, so it does not matter whether it came from
-    the URL, a redirect or a name that means something else now than a moment ago.
+    It checks the address being connected to, so it does not matter whether that came from the URL,
+    a redirect, or a name that now resolves differently.
     """
 
     def __init__(self, guard: EgressGuard) -> None:
@@ -42,10 +42,10 @@ class GuardedSockets:
         self.refused: str | None = None
 
     def __call__(self, address: tuple[int, int, int, str, tuple[Any, ...]]) -> socket.socket:
-        """For `aiohttp.TCPConnector(socket_factory=…)`; the argument is as `getaddrinfo` gives.
+        """For `aiohttp.TCPConnector(socket_factory=…)`; the argument is from `getaddrinfo`.
 
-        Raises AddressNotAllowed, which no library takes for a failure that may pass. Then aiohttp
-        tries the name's other addresses.
+        Raises AddressNotAllowed, which no library treats as transient. aiohttp then tries the
+        name's other addresses.
         """
         family, kind, protocol, _, where = address
         if not self._guard.allows(str(where[0]).partition("%")[0]):
@@ -55,7 +55,7 @@ class GuardedSockets:
 
     @asynccontextmanager
     async def translate_errors(self, shown: str) -> AsyncIterator[None]:
-        """What goes wrong on the network, as errors of ours."""
+        """Translate network errors to registry errors."""
         try:
             yield
         except (RegistryError, FileNotFoundError):
@@ -77,7 +77,7 @@ def _error(error: Exception, shown: str) -> RegistryError:
 
 
 def _error_text(error: Exception) -> str:
-    """Of a URL only what may be shown: its query can hold a signature."""
+    """The error's text; queries are removed from URLs, as they can hold a signature."""
     status = getattr(error, "status", None)
     text = f"status {status}" if status else " ".join(str(error).split()) or type(error).__name__
     return _QUERY.sub("?…", text)[:300]
@@ -86,13 +86,13 @@ def _error_text(error: Exception) -> str:
 def guarded_session(
     sockets: GuardedSockets, may_call: Callable[[URL], None], **options: Any
 ) -> aiohttp.ClientSession:
-    """`may_call` is asked before every request, redirected ones too; it raises if not."""
+    """`may_call` is called before every request, redirects included; it raises to refuse."""
 
     async def check(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         may_call(request.url)
         response = await handler(request)
         if response.status >= 400:
-            response.close()  # its text is of no use, and fsspec would leave it open
+            response.close()  # its body is not needed, and fsspec would leave it open
         return response
 
     return aiohttp.ClientSession(
@@ -105,7 +105,7 @@ def guarded_session(
 
 
 def forbid_downgrade(first: URL) -> Callable[[URL], None]:
-    """Whoever asked for https does not get http in its place."""
+    """Check that https is not redirected to http."""
 
     def check(url: URL) -> None:
         if first.scheme == "https" and url.scheme != "https":

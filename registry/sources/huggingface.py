@@ -1,8 +1,8 @@
 """Hugging Face source: `hf://organisation/repository@revision/folder`, Hub or mirror.
 
-huggingface_hub says which commit that is, where its files are and with which token (`HF_ENDPOINT`,
-`HF_TOKEN`, `HF_HUB_OFFLINE`, …). The files come over our own connections: it has no way to limit,
-check or end its own.
+huggingface_hub resolves the commit, the files' URLs and the token (`HF_ENDPOINT`, `HF_TOKEN`,
+`HF_HUB_OFFLINE`, …). Files are fetched over guarded connections: huggingface_hub's own can't be
+limited, checked or cancelled.
 """
 
 from collections.abc import Callable
@@ -131,7 +131,7 @@ class HubSource:
         return address
 
     def _copy_cached(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
-        """What huggingface_hub has in its cache; offline there is nothing else."""
+        """Copy from huggingface_hub's cache, in offline mode."""
         writer = QuarantineWriter(into, limits, progress)
         revision = self._where.revision
         for name in TAKEN_FILES:

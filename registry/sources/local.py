@@ -23,7 +23,7 @@ def folder_under(roots: Sequence[Path], source: str) -> Path:
     """
     try:
         candidates = [Path(os.path.realpath(root / source)) for root in roots]
-    except ValueError:  # a NUL, or half a character
+    except ValueError:  # a NUL or a lone surrogate
         raise SourceNotFound("the source is no path") from None
     allowed = [path for path in candidates if any(path.is_relative_to(root) for root in roots)]
     if not allowed:
@@ -35,7 +35,7 @@ def folder_under(roots: Sequence[Path], source: str) -> Path:
 
 
 class LocalSource:
-    """Copies what belongs to the adapter; other files stay where they are."""
+    """Copies the adapter's files; other files are ignored."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -45,11 +45,11 @@ class LocalSource:
         return await run_in_thread(partial(self.copy, into, limits, progress), progress.stop)
 
     def size_bytes(self) -> int:
-        """Of the files that would be copied. Raises InvalidAdapter."""
+        """Total size of the files to copy. Raises InvalidAdapter."""
         return sum(status.st_size for _, status in self._files())
 
     def copy(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
-        """The same in this thread."""
+        """Copy in this thread."""
         writer = QuarantineWriter(into, limits, progress)
         files = self._files()
         writer.expect(sum(status.st_size for _, status in files))
@@ -73,7 +73,7 @@ class LocalSource:
 
 
 def open_regular(file: Path) -> BinaryIO:
-    """What was a file a moment ago must not have become a link, or a pipe that would block us.
+    """Open a file that must not have been replaced by a link, or by a pipe that would block.
 
     Raises SourceNotFound, InvalidAdapter (`unsafe_file`, `unreadable_file`).
     """
@@ -96,7 +96,7 @@ def open_regular(file: Path) -> BinaryIO:
 
 
 def _status(file: Path) -> os.stat_result | None:
-    """Of the file itself, were it a link; None if there is none."""
+    """Status of the file itself, even if it is a link; None if it is missing."""
     try:
         return file.lstat()
     except FileNotFoundError:

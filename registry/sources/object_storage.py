@@ -1,7 +1,7 @@
 """Object storage sources: `s3://bucket/folder`, `gs://bucket/folder`, through s3fs and gcsfs.
 
-Credentials and endpoints come from where these packages look for them: the environment, the
-machine's role, or fsspec's own settings.
+Credentials and endpoints come from the packages' own lookup: the environment, the machine's role,
+or fsspec's settings.
 """
 
 import importlib
@@ -19,7 +19,7 @@ from registry.sources.urls import SourceUrl
 
 _RANGE_BYTES = 8 * 2**20
 
-# gcsfs offers a class that speaks gRPC where it can, past our connections: this one does not.
+# gcsfs also has a class that prefers gRPC, which would bypass the guard; this one does not.
 _CLASSES = {"s3": ("s3fs", "S3FileSystem"), "gs": ("gcsfs.core", "GCSFileSystem")}
 _EXTRAS = {"s3": "s3", "gs": "gcs"}
 
@@ -65,7 +65,7 @@ async def _connect(
 
 
 def _s3_options(sockets: GuardedSockets) -> dict[str, Any]:
-    """For `aiobotocore.config.AioConfig`. Jobs are tried again: there is no need to do so here."""
+    """For `aiobotocore.config.AioConfig`. No retries here: the job is retried."""
     return {
         "connector_args": {"socket_factory": sockets},
         "connect_timeout": CONNECT_SECONDS,
@@ -75,7 +75,7 @@ def _s3_options(sockets: GuardedSockets) -> dict[str, Any]:
 
 
 class BucketFiles:
-    """Implements `RemoteFiles`. Reads in ranges: memory stays small, whatever the object."""
+    """Implements `RemoteFiles`. Reads in ranges, with bounded memory."""
 
     def __init__(self, system: Any, url: SourceUrl, sockets: GuardedSockets) -> None:
         self._system = system
@@ -128,6 +128,6 @@ class BucketFiles:
 
 
 def _state(info: dict[str, Any]) -> str:
-    """S3's entity tag, Google's generation: another one for other content."""
+    """S3's entity tag or Google's generation: it changes with the content."""
     state = info.get("generation") or info.get("ETag") or info.get("etag") or info["size"]
     return str(state).strip('"')

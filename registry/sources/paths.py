@@ -5,11 +5,11 @@ from registry.errors.defects import Defect
 
 
 def check_path(path: str, where: str) -> None:
-    """Raises InvalidAdapter (`unsafe_path`) unless it stays below where it starts."""
+    """Raises InvalidAdapter (`unsafe_path`) if the path leaves its folder."""
     if ".." in path.split("/") or path.startswith("/") or "\\" in path or "\0" in path:
         raise InvalidAdapter(Defect.UNSAFE_PATH, f"{quote_name(path)} in {where} leads out of it")
 
 
 def quote_name(name: str) -> str:
-    """Safe to print, and not too long."""
+    """Quoted, printable and shortened."""
     return ascii(name if len(name) <= 120 else f"{name[:120]}…")

@@ -19,7 +19,7 @@ CHUNK_BYTES = 4 * 2**20
 
 
 class QuarantineWriter:
-    """Takes the files of one adapter into one folder. Not for two threads at once."""
+    """Writes the files of one adapter to one folder. Not thread-safe."""
 
     def __init__(self, into: Path, limits: FetchLimits, progress: Progress) -> None:
         self._into = into
@@ -29,7 +29,7 @@ class QuarantineWriter:
         self._files: list[FetchedFile] = []
 
     def expect(self, size_bytes: int) -> None:
-        """A file of this size comes. Raises SourceTooLarge."""
+        """Announce a file of this size. Raises SourceTooLarge."""
         if size_bytes > self._left_bytes:
             raise too_large(self._limits)
         self._progress.expect(size_bytes)
@@ -39,7 +39,7 @@ class QuarantineWriter:
         return IncomingFile(self, self._into / name)
 
     def mark_pickle(self) -> None:
-        """There are pickled weights and no others. Inspection names that; nobody reads them."""
+        """Mark that there are only pickled weights: an empty file, which inspection reports."""
         with self.open(PICKLE_FILE):
             pass
 
@@ -65,12 +65,12 @@ class QuarantineWriter:
         self._files.append(file)
 
     def finish(self, revision: str | None = None) -> FetchedSource:
-        """All files that were written to their end."""
+        """All files that were written completely."""
         return FetchedSource(tuple(self._files), revision)
 
 
 class IncomingFile:
-    """One file on its way in: hashed and written in one pass, on disk when it is closed."""
+    """An incoming file: hashed and written in one pass, durable once closed."""
 
     def __init__(self, writer: QuarantineWriter, path: Path) -> None:
         self._writer = writer
@@ -104,7 +104,7 @@ class IncomingFile:
 
 
 def make_final(descriptor: int) -> None:
-    """The file is complete: on disk, and not to be written again."""
+    """Make a complete file durable and read-only."""
     os.fsync(descriptor)
     os.fchmod(descriptor, 0o444)
 

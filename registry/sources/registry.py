@@ -14,18 +14,18 @@ _BUCKETS = frozenset({"s3", "gs"})
 
 
 class RemoteSources:
-    """The URLs that may be fetched. Nothing is asked of the network before `fetch`."""
+    """Opens allowed URLs. There is no network access before `fetch`."""
 
     def __init__(
         self, rules: Sequence[str], guard: EgressGuard, *, hub_endpoint: str | None = None
     ) -> None:
-        """Raises ValueError for a rule that means nothing."""
+        """Raises ValueError for an invalid rule."""
         self._rules = UrlRules(rules)
         self._guard = guard
         self._hub_endpoint = hub_endpoint
 
     def open(self, text: str, *, within: str | None = None) -> tuple[SourceUrl, Source]:
-        """What may be shown of the URL, and the source. Of buckets a tenant has what is its own.
+        """The URL without secrets, and its source. A tenant may only use its own part of a bucket.
 
         Raises InvalidSource, SourceNotAllowed, SourceUnsupported.
         """

@@ -8,9 +8,9 @@ Result = TypeVar("Result")
 
 
 async def run_in_thread(work: Callable[[], Result], stop: Callable[[], None]) -> Result:
-    """Run `work` in a thread. When we are cancelled, `stop` is called and its end waited for.
+    """Run `work` in a thread. On cancellation, call `stop` and wait for the thread's end.
 
-    So whoever cancels may clear away what the thread was writing to.
+    So the canceller may delete what the thread was writing to.
     """
     running = asyncio.ensure_future(asyncio.to_thread(work))
     try:
@@ -19,12 +19,12 @@ async def run_in_thread(work: Callable[[], Result], stop: Callable[[], None]) ->
         stop()
         await asyncio.wait({running})
         if not running.cancelled():
-            running.exception()  # seen: it was to stop
+            running.exception()  # retrieved: it was asked to stop
         raise
 
 
 async def run_to_completion(work: Awaitable[Result]) -> Result:
-    """Its answer, come what may: if we are cancelled meanwhile, the next `await` says so."""
+    """Await it to its end; a cancellation meanwhile is raised at the next `await`."""
     running = asyncio.ensure_future(work)
     ourselves = asyncio.current_task()
     cancelled = False
@@ -42,9 +42,9 @@ async def run_to_completion(work: Awaitable[Result]) -> Result:
 
 
 async def run_on_own_loop(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-    """Run a coroutine in a thread with a loop of its own.
+    """Run a coroutine in a thread with its own event loop.
 
-    What it receives from the network it may write to a slow disk without holding up the server.
+    It may write to a slow disk without blocking the server's loop.
     """
     loop = asyncio.new_event_loop()
     stopping = asyncio.Event()
@@ -66,7 +66,7 @@ async def run_on_own_loop(work: Callable[[], Coroutine[Any, Any, Result]]) -> Re
 
 
 def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-    """Unless the loop has just ended, and with it all that could be told."""
+    """Schedule the callback, unless the loop has just been closed."""
     try:
         loop.call_soon_threadsafe(callback)
     except RuntimeError:

@@ -16,7 +16,7 @@ ARCHIVE = "archive"
 
 
 class UploadedSource:
-    """Implements `Source`. The upload itself stays, for another attempt."""
+    """Implements `Source`. The upload itself is kept, for another attempt."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -37,7 +37,7 @@ class UploadedSource:
         return writer.finish()
 
     def _link(self, into: Path) -> bool:
-        """One more name for each file costs nothing; not every file system can do it."""
+        """Hard-link the files instead of copying them; False if the file system can't."""
         names = [name for name in TAKEN_FILES if (self._folder / name).exists()]
         if WEIGHTS_FILE not in names and (self._folder / PICKLE_FILE).exists():
             names.append(PICKLE_FILE)

@@ -18,7 +18,7 @@ _PLACES = {
 }
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
 
-# no blank, control character, backslash, or half a character
+# no blank, control character, backslash or lone surrogate
 _ALLOWED = re.compile(r"[^\x00-\x20\x7f\\\ud800-\udfff]*")
 
 
@@ -32,7 +32,7 @@ class SourceUrl:
     query: str = ""
 
     def __str__(self) -> str:
-        """Without the query, which may hold somebody's signature."""
+        """Without the query, which may hold a signature."""
         return f"{self.scheme}://{self.place}{self.path}"
 
     @property
@@ -80,10 +80,10 @@ def _named_place(scheme: str, rest: str) -> SourceUrl:
 
 
 class UrlRules:
-    """What may be fetched: `https://host`, `https://*.host/path`, `s3://bucket`, or any `hf://`."""
+    """Allowed URLs: `https://host`, `https://*.host/path`, `s3://bucket`, or any `hf://`."""
 
     def __init__(self, rules: Sequence[str]) -> None:
-        """Raises ValueError for a rule that means nothing."""
+        """Raises ValueError for an invalid rule."""
         self._rules = [_rule(rule) for rule in rules]
 
     def check(self, url: SourceUrl) -> None:
@@ -119,6 +119,6 @@ def _matches(rule: SourceUrl, url: SourceUrl) -> bool:
 
 
 def _without_revision(path: str) -> str:
-    """A rule for a repository is for each of its revisions."""
+    """A rule for a repository applies to all its revisions."""
     repository, slash, folder = path.removeprefix("/").partition("/")
     return f"/{repository.partition('@')[0]}{slash}{folder}"

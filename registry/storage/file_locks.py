@@ -1,7 +1,7 @@
 """File locks (flock). The kernel releases them when the process dies.
 
-A claim is an flock on a file of its own. Unlike a process id it can't be taken for somebody else's
-after a crash, and it holds between containers and machines that share the folder.
+A lock is an flock on a file of its own. Unlike a process id it can't be mistaken for another
+process's after a crash, and it works across containers and machines that share the folder.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ SUFFIX = ".lock"
 
 
 class FileLock:
-    """A held name. Release it, or use it as a context manager."""
+    """A held lock. Release it, or use it as a context manager."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
@@ -33,24 +33,25 @@ class FileLock:
         self.release()
 
     def release(self) -> None:
-        """The last holder removes the file."""
+        """Unlock; the last holder removes the file."""
         try:
-            with contextlib.suppress(OSError):  # another holder shares it
+            with contextlib.suppress(OSError):  # another holder has it too
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._path.unlink(missing_ok=True)
         finally:
             self.abandon()
 
     def abandon(self) -> None:
-        """Let go of it, but leave the name to be seen."""
+        """Unlock, but leave the file, so that `names` still lists it."""
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # also for a child that was forked off
+            # unlocks also if a forked child inherited the descriptor
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         finally:
             os.close(self._descriptor)
 
 
 class FileLocks:
-    """The names in one folder. All calls block for a moment only."""
+    """The locks in one folder, by name."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -59,18 +60,18 @@ class FileLocks:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def try_lock(self, name: str) -> FileLock | None:
-        """For ourselves alone; None if somebody holds it."""
+        """Lock exclusively; None if it is held."""
         return self._open_locked(name, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def lock_shared(self, name: str) -> FileLock:
-        """Beside others who share it. Waits for one who has it alone."""
+        """Lock together with others. Waits for an exclusive holder."""
         lock = self._open_locked(name, fcntl.LOCK_SH)
         if lock is None:
             raise BlockingIOError(f"{name} could not be locked")
         return lock
 
     def names(self) -> set[str]:
-        """Held now, or left behind by the dead."""
+        """Names of locks that are held, or were left behind by dead processes."""
         return {path.name.removesuffix(SUFFIX) for path in self._folder.glob(f"*{SUFFIX}")}
 
     def _open_locked(self, name: str, how: int) -> FileLock | None:
@@ -87,7 +88,7 @@ class FileLocks:
                 raise
             if _is_at(path, descriptor):
                 return FileLock(path, descriptor)
-            os.close(descriptor)  # its last holder removed it between our two steps
+            os.close(descriptor)  # its last holder removed the file between open and flock
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

@@ -1,8 +1,8 @@
 """Integrity check: proves that an adapter's files are unchanged without rehashing them.
 
-A seal notes size, times and inode of each file after its content was hashed. Whatever writes to a
-file changes one of these; a copied or restored store has other ones and is hashed once more.
-Seals lie beside the adapters in the store: `seals/abcd….json` for `adapters/ab/abcd…/`.
+A fingerprint records size, times and inode of each file after its content was hashed. Any write to
+a file changes one of these; a copied or restored store has other ones and is hashed once more.
+Fingerprints are next to the adapters in the store: `seals/abcd….json` for `adapters/ab/abcd…/`.
 """
 
 import errno
@@ -29,7 +29,7 @@ def manifest_digest(files: Iterable[tuple[str, int, str]]) -> str:
 
 
 def verify(folder: Path, digest: str) -> None:
-    """Costs one `stat` per file if the seal is whole, else the files are hashed and sealed again.
+    """One `stat` per file if the fingerprint matches, else the files are hashed again.
 
     Raises FilesChanged, FileNotFoundError or another OSError.
     """
@@ -41,14 +41,14 @@ def verify(folder: Path, digest: str) -> None:
     found = manifest_digest(hash_file(folder / name) for name in before)
     if found != digest:
         raise FilesChanged(f"their digest is {found[:16]}…, not {digest[:16]}…")
-    if before == fingerprint(folder):  # else somebody writes to it right now
+    if before == fingerprint(folder):  # else it is being written to
         write_fingerprint(folder)
 
 
 def write_fingerprint(folder: Path) -> None:
-    """The content has just been verified.
+    """Store the fingerprint of files whose content was just verified.
 
-    A store that is full or can't be written to stays without: the next load hashes once more.
+    If the store is full or read-only, there is none, and the next load hashes once more.
     """
     whole = fingerprint_file(folder)
     partial = whole.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
@@ -63,12 +63,12 @@ def write_fingerprint(folder: Path) -> None:
 
 
 def fingerprint_file(folder: Path) -> Path:
-    """Where the seal of an adapter's folder is."""
+    """Path of the fingerprint of an adapter's folder."""
     return folder.parents[2] / "seals" / f"{folder.name}.json"
 
 
 def fingerprint(folder: Path) -> dict[str, Sequence[int]]:
-    """Of each file what changes when somebody writes to it."""
+    """What a write to a file changes, by file."""
     statuses = {file.name: file.stat() for file in sorted(folder.iterdir())}
     return {
         name: [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from registry.storage.integrity import fingerprint, hash_file, manifest_digest
 
-_HANDOVER_SECONDS = 60.0  # vLLM reads what it was given at once
+_HANDOVER_SECONDS = 60.0  # vLLM reads a folder immediately after it is handed out
 
 Fetch = Callable[[Path], None]
-"""Makes the folder, whole or not at all."""
+"""Creates the folder, complete or not at all."""
 
 
 class LocalCopyCache:
-    """A folder for each digest. When all are more than `limit_bytes`, the longest unused ones go,
-    but never those `in_use`: an engine may read them again. Nor what somebody was just given, who
-    has yet to say that it is in use."""
+    """One folder per digest. Beyond `limit_bytes` the least recently used ones are deleted, except
+    those `in_use`, which an engine may read again, and those that were just handed out and are not
+    reported as in use yet."""
 
     def __init__(
         self,
@@ -33,12 +33,12 @@ class LocalCopyCache:
         self._limit_bytes = limit_bytes
         self.in_use = in_use
         self._clock = clock
-        self._handed_out: dict[str, float] = {}  # when, until it is seen in use
-        self._fingerprints: dict[str, object] = {}  # was hashed by this process, and looked so
+        self._handed_out: dict[str, float] = {}  # when, until it is in use
+        self._fingerprints: dict[str, object] = {}  # of folders that this process has hashed
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def folder_of(self, digest: str, fetch: Fetch) -> Path:
-        """Blocks until the files are there and are those. Raises what `fetch` raises, OSError."""
+        """The verified folder; fetched if needed. Blocks. Raises what `fetch` raises, OSError."""
         folder = self._root / digest
         with self._locks[digest]:
             if not folder.is_dir() or self._fingerprints.get(digest) != fingerprint(folder):
@@ -68,7 +68,7 @@ class LocalCopyCache:
     def _protected(self) -> Set[str]:
         in_use = self.in_use()
         now = self._clock()
-        for digest, given in list(self._handed_out.items()):  # other threads give too
+        for digest, given in list(self._handed_out.items()):  # other threads add to it
             if digest in in_use or now - given > _HANDOVER_SECONDS:
                 self._handed_out.pop(digest, None)
         return {*in_use, *self._handed_out}

@@ -19,7 +19,7 @@ from registry.storage.integrity import fingerprint_file, write_fingerprint
 
 @dataclass(frozen=True, slots=True)
 class StoredArtifact:
-    """An adapter's files in the store, and what inspection found."""
+    """An adapter's files in the store, and the inspection's result."""
 
     digest: str
     path: Path
@@ -28,37 +28,38 @@ class StoredArtifact:
 
 
 class Workspace:
-    """A folder in quarantine that is ours, until we let go of it or die."""
+    """A locked folder in quarantine; the lock ends with `close` or the process."""
 
     def __init__(self, folder: Path, lock: FileLock) -> None:
         self.name = folder.name
         self._folder = folder
         self._lock = lock
-        self.is_needed = False  # by somebody who goes on with what is in it
+        self.is_needed = False  # keep the content for another process or attempt
 
     @property
     def upload(self) -> Path:
-        """What was sent to us stays here until all is done."""
+        """Folder of the uploaded files, kept until the job ends."""
         return self._folder / "upload"
 
     def empty_folder(self) -> Path:
-        """For one attempt to fetch; whatever an earlier one left is gone. Raises OSError."""
+        """An empty folder for one attempt; deletes what an earlier one left. Raises OSError."""
         fetched = self._folder / "fetched"
         shutil.rmtree(fetched, ignore_errors=True)
         fetched.mkdir(parents=True)
         return fetched
 
     def close(self) -> None:
-        """Let go of it. Its content goes too, unless it is needed."""
+        """Unlock it, and delete its content unless it is needed."""
         if not self.is_needed:
             _remove(self._folder)
         self._lock.release()
 
 
 class ArtifactStore:
-    """`adapters/ab/abcd…/` holds files that were verified, `quarantine/` those on their way.
+    """`adapters/ab/abcd…/` holds verified files, `quarantine/` unverified ones.
 
-    `arriving/` names the digests whose row is not written yet: after a crash, those are looked at.
+    `arriving/` has a lock for each digest whose row is not written yet; after a crash, cleanup
+    checks those.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class ArtifactStore:
         self.limits = FetchLimits(max_bytes, max_files)
 
     def open(self) -> None:
-        """Make the folders. Raises StoreUnavailable."""
+        """Create the folders. Raises StoreUnavailable."""
         with storage_errors("the store can't be opened"):
             self._adapters.mkdir(parents=True, exist_ok=True)
             self._workspaces.open()
@@ -82,7 +83,7 @@ class ArtifactStore:
         return self._adapters / digest[:2] / digest
 
     def local(self, source: str, *, within: str | None = None) -> LocalSource:
-        """A folder under the configured roots, or under what a tenant has in them.
+        """A folder under the configured roots, or under the tenant's folder in them (`within`).
 
         Raises SourceNotAllowed, SourceNotFound.
         """
@@ -93,20 +94,20 @@ class ArtifactStore:
     # ---- quarantine ----------------------------------------------------------------------
 
     def workspace(self, name: str) -> Workspace | None:
-        """The one of this name, made if need be; None if somebody works in it."""
+        """The workspace of this name, created if needed; None if it is locked."""
         lock = self._workspaces.try_lock(name)
         return None if lock is None else Workspace(self._quarantine / name, lock)
 
     def workspaces(self) -> set[str]:
-        """The names of all there are, in use or left behind, and of whatever else lies there."""
+        """Names of all workspaces, in use or left behind, and of anything else in the folder."""
         return {path.name.removesuffix(SUFFIX) for path in self._quarantine.iterdir()}
 
-    # ---- arrival -------------------------------------------------------------------------
+    # ---- adding and removing -------------------------------------------------------------
 
     def add(self, folder: Path, digest: str) -> FileLock:
-        """Move what was inspected under its digest; the same content is kept once.
+        """Move inspected files to their digest's folder; the same content is stored once.
 
-        Nobody removes it while the claim is held, that is until its row is written. Raises OSError.
+        They are not removed while the lock is held, until their row is written. Raises OSError.
         """
         target = self.path_of(digest)
         lock = self._pending.lock_shared(digest)
@@ -119,7 +120,7 @@ class ArtifactStore:
         return lock
 
     def adopt(self, folder: Path, digest: str) -> bool:
-        """The same for what a transaction will settle that holds all files, without a claim.
+        """The same without a lock, for a transaction that locks all files.
 
         False if the files were there already. Raises StoreUnavailable.
         """
@@ -129,23 +130,23 @@ class ArtifactStore:
         with storage_errors():
             for file in folder.iterdir():
                 _make_final(file)
-            os.utime(folder)  # orphans are known by their age
+            os.utime(folder)  # orphans are detected by age
             self._move(folder, target)
             write_fingerprint(target)
         return True
 
     def pending_digests(self) -> set[str]:
-        """Digests whose row is being written now, or never was because of a crash."""
+        """Digests whose row is being written, or was not because of a crash."""
         return self._pending.names()
 
     def try_lock(self, digest: str) -> FileLock | None:
-        """For who wants to remove it; None while its row is being written."""
+        """Lock a digest to remove it; None while its row is being written."""
         return self._pending.try_lock(digest)
 
     def remove(self, digest: str) -> None:
-        """Take the files out of the store; as a workspace that nobody needs they are swept.
+        """Move the files to quarantine, where the cleanup deletes them.
 
-        Needs the claim of `try_lock`. Does not block. Raises OSError.
+        Needs the lock of `try_lock`. Does not block. Raises OSError.
         """
         target = self.path_of(digest)
         fingerprint_file(target).unlink(missing_ok=True)
@@ -161,14 +162,14 @@ class ArtifactStore:
         try:
             folder.rename(target)
         except OSError:
-            if not target.is_dir():  # else another registration of the same content was faster
+            if not target.is_dir():  # else a concurrent registration stored the same content
                 raise
         _sync_folder(target.parent)
 
 
 @contextmanager
 def storage_errors(what: str = "the adapter can't be stored") -> Iterator[None]:
-    """Raises StoreUnavailable for what the disk says no to."""
+    """Raise StoreUnavailable for an OSError in the block."""
     try:
         yield
     except OSError as error:

@@ -30,7 +30,7 @@ def tar_chunks(entries: Iterable[Entry]) -> Iterator[bytes]:
 
 
 def entry_chunks(entry: Entry) -> Iterator[bytes]:
-    """One file, with nothing in it of when and where it was. Raises OSError, FileChanged."""
+    """One file, without times, owner or path. Raises OSError, FileChanged."""
     if isinstance(entry.content, bytes):
         yield header(entry.name, len(entry.content))
         yield entry.content
@@ -53,7 +53,7 @@ def padding(size_bytes: int) -> bytes:
 
 
 class FileChanged(OSError):
-    """Its size is not what the header says any more."""
+    """The file's size no longer matches the header."""
 
 
 def _read(file: Path, size_bytes: int) -> Iterator[bytes]:
@@ -67,7 +67,7 @@ def _read(file: Path, size_bytes: int) -> Iterator[bytes]:
 
 
 class ChunkReader:
-    """Reads chunks as a file."""
+    """File-like reader of chunks."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks

@@ -1,8 +1,8 @@
 """Trash: files set aside by a purge until its transaction is decided, then deleted.
 
-A purge sets the files aside within its transaction, so that a registration of the same content
-sees them gone as soon as it may, and deletes them after it. A crash between the two leaves them
-here, and the next start puts them back or deletes them, as the database says.
+A purge sets files aside within its transaction and deletes them after it, so that a registration of
+the same content never sees files that are about to be deleted. After a crash in between, the next
+start puts them back or deletes them, depending on the database.
 """
 
 import contextlib
@@ -18,9 +18,9 @@ from registry.storage.store import storage_errors
 
 
 class Trash:
-    """`trash/` beside the `adapters/` folder that `path_of` (digest → folder) points into.
+    """`trash/` next to the `adapters/` folder of `path_of` (digest → folder).
 
-    `try_lock` claims files against those who are about to write a row for them.
+    `try_lock` locks files against registrations that are about to write a row for them.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Trash:
     def set_aside(self, digest: str) -> bool:
         """False if the store has no such files, or a registration is about to need them.
 
-        What such a registration leaves behind when it fails is swept. Does not block. Raises
+        If that registration fails, the cleanup removes the files. Does not block. Raises
         StoreUnavailable.
         """
         aside = self._trash / digest
@@ -47,7 +47,7 @@ class Trash:
 
     def _move(self, stored: Path, aside: Path) -> bool:
         self._trash.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(aside, ignore_errors=True)  # of a purge that died before its end
+        shutil.rmtree(aside, ignore_errors=True)  # of an interrupted purge
         try:
             stored.rename(aside)
         except FileNotFoundError:
@@ -55,7 +55,7 @@ class Trash:
         return True
 
     def put_back(self, digest: str) -> None:
-        """Undo `set_aside`; nothing to do where the files were registered again meanwhile.
+        """Undo `set_aside`, unless the files were registered again meanwhile.
 
         Raises StoreUnavailable.
         """
@@ -68,18 +68,18 @@ class Trash:
             raise StoreUnavailable(f"the files can't be put back: {error.strerror}") from error
 
     def delete(self, digest: str) -> None:
-        """What can't be deleted now is tried again at the next start."""
+        """Delete the files; failures are retried at the next start."""
         shutil.rmtree(self._trash / digest, ignore_errors=True)
         if not self._path_of(digest).exists():
             with contextlib.suppress(OSError):
                 fingerprint_file(self._path_of(digest)).unlink()
 
     def digests(self) -> list[str]:
-        """What lies here."""
+        """Digests of the files in the trash."""
         return sorted(path.name for path in self._trash.glob("*")) if self._trash.is_dir() else []
 
     def stored_digests(self, *, older_than_seconds: float) -> list[str]:
-        """All files in the store that have been there for some time. Raises StoreUnavailable."""
+        """Digests of all files in the store older than that. Raises StoreUnavailable."""
         latest = time.time() - older_than_seconds
         try:
             folders = self._adapters.glob("??/*")

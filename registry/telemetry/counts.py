@@ -15,7 +15,7 @@ from registry.models.webhook import DeliveryState, Webhook, WebhookDelivery
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """`versions` by state; states without a version are left out.
+    """Contents of the registry. `versions` by state; states without a version are omitted.
 
     `store_bytes`: the files of all versions that are not purged, each content once.
     """
@@ -27,7 +27,7 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """`jobs` by state, unfinished ones only. `webhooks`: messages that are still to be sent."""
+    """Pending work. `jobs` by state, unfinished only. `webhooks`: pending deliveries."""
 
     jobs: Mapping[str, int]
     oldest_job: datetime | None
@@ -44,13 +44,13 @@ class AliasTarget:
 
 
 class CountRepository:
-    """Queries on one session. Each is answered from an index."""
+    """Queries on one session, all from indexes."""
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
     async def inventory(self) -> Inventory:
-        """Grows with the number of versions: about 50 ms for 100,000."""
+        """Cost grows with the number of versions: about 50 ms for 100,000."""
         state = col(Version.state)
         by_state = await self._session.execute(select(state, func.count()).group_by(state))
         content = (
@@ -68,7 +68,7 @@ class CountRepository:
         )
 
     async def backlog(self) -> Backlog:
-        """Grows with what waits, not with what was done."""
+        """Cost grows with pending work, not with finished work."""
         state = col(Job.state)
         statement = (
             select(state, func.count(), func.min(col(Job.created_at)))

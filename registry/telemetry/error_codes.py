@@ -8,7 +8,7 @@ from registry.models import VersionState
 
 OTHER_CODES = "_other"
 
-# What a job ends with besides, and an operator's quarantine.
+# Further codes of failed jobs, and of an operator's quarantine.
 _MORE = ("ingest_interrupted", "upload_interrupted", "internal_error", "operator")
 
 

@@ -21,13 +21,13 @@ logger = logging.getLogger(__name__)
 
 MAX_ALIASES = 1000  # series; an adapter may have any number of aliases
 _EVERY_SECONDS = 5.0
-_INVENTORY_SECONDS = 60.0  # though nothing seems to have changed: another server may have
-_IDLE_FACTOR = 10  # times as long as the counting took is waited before the next
+_INVENTORY_SECONDS = 60.0  # maximum age: another server may have changed something
+_IDLE_FACTOR = 10  # pause between counts, in multiples of a count's duration
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What the last look found."""
+    """Result of the last count."""
 
     inventory: Inventory
     backlog: Backlog
@@ -35,7 +35,7 @@ class Counts:
 
 
 class RegistryGauges(Collector):
-    """`run` it in a task of its own. Before its first look only `adaptry_database_up` is there."""
+    """`run` needs its own task. Before the first count only `adaptry_database_up` is exported."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class RegistryGauges(Collector):
         self._labels = labels
         self._registry = registry
         self._every_seconds = every_seconds
-        self._up = True  # its tables were brought up to date a moment ago
+        self._up = True  # its schema was just upgraded
         self._counts: Counts | None = None
         self._inventory_of = (-1, 0.0)
         registry.register(self)
@@ -58,7 +58,7 @@ class RegistryGauges(Collector):
         self._registry.unregister(self)
 
     async def run(self) -> None:
-        """Until cancelled. The more there is to count, the less often it is counted."""
+        """Run until cancelled. The longer a count takes, the less often it runs."""
         while True:
             began = time.monotonic()
             await self.look()
@@ -66,13 +66,13 @@ class RegistryGauges(Collector):
             await asyncio.sleep(max(self._every_seconds, _IDLE_FACTOR * took))
 
     async def look(self) -> None:
-        """Count once. While the database is away, what was counted before stays."""
+        """Count once. During an outage the previous counts stay."""
         try:
             self._counts = await self._count()
             self._up = True
         except DatabaseUnavailable:
             self._up = False
-        except Exception:  # no reason to stop a server
+        except Exception:  # must not stop the server
             logger.exception("the registry could not be counted")
 
     async def _count(self) -> Counts:

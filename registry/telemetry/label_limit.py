@@ -8,9 +8,9 @@ UNKNOWN_ADAPTER = "_unknown"
 
 
 class LabelLimit:
-    """The first `most` adapters that are asked for keep their label; the rest share `_other`.
+    """The first `most` adapters that are requested get a label; the rest share `_other`.
 
-    A label is never taken away again: its counters would go backwards, and come back at 0.
+    A label is never removed: its counters would reset.
     """
 
     def __init__(self, most: int) -> None:
@@ -20,11 +20,11 @@ class LabelLimit:
 
     @property
     def named(self) -> frozenset[str]:
-        """The adapters that have one."""
+        """Adapters that have a label."""
         return frozenset(self._named)
 
     def of(self, adapter: str) -> str:
-        """The label that this adapter is counted under."""
+        """Label for this adapter."""
         if adapter in self._named or adapter == UNKNOWN_ADAPTER:
             return adapter
         if len(self._named) >= self._most:

@@ -27,7 +27,7 @@ DELIVERY_OUTCOMES = ("delivered", "failed")
 class RegistryMetrics:
     """Counts what this process does. Implements `DatabaseObserver`.
 
-    What another server on the same database does, that one counts.
+    Other servers on the same database count their own work.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class RegistryMetrics:
         codes: frozenset[str] = frozenset(),
         max_tenant_labels: int = 100,
     ) -> None:
-        """`codes`: what errors outside the registry are called."""
+        """`codes`: error codes from outside the registry."""
         self._tenants = LabelLimit(max_tenant_labels)
         self._tenants.on_new.append(self._add_tenant)
         self._registry = registry
@@ -91,7 +91,7 @@ class RegistryMetrics:
         return Counter(name, text, labels, registry=self._registry)
 
     def _create_children(self) -> None:
-        """From the start, so that a series reads 0. Codes are too many."""
+        """Create series at the start, so that they read 0; not by code, which are too many."""
         for action in ALIAS_ACTIONS.values():
             self._alias_moves.labels(action)
         for outcome in INGEST_OUTCOMES:
@@ -109,7 +109,7 @@ class RegistryMetrics:
             self._tenant_refusals.labels(tenant, limit)
 
     def close(self) -> None:
-        """Take every series off the registry again, so that another server can be started."""
+        """Unregister all series, so that another server can be started in this process."""
         for collector in (
             self._alias_moves,
             self._ingests,
@@ -134,7 +134,7 @@ class RegistryMetrics:
             self._rejections.labels(self._code(end.code)).inc()
 
     def on_tenant_refusal(self, tenant: str, limit: Limit) -> None:
-        """Count one request; tenants are as many as adapters, and their labels are capped too."""
+        """Count one request; tenants' labels are limited as adapters' are."""
         self._tenant_refusals.labels(self._tenants.of(tenant), limit).inc()
 
     def on_webhook_attempt(self, delivered: bool) -> None:
@@ -142,11 +142,11 @@ class RegistryMetrics:
         self._deliveries.labels("delivered" if delivered else "failed").inc()
 
     def on_key_refusal(self, refusal: KeyRefusal) -> None:
-        """Count one request whose key was no good."""
+        """Count one request with a refused key."""
         self._key_refusals.labels(refusal).inc()
 
     def _code(self, code: str | None) -> str:
-        """Whatever operators may call the reason of a quarantine, labels are a closed set."""
+        """The code as a label from a closed set: operators may quarantine with any code."""
         return code if code in self._codes else OTHER_CODES
 
     # ---- DatabaseObserver ----------------------------------------------------------------

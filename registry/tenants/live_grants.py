@@ -14,14 +14,14 @@ _MAX_CACHED = 10_000
 
 
 class LiveGrants:
-    """What is read is kept for a second, as keys are."""
+    """Grants, cached for one second, as keys are."""
 
     def __init__(self, database: Database, fresh_seconds: float = FRESH_SECONDS) -> None:
         self._database = database
         self._cache: TTLCache[str, frozenset[str]] = TTLCache(_MAX_CACHED, fresh_seconds)
 
     async def of(self, caller: Caller) -> Caller:
-        """The same caller, who sees what it may see now; while the database is away, as before."""
+        """The caller with its current grants; during an outage, unchanged."""
         if (tenant := caller.tenant) is None:
             return caller
         granted = self._cache.get(tenant)

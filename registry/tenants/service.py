@@ -26,11 +26,11 @@ from registry.references import check_tenant, tenant_of
 
 
 async def _null_callback() -> None:
-    """The default."""
+    """Null callback."""
 
 
 class TenantService:
-    """The namespaces of adapters, and who may use what of another's."""
+    """Manages tenants (namespaces of adapters) and grants of adapters to them."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class TenantService:
         live: LiveUsageOf = no_live_usage,
         changed: Callable[[], Awaitable[None]] = _null_callback,
     ) -> None:
-        """`live`: what this server's engine says. `changed` is awaited after limits have."""
+        """`live`: usage in this server's engine. `changed` is awaited after changes of limits."""
         self._database = database
         self._live = live
         self._changed = changed
@@ -61,7 +61,7 @@ class TenantService:
             return await get_tenant(session, name)
 
     async def usage(self, name: str) -> tuple[Tenant, LiveUsage, StoredUsage]:
-        """With the tenant itself. Raises UnknownTenant."""
+        """The tenant and its usage. Raises UnknownTenant."""
         async with self._database.read_session() as session:
             tenant = await get_tenant(session, name)
             return tenant, self._live(name), await stored_usage(session, name)
@@ -82,7 +82,7 @@ class TenantService:
         return tenant
 
     async def change(self, name: str, limits: Mapping[str, int | None], *, actor: str) -> Tenant:
-        """Those that are given; the others stay. Raises UnknownTenant."""
+        """Change the given limits only. Raises UnknownTenant."""
         async with self._database.transaction(for_catalog=False) as session:
             tenant = await get_tenant(session, name, lock=True)
             for field, value in limits.items():
@@ -92,7 +92,7 @@ class TenantService:
         return tenant
 
     async def delete(self, name: str, *, actor: str) -> None:
-        """And what was granted to it, and its jobs. Raises UnknownTenant, TenantNotEmpty."""
+        """Delete it, its grants and its jobs. Raises UnknownTenant, TenantNotEmpty."""
         async with self._database.transaction(for_catalog=False) as session:
             tenant = await get_tenant(session, name, lock=True)
             await _check_empty(session, name)
@@ -108,7 +108,7 @@ class TenantService:
     # ---- grants --------------------------------------------------------------------------
 
     async def grants(self, adapter: str) -> list[AdapterGrant]:
-        """By tenant. Raises InvalidReference, UnknownAdapter."""
+        """Grants of an adapter, by tenant. Raises InvalidReference, UnknownAdapter."""
         async with self._database.read_session() as session:
             found = await get_adapter(RegistryRepository(session), adapter)
             statement = select(AdapterGrant).where(col(AdapterGrant.adapter_id) == found.id)
@@ -116,9 +116,9 @@ class TenantService:
             return list((await session.execute(ordered)).scalars())
 
     async def grant(self, adapter: str, tenant: str, *, actor: str) -> AdapterGrant:
-        """This tenant may use the adapter; again is no error.
+        """Allow a tenant to use the adapter; idempotent.
 
-        Another tenant is not told whether there is one of that name: its grant waits for it.
+        A tenant must not learn whether another exists: its grant may precede that tenant.
         Raises InvalidReference, UnknownAdapter, UnknownTenant.
         """
         if tenant_of(adapter) == check_tenant(tenant):
@@ -137,7 +137,7 @@ class TenantService:
         return grant
 
     async def revoke(self, adapter: str, tenant: str, *, actor: str) -> None:
-        """It may not from now on; again is no error. Raises InvalidReference, UnknownAdapter."""
+        """Withdraw the grant; idempotent. Raises InvalidReference, UnknownAdapter."""
         async with adapter_transaction(self._database, adapter, actor) as work:
             kept = await work.session.get(AdapterGrant, (work.adapter_id, tenant))
             if kept is None:

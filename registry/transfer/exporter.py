@@ -28,11 +28,11 @@ from registry.transfer.serializers import (
 
 @dataclass
 class _Draft:
-    """What has been written so far."""
+    """Manifests written so far."""
 
     folder: Path
     adapters: dict[str, str] = field(default_factory=dict)  # hashes of manifests by name
-    files: dict[str, str] = field(default_factory=dict)  # one of the references by digest
+    files: dict[str, str] = field(default_factory=dict)  # one reference per digest
 
     def write(self, manifest: AdapterManifest) -> None:
         content = manifest.to_json()
@@ -52,9 +52,9 @@ class Exporter:
         self._base_model = base_model
 
     async def export(self, names: Sequence[str] | None = None) -> AsyncIterator[bytes]:
-        """The chunks of a tar with all adapters, or with those named.
+        """The chunks of a tar with all adapters, or the named ones.
 
-        Nothing is sent before everything is there. Raises InvalidReference, UnknownAdapter,
+        All is checked before the first chunk is sent. Raises InvalidReference, UnknownAdapter,
         FilesMissing, FilesDamaged, StoreUnavailable, DatabaseUnavailable.
         """
         workspace = await create_workspace(self._store)
@@ -76,7 +76,7 @@ class Exporter:
         return _stream(chunks, workspace)
 
     async def _write(self, draft: _Draft, names: Sequence[str] | None) -> str:
-        """Manifests and events; the hash of the latter."""
+        """Write manifests and events; the events' hash."""
         wanted = None if names is None else sorted({check_name(name) for name in names})
         async with self._database.snapshot() as session:
             repository = TransferRepository(session)
@@ -129,7 +129,7 @@ class Exporter:
                 raise FilesMissing(reference) from None
 
     def _entries(self, draft: _Draft, index: Index) -> Iterator[Entry]:
-        """In an order that depends on their names only."""
+        """Entries in an order that depends on names only."""
         yield Entry(INDEX, index.to_json())
         for name in sorted(draft.adapters):
             yield Entry(manifest_name(name), draft.folder / manifest_name(name))

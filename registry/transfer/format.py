@@ -1,9 +1,9 @@
 """Export format, as a folder or a tar: manifests as JSON, events, and the adapters' files.
 
-adaptry-export.json                which manifests, events and files belong to it, with hashes
+adaptry-export.json                index of its manifests, events and files, with hashes
 adapters/NAME.json                 an adapter with its versions and aliases
-events.jsonl                       what happened to these adapters, an event on each line
-files/DIGEST/adapter_config.json   a version's files; versions may share them
+events.jsonl                       the adapters' events, one per line
+files/DIGEST/adapter_config.json   a version's files, possibly shared
 files/DIGEST/adapter_model.safetensors
 """
 
@@ -67,7 +67,7 @@ Paragraph = Annotated[Text, Field(max_length=4096)]
 
 def _not_pending(state: VersionState) -> VersionState:
     if state is VersionState.PENDING:
-        raise ValueError("what is on its way can't be imported")
+        raise ValueError("a pending version can't be imported")
     return state
 
 
@@ -81,7 +81,7 @@ SmallMetadata = Annotated[Metadata, AfterValidator(_small)]
 
 
 class VersionManifest(_Part):
-    """One version. `number` None: the next one; what inspection finds may be left out."""
+    """One version. `number` None: the next one; what inspection finds may be omitted."""
 
     number: Number | None = None
     digest: Hash
@@ -111,13 +111,13 @@ class VersionManifest(_Part):
 
     @property
     def needs_files(self) -> bool:
-        """Without them it could not be served, or nobody would know what it was."""
+        """Without files it could not be served, or described."""
         described = (self.rank, self.alpha, self.dtype, self.size_bytes, self.peft_config)
         return self.state in SERVABLE or None in described
 
 
 class AliasStateManifest(_Part):
-    """Where an alias pointed, from when to when; `weights` by version number."""
+    """A state of an alias; `weights` by version number."""
 
     revision: Number
     weights: Annotated[Mapping[Number, Weight], Field(min_length=1, max_length=1000)]
@@ -134,7 +134,7 @@ class AliasStateManifest(_Part):
 
 
 class AliasManifest(_Part):
-    """All states of an alias, the oldest first. The last may have no end: it is the current."""
+    """All states of an alias, oldest first. If the last one has no end, it is current."""
 
     name: AdapterName
     states: Annotated[tuple[AliasStateManifest, ...], Field(min_length=1)]
@@ -155,7 +155,7 @@ class AliasManifest(_Part):
 
 
 class AdapterManifest(_Part):
-    """An adapter with all that belongs to it."""
+    """An adapter with its versions and aliases."""
 
     name: AdapterName
     description: Paragraph | None = None
@@ -183,7 +183,7 @@ class AdapterManifest(_Part):
 
 
 class EventRecord(_Part):
-    """An event as it was told first."""
+    """An event as originally recorded."""
 
     uid: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     at: AwareDatetime
@@ -198,7 +198,7 @@ class EventRecord(_Part):
 
 
 class Index(_Part):
-    """What belongs to the export. Hashes are blake3 of the file's bytes."""
+    """Index of an export. Hashes are blake3 of the file's bytes."""
 
     format: Literal["adaptry-export"] = "adaptry-export"
     version: Literal[1] = 1

@@ -28,7 +28,7 @@ Inspect = Callable[[Path], Inspection]
 
 
 class Importer:
-    """One at a time on PostgreSQL or SQLite; requests go on meanwhile."""
+    """One import at a time; requests continue meanwhile."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Importer:
     async def receive(
         self, chunks: AsyncIterator[bytes], options: ImportOptions, *, actor: str
     ) -> ImportReport:
-        """Import a tar that comes in chunks. Whatever fails leaves everything as it was.
+        """Import a tar received in chunks. A failure leaves everything unchanged.
 
         Raises InvalidArchive, SourceTooLarge, InvalidAdapter, ImportConflict, NameReserved,
         VersionNotServable, StoreUnavailable, DatabaseUnavailable.
@@ -123,7 +123,7 @@ class Importer:
         return self._store.path_of(digest).is_dir()
 
     def _check_files(self, stage: Stage, plans: Sequence[AdapterPlan]) -> CheckedFiles:
-        """Of new versions; what is known was inspected when it came."""
+        """Inspect the files of new versions; known ones were inspected when they were added."""
         checked = CheckedFiles()
         added = {v.digest: v for plan in plans for v in plan.added.values()}
         for digest, version in added.items():
@@ -135,12 +135,14 @@ class Importer:
             try:
                 checked.inspections[digest] = self._inspect(folder)
             except InvalidAdapter as error:
-                if version.needs_files:  # else it comes without, as it is not served anyway
+                if (
+                    version.needs_files
+                ):  # else it is imported without files: it is not served anyway
                     checked.refused[digest] = error
         return checked
 
     def _move_files(self, stage: Stage, checked: CheckedFiles) -> list[str]:
-        """Into the store, where nobody sees them yet; the digests of those that are new in it."""
+        """Move files to the store, not yet visible; the digests of those that are new there."""
         return [
             digest
             for digest in checked.inspections
@@ -166,7 +168,7 @@ class Importer:
         for _ in range(_ATTEMPTS):
             try:
                 return await self._write_once(stage, options, checked, actor)
-            except IntegrityError:  # PostgreSQL: somebody made one of the adapters meanwhile
+            except IntegrityError:  # PostgreSQL: one of the adapters was created concurrently
                 continue
         raise DatabaseUnavailable("too many changes at once: try again")
 
@@ -190,7 +192,7 @@ class Importer:
         return report
 
     def _check_presence(self, plans: Sequence[AdapterPlan], checked: CheckedFiles) -> None:
-        """Nobody may have purged or added anything that we reckon with."""
+        """Check that nothing the plan depends on was purged or added meanwhile."""
         for plan in plans:
             for number, version in plan.added.items():
                 if version.digest in checked.inspections:

@@ -17,9 +17,9 @@ from registry.transfer.repository import LocalAdapter
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """`replace_aliases`: those that point elsewhere here are moved; else they stay.
+    """`replace_aliases`: aliases that point elsewhere here are moved; else they stay.
 
-    `skip_invalid`: versions that could not be served are left out; else nothing is imported.
+    `skip_invalid`: versions that can't be served are skipped; else nothing is imported.
     """
 
     replace_aliases: bool = False
@@ -29,7 +29,7 @@ class ImportOptions:
 
 @dataclass(slots=True)
 class AdapterPlan:
-    """`copied` aliases come with all their past, `moved` ones get one more state here."""
+    """Changes to one adapter. `copied` aliases keep their history, `moved` ones get a state."""
 
     manifest: AdapterManifest
     local: LocalAdapter | None
@@ -42,12 +42,12 @@ class AdapterPlan:
 
     @property
     def is_empty(self) -> bool:
-        """A new adapter of which nothing is left but its name: it is not made."""
+        """Whether a new adapter has no version left to import; it is then not created."""
         return self.local is None and bool(self.manifest.versions) and not self.added
 
     @property
     def default(self) -> int | None:
-        """The version that a new adapter without aliases is called by: as ever, its first."""
+        """The default version of a new adapter without aliases: its first servable one."""
         if self.local is not None or self.manifest.aliases:
             return None
         servable = [number for number, version in self.added.items() if version.state in SERVABLE]
@@ -65,7 +65,7 @@ def plan_adapter(
     replace_aliases: bool,
     skipped: Collection[str],
 ) -> AdapterPlan:
-    """`skipped`: digests that are left out."""
+    """Plan one adapter. `skipped`: digests of skipped versions."""
     plan = AdapterPlan(manifest, local)
     _plan_versions(plan, skipped)
     _plan_aliases(plan, replace_aliases)
@@ -112,7 +112,7 @@ def _plan_aliases(plan: AdapterPlan, replace_aliases: bool) -> None:
 
 
 def _drop_skipped(alias: AliasManifest, numbers: Collection[int]) -> AliasManifest | None:
-    """Without states of versions that are left out; None if it is in such a state now."""
+    """The alias without states of skipped versions; None if its current state is one."""
     states = tuple(state for state in alias.states if set(state.weights) <= set(numbers))
     if not states or (alias.current is not None and states[-1] is not alias.current):
         return None

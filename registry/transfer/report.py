@@ -13,7 +13,7 @@ from registry.transfer.plan import AdapterPlan
 class ImportReport:
     """What was changed, or would be.
 
-    `orphans` are new versions whose parent is not here; `skipped` has a reason by reference.
+    `orphans`: new versions whose parent is not here. `skipped`: reasons by reference.
     """
 
     adapters_added: int = 0
@@ -28,7 +28,7 @@ class ImportReport:
 
 @dataclass(slots=True)
 class CheckedFiles:
-    """What inspection says of the files of new versions, by digest."""
+    """Inspections of new versions' files, by digest."""
 
     inspections: dict[str, Inspection] = field(default_factory=dict)
     refused: dict[str, InvalidAdapter] = field(default_factory=dict)
@@ -54,7 +54,7 @@ def report_of(plans: Sequence[AdapterPlan], checked: CheckedFiles) -> ImportRepo
 
 
 def refusal_of(plans: Sequence[AdapterPlan], refused: dict[str, InvalidAdapter]) -> InvalidAdapter:
-    """The first one, and how many there are."""
+    """The first refusal, with the number of others."""
     found = [
         (_reference(plan, number, version.digest), refused[version.digest])
         for plan in plans

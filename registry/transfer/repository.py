@@ -20,12 +20,12 @@ from registry.transfer.serializers import Row
 Item = TypeVar("Item")
 
 _PAGE = 500
-_IMPORTS = 0x1D0A7E93C45BF286  # any number that nobody else uses
+_IMPORTS = 0x1D0A7E93C45BF286  # an arbitrary advisory lock key
 
 
 @dataclass(slots=True)
 class LocalAdapter:
-    """What the registry has under a name that is to be imported."""
+    """The registry's own adapter with a name that is to be imported."""
 
     id: int
     versions: dict[int, tuple[int, str]] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class LocalAdapter:
     numbers: dict[int, int] = field(default_factory=dict)
     """By row id."""
     aliases: dict[str, dict[int, int]] = field(default_factory=dict)
-    """Current weights by number; none of an alias that was deleted."""
+    """Current weights by version number; empty for a deleted alias."""
 
 
 class TransferRepository:
@@ -43,14 +43,14 @@ class TransferRepository:
         self._session = session
 
     async def check_tenants(self, names: Iterable[str], *, lock: bool) -> None:
-        """Of the names of adapters that are to be made. Raises UnknownTenant."""
+        """Check the tenants of adapters to be created. Raises UnknownTenant."""
         for tenant in sorted({tenant for name in names if (tenant := tenant_of(name))}):
             await get_tenant(self._session, tenant, lock=lock)
 
     # ---- reading -------------------------------------------------------------------------
 
     async def adapters(self, names: Sequence[str] | None) -> AsyncIterator[Sequence[Adapter]]:
-        """All, or those named, by name and in pages."""
+        """All adapters, or the named ones, by name and in pages."""
         after = ""
         while True:
             statement = select(Adapter).where(col(Adapter.name) > after)
@@ -64,7 +64,7 @@ class TransferRepository:
             after = found[-1].name
 
     async def versions(self, adapter_ids: Sequence[int]) -> Sequence[Version]:
-        """By adapter and number; without what is still on its way."""
+        """Versions by adapter and number, except pending ones."""
         statement = (
             select(Version)
             .where(
@@ -99,7 +99,7 @@ class TransferRepository:
         return (await self._session.execute(statement)).scalars().all()
 
     async def events(self, after: int, names: Sequence[str] | None) -> list[RecordedEvent]:
-        """The next events that are about an adapter."""
+        """The next events of adapters."""
         statement = (
             select(Event, col(Adapter.name))
             .join(Adapter, col(Event.adapter_id) == col(Adapter.id))
@@ -111,7 +111,7 @@ class TransferRepository:
         return recorded_events((await self._session.execute(ordered)).all())
 
     async def local(self, names: Iterable[str], *, lock: bool = False) -> dict[str, LocalAdapter]:
-        """What is here of the adapters named. `lock`: nobody else changes it until the end."""
+        """Existing adapters by name. `lock`: they stay unchanged until the transaction ends."""
         found: dict[str, LocalAdapter] = {}
         for batch in _batches(sorted(names)):
             statement = select(Adapter).where(col(Adapter.name).in_(batch))
@@ -172,7 +172,7 @@ class TransferRepository:
         await self._session.execute(statement.values(parent_id=parent_id))
 
     async def lock_imports(self) -> None:
-        """Imports hold many adapters, and must not wait for each other in a circle."""
+        """Serialize imports: each locks many adapters, so concurrent ones could deadlock."""
         if self._session.get_bind().dialect.name == "postgresql":
             lock = text("SELECT pg_advisory_xact_lock(:key)")
             await self._session.execute(lock, {"key": _IMPORTS})

@@ -60,15 +60,15 @@ def adapter_manifest(
 
 
 def version_manifest(version: Version, parent: str | None, *, has_files: bool) -> VersionManifest:
-    """What the files tell is left out, if there are any and they can't be missing."""
-    files_tell = has_files and version.state in SERVABLE
+    """Manifest of a version; omits what inspecting its files yields, if it must have files."""
+    omits_facts = has_files and version.state in SERVABLE
     return VersionManifest(
         **{name: getattr(version, name) for name in _SAME},
         number=version.number,
         target_modules=tuple(version.target_modules),
-        peft_config=None if files_tell else version.peft_config,
+        peft_config=None if omits_facts else version.peft_config,
         inspection=None
-        if files_tell or version.inspection is None
+        if omits_facts or version.inspection is None
         else InspectionRead.model_validate(version.inspection),
         tags=tuple(version.tags),
         metadata=version.user_metadata,
@@ -79,7 +79,7 @@ def version_manifest(version: Version, parent: str | None, *, has_files: bool) -
 def alias_manifests(
     history: Sequence[AliasHistory], numbers: Mapping[int, int]
 ) -> list[AliasManifest]:
-    """Of one adapter's rows by alias and revision. `numbers`: version numbers by row id."""
+    """From one adapter's rows by alias and revision. `numbers`: version numbers by row id."""
     found = []
     for name, of_alias in groupby(history, key=lambda row: row.alias):
         states = [
@@ -136,7 +136,7 @@ def adapter_row(manifest: AdapterManifest) -> Adapter:
 def version_row(
     manifest: VersionManifest, adapter_id: int, number: int, inspection: Inspection | None
 ) -> Version:
-    """What inspection found counts for more than what the manifest says."""
+    """Row of a version; inspection results take precedence over the manifest."""
     row = Version(
         **{name: getattr(manifest, name) for name in _SAME},
         adapter_id=adapter_id,

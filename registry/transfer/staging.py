@@ -25,7 +25,7 @@ Part = TypeVar("Part", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """An export that is whole in itself."""
+    """A complete and consistent export."""
 
     folder: Path
     index: Index
@@ -35,7 +35,7 @@ class Stage:
         return self.folder / "files" / digest
 
     def events(self) -> Iterator[EventRecord]:
-        """One after the other: there may be many. Raises InvalidArchive."""
+        """Iterate over the events, which may be many. Raises InvalidArchive."""
         if self.index.events is None:
             return
         with (self.folder / EVENTS).open("rb") as lines:
@@ -44,9 +44,9 @@ class Stage:
 
 
 def check_export(unpacked: Unpacked, is_stored: Callable[[str], bool]) -> Stage:
-    """Prove that nothing is missing, changed or more than there should be.
+    """Check that nothing is missing, changed or superfluous.
 
-    `is_stored`: files that this registry has need not be there. Raises InvalidArchive.
+    `is_stored`: files that are in this registry's store may be missing. Raises InvalidArchive.
     """
     if INDEX not in unpacked.hashes:
         raise InvalidArchive("archive_incomplete", f"there is no {INDEX}")

@@ -15,7 +15,7 @@ _MAX_TRAILING_BYTES = 16 * 2**20
 
 
 class _Pipe:
-    """At most a few blocks are in it."""
+    """Bounded queue of blocks."""
 
     def __init__(self) -> None:
         self._blocks: queue.Queue[bytes] = queue.Queue(_BLOCKS)
@@ -27,7 +27,7 @@ class _Pipe:
         self.is_closed = True
 
     def write(self, block: bytes) -> None:
-        """Waits for room. An empty block is the end."""
+        """Block until there is room. An empty block is the end."""
         while not self.is_closed:
             try:
                 self._blocks.put(block, timeout=_RETRY_SECONDS)
@@ -51,15 +51,15 @@ class _Pipe:
 async def unpack_stream(
     chunks: AsyncIterator[bytes], into: Path, limits: ArchiveLimits
 ) -> Unpacked:
-    """Unpack while it comes. Raises InvalidArchive, SourceTooLarge, OSError."""
+    """Unpack while receiving. Raises InvalidArchive, SourceTooLarge, OSError."""
     pipe = _Pipe()
     unpacking = asyncio.create_task(asyncio.to_thread(unpack, pipe, into, limits))
-    unpacking.add_done_callback(lambda _: pipe.close())  # whoever writes must not wait for room
+    unpacking.add_done_callback(lambda _: pipe.close())  # unblocks the writer
     try:
         await _feed(chunks, pipe, unpacking)
         return await asyncio.shield(unpacking)
     finally:
-        pipe.close()  # also the thread of a request that was given up ends
+        pipe.close()  # ends the thread if the request was cancelled
         await asyncio.gather(unpacking, return_exceptions=True)
 
 

@@ -13,14 +13,16 @@ from registry.storage.integrity import manifest_digest
 from registry.transfer.format import is_part
 
 _CHUNK_BYTES = 2**20
-_MAX_HEADER_BYTES = 2**16  # `tarfile` searches them in quadratic time, and chains by recursion
+_MAX_HEADER_BYTES = (
+    2**16
+)  # `tarfile` searches headers in quadratic time and follows chains recursively
 _MAX_DOCUMENT_BYTES = 64 * 2**20
 _MAX_FILES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLimits:
-    """Of the whole archive, and of the files of each version in it."""
+    """Limits for the whole archive, and for each version's files."""
 
     max_bytes: int
     max_adapter_bytes: int
@@ -28,7 +30,7 @@ class ArchiveLimits:
 
 @dataclass
 class Unpacked:
-    """The folder holds what the archive did. `hashes` are blake3, by name in the archive."""
+    """An unpacked archive in `folder`. `hashes` are blake3, by name in the archive."""
 
     folder: Path
     hashes: dict[str, str] = field(default_factory=dict)
@@ -51,7 +53,7 @@ class Readable(Protocol):
 
 
 class _Bounded:
-    """Gives `tarfile` no more for a header than a header needs: it would hold all of it."""
+    """Bounds the bytes of a header, which `tarfile` would load completely."""
 
     def __init__(self, archive: Readable) -> None:
         self._archive = archive
@@ -69,7 +71,7 @@ class _Bounded:
 
 
 def unpack(archive: Readable, into: Path, limits: ArchiveLimits) -> Unpacked:
-    """Write a tar's files into an empty folder, in whatever order they come.
+    """Write a tar's files into an empty folder, in any order.
 
     Raises InvalidArchive, SourceTooLarge, OSError.
     """

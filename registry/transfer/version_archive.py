@@ -11,7 +11,7 @@ from registry.storage.tar import Entry, tar_chunks
 
 
 class VersionFiles:
-    """Whoever reads them hashes them: their digest is the version's."""
+    """Streams a version's files. The client hashes them: their digest is the version's."""
 
     def __init__(self, catalog: Catalog, path_of: Callable[[str], Path]) -> None:
         self._catalog = catalog
@@ -20,7 +20,7 @@ class VersionFiles:
     async def tar(self, name: str, number: int) -> AsyncIterator[bytes]:
         """Chunks of a tar with the files in the order of their names.
 
-        Nothing is sent before they were found whole. Raises UnknownAdapter, UnknownVersion,
+        Files are verified before the first chunk is sent. Raises UnknownAdapter, UnknownVersion,
         FilesMissing, FilesDamaged.
         """
         published = await self._catalog.version(name, number)

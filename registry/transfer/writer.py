@@ -21,7 +21,7 @@ _BATCH = 500
 
 
 class ImportWriter:
-    """Call its methods in their order."""
+    """Call the `write_` methods in their order."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class ImportWriter:
         return version_row(version, adapter_id, number, self._inspections.get(version.digest))
 
     async def _write_parents(self) -> None:
-        """Of new versions only. Parents that are nowhere are left out, and named in `orphans`."""
+        """Set parents of new versions. Versions whose parent is unknown go to `orphans`."""
         wanted = {
             self._version_ids[plan.manifest.name][number]: (version.parent, plan, number)
             for plan in self._plans
@@ -84,7 +84,7 @@ class ImportWriter:
                 self.orphans.append(f"{plan.manifest.name}:{number}")
 
     async def _ids_of(self, references: Collection[str]) -> dict[str, int]:
-        """Row ids of the versions that are here, by reference."""
+        """Row ids of known versions, by reference."""
         named = {reference: parse_version(reference) for reference in references}
         elsewhere = {name for name, _ in named.values() if name not in self._version_ids}
         for name, local in (await self._repository.local(elsewhere)).items():
@@ -130,7 +130,7 @@ class ImportWriter:
         await point(work, alias, weights, "imported", current)
 
     async def write_events(self, records: Iterator[EventRecord]) -> int:
-        """The history, as far as it is not known, and one event of each adapter now."""
+        """Write unknown past events, and one import event per changed adapter."""
         added = 0
         while batch := list(islice(records, _BATCH)):
             known = await self._repository.known_events(record.uid for record in batch)

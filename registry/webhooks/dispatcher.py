@@ -20,7 +20,7 @@ _CLEANUP_SECONDS = 3600.0
 
 
 class WebhookDispatcher:
-    """`run` it in a task of its own."""
+    """Sends due deliveries. `run` needs its own task."""
 
     def __init__(
         self,
@@ -33,15 +33,15 @@ class WebhookDispatcher:
         self._sender = sender
         self._limits = limits
         self._outbox = Outbox(database, limits)
-        self._sending: dict[asyncio.Task[None], int] = {}  # with the webhook's id
+        self._sending: dict[asyncio.Task[None], int] = {}  # webhook id by task
         self._wake = asyncio.Event()
         self._cleaned_at = time.monotonic()
-        self.on_attempt: list[Callable[[bool], None]] = []  # told whether it was delivered
-        database.on_change.append(self._wake.set)  # a webhook was enabled, say
+        self.on_attempt: list[Callable[[bool], None]] = []  # called with whether it was delivered
+        database.on_change.append(self._wake.set)  # such as a webhook that was enabled
         watermark.on_advance.append(self._wake.set)
 
     async def run(self) -> None:
-        """Until the feed is closed. A database that is away is asked again and again."""
+        """Run until the watermark is closed; retries during an outage."""
         away = False
         try:
             while not self._watermark.closed.is_set():
@@ -49,7 +49,7 @@ class WebhookDispatcher:
                 try:
                     await self._step()
                     away = False
-                except Exception as error:  # whatever it is, the outboxes have to be emptied later
+                except Exception as error:  # any error: the outboxes must be emptied later
                     if not away:
                         logger.warning("webhooks are not sent for now: %s", error)
                     away = True
@@ -60,7 +60,7 @@ class WebhookDispatcher:
     async def _step(self) -> None:
         await self._outbox.fill(self._watermark.position)
         sendable = await self._outbox.sendable()
-        random.shuffle(sendable)  # else the first ones would take all the room
+        random.shuffle(sendable)  # else the first ones would take all capacity
         for webhook_id, failures in sendable:
             free = self._capacity(webhook_id, failures)
             if free > 0:
@@ -70,7 +70,7 @@ class WebhookDispatcher:
             await self._outbox.delete_finished()
 
     def _capacity(self, webhook_id: int, failures: int) -> int:
-        """A webhook that fails is tried with one message at a time."""
+        """Deliveries to start now; a failing webhook gets one at a time."""
         each = 1 if failures else self._limits.max_sending_each
         busy = Counter(self._sending.values())
         return min(each - busy[webhook_id], self._limits.max_sending - busy.total())
@@ -89,12 +89,12 @@ class WebhookDispatcher:
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         del self._sending[task]
-        self._wake.set()  # there is room for the next one
+        self._wake.set()  # capacity for the next one
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.warning("a delivery could not be noted, it will be repeated: %s", error)
+            logger.warning("a delivery could not be recorded, it will be repeated: %s", error)
 
     async def _drain(self) -> None:
-        """Let what is being sent end; what does not is sent again, by whoever comes next."""
+        """Wait for running deliveries; unfinished ones are sent again by another server."""
         sending = list(self._sending)
         if sending:
             await asyncio.wait(sending, timeout=_DRAIN_SECONDS)

@@ -1,8 +1,8 @@
 """Outboxes of webhooks: filled from the event log, emptied by servers that claim deliveries.
 
-Any number of servers may do so on one database. An event enters an outbox in the transaction that
-moves the webhook's position in the log. A delivery is claimed before it is sent and settled after;
-should the sender die in between, its claim runs out and somebody sends the message again.
+Any number of servers may share one database. An event enters an outbox in the transaction that
+moves the webhook's position in the log. A delivery is claimed before it is sent and settled
+after it; if the sender dies in between, the claim expires and another server sends it again.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Outbox:
         self._limits = limits
 
     async def fill(self, settled: int) -> None:
-        """Put what happened up to a settled event into every outbox that it is for."""
+        """Add the events up to the watermark to all matching outboxes."""
         async with self._database.read_session() as session:
             behind = await WebhookRepository(session).behind(settled)
         for webhook_id in behind:
@@ -73,12 +73,12 @@ class Outbox:
         return more
 
     async def sendable(self) -> list[tuple[int, int]]:
-        """(webhook, failures in a row) of each that has something to send now, and may."""
+        """(webhook, consecutive failures) of each that has due deliveries and is not paused."""
         async with self._database.read_session() as session:
             return await WebhookRepository(session).sendable(now())
 
     async def claim(self, webhook_id: int, limit: int) -> list[Claim]:
-        """Take what is due, for as long as sending it may take."""
+        """Claim due deliveries for as long as an attempt may take."""
         at = now()
         seconds = self._limits.timeout_seconds + self._limits.claim_margin_seconds
         until = at + timedelta(seconds=seconds)
@@ -94,13 +94,13 @@ class Outbox:
             ]
 
     async def settle(self, claim: Claim, outcome: Outcome) -> None:
-        """Note what came of an attempt."""
+        """Record the outcome of an attempt."""
         async with self._database.transaction(for_catalog=False) as session:
             repository = WebhookRepository(session)
             webhook = await repository.lock_webhook(claim.webhook_id)
             delivery = await repository.delivery(claim.webhook_id, claim.delivery_id)
             if webhook is None or delivery is None or delivery.state != DeliveryState.PENDING:
-                return  # removed meanwhile, or delivered by somebody else
+                return  # removed meanwhile, or delivered by another server
             if outcome.is_delivered:
                 record_success(webhook, delivery, outcome)
                 return
@@ -110,17 +110,17 @@ class Outbox:
                 session.add(_disabled_event(webhook))
 
     async def delete_finished(self) -> None:
-        """Remove deliveries that were finished long ago."""
+        """Delete deliveries that finished before the retention time."""
         before = now() - timedelta(days=self._limits.keep_days)
         async with self._database.transaction(for_catalog=False) as session:
             await WebhookRepository(session).delete_finished(before)
 
 
 def _is_for(webhook: Webhook, recorded: RecordedEvent) -> bool:
-    if recorded.event.imported:  # it happened elsewhere, and long ago
+    if recorded.event.imported:  # it happened in another registry
         return False
     if not webhook.kinds and recorded.event.kind.startswith("webhook."):
-        return False  # who wants to be told of webhooks has to say so
+        return False  # events of webhooks must be subscribed to explicitly
     if webhook.adapters and recorded.adapter not in webhook.adapters:
         return False
     return not webhook.kinds or recorded.event.kind in webhook.kinds

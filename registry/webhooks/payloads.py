@@ -18,18 +18,18 @@ def message_of(recorded: RecordedEvent) -> bytes:
 
 
 def message_id_of(recorded: RecordedEvent) -> str:
-    """By it a receiver knows a message that it has had before."""
+    """Lets a receiver detect a repeated message."""
     return f"msg_{recorded.event.uid}"
 
 
 def test_message(webhook: Webhook) -> tuple[str, bytes]:
-    """Id and content of a message that is about nothing."""
+    """Id and content of a test message."""
     content = _message(TEST_KIND, now().isoformat(), {"webhook": webhook.id})
     return f"msg_{new_uid()}", content
 
 
 def usable_secrets(webhook: Webhook) -> tuple[str, ...]:
-    """The newest first; the one before it for as long as receivers may need to change over."""
+    """Secrets to sign with, newest first; the previous one until its rotation period ends."""
     until = webhook.previous_secret_until
     if webhook.previous_secret is None or until is None or until <= now():
         return (webhook.secret,)
@@ -37,7 +37,7 @@ def usable_secrets(webhook: Webhook) -> tuple[str, ...]:
 
 
 def host_of(webhook: Webhook) -> str:
-    """For the event log: the rest of a URL may be a secret of its receiver."""
+    """Host for the event log: the rest of the URL may be a secret."""
     return urlsplit(webhook.url).hostname or ""
 
 

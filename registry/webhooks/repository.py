@@ -31,7 +31,7 @@ class WebhookRepository:
         return await self._session.get(Webhook, webhook_id)
 
     async def lock_webhook(self, webhook_id: int) -> Webhook | None:
-        """The webhook, for this transaction alone; others wait."""
+        """The webhook, locked until this transaction ends."""
         statement = select(Webhook).where(col(Webhook.id) == webhook_id).with_for_update()
         return (await self._session.execute(statement)).scalar_one_or_none()
 
@@ -45,7 +45,7 @@ class WebhookRepository:
         await self._session.execute(delete(Webhook).where(col(Webhook.id) == webhook_id))
 
     async def count_pending(self, webhook_ids: Sequence[int]) -> dict[int, int]:
-        """How many deliveries each webhook still has to make."""
+        """Number of pending deliveries by webhook."""
         statement = (
             select(col(WebhookDelivery.webhook_id), func.count())
             .where(_PENDING, col(WebhookDelivery.webhook_id).in_(webhook_ids))
@@ -64,7 +64,7 @@ class WebhookRepository:
         return [row_id(webhook) for webhook in (await self._session.execute(statement)).scalars()]
 
     async def sendable(self, at: datetime) -> list[tuple[int, int]]:
-        """(webhook, failures in a row) of each that has something to send now, and may."""
+        """(webhook, consecutive failures) of each that has due deliveries and is not paused."""
         due = select(1).where(
             col(WebhookDelivery.webhook_id) == col(Webhook.id), _PENDING, _is_due(at)
         )
@@ -77,7 +77,7 @@ class WebhookRepository:
         return [(row_id(webhook), webhook.failures) for webhook in found]
 
     async def due(self, webhook_id: int, at: datetime, limit: int) -> Sequence[WebhookDelivery]:
-        """What this webhook has to send now, the longest due first."""
+        """Due deliveries of the webhook, longest due first."""
         statement = (
             select(WebhookDelivery)
             .where(col(WebhookDelivery.webhook_id) == webhook_id, _PENDING, _is_due(at))
@@ -87,7 +87,7 @@ class WebhookRepository:
         return (await self._session.execute(statement)).scalars().all()
 
     async def claim(self, delivery_id: int, at: datetime, until: datetime) -> bool:
-        """Take a delivery for a while; False if somebody else was faster."""
+        """Claim a delivery until then; False if another server has claimed it."""
         statement = (
             update(WebhookDelivery)
             .where(col(WebhookDelivery.id) == delivery_id, _PENDING, _is_due(at))

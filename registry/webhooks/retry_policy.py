@@ -13,9 +13,9 @@ _FACTOR = 3
 
 @dataclass(frozen=True, slots=True)
 class WebhookLimits:
-    """How long and how often.
+    """Timeouts, retries and concurrency.
 
-    With the defaults a delivery is tried for about a day, and an endpoint that fails at each
+    With the defaults a delivery is retried for about a day, and an endpoint that fails every
     attempt is disabled after about two days.
     """
 
@@ -31,7 +31,7 @@ class WebhookLimits:
     claim_margin_seconds: float = 5.0
 
     def backoff(self, failures: int) -> timedelta:
-        """After so many failures; up to half of it is left to chance, so that not all return."""
+        """Exponential backoff after so many failures, with up to half of it as jitter."""
         seconds = self.first_backoff_seconds * _FACTOR ** min(failures - 1, 40)
         return timedelta(seconds=min(seconds, self.max_backoff_seconds) * random.uniform(0.5, 1.0))
 
@@ -52,9 +52,9 @@ def record_failure(
     *,
     failures_before: int,
 ) -> None:
-    """The delivery comes again later, or is given up; the webhook rests, or is disabled.
+    """Schedule the delivery's retry or fail it; pause the webhook or disable it.
 
-    Of attempts that ran side by side, those with the same `failures_before`, one counts.
+    Of concurrent attempts, those with the same `failures_before`, only one counts.
     """
     at = now()
     delivery.claimed_until = None
@@ -75,13 +75,13 @@ def record_failure(
 
 
 def disable(webhook: Webhook, reason: str) -> None:
-    """Its outbox is neither filled nor emptied any more."""
+    """Stop filling and emptying its outbox."""
     webhook.enabled = False
     webhook.disabled_reason = reason[:1024]
 
 
 def enable(webhook: Webhook) -> None:
-    """With a clean record; what waits in the outbox is due again."""
+    """Reset its failures; pending deliveries are due again."""
     webhook.enabled = True
     webhook.disabled_reason = webhook.paused_until = None
     webhook.failures = 0

@@ -17,7 +17,7 @@ _EXCERPT_BYTES = 500
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an attempt. `status_code` is None if there was no answer."""
+    """Outcome of an attempt. `status_code` is None without a response."""
 
     status_code: int | None = None
     error: str | None = None
@@ -29,7 +29,7 @@ class Outcome:
 
     @property
     def is_gone(self) -> bool:
-        """The endpoint wants no more messages at all."""
+        """The endpoint answered 410: it wants no more messages."""
         return self.status_code == httpx.codes.GONE
 
 
@@ -45,7 +45,7 @@ class WebhookSender:
         await self._client.aclose()
 
     async def send(self, url: str, keys: Sequence[str], message_id: str, body: bytes) -> Outcome:
-        """Never raises but when cancelled: whatever goes wrong is an outcome."""
+        """Never raises except on cancellation: every failure is an outcome."""
         headers = self._headers | signature_headers(keys, message_id, int(time.time()), body)
         try:
             async with asyncio.timeout(self.timeout_seconds):
@@ -71,7 +71,7 @@ class WebhookSender:
 
 
 async def _read_excerpt(response: httpx.Response) -> str:
-    """As much of the answer as people need to see, however long it is."""
+    """The beginning of the response, for its error message."""
     shown = b""
     async for chunk in response.aiter_raw(_EXCERPT_BYTES):
         shown += chunk

@@ -29,7 +29,7 @@ _SETTLE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class WebhookStatus:
-    """A webhook, and how many deliveries it still has to make."""
+    """A webhook and its number of pending deliveries."""
 
     webhook: Webhook
     pending: int
@@ -50,7 +50,7 @@ class WebhookService:
         self._guard = guard
         self._sender = sender
 
-    # ---- looking up ----------------------------------------------------------------------
+    # ---- look-ups ------------------------------------------------------------------------
 
     async def webhook(self, webhook_id: int) -> WebhookStatus:
         """Raises UnknownWebhook."""
@@ -63,7 +63,7 @@ class WebhookService:
         return WebhookStatus(webhook, pending.get(webhook_id, 0))
 
     async def webhooks(self, *, limit: int, page_token: str | None = None) -> Page[WebhookStatus]:
-        """One page, the oldest first. Raises InvalidPageToken."""
+        """One page, oldest first. Raises InvalidPageToken."""
         after = number_of(page_token)
         async with self._database.read_session() as session:
             repository = WebhookRepository(session)
@@ -76,7 +76,7 @@ class WebhookService:
     async def deliveries(
         self, webhook_id: int, state: str | None, *, limit: int, page_token: str | None = None
     ) -> Page[WebhookDelivery]:
-        """One page, the newest first. Raises UnknownWebhook, InvalidPageToken."""
+        """One page, newest first. Raises UnknownWebhook, InvalidPageToken."""
         before = number_of(page_token, MAX_BIG_ID) or MAX_BIG_ID
         async with self._database.read_session() as session:
             repository = WebhookRepository(session)
@@ -86,7 +86,7 @@ class WebhookService:
         found = rows[:limit]
         return Page(found, token_after(row_id(found[-1])) if len(rows) > limit else None)
 
-    # ---- changing ------------------------------------------------------------------------
+    # ---- changes -------------------------------------------------------------------------
 
     async def add(
         self,
@@ -97,7 +97,7 @@ class WebhookService:
         adapters: Sequence[str] = (),
         description: str | None = None,
     ) -> Webhook:
-        """Tell this endpoint of every event from now on.
+        """Add a webhook for events from now on.
 
         Raises InvalidUrl, HostUnknown, AddressNotAllowed.
         """
@@ -122,7 +122,7 @@ class WebhookService:
     ) -> WebhookStatus:
         """Set some of url, description, kinds, adapters and enabled.
 
-        What happened while it was disabled is delivered once it is enabled again.
+        Events from while it was disabled are delivered once it is enabled again.
         Raises UnknownWebhook and what `add` raises.
         """
         if "url" in changes:
@@ -155,15 +155,15 @@ class WebhookService:
         return secret, until
 
     async def remove(self, webhook_id: int, *, actor: str) -> None:
-        """With its outbox. Raises UnknownWebhook."""
+        """Remove it and its outbox. Raises UnknownWebhook."""
         async with self._webhook_transaction(webhook_id) as (session, webhook):
             session.add(_event(EventKind.WEBHOOK_REMOVED, webhook, actor))
             await WebhookRepository(session).remove(webhook_id)
 
-    # ---- delivering ----------------------------------------------------------------------
+    # ---- deliveries ----------------------------------------------------------------------
 
     async def test(self, webhook_id: int) -> WebhookDelivery:
-        """Send a message about nothing, once, whether the webhook is enabled or not.
+        """Send a test message once, even if the webhook is disabled.
 
         Raises UnknownWebhook.
         """

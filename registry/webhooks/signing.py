@@ -11,14 +11,14 @@ _SECRET_BYTES = 32
 
 
 def new_secret() -> str:
-    """A secret as both sides keep it: `whsec_` and 32 random bytes in base64."""
+    """A shared secret: `whsec_` and 32 random bytes in base64."""
     return _PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
 
 
 def signature_headers(
     keys: Sequence[str], message_id: str, timestamp: int, body: bytes
 ) -> dict[str, str]:
-    """The three headers; one signature for each secret, so that one can be replaced in peace.
+    """The three headers, with one signature per secret, for rotation.
 
     `timestamp` is that of the attempt, in seconds since 1970.
     """
