@@ -1,4 +1,4 @@
-"""A controller over the fake backend, with what tests look at."""
+"""A controller over the fake backend, with what tests inspect."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ from engine.types import (
 
 
 class Recorder:
-    """An observer that keeps what it is told."""
+    """An observer that records events."""
 
     def __init__(self) -> None:
         self.events: list[CacheEvent] = []
@@ -66,7 +66,7 @@ class Recorder:
 
 
 class UnreliableBackend(FakeBackend):
-    """Something else happens while it reads back who is where; loads and moves may break."""
+    """`during_readback` runs while the engine's state is read; loads and moves may fail."""
 
     during_readback: Callable[[], Awaitable[object]] | None = None
 
@@ -94,7 +94,7 @@ class UnreliableBackend(FakeBackend):
 
 
 class Cache:
-    """One controller over a fake backend, with what the tests look at."""
+    """One controller over a fake backend, with what tests inspect."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Cache:
         )
         self.backend = UnreliableBackend(slots=slots, host_capacity=host, load_seconds=load_seconds)
         self.observer = Recorder()
-        if limits is None:  # no timer that would make good what an event forgot
+        if limits is None:  # no timer that would hide a missing event
             limits = AdmissionLimits(max_slot_wait_seconds=60)
         loader = Loader(self.backend, UncheckedFiles(), pauses=())
         observers = [self.observer, *([besides] if besides else [])]

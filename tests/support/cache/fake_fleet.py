@@ -28,7 +28,7 @@ FACTS = EngineFacts("demo", ("demo",), None, 16, ("*",))
 
 
 class NobodyResolves:
-    """A replica told of pins is told of versions."""
+    """Replicas get versions, never references."""
 
     async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
         raise AssertionError(text)
@@ -56,7 +56,7 @@ class GoodProbe:
 
 
 class FakeReplica:
-    """`dies` after so many batches of an answer; None: never."""
+    """`dies_after` so many batches of a response; None: never."""
 
     def __init__(self, name: str, app: ASGIApp | None = None, **sizes: int) -> None:
         self.name = name
@@ -99,7 +99,7 @@ class FakeReplica:
 
 
 class FakeReplicas:
-    """Implements `fleet.ports.Replicas`. All that goes through is pickled, as Ray does it.
+    """Implements `fleet.ports.Replicas`. Arguments and results are pickled, as Ray does it.
 
     An answer is given by the first one that is not to be avoided.
     """
@@ -112,7 +112,7 @@ class FakeReplicas:
         return found
 
     def held(self) -> dict[str, set[str]]:
-        """By replica, the references of who is in host memory."""
+        """By replica, the references of what is in host memory."""
         snapshots = {each.name: each.controlled.controller.snapshot() for each in self.there}
         return {n: {r.version.reference for r in each.host} for n, each in snapshots.items()}
 

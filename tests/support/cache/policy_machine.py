@@ -171,7 +171,7 @@ class Model:
 class PolicyMachine(RuleBasedStateMachine):
     """Random histories; the model judges every decision before it follows it.
 
-    The model has an eviction order of its own, which is told what happened by the model.
+    The model has a separate eviction order, which only the model updates.
     """
 
     new_order: Callable[[], EvictionOrder] = LruOrder
@@ -439,7 +439,7 @@ class PolicyMachine(RuleBasedStateMachine):
     def nothing_more_could_be_done(self) -> None:
         m = self.model
         assert not m.evictable_on_request(), "it was to be evicted, and could have been"
-        assert not m.grantable(), "a waiter whose adapter is in a slot was not let in"
+        assert not m.grantable(), "a waiter whose adapter is in a slot got no grant"
         if len(m.loading) + len(m.staged) < self.max_loads:
             assert not m.loadable(), "a load could have begun"
         if m.staged:
@@ -450,7 +450,7 @@ class PolicyMachine(RuleBasedStateMachine):
             assert not any(map(m.slot_victims, m.waits_for_slot())), "a slot could be had"
 
     def commit_rank(self, version: VersionId) -> tuple[bool, int]:
-        """Of those that are staged: the awaited ones first, then whose load began first."""
+        """Of those that are staged: those with waiters first, then by when their loads began."""
         return not self.model.is_waited_for(version), self.load_order.index(version)
 
     def judge(self, decision: Decision) -> None:

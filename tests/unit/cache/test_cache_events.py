@@ -1,4 +1,4 @@
-"""What observers are told: who left for whom, from which slot, how idle; who was refused."""
+"""Cache events: evictions with slot, idle time and cause; loads, drains, refusals, pins, drift."""
 
 import asyncio
 from typing import TypeVar
@@ -47,7 +47,7 @@ def of(cache: Cache, kind: type[Kind]) -> list[Kind]:
     return [event for event in cache.observer.events if isinstance(event, kind)]
 
 
-async def test_one_miss_is_told_from_its_load_to_its_slot() -> None:
+async def test_one_miss_is_reported_from_its_load_to_its_slot() -> None:
     async with running(Cache(slots=2, host=3, clock=Clock())) as cache:
         await cache.use(A)
         await until(lambda: len(cache.observer.moves) == 2)
@@ -61,13 +61,13 @@ async def test_one_miss_is_told_from_its_load_to_its_slot() -> None:
         assert cache.observer.events[-1] == LookedUp(A, CacheOutcome.GPU_HIT, None, 0.0)
 
 
-async def test_a_load_that_nobody_waits_for_yet_is_told_as_such() -> None:
+async def test_a_load_without_waiters_is_reported_as_such() -> None:
     async with running(Cache()) as cache:
         await cache.controller.load_into_host(A)
         assert of(cache, LoadStarted) == [LoadStarted(A, awaited_by=0)]
 
 
-async def test_an_eviction_names_its_slot_its_idle_time_and_who_needed_the_room() -> None:
+async def test_an_eviction_names_its_slot_its_idle_time_and_what_needs_the_room() -> None:
     clock = Clock()
     async with running(Cache(slots=2, host=3, clock=clock)) as cache:
         for version in (A, B):
@@ -85,7 +85,7 @@ async def test_an_eviction_names_its_slot_its_idle_time_and_who_needed_the_room(
         ]
 
 
-async def test_idle_begins_when_the_lease_is_given_back() -> None:
+async def test_idle_time_begins_when_the_lease_is_released() -> None:
     clock = Clock()
     async with running(Cache(slots=1, host=2, clock=clock)) as cache:
         async with cache.controller.lease(A):
@@ -100,7 +100,7 @@ async def test_idle_begins_when_the_lease_is_given_back() -> None:
         }
 
 
-async def test_the_snapshot_says_which_slot() -> None:
+async def test_the_snapshot_contains_the_slot() -> None:
     async with running(Cache(slots=2, host=3)) as cache:
         for version in (A, B, C):
             await cache.use(version)
@@ -109,7 +109,7 @@ async def test_the_snapshot_says_which_slot() -> None:
         assert {r.version.id: r.slot for r in now.host} == {A.id: None, B.id: 1, C.id: 0}
 
 
-async def test_a_hot_adapter_that_gives_its_slot_up_is_told_for_whom() -> None:
+async def test_a_drain_names_the_adapter_that_it_is_for() -> None:
     limits = AdmissionLimits(max_slot_wait_seconds=0.02)
     async with running(Cache(slots=1, host=2, limits=limits)) as cache:
         async with cache.controller.lease(A):
@@ -119,7 +119,7 @@ async def test_a_hot_adapter_that_gives_its_slot_up_is_told_for_whom() -> None:
         assert of(cache, Drained) == [Drained(A, room_for=B, slot=0)]
 
 
-async def test_refusals_are_told_with_their_error() -> None:
+async def test_refusals_are_reported_with_their_error() -> None:
     limits = AdmissionLimits(slot_timeout_seconds=0.02, max_waiting_per_adapter=1)
     async with running(Cache(slots=1, host=2, limits=limits)) as cache:
         cache.backend.broken.add(D.id)
@@ -138,7 +138,7 @@ async def test_refusals_are_told_with_their_error() -> None:
         assert [(e.version, e.transition) for e in failed] == [(D, Transition.DISK_TO_HOST)]
 
 
-async def test_a_client_that_leaves_is_not_refused() -> None:
+async def test_a_cancelled_request_is_not_refused() -> None:
     async with running(Cache(slots=1, host=2)) as cache:
         async with cache.controller.lease(A):
             leaving = asyncio.create_task(cache.use(B))
@@ -148,15 +148,15 @@ async def test_a_client_that_leaves_is_not_refused() -> None:
         assert of(cache, Refused) == []
 
 
-async def test_pins_are_told_once_they_hold() -> None:
+async def test_a_pin_is_reported_once_it_holds() -> None:
     async with running(Cache(slots=2, host=3)) as cache:
         await cache.controller.pin(A, Tier.GPU)
         cache.controller.unpin(A.id)
         assert cache.observer.events[-2:] == [Pinned(A, Tier.GPU), Unpinned(A, Tier.GPU)]
-        assert of(cache, LookedUp) == []  # nobody asked for it
+        assert of(cache, LookedUp) == []  # it was not for a client's request
 
 
-async def test_drift_tells_of_ids_that_nobody_knew() -> None:
+async def test_drift_includes_ids_unknown_to_the_controller() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
         await until(lambda: len(cache.observer.moves) == 2)
@@ -167,7 +167,7 @@ async def test_drift_tells_of_ids_that_nobody_knew() -> None:
         assert of(cache, Drifted) == [Drifted([A.id, stranger], [A])]
 
 
-async def test_what_an_engine_took_along_is_missed_for_that() -> None:
+async def test_what_was_resident_in_a_dead_engine_is_missed_because_of_the_restart() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
         await until(lambda: cache.controller._executor.is_idle)
@@ -192,7 +192,7 @@ async def test_what_an_engine_took_along_is_missed_for_that() -> None:
         ]
 
 
-async def test_what_an_earlier_process_had_in_memory_is_missed_for_its_end() -> None:
+async def test_what_was_resident_in_an_earlier_process_is_missed_because_of_the_restart() -> None:
     async with running(Cache()) as cache:
         cache.controller.record_loss(A.id)
         await cache.use(A)

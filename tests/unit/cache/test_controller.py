@@ -1,4 +1,4 @@
-"""The controller on the fake backend: single flight, leases, turns, pins, failures."""
+"""The controller on the fake backend: single flight, leases, fairness, pins, failures."""
 
 import asyncio
 import random
@@ -65,7 +65,7 @@ async def test_many_requests_for_a_cold_adapter_share_one_load() -> None:
         cache.check()
 
 
-async def test_a_leased_adapter_is_never_put_out() -> None:
+async def test_a_leased_adapter_is_never_evicted() -> None:
     async with running(Cache(slots=1, host=1)) as cache:
         async with cache.controller.lease(A):
             waiting = asyncio.create_task(cache.use(B))
@@ -90,7 +90,7 @@ async def test_a_cancelled_waiter_leaves_no_trace() -> None:
         cache.check()
 
 
-async def test_a_cancelled_waiter_lets_the_next_one_in_at_once() -> None:
+async def test_the_next_waiter_is_admitted_immediately_after_a_cancelled_one() -> None:
     async with running(Cache(slots=1, host=2)) as cache:
         async with cache.controller.lease(A):
             leaving = asyncio.create_task(cache.use(B))
@@ -104,7 +104,7 @@ async def test_a_cancelled_waiter_lets_the_next_one_in_at_once() -> None:
 
 
 @pytest.mark.parametrize("moment", ["just before its grant", "just after its grant"])
-async def test_a_waiter_cancelled_in_the_moment_of_its_grant_leaves_no_lease(moment: str) -> None:
+async def test_a_waiter_cancelled_at_its_grant_leaves_no_lease(moment: str) -> None:
     async with running(Cache()) as cache:
         cache.backend.guaranteed = False
         task = asyncio.create_task(cache.use(A))
@@ -126,14 +126,14 @@ async def test_a_waiter_cancelled_in_the_moment_of_its_grant_leaves_no_lease(mom
 
 
 @pytest.mark.parametrize("guaranteed", [True, False])
-@pytest.mark.parametrize("turns", range(8))
-async def test_cancelling_at_any_turn_of_the_loop_leaks_nothing(
-    turns: int, guaranteed: bool
+@pytest.mark.parametrize("iterations", range(8))
+async def test_cancelling_at_any_iteration_of_the_loop_leaks_nothing(
+    iterations: int, guaranteed: bool
 ) -> None:
     async with running(Cache(slots=1, host=1)) as cache:
         cache.backend.guaranteed = guaranteed
         task = asyncio.create_task(cache.use(A))
-        for _ in range(turns):
+        for _ in range(iterations):
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -142,14 +142,14 @@ async def test_cancelling_at_any_turn_of_the_loop_leaks_nothing(
         cache.check()
 
 
-async def test_who_finds_it_in_a_slot_but_leaves_before_the_engine_knows_leaves_no_lease() -> None:
+async def test_a_hit_that_is_cancelled_before_its_moves_are_sent_leaves_no_lease() -> None:
     async with running(Cache()) as cache:
         lease = cache.controller.lease(A)
         entering = lease.__aenter__()
         refused: list[BaseException] = []
 
         def come_and_go() -> None:
-            """In the moment of the first grant, its moves being on their way."""
+            """At the first grant, while its moves are being sent."""
             try:
                 entering.send(None)
                 assert cache.policy.lease_count(A.id) == 2
@@ -164,7 +164,7 @@ async def test_who_finds_it_in_a_slot_but_leaves_before_the_engine_knows_leaves_
         cache.check()
 
 
-async def test_an_error_in_the_block_gives_the_lease_back() -> None:
+async def test_an_error_in_the_block_releases_the_lease() -> None:
     async with running(Cache()) as cache:
         with pytest.raises(ZeroDivisionError):
             async with cache.controller.lease(A):
@@ -172,7 +172,7 @@ async def test_an_error_in_the_block_gives_the_lease_back() -> None:
         cache.check()
 
 
-async def test_a_failed_load_reaches_every_waiter_and_only_them() -> None:
+async def test_a_failed_load_fails_its_waiters_and_no_others() -> None:
     async with running(Cache(load_seconds=0.01)) as cache:
         cache.backend.broken.add(A.id)
         results = await asyncio.gather(
@@ -202,7 +202,7 @@ async def test_a_bug_in_the_backend_fails_the_requests_and_nothing_else() -> Non
         cache.check()
 
 
-async def test_what_leaves_its_slot_with_its_host_place_says_so() -> None:
+async def test_an_eviction_from_host_memory_is_the_reason_for_leaving_the_slot() -> None:
     async with running(Cache(slots=1, host=1)) as cache:
         await cache.use(A)
         await cache.use(B)
@@ -220,7 +220,7 @@ async def test_an_eviction_that_fails_counts_as_drift() -> None:
         await until(lambda: cache.observer.drift == [A.id])
 
 
-async def test_hits_count_those_who_found_it_in_memory() -> None:
+async def test_hits_count_requests_that_found_it_in_memory() -> None:
     async with running(Cache()) as cache:
         for _ in range(3):
             await cache.use(A)
@@ -239,17 +239,17 @@ async def test_a_failed_copy_leaves_the_adapter_in_host_memory() -> None:
         cache.check()
 
 
-async def test_a_request_follows_certain_moves_without_waiting_for_their_results() -> None:
+async def test_a_request_follows_guaranteed_moves_without_waiting_for_their_results() -> None:
     async with running(Cache()) as cache:
         cache.backend.round_trip = asyncio.Event()
         async with cache.controller.lease(A):
-            assert list(cache.backend.gpu) == [A.id], "the moves come first all the same"
+            assert list(cache.backend.gpu) == [A.id], "the moves come first anyway"
             assert not cache.observer.moves
         cache.backend.round_trip.set()
         await until(lambda: len(cache.observer.moves) == 2)
 
 
-async def test_a_request_waits_for_the_results_of_uncertain_moves() -> None:
+async def test_a_request_waits_for_the_results_of_moves_that_can_fail() -> None:
     async with running(Cache()) as cache:
         cache.backend.guaranteed = False
         cache.backend.round_trip = asyncio.Event()
@@ -262,7 +262,7 @@ async def test_a_request_waits_for_the_results_of_uncertain_moves() -> None:
         cache.check()
 
 
-async def test_a_certain_move_that_fails_all_the_same_counts_as_drift() -> None:
+async def test_a_guaranteed_move_that_fails_anyway_counts_as_drift() -> None:
     async with running(Cache()) as cache:
         cache.backend.refuses_slot.add(A.id)
         assert await cache.use(A) is CacheOutcome.MISS
@@ -270,7 +270,7 @@ async def test_a_certain_move_that_fails_all_the_same_counts_as_drift() -> None:
         assert cache.observer.failures == []
 
 
-async def test_a_cold_adapter_gets_its_turn_while_hot_ones_never_pause() -> None:
+async def test_a_cold_adapter_gets_a_slot_while_hot_ones_never_pause() -> None:
     limits = AdmissionLimits(max_slot_wait_seconds=0.05)
     async with running(Cache(slots=1, host=2, limits=limits)) as cache:
         stop = asyncio.Event()
@@ -293,7 +293,7 @@ async def test_a_cold_adapter_gets_its_turn_while_hot_ones_never_pause() -> None
         cache.check()
 
 
-async def test_a_cold_adapter_gets_its_turn_where_hot_ones_fill_host_memory() -> None:
+async def test_a_cold_adapter_gets_a_slot_if_hot_ones_fill_host_memory() -> None:
     limits = AdmissionLimits(max_slot_wait_seconds=0.02)
     async with running(Cache(slots=1, host=1, limits=limits)) as cache:
         async with cache.controller.lease(A):
@@ -309,7 +309,7 @@ async def test_a_cold_adapter_gets_its_turn_where_hot_ones_fill_host_memory() ->
         cache.check()
 
 
-async def test_nobody_has_to_give_way_before_it_is_time() -> None:
+async def test_no_adapter_drains_before_the_patience_has_run_out() -> None:
     now = 0.0
     limits = AdmissionLimits(max_slot_wait_seconds=0.02)
     cache = Cache(slots=1, host=2, limits=limits, clock=lambda: now)
@@ -318,7 +318,7 @@ async def test_nobody_has_to_give_way_before_it_is_time() -> None:
             cold = asyncio.create_task(cache.use(B))
             await until(lambda: B.id in cache.backend.host)
             now = 0.017
-            await asyncio.sleep(0.03)  # the timer goes off several times
+            await asyncio.sleep(0.03)  # the timer fires several times
             assert await cache.use(A) is CacheOutcome.GPU_HIT
             now = 0.021
             await asyncio.sleep(0.03)
@@ -332,7 +332,7 @@ async def test_nobody_has_to_give_way_before_it_is_time() -> None:
         cache.check()
 
 
-async def test_a_request_that_never_gets_a_slot_is_given_up() -> None:
+async def test_a_request_that_gets_no_slot_times_out() -> None:
     limits = AdmissionLimits(max_slot_wait_seconds=10, slot_timeout_seconds=0.05)
     async with running(Cache(slots=1, host=2, limits=limits)) as cache:
         async with cache.controller.lease(A):
@@ -343,7 +343,7 @@ async def test_a_request_that_never_gets_a_slot_is_given_up() -> None:
         cache.check()
 
 
-async def test_the_line_has_an_end() -> None:
+async def test_the_wait_queue_is_limited() -> None:
     async with running(Cache(slots=1, host=2, limits=AdmissionLimits(max_waiting=2))) as cache:
         async with cache.controller.lease(A):
             waiting = [asyncio.create_task(cache.use(B)) for _ in range(2)]
@@ -416,18 +416,18 @@ async def test_a_pin_waits_for_an_adapter_that_is_just_entering_host_memory() ->
 
 
 @pytest.mark.parametrize("first", Tier)
-async def test_pins_that_share_a_load_that_fails_all_say_why(first: Tier) -> None:
+async def test_pins_that_share_a_failed_load_all_fail_with_its_error(first: Tier) -> None:
     async with running(Cache(load_seconds=0.01)) as cache:
         cache.backend.broken.add(A.id)
         pins = [cache.controller.pin(A, tier) for tier in (first, Tier.HOST, Tier.HOST, first)]
         results = await asyncio.gather(*pins, return_exceptions=True)
         assert [type(r) for r in results] == [AdapterLoadFailed] * 4
-        assert A.id not in cache.policy.pins, "nothing is kept of an adapter that is not there"
+        assert A.id not in cache.policy.pins, "an adapter on disk has no pin"
         assert cache.backend.loads == [A.id]
         cache.check()
 
 
-async def test_a_pin_of_nothing_is_not_restored() -> None:
+async def test_a_failed_pin_restores_no_pin_of_an_adapter_on_disk() -> None:
     async with running(Cache(load_seconds=0.01)) as cache:
         cache.backend.broken.add(A.id)
         pins = [cache.controller.pin(A, tier) for tier in (Tier.GPU, Tier.HOST)]
@@ -446,7 +446,7 @@ async def test_a_pin_that_can_not_move_up_stays_where_it_was() -> None:
         cache.check()
 
 
-async def test_unpinning_lets_the_next_one_in_at_once() -> None:
+async def test_after_an_unpin_the_next_waiter_is_admitted_immediately() -> None:
     async with running(Cache(slots=1, host=2)) as cache:
         await cache.controller.pin(A, Tier.HOST)
         async with cache.controller.lease(B):
@@ -460,7 +460,7 @@ async def test_unpinning_lets_the_next_one_in_at_once() -> None:
         cache.check()
 
 
-async def test_a_pin_given_up_lets_the_next_one_in_at_once() -> None:
+async def test_after_a_cancelled_pin_the_next_waiter_is_admitted_immediately() -> None:
     async with running(Cache(slots=2, host=3)) as cache:
         await cache.use(A)
         async with cache.controller.lease(B), cache.controller.lease(C):
@@ -473,7 +473,7 @@ async def test_a_pin_given_up_lets_the_next_one_in_at_once() -> None:
         cache.check()
 
 
-async def test_a_pin_ends_a_drain_at_once() -> None:
+async def test_a_pin_ends_a_drain_immediately() -> None:
     async with running(Cache(slots=1, host=2)) as cache:
         async with cache.controller.lease(A):
             cold = asyncio.create_task(cache.use(B))
@@ -488,7 +488,7 @@ async def test_a_pin_ends_a_drain_at_once() -> None:
         cache.check()
 
 
-async def test_a_lease_says_how_long_its_own_load_took() -> None:
+async def test_a_lease_contains_the_seconds_of_its_own_load() -> None:
     async with running(Cache(load_seconds=0.02)) as cache:
         async with cache.controller.lease(A) as lease:
             assert lease.load_seconds >= 0.02
@@ -497,7 +497,7 @@ async def test_a_lease_says_how_long_its_own_load_took() -> None:
             assert lease.load_seconds == 0.0
 
 
-async def test_stopping_ends_the_loads() -> None:
+async def test_stopping_cancels_the_loads() -> None:
     cache = Cache(load_seconds=60)
     async with running(cache):
         waiting = asyncio.create_task(cache.use(A))
@@ -527,7 +527,7 @@ async def test_eviction_on_request() -> None:
         cache.check()
 
 
-async def test_prefetch_brings_into_host_memory_only() -> None:
+async def test_a_prefetch_loads_into_host_memory_only() -> None:
     async with running(Cache()) as cache:
         cache.controller.prefetch(A)
         await until(lambda: list(cache.backend.host) == [A.id])
@@ -547,7 +547,7 @@ async def test_another_version_of_a_loaded_adapter_misses_as_a_new_version() -> 
         ]
 
 
-async def test_reconcile_reports_what_the_engine_holds_otherwise() -> None:
+async def test_reconcile_reports_drift() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
         await until(lambda: cache.controller._executor.is_idle)
@@ -562,7 +562,7 @@ async def test_reconcile_reports_what_the_engine_holds_otherwise() -> None:
         assert cache.observer.drift == [A.id, A.id]
 
 
-async def test_reconcile_finds_differences_while_requests_come_and_go() -> None:
+async def test_reconcile_finds_drift_between_hits() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
         await cache.use(B)
@@ -573,7 +573,7 @@ async def test_reconcile_finds_differences_while_requests_come_and_go() -> None:
         assert cache.observer.drift == [A.id]
 
 
-async def test_reconcile_says_nothing_while_adapters_move() -> None:
+async def test_reconcile_reports_nothing_while_adapters_move() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
         cache.backend.during_readback = lambda: cache.use(B)
@@ -585,7 +585,7 @@ async def test_reconcile_says_nothing_while_adapters_move() -> None:
         await cache.controller.reconcile()
         await waiting
         await cache.controller.evict(C)
-        for _ in range(4):  # while the move is queued, under way, done
+        for _ in range(4):  # while the move is queued, in flight, done
             await cache.controller.reconcile()
             await asyncio.sleep(0)
         assert cache.observer.drift == []
@@ -632,7 +632,7 @@ async def test_random_traffic_with_cancellations_leaks_nothing(guaranteed: bool)
         assert misses > 0
 
 
-async def test_a_version_is_used_while_it_is_held_awaited_loaded_or_pinned() -> None:
+async def test_a_version_is_used_while_it_is_leased_waited_for_loaded_or_pinned() -> None:
     async with running(Cache(slots=1, host=2, load_seconds=0.02)) as cache:
         uses = cache.controller.uses
         assert not uses(A.id)
@@ -640,12 +640,12 @@ async def test_a_version_is_used_while_it_is_held_awaited_loaded_or_pinned() -> 
             assert uses(A.id)
             waiting = asyncio.create_task(cache.use(B))
             await asyncio.sleep(0)
-            assert uses(B.id), "on its way"
+            assert uses(B.id), "being loaded"
             await until(lambda: B.id in cache.backend.host)
-            assert uses(B.id), "awaited"
+            assert uses(B.id), "waited for"
         await waiting
         assert not uses(A.id)
-        assert not uses(B.id), "resident, but nobody's"
+        assert not uses(B.id), "resident, but not in use"
         await cache.controller.pin(B, Tier.HOST)
         assert uses(B.id)
         cache.check()

@@ -1,4 +1,4 @@
-"""The controller when the engine is not what it was, when operators insist, and at its limits."""
+"""The controller when engines die or drift, when operators force evictions, and at its limits."""
 
 import asyncio
 
@@ -46,7 +46,7 @@ def new_engine(cache: Cache) -> None:
     cache.backend._staged.clear()
 
 
-async def test_nobody_waits_for_an_engine_that_has_gone() -> None:
+async def test_no_request_waits_for_a_dead_engine() -> None:
     async with running(Cache(slots=1, host=1)) as cache:
         async with cache.controller.lease(A):
             waiting = asyncio.create_task(cache.use(B))
@@ -61,12 +61,12 @@ async def test_nobody_waits_for_an_engine_that_has_gone() -> None:
         new_engine(cache)
         cache.controller.on_engine_ready()
         assert cache.controller.unavailable is None
-        assert await cache.use(A) is CacheOutcome.MISS, "the new one knows nobody"
+        assert await cache.use(A) is CacheOutcome.MISS, "nothing is resident in the new one"
         cache.check()
 
 
-async def test_what_an_old_request_gives_back_is_not_taken_from_the_new_engine() -> None:
-    """Its client may read the last bytes for as long as it likes."""
+async def test_the_release_of_a_dead_engines_lease_does_not_reach_the_new_engine() -> None:
+    """Its client may still be reading the last bytes."""
     async with running(Cache(slots=1, host=2)) as cache:
         old = cache.controller.lease(A)
         await old.__aenter__()
@@ -81,7 +81,7 @@ async def test_what_an_old_request_gives_back_is_not_taken_from_the_new_engine()
         cache.check()
 
 
-async def test_loads_and_moves_of_an_old_engine_come_to_nothing() -> None:
+async def test_loads_and_moves_of_a_dead_engine_are_dropped() -> None:
     async with running(Cache(load_seconds=0.02)) as cache:
         cache.backend.guaranteed = False
         cache.backend.round_trip = asyncio.Event()
@@ -103,7 +103,7 @@ async def test_loads_and_moves_of_an_old_engine_come_to_nothing() -> None:
         cache.check()
 
 
-async def test_pins_stay_while_engines_come_and_go() -> None:
+async def test_pins_stay_when_an_engine_is_replaced() -> None:
     async with running(Cache()) as cache:
         await cache.controller.pin(A, Tier.GPU)
         await cache.controller.on_engine_lost(GONE)
@@ -127,7 +127,7 @@ async def drifted(cache: Cache) -> set[VersionId]:
     return set(cache.observer.drift)
 
 
-async def test_what_the_engine_lost_is_loaded_again_when_asked_for() -> None:
+async def test_what_the_engine_lost_is_loaded_again_on_request() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
         await cache.use(B)
@@ -140,7 +140,7 @@ async def test_what_the_engine_lost_is_loaded_again_when_asked_for() -> None:
         cache.check()
 
 
-async def test_what_nobody_here_put_into_the_engine_is_taken_out_of_it() -> None:
+async def test_what_is_unknown_to_the_controller_is_evicted_from_the_engine() -> None:
     async with running(Cache()) as cache:
         await cache.use(A)
         stranger = AdapterVersion(VersionId(99), "stranger", 1, "f" * 64, "/x", 8, 1)
@@ -152,7 +152,7 @@ async def test_what_nobody_here_put_into_the_engine_is_taken_out_of_it() -> None
         cache.check()
 
 
-async def test_a_slot_that_was_filled_behind_our_back_is_freed() -> None:
+async def test_a_slot_that_was_filled_without_the_controller_is_freed() -> None:
     async with running(Cache(slots=1)) as cache:
         await cache.use(A)
         await cache.use(B)  # A is in host memory only
@@ -164,7 +164,7 @@ async def test_a_slot_that_was_filled_behind_our_back_is_freed() -> None:
         cache.check()
 
 
-async def test_a_leased_adapter_is_left_alone_whatever_the_engine_says() -> None:
+async def test_a_leased_adapter_is_kept_whatever_the_engine_reports() -> None:
     async with running(Cache()) as cache:
         async with cache.controller.lease(A):
             await until(lambda: cache.controller._executor.is_idle)
@@ -178,7 +178,7 @@ async def test_a_leased_adapter_is_left_alone_whatever_the_engine_says() -> None
 # ---- operators who insist -----------------------------------------------------------------
 
 
-async def test_an_eviction_that_waits_lets_nobody_in_before() -> None:
+async def test_no_request_is_admitted_during_an_eviction_that_waits() -> None:
     async with running(Cache()) as cache:
         async with cache.controller.lease(A):
             evicting = asyncio.create_task(cache.controller.evict(A, wait=True))
@@ -193,7 +193,7 @@ async def test_an_eviction_that_waits_lets_nobody_in_before() -> None:
         cache.check()
 
 
-async def test_an_eviction_goes_on_when_nobody_waits_for_it_any_more() -> None:
+async def test_an_eviction_continues_when_its_caller_is_cancelled() -> None:
     async with running(Cache()) as cache:
         async with cache.controller.lease(A):
             evicting = asyncio.create_task(cache.controller.evict(A, wait=True))
@@ -203,14 +203,14 @@ async def test_an_eviction_goes_on_when_nobody_waits_for_it_any_more() -> None:
         cache.check()
 
 
-async def test_force_ends_those_who_hold_it_and_nobody_else() -> None:
+async def test_force_ends_the_requests_that_hold_it_and_no_others() -> None:
     async with running(Cache()) as cache:
         ended: list[str] = []
 
         async def stream(version: AdapterVersion, name: str) -> None:
-            told_to_end = asyncio.Event()
-            async with cache.controller.lease(version, told_to_end.set):
-                await told_to_end.wait()
+            revoked = asyncio.Event()
+            async with cache.controller.lease(version, revoked.set):
+                await revoked.wait()
             ended.append(name)
 
         streams = [asyncio.create_task(stream(A, name)) for name in ("one", "two")]
@@ -226,7 +226,7 @@ async def test_force_ends_those_who_hold_it_and_nobody_else() -> None:
         await asyncio.gather(other, return_exceptions=True)
 
 
-async def test_not_even_force_evicts_a_pinned_one() -> None:
+async def test_force_does_not_evict_a_pinned_adapter() -> None:
     async with running(Cache()) as cache:
         await cache.controller.pin(A, Tier.HOST)
         with pytest.raises(AdapterPinned):
@@ -236,7 +236,7 @@ async def test_not_even_force_evicts_a_pinned_one() -> None:
 # ---- limits -------------------------------------------------------------------------------
 
 
-async def test_one_adapter_does_not_fill_the_line() -> None:
+async def test_one_adapter_does_not_fill_the_wait_queue() -> None:
     limits = AdmissionLimits(max_slot_wait_seconds=60, max_waiting=5, max_waiting_per_adapter=2)
     async with running(Cache(slots=1, host=2, limits=limits)) as cache:
         async with cache.controller.lease(A):
@@ -256,11 +256,11 @@ async def test_one_adapter_does_not_fill_the_line() -> None:
         cache.check()
 
 
-async def test_those_who_were_turned_away_learn_how_fast_the_line_moves() -> None:
+async def test_refused_requests_learn_how_fast_the_queue_moves() -> None:
     now = 0.0
     limits = AdmissionLimits(max_slot_wait_seconds=60, max_waiting=1)
     async with running(Cache(slots=1, host=2, limits=limits, clock=lambda: now)) as cache:
-        for version in (A, B, C, A):  # one turn in three seconds
+        for version in (A, B, C, A):  # one grant in three seconds
             await cache.use(version)
             now += 3
         async with cache.controller.lease(A):
@@ -278,7 +278,7 @@ class LargeOnceLoaded(UnreliableBackend):
         return Loaded(loaded.host_bytes * 10, loaded.guaranteed)
 
 
-async def test_the_host_tier_keeps_to_its_bytes() -> None:
+async def test_the_host_tier_stays_within_its_bytes() -> None:
     async with running(Cache(slots=2, host=4, host_bytes=250)) as cache:
         for version in (A, B, C):  # of 100 bytes each
             await cache.use(version)
@@ -298,7 +298,7 @@ async def test_an_adapter_that_can_never_fit_is_refused_before_it_is_loaded() ->
         cache.check()
 
 
-async def test_one_that_turns_out_too_large_leaves_nothing_staged() -> None:
+async def test_an_adapter_that_turns_out_too_large_leaves_nothing_staged() -> None:
     cache = Cache(host_bytes=500)
     cache.backend.__class__ = LargeOnceLoaded
     async with running(cache):
@@ -322,7 +322,7 @@ async def test_pins_leave_the_bytes_that_the_largest_other_adapter_needs() -> No
 # ---- what observers hear ------------------------------------------------------------------
 
 
-async def test_fallbacks_and_failures_are_told_with_their_cause() -> None:
+async def test_fallbacks_and_failures_are_reported_with_their_cause() -> None:
     async with running(Cache()) as cache:
         cache.backend.guaranteed = False
         await cache.use(A)
@@ -330,5 +330,5 @@ async def test_fallbacks_and_failures_are_told_with_their_cause() -> None:
         cache.backend.load_breaks = AdapterLoadFailed(B.reference, "gone", LoadFailure.FILES)
         with pytest.raises(AdapterLoadFailed) as error:
             await cache.use(B)
-        assert error.value.retry_after_seconds is None, "it will not be better later"
+        assert error.value.retry_after_seconds is None, "a retry does not help"
         assert cache.observer.failures[-1][0] == B.id

@@ -1,4 +1,4 @@
-"""Copies of a far store: whole and right, so many bytes, and none gone that is needed."""
+"""Local copies of a remote store: verified, limited in bytes, never deleted while needed."""
 
 import shutil
 import subprocess
@@ -42,7 +42,7 @@ async def test_it_is_copied_once_and_read_from_there(store: Store, tmp_path: Pat
     copied = await copies.verify(version)
     assert copied == replace(version, path=copied.path)
     assert Path(copied.path).is_relative_to(tmp_path / "copies")
-    shutil.rmtree(version.path)  # the far store is away
+    shutil.rmtree(version.path)  # the remote store is unavailable
     again = await copies.verify(version)
     assert (Path(again.path) / "weights").read_bytes() == b"weights"
 
@@ -61,7 +61,7 @@ async def test_what_was_not_registered_is_not_kept(store: Store, tmp_path: Path)
     assert gone.value.failure is LoadFailure.FILES
 
 
-async def test_a_copy_that_somebody_changed_is_made_again(store: Store, tmp_path: Path) -> None:
+async def test_a_copy_that_was_changed_is_replaced(store: Store, tmp_path: Path) -> None:
     copies = LocalCopies(tmp_path / "copies", 1000)
     version = store.add(1, b"weights")
     weights = Path((await copies.verify(version)).path) / "weights"
@@ -70,7 +70,7 @@ async def test_a_copy_that_somebody_changed_is_made_again(store: Store, tmp_path
     assert weights.read_bytes() == b"weights"
 
 
-async def test_the_longest_unused_goes_but_none_that_is_needed(
+async def test_the_least_recently_used_copy_is_deleted_but_none_that_is_needed(
     store: Store, tmp_path: Path
 ) -> None:
     copies = LocalCopies(tmp_path / "copies", 250)
@@ -80,12 +80,12 @@ async def test_the_longest_unused_goes_but_none_that_is_needed(
     for version in versions:
         in_use.add(version.digest)  # it is loaded
         await copies.verify(version)
-        in_use.intersection_update({versions[0].digest})  # and put out again
+        in_use.intersection_update({versions[0].digest})  # and evicted again
     kept = {folder.name for folder in (tmp_path / "copies" / "0").iterdir()}
     assert kept == {versions[0].digest, versions[3].digest}
 
 
-def test_engines_side_by_side_have_folders_of_their_own(store: Store, tmp_path: Path) -> None:
+def test_concurrent_engines_have_separate_folders(store: Store, tmp_path: Path) -> None:
     root = tmp_path / "copies"
     here = LocalCopies(root, 1000)
     code = (

@@ -1,4 +1,4 @@
-"""One load: verified files, other tries where that may help, and an end in any case."""
+"""The loader: verified files, retries on transient errors, a timeout."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ PAUSES = (0.001, 0.001)
 
 
 class Moody(FakeBackend):
-    """Fails with what it is told, one after the other, and works then."""
+    """Raises the given errors, one after the other; then it works."""
 
     def __init__(self, failures: Sequence[Exception]) -> None:
         super().__init__(slots=1, host_capacity=1)
@@ -45,14 +45,14 @@ def failed(failure: LoadFailure) -> AdapterLoadFailed:
 
 
 @pytest.mark.parametrize("failure", [LoadFailure.IO, LoadFailure.MEMORY])
-async def test_a_bad_moment_is_waited_for(failure: LoadFailure) -> None:
+async def test_a_transient_error_is_retried(failure: LoadFailure) -> None:
     backend = Moody([failed(failure)] * 2)
     loaded = await Loader(backend, UncheckedFiles(), pauses=PAUSES).load(A)
     assert loaded.host_bytes == A.size_bytes
     assert len(backend.loads) == 3
 
 
-async def test_not_for_ever() -> None:
+async def test_retries_end() -> None:
     backend = Moody([failed(LoadFailure.IO)] * 9)
     with pytest.raises(AdapterLoadFailed) as error:
         await Loader(backend, UncheckedFiles(), pauses=PAUSES).load(A)
@@ -61,28 +61,28 @@ async def test_not_for_ever() -> None:
 
 
 @pytest.mark.parametrize("failure", [LoadFailure.FILES, LoadFailure.ADAPTER, LoadFailure.ENGINE])
-async def test_what_can_not_pass_is_not_tried_again(failure: LoadFailure) -> None:
+async def test_a_permanent_error_is_not_retried(failure: LoadFailure) -> None:
     backend = Moody([failed(failure)])
     with pytest.raises(AdapterLoadFailed):
         await Loader(backend, UncheckedFiles(), pauses=PAUSES).load(A)
     assert len(backend.loads) == 1
 
 
-async def test_an_engine_that_has_gone_is_not_asked_again() -> None:
+async def test_a_dead_engine_is_not_retried() -> None:
     backend = Moody([EngineUnavailable("gone")])
     with pytest.raises(EngineUnavailable):
         await Loader(backend, UncheckedFiles(), pauses=PAUSES).load(A)
     assert len(backend.loads) == 1
 
 
-async def test_files_that_are_others_are_not_even_read() -> None:
+async def test_files_that_were_not_registered_are_not_read() -> None:
     backend = Moody([])
     with pytest.raises(AdapterLoadFailed, match="changed"):
         await Loader(backend, Changed(), pauses=PAUSES).load(A)
     assert backend.loads == []
 
 
-async def test_a_load_without_an_end_is_given_up() -> None:
+async def test_a_load_that_hangs_times_out() -> None:
     backend = Slow(slots=1, host_capacity=1)
     with pytest.raises(AdapterLoadFailed, match=r"timed out after 0\.01 s") as error:
         await Loader(backend, UncheckedFiles(), pauses=PAUSES, timeout_seconds=0.01).load(A)

@@ -1,4 +1,4 @@
-"""Engines that die, hang or don't start, one after the other."""
+"""The supervisor: engines that die, hang or fail to start are replaced."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -127,7 +127,7 @@ async def test_every_engine_may_end() -> None:
 
 
 async def test_an_engine_that_was_shut_down_is_not_replaced() -> None:
-    """The server stops; whoever still waits for a slot hears of it at once."""
+    """The server stops; requests that wait for a slot fail immediately."""
     story = Story()
     async with supervised(story) as task:
         assert story.supervisor.unavailable is None
@@ -160,12 +160,12 @@ async def test_between_two_engines_it_is_unavailable() -> None:
         ):
             with pytest.raises(EngineUnavailable):
                 await call
-        story.supervisor.discard(A.id)  # nothing to do, and no reason to complain
+        story.supervisor.discard(A.id)  # does nothing, and is no error
         module_pause.set()
         await until(lambda: story.log[-1] == "ready")
 
 
-async def test_a_start_that_fails_is_tried_again() -> None:
+async def test_a_failed_start_is_retried() -> None:
     story = Story()
     async with supervised(story):
         story.failing_starts = 2
@@ -184,7 +184,7 @@ async def test_it_gives_up_in_the_end() -> None:
             await task
 
 
-async def test_a_first_start_that_fails_says_why() -> None:
+async def test_a_failed_first_start_reports_the_cause() -> None:
     async def start() -> MortalProcess:
         raise RuntimeError("no such model")
 

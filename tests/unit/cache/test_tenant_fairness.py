@@ -1,4 +1,4 @@
-"""Tenants with limits in one cache, whatever happens in whatever order: a property test.
+"""Tenant limits and fairness in one cache: a property test over random histories.
 
 The clock is set by hand, the backend is the fake one. What must hold is looked at after each step.
 """
@@ -29,7 +29,7 @@ def owner(name: str) -> str | None:
 
 
 class Request:
-    """`granted`: it holds its adapter. It ends when it is told to."""
+    """`granted`: it holds its adapter. It ends when the test ends it."""
 
     def __init__(self, world: "World", version: AdapterVersion) -> None:
         self.version = version
@@ -85,7 +85,7 @@ class World:
         self.check()
 
     async def look(self, seconds: float) -> None:
-        """Time passes, and the controller's timer comes by."""
+        """Time passes, and the controller's periodic check runs."""
         self.now += seconds
         controller = self.cache.controller
         patience = controller._admission.patience_seconds()
@@ -95,8 +95,8 @@ class World:
         self.cache.controller.tenants.check_queues()
         await self.settle()
 
-    async def everybody_has_his_turn(self) -> None:
-        """Those who came first end first, as time goes by: then nobody is left waiting."""
+    async def serve_all(self) -> None:
+        """The oldest requests end first, as time passes: then no request is left waiting."""
         for pinned in list(self.cache.policy.pins):
             self.cache.controller.unpin(pinned)
         for _ in range(4 * len(self.requests) + 4):
@@ -158,7 +158,7 @@ async def play(acme: TenantLimits, zeta: TenantLimits, story: list[Step]) -> Non
             await take(world, step)
             await world.settle()
         everybody = list(world.requests)
-        await world.everybody_has_his_turn()
+        await world.serve_all()
         await asyncio.gather(*(request.task for request in everybody), return_exceptions=True)
         await until(lambda: not world.cache.policy.in_transit())
         world.cache.check()
@@ -170,14 +170,14 @@ async def play(acme: TenantLimits, zeta: TenantLimits, story: list[Step]) -> Non
 
 @settings(max_examples=60, deadline=None)
 @given(acme=tenant_limits, zeta=tenant_limits, story=steps)
-def test_limits_hold_everybody_has_a_turn_and_nothing_leaks(
+def test_limits_hold_every_request_is_served_and_nothing_leaks(
     acme: TenantLimits, zeta: TenantLimits, story: list[Step]
 ) -> None:
     asyncio.run(play(acme, zeta, story))
 
 
-async def test_hot_adapters_of_a_tenant_let_its_cold_one_in() -> None:
-    """Each of the hot ones is asked for again before its last request has ended."""
+async def test_a_tenants_cold_adapter_gets_a_slot_among_its_hot_ones() -> None:
+    """Each hot adapter is requested again before its last request has ended."""
     world = World(TenantLimits(max_slots=2), NO_LIMITS)
     async with running(world.cache):
         hot = [[Request(world, ACME[0])], [Request(world, ACME[1])]]
@@ -195,4 +195,4 @@ async def test_hot_adapters_of_a_tenant_let_its_cold_one_in() -> None:
             await world.look(10)
         assert world.now >= 60 * 0.25
         world.requests = [*hot[0], *hot[1], cold]
-        await world.everybody_has_his_turn()
+        await world.serve_all()

@@ -1,4 +1,4 @@
-"""AdmissionLimits of tenants in the cache, on the fake backend: slots, host bytes, pins."""
+"""Tenant limits in the cache, on the fake backend: slots, host bytes, pins."""
 
 import asyncio
 from dataclasses import replace
@@ -32,7 +32,7 @@ def owner(name: str) -> str | None:
 
 
 class Limited:
-    """A cache whose tenant `acme` has limits that may change, and a clock that is set by hand."""
+    """A cache whose tenant `acme` has limits that may change, and a clock that the test sets."""
 
     def __init__(
         self, limits: AdmissionLimits = PATIENT, *, slots: int = 4, **of_acme: int
@@ -61,7 +61,7 @@ class Limited:
 
 
 class Holder:
-    """A request that holds its adapter until it is told to end."""
+    """A request that holds its adapter until the test ends it."""
 
     def __init__(self, limited: Limited, version: AdapterVersion) -> None:
         self.version = version
@@ -98,9 +98,9 @@ async def test_no_more_adapters_of_a_tenant_are_in_use_than_it_may_have() -> Non
         third = Holder(limited, C)
         await settled()
         assert not third.has_it
-        assert C.id not in limited.cache.backend.loads  # it takes no place from anybody
-        await holding(limited, A)  # which is in already
-        others = await holding(limited, OTHER, PLAIN)  # which are others'
+        assert C.id not in limited.cache.backend.loads  # it takes no place from other tenants
+        await holding(limited, A)  # which is in use already
+        others = await holding(limited, OTHER, PLAIN)  # which belong to others
         assert limited.usage().slots == 2
         assert limited.usage().waiting == 1
         await second.end()
@@ -109,7 +109,7 @@ async def test_no_more_adapters_of_a_tenant_are_in_use_than_it_may_have() -> Non
             await holder.end()
 
 
-async def test_who_is_in_lets_others_of_its_tenant_in_once_one_has_waited_too_long() -> None:
+async def test_an_adapter_in_use_admits_no_request_once_another_has_waited_too_long() -> None:
     limited = Limited(AdmissionLimits(max_slot_wait_seconds=2), max_slots=1)
     async with running(limited.cache):
         hot = (await holding(limited, A))[0]
@@ -145,7 +145,7 @@ async def test_what_waits_for_its_tenant_waits_no_longer_than_for_a_slot() -> No
 @pytest.mark.parametrize(
     "limits", [AdmissionLimits(60, max_waiting=1), AdmissionLimits(60, max_waiting_per_adapter=1)]
 )
-async def test_a_tenants_own_line_has_an_end_and_shortens_nobody_elses(
+async def test_a_tenants_queue_is_limited_and_takes_nothing_from_other_queues(
     limits: AdmissionLimits,
 ) -> None:
     limited = Limited(limits, max_slots=1)
@@ -162,7 +162,7 @@ async def test_a_tenants_own_line_has_an_end_and_shortens_nobody_elses(
         await waiting.end()
 
 
-async def test_a_tenant_without_slots_is_refused_at_once() -> None:
+async def test_a_tenant_without_slots_is_refused_immediately() -> None:
     limited = Limited(max_slots=0)
     async with running(limited.cache):
         with pytest.raises(TenantLimitReached) as refusal:
@@ -170,7 +170,7 @@ async def test_a_tenant_without_slots_is_refused_at_once() -> None:
         assert (refusal.value.status, refusal.value.retry_after_seconds) == (409, None)
 
 
-async def test_a_limit_that_is_lifted_lets_in_who_waits() -> None:
+async def test_waiters_are_admitted_when_a_limit_is_lifted() -> None:
     limited = Limited(max_slots=1)
     async with running(limited.cache):
         (holder,) = await holding(limited, A)
@@ -183,7 +183,7 @@ async def test_a_limit_that_is_lifted_lets_in_who_waits() -> None:
         await waiting.end()
 
 
-async def test_when_the_engine_goes_nobody_waits_for_his_tenant_any_more() -> None:
+async def test_no_request_waits_for_its_tenant_once_the_engine_has_died() -> None:
     limited = Limited(max_slots=1)
     async with running(limited.cache):
         (holder,) = await holding(limited, A)
@@ -198,15 +198,15 @@ async def test_when_the_engine_goes_nobody_waits_for_his_tenant_any_more() -> No
         assert limited.usage().slots == 0
 
 
-@pytest.mark.parametrize("turns", range(12))
-async def test_cancelling_at_any_turn_of_the_loop_leaks_no_place(turns: int) -> None:
+@pytest.mark.parametrize("iterations", range(12))
+async def test_cancelling_at_any_iteration_of_the_loop_leaks_no_place(iterations: int) -> None:
     limited = Limited(max_slots=1)
     async with running(limited.cache):
         (holder,) = await holding(limited, A)
         leaving = asyncio.create_task(limited.cache.use(B))
         await settled()
         holder._end.set()
-        for _ in range(turns):
+        for _ in range(iterations):
             await asyncio.sleep(0)
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
@@ -220,7 +220,7 @@ async def test_cancelling_at_any_turn_of_the_loop_leaks_no_place(turns: int) -> 
 # ---- host bytes ------------------------------------------------------------------------------
 
 
-async def test_for_one_more_the_tenants_own_least_recently_used_leaves() -> None:
+async def test_for_one_more_the_tenants_own_least_recently_used_is_evicted() -> None:
     limited = Limited(max_host_bytes=200)
     async with running(limited.cache) as cache:
         for version in (OTHER, PLAIN, A, B, C):
@@ -263,7 +263,7 @@ async def test_bytes_that_are_in_use_are_waited_for() -> None:
         await waiting.end()
 
 
-async def test_whoever_only_a_pin_keeps_out_holds_up_nobody() -> None:
+async def test_a_request_that_only_a_pin_keeps_out_delays_no_other() -> None:
     limited = Limited(AdmissionLimits(max_slot_wait_seconds=2), max_host_bytes=200)
     large = replace(C, size_bytes=150)
     async with running(limited.cache) as cache:
@@ -280,7 +280,7 @@ async def test_whoever_only_a_pin_keeps_out_holds_up_nobody() -> None:
         await waiting.end()
 
 
-async def test_a_lowered_limit_is_kept_as_soon_as_it_can_be() -> None:
+async def test_a_lowered_limit_is_enforced_as_soon_as_possible() -> None:
     limited = Limited()
     async with running(limited.cache) as cache:
         for version in (A, B, C):
@@ -293,12 +293,12 @@ async def test_a_lowered_limit_is_kept_as_soon_as_it_can_be() -> None:
         await holder.end()
 
 
-async def test_what_takes_more_than_its_files_leaves_once_it_is_idle() -> None:
+async def test_what_takes_more_than_its_files_is_evicted_once_it_is_idle() -> None:
     limited = Limited(max_host_bytes=150)
 
     async with running(limited.cache) as cache:
         await cache.use(A)
-        cache.policy._tiers.learn_size(A.id, 400)  # as after a load that says so
+        cache.policy._tiers.learn_size(A.id, 400)  # as a load may report
         limited.now += 2
         limited.tenants.check_queues()
         assert not limited.residents()
@@ -312,7 +312,7 @@ async def test_a_tenant_has_its_number_of_pins_in_both_tiers_together() -> None:
     async with running(limited.cache) as cache:
         await cache.controller.pin(A, Tier.GPU)
         await cache.controller.pin(B, Tier.HOST)
-        await cache.controller.pin(B, Tier.GPU)  # which is no other one
+        await cache.controller.pin(B, Tier.GPU)  # which is in use already
         with pytest.raises(TenantLimitReached) as refusal:
             await cache.controller.pin(C, Tier.HOST)
         assert refusal.value.status == 409

@@ -1,4 +1,4 @@
-"""Each rule of the cache policy once, by example; every load and move succeeds at once."""
+"""Each rule of the cache policy once, by example; every load and move succeeds immediately."""
 
 import itertools
 
@@ -13,7 +13,7 @@ A, B, C, D = (VersionId(n) for n in (1, 2, 3, 4))
 
 
 class Cache:
-    """A policy whose decisions are carried out on the spot; keeps what was decided."""
+    """A policy whose decisions are executed immediately; logs them."""
 
     def __init__(
         self, *, slots: int, host: int, max_loads: int = 2, host_bytes: int | None = None
@@ -65,7 +65,7 @@ class Cache:
             self.policy.check()
 
     def outcome(self, ticket: int) -> CacheOutcome | None:
-        """What the request was granted with, or None if it still waits."""
+        """The outcome of the request's grant, or None if it still waits."""
         grants = [d for d in self.log if isinstance(d, Grant) and d.ticket == ticket]
         return grants[0].outcome if grants else None
 
@@ -128,7 +128,7 @@ def test_a_leased_adapter_leaves_neither_tier() -> None:
     assert cache.outcome(waiting) is CacheOutcome.MISS
 
 
-def test_an_awaited_adapter_keeps_its_host_place() -> None:
+def test_an_adapter_that_is_waited_for_keeps_its_host_place() -> None:
     cache = Cache(slots=1, host=2)
     cache.ask(A)
     cache.ask(B)
@@ -189,7 +189,7 @@ def test_what_is_in_use_or_pinned_is_not_evicted_on_request() -> None:
     cache.policy.arrive(99, C)
     assert cache.policy.advance() == [StartLoad(C)]
     cache.policy.cancel(99)
-    with pytest.raises(AdapterInUse):  # nobody waits for it, but it is on its way
+    with pytest.raises(AdapterInUse):  # no request waits for it, but it is being loaded
         cache.policy.evict(C)
     cache.pin(D, Tier.HOST)
     with pytest.raises(AdapterPinned):
@@ -199,7 +199,7 @@ def test_what_is_in_use_or_pinned_is_not_evicted_on_request() -> None:
 # ---- loads -------------------------------------------------------------------------------
 
 
-def test_no_more_loads_side_by_side_than_allowed() -> None:
+def test_no_more_concurrent_loads_than_allowed() -> None:
     policy = CachePolicy(slots=3, host_capacity=3, max_loads=2)
     for version in (A, B, C):
         policy.arrive(version, version)
@@ -234,7 +234,7 @@ def test_a_failed_commit_frees_its_host_place() -> None:
 # ---- turns -------------------------------------------------------------------------------
 
 
-def test_what_is_in_a_slot_is_leased_at_once() -> None:
+def test_what_is_in_a_slot_is_leased_immediately() -> None:
     cache = Cache(slots=1, host=2)
     assert not cache.policy.try_lease(A)
     cache.use(A)
@@ -247,7 +247,7 @@ def test_what_is_in_a_slot_is_leased_at_once() -> None:
     assert not cache.policy.try_lease(A)  # in host memory only
 
 
-def test_what_leaves_or_drains_is_not_leased_at_once() -> None:
+def test_what_is_to_be_evicted_or_drains_is_not_leased_immediately() -> None:
     cache = Cache(slots=2, host=3)
     for version in (A, B):
         cache.ask(version)
@@ -258,7 +258,7 @@ def test_what_leaves_or_drains_is_not_leased_at_once() -> None:
     assert (cache.policy.lease_count(A), cache.policy.lease_count(B)) == (1, 1)
 
 
-def test_a_lease_at_once_counts_as_a_use() -> None:
+def test_an_immediate_lease_counts_as_a_use() -> None:
     cache = Cache(slots=2, host=3)
     cache.use(A, B)
     assert cache.policy.try_lease(A)
@@ -267,7 +267,7 @@ def test_a_lease_at_once_counts_as_a_use() -> None:
     assert cache.gpu == (A, C)
 
 
-def test_a_draining_adapter_admits_nobody_until_the_waiter_had_its_turn() -> None:
+def test_a_draining_adapter_admits_no_request_until_the_waiter_has_its_slot() -> None:
     cache = Cache(slots=1, host=2)
     cache.ask(A)
     waiting = cache.ask(B)
@@ -277,15 +277,15 @@ def test_a_draining_adapter_admits_nobody_until_the_waiter_had_its_turn() -> Non
     cache.release(A)
     assert cache.outcome(waiting) is CacheOutcome.MISS
     cache.release(B)
-    assert cache.outcome(late) is CacheOutcome.HOST_HIT  # came for a slot hit, lost the slot
+    assert cache.outcome(late) is CacheOutcome.HOST_HIT  # would have been a slot hit
 
 
 def test_the_hot_adapter_that_was_granted_longest_ago_drains() -> None:
-    """Its running requests end first, however many they are."""
+    """Its running requests should end first, however many they are."""
     cache = Cache(slots=3, host=4)
     for version in (A, B, B, C, A):
         cache.ask(version)
-    cache.release(B)  # a use of it, but no new request that runs
+    cache.release(B)  # counts as a use, but is no new request
     assert cache.drain_for(cache.ask(D)) == B
 
 
@@ -301,7 +301,7 @@ def test_one_that_was_promised_a_place_gets_the_bytes_of_those_who_wait_behind_i
     cache.release(A)
     assert cache.outcome(large) is CacheOutcome.MISS
     cache.release(C)
-    assert cache.outcome(small) is CacheOutcome.MISS  # it had to leave, and was loaded again
+    assert cache.outcome(small) is CacheOutcome.MISS  # it was evicted, and loaded again
 
 
 def test_one_drain_for_each_waiting_adapter() -> None:
@@ -313,7 +313,7 @@ def test_one_drain_for_each_waiting_adapter() -> None:
     assert cache.drain_for(second) is None
 
 
-def test_a_promised_slot_goes_to_nobody_else() -> None:
+def test_a_promised_slot_goes_to_no_other_waiter() -> None:
     cache = Cache(slots=1, host=3)
     cache.ask(A)
     early, late = cache.ask(B), cache.ask(C)
@@ -323,13 +323,13 @@ def test_a_promised_slot_goes_to_nobody_else() -> None:
     assert cache.outcome(early) is None
 
 
-def test_a_drain_ends_with_the_turn() -> None:
+def test_a_drain_ends_when_the_waiter_has_its_slot() -> None:
     cache = Cache(slots=2, host=3)
     cache.ask(A)
     cache.ask(B)
     waiting = cache.ask(C)
     assert cache.drain_for(waiting) == A
-    cache.release(B)  # a slot comes free elsewhere
+    cache.release(B)  # another slot becomes free
     assert cache.outcome(waiting) is CacheOutcome.MISS
     assert cache.outcome(cache.ask(A)) is CacheOutcome.GPU_HIT
 
@@ -379,7 +379,7 @@ def test_an_adapter_pinned_in_its_slot_does_not_drain() -> None:
     assert cache.drain_for(cache.ask(C)) == B
 
 
-def test_where_hot_adapters_fill_host_memory_one_leaves_it_for_a_cold_one() -> None:
+def test_if_hot_adapters_fill_host_memory_one_is_evicted_for_a_cold_one() -> None:
     cache = Cache(slots=1, host=1)
     cache.ask(A)
     cold = cache.ask(B)
@@ -392,7 +392,7 @@ def test_where_hot_adapters_fill_host_memory_one_leaves_it_for_a_cold_one() -> N
     assert cache.outcome(held_back) is CacheOutcome.MISS
 
 
-def test_an_adapter_pinned_in_host_memory_does_not_leave_it_for_a_cold_one() -> None:
+def test_an_adapter_pinned_in_host_memory_is_not_evicted_for_a_cold_one() -> None:
     cache = Cache(slots=2, host=2)
     cache.ask(A)
     cache.pin(A, Tier.HOST)
@@ -401,14 +401,14 @@ def test_an_adapter_pinned_in_host_memory_does_not_leave_it_for_a_cold_one() -> 
     assert cache.drain_for(cache.ask(C)) == B
 
 
-def test_the_promise_of_a_slot_ends_when_its_holder_has_to_leave_host_memory() -> None:
-    """Else it would be a promise of the host place of the one that drains, pinned or not."""
+def test_the_promise_of_a_slot_ends_when_its_holder_is_evicted_from_host_memory() -> None:
+    """Else it would be promised the host place of the one that drains, pinned or not."""
     cache = Cache(slots=1, host=2)
     cache.ask(A)
     cache.pin(A, Tier.HOST)
     first = cache.ask(B)
     assert cache.drain_for(first) == A
-    second = cache.ask(C)  # takes the place that B has to leave
+    second = cache.ask(C)  # takes the host place of B
     cache.policy.evict(B, when_idle=True)
     cache.advance()
     cache.release(A)
@@ -419,7 +419,7 @@ def test_the_promise_of_a_slot_ends_when_its_holder_has_to_leave_host_memory() -
     assert cache.outcome(first) is CacheOutcome.MISS
 
 
-def test_what_nobody_awaits_any_more_does_not_hold_up_the_loads_for_ever() -> None:
+def test_a_load_without_waiters_does_not_block_other_loads_forever() -> None:
     cache = Cache(slots=2, host=2, max_loads=1)
     cache.ask(A)
     cache.ask(B)
@@ -432,7 +432,7 @@ def test_what_nobody_awaits_any_more_does_not_hold_up_the_loads_for_ever() -> No
     assert cache.outcome(cold) is CacheOutcome.MISS
 
 
-def test_nobody_drains_for_an_adapter_that_is_still_read_from_disk() -> None:
+def test_no_adapter_drains_for_one_that_is_still_being_loaded() -> None:
     cache = Cache(slots=1, host=1)
     cache.ask(A)
     cache.policy.arrive(99, B)
