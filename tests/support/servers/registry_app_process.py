@@ -1,6 +1,7 @@
-"""A registry server without an engine, as a process of its own that a test may kill.
+r"""A registry server without an engine, as a process of its own that a test may kill.
 
-python registry_process.py '{"database": …, "store": …, "sources": …, "port": …, "limits": {…}?}'
+python -m tests.support.servers.registry_app_process \
+    '{"database": …, "store": …, "sources": …, "port": …, "limits": {…}?}'
 """
 
 import asyncio

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 import httpx
 
-PROGRAM = Path(__file__).with_name("registry_app_process.py")
+ROOT = Path(__file__).resolve().parents[3]
+PROGRAM = "tests.support.servers.registry_app_process"
 START_SECONDS = 30
 
 
@@ -29,12 +29,11 @@ class ServerProcess:
             "port": port,
             **more,
         }
-        self._command = [sys.executable, str(PROGRAM), json.dumps(asked)]
+        self._command = [sys.executable, "-m", PROGRAM, json.dumps(asked)]
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": "."}
-        self._process = await asyncio.create_subprocess_exec(*self._command, env=environment)
+        self._process = await asyncio.create_subprocess_exec(*self._command, cwd=ROOT)
         async with httpx.AsyncClient() as client, asyncio.timeout(START_SECONDS):
             while True:
                 try:
