@@ -18,6 +18,8 @@ from registry.events.repository import EventFilter
 from registry.events.watermark import EventWatermark
 from registry.models import Event, EventKind
 
+pytestmark = pytest.mark.both_databases
+
 EVERYTHING = EventFilter()
 
 

@@ -11,6 +11,8 @@ from registry.lifecycle.transitions import TRANSITIONS
 from registry.models import VersionState
 from tests.db import rows
 
+pytestmark = pytest.mark.both_databases
+
 
 async def put(database: Database, state: VersionState) -> None:
     async with database.transaction() as session:

@@ -15,6 +15,8 @@ from registry.database.migrate import alembic_config, upgrade
 from registry.errors import DatabaseUnavailable
 from tests.db import rows
 
+pytestmark = pytest.mark.both_databases
+
 ROWS = (
     "INSERT INTO adapter (id, name, created_at) VALUES (1, 'support-bot', '2026-01-01 00:00:00')",
     rows.version(modules='["q_proj", "v_proj"]'),

@@ -19,6 +19,8 @@ from registry.models import Adapter, Version, VersionState, now, row_id
 from registry.residency import ResidencyStore, StoredPin
 from tests.support.cache.controller_harness import Cache, running, until
 
+pytestmark = pytest.mark.both_databases
+
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:

@@ -15,6 +15,8 @@ from registry.database.migrate import alembic_config, upgrade
 from registry.database.schema_revision import schema_state
 from registry.errors import DatabaseUnavailable
 
+pytestmark = pytest.mark.both_databases
+
 
 def ran(url: str, statement: str) -> None:
     async def run() -> None:

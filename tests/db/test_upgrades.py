@@ -17,6 +17,8 @@ from tests.db.old_schemas import REVISIONS, asked, fill_until
 from tests.support.adapters.demo_files import keep_demo_adapter
 from tests.support.servers.registry_in_loop import running_registry
 
+pytestmark = pytest.mark.both_databases
+
 ROOT = Path(__file__).parents[2]
 TABLES = (
     "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",

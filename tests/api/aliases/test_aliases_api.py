@@ -15,6 +15,8 @@ from registry.models import AliasHistory, now
 from registry.service import RegistryService
 from tests.api.helpers import AdapterMaker, assert_problem, kinds, publish_some, resolved, step
 
+pytestmark = pytest.mark.both_databases
+
 PROD = "/adapters/bot/aliases/prod"
 
 
@@ -279,6 +281,7 @@ async def test_of_many_who_saw_the_same_state_one_moves_it(
     assert len(await history(client)) == 2
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
@@ -304,6 +307,7 @@ async def test_refused_moves(
     assert_problem(await client.put(PROD, json=body), status, code)
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [

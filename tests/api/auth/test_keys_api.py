@@ -103,6 +103,7 @@ async def test_a_key_is_good_for_its_scopes_only(guarded: Guarded) -> None:
     assert response.json()["detail"].endswith("operate")
 
 
+@pytest.mark.both_databases
 async def test_events_say_whose_key_it_was(guarded: Guarded, make_adapter: AdapterMaker) -> None:
     key, sre = await guarded.key("ci", PUBLISH), await guarded.key("sre", OPERATE)
     body = {"source": str(make_adapter("one"))}
@@ -168,6 +169,7 @@ async def test_keys_end_when_they_expire(guarded: Guarded) -> None:
     assert await guarded.says("GET", "/api/v1/adapters", key) == (401, "invalid_key")
 
 
+@pytest.mark.both_databases
 async def test_a_revoked_key_is_refused_at_once_and_elsewhere_soon(
     guarded: Guarded, database: Database
 ) -> None:
@@ -185,6 +187,7 @@ async def test_a_revoked_key_is_refused_at_once_and_elsewhere_soon(
     assert await guarded.says("POST", "/api/v1/keys/app/rotate", root) == (409, "key_revoked")
 
 
+@pytest.mark.both_databases
 async def test_rotation_gives_a_while_to_change(guarded: Guarded) -> None:
     root, old = await guarded.key("root", ADMIN), await guarded.key("app", INFER)
     rotated = await guarded.ask("POST", "/api/v1/keys/app/rotate", root, json={"keep_hours": 1})
@@ -201,6 +204,7 @@ async def test_rotation_gives_a_while_to_change(guarded: Guarded) -> None:
     assert statuses == [401, 401, 200]
 
 
+@pytest.mark.both_databases
 async def test_the_last_admin_key_can_not_be_revoked(guarded: Guarded) -> None:
     root = await guarded.key("root", ADMIN)
     assert await guarded.says("DELETE", "/api/v1/keys/root", root) == (409, "last_admin_key")
@@ -210,6 +214,7 @@ async def test_the_last_admin_key_can_not_be_revoked(guarded: Guarded) -> None:
     assert await guarded.says("DELETE", "/api/v1/keys/root", root) == (200, "")
 
 
+@pytest.mark.both_databases
 async def test_two_who_revoke_each_other_leave_one(guarded: Guarded) -> None:
     one, two = await guarded.key("one", ADMIN), await guarded.key("two", ADMIN)
     answers = await asyncio.gather(
@@ -242,6 +247,7 @@ async def test_bad_input_is_a_problem(guarded: Guarded) -> None:
     assert await guarded.says("DELETE", "/api/v1/keys/nobody", root) == (404, "unknown_key")
 
 
+@pytest.mark.both_databases
 async def test_when_a_key_was_used_is_written_down(guarded: Guarded) -> None:
     root = await guarded.key("root", ADMIN)
     before = now()

@@ -1,5 +1,7 @@
 """What a tenant is granted while an answer to it goes on."""
 
+import pytest
+
 from registry.auth.caller import ANONYMOUS, Caller
 from registry.auth.scopes import EVERY_SCOPE
 from registry.database.engine import Database
@@ -7,6 +9,8 @@ from registry.service import RegistryService
 from registry.tenants.live_grants import LiveGrants
 from tests.api.conftest import AdapterMaker
 from tests.api.keyed_client import Asked
+
+pytestmark = pytest.mark.both_databases
 
 SECRET = "acme~secret"
 PATH = f"/adapters/{SECRET}/grants/other"

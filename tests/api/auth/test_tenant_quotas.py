@@ -25,6 +25,8 @@ from registry.references import tenant_of
 from registry.service import RegistryService
 from registry.tenants.service import TenantService
 
+pytestmark = pytest.mark.both_databases
+
 AdapterMaker = Callable[..., Path]
 MIB = 2**20
 

@@ -28,6 +28,8 @@ from tests.api.conftest import AdapterMaker
 from tests.api.keyed_client import Asked
 from tests.support.servers.asgi_server import serving
 
+pytestmark = pytest.mark.both_databases
+
 PATIENCE_SECONDS = 30
 Json = dict[str, Any]
 

@@ -1,10 +1,13 @@
 """Tenants and grants on both databases: namespaces, who may make them, who may use what."""
 
+import pytest
 from fastapi import FastAPI
 
 from registry.auth.scopes import Scope
 from tests.api.conftest import AdapterMaker
 from tests.api.keyed_client import Asked
+
+pytestmark = pytest.mark.both_databases
 
 
 async def test_a_tenant_is_made_changed_and_removed(asked: Asked) -> None:

@@ -20,6 +20,8 @@ from registry.service import RegistryService
 from registry.storage.store import ArtifactStore
 from tests.api.helpers import AdapterMaker
 
+pytestmark = pytest.mark.both_databases
+
 
 @pytest.fixture
 async def servers(

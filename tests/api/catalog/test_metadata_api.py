@@ -8,6 +8,8 @@ import pytest
 
 from tests.api.helpers import AdapterMaker, assert_problem, kinds, publish, publish_some
 
+pytestmark = pytest.mark.both_databases
+
 DETAILS = {
     "description": "Polite answers",
     "tags": ["lang:fr", "exp-7"],
@@ -109,6 +111,7 @@ async def test_a_version_never_descends_from_itself(
     assert [v["reference"] for v in made_from_2.json()["items"]] == ["bot:3"]
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 @pytest.mark.parametrize(
     ("fields", "status", "code"),
     [
@@ -147,6 +150,7 @@ async def test_refused_descriptions(
     assert len((await client.get("/adapters/bot/versions")).json()["items"]) == 1
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 @pytest.mark.parametrize(
     "body",
     [

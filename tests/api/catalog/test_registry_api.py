@@ -9,6 +9,8 @@ from registry.database.pagination import token_after
 from registry.service import RegistryService
 from tests.api.helpers import AdapterMaker, assert_problem, publish, resolved
 
+pytestmark = pytest.mark.both_databases
+
 
 async def test_publishing_tells_what_was_found(
     client: httpx.AsyncClient, make_adapter: AdapterMaker
@@ -147,6 +149,7 @@ async def test_a_change_is_a_new_generation(
     assert service.catalog.change_count > before
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 @pytest.mark.parametrize(
     ("method", "path", "json", "status", "code"),
     [

@@ -15,6 +15,8 @@ from registry.models import Event
 from registry.service import RegistryService
 from tests.api.helpers import AdapterMaker, assert_problem, publish_some, resolved, step
 
+pytestmark = pytest.mark.both_databases
+
 
 @pytest.fixture
 async def other(service: RegistryService, database_url: str) -> AsyncIterator[httpx.AsyncClient]:

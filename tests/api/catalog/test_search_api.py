@@ -13,6 +13,8 @@ from registry.search.repository import TermRepository, adapter_terms, version_te
 from registry.service import RegistryService
 from tests.api.helpers import AdapterMaker, assert_problem, publish, step
 
+pytestmark = pytest.mark.both_databases
+
 MODULES = ("q_proj", "k_proj", "down_proj")
 WORDS = ("french", "Fresh", "german", "GERMANY", "été", "a-b")
 OWNERS = (None, "team-a", "team-b")

@@ -11,6 +11,8 @@ import pytest
 from registry.database.engine import Database
 from registry.models import Event, EventKind, now
 
+pytestmark = pytest.mark.both_databases
+
 AdapterMaker = Callable[..., Path]
 Query = dict[str, Any]
 

@@ -25,6 +25,8 @@ from registry.models import Event, EventKind, new_uid, now
 from tests.api.conftest import AdapterMaker
 from tests.api.helpers import publish_some
 
+pytestmark = pytest.mark.both_databases
+
 MANY = 50_000
 BATCH = 5_000
 PAGE = 500

@@ -24,6 +24,8 @@ from registry.http.sse import StreamLimits
 from registry.models import Adapter, Event, EventKind, row_id
 from tests.support.servers.asgi_server import GRACEFUL_SECONDS, serving
 
+pytestmark = pytest.mark.both_databases
+
 PATIENCE = 20
 
 

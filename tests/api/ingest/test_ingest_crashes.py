@@ -16,6 +16,8 @@ from registry.inspection.base_model import BaseModel
 from tests.support.servers.crashing_worker import COPYING, DIRECT_FETCHED, DIRECT_KEPT, POINTS
 from tests.support.servers.registry_in_loop import Json, Registry, running_registry
 
+pytestmark = pytest.mark.both_databases
+
 ROOT = Path(__file__).resolve().parents[3]
 
 AdapterMaker = Callable[..., Path]

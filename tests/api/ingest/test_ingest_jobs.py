@@ -108,6 +108,7 @@ async def test_a_small_local_folder_is_registered_at_once(
         assert (await registry.http.get("/jobs")).json()["items"] == []
 
 
+@pytest.mark.both_databases
 async def test_a_url_is_fetched_and_its_secrets_are_forgotten(
     registry: Registry, publish_on: Callable[..., str]
 ) -> None:
@@ -148,6 +149,7 @@ async def test_the_same_content_again_is_the_version_that_is_there(
     assert len(registry.kept()) == 1
 
 
+@pytest.mark.both_databases
 async def test_several_at_once_get_consecutive_numbers(
     start: Start, make_adapter: AdapterMaker
 ) -> None:
@@ -158,6 +160,7 @@ async def test_several_at_once_get_consecutive_numbers(
         assert sorted(job["version"] for job in jobs) == [f"bot:{n}" for n in range(1, 9)]
 
 
+@pytest.mark.both_databases
 async def test_no_more_are_worked_on_at_once_than_allowed(
     start: Start, web: WebServer, publish_on: Callable[..., str]
 ) -> None:
@@ -187,6 +190,7 @@ async def test_what_inspection_refuses_has_failed_with_its_code(
     assert registry.kept() == set()
 
 
+@pytest.mark.both_databases
 async def test_a_failure_of_a_known_adapter_is_in_its_history(
     registry: Registry, make_adapter: AdapterMaker
 ) -> None:
@@ -197,6 +201,7 @@ async def test_a_failure_of_a_known_adapter_is_in_its_history(
     assert events[-1]["reason"].startswith("job 2: rank_too_large: ")
 
 
+@pytest.mark.both_databases
 async def test_what_may_pass_is_tried_again_after_a_while(
     registry: Registry, web: WebServer, publish_on: Callable[..., str]
 ) -> None:
@@ -323,6 +328,7 @@ def web_config(web: WebServer) -> bytes:
     return content
 
 
+@pytest.mark.both_databases
 async def test_a_cancelled_job_of_a_known_adapter_is_in_its_history(
     registry: Registry, web: WebServer, publish_on: Callable[..., str]
 ) -> None:
@@ -338,6 +344,7 @@ async def test_a_cancelled_job_of_a_known_adapter_is_in_its_history(
     assert (events[-1]["kind"], events[-1]["reason"]) == ("ingest.cancelled", f"job {number}")
 
 
+@pytest.mark.both_databases
 async def test_a_queued_job_is_cancelled_at_once(start: Start, make_adapter: AdapterMaker) -> None:
     async with start(works=False) as registry:
         number = (await registry.register("bot", make_adapter("a"))).json()["id"]
@@ -350,6 +357,7 @@ async def test_a_queued_job_is_cancelled_at_once(start: Start, make_adapter: Ada
         assert (await registry.job(number))["attempts"] == 0
 
 
+@pytest.mark.both_databases
 async def test_another_server_s_wish_to_cancel_is_heard(
     start: Start, registry: Registry, web: WebServer, publish_on: Callable[..., str]
 ) -> None:
@@ -364,6 +372,7 @@ async def test_another_server_s_wish_to_cancel_is_heard(
     leave.set()
 
 
+@pytest.mark.both_databases
 async def test_two_servers_never_work_on_the_same_job(
     start: Start, registry: Registry, make_adapter: AdapterMaker
 ) -> None:
@@ -398,6 +407,7 @@ async def test_jobs_that_are_not_there(registry: Registry) -> None:
     assert (await registry.http.get("/jobs?page_token=!")).status_code == 400
 
 
+@pytest.mark.both_databases
 async def test_jobs_are_listed_by_page_state_and_adapter(
     registry: Registry, make_adapter: AdapterMaker
 ) -> None:
@@ -424,6 +434,7 @@ async def test_jobs_are_listed_by_page_state_and_adapter(
 # ---- a server that ends in an orderly way --------------------------------------------------
 
 
+@pytest.mark.both_databases
 async def test_a_server_that_ends_hands_its_jobs_to_the_next(
     start: Start, web: WebServer, publish_on: Callable[..., str]
 ) -> None:
@@ -459,6 +470,7 @@ async def test_a_version_that_is_being_written_is_written(
         assert (job["state"], job["version"], written) == ("succeeded", "bot:1", [1])
 
 
+@pytest.mark.both_databases
 async def test_jobs_of_long_ago_are_forgotten(start: Start, make_adapter: AdapterMaker) -> None:
     async with start() as registry:
         await registry.finished(await registry.register("bot", make_adapter("a")))
@@ -469,6 +481,7 @@ async def test_jobs_of_long_ago_are_forgotten(start: Start, make_adapter: Adapte
         assert (await registry.http.get("/adapters/bot/versions/1")).status_code == 200
 
 
+@pytest.mark.both_databases
 async def test_a_wish_to_cancel_in_the_last_moment_leaves_no_version(
     start: Start, make_adapter: AdapterMaker, database_url: str
 ) -> None:
@@ -493,6 +506,7 @@ async def test_a_wish_to_cancel_in_the_last_moment_leaves_no_version(
         assert registry.kept() == set()
 
 
+@pytest.mark.both_databases
 async def test_what_is_published_can_not_be_cancelled(
     registry: Registry, make_adapter: AdapterMaker
 ) -> None:
@@ -502,6 +516,7 @@ async def test_what_is_published_can_not_be_cancelled(
     assert (await registry.http.get("/adapters/bot/versions/1")).status_code == 200
 
 
+@pytest.mark.both_databases
 async def test_what_is_said_of_a_version_comes_with_its_job(
     registry: Registry, make_adapter: AdapterMaker
 ) -> None:

@@ -21,6 +21,8 @@ from registry.sources.egress_guard import EgressGuard
 from registry.sources.registry import RemoteSources
 from tests.support.servers.registry_in_loop import Registry, running_registry
 
+pytestmark = pytest.mark.only_postgresql
+
 AdapterMaker = Callable[..., Path]
 
 

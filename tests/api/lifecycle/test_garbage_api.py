@@ -17,6 +17,8 @@ from registry.references import parse_reference
 from registry.service import RegistryService
 from tests.api.helpers import AdapterMaker, assert_problem, kinds, publish, publish_some, step
 
+pytestmark = pytest.mark.both_databases
+
 _HOUR = timedelta(hours=1)
 NO_WINDOW = {"rollback_window_days": 0}
 
@@ -181,6 +183,7 @@ async def test_files_without_a_row_go_when_they_are_old(
     assert (await collect(client))["orphans"] == []
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 @pytest.mark.parametrize(
     "body",
     [

@@ -19,6 +19,8 @@ from registry.sources.base import Progress
 from registry.storage.store import StoredArtifact
 from tests.api.helpers import AdapterMaker, kinds, publish_some, step
 
+pytestmark = pytest.mark.both_databases
+
 
 @asynccontextmanager
 async def arriving(service: RegistryService, source: Path) -> AsyncIterator[StoredArtifact]:

@@ -22,6 +22,8 @@ from tests.api.helpers import (
     step,
 )
 
+pytestmark = pytest.mark.both_databases
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
@@ -311,6 +313,7 @@ async def test_each_step_leaves_one_event_and_repeating_it_none(
     ]
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 @pytest.mark.parametrize(
     ("reference", "what", "body", "status", "code"),
     [

@@ -22,13 +22,9 @@ from registry.storage.store import ArtifactStore
 from tests.api.helpers import AdapterMaker, assert_problem, publish, publish_some
 from tests.support.databases.postgres import PostgresServer
 
+pytestmark = pytest.mark.only_postgresql
+
 QUESTIONS = ("/adapters", "/versions", "/adapters/bot", "/resolve?reference=bot")
-
-
-@pytest.fixture
-def database_kind() -> str:
-    """Each test here is about one of the two."""
-    return "postgresql"
 
 
 async def restarted(postgres: PostgresServer) -> None:

@@ -19,6 +19,8 @@ from registry.telemetry.metrics import RegistryMetrics
 from tests.support.servers.registry_in_loop import Registry, running_registry
 from tests.support.servers.webhook_receiver import Answer, Receiver, add
 
+pytestmark = pytest.mark.both_databases
+
 AdapterMaker = Callable[..., Path]
 
 

@@ -20,6 +20,8 @@ from tests.api.conftest import BASE, AdapterMaker
 from tests.support.databases.postgres import PostgresServer
 from tests.support.servers.registry_in_loop import Registry, running_registry
 
+pytestmark = pytest.mark.both_databases
+
 Json = dict[str, Any]
 Captured = pytest.CaptureFixture[str]
 NewDatabase = Callable[[], str]

@@ -86,13 +86,6 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
         yield Filled(url, run_id, sources)
 
 
-@pytest.fixture(params=["sqlite"])
-def database_kind(request: pytest.FixtureRequest) -> str:
-    """One database will do: what differs between them is below the API."""
-    kind: str = request.param
-    return kind
-
-
 async def get(client: httpx.AsyncClient, path: str, **query: Any) -> Json:
     response = await client.get(path, params=query)
     assert response.status_code == 200, response.text

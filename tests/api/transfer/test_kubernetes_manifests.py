@@ -16,13 +16,6 @@ Json = dict[str, Any]
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 
 
-@pytest.fixture(params=["sqlite"])
-def database_kind(request: pytest.FixtureRequest) -> str:
-    """One database will do: what differs between them is below the API."""
-    kind: str = request.param
-    return kind
-
-
 def strict(schema: Json) -> Json:
     """As Kubernetes validates: what is not in the schema is an error."""
     closed = {

@@ -22,6 +22,8 @@ from tests.api.conftest import BASE
 from tests.support.archives import INDEX, archive_of, changed_json, parts_of, sealed
 from tests.support.servers.ingest_router import ingest_router
 
+pytestmark = pytest.mark.both_databases
+
 AdapterMaker = Callable[..., Path]
 Json = dict[str, Any]
 SPLIT = [{"version": 1, "weight": 9}, {"version": 2, "weight": 1}]

@@ -20,13 +20,6 @@ from tests.support.servers.asgi_server import serving
 Json = dict[str, Any]
 
 
-@pytest.fixture(params=["sqlite"])
-def database_kind(request: pytest.FixtureRequest) -> str:
-    """One database will do: what differs between them is below the API."""
-    kind: str = request.param
-    return kind
-
-
 @pytest.fixture
 async def published(client: httpx.AsyncClient, make_adapter: AdapterMaker) -> None:
     for n, name in enumerate(("bot", "bot", "other")):

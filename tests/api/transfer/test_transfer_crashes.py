@@ -20,6 +20,8 @@ from registry.transfer.format import AdapterManifest, Index, VersionManifest
 from tests.api.conftest import write_adapter
 from tests.support.servers.registry_subprocess import ServerProcess
 
+pytestmark = pytest.mark.both_databases
+
 ADAPTERS = 60
 KILLS = 4
 

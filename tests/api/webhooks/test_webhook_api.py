@@ -57,6 +57,7 @@ async def test_each_secret_is_another_and_none_is_told_twice(
         assert not [secret for secret in secrets if secret in answer.text]
 
 
+@pytest.mark.both_databases
 async def test_only_what_is_named_is_changed(client: httpx.AsyncClient, receiver: Receiver) -> None:
     added = await add(client, receiver, kinds=["alias.moved"], description="old")
     del added["secret"]
@@ -72,6 +73,7 @@ async def test_only_what_is_named_is_changed(client: httpx.AsyncClient, receiver
     assert await get(client, url) == expected
 
 
+@pytest.mark.both_databases
 async def test_a_removed_webhook_is_gone_with_its_deliveries(
     client: httpx.AsyncClient, receiver: Receiver
 ) -> None:
@@ -132,6 +134,7 @@ async def test_a_test_is_sent_at_once_and_says_what_came_of_it(
     assert (await get(client, url))["failures"] == 0, "tests count for nothing"
 
 
+@pytest.mark.both_databases
 async def test_deliveries_are_listed_by_state_and_in_pages(
     client: httpx.AsyncClient, receiver: Receiver
 ) -> None:
@@ -152,6 +155,7 @@ async def test_deliveries_are_listed_by_state_and_in_pages(
     assert seen == ids[::-1]
 
 
+@pytest.mark.both_databases
 async def test_webhooks_are_listed_in_pages(client: httpx.AsyncClient, receiver: Receiver) -> None:
     ids = [(await add(client, receiver))["id"] for _ in range(3)]
     first = await get(client, "/webhooks", limit=2)
@@ -160,6 +164,7 @@ async def test_webhooks_are_listed_in_pages(client: httpx.AsyncClient, receiver:
     assert rest["next_page_token"] is None
 
 
+@pytest.mark.both_databases
 async def test_what_waits_for_a_webhook_is_counted(
     client: httpx.AsyncClient, receiver: Receiver, database: Database
 ) -> None:

@@ -10,13 +10,6 @@ from tests.api.conftest import Run
 from tests.support.servers.webhook_receiver import Answer, Receiver
 
 
-@pytest.fixture(params=["sqlite"])
-def database_kind(request: pytest.FixtureRequest) -> str:
-    """One database will do: what differs between them is below the API."""
-    kind: str = request.param
-    return kind
-
-
 async def test_a_webhook_is_added_tried_listed_and_removed(run: Run, receiver: Receiver) -> None:
     code, out, _ = await run(
         "webhook", "add", receiver.url, "--kind", "alias.moved", "--adapter", "bot"

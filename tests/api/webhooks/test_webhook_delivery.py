@@ -27,6 +27,8 @@ from tests.support.servers.webhook_receiver import (
     receiving,
 )
 
+pytestmark = pytest.mark.both_databases
+
 Json = dict[str, Any]
 AdapterMaker = Any
 

@@ -1,4 +1,8 @@
-"""Fixtures: every test that asks for `database_url` runs on SQLite and on PostgreSQL."""
+"""Fixtures: a test with a database runs on SQLite; `both_databases`: on PostgreSQL too.
+
+Both where SQL, locks, transactions or a crash are what is tested. A test's own parameter
+`database_kind` goes before the marks of its module.
+"""
 
 import itertools
 import shutil
@@ -36,7 +40,21 @@ def postgres() -> Iterator[PostgresServer]:
         server.remove()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+KINDS = ("sqlite", "postgresql")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    marked = metafunc.definition.get_closest_marker
+    chosen = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "database_kind" not in metafunc.fixturenames or any("database_kind" in c for c in chosen):
+        return
+    kinds = KINDS if marked("both_databases") else KINDS[:1]
+    if marked("only_postgresql"):
+        kinds = KINDS[1:]
+    metafunc.parametrize("database_kind", kinds, indirect=True)
+
+
+@pytest.fixture
 def database_kind(request: pytest.FixtureRequest) -> str:
     kind: str = request.param
     return kind
