@@ -1,4 +1,4 @@
-"""Deferred response: its head is held until the lease is there, and replaced if that failed."""
+"""Deferred response: its head is held until the lease is acquired, and replaced if that fails."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,12 +10,12 @@ from engine.gateway.openai_errors import error_event, send_engine_error
 from engine.gateway.request_context import RequestContext
 from registry.redaction import mask_keys
 
-# vLLM's last word in a stream; its code is 500 whatever happened
+# how vLLM ends a stream that fails; its code is 500 whatever the cause
 _ERROR_EVENT = b'data: {"error"'
 
 
 class DeferredResponse:
-    """Between the application and the server. Parts of a stream that goes well pass untouched."""
+    """Passes messages from the application to the server; parts of a good stream unchanged."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class DeferredResponse:
 
     @property
     def refusal(self) -> EngineError | None:
-        """What the client is told in place of the application's answer."""
+        """The error that the client gets in place of the application's response."""
         return self._replacement or (None if self.started else self._request.failure)
 
     async def receive(self) -> Message:
@@ -74,14 +74,14 @@ class DeferredResponse:
         if self._replaced:
             return
         body = message.get("body")
-        if body and (masked := self._mask(body)) is not body:
-            message = {**message, "body": masked}
+        if body and (rewritten := self._rewrite(body)) is not body:
+            message = {**message, "body": rewritten}
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._complete = True
 
-    def _mask(self, body: bytes) -> bytes:
-        if (self._status or 0) >= 400:  # vLLM's errors repeat what was sent
+    def _rewrite(self, body: bytes) -> bytes:
+        if (self._status or 0) >= 400:  # vLLM's errors quote the request
             return mask_keys(body)
         failure = self._request.failure
         if failure is not None and body.startswith(_ERROR_EVENT):
@@ -89,10 +89,10 @@ class DeferredResponse:
         return body
 
     def _on_lease(self) -> None:
-        """The head can't be replaced any more: a client reads it while the engine works.
+        """Send the head, which is final now: the client reads it while the engine works.
 
-        Nothing waits for that: a client that reads nothing must not keep its request out of the
-        engine, and its lease with it.
+        Nothing waits for it: a client that reads nothing must not keep its request from the engine,
+        and with it the lease.
         """
         if self._head is not None:
             self._sending_head = asyncio.create_task(self._send_held_head())
@@ -108,7 +108,7 @@ class DeferredResponse:
             return
         failure = self._request.failure
         if failure is None and head["status"] >= 500:
-            failure = self._unavailable()  # vLLM says only that its engine has an issue
+            failure = self._unavailable()  # vLLM only reports an issue with its engine
         if failure is not None:
             await self._replace(failure)
             return
@@ -123,7 +123,7 @@ class DeferredResponse:
         await send_engine_error(self._send, failure, self._request.headers())
 
     async def finish(self) -> None:
-        """Answer for an application that ended without a word, because the lease had failed."""
+        """Respond for an application that ended without a response because the lease failed."""
         if self._sending_head is not None:
             await self._sending_head
         if not self.started and self._request.failure is not None:
@@ -131,11 +131,11 @@ class DeferredResponse:
 
     @property
     def client_disconnected(self) -> bool:
-        """Before its answer was complete, whatever the application made of that."""
+        """Before its response was complete, however the application handled that."""
         return self._client_disconnected
 
     def outcome(self) -> str | None:
-        """How the request ended; None if it was no generation at all (say, `/tokenize`)."""
+        """How the request ended; None if it did not generate (for example `/tokenize`)."""
         if self._client_disconnected:
             return "cancelled"
         failure = self._request.failure

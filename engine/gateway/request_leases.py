@@ -1,4 +1,4 @@
-"""Request leases: admits requests of the running HTTP request to the engine, with its adapter."""
+"""Request leases: leases the adapter of an HTTP request for each of its engine requests."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -17,7 +17,7 @@ class GenerationCounter(Protocol):
 
 
 class AdmittedRequest:
-    """One prompt of an HTTP request, for the base model; without a request, one of our own."""
+    """One prompt for the base model. `request` None: not from an HTTP request."""
 
     def __init__(self, request: RequestContext | None = None) -> None:
         self._request = request
@@ -30,7 +30,7 @@ class AdmittedRequest:
         self._spans.close()
 
     def engine_died(self, error: EngineUnavailable) -> None:
-        """If nothing of its answer is out yet, this becomes it."""
+        """Becomes the response, if none of it has been sent."""
         if self._request is not None:
             self._request.failure = error
 
@@ -67,16 +67,16 @@ class RequestLeases:
         self._controller = controller
         self._counter = counter
 
-    async def admit(self, asked: VersionId | None, abort: Abort) -> AdmittedRequest:
-        """See the port. What was resolved is what the engine is asked for, or nothing is."""
+    async def admit(self, requested: VersionId | None, abort: Abort) -> AdmittedRequest:
+        """See the port. Only the version that was resolved may be requested."""
         request = current_request()
         if request is None:
-            if asked is not None:
-                raise RuntimeError("an adapter was asked for past the gateway")
+            if requested is not None:
+                raise RuntimeError("an adapter was requested without the gateway")
             return AdmittedRequest()
         version = request.version
-        if asked != (version.id if version is not None else None):
-            request.failure = AdapterNotUsed(version.reference if version else str(asked))
+        if requested != (version.id if version is not None else None):
+            request.failure = AdapterNotUsed(version.reference if version else str(requested))
             raise request.failure
         if version is None:
             return AdmittedRequest(request)

@@ -1,4 +1,4 @@
-"""Shared lease: all prompts of one HTTP request hold one lease, and wait in one place for it."""
+"""Shared lease: all prompts of one HTTP request share one lease, and one place in the queue."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from engine.types import Lease
 
 Abort = Callable[[], None]
 NewLease = Callable[[Revoke], LeaseContext]
-"""A lease for the whole request; what it is given is called if the lease is revoked."""
+"""Creates a lease for the whole request; its argument is called if the lease is revoked."""
 
 
 class _Holding:
@@ -19,7 +19,7 @@ class _Holding:
     def __init__(self, new_lease: NewLease) -> None:
         self._lease = new_lease(self._revoke)
         self._acquiring = asyncio.create_task(self._lease.acquire())
-        self._acquiring.add_done_callback(_look_at_failure)
+        self._acquiring.add_done_callback(_retrieve_exception)
         self._aborts: list[Abort] = []
         self.is_released = False
 
@@ -37,7 +37,7 @@ class _Holding:
             return
         self.is_released = True
         if not self._acquiring.done():
-            self._acquiring.cancel()  # its place in the queue is given up
+            self._acquiring.cancel()  # gives up its place in the queue
         self._lease.release()
 
     def _revoke(self) -> None:
@@ -46,9 +46,9 @@ class _Holding:
 
 
 class SharedLease:
-    """The lease of one HTTP request on one version. Its prompts come and go.
+    """The lease of one HTTP request on one version, released when the last of its prompts ends.
 
-    After the last one has left the lease is released: a prompt that comes later takes a new one.
+    A prompt that starts later acquires a new one.
     """
 
     def __init__(self, new_lease: NewLease) -> None:
@@ -56,7 +56,7 @@ class SharedLease:
         self._holding: _Holding | None = None
 
     async def acquire(self, abort: Abort) -> tuple[Lease, Callable[[], None]]:
-        """The lease, and what releases this prompt's part of it: to be called exactly once.
+        """The lease, and a function that releases this prompt's share: to be called exactly once.
 
         `abort` is called if the lease is revoked. Raises what `LeaseContext.acquire` raises.
         """
@@ -67,7 +67,7 @@ class SharedLease:
         return lease, lambda: holding.leave(abort)
 
 
-def _look_at_failure(acquiring: asyncio.Task[Lease]) -> None:
-    """Every prompt may have left by then; asyncio complains of failures that nothing looks at."""
+def _retrieve_exception(acquiring: asyncio.Task[Lease]) -> None:
+    """All prompts may have ended by then, and asyncio warns of an exception never retrieved."""
     if not acquiring.cancelled():
         acquiring.exception()

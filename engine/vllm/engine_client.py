@@ -1,7 +1,7 @@
-"""vLLM's engine client: the one door through which requests enter the engine.
+"""Engine client: vLLM's, the only way for requests into the engine.
 
-A request is admitted before vLLM sees it (its adapter is leased) and is over when the engine works
-on it no more. Its outputs go from vLLM to vLLM's routes; nothing of ours stands around them.
+A request is admitted before vLLM gets it (its adapter is leased) and ends when the engine's work on
+it ends. Its outputs go from vLLM to vLLM's routes; none of our code wraps them.
 """
 
 import asyncio
@@ -21,38 +21,40 @@ from engine.types import VersionId, WorkDone
 from engine.vllm.running_requests import (
     BackgroundTasks,
     RunningRequest,
-    adding,
+    track_additions,
     watch_requests,
 )
 from engine.vllm.tenant_isolation import tenant_cache_salt, tenant_request_id
 
 
 class AdmittedRequest(Protocol):
-    """A request that may enter the engine. `trace_headers`: what vLLM's own span is put below."""
+    """A request that may enter the engine. `trace_headers`: the parent of vLLM's own span."""
 
     @property
     def trace_headers(self) -> Mapping[str, str] | None: ...
 
     def ended(self, work: WorkDone) -> None:
-        """The engine works on it no more. Called exactly once."""
+        """The engine's work on it has ended. Called exactly once."""
 
     def engine_died(self, error: EngineUnavailable) -> None:
-        """It was not answered, because the engine ended."""
+        """It has no response, because the engine ended."""
 
 
 class RequestAdmission(Protocol):
-    """Stands before the engine: `RequestLeases`, where requests come over HTTP."""
+    """Admits requests to the engine. `RequestLeases` implements it for requests over HTTP."""
 
-    async def admit(self, asked: VersionId | None, abort: Callable[[], None]) -> AdmittedRequest:
-        """Lease what the running request resolved to; `abort` takes the request from the engine.
+    async def admit(
+        self, requested: VersionId | None, abort: Callable[[], None]
+    ) -> AdmittedRequest:
+        """Lease the version that the running request was resolved to.
 
-        `asked`: the adapter that the engine is asked for. Raises AdapterNotUsed if that is not the
-        one that was resolved, and what `CacheController.lease` raises.
+        `requested`: the adapter of the engine request. `abort` aborts that. Raises AdapterNotUsed
+        if it is not the one that was resolved, and what `CacheController.lease` raises.
         """
 
 
 class _HeldLease:
-    """Admits requests of a caller that holds their lease, and sees them end."""
+    """Admits requests of a caller that holds their lease, and counts those that run."""
 
     trace_headers = None
 
@@ -82,11 +84,11 @@ _held: ContextVar[_HeldLease | None] = ContextVar("adaptry_held_lease", default=
 
 
 @asynccontextmanager
-async def lease_held() -> AsyncIterator[None]:
-    """For a caller that holds the lease of what it generates in the block.
+async def use_held_lease() -> AsyncIterator[None]:
+    """For a caller that holds the lease for what it generates in the block.
 
-    The block ends when the engine works on none of its requests any more, cancelled ones too: then
-    the lease may be given back.
+    The block ends when the engine's work on all of its requests has ended, also on cancelled ones:
+    then the lease may be released.
     """
     lease = _HeldLease()
     token = _held.set(lease)
@@ -100,7 +102,7 @@ async def lease_held() -> AsyncIterator[None]:
 class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
     """vLLM's engine client, whose requests are admitted first.
 
-    `generate`, `encode` and whatever else vLLM's routes call end in `add_request`.
+    `generate`, `encode` and all else that vLLM's routes call end in `add_request`.
     """
 
     admission: RequestAdmission
@@ -122,33 +124,33 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         lora_request: LoRARequest | None = None,
         **options: Any,
     ) -> Any:
-        """Raises what `RequestAdmission.admit` raises, and what vLLM refuses."""
+        """Raises what `RequestAdmission.admit` raises, and vLLM's errors."""
         running = RunningRequest()
-        asked = None if lora_request is None else lora_request.lora_int_id
-        admitted = await self._admit(asked, partial(self._abort_running, running))
+        requested = None if lora_request is None else lora_request.lora_int_id
+        admitted = await self._admit(requested, partial(self._abort_running, running))
         engine_id = self._new_engine_id(request_id)
         running.on_end = partial(self._request_ended, engine_id, admitted)
-        running.on_engine_death = partial(_tell_of_death, admitted)
+        running.on_engine_death = partial(_report_death, admitted)
         if (trace_headers := admitted.trace_headers) is not None:
             options["trace_headers"] = trace_headers
         try:
-            with adding(running):
+            with track_additions(running):
                 queue = await super().add_request(
                     engine_id, prompt, params, *inputs, lora_request=lora_request, **options
                 )
         except BaseException as error:
             if isinstance(error, EngineDeadError):
-                _tell_of_death(admitted)
-            self._abort_running(running)  # vLLM forgets to, if it is cancelled meanwhile
+                _report_death(admitted)
+            self._abort_running(running)  # vLLM doesn't, if it is cancelled meanwhile
             running.all_added()
             raise
-        _when_input_ends(queue, running.all_added)
-        if running.is_aborted:  # perhaps before vLLM knew of it
+        _call_when_input_ends(queue, running.all_added)
+        if running.is_aborted:  # perhaps before the request reached vLLM
             self._abort_running(running)
         return queue
 
     async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
-        """Of `request_id`, as a client or one of vLLM's routes chose it, all running requests."""
+        """All running requests with this id, as a client or one of vLLM's routes chose it."""
         if internal:
             await super().abort(request_id, internal)
             return
@@ -156,12 +158,14 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         known = [self._engine_ids.get(tenant_request_id(each), set()) for each in ids]
         await super().abort([engine_id for engine_ids in known for engine_id in engine_ids])
 
-    async def _admit(self, asked: VersionId | None, abort: Callable[[], None]) -> AdmittedRequest:
+    async def _admit(
+        self, requested: VersionId | None, abort: Callable[[], None]
+    ) -> AdmittedRequest:
         held = _held.get()
-        return await self.admission.admit(asked, abort) if held is None else held.admit()
+        return await self.admission.admit(requested, abort) if held is None else held.admit()
 
     def _new_engine_id(self, request_id: str) -> str:
-        """One of our own: two clients may choose the same, and neither may end the other's."""
+        """A unique one: two clients may choose the same id, and neither may abort the other's."""
         chosen = tenant_request_id(request_id)
         engine_id = f"{chosen}~{next(self._numbers)}"
         self._engine_ids.setdefault(chosen, set()).add(engine_id)
@@ -180,12 +184,12 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
             self._background.start(super().abort(running.id, internal=True))
 
 
-def _tell_of_death(admitted: AdmittedRequest) -> None:
+def _report_death(admitted: AdmittedRequest) -> None:
     admitted.engine_died(EngineUnavailable("it ended"))
 
 
-def _when_input_ends(queue: Any, do: Callable[[], None]) -> None:
-    """Immediately, unless the client sends its prompt piece by piece."""
+def _call_when_input_ends(queue: Any, do: Callable[[], None]) -> None:
+    """Immediately, unless the client streams its prompt."""
     task: asyncio.Task[None] | None = getattr(queue, "_input_stream_task", None)
     if task is None:
         do()
@@ -194,7 +198,7 @@ def _when_input_ends(queue: Any, do: Callable[[], None]) -> None:
 
 
 def _salt_requests(core: Any) -> None:
-    """Here all kinds of prompts come past, each completion of several and each part of a stream."""
+    """Every request is sent here: each of `n` completions, each part of an input stream."""
     send = core.add_request_async
 
     async def send_salted(request: Any) -> None:

@@ -1,9 +1,9 @@
 """Running requests: when vLLM's engine accepts a request, and when its work on it ends.
 
-vLLM keeps every request that its engine works on in `OutputProcessor.request_states`, from
+vLLM stores every request that its engine works on in `OutputProcessor.request_states`, from
 `add_request` until it has finished or was aborted, whatever its reader does meanwhile (0.26 to
-0.33). `RequestStates` stands in the place of that table, so that the end of a request is seen
-where it happens: nothing of ours has to follow its outputs.
+0.33). `RequestStates` replaces that table and sees the end of a request there: none of our code has
+to follow its outputs.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 class RunningRequest:
     """One call of `AsyncLLM.add_request`: one entry of vLLM's table, or one for each completion.
 
-    `on_end` is called exactly once, as soon as the engine works on none of them any more;
-    `on_engine_death` before that, if the engine ended instead of answering.
+    `on_end` is called exactly once, as soon as the engine's work on all of them has ended;
+    `on_engine_death` before that, if the engine ended without a response.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class RunningRequest:
         self._prompt_tokens = state.prompt_len
 
     def state_removed(self, state: Any) -> None:
-        """Not yet the end: the engine may have to be told to abort it first."""
+        """Not yet the end: the engine may have to abort it first."""
         if state.detokenizer is not None:
             self._generated_tokens += state.detokenizer.num_output_tokens()
         stats = state.stats
@@ -60,7 +60,7 @@ class RunningRequest:
         self._end_if_done()
 
     def all_added(self) -> None:
-        """Nothing more of it will be put into the table."""
+        """No further entry of it will be added to the table."""
         self._is_being_added = False
         self._end_if_done()
 
@@ -83,8 +83,8 @@ _adding: ContextVar[RunningRequest | None] = ContextVar("adaptry_adding", defaul
 
 
 @contextmanager
-def adding(request: RunningRequest) -> Iterator[None]:
-    """What is put into vLLM's table within the block, or by a task begun there, belongs to it."""
+def track_additions(request: RunningRequest) -> Iterator[None]:
+    """In the block, also in its tasks, new entries of vLLM's table belong to `request`."""
     token = _adding.set(request)
     try:
         yield
@@ -93,7 +93,7 @@ def adding(request: RunningRequest) -> Iterator[None]:
 
 
 class RequestStates(dict[str, Any]):
-    """Takes the place of `OutputProcessor.request_states`."""
+    """Replaces `OutputProcessor.request_states`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class RequestStates(dict[str, Any]):
         self._aborting[request_id] = request
         if self._removed is not None:
             self._removed.append(request_id)
-            if _was_turned_away(state):
+            if _was_rejected(state):
                 request.on_engine_death()
                 state.queue.put(EngineDeadError())
         elif state.streaming_input and state.input_chunk_queue is None:
@@ -125,7 +125,7 @@ class RequestStates(dict[str, Any]):
 
     @contextmanager
     def processing(self) -> Iterator[list[str]]:
-        """Yields the ids of what is removed within the block, as vLLM processes outputs."""
+        """Yields the ids of requests that vLLM removes in the block while it processes outputs."""
         removed: list[str] = []
         self._removed = removed
         try:
@@ -134,7 +134,7 @@ class RequestStates(dict[str, Any]):
             self._removed = None
 
     def engine_died(self) -> None:
-        """vLLM leaves its requests in the table then; nobody works on them any more."""
+        """vLLM leaves its requests in the table then, though no engine works on them."""
         for request in set(self._requests.values()):
             request.on_engine_death()
         for request_id in list(self):
@@ -142,14 +142,14 @@ class RequestStates(dict[str, Any]):
         self.work_ended(list(self._aborting))
 
     def work_ended(self, request_ids: Iterable[str]) -> None:
-        """The engine has finished these, or has been told to abort them."""
+        """The engine has finished these, or was sent their abort."""
         for request_id in request_ids:
             if (request := self._aborting.pop(request_id, None)) is not None:
                 request.work_ended()
 
 
 class BackgroundTasks:
-    """Tasks that nobody has to wait for: kept until they end, and a failure of theirs is noted."""
+    """Tasks that are not awaited: referenced until they end, and their failures logged."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -167,10 +167,10 @@ class BackgroundTasks:
 
 
 def watch_requests(output_processor: Any, engine_core: Any) -> None:
-    """Follow the requests of an engine in vLLM's own table.
+    """Track the requests of an engine in vLLM's own table.
 
-    A request that ends by a stop string, or is aborted, has ended once the engine was told so:
-    only then may its slot be used for something else.
+    A request that ends by a stop string, or is aborted, has ended once the abort was sent to the
+    engine: only then may its slot be reused.
     """
     states = RequestStates()
     process_outputs = output_processor.process_outputs
@@ -178,7 +178,7 @@ def watch_requests(output_processor: Any, engine_core: Any) -> None:
     abort = engine_core.abort_requests_async
     background = BackgroundTasks()
 
-    def process_and_note_ends(*args: Any, **options: Any) -> Any:
+    def process_and_record_ends(*args: Any, **options: Any) -> Any:
         with states.processing() as removed:
             processed = process_outputs(*args, **options)
         if removed:
@@ -186,28 +186,28 @@ def watch_requests(output_processor: Any, engine_core: Any) -> None:
             states.work_ended([each for each in removed if each not in to_abort])
         return processed
 
-    def propagate_and_note_ends(error: Exception) -> None:
+    def propagate_and_record_ends(error: Exception) -> None:
         propagate_error(error)
         states.engine_died()
 
-    async def abort_and_note_ends(request_ids: list[str]) -> None:
+    async def abort_and_record_ends(request_ids: list[str]) -> None:
         try:
             await abort(request_ids)
         finally:
             states.work_ended(request_ids)
 
-    async def abort_whoever_leaves(request_ids: list[str]) -> None:
-        """The engine is told even if the one that wants it told is cancelled meanwhile."""
-        await asyncio.shield(background.start(abort_and_note_ends(request_ids)))
+    async def abort_shielded(request_ids: list[str]) -> None:
+        """The abort is sent even if its caller is cancelled meanwhile."""
+        await asyncio.shield(background.start(abort_and_record_ends(request_ids)))
 
     output_processor.request_states = states
-    output_processor.process_outputs = process_and_note_ends
-    output_processor.propagate_error = propagate_and_note_ends
-    engine_core.abort_requests_async = abort_whoever_leaves
+    output_processor.process_outputs = process_and_record_ends
+    output_processor.propagate_error = propagate_and_record_ends
+    engine_core.abort_requests_async = abort_shielded
 
 
-def _was_turned_away(state: Any) -> bool:
-    """By an engine that is being stopped: vLLM calls that a request that ended well, and empty."""
+def _was_rejected(state: Any) -> bool:
+    """By an engine that is being stopped: vLLM reports a request that finished, but is empty."""
     if state.detokenizer is None or state.detokenizer.num_output_tokens():
         return False
     completions = getattr(state.queue.output, "outputs", None)

@@ -11,7 +11,7 @@ from engine.errors import EngineUnavailable
 from engine.operations.probe import Score
 from engine.types import AdapterVersion
 from engine.vllm.backend import lora_request
-from engine.vllm.engine_client import LeasedAsyncLLM, lease_held
+from engine.vllm.engine_client import LeasedAsyncLLM, use_held_lease
 
 PROMPT_TOKENS = 32
 
@@ -34,7 +34,7 @@ def create_prompt_score(current_engine: Callable[[], LeasedAsyncLLM]) -> Score:
             prompt, sampling, f"adaptry-probe-{next(numbers)}", lora_request=request
         )
         try:
-            async with lease_held(), aclosing(stream):
+            async with use_held_lease(), aclosing(stream):
                 async for output in stream:
                     last = output
         except EngineDeadError as error:

@@ -15,7 +15,7 @@ from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollec
 
 from engine.errors import EngineUnavailable, QueueFull
 from engine.types import VersionId, WorkDone
-from engine.vllm.engine_client import LeasedAsyncLLM, lease_held
+from engine.vllm.engine_client import LeasedAsyncLLM, use_held_lease
 from registry.auth.caller import Caller, as_caller
 from registry.auth.scopes import EVERY_SCOPE
 from tests.support.vllm.requests import SAMPLING, engine_core_request
@@ -178,9 +178,7 @@ async def test_a_cancelled_reader_ends_its_request(engine: Engine, door: Door) -
     assert len(engine.engine_core.aborted) == 1
 
 
-async def test_one_that_is_cancelled_while_it_is_handed_on_is_aborted(
-    engine: Engine, door: Door
-) -> None:
+async def test_a_request_cancelled_while_it_is_added_is_aborted(engine: Engine, door: Door) -> None:
     """vLLM forgets to."""
     engine.engine_core.takes.clear()
     asking = ask(engine)
@@ -193,7 +191,7 @@ async def test_one_that_is_cancelled_while_it_is_handed_on_is_aborted(
     assert len(engine.engine_core.aborted) == 1
 
 
-async def test_a_lease_that_is_revoked_ends_its_request_though_nobody_reads(
+async def test_a_lease_that_is_revoked_ends_its_request_though_no_client_reads(
     engine: Engine, door: Door
 ) -> None:
     stream = engine.generate("x", SamplingParams(**SAMPLING), "r", lora_request=ADAPTER)
@@ -208,7 +206,7 @@ async def test_a_lease_that_is_revoked_ends_its_request_though_nobody_reads(
     await stream.aclose()
 
 
-async def test_a_lease_that_is_revoked_before_vllm_knows_of_the_request_ends_it(
+async def test_a_lease_that_is_revoked_before_vllm_gets_the_request_ends_it(
     engine: Engine, door: Door
 ) -> None:
     engine.engine_core.takes.clear()
@@ -220,7 +218,7 @@ async def test_a_lease_that_is_revoked_before_vllm_knows_of_the_request_ends_it(
     assert engine.engine_core.aborted
 
 
-async def test_a_dead_engine_is_told_to_the_request(engine: Engine, door: Door) -> None:
+async def test_a_request_is_notified_of_a_dead_engine(engine: Engine, door: Door) -> None:
     engine.dead = True
     with pytest.raises(EngineDeadError):
         await ask(engine)
@@ -237,7 +235,9 @@ async def test_an_engine_that_dies_under_its_requests_ends_them(engine: Engine, 
     assert len(door.died) == 2
 
 
-async def test_two_requests_with_one_id_never_touch_each_other(engine: Engine, door: Door) -> None:
+async def test_two_requests_with_one_id_do_not_affect_each_other(
+    engine: Engine, door: Door
+) -> None:
     staying, leaving = ask(engine), ask(engine)
     await rounds()
     leaving.cancel()
@@ -277,7 +277,7 @@ async def test_a_caller_with_a_lease_of_its_own_is_not_admitted_again(
     engine: Engine, door: Door
 ) -> None:
     async def probe() -> list[int]:
-        async with lease_held():
+        async with use_held_lease():
             return await _tokens(engine, "probe")
 
     probing = asyncio.create_task(probe())
@@ -287,7 +287,7 @@ async def test_a_caller_with_a_lease_of_its_own_is_not_admitted_again(
     assert door.asked == []
 
 
-async def test_a_lease_of_ones_own_is_kept_until_a_cancelled_request_is_out_of_the_engine(
+async def test_a_held_lease_lasts_until_a_cancelled_request_has_left_the_engine(
     engine: Engine,
 ) -> None:
     engine.engine_core.takes.clear()
@@ -295,7 +295,7 @@ async def test_a_lease_of_ones_own_is_kept_until_a_cancelled_request_is_out_of_t
 
     async def probe() -> None:
         try:
-            async with lease_held():
+            async with use_held_lease():
                 await _tokens(engine, "probe")
         finally:
             given_back_after.append(list(engine.engine_core.aborted))
@@ -308,7 +308,7 @@ async def test_a_lease_of_ones_own_is_kept_until_a_cancelled_request_is_out_of_t
     assert len(given_back_after[0]) == 1
 
 
-async def test_whatever_goes_to_the_engine_has_its_tenants_salt(engine: Engine) -> None:
+async def test_every_engine_request_has_its_tenants_salt(engine: Engine) -> None:
     core = engine.engine_core
     for caller in ("acme~app", "other~app", "root"):
         with as_caller(Caller(caller, EVERY_SCOPE)):

@@ -10,7 +10,7 @@ from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollec
 from vllm.v1.engine.parallel_sampling import ParentRequest
 
 from engine.types import WorkDone
-from engine.vllm.running_requests import RunningRequest, adding, watch_requests
+from engine.vllm.running_requests import RunningRequest, track_additions, watch_requests
 from tests.support.vllm.requests import SAMPLING, engine_core_request
 
 
@@ -44,7 +44,7 @@ class Engine:
         sampling = SamplingParams(n=n, **SAMPLING)
         request = engine_core_request("r", sampling)
         queue = RequestOutputCollector(RequestOutputKind.DELTA, "r")
-        with adding(running):
+        with track_additions(running):
             if n == 1:
                 self.processor.add_request(request, None, None, 0, queue)
             else:
@@ -75,7 +75,7 @@ async def engine() -> Engine:
     return Engine()
 
 
-async def test_a_request_ends_when_the_engine_has_finished_it_though_nobody_reads(
+async def test_a_request_ends_when_the_engine_has_finished_it_though_no_client_reads(
     engine: Engine,
 ) -> None:
     _, queue = engine.add()
@@ -98,7 +98,7 @@ async def test_of_several_completions_the_last_one_ends_the_request(
     assert [d.generated_tokens for d in engine.ended] == [3]
 
 
-async def test_an_aborted_request_ends_once_the_engine_was_told(engine: Engine) -> None:
+async def test_an_aborted_request_ends_once_the_abort_was_sent(engine: Engine) -> None:
     engine.add()
     engine.core.reachable.clear()
     aborting = asyncio.create_task(engine.abort("r"))
@@ -111,7 +111,7 @@ async def test_an_aborted_request_ends_once_the_engine_was_told(engine: Engine) 
     assert engine.core.aborted == ["r"]
 
 
-async def test_whoever_aborts_may_be_cancelled_and_the_engine_is_told_all_the_same(
+async def test_an_abort_is_sent_even_if_its_caller_is_cancelled(
     engine: Engine,
 ) -> None:
     engine.add()
@@ -129,7 +129,7 @@ async def test_whoever_aborts_may_be_cancelled_and_the_engine_is_told_all_the_sa
     assert len(engine.ended) == 1
 
 
-async def test_an_end_that_the_engine_does_not_know_of_yet_waits_for_its_abort(
+async def test_an_end_that_the_engine_has_not_seen_waits_for_its_abort(
     engine: Engine,
 ) -> None:
     """A stop string is found beside the engine."""
@@ -144,7 +144,7 @@ async def test_an_end_that_the_engine_does_not_know_of_yet_waits_for_its_abort(
     assert (await queue.get()).finished
 
 
-async def test_a_request_that_is_turned_away_without_a_token_tells_of_a_dying_engine(
+async def test_a_request_rejected_without_a_token_reports_a_dying_engine(
     engine: Engine,
 ) -> None:
     _, queue = engine.add()
@@ -155,7 +155,7 @@ async def test_a_request_that_is_turned_away_without_a_token_tells_of_a_dying_en
         await queue.get()
 
 
-async def test_what_ends_early_otherwise_has_ended_well(engine: Engine) -> None:
+async def test_other_early_ends_are_no_failures(engine: Engine) -> None:
     _, queue = engine.add()
     engine.says("r", 7)
     engine.says("r", finish=FinishReason.ABORT)
@@ -179,12 +179,12 @@ async def test_a_death_of_the_engine_ends_every_request(engine: Engine) -> None:
     assert len(engine.ended) == 1
 
 
-async def test_a_request_that_never_reached_the_engine_ends_when_it_was_given_up(
+async def test_a_request_that_never_reached_the_engine_ends_when_adding_it_ends(
     engine: Engine,
 ) -> None:
     running = RunningRequest()
     running.on_end = engine.ended.append
-    with adding(running):
+    with track_additions(running):
         assert engine.ended == []
     running.all_added()
     assert [d.prompt_tokens for d in engine.ended] == [0]
