@@ -7,7 +7,7 @@ import urllib.request
 
 server = os.environ.get("ADAPTRY_SERVER", "http://127.0.0.1:8000")
 try:
-    # no proxy of the environment: it would be asked for a 127.0.0.1 of its own
+    # no proxy from the environment: it would connect to its own 127.0.0.1
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"{server}/healthz", timeout=4):
         pass

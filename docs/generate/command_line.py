@@ -11,9 +11,9 @@ from adaptry.serve.arguments import parser
 from docs.generate.markdown import code, page, prose, table
 
 INTRODUCTION = """\
-`adaptry COMMAND --help` says the same. Errors are one line on standard error; the exit code is 0
-if all went well, 1 if the server or the machine refused, 2 if the command was not understood.
-Commands that talk to a server take `--server URL`, or `ADAPTRY_SERVER` from the environment."""
+`adaptry COMMAND --help` shows the same. Errors are one line on standard error; the exit code is 0
+for success, 1 if the server or the machine refused, 2 for a usage error.
+Commands that call a server take `--server URL`, or `ADAPTRY_SERVER` from the environment."""
 
 SERVE = """\
 `adaptry serve MODEL [options] [any argument of vllm serve]` serves a base model and every adapter

@@ -17,10 +17,10 @@ ELSEWHERE = {
     "ProbeFailed": "[codes of a probe](../inspection.md#probe)",
 }
 INTRODUCTION = """\
-Every error has a stable code for programs, and a sentence for people. Our own routes answer with
-problem details (RFC 9457, `application/problem+json`), vLLM's routes in OpenAI's shape, with the
-same code in `error.code`. A request that is not what the route takes is `invalid_request`, with
-status 422."""
+Every error has a stable code for programs, and a readable sentence. Our own routes respond with
+problem details (RFC 9457, `application/problem+json`), vLLM's routes in OpenAI's format, with the
+same code in `error.code`. A request that does not match the route's schema is `invalid_request`,
+with status 422."""
 
 SECTIONS = (
     ("Registry", registry_errors, registry_errors.RegistryError),

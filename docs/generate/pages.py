@@ -1,4 +1,4 @@
-"""Which pages are generated, and where they lie."""
+"""Generated pages, and their folder."""
 
 from pathlib import Path
 from typing import Any

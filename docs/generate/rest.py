@@ -26,7 +26,7 @@ Errors of the routes below are problem details (RFC 9457) with a stable `code`:
 
 
 def own_paths(document: Document) -> dict[str, Any]:
-    """Those that this project answers; the rest is vLLM's."""
+    """The routes of this project; the rest are vLLM's."""
     return {
         path: operations
         for path, operations in document["paths"].items()
@@ -57,7 +57,7 @@ def rest_page(document: Document) -> str:
 
 
 def schema_page(document: Document) -> str:
-    """Of what the operations take and what they answer; problem details are all alike."""
+    """Schemas of requests and responses; problem details are all alike."""
     operations = [operation for _, _, operation in own_operations(document)]
     return schemas.schema_page(operations, document["components"]["schemas"])
 
@@ -70,7 +70,7 @@ def _described(operation: Document) -> Iterator[str]:
     )
     for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
         yield from _body(media_type, content.get("schema", {}))
-    yield "Answers: " + ", ".join(_answers(operation["responses"])) + "."
+    yield "Responses: " + ", ".join(_answers(operation["responses"])) + "."
 
 
 def _parameter(parameter: Document) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""JSON schemas in words: the type of a field, and the page of everything that is answered."""
+"""JSON schemas in words: the type of a field, and the page of all schemas."""
 
 import json
 from collections.abc import Iterator
@@ -99,7 +99,7 @@ def reachable(start: object, schemas: dict[str, Schema]) -> list[str]:
 
 def schema_page(start: object, schemas: dict[str, Schema]) -> str:
     """What the operations of `start` take and give."""
-    parts = ["What the [REST API](rest.md) takes and gives. Times are UTC, as in RFC 3339."]
+    parts = ["Requests and responses of the [REST API](rest.md). Times are UTC, as in RFC 3339."]
     for name in reachable(start, schemas):
         schema = schemas[name]
         parts += [f"## {name}", prose(schema.get("description", ""))]

@@ -19,9 +19,9 @@ from guest import settings as guest_settings
 from registry import settings as registry_settings
 
 INTRODUCTION = """\
-Settings are read once, at the start, from the environment; `adaptry serve` has
-[options](cli.md#adaptry-serve) for some of them, and an option wins. A value that can't be used
-stops the start with one line. Lists are written as JSON: `ADAPTRY_SOURCE_URLS='["hf://my-org"]'`.
+Settings are read once, at startup, from the environment; `adaptry serve` has
+[options](cli.md#adaptry-serve) for some of them, and an option wins. An invalid value prevents
+startup with a one-line message. Lists are written as JSON: `ADAPTRY_SOURCE_URLS='["hf://my-org"]'`.
 
 Slots, places in host memory and the largest rank are vLLM's own arguments: `--max-loras`,
 `--max-cpu-loras`, `--max-lora-rank`."""
@@ -30,8 +30,8 @@ PROFILES = """\
 ## Profiles
 
 `adaptry serve --profile FILE.yaml` reads a file with two sections: `adaptry` takes the engine's
-settings below by their names in small letters and without the prefix, `vllm` any argument of
-`vllm serve` but model, host and port.
+settings below by their names in lowercase and without the prefix, `vllm` any argument of
+`vllm serve` except model, host and port.
 The command line wins over the file, and the file over the environment."""
 
 SECTIONS = (
