@@ -1,7 +1,7 @@
 """Lease context: acquires a lease stage by stage at entry, and releases it at exit."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,11 +48,14 @@ class LeaseListener(Protocol):
     def on_leased(self, lease: Lease) -> None: ...
 
 
+_NULL_WAIT: AbstractContextManager[Callable[[Lease], None]] = nullcontext(lambda lease: None)
+
+
 class NullLeaseListener:
     """For a lease without an HTTP request."""
 
     def waiting(self, version: AdapterVersion) -> AbstractContextManager[Callable[[Lease], None]]:
-        return nullcontext(lambda lease: None)
+        return _NULL_WAIT
 
     def on_refused(self, error: EngineError) -> None:
         pass
@@ -84,7 +87,7 @@ class LeaseContext(AbstractAsyncContextManager[Lease]):
         self._stages = stages
         self._observer = observer
         self._listener = listener
-        self._exits = ExitStack()
+        self._exits: list[Callable[[], None]] = []  # an ExitStack takes a hit from 9 to 12 µs
 
     async def __aenter__(self) -> Lease:
         return await self.acquire()
@@ -94,31 +97,37 @@ class LeaseContext(AbstractAsyncContextManager[Lease]):
 
     async def acquire(self) -> Lease:
         """Pass all stages. Raises what they raise; then there is nothing to release."""
-        with ExitStack() as exits:
-            lease = await self._acquire(exits)
+        try:
+            lease = await self._acquire()
             self._listener.on_leased(lease)
-            self._exits = exits.pop_all()
+        except BaseException:
+            self.release()
+            raise
         return lease
 
     def release(self) -> None:
-        """Leave all stages, in reverse. Once released, it does nothing."""
-        self._exits.close()
+        """Leave all stages, in reverse, even if one raises. Once released, it does nothing."""
+        if self._exits:
+            try:
+                self._exits.pop()()
+            finally:
+                self.release()
 
-    async def _acquire(self, exits: ExitStack) -> Lease:
+    async def _acquire(self) -> Lease:
         try:
             with self._listener.waiting(self._request.version) as report_lease:
-                lease = await self._pass_stages(exits)
+                lease = await self._pass_stages()
                 report_lease(lease)
         except EngineError as error:
             self._listener.on_refused(error)
             raise
         return lease
 
-    async def _pass_stages(self, exits: ExitStack) -> Lease:
+    async def _pass_stages(self) -> Lease:
         request = self._request
         try:
             for stage in self._stages:
-                exits.callback(await stage.enter(request))
+                self._exits.append(await stage.enter(request))
         except EngineError as error:
             if request.counted:
                 self._observer.on_event(Refused(request.version, error))

@@ -11,7 +11,7 @@ from typing import Literal
 from unittest import TestCase
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.cache.tenant_memory import Tenancy
@@ -124,6 +124,7 @@ def test_the_shipped_orders_are_found() -> None:
 
 
 @every_order
+@settings(deadline=None)
 @given(steps=STEPS)
 def test_what_was_inserted_and_not_removed_is_in_the_order_once(
     new_order: Callable[[], EvictionOrder], steps: list[Step]
@@ -134,6 +135,7 @@ def test_what_was_inserted_and_not_removed_is_in_the_order_once(
 
 
 @every_order
+@settings(deadline=None)
 @given(steps=STEPS)
 def test_reading_the_order_changes_nothing(
     new_order: Callable[[], EvictionOrder], steps: list[Step]
