@@ -41,12 +41,12 @@ class CacheCounters:
         self._registry = registry
         self._lookups = self._counter(
             "adaptry_cache_lookups",
-            "Lookups of a tier by engine requests.",
+            "Lookups of a tier by requests.",
             *("tier", "result"),
         )
         self._misses = self._counter(
             "adaptry_cache_misses",
-            "Engine requests whose adapter was in neither tier, by cause.",
+            "Requests whose adapter was in neither tier, by cause.",
             "cause",
         )
         self._evictions = self._counter(
