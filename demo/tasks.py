@@ -1,4 +1,4 @@
-"""What the demo adapters do to a word, in plain Python: the answers to compare with."""
+"""Tasks of the demo adapters in plain Python: the expected outputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ _ROT13 = str.maketrans("abcdefghijklmnopqrstuvwxyz", "nopqrstuvwxyzabcdefghijklm
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One text tool. `answer` maps a lower-case word to what the adapter should say."""
+    """One text tool. `answer` maps a lower-case word to the adapter's expected output."""
 
     name: str
     describe: str
@@ -48,9 +48,9 @@ guitar hammer island jungle kettle lemon mirror needle ocean planet quiet rocket
 """
 
 HELD_OUT_WORDS = tuple(_WORDS.split())
-"""Real words, never trained on: training uses random letters and leaves these out."""
+"""Real words, held out: training uses random letters and leaves these out."""
 
 
 def prompt_for(word: str) -> str:
-    """What to send as a completion prompt; the chat template makes the same of a user message."""
+    """The completion prompt; the chat template produces the same from a user message."""
     return f"{word}="

@@ -1,4 +1,4 @@
-"""Makes the demo's base model and its LoRA adapters from nothing: `make demo-model`.
+"""Training of the demo's base model and its LoRA adapters from scratch: `make demo-model`.
 
 A byte-level Llama of 0.8 million parameters learns to echo a word (`hello=` → `hello`) and, asked
 with other marks, a few other letter games. Each adapter then teaches it one text tool of `tasks.py`

@@ -1,1 +1,1 @@
-"""Looks for input that hurts: requests, adapters, headers, references. `make fuzz` runs it."""
+"""Fuzzing of requests, adapters, headers and references. `make fuzz` runs it."""

@@ -1,4 +1,4 @@
-"""`make fuzz`: all of it, with counts and seeds of your own, for as long as you like.
+"""Fuzzing runs of `make fuzz`, with chosen counts, durations and seeds.
 
 make fuzz ARGS="--adapters 100000 --minutes 30 --seed 7"
 """

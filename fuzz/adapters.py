@@ -1,7 +1,7 @@
-"""Hostile adapters against a registry, in one process of little memory that must survive them.
+"""Hostile adapters against a registry, in a process with little memory that must survive them.
 
-`python -m fuzz.adapters inspection|uploads FOLDER COUNT SEED` prints what came of them as JSON, and
-fails with a traceback at the first that crashes, takes too much or leaves something behind.
+`python -m fuzz.adapters inspection|uploads FOLDER COUNT SEED` prints the outcomes as JSON, and
+fails with a traceback at the first that crashes, uses too much memory or leaves files behind.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ UNFINISHED = ("receiving", "queued", "running")
 
 @dataclass
 class Report:
-    """`outcomes`: how many were answered or ended so."""
+    """`outcomes`: counts by status or final state."""
 
     count: int = 0
     slowest_cpu_seconds: float = 0.0
@@ -46,7 +46,7 @@ class Report:
 
 
 class Attack:
-    """One server and its folder; each method is one adapter, and leaves nothing."""
+    """One server and its folder; each method submits one adapter, and checks what is left."""
 
     def __init__(self, http: httpx.AsyncClient, folder: Path) -> None:
         self._http = http
@@ -56,7 +56,7 @@ class Attack:
         self._kept = self._digests()
 
     async def inspect(self, files: tuple[HostileFile, HostileFile]) -> str:
-        """By path, as `POST /inspect` does, then registered where nothing was found."""
+        """Inspect by path, as `POST /inspect` does; register if it is accepted."""
         shutil.rmtree(self._source, ignore_errors=True)
         self._source.mkdir()
         for name, file in zip(("adapter_config", "adapter_model"), files, strict=True):
@@ -103,7 +103,7 @@ class Attack:
             await asyncio.sleep(0.01)
 
     async def _nothing_left(self) -> None:
-        """A job's workspace goes a moment after its row says that it has ended.
+        """A job's workspace is removed shortly after its row says that it has ended.
 
         And whoever sweeps takes a lock, now and then, to see whether there is something to do.
         """
@@ -127,7 +127,7 @@ def _accepted(answer: httpx.Response) -> bool:
 
 
 def _outcome(answer: httpx.Response, good: str) -> str:
-    """Raises AssertionError for what must never be answered."""
+    """Raises AssertionError for responses that must never occur."""
     if answer.status_code >= 500:
         raise AssertionError(answer.text)
     return good if answer.is_success else str(answer.json()["code"])

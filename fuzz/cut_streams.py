@@ -1,4 +1,4 @@
-"""For clients that read an answer to its end: streams of events end soon after they began."""
+"""Middleware that ends event streams early, for clients that read a response to its end."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ STREAM_SECONDS = 0.1
 
 
 class CutStreams:
-    """An ASGI middleware. To the application it looks as if the client had left."""
+    """An ASGI middleware. The application sees a disconnected client."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

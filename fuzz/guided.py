@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing (atheris, libFuzzer) of what reads a stranger's bytes first.
+"""Coverage-guided fuzzing (atheris, libFuzzer) of the parsers that read untrusted bytes first.
 
 `python -m fuzz.guided header|reference|depth [libFuzzer's options]`: it ends with a status other
 than 0 and the input that did it, should anything be raised but the errors that are meant.
@@ -63,7 +63,7 @@ class Header:
 
 
 def reference(content: bytes) -> None:
-    """What is read is written the same way again."""
+    """Whatever is read is written the same way again."""
     text = content.decode("utf-8", "surrogateescape")
     try:
         parsed = parse_reference(text)

@@ -1,4 +1,4 @@
-"""What schemathesis has to be told: how a tar is written. It loads this file by its name."""
+"""Hooks for schemathesis, loaded by file name: how a tar is serialised."""
 
 import schemathesis
 from schemathesis import SerializationContext

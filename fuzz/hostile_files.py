@@ -1,4 +1,4 @@
-"""Adapters made to hurt, as what would lie in their folder."""
+"""Hostile adapters, as the files of their folders."""
 
 import json
 import os
@@ -69,7 +69,7 @@ edits = st.lists(st.tuples(st.integers(0, 2**12), st.binary(max_size=4)), max_si
 
 
 def edited(content: bytes, changes: list[tuple[int, bytes]]) -> bytes:
-    """With some of its bytes replaced, and cut off where there is nothing to replace with."""
+    """Content with some bytes replaced, and truncated where the replacement is empty."""
     for position, new in changes:
         at = position % (len(content) + 1)
         content = content[:at] + new + content[at + len(new) :] if new else content[:at]
@@ -77,7 +77,7 @@ def edited(content: bytes, changes: list[tuple[int, bytes]]) -> bytes:
 
 
 def weights(header: object, data: bytes = DATA, lie: int = 0) -> bytes:
-    """`lie`: how much longer than it is the header says to be."""
+    """`lie`: how much the header overstates its length."""
     content = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", min(max(0, len(content) + lie), 2**64 - 1)) + content + data
 

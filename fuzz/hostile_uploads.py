@@ -1,4 +1,4 @@
-"""The same as uploads: forms and archives that are not what they say."""
+"""Hostile uploads: forms and archives that misstate their content."""
 
 import gzip
 import io

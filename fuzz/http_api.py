@@ -1,4 +1,4 @@
-"""schemathesis over the OpenAPI document of a running server: no failure, and no surprise."""
+"""schemathesis over the OpenAPI document of a running server: no failure and no 5xx."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ class FuzzedServer:
 
 @contextmanager
 def registry_server(folder: Path, *, require_keys: bool = False) -> Iterator[FuzzedServer]:
-    """`fuzz.registry_server` in a process of its own."""
+    """`fuzz.registry_server` in a separate process."""
     port = free_port()
     command = [sys.executable, "-m", "fuzz.registry_server", str(folder), str(port)]
     if require_keys:
@@ -37,7 +37,7 @@ def registry_server(folder: Path, *, require_keys: bool = False) -> Iterator[Fuz
 def fuzz(
     url: str, *, examples: int, seed: int, options: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
-    """One run of schemathesis in a process of its own: 0 if nothing was found."""
+    """One run of schemathesis in a separate process: 0 if nothing was found."""
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION)),
         *("run", f"{url}/openapi.json", "--max-examples", str(examples), "--seed", str(seed)),

@@ -1,4 +1,4 @@
-"""Child processes: what is fuzzed must not take the one that watches with it."""
+"""Child processes, so that a crash of the fuzzed code does not end the observer."""
 
 import socket
 import subprocess

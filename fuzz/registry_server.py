@@ -1,4 +1,4 @@
-"""Every route that needs no vLLM, over real HTTP and with rows to be found, to be asked badly.
+"""Registry server for fuzzing: every route that needs no vLLM, over real HTTP, with rows to find.
 
 `python -m fuzz.registry_server FOLDER PORT [--require-keys]` serves until its input ends, and says
 a key. The cache is the real controller over the fake backend; the database is SQLite.
@@ -58,7 +58,7 @@ SLOTS, HOST_CAPACITY = 3, 4
 async def application(
     folder: Path, *, require_keys: bool = False, rows: bool = True
 ) -> AsyncIterator[FastAPI]:
-    """With the demo's adapters and a row of every kind, unless told otherwise."""
+    """With the demo's adapters and a row of every kind by default."""
     settings = RegistrySettings(
         database_url=f"sqlite+aiosqlite:///{folder}/registry.db",
         store=folder / "store",

@@ -1,4 +1,4 @@
-"""The parts of `make fuzz`, each in a process of its own: 0 if nothing was found."""
+"""The parts of `make fuzz`, each in a separate process: 0 if nothing was found."""
 
 import os
 import subprocess
@@ -12,13 +12,13 @@ Done = subprocess.CompletedProcess[str]
 
 
 def guided(target: str, options: Sequence[str], *, folder: Path) -> Done:
-    """One run of libFuzzer in a process of its own; it writes into the folder."""
+    """One run of libFuzzer in a separate process; it writes into the folder."""
     command = [sys.executable, "-m", "fuzz.guided", target, f"-artifact_prefix={folder}/"]
     return _run([*command, *options], folder)
 
 
 def adapters(kind: str, *, folder: Path, count: int, seed: int) -> Done:
-    """`fuzz.adapters` in a process of its own."""
+    """`fuzz.adapters` in a separate process."""
     command = [sys.executable, "-m", "fuzz.adapters", kind, str(folder), str(count), str(seed)]
     return _run(command, folder)
 

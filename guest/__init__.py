@@ -1,1 +1,1 @@
-"""A stock vLLM server as a guest of a registry: it resolves, fetches and follows our adapters."""
+"""Guest: a plugin with which a stock vLLM server resolves and fetches a registry's adapters."""

@@ -1,4 +1,4 @@
-"""The entry point that vLLM calls in each of its processes: `vllm.general_plugins`."""
+"""Entry point of the plugin, called by vLLM in each of its processes: `vllm.general_plugins`."""
 
 import functools
 import multiprocessing
@@ -7,13 +7,13 @@ from typing import Any
 
 NAME = "adaptry"
 REGISTRY = "ADAPTRY_GUEST_REGISTRY"
-_ENGINES_OWN = ("EngineCore", "Worker")  # processes that serve nobody
+_WITHOUT_REQUESTS = ("EngineCore", "Worker")  # processes that serve no requests
 
 
 def register() -> None:
-    """Does nothing unless a registry is named. To be called any number of times."""
+    """Register the resolver, if a registry is configured. Idempotent."""
     process = multiprocessing.current_process().name
-    if not os.environ.get(REGISTRY) or any(own in process for own in _ENGINES_OWN):
+    if not os.environ.get(REGISTRY) or any(name in process for name in _WITHOUT_REQUESTS):
         return
     from vllm.entrypoints.openai.models.serving import OpenAIServingModels  # noqa: PLC0415
     from vllm.lora.resolver import LoRAResolverRegistry  # noqa: PLC0415
@@ -34,7 +34,7 @@ def register() -> None:
 
 def _resolver() -> Any:
     from adaptry.client import Client  # noqa: PLC0415
-    from guest.registry_client import Host  # noqa: PLC0415
+    from guest.registry_client import RegistryClient  # noqa: PLC0415
     from guest.resolver import RegistryResolver  # noqa: PLC0415
     from guest.settings import GuestSettings  # noqa: PLC0415
     from registry.storage.local_copy import LocalCopyCache  # noqa: PLC0415
@@ -44,4 +44,4 @@ def _resolver() -> Any:
     key = None if settings.api_key is None else settings.api_key.get_secret_value()
     client = Client(settings.registry, api_key=key)
     files = LocalCopyCache(settings.files.expanduser(), settings.files_bytes)
-    return RegistryResolver(Host(client, files), settings.follow_seconds)
+    return RegistryResolver(RegistryClient(client, files), settings.follow_seconds)

@@ -1,4 +1,4 @@
-"""The registry, as a guest asks it. Everything here blocks."""
+"""Blocking client of the registry, for a guest."""
 
 import logging
 from pathlib import Path
@@ -12,17 +12,17 @@ from registry.storage.local_copy import LocalCopyCache
 logger = logging.getLogger(__name__)
 
 
-class Host:
-    """Resolves references and brings their files here."""
+class RegistryClient:
+    """Resolves references and fetches their files."""
 
     def __init__(self, client: Client, files: LocalCopyCache) -> None:
         self._client = client
         self.files = files
 
     def find(self, name: str) -> VersionRead | None:
-        """What the name means now; None if it is none of the registry's, or is not served.
+        """The version that a name means now; None if the registry does not serve it.
 
-        Raises AdaptryError where the registry can't say.
+        Raises AdaptryError if the registry can't answer.
         """
         try:
             parse_reference(name)
@@ -35,7 +35,7 @@ class Host:
             return None
 
     def fetch(self, version: VersionRead) -> Path:
-        """A folder with its files. Raises AdaptryError, OSError."""
+        """A local folder with the version's files. Raises AdaptryError, OSError."""
 
         def fetch(folder: Path) -> None:
             with self._client.versions.download(version.reference) as chunks:

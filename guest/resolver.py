@@ -1,9 +1,9 @@
-"""vLLM's `LoRAResolver` over a registry, and what vLLM lacks: names that follow their alias.
+"""Implements vLLM's `LoRAResolver` over a registry, with names that follow their alias.
 
-vLLM (0.26 to 0.33) asks a resolver once for each name and serves what it got for ever. It also
-keys its prefix cache by `lora_name`, so that another version under the same name would be answered
-from the old one's blocks: here each version has a name of its own, `support:3`, whatever it was
-asked for as.
+vLLM (0.26 to 0.33) calls a resolver once for each name and serves the result forever. It also keys
+its prefix cache by `lora_name`, so that another version under the same name would be answered from
+the old one's blocks: here each version has its own name, `support:3`, under whatever name it was
+requested.
 """
 
 import asyncio
@@ -18,29 +18,29 @@ from vllm.lora.resolver import LoRAResolver
 
 from adaptry.client import AdaptryError
 from adaptry.client.models import VersionRead
-from guest.registry_client import Host
+from guest.registry_client import RegistryClient
 
 logger = logging.getLogger(__name__)
 
 
 class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
-    """`models`: vLLM's `OpenAIServingModels`, whose `lora_requests` are what is served by name."""
+    """`models`: vLLM's `OpenAIServingModels`; its `lora_requests` are the adapters by name."""
 
-    def __init__(self, host: Host, follow_seconds: float) -> None:
-        self._host = host
+    def __init__(self, registry: RegistryClient, follow_seconds: float) -> None:
+        self._registry = registry
         self._follow_seconds = follow_seconds
-        self._names: dict[str, str] = {}  # the version's reference by what was asked for
+        self._names: dict[str, str] = {}  # the version's reference, by requested name
         self._following: asyncio.Task[None] | None = None
         self.models: Any = None
-        host.files.in_use = self._in_use
+        registry.files.in_use = self._in_use
 
     async def resolve_lora(self, base_model_name: str, lora_name: str) -> LoRARequest | None:
         """None if the registry does not serve it.
 
-        Raises GracefulHTTPError (503) where the registry, or the disk, can't say.
+        Raises GracefulHTTPError (503) if the registry or the disk fails.
         """
         try:
-            version = await asyncio.to_thread(self._host.find, lora_name)
+            version = await asyncio.to_thread(self._registry.find, lora_name)
             if version is None:
                 return None
             request = await self._request(version)
@@ -55,7 +55,7 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
         return request
 
     async def _request(self, version: VersionRead) -> LoRARequest:
-        folder = await asyncio.to_thread(self._host.fetch, version)
+        folder = await asyncio.to_thread(self._registry.fetch, version)
         # vLLM gives it its number
         return LoRARequest(version.reference, 1, str(folder))
 
@@ -64,23 +64,23 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
             await asyncio.sleep(self._follow_seconds)
             for name in [name for name in self._names if self._is_served(name)]:
                 try:
-                    await self._look(name)
-                except (AdaptryError, OSError) as error:  # goes on as it is
+                    await self._update(name)
+                except (AdaptryError, OSError) as error:  # keeps serving the current version
                     logger.warning("%s can't be looked up: %s", name, error)
-                except Exception:  # vLLM's, for an adapter that it does not take
+                except Exception:  # vLLM's, for an adapter that it does not accept
                     logger.exception("%s can't be brought up to date", name)
 
-    async def _look(self, name: str) -> None:
-        version = await asyncio.to_thread(self._host.find, name)
+    async def _update(self, name: str) -> None:
+        version = await asyncio.to_thread(self._registry.find, name)
         if version is None:
-            logger.info("%s is served no more", name)
+            logger.info("%s is no longer served", name)
             self.models.lora_requests.pop(name, None)
             del self._names[name]
         elif version.reference != self._names[name]:
             request = await self._request(version)
             request.lora_int_id = self.models.lora_id_counter.inc(1)
             await self.models.engine_client.add_lora(request)
-            self.models.lora_requests[name] = request  # requests under way have their own
+            self.models.lora_requests[name] = request  # requests in progress have their own
             self._names[name] = version.reference
             logger.info("%s means %s now", name, version.reference)
 
@@ -89,6 +89,6 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
 
     def _in_use(self) -> frozenset[str]:
         """The digests that vLLM may read again."""
-        # a copy: this is asked on threads, while the event loop changes the table
+        # a copy: threads call this while the event loop changes the table
         served = () if self.models is None else tuple(self.models.lora_requests.values())
         return frozenset(Path(request.lora_path).name for request in served)

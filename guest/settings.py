@@ -1,4 +1,4 @@
-"""What a guest is told, in the environment of `vllm serve`."""
+"""Settings of a guest, from the environment of `vllm serve`."""
 
 from pathlib import Path
 
@@ -12,14 +12,17 @@ class GuestSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ADAPTRY_GUEST_", extra="ignore", frozen=True)
 
     registry: str | None = Field(
-        None, description="URL of the server whose adapters are served; without it there is none."
+        None,
+        description="URL of the server whose adapters are served; without it, none are.",
     )
     api_key: SecretStr | None = Field(
         None, description="A key that may read files: scope operate or publish."
     )
-    files: Path = Field(Path("~/.cache/adaptry/guest"), description="Folder for what was fetched.")
+    files: Path = Field(Path("~/.cache/adaptry/guest"), description="Folder for fetched adapters.")
     files_bytes: PositiveInt = Field(
         50 * 2**30,
-        description="Most bytes there. The longest unused go, but none that vLLM may read again.",
+        description="Most bytes there. The least recently used go, except those vLLM may need.",
     )
-    follow_seconds: PositiveFloat = Field(1.0, description="How often names are looked up again.")
+    follow_seconds: PositiveFloat = Field(
+        1.0, description="Interval at which names are resolved again."
+    )

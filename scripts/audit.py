@@ -1,6 +1,6 @@
-"""Ask pip-audit for known vulnerabilities of what is locked: `audit.py [LOCK…] [its options]`.
+"""Audit of locked requirements for vulnerabilities by pip-audit: `audit.py [LOCK…] [options]`.
 
-What may stay for a while stands in requirements/audit.toml. Exits 0 if there is nothing else, 1 if
+Accepted vulnerabilities are in requirements/audit.toml. Exits 0 if there is nothing else, 1 if
 there is, and 2 if the service that knows could not be asked: then nothing is known.
 """
 
@@ -24,7 +24,7 @@ NOT_AUDITED = 2
 
 @dataclass(frozen=True, slots=True)
 class Vulnerability:
-    """Of a locked package. `names`: its id, and those that others give it."""
+    """A vulnerability of a locked package. `names`: its id and aliases."""
 
     package: str
     version: str
@@ -38,7 +38,7 @@ class Vulnerability:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Somebody has looked at it: why it may stay, and until when."""
+    """A reviewed vulnerability: the reason why it is accepted, and until when."""
 
     id: str
     package: str
@@ -50,7 +50,7 @@ class Allowed:
 
 
 class NotAudited(Exception):
-    """The service that knows of vulnerabilities has not answered."""
+    """The vulnerability service did not respond."""
 
 
 def read_exceptions(file: Path = EXCEPTIONS) -> list[Allowed]:
@@ -98,7 +98,7 @@ def vulnerabilities(report: Mapping[str, Any]) -> list[Vulnerability]:
 
 
 def skipped(report: Mapping[str, Any]) -> list[str]:
-    """The packages that the service does not know, with what pip-audit says of them."""
+    """The packages that the service does not know, with pip-audit's reasons."""
     return [each["skip_reason"] for each in report["dependencies"] if "skip_reason" in each]
 
 
@@ -130,7 +130,7 @@ def say(
     locks: Sequence[str],
     today: date,
 ) -> int:
-    """Print what is left and which exceptions are of no use any more; the exit code."""
+    """Print open findings and unused exceptions; returns the exit code."""
     wrong = 0
     for each in found:
         reasons = [e.reason for e in exceptions if e.covers(each, today)]

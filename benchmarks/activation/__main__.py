@@ -1,4 +1,4 @@
-"""Host memory → slot: our copy, vLLM's own, and one plain copy of the same bytes.
+"""Activation benchmark, host memory to slot: our copy, vLLM's own, and a plain copy of the bytes.
 
     python -m benchmarks.activation --shape small        (on a CPU)
     python -m benchmarks.activation --shape llama-8b     (on an H100)

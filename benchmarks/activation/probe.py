@@ -1,4 +1,4 @@
-"""A worker extension that times what happens between disk and slot, inside the worker."""
+"""Worker extension that times the steps between disk and slot, inside the worker."""
 
 import hashlib
 import time
@@ -16,7 +16,7 @@ _PASSES = 7
 
 
 class ActivationProbe(AdapterCacheExtension):
-    """Each method answers in milliseconds: one value per pass, the first passes left out."""
+    """Each method returns milliseconds: one value per pass, without the warm-up passes."""
 
     device: torch.device
 
@@ -92,7 +92,7 @@ class ActivationProbe(AdapterCacheExtension):
 
 
 def _timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Milliseconds until `work` returned, and until the device had done it."""
+    """Milliseconds until `work` returned, and until the device had finished it."""
     _wait_for_device()
     started = time.perf_counter()
     work()

@@ -1,4 +1,4 @@
-"""A streaming client that notes when each token came."""
+"""Streaming client that records when each token arrived."""
 
 import asyncio
 import itertools
@@ -30,7 +30,7 @@ class Answer:
 
     @property
     def first_token_seconds(self) -> float:
-        """Infinite if none came."""
+        """Infinite if there was none."""
         return self.tokens[0] - self.asked if self.tokens else float("inf")
 
     @property
@@ -49,7 +49,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 class Client:
-    """Asks one server. `seed` numbers the prompts, so that two sides get the same ones."""
+    """Client of one server. `seed` numbers the prompts, so that two sides get the same ones."""
 
     def __init__(self, base_url: str, session: aiohttp.ClientSession) -> None:
         self._base_url = base_url
@@ -57,7 +57,7 @@ class Client:
         self._session = session
 
     async def ask(self, model: str, *, max_tokens: int, seed: int = 0) -> Answer:
-        """Greedy and of exactly this length. Errors end up in the answer."""
+        """Generate greedily, with exactly this length. Errors are recorded in the result."""
         span = LAST_TOKEN_ID - FIRST_TOKEN_ID
         prompt = [FIRST_TOKEN_ID + (seed * 31 + n * 7) % span for n in range(PROMPT_TOKENS)]
         body = {
@@ -84,7 +84,7 @@ class Client:
         return answer
 
     async def pin(self, model: str) -> bool:
-        """False where pins can't be had over HTTP, as on stock vLLM."""
+        """False if there is no HTTP route for pins, as on stock vLLM."""
         pins = f"{self._base_url}/api/v1/cache/pins"
         async with self._session.post(pins, json={"reference": model}) as response:
             return response.status == 201
@@ -100,13 +100,13 @@ class Client:
         return {tier: [each["reference"] for each in cache[tier]] for tier in ("gpu", "host")}
 
     async def replicas(self) -> list[str]:
-        """The names of those that have an engine."""
+        """The names of the replicas whose engine is up."""
         async with self._session.get(f"{self._base_url}/api/v1/cache") as response:
             cache = await response.json()
         return [each["name"] for each in cache["replicas"] if each["engine_up"]]
 
     async def evict(self, reference: str) -> None:
-        """Out of both tiers. Raises RuntimeError if it is in use."""
+        """Evict from both tiers. Raises RuntimeError if it is in use."""
         body = {"reference": reference}
         async with self._session.post(f"{self._base_url}/api/v1/cache/evict", json=body) as done:
             if done.status != 200:
@@ -130,7 +130,7 @@ async def client(base_url: str) -> AsyncIterator[Client]:
 async def keep_asking(
     asking: Client, models: Iterable[str], *, max_tokens: int, until: asyncio.Event
 ) -> list[Answer]:
-    """One request after the other, each for the next model, until the event; the last one ends."""
+    """Sequential requests, each for the next model, until the event; the last one completes."""
     answers: list[Answer] = []
     turns = itertools.cycle(models)
     while not until.is_set():
@@ -141,7 +141,7 @@ async def keep_asking(
 async def at_times(
     asking: Client, arrivals: Sequence[tuple[float, str]], *, max_tokens: int
 ) -> list[Answer]:
-    """Open loop: each (seconds from now, model) is asked at its time, whatever the others do."""
+    """Open loop: sends each (seconds from now, model) at its time, independent of the others."""
     started = time.perf_counter()
 
     async def one(number: int, at: float, model: str) -> Answer:

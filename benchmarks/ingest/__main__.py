@@ -1,4 +1,4 @@
-"""What an ingest costs: memory, time, and how near it comes to the digest library's own speed.
+"""Ingest benchmark: memory and time of one large adapter, compared with the digest library's speed.
 
 .venv/bin/python -m benchmarks.ingest --gib 4 --folder /var/tmp
 """
@@ -87,7 +87,7 @@ def copy_alone(source: Path, folder: Path) -> None:
 def in_a_server(
     folder: Path, source: Path, bring: Callable[[httpx.Client, Path], httpx.Response]
 ) -> tuple[float, int]:
-    """Seconds until it is published, and the most memory that the server ever had."""
+    """Seconds until it is published, and the server's peak memory."""
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.ingest.server", str(folder)],
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""A PEFT folder of any size, made without holding it in memory."""
+"""Large adapter: a PEFT folder of any size, written without holding it in memory."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The registry for `benchmarks.ingest`, in a process with nothing else in its memory."""
+"""Registry server of `benchmarks.ingest`, in a process with nothing else in its memory."""
 
 import asyncio
 import re
@@ -26,7 +26,7 @@ def database_url(folder: Path) -> str:
 
 
 async def serve(folder: Path) -> None:
-    """Says its port, serves until its input ends, and says the most memory it ever had."""
+    """Print the port, serve until standard input ends, then print the peak memory."""
     store = ArtifactStore(folder / "store", source_roots=[folder / "sources"], max_bytes=1024 * GIB)
     store.open()
     database = Database(database_url(folder))
@@ -52,7 +52,7 @@ async def serve(folder: Path) -> None:
 
 
 def peak_bytes() -> int:
-    """Of resident memory. `ru_maxrss` would begin with what the parent had before `exec`."""
+    """Peak resident memory. `ru_maxrss` would include what the parent had before `exec`."""
     (line,) = re.findall(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.M)
     return int(line) * 1024
 

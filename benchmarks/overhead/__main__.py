@@ -1,4 +1,4 @@
-"""What our layer takes of the server's process: its CPU time per request, beside stock vLLM's.
+"""Overhead of our layer: CPU time per request of the server's process, compared with stock vLLM's.
 
     OMP_NUM_THREADS=1 python -m benchmarks.overhead
 

@@ -1,9 +1,9 @@
-"""What watching costs: series, scrapes, and the time that each request is watched for.
+"""Overhead of telemetry: series, scrapes, and CPU time per request.
 
     .venv/bin/python -m benchmarks.overhead.metrics
 
 Everything is in one process. Requests go through the gateway and the cache controller over a fake
-engine, which answers at once, so that nothing but our own code is measured. `--versions` fills a
+engine, which returns immediately, so that only our own code is measured. `--versions` fills a
 registry with 100,000 versions first and times the counting in the background.
 """
 
@@ -39,7 +39,7 @@ ADAPTERS = 10_000
 
 
 def scrapes(labels: int) -> Iterator[Row]:
-    """After 10,000 adapters were asked for, found nowhere, answered and put out again."""
+    """After 10,000 adapters were requested, missed, served and evicted again."""
     collectors = CollectorRegistry()
     metrics = CacheMetrics(collectors, max_adapter_labels=labels)
     RegistryMetrics(collectors)

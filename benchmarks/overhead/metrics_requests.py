@@ -1,4 +1,4 @@
-"""What watching a request costs: gateway and controller over a fake engine, in one process."""
+"""Overhead of telemetry per request: gateway and controller over a fake engine, in one process."""
 
 import asyncio
 import statistics

@@ -1,8 +1,8 @@
-"""The registry with 100,000 versions of 20,000 adapters, on SQLite and PostgreSQL: one table.
+"""Registry benchmark: 100,000 versions of 20,000 adapters on SQLite and PostgreSQL, in one table.
 
     .venv/bin/python -m benchmarks.registry
 
-fills its databases in a folder under --folder (fsync counts: not one in memory), measures, and
+fills its databases in a folder under --folder (on a real disk, as fsync counts), measures, and
 removes them. `--only resolve writes` measures these parts, `--on sqlite` this database.
 """
 
@@ -45,7 +45,7 @@ class Place:
 
 
 async def start(place: Place) -> Figures:
-    """From the process's beginning: open the database, check migrations, answer a list."""
+    """From the start of the process: open the database, check migrations, serve a list."""
     seconds = []
     for _ in range(STARTS):
         async with started(place.url, place.folder / "start") as (_, taken):
@@ -106,7 +106,7 @@ async def opened(place: Place) -> AsyncIterator[Database]:
 
 
 def fsync_ms(folder: Path) -> float:
-    """Of a page that is added to a file: what no durable commit can be faster than."""
+    """Appending a page to a file: the lower bound of a durable commit."""
     seconds = []
     with (folder / "fsync").open("wb", buffering=0) as file:
         for _ in range(100):

@@ -1,4 +1,4 @@
-"""How near the registry's hashing of files comes to the digest library's own speed."""
+"""Hashing speed of the registry, compared with the digest library's own."""
 
 import os
 import statistics
@@ -18,7 +18,7 @@ _CHUNK_BYTES = 4 * 2**20
 
 
 def hashing(folder: Path) -> Figures:
-    """Of one large file that is in memory already. In turns, as a machine's speed changes."""
+    """One large file in the page cache. Measured alternately, as a machine's speed changes."""
     adapter = folder / "adapters" / "ab" / "abcd"
     adapter.mkdir(parents=True)
     file = adapter / "adapter_model.safetensors"

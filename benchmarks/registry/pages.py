@@ -1,4 +1,4 @@
-"""How long pages of lists take, each kind of search alone."""
+"""List pages: the time of one page, for each kind of search."""
 
 import time
 from collections.abc import Awaitable, Callable, Iterator

@@ -1,4 +1,4 @@
-"""A registry server in a process and on a core of its own."""
+"""Registry server in its own process, on its own core."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ SERVER_CORE, CLIENT_CORE = 0, 1
 
 @asynccontextmanager
 async def started(url: str, folder: Path) -> AsyncIterator[tuple[int, float]]:
-    """Its port, and the seconds from the start of the process to its first answer."""
+    """The port, and the seconds from the start of the process to its first response."""
     all_cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {CLIENT_CORE} & all_cores or all_cores)
     began = time.perf_counter()

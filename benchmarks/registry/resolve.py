@@ -1,4 +1,4 @@
-"""How fast references are resolved: in process as for each generation, and over HTTP."""
+"""Resolution speed: in process, as for each generation, and over HTTP."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ CONNECTIONS = 16
 
 
 async def in_process(database: Database) -> Figures:
-    """Any of 20,000 adapters: first when nothing is kept, then kept, then among changes."""
+    """References of 20,000 adapters: uncached, cached, and while aliases change."""
     resolver = RegistryResolver(Catalog(database, Path))
     references = [adapter_name(n) for n in range(ADAPTERS)]
     cold = await _timed(resolver, references)
@@ -59,7 +59,7 @@ def _figures(name: str, seconds: list[float]) -> Figures:
 
 @asynccontextmanager
 async def _moving(database: Database) -> AsyncIterator[None]:
-    """Meanwhile the aliases of any adapters move, about twenty in a second."""
+    """Meanwhile aliases of random adapters move, about twenty per second."""
     aliases, rng = AliasService(database), random.Random(3)
 
     async def move() -> None:
@@ -79,7 +79,7 @@ async def _moving(database: Database) -> AsyncIterator[None]:
 
 
 async def over_http(url: str, folder: Path) -> Figures:
-    """`GET /resolve` of a server that has one core to itself, by a client that has the other."""
+    """`GET /resolve` of a server with its own core, from a client on the other core."""
     async with started(url, folder) as (port, _):
         rate = await requests_per_second(
             port, _paths(), connections=CONNECTIONS, seconds=HTTP_SECONDS
@@ -91,7 +91,7 @@ async def over_http(url: str, folder: Path) -> Figures:
 
 
 def _paths() -> Iterator[str]:
-    """Those of a thousand adapters: what one engine serves."""
+    """References of a thousand adapters, which one engine may serve."""
     rng = random.Random(4)
     while True:
         yield f"/api/v1/resolve?reference={quote(adapter_name(rng.randrange(1000)))}"

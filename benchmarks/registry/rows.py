@@ -1,4 +1,4 @@
-"""100,000 versions of 20,000 adapters, as a registry has them that is in use."""
+"""Rows of a registry in use: 100,000 versions of 20,000 adapters."""
 
 import asyncio
 import random
@@ -24,7 +24,7 @@ MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 
 async def filled(url: str) -> Database:
-    """Migrated, and with the rows if it had none (minutes)."""
+    """Migrate the database, and add the rows if it has none (minutes)."""
     await asyncio.to_thread(upgrade, url)
     database = Database(url)
     if not (await Catalog(database, Path).adapters(limit=1)).items:

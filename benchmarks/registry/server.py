@@ -1,4 +1,4 @@
-"""The registry's application without an engine, started as `adaptry serve` starts it.
+"""Registry application without an engine, started as `adaptry serve` starts it.
 
 python -m benchmarks.registry.server DATABASE_URL FOLDER CORE
 """
@@ -22,7 +22,7 @@ from registry.storage.store import ArtifactStore
 
 
 async def serve(settings: RegistrySettings) -> None:
-    """Says its port when it listens, which is before it can answer."""
+    """Print the port once it listens, which is before it can respond."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=128)
     print(listening.getsockname()[1], flush=True)
     store = ArtifactStore(settings.store, source_roots=(), max_bytes=settings.max_adapter_bytes)

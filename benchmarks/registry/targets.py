@@ -1,4 +1,4 @@
-"""What the registry has to reach with 100,000 versions, and the table of what it did."""
+"""Targets of the registry with 100,000 versions, and the table of results."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True)
 class Figure:
-    """One row. Without a limit it is there to be known."""
+    """One row. Without a limit it is informative only."""
 
     what: str
     at_least: float | None = None
@@ -68,7 +68,7 @@ def _row(figure: Figure, values: Mapping[str, float | None]) -> dict[str, str]:
 
 
 def _shown(value: float) -> str:
-    """Three digits that count."""
+    """Three significant digits."""
     digits = 0 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{digits}f}"
 

@@ -1,4 +1,4 @@
-"""How many small adapters are registered in a second, durably, without their files."""
+"""Registration rate: small adapters per second, durably, without their files."""
 
 import asyncio
 import itertools
@@ -33,7 +33,7 @@ _FOUND = Inspection(
 
 
 async def registrations(database: Database, folder: Path) -> Figures:
-    """By how many clients register at a time; each waits until its version is on the disk."""
+    """By number of concurrent clients; each waits until its version is on disk."""
     store = ArtifactStore(folder / "store", source_roots=(), max_bytes=1)
     store.open()
     service = RegistryService(database, store, BaseModel("llama", None), max_rank=64)
@@ -60,5 +60,5 @@ async def _rate(service: RegistryService, *, clients: int, seconds: float) -> fl
 
 
 def _new_files() -> StoredArtifact:
-    """As if they had been verified."""
+    """Inspection results, as if the files had been verified."""
     return StoredArtifact(secrets.token_hex(32), Path("/srv/new"), _FOUND.size_bytes, _FOUND)

@@ -1,4 +1,4 @@
-"""What stands before two real engines, and sends them the requests of benchmarks/scale/live.py."""
+"""Ingresses in front of two real engines, for the requests of benchmarks/scale/live.py."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -19,17 +19,17 @@ LOOK_SECONDS = 1.0
 
 
 class Front(Protocol):
-    """`servers`: those that know what the engines count and hold."""
+    """`servers`: those that report the engines' metrics and residents."""
 
     @property
     def servers(self) -> Sequence[Client]: ...
 
     @property
     def names(self) -> Sequence[str]:
-        """Of the engines, as the routing knows them."""
+        """The engines' names in the routing."""
 
     def key(self, adapter: VersionId) -> str:
-        """What the routing knows an adapter by."""
+        """The name of an adapter in the routing."""
 
     async def ask(self, request: Request) -> Answer: ...
 
@@ -43,8 +43,8 @@ def adapter_of(reference: str) -> VersionId:
 
 
 @dataclass
-class RayEntrance:
-    """`adaptry serve --replicas`: everything is the product's. Implements `Front`."""
+class RayIngress:
+    """`adaptry serve --replicas`, the product itself. Implements `Front`."""
 
     server: Client
     names: Sequence[str]
@@ -63,7 +63,7 @@ class RayEntrance:
 
 
 @dataclass
-class OurEntrance:
+class RoutingIngress:
     """This process sends each request where our routing says, knowing what the servers said they
     hold a moment ago. Implements `Front`, and `Known` over real servers."""
 
@@ -94,7 +94,7 @@ class OurEntrance:
         self.host[index].add(adapter)
 
     async def look(self) -> None:
-        """Until it is cancelled."""
+        """Poll until cancelled."""
         while True:
             for index, server in enumerate(self.servers):
                 held = await server.residents()
@@ -114,28 +114,28 @@ class OurEntrance:
 
 
 @asynccontextmanager
-async def our_entrance(
+async def routing_ingress(
     replicas: int, base: Path, adapters: Path, limits: Limits, folder: Path
 ) -> AsyncIterator[Front]:
     async with fleet(replicas, base, adapters, limits, folder) as sides, AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(client(side.base_url)) for side in sides]
-        entrance = OurEntrance(servers)
-        looking = asyncio.create_task(entrance.look())
-        yield entrance
+        ingress = RoutingIngress(servers)
+        looking = asyncio.create_task(ingress.look())
+        yield ingress
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
 
 
 @asynccontextmanager
-async def ray_entrance(
+async def ray_ingress(
     replicas: int, base: Path, adapters: Path, limits: Limits, folder: Path
 ) -> AsyncIterator[Front]:
     starting = replicas_of_ray(replicas, base, adapters, limits, folder)
     async with starting as side, client(side.base_url) as server:
-        yield RayEntrance(server, await server.replicas())
+        yield RayIngress(server, await server.replicas())
 
 
 FRONTS: dict[str, Callable[[int, Path, Path, Limits, Path], AbstractAsyncContextManager[Front]]] = {
-    "ray": ray_entrance,
-    "ours": our_entrance,
+    "ray": ray_ingress,
+    "ours": routing_ingress,
 }

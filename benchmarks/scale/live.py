@@ -1,13 +1,13 @@
-"""Whether the simulation is true: two real engines and their simulation get the same requests.
+"""Validation of the simulation: two real engines and their simulation get the same requests.
 
     OMP_NUM_THREADS=1 python -m benchmarks.scale.live
     OMP_NUM_THREADS=1 python -m benchmarks.scale.live --entrance ours
     python -m benchmarks.scale.live --machine h100 --entrance ours
 
 The engines are those of `adaptry serve --replicas 2`; with `--entrance ours` two servers, and this
-process sends each request where our routing says. The requests come open-loop. Before that the
-engines are asked how long things take them. Ends with 1 where loads differ by more than 3 %, or a
-hit ratio by a point.
+process places each request by our routing. The requests are sent open-loop. Before that, the
+engines' own times are measured. Exits with 1 if loads differ by more than 3 %, or a hit ratio by
+a point.
 """
 
 import argparse
@@ -39,7 +39,7 @@ CALIBRATIONS = 3
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What fits one. `together`: with how many requests at once a step is timed."""
+    """Sizes for one machine. `together`: number of concurrent requests for timing a step."""
 
     shape: str
     rank: int
@@ -88,7 +88,7 @@ def loads(counters: Mapping[str, float], what: str, transition: str = "disk_to_h
 
 
 async def calibrated(server: Client, adapters: int, together: Sequence[int]) -> Costs:
-    """What one server takes, from its own metrics and from the times of tokens."""
+    """The times of one server, from its own metrics and from the times of tokens."""
     before = await server.counters()
     for adapter in range(1, adapters + 1):
         await server.ask(name_of(VersionId(adapter)), max_tokens=1)
@@ -134,7 +134,7 @@ async def loads_of(front: Front) -> float:
 
 
 async def live(front: Front, workload: Workload) -> Result:
-    """All requests count, from an empty cache on."""
+    """All requests count, starting with an empty cache."""
     before = await loads_of(front)
     started = time.perf_counter()
 
@@ -156,7 +156,7 @@ async def live(front: Front, workload: Workload) -> Result:
 
 
 def compare(real: Result, simulated: Result) -> bool:
-    """Print both; whether they agree."""
+    """Print both; returns whether they agree."""
     rows = [real.row("two engines"), simulated.row("their simulation")]
     for row in rows:
         row.pop("busiest replica ÷ average")
@@ -207,7 +207,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--machine", choices=MACHINES, default="cpu")
     parser.add_argument("--entrance", choices=FRONTS, default="ray")
-    parser.add_argument("--rate", type=float, help="requests/s of both together")
+    parser.add_argument("--rate", type=float, help="requests/s of both engines together")
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()

@@ -1,4 +1,4 @@
-"""One simulated replica: our own cache policy, and an engine that shares its steps among requests.
+"""Simulated replica: our cache policy, and an engine that shares its steps among requests.
 
 A step makes one token for each request that runs and takes longer the more there are; a prompt
 keeps the engine for itself. So tokens are made at one rate for all at a time, and the moment at
@@ -18,7 +18,7 @@ from engine.types import CacheOutcome, VersionId
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What was measured: see docs/scale.md."""
+    """Measured times: see docs/scale.md."""
 
     step_seconds: float
     step_seconds_per_request: float
@@ -33,7 +33,7 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How large a replica's cache is, and how patient who waits for a slot."""
+    """The size of a replica's cache, and how long requests wait for a slot."""
 
     slots: int
     host_capacity: int
@@ -55,7 +55,7 @@ class Request:
 
 
 class Agenda:
-    """What will happen, in the order of time."""
+    """The queue of future events, ordered by time."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -69,7 +69,7 @@ class Agenda:
         self.at(self.now + seconds, what)
 
     def run(self) -> None:
-        """Until nothing is left to happen."""
+        """Process events until there are none."""
         while self._due:
             self.now, _, what = heapq.heappop(self._due)
             what()
@@ -77,7 +77,7 @@ class Agenda:
 
 @dataclass
 class SharedEngine:
-    """Makes tokens for all that run. `ended` is called with each that is complete."""
+    """Generates tokens for all running requests. `ended` is called with each completed one."""
 
     agenda: Agenda
     costs: Costs
@@ -106,7 +106,7 @@ class SharedEngine:
             self._since = now
 
     def _foresee(self) -> None:
-        """When the next one ends, if nothing happens before."""
+        """The time at which the next request ends, if nothing else happens before."""
         self._plan += 1
         if not self._running:
             return
@@ -132,7 +132,7 @@ class SharedEngine:
 
 
 class Replica:
-    """Takes requests. `load`: how many it has now; `loads`: from disk, since the beginning."""
+    """Serves requests. `load`: how many it has now; `loads`: loads from disk so far."""
 
     def __init__(self, name: str, agenda: Agenda, costs: Costs, shape: Shape) -> None:
         self.name = name

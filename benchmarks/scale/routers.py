@@ -1,4 +1,4 @@
-"""How a request finds its replica in the simulation: our routing, and what others do."""
+"""Routers of the simulation: our placement, and other strategies to compare with."""
 
 import random
 from collections.abc import Callable, Sequence, Set
@@ -10,27 +10,27 @@ from engine.types import VersionId
 from fleet.placement import Bound, Nearness, choose
 
 Router = Callable[[VersionId], int]
-"""The index of the replica that an adapter's request goes to."""
+"""Returns the index of the replica for a request of an adapter."""
 
 
 class Known(Protocol):
-    """What our routing asks of an entrance."""
+    """The state that our placement needs from an ingress."""
 
     @property
     def names(self) -> Sequence[str]:
-        """Of the replicas."""
+        """The replicas' names."""
 
     def key(self, adapter: VersionId) -> str:
-        """What orders the replicas for it, where it is nowhere."""
+        """The key of an adapter's rendezvous order."""
 
     def loads(self) -> list[int]:
-        """Requests that each has now."""
+        """The number of requests that each replica has now."""
 
     def nearness(self, adapter: VersionId) -> list[Nearness]:
-        """Where each has it."""
+        """Where each replica has the adapter."""
 
     def sent(self, adapter: VersionId, index: int) -> None:
-        """A request for it went there."""
+        """Record that a request for the adapter went to a replica."""
 
 
 def nearness_in(
@@ -45,8 +45,8 @@ def nearness_in(
 
 @dataclass
 class Picture:
-    """What an entrance knows of who holds what: as it was when the replicas last said so, and
-    what it has sent somewhere since. What they have to do it knows by itself."""
+    """An ingress's knowledge of residency: the replicas' last reports, and what it has sent
+    since. The loads it counts itself."""
 
     agenda: Agenda
     replicas: Sequence[Replica]
@@ -96,7 +96,7 @@ def at_random(picture: Picture, chance: random.Random) -> Router:
 
 
 def least_loaded(picture: Picture, chance: random.Random) -> Router:
-    """Of those with equally little to do, any."""
+    """A random one of the least loaded."""
 
     def route(_: VersionId) -> int:
         loads = picture.loads()
@@ -132,4 +132,4 @@ ROUTERS: dict[str, tuple[Callable[[Picture, random.Random], Router], float]] = {
     "least loaded": (least_loaded, 1.0),
     "Ray's multiplex": (ray_multiplex, 0.1),
 }
-"""Each with how often the replicas tell it what they hold, in seconds."""
+"""Each with the interval of the replicas' reports, in seconds."""

@@ -1,10 +1,10 @@
-"""A fleet of replicas in a discrete-event simulation: what routing by adapter is worth.
+"""Discrete-event simulation of a fleet of replicas: the value of routing by adapter.
 
     python -m benchmarks.scale.sim
     python -m benchmarks.scale.sim --replicas 10 --adapters 1000 --rate 80 --seconds 60
 
-Each replica decides by the cache policy that the server has (`engine.policy`). What things take
-is measured: docs/scale.md says where.
+Each replica uses the server's own cache policy (`engine.policy`). All times were measured, see
+docs/scale.md.
 """
 
 import argparse
@@ -33,7 +33,7 @@ MEASURED = Costs(  # by benchmarks.scale.live on an H200, with Llama-3.1-8B's sh
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`rate`: requests per second of the whole fleet. The adapter of rank r is asked for
+    """`rate`: requests per second of the whole fleet. The adapter of rank r is requested
     1/r^skew as often as the first."""
 
     adapters: int
@@ -44,7 +44,7 @@ class Workload:
     seed: int = 1
 
     def requests(self) -> Iterator[Request]:
-        """In the order in which they arrive: Poisson, lengths geometric."""
+        """Requests in order of arrival: Poisson arrivals, geometric lengths."""
         chance = random.Random(self.seed)
         ranks = range(1, self.adapters + 1)
         sums = list(itertools.accumulate(1 / rank**self.skew for rank in ranks))
@@ -60,7 +60,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Of the requests that count. Times in seconds."""
+    """Results of the requests that count. Times in seconds."""
 
     asked: int
     good: int

@@ -1,10 +1,10 @@
-"""Adaptry against stock `vllm serve`, both running, asked in turn A-B-B-A.
+"""Serving benchmark: Adaptry against stock `vllm serve`, both running, alternating A-B-B-A.
 
     python -m benchmarks.serving --machine cpu
     python -m benchmarks.serving --machine h100
 
-Same vLLM, model, adapters, slots and host capacity on both sides; stock was told of
-every adapter through its own /v1/load_lora_adapter, and loads them again when they are asked for.
+Same vLLM, model, adapters, slots and host capacity on both sides. Every adapter was loaded on
+stock through its own /v1/load_lora_adapter; stock reloads evicted ones when they are requested.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from benchmarks.serving.targets import Blocks, judged, median
 
 @dataclass(frozen=True)
 class Machine:
-    """A shape and loads that keep it busy but not drowned."""
+    """A shape, and loads that keep it busy without overload."""
 
     shape: str
     rank: int
@@ -94,7 +94,7 @@ MACHINES = {
 
 
 def prepare(folder: Path, chosen: Machine) -> tuple[Path, Path]:
-    """(base model, folder of adapters). What an earlier run left there is used again."""
+    """(base model, folder of adapters). Files of an earlier run are reused."""
     shape = SHAPES[chosen.shape]
     adapters = folder / "adapters"
     with ThreadPoolExecutor() as pool:
@@ -126,7 +126,7 @@ def _plan(chosen: Machine, seconds: float, side: Side) -> Plan:
 
 
 async def check_same_answers(stock: Side, ours: Side, plan: Plan) -> None:
-    """Greedy answers of both sides are equal. Raises RuntimeError."""
+    """Check that greedy outputs of both sides are equal. Raises RuntimeError."""
     async with client(stock.base_url) as asking_stock, client(ours.base_url) as asking_ours:
         for model in plan.adapters[:3]:
             texts = []

@@ -1,4 +1,4 @@
-"""One request after the other, of adapters that are resident."""
+"""Idle scenario: sequential requests for resident adapters."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ REPEATS = 10  # a prefill takes some ms more or less from one second to the next
 
 
 async def idle(asking: Client, plan: Plan) -> dict[str, float]:
-    """About a second, so that both sides are asked in the same minute, often.
+    """About a second, so that both sides are measured in the same minute, often.
 
     Where the server has timers, also what was spent outside the engine.
     """
@@ -29,7 +29,7 @@ async def idle(asking: Client, plan: Plan) -> dict[str, float]:
 
 
 def _stages(lines: Sequence[str]) -> dict[str, float]:
-    """From arrival until the engine is asked, and from its first output until that is sent."""
+    """From arrival to the engine's start, and from its first output until that is sent."""
     found = [json.loads(line) for line in lines]
     return {
         "before the engine p50 ms": quantile([before for before, _ in found], 0.5),

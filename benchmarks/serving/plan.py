@@ -1,4 +1,4 @@
-"""How much of everything a scenario asks for."""
+"""Plan of a run: the amounts that each scenario uses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Plan:
     cold_turn: int = 0  # so that no adapter is asked for again while it may be resident
 
     def next_cold(self, count: int) -> list[str]:
-        """Adapters that were not asked for lately; the first slots' worth are the hot ones."""
+        """Adapters without recent requests; the first ones, as many as slots, are the hot ones."""
         cold = self.adapters[self.slots :]
         chosen = [cold[(self.cold_turn + n) % len(cold)] for n in range(count)]
         self.cold_turn += count

@@ -1,4 +1,4 @@
-"""What is measured. Each scenario runs on one side and answers with figures by name."""
+"""Scenarios: each runs on one side and returns figures by name."""
 
 import asyncio
 import random
@@ -71,7 +71,7 @@ def _first_token_ms(answers: Sequence[Answer], share: float) -> float:
 
 
 async def starve(asking: Client, plan: Plan) -> Figures:
-    """Overlapping streams keep every slot hot; then one request after the other for a cold one."""
+    """Overlapping streams keep every slot hot, while sequential requests need a cold adapter."""
     hot = plan.adapters[: plan.slots]
     over = asyncio.Event()
     streams = []
@@ -101,7 +101,7 @@ async def starve(asking: Client, plan: Plan) -> Figures:
 async def _ask_in_turn(
     asking: Client, models: Sequence[str], *, give_up_seconds: float
 ) -> list[float]:
-    """First-token times in seconds; infinite for what never came, and then no more are asked."""
+    """First-token times in seconds; infinite if there was none, and then no more are sent."""
     seconds: list[float] = []
     for model in models:
         try:
@@ -124,7 +124,7 @@ def _tokens_per_second(answers: Sequence[Answer], started: float, ended: float) 
 
 
 async def resident(asking: Client, plan: Plan) -> Figures:
-    """As many adapters as there are slots, all of them resident: what the layer itself costs."""
+    """As many adapters as slots, all resident: the cost of the layer itself."""
     hot = plan.adapters[: plan.slots]
     for model in hot:
         await asking.ask(model, max_tokens=2)
@@ -146,7 +146,7 @@ async def resident(asking: Client, plan: Plan) -> Figures:
 
 
 def zipf(plan: Plan, rate: float, seed: int) -> list[tuple[float, str]]:
-    """Poisson arrivals; the n-th adapter is asked for 1/n times as often as the first."""
+    """Poisson arrivals; the n-th adapter is requested 1/n times as often as the first."""
     chance = random.Random(seed)
     weights = [1 / rank for rank in range(1, len(plan.adapters) + 1)]
     arrivals, at = [], 0.0

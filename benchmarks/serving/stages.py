@@ -1,4 +1,4 @@
-"""Runs a server with timers around its engine, to see what is spent on either side of that.
+"""Server with timers around its engine, to measure the time spent before and after it.
 
     python -m benchmarks.serving.stages MODULE ARGUMENTS…
 
@@ -29,7 +29,7 @@ _times: ContextVar[dict[str, float]] = ContextVar("times")
 
 
 def _note(what: str) -> None:
-    """The first time that this happens to the request; nothing outside one."""
+    """Record the first time of this stage for the request; nothing outside a request."""
     times = _times.get(None)
     if times is not None:
         times.setdefault(what, time.monotonic())

@@ -1,4 +1,4 @@
-"""What has to be reached, and what was."""
+"""Targets of the serving benchmark, and their results."""
 
 import math
 import statistics
@@ -11,7 +11,7 @@ Blocks = dict[str, dict[str, list[Figures]]]  # scenario → side → one per bl
 
 
 def median(blocks: Sequence[Figures], figure: str) -> float | None:
-    """None if this side was not asked."""
+    """None if this side was not measured."""
     return statistics.median(block[figure] for block in blocks) if blocks else None
 
 

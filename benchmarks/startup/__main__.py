@@ -1,9 +1,9 @@
-"""How long a start takes: the base model alone, with adapters, and a merged fine-tune of its size.
+"""Startup benchmark: the base model alone, with adapters, and a merged fine-tune of its size.
 
     python -m benchmarks.startup --shape llama-1b
     python -m benchmarks.startup --shape llama-8b        (on an H100)
 
-Each start is a process of its own; the cases take turns. All files are in the page cache.
+Each start is a separate process; the cases alternate. All files are in the page cache.
 """
 
 import argparse
@@ -39,7 +39,7 @@ Seconds = dict[str, float]
 
 
 def start(model: Path, adapters: list[Path], dtype: str) -> Seconds:
-    """By phase. Raises RuntimeError with what it said if it does not end well."""
+    """Seconds by phase. Raises RuntimeError with its output if it fails."""
     command = [sys.executable, "-m", "benchmarks.startup.case", str(model), *map(str, adapters)]
     command += ["--dtype", dtype]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -53,7 +53,7 @@ def start(model: Path, adapters: list[Path], dtype: str) -> Seconds:
 
 
 def _split(seconds: Seconds) -> Seconds:
-    """Phases that add up to the total."""
+    """The phases, which add up to the total."""
     seconds["engine"] -= seconds["base weights"]
     moved = sum(
         seconds.get(phase, 0.0) for phase in ("adapter weights", "conversion", "activation")
@@ -63,7 +63,7 @@ def _split(seconds: Seconds) -> Seconds:
 
 
 def cases(folder: Path, shape: Shape) -> dict[str, tuple[Path, list[Path]]]:
-    """What is started: a model and its adapters."""
+    """A model and its adapters."""
     base = write_weights(folder, shape, seed=0)
     adapters = [
         write_adapter(folder / "adapters", f"a{n}", shape, rank=RANK, seed=n)
@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="llama-1b")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--work", type=Path, help="make models and adapters here, and keep them")
+    parser.add_argument("--work", type=Path, help="create models and adapters here, and keep them")
     parser.add_argument("--json", type=Path, help="also write every start here")
     asked = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -1,4 +1,4 @@
-"""One start of one engine, from a fresh process to the first answers; prints its phases as JSON.
+"""Case of the startup benchmark: one engine, from a fresh process to the first outputs, as JSON.
 
     python -m benchmarks.startup.case MODEL [ADAPTER …]
 
@@ -52,7 +52,7 @@ def _open(model: Path, adapters: list[Path], dtype: str) -> Any:
 
 
 def _of_adapters(llm: Any, adapters: list[Path]) -> dict[str, float]:
-    """What became of the time of all adapters together."""
+    """The phases of all adapters together."""
     counted = llm.cache_metrics()
     seconds = {
         transition: counted[f'adaptry_load_seconds_sum{{transition="{transition}"}}']

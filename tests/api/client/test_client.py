@@ -1,4 +1,4 @@
-"""The Python client, waiting and awaiting, against a running registry on both databases."""
+"""The Python client, blocking and async, against a running registry on both databases."""
 
 import asyncio
 import io
@@ -37,8 +37,8 @@ from tests.support.servers.webhook_receiver import Receiver, receiving
 AdapterMaker = Callable[..., Path]
 
 
-class Asking:
-    """One of the two clients, asked the same way: `await ask(lambda c: c.adapters.get("x"))`."""
+class EitherClient:
+    """Either client, called the same way: `await ask(lambda c: c.adapters.get("x"))`."""
 
     def __init__(self, client: Client | AsyncClient) -> None:
         self.client = client
@@ -79,16 +79,16 @@ async def registry(
 
 
 @pytest.fixture(params=["sync", "async"])
-async def ask(request: pytest.FixtureRequest, registry: Registry) -> AsyncIterator[Asking]:
+async def ask(request: pytest.FixtureRequest, registry: Registry) -> AsyncIterator[EitherClient]:
     if request.param == "sync":
         with Client(url_of(registry)) as client:
-            yield Asking(client)
+            yield EitherClient(client)
     else:
         async with AsyncClient(url_of(registry)) as client:
-            yield Asking(client)
+            yield EitherClient(client)
 
 
-async def publish_some(ask: Asking, make_adapter: AdapterMaker, count: int) -> None:
+async def publish_some(ask: EitherClient, make_adapter: AdapterMaker, count: int) -> None:
     """Versions 1 to `count` of `bot`."""
     for n in range(count):
         source = str(make_adapter(f"a{n}", seed=n))
@@ -104,7 +104,7 @@ def _import(archive: Any, on_bytes: Callable[[int], None], client: Any) -> Any:
 
 
 async def test_a_version_is_registered_found_and_described(
-    ask: Asking, make_adapter: AdapterMaker
+    ask: EitherClient, make_adapter: AdapterMaker
 ) -> None:
     source = str(make_adapter("a"))
     first = await ask(
@@ -130,7 +130,7 @@ async def test_a_version_is_registered_found_and_described(
     assert await ask(lambda c: c.is_ready()) is False, "the registry alone has no /readyz"
 
 
-async def test_lists_are_read_page_by_page(ask: Asking, make_adapter: AdapterMaker) -> None:
+async def test_lists_are_read_page_by_page(ask: EitherClient, make_adapter: AdapterMaker) -> None:
     await publish_some(ask, make_adapter, 5)
     numbers = [v.number for v in await ask.all(lambda c: c.versions.list("bot", page_size=2))]
     assert numbers == [1, 2, 3, 4, 5]
@@ -147,7 +147,7 @@ async def test_lists_are_read_page_by_page(ask: Asking, make_adapter: AdapterMak
 
 
 async def test_files_are_pushed_with_their_progress(
-    ask: Asking, make_adapter: AdapterMaker, tmp_path: Path
+    ask: EitherClient, make_adapter: AdapterMaker, tmp_path: Path
 ) -> None:
     elsewhere = make_adapter("a").rename(tmp_path / "elsewhere")
     sent: list[tuple[int, int]] = []
@@ -176,8 +176,8 @@ async def test_files_are_pushed_with_their_progress(
         await ask(lambda c: c.versions.push("bot", tmp_path / "none"))
 
 
-async def test_jobs_can_be_waited_for_and_fail_with_their_code(
-    ask: Asking, make_adapter: AdapterMaker
+async def test_jobs_can_be_awaited_and_fail_with_their_code(
+    ask: EitherClient, make_adapter: AdapterMaker
 ) -> None:
     source = str(make_adapter("large", rank=16))
     submitted = await ask(lambda c: c.versions.submit("bot", source))
@@ -197,7 +197,9 @@ async def test_jobs_can_be_waited_for_and_fail_with_their_code(
     assert [problem.code for problem in verdict.problems] == ["rank_too_large"]
 
 
-async def test_aliases_move_split_and_come_back(ask: Asking, make_adapter: AdapterMaker) -> None:
+async def test_aliases_are_moved_split_and_rolled_back(
+    ask: EitherClient, make_adapter: AdapterMaker
+) -> None:
     await publish_some(ask, make_adapter, 2)
     moved = await ask(lambda c: c.aliases.set("bot", version=2, expected_version=1, reason="why"))
     assert (moved.version, moved.reason) == (2, "why")
@@ -220,7 +222,7 @@ async def test_aliases_move_split_and_come_back(ask: Asking, make_adapter: Adapt
     assert away.value.code == "engine_unavailable"
 
 
-async def test_versions_end(ask: Asking, make_adapter: AdapterMaker) -> None:
+async def test_versions_end(ask: EitherClient, make_adapter: AdapterMaker) -> None:
     await publish_some(ask, make_adapter, 3)
     assert (await ask(lambda c: c.versions.deprecate("bot:2"))).state == "deprecated"
     assert (await ask(lambda c: c.versions.restore("bot:2", reason="r"))).state == "ready"
@@ -235,7 +237,7 @@ async def test_versions_end(ask: Asking, make_adapter: AdapterMaker) -> None:
     assert (done.dry_run, [item.reference for item in done.purged]) == (True, ["bot:1"])
 
 
-async def test_webhooks_are_added_changed_and_removed(ask: Asking) -> None:
+async def test_webhooks_are_added_changed_and_removed(ask: EitherClient) -> None:
     async with receiving() as receiver:
         assert isinstance(receiver, Receiver)
         added = await ask(lambda c: c.webhooks.add(receiver.url, kinds=["alias.moved"]))
@@ -255,7 +257,7 @@ async def test_webhooks_are_added_changed_and_removed(ask: Asking) -> None:
 
 
 async def test_an_export_is_imported_again(
-    ask: Asking, make_adapter: AdapterMaker, tmp_path: Path
+    ask: EitherClient, make_adapter: AdapterMaker, tmp_path: Path
 ) -> None:
     source = str(make_adapter("a"))
     await ask(lambda c: c.versions.register("bot", source))
@@ -292,7 +294,7 @@ def _some(client: Client, count: int, given: dict[str, Any]) -> list[EventRead]:
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
-async def test_a_stream_goes_on_where_its_connection_was_cut(
+async def test_a_stream_resumes_where_its_connection_was_cut(
     kind: type[Client | AsyncClient],
     app: FastAPI,
     client: httpx.AsyncClient,
@@ -316,7 +318,7 @@ async def test_a_stream_goes_on_where_its_connection_was_cut(
             await closing
 
 
-async def test_a_stream_without_a_server_ends_at_once() -> None:
+async def test_a_stream_without_a_server_ends_immediately() -> None:
     with Client("http://127.0.0.1:1") as client, pytest.raises(NoAnswer):
         next(client.events.stream())
     async with AsyncClient("http://127.0.0.1:1") as waiting:
@@ -324,7 +326,7 @@ async def test_a_stream_without_a_server_ends_at_once() -> None:
             await anext(waiting.events.stream())
 
 
-async def test_errors_tell_status_code_and_what_is_wrong(ask: Asking) -> None:
+async def test_errors_tell_status_code_and_what_is_wrong(ask: EitherClient) -> None:
     with pytest.raises(NotFound) as missing:
         await ask(lambda c: c.adapters.get("nobody"))
     assert (missing.value.status, missing.value.code) == (404, "unknown_adapter")

@@ -1,4 +1,4 @@
-"""Backups of a registry that is in use, and what a new machine makes of them."""
+"""Backups of a registry in use, and their restoration on a new machine."""
 
 import asyncio
 import itertools
@@ -67,7 +67,7 @@ async def done(response: httpx.Response) -> Json:
 
 
 async def fill(registry: Registry, make_adapter: AdapterMaker) -> None:
-    """Three versions, one retired, an alias with a past, words, and a webhook."""
+    """Three versions, one retired, an alias with a history, search words, and a webhook."""
     http = registry.http
     for n in (1, 2, 3):
         await done(await registry.register("bot", make_adapter(f"bot-{n}", seed=n)))
@@ -83,7 +83,7 @@ async def told(http: httpx.AsyncClient) -> list[Json]:
     return [await done(await http.get(page)) for page in PAGES]
 
 
-async def test_a_restored_registry_answers_the_same_and_goes_on(
+async def test_a_restored_registry_has_the_same_content_and_continues(
     database_url: str, new_database: NewDatabase, tmp_path: Path, make_adapter: AdapterMaker
 ) -> None:
     async with running_registry(database_url, tmp_path, BASE, **LOCAL) as registry:
@@ -101,10 +101,10 @@ async def test_a_restored_registry_answers_the_same_and_goes_on(
         assert (await done(await restored.register("bot", folder)))["reference"] == "bot:4"
 
 
-async def test_a_backup_of_a_busy_registry_has_all_that_it_names(
+async def test_a_backup_of_a_busy_registry_has_all_files_of_its_rows(
     database_url: str, new_database: NewDatabase, tmp_path: Path, make_adapter: AdapterMaker
 ) -> None:
-    """Registrations, promotions and purges go on while it is made, several times."""
+    """Registrations, promotions and purges continue while backups are made."""
     stop = asyncio.Event()
 
     async def change(registry: Registry) -> int:
@@ -139,7 +139,7 @@ async def test_a_backup_of_a_busy_registry_has_all_that_it_names(
         assert await changing > 4
 
 
-async def test_what_is_purged_between_rows_and_files_makes_it_look_again(
+async def test_a_purge_between_rows_and_files_makes_the_backup_start_over(
     database_url: str, tmp_path: Path, make_adapter: AdapterMaker
 ) -> None:
     async with running_registry(database_url, tmp_path, BASE, **LOCAL) as registry:
@@ -168,7 +168,7 @@ async def test_what_is_purged_between_rows_and_files_makes_it_look_again(
         assert {path.name for path in backup.glob("store/adapters/*/*")} == registry.kept()
 
 
-async def test_the_next_backup_copies_what_is_new_and_drops_what_is_gone(
+async def test_the_next_backup_copies_new_files_and_drops_deleted_ones(
     database_url: str, tmp_path: Path, make_adapter: AdapterMaker, capfd: Captured
 ) -> None:
     backup = tmp_path / "backup"
@@ -186,7 +186,7 @@ async def test_the_next_backup_copies_what_is_new_and_drops_what_is_gone(
     assert backup.stat().st_mode & 0o77 == 0, "the rows hold the webhooks' secrets"
 
 
-async def test_a_backup_that_fails_leaves_the_one_before(
+async def test_a_failed_backup_leaves_the_previous_one(
     database_url: str,
     new_database: NewDatabase,
     tmp_path: Path,
@@ -255,7 +255,7 @@ def one_line(capfd: Captured) -> str:
         (["restore", "old", "--database", "postgresql://x@127.0.0.1:1/x"], "of SQLite"),
     ],
 )
-async def test_a_mistake_is_one_line(
+async def test_an_error_is_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: Captured,

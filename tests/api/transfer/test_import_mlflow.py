@@ -1,4 +1,4 @@
-"""From a real MLflow server: numbers, aliases, tags, descriptions and the very files."""
+"""Import from a real MLflow server: numbers, aliases, tags, descriptions and files."""
 
 import json
 import shutil
@@ -151,7 +151,7 @@ client.set_registered_model_alias("Support Bot", "Champion", sys.argv[2])
 """
 
 
-async def test_again_it_brings_only_what_is_new(
+async def test_a_second_import_adds_only_what_is_new(
     run: Run, client: httpx.AsyncClient, filled: Filled
 ) -> None:
     chosen = ["--from", "mlflow", filled.url, "--model", "Support Bot"]
@@ -177,7 +177,7 @@ async def test_again_it_brings_only_what_is_new(
         (["--model", "no-adapter"], "there is no adapter in"),
     ],
 )
-async def test_what_is_not_there_is_said_in_one_line(
+async def test_a_missing_model_is_a_one_line_error(
     run: Run, filled: Filled, arguments: list[str], message: str
 ) -> None:
     code, out, err = await run("import", "--from", "mlflow", filled.url, *arguments)
@@ -185,7 +185,7 @@ async def test_what_is_not_there_is_said_in_one_line(
     assert message in err
 
 
-async def test_files_that_mlflow_keeps_on_this_machine_are_read_there(
+async def test_files_that_mlflow_stores_on_this_machine_are_read_there(
     run: Run,
     client: httpx.AsyncClient,
     make_adapter: AdapterMaker,

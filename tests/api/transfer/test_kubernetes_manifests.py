@@ -17,7 +17,7 @@ SCHEMAS = Path(__file__).parents[2] / "schemas"
 
 
 def strict(schema: Json) -> Json:
-    """As Kubernetes validates: what is not in the schema is an error."""
+    """As Kubernetes validates: fields outside the schema are errors."""
     closed = {
         key: strict(value) if isinstance(value, dict) else value for key, value in schema.items()
     }
@@ -69,7 +69,7 @@ async def test_aliases_are_rewrites_with_their_weights(
     assert json.loads(out) == [bot]
 
 
-async def test_what_names_mean_are_model_adapters(
+async def test_versions_of_names_are_model_adapters(
     client: httpx.AsyncClient, run: Run, make_adapter: AdapterMaker
 ) -> None:
     folder = make_adapter("bot")
@@ -93,7 +93,7 @@ async def test_what_names_mean_are_model_adapters(
     assert (code, out, err.count("\n")) == (2, "", 1)
 
 
-async def test_two_names_that_kubernetes_would_take_for_one_are_refused(
+async def test_names_that_are_equal_on_kubernetes_are_refused(
     client: httpx.AsyncClient, run: Run, make_adapter: AdapterMaker
 ) -> None:
     await publish(client, "a.b", make_adapter("one", seed=1))
@@ -124,7 +124,7 @@ data:
 """
 
 
-async def test_the_sidecars_configuration_is_brought_about(
+async def test_the_sidecars_configuration_is_applied(
     client: httpx.AsyncClient, run: Run, make_adapter: AdapterMaker, tmp_path: Path
 ) -> None:
     unwanted, wanted, newer = (make_adapter(f"s{seed}", seed=seed) for seed in (1, 2, 3))
@@ -194,6 +194,6 @@ async def test_a_contradiction_is_found_before_anything_is_retired(
     assert (await client.get("/resolve", params={"reference": "bot"})).status_code == 200
 
 
-async def test_a_configuration_that_is_not_there_is_one_line(run: Run, tmp_path: Path) -> None:
+async def test_a_missing_configuration_is_one_line(run: Run, tmp_path: Path) -> None:
     code, _, err = await run("import", "--from", "lora-sidecar", str(tmp_path / "none"))
     assert (code, err.count("\n")) == (1, 1)

@@ -1,4 +1,4 @@
-"""From one registry to another: everything comes along, never in part, and only once."""
+"""Transfer between registries: complete, atomic and idempotent."""
 
 import asyncio
 import tarfile
@@ -160,7 +160,7 @@ async def full(here: Registry, make_adapter: AdapterMaker) -> Registry:
     return here
 
 
-async def test_everything_comes_along(full: Registry, there: Registry) -> None:
+async def test_everything_is_transferred(full: Registry, there: Registry) -> None:
     report = await there.imported(await full.export())
     assert report == {
         "dry_run": False,
@@ -186,7 +186,7 @@ async def test_everything_comes_along(full: Registry, there: Registry) -> None:
     }
 
 
-async def test_the_past_of_an_alias_can_be_asked_for_there(full: Registry, there: Registry) -> None:
+async def test_the_history_of_an_alias_is_transferred(full: Registry, there: Registry) -> None:
     history = (await full.get("/adapters/bot/aliases/prod/history"))["items"]
     then = history[-1]["valid_from"]
     await there.imported(await full.export())
@@ -196,7 +196,7 @@ async def test_the_past_of_an_alias_can_be_asked_for_there(full: Registry, there
     assert (back["version"], back["revision"]) == (1, history[0]["revision"] + 1)
 
 
-async def test_an_export_is_the_same_bytes_each_time_and_after_an_import(
+async def test_an_export_is_byte_identical_each_time_and_after_an_import(
     full: Registry, there: Registry
 ) -> None:
     archive = await full.export()
@@ -209,7 +209,7 @@ async def test_an_export_is_the_same_bytes_each_time_and_after_an_import(
     assert after["events.jsonl"].startswith(before["events.jsonl"])
 
 
-async def test_the_same_import_again_changes_nothing(full: Registry, there: Registry) -> None:
+async def test_repeating_an_import_changes_nothing(full: Registry, there: Registry) -> None:
     archive = await full.export()
     await there.imported(archive)
     before = await there.everything(), await there.events("bot")
@@ -221,7 +221,7 @@ async def test_the_same_import_again_changes_nothing(full: Registry, there: Regi
     assert own.items() >= UNCHANGED.items(), "nor does it where it came from"
 
 
-async def test_what_is_new_since_the_last_time_comes_along(
+async def test_later_changes_are_transferred(
     full: Registry, there: Registry, make_adapter: AdapterMaker
 ) -> None:
     await there.imported(await full.export())
@@ -250,9 +250,7 @@ async def test_some_adapters_may_be_chosen(full: Registry, there: Registry) -> N
         assert (response.status_code, response.json()["code"]) == (status, code)
 
 
-async def test_aliases_that_were_moved_here_stay_unless_told_otherwise(
-    full: Registry, there: Registry
-) -> None:
+async def test_locally_moved_aliases_stay_by_default(full: Registry, there: Registry) -> None:
     archive = await full.export()
     await there.imported(archive)
     await there.ok("PUT", "/adapters/bot/aliases/prod", {"version": 6})
@@ -270,9 +268,7 @@ async def test_aliases_that_were_moved_here_stay_unless_told_otherwise(
     assert told == [("alias.split", "imported"), ("adapter.imported", None)]
 
 
-async def test_a_dry_run_says_what_would_be_and_changes_nothing(
-    full: Registry, there: Registry
-) -> None:
+async def test_a_dry_run_reports_changes_and_makes_none(full: Registry, there: Registry) -> None:
     archive = await full.export()
     before = await there.everything()
     dry = await there.imported(archive, dry_run=True)
@@ -281,7 +277,7 @@ async def test_a_dry_run_says_what_would_be_and_changes_nothing(
     assert {**dry, "dry_run": False, "events_added": real["events_added"]} == real
 
 
-async def test_what_fails_at_the_very_end_takes_its_files_back(
+async def test_a_failure_at_the_end_removes_the_files(
     full: Registry, there: Registry, make_adapter: AdapterMaker
 ) -> None:
     await there.imported(await full.export())
@@ -294,7 +290,7 @@ async def test_what_fails_at_the_very_end_takes_its_files_back(
     assert (await there.imported(archive))["versions_added"] == 1
 
 
-async def test_two_imports_and_a_registration_at_once_all_succeed(
+async def test_two_imports_and_a_concurrent_registration_succeed(
     full: Registry, there: Registry, make_adapter: AdapterMaker
 ) -> None:
     archive = await full.export()
@@ -462,7 +458,7 @@ async def test_a_broken_export_is_refused_and_leaves_nothing(
         assert await there.everything() == {"files": []}, what
 
 
-async def test_what_is_no_tar_is_refused(full: Registry, there: Registry) -> None:
+async def test_anything_but_a_tar_is_refused(full: Registry, there: Registry) -> None:
     archive = await full.export()
     for content in (b"", b"x" * 100_000, archive[:700], archive[: len(archive) // 2]):
         await there.refused(content, 422, "archive_invalid")
@@ -510,15 +506,13 @@ async def test_an_adapter_larger_than_allowed_is_refused_in_an_archive_too(
     assert "more than 300 bytes" in detail
 
 
-async def test_headers_that_follow_each_other_without_end_are_refused(there: Registry) -> None:
+async def test_endless_headers_are_refused(there: Registry) -> None:
     header = tarfile.TarInfo("x")
     header.type = tarfile.XHDTYPE
     await there.refused(header.tobuf() * 5000, 422, "archive_invalid")
 
 
-async def test_files_that_are_here_already_need_not_come_along(
-    full: Registry, there: Registry
-) -> None:
+async def test_files_that_exist_here_need_not_be_sent(full: Registry, there: Registry) -> None:
     parts = parts_of(await full.export())
     await there.imported(archive_of(parts))
     bare = sealed({n: c for n, c in parts.items() if not n.startswith("files/")})
@@ -526,10 +520,8 @@ async def test_files_that_are_here_already_need_not_come_along(
     assert again.items() >= UNCHANGED.items()
 
 
-async def test_an_export_that_was_packed_by_others_is_taken(
-    full: Registry, there: Registry
-) -> None:
-    """GNU tar and Python name and order things their own way."""
+async def test_an_export_packed_by_other_tools_is_accepted(full: Registry, there: Registry) -> None:
+    """GNU tar and Python name and order entries in their own way."""
     parts = parts_of(await full.export())
     renamed = {f"./{name}": parts[name] for name in reversed(parts)}
     report = await there.imported(archive_of(renamed, format=1))
@@ -552,7 +544,7 @@ async def test_damaged_files_are_not_exported(full: Registry) -> None:
     assert not list((full.store / "quarantine").iterdir())
 
 
-async def test_a_tenants_adapters_are_imported_only_where_there_is_the_tenant(
+async def test_a_tenants_adapters_are_imported_only_where_the_tenant_exists(
     here: Registry, there: Registry, make_adapter: AdapterMaker
 ) -> None:
     await here.tenants.create("acme", {}, actor="tests")

@@ -1,4 +1,4 @@
-"""`adaptry export` and `adaptry import`: every form of an export, and adapters from elsewhere."""
+"""`adaptry export` and `adaptry import`: every form of an export, and foreign adapters."""
 
 import asyncio
 import gzip
@@ -39,7 +39,7 @@ async def names(client: httpx.AsyncClient) -> dict[str, int]:
 
 @pytest.mark.usefixtures("published")
 @pytest.mark.parametrize("target", ["backup", "backup.tar", "backup.tar.gz", "new/backup.tgz"])
-async def test_an_export_is_written_whole_and_can_be_imported(
+async def test_an_export_is_written_completely_and_can_be_imported(
     run: Run, tmp_path: Path, target: str
 ) -> None:
     path = tmp_path / target
@@ -67,7 +67,7 @@ async def test_an_export_is_written_whole_and_can_be_imported(
 
 
 @pytest.mark.usefixtures("published")
-async def test_the_same_export_is_the_same_file(run: Run, tmp_path: Path) -> None:
+async def test_equal_exports_are_equal_files(run: Run, tmp_path: Path) -> None:
     for suffix in (".tar", ".tar.gz"):
         first, second = tmp_path / f"first{suffix}", tmp_path / f"second{suffix}"
         await run("export", str(first))
@@ -85,7 +85,7 @@ async def test_some_adapters_may_be_chosen(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("published")
-async def test_a_pipe_leads_from_one_registry_to_another(app: FastAPI) -> None:
+async def test_an_export_can_be_piped_into_an_import(app: FastAPI) -> None:
     async with serving(app) as url:
         adaptry = f"{sys.executable} -m adaptry"
         line = f"{adaptry} export - --server {url} | {adaptry} import - --server {url} --json"
@@ -95,7 +95,7 @@ async def test_a_pipe_leads_from_one_registry_to_another(app: FastAPI) -> None:
     assert json.loads(out)["versions_unchanged"] == 3
 
 
-async def test_what_is_there_already_is_not_written_over(run: Run, tmp_path: Path) -> None:
+async def test_an_existing_target_is_not_overwritten(run: Run, tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_text("mine")
     code, _, err = await run("export", str(tmp_path / "x.tar"))
     assert code == 1
@@ -115,7 +115,7 @@ async def test_a_damaged_folder_is_refused(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("published")
-async def test_a_dry_run_is_said_to_be_one(run: Run, tmp_path: Path) -> None:
+async def test_a_dry_run_is_labelled(run: Run, tmp_path: Path) -> None:
     await run("export", str(tmp_path / "x"))
     _, out, _ = await run("import", str(tmp_path / "x"), "--dry-run")
     assert out.startswith("would be imported:\n")
@@ -152,7 +152,7 @@ async def test_a_folder_of_peft_folders_is_imported(
     assert (report["versions_added"], report["versions_unchanged"]) == (0, 2)
 
 
-async def test_what_was_trained_again_becomes_the_next_version(
+async def test_a_retrained_adapter_becomes_the_next_version(
     run: Run, client: httpx.AsyncClient, make_adapter: AdapterMaker
 ) -> None:
     first = make_adapter("a/bot", seed=1)
@@ -164,7 +164,7 @@ async def test_what_was_trained_again_becomes_the_next_version(
     assert (await client.get("/resolve", params={"reference": "bot"})).json()["number"] == 1
 
 
-async def test_lora_modules_are_imported_in_each_form_that_vllm_takes(
+async def test_lora_modules_are_imported_in_each_form_that_vllm_accepts(
     run: Run, client: httpx.AsyncClient, make_adapter: AdapterMaker
 ) -> None:
     paths = [str(make_adapter(f"m{n}", seed=n)) for n in range(4)]
@@ -218,7 +218,7 @@ async def test_an_adapter_that_can_t_be_served_is_refused_or_left_out(
         (["export", "/proc/x/y.tar"], 1, "can't be written"),
     ],
 )
-async def test_a_mistake_is_one_line(
+async def test_an_error_is_one_line(
     run: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

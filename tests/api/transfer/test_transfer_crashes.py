@@ -1,4 +1,4 @@
-"""An import that is cut short, by its client or by the death of the server, leaves nothing."""
+"""An interrupted import, by its client or by the death of the server, leaves nothing."""
 
 import asyncio
 import json
@@ -59,13 +59,13 @@ def quarantined(process: ServerProcess) -> list[Path]:
 
 
 async def cleared(process: ServerProcess) -> None:
-    """What the dead left goes as soon as somebody starts."""
+    """Leftovers of a dead server are removed at the next start."""
     async with asyncio.timeout(10):
         while quarantined(process):
             await asyncio.sleep(0.02)
 
 
-async def test_a_server_that_dies_while_it_imports_has_all_or_nothing_of_it(
+async def test_a_server_that_dies_during_an_import_has_all_or_nothing_of_it(
     process: ServerProcess, archive: bytes
 ) -> None:
     async with httpx.AsyncClient(base_url=process.url, timeout=60) as http:
@@ -95,7 +95,7 @@ async def test_a_server_that_dies_while_it_imports_has_all_or_nothing_of_it(
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
-async def test_a_client_that_leaves_in_the_middle_leaves_nothing(
+async def test_a_client_that_disconnects_midway_leaves_nothing(
     process: ServerProcess, archive: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async def half() -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""vLLM's resolver over a registry: what it answers vLLM, and how names follow their aliases."""
+"""vLLM's resolver over a registry: its results, and how names follow their aliases."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from vllm.exceptions import GracefulHTTPError
 from vllm.lora.request import LoRARequest
 
 from adaptry.client import AdaptryError, NoAnswer, PullFailed
-from guest.registry_client import Host
+from guest.registry_client import RegistryClient
 from guest.resolver import RegistryResolver
 from registry.storage.local_copy import LocalCopyCache
 
@@ -21,7 +21,7 @@ AWAY = NoAnswer("http://registry", "refused")
 
 @dataclass
 class Registry:
-    """In the place of `Host`. `means`: a reference or an error by name."""
+    """Replaces `RegistryClient`. `means`: a reference or an error by name."""
 
     means: dict[str, str | AdaptryError] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
@@ -40,7 +40,7 @@ class Registry:
 
 
 class Models:
-    """As much of vLLM's `OpenAIServingModels` as is touched; its own is in tests/e2e."""
+    """The used part of vLLM's `OpenAIServingModels`; the real one is in tests/e2e."""
 
     def __init__(self) -> None:
         self.lora_requests: dict[str, LoRARequest] = {}
@@ -76,13 +76,13 @@ def models() -> Models:
 
 @pytest.fixture
 def resolver(registry: Registry, models: Models) -> RegistryResolver:
-    made = RegistryResolver(cast("Host", registry), follow_seconds=0.01)
+    made = RegistryResolver(cast("RegistryClient", registry), follow_seconds=0.01)
     made.models = models
     return made
 
 
 async def ask(resolver: RegistryResolver, models: Models, name: str) -> LoRARequest | None:
-    """As vLLM does: what comes is kept by the name that was asked for."""
+    """As vLLM does: the result is stored under the requested name."""
     request = await resolver.resolve_lora("base", name)
     if request is not None:
         models.lora_requests[name] = request
@@ -95,7 +95,7 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_a_version_has_its_own_name_whatever_it_was_asked_for_as(
+async def test_a_version_has_its_own_name_under_any_requested_name(
     resolver: RegistryResolver, registry: Registry, models: Models
 ) -> None:
     registry.means = {"bot": "bot:3", "bot@prod": "bot:3"}
@@ -105,14 +105,14 @@ async def test_a_version_has_its_own_name_whatever_it_was_asked_for_as(
         assert (request.lora_name, request.lora_path) == ("bot:3", "/files/d-bot:3")
 
 
-async def test_what_is_not_the_registrys_is_left_to_others(
+async def test_names_unknown_to_the_registry_are_left_to_other_resolvers(
     resolver: RegistryResolver, models: Models
 ) -> None:
     assert await ask(resolver, models, "nobody") is None
 
 
 @pytest.mark.parametrize("cause", ["registry", "files"])
-async def test_what_can_not_be_told_now_is_a_503_and_no_404(
+async def test_a_registry_failure_is_a_503_rather_than_a_404(
     resolver: RegistryResolver, registry: Registry, models: Models, cause: str
 ) -> None:
     registry.means["bot"] = AWAY if cause == "registry" else "bot:1"
@@ -136,7 +136,7 @@ async def test_a_name_follows_its_alias(
     assert resolver._in_use() == {"d-bot:2"}
 
 
-async def test_what_vllm_does_not_take_changes_nothing_and_is_tried_again(
+async def test_an_adapter_that_vllm_refuses_changes_nothing_and_is_retried(
     resolver: RegistryResolver, registry: Registry, models: Models
 ) -> None:
     registry.means = {"bot": "bot:1", "other": "other:1"}
@@ -150,7 +150,7 @@ async def test_what_vllm_does_not_take_changes_nothing_and_is_tried_again(
     await until(lambda: models.means("bot") == "bot:2")
 
 
-async def test_what_is_served_no_more_is_asked_for_anew(
+async def test_a_name_no_longer_served_is_resolved_again(
     resolver: RegistryResolver, registry: Registry, models: Models
 ) -> None:
     registry.means["bot"] = "bot:1"
@@ -160,7 +160,7 @@ async def test_what_is_served_no_more_is_asked_for_anew(
     assert await ask(resolver, models, "bot") is None
 
 
-async def test_a_registry_that_is_away_changes_nothing(
+async def test_an_unreachable_registry_changes_nothing(
     resolver: RegistryResolver, registry: Registry, models: Models
 ) -> None:
     registry.means["bot"] = "bot:1"

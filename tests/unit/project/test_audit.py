@@ -1,4 +1,4 @@
-"""`make audit` against a service of vulnerabilities of our own, and without one."""
+"""`make audit` against our own vulnerability service, and without one."""
 
 import json
 import re
@@ -31,7 +31,7 @@ FINDING = {
 
 
 class Service(BaseHTTPRequestHandler):
-    """Speaks OSV's protocol, and knows something of one package."""
+    """Speaks OSV's protocol, and knows a vulnerability of one package."""
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -62,7 +62,7 @@ def audit(url: str, cache: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_what_the_service_knows_fails_the_audit(service: str, tmp_path: Path) -> None:
+def test_a_known_vulnerability_fails_the_audit(service: str, tmp_path: Path) -> None:
     done = audit(service, tmp_path)
     assert done.returncode == 1, done.stderr
     (line,) = done.stdout.splitlines()
@@ -70,14 +70,14 @@ def test_what_the_service_knows_fails_the_audit(service: str, tmp_path: Path) ->
     assert re.search(r": (CVE|GHSA)-1, fixed in 99$", line)
 
 
-def test_a_service_that_can_t_be_reached_is_no_clean_result(tmp_path: Path) -> None:
+def test_an_unreachable_service_is_no_clean_result(tmp_path: Path) -> None:
     done = audit("http://127.0.0.1:1/v1/query", tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("audit: nothing is known: ")
 
 
-def test_a_package_that_the_service_does_not_know_is_no_clean_result() -> None:
+def test_a_package_unknown_to_the_service_is_no_clean_result() -> None:
     report = {
         "dependencies": [
             {"name": "known", "version": "1", "vulns": []},

@@ -1,4 +1,4 @@
-"""What a developer has set for a server of their own changes no test."""
+"""A developer's own settings do not affect the tests."""
 
 import os
 import subprocess

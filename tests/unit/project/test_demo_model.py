@@ -1,4 +1,4 @@
-"""The demo model as it is committed: small, varied, and able to do what it says."""
+"""The committed demo model: small, varied, and able to do its tasks."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_ranks_and_target_modules_differ() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FOLDERS))
-def test_an_adapter_does_on_real_words_what_the_base_alone_does_not(name: str) -> None:
+def test_an_adapter_does_its_task_on_real_words_and_the_base_does_not(name: str) -> None:
     torch.set_num_threads(1)
     folder, task = FOLDERS[name]
     tokenizer, base = load_base()
@@ -58,7 +58,7 @@ def test_an_adapter_does_on_real_words_what_the_base_alone_does_not(name: str) -
     ],
     ids=lambda value: getattr(value, "name", value),
 )
-def test_the_tasks_are_what_they_are_called(task: Task, word: str, answer: str) -> None:
+def test_the_tasks_match_their_names(task: Task, word: str, answer: str) -> None:
     assert task.answer(word) == answer
 
 

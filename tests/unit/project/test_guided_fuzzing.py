@@ -1,4 +1,4 @@
-"""libFuzzer, led by coverage, finds nothing in what reads a stranger's bytes first.
+"""Coverage-guided libFuzzer finds nothing in the parsers that read untrusted bytes first.
 
 `make fuzz` lets it search for longer.
 """
@@ -26,13 +26,13 @@ fuzz.guided.main("reference", ["-runs=1000", "-seed=1"])
 
 
 @pytest.mark.parametrize("target", GUIDED)
-def test_it_finds_nothing(tmp_path: Path, target: str) -> None:
+def test_fuzzing_finds_nothing(tmp_path: Path, target: str) -> None:
     done = guided(target, [f"-runs={RUNS}", "-seed=1"], folder=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"Done {RUNS} runs" in done.stderr
 
 
-def test_it_would_find_something(tmp_path: Path) -> None:
+def test_fuzzing_would_find_a_defect(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WRONG],
         cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""What is installed is what is locked: every requirement has hashes, and every installer asks."""
+"""Locked requirements: each has hashes, and every installer checks them."""
 
 import re
 from datetime import date
@@ -39,8 +39,8 @@ def test_only_one_package_has_no_hash() -> None:
     assert len(versions) == 1, "so that an audit of cuda.txt is one of it"
 
 
-def test_whatever_installs_asks_for_hashes() -> None:
-    """All but torch for CPUs, and the project itself, which has no dependencies left by then."""
+def test_every_installer_requires_hashes() -> None:
+    """Except torch for CPUs, and the project itself, which then has no dependencies left."""
     files = [*ROOT.glob("scripts/*.sh"), ROOT / "Makefile", *ROOT.glob(".ci/*")]
     files += list(ROOT.glob("deploy/**/Containerfile"))
     commands = [
@@ -58,7 +58,7 @@ def test_whatever_installs_asks_for_hashes() -> None:
     assert all("--no-deps" in command for command in without)
 
 
-def test_every_exception_of_the_audit_has_a_reason_and_a_date_to_come() -> None:
+def test_every_exception_of_the_audit_has_a_reason_and_a_future_date() -> None:
     for each in read_exceptions():
         assert len(each.reason) > 20, each.id
         assert each.until > date.today(), each.id

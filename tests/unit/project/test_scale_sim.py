@@ -1,4 +1,4 @@
-"""The simulated fleet: its engine against times worked out by hand, and what must always hold."""
+"""The simulated fleet: its engine against calculated times, and its invariants."""
 
 import random
 from dataclasses import replace
@@ -45,7 +45,7 @@ def test_requests_share_the_steps_of_an_engine() -> None:
     assert (second.ended_at, first.ended_at) == (11.0, 12.5)
 
 
-def test_an_engine_that_is_full_takes_the_next_when_one_ends() -> None:
+def test_a_full_engine_starts_the_next_request_when_one_ends() -> None:
     agenda, ended = Agenda(), list[Request]()
     engine = SharedEngine(agenda, COSTS, ended.append)
     requests = [asked(number, 1) for number in range(3)]
@@ -82,7 +82,7 @@ def test_a_cold_adapter_costs_its_load_and_its_copy_and_the_next_request_neither
     replica.policy.check()
 
 
-def test_whoever_waits_for_a_hot_slot_gets_its_turn() -> None:
+def test_a_request_that_waits_for_a_hot_slot_is_served() -> None:
     agenda = Agenda()
     shape = Shape(slots=1, host_capacity=2, patience_seconds=2.0)
     replica = Replica("one", agenda, QUICK, shape)
@@ -98,7 +98,7 @@ def test_whoever_waits_for_a_hot_slot_gets_its_turn() -> None:
 
 
 @pytest.mark.parametrize("routing", ROUTERS)
-def test_everybody_is_answered_and_the_same_seed_gives_the_same(routing: str) -> None:
+def test_all_requests_complete_and_a_seed_is_reproducible(routing: str) -> None:
     workload = Workload(adapters=60, rate=20.0, seconds=20.0)
     shape = Shape(slots=4, host_capacity=12)
     run = partial(simulate, routing, named(3), workload, QUICK, shape, 0.5)
@@ -110,7 +110,7 @@ def test_everybody_is_answered_and_the_same_seed_gives_the_same(routing: str) ->
     assert 0 < result.loads <= result.asked
 
 
-def test_ours_holds_its_bound_and_loads_less_than_what_knows_no_adapters() -> None:
+def test_our_routing_keeps_its_bound_and_loads_less_than_one_without_residency() -> None:
     workload = Workload(adapters=100, rate=16.0, seconds=15.0)
     shape = Shape(slots=4, host_capacity=12)
     loads = {
@@ -120,7 +120,7 @@ def test_ours_holds_its_bound_and_loads_less_than_what_knows_no_adapters() -> No
     assert loads["ours"] < 0.7 * min(loads["random"], loads["least loaded"])
 
 
-def test_whom_ours_chooses_has_no_more_to_do_than_it_says() -> None:
+def test_our_routing_chooses_a_replica_within_its_bound() -> None:
     agenda, chance = Agenda(), random.Random(3)
     fleet = [Replica(f"{n}", agenda, QUICK, Shape(2, 4)) for n in range(5)]
     picture = Picture(agenda, fleet, every_seconds=1.0)

@@ -1,4 +1,4 @@
-"""What a soak calls a wrong answer: each kind of it is found, and what is right is not."""
+"""Judging a soak's responses: each kind of error is found, and correct ones pass."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -78,7 +78,7 @@ LEFT = replace(UPPER, outcome="cancelled", text="HEL")
         replace(LEFT, served="", version=0, text=""),
     ],
 )
-def test_what_may_be_is_right(right: Answer) -> None:
+def test_a_possible_response_is_right(right: Answer) -> None:
     assert judge(known(), BASE, right) is None
 
 
@@ -107,19 +107,19 @@ OTHER = 5 - HERS
         (replace(UPPER, outcome="failed", problem="HTTP 500"), "a@default (chat): HTTP 500"),
     ],
 )
-def test_what_can_t_be_is_wrong(wrong: Answer, said: str) -> None:
+def test_an_impossible_response_is_wrong(wrong: Answer, said: str) -> None:
     found = judge(known(), BASE, wrong)
     assert found is not None
     assert said in found
 
 
-def test_a_version_that_nobody_registered_is_wrong() -> None:
+def test_an_unregistered_version_is_wrong() -> None:
     adapters = known()
     adapters["a"].aliases["default"] = [Meaning({9: 1}, 0)]
     assert judge(adapters, BASE, answer(9, "", 5, 6)) == "a:9 was never registered"
 
 
-def test_a_move_that_fails_has_moved_nothing() -> None:
+def test_a_failed_move_changes_nothing() -> None:
     adapter = known()["a"]
     before = list(adapter.aliases["default"])
     move = adapter.moving("default", {3: 1})
@@ -129,7 +129,7 @@ def test_a_move_that_fails_has_moved_nothing() -> None:
     assert adapter.aliases["default"] == before
 
 
-def test_a_retirement_that_fails_has_retired_nothing() -> None:
+def test_a_failed_retirement_changes_nothing() -> None:
     adapter = known()["a"]
     retirement = adapter.retiring(1)
     retirement.__enter__()

@@ -1,4 +1,4 @@
-"""What a soak reads back at its end: each thing that must not be is found."""
+"""Checks at the end of a soak: each kind of fault is found."""
 
 import random
 from collections import Counter
@@ -77,7 +77,7 @@ def test_unrest_and_drift_are_found(
 
 
 @pytest.mark.parametrize("name", [*STAY_AT_ZERO, *EMPTY_WHEN_QUIET])
-def test_a_series_that_is_not_0_is_found(name: str) -> None:
+def test_a_series_other_than_0_is_found(name: str) -> None:
     kind = "counter" if name.endswith("_total") else "gauge"
     text = f"# TYPE {name} {kind}\n{name} "
     assert list(page_faults(Page(f"{text}0\n"))) == []
@@ -104,7 +104,7 @@ COUNTED = {
 
 
 def page(**changes: int) -> Page:
-    """`changes`: what is added to the series whose names have this in them."""
+    """`changes`: amounts added to the series whose names contain the key."""
     kinds = sorted({name.partition("{")[0] for name in COUNTED})
     lines = [f"# TYPE {kind} counter" for kind in kinds if kind.endswith("_total")]
     for name, value in COUNTED.items():
@@ -115,7 +115,7 @@ def page(**changes: int) -> Page:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """Eight answers with an adapter and two without, one refusal, and two who left."""
+    """Eight responses with an adapter and two without, one refusal, and two disconnects."""
     made = World(httpx.AsyncClient(), random.Random(1), Variants(tmp_path), names=["a"])
     made.done.update(
         {
@@ -154,7 +154,7 @@ def test_counters_that_agree_have_no_faults(world: World) -> None:
         ("lookups", 3),
     ],
 )
-def test_a_counter_that_is_off_is_found(world: World, part: str, more: int) -> None:
+def test_a_wrong_counter_is_found(world: World, part: str, more: int) -> None:
     assert list(count_faults(page(**{part: more}), world)) != []
 
 
@@ -165,7 +165,7 @@ def events(*kinds: str) -> list[dict[str, Any]]:
     return [{"id": number, "kind": kind} for number, kind in enumerate(kinds, start=1)]
 
 
-def test_events_that_are_missing_too_many_or_out_of_order_are_found() -> None:
+def test_missing_extra_or_misordered_events_are_found() -> None:
     expected = Counter({"alias.moved": 2, "version.registered": 1})
     whole = events("version.registered", "alias.moved", "alias.moved")
     assert list(event_faults(expected, whole)) == []
@@ -177,7 +177,7 @@ def test_events_that_are_missing_too_many_or_out_of_order_are_found() -> None:
 
 
 @pytest.mark.parametrize("followed", [[1, 2], [1, 2, 2, 3], [1, 3, 2], [1, 2, 3, 4]])
-def test_a_stream_that_loses_repeats_or_mixes_events_is_found(followed: list[int]) -> None:
+def test_a_stream_with_lost_repeated_or_misordered_events_is_found(followed: list[int]) -> None:
     told = events("alias.moved", "alias.moved", "alias.moved")
     assert list(follower_faults([1, 2, 3], told)) == []
     assert len(list(follower_faults(followed, told))) == 1
@@ -203,14 +203,12 @@ def adapter() -> Known:
         (("ready", "retired", "purged", "ready"), 1),
     ],
 )
-def test_a_version_that_is_lost_or_in_another_state_is_found(
-    states: tuple[str, ...], faults: int
-) -> None:
+def test_a_lost_version_or_wrong_state_is_found(states: tuple[str, ...], faults: int) -> None:
     items = [{"number": n, "state": state} for n, state in enumerate(states, start=1)]
     assert len(list(version_faults("a", adapter(), items))) == faults
 
 
-def test_a_history_of_an_alias_that_is_not_what_was_done_is_found() -> None:
+def test_a_wrong_alias_history_is_found() -> None:
     first = {"weights": [{"version": 1, "weight": 1}]}
     then = {"weights": [{"version": 2, "weight": 1}, {"version": 1, "weight": 9}]}
     assert list(alias_faults("a", "prod", adapter(), [then, first])) == []
@@ -218,7 +216,7 @@ def test_a_history_of_an_alias_that_is_not_what_was_done_is_found() -> None:
         assert len(list(alias_faults("a", "prod", adapter(), wrong))) == 1
 
 
-def test_files_that_are_lost_or_left_over_are_found(world: World) -> None:
+def test_lost_and_leftover_files_are_found(world: World) -> None:
     world.known["a"] = adapter()
     assert list(store_faults(world, 2)) == []
     assert len(list(store_faults(world, 1))) == 1

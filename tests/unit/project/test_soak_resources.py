@@ -1,4 +1,4 @@
-"""What a soak calls growth: samples with and without a leak."""
+"""Detection of growth in a soak: samples with and without a leak."""
 
 import random
 import subprocess
@@ -17,7 +17,7 @@ Doctoring = Callable[[Sample], Sample]
 
 
 def an_hour(doctored: Doctoring = lambda sample: sample) -> list[Sample]:
-    """A server that fills up in its first quarter, with noise and a few spikes, and then stays."""
+    """A server that fills up in its first quarter, with noise and a few spikes, then is flat."""
     chance = random.Random(1)
     return [doctored(_sample(chance, 15.0 * n)) for n in range(4 * MINUTES)]
 
@@ -49,7 +49,7 @@ def not_flat(samples: list[Sample]) -> list[str]:
     return [each.what for each in flatness(samples) if not each.is_flat]
 
 
-def test_a_server_that_fills_up_and_stays_is_flat() -> None:
+def test_a_server_that_fills_up_and_stops_growing_is_flat() -> None:
     assert not_flat(an_hour()) == []
 
 
@@ -81,11 +81,11 @@ def test_there_is_a_leak_for_each_figure() -> None:
 
 
 @pytest.mark.parametrize("what", LEAKS)
-def test_each_leak_is_seen(what: str) -> None:
+def test_each_leak_is_found(what: str) -> None:
     assert not_flat(an_hour(LEAKS[what])) == [what]
 
 
-def test_what_became_less_is_flat() -> None:
+def test_a_decrease_is_flat() -> None:
     assert not_flat(an_hour(lambda s: replace(s, files=400 - int(s.seconds / 20)))) == []
 
 
@@ -99,7 +99,7 @@ input()
 """
 
 
-def test_a_sample_says_what_a_process_really_has(tmp_path: Path) -> None:
+def test_a_sample_has_the_process_s_real_figures(tmp_path: Path) -> None:
     (tmp_path / "store" / "aa").mkdir(parents=True)
     (tmp_path / "store" / "aa" / "file").write_bytes(b"x" * 100)
     (tmp_path / "registry.db").write_bytes(b"x" * 30)
