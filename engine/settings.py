@@ -48,7 +48,8 @@ class EngineSettings(BaseSettings):
         30.0, description="A connection that has not sent a request's headers by then is closed."
     )
     stalled_reader_seconds: PositiveFloat = Field(
-        60.0, description="A client that reads nothing of its response for so long is disconnected."
+        60.0,
+        description="A client that does not read its response for this long is disconnected.",
     )
     max_adapter_labels: PositiveInt = Field(
         100, description="Most adapters with their own metrics label; all others share `_other`."

@@ -101,7 +101,7 @@ class Requests:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         for _ in range(self._tokens):
             await send({"type": "http.response.body", "body": b"x", "more_body": True})
-        admitted.ended(WORK)
+        admitted.on_end(WORK)
         await send({"type": "http.response.body", "body": b""})
 
     async def microseconds(self, count: int) -> float:

@@ -1,0 +1,1 @@
+"""Wiring of a server: registry, cache, telemetry, tenancy, background tasks."""

@@ -1,0 +1,1 @@
+"""A request between HTTP and the engine: read its body, resolve, lease, generate, respond."""

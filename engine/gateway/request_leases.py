@@ -26,10 +26,10 @@ class AdmittedRequest:
         if request is not None:
             self.trace_headers = self._spans.enter_context(request.spans.generate_span())
 
-    def ended(self, work: WorkDone) -> None:
+    def on_end(self, work: WorkDone) -> None:
         self._spans.close()
 
-    def engine_died(self, error: EngineUnavailable) -> None:
+    def on_engine_death(self, error: EngineUnavailable) -> None:
         """Becomes the response, if none of it has been sent."""
         if self._request is not None:
             self._request.failure = error
@@ -51,8 +51,8 @@ class LeasedRequest(AdmittedRequest):
         self._release = release
         self._counter = counter
 
-    def ended(self, work: WorkDone) -> None:
-        super().ended(work)
+    def on_end(self, work: WorkDone) -> None:
+        super().on_end(work)
         self._release()
         lease, at = self._lease, work.first_token_at
         self._counter.count_tokens(lease.version.adapter, work.prompt_tokens, work.generated_tokens)

@@ -1,0 +1,1 @@
+"""HTTP below the application: uvicorn protocol, middleware before all routes, limits, health."""

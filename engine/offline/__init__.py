@@ -1,0 +1,1 @@
+"""The offline `LLM` class, with adapters by name."""

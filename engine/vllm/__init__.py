@@ -1,0 +1,1 @@
+"""vLLM in the server process: application, engine client, backend, supervisor, compatibility."""

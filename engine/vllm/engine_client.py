@@ -33,10 +33,10 @@ class AdmittedRequest(Protocol):
     @property
     def trace_headers(self) -> Mapping[str, str] | None: ...
 
-    def ended(self, work: WorkDone) -> None:
+    def on_end(self, work: WorkDone) -> None:
         """The engine's work on it has ended. Called exactly once."""
 
-    def engine_died(self, error: EngineUnavailable) -> None:
+    def on_engine_death(self, error: EngineUnavailable) -> None:
         """It has no response, because the engine ended."""
 
 
@@ -68,12 +68,12 @@ class _HeldLease:
         self._idle.clear()
         return self
 
-    def ended(self, work: WorkDone) -> None:
+    def on_end(self, work: WorkDone) -> None:
         self._running -= 1
         if not self._running:
             self._idle.set()
 
-    def engine_died(self, error: EngineUnavailable) -> None:
+    def on_engine_death(self, error: EngineUnavailable) -> None:
         """The caller gets vLLM's own error."""
 
     async def until_idle(self) -> None:
@@ -142,9 +142,9 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
             if isinstance(error, EngineDeadError):
                 _report_death(admitted)
             self._abort_running(running)  # vLLM doesn't, if it is cancelled meanwhile
-            running.all_added()
+            running.finish_adding()
             raise
-        _call_when_input_ends(queue, running.all_added)
+        _call_when_input_ends(queue, running.finish_adding)
         if running.is_aborted:  # perhaps before the request reached vLLM
             self._abort_running(running)
         return queue
@@ -176,7 +176,7 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         self._engine_ids[chosen].discard(engine_id)
         if not self._engine_ids[chosen]:
             del self._engine_ids[chosen]
-        admitted.ended(work)
+        admitted.on_end(work)
 
     def _abort_running(self, running: RunningRequest) -> None:
         running.is_aborted = True
@@ -185,7 +185,7 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
 
 
 def _report_death(admitted: AdmittedRequest) -> None:
-    admitted.engine_died(EngineUnavailable("it ended"))
+    admitted.on_engine_death(EngineUnavailable("it ended"))
 
 
 def _call_when_input_ends(queue: Any, do: Callable[[], None]) -> None:

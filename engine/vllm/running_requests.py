@@ -40,12 +40,12 @@ class RunningRequest:
         self._generated_tokens = 0
         self._first_token_at: float | None = None
 
-    def state_added(self, state: Any) -> None:
+    def add_state(self, state: Any) -> None:
         self._working += 1
         self.id = state.queue.request_id
         self._prompt_tokens = state.prompt_len
 
-    def state_removed(self, state: Any) -> None:
+    def remove_state(self, state: Any) -> None:
         """Not yet the end: the engine may have to abort it first."""
         if state.detokenizer is not None:
             self._generated_tokens += state.detokenizer.num_output_tokens()
@@ -54,12 +54,12 @@ class RunningRequest:
             at = stats.arrival_time + stats.first_token_latency
             self._first_token_at = min(at, self._first_token_at or at)
 
-    def work_ended(self) -> None:
+    def end_work(self) -> None:
         """On one entry of the table."""
         self._working -= 1
         self._end_if_done()
 
-    def all_added(self) -> None:
+    def finish_adding(self) -> None:
         """No further entry of it will be added to the table."""
         self._is_being_added = False
         self._end_if_done()
@@ -105,14 +105,14 @@ class RequestStates(dict[str, Any]):
         super().__setitem__(request_id, state)
         if (request := _adding.get()) is not None:
             self._requests[request_id] = request
-            request.state_added(state)
+            request.add_state(state)
 
     def pop(self, request_id: str, *default: Any) -> Any:
         state = super().pop(request_id, *default)
         request = self._requests.pop(request_id, None)
         if request is None:
             return state
-        request.state_removed(state)
+        request.remove_state(state)
         self._aborting[request_id] = request
         if self._removed is not None:
             self._removed.append(request_id)
@@ -120,11 +120,11 @@ class RequestStates(dict[str, Any]):
                 request.on_engine_death()
                 state.queue.put(EngineDeadError())
         elif state.streaming_input and state.input_chunk_queue is None:
-            self.work_ended([request_id])  # the engine had finished before its input ended
+            self.end_work([request_id])  # the engine had finished before its input ended
         return state
 
     @contextmanager
-    def processing(self) -> Iterator[list[str]]:
+    def record_removals(self) -> Iterator[list[str]]:
         """Yields the ids of requests that vLLM removes in the block while it processes outputs."""
         removed: list[str] = []
         self._removed = removed
@@ -133,19 +133,19 @@ class RequestStates(dict[str, Any]):
         finally:
             self._removed = None
 
-    def engine_died(self) -> None:
+    def end_all(self) -> None:
         """vLLM leaves its requests in the table then, though no engine works on them."""
         for request in set(self._requests.values()):
             request.on_engine_death()
         for request_id in list(self):
             self.pop(request_id)
-        self.work_ended(list(self._aborting))
+        self.end_work(list(self._aborting))
 
-    def work_ended(self, request_ids: Iterable[str]) -> None:
+    def end_work(self, request_ids: Iterable[str]) -> None:
         """The engine has finished these, or was sent their abort."""
         for request_id in request_ids:
             if (request := self._aborting.pop(request_id, None)) is not None:
-                request.work_ended()
+                request.end_work()
 
 
 class BackgroundTasks:
@@ -157,10 +157,10 @@ class BackgroundTasks:
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_done)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.debug("an abort did not reach the engine", exc_info=error)
@@ -179,22 +179,22 @@ def watch_requests(output_processor: Any, engine_core: Any) -> None:
     background = BackgroundTasks()
 
     def process_and_record_ends(*args: Any, **options: Any) -> Any:
-        with states.processing() as removed:
+        with states.record_removals() as removed:
             processed = process_outputs(*args, **options)
         if removed:
             to_abort = frozenset(processed.reqs_to_abort)
-            states.work_ended([each for each in removed if each not in to_abort])
+            states.end_work([each for each in removed if each not in to_abort])
         return processed
 
     def propagate_and_record_ends(error: Exception) -> None:
         propagate_error(error)
-        states.engine_died()
+        states.end_all()
 
     async def abort_and_record_ends(request_ids: list[str]) -> None:
         try:
             await abort(request_ids)
         finally:
-            states.work_ended(request_ids)
+            states.end_work(request_ids)
 
     async def abort_shielded(request_ids: list[str]) -> None:
         """The abort is sent even if its caller is cancelled meanwhile."""

@@ -30,7 +30,7 @@ class EngineProcess(Protocol):
         """Returns the cause."""
 
     def shut_down(self, timeout_seconds: float | None) -> None:
-        """Let running generations finish, for so long. Blocks; not to be called on the loop."""
+        """Wait until running generations finish, or the timeout. Not to be called on the loop."""
 
     def kill(self) -> None:
         """Immediately. What waits for its end goes on."""
@@ -97,7 +97,7 @@ class EngineSupervisor(Generic[Process]):
         self._start_seconds = self._clock() - started
 
     def shut_down(self, timeout_seconds: float | None) -> None:
-        """The server stops: no request is admitted, and running ones have so long to finish.
+        """The server stops: no request is admitted, and running ones may finish until the timeout.
 
         Blocks until then; to be called on another thread than the loop's.
         """

@@ -60,7 +60,7 @@ def test_idle_sockets_keep_no_slot_from_others(server: Any) -> None:
             sock.close()
 
 
-def test_evicting_by_force_ends_while_nobody_reads(server: Any) -> None:
+def test_a_forced_eviction_ends_while_no_client_reads(server: Any) -> None:
     sock = idle_socket(server, "upper")
     try:
         until(lambda: leased(server) == 1, 20)

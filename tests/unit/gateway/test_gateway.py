@@ -161,7 +161,7 @@ class Stage:
         try:
             yield
         finally:
-            admitted.ended(WorkDone(prompt_tokens=3, generated_tokens=5, first_token_at=None))
+            admitted.on_end(WorkDone(prompt_tokens=3, generated_tokens=5, first_token_at=None))
 
     async def whole_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -241,7 +241,7 @@ async def test_a_stream_whose_engine_dies_ends_with_the_same_code_as_a_refusal()
             await send({"type": "http.response.start", "status": 200, "headers": []})
             for text in (b'data: {"id": 1}\n\n', b'data: {"error": {"code": 500}}\n\n'):
                 await send({"type": "http.response.body", "body": text, "more_body": True})
-                admitted.engine_died(EngineUnavailable("it ended"))
+                admitted.on_engine_death(EngineUnavailable("it ended"))
             end = {"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False}
             await send(end)
 
@@ -619,7 +619,7 @@ async def test_a_client_that_leaves_after_its_whole_answer_has_not() -> None:
 # ---- readers that stand still --------------------------------------------------------------
 
 
-async def test_a_head_that_nobody_reads_keeps_no_request_out_of_the_engine() -> None:
+async def test_a_head_that_no_client_reads_keeps_no_request_out_of_the_engine() -> None:
     async with running(Stage()) as stage:
         reads = asyncio.Event()
         client = Client(asking("support"))
@@ -663,7 +663,7 @@ async def test_many_prompts_of_one_request_wait_in_one_place_of_the_queue() -> N
             assert stage.policy.lease_count(VERSION.id) == 1
             for each in admitted:
                 assert stage.policy.lease_count(VERSION.id) == 1, "until the last of them has ended"
-                each.ended(WorkDone(1, 1, None))
+                each.on_end(WorkDone(1, 1, None))
             await send_json(send, 200, {})
 
         client = Client(asking("support"))
@@ -712,7 +712,7 @@ async def test_a_revoked_lease_aborts_every_prompt_that_holds_it() -> None:
             while not aborted:
                 await asyncio.sleep(0)
             for each in admitted:
-                each.ended(WorkDone(1, 1, None))
+                each.on_end(WorkDone(1, 1, None))
             assert await evicting
             await send_json(send, 200, {})
 

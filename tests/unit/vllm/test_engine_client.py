@@ -1,4 +1,4 @@
-"""The engine's door: whoever leaves, and however, no request stays in the engine unleased."""
+"""Engine client: however a client disconnects, no request stays in the engine without a lease."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -87,11 +87,11 @@ class Admitted:
     def __init__(self, door: "Door") -> None:
         self._door = door
 
-    def ended(self, work: WorkDone) -> None:
+    def on_end(self, work: WorkDone) -> None:
         self._door.inside -= 1
         self._door.done.append(work)
 
-    def engine_died(self, error: EngineUnavailable) -> None:
+    def on_engine_death(self, error: EngineUnavailable) -> None:
         self._door.died.append(error)
 
 

@@ -28,7 +28,7 @@ class Core:
 
 
 class Engine:
-    """vLLM's own output processor, watched, over a core that does as it is told."""
+    """vLLM's own output processor, watched, over a scripted core."""
 
     def __init__(self) -> None:
         self.core = Core()
@@ -53,7 +53,7 @@ class Engine:
                     child_id, child_params = parent.get_child_info(index)
                     child = engine_core_request(child_id, child_params)
                     self.processor.add_request(child, None, parent, index, queue)
-        running.all_added()
+        running.finish_adding()
         return running, queue
 
     def _died(self) -> None:
@@ -84,7 +84,7 @@ async def test_a_request_ends_when_the_engine_has_finished_it_though_no_client_r
     engine.says("r", 8, finish=FinishReason.LENGTH)
     assert [(d.prompt_tokens, d.generated_tokens) for d in engine.ended] == [(3, 2)]
     output = await queue.get()
-    assert output.finished, "and whoever reads later finds all of it"
+    assert output.finished, "and a later reader finds all of it"
 
 
 async def test_of_several_completions_the_last_one_ends_the_request(
@@ -186,7 +186,7 @@ async def test_a_request_that_never_reached_the_engine_ends_when_adding_it_ends(
     running.on_end = engine.ended.append
     with track_additions(running):
         assert engine.ended == []
-    running.all_added()
+    running.finish_adding()
     assert [d.prompt_tokens for d in engine.ended] == [0]
 
 
