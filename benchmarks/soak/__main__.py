@@ -1,14 +1,14 @@
-"""A long run in which everything changes: every answer is judged, and nothing may grow.
+"""Soak: a long run in which everything changes. Every response is judged, and nothing may grow.
 
     OMP_NUM_THREADS=1 python -m benchmarks.soak --minutes 60 --result soak.json
     python -m benchmarks.soak --report soak.json
 
-A real server over the demo model with 300 adapters. Two processes of clients ask for them by Zipf's
+A real server with the demo model and 300 adapters. Two client processes send requests by Zipf's
 law and in bursts: completions, chat and `/generate`, streaming and not, by name, alias and version,
 some leaving early. Meanwhile versions are registered, promoted, split over users, rolled back,
-retired, restored and purged; adapters pinned, unpinned, prefetched and evicted. Ends with 1 if
-an answer was of a wrong version or a wrong text, if anything read back is not what was done, or if
-the server grew, and says which.
+retired, restored and purged; adapters pinned, unpinned, prefetched and evicted. Exits with 1 if a
+response was of a wrong version or a wrong text, if the final state is not what was done, or if the
+server grew, and prints which.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def command(state: Path) -> list[str]:
 
 
 class Soak:
-    """One run on one server that has just started."""
+    """One run on a freshly started server."""
 
     def __init__(self, world: World, side: Side, state: Path, seconds: float) -> None:
         self.world = world
@@ -77,7 +77,7 @@ class Soak:
         )
 
     async def run(self, seed: int, per_second: float) -> None:
-        """Work, then look whether all is as it should be."""
+        """Run the traffic, then check the final state."""
         async with asyncio.TaskGroup() as tasks:
             following = tasks.create_task(follow(self.world.http, self.followed))
             await self._learn_base()
@@ -108,7 +108,7 @@ class Soak:
             tasks.create_task(self._watch())
 
     async def _ask(self, seed: int, per_second: float) -> None:
-        """With a process of clients, until it has ended by itself."""
+        """Run a client process until it exits."""
         arguments = (self._side.base_url, BASE, str(seed), str(per_second))
         client = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "benchmarks.soak.client", *arguments),
@@ -120,13 +120,13 @@ class Soak:
             raise RuntimeError("a client without pipes")
         teaching = asyncio.create_task(self._teach(client.stdin))
         async for line in client.stdout:
-            self.world.heard(Answer(**json.loads(line)))
+            self.world.record(Answer(**json.loads(line)))
         await teaching
         if await client.wait() or not self.world.over.is_set():
             self.world.complain(f"a client process ended with {client.returncode}")
 
     async def _teach(self, pipe: asyncio.StreamWriter) -> None:
-        """Tell a client process what is new, and with the end of its input that it is over."""
+        """Send new adapters to a client process; closing its input ends it."""
         told: dict[str, object] = {}
         while not self.world.over.is_set():
             for name, each in taught(self.world).items():
@@ -189,7 +189,7 @@ async def soak(arguments: argparse.Namespace, logs: Path) -> Result:
 
 
 def _cpu_seconds() -> float:
-    """Of this process and of all its children that have ended."""
+    """CPU time of this process and of its children that have ended."""
     return sum(os.times()[:4])
 
 
@@ -198,9 +198,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--rate", type=float, default=REQUESTS_PER_SECOND, help="per second")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--logs", type=Path, help="keep the server's log here")
-    parser.add_argument("--result", type=Path, help="write down what was found here, as JSON")
-    parser.add_argument("--report", type=Path, help="only show such a result again")
+    parser.add_argument("--logs", type=Path, help="store the server's log here")
+    parser.add_argument("--result", type=Path, help="write the results here, as JSON")
+    parser.add_argument("--report", type=Path, help="only print such a result")
     arguments = parser.parse_args()
     if arguments.report:
         result = load(arguments.report)

@@ -1,10 +1,10 @@
-"""One answer of a soak, as a client process writes it down, and what is wrong with it."""
+"""Recorded responses of a soak, and their judgement."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmarks.soak.history import Known, Meaning
+from benchmarks.soak.history import AdapterHistory, Meaning
 from registry.catalog.traffic_split import pick
 
 Outcome = Literal["answered", "refused", "cancelled", "failed"]
@@ -15,8 +15,8 @@ class Answer:
     """`begin` to `end`: sent, and resolved by then; both on the clock that processes share.
 
     `alias` is None where `asked` was, a version's number; `name` is empty for the base model.
-    `version` is what `x-adaptry-version` says, without the name; 0: nothing. A cancelled request
-    has the text that had come by then, and neither version nor text if it left before the answer.
+    `version` is `x-adaptry-version` without the name; 0: none. A cancelled request
+    has the text received so far, and neither version nor text if it left before the response.
     """
 
     outcome: Outcome
@@ -35,8 +35,10 @@ class Answer:
     problem: str = ""
 
 
-def judge(known: Mapping[str, Known], base: Mapping[str, str], answer: Answer) -> str | None:
-    """What is wrong with it, or None. `base`: what the base model says to each word."""
+def judge(
+    known: Mapping[str, AdapterHistory], base: Mapping[str, str], answer: Answer
+) -> str | None:
+    """The error in a response, or None. `base`: the base model's output for each word."""
     if answer.outcome == "failed":
         return f"{_asked(answer)} ({answer.kind}): {answer.problem}"
     if not answer.name:
@@ -65,7 +67,7 @@ def _judge_base(base: Mapping[str, str], answer: Answer) -> str | None:
     return None
 
 
-def _judge_refusal(known: Known, answer: Answer) -> str | None:
+def _judge_refusal(known: AdapterHistory, answer: Answer) -> str | None:
     if answer.alias is not None:
         return f"{_asked(answer)} was refused: {answer.problem}"
     if known.must_serve(answer.asked, answer.begin, answer.end):
@@ -73,7 +75,7 @@ def _judge_refusal(known: Known, answer: Answer) -> str | None:
     return None
 
 
-def _judge_version(known: Known, answer: Answer) -> str | None:
+def _judge_version(known: AdapterHistory, answer: Answer) -> str | None:
     if answer.served != f"{answer.name}:{answer.version}":
         return f"{_asked(answer)} was answered by {answer.served}"
     if answer.alias is None:
@@ -90,14 +92,14 @@ def _judge_version(known: Known, answer: Answer) -> str | None:
 
 
 def _may_mean(meaning: Meaning, answer: Answer) -> bool:
-    """One user has the same version for as long as an alias is split in the same way."""
+    """A user gets the same version while an alias's split is unchanged."""
     if answer.user is None or len(meaning.weights) == 1:
         return answer.version in meaning.weights
     salt = answer.name if answer.alias == "default" else f"{answer.name}@{answer.alias}"
     return answer.version == pick(meaning.weights, salt=salt, user=answer.user)
 
 
-def _judge_text(known: Known, answer: Answer) -> str | None:
+def _judge_text(known: AdapterHistory, answer: Answer) -> str | None:
     task = known.task(answer.version)
     if task is None:
         return f"{answer.served} was never registered"

@@ -1,4 +1,4 @@
-"""What has to be so, whatever was done: each function is given what was read back."""
+"""Checks of the state read back, each of which must hold whatever was done."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.soak.history import Known
+from benchmarks.soak.history import AdapterHistory
 from benchmarks.soak.world import World
 
 STAY_AT_ZERO = (
@@ -43,7 +43,7 @@ class Page:
 
 
 def cache_faults(cache: Mapping[str, Any]) -> Iterator[str]:
-    """At any moment."""
+    """Faults at any time."""
     gpu, host = cache["gpu"], cache["host"]
     if len(gpu) > cache["slots"]:
         yield f"{len(gpu)} adapters in {cache['slots']} slots"
@@ -56,7 +56,7 @@ def cache_faults(cache: Mapping[str, Any]) -> Iterator[str]:
 
 
 def quiet_faults(cache: Mapping[str, Any], engine: Mapping[str, Any]) -> Iterator[str]:
-    """Once nobody asks any more. `engine`: what vLLM itself says."""
+    """Faults once traffic has stopped. `engine`: vLLM's own state."""
     yield from cache_faults(cache)
     if leased := [resident["reference"] for resident in cache["gpu"] if resident["leases"]]:
         yield f"leases that nobody holds: {leased}"
@@ -83,7 +83,7 @@ def page_faults(page: Page) -> Iterator[str]:
 
 
 def count_faults(page: Page, world: World) -> Iterator[str]:
-    """What the server has counted, against what was counted here.
+    """Compares the server's counters with our own counts.
 
     Nobody can say how far a cancelled request came: it may have been counted as another one.
     """
@@ -121,7 +121,7 @@ def _lookup_faults(page: Page, done: Counter[str]) -> Iterator[str]:
 
 
 def event_faults(expected: Counter[str], found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Of the whole log, the oldest first."""
+    """Faults of the whole log, the oldest first."""
     kinds = Counter(event["kind"] for event in found)
     for kind in sorted(expected.keys() | kinds.keys()):
         if kinds[kind] != expected[kind]:
@@ -132,28 +132,30 @@ def event_faults(expected: Counter[str], found: Sequence[Mapping[str, Any]]) -> 
 
 
 def follower_faults(followed: Sequence[int], found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Who followed the stream of events has had each of them once, in their order."""
+    """A follower of the event stream got each event once, in order."""
     ids = [event["id"] for event in found]
     if list(followed) != ids:
         missed, extra = set(ids) - set(followed), set(followed) - set(ids)
         yield f"the stream told {len(followed)} of {len(ids)} events; -{missed} +{extra}"
 
 
-def version_faults(name: str, known: Known, versions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Every registration is there, in the state that it was told to have."""
+def version_faults(
+    name: str, known: AdapterHistory, versions: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    """Every version exists, in its expected state."""
     states = {item["number"]: item["state"] for item in versions}
     if states.keys() != known.versions.keys():
         yield f"{name} has versions {sorted(states)}, not {sorted(known.versions)}"
     for number in known.versions:
         wanted = "ready"
-        if known.is_gone(number):
-            wanted = "purged" if known.gone[number][-1].purged else "retired"
+        if known.is_retired(number):
+            wanted = "purged" if known.retirements[number][-1].purged else "retired"
         if states.get(number) != wanted:
             yield f"{name}:{number} is {states.get(number)}, not {wanted}"
 
 
 def alias_faults(
-    name: str, alias: str, known: Known, states: Sequence[Mapping[str, Any]]
+    name: str, alias: str, known: AdapterHistory, states: Sequence[Mapping[str, Any]]
 ) -> Iterator[str]:
     """`states`: its history, the newest first."""
     found = [{each["version"]: each["weight"] for each in state["weights"]} for state in states]
@@ -163,7 +165,7 @@ def alias_faults(
 
 
 def store_faults(world: World, stored: int) -> Iterator[str]:
-    """`stored`: how many versions' files lie there."""
+    """`stored`: the number of versions whose files are in the store."""
     wanted = world.stored()
     if stored != len(wanted):
         yield f"the store has the files of {stored} versions, not of {len(wanted)}"

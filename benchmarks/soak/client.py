@@ -1,8 +1,8 @@
-"""One process of clients of a soak: asks in bursts, and writes down what it was told.
+"""Client process of a soak: sends requests in bursts, and records the responses.
 
     python -m benchmarks.soak.client URL BASE SEED REQUESTS_PER_SECOND
 
-Standard input has a line of JSON for each adapter that there is, and again for each new version:
+Standard input has a line of JSON for each adapter, and again for each new version:
 `{"name": …, "versions": 3}`. Standard output gets one `Answer` per line. It ends with its input.
 """
 
@@ -38,7 +38,7 @@ LONG_TOKENS = 150  # of a request that is cancelled, unless it was faster
 
 
 class Asker:
-    """`names` are in the order of how much they are liked."""
+    """`names` are ordered by popularity."""
 
     def __init__(self, http: httpx.AsyncClient, base: str, chance: random.Random) -> None:
         self._http = http
@@ -55,11 +55,11 @@ class Asker:
         self.versions[name] = versions
 
     def _zipf(self) -> str:
-        """The name of rank r is asked for 1/r as often as the first."""
+        """The name of rank r is requested 1/r as often as the first."""
         return self._random.choices(self.names, cum_weights=self._weights)[0]
 
     def _wish(self) -> Answer:
-        """What to ask, as an answer that is yet to be given."""
+        """The next request, as a response yet to be filled in."""
         chance = self._random
         kind, word = chance.choice(tuple(PATHS)), chance.choice(WORDS)
         user = f"user-{chance.randrange(1000)}" if chance.random() < USER_SHARE else None
@@ -104,7 +104,7 @@ class Asker:
     async def _tell(
         self, wish: Answer, body: dict[str, Any], patience_seconds: float, pieces: int | None
     ) -> Answer:
-        """`pieces`: after so many of them, or once its patience is over, it leaves."""
+        """Disconnects after `pieces` of the response, or after its timeout."""
         headers = {"x-adaptry-user": wish.user} if wish.user else {}
         path = PATHS[wish.kind]
         answer = replace(wish, begin=time.monotonic(), end=float("inf"))
@@ -128,7 +128,7 @@ def _now(answer: Answer) -> float:
 
 
 def _begun(wish: Answer, response: httpx.Response) -> Answer:
-    """Its first byte is there: it was resolved by now."""
+    """Record the first byte: by now the request was resolved."""
     served = response.headers.get("x-adaptry-version", "")
     return replace(
         wish,
@@ -153,7 +153,7 @@ def _ended(wish: Answer, content: str, *, streamed: bool) -> Answer:
 
 
 async def _left_early(wish: Answer, response: httpx.Response, pieces: int) -> Answer:
-    """After some pieces, or with the first byte."""
+    """Disconnect after some pieces, or at the first byte."""
     if wish.outcome != "answered":
         return _ended(wish, (await response.aread()).decode(), streamed=False)
     text, left = "", pieces
@@ -165,7 +165,7 @@ async def _left_early(wish: Answer, response: httpx.Response, pieces: int) -> An
 
 
 def _piece(line: str) -> str:
-    """What one line of Server-Sent Events adds. Raises KeyError for an error in their midst."""
+    """The text of one line of Server-Sent Events. Raises KeyError for an error event."""
     content = line.removeprefix("data: ")
     if not content or content == "[DONE]":
         return ""

@@ -1,4 +1,4 @@
-"""Those who change everything during a soak, while clients ask."""
+"""Operators of a soak: change everything while clients send requests."""
 
 import asyncio
 import time
@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 
 from benchmarks.soak.client import ALIASES, PATIENCE_SECONDS
-from benchmarks.soak.history import FOREVER, Known
+from benchmarks.soak.history import AdapterHistory
 from benchmarks.soak.variants import Content
+from benchmarks.soak.version_history import FOREVER
 from benchmarks.soak.world import Refused, World
 
 MOST_LIVE_VERSIONS = 4  # of one adapter; what is over is retired
@@ -22,27 +23,27 @@ async def register(world: World, name: str, content: Content) -> int:
     """The number of the version, which may have been there before. Raises Refused."""
     known, path = world.known[name], f"/adapters/{name}/versions"
     had = [number for number, has in known.versions.items() if has.folder == content.folder]
-    gone = known.may_return(content.folder)
+    retirement = known.begin_restore(lambda has: has.folder == content.folder)
     answer = await world.operate("register", "POST", path, json={"source": str(content.folder)})
     number = int(answer["number"])
     if [number] != (had or [len(known.versions) + 1]):
         world.complain(f"{content.folder} became {name}:{number}, not {had}")
     if not had:
         world.events["version.registered"] += 1
-    if gone is not None:
+    if retirement is not None:
         if answer["state"] == "ready":
             world.events["version.restored"] += 1
-            gone.back = time.monotonic()
-        else:  # it was retired only, and stays so
-            gone.returning = FOREVER
+            retirement.restored = time.monotonic()
+        else:  # it was retired but not purged, and stays so
+            retirement.restore_requested = FOREVER
     known.versions[number] = content
     return number
 
 
 async def add_adapter(world: World, name: str) -> None:
-    """Clients ask for it once it is there."""
-    known = world.known[name] = Known()
-    with known.moving("default", {1: 1}) as meaning:
+    """Clients use the adapter once it is registered."""
+    known = world.known[name] = AdapterHistory()
+    with known.move("default", {1: 1}) as meaning:
         await register(world, name, world.variants.next())
         meaning.revision = 1
     world.events["alias.moved"] += 1
@@ -69,7 +70,7 @@ async def _moved(
     body = [{"version": number, "weight": weight} for number, weight in weights.items()]
     content = {"weights": body, "expected_revision": before or None} if method == "PUT" else {}
     path = f"/adapters/{name}/aliases/{alias}{after}"
-    with known.moving(alias, weights) as meaning:
+    with known.move(alias, weights) as meaning:
         state = await world.operate(what, method, path, json=content)
     meaning.revision = state["revision"]
     is_now = {each["version"]: each["weight"] for each in state["weights"]}
@@ -82,14 +83,14 @@ async def _moved(
 
 
 async def publish_something(world: World) -> None:
-    """Something new or something known, and perhaps an alias is moved to it or split."""
+    """Register new or known content, and perhaps move or split an alias."""
     name = world.zipf_choice()
     known, chance = world.known[name], world.random
     async with known.changing:
         again = chance.random() < 0.3
         content = chance.choice(list(known.versions.values())) if again else world.variants.next()
         number = await register(world, name, content)
-        if known.is_gone(number) or chance.random() < 0.2:
+        if known.is_retired(number) or chance.random() < 0.2:
             return
         alias = chance.choice(ALIASES)
         weights = {number: 1}
@@ -101,22 +102,22 @@ async def publish_something(world: World) -> None:
 
 
 async def roll_something_back(world: World) -> None:
-    """To the state before, if all of that is still served."""
+    """Roll back to the previous state, if all of its versions are live."""
     name, alias = world.zipf_choice(), world.random.choice(ALIASES)
     known = world.known[name]
     async with known.changing:
         states = known.aliases[alias]
-        if len(states) > 1 and not any(map(known.is_gone, states[-2].weights)):
+        if len(states) > 1 and not any(map(known.is_retired, states[-2].weights)):
             target = states[-2].weights
             await _moved(world, name, alias, target, "roll back", "POST", "/rollback")
 
 
 async def retire_something(world: World) -> None:
-    """Versions that no alias means, or one is brought back; sometimes their files go at once."""
+    """Retire versions that no alias means, or restore one; sometimes purge immediately."""
     name = world.zipf_choice()
     known = world.known[name]
     async with known.changing:
-        if (retired := known.retired()) and world.random.random() < 0.2:
+        if (retired := known.restorable()) and world.random.random() < 0.2:
             await _restore(world, name, world.random.choice(retired))
         while (idle := known.idle()) and len(known.live()) > MOST_LIVE_VERSIONS:
             await _retire(world, name, world.random.choice(idle))
@@ -124,27 +125,27 @@ async def retire_something(world: World) -> None:
 
 async def _retire(world: World, name: str, number: int) -> None:
     path = f"/adapters/{name}/versions/{number}"
-    with world.known[name].retiring(number):
+    with world.known[name].retire(number):
         await world.operate("retire", "POST", f"{path}/retire", json={})
     world.events["version.retired"] += 1
     if world.random.random() < 0.3:
         async with world.purging:
-            gone = world.known[name].gone[number][-1]
-            if not gone.purged:
+            retirement = world.known[name].retirements[number][-1]
+            if not retirement.purged:
                 await world.operate("purge", "POST", f"{path}/purge", json={})
                 world.events["version.purged"] += 1
-                gone.purged = True
+                retirement.purged = True
 
 
 async def _restore(world: World, name: str, number: int) -> None:
     async with world.purging:
-        gone = world.known[name].gone[number][-1]
-        if gone.purged:
+        retirement = world.known[name].retirements[number][-1]
+        if retirement.purged:
             return
-        gone.returning = time.monotonic()
+        retirement.restore_requested = time.monotonic()
         path = f"/adapters/{name}/versions/{number}/restore"
         await world.operate("restore", "POST", path, json={})
-        gone.back = time.monotonic()
+        retirement.restored = time.monotonic()
         world.events["version.restored"] += 1
 
 
@@ -153,7 +154,7 @@ async def collect_garbage(world: World) -> None:
         found = await world.operate("collect garbage", "POST", "/gc", json=GARBAGE)
         for item in found["purged"]:
             name, _, number = item["reference"].partition(":")
-            world.known[name].gone[int(number)][-1].purged = True
+            world.known[name].retirements[int(number)][-1].purged = True
             world.events["version.purged"] += 1
         world.done["  purged by it"] += len(found["purged"])
     if found["orphans"] or set(found["refused"].values()) - {"version_in_use"}:
@@ -161,7 +162,7 @@ async def collect_garbage(world: World) -> None:
 
 
 async def steer_something(world: World) -> None:
-    """Pin, unpin, prefetch or evict what clients like most."""
+    """Pin, unpin, prefetch or evict popular adapters."""
     chance, body = world.random, {"reference": world.zipf_choice()}
     what = chance.choice(("pin", "unpin", "prefetch", "evict"))
     match what:
@@ -191,7 +192,7 @@ OPERATORS: Sequence[tuple[Action, float]] = (  # and the mean of the pause betwe
 
 
 async def operate(world: World, action: Action, pause_seconds: float) -> None:
-    """Until `world.over`."""
+    """Repeat until `world.over`."""
     while not world.over.is_set():
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -206,7 +207,7 @@ async def operate(world: World, action: Action, pause_seconds: float) -> None:
 
 
 async def fill(world: World, adapters: Sequence[str]) -> None:
-    """Register them all, some side by side."""
+    """Register them all, some concurrently."""
     limit = asyncio.Semaphore(4)
 
     async def one(name: str) -> None:
@@ -217,5 +218,5 @@ async def fill(world: World, adapters: Sequence[str]) -> None:
 
 
 def taught(world: World) -> dict[str, dict[str, Any]]:
-    """What clients have to know of each adapter."""
+    """What client processes need to know about each adapter."""
     return {n: {"name": n, "versions": len(world.known[n].versions)} for n in world.names}

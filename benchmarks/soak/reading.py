@@ -1,4 +1,4 @@
-"""Reads back from the server what `soak_checks` judges: now and then, and once all is quiet."""
+"""Readings for `checks`: state read back from the server, now and then, and at the end."""
 
 import asyncio
 import json
@@ -32,14 +32,14 @@ async def page_of(world: World) -> Page:
 
 
 async def look(world: World) -> Page:
-    """While everything goes on."""
+    """During the traffic."""
     world.wrong.extend(cache_faults(await _get(world, "/cache")))
     world.done["looks at the cache"] += 1
     return await page_of(world)
 
 
 async def read_back(world: World, followed: list[int], store: Path) -> None:
-    """Once nobody asks any more."""
+    """Once traffic has stopped."""
     await _wait_until_quiet(world)
     cache, engine = await _get(world, "/cache"), await _get(world, "/cache/engine")
     world.wrong.extend(quiet_faults(cache, engine))
@@ -98,7 +98,7 @@ async def _items(world: World, path: str) -> list[dict[str, Any]]:
 
 
 async def follow(http: httpx.AsyncClient, into: list[int]) -> None:
-    """The ids of all events, from the first on, as the stream tells them. Until cancelled."""
+    """The ids of all events from the stream, starting with the first. Until cancelled."""
     timeout = httpx.Timeout(10, read=None)
     path = "/api/v1/events/stream?after=0"
     async with http.stream("GET", path, timeout=timeout) as response:

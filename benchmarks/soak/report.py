@@ -1,4 +1,4 @@
-"""What a soak has found, as JSON to keep and as Markdown to read."""
+"""Report of a soak, as JSON to store and as Markdown to read."""
 
 import json
 from collections.abc import Sequence

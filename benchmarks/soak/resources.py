@@ -1,4 +1,4 @@
-"""Whether a server stays as it is: what it takes, and by how much that may grow."""
+"""Resource samples of a server, and detection of growth."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ KIB, MIB = 2**10, 2**20
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look at the server, and how much had been asked of it by then."""
+    """One sample of the server, and the amount of work by then."""
 
     seconds: float
     requests: int
@@ -34,7 +34,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """What belongs to one server: its process, and where it writes."""
+    """The process of one server, and the folders that it writes."""
 
     process: psutil.Process
     database: Path
@@ -110,7 +110,7 @@ class Flatness:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What a figure may grow by in the second half; `more` has what was asked meanwhile."""
+    """The allowed growth of a figure in the second half; `more`: the work done meanwhile."""
 
     what: str
     unit: str

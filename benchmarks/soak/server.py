@@ -1,4 +1,4 @@
-"""Runs a server and writes down, every few seconds, how many asyncio tasks it has.
+"""Server wrapper that records the number of asyncio tasks every few seconds.
 
     python -m benchmarks.soak.server MODULE ARGUMENTS…
 

@@ -1,4 +1,4 @@
-"""Adapters without end that do what the demo's do: other bytes, the same answers.
+"""Variants of the demo's adapters, without limit: other bytes, the same outputs.
 
 `B @ A` stays what it is if B is doubled and A halved, to the last bit: so each variant is a version
 of its own for the registry, and its answers are known.
@@ -21,7 +21,7 @@ CONTENTS: list[tuple[Path, Task]] = [
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What can be registered. Two are the same version if they have the same files."""
+    """Content to register. Equal files are the same version."""
 
     folder: Path
     task: Task
@@ -32,7 +32,7 @@ class Content:
 
 
 class Variants:
-    """Written into one folder, each under its number. The first ones are the demo's own."""
+    """Written into one folder, named by number. The first ones are the demo's own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""What a soak has done so far, what it knows of the registry, and what was wrong."""
+"""World of a soak: what was done, the expected state of the registry, and the errors found."""
 
 import asyncio
 import random
@@ -9,29 +9,23 @@ from typing import Any
 import httpx
 
 from benchmarks.soak.answers import Answer, judge
-from benchmarks.soak.history import Known
+from benchmarks.soak.history import AdapterHistory
 from benchmarks.soak.variants import Content, Variants
-
-SURPLUS = {  # what an operator may be told who works beside others
-    "pin": {"pin_budget_exceeded"},
-    "unpin": {"not_pinned"},
-    "evict": {"adapter_in_use", "adapter_pinned"},
-    "purge": {"version_in_use"},
-}
+from benchmarks.soak.version_history import EXPECTED_REFUSALS
 
 
 class Refused(Exception):
-    """By the server; counted already."""
+    """The server refused; already counted."""
 
 
 @dataclass
 class World:
-    """`done` counts what was answered, by what it was; `events` those that have to be there."""
+    """`done` counts responses by kind; `events` counts the expected events."""
 
     http: httpx.AsyncClient
     random: random.Random
     variants: Variants
-    known: dict[str, Known] = field(default_factory=dict)
+    known: dict[str, AdapterHistory] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     base: dict[str, str] = field(default_factory=dict)
     done: Counter[str] = field(default_factory=Counter)
@@ -47,11 +41,11 @@ class World:
 
     @property
     def changes(self) -> int:
-        """Events that the registry has written."""
+        """The number of expected events."""
         return self.events.total()
 
     def stored(self) -> set[Content]:
-        """Whose files the store has to have. Adapters share the demo's own."""
+        """Content whose files must be in the store. Adapters share the demo's own."""
         return {
             content
             for known in self.known.values()
@@ -62,8 +56,8 @@ class World:
     def live_bytes(self) -> int:
         return sum(self.sizes.setdefault(each, each.size_bytes) for each in self.stored())
 
-    def heard(self, answer: Answer) -> None:
-        """By a client. It has ended, and what changed meanwhile is known: it can be judged."""
+    def record(self, answer: Answer) -> None:
+        """Count and judge a response: all changes up to its end are known by now."""
         self.answers += 1
         self.done[f"request {answer.outcome}"] += 1
         if answer.outcome == "answered":
@@ -74,7 +68,7 @@ class World:
             self.complain(error)
 
     async def operate(self, what: str, method: str, path: str, **options: Any) -> dict[str, Any]:
-        """Raises Refused for what the server does not do."""
+        """Send an operator's request. Raises Refused."""
         response = await self.http.request(method, f"/api/v1{path}", **options)
         content: dict[str, Any] = response.json() if response.content else {}
         if response.is_success:
@@ -82,11 +76,11 @@ class World:
             return content
         code = str(content.get("code"))
         self.done[f"{what}: {code}"] += 1
-        if code not in SURPLUS.get(what, set()):
+        if code not in EXPECTED_REFUSALS.get(what, set()):
             self.complain(f"{what} {path}: {response.status_code} {response.text[:300]}")
         raise Refused(code)
 
     def zipf_choice(self) -> str:
-        """As clients choose."""
+        """A name with the clients' distribution."""
         weights = [1 / rank for rank in range(1, len(self.names) + 1)]
         return self.random.choices(self.names, weights)[0]

@@ -9,8 +9,9 @@ from typing import Any
 
 import httpx
 
+from benchmarks.soak.version_history import FOREVER
 from demo.tasks import TASKS, UPPER_V2, Task, prompt_for
-from tests.support.traffic.alias_history import FOREVER, Answer, Known, judge
+from tests.support.traffic.alias_history import AdapterHistory, Answer, judge
 from tests.support.traffic.expected_state import Refused, Unsure, World
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -31,13 +32,13 @@ async def register(world: World, name: str, content: int) -> int:
     folder, task = CONTENTS[content]
     body = {"source": str(folder)}
     known, path = world.known[name], f"/adapters/{name}/versions"
-    gone = known.may_return(task)
+    retirement = known.begin_restore(lambda has: has is task)
     answer = await world.operate("register", "POST", path, json=body)
-    if gone is not None:
+    if retirement is not None:
         if answer["state"] == "ready":
-            gone.back = time.monotonic()
+            retirement.restored = time.monotonic()
         else:  # it was retired only, and stays so
-            gone.returning = FOREVER
+            retirement.restore_requested = FOREVER
     number = int(answer["number"])
     known.versions.setdefault(number, task)
     world.registered.add((name, number))
@@ -47,9 +48,9 @@ async def register(world: World, name: str, content: int) -> int:
 
 async def add_adapter(world: World, name: str) -> None:
     """Clients ask for it once it is there."""
-    known = world.known[name] = Known()
+    known = world.known[name] = AdapterHistory()
     try:
-        with known.moving("default", 1):
+        with known.move("default", 1):
             await register(world, name, world.random.randrange(len(CONTENTS)))
     except (Refused, Unsure, httpx.TransportError):
         del world.known[name]
@@ -61,7 +62,7 @@ async def add_adapter(world: World, name: str) -> None:
 async def move(world: World, name: str, alias: str, version: int) -> None:
     known = world.known[name]
     try:
-        with known.moving(alias, version):
+        with known.move(alias, version):
             path = f"/adapters/{name}/aliases/{alias}"
             await world.operate("move", "PUT", path, json={"version": version})
             world.changes += 1
@@ -77,7 +78,7 @@ async def promote_something(world: World) -> None:
         number = await register(world, name, world.random.randrange(len(CONTENTS)))
     except Refused:
         return
-    if known.is_gone(number):
+    if known.is_retired(number):
         number = world.random.choice(known.live())
     await move(world, name, world.random.choice(ALIASES), number)
 
@@ -92,7 +93,7 @@ async def retire_something(world: World) -> None:
     number = world.random.choice(idle)
     path = f"/adapters/{name}/versions/{number}"
     try:
-        with known.retiring(number):
+        with known.retire(number):
             await world.operate("retire", "POST", f"{path}/retire", json={})
             world.changes += 1
         await world.operate("purge", "POST", f"{path}/purge", json={})

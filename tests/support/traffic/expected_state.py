@@ -11,14 +11,8 @@ from typing import Any
 
 import httpx
 
-from tests.support.traffic.alias_history import Known, NotDone
-
-SURPLUS = {  # what an operator may be told who works beside others
-    "pin": {"pin_budget_exceeded"},
-    "unpin": {"not_pinned"},
-    "evict": {"adapter_in_use", "adapter_pinned"},
-    "purge": {"version_in_use"},
-}
+from benchmarks.soak.version_history import EXPECTED_REFUSALS
+from tests.support.traffic.alias_history import AdapterHistory, NotDone
 
 
 class Refused(NotDone):
@@ -46,7 +40,7 @@ class World:
 
     http: httpx.AsyncClient
     random: random.Random
-    known: dict[str, Known] = field(default_factory=dict)
+    known: dict[str, AdapterHistory] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     registered: set[tuple[str, int]] = field(default_factory=set)
     done: Counter[str] = field(default_factory=Counter)
@@ -88,7 +82,7 @@ class World:
         self.done[f"{what}: {code}"] += 1
         if self.may_refuse(response.status_code, code):
             raise Unsure(code)
-        if code not in SURPLUS.get(what, set()):
+        if code not in EXPECTED_REFUSALS.get(what, set()):
             self.complain(f"{what} {path}: {response.status_code} {response.text[:300]}")
         raise Refused(code)
 

@@ -19,7 +19,7 @@ from tests.support.traffic.actors import (
     steer_something,
     work,
 )
-from tests.support.traffic.alias_history import Known
+from tests.support.traffic.alias_history import AdapterHistory
 from tests.support.traffic.expected_state import Outage, World
 from tests.support.traffic.final_checks import read_back
 
@@ -34,7 +34,7 @@ PATIENCE_SECONDS = 60.0
 class Kept:
     """What was told to one server so far, by all that came before."""
 
-    known: dict[str, Known] = field(default_factory=dict)
+    known: dict[str, AdapterHistory] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     registered: set[tuple[str, int]] = field(default_factory=set)
     trials: int = 0

@@ -26,7 +26,7 @@ async def _adapter(world: World, name: str) -> None:
     versions = await _items(world, f"/adapters/{name}/versions")
     states = {item["number"]: item["state"] for item in versions}
     for number in known.versions:
-        wanted = ("retired", "purged") if known.is_gone(number) else ("ready",)
+        wanted = ("retired", "purged") if known.is_retired(number) else ("ready",)
         if states.get(number) not in wanted:
             world.complain(f"{name}:{number} is {states.get(number)}, and should be {wanted}")
     aliases = {

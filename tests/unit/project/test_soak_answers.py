@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.soak.answers import Answer, judge
-from benchmarks.soak.history import Gone, Known, Meaning
+from benchmarks.soak.history import AdapterHistory, Meaning
 from benchmarks.soak.variants import Content
+from benchmarks.soak.version_history import Retirement
 from demo.tasks import TASKS
 from registry.catalog.traffic_split import pick
 
@@ -15,17 +16,17 @@ BASE = {"hello": "what the base says"}
 SPLIT = {2: 1, 3: 1}
 
 
-def known() -> dict[str, Known]:
-    """`default` was version 1 until 20 and is 2 since 19; `prod` is split; 4 is gone from 10 on,
-    but for 30 to 40."""
+def known() -> dict[str, AdapterHistory]:
+    """`default` was version 1 until 20 and is 2 since 19; `prod` is split; 4 is retired from 10 on,
+    except from 30 to 40."""
     kinds = ("upper", "reverse", "rot13", "stars")
-    adapter = Known(
+    adapter = AdapterHistory(
         versions={n: Content(Path(k), TASKS[k]) for n, k in enumerate(kinds, start=1)},
         aliases={
             "default": [Meaning({1: 1}, 0, 20), Meaning({2: 1}, 19)],
             "prod": [Meaning(SPLIT, 0)],
         },
-        gone={4: [Gone(9, 10, 30, 31), Gone(39, 40)]},
+        retirements={4: [Retirement(9, 10, 30, 31), Retirement(39, 40)]},
     )
     return {"a": adapter}
 
@@ -122,7 +123,7 @@ def test_an_unregistered_version_is_wrong() -> None:
 def test_a_failed_move_changes_nothing() -> None:
     adapter = known()["a"]
     before = list(adapter.aliases["default"])
-    move = adapter.moving("default", {3: 1})
+    move = adapter.move("default", {3: 1})
     move.__enter__()
     assert len(adapter.aliases["default"]) == 3
     assert not move.__exit__(RuntimeError, RuntimeError(), None)
@@ -131,8 +132,8 @@ def test_a_failed_move_changes_nothing() -> None:
 
 def test_a_failed_retirement_changes_nothing() -> None:
     adapter = known()["a"]
-    retirement = adapter.retiring(1)
+    retirement = adapter.retire(1)
     retirement.__enter__()
-    assert adapter.is_gone(1)
+    assert adapter.is_retired(1)
     assert not retirement.__exit__(RuntimeError, RuntimeError(), None)
-    assert not adapter.is_gone(1)
+    assert not adapter.is_retired(1)

@@ -23,8 +23,9 @@ from benchmarks.soak.checks import (
     store_faults,
     version_faults,
 )
-from benchmarks.soak.history import Gone, Known, Meaning
+from benchmarks.soak.history import AdapterHistory, Meaning
 from benchmarks.soak.variants import CONTENTS, Content, Variants
+from benchmarks.soak.version_history import Retirement
 from benchmarks.soak.world import World
 from demo.tasks import TASKS
 
@@ -183,12 +184,12 @@ def test_a_stream_with_lost_repeated_or_misordered_events_is_found(followed: lis
     assert len(list(follower_faults(followed, told))) == 1
 
 
-def adapter() -> Known:
+def adapter() -> AdapterHistory:
     contents = [Content(Path(name), TASKS["upper"]) for name in ("x", "y", "z")]
-    return Known(
+    return AdapterHistory(
         versions=dict(enumerate(contents, start=1)),
         aliases={"prod": [Meaning({1: 1}, 0, 5), Meaning({1: 9, 2: 1}, 4)]},
-        gone={2: [Gone(1, 2)], 3: [Gone(1, 2, purged=True)]},
+        retirements={2: [Retirement(1, 2)], 3: [Retirement(1, 2, purged=True)]},
     )
 
 
