@@ -1,4 +1,4 @@
-"""Runs migrations: the URL comes from the caller, from ADAPTRY_DATABASE_URL, or is the default."""
+"""Migration environment: the URL is the caller's, ADAPTRY_DATABASE_URL, or the default."""
 
 import asyncio
 from typing import Any, Literal
@@ -13,7 +13,7 @@ import registry.models  # fills SQLModel.metadata
 from registry.database.engine import async_url, make_folder
 from registry.settings import RegistrySettings
 
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
 def database_url() -> str:
@@ -24,7 +24,7 @@ def database_url() -> str:
 
 
 def render_type(kind: str, item: object, _: object) -> str | Literal[False]:
-    """Migrations name the database's types, not ours, so that they outlive our code."""
+    """Migrations name the database's types, not Adaptry's, so that they outlive its code."""
     is_ours = kind == "type" and isinstance(item, registry.models.UtcDateTime)
     return "sa.DateTime(timezone=True)" if is_ours else False
 
@@ -37,20 +37,20 @@ def default_differs(
     default: object,
     rendered_default: str | None,
 ) -> bool | None:
-    """None: as Alembic does. It asks PostgreSQL with `=`, which the type json does not know."""
+    """None: Alembic's own comparison, which uses `=`; PostgreSQL's json has none."""
     if not isinstance(column.type, JSON):
         return None
     found = (inspected_default or "").removesuffix("::json")
     return found.strip("'") != (rendered_default or "").strip("'")
 
 
-# The number is any that nobody else uses: 63 bits of sha256("adaptry migration").
+# An arbitrary advisory lock key: 63 bits of sha256("adaptry migration").
 LOCK_KEY = 0x34E57017BD0B1210
 
 
-def take_turn(connection: Connection) -> None:
+def lock(connection: Connection) -> None:
     """All revisions are one transaction: servers that start together wait here for each other, and
-    one that is killed leaves the database as it was. By itself SQLite keeps each statement."""
+    one that is killed leaves the database unchanged. By default SQLite commits each statement."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
@@ -58,7 +58,7 @@ def take_turn(connection: Connection) -> None:
 
 
 def run(connection: Connection) -> None:
-    take_turn(connection)
+    lock(connection)
     context.configure(
         connection=connection,
         target_metadata=SQLModel.metadata,
@@ -72,9 +72,9 @@ def run(connection: Connection) -> None:
 
 
 async def run_online() -> None:
-    # SQLite waits so long for its lock, PostgreSQL for a connection
-    patience = {"timeout": PATIENCE_SECONDS}
-    engine = create_async_engine(database_url(), poolclass=NullPool, connect_args=patience)
+    # SQLite's timeout for its lock, PostgreSQL's for a connection
+    timeout = {"timeout": TIMEOUT_SECONDS}
+    engine = create_async_engine(database_url(), poolclass=NullPool, connect_args=timeout)
     async with engine.connect() as connection:
         await connection.run_sync(run)
         await connection.commit()

@@ -40,36 +40,34 @@ class RegistrySettings(BaseSettings):
         ("hf://",),
         description="Where adapters may be fetched from: hf://ORG, s3://BUCKET, https://HOST, …",
     )
-    max_adapter_bytes: PositiveInt = Field(8 * 2**30, description="Largest adapter taken in.")
+    max_adapter_bytes: PositiveInt = Field(8 * 2**30, description="Largest adapter accepted.")
     max_direct_bytes: NonNegativeInt = Field(
-        128 * 2**20, description="Local adapters up to this size are registered at once."
+        128 * 2**20, description="Local adapters up to this size are registered without a job."
     )
     max_source_files: PositiveInt = Field(
-        1000, description="Most files that an archive or an upload may hold."
+        1000, description="Maximum number of files in an archive or an upload."
     )
-    max_ingests: PositiveInt = Field(2, description="Jobs worked on side by side.")
-    max_uploads: PositiveInt = Field(8, description="Uploads received side by side; then 429.")
+    max_ingests: PositiveInt = Field(2, description="Jobs running concurrently.")
+    max_uploads: PositiveInt = Field(8, description="Concurrent uploads; more get 429.")
     ingest_timeout_seconds: PositiveFloat = Field(
         3600.0, description="An upload, or an attempt to fetch an adapter, ends after this."
     )
-    ingest_attempts: PositiveInt = Field(
-        5, description="How often a job is begun before it has failed."
-    )
-    job_retention_days: PositiveFloat = Field(30.0, description="Finished jobs are shown so long.")
+    ingest_attempts: PositiveInt = Field(5, description="Attempts before a job fails.")
+    job_retention_days: PositiveFloat = Field(30.0, description="How long finished jobs are kept.")
     max_import_bytes: PositiveInt = Field(2**40, description="Largest archive imported.")
     require_keys: bool | None = Field(
         None,
-        description="Ask for API keys. Unset: on loopback no, and other addresses are refused.",
+        description="Require API keys. Unset: not on loopback, and other addresses are refused.",
     )
     trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
-        (), description="Proxies whose X-Forwarded-For is believed, such as 10.0.0.5/32."
+        (), description="Proxies whose X-Forwarded-For is trusted, such as 10.0.0.5/32."
     )
-    event_streams: PositiveInt = Field(100, description="Streams of events open at a time.")
+    event_streams: PositiveInt = Field(100, description="Maximum number of open event streams.")
     webhook_attempts: PositiveInt = Field(
-        12, description="How often a webhook's message is tried; 12 take about a day."
+        12, description="Attempts per webhook message; 12 take about a day."
     )
     webhook_timeout_seconds: PositiveFloat = Field(
-        10.0, description="How long a webhook's receiver may take to answer."
+        10.0, description="Timeout of a webhook's receiver."
     )
 
     @field_validator("source_urls")

@@ -134,16 +134,16 @@ class PromotionService:
         if (engine := self._engine_for(preparation)) is None:
             return
         leaving = [await self._version(name, number) for number in old if number not in new]
-        asked = versions[0]
+        version = versions[0]
         try:
             async with asyncio.timeout(preparation.timeout_seconds):
-                for asked in versions:
+                for version in versions:
                     if preparation.warm is not False:
-                        await engine.warm(asked, leaving)
-                    if preparation.probe and asked.number not in old:
-                        await engine.probe(asked)
+                        await engine.warm(version, leaving)
+                    if preparation.probe and version.number not in old:
+                        await engine.probe(version)
         except TimeoutError:
-            reference = f"{name}:{asked.number}"
+            reference = f"{name}:{version.number}"
             raise PromotionTimeout(reference, preparation.timeout_seconds) from None
 
     def _engine_for(self, preparation: Preparation) -> ServingEngine | None:

@@ -61,8 +61,10 @@ def _add_pages(router: APIRouter, log: EventLog) -> None:
     ) -> EventPage:
         """Events of the registry, oldest first."""
         filters = _filter(adapter, kind, actor, since, until)
-        told = current_caller().is_platform
-        return await _page(filters, limit, page_token, newest_first=newest_first, with_address=told)
+        with_address = current_caller().is_platform
+        return await _page(
+            filters, limit, page_token, newest_first=newest_first, with_address=with_address
+        )
 
     @router.get("/adapters/{name}/events")
     async def adapter_events(

@@ -103,7 +103,7 @@ def _wal_path(cursor: sqlite3.Cursor) -> Path | None:
 def _enable_wal(cursor: sqlite3.Cursor) -> str:
     """Request WAL; the resulting journal mode.
 
-    If two connections switch at the same time, SQLite fails one at once: no busy timeout.
+    If two connections switch at the same time, SQLite fails one without the busy timeout.
     """
     deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     while True:

@@ -153,4 +153,4 @@ class Registrar:
             except IntegrityError:  # PostgreSQL: the same adapter was created concurrently
                 continue
             return registration
-        raise DatabaseUnavailable(f"too many changes of {name} at once: try again")
+        raise DatabaseUnavailable(f"too many concurrent changes of {name}: try again")

@@ -95,7 +95,7 @@ class HttpFiles:
         encoding = headers.get("Content-Encoding", "identity")
         if encoding != "identity" and not is_archive:
             raise SourceUnavailable(
-                f"{_display_url(url)} comes as {encoding}, which nobody asked for"
+                f"{_display_url(url)} is sent as {encoding}, which was not requested"
             )
         size = headers.get("Content-Length", "")
         return RemoteFile(

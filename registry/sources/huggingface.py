@@ -175,4 +175,4 @@ def _error(error: Exception, shown: str) -> RegistryError:
         case HfHubHTTPError() if error.response.status_code in (401, 403):
             return SourceDenied(f"the Hub does not accept this token for {shown}")
     words = " ".join(str(error).split())[:300]
-    return SourceUnavailable(f"the Hub can't be asked about {shown} now: {words}")
+    return SourceUnavailable(f"the Hub can't be queried for {shown} now: {words}")

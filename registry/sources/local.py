@@ -27,7 +27,7 @@ def folder_under(roots: Sequence[Path], source: str) -> Path:
         raise SourceNotFound("the source is no path") from None
     allowed = [path for path in candidates if any(path.is_relative_to(root) for root in roots)]
     if not allowed:
-        raise SourceNotAllowed(f"{source!r} lies in none of the folders to register from")
+        raise SourceNotAllowed(f"{source!r} is in none of the folders to register from")
     for path in allowed:
         if os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
             return path

@@ -32,7 +32,7 @@ class RemoteSources:
         url = parse_url(text)
         self._rules.check(url)
         if within is not None and url.scheme in _BUCKETS and not url.path.startswith(f"/{within}/"):
-            raise SourceNotAllowed(f"a tenant's sources in a bucket lie below /{within}/")
+            raise SourceNotAllowed(f"a tenant's sources in a bucket must be below /{within}/")
         return url, self._source(url)
 
     def _source(self, url: SourceUrl) -> Source:

@@ -99,7 +99,7 @@ class RegistryGauges(Collector):
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        yield _gauge("adaptry_database_up", "1 if the database answered when last asked.", self._up)
+        yield _gauge("adaptry_database_up", "1 if the database answered the last query.", self._up)
         if self._counts is not None:
             yield from _inventory_metrics(self._counts.inventory)
             yield from _backlog_metrics(self._counts.backlog)

@@ -50,7 +50,7 @@ class RegistryMetrics:
         )
         self._ingest_seconds = Histogram(
             "adaptry_ingest_seconds",
-            "Time from a registration's being asked for until its end.",
+            "Time from the request of a registration until its end.",
             buckets=_INGEST_BUCKETS,
             registry=registry,
         )
@@ -77,11 +77,12 @@ class RegistryMetrics:
             registry=registry,
         )
         self._database_errors = self._counter(
-            "adaptry_database_errors", "Operations that failed since the database was away."
+            "adaptry_database_errors",
+            "Operations that failed because of a database outage.",
         )
         self._tenant_refusals = self._counter(
             "adaptry_tenant_refusals",
-            "Requests that were refused since their tenant was at one of its limits.",
+            "Requests that were refused because their tenant was at one of its limits.",
             "tenant",
             "limit",
         )

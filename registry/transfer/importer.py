@@ -170,7 +170,7 @@ class Importer:
                 return await self._write_once(stage, options, checked, actor)
             except IntegrityError:  # PostgreSQL: one of the adapters was created concurrently
                 continue
-        raise DatabaseUnavailable("too many changes at once: try again")
+        raise DatabaseUnavailable("too many concurrent changes: try again")
 
     async def _write_once(
         self, stage: Stage, options: ImportOptions, checked: CheckedFiles, actor: str
