@@ -1,4 +1,4 @@
-"""The registry's API over real databases, a real store and adapters made by hand."""
+"""The registry's API over real databases, a real store and handmade adapters."""
 
 import asyncio
 import json

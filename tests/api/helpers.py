@@ -30,8 +30,8 @@ async def step(client: httpx.AsyncClient, reference: str, what: str, **body: Any
     path = f"/adapters/{name}/versions/{number}"
     response = await client.post(f"{path}/{what}", json=body)
     if response.status_code == 200:
-        told = response.json()
-        assert told.get("version", told) == (await client.get(path)).json()
+        recorded = response.json()
+        assert recorded.get("version", recorded) == (await client.get(path)).json()
     return response
 
 

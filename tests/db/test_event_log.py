@@ -32,7 +32,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def other_server(database_url: str) -> AsyncIterator[Database]:
-    """A second process on the same tables, as far as the database can tell."""
+    """A second process on the same tables, from the database's view."""
     opened = Database(database_url)
     yield opened
     await opened.close()
@@ -168,7 +168,7 @@ async def test_an_event_waits_for_the_writers_that_began_before_it(
     assert await log.watermark.catch_up(0.1) == 0
     catching_up = asyncio.create_task(log.watermark.catch_up())
     await asyncio.sleep(0.1)
-    await late.begin("late")  # for this one nobody has to wait
+    await late.begin("late")  # no reader has to wait for this one
     assert not catching_up.done()
     await slow.end(rolls_back=rolls_back)
     assert await asyncio.wait_for(catching_up, 10) == 2
@@ -179,7 +179,7 @@ async def test_an_event_waits_for_the_writers_that_began_before_it(
 
 
 @pytest.mark.parametrize("database_kind", ["postgresql"])
-async def test_a_long_transaction_that_writes_no_event_holds_nobody_up(
+async def test_a_long_transaction_that_writes_no_event_blocks_no_reader(
     database: Database, other_server: Database
 ) -> None:
     async with other_server._sessions() as session:

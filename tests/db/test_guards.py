@@ -1,4 +1,4 @@
-"""What the database itself refuses, whoever asks: changes of state, and of what never changes."""
+"""Guards in the database itself: against wrong state changes and changes of immutable columns."""
 
 import itertools
 

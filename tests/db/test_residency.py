@@ -165,7 +165,7 @@ async def test_an_unpinned_adapter_stays_unpinned(
     assert await ResidencyStore(database).pins() == []
 
 
-async def test_a_pin_ends_by_itself(database: Database, versions: list[AdapterVersion]) -> None:
+async def test_a_pin_expires(database: Database, versions: list[AdapterVersion]) -> None:
     a = versions[0]
     async with process(database, versions) as one:
         await one.pins.pin(a, Tier.HOST, ttl_seconds=0.01, actor="sre")
@@ -174,7 +174,7 @@ async def test_a_pin_ends_by_itself(database: Database, versions: list[AdapterVe
     assert await ResidencyStore(database).pins() == []
 
 
-async def test_a_pin_that_ended_while_nobody_was_there_is_not_restored(
+async def test_a_pin_that_expired_during_downtime_is_not_restored(
     database: Database, versions: list[AdapterVersion]
 ) -> None:
     past = now() - timedelta(seconds=1)
@@ -230,7 +230,7 @@ async def test_a_pin_that_can_not_be_saved_is_no_pin(
         assert pins.active == ()
 
 
-async def test_of_two_who_unpin_at_once_one_is_told_that_it_was_not_pinned(
+async def test_of_two_concurrent_unpins_one_reports_that_it_was_not_pinned(
     database: Database, versions: list[AdapterVersion]
 ) -> None:
     async with process(database, versions) as one:
@@ -242,7 +242,7 @@ async def test_of_two_who_unpin_at_once_one_is_told_that_it_was_not_pinned(
     assert [type(end) for end in ends if not isinstance(end, Tier)] == [NotPinned]
 
 
-async def test_one_that_can_not_be_pinned_again_keeps_nobody_else_from_it(
+async def test_one_pin_that_can_not_be_restored_does_not_prevent_the_others(
     database: Database, versions: list[AdapterVersion]
 ) -> None:
     a, b, *_ = versions
@@ -343,7 +343,7 @@ async def test_nothing_is_saved_while_no_engine_lives(
     assert await ResidencyStore(database).residents() == ["a:1"]
 
 
-async def test_a_database_that_is_gone_spoils_nothing(
+async def test_a_database_outage_spoils_nothing(
     database: Database, versions: list[AdapterVersion]
 ) -> None:
     class Gone(ResidencyStore):

@@ -230,7 +230,7 @@ async def test_users_of_a_split_alias_stay_with_their_version(
     moved = {user for user in users if before[user] != after[user]}
     assert 0 < len(moved) < 60, "30 are expected"
     assert all(after[user] == 2 for user in moved), "nobody leaves the version that gains"
-    assert await resolved(client, "bot@prod") == 1, "for nobody in particular, the main version"
+    assert await resolved(client, "bot@prod") == 1, "without a user, the main version"
 
 
 async def test_the_engine_asks_for_the_user_of_a_split_alias_only(

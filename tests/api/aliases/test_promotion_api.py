@@ -27,7 +27,7 @@ class Outcome:
 
 @dataclass
 class Probed:
-    """A probe that finds what it is told to."""
+    """A probe with a scripted verdict."""
 
     failure: str | None = None
     asked: list[str] = field(default_factory=list)
@@ -113,7 +113,7 @@ async def test_the_new_version_gets_a_slot_if_the_old_one_has_one(
         assert engine.residents(Tier.GPU) == [1, 2]
 
 
-async def test_nobody_gives_a_slot_up_for_a_promotion(
+async def test_a_promotion_takes_no_slot_from_another_adapter(
     client: httpx.AsyncClient, engine: Engine
 ) -> None:
     lease = engine.controller.lease

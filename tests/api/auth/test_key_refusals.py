@@ -1,4 +1,4 @@
-"""Refused keys: counted by reason, said now and then, and told to the client alike."""
+"""Refused keys: counted by reason, logged at a limited rate, answered alike."""
 
 import logging
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""API keys on both databases: made once, recognised, refused with a code, never told again."""
+"""API keys on both databases: created, authenticated, refused with a code, shown only once."""
 
 import asyncio
 import json
@@ -73,7 +73,7 @@ async def guarded(app: FastAPI, keys: KeyService) -> AsyncIterator[Guarded]:
         yield Guarded(http, keys)
 
 
-async def test_without_a_key_nothing_is_told(guarded: Guarded) -> None:
+async def test_without_a_key_nothing_is_revealed(guarded: Guarded) -> None:
     for path in ("/api/v1/adapters", "/api/v1/keys", "/api/v1/nowhere", "/metrics", "/other"):
         response = await guarded.ask("GET", path)
         assert response.status_code == 401, path
@@ -170,7 +170,7 @@ async def test_keys_end_when_they_expire(guarded: Guarded) -> None:
 
 
 @pytest.mark.both_databases
-async def test_a_revoked_key_is_refused_at_once_and_elsewhere_soon(
+async def test_a_revoked_key_is_refused_immediately_and_elsewhere_soon(
     guarded: Guarded, database: Database
 ) -> None:
     root, key = await guarded.key("root", ADMIN), await guarded.key("app", INFER)
@@ -266,7 +266,7 @@ async def test_no_key_is_in_the_log(guarded: Guarded, caplog: pytest.LogCaptureF
 
 
 def test_every_route_has_a_rule_of_its_own() -> None:
-    """None of ours needs `admin` only because nobody thought of it."""
+    """No route of Adaptry needs `admin` only because a rule is missing."""
     document = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
     fallback = RULES.index(next(rule for rule in RULES if rule.path.pattern == "/api/.*"))
     assert len(document["paths"]) > 40

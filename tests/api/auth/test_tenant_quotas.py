@@ -32,7 +32,7 @@ MIB = 2**20
 
 
 class Quotas:
-    """Those of the service, with what they refused, and a clock that is set by hand."""
+    """The service's quotas, with what they refused, and a manual clock."""
 
     def __init__(self, database: Database) -> None:
         self.at: datetime = now()
@@ -154,7 +154,7 @@ async def test_what_is_purged_makes_room_and_coming_back_takes_it(
 
 
 @pytest.mark.parametrize("names", [("acme~a", "acme~b"), ("acme~a", "acme~a")])
-async def test_two_at_once_do_not_pass_together(
+async def test_two_concurrent_registrations_do_not_both_pass_the_limit(
     client: httpx.AsyncClient,
     make_adapter: AdapterMaker,
     service: RegistryService,
@@ -244,7 +244,7 @@ async def test_what_could_not_be_registered_counts_too(
     assert (await usage(client))["registrations_in_last_hour"] == 1
 
 
-async def test_of_many_at_once_no_more_begin_than_may(
+async def test_of_many_concurrent_registrations_only_the_allowed_number_begin(
     client: httpx.AsyncClient, make_adapter: AdapterMaker
 ) -> None:
     folder = make_adapter("a")
@@ -305,7 +305,7 @@ async def test_the_engine_hears_of_limits(client: httpx.AsyncClient, database: D
     assert from_there.limits_of("acme") == NO_LIMITS
 
 
-async def test_a_tenant_made_again_begins_anew(
+async def test_a_recreated_tenant_starts_without_usage(
     client: httpx.AsyncClient, make_adapter: AdapterMaker
 ) -> None:
     folder = make_adapter("a")

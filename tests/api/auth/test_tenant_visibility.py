@@ -142,7 +142,7 @@ async def test_a_parent_is_shown_for_as_long_as_it_is_granted(
     assert hidden.json() == missing.json() == {"items": [], "next_page_token": None}
 
 
-async def test_that_another_tenant_has_the_same_files_is_told_by_nothing(
+async def test_nothing_reveals_that_another_tenant_has_the_same_files(
     tenants: Tenants, make_adapter: AdapterMaker
 ) -> None:
     for tenant in ("acme", "other"):
@@ -159,7 +159,7 @@ async def test_that_another_tenant_has_the_same_files_is_told_by_nothing(
         assert purged.json()["freed_bytes"] == size_bytes, purged.text
 
 
-async def test_what_the_tenant_itself_still_needs_is_not_told_as_free(
+async def test_files_that_the_tenant_itself_still_needs_are_not_reported_as_freed(
     tenants: Tenants, make_adapter: AdapterMaker
 ) -> None:
     for name in ("other~one", "other~two"):
@@ -177,8 +177,8 @@ async def test_jobs_of_others_do_not_exist(tenants: Tenants, make_adapter: Adapt
         answers = []
         for number in (job, job + 1000):
             answer = await tenants.asked.ask("other~boss", method, path.format(number))
-            told = answer.text.replace(f"job {number}", "").replace(f"jobs/{number}", "")
-            answers.append((answer.status_code, told))
+            recorded = answer.text.replace(f"job {number}", "").replace(f"jobs/{number}", "")
+            answers.append((answer.status_code, recorded))
         assert answers[0] == answers[1]
         assert answers[0][0] == 404
     for query in ("", "?adapter=acme~secret", "?state=queued"):
@@ -186,7 +186,7 @@ async def test_jobs_of_others_do_not_exist(tenants: Tenants, make_adapter: Adapt
     assert (await tenants.get("acme~boss", "/jobs"))["items"][0]["state"] == "queued"
 
 
-async def test_who_gets_a_tenants_name_next_is_not_told_of_its_jobs(
+async def test_a_tenant_that_reuses_a_name_does_not_see_its_jobs(
     tenants: Tenants, make_adapter: AdapterMaker
 ) -> None:
     ask, says = tenants.asked.ask, tenants.asked.says
@@ -201,7 +201,7 @@ async def test_who_gets_a_tenants_name_next_is_not_told_of_its_jobs(
     assert await says("third~boss", "GET", f"/jobs/{job}") == (404, "unknown_job")
 
 
-async def test_a_tenant_is_not_told_which_tenants_there_are(
+async def test_a_tenant_can_not_learn_which_tenants_exist(
     tenants: Tenants, make_adapter: AdapterMaker
 ) -> None:
     await tenants.register("root", "acme~bot", make_adapter("one"))
@@ -284,7 +284,7 @@ async def lines_of_stream(url: str, key: str, signs_of_life: int) -> list[str]:
     return lines
 
 
-async def test_a_stream_tells_a_tenant_of_its_own_and_not_how_much_else_happens(
+async def test_a_stream_sends_a_tenant_its_own_events_and_hides_how_many_others_there_are(
     tenants: Tenants, database: Database, make_adapter: AdapterMaker
 ) -> None:
     await tenants.register("root", "acme~secret", make_adapter("one"))

@@ -61,7 +61,7 @@ async def test_what_is_registered_under_a_tenant_needs_one(
     assert await asked.says("root", "DELETE", "/tenants/acme") == (409, "tenant_not_empty")
 
 
-async def test_a_grant_is_given_and_taken_by_whoever_owns_the_adapter(
+async def test_a_grant_is_given_and_withdrawn_by_the_adapters_owner(
     asked: Asked, make_adapter: AdapterMaker
 ) -> None:
     for tenant in ("acme", "other"):
@@ -124,7 +124,7 @@ async def _hidden(asked: Asked, source: str) -> None:
     assert registered.status_code == 201, registered.text
 
 
-async def test_on_no_route_is_anything_told_of_what_the_caller_may_not_see(
+async def test_no_route_reveals_what_the_caller_may_not_see(
     asked: Asked, app: FastAPI, make_adapter: AdapterMaker
 ) -> None:
     await _hidden(asked, str(make_adapter("one")))

@@ -76,7 +76,7 @@ class Served:
 async def served(
     *, slots: int = 2, host: int = 3, grants: Grants | None = None, **limits: Any
 ) -> AsyncIterator[Served]:
-    """`grants`: whoever asks is that tenant, else everybody is the platform."""
+    """`grants`: every caller is that tenant; without it, every caller is the platform."""
     log, closed = DecisionLog(), asyncio.Event()
     cache = Cache(slots=slots, host=host, besides=log)
     limiter = StreamLimiter(StreamLimits(**limits), closed)
@@ -94,7 +94,7 @@ async def served(
         closed.set()
 
 
-async def test_why_tells_where_it_is_and_what_happened_last() -> None:
+async def test_why_reports_where_it_is_and_what_happened_last() -> None:
     async with served() as server:
         await server.cache.use(A)
         await until(lambda: server.cache.controller.snapshot().gpu[0].slot == 0)
@@ -135,7 +135,7 @@ async def test_why_of_a_thrashing_adapter_says_so_and_what_would_help() -> None:
         assert fit["decisions"] == []
 
 
-async def test_too_few_slots_are_told_from_too_little_host_memory() -> None:
+async def test_too_few_slots_are_distinguished_from_too_little_host_memory() -> None:
     async with served(slots=1, host=2) as server:
         for version in (A, B) * 4:
             await server.cache.use(version)
@@ -161,7 +161,7 @@ async def test_who_is_next_to_leave_minds_pins_and_leases() -> None:
         assert (await server.get("why/a3"))["now"]["next_victim"], "the only one in no slot"
 
 
-async def test_a_failed_request_is_told_with_its_reason() -> None:
+async def test_a_failed_request_is_reported_with_its_reason() -> None:
     async with served() as server:
         server.cache.backend.broken.add(A.id)
         with pytest.raises(Exception, match="broken on purpose"):
@@ -228,7 +228,7 @@ async def read(
     raise AssertionError("the stream ended early")
 
 
-async def test_the_stream_tells_each_decision_once_and_resumes() -> None:
+async def test_the_stream_sends_each_decision_once_and_resumes() -> None:
     async with served() as server:
         reading = asyncio.create_task(read(server, 4))
         await until(lambda: server.limiter.open == 1)
@@ -266,7 +266,7 @@ async def test_a_quiet_stream_says_that_it_lives_and_too_many_are_refused() -> N
         assert (refused.status_code, refused.json()["code"]) == (503, "too_many_streams")
 
 
-async def test_who_follows_is_told_of_what_it_is_granted_now() -> None:
+async def test_a_stream_follows_the_callers_current_grants() -> None:
     grants, found = Grants("a1"), list[str]()
 
     async def follow(http: httpx.AsyncClient) -> None:
@@ -304,7 +304,7 @@ async def test_a_stream_of_one_adapter_ends_with_its_grant() -> None:
             assert (answer.status_code, answer.json()["code"]) == (404, "unknown_adapter")
 
 
-async def test_a_tenant_is_not_told_how_much_happens_besides() -> None:
+async def test_a_tenant_can_not_learn_how_many_other_decisions_there_are() -> None:
     async with served(grants=Grants("a1"), heartbeat_seconds=0.05) as server:
         await server.cache.use(B)
         ids, signs_of_life = [], 0

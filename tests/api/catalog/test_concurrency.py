@@ -1,4 +1,4 @@
-"""Several servers on one database and one store, all changing the same adapter at once."""
+"""Several servers on one database and one store, changing the same adapter concurrently."""
 
 import asyncio
 import random
@@ -38,7 +38,7 @@ async def servers(
     await database.close()
 
 
-async def test_registrations_at_once_get_consecutive_numbers(
+async def test_concurrent_registrations_at_several_servers_get_consecutive_numbers(
     servers: list[RegistryService], make_adapter: AdapterMaker
 ) -> None:
     sources = [str(make_adapter(f"a{n}", seed=n)) for n in range(12)]
@@ -54,7 +54,7 @@ async def test_registrations_at_once_get_consecutive_numbers(
     assert (await servers[0].alias_catalog.state("bot", "default")).number == 1
 
 
-async def test_the_same_content_at_once_is_one_version(
+async def test_the_same_content_concurrently_is_one_version(
     servers: list[RegistryService], make_adapter: AdapterMaker
 ) -> None:
     sources = [str(make_adapter(f"a{n}", seed=1)) for n in range(8)]
@@ -105,7 +105,7 @@ async def test_changes_that_are_committed_out_of_order_are_noticed(
     assert database.change_count == before + 1
 
 
-async def test_retiring_and_pointing_at_once_never_leaves_an_alias_on_a_retired_version(
+async def test_retiring_and_pointing_concurrently_never_leaves_an_alias_on_a_retired_version(
     servers: list[RegistryService], make_adapter: AdapterMaker
 ) -> None:
     await servers[0].registrar.register("bot", str(make_adapter("a")), actor="test")
@@ -125,7 +125,7 @@ async def test_retiring_and_pointing_at_once_never_leaves_an_alias_on_a_retired_
             await servers[0].lifecycle.restore("bot", 2, actor="test")
 
 
-async def test_purging_and_registering_the_same_files_at_once_never_loses_them(
+async def test_purging_and_registering_the_same_files_concurrently_never_loses_them(
     servers: list[RegistryService], make_adapter: AdapterMaker
 ) -> None:
     """A version that may be served has its files, whatever else happened meanwhile."""
@@ -157,7 +157,7 @@ async def test_purging_and_registering_the_same_files_at_once_never_loses_them(
         assert path.is_dir()
 
 
-async def test_any_changes_at_once_leave_a_history_without_gaps(
+async def test_any_concurrent_changes_leave_a_history_without_gaps(
     servers: list[RegistryService], make_adapter: AdapterMaker
 ) -> None:
     for n in range(3):

@@ -168,7 +168,7 @@ async def test_refused_descriptions(
     ],
     ids=lambda body: body[:24].decode("latin-1"),
 )
-async def test_json_that_nobody_could_read_again_is_refused(
+async def test_json_that_could_not_be_read_back_is_refused(
     client: httpx.AsyncClient, make_adapter: AdapterMaker, body: bytes
 ) -> None:
     await publish_some(client, make_adapter, "bot", 1)

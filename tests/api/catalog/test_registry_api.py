@@ -12,7 +12,7 @@ from tests.api.helpers import AdapterMaker, assert_problem, publish, resolved
 pytestmark = pytest.mark.both_databases
 
 
-async def test_publishing_tells_what_was_found(
+async def test_publishing_reports_what_was_found(
     client: httpx.AsyncClient, make_adapter: AdapterMaker
 ) -> None:
     source = make_adapter("a", rank=4)
@@ -51,7 +51,7 @@ async def test_references_mean_what_they_say(
     for n in range(3):
         await publish(client, "bot", make_adapter(f"a{n}", seed=n))
 
-    assert await resolved(client, "bot") == 1, "only the first becomes the default by itself"
+    assert await resolved(client, "bot") == 1, "only the first becomes the default automatically"
     assert await resolved(client, "bot:3") == 3
     await client.put("/adapters/bot/aliases/prod", json={"version": 2})
     await client.put("/adapters/bot/aliases/default", json={"version": 3})
@@ -86,10 +86,10 @@ async def test_every_change_leaves_an_event(
     await publish(client, "bot", make_adapter("b", seed=1))
     await client.put("/adapters/bot/aliases/default", json={"version": 2, "reason": "better"})
     events = (await client.get("/adapters/bot/events")).json()["items"]
-    told = [
+    recorded = [
         (e["kind"], e["alias"], e["from_version"], e["to_version"], e["reason"]) for e in events
     ]
-    assert told == [
+    assert recorded == [
         ("version.registered", None, None, 1, None),
         ("alias.moved", "default", None, 1, "first version"),
         ("version.registered", None, None, 2, None),
@@ -112,7 +112,7 @@ async def test_pages_are_stable_under_inserts(
     assert second["next_page_token"] is None
 
 
-async def test_two_registrations_at_once_get_consecutive_numbers(
+async def test_two_concurrent_registrations_get_consecutive_numbers(
     client: httpx.AsyncClient, make_adapter: AdapterMaker
 ) -> None:
     sources = [make_adapter(f"a{n}", seed=n) for n in range(8)]
@@ -121,7 +121,7 @@ async def test_two_registrations_at_once_get_consecutive_numbers(
     assert sorted(r.json()["number"] for r in responses) == list(range(1, 9))
 
 
-async def test_the_same_content_at_once_is_one_version(
+async def test_the_same_content_concurrently_is_one_version(
     client: httpx.AsyncClient, make_adapter: AdapterMaker
 ) -> None:
     sources = [make_adapter(f"a{n}") for n in range(6)]

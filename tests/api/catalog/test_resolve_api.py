@@ -1,4 +1,4 @@
-"""`/resolve` keeps its answers: whatever changes has to be seen in the next one all the same."""
+"""`/resolve` caches its answers, yet every change is visible in the next one."""
 
 import asyncio
 import time
@@ -51,13 +51,13 @@ async def test_every_change_is_in_the_next_answer(
     await client.put("/adapters/bot/aliases/prod", json={"version": 2})
     assert await resolved(client, "bot@prod") == 2
     await client.patch("/adapters/bot/versions/2", json={"add_tags": ["new"], "parent": "bot:1"})
-    told = await shown(client, "bot@prod")
-    assert isinstance(told, dict)
-    assert (told["tags"], told["parent"]) == (["new"], "bot:1")
+    reported = await shown(client, "bot@prod")
+    assert isinstance(reported, dict)
+    assert (reported["tags"], reported["parent"]) == (["new"], "bot:1")
     await step(client, "bot:2", "deprecate", reason="old")
-    told = await shown(client, "bot@prod")
-    assert isinstance(told, dict)
-    assert told["state"] == "deprecated"
+    reported = await shown(client, "bot@prod")
+    assert isinstance(reported, dict)
+    assert reported["state"] == "deprecated"
     await client.post("/adapters/bot/aliases/prod/rollback")
     assert await resolved(client, "bot@prod") == 1
     await step(client, "bot:2", "retire")
@@ -119,7 +119,7 @@ async def test_where_requests_follow_each_other_none_waits_for_a_look(
     beside = poller._polling
     assert beside is not None
     assert poller.is_polling()
-    assert database.changes.count == before  # not yet: nobody waited
+    assert database.changes.count == before  # not yet: no request waited
     now = 112.0
     await poller.poll()
     assert poller._polling is beside  # one is enough

@@ -197,7 +197,7 @@ async def test_a_page_after_an_insert_neither_repeats_nor_hides(
     assert [v["reference"] for v in third["items"]] == ["another:1"]
 
 
-async def test_a_change_is_found_at_once(
+async def test_a_change_is_found_immediately(
     client: httpx.AsyncClient, make_adapter: AdapterMaker
 ) -> None:
     await publish(client, "bot", make_adapter("a"), description="Old words")

@@ -76,7 +76,7 @@ async def test_bad_questions_are_problems(
     assert_problem(await client.get(path), status, code)
 
 
-async def test_whoever_may_use_an_adapter_does_not_have_its_weights(
+async def test_a_grant_to_use_an_adapter_does_not_include_its_weights(
     asked: Asked, service: RegistryService, make_adapter: AdapterMaker
 ) -> None:
     for tenant in ("acme", "other"):

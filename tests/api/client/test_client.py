@@ -121,10 +121,10 @@ async def test_a_version_is_registered_found_and_described(
     found = await ask.all(lambda c: c.versions.search(tags=["a"], states=["ready"], rank_max=4))
     assert [version.reference for version in found] == ["bot:1"]
     assert await ask.all(lambda c: c.versions.list("bot", target_modules=["v_proj"])) == []
-    told = await ask(lambda c: c.versions.update("bot:1", add_tags=["b"], dataset="d"))
-    assert (told.tags, told.dataset) == (["a", "b"], "d")
-    told = await ask(lambda c: c.versions.update("bot:1", remove_tags=["a"], dataset=None))
-    assert (told.tags, told.dataset) == (["b"], None)
+    recorded = await ask(lambda c: c.versions.update("bot:1", add_tags=["b"], dataset="d"))
+    assert (recorded.tags, recorded.dataset) == (["a", "b"], "d")
+    recorded = await ask(lambda c: c.versions.update("bot:1", remove_tags=["a"], dataset=None))
+    assert (recorded.tags, recorded.dataset) == (["b"], None)
     assert (await ask(lambda c: c.adapters.update("bot", owner="o"))).description == "no"
     assert [a.name for a in await ask.all(lambda c: c.adapters.list(owner="o"))] == ["bot"]
     assert await ask(lambda c: c.is_ready()) is False, "the registry alone has no /readyz"

@@ -26,7 +26,7 @@ TRUSTED = tuple(map(ip_network, ("10.0.0.0/8", "fd00::/8")))
 
 
 async def seen_address(peer: str | None, *forwarded: str, trusted: Any = TRUSTED) -> str | None:
-    """What the application below is told."""
+    """The client address that the application sees."""
     seen: list[str | None] = []
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,7 +75,7 @@ async def test_the_address_is_what_the_last_trusted_proxy_saw(
     assert await seen_address(peer, *forwarded) == expected
 
 
-async def test_by_default_nobody_is_trusted() -> None:
+async def test_by_default_no_proxy_is_trusted() -> None:
     assert await seen_address("10.0.0.1", "198.51.100.1", trusted=()) == "10.0.0.1"
 
 
@@ -94,15 +94,15 @@ async def test_a_request_over_a_socket_is_recorded_with_its_address(
     async with serving(app) as url, httpx.AsyncClient(base_url=f"{url}/api/v1") as client:
         client.headers["x-forwarded-for"] = "198.51.100.1"
         assert (await publish(client, "bot", source)).status_code == 201
-        told = (await client.get("/events")).json()["items"]
-    assert {event["address"] for event in told} == {"127.0.0.1"}
+        reported = (await client.get("/events")).json()["items"]
+    assert {event["address"] for event in reported} == {"127.0.0.1"}
     assert {address for _, address in await recorded(database)} == {"127.0.0.1"}
 
 
 async def test_a_job_is_recorded_with_the_address_that_asked_for_it(
     app: FastAPI, database: Database, make_adapter: AdapterMaker, ingest: Any
 ) -> None:
-    """Though a worker does it later, which nobody called."""
+    """Even though a worker does it later, outside of any request."""
     app.add_middleware(ClientAddressMiddleware)
     folder = make_adapter("a")
     files = [("files", (path.name, path.read_bytes())) for path in sorted(folder.iterdir())]
@@ -118,7 +118,7 @@ async def test_a_job_is_recorded_with_the_address_that_asked_for_it(
     assert addresses == {"version.registered": "127.0.0.1", "alias.moved": "127.0.0.1"}
 
 
-async def test_whoever_cancels_a_job_is_who_is_recorded(
+async def test_a_cancellation_records_the_caller_who_requested_it(
     app: FastAPI, database: Database, make_adapter: AdapterMaker
 ) -> None:
     app.add_middleware(ClientAddressMiddleware)
@@ -143,12 +143,12 @@ async def test_what_many_may_look_at_has_no_addresses(
         assert added.status_code == 201, added.text
         assert (await publish(client, "bot", source)).status_code == 201
         of_adapter = (await client.get("/adapters/bot/events")).json()["items"]
-        told = await receiver.has(2)
+        reported = await receiver.has(2)
     assert [event["address"] for event in of_adapter] == [None, None]
-    assert b"127.0.0.1" not in b"".join(message.body for message in told)
+    assert b"127.0.0.1" not in b"".join(message.body for message in reported)
 
 
-async def test_what_nobody_asked_for_has_none(
+async def test_changes_without_a_request_have_no_address(
     service: RegistryService, database: Database, make_adapter: AdapterMaker
 ) -> None:
     await service.registrar.register("bot", str(make_adapter("a")), actor="tests")

@@ -69,10 +69,10 @@ async def table(database: Database) -> list[tuple[Any, ...]]:
 
 
 def row(line: bytes) -> tuple[Any, ...]:
-    told = json.loads(line)
-    at = told["at"].replace("Z", "+00:00")
+    recorded = json.loads(line)
+    at = recorded["at"].replace("Z", "+00:00")
     named = ("actor", "address", "kind", "data")
-    return (told["id"], told["uid"], at, *(told[name] for name in named))
+    return (recorded["id"], recorded["uid"], at, *(recorded[name] for name in named))
 
 
 def alive() -> int:

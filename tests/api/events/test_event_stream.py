@@ -128,7 +128,9 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_events_come_as_they_happen_and_as_rest_tells_them(database: Database) -> None:
+async def test_events_are_streamed_as_they_happen_and_as_in_rest(
+    database: Database,
+) -> None:
     await write(database, "before")
     async with event_server(database) as server:
         reader = Reader(server.url)
@@ -284,7 +286,7 @@ async def write_16_megabytes(database: Database) -> None:
         await write(database, *["x"] * 200, data={"filler": "y" * 8000})
 
 
-async def test_a_reader_who_takes_nothing_costs_little_and_stops_nobody(
+async def test_a_stalled_client_costs_little_and_stops_no_other(
     database: Database,
 ) -> None:
     await write_16_megabytes(database)
@@ -311,7 +313,7 @@ async def test_a_reader_who_takes_nothing_for_long_is_let_go(database: Database)
             await until(lambda: server.streams.limiter.open == 0)
 
 
-async def test_a_client_that_leaves_is_forgotten_at_once(database: Database) -> None:
+async def test_a_client_that_disconnects_is_forgotten_immediately(database: Database) -> None:
     async with event_server(database) as server:
         readers = [Reader(server.url) for _ in range(3)]
         reading = [asyncio.create_task(reader.read()) for reader in readers]

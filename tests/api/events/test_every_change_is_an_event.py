@@ -310,11 +310,11 @@ async def test_a_change_is_an_event_with_who_when_from_where_and_what(
     answer = await ask(everything)
     assert answer.is_success, answer.text
     new = [one.event for one in await recorded(database) if one.id not in before]
-    told = [event for event in new if event.kind == kind and not event.imported]
-    assert told, f"{route} left {[event.kind for event in new]}"
-    assert {(event.actor, event.address) for event in told} == {("api", "192.0.2.7")}
-    assert all(event.adapter_id or event.data for event in told)
-    assert all(began <= event.at <= now() for event in told)
+    reported = [event for event in new if event.kind == kind and not event.imported]
+    assert reported, f"{route} left {[event.kind for event in new]}"
+    assert {(event.actor, event.address) for event in reported} == {("api", "192.0.2.7")}
+    assert all(event.adapter_id or event.data for event in reported)
+    assert all(began <= event.at <= now() for event in reported)
 
 
 async def _archive_of_another(everything: Everything) -> bytes:

@@ -1,4 +1,4 @@
-"""Servers on one PostgreSQL tell each other of changes; each looks by itself only once an hour."""
+"""Servers on one PostgreSQL notify each other of changes; here they poll only once an hour."""
 
 import asyncio
 import time
@@ -52,7 +52,7 @@ async def server(url: str) -> AsyncIterator[Server]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        while poller.is_polling():  # a look that nobody waits for any longer
+        while poller.is_polling():  # a poll that no request waits for
             await asyncio.sleep(0.01)
         await database.close()
 
@@ -88,17 +88,17 @@ async def test_what_one_changes_the_other_knows_and_nothing_else_is_stale(
     assert other.database.changes.last_change("cat") <= before
 
 
-async def test_nobody_is_told_of_what_it_did_itself(pair: tuple[Server, Server]) -> None:
+async def test_a_server_is_not_notified_of_its_own_changes(pair: tuple[Server, Server]) -> None:
     one, other = pair
-    told = len(one.notices)
+    reported_now = len(one.notices)
     for n in range(5):
         heard = len(other.notices)
         await one.change(f"bot-{n}")
         await until(lambda heard=heard: len(other.notices) > heard)  # type: ignore[misc]
-    assert len(one.notices) == told
+    assert len(one.notices) == reported_now
 
 
-async def test_what_was_changed_while_nobody_listened_is_known_afterwards(
+async def test_changes_during_a_lost_connection_are_known_afterwards(
     pair: tuple[Server, Server], migrated_postgres: PostgresServer
 ) -> None:
     one, other = pair
@@ -113,7 +113,7 @@ async def test_what_was_changed_while_nobody_listened_is_known_afterwards(
     await until(lambda: len(other.notices) > heard)
 
 
-async def test_on_sqlite_there_is_nobody_to_tell(
+async def test_on_sqlite_there_are_no_notifications(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     database = Database(f"sqlite:///{tmp_path}/registry.db")

@@ -125,7 +125,7 @@ async def test_a_job_that_can_not_go_on_fails_with_a_reason_and_leaves_nothing(
         assert registry.kept() == set()
 
 
-async def test_files_that_somebody_else_got_meanwhile_stay(
+async def test_files_that_another_version_got_meanwhile_stay(
     start: Start, crash: Crash, make_adapter: AdapterMaker
 ) -> None:
     """The crash left them without a row; then another adapter got the same content."""

@@ -98,7 +98,7 @@ async def test_a_large_local_folder_becomes_a_job_and_then_a_version(
     assert resolved["number"] == 1, "the first version is the default"
 
 
-async def test_a_small_local_folder_is_registered_at_once(
+async def test_a_small_local_folder_is_registered_directly(
     start: Start, make_adapter: AdapterMaker
 ) -> None:
     async with start(max_direct_bytes=10_000) as registry:
@@ -150,7 +150,7 @@ async def test_the_same_content_again_is_the_version_that_is_there(
 
 
 @pytest.mark.both_databases
-async def test_several_at_once_get_consecutive_numbers(
+async def test_concurrent_jobs_get_consecutive_numbers(
     start: Start, make_adapter: AdapterMaker
 ) -> None:
     async with start(max_ingests=4) as registry:
@@ -161,7 +161,7 @@ async def test_several_at_once_get_consecutive_numbers(
 
 
 @pytest.mark.both_databases
-async def test_no_more_are_worked_on_at_once_than_allowed(
+async def test_no_more_jobs_run_concurrently_than_allowed(
     start: Start, web: WebServer, publish_on: Callable[..., str]
 ) -> None:
     urls = [publish_on(name, seed=seed) for seed, name in enumerate("abc")]
@@ -218,7 +218,7 @@ async def test_what_may_pass_is_tried_again_after_a_while(
     assert (job["state"], job["attempts"], job["code"]) == ("succeeded", 2, None)
 
 
-async def test_nobody_tries_for_ever(start: Start, web: WebServer) -> None:
+async def test_retries_end(start: Start, web: WebServer) -> None:
     async with start(ingest_attempts=2) as registry:
         web.fail(f"/a/{CONFIG}", 500)
         job = await registry.finished(await registry.register("bot", f"{web.url}/a"))
@@ -245,7 +245,7 @@ async def test_a_job_has_its_time(
     leave.set()
 
 
-async def test_a_source_that_is_gone_when_its_turn_comes(
+async def test_a_source_that_is_deleted_before_its_job_runs(
     start: Start, make_adapter: AdapterMaker
 ) -> None:
     source = make_adapter("a")
@@ -272,7 +272,7 @@ async def test_a_source_that_is_gone_when_its_turn_comes(
         ("missing", 404, "source_not_found"),
     ],
 )
-async def test_what_can_be_refused_at_once_is_no_job(
+async def test_what_can_be_refused_immediately_is_no_job(
     registry: Registry, source: str, status: int, code: str
 ) -> None:
     response = await registry.register("bot", source)
@@ -289,7 +289,7 @@ async def test_bad_requests_are_problems(registry: Registry) -> None:
         assert (await registry.register(name, "http://127.0.0.1/x")).json()["code"] == code
 
 
-async def test_too_large_locally_is_refused_at_once(
+async def test_a_too_large_local_folder_is_refused_immediately(
     start: Start, make_adapter: AdapterMaker
 ) -> None:
     async with start(max_adapter_bytes=100) as registry:
@@ -300,7 +300,7 @@ async def test_too_large_locally_is_refused_at_once(
 # ---- following and cancelling ------------------------------------------------------------
 
 
-async def test_progress_is_told_while_it_runs(
+async def test_progress_is_reported_while_it_runs(
     registry: Registry, web: WebServer, publish_on: Callable[..., str]
 ) -> None:
     url = publish_on("a")
@@ -345,7 +345,7 @@ async def test_a_cancelled_job_of_a_known_adapter_is_in_its_history(
 
 
 @pytest.mark.both_databases
-async def test_a_queued_job_is_cancelled_at_once(start: Start, make_adapter: AdapterMaker) -> None:
+async def test_a_queued_job_is_cancelled_directly(start: Start, make_adapter: AdapterMaker) -> None:
     async with start(works=False) as registry:
         number = (await registry.register("bot", make_adapter("a"))).json()["id"]
         cancelled = await registry.http.post(f"/jobs/{number}/cancel")
@@ -448,7 +448,7 @@ async def test_a_server_that_ends_hands_its_jobs_to_the_next(
     web.answers[f"/a/{WEIGHTS}"] = good
     async with start() as registry:
         job = await registry.end_of(number)
-        assert (job["state"], job["attempts"]) == ("succeeded", 1), "that was nobody's failure"
+        assert (job["state"], job["attempts"]) == ("succeeded", 1), "an interruption is no failure"
         await registry.no_leftovers()
 
 

@@ -1,4 +1,4 @@
-"""A database that goes away while a job runs: nothing is lost, and somebody begins again."""
+"""A database outage while a job runs: nothing is lost, and the job is started again."""
 
 import asyncio
 from collections.abc import Callable

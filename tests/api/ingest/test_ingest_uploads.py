@@ -55,7 +55,7 @@ def archive(files: Files, mode: str = "w") -> bytes:
 
 
 def sealed(folder: Path) -> dict[str, list[int]]:
-    """What a seal says of files that nobody has touched since."""
+    """The fingerprint of files that were not touched since."""
     return {
         name: [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
         for name, status in ((file.name, file.stat()) for file in folder.iterdir())
@@ -357,7 +357,7 @@ async def test_an_upload_is_seen_while_it_comes(registry: Registry, adapter: Fil
     upload.leave()
 
 
-async def test_no_more_are_received_at_once_than_allowed(start: Start, adapter: Files) -> None:
+async def test_concurrent_uploads_are_limited(start: Start, adapter: Files) -> None:
     async with start(max_uploads=1) as registry:
         upload = Slow(registry, adapter)
         await upload.begin()
@@ -380,7 +380,7 @@ async def test_a_client_that_leaves_leaves_nothing(registry: Registry, adapter: 
     assert "left" in job["detail"]
 
 
-async def test_a_client_that_is_too_slow_is_told_so(start: Start, adapter: Files) -> None:
+async def test_a_client_that_is_too_slow_gets_a_problem(start: Start, adapter: Files) -> None:
     async with start(ingest_timeout_seconds=0.3) as registry:
         upload = Slow(registry, adapter)
         await upload.begin()

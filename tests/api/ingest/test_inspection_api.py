@@ -52,7 +52,7 @@ async def test_a_good_adapter_is_described_and_not_registered(
     assert kept(tmp_path) == []
 
 
-async def test_a_bad_one_has_all_its_problems_told(
+async def test_all_problems_of_a_bad_adapter_are_reported(
     client: httpx.AsyncClient, make_adapter: AdapterMaker, tmp_path: Path
 ) -> None:
     source = make_adapter("bad")

@@ -113,7 +113,7 @@ async def test_what_a_purge_left_to_a_registration_that_fails_is_swept(
     assert (await client.get("/adapters/bot/versions/2")).json()["state"] == "purged"
 
 
-async def test_what_the_sweep_looks_at_may_be_purged_at_once(
+async def test_what_the_cleanup_checks_may_be_purged_immediately(
     client: httpx.AsyncClient, service: RegistryService, make_adapter: AdapterMaker
 ) -> None:
     await publish_some(client, make_adapter, "other", 2)

@@ -71,7 +71,7 @@ async def test_a_deprecated_version_is_served_and_says_so(
     assert moved.status_code == 200
 
 
-async def test_a_retired_version_is_gone_for_new_requests(
+async def test_a_retired_version_answers_410_to_new_requests(
     client: httpx.AsyncClient, service: RegistryService, make_adapter: AdapterMaker
 ) -> None:
     await publish_some(client, make_adapter, "bot", 2)
@@ -303,8 +303,8 @@ async def test_each_step_leaves_one_event_and_repeating_it_none(
     for what in ("deprecate", "deprecate", "restore", "restore", "retire", "retire", "purge"):
         response = await step(client, "bot:2", what, reason="the same")
         assert response.status_code == 200
-        told = response.json()
-        assert told.get("version", told)["parent"] == "bot:1"
+        recorded = response.json()
+        assert recorded.get("version", recorded)["parent"] == "bot:1"
     assert (await kinds(client, "bot"))[4:] == [
         "version.deprecated",
         "version.restored",

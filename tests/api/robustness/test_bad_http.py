@@ -1,4 +1,4 @@
-"""Bad HTTP over real sockets: refused early, told why, and the connection is given back."""
+"""Bad HTTP over real sockets: refused early, with a reason, and the connection is released."""
 
 import asyncio
 import json
@@ -176,7 +176,7 @@ async def test_a_body_that_comes_byte_by_byte_is_given_up(listening: Listening) 
     await asyncio.gather(dripping, return_exceptions=True)
 
 
-async def test_a_connection_is_not_kept_for_the_rest_of_a_body_that_nobody_reads(
+async def test_a_connection_is_not_kept_for_the_rest_of_an_unread_body(
     listening: Listening,
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", listening.port)
@@ -187,7 +187,7 @@ async def test_a_connection_is_not_kept_for_the_rest_of_a_body_that_nobody_reads
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])
-async def test_json_nested_too_deep_is_told_so(listening: Listening, opening: bytes) -> None:
+async def test_json_nested_too_deeply_is_refused(listening: Listening, opening: bytes) -> None:
     content = opening * 1500
     head = post("/api/whole", f"Content-Length: {len(content)}", "Connection: close")
     line, problem = await listening.ask(head + content)

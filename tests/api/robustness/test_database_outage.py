@@ -69,7 +69,7 @@ async def test_a_killed_postgresql_is_a_503_until_it_is_back(
     assert (await publish(client, "bot", source)).json()["number"] == 2
 
 
-async def test_a_postgresql_that_stands_still_holds_nobody_for_long(
+async def test_a_stopped_postgresql_blocks_no_request_for_long(
     client: httpx.AsyncClient,
     make_adapter: AdapterMaker,
     database_url: str,

@@ -29,7 +29,7 @@ OUTCOMES = {
 
 @pytest.mark.timeout(1800)
 def test_hostile_adapters_end_with_a_verdict_and_leave_nothing(tmp_path: Path) -> None:
-    """Both at once: each has a server, a database and a store of its own."""
+    """Both concurrently: each has a server, a database and a store of its own."""
     with ThreadPoolExecutor(len(COUNTS)) as threads:
         running = {
             kind: threads.submit(adapters, kind, folder=tmp_path / kind, count=count, seed=SEED)

@@ -10,7 +10,7 @@ from fuzz.http_api import fuzz, registry_server
 SEED = 20261128
 # The key that is used must live on.
 NOT_THE_KEYS = ("--exclude-path-regex", "^/api/v1/keys")
-# Without a good key nothing is told, whatever the method.
+# Without a valid key nothing is revealed, whatever the method.
 ANY_METHOD = ("--exclude-checks", "unsupported_method,negative_data_rejection")
 
 

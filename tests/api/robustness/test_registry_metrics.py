@@ -1,4 +1,4 @@
-"""The registry's series by hand count, over real databases and a real receiver of webhooks."""
+"""The registry's series against manual counts, over real databases and a real webhook receiver."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -44,7 +44,7 @@ def counted() -> Counted:
 async def registry(
     counted: Counted, database_url: str, tmp_path: Path, base_model: Any
 ) -> AsyncIterator[Registry]:
-    """What has up to 1,000 bytes is registered at once."""
+    """Adapters up to 1,000 bytes are registered directly."""
     running = running_registry(
         database_url,
         tmp_path,
@@ -86,7 +86,7 @@ async def test_every_series_reads_zero_from_the_start(counted: Counted) -> None:
     assert counted("database_seconds_count", operation="write") == 0
 
 
-async def test_registrations_are_counted_at_once_or_as_jobs(
+async def test_registrations_are_counted_direct_or_as_jobs(
     registry: Registry, counted: Counted, make_adapter: AdapterMaker
 ) -> None:
     small, large, bad = make_adapter("s"), make_adapter("l", rank=16), make_adapter("b", seed=2)

@@ -35,7 +35,7 @@ PAGES = (
     "/resolve?reference=bot@prod",
     "/resolve?reference=bot",
 )
-LOCAL: Json = {"allowed_networks": ("127.0.0.1",)}  # where the webhook is, which nobody serves
+LOCAL: Json = {"allowed_networks": ("127.0.0.1",)}  # the webhook's network; it has no server
 _numbers = itertools.count(1)
 
 
@@ -78,7 +78,7 @@ async def fill(registry: Registry, make_adapter: AdapterMaker) -> None:
     await done(await http.post("/webhooks", json={"url": "http://127.0.0.1:9/hooks"}))
 
 
-async def told(http: httpx.AsyncClient) -> list[Json]:
+async def snapshot(http: httpx.AsyncClient) -> list[Json]:
     """All that it says of what it holds."""
     return [await done(await http.get(page)) for page in PAGES]
 
@@ -88,14 +88,14 @@ async def test_a_restored_registry_has_the_same_content_and_continues(
 ) -> None:
     async with running_registry(database_url, tmp_path, BASE, **LOCAL) as registry:
         await fill(registry, make_adapter)
-        before = await told(registry.http)
+        before = await snapshot(registry.http)
         assert await command("backup", tmp_path / "backup", *place(database_url, tmp_path)) == 0
         assert len(registry.kept()) == 3
     new, machine = new_database(), tmp_path / "machine"
     machine.mkdir()
     assert await command("restore", tmp_path / "backup", *place(new, machine)) == 0
     async with running_registry(new, machine, BASE, **LOCAL) as restored:
-        assert await told(restored.http) == before
+        assert await snapshot(restored.http) == before
         assert restored.kept() == registry.kept()
         folder = make_adapter("bot-4", seed=4).rename(machine / "sources" / "bot-4")
         assert (await done(await restored.register("bot", folder)))["reference"] == "bot:4"
@@ -168,7 +168,7 @@ async def test_a_purge_between_rows_and_files_makes_the_backup_start_over(
         assert {path.name for path in backup.glob("store/adapters/*/*")} == registry.kept()
 
 
-async def test_the_next_backup_copies_new_files_and_drops_deleted_ones(
+async def test_the_next_backup_copies_what_is_new_and_drops_what_was_purged(
     database_url: str, tmp_path: Path, make_adapter: AdapterMaker, capfd: Captured
 ) -> None:
     backup = tmp_path / "backup"

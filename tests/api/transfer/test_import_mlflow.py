@@ -133,14 +133,14 @@ async def test_a_real_mlflow_registry_is_imported(
     }
     staged = (await get(client, "/adapters/staged/aliases"))["items"]
     assert {alias["alias"]: alias["version"] for alias in staged} == {"default": 1, "production": 1}
-    told = (await get(client, "/adapters/support-bot/events"))["items"]
-    assert [(e["kind"], e["to_version"], e["imported"]) for e in told] == [
+    recorded = (await get(client, "/adapters/support-bot/events"))["items"]
+    assert [(e["kind"], e["to_version"], e["imported"]) for e in recorded] == [
         ("version.registered", 1, True),
         ("version.registered", 2, True),
         ("version.registered", 4, True),
         ("adapter.imported", None, False),
     ]
-    assert told[0]["at"] == first["created_at"]
+    assert recorded[0]["at"] == first["created_at"]
 
 
 MOVE = """

@@ -105,7 +105,7 @@ class Registry:
         ]
 
     async def events(self, name: str) -> list[Json]:
-        """As they are told, but for what is only true here."""
+        """As they are shown, except for what is only true here."""
         events = (await self.get(f"/adapters/{name}/events", limit=500))["items"]
         return [{k: v for k, v in e.items() if k not in ("id", "imported")} for e in events]
 
@@ -175,8 +175,8 @@ async def test_everything_is_transferred(full: Registry, there: Registry) -> Non
     }
     assert await there.everything() == await full.everything()
     for name in ("bot", "other"):
-        *told, imported = await there.events(name)
-        assert told == await full.events(name)
+        *recorded, imported = await there.events(name)
+        assert recorded == await full.events(name)
         assert (imported["kind"], imported["actor"]) == ("adapter.imported", "api")
     events = (await there.get("/events", limit=500))["items"]
     assert [e["imported"] for e in events] == [True] * report["events_added"] + [False] * 2
@@ -250,7 +250,9 @@ async def test_some_adapters_may_be_chosen(full: Registry, there: Registry) -> N
         assert (response.status_code, response.json()["code"]) == (status, code)
 
 
-async def test_locally_moved_aliases_stay_by_default(full: Registry, there: Registry) -> None:
+async def test_aliases_that_were_moved_here_stay_unless_replaced(
+    full: Registry, there: Registry
+) -> None:
     archive = await full.export()
     await there.imported(archive)
     await there.ok("PUT", "/adapters/bot/aliases/prod", {"version": 6})
@@ -264,8 +266,8 @@ async def test_locally_moved_aliases_stay_by_default(full: Registry, there: Regi
         await full.get("/adapters/bot/aliases/prod")
     )["weights"]
     assert (await there.get("/adapters/other/aliases/default"))["version"] == 1
-    told = [(e["kind"], e["reason"]) for e in (await there.events("bot"))[-2:]]
-    assert told == [("alias.split", "imported"), ("adapter.imported", None)]
+    recorded = [(e["kind"], e["reason"]) for e in (await there.events("bot"))[-2:]]
+    assert recorded == [("alias.split", "imported"), ("adapter.imported", None)]
 
 
 async def test_a_dry_run_reports_changes_and_makes_none(full: Registry, there: Registry) -> None:
@@ -290,7 +292,7 @@ async def test_a_failure_at_the_end_removes_the_files(
     assert (await there.imported(archive))["versions_added"] == 1
 
 
-async def test_two_imports_and_a_concurrent_registration_succeed(
+async def test_two_concurrent_imports_and_a_registration_all_succeed(
     full: Registry, there: Registry, make_adapter: AdapterMaker
 ) -> None:
     archive = await full.export()
@@ -433,7 +435,7 @@ BROKEN: dict[str, tuple[str, Callable[[dict[str, bytes]], dict[str, bytes]]]] = 
         "archive_invalid",
         lambda p: _manifest(p, lambda m: m.update(description="a\0b")),
     ),
-    "an event of nobody": (
+    "an event of an unknown adapter": (
         "archive_invalid",
         lambda p: sealed(
             {

@@ -59,7 +59,7 @@ def quarantined(process: ServerProcess) -> list[Path]:
 
 
 async def cleared(process: ServerProcess) -> None:
-    """Leftovers of a dead server are removed at the next start."""
+    """What a killed server left is deleted at the next start."""
     async with asyncio.timeout(10):
         while quarantined(process):
             await asyncio.sleep(0.02)

@@ -34,7 +34,7 @@ async def test_a_webhook_is_shown_as_it_was_added_but_for_its_secret(
     assert await get(client, "/webhooks") == {"items": [added], "next_page_token": None}
 
 
-async def test_each_secret_is_another_and_none_is_told_twice(
+async def test_each_secret_is_another_and_none_is_shown_twice(
     client: httpx.AsyncClient, receiver: Receiver
 ) -> None:
     added = await add(client, receiver)
@@ -74,7 +74,7 @@ async def test_only_what_is_named_is_changed(client: httpx.AsyncClient, receiver
 
 
 @pytest.mark.both_databases
-async def test_a_removed_webhook_is_gone_with_its_deliveries(
+async def test_a_removed_webhook_is_deleted_with_its_deliveries(
     client: httpx.AsyncClient, receiver: Receiver
 ) -> None:
     added = await add(client, receiver)
@@ -98,10 +98,10 @@ async def test_every_change_of_a_webhook_is_an_event_that_gives_no_url_away(
     answer = await client.get("/events")
     assert "T0K3N" not in answer.text
     assert "S3CR3T" not in answer.text
-    told = [
+    recorded = [
         (e["kind"], e["data"]["host"], e["data"].get("changed")) for e in answer.json()["items"]
     ]
-    assert told == [
+    assert recorded == [
         ("webhook.added", "127.0.0.1", None),
         ("webhook.changed", "127.0.0.1", ["kinds"]),
         ("webhook.changed", "127.0.0.1", ["secret"]),
@@ -109,7 +109,7 @@ async def test_every_change_of_a_webhook_is_an_event_that_gives_no_url_away(
     ]
 
 
-async def test_a_test_is_sent_at_once_and_says_what_came_of_it(
+async def test_a_test_is_sent_immediately_and_returns_its_outcome(
     client: httpx.AsyncClient, receiver: Receiver
 ) -> None:
     added = await add(client, receiver, kinds=["alias.moved"])

@@ -62,14 +62,14 @@ async def state(client: httpx.AsyncClient, webhook: Json) -> Json:
     return found
 
 
-def told(received: list[Received], secret: str) -> list[str]:
+def actors_in(received: list[Received], secret: str) -> list[str]:
     return [message.verified(secret)["data"]["actor"] for message in received]
 
 
 # ---- what is sent ----------------------------------------------------------------------------
 
 
-async def test_a_change_is_told_signed_and_as_the_log_has_it(
+async def test_a_change_is_delivered_signed_and_as_the_log_has_it(
     client: httpx.AsyncClient, receiver: Receiver, make_adapter: AdapterMaker
 ) -> None:
     webhook = await add(client, receiver)
@@ -114,7 +114,7 @@ def _verifies(message: Received, secret: str) -> bool:
     return True
 
 
-async def test_only_what_is_asked_for_is_told(
+async def test_only_subscribed_events_are_delivered(
     client: httpx.AsyncClient, receiver: Receiver, database: Database
 ) -> None:
     by_kind = await add(client, receiver, kinds=["version.registered", "webhook.added"])
@@ -224,10 +224,10 @@ async def test_an_endpoint_that_always_fails_is_disabled_and_loses_nothing_by_it
         await client.patch(f"/webhooks/{webhook['id']}", json={"enabled": True})
         await settled(client, webhook, 11)
     expected = [*"abcdefghij", "while disabled"]
-    assert sorted(told(receiver.received, webhook["secret"])) == expected
+    assert sorted(actors_in(receiver.received, webhook["secret"])) == expected
 
 
-async def test_an_endpoint_that_is_gone_is_disabled_at_once(
+async def test_an_endpoint_that_answers_410_is_disabled_immediately(
     client: httpx.AsyncClient, receiver: Receiver, database: Database
 ) -> None:
     receiver.otherwise = Answer(410)
@@ -249,7 +249,7 @@ async def test_a_slow_endpoint_holds_up_no_other(
         webhook = await add(client, quick)
         await write(database, *"abcdefghijklmnopqrst")
         await settled(client, webhook, 20)
-        assert sorted(told(quick.received, webhook["secret"])) == list("abcdefghijklmnopqrst")
+        assert sorted(actors_in(quick.received, webhook["secret"])) == list("abcdefghijklmnopqrst")
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not (failing := await deliveries(client, slow))[0]["error"]:
             await asyncio.sleep(0.05)
@@ -320,7 +320,7 @@ async def test_two_servers_deliver_each_message_once(
             await asyncio.gather(write(database, f"one {n}"), write(other, f"two {n}"))
         await settled(client, webhook, 40)
     await other.close()
-    actors = Counter(told(receiver.received, webhook["secret"]))
+    actors = Counter(actors_in(receiver.received, webhook["secret"]))
     assert actors == {f"{who} {n}": 1 for who in ("one", "two") for n in range(20)}
 
 
@@ -348,7 +348,11 @@ async def test_a_message_that_was_being_sent_in_a_crash_is_sent_again(
         await process.start()
         await settled(client, webhook, 2)
     assert [message.id for message in receiver.received].count(first.id) == 2
-    assert sorted(told(receiver.received, webhook["secret"])) == ["while it was down", "x", "x"]
+    assert sorted(actors_in(receiver.received, webhook["secret"])) == [
+        "while it was down",
+        "x",
+        "x",
+    ]
 
 
 async def test_crashes_at_any_time_lose_no_message(
@@ -367,4 +371,4 @@ async def test_crashes_at_any_time_lose_no_message(
             await process.kill()
             await process.start()
         await settled(client, webhook, len(expected))
-    assert set(told(receiver.received, webhook["secret"])) == expected
+    assert set(actors_in(receiver.received, webhook["secret"])) == expected

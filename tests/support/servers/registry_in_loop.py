@@ -75,7 +75,7 @@ class Registry:
         return await self.end_of(number)
 
     async def no_leftovers(self) -> None:
-        """Neither in quarantine nor between store and rows; what a job holds may take a moment."""
+        """Neither in quarantine nor between store and rows; a running job may take a while."""
         async with asyncio.timeout(10):
             while leftovers := self.leftovers():
                 await asyncio.sleep(0.02)
@@ -102,7 +102,7 @@ async def running_registry(
     metrics: RegistryMetrics | None = None,
     **settings: Any,
 ) -> AsyncIterator[Registry]:
-    """`works` False: requests are taken, but nobody works the jobs off."""
+    """`works` False: requests are accepted, but jobs are not executed."""
     database = Database(database_url, observer=metrics)
     store = opened_store(folder, settings)
     service = RegistryService(
@@ -125,7 +125,7 @@ async def running_registry(
             yield Registry(http, ingest, service, folder / "store", working)
     finally:
         if working is not None:
-            assert not working.done() or working.cancelled(), "it must not end by itself"
+            assert not working.done() or working.cancelled(), "it must not end on its own"
             working.cancel()
             await asyncio.wait({working})
         await database.close()

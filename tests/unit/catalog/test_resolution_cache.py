@@ -19,7 +19,7 @@ class Source:
         self.before_telling: Callable[[], Awaitable[None]] | None = None
 
     async def poll_changes(self) -> None:
-        """Nobody else changes anything."""
+        """No other process changes anything."""
 
     async def ask(self) -> str:
         self.asked += 1
@@ -35,76 +35,76 @@ def source() -> Source:
 
 
 async def test_a_question_is_asked_once(source: Source) -> None:
-    answers = ResolutionCache[str](source)
+    cache = ResolutionCache[str](source)
     for _ in range(3):
-        assert await answers.get("bot", "bot@prod", source.ask) == "old"
+        assert await cache.get("bot", "bot@prod", source.ask) == "old"
     assert source.asked == 1
 
 
 async def test_a_change_of_its_adapter_ends_an_answer_and_one_of_another_does_not(
     source: Source,
 ) -> None:
-    answers = ResolutionCache[str](source)
-    await answers.get("bot", "bot", source.ask)
+    cache = ResolutionCache[str](source)
+    await cache.get("bot", "bot", source.ask)
     source.answer = "new"
     source.changes.record("other")
-    assert await answers.get("bot", "bot", source.ask) == "old"
+    assert await cache.get("bot", "bot", source.ask) == "old"
     source.changes.record("other", "bot")
-    assert await answers.get("bot", "bot", source.ask) == "new"
+    assert await cache.get("bot", "bot", source.ask) == "new"
     assert source.asked == 2
 
 
 async def test_a_change_of_unknown_extent_ends_all_answers(source: Source) -> None:
-    answers = ResolutionCache[str](source)
-    await answers.get("bot", "bot", source.ask)
+    cache = ResolutionCache[str](source)
+    await cache.get("bot", "bot", source.ask)
     source.answer = "new"
     source.changes.record()
-    assert await answers.get("bot", "bot", source.ask) == "new"
+    assert await cache.get("bot", "bot", source.ask) == "new"
 
 
 async def test_what_was_read_while_it_changed_is_not_kept(source: Source) -> None:
-    """It was read before the commit, and is told after it."""
-    answers = ResolutionCache[str](source)
-    read, told = asyncio.Event(), asyncio.Event()
+    """It was read before the commit, and is answered after it."""
+    cache = ResolutionCache[str](source)
+    read, answered = asyncio.Event(), asyncio.Event()
 
     async def hold() -> None:
         read.set()
-        await told.wait()
+        await answered.wait()
 
     source.before_telling = hold
-    slow = asyncio.create_task(answers.get("bot", "bot", source.ask))
+    slow = asyncio.create_task(cache.get("bot", "bot", source.ask))
     await read.wait()
     source.before_telling = None
     source.answer = "new"
     source.changes.record("bot")
-    told.set()
+    answered.set()
     assert await slow == "old"  # true when it was asked
-    assert await answers.get("bot", "bot", source.ask) == "new"
+    assert await cache.get("bot", "bot", source.ask) == "new"
 
 
 async def test_a_refusal_is_asked_for_again(source: Source) -> None:
-    answers = ResolutionCache[str](source)
+    cache = ResolutionCache[str](source)
 
     async def refuse() -> str:
         raise LookupError
 
     with pytest.raises(LookupError):
-        await answers.get("bot", "bot", refuse)
-    assert await answers.get("bot", "bot", source.ask) == "old"
+        await cache.get("bot", "bot", refuse)
+    assert await cache.get("bot", "bot", source.ask) == "old"
 
 
 async def test_no_more_answers_are_kept_than_were_allowed(source: Source) -> None:
-    answers = ResolutionCache[str](source, max_entries=2)
+    cache = ResolutionCache[str](source, max_entries=2)
     for name in ("a", "b", "c", "a"):
-        await answers.get(name, name, source.ask)
+        await cache.get(name, name, source.ask)
     assert source.asked == 4
 
 
 def test_changes_of_very_many_adapters_take_no_more_memory_and_end_all_answers() -> None:
-    generations = ChangeCounter(max_adapters=3)
-    generations.record("a")
-    before = generations.count
-    generations.record("b", "c", "d")
-    assert generations.last_change("never heard of") == generations.count > before
-    generations.record("e")
-    assert generations.last_change("a") < generations.last_change("e") == generations.count
+    changes = ChangeCounter(max_adapters=3)
+    changes.record("a")
+    before = changes.count
+    changes.record("b", "c", "d")
+    assert changes.last_change("never heard of") == changes.count > before
+    changes.record("e")
+    assert changes.last_change("a") < changes.last_change("e") == changes.count

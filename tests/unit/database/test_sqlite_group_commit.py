@@ -16,7 +16,7 @@ from registry.errors import DatabaseUnavailable
 
 
 class Disk:
-    """A `Sync` that counts, waits for `free`, and fails when told to."""
+    """A `Sync` that counts, waits for `free`, and fails on demand."""
 
     def __init__(self) -> None:
         self.syncs = 0
@@ -69,7 +69,7 @@ async def test_a_change_waits_for_the_disk(database: Database, disk: Disk) -> No
     assert disk.syncs == 1
 
 
-async def test_changes_at_once_share_an_fsync(database: Database, disk: Disk) -> None:
+async def test_concurrent_changes_share_an_fsync(database: Database, disk: Disk) -> None:
     disk.free.clear()
     adding = [asyncio.create_task(add(database, n)) for n in range(10)]
     while await committed(database) < 10:
@@ -88,7 +88,7 @@ async def committed(database: Database) -> int:
     return int(found)
 
 
-async def test_nobody_reads_what_a_power_cut_could_undo(database: Database, disk: Disk) -> None:
+async def test_no_session_reads_what_a_power_cut_could_undo(database: Database, disk: Disk) -> None:
     disk.free.clear()
     adding = asyncio.create_task(add(database, 1))
     while await committed(database) < 1:
@@ -110,7 +110,7 @@ async def test_reading_what_is_on_the_disk_waits_for_nothing(
     assert disk.syncs == 1
 
 
-async def test_a_disk_that_fails_is_told_to_whoever_waits(database: Database, disk: Disk) -> None:
+async def test_a_failing_disk_raises_in_each_session(database: Database, disk: Disk) -> None:
     disk.error = OSError(5, "Input/output error")
     with pytest.raises(DatabaseUnavailable):
         await add(database, 1)
@@ -149,7 +149,7 @@ async def test_one_that_waits_for_its_turn_and_is_given_up_does_not_hold_it(
 async def test_a_copy_of_file_and_log_has_all_that_was_answered(
     database: Database, tmp_path: Path
 ) -> None:
-    """The log as it lies there, with no process to write down the rest."""
+    """The log as it is on disk, with no process to complete it."""
     await add(database, 1)
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -160,7 +160,7 @@ async def test_a_copy_of_file_and_log_has_all_that_was_answered(
     copied.close()
 
 
-async def test_without_a_log_sqlite_syncs_by_itself() -> None:
+async def test_without_a_log_sqlite_syncs_itself() -> None:
     database = Database("sqlite://")
     async with database.transaction() as session:
         assert (await session.execute(text("PRAGMA synchronous"))).scalar_one() == 2  # FULL

@@ -72,12 +72,12 @@ async def test_pages_that_are_allowed_may() -> None:
     assert (await answer("POST", headers, allowed=(f"{FRIEND}:8443",))).status_code == 403
 
 
-async def test_every_answer_tells_browsers_to_trust_little() -> None:
+async def test_every_response_has_the_security_headers() -> None:
     for headers in ({}, {"origin": "https://evil.example"}):
-        told = (await answer("POST", headers)).headers
-        assert told["x-content-type-options"] == "nosniff"
-        assert told["referrer-policy"] == "no-referrer"
-        assert len(told.get_list("x-frame-options")) == 1, "what the application says counts"
+        reported = (await answer("POST", headers)).headers
+        assert reported["x-content-type-options"] == "nosniff"
+        assert reported["referrer-policy"] == "no-referrer"
+        assert len(reported.get_list("x-frame-options")) == 1, "what the application says counts"
 
 
 def test_by_default_no_site_may_read_answers() -> None:

@@ -70,7 +70,7 @@ configs = st.dictionaries(st.sampled_from(sorted(CONFIG)), json_values, max_size
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """One for all examples of a property, each of which writes its files anew."""
+    """One for all examples of a property, each of which rewrites its files."""
     with tempfile.TemporaryDirectory() as path:
         yield Path(path)
 

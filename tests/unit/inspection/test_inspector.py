@@ -86,7 +86,7 @@ def repeated(module: str) -> str:
 
 @dataclass
 class Draft:
-    """A good adapter, until somebody breaks it. `files` replace what would be written."""
+    """A good adapter, to be broken by tests. `files` replace what would be written."""
 
     config: dict[str, Any] = field(
         default_factory=lambda: {
@@ -154,7 +154,7 @@ def holding(value: float, dtype: type = np.float32) -> Draft:
 
 
 def by_bits(dtype: str, bits: int, usual: int) -> Draft:
-    """For formats that numpy lacks the file is made by hand. The last number has these bits."""
+    """For formats that numpy lacks the file is handmade. The last number has these bits."""
     header: dict[str, Any] = {}
     data = b""
     for name, tensor in pair().items():
@@ -470,7 +470,7 @@ def test_a_dry_run_finds_it_too(tmp_path: Path, code: str, what: str) -> None:
     assert verdict.problems[0] == finding_of(refusal(draft, tmp_path))
 
 
-def test_a_dry_run_tells_every_defect_once_and_counts_it(tmp_path: Path) -> None:
+def test_a_dry_run_reports_every_defect_once_and_counts_it(tmp_path: Path) -> None:
     draft = configured(use_dora=True, bias="all", lora_alpha="8")
     draft.tensors = {**pair(rank=2), **pair("x.y"), **pair("x.z"), "odd": matrix(1)}
     draft.tensors[key(MODULE, "A")][0, 0] = np.nan
@@ -559,12 +559,12 @@ def test_what_does_not_matter_to_serving_is_accepted(
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
-def test_the_number_format_is_told(tmp_path: Path, dtype: str) -> None:
+def test_the_number_format_is_reported(tmp_path: Path, dtype: str) -> None:
     draft = weighing({name: tensor.astype(dtype) for name, tensor in pair().items()})
     assert accepted(draft, tmp_path).dtype == dtype
 
 
-def test_bfloat16_is_told_and_its_largest_number_is_finite(tmp_path: Path) -> None:
+def test_bfloat16_is_reported_and_its_largest_number_is_finite(tmp_path: Path) -> None:
     assert accepted(bfloat16(0x7F7F), tmp_path).dtype == "bfloat16"
 
 
@@ -572,13 +572,13 @@ def test_bfloat16_is_told_and_its_largest_number_is_finite(tmp_path: Path) -> No
     ("dtype", "largest", "name"),
     [("F8_E5M2", 0x7B, "float8_e5m2"), ("F8_E4M3", 0x7E, "float8_e4m3fn")],
 )
-def test_float8_is_told_and_its_largest_number_is_finite(
+def test_float8_is_reported_and_its_largest_number_is_finite(
     tmp_path: Path, dtype: str, largest: int, name: str
 ) -> None:
     assert accepted(float8(dtype, largest), tmp_path).dtype == name
 
 
-def test_different_number_formats_are_told_as_mixed(tmp_path: Path) -> None:
+def test_different_number_formats_are_reported_as_mixed(tmp_path: Path) -> None:
     tensors = pair()
     tensors[key(MODULE, "B")] = tensors[key(MODULE, "B")].astype(np.float16)
     assert accepted(weighing(tensors), tmp_path).dtype == "mixed"
@@ -668,14 +668,16 @@ def test_a_tied_head_is_compared_with_the_embedding(tmp_path: Path) -> None:
     assert remarks(accepted(weighing(tensors), tmp_path, base)) == ["base_weights_repeated"]
 
 
-def test_saved_embeddings_are_refused_once_the_base_models_files_are_gone(tmp_path: Path) -> None:
+def test_saved_embeddings_are_refused_without_the_base_models_files(
+    tmp_path: Path,
+) -> None:
     base, own = base_with_embeddings(tmp_path, {HEAD: 1})
     (tmp_path / "base.safetensors").unlink()
     tensors = {**head_pair(), repeated(HEAD): own[HEAD]}
     assert refusal(weighing(tensors), tmp_path, base).code == "base_weights_changed"
 
 
-def test_a_field_that_nobody_here_knows_is_remarked_on(tmp_path: Path) -> None:
+def test_an_unknown_field_is_remarked_on(tmp_path: Path) -> None:
     found = accepted(configured(use_something=True, some_other=None, off=False), tmp_path)
     assert remarks(found) == ["unknown_field"]
     assert "use_something" in found.report["remarks"][0]["detail"]

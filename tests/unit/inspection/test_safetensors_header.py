@@ -41,7 +41,7 @@ Tensors = dict[str, np.ndarray[Any, Any]]
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """One for all examples of a property, each of which writes its file anew."""
+    """One for all examples of a property, each of which rewrites its file."""
     with tempfile.TemporaryDirectory() as path:
         yield Path(path)
 
@@ -73,7 +73,7 @@ def with_header(header: object, data: bytes = b"") -> bytes:
 
 
 def assert_consistent(found: dict[str, TensorInfo], content: bytes) -> None:
-    """It lies within the file, and the library reads the very same from the bytes."""
+    """It is within the file, and the library reads the same from the bytes."""
     for tensor in found.values():
         assert 8 <= tensor.offset_bytes <= tensor.offset_bytes + tensor.size_bytes <= len(content)
     assert sum(tensor.size_bytes for tensor in found.values()) <= len(content) - 8

@@ -129,10 +129,10 @@ def test_of_several_addresses_only_those_that_may_be_called_are_used() -> None:
     assert guard.addresses(NAME, 443) == ["8.8.8.8"]
 
 
-async def test_the_connection_goes_to_the_checked_address_and_the_host_is_told(
+async def test_the_connection_goes_to_the_checked_address_with_the_original_host(
     hooks: Hooks,
 ) -> None:
-    names = Names(["127.0.0.1"], ["127.0.0.2"])  # somebody changes the name once it was checked
+    names = Names(["127.0.0.1"], ["127.0.0.2"])  # the name changes after the check
     url = f"http://{NAME}:{hooks.server_port}/"
     async with guarded_client(EgressGuard(LOOPBACK, names), timeout_seconds=5) as client:
         async with client.stream("GET", url) as response:
@@ -145,7 +145,7 @@ async def test_the_connection_goes_to_the_checked_address_and_the_host_is_told(
     assert hooks.hosts == [f"{NAME}:{hooks.server_port}"]
 
 
-async def test_the_next_address_is_tried_where_nobody_listens(hooks: Hooks) -> None:
+async def test_the_next_address_is_tried_if_the_connection_is_refused(hooks: Hooks) -> None:
     allowed = (ipaddress.ip_network("127.0.0.0/8"),)
     guard = EgressGuard(allowed, Names(["127.0.0.2", "127.0.0.1"]))
     async with guarded_client(guard, timeout_seconds=5) as client:

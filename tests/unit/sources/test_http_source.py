@@ -173,7 +173,7 @@ async def test_an_error_of_the_server_may_pass(
         await fetch(f"{server.url}/support")
 
 
-async def test_nobody_there_is_unavailable(fetch: Fetch) -> None:
+async def test_a_refused_connection_is_unavailable(fetch: Fetch) -> None:
     with pytest.raises(SourceUnavailable):
         await fetch("http://127.0.0.1:1/support")
     with pytest.raises(SourceUnavailable):
@@ -210,7 +210,7 @@ async def test_too_large_is_known_from_the_header_or_found_out(
         await fetch(f"{server.url}/support")
 
 
-async def test_what_nobody_asked_to_be_packed_is_refused(server: WebServer, fetch: Fetch) -> None:
+async def test_unrequested_compression_is_refused(server: WebServer, fetch: Fetch) -> None:
     bomb = gzip.compress(b"\0" * 50_000_000)
     server.file(f"/support/{WEIGHTS}", bomb, Content_Encoding="gzip")
     with pytest.raises(SourceUnavailable, match="gzip"):
@@ -240,7 +240,7 @@ async def test_a_fetch_that_hangs_can_be_cancelled(server: WebServer, fetch: Fet
 
 @pytest.fixture
 def secret() -> Iterator[WebServer]:
-    """A service on another loopback address, which nobody allowed."""
+    """A service on another loopback address, which is not allowed."""
     with web_server("127.0.0.2") as web:
         for name, content in ADAPTER.items():
             web.file(f"/{name}", content)
@@ -341,7 +341,7 @@ async def test_a_name_that_means_another_address_later_gains_nothing(
 ) -> None:
     session, resolver = rebound
     checked = await resolver.resolve("rebind.test")
-    assert EgressGuard().allows(checked[0]["host"]), "whoever looks first sees a public address"
+    assert EgressGuard().allows(checked[0]["host"]), "the first look-up yields a public address"
     with pytest.raises(AddressNotAllowed, match=r"127\.0\.0\.1"):
         await session.get(URL(f"http://rebind.test:{server.server_port}/support/{CONFIG}"))
     assert server.asked == []

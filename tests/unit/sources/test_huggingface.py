@@ -38,7 +38,7 @@ NEW = {CONFIG: b"{}", WEIGHTS: b"new weights" * 9000, "optimizer.pt": b"o" * 900
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No token and no cache of whoever runs the tests."""
+    """Without the developer's own token and cache."""
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no token"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
@@ -128,7 +128,7 @@ async def test_the_token_of_the_environment_is_used_and_stays_with_the_hub(
         assert [path for _, path in cdn.asked] == [
             f"/org/support/{COMMIT_2}/{WEIGHTS}?signature=abc"
         ]
-        assert "authorization" not in cdn.headers[0], "the CDN is somebody else"
+        assert "authorization" not in cdn.headers[0], "the CDN is another host"
 
 
 async def test_a_redirect_to_a_private_address_is_not_followed(
@@ -188,13 +188,13 @@ OFFLINE = """
 import asyncio, json, pathlib, sys
 from huggingface_hub import constants
 from registry.errors import RegistryError
-from registry.sources.egress_guard import NetGuard
+from registry.sources.egress_guard import EgressGuard
 from registry.sources.registry import RemoteSources
 from registry.sources.base import FetchLimits, Progress
 
 assert constants.ENDPOINT == sys.argv[3]
 into = pathlib.Path(sys.argv[2])
-source = RemoteSources(("hf://",), NetGuard()).open(sys.argv[1])[1]
+source = RemoteSources(("hf://",), EgressGuard()).open(sys.argv[1])[1]
 try:
     fetched = asyncio.run(source.fetch(into, FetchLimits(10**6), Progress()))
     print(json.dumps([fetched.revision, [file.name for file in fetched.files]]))

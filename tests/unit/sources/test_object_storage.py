@@ -213,7 +213,7 @@ async def test_without_credentials_s3_is_denied(
         await fetch("s3://team/support")
 
 
-async def test_a_server_that_is_gone_may_come_back(
+async def test_an_unreachable_server_is_a_transient_error(
     put_s3: Put, fetch: Fetch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")

@@ -116,7 +116,7 @@ async def test_a_time_limit_around_is_still_a_time_limit() -> None:
             await work()
 
 
-async def test_a_copy_that_nobody_waits_for_stops(tmp_path: Path) -> None:
+async def test_a_cancelled_copy_stops(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_bytes(b"{}")
     (tmp_path / "adapter_model.safetensors").write_bytes(b"w" * 40_000_000)
     into = tmp_path / "into"

@@ -1,4 +1,4 @@
-"""Claims: one holder at a time, let go of by the dead, and no file left behind."""
+"""File locks: one holder at a time, released when a process dies, and no file left behind."""
 
 import subprocess
 import sys
@@ -13,23 +13,23 @@ from registry.storage.file_locks import FileLocks
 ROOT = Path(__file__).resolve().parents[3]
 HOLD = (
     "import pathlib, sys\n"
-    "from registry.storage.file_locks import Claims\n"
-    "claims = Claims(pathlib.Path(sys.argv[1]))\n"
-    "claim = claims.take('a') if sys.argv[2] == 'take' else claims.share('a')\n"
+    "from registry.storage.file_locks import FileLocks\n"
+    "locks = FileLocks(pathlib.Path(sys.argv[1]))\n"
+    "lock = locks.try_lock('a') if sys.argv[2] == 'take' else locks.lock_shared('a')\n"
     "print('held', flush=True)\n"
     "sys.stdin.read()\n"
 )
 
 
 @pytest.fixture
-def claims(tmp_path: Path) -> FileLocks:
-    made = FileLocks(tmp_path / "claims")
+def locks(tmp_path: Path) -> FileLocks:
+    made = FileLocks(tmp_path / "locks")
     made.open()
     return made
 
 
 @pytest.fixture
-def other(claims: FileLocks, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def other(locks: FileLocks, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds `a`."""
     process = holder(tmp_path, "take")
     yield process
@@ -50,36 +50,36 @@ def holder(folder: Path, how: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_name_has_one_holder(claims: FileLocks) -> None:
-    first = claims.try_lock("a")
+def test_a_lock_has_one_holder(locks: FileLocks) -> None:
+    first = locks.try_lock("a")
     assert first is not None
-    assert claims.try_lock("a") is None
-    other = claims.try_lock("b")
+    assert locks.try_lock("a") is None
+    other = locks.try_lock("b")
     assert other is not None
     first.release()
-    with claims.try_lock("a") or pytest.fail("it was let go of"):
-        assert claims.try_lock("a") is None
+    with locks.try_lock("a") or pytest.fail("it was released"):
+        assert locks.try_lock("a") is None
     other.release()
-    assert claims.names() == set()
+    assert locks.names() == set()
 
 
-def test_several_share_a_name_and_nobody_takes_it_meanwhile(claims: FileLocks) -> None:
-    first, second = claims.lock_shared("a"), claims.lock_shared("a")
-    assert claims.try_lock("a") is None
+def test_several_share_a_lock_and_none_gets_it_exclusively_meanwhile(locks: FileLocks) -> None:
+    first, second = locks.lock_shared("a"), locks.lock_shared("a")
+    assert locks.try_lock("a") is None
     first.release()
-    assert claims.names() == {"a"}, "the second one still holds it"
-    assert claims.try_lock("a") is None
+    assert locks.names() == {"a"}, "the second one still holds it"
+    assert locks.try_lock("a") is None
     second.release()
-    assert claims.names() == set()
+    assert locks.names() == set()
 
 
-def test_sharing_waits_for_one_who_has_it_alone(claims: FileLocks) -> None:
-    alone = claims.try_lock("a")
+def test_sharing_waits_for_an_exclusive_holder(locks: FileLocks) -> None:
+    alone = locks.try_lock("a")
     assert alone is not None
     shared, done = threading.Event(), threading.Event()
 
     def share() -> None:
-        with claims.lock_shared("a"):
+        with locks.lock_shared("a"):
             shared.set()
             assert done.wait(10)
 
@@ -88,42 +88,42 @@ def test_sharing_waits_for_one_who_has_it_alone(claims: FileLocks) -> None:
     assert not shared.wait(0.2)
     alone.release()
     assert shared.wait(10)
-    assert claims.try_lock("a") is None, "it waited for a file that is gone, and holds the new one"
+    assert locks.try_lock("a") is None, "it waited for a deleted file, and holds the new one"
     done.set()
     thread.join()
-    assert claims.names() == set()
+    assert locks.names() == set()
 
 
-def test_what_was_abandoned_is_seen_and_can_be_taken(claims: FileLocks) -> None:
-    claims.lock_shared("a").abandon()
-    assert claims.names() == {"a"}
-    claim = claims.try_lock("a")
-    assert claim is not None
-    claim.release()
-    assert claims.names() == set()
+def test_an_abandoned_lock_is_listed_and_can_be_taken(locks: FileLocks) -> None:
+    locks.lock_shared("a").abandon()
+    assert locks.names() == {"a"}
+    lock = locks.try_lock("a")
+    assert lock is not None
+    lock.release()
+    assert locks.names() == set()
 
 
 def test_a_child_that_was_forked_off_holds_nothing_for_its_parent(
-    claims: FileLocks, tmp_path: Path
+    locks: FileLocks, tmp_path: Path
 ) -> None:
     """An engine may be forked off at any time, with all that is open then."""
     program = (
         "import os, pathlib, sys, time\n"
-        "from registry.storage.file_locks import Claims\n"
-        "claims = Claims(pathlib.Path(sys.argv[1]))\n"
-        "taken, shared = claims.take('a'), claims.share('b')\n"
+        "from registry.storage.file_locks import FileLocks\n"
+        "locks = FileLocks(pathlib.Path(sys.argv[1]))\n"
+        "taken, shared = locks.try_lock('a'), locks.lock_shared('b')\n"
         "child = os.fork()\n"
         "if child == 0:\n"
         "    time.sleep(30)\n"
         "    os._exit(0)\n"
         "taken.release()\n"
         "shared.abandon()\n"
-        "free = [claims.take('a') is not None, claims.take('b') is not None]\n"
+        "free = [locks.try_lock('a') is not None, locks.try_lock('b') is not None]\n"
         "os.kill(child, 9)\n"
         "print(free)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "claims")],
+        [sys.executable, "-c", program, str(tmp_path / "locks")],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -133,21 +133,21 @@ def test_a_child_that_was_forked_off_holds_nothing_for_its_parent(
 
 
 def test_another_process_holds_it_until_it_is_killed(
-    claims: FileLocks, other: subprocess.Popen[str]
+    locks: FileLocks, other: subprocess.Popen[str]
 ) -> None:
-    assert claims.try_lock("a") is None
+    assert locks.try_lock("a") is None
     other.kill()
     other.wait()
-    assert claims.names() == {"a"}, "its file is what tells of it"
-    with claims.try_lock("a") or pytest.fail("the dead hold nothing"):
+    assert locks.names() == {"a"}, "its file is left as evidence"
+    with locks.try_lock("a") or pytest.fail("a dead process holds nothing"):
         pass
-    assert claims.names() == set()
+    assert locks.names() == set()
 
 
-def test_a_killed_process_shares_nothing_either(claims: FileLocks, tmp_path: Path) -> None:
+def test_a_killed_process_holds_no_shared_lock_either(locks: FileLocks, tmp_path: Path) -> None:
     process = holder(tmp_path, "share")
-    assert claims.try_lock("a") is None
+    assert locks.try_lock("a") is None
     process.kill()
     process.communicate()
-    with claims.try_lock("a") or pytest.fail("the dead hold nothing"):
+    with locks.try_lock("a") or pytest.fail("a dead process holds nothing"):
         pass

@@ -113,7 +113,7 @@ def test_a_broken_seal_is_no_seal(folder: Path, content: bytes, hashed: list[str
     assert len(hashed) == 2
 
 
-def test_files_that_are_gone_are_said_to_be(folder: Path) -> None:
+def test_missing_files_are_reported(folder: Path) -> None:
     write_fingerprint(folder)
     shutil.rmtree(folder)
     with pytest.raises(FileNotFoundError, match="the files are gone"):

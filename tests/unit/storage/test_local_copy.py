@@ -84,7 +84,7 @@ def test_the_longest_unused_go_when_there_are_too_many_bytes(store: Store, tmp_p
     age(store.get(files, first), 30)
     age(store.get(files, second), 20)
     store.get(files, first)  # used again
-    clock.now += 100  # whoever was given them has read them long ago
+    clock.now += 100  # they were handed out and read long ago
     store.get(files, third)
     assert {folder.name for folder in tmp_path.iterdir()} == {first, third}
     store.get(files, second)
@@ -115,7 +115,7 @@ def test_what_was_just_given_stays_until_the_engine_has_it(store: Store, tmp_pat
     in_use.remove(first)  # and no more
     store.get(files, third)
     assert {folder.name for folder in tmp_path.iterdir()} == {second, third}
-    clock.now += 100  # whoever was given the second one has not come for it
+    clock.now += 100  # the second one was handed out but is not in use yet
     age(tmp_path / second, 30)
     store.get(files, third)
     assert {folder.name for folder in tmp_path.iterdir()} == {third}

@@ -91,7 +91,7 @@ class Shop:
         return ingest(self.store, str(source), accept).digest
 
     def stored_files(self) -> dict[str, bytes]:
-        """Every file in the store by its path there, but for the seals."""
+        """Every file in the store by its path there, except fingerprints."""
         files = sorted(file for file in self.root.rglob("*") if not file.is_dir())
         files = [file for file in files if file.parent != self.root / "seals"]
         return {str(file.relative_to(self.root)): file.read_bytes() for file in files}
@@ -234,7 +234,7 @@ def test_another_byte_is_another_digest(shop: Shop, files: dict[str, bytes]) -> 
     assert shop.ingest(write(shop.sources / "b", files)) != digest
 
 
-def test_many_at_once_agree_on_one_folder(shop: Shop) -> None:
+def test_many_concurrent_registrations_agree_on_one_folder(shop: Shop) -> None:
     sources = [shop.adapter(f"a{n}") for n in range(8)]
     together = threading.Barrier(len(sources))
 
@@ -299,7 +299,7 @@ def test_a_source_root_may_itself_be_a_link(shop: Shop, tmp_path: Path) -> None:
         "/proc/self/cwd",
     ],
 )
-def test_what_lies_outside_is_not_allowed(shop: Shop, source: str) -> None:
+def test_a_folder_outside_the_roots_is_not_allowed(shop: Shop, source: str) -> None:
     shop.adapter("a")
     files = {CONFIG: b"{}", WEIGHTS: b"secret"}
     secret = write(shop.outside / "secret", files)
@@ -446,7 +446,7 @@ def test_a_file_that_grows_beyond_the_limit_is_too_large(shop: Shop) -> None:
 
 @pytest.fixture
 def nobodys_shop() -> Iterator[Shop]:
-    """For an ordinary user, whom modes of files stop; root they don't."""
+    """As an ordinary user, who is bound by file modes; root is not."""
     with tempfile.TemporaryDirectory() as folder:
         am_root = os.geteuid() == 0
         if am_root:

@@ -114,7 +114,7 @@ def test_one_success_makes_up_for_all_failures(webhook: Webhook, delivery: Webho
     assert webhook.enabled
 
 
-def test_an_endpoint_that_is_gone_is_disabled_at_once(
+def test_an_endpoint_that_answers_410_is_disabled_immediately(
     webhook: Webhook, delivery: WebhookDelivery
 ) -> None:
     record_failure(webhook, delivery, Outcome(410, "HTTP 410"), LIMITS, failures_before=0)
