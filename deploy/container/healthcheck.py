@@ -1,4 +1,4 @@
-"""Exits 0 if the server in this container answers; `ADAPTRY_SERVER` says where else it is."""
+"""Health check: exits 0 if the server here, or the one at `ADAPTRY_SERVER`, responds."""
 
 import os
 import sys

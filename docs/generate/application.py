@@ -1,6 +1,6 @@
 """Our routes in an application without an engine, for its OpenAPI document.
 
-Nothing is opened or asked. Importing this takes seconds: `/generate` is made of vLLM's types.
+Nothing is opened or called. Importing this takes seconds: `/generate` is made of vLLM's types.
 """
 
 import asyncio

@@ -42,8 +42,8 @@ def _metavar(action: argparse.Action) -> Iterator[str]:
 
 def _help(action: argparse.Action) -> str:
     default = action.default
-    told = default not in (None, [], False) and "default" not in (action.help or "")
-    return f"{action.help or ''} {f'(default: {default})' if told else ''}".strip()
+    shown = default not in (None, [], False) and "default" not in (action.help or "")
+    return f"{action.help or ''} {f'(default: {default})' if shown else ''}".strip()
 
 
 def _commands() -> Iterator[str]:

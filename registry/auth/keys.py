@@ -77,7 +77,7 @@ class KeyService:
         good_before = presented.matches(previous or NO_HASH) and still
         if known is None or key is None or not (good or good_before):
             raise InvalidKey(KeyRefusal.UNKNOWN)
-        if not is_valid(key, at):
+        if not key.is_valid(at):
             raise InvalidKey(KeyRefusal.REVOKED if key.revoked_at else KeyRefusal.EXPIRED)
         self._used[row_id(key)] = at
         return Caller(key.name, frozenset(map(Scope, key.scopes)), known.granted)
@@ -218,11 +218,6 @@ class KeyService:
                 await session.execute(change.execution_options(synchronize_session=False))
 
 
-def is_valid(key: ApiKey, at: datetime) -> bool:
-    """Neither revoked nor expired."""
-    return key.revoked_at is None and (key.expires_at is None or at < key.expires_at)
-
-
 async def _key_by_name(session: AsyncSession, name: str, *, lock: bool = False) -> ApiKey:
     statement = select(ApiKey).where(col(ApiKey.name) == name)
     if lock:
@@ -238,7 +233,7 @@ def _check_not_last_admin(keys: Sequence[ApiKey], leaving: ApiKey) -> None:
     left = [
         key
         for key in keys
-        if key.id != leaving.id and _is_platform_admin(key) and is_valid(key, now())
+        if key.id != leaving.id and _is_platform_admin(key) and key.is_valid(now())
     ]
     if _is_platform_admin(leaving) and not left:
         raise LastAdminKey

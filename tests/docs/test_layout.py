@@ -1,4 +1,4 @@
-"""Guards of the layout: mistakes that work on one machine and fail on the next."""
+"""Layout: packages, sizes of folders and modules, import contracts, lock files."""
 
 import importlib.metadata
 import importlib.util
@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,11 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("registry", "engine", "guest", "adaptry")
+PACKAGES = ("registry", "engine", "fleet", "guest", "adaptry")
+MEASURED = (*PACKAGES, "benchmarks")
+MAX_MODULES, MAX_TEST_MODULES = 20, 25
+MAX_LINES = 250
+GENERATED = ("adaptry/client/models.py",)
 LEFT_BEHIND = re.compile(r"^\.(git|venv|adaptry|hypothesis)$|_cache$|^__pycache__$|^site$")
 HEAVY = {"vllm", "torch", "transformers", "fastapi", "sqlalchemy", "sqlmodel"}
 
@@ -28,7 +33,7 @@ def in_a_fresh_process(code: str) -> str:
 
 
 def project_files() -> Iterator[Path]:
-    """Everything but what tools leave behind; not asked of git, as an archive has none."""
+    """All files except those that tools leave behind; not from git, as an archive has none."""
     for folder, subfolders, files in os.walk(ROOT):
         subfolders[:] = [name for name in subfolders if not LEFT_BEHIND.search(name)]
         yield from (Path(folder, name) for name in files)
@@ -67,10 +72,20 @@ def test_test_files_have_names_of_their_own() -> None:
     [
         "registry.references",
         "registry.errors",
+        "registry.inspection.inspector",
+        "registry.storage.integrity",
         "adaptry.client",
-        "engine.policy",
-        "engine.types",
         "adaptry.cli",
+        "engine.policy.policy",
+        "engine.policy.eviction_orders.lru",
+        "engine.types",
+        "engine.events",
+        "engine.ports",
+        "engine.cache.controller",
+        "fleet.placement",
+        "fleet.messages",
+        "guest.plugin",
+        "guest.registry_client",
     ],
 )
 def test_a_core_module_loads_nothing_heavy(module: str) -> None:
@@ -81,16 +96,39 @@ def test_a_core_module_loads_nothing_heavy(module: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(PACKAGES) - {"engine"}))
-def test_a_package_file_holds_a_docstring_and_nothing_else(name: str) -> None:
+def test_a_package_file_has_a_docstring_and_nothing_else(name: str) -> None:
     source = (ROOT / name / "__init__.py").read_text(encoding="utf-8")
     assert re.fullmatch(r'""".+?"""\n', source, flags=re.DOTALL)
 
 
-def test_the_engine_package_imports_nothing_before_it_is_asked_for_it() -> None:
+def test_the_engine_package_imports_nothing_before_a_name_is_used() -> None:
     code = "import sys, engine; print(sorted(n for n in sys.modules if n.startswith('engine')))"
     assert in_a_fresh_process(code).strip() == "['engine']"
     named = "import engine; print(engine.SamplingParams.__module__, engine.LLM.__module__)"
     assert in_a_fresh_process(named).split() == ["vllm.sampling_params", "engine.offline.llm"]
+
+
+def modules_in(folder: str) -> list[Path]:
+    """At any depth, by their path from the root; `__init__.py` files are not counted."""
+    found = (ROOT / folder).rglob("*.py")
+    return [path.relative_to(ROOT) for path in found if path.name != "__init__.py"]
+
+
+@pytest.mark.parametrize("name", [*MEASURED, "tests"])
+def test_no_folder_holds_more_modules_than_a_reader_can_take_in(name: str) -> None:
+    most = MAX_TEST_MODULES if name == "tests" else MAX_MODULES
+    numbers = Counter(path.parent.as_posix() for path in modules_in(name))
+    assert not {folder: number for folder, number in numbers.items() if number > most}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_no_module_is_longer_than_a_reader_can_take_in(name: str) -> None:
+    lengths = {
+        path.as_posix(): len((ROOT / path).read_text(encoding="utf-8").splitlines())
+        for path in modules_in(name)
+        if path.as_posix() not in GENERATED
+    }
+    assert not {path: lines for path, lines in lengths.items() if lines > MAX_LINES}
 
 
 def test_import_contracts_hold() -> None:
@@ -132,6 +170,6 @@ def test_the_installed_engine_wants_the_torch_that_is_locked() -> None:
 
 
 def test_no_file_names_a_package_index() -> None:
-    """Where packages come from is the machine's business: pip's and uv's own settings say it."""
+    """The package index is set per machine, in pip's and uv's own settings."""
     host = re.compile(rb"pypi\.org|pythonhosted\.org|download\.pytorch\.org")
     assert not [path for path in project_files() if host.search(path.read_bytes())]

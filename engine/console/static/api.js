@@ -22,7 +22,7 @@ export const key = {
 
 let serverAheadMs = 0;
 
-/** The server's time in milliseconds, whatever the viewer's clock says. */
+/** The server's time in milliseconds, independent of the viewer's clock. */
 export function serverNow() {
   return Date.now() + serverAheadMs;
 }
