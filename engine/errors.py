@@ -11,6 +11,7 @@ EngineError
 ├── AdapterPinned         409  pinned: unpin it first
 ├── NotPinned             404
 ├── AlreadyLoaded         400  on vLLM's routes, without `load_inplace`
+├── AdapterNotUsed        400  the route does not use the adapter that `model` names
 ├── TenantLimitReached    429; 409 if a retry can't help: a limit of the tenant
 ├── EngineDied            503  the engine has died, or was shut down
 └── EngineUnavailable     503  the engine did not answer
