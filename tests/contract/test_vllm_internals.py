@@ -31,7 +31,7 @@ def test_what_is_missing_is_named(
 ) -> None:
     monkeypatch.setattr(vllm_internals, "INTERNALS", [*vllm_internals.INTERNALS, internal])
     assert vllm_internals.find_missing() == [shown]
-    with pytest.raises(vllm_compat.UnsupportedVllm, match=f"lacks what .* builds on: {shown}$"):
+    with pytest.raises(vllm_compat.UnsupportedVllm, match=f"lacks what .* relies on: {shown}$"):
         vllm_compat.check_internals()
 
 
