@@ -87,8 +87,8 @@ def _cache(service: RegistryService, database: Database) -> Cache:
 
 
 async def _never_scored(version: AdapterVersion | None) -> Sequence[float]:
-    raise AssertionError("nobody asks: there is no server")
+    raise AssertionError("never called: there is no server")
 
 
 async def _never_quarantined(version: AdapterVersion, reason: str) -> None:
-    raise AssertionError("nobody asks: there is no server")
+    raise AssertionError("never called: there is no server")

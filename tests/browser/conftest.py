@@ -1,4 +1,4 @@
-"""A real Chromium over the console; what it complains of fails the test that made it."""
+"""Fixtures: a real Chromium over the console; its errors and warnings fail the test."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 1280, 900
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One for each file: as long as it is open, no other test of this process can have a loop."""
+    """One per file: while it is open, no other test of this process can have an event loop."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("chromium is not installed")
@@ -28,7 +28,7 @@ def browser() -> Iterator[Browser]:
 
 @dataclass
 class Visitor:
-    """Somebody with a browser of their own: cookies, keys and colours are not shared."""
+    """A user with a browser profile of their own: cookies, keys and colours are not shared."""
 
     base_url: str
     context: BrowserContext
@@ -49,7 +49,7 @@ class Visitor:
             self.complaints.append(text)
 
     def expects_a_refusal(self) -> None:
-        """The browser says of every answer over 399 that it is one; that is no mistake here."""
+        """The browser reports every response over 399 as an error; here it is expected."""
         self.is_refused = True
 
     def unexpected(self) -> list[str]:
@@ -100,5 +100,5 @@ def visitor(scripted: tuple[str, Scripted], visit: Visit) -> Visitor:
 
 @pytest.fixture
 def page(visitor: Visitor) -> Page:
-    """A page of the same origin on which nothing runs by itself."""
+    """A page of the same origin without scripts of its own."""
     return visitor.open("../blank")

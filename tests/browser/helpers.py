@@ -1,4 +1,4 @@
-"""What tests of the console do on the server, and look for on its pages."""
+"""Helpers of console tests: requests to the server, and locators on its pages."""
 
 from typing import Any
 

@@ -66,7 +66,7 @@ REFUSALS: dict[str, tuple[Response, list[Any]]] = {
 
 @contextmanager
 def scripted_server() -> Iterator[tuple[str, Scripted]]:
-    """Its URL, and what it was asked."""
+    """Its URL, and the requests to it."""
     served = Scripted()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         config = uvicorn.Config(served.app, log_level="error", timeout_graceful_shutdown=1)

@@ -88,7 +88,7 @@ def test_a_promotion_and_its_rollback_are_true(server: Any, visit: Visit) -> Non
     assert alias(server, "console-promoted")["version"] == 1
 
 
-def test_a_promotion_moves_nothing_that_somebody_else_moved(server: Any, visit: Visit) -> None:
+def test_a_promotion_does_not_undo_another_users_move(server: Any, visit: Visit) -> None:
     with_two_versions(server, "console-contested")
     visitor = visit(server.base_url)
     page = visitor.open("#/adapters/console-contested?version=1")

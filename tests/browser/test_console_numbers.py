@@ -13,7 +13,7 @@ def decision(number: int, second: float, **more: Any) -> dict[str, Any]:
     return {"id": number, "at": at, "adapter": "upper", "kind": "looked_up", **empty, **more}
 
 
-def test_decisions_are_kept_once_in_order_and_not_for_ever(page: Page) -> None:
+def test_decisions_are_stored_once_in_order_and_expire(page: Page) -> None:
     given = [decision(2, 2), decision(1, 1), decision(2, 2), decision(3, 50)]
     code = """
       const seen = new m.DecisionWindow();

@@ -91,7 +91,7 @@ def test_there_is_no_such_page(server: Any, visit: Visit) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("Cache")
 
 
-def test_colours_can_be_chosen_and_are_kept(server: Any, visit: Visit) -> None:
+def test_colours_can_be_chosen_and_are_remembered(server: Any, visit: Visit) -> None:
     page = visit(server.base_url, colours="light").open()
     paper = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(paper)

@@ -1,4 +1,4 @@
-"""The pictures in docs/console.md, made of the real thing.
+"""The screenshots in docs/console.md, taken of a real server.
 
 `CONSOLE_PICTURES=1 pytest tests/browser/test_console_pictures.py` replaces those in docs/images.
 """
@@ -43,7 +43,7 @@ HEIGHTS = {"cache": 1080, "adapter": 900, "try": 620, "events": 700}
 
 
 def push(server: Any, name: str, folder: Path) -> None:
-    """Uploaded, as a picture should show no path of the machine that it was made on."""
+    """Uploaded, as a screenshot should show no path of this machine."""
     files = [("files", (path.name, path.read_bytes())) for path in sorted(folder.iterdir())]
     response = server.client.post(f"/api/v1/adapters/{name}/versions", files=files)
     assert response.status_code == 202, response.text
@@ -69,7 +69,7 @@ def busy(server: Any) -> Any:
 
 @contextmanager
 def traffic(server: Any) -> Iterator[None]:
-    """Two clients who ask five adapters, one of them more often than the others."""
+    """Two clients that request five adapters, one of them more often than the others."""
     names = [NAME, *sorted(TASKS)[-4:]]
     ending = threading.Event()
 
@@ -101,7 +101,7 @@ def show(page: Page, name: str) -> None:
 
 
 def take(page: Page, picture: Path) -> None:
-    """In 256 colours, which a page like this has no more of than a few."""
+    """In 256 colours, which are enough for these pages."""
     page.mouse.move(0, 0)
     page.screenshot(path=picture)
     with Image.open(picture) as whole:

@@ -1,4 +1,4 @@
-"""Somebody who sees only the console finds out who thrashes and why, pins it, and sees it help."""
+"""A user story: from the console alone, find the thrashing adapter, pin it, and see it help."""
 
 import re
 from typing import Any
@@ -32,7 +32,7 @@ def share_in_slots(page: Page) -> int:
     return int(found[1])
 
 
-def test_thrashing_is_seen_explained_pinned_and_gone(server: Any, visit: Visit) -> None:
+def test_thrashing_is_shown_explained_and_ended_by_a_pin(server: Any, visit: Visit) -> None:
     page = visit(server.base_url).open()
     called_out = page.get_by_role("region", name="Thrashing").get_by_role("listitem")
     row = called_out.filter(has_text=HURT)

@@ -56,7 +56,7 @@ def test_a_stream_goes_on_after_the_last_whole_message(
     assert first["authorization"] == second["authorization"] == "Bearer secret"
 
 
-def test_a_stream_that_is_refused_is_not_asked_for_again(page: Page, visitor: Visitor) -> None:
+def test_a_refused_stream_is_not_requested_again(page: Page, visitor: Visitor) -> None:
     code = """
       const states = [];
       const onState = (state, problem) => states.push([state, problem?.status]);
@@ -78,7 +78,7 @@ def test_a_refusal_is_told_in_the_servers_words(page: Page, visitor: Visitor, sh
     visitor.expects_a_refusal()
 
 
-def test_a_server_that_is_away_is_said_to_be(page: Page, visitor: Visitor) -> None:
+def test_an_unreachable_server_is_reported(page: Page, visitor: Visitor) -> None:
     code = """
       const error = await m.get("http://127.0.0.1:1/").catch((thrown) => thrown);
       return [error.status, error.code];

@@ -49,7 +49,7 @@ def test_each_alert_has_a_runbook_and_a_place_in_grafana() -> None:
 
 
 @by_alert
-def test_an_alert_says_what_is_wrong_and_where_to_read_on(alert: str) -> None:
+def test_an_alert_has_a_summary_and_a_runbook(alert: str) -> None:
     rule = ALERTS[alert]
     assert rule["labels"]["severity"] in ("warning", "critical")
     assert rule["annotations"]["summary"].strip()
@@ -57,7 +57,7 @@ def test_an_alert_says_what_is_wrong_and_where_to_read_on(alert: str) -> None:
 
 
 @by_alert
-def test_a_runbook_says_what_it_means_how_to_see_it_and_what_to_do(alert: str) -> None:
+def test_a_runbook_has_meaning_diagnosis_and_action(alert: str) -> None:
     section = SECTIONS[alert]
     places = [section.index(part) for part in SECTION_PARTS]
     assert places == sorted(places)

@@ -80,7 +80,7 @@ def test_the_context_is_what_the_build_copies() -> None:
     assert all((ROOT / source).exists() for source in copied)
 
 
-def test_whatever_the_server_imports_is_copied() -> None:
+def test_every_import_of_the_server_is_copied() -> None:
     copied = {word for each in all_of(stages()[1], "COPY") for word in each.words[:-1]}
     ours = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {"benchmarks", "tests"}
     for package in ("registry", "engine", "fleet", "guest", "adaptry"):
@@ -152,7 +152,7 @@ def test_systemd_finds_little_exposed(systemd_analyze: str, name: str, most: flo
 
 
 @pytest.mark.usefixtures("systemd_analyze")
-def test_the_page_prints_what_it_says() -> None:
+def test_the_commands_of_the_page_print_its_output() -> None:
     blocks = blocks_of("operations/deployment.md")
     compare(blocks, run([commands for commands, _ in blocks], "http://127.0.0.1:1"))
 
@@ -279,7 +279,7 @@ def test_every_selector_finds_the_pods_and_every_port_is_the_server_s() -> None:
     )
 
 
-def test_readiness_is_asked_of_readyz_and_life_of_healthz() -> None:
+def test_readiness_uses_readyz_and_liveness_healthz() -> None:
     assert CONTAINER["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert CONTAINER["livenessProbe"]["httpGet"]["path"] == "/healthz"
     assert CONTAINER["startupProbe"]["httpGet"]["path"] == "/healthz"
@@ -292,7 +292,7 @@ def test_a_pod_waits_for_what_is_being_generated() -> None:
     assert SPEC["terminationGracePeriodSeconds"] >= needed
 
 
-def test_one_replica_takes_one_gpu_and_no_more_memory_than_it_asks_for() -> None:
+def test_one_replica_takes_one_gpu_and_no_more_memory_than_it_requests() -> None:
     resources = CONTAINER["resources"]
     assert resources["limits"]["nvidia.com/gpu"] == resources["requests"]["nvidia.com/gpu"] == "1"
     assert resources["limits"]["memory"] == resources["requests"]["memory"]

@@ -112,7 +112,7 @@ def test_the_first_row_fills_one_line_with_numbers(name: str) -> None:
 
 
 @pytest.mark.parametrize("panel", PANELS)
-def test_a_panel_says_what_it_shows_what_is_bad_and_what_to_do(panel: dict[str, Any]) -> None:
+def test_a_panel_describes_its_value_the_bad_case_and_the_action(panel: dict[str, Any]) -> None:
     shows, bad, do = panel["description"].split("\n\n")
     assert bad.startswith("**Bad:** ")
     assert do.startswith("**Do:** ")

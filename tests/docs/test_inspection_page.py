@@ -28,7 +28,7 @@ def test_every_failure_of_a_probe_is_named() -> None:
     assert set(re.findall(r"`(probe_\w+)`", section)) == set(ProbeFailure)
 
 
-def test_every_explanation_says_what_is_wrong_and_what_to_do() -> None:
+def test_every_code_has_a_cause_and_a_remedy() -> None:
     rows = [line.split(" | ") for line in PAGE.splitlines() if line.startswith("| `")]
     assert len(rows) == len(Defect) + len(Remark)
     assert all(len(cell.strip(" |`")) > 3 for row in rows for cell in row)

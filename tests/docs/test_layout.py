@@ -115,14 +115,14 @@ def modules_in(folder: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("name", [*MEASURED, "tests"])
-def test_no_folder_holds_more_modules_than_a_reader_can_take_in(name: str) -> None:
+def test_no_folder_has_too_many_modules(name: str) -> None:
     most = MAX_TEST_MODULES if name == "tests" else MAX_MODULES
     numbers = Counter(path.parent.as_posix() for path in modules_in(name))
     assert not {folder: number for folder, number in numbers.items() if number > most}
 
 
 @pytest.mark.parametrize("name", MEASURED)
-def test_no_module_is_longer_than_a_reader_can_take_in(name: str) -> None:
+def test_no_module_is_too_long(name: str) -> None:
     lengths = {
         path.as_posix(): len((ROOT / path).read_text(encoding="utf-8").splitlines())
         for path in modules_in(name)

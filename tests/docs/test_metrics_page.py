@@ -97,7 +97,7 @@ def test_the_page_lists_what_is_exported(collectors: CollectorRegistry) -> None:
 
 
 def test_closed_sets_of_label_values_are_complete(collectors: CollectorRegistry) -> None:
-    """From the start, but for the two that only say of whom they are."""
+    """From the start, except the two info series."""
     for name, (_, found) in exported(collectors.collect()).items():
         for label, values in LISTED[name].labels.items():
             if values:

@@ -92,7 +92,7 @@ def test_prometheus_finds_its_configuration_and_in_it_the_rules() -> None:
     assert sorted(CONFIG.parent.glob(pattern)), "from the repository they are found too"
 
 
-def test_exemplars_are_kept() -> None:
+def test_exemplars_are_stored() -> None:
     assert options()["enable-feature"] == "exemplar-storage"
 
 

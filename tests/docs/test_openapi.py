@@ -1,4 +1,4 @@
-"""The client's models and methods say what docs/openapi.json says.
+"""OpenAPI: the client's models and methods match docs/openapi.json.
 
 That the document is the server's own is held by tests/e2e/docs/test_rest_reference.py.
 """
@@ -95,7 +95,7 @@ def sample(name: str, parameter: inspect.Parameter, hint: Any) -> Any:
 
 
 def given_everything(call: Call) -> Parameters | Request:
-    """What the method asks for if every argument is given."""
+    """The request of the method if every argument is given."""
     function = inspect.unwrap(call.function)
     signature = inspect.signature(function)
     hints = typing.get_type_hints(function)

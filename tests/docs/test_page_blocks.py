@@ -1,4 +1,4 @@
-"""Every code block of docs/ is run by a test, or says why not, and is listed here."""
+"""Code blocks of docs/: each is run by a test, or has a reason why not and is listed here."""
 
 import re
 from collections.abc import Iterator
@@ -87,7 +87,7 @@ def test_what_is_not_run_is_listed_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_block_says_what_it_is(page: str) -> None:
+def test_every_block_has_a_kind(page: str) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
     blocks = all_blocks(page)
     assert len(blocks) * 2 == len(re.findall(r"^ *```", text, re.MULTILINE)), "one is not closed"

@@ -1,4 +1,4 @@
-"""docs/reference is what the code says now, and leaves nothing out."""
+"""docs/reference matches the code, and is complete."""
 
 import ast
 import re
@@ -50,7 +50,7 @@ def classes_derived_from(base: str) -> list[str]:
     ]
 
 
-def test_every_setting_says_what_it_does() -> None:
+def test_every_setting_has_a_description() -> None:
     rows = re.findall(r"^\| `ADAPTRY_\w+` \|.*$", PAGES["settings.md"], re.MULTILINE)
     assert len(rows) == sum(len(settings.model_fields) for _, settings in setting_classes())
     assert all(row.rstrip(" |").endswith((".", "…")) for row in rows)

@@ -1,4 +1,4 @@
-"""The examples of docs/register.md, as they stand there, against a running registry."""
+"""The examples of docs/register.md, as they are written, against a running registry."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The pages on the registry are run as they stand, and print what they say."""
+"""The pages on the registry are run as they are written, and print their output."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.support.servers.registry_threaded import registry_server
 
 
 @pytest.mark.parametrize("page", REGISTRY_PAGES)
-def test_a_page_prints_what_it_says(
+def test_a_page_prints_its_output(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocks = blocks_of(page)
@@ -22,7 +22,7 @@ def test_a_page_prints_what_it_says(
     compare(blocks, outputs)
 
 
-def test_the_page_on_databases_prints_what_it_says(postgres: PostgresServer) -> None:
+def test_the_page_on_databases_prints_its_output(postgres: PostgresServer) -> None:
     blocks = blocks_of("database.md")
     postgres.sql("CREATE DATABASE page")
     commands = [

@@ -1,4 +1,4 @@
-"""The threat model: each answer has a test that exists, or says what was accepted and why."""
+"""Threat model: each answer has a test that exists, or a reason why the risk is accepted."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ TOP_TEN = [f"**API{n}**" for n in range(1, 11)]
 
 
 def threats() -> list[tuple[str, str, str]]:
-    """Threat, answer, what it is shown by."""
+    """Threat, answer, tests."""
     section = PAGE.read_text(encoding="utf-8").partition("## Threats and answers")[2]
     table = section.partition("\n## ")[0]
     rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("|")]
@@ -27,7 +27,7 @@ def test_every_kind_of_threat_is_answered() -> None:
 
 
 @pytest.mark.parametrize("row", threats(), ids=lambda row: row[0][:60])
-def test_an_answer_has_a_test_or_says_why_not(row: tuple[str, str, str]) -> None:
+def test_an_answer_has_a_test_or_a_reason(row: tuple[str, str, str]) -> None:
     threat, answer, shown = row
     assert answer, threat
     if not shown:

@@ -28,6 +28,6 @@ def versions(server: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("page", ENGINE_PAGES)
-def test_a_page_prints_what_it_says(page: str, tidied: Any) -> None:
+def test_a_page_prints_its_output(page: str, tidied: Any) -> None:
     blocks = blocks_of(page)
     compare(blocks, run([commands for commands, _ in blocks], tidied.base_url))

@@ -32,7 +32,7 @@ def loaded(file: Path) -> dict[str, Any]:
 
 
 def panels_of(dashboard: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Rows too, and what lies in collapsed ones."""
+    """Rows too, and panels in collapsed ones."""
     for panel in dashboard["panels"]:
         yield panel
         yield from panel.get("panels", ())

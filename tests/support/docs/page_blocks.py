@@ -1,4 +1,4 @@
-"""The code blocks of docs/: which tests run them, how, and which are not run and why."""
+"""Code blocks of docs/: which tests run them, how, and which are not run and why."""
 
 import os
 import re
@@ -66,7 +66,7 @@ OTHER_TESTS = {
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One fenced block. `not_run`: the reason that stands before it, if any."""
+    """One fenced block. `not_run`: the reason before it, if any."""
 
     kind: str
     content: str
@@ -87,7 +87,7 @@ def all_blocks(page: str) -> list[Block]:
 
 
 def blocks_of(page: str) -> list[tuple[str, str]]:
-    """What is to be run: (commands, expected output or ""), in order."""
+    """Commands with their expected output or "", in order."""
     found: list[tuple[str, str]] = []
     follows = False  # what is printed belongs to the block right before it
     for block in all_blocks(page):
@@ -120,7 +120,7 @@ def path() -> str:
 
 
 def matches(expected: str, found: str) -> bool:
-    """Line by line; blanks are as good as one, and `…` stands for anything."""
+    """Line by line; runs of blanks count as one, and `…` matches anything."""
     wanted = [" ".join(line.split()) for line in expected.splitlines()]
     lines = [" ".join(line.split()) for line in found.splitlines()]
     patterns = [".*".join(map(re.escape, line.split("…"))) for line in wanted]
@@ -137,5 +137,5 @@ def compare(blocks: list[tuple[str, str]], outputs: list[str]) -> None:
 
 
 def _complains(output: str) -> bool:
-    """Where a page shows no output, there is nothing to complain about."""
+    """Without an expected output, there must be no error."""
     return re.search(r"^adaptry: |^Traceback|^bash: |^curl: ", output, re.MULTILINE) is not None

@@ -1,4 +1,4 @@
-"""What a server's /metrics says, in OpenMetrics, as Prometheus reads it."""
+"""A scrape of a server's /metrics in OpenMetrics, as Prometheus reads it."""
 
 import httpx
 from prometheus_client.metrics_core import Metric
