@@ -30,6 +30,7 @@ class Limits:
     host_capacity: int
     max_rank: int
     arguments: tuple[str, ...] = ()
+    prefix_caching: bool = False  # vLLM's own default is on
 
     def as_arguments(self) -> list[str]:
         return [
@@ -37,7 +38,7 @@ class Limits:
             f"--max-cpu-loras={self.host_capacity}",
             f"--max-lora-rank={self.max_rank}",
             "--load-format=dummy",
-            "--no-enable-prefix-caching",
+            "--enable-prefix-caching" if self.prefix_caching else "--no-enable-prefix-caching",
             *self.arguments,
         ]
 

@@ -19,8 +19,9 @@ from engine.gateway.openai_errors import (
     send_engine_error,
     send_json,
 )
-from engine.gateway.request_body import model_of, read_body, user_of
+from engine.gateway.request_body import read_body
 from engine.gateway.request_context import RequestContext, request_scope
+from engine.gateway.requested_model import is_form, read_requested_model
 from engine.ports import Resolver
 from engine.telemetry.spans import RequestSpans, Tracing
 from registry.errors import RegistryError
@@ -81,7 +82,7 @@ class AdapterGateway:
             await self._send_refusal(spans, why, send)
             return
         try:  # the server's `receive` has limits: `BodyLimitMiddleware` is around it
-            body = await read_body(receive, self._max_body_bytes)
+            body = await read_body(receive, self._max_body_bytes, is_text=not is_form(scope))
         except RegistryError as error:
             self._refuse(spans, error.status, error.code)
             await send_json(
@@ -103,14 +104,15 @@ class AdapterGateway:
     async def _resolve_and_serve(
         self, spans: RequestSpans, body: bytes, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        model = model_of(body)
+        named = read_requested_model(scope, body)
+        model = named.model
         request = RequestContext(model, None, spans)
         if model is None or model in self._base_models:
             await self._serve(request, scope, receive, send)
             return
         try:
             with spans.resolve_span():
-                request.version = await self._resolver.resolve(model, lambda: user_of(scope, body))
+                request.version = await self._resolver.resolve(model, lambda: named.user)
         except RegistryError as error:
             self._counter.count_request(UNKNOWN_ADAPTER, "refused", _seconds_since(request))
             self._refuse(spans, error.status, error.code)
@@ -120,7 +122,7 @@ class AdapterGateway:
             )
             return
         spans.record_version(request.version)
-        await self._serve(request, scope, receive, send)
+        await self._serve(request, named.scope_for_route(scope), receive, send)
 
     async def _send_refusal(self, spans: RequestSpans, error: EngineError, send: Send) -> None:
         self._refuse(spans, error.status, error.code)
@@ -133,10 +135,7 @@ class AdapterGateway:
     def _may_reach_engine(self, scope: Scope) -> bool:
         if scope["type"] != "http" or scope["method"] != "POST":
             return False
-        if scope["path"].startswith(self._own_prefix):
-            return False
-        content_type = dict(scope["headers"]).get(b"content-type", b"")
-        return not content_type.lower().startswith(b"multipart/")
+        return not scope["path"].startswith(self._own_prefix)
 
     async def _serve(
         self, request: RequestContext, scope: Scope, receive: Receive, send: Send

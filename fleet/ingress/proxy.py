@@ -13,7 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from engine.errors import EngineError
 from engine.gateway.openai_errors import openai_error, send_engine_error, send_json
-from engine.gateway.request_body import model_of, read_body, user_of
+from engine.gateway.request_body import read_body
+from engine.gateway.requested_model import is_form, read_requested_model
 from engine.ports import Resolver
 from engine.types import AdapterVersion
 from fleet.ingress.recent_residency import RecentResidency
@@ -61,7 +62,7 @@ class ReplicaProxy:
         if scope["type"] != "http":
             return
         try:
-            body = await read_body(receive, self._max_body_bytes, is_text=not _is_form(scope))
+            body = await read_body(receive, self._max_body_bytes, is_text=not is_form(scope))
         except RegistryError as error:
             content = openai_error(error.status, error.code, error.detail)
             await send_json(send, error.status, content)
@@ -82,13 +83,14 @@ class ReplicaProxy:
 
     async def _version(self, scope: Scope, body: bytes) -> AdapterVersion | None:
         """None for the base model, and for a name that can't be resolved: a replica reports why."""
-        if scope["method"] != "POST" or _is_form(scope):
+        if scope["method"] != "POST":
             return None
-        model = model_of(body)
+        named = read_requested_model(scope, body)
+        model = named.model
         if model is None or model in self._base_models:
             return None
         try:
-            return await self._resolver.resolve(model, lambda: user_of(scope, body))
+            return await self._resolver.resolve(model, lambda: named.user)
         except RegistryError:
             return None
 
@@ -120,8 +122,3 @@ class ReplicaProxy:
 
 def _scope_of(scope: Scope) -> dict[str, Any]:
     return {name: scope[name] for name in _FORWARDED if name in scope}
-
-
-def _is_form(scope: Scope) -> bool:
-    content_type: bytes = dict(scope["headers"]).get(b"content-type", b"")
-    return content_type.lower().startswith(_MULTIPART)

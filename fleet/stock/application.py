@@ -18,8 +18,9 @@ from engine.gateway.openai_errors import (
     send_engine_error,
     send_json,
 )
-from engine.gateway.request_body import model_of, read_body, user_of
+from engine.gateway.request_body import read_body
 from engine.gateway.request_context import RequestContext
+from engine.gateway.requested_model import read_requested_model
 from engine.ports import Resolver
 from engine.types import AdapterVersion
 from fleet.stock.client import StockVllm
@@ -127,10 +128,11 @@ class StockApplication:
             self._counter.count_request(version.adapter, outcome, time.monotonic() - started)
 
     async def _resolve(self, scope: Scope, body: bytes) -> AdapterVersion | None:
-        model = model_of(body)
+        named = read_requested_model(scope, body)
+        model = named.model
         if model is None or model in self._base_models:
             return None
-        return await self._resolver.resolve(model, lambda: user_of(scope, body))
+        return await self._resolver.resolve(model, lambda: named.user)
 
     async def _forward_leased(
         self, scope: Scope, body: bytes, version: AdapterVersion, receive: Receive, send: Send
@@ -138,7 +140,7 @@ class StockApplication:
         """False if the client left first."""
         ending = asyncio.Event()
         async with self._controller.lease(version, ending.set) as lease:
-            request = RequestContext(model_of(body), version, lease=lease)
+            request = RequestContext(read_requested_model(scope, body).model, version, lease=lease)
             named = _with_model(body, version.engine_name)
             back = _restore_model(version.engine_name, str(request.requested))
             return await self._forward(scope, named, receive, send, back, request.headers(), ending)

@@ -1,0 +1,174 @@
+"""The layer's cost at saturation: all adapters resident, more streams than one process serves.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.saturation --machine cpu
+    python -m benchmarks.saturation --machine h200-8b --rounds 3
+    python -m benchmarks.saturation --machine h200-1b --rounds 3 --prefix-caching
+
+Stock and ours run both, and are asked in turn, A-B-B-A. Each load comes from several processes.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+
+from benchmarks.common.client import quantile
+from benchmarks.common.servers import Limits, Side, both
+from benchmarks.common.tables import machine, print_table
+from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Machine:
+    shape: str
+    slots: int
+    streams: int
+    tokens: int
+    prompt_tokens: int
+    clients: int  # processes
+    arguments: tuple[str, ...]
+
+
+def _gpu(share: str, streams: int) -> tuple[str, ...]:
+    sizes = [1, 2, 4, 8, *range(16, streams + 1, 16)]
+    return (
+        "--max-model-len=4096",
+        f"--max-num-seqs={streams}",
+        f"--gpu-memory-utilization={share}",
+        "--kv-cache-memory-bytes=8589934592",
+        f'--compilation-config={{"cudagraph_capture_sizes": {sizes}}}',
+    )
+
+
+MACHINES = {
+    "cpu": Machine(
+        shape="tiny",
+        slots=2,
+        streams=8,
+        tokens=32,
+        prompt_tokens=8,
+        clients=1,
+        arguments=(
+            "--enforce-eager",
+            "--max-model-len=512",
+            "--max-num-seqs=16",
+            "--kv-cache-memory-bytes=134217728",
+        ),
+    ),
+    "h200-8b": Machine("llama-8b", 16, 128, 64, 64, 4, _gpu("0.42", 128)),
+    "h200-1b": Machine("llama-1b", 16, 256, 64, 64, 6, _gpu("0.42", 256)),
+}
+
+
+def load(side: Side, chosen: Machine, seconds: float, seed: int) -> Figures:
+    """One block. CPU time is that of the server's own process, which serves HTTP."""
+    port = side.base_url.rpartition(":")[2]
+    models = ",".join(f"a{n:03d}" for n in range(chosen.slots))
+    each = chosen.streams // chosen.clients
+    process = psutil.Process(side.process.pid)
+    before = process.cpu_times()
+    clients = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "benchmarks.saturation.load", port, models),
+                *(str(each), str(seconds), str(chosen.tokens), str(chosen.prompt_tokens)),
+                str(seed * 1000 + n),
+            ],
+            stdout=subprocess.PIPE,
+        )
+        for n in range(chosen.clients)
+    ]
+    tallies: list[dict[str, Any]] = [json.loads(client.communicate()[0]) for client in clients]
+    after = process.cpu_times()
+    if any(tally["errors"] for tally in tallies):
+        raise RuntimeError(f"{side.name}: requests failed: {side.last_words()}")
+    tokens = sum(tally["tokens"] for tally in tallies)
+    first = [s * 1000 for tally in tallies for s in tally["first_token_seconds"]]
+    cpu_seconds = after.user + after.system - before.user - before.system
+    served = sum(tally["requests"] for tally in tallies) * chosen.tokens
+    return {
+        "tokens/s": tokens / seconds,
+        "first token p50 ms": quantile(first, 0.5),
+        "first token p99 ms": quantile(first, 0.99),
+        "server CPU µs/token": cpu_seconds / served * 1e6,
+    }
+
+
+def report(blocks: dict[str, list[Figures]]) -> None:
+    rows = []
+    for figure in blocks["ours"][0]:
+        ours, stock = (median(block[figure] for block in blocks[s]) for s in ("ours", "stock"))
+        rows.append(
+            {
+                "figure": figure,
+                "stock": f"{stock:.4g}",
+                "ours": f"{ours:.4g}",
+                "ours ÷ stock": f"{ours / stock:.3f}",
+                "blocks of stock": " ".join(f"{b[figure]:.4g}" for b in blocks["stock"]),
+                "blocks of ours": " ".join(f"{b[figure]:.4g}" for b in blocks["ours"]),
+            }
+        )
+    print_table(rows)
+
+
+async def run(asked: argparse.Namespace) -> dict[str, list[Figures]]:
+    chosen = MACHINES[asked.machine]
+    limits = Limits(
+        chosen.slots,
+        chosen.slots,
+        16,
+        chosen.arguments,
+        prefix_caching=asked.prefix_caching,
+    )
+    blocks: dict[str, list[Figures]] = {"stock": [], "ours": []}
+    with tempfile.TemporaryDirectory() as folder:
+        work = asked.work or Path(folder)
+        adapters = work / f"adapters-{chosen.shape}"
+        for number in range(chosen.slots):
+            write_adapter(adapters, f"a{number:03d}", SHAPES[chosen.shape], rank=16, seed=number)
+        base = write_base_model(work, SHAPES[chosen.shape])
+        state, logs = Path(folder) / "state", asked.logs or Path(folder)
+        state.mkdir()
+        logs.mkdir(parents=True, exist_ok=True)
+        async with both(base, adapters, limits, logs, state) as (stock, ours):
+            for side in (stock, ours):
+                await asyncio.to_thread(load, side, chosen, 3.0, 0)
+            for number, side in enumerate([stock, ours, ours, stock] * asked.rounds, start=1):
+                figures = await asyncio.to_thread(load, side, chosen, asked.seconds, number)
+                blocks[side.name].append(figures)
+                print(f"# {side.name}: {figures}", flush=True)
+    return blocks
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--machine", choices=MACHINES, default="cpu")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each block")
+    parser.add_argument("--rounds", type=int, default=2, help="of A-B-B-A")
+    parser.add_argument("--prefix-caching", action="store_true", help="on, as is vLLM's default")
+    parser.add_argument("--work", type=Path, help="make model and adapters here, and keep them")
+    parser.add_argument("--logs", type=Path, help="keep the servers' logs here")
+    parser.add_argument("--json", type=Path, help="also write every block here")
+    asked = parser.parse_args()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    blocks = asyncio.run(run(asked))
+    print(machine())
+    report(blocks)
+    if asked.json:
+        asked.json.write_text(json.dumps(blocks, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Requested model: which adapter a request names, read from where vLLM's route reads it.
+
+That is the JSON body's `model`, a form's field of that name, or SageMaker's header.
+"""
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgspec
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+from starlette.types import Scope
+
+USER_HEADER = b"x-adaptry-user"
+SAGEMAKER_PATH = "/invocations"
+SAGEMAKER_HEADER = b"x-amzn-sagemaker-adapter-identifier"
+
+_MAX_FIELD_BYTES = 4096  # of a form; a longer one names nothing
+_MAX_SLOW_PARSE_BYTES = 2**20
+
+
+class _Fields(msgspec.Struct):
+    model: Any = None
+    user: Any = None
+
+
+_DECODER = msgspec.json.Decoder(_Fields)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedModel:
+    """`model` None: the base model, or vLLM reports what is wrong. `user`: the end user's id."""
+
+    model: str | None
+    user: str
+
+    def scope_for_route(self, scope: Scope) -> Scope:
+        """The scope with `model` in the header where the route reads no other place."""
+        if scope["path"] != SAGEMAKER_PATH or self.model is None:
+            return scope
+        others = [pair for pair in scope["headers"] if pair[0] != SAGEMAKER_HEADER]
+        return {**scope, "headers": [*others, (SAGEMAKER_HEADER, self.model.encode())]}
+
+
+def read_requested_model(scope: Scope, body: bytes) -> RequestedModel:
+    """Parses the body once, and builds no more of it than the two fields."""
+    headers = dict(scope["headers"])
+    content_type = headers.get(b"content-type", b"")
+    fields = _form_fields(content_type, body) if is_form(scope) else _json_fields(body)
+    model = _text(fields.get("model"))
+    if scope["path"] == SAGEMAKER_PATH:
+        model = headers.get(SAGEMAKER_HEADER, b"").decode("latin-1") or model
+    user = headers.get(USER_HEADER, b"").decode("latin-1") or _text(fields.get("user"))
+    return RequestedModel(model, user or secrets.token_hex(8))
+
+
+def is_form(scope: Scope) -> bool:
+    content_type = dict(scope["headers"]).get(b"content-type", b"")
+    return cast("bytes", content_type).lower().startswith(b"multipart/")
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _json_fields(body: bytes) -> dict[str, object]:
+    try:
+        fields = _DECODER.decode(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return _lenient_json_fields(body)
+    return {"model": fields.model, "user": fields.user}
+
+
+def _lenient_json_fields(body: bytes) -> dict[str, object]:
+    """Python's parser, which vLLM's routes use, also takes NaN and Infinity."""
+    if len(body) > _MAX_SLOW_PARSE_BYTES:
+        return {}
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+class _FormFields:
+    """The text fields of a form that we read. Files pass by."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, object] = {}
+        self._header = self._value = b""
+        self._disposition = b""
+        self._name: str | None = None
+
+    def callbacks(self) -> Any:
+        return {
+            "on_part_begin": self._on_part_begin,
+            "on_header_field": self._on_header_field,
+            "on_header_value": self._on_header_value,
+            "on_header_end": self._on_header_end,
+            "on_headers_finished": self._on_headers_finished,
+            "on_part_data": self._on_part_data,
+            "on_part_end": self._on_part_end,
+        }
+
+    def _on_part_begin(self) -> None:
+        self._header = self._value = self._disposition = b""
+        self._name = None
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._header = self._value = b""
+
+    def _on_headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        name = options.get(b"name", b"").decode("latin-1")
+        self._name = name if name in _Fields.__struct_fields__ else None
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._name is not None and len(self._value) <= _MAX_FIELD_BYTES:
+            self._value += data[start : min(end, start + _MAX_FIELD_BYTES + 1)]
+
+    def _on_part_end(self) -> None:
+        if self._name is not None and len(self._value) <= _MAX_FIELD_BYTES:
+            self.found[self._name] = self._value.decode("utf-8", "replace")
+
+
+def _form_fields(content_type: bytes, body: bytes) -> dict[str, object]:
+    _, options = parse_options_header(content_type)
+    fields = _FormFields()
+    try:
+        parser = MultipartParser(options.get(b"boundary", b""), fields.callbacks())
+        parser.write(body)
+    except FormParserError:
+        return {}
+    return fields.found

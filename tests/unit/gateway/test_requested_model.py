@@ -1,0 +1,97 @@
+"""The requested model: read from where vLLM's route reads it, with one parse of the body."""
+
+import json
+
+import pytest
+from starlette.types import Scope
+
+from engine.gateway.requested_model import SAGEMAKER_HEADER, read_requested_model
+
+JSON = b"application/json"
+
+
+def scope(path: str = "/v1/completions", content_type: bytes = JSON, **headers: bytes) -> Scope:
+    more = [(name.replace("_", "-").encode(), value) for name, value in headers.items()]
+    return {"type": "http", "path": path, "headers": [(b"content-type", content_type), *more]}
+
+
+@pytest.mark.parametrize(
+    ("body", "model"),
+    [
+        (b'{"model": "upper", "prompt": "x"}', "upper"),
+        (b'{"prompt": {"model": "inner"}}', None),
+        (b'{"model": "first", "model": "last"}', "last"),
+        (b'{"model": "\\u0075pper"}', "upper"),
+        (b'{"model": "upper", "temperature": NaN}', "upper"),
+        (b'{"model": "upper", "temperature": -Infinity}', "upper"),
+        (b'{"model": 7}', None),
+        (b'{"model": ["upper"]}', None),
+        (b'{"model": ""}', None),
+        (b'{"model": null}', None),
+        (b'["upper"]', None),
+        (b'"upper"', None),
+        (b"{", None),
+        (b"", None),
+        (b'{"model": "upper"} {}', None),
+    ],
+)
+def test_the_model_of_a_json_body_is_what_pythons_parser_sees(
+    body: bytes, model: str | None
+) -> None:
+    assert read_requested_model(scope(), body).model == model
+    try:
+        content = json.loads(body)
+    except ValueError:
+        return
+    seen = content.get("model") if isinstance(content, dict) else None
+    assert model == (seen if isinstance(seen, str) and seen else None)
+
+
+def form(**fields: str) -> bytes:
+    parts = [
+        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    ]
+    file = (
+        '--b\r\nContent-Disposition: form-data; name="file"; filename="model"\r\n'
+        "Content-Type: audio/wav\r\n\r\nRIFF\r\n"
+    )
+    return "".join([file, *parts, "--b--\r\n"]).encode()
+
+
+def test_the_model_of_a_form_is_its_field_and_no_file() -> None:
+    there = scope("/v1/audio/transcriptions", b"multipart/form-data; boundary=b")
+    assert (
+        read_requested_model(there, form(model="whisper-de", language="de")).model == "whisper-de"
+    )
+    assert read_requested_model(there, form(language="de")).model is None
+    assert read_requested_model(there, form(model="x" * 5000)).model is None
+    for broken in (b"", b"--b", b"--c\r\n\r\n", form(model="x")[:-20]):
+        assert read_requested_model(there, broken).model in (None, "x")
+
+
+def test_sagemakers_header_comes_before_the_body() -> None:
+    header = {"x_amzn_sagemaker_adapter_identifier": b"upper"}
+    there = scope("/invocations", **header)
+    assert read_requested_model(there, b'{"prompt": "x"}').model == "upper"
+    assert read_requested_model(there, b'{"model": "other"}').model == "upper"
+    elsewhere = scope("/v1/completions", **header)
+    assert read_requested_model(elsewhere, b'{"model": "other"}').model == "other"
+
+
+def test_its_route_reads_the_header_only_so_the_body_is_put_there() -> None:
+    """vLLM's decorator overwrites the body's `model` with the header, or with null."""
+    there = scope("/invocations")
+    named = read_requested_model(there, b'{"model": "upper"}')
+    assert dict(named.scope_for_route(there)["headers"])[SAGEMAKER_HEADER] == b"upper"
+    assert dict(there["headers"]).get(SAGEMAKER_HEADER) is None, "the caller's own is untouched"
+    elsewhere = scope()
+    assert named.scope_for_route(elsewhere) is elsewhere
+
+
+def test_the_user_is_the_header_before_openais_field_before_a_new_one() -> None:
+    body = b'{"model": "upper", "user": "ann"}'
+    assert read_requested_model(scope(x_adaptry_user=b"bob"), body).user == "bob"
+    assert read_requested_model(scope(), body).user == "ann"
+    users = {read_requested_model(scope(), b'{"user": 7}').user for _ in range(3)}
+    assert len(users) == 3
