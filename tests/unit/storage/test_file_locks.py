@@ -39,7 +39,7 @@ def other(locks: FileLocks, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def holder(folder: Path, how: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder / "claims"), how],
+        [sys.executable, "-c", HOLD, str(folder / "locks"), how],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
