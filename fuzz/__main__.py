@@ -23,7 +23,7 @@ def _api(examples: int, seed: int, folder: Path) -> subprocess.CompletedProcess[
         return fuzz(server.url, examples=examples, seed=seed)
 
 
-def _told(what: str, done: subprocess.CompletedProcess[str]) -> bool:
+def _report(what: str, done: subprocess.CompletedProcess[str]) -> bool:
     print(f"{'ok' if done.returncode == 0 else 'FOUND'}: {what}", flush=True)
     if done.returncode:
         print(done.stdout, done.stderr, sep="\n", flush=True)
@@ -36,19 +36,19 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--examples", type=int, default=100, help="requests for each operation")
     parser.add_argument("--minutes", type=float, default=5, help="for each guided target")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"))
-    asked = parser.parse_args(arguments)
-    print(f"seed {asked.seed}", flush=True)
-    limits = [f"-max_total_time={asked.minutes * 60:.0f}", f"-seed={asked.seed % 2**31}"]
+    options = parser.parse_args(arguments)
+    print(f"seed {options.seed}", flush=True)
+    limits = [f"-max_total_time={options.minutes * 60:.0f}", f"-seed={options.seed % 2**31}"]
     runs = {
-        kind: partial(adapters, kind, count=asked.adapters, seed=asked.seed)
+        kind: partial(adapters, kind, count=options.adapters, seed=options.seed)
         for kind in ("inspection", "uploads")
     }
     runs |= {name: partial(guided, name, limits) for name in GUIDED}
-    runs["HTTP API"] = partial(_api, asked.examples, asked.seed)
+    runs["HTTP API"] = partial(_api, options.examples, options.seed)
     well = True
     for what, run in runs.items():
         with tempfile.TemporaryDirectory() as folder:
-            well &= _told(what, run(folder=Path(folder)))
+            well &= _report(what, run(folder=Path(folder)))
     return 0 if well else 1
 
 

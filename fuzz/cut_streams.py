@@ -19,7 +19,7 @@ class CutStreams:
             return
         started = ended = False
 
-        async def told(message: Message) -> None:
+        async def send_until_cut(message: Message) -> None:
             nonlocal started, ended
             started = True
             ended = message["type"] == "http.response.body" and not message.get("more_body")
@@ -31,6 +31,6 @@ class CutStreams:
                 return {"type": "http.disconnect"}
             return await receive()
 
-        await self._app(scope, left, told)
+        await self._app(scope, left, send_until_cut)
         if started and not ended:
             await send({"type": "http.response.body", "body": b""})

@@ -46,8 +46,8 @@ def export(
     with connect(server) as client, _open_output(output, append=append) as (file, end):
         export_ = client.events.export(
             adapter=adapter,
-            since=_zoned(since),
-            until=_zoned(until),
+            since=_with_zone(since),
+            until=_with_zone(until),
             after=end.after,
             chain=end.chain,
         )
@@ -80,7 +80,7 @@ def _show_end(end: ChainEnd) -> None:
     show_json({"events": end.events, "last": end.after, "hash": end.chain})
 
 
-def _zoned(at: datetime | None) -> str | None:
+def _with_zone(at: datetime | None) -> str | None:
     return None if at is None else at.astimezone().isoformat()
 
 

@@ -31,13 +31,13 @@ def check_install() -> Finding:
         distribution = importlib.metadata.distribution("adaptry")
     except importlib.metadata.PackageNotFoundError:
         return broken("install", "adaptry itself is not installed here", INSTALL)
-    missing = sorted(filter(_is_missing, _needed(distribution)))
+    missing = sorted(filter(_is_missing, _requirements_of(distribution)))
     if missing:
         return broken("install", f"missing: {', '.join(missing)}", INSTALL)
     return ok("install", f"adaptry {distribution.version}, all dependencies are installed")
 
 
-def _needed(distribution: importlib.metadata.Distribution) -> set[str]:
+def _requirements_of(distribution: importlib.metadata.Distribution) -> set[str]:
     lines = (line for line in distribution.requires or () if "extra ==" not in line)
     return {re.split(r"[^A-Za-z0-9._-]", line)[0] for line in lines}
 

@@ -92,7 +92,7 @@ class MlflowClient:
         folders = [""]
         while folders:
             folder = folders.pop()
-            path = "/".join(filter(None, (_proxied(location), folder)))
+            path = "/".join(filter(None, (_proxied_path(location), folder)))
             listed = self._json(_ARTIFACTS, {"path": path}).get("files", [])
             for entry in listed:
                 below = "/".join(filter(None, (folder, str(entry["path"]))))
@@ -103,7 +103,7 @@ class MlflowClient:
 
     def download(self, location: str, path: str, target: Path) -> None:
         """One proxied file. Raises CommandError."""
-        url = f"{_ARTIFACTS}/{quote(f'{_proxied(location)}/{path}')}"
+        url = f"{_ARTIFACTS}/{quote(f'{_proxied_path(location)}/{path}')}"
         try:
             with self._http.stream("GET", url) as response:
                 self._check(response)
@@ -163,7 +163,7 @@ class MlflowClient:
         raise CommandError(f"MLflow at {self.url}: {message} (HTTP {response.status_code})")
 
 
-def _proxied(location: str) -> str:
+def _proxied_path(location: str) -> str:
     return location.removeprefix("mlflow-artifacts:").strip("/")
 
 

@@ -38,7 +38,7 @@ class ActivationProbe(AdapterCacheExtension):
             staging.start(lora_id, manager, request).result()
             load_ms.append((time.perf_counter() - started) * 1000)
             self._probe_move("commit", lora_id)
-            enqueue, total = _timed(partial(self._probe_move, "activate", lora_id))
+            enqueue, total = _time(partial(self._probe_move, "activate", lora_id))
             activate_ms.append(total)
             enqueue_ms.append(enqueue)
             self._bytes = tiers._registered_adapters.cache[lora_id].block.memory.numel()
@@ -64,7 +64,7 @@ class ActivationProbe(AdapterCacheExtension):
             started = time.perf_counter()
             tiers.add_adapter(manager._load_adapter(request))
             load_ms.append((time.perf_counter() - started) * 1000)
-            _, total = _timed(partial(LoRAModelManager.activate_adapter, tiers, lora_id))
+            _, total = _time(partial(LoRAModelManager.activate_adapter, tiers, lora_id))
             activate_ms.append(total)
             digest = self._probe_digest(lora_id)
             tiers.remove_adapter(lora_id)
@@ -75,9 +75,7 @@ class ActivationProbe(AdapterCacheExtension):
         on_gpu = self.device.type == "cuda"
         source = torch.ones(self._bytes, dtype=torch.uint8, pin_memory=on_gpu)
         target = torch.ones(self._bytes, dtype=torch.uint8, device=self.device)
-        passes = [
-            _timed(lambda: target.copy_(source, non_blocking=True))[1] for _ in range(_PASSES)
-        ]
+        passes = [_time(lambda: target.copy_(source, non_blocking=True))[1] for _ in range(_PASSES)]
         return passes[2:]
 
     def _probe_digest(self, lora_id: int) -> str:
@@ -91,7 +89,7 @@ class ActivationProbe(AdapterCacheExtension):
         return digest.hexdigest()
 
 
-def _timed(work: Callable[[], object]) -> tuple[float, float]:
+def _time(work: Callable[[], object]) -> tuple[float, float]:
     """Milliseconds until `work` returned, and until the device had finished it."""
     _wait_for_device()
     started = time.perf_counter()

@@ -42,8 +42,8 @@ def measure(folder: Path, size_bytes: int) -> None:
     source = make_large_adapter(folder / "sources" / "large", size_bytes)
     upgrade(database_url(folder))
     rows: list[dict[str, object]] = [
-        row("blake3 alone", size_bytes, *timed(lambda: hash_alone(source))),
-        row("copy alone", size_bytes, *timed(lambda: copy_alone(source, folder))),
+        row("blake3 alone", size_bytes, *time_work(lambda: hash_alone(source))),
+        row("copy alone", size_bytes, *time_work(lambda: copy_alone(source, folder))),
     ]
     for name, bring in (("ingest of a folder", from_folder), ("ingest of an upload", from_upload)):
         rows.append(row(name, size_bytes, *in_a_server(folder, source, bring)))
@@ -62,7 +62,7 @@ def row(what: str, size_bytes: int, seconds: float, peak_bytes: int) -> dict[str
     }
 
 
-def timed(work: Callable[[], object]) -> tuple[float, int]:
+def time_work(work: Callable[[], object]) -> tuple[float, int]:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began, 0

@@ -36,7 +36,7 @@ Milliseconds = dict[tuple[str, int], list[float]]
 
 
 async def measure(requests: int, rounds: int) -> Milliseconds:
-    """Per request, by side and by tokens asked for: one value per block."""
+    """Per request, by side and by tokens requested: one value per block."""
     found: Milliseconds = defaultdict(list)
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
@@ -96,10 +96,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=300, help="in each block")
     parser.add_argument("--rounds", type=int, default=3, help="of A-B-B-A")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    found = asyncio.run(measure(asked.requests, asked.rounds))
+    found = asyncio.run(measure(arguments.requests, arguments.rounds))
     print(machine())
     report(found)
 

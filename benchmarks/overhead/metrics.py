@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from benchmarks.common.tables import machine, print_table
 from benchmarks.overhead.metrics_requests import VERSION, Row, overhead
-from benchmarks.registry.rows import filled
+from benchmarks.registry.rows import open_filled
 from engine.cache.controller import CacheController
 from engine.cache.loader import Loader
 from engine.events import Evicted, LookedUp
@@ -80,7 +80,7 @@ def _median_ms(work: Callable[[], object], rounds: int = 9) -> float:
 
 
 async def counting(folder: Path) -> Row:
-    database = await filled(f"sqlite:///{folder}/registry.db")
+    database = await open_filled(f"sqlite:///{folder}/registry.db")
     labels = LabelLimit(100)
     for number in range(100):
         labels.of(f"team{number % 20:02d}-bot-{number:05d}")
@@ -106,13 +106,13 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=3000, help="in each round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--versions", action="store_true", help="also count 100,000 (minutes)")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     disable_created_metrics()  # type: ignore[no-untyped-call]  # theirs; as the server does
     print(machine())
     print_table([row for labels in (100, ADAPTERS) for row in scrapes(labels)])
     for tokens in (1, 100):
-        print_table(asyncio.run(overhead(asked.requests, asked.rounds, tokens)))
-    if asked.versions:
+        print_table(asyncio.run(overhead(arguments.requests, arguments.rounds, tokens)))
+    if arguments.versions:
         with tempfile.TemporaryDirectory() as folder:
             print_table([asyncio.run(counting(Path(folder)))])
 

@@ -39,7 +39,7 @@ POST: Scope = {
 Row = dict[str, object]
 
 
-class Nobody:
+class NullObserver:
     """Watches and counts nothing."""
 
     def on_event(self, event: CacheEvent) -> None: ...
@@ -66,7 +66,7 @@ class Discarded(SpanExporter):
 
 
 @contextmanager
-def exporting() -> Iterator[OtlpTracing]:
+def export_spans() -> Iterator[OtlpTracing]:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(Discarded(), max_queue_size=1_000_000))
     yield OtlpTracing(provider.get_tracer("benchmark"))
@@ -130,11 +130,11 @@ async def _nowhere(message: Message) -> None:
 
 
 async def overhead(requests: int, rounds: int, tokens: int) -> list[Row]:
-    nobody, metrics = Nobody(), CacheMetrics(CollectorRegistry())
+    null, metrics = NullObserver(), CacheMetrics(CollectorRegistry())
     watched = Observers(metrics, DecisionLog())
-    with exporting() as traced:
+    with export_spans() as traced:
         kinds: dict[str, tuple[Observer, Any, Tracing]] = {
-            "nobody watches": (nobody, nobody, NullTracing()),
+            "nothing watches": (null, null, NullTracing()),
             "metrics and decisions": (watched, metrics, NullTracing()),
             "the same, and traces": (Observers(watched, traced), metrics, traced),
         }
@@ -144,7 +144,7 @@ async def overhead(requests: int, rounds: int, tokens: int) -> list[Row]:
                 made = Requests(observer, counter, tracing, tokens=tokens)
                 found[kind].append(await made.microseconds(requests))
     medians = {kind: statistics.median(values) for kind, values in found.items()}
-    alone = medians["nobody watches"]
+    alone = medians["nothing watches"]
     return [
         {
             "outputs per request": tokens,

@@ -26,8 +26,8 @@ from benchmarks.registry import resolve as registry_resolve
 from benchmarks.registry.hashing import hashing
 from benchmarks.registry.pages import MANY, NEVER, page_ms
 from benchmarks.registry.process import started
-from benchmarks.registry.rows import filled
-from benchmarks.registry.targets import Figures, judged, medians
+from benchmarks.registry.rows import open_filled
+from benchmarks.registry.targets import Figures, judge, medians
 from benchmarks.registry.writes import registrations
 from registry.database.engine import Database
 from tests.support.databases.postgres import PostgresServer, binaries
@@ -58,12 +58,12 @@ async def http(place: Place) -> Figures:
 
 
 async def resolve(place: Place) -> Figures:
-    async with opened(place) as database:
+    async with open_place(place) as database:
         return await registry_resolve.in_process(database)
 
 
 async def pages(place: Place) -> Figures:
-    async with opened(place) as database:
+    async with open_place(place) as database:
         found = await page_ms(database)
     never = max(found.pop(name) for name in list(found) if NEVER in name)
     many = max(found.pop(name) for name in list(found) if any(m in name for m in MANY))
@@ -76,7 +76,7 @@ async def pages(place: Place) -> Figures:
 
 
 async def writes(place: Place) -> Figures:
-    async with opened(place) as database:
+    async with open_place(place) as database:
         figures = await registrations(database, place.folder)
     return {**figures, "one fsync, ms": fsync_ms(place.folder)}
 
@@ -97,7 +97,7 @@ PARTS: dict[str, Callable[[Place], Awaitable[Figures]]] = {
 
 
 @asynccontextmanager
-async def opened(place: Place) -> AsyncIterator[Database]:
+async def open_place(place: Place) -> AsyncIterator[Database]:
     database = Database(place.url)
     try:
         yield database
@@ -142,7 +142,7 @@ def databases(kinds: list[str], folder: Path) -> Iterator[dict[str, str]]:
 async def measure(url: str, folder: Path, parts: list[str], rounds: int) -> Figures:
     """Medians of each part's rounds."""
     folder.mkdir(parents=True, exist_ok=True)
-    await (await filled(url)).close()
+    await (await open_filled(url)).close()
     figures: Figures = {}
     for part in parts:
         taken = []
@@ -168,7 +168,7 @@ def run(arguments: argparse.Namespace, folder: Path) -> None:
         print(json.dumps({"machine": machine(), **loads, "figures": measured}, indent=1))
         return
     print(machine(), "".join(f", {name} {load:.1f}" for name, load in loads.items()), sep="")
-    print_table(judged(measured))
+    print_table(judge(measured))
 
 
 def main() -> None:

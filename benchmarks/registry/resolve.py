@@ -29,16 +29,16 @@ async def in_process(database: Database) -> Figures:
     """References of 20,000 adapters: uncached, cached, and while aliases change."""
     resolver = RegistryResolver(Catalog(database, Path))
     references = [adapter_name(n) for n in range(ADAPTERS)]
-    cold = await _timed(resolver, references)
+    cold = await _time(resolver, references)
     figures = {"first resolve, ms": cold[len(cold) // 2] * 1000}
     drawn = random.Random(2).choices(references, k=CALLS)
-    figures |= _figures("resolve", await _timed(resolver, drawn))
-    async with _moving(database):
-        figures |= _figures("resolve while aliases move", await _timed(resolver, drawn))
+    figures |= _figures("resolve", await _time(resolver, drawn))
+    async with _move_aliases(database):
+        figures |= _figures("resolve while aliases move", await _time(resolver, drawn))
     return figures
 
 
-async def _timed(resolver: RegistryResolver, references: list[str]) -> list[float]:
+async def _time(resolver: RegistryResolver, references: list[str]) -> list[float]:
     """Seconds of each call, the shortest first."""
     seconds = []
     for n, reference in enumerate(references):
@@ -58,7 +58,7 @@ def _figures(name: str, seconds: list[float]) -> Figures:
 
 
 @asynccontextmanager
-async def _moving(database: Database) -> AsyncIterator[None]:
+async def _move_aliases(database: Database) -> AsyncIterator[None]:
     """Meanwhile aliases of random adapters move, about twenty per second."""
     aliases, rng = AliasService(database), random.Random(3)
 

@@ -23,7 +23,7 @@ CHUNK = 5_000
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-async def filled(url: str) -> Database:
+async def open_filled(url: str) -> Database:
     """Migrate the database, and add the rows if it has none (minutes)."""
     await asyncio.to_thread(upgrade, url)
     database = Database(url)

@@ -47,7 +47,7 @@ FIGURES = (
 )
 
 
-def judged(measured: Mapping[str, Figures]) -> list[dict[str, str]]:
+def judge(measured: Mapping[str, Figures]) -> list[dict[str, str]]:
     """One row for each figure that was measured on any of the databases (by their names)."""
     return [
         _row(figure, {name: figures.get(figure.what) for name, figures in measured.items()})

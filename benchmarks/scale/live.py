@@ -87,7 +87,7 @@ def loads(counters: Mapping[str, float], what: str, transition: str = "disk_to_h
     return sum(n for name, n in counters.items() if name.startswith(prefix) and label in name)
 
 
-async def calibrated(server: Client, adapters: int, together: Sequence[int]) -> Costs:
+async def calibrate(server: Client, adapters: int, together: Sequence[int]) -> Costs:
     """The times of one server, from its own metrics and from the times of tokens."""
     before = await server.counters()
     for adapter in range(1, adapters + 1):
@@ -108,13 +108,13 @@ async def calibrated(server: Client, adapters: int, together: Sequence[int]) -> 
         return await asyncio.gather(*asking)
 
     await server.ask(resident, max_tokens=CALIBRATION_TOKENS)
-    asked = {
+    timed = {
         count: [answer for _ in range(CALIBRATIONS) for answer in await at_once(count)]
         for count in together
     }
-    gaps = [statistics.median(g for answer in asked[n] for g in answer.gaps) for n in together]
+    gaps = [statistics.median(g for answer in timed[n] for g in answer.gaps) for n in together]
     slope, alone = statistics.linear_regression(together, gaps)
-    first = statistics.median(answer.first_token_seconds for answer in asked[1])
+    first = statistics.median(answer.first_token_seconds for answer in timed[1])
     return Costs(
         step_seconds=alone,
         step_seconds_per_request=max(slope, 0.0),
@@ -163,7 +163,7 @@ def compare(real: Result, simulated: Result) -> bool:
     print_table(rows)
     loads = abs(simulated.loads / real.loads - 1)
     ratios = [
-        abs(getattr(simulated, what) - getattr(real, what)) / real.asked
+        abs(getattr(simulated, what) - getattr(real, what)) / real.requests
         for what in ("in_slot", "in_memory")
     ]
     print(f"\nloads differ by {loads:.1%}; in a slot {ratios[0]:.1%}, in memory {ratios[1]:.1%}")
@@ -185,7 +185,7 @@ async def measure(chosen: Machine, entrance: str, workload: Workload, folder: Pa
     cache = chosen.cache
     limits = Limits(cache.slots, cache.host_capacity, chosen.rank, chosen.arguments)
     async with FRONTS[entrance](REPLICAS, base, adapters, limits, folder) as front:
-        costs = await calibrated(front.servers[0], workload.adapters, chosen.together)
+        costs = await calibrate(front.servers[0], workload.adapters, chosen.together)
         print(f"{machine()}\n{costs}\n", flush=True)
         for server in front.servers:
             await evict_all(server)
@@ -210,13 +210,13 @@ def main() -> int:
     parser.add_argument("--rate", type=float, help="requests/s of both engines together")
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
-    chosen = MACHINES[asked.machine]
-    changed = {name: getattr(asked, name) for name in ("rate", "seconds", "seed")}
+    arguments = parser.parse_args()
+    chosen = MACHINES[arguments.machine]
+    changed = {name: getattr(arguments, name) for name in ("rate", "seconds", "seed")}
     given = {name: value for name, value in changed.items() if value is not None}
     workload = replace(chosen.workload, **given)
     with tempfile.TemporaryDirectory() as folder:
-        return 0 if asyncio.run(measure(chosen, asked.entrance, workload, Path(folder))) else 1
+        return 0 if asyncio.run(measure(chosen, arguments.entrance, workload, Path(folder))) else 1
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class Workload:
 class Result:
     """Results of the requests that count. Times in seconds."""
 
-    asked: int
+    requests: int
     good: int
     seconds: float
     first_tokens: Sequence[float]
@@ -78,9 +78,9 @@ class Result:
             "goodput (requests/s)": f"{self.good / self.seconds:,.0f}",
             "first token p50": f"{points[49] * 1000:,.0f} ms",
             "p99": f"{points[98] * 1000:,.0f} ms",
-            "in a slot": f"{self.in_slot / self.asked:.1%}",
-            "in memory": f"{self.in_memory / self.asked:.1%}",
-            "loads per request": f"{self.loads / self.asked:.3f}",
+            "in a slot": f"{self.in_slot / self.requests:.1%}",
+            "in memory": f"{self.in_memory / self.requests:.1%}",
+            "loads per request": f"{self.loads / self.requests:.3f}",
             "busiest replica ÷ average": f"{self.busiest:.2f}",
         }
 
@@ -168,7 +168,7 @@ def result_of(
     """`found`: where each request found its adapter."""
     in_slot = found.count(CacheOutcome.GPU_HIT)
     return Result(
-        asked=len(found),
+        requests=len(found),
         good=sum(took <= slo_seconds for took in first_tokens),
         seconds=seconds,
         first_tokens=first_tokens,
@@ -193,16 +193,18 @@ def main() -> None:
     parser.add_argument("--host", type=int, default=64, help="places in host memory")
     parser.add_argument("--slo-seconds", type=float, default=0.5, help="to the first token")
     parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
-    workload = Workload(asked.adapters, asked.rate, asked.seconds, asked.skew, seed=asked.seed)
-    costs = replace(MEASURED, load_seconds=asked.load_seconds)
+    arguments = parser.parse_args()
+    workload = Workload(
+        arguments.adapters, arguments.rate, arguments.seconds, arguments.skew, seed=arguments.seed
+    )
+    costs = replace(MEASURED, load_seconds=arguments.load_seconds)
     one = partial(
         simulate,
-        names=named(asked.replicas),
+        names=named(arguments.replicas),
         workload=workload,
         costs=costs,
-        shape=Shape(asked.slots, asked.host),
-        slo_seconds=asked.slo_seconds,
+        shape=Shape(arguments.slots, arguments.host),
+        slo_seconds=arguments.slo_seconds,
     )
     with ProcessPoolExecutor() as processes:
         results = processes.map(one, ROUTERS)

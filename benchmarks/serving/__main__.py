@@ -24,7 +24,7 @@ from benchmarks.common.tables import machine, print_table
 from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
 from benchmarks.serving.plan import Plan
 from benchmarks.serving.scenarios import OURS_ONLY, REPEATED, SCENARIOS, Figures
-from benchmarks.serving.targets import Blocks, judged, median
+from benchmarks.serving.targets import Blocks, judge, median
 
 
 @dataclass(frozen=True)
@@ -144,13 +144,15 @@ def _events(stream: str) -> list[str]:
     return [line.removeprefix("data: ") for line in stream.splitlines() if line]
 
 
-async def measure(stock: Side, ours: Side, chosen: Machine, asked: argparse.Namespace) -> Blocks:
+async def measure(
+    stock: Side, ours: Side, chosen: Machine, arguments: argparse.Namespace
+) -> Blocks:
     blocks: Blocks = {}
-    plans = {side.name: _plan(chosen, asked.seconds, side) for side in (stock, ours)}
+    plans = {side.name: _plan(chosen, arguments.seconds, side) for side in (stock, ours)}
     await check_same_answers(stock, ours, plans["ours"])
-    for name in asked.scenarios:
+    for name in arguments.scenarios:
         blocks[name] = {"stock": [], "ours": []}
-        rounds = asked.rounds * REPEATED.get(name, 1)
+        rounds = arguments.rounds * REPEATED.get(name, 1)
         turns = [ours] if name in OURS_ONLY else [stock, ours, ours, stock] * rounds
         for side in turns:
             async with client(side.base_url) as asking:
@@ -181,21 +183,21 @@ def report(blocks: Blocks) -> None:
             )
     print_table(rows)
     print()
-    print_table(judged(blocks, on_gpu=torch.cuda.is_available()))
+    print_table(judge(blocks, on_gpu=torch.cuda.is_available()))
 
 
-async def run(asked: argparse.Namespace) -> Blocks:
-    chosen = MACHINES[asked.machine]
+async def run(arguments: argparse.Namespace) -> Blocks:
+    chosen = MACHINES[arguments.machine]
     limits = Limits(chosen.slots, chosen.host_capacity, chosen.rank, chosen.arguments)
     with tempfile.TemporaryDirectory() as folder:
-        base, adapters = prepare(asked.work or Path(folder), chosen)
-        logs = asked.logs or Path(folder)
+        base, adapters = prepare(arguments.work or Path(folder), chosen)
+        logs = arguments.logs or Path(folder)
         logs.mkdir(parents=True, exist_ok=True)
         state = Path(folder) / "state"
         state.mkdir()
-        servers = both(base, adapters, limits, logs, state, timed=asked.stages)
+        servers = both(base, adapters, limits, logs, state, timed=arguments.stages)
         async with servers as (stock, ours):
-            return await measure(stock, ours, chosen, asked)
+            return await measure(stock, ours, chosen, arguments)
 
 
 def main() -> None:
@@ -208,14 +210,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="make model and adapters here, and keep them")
     parser.add_argument("--logs", type=Path, help="keep the servers' logs here")
     parser.add_argument("--json", type=Path, help="also write every block here")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    blocks = asyncio.run(run(asked))
+    blocks = asyncio.run(run(arguments))
     print(machine())
     report(blocks)
-    if asked.json:
-        asked.json.write_text(json.dumps(blocks, indent=1))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(blocks, indent=1))
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ TARGETS = (
 )
 
 
-def judged(blocks: Blocks, *, on_gpu: bool) -> list[dict[str, str]]:
+def judge(blocks: Blocks, *, on_gpu: bool) -> list[dict[str, str]]:
     """One row for each target whose scenario was run."""
     return [
         _row(target, blocks[target.scenario], on_gpu)

@@ -159,7 +159,7 @@ class Soak:
 
 
 @asynccontextmanager
-async def soaking(minutes: float, seed: int, logs: Path) -> AsyncIterator[Soak]:
+async def run_soak(minutes: float, seed: int, logs: Path) -> AsyncIterator[Soak]:
     with tempfile.TemporaryDirectory() as text:
         state = Path(text)
         (state / "variants").mkdir()
@@ -173,7 +173,7 @@ async def soaking(minutes: float, seed: int, logs: Path) -> AsyncIterator[Soak]:
 
 async def soak(arguments: argparse.Namespace, logs: Path) -> Result:
     began, spent = time.monotonic(), _cpu_seconds()
-    async with soaking(arguments.minutes, arguments.seed, logs) as one:
+    async with run_soak(arguments.minutes, arguments.seed, logs) as one:
         await one.run(arguments.seed, arguments.rate)
     seconds = time.monotonic() - began
     return Result(

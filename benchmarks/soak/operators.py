@@ -53,10 +53,10 @@ async def add_adapter(world: World, name: str) -> None:
 
 async def point(world: World, name: str, alias: str, weights: Mapping[int, int]) -> None:
     """Each of them is live. Raises Refused."""
-    await _moved(world, name, alias, weights, "move" if len(weights) == 1 else "split", "PUT", "")
+    await _move(world, name, alias, weights, "move" if len(weights) == 1 else "split", "PUT", "")
 
 
-async def _moved(
+async def _move(
     world: World,
     name: str,
     alias: str,
@@ -109,7 +109,7 @@ async def roll_something_back(world: World) -> None:
         states = known.aliases[alias]
         if len(states) > 1 and not any(map(known.is_retired, states[-2].weights)):
             target = states[-2].weights
-            await _moved(world, name, alias, target, "roll back", "POST", "/rollback")
+            await _move(world, name, alias, target, "roll back", "POST", "/rollback")
 
 
 async def retire_something(world: World) -> None:

@@ -110,15 +110,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", type=Path, help="create models and adapters here, and keep them")
     parser.add_argument("--json", type=Path, help="also write every start here")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(asked.work or Path(folder), SHAPES[asked.shape], asked.rounds)
+        found = measure(arguments.work or Path(folder), SHAPES[arguments.shape], arguments.rounds)
     print(machine())
     report(found)
-    if asked.json:
-        asked.json.write_text(json.dumps(found, indent=1))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -73,8 +73,8 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("adapters", type=Path, nargs="*")
     parser.add_argument("--dtype", required=True)
-    asked = parser.parse_args()
-    print(json.dumps(start(asked.model, asked.adapters, asked.dtype)))
+    arguments = parser.parse_args()
+    print(json.dumps(start(arguments.model, arguments.adapters, arguments.dtype)))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class FleetCache:
         return await self._pins.pin(version, tier, ttl_seconds, replicas, actor=actor)
 
     async def pins(self) -> Sequence[ActivePin]:
-        return await self._pins.kept()
+        return await self._pins.list()
 
     async def unpin(self, version: AdapterVersion, *, actor: str) -> Tier:
         return await self._pins.unpin(version, actor=actor)

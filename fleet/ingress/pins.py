@@ -37,8 +37,8 @@ class FleetPins:
         self._one_at_a_time = asyncio.Lock()
         self._warned: set[tuple[str, str]] = set()
 
-    async def kept(self) -> Sequence[ActivePin]:
-        """The oldest first."""
+    async def list(self) -> Sequence[ActivePin]:
+        """All pins, the oldest first."""
         return tuple(self._kept.values())
 
     async def pin(

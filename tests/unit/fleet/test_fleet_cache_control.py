@@ -97,7 +97,7 @@ async def test_a_pin_is_held_by_all_replicas_or_by_a_count(
     assert (kept.tier, kept.replicas) == (Tier.GPU, 2)
     assert pinned_on(replicas, A) == first_for(A.reference, NAMES, 2)
     assert store.saved[A.id].replicas == 2
-    assert [kept.version for kept in await pins.kept()] == [A]
+    assert [kept.version for kept in await pins.list()] == [A]
     assert await pins.unpin(A, actor="me") is Tier.GPU
     assert pinned_on(replicas, A) == set()
     with pytest.raises(NotPinned):
@@ -122,7 +122,7 @@ async def test_a_pin_that_can_not_be_stored_is_held_by_none(
     with pytest.raises(DatabaseUnavailable):
         await pins.pin(A, Tier.HOST, None, None, actor="me")
     assert pinned_on(replicas, A) == set()
-    assert await pins.kept() == ()
+    assert await pins.list() == ()
 
 
 async def test_a_replica_that_joins_gets_its_pins(replicas: FakeReplicas, pins: FleetPins) -> None:

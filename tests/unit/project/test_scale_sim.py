@@ -104,10 +104,10 @@ def test_all_requests_complete_and_a_seed_is_reproducible(routing: str) -> None:
     run = partial(simulate, routing, named(3), workload, QUICK, shape, 0.5)
     result = run()
     assert result == run()
-    assert result.asked > 200
-    assert 0 < result.good <= result.asked
-    assert result.in_slot <= result.in_memory < result.asked
-    assert 0 < result.loads <= result.asked
+    assert result.requests > 200
+    assert 0 < result.good <= result.requests
+    assert result.in_slot <= result.in_memory < result.requests
+    assert 0 < result.loads <= result.requests
 
 
 def test_our_routing_keeps_its_bound_and_loads_less_than_one_without_residency() -> None:
@@ -150,7 +150,7 @@ def test_our_routing_chooses_a_replica_within_its_bound() -> None:
 def test_a_simulation_agrees_within_its_limits(changed: dict[str, Any], agree: bool) -> None:
     seconds = tuple(n / 1000 for n in range(100))
     real = Result(
-        asked=1000,
+        requests=1000,
         good=990,
         seconds=60.0,
         first_tokens=seconds,
