@@ -11,6 +11,10 @@ from tests.e2e.docs.test_demo_command import (
     Demo,
     free_port,
     start,
+    test_each_printed_curl_gets_the_printed_answer,  # noqa: F401  # the same, here
+    test_every_other_printed_command_works_too,  # noqa: F401
+    test_it_ends_with_a_promotion_and_a_rollback_that_can_be_pasted,  # noqa: F401
+    test_the_printed_pages_are_there,  # noqa: F401
 )
 from tests.support.servers.adaptry_serve import START_SECONDS, is_engine
 
