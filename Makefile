@@ -78,6 +78,10 @@ demo-model: $(PROJECT) $(DEV)  ## train the demo model and its adapters again (m
 fuzz: $(PROJECT) $(DEV)  ## look for input that hurts, for minutes (ARGS="--adapters 100000 --minutes 30 --seed 7")
 	@$(PY) -m fuzz $(ARGS)
 
+.PHONY: faults
+faults: $(PROJECT) $(DEV)  ## faults and fuzzing in their long form: more rounds than in CI
+	@$(PY) -m pytest --long -s tests/faults tests/fleet/test_faults.py tests/api/robustness $(ARGS)
+
 .PHONY: soak
 soak: $(PROJECT) $(DEV)  ## an hour in which everything changes (ARGS="--minutes 5"): nothing wrong, nothing grows
 	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.soak $(ARGS)

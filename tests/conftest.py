@@ -22,6 +22,16 @@ pytest_plugins = ["tests.support.databases.fixtures", "tests.support.scheduling"
 Answer = TypeVar("Answer")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="the long form of faults and fuzzing")
+
+
+@pytest.fixture(scope="session")
+def is_long(pytestconfig: pytest.Config) -> bool:
+    """More rounds, clients and inputs, with the same assertions."""
+    return bool(pytestconfig.getoption("--long"))
+
+
 def pytest_configure() -> None:
     """Before any test is collected: a developer's own settings decide nothing here or in a child.
 

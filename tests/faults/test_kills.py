@@ -15,7 +15,12 @@ from tests.support.traffic.fault_trial import CHANGES, trial
 
 pytestmark = [pytest.mark.servers("faults"), pytest.mark.timeout(600)]
 
-ROUNDS = 2
+ROUNDS, ROUNDS_OF_LONG = 1, 10
+
+
+@pytest.fixture
+def rounds(is_long: bool) -> int:
+    return ROUNDS_OF_LONG if is_long else ROUNDS
 
 
 def pinned(served: Victim) -> set[str]:
@@ -24,11 +29,11 @@ def pinned(served: Victim) -> set[str]:
 
 
 async def test_a_server_that_is_killed_loses_nothing_and_leaves_nobody_behind(
-    served: Victim,
+    served: Victim, rounds: int
 ) -> None:
     moments = random.Random(1)
     async with trial(served, served.kept, operators=CHANGES) as running:
-        for round_ in range(ROUNDS):
+        for round_ in range(rounds):
             name = f"pinned-{round_}"
             await asyncio.to_thread(served.new_adapter, name, "upper")
             pin = {"reference": name, "tier": "host"}
@@ -45,7 +50,7 @@ async def test_a_server_that_is_killed_loses_nothing_and_leaves_nobody_behind(
             await running.until(partial(lambda pins: pinned(served) == pins, before))
             await running.goes_on()
         assert running.count("connection lost") > 0
-    for round_ in range(ROUNDS):
+    for round_ in range(rounds):
         await asyncio.to_thread(served.client.delete, f"/api/v1/cache/pins/pinned-{round_}")
 
 
@@ -53,10 +58,12 @@ def ended(served: Victim) -> float:
     return served.metric('adaptry_engine_ends_total{cause="died"}')
 
 
-async def test_an_engine_that_is_killed_is_replaced_and_nothing_is_lost(served: Victim) -> None:
+async def test_an_engine_that_is_killed_is_replaced_and_nothing_is_lost(
+    served: Victim, rounds: int
+) -> None:
     moments = random.Random(2)
     async with trial(served, served.kept, retryable=["engine_unavailable"]) as running:
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             before = await asyncio.to_thread(ended, served)
             await asyncio.sleep(moments.uniform(0, 2))
             engine = served.engine_process()
