@@ -150,6 +150,7 @@ class AdapterGateway:
         finally:
             self._count(request, response)
         await response.finish()
+        request.detach()
 
     def _is_engine_failure(self, error: Exception, request: RequestContext) -> bool:
         """When vLLM stops, its parts stop one after the other and raise various errors."""

@@ -54,6 +54,10 @@ class RequestContext:
             if self.on_lease is not None:
                 self.on_lease()
 
+    def detach(self) -> None:
+        """After the response: what refers back to this must not keep it for the collector."""
+        self.shared_lease = self.on_lease = None
+
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The version that responds, the tier it was found in, and the milliseconds of its load.
 

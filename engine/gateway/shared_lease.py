@@ -14,11 +14,12 @@ NewLease = Callable[[Revoke], LeaseContext]
 class _Holding:
     """One lease, from the first prompt that needs it to the last one that does."""
 
-    __slots__ = ("_aborts", "_acquiring", "_lease", "is_released")
+    __slots__ = ("_aborts", "_acquiring", "_release", "is_released")
 
     def __init__(self, new_lease: NewLease) -> None:
-        self._lease = new_lease(self._revoke)
-        self._acquiring = asyncio.create_task(self._lease.acquire())
+        lease = new_lease(self._revoke)
+        self._release = lease.release
+        self._acquiring = asyncio.create_task(lease.acquire())
         self._acquiring.add_done_callback(_retrieve_exception)
         self._aborts: list[Abort] = []
         self.is_released = False
@@ -38,7 +39,8 @@ class _Holding:
         self.is_released = True
         if not self._acquiring.done():
             self._acquiring.cancel()  # gives up its place in the queue
-        self._lease.release()
+        self._release()
+        self._release = _nothing  # the lease refers to this: no work for the garbage collector
 
     def _revoke(self) -> None:
         for abort in list(self._aborts):
@@ -65,6 +67,10 @@ class SharedLease:
             holding = self._holding = _Holding(self._new_lease)
         lease = await holding.join(abort)
         return lease, lambda: holding.leave(abort)
+
+
+def _nothing() -> None:
+    return
 
 
 def _retrieve_exception(acquiring: asyncio.Task[Lease]) -> None:

@@ -68,7 +68,8 @@ class RunningRequest:
         if self._working or self._is_being_added or self._is_ended:
             return
         self._is_ended = True
-        self.on_end(WorkDone(self._prompt_tokens, self._generated_tokens, self._first_token_at))
+        on_end, self.on_end, self.on_engine_death = self.on_end, _ignore, _nothing
+        on_end(WorkDone(self._prompt_tokens, self._generated_tokens, self._first_token_at))
 
 
 def _ignore(work: WorkDone) -> None:

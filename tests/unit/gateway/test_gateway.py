@@ -1,6 +1,7 @@
 """Gateway at the level of ASGI messages: the status of each response, and no lease is lost."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -720,3 +721,27 @@ async def test_a_revoked_lease_aborts_every_prompt_that_holds_it() -> None:
         await stage.gateway(batch)(client.scope, client.receive, client.send)
         assert aborted == [0, 1, 2]
         assert await stage.is_idle_soon()
+
+
+# ---- what a request leaves behind ----------------------------------------------------------
+
+
+async def test_a_request_leaves_nothing_for_the_garbage_collector() -> None:
+    """Thousands of small cycles a second would make its pauses the pauses of every stream."""
+    async with running(Stage()) as stage:
+        gateway = stage.gateway(stage.whole_answer)
+        for _ in range(3):
+            client = Client(asking("support"))
+            await gateway(client.scope, client.receive, client.send)
+        assert await stage.is_idle_soon()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(10):
+                client = Client(asking("support"))
+                await gateway(client.scope, client.receive, client.send)
+            assert await stage.is_idle_soon()
+            del client
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
