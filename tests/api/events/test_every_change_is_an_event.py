@@ -34,7 +34,7 @@ from registry.models import EventKind, now
 from registry.residency import ResidencyStore
 from registry.service import RegistryService
 from registry.tenants.service import TenantService
-from tests.api.conftest import AdapterMaker
+from tests.api.conftest import AdapterMaker, take_in
 from tests.api.helpers import publish_some
 from tests.support.cache.controller_harness import Cache, running
 from tests.support.servers.webhook_receiver import Receiver
@@ -279,9 +279,10 @@ async def everything(
     pins = PinService(cache.controller, store, resolver)
     steered = EngineCacheControl(cache.controller, pins, DecisionLog())
     keys = KeyService(database)
-    app.include_router(create_key_router(keys))
-    app.include_router(create_tenant_router(TenantService(database), keys))
-    app.include_router(create_cache_router(steered, resolver, store))
+    key_routes = create_key_router(keys)
+    tenant_routes = create_tenant_router(TenantService(database), keys)
+    cache_routes = create_cache_router(steered, resolver, store)
+    take_in(app, key_routes, tenant_routes, cache_routes)
     transport = httpx.ASGITransport(ClientAddressMiddleware(app), client=("192.0.2.7", 1))
     async with (
         running(cache),

@@ -1,6 +1,7 @@
 """A server that is killed at any step: the next one goes on, and nothing half done is left."""
 
 import asyncio
+import multiprocessing
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from registry.ingest.runner import Checkpoint
 from registry.inspection.base_model import BaseModel
+from tests.support.servers import crashing_worker
 from tests.support.servers.crashing_worker import COPYING, DIRECT_FETCHED, DIRECT_KEPT, POINTS
 from tests.support.servers.registry_in_loop import Json, Registry, running_registry
 
@@ -30,30 +32,21 @@ def start(database_url: str, tmp_path: Path, base_model: BaseModel) -> Start:
     return lambda **settings: running_registry(database_url, tmp_path, base_model, **settings)
 
 
+# Its server has imported what a crash needs, which takes longer than all that follows.
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload([crashing_worker.__name__])
+
+
 @pytest.fixture
 def crash(database_url: str, tmp_path: Path, base_model: BaseModel) -> Crash:
     """Runs a server in a process of its own until it kills itself at the point."""
-    assert base_model.shapes
-    ((module, shape),) = base_model.shapes.items()
-    assert shape
 
     def run(point: str, source: Path | str = "") -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "tests.support.servers.crashing_worker",
-            database_url,
-            str(tmp_path),
-        ]
-        done = subprocess.run(
-            [*command, module, str(shape[0]), point, str(source)],
-            cwd=ROOT,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == -signal.SIGKILL, done.stderr
+        arguments = (database_url, tmp_path, base_model, point, str(source))
+        process = _forks.Process(target=crashing_worker.run, args=arguments)
+        process.start()
+        process.join(120)
+        assert process.exitcode == -signal.SIGKILL
 
     return run
 

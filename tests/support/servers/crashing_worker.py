@@ -1,9 +1,8 @@
-"""Job worker that kills itself at a step: `python -m tests.support.servers.crashing_worker …`."""
+"""Job worker that kills itself at a step: `run` is called in a process of its own."""
 
 import asyncio
 import os
 import signal
-import sys
 from pathlib import Path
 
 from registry.database.engine import Database
@@ -84,7 +83,5 @@ async def main(url: str, folder: Path, base: BaseModel, point: str, source: str)
     await asyncio.wait_for(ingest.run(), 60)
 
 
-if __name__ == "__main__":
-    _, url, folder, module, width, point, source = sys.argv
-    shape = (int(width), int(width))
-    asyncio.run(main(url, Path(folder), BaseModel("tiny", {module: shape}), point, source))
+def run(url: str, folder: Path, base: BaseModel, point: str, source: str) -> None:
+    asyncio.run(main(url, folder, base, point, source))
