@@ -36,6 +36,11 @@ class VllmBackend:
         self._channel = channel
         self._staged: dict[VersionId, int] = {}
 
+    @property
+    def lost(self) -> str | None:
+        """Why this engine can load no adapter any more; None while it can."""
+        return self._channel.lost
+
     async def load(self, version: AdapterVersion) -> Loaded:
         number, loaded = await self._channel.load(version)
         self.discard(version.id)

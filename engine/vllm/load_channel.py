@@ -1,12 +1,14 @@
 """Load channel, the server's end: asks every worker to load adapters.
 
 A Unix socket in a private folder; each worker connects once. The protocol is described in
-`engine.worker.load_channel`.
+`engine.worker.load_channel`. A worker does not connect again: a channel that lost one can load
+nothing any more, and its engine has to be replaced.
 """
 
 import asyncio
 import itertools
 import json
+import logging
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +18,10 @@ from engine.errors import AdapterLoadFailed, EngineUnavailable, LoadFailure
 from engine.ports import Loaded
 from engine.types import AdapterVersion
 
+logger = logging.getLogger(__name__)
+
 CONNECT_SECONDS = 60.0
+_MAX_LINE_BYTES = 2**20  # a worker shortens its error texts to far less
 
 Connect = Callable[[str], Awaitable[object]]
 
@@ -48,29 +53,39 @@ class _Worker:
         if not self._writer.is_closing():
             self._writer.write(json.dumps(order).encode() + b"\n")
 
-    async def listen(self, reader: asyncio.StreamReader) -> None:
-        """Until the worker disconnects."""
+    async def listen(self, reader: asyncio.StreamReader) -> str:
+        """Returns how the connection ended: the worker closed it, or sent what can't be read."""
         try:
             while line := await reader.readline():
                 reply = json.loads(line)
                 load = self._loads.get(reply["load"])
                 if load is not None and not load.done():
                     load.set_result(reply)
+        except OSError as error:
+            return f"a worker has disconnected: {error}"
+        except Exception as error:
+            logger.exception("a worker's reply could not be read")
+            return f"a worker's reply could not be read: {type(error).__name__}"
         finally:
             self._writer.close()
             for load in self._loads.values():
                 if not load.done():
                     load.set_exception(EngineUnavailable("a worker has disconnected"))
+        return "a worker has disconnected"
 
 
 class LoadChannel:
-    """Sends each load to all workers in parallel."""
+    """Sends each load to all workers in parallel.
+
+    `lost`: why it can load nothing any more; None while it can.
+    """
 
     def __init__(self) -> None:
+        self.lost: str | None = None
         self._workers: list[_Worker] = []
         self._numbers = itertools.count(1)
         self._connected = asyncio.Event()
-        self._listening: set[asyncio.Task[None]] = set()
+        self._listening: set[asyncio.Task[str]] = set()
 
     async def load(self, version: AdapterVersion) -> tuple[int, Loaded]:
         """Stage the version; a commit names it by the number.
@@ -102,8 +117,13 @@ class LoadChannel:
         self._workers.append(worker)
         task = asyncio.create_task(worker.listen(reader))
         self._listening.add(task)
-        task.add_done_callback(self._listening.discard)
+        task.add_done_callback(self._on_disconnected)
         self._connected.set()
+
+    def _on_disconnected(self, task: "asyncio.Task[str]") -> None:
+        self._listening.discard(task)
+        if not task.cancelled() and self.lost is None:
+            self.lost = task.result()
 
     async def wait_for(self, ranks: int) -> None:
         """Raises EngineUnavailable if they don't connect in time."""
@@ -127,7 +147,7 @@ async def open_channel(connect: Connect, ranks: int) -> AsyncIterator[LoadChanne
     channel = LoadChannel()
     with tempfile.TemporaryDirectory(prefix="adaptry-") as folder:
         path = f"{folder}/loads"
-        server = await asyncio.start_unix_server(channel._accept, path)
+        server = await asyncio.start_unix_server(channel._accept, path, limit=_MAX_LINE_BYTES)
         try:
             await connect(path)
             await channel.wait_for(ranks)

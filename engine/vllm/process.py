@@ -44,12 +44,15 @@ class VllmProcess:
 
     @property
     def is_dead(self) -> bool:
-        return bool(self.engine.errored)
+        """An engine that can load no adapter any more counts as dead."""
+        return bool(self.engine.errored) or self.backend.lost is not None
 
     async def wait_for_death(self) -> str:
         while not self.is_dead:
             await asyncio.sleep(_POLL_SECONDS)
-        return str(self.engine.dead_error)
+        if not self.engine.errored:
+            await asyncio.sleep(_POLL_SECONDS)  # if the worker died, vLLM notices too
+        return str(self.engine.dead_error if self.engine.errored else self.backend.lost)
 
     def shut_down(self, timeout_seconds: float | None) -> None:
         logging.getLogger(AsyncLLM.__module__).addFilter(_is_unexpected)

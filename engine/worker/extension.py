@@ -18,7 +18,7 @@ from typing import Any
 from vllm.lora.request import LoRARequest
 
 from engine.worker.cpu_patches import apply_patches
-from engine.worker.load_channel import LoadListener
+from engine.worker.load_channel import LoadListener, describe_error
 from engine.worker.lora_managers import (
     ControlledModelManager,
     Staging,
@@ -36,7 +36,7 @@ def _never_raises(call: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
         try:
             return {"value": call(*args)}
         except Exception as error:
-            return {"error": f"{type(error).__name__}: {error}"}
+            return {"error": describe_error(error)}
 
     return answer
 
@@ -110,7 +110,7 @@ class AdapterCacheExtension:
         try:
             self._adaptry_carry_out(verb, lora_id, load)
         except Exception as error:
-            return [time.perf_counter() - started, f"{type(error).__name__}: {error}", None]
+            return [time.perf_counter() - started, describe_error(error), None]
         seconds = time.perf_counter() - started
         slots = self._adaptry_tiers().lora_index_to_id
         return [seconds, None, slots.index(lora_id) if verb == "activate" else None]

@@ -5,6 +5,7 @@ So loads bypass the step loop: requests and results are JSON objects on a Unix s
 The server's end is `engine.vllm.load_channel`.
 """
 
+import contextlib
 import json
 import socket
 import sys
@@ -23,6 +24,7 @@ from engine.worker.lora_managers import ControlledWorkerManager, Staging, host_b
 from engine.worker.safetensors_file import Unreadable
 
 _SWITCH_SECONDS = 0.0005
+_MAX_ERROR_CHARACTERS = 2000  # vLLM's list all modules of a large model: more than a MB
 _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
@@ -40,7 +42,9 @@ class LoadListener:
         threading.Thread(target=self._listen, name="adaptry-listen", daemon=True).start()
 
     def _listen(self) -> None:
-        with self._socket, self._socket.makefile("r", encoding="utf-8") as lines:
+        """Until the server closes the channel. If this thread ends otherwise, it closes it too."""
+        lines = self._socket.makefile("r", encoding="utf-8")
+        with self._socket, lines, contextlib.suppress(ConnectionError):
             for line in lines:
                 self._handle(json.loads(line))
 
@@ -61,7 +65,7 @@ class LoadListener:
         answer: dict[str, Any] = {"load": number}
         if (error := load.exception()) is not None:
             answer |= {
-                "error": f"{type(error).__name__}: {error}",
+                "error": describe_error(error),
                 "failure": classify_failure(error),
             }
         else:
@@ -70,6 +74,14 @@ class LoadListener:
         line = json.dumps(answer).encode() + b"\n"
         with self._sending:
             self._socket.sendall(line)
+
+
+def describe_error(error: BaseException) -> str:
+    """Its type and text, shortened: it travels to the server and into responses and logs."""
+    text = f"{type(error).__name__}: {error}"
+    if len(text) <= _MAX_ERROR_CHARACTERS:
+        return text
+    return f"{text[:_MAX_ERROR_CHARACTERS]}… ({len(text)} characters)"
 
 
 def classify_failure(error: BaseException) -> LoadFailure:

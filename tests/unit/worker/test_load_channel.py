@@ -1,0 +1,125 @@
+"""Load channel: error texts of any length arrive, and a channel that closes ends its engine."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engine.errors import AdapterLoadFailed, EngineUnavailable
+from engine.vllm.backend import VllmBackend
+from engine.vllm.load_channel import LoadChannel, open_channel
+from engine.vllm.process import VllmProcess
+from engine.worker.load_channel import LoadListener
+from tests.support.cache.controller_harness import A, B, until
+
+
+class Failing:
+    """A staging area where each load fails with the next of these errors."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+
+    def start(self, number: int, manager: Any, request: Any) -> "Future[Any]":
+        load: Future[Any] = Future()
+        load.set_exception(self.errors.pop(0))
+        return load
+
+    def discard(self, number: int) -> None:
+        pass
+
+
+@asynccontextmanager
+async def connected(staging: Any) -> AsyncIterator[tuple[LoadChannel, LoadListener]]:
+    """Both ends, as in a server with one worker."""
+    listeners: list[LoadListener] = []
+    manager: Any = None
+
+    async def connect(path: str) -> None:
+        listeners.append(await asyncio.to_thread(LoadListener, path, staging, manager))
+
+    async with open_channel(connect, ranks=1) as channel:
+        yield channel, listeners[0]
+
+
+def process_over(channel: LoadChannel, engine: Any) -> VllmProcess:
+    return VllmProcess(engine, VllmBackend(engine, channel), set(), AsyncExitStack())
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that answers no request by itself."""
+    monkeypatch.setattr(LoadListener, "_handle", lambda *_: None)
+
+
+@pytest.mark.parametrize("text", ["x" * 70_000, "\N{GRINNING FACE}" * 70_000])
+async def test_a_long_error_text_fails_its_load_only(text: str) -> None:
+    staging = Failing(ValueError(text), ValueError("short"))
+    async with asyncio.timeout(30), connected(staging) as (channel, _):
+        with pytest.raises(AdapterLoadFailed, match=r"ValueError: .*70000|\(700\d\d characters\)"):
+            await channel.load(A)
+        with pytest.raises(AdapterLoadFailed, match="short"):
+            await channel.load(B)
+        assert channel.lost is None
+
+
+@pytest.mark.usefixtures("silent")
+async def test_a_text_that_is_longer_than_a_line_of_a_stream_is_read_whole() -> None:
+    """Even if a worker did not shorten it."""
+    async with asyncio.timeout(30), connected(Failing()) as (channel, listener):
+        loading = asyncio.create_task(channel.load(A))
+        await asyncio.sleep(0)
+        reply = f'{{"load": 1, "error": "{"x" * 70_000}", "failure": "adapter"}}\n'
+        await asyncio.to_thread(listener._socket.sendall, reply.encode())
+        with pytest.raises(AdapterLoadFailed, match=r"x{70000}"):
+            await loading
+        assert channel.lost is None
+
+
+@pytest.mark.usefixtures("silent")
+@pytest.mark.parametrize("garbage", [b"", b"no JSON\n", b"x" * 2_000_000])
+async def test_an_engine_whose_load_channel_is_lost_counts_as_dead(garbage: bytes) -> None:
+    engine = SimpleNamespace(errored=False)
+    async with asyncio.timeout(30), connected(Failing()) as (channel, listener):
+        process = process_over(channel, engine)
+        death = asyncio.create_task(process.wait_for_death())
+        await asyncio.sleep(0.01)
+        assert not process.is_dead
+        if garbage:
+            sending = asyncio.to_thread(listener._socket.sendall, garbage)
+            await asyncio.gather(sending, return_exceptions=True)
+        else:
+            listener._socket.shutdown(2)
+        await until(lambda: process.is_dead)
+        assert "worker" in await death
+        with pytest.raises(EngineUnavailable):
+            await channel.load(A)
+
+
+@pytest.mark.usefixtures("silent")
+async def test_a_load_under_way_fails_when_the_channel_closes() -> None:
+    async with asyncio.timeout(30), connected(Failing()) as (channel, listener):
+        loading = asyncio.create_task(channel.load(A))
+        await asyncio.sleep(0.05)
+        listener._socket.shutdown(2)
+        with pytest.raises(EngineUnavailable, match="disconnected"):
+            await loading
+
+
+async def test_of_a_worker_that_died_vllm_gives_the_cause() -> None:
+    engine = SimpleNamespace(errored=False, dead_error=RuntimeError("out of memory"))
+    async with asyncio.timeout(30), connected(Failing()) as (channel, listener):
+        process = process_over(channel, engine)
+        listener._socket.shutdown(2)
+        await until(lambda: process.is_dead)
+        engine.errored = True
+        assert await process.wait_for_death() == "out of memory"
+
+
+async def test_a_channel_that_the_server_closes_is_not_lost() -> None:
+    async with asyncio.timeout(30), connected(Failing()) as (channel, _):
+        pass
+    assert channel.lost is None
