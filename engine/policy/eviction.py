@@ -1,5 +1,9 @@
 """Eviction: chooses victims in the eviction order, and hot adapters to drain. Pure."""
 
+from collections.abc import Collection, Iterator
+from itertools import chain
+
+from engine.policy.index import PlanningIndex
 from engine.policy.pin_budget import PinBudget
 from engine.policy.tiers import Place, Tiers
 from engine.policy.wait_queue import WaitQueue
@@ -13,8 +17,11 @@ class VictimSelector:
     its slot, and its host place too if that one has none.
     """
 
-    def __init__(self, tiers: Tiers, pins: PinBudget, wait_queue: WaitQueue) -> None:
+    def __init__(
+        self, tiers: Tiers, pins: PinBudget, wait_queue: WaitQueue, index: PlanningIndex
+    ) -> None:
         self._tiers = tiers
+        self._index = index
         self._pins = pins
         self._wait_queue = wait_queue
         self._drains: dict[VersionId, VersionId] = {}  # draining adapter → the one it leaves for
@@ -26,39 +33,54 @@ class VictimSelector:
 
         Those in no slot go first; within each group, in the eviction order.
         """
+        idle = self._idle_in_slots()
+        held_up = any(map(self._gives_way, idle))
+        if not self._makes_room([wanted_by], idle, held_up=held_up):
+            return None
         chosen: list[VersionId] = []
-        for version in self._host_candidates():
-            if self._tiers.fit_into_host([wanted_by], without=chosen):
-                break
-            chosen.append(version)
-        return chosen if self._tiers.fit_into_host([wanted_by], without=chosen) else None
+        places, size_bytes = self._tiers.shortage([wanted_by])
+        candidates = self._host_candidates(idle, held_up=held_up)
+        while places > 0 or size_bytes > 0:
+            chosen.append(next(candidates))
+            places -= 1
+            size_bytes -= self._tiers.size_of(chosen[-1])
+        return chosen
 
-    def _host_candidates(self) -> list[VersionId]:
-        in_host = self._tiers.in_eviction_order(Place.HOST)
-        outside_slots = [v for v in in_host if self._is_evictable(v)]
-        idle = [v for v in self._idle_in_slots() if self._is_evictable(v) or self._gives_way(v)]
-        held_up = self._waited_for_in_host() if any(map(self._gives_way, idle)) else []
-        return outside_slots + idle + held_up
+    def _idle_in_slots(self) -> list[VersionId]:
+        """Those in slots that may leave the host tier."""
+        return [v for v in self._index.idle if self._is_evictable(v) or self._gives_way(v)]
 
-    def _waited_for_in_host(self) -> list[VersionId]:
-        """They wait for a slot that is promised to one beside the tiers, and occupy its bytes.
-
-        Where only places count, the adapter that gives way makes enough room alone.
+    def _host_candidates(
+        self, idle: Collection[VersionId], *, held_up: bool
+    ) -> Iterator[VersionId]:
+        """Those held up wait for a slot that is promised to one beside the tiers, and occupy its
+        bytes. Where only places count, the adapter that gives way makes enough room alone.
         """
-        in_host = self._tiers.in_eviction_order(Place.HOST)
-        return [v for v in in_host if v not in self._pins and self._wait_queue.count(v)]
+        return chain(self._index.unused, idle, self._index.held_up if held_up else ())
+
+    def _makes_room(
+        self, entering: Collection[VersionId], in_slots: Collection[VersionId], *, held_up: bool
+    ) -> bool:
+        """Whether these fit once all that may leave host memory and these in slots have left."""
+        leaving = [self._index.unused, self._index.held_up] if held_up else [self._index.unused]
+        places, size_bytes = self._tiers.shortage(entering)
+        places -= len(in_slots) + sum(map(len, leaving))
+        size_bytes -= sum(map(self._tiers.size_of, in_slots))
+        size_bytes -= sum(index.total_bytes for index in leaving)
+        return places <= 0 and size_bytes <= 0
 
     def slot_victim(self, wanted_by: VersionId) -> VersionId | None:
         """The next to leave its slot for this adapter."""
-        for version in self._idle_in_slots():
+        for version in self._index.idle:
             promised_to = self._drains.get(version, wanted_by)
             if promised_to == wanted_by and not self._pins.in_slot(version):
                 return version
         return None
 
-    def _idle_in_slots(self) -> list[VersionId]:
-        in_slots = self._tiers.in_eviction_order(Place.SLOT)
-        return [v for v in in_slots if not self._tiers.lease_count(v)]
+    def promised_slots(self) -> list[VersionId]:
+        """Those that wait in host memory, and for which another one drains; the oldest first."""
+        waiting = {v for v in self._drains.values() if self._tiers.place_of(v) is Place.HOST}
+        return sorted(filter(self._wait_queue.count, waiting), key=self._wait_queue.first_arrival)
 
     def _is_evictable(self, version: VersionId) -> bool:
         return version not in self._pins and not self._wait_queue.count(version)
@@ -81,8 +103,8 @@ class VictimSelector:
         if self._needs_a_slot(version):
             able = [v for v in self._able_to_drain() if not self._pins.in_slot(v)]
         elif self._needs_host_room(version):
-            candidates = self._host_candidates()
-            able = [v for v in self._able_to_drain() if v not in self._pins and v not in candidates]
+            idle = set(self._idle_in_slots())
+            able = [v for v in self._able_to_drain() if v not in self._pins and v not in idle]
         else:
             return None
         if not able:
@@ -92,7 +114,7 @@ class VictimSelector:
         return chosen
 
     def _able_to_drain(self) -> list[VersionId]:
-        return [v for v in self._tiers.in_eviction_order(Place.SLOT) if v not in self._drains]
+        return [v for v in self._tiers.in_slots() if v not in self._drains]
 
     def _needs_a_slot(self, version: VersionId) -> bool:
         in_host = self._tiers.place_of(version) is Place.HOST
@@ -109,9 +131,9 @@ class VictimSelector:
         leaving_for_it = [hot for hot, cold in self._drains.items() if cold == version]
         entering = [version] if leaving_for_it else self._tiers.staged()
         leaving = leaving_for_it or [hot for hot in self._drains if self._gives_way(hot)]
-        held_up = self._waited_for_in_host() if leaving else []
-        without = {*self._host_candidates(), *leaving, *held_up}
-        return not self._tiers.fit_into_host(entering, without=without)
+        idle = self._idle_in_slots()
+        held_up = bool(leaving) or any(map(self._gives_way, idle))
+        return not self._makes_room(entering, {*idle, *leaving}, held_up=held_up)
 
     def is_draining(self, version: VersionId) -> bool:
         return version in self._drains
@@ -122,7 +144,8 @@ class VictimSelector:
 
     def end_drains_for(self, version: VersionId) -> None:
         """It has its slot, or needs none any more."""
-        self._drains = {hot: cold for hot, cold in self._drains.items() if cold != version}
+        if version in self._drains.values():
+            self._drains = {hot: cold for hot, cold in self._drains.items() if cold != version}
 
     def end_all_drains(self) -> None:
         self._drains.clear()

@@ -1,6 +1,6 @@
 """Pin budget: a pinned adapter never leaves its tier, and room for one more remains. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from engine.errors import AdapterTooLarge, NotPinned, PinBudgetExceeded, PinBytesExceeded
 from engine.policy.tiers import Tiers
@@ -11,9 +11,11 @@ class PinBudget:
     """At most `slots - 1` pins in the GPU tier, at most `host_capacity - 1` pins in all.
 
     Where the host tier has a budget of bytes, the largest adapter known still fits beside them.
+    `on_change` is called with an adapter that was pinned or unpinned.
     """
 
     def __init__(self, tiers: Tiers) -> None:
+        self.on_change: Callable[[VersionId], None] = lambda version: None
         self._tiers = tiers
         self._pins: dict[VersionId, Tier] = {}
 
@@ -48,6 +50,7 @@ class PinBudget:
             raise PinBudgetExceeded(Tier.HOST, host_capacity - 1, host_capacity)
         self._check_bytes({*others, version})
         self._pins[version] = tier
+        self.on_change(version)
 
     def _check_bytes(self, pinned: set[VersionId]) -> None:
         budget = self._tiers.host_bytes
@@ -71,6 +74,8 @@ class PinBudget:
     def remove(self, version: VersionId) -> Tier:
         """Unpin it and say which tier it was pinned in. Raises NotPinned."""
         try:
-            return self._pins.pop(version)
+            tier = self._pins.pop(version)
         except KeyError:
             raise NotPinned from None
+        self.on_change(version)
+        return tier

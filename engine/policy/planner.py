@@ -5,22 +5,34 @@ from collections.abc import Collection, Iterator
 
 from engine.policy.decisions import Activate, Commit, Deactivate, Decision, Evict, Grant, StartLoad
 from engine.policy.eviction import VictimSelector
+from engine.policy.index import PlanningIndex
 from engine.policy.tiers import Place, Tiers
 from engine.policy.wait_queue import WaitQueue
 from engine.types import CacheOutcome, EvictionReason, VersionId
 
 
 class Planner:
-    """Turns the state of the cache into decisions; each counts as taken once it is returned."""
+    """Turns the state of the cache into decisions; each counts as taken once it is returned.
+
+    A plan looks at what it can move, at the slots, and at nothing else: its cost does not grow with
+    the adapters that wait or the places of the host tier.
+    """
 
     def __init__(
-        self, tiers: Tiers, victims: VictimSelector, wait_queue: WaitQueue, *, max_loads: int
+        self,
+        tiers: Tiers,
+        victims: VictimSelector,
+        wait_queue: WaitQueue,
+        index: PlanningIndex,
+        *,
+        max_loads: int,
     ) -> None:
         self.prefetches: OrderedDict[VersionId, None] = OrderedDict()
         self.pending_evictions: OrderedDict[VersionId, EvictionReason] = OrderedDict()  # once idle
         self._tiers = tiers
         self._victims = victims
         self._wait_queue = wait_queue
+        self._index = index
         self._max_loads = max_loads
 
     def plan(self) -> list[Decision]:
@@ -42,26 +54,35 @@ class Planner:
                 yield self._evict(version, reason)
 
     def _plan_grants(self) -> Iterator[Decision]:
-        for ticket, waiter in self._wait_queue.in_order():
-            if self.try_lease(waiter.version):
-                self._wait_queue.remove(ticket)
-                yield Grant(ticket, waiter.version, waiter.outcome)
+        admitted = [v for v in self._index.in_slot if self._admits(v)]
+        waiters = [each for v in admitted for each in self._wait_queue.waiters(v)]
+        for ticket, waiter in sorted(waiters, key=lambda each: each[1].arrival):
+            self._tiers.acquire(waiter.version)
+            self._wait_queue.remove(ticket)
+            yield Grant(ticket, waiter.version, waiter.outcome)
 
     def try_lease(self, version: VersionId) -> bool:
         """Lease it to one more request, if it is in a slot and admits any."""
-        in_slot = self._tiers.place_of(version) is Place.SLOT
-        admits = version not in self.pending_evictions and not self._victims.is_draining(version)
-        if in_slot and admits:
+        admitted = self._tiers.place_of(version) is Place.SLOT and self._admits(version)
+        if admitted:
             self._tiers.acquire(version)
-        return in_slot and admits
+        return admitted
+
+    def _admits(self, version: VersionId) -> bool:
+        return version not in self.pending_evictions and not self._victims.is_draining(version)
 
     def _plan_loads(self) -> Iterator[Decision]:
-        for version in [*self._wait_queue.versions(), *self.prefetches]:
-            if self._tiers.outside_count() >= self._max_loads:
+        while self._tiers.outside_count() < self._max_loads:
+            version = self._index.cold.first()
+            if version is None:
+                version = next(filter(self._is_on_disk_only, self.prefetches), None)
+            if version is None:
                 return
-            if self._tiers.place_of(version) is None:
-                self._tiers.put(version, Place.LOADING)
-                yield StartLoad(version)
+            self._tiers.put(version, Place.LOADING)
+            yield StartLoad(version)
+
+    def _is_on_disk_only(self, version: VersionId) -> bool:
+        return self._tiers.place_of(version) is None
 
     def _plan_commits(self) -> Iterator[Decision]:
         for version in sorted(self._tiers.staged(), key=self._is_only_prefetched):
@@ -77,17 +98,28 @@ class Planner:
         return not self._wait_queue.count(version)
 
     def _plan_activations(self) -> Iterator[Decision]:
-        for version in self._wait_queue.versions():
-            in_host = self._tiers.place_of(version) is Place.HOST
-            if not in_host or version in self.pending_evictions:
-                continue
+        while (version := self._next_for_slot()) is not None:
             if self._tiers.slots_are_full():
                 victim = self._victims.slot_victim(version)
-                if victim is None:
-                    continue
+                assert victim is not None, "it was next because it has a victim"
                 yield self._deactivate(victim, room_for=version)
             self._tiers.put(version, Place.ACTIVATING)
             yield Activate(version)
+
+    def _next_for_slot(self) -> VersionId | None:
+        """The one in host memory with the oldest waiter, or else one that was promised a slot.
+
+        None of them is to be evicted: the plan's evictions come first.
+        """
+        first = self._index.in_host.first()
+        if first is None or not self._tiers.slots_are_full():
+            return first
+        if not self._index.idle:
+            return None
+        if self._victims.slot_victim(first) is not None:
+            return first
+        promised = self._victims.promised_slots()
+        return next((v for v in promised if self._victims.slot_victim(v) is not None), None)
 
     def _evict(
         self, version: VersionId, reason: EvictionReason, room_for: VersionId | None = None
@@ -132,6 +164,7 @@ class Planner:
     def reset(self) -> None:
         """The engine is a new one and holds nothing."""
         self._tiers.clear()
+        self._index.clear()
         self._victims.end_all_drains()
         self.prefetches.clear()
         self.pending_evictions.clear()

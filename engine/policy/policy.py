@@ -19,6 +19,7 @@ from engine.policy.decisions import Decision, Residency, Ticket
 from engine.policy.eviction import VictimSelector
 from engine.policy.eviction_orders.base import EvictionOrder
 from engine.policy.eviction_orders.lru import LruOrder
+from engine.policy.index import PlanningIndex
 from engine.policy.pin_budget import PinBudget
 from engine.policy.planner import Planner
 from engine.policy.tiers import Place, Tiers
@@ -49,15 +50,19 @@ class CachePolicy:
         self.host_capacity = host_capacity
         self.host_bytes = host_bytes
         self.wait_queue = WaitQueue()
+        order = eviction_order or LruOrder()
         self._tiers = Tiers(
             slots=slots,
             host_capacity=host_capacity,
             host_bytes=host_bytes,
-            eviction_order=eviction_order or LruOrder(),
+            eviction_order=order,
         )
         self.pins = PinBudget(self._tiers)
-        self._victims = VictimSelector(self._tiers, self.pins, self.wait_queue)
-        self._planner = Planner(self._tiers, self._victims, self.wait_queue, max_loads=max_loads)
+        self._index = PlanningIndex(self._tiers, self.pins, self.wait_queue, order)
+        self._victims = VictimSelector(self._tiers, self.pins, self.wait_queue, self._index)
+        self._planner = Planner(
+            self._tiers, self._victims, self.wait_queue, self._index, max_loads=max_loads
+        )
 
     # ---- what happened -------------------------------------------------------------------
 
@@ -245,3 +250,4 @@ class CachePolicy:
         """Raise AssertionError if a promise of this class is broken: our bug, never a user's."""
         self._tiers.check()
         self._victims.check()
+        self._index.check()

@@ -1,7 +1,7 @@
 """Tiers: where every adapter is, how many requests hold it, and in which order they leave. Pure."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import Enum, auto
 
 from engine.policy.decisions import Residency
@@ -20,15 +20,11 @@ class Place(Enum):
     SLOT = auto()
 
 
-_OUTSIDE = frozenset({Place.LOADING, Place.STAGED})
-_IN_SLOT = frozenset({Place.ACTIVATING, Place.SLOT})
-_SETTLED = frozenset({Place.HOST, Place.SLOT})
-
-
 class Tiers:
     """Both tiers with their leases. Records where adapters are, not where they should be.
 
-    `host_bytes` None: only the places of the host tier are counted.
+    `host_bytes` None: only the places of the host tier are counted. Every change and every view
+    that a plan needs costs O(1). `on_change` is called with the adapter that a change concerned.
     """
 
     def __init__(
@@ -42,8 +38,12 @@ class Tiers:
         self.slots = slots
         self.host_capacity = host_capacity
         self.host_bytes = host_bytes
+        self.on_change: Callable[[VersionId], None] = lambda version: None
         self._order = eviction_order
         self._host: set[VersionId] = set()
+        self._host_bytes = 0  # of what is in the host tier
+        self._in_slots: set[VersionId] = set()  # or being copied into one
+        self._outside: dict[VersionId, Place] = {}  # in the order in which loads began
         self._sizes: dict[VersionId, int] = {}
         self._place: dict[VersionId, Place] = {}
         self._leases: Counter[VersionId] = Counter()
@@ -56,19 +56,40 @@ class Tiers:
     def put(self, version: VersionId, place: Place) -> None:
         """It is there now."""
         self._place[version] = place
-        if place not in _OUTSIDE and version not in self._host:
+        if place is Place.LOADING or place is Place.STAGED:
+            self._outside[version] = place
+        else:
+            self._outside.pop(version, None)
+            self._enter(version)
+        if place is Place.ACTIVATING or place is Place.SLOT:
+            self._in_slots.add(version)
+        else:
+            self._in_slots.discard(version)
+        self.on_change(version)
+
+    def _enter(self, version: VersionId) -> None:
+        if version not in self._host:
             self._host.add(version)
+            self._host_bytes += self.size_of(version)
             self._order.insert(version)
 
     def remove(self, version: VersionId) -> None:
         self._place.pop(version, None)
+        self._outside.pop(version, None)
+        self._in_slots.discard(version)
         self._last_grants.pop(version, None)
-        self._host.discard(version)
+        if version in self._host:
+            self._host.discard(version)
+            self._host_bytes -= self.size_of(version)
         self._order.remove(version)
+        self.on_change(version)
 
     def learn_size(self, version: VersionId, size_bytes: int) -> None:
         """What it takes, or will take, in host memory. An unknown size counts as 0."""
+        if version in self._host:
+            self._host_bytes += size_bytes - self.size_of(version)
         self._sizes[version] = size_bytes
+        self.on_change(version)
 
     def size_of(self, version: VersionId) -> int:
         return self._sizes.get(version, 0)
@@ -82,7 +103,10 @@ class Tiers:
         self._leases.clear()
         self._last_grants.clear()
         self._place.clear()
+        self._outside.clear()
+        self._in_slots.clear()
         self._host.clear()
+        self._host_bytes = 0
         self._order.clear()
 
     def acquire(self, version: VersionId) -> None:
@@ -91,6 +115,7 @@ class Tiers:
         self._grants += 1
         self._last_grants[version] = self._grants
         self._order.touch(version, granted=True)
+        self.on_change(version)
 
     def release(self, version: VersionId) -> None:
         """One lease less."""
@@ -98,6 +123,7 @@ class Tiers:
         if not self._leases[version]:
             del self._leases[version]
         self._order.touch(version, granted=False)
+        self.on_change(version)
 
     def lease_count(self, version: VersionId) -> int:
         return self._leases[version]
@@ -115,49 +141,54 @@ class Tiers:
         """Everything in the host tier, the next victim first. Lazy: change nothing meanwhile."""
         return self._order.in_order()
 
-    def in_eviction_order(self, place: Place) -> list[VersionId]:
-        return [v for v in self._order.in_order() if self._place[v] is place]
+    def in_slots(self) -> list[VersionId]:
+        """Those in a slot, not those that are on their way into one; in no order."""
+        return [v for v in self._in_slots if self._place[v] is Place.SLOT]
 
     def staged(self) -> list[VersionId]:
         """Those that wait for a place in the host tier, in the order in which loads began."""
-        return [v for v, place in self._place.items() if place is Place.STAGED]
+        return [v for v, place in self._outside.items() if place is Place.STAGED]
 
     def outside_count(self) -> int:
         """How many are being loaded or staged, beside the tiers."""
-        return sum(place in _OUTSIDE for place in self._place.values())
+        return len(self._outside)
 
-    def fit_into_host(
-        self, entering: Iterable[VersionId], *, without: Collection[VersionId] = ()
-    ) -> bool:
-        """Whether these would have their places and bytes if `without` had left."""
-        then = [v for v in self._host if v not in without] + list(entering)
-        if len(then) > self.host_capacity:
-            return False
-        return self.host_bytes is None or sum(map(self.size_of, then)) <= self.host_bytes
+    def shortage(self, entering: Collection[VersionId]) -> tuple[int, int]:
+        """How many places and bytes of the host tier these lack; not positive: it has them."""
+        places = len(self._host) + len(entering) - self.host_capacity
+        if self.host_bytes is None:
+            return places, 0
+        return places, self._host_bytes + sum(map(self.size_of, entering)) - self.host_bytes
 
     def slots_are_full(self) -> bool:
-        return sum(self._place[v] in _IN_SLOT for v in self._host) >= self.slots
+        return len(self._in_slots) >= self.slots
 
     def has_host_place(self, version: VersionId) -> bool:
         """In the host tier, if only since the last decision."""
         return version in self._host
 
     def is_settled(self, version: VersionId) -> bool:
-        return self._place.get(version) in _SETTLED
+        place = self._place.get(version)
+        return place is Place.HOST or place is Place.SLOT
 
     def in_transit(self) -> tuple[VersionId, ...]:
         return tuple(v for v in self._place if not self.is_settled(v))
 
     def residency(self) -> Residency:
         host = tuple(self._order.in_order())
-        return Residency(gpu=tuple(v for v in host if self._place[v] in _IN_SLOT), host=host)
+        return Residency(gpu=tuple(v for v in host if v in self._in_slots), host=host)
 
     def check(self) -> None:
         """Raise AssertionError if a tier is overfull or a lease has no slot."""
         gpu, host = self.residency().gpu, self.residency().host
         assert len(gpu) <= self.slots, f"too many in slots: {gpu}"
-        assert self.fit_into_host(()), f"too many or too large in host memory: {host}"
-        inside = {v for v, place in self._place.items() if place not in _OUTSIDE}
+        assert max(self.shortage(())) <= 0, f"too many or too large in host memory: {host}"
+        assert self._host_bytes == sum(map(self.size_of, host)), "miscounted bytes"
+        outside = {v for v, p in self._place.items() if p in (Place.LOADING, Place.STAGED)}
+        in_slots = {v for v, p in self._place.items() if p in (Place.ACTIVATING, Place.SLOT)}
+        assert outside == set(self._outside), "miscounted what is beside the tiers"
+        assert in_slots == self._in_slots, "miscounted slots"
+        inside = set(self._place) - outside
         assert inside == set(host) == self._host, "eviction order and host tier differ"
         assert len(host) == len(inside), f"the eviction order has some twice: {host}"
         assert all(n > 0 for n in self._leases.values()), "lease count below one"

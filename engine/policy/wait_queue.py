@@ -1,7 +1,7 @@
 """Wait queue: requests that wait for their adapter, in order of arrival. Pure."""
 
-from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from engine.policy.decisions import Ticket
@@ -10,59 +10,79 @@ from engine.types import CacheOutcome, VersionId
 
 @dataclass(slots=True)
 class Waiter:
-    """One waiting request and the outcome that its grant will have."""
+    """One waiting request and the outcome that its grant will have. Arrivals are numbered."""
 
     version: VersionId
     outcome: CacheOutcome
+    arrival: int
 
 
 class WaitQueue:
-    """First come, first served per adapter; the planner decides which adapter is next."""
+    """First come, first served per adapter; the planner decides which adapter is next.
+
+    `on_change` is called with an adapter whose oldest waiter is another one, or the last has left.
+    """
 
     def __init__(self) -> None:
-        self._waiters: OrderedDict[Ticket, Waiter] = OrderedDict()
-        self._per_version: Counter[VersionId] = Counter()
+        self.on_change: Callable[[VersionId], None] = lambda version: None
+        self._waiters: dict[Ticket, Waiter] = {}
+        self._per_version: dict[VersionId, OrderedDict[Ticket, Waiter]] = {}
+        self._arrivals = 0
 
     def __len__(self) -> int:
         return len(self._waiters)
 
     def add(self, ticket: Ticket, version: VersionId, outcome: CacheOutcome) -> None:
-        self._waiters[ticket] = Waiter(version, outcome)
-        self._per_version[version] += 1
+        self._arrivals += 1
+        waiter = Waiter(version, outcome, self._arrivals)
+        self._waiters[ticket] = waiter
+        same = self._per_version.setdefault(version, OrderedDict())
+        same[ticket] = waiter
+        if len(same) == 1:
+            self.on_change(version)
 
     def remove(self, ticket: Ticket) -> Waiter | None:
         """None if it doesn't wait (any more)."""
         waiter = self._waiters.pop(ticket, None)
         if waiter is not None:
-            self._per_version[waiter.version] -= 1
-            if not self._per_version[waiter.version]:
+            same = self._per_version[waiter.version]
+            was_oldest = next(iter(same)) == ticket
+            del same[ticket]
+            if not same:
                 del self._per_version[waiter.version]
+            if was_oldest:
+                self.on_change(waiter.version)
         return waiter
 
     def remove_all(self, version: VersionId) -> list[Ticket]:
         """Remove every waiter for this adapter and return their tickets."""
-        tickets = [t for t, w in self._waiters.items() if w.version == version]
+        tickets = list(self._per_version.pop(version, ()))
         for ticket in tickets:
-            self.remove(ticket)
+            del self._waiters[ticket]
+        if tickets:
+            self.on_change(version)
         return tickets
 
     def count(self, version: VersionId) -> int:
-        return self._per_version[version]
+        return len(self._per_version.get(version, ()))
+
+    def first_arrival(self, version: VersionId) -> int:
+        """Of its oldest waiter. It has to be waited for."""
+        return next(iter(self._per_version[version].values())).arrival
 
     def version_of(self, ticket: Ticket) -> VersionId | None:
         waiter = self._waiters.get(ticket)
         return waiter.version if waiter else None
 
-    def in_order(self) -> Iterator[tuple[Ticket, Waiter]]:
-        """Iterates over a copy, so the queue may change meanwhile."""
-        return iter(list(self._waiters.items()))
+    def waiters(self, version: VersionId) -> Iterator[tuple[Ticket, Waiter]]:
+        """Of this adapter, in order of arrival. Lazy: change nothing meanwhile."""
+        return iter(self._per_version.get(version, {}).items())
 
     def versions(self) -> list[VersionId]:
         """Each adapter that is waited for once, the one with the oldest waiter first."""
-        return list(OrderedDict.fromkeys(w.version for w in self._waiters.values()))
+        return sorted(self._per_version, key=self.first_arrival)
 
     def set_outcome(self, version: VersionId, outcome: CacheOutcome) -> None:
         """The adapter left its slot or memory: its waiters find only this after all."""
-        for waiter in self._waiters.values():
-            if waiter.version == version:
-                waiter.outcome = outcome
+        for _, waiter in self.waiters(version):
+            waiter.outcome = outcome

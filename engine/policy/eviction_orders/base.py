@@ -9,6 +9,8 @@ from typing import Protocol
 
 from engine.types import VersionId
 
+EvictionKey = tuple[int, ...]
+
 
 class EvictionOrder(Protocol):
     """The adapters in host memory, the next victim first. The slots are in the same order.
@@ -30,6 +32,13 @@ class EvictionOrder(Protocol):
 
     def clear(self) -> None:
         """The engine is a new one: nothing is resident."""
+
+    def key(self, version: VersionId) -> EvictionKey:
+        """Its rank: the lowest is the next victim. Only `insert` and `touch` of it change it.
+
+        Of adapters that are in the order; `in_order` is sorted by it. With it, the cache keeps
+        those that may leave in this order without scanning the others.
+        """
 
     def in_order(self) -> Iterator[VersionId]:
         """Every adapter once, the next victim first.

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 
+from engine.policy.eviction_orders.base import EvictionKey
 from engine.types import VersionId
 
 
@@ -10,19 +11,26 @@ class LruOrder:
     """What was granted or released last leaves last. Every operation is O(1)."""
 
     def __init__(self) -> None:
-        self._versions: OrderedDict[VersionId, None] = OrderedDict()
+        self._uses = 0
+        self._last_uses: OrderedDict[VersionId, int] = OrderedDict()
 
     def insert(self, version: VersionId) -> None:
-        self._versions[version] = None
+        self._uses += 1
+        self._last_uses[version] = self._uses
 
     def touch(self, version: VersionId, *, granted: bool) -> None:
-        self._versions.move_to_end(version)
+        self._uses += 1
+        self._last_uses[version] = self._uses
+        self._last_uses.move_to_end(version)
 
     def remove(self, version: VersionId) -> None:
-        self._versions.pop(version, None)
+        self._last_uses.pop(version, None)
 
     def clear(self) -> None:
-        self._versions.clear()
+        self._last_uses.clear()
+
+    def key(self, version: VersionId) -> EvictionKey:
+        return (self._last_uses[version],)
 
     def in_order(self) -> Iterator[VersionId]:
-        return iter(self._versions)
+        return iter(self._last_uses)

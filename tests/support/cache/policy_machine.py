@@ -24,7 +24,7 @@ from engine.errors import (
     PinBytesExceeded,
 )
 from engine.policy.decisions import Activate, Commit, Deactivate, Decision, Evict, Grant, StartLoad
-from engine.policy.eviction_orders.base import EvictionOrder
+from engine.policy.eviction_orders.base import EvictionKey, EvictionOrder
 from engine.policy.eviction_orders.lru import LruOrder
 from engine.policy.policy import CachePolicy
 from engine.types import CacheOutcome, EvictionReason, Tier, VersionId
@@ -50,6 +50,9 @@ class PlainLru:
 
     def clear(self) -> None:
         self._versions.clear()
+
+    def key(self, version: VersionId) -> EvictionKey:
+        return (self._versions.index(version),)
 
     def in_order(self) -> Iterator[VersionId]:
         return iter(list(self._versions))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from engine.cache.tenant_memory import Tenancy
 from engine.policy import eviction_orders
-from engine.policy.eviction_orders.base import EvictionOrder
+from engine.policy.eviction_orders.base import EvictionKey, EvictionOrder
 from engine.policy.eviction_orders.lru import LruOrder
 from engine.types import EvictionReason, Tier, VersionId
 from registry.quotas.limits import NO_LIMITS, TenantLimits
@@ -30,37 +30,43 @@ class MruOrder:
     """The most recently used first: good for scans that come round again."""
 
     def __init__(self) -> None:
-        self._versions: list[VersionId] = []
+        self._uses = 0
+        self._last_uses: dict[VersionId, int] = {}
 
     def insert(self, version: VersionId) -> None:
-        self._versions.insert(0, version)
+        self._uses += 1
+        self._last_uses[version] = self._uses
 
     def touch(self, version: VersionId, *, granted: bool) -> None:
-        self._versions.remove(version)
-        self._versions.insert(0, version)
+        self.insert(version)
 
     def remove(self, version: VersionId) -> None:
-        if version in self._versions:
-            self._versions.remove(version)
+        self._last_uses.pop(version, None)
 
     def clear(self) -> None:
-        self._versions.clear()
+        self._last_uses.clear()
+
+    def key(self, version: VersionId) -> EvictionKey:
+        return (-self._last_uses[version],)
 
     def in_order(self) -> Iterator[VersionId]:
-        return iter(self._versions)
+        return iter(sorted(self._last_uses, key=self.key))
 
 
 class LfuOrder:
     """The fewest requests first; among equals, the one that entered first."""
 
     def __init__(self) -> None:
-        self._requests: dict[VersionId, int] = {}
+        self._entries = 0
+        self._requests: dict[VersionId, EvictionKey] = {}
 
     def insert(self, version: VersionId) -> None:
-        self._requests[version] = 0
+        self._entries += 1
+        self._requests[version] = (0, self._entries)
 
     def touch(self, version: VersionId, *, granted: bool) -> None:
-        self._requests[version] += granted
+        requests, entry = self._requests[version]
+        self._requests[version] = (requests + granted, entry)
 
     def remove(self, version: VersionId) -> None:
         self._requests.pop(version, None)
@@ -68,8 +74,11 @@ class LfuOrder:
     def clear(self) -> None:
         self._requests.clear()
 
+    def key(self, version: VersionId) -> EvictionKey:
+        return self._requests[version]
+
     def in_order(self) -> Iterator[VersionId]:
-        return iter(sorted(self._requests, key=self._requests.__getitem__))
+        return iter(sorted(self._requests, key=self.key))
 
 
 def shipped_orders() -> list[Callable[[], EvictionOrder]]:
@@ -144,6 +153,22 @@ def test_reading_the_order_changes_nothing(
     follow(read, steps, after_each=lambda: [next(read.in_order(), None), *read.in_order()])
     follow(unread, steps)
     assert list(read.in_order()) == list(unread.in_order())
+
+
+@every_order
+@settings(deadline=None)
+@given(steps=STEPS)
+def test_the_order_is_sorted_by_its_keys_and_a_key_changes_only_with_its_version(
+    new_order: Callable[[], EvictionOrder], steps: list[Step]
+) -> None:
+    order, keys = new_order(), dict[VersionId, EvictionKey]()
+    for n, (_, touched) in enumerate(steps):
+        order, before = new_order(), keys
+        follow(order, steps[: n + 1])
+        assert list(order.in_order()) == sorted(order.in_order(), key=order.key)
+        keys = {version: order.key(version) for version in order.in_order()}
+        others = (keys.keys() & before.keys()) - {touched}
+        assert all(keys[version] == before[version] for version in others)
 
 
 @every_order
