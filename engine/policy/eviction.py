@@ -33,12 +33,14 @@ class VictimSelector:
 
         Those in no slot go first; within each group, in the eviction order.
         """
+        places, size_bytes = self._tiers.shortage([wanted_by])
+        if places <= 0 and size_bytes <= 0:
+            return []
         idle = self._idle_in_slots()
         held_up = any(map(self._gives_way, idle))
         if not self._makes_room([wanted_by], idle, held_up=held_up):
             return None
         chosen: list[VersionId] = []
-        places, size_bytes = self._tiers.shortage([wanted_by])
         candidates = self._host_candidates(idle, held_up=held_up)
         while places > 0 or size_bytes > 0:
             chosen.append(next(candidates))

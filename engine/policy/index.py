@@ -60,6 +60,7 @@ class OrderedIndex:
 
     def __iter__(self) -> Iterator[VersionId]:
         """In order. Lazy: change nothing meanwhile."""
+        self.first()  # drops stale entries, which would be passed by each iteration
         heap, last = self._heap, None
         frontier = [(heap[0], 0)] if heap else []
         while frontier:

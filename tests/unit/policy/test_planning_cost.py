@@ -1,0 +1,89 @@
+"""Planning cost, in operations: neither waiting adapters nor host places make a plan longer."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from engine.policy.decisions import Activate, Commit, Decision, StartLoad
+from engine.policy.eviction_orders.base import EvictionKey
+from engine.policy.eviction_orders.lru import LruOrder
+from engine.policy.policy import CachePolicy
+from engine.types import VersionId
+
+
+class CountingOrder(LruOrder):
+    """Counts the versions that are looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+
+    def key(self, version: VersionId) -> EvictionKey:
+        self.looks += 1
+        return super().key(version)
+
+    def in_order(self) -> Iterator[VersionId]:
+        for version in super().in_order():
+            self.looks += 1
+            yield version
+
+
+def settle(policy: CachePolicy) -> list[Decision]:
+    """All loads and moves succeed."""
+    done: list[Decision] = []
+    while decisions := policy.advance():
+        for decision in decisions:
+            match decision:
+                case StartLoad(version):
+                    policy.on_loaded(version)
+                case Commit(version) | Activate(version):
+                    policy.on_moved(version)
+        done += decisions
+    return done
+
+
+def looks_per_event(*, host_places: int, waiting: int) -> int:
+    """The most that one arrival, release or idle plan looks at while that many adapters wait."""
+    order, slots = CountingOrder(), 8
+    policy = CachePolicy(slots=slots, host_capacity=host_places, eviction_order=order)
+    for n in range(1, host_places + 1):  # all host places are taken
+        policy.prefetch(VersionId(n))
+        settle(policy)
+    for n in range(1, slots + waiting + 1):  # the first ones lease every slot
+        policy.arrive(n, VersionId(n))
+        settle(policy)
+    leased = list(range(1, slots + 1))
+    most = 0
+    for n in range(1, 9):
+        order.looks = 0
+        policy.release(VersionId(leased.pop(0)))
+        settle(policy)  # the oldest waiter gets the slot
+        most, order.looks = max(most, order.looks), 0
+        leased.append(slots + n)
+        assert policy.lease_count(VersionId(slots + n)) == 1
+        policy.arrive(10_000 + n, VersionId(10_000 + n))
+        settle(policy)
+        policy.advance()
+        most = max(most, order.looks)
+    policy.check()
+    return most
+
+
+@pytest.mark.parametrize(("host_places", "waiting"), [(16, 400), (1024, 16), (1024, 400)])
+def test_an_event_looks_at_no_more_versions_with_more_waiting_adapters_or_host_places(
+    host_places: int, waiting: int
+) -> None:
+    assert looks_per_event(host_places=host_places, waiting=waiting) <= 16
+
+
+def test_an_eviction_looks_at_what_leaves_and_not_at_the_rest_of_the_host_tier() -> None:
+    order = CountingOrder()
+    policy = CachePolicy(slots=1, host_capacity=512, eviction_order=order)
+    for n in range(1, 513):
+        policy.prefetch(VersionId(n))
+        settle(policy)
+    order.looks = 0
+    policy.arrive(1, VersionId(513))
+    settle(policy)
+    assert policy.lease_count(VersionId(513)) == 1
+    assert order.looks <= 16
