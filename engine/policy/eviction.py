@@ -1,7 +1,6 @@
 """Eviction: chooses victims in the eviction order, and hot adapters to drain. Pure."""
 
 from collections.abc import Collection, Iterator
-from itertools import chain
 
 from engine.policy.index import PlanningIndex
 from engine.policy.pin_budget import PinBudget
@@ -58,7 +57,10 @@ class VictimSelector:
         """Those held up wait for a slot that is promised to one beside the tiers, and occupy its
         bytes. Where only places count, the adapter that gives way makes enough room alone.
         """
-        return chain(self._index.unused, idle, self._index.held_up if held_up else ())
+        yield from self._index.unused
+        yield from idle
+        if held_up:
+            yield from self._index.held_up
 
     def _makes_room(
         self, entering: Collection[VersionId], in_slots: Collection[VersionId], *, held_up: bool
