@@ -45,7 +45,7 @@ class CacheController:
         self._policy = policy
         self._backend = backend
         self._observer = observer
-        self._state = CacheState(clock)
+        self._state = CacheState(clock, policy.is_needed)
         self._reporter = EventReporter(observer, self._state)
         self._executor = DecisionExecutor(
             policy, backend, loader, observer, self._reporter, self._state

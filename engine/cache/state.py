@@ -1,12 +1,13 @@
 """Cache state: what the controller knows besides the policy: versions, requests, slots, use."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 
 from engine.policy.decisions import Ticket
 from engine.policy.miss_history import MissHistory
+from engine.policy.version_map import VersionMap
 from engine.types import AdapterVersion, CacheOutcome, MissCause, VersionId
 
 
@@ -24,38 +25,55 @@ class PendingRequest:
     counted: bool
 
 
-class CacheState:
-    """Only the controller's parts write it, and only by these methods."""
+@dataclass(slots=True)
+class _Known:
+    """What is known of a version."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    version: AdapterVersion
+    load_seconds: float = 0.0
+    guaranteed: bool = False
+    hits: int = 0
+    last_used: float | None = None
+
+
+class CacheState:
+    """Only the controller's parts write it, and only by these methods.
+
+    It forgets versions that are not needed, but for the last few thousand: see `VersionMap`.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        is_needed: Callable[[VersionId], bool] = lambda version: True,
+    ) -> None:
         self.clock = clock
-        self._versions: dict[VersionId, AdapterVersion] = {}
+        self._known = VersionMap[_Known](is_needed)
         self._pending: dict[Ticket, PendingRequest] = {}
-        self._load_seconds: dict[VersionId, float] = {}
-        self._guaranteed: set[VersionId] = set()
         self._slots: dict[VersionId, int] = {}
-        self._hits: Counter[VersionId] = Counter()
-        self._last_used: dict[VersionId, float] = {}
         self._history = MissHistory()
 
     # ---- versions ------------------------------------------------------------------------
 
     def add_version(self, version: AdapterVersion) -> None:
-        self._versions[version.id] = version
+        known = self._known.get(version.id) or _Known(version)
+        known.version = version
+        self._known[version.id] = known
 
     def version(self, version: VersionId) -> AdapterVersion:
         """Raises KeyError for one that was never added."""
-        return self._versions[version]
+        return self._known[version].version
 
     def find_version(self, version: VersionId) -> AdapterVersion | None:
         """None: the engine holds what nothing here ever loaded."""
-        return self._versions.get(version)
+        known = self._known.get(version)
+        return None if known is None else known.version
 
     # ---- pending requests ----------------------------------------------------------------
 
     def add_request(self, ticket: Ticket, request: PendingRequest) -> None:
         self._pending[ticket] = request
-        self._versions[request.version.id] = request.version
+        self.add_version(request.version)
 
     def pop_request(self, ticket: Ticket) -> PendingRequest:
         return self._pending.pop(ticket)
@@ -67,9 +85,9 @@ class CacheState:
         return len(self._pending)
 
     def overdue_requests(self, patience_seconds: float) -> list[tuple[Ticket, PendingRequest]]:
-        """Those that have waited longer."""
-        now, pending = self.clock(), self._pending.items()
-        return [(ticket, each) for ticket, each in pending if now - each.arrived > patience_seconds]
+        """Those that have waited longer, in order of arrival."""
+        latest = self.clock() - patience_seconds
+        return list(takewhile(lambda each: each[1].arrived < latest, self._pending.items()))
 
     def oldest_wait_seconds(self) -> float:
         """Of the client's request that has waited longest; 0 if none waits."""
@@ -80,20 +98,22 @@ class CacheState:
 
     def record_load(self, version: VersionId, seconds: float, *, guaranteed: bool) -> None:
         """Its files are staged. `guaranteed`: see `ports.Loaded`."""
-        self._load_seconds[version] = seconds
-        (self._guaranteed.add if guaranteed else self._guaranteed.discard)(version)
+        known = self._known[version]
+        known.load_seconds, known.guaranteed = seconds, guaranteed
 
     def load_seconds(self, version: VersionId) -> float:
         """Of its last load from disk; 0 if it was never loaded."""
-        return self._load_seconds.get(version, 0.0)
+        known = self._known.get(version)
+        return 0.0 if known is None else known.load_seconds
 
     def is_guaranteed(self, version: VersionId) -> bool:
         """Its moves can't fail, so they count as done once they are decided."""
-        return version in self._guaranteed
+        known = self._known.get(version)
+        return known is not None and known.guaranteed
 
     def record_entry(self, version: VersionId) -> None:
         """It enters the host tier."""
-        self._history.record_load(self._versions[version])
+        self._history.record_load(self.version(version))
         self.record_use(version)
 
     def cause_of_miss(self, version: AdapterVersion) -> MissCause:
@@ -115,22 +135,26 @@ class CacheState:
 
     def on_engine_lost(self, resident: Iterable[VersionId]) -> None:
         self.record_loss(resident)
-        self._guaranteed.clear()
+        for known in self._known.values():
+            known.guaranteed = False
         self._slots.clear()
 
     # ---- use -----------------------------------------------------------------------------
 
     def record_use(self, version: VersionId) -> None:
         """A request begins or ends to hold it."""
-        self._last_used[version] = self.clock()
+        self._known[version].last_used = self.clock()
 
     def idle_seconds(self, version: VersionId) -> float:
         """Since a request last held it, or else since it entered memory."""
-        now = self.clock()
-        return now - self._last_used.get(version, now)
+        known = self._known.get(version)
+        if known is None or known.last_used is None:
+            return 0.0
+        return self.clock() - known.last_used
 
     def record_hit(self, version: VersionId) -> None:
-        self._hits[version] += 1
+        self._known[version].hits += 1
 
     def hits(self, version: VersionId) -> int:
-        return self._hits[version]
+        known = self._known.get(version)
+        return 0 if known is None else known.hits

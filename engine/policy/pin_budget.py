@@ -1,6 +1,6 @@
 """Pin budget: a pinned adapter never leaves its tier, and room for one more remains. Pure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from engine.errors import AdapterTooLarge, NotPinned, PinBudgetExceeded, PinBytesExceeded
 from engine.policy.tiers import Tiers
@@ -10,13 +10,15 @@ from engine.types import Tier, VersionId
 class PinBudget:
     """At most `slots - 1` pins in the GPU tier, at most `host_capacity - 1` pins in all.
 
-    Where the host tier has a budget of bytes, the largest adapter known still fits beside them.
+    Where the host tier has a budget of bytes, the largest one that is in memory or wanted still
+    fits beside them. `wanted`: those that are waited for or to be prefetched.
     `on_change` is called with an adapter that was pinned or unpinned.
     """
 
-    def __init__(self, tiers: Tiers) -> None:
+    def __init__(self, tiers: Tiers, wanted: Callable[[], Iterable[VersionId]]) -> None:
         self.on_change: Callable[[VersionId], None] = lambda version: None
         self._tiers = tiers
+        self._wanted = wanted
         self._pins: dict[VersionId, Tier] = {}
 
     def __contains__(self, version: object) -> bool:
@@ -57,7 +59,8 @@ class PinBudget:
         if budget is None:
             return
         pinned_bytes = sum(map(self._tiers.size_of, pinned))
-        largest = self._tiers.largest_size(besides=pinned)
+        others = {*self._tiers.places(), *self._wanted()} - pinned
+        largest = max(map(self._tiers.size_of, others), default=0)
         if pinned_bytes + largest > budget:
             raise PinBytesExceeded(pinned_bytes, largest, budget)
 

@@ -12,9 +12,9 @@ Promises, checked by `check` and by a property test against a plain model:
 - every waiter gets a slot eventually, unless its adapter can't be loaded.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
-from engine.errors import AdapterInUse, AdapterPinned, AdapterTooLarge
+from engine.errors import AdapterInUse, AdapterPinned
 from engine.policy.decisions import Decision, Residency, Ticket
 from engine.policy.eviction import VictimSelector
 from engine.policy.eviction_orders.base import EvictionOrder
@@ -56,8 +56,9 @@ class CachePolicy:
             host_capacity=host_capacity,
             host_bytes=host_bytes,
             eviction_order=order,
+            is_wanted=self.is_wanted,
         )
-        self.pins = PinBudget(self._tiers)
+        self.pins = PinBudget(self._tiers, self._wanted)
         self._index = PlanningIndex(self._tiers, self.pins, self.wait_queue, order)
         self._victims = VictimSelector(self._tiers, self.pins, self.wait_queue, self._index)
         self._planner = Planner(
@@ -94,20 +95,14 @@ class CachePolicy:
         self._tiers.release(version)
 
     def learn_size(self, version: VersionId, size_bytes: int) -> None:
-        """The size of its files, before they are loaded.
+        """The size of its files, before they are loaded; no news once a load has shown its size.
 
         Raises AdapterTooLarge if it doesn't fit into the host tier beside the pins.
         """
         if not self._tiers.size_of(version):
-            self._set_size(version, size_bytes)
-
-    def _set_size(self, version: VersionId, size_bytes: int) -> None:
-        self._tiers.learn_size(version, size_bytes)
-        try:
+            self._tiers.learn_size(version, size_bytes)
+        if self._tiers.place_of(version) is None:
             self.pins.check_room_for(version)
-        except AdapterTooLarge:
-            self._tiers.learn_size(version, 0)  # what can't be loaded takes no room from the pins
-            raise
 
     def prefetch(self, version: VersionId) -> None:
         """Load it into the host tier when there is room, without a slot."""
@@ -116,7 +111,8 @@ class CachePolicy:
 
     def on_loaded(self, version: VersionId, size_bytes: int = 0) -> None:
         """It is staged, and takes that much. After AdapterTooLarge, report `on_failed`."""
-        self._set_size(version, size_bytes)
+        self._tiers.learn_size(version, size_bytes)
+        self.pins.check_room_for(version)
         self._tiers.put(version, Place.STAGED)
 
     def on_moved(self, version: VersionId) -> None:
@@ -229,6 +225,18 @@ class CachePolicy:
 
     def size_of(self, version: VersionId) -> int:
         return self._tiers.size_of(version)
+
+    def is_wanted(self, version: VersionId) -> bool:
+        """Pinned, waited for or to be prefetched."""
+        awaited = version in self.pins or self.wait_queue.count(version) > 0
+        return awaited or version in self._planner.prefetches
+
+    def is_needed(self, version: VersionId) -> bool:
+        """Wanted, in a tier, or on its way into one."""
+        return self._tiers.place_of(version) is not None or self.is_wanted(version)
+
+    def _wanted(self) -> Iterable[VersionId]:
+        return [*self.wait_queue.versions(), *self._planner.prefetches]
 
     def is_leaving(self, version: VersionId) -> bool:
         return version in self._planner.pending_evictions or self._victims.is_draining(version)

@@ -6,6 +6,7 @@ from enum import Enum, auto
 
 from engine.policy.decisions import Residency
 from engine.policy.eviction_orders.base import EvictionOrder
+from engine.policy.version_map import VersionMap
 from engine.types import VersionId
 
 
@@ -24,7 +25,8 @@ class Tiers:
     """Both tiers with their leases. Records where adapters are, not where they should be.
 
     `host_bytes` None: only the places of the host tier are counted. Every change and every view
-    that a plan needs costs O(1). `on_change` is called with the adapter that a change concerned.
+    that a plan needs costs O(1). `is_wanted`: not to be forgotten, if beside the tiers or on disk
+    only. `on_change` is called with the adapter that a change concerned.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Tiers:
         host_capacity: int,
         host_bytes: int | None = None,
         eviction_order: EvictionOrder,
+        is_wanted: Callable[[VersionId], bool] = lambda version: False,
     ) -> None:
         self.slots = slots
         self.host_capacity = host_capacity
@@ -44,8 +47,8 @@ class Tiers:
         self._host_bytes = 0  # of what is in the host tier
         self._in_slots: set[VersionId] = set()  # or being copied into one
         self._outside: dict[VersionId, Place] = {}  # in the order in which loads began
-        self._sizes: dict[VersionId, int] = {}
         self._place: dict[VersionId, Place] = {}
+        self._sizes = VersionMap[int](lambda v: v in self._place or is_wanted(v))
         self._leases: Counter[VersionId] = Counter()
         self._last_grants: dict[VersionId, int] = {}  # the number of the last grant of each
         self._grants = 0
@@ -92,11 +95,11 @@ class Tiers:
         self.on_change(version)
 
     def size_of(self, version: VersionId) -> int:
-        return self._sizes.get(version, 0)
+        return self._sizes.get(version) or 0
 
-    def largest_size(self, besides: Collection[VersionId]) -> int:
-        """Of all known sizes, in memory or not."""
-        return max((size for v, size in self._sizes.items() if v not in besides), default=0)
+    def places(self) -> Collection[VersionId]:
+        """All that are in a tier or on their way into one."""
+        return self._place.keys()
 
     def clear(self) -> None:
         """Nothing is resident and nothing is leased. Sizes stay known."""

@@ -76,7 +76,6 @@ class Model:
     pins: dict[VersionId, Tier] = field(default_factory=dict)
     drained: dict[VersionId, VersionId] = field(default_factory=dict)
     prefetch: list[VersionId] = field(default_factory=list)
-    known: set[VersionId] = field(default_factory=set)
     granted: list[VersionId] = field(default_factory=list)
     leaving: list[VersionId] = field(default_factory=list)
 
@@ -211,12 +210,11 @@ class PolicyMachine(RuleBasedStateMachine):
         """False if it is refused: it does not fit beside the pins."""
         m = self.model
         pinned = sum(m.sizes[v] for v in m.pins if v != version)
-        if version not in m.known and m.sizes[version] + pinned > m.budget:
+        if m.sizes[version] + pinned > m.budget:
             with pytest.raises(AdapterTooLarge):
                 self.policy.learn_size(version, m.sizes[version])
             return False
         self.policy.learn_size(version, m.sizes[version])
-        m.known.add(version)
         return True
 
     @rule(version=VERSIONS)
@@ -370,7 +368,8 @@ class PolicyMachine(RuleBasedStateMachine):
         if tier is Tier.GPU:
             too_many = too_many or list(others.values()).count(Tier.GPU) >= m.slots - 1
         pinned = {*others, version}
-        largest = max((m.sizes[v] for v in m.known - pinned), default=0)
+        there = {*m.host, *m.loading, *m.staged, *m.prefetch, *(v for _, v in m.waiting)}
+        largest = max((m.sizes[v] for v in there - pinned), default=0)
         too_large = sum(m.sizes[v] for v in pinned) + largest > m.budget
         if too_many or too_large:
             with pytest.raises(PinBudgetExceeded if too_many else PinBytesExceeded):
