@@ -28,6 +28,8 @@ class HostArena:
     """Allocates blocks from slabs, which are never returned to the system. Thread-safe.
 
     A block that the device may still be reading is released together with the event to wait for.
+    Blocks are released by `__del__`, on the step thread or inside any allocation: a release takes
+    no lock and waits for nothing, however long a new slab takes to be pinned.
     """
 
     def __init__(self, *, pinned: bool, slab_bytes: int = SLAB_BYTES) -> None:
@@ -36,7 +38,8 @@ class HostArena:
         self._slabs: list[torch.Tensor] = []
         self._free: list[list[tuple[int, int]]] = []  # per slab: (start, length), by start
         self._released: deque[tuple[Block, Any]] = deque()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of slabs and holes; held briefly
+        self._growing = threading.Lock()  # held while a slab is pinned
 
     @property
     def is_pinned(self) -> bool:
@@ -48,19 +51,29 @@ class HostArena:
 
     def reserve(self, size_bytes: int) -> None:
         """Allocate this much up front, in one piece, so that no load has to."""
-        with self._lock:
+        with self._growing:
             if self.allocated_bytes < size_bytes:
                 self._grow(size_bytes - self.allocated_bytes)
 
     def allocate(self, size_bytes: int) -> Block:
         """Raises RuntimeError or MemoryError if the system is out of memory."""
         length = max(1, -(-size_bytes // GRANULE_BYTES)) * GRANULE_BYTES
+        block = self._take(size_bytes, length)
+        while block is None:
+            with self._growing:
+                block = self._take(size_bytes, length)  # another thread may have grown it
+                if block is None:
+                    self._grow(max(length, self._slab_bytes))
+                    block = self._take(size_bytes, length)
+        return block
+
+    def _take(self, size_bytes: int, length: int) -> Block | None:
+        """A block in one of the holes; None if none is large enough."""
         with self._lock:
             self._collect()
             place = self._best_fit(length)
             if place is None:
-                self._grow(max(length, self._slab_bytes))
-                place = (len(self._slabs) - 1, 0)
+                return None
             slab, hole = place
             start, available = self._free[slab].pop(hole)
             if available > length:
@@ -70,9 +83,7 @@ class HostArena:
 
     def release(self, block: Block, last_read: Any = None) -> None:
         """`last_read`: the CUDA event recorded after the last copy out of the block, if any."""
-        with self._lock:
-            self._released.append((block, last_read))
-            self._collect()
+        self._released.append((block, last_read))  # collected by the next allocation
 
     def _collect(self) -> None:
         for _ in range(len(self._released)):
@@ -108,5 +119,6 @@ class HostArena:
 
     def _grow(self, size_bytes: int) -> None:
         slab = torch.empty(size_bytes, dtype=torch.uint8, pin_memory=self._pinned)
-        self._slabs.append(slab)
-        self._free.append([(0, size_bytes)])
+        with self._lock:
+            self._slabs.append(slab)
+            self._free.append([(0, size_bytes)])

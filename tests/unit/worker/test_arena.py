@@ -1,6 +1,7 @@
 """Arena: memory is reused, but never while the device still reads it."""
 
 import random
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -80,6 +81,97 @@ def test_a_reservation_is_one_piece_and_is_used() -> None:
     assert arena.allocated_bytes == 5 * SLAB
     assert_disjoint([arena.allocate(SLAB) for _ in range(5)])
     assert arena.allocated_bytes == 5 * SLAB
+
+
+class SlowPinning:
+    """`torch.empty` that doesn't return until `done` is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.done = threading.Event(), threading.Event()
+        self._empty = torch.empty
+        monkeypatch.setattr(torch, "empty", self._pin)
+
+    def _pin(self, *args: Any, **options: Any) -> torch.Tensor:
+        self.begun.set()
+        assert self.done.wait(30)
+        return self._empty(*args, **options)
+
+
+def test_a_release_does_not_wait_until_a_slab_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step thread releases blocks."""
+    arena = HostArena(pinned=False, slab_bytes=SLAB)
+    block = arena.allocate(SLAB // 2)
+    slow = SlowPinning(monkeypatch)
+    growing = threading.Thread(target=arena.allocate, args=[SLAB])
+    growing.start()
+    assert slow.begun.wait(30)
+    releasing = threading.Thread(target=arena.release, args=[block])
+    releasing.start()
+    releasing.join(10)
+    was_released = not releasing.is_alive()
+    slow.done.set()
+    growing.join()
+    releasing.join()
+    assert was_released
+
+
+def test_a_load_that_fits_does_not_wait_until_a_slab_is_pinned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arena = HostArena(pinned=False, slab_bytes=SLAB)
+    arena.allocate(SLAB // 2)
+    slow = SlowPinning(monkeypatch)
+    growing = threading.Thread(target=arena.allocate, args=[SLAB])
+    growing.start()
+    assert slow.begun.wait(30)
+    fitting: list[Block] = []
+    loading = threading.Thread(target=lambda: fitting.append(arena.allocate(SLAB // 4)))
+    loading.start()
+    loading.join(10)
+    at_once = len(fitting)
+    slow.done.set()
+    growing.join()
+    loading.join()
+    assert at_once == 1
+    assert arena.allocated_bytes == 2 * SLAB
+
+
+def test_a_block_may_be_released_by_the_collector_inside_an_allocation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As `__del__` of an image in a cycle would."""
+    arena = HostArena(pinned=False, slab_bytes=SLAB)
+    block = arena.allocate(SLAB // 2)
+    fit = HostArena._best_fit
+
+    def collect_and_fit(self: HostArena, length: int) -> tuple[int, int] | None:
+        self.release(block)
+        return fit(self, length)
+
+    def allocate() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(HostArena, "_best_fit", collect_and_fit)
+            arena.allocate(SLAB // 4)
+
+    allocating = threading.Thread(target=allocate, daemon=True)
+    allocating.start()
+    allocating.join(10)
+    assert not allocating.is_alive()
+    assert arena.allocate(SLAB // 2).start == 0
+
+
+def test_threads_that_grow_it_together_pin_no_more_than_they_need() -> None:
+    arena = HostArena(pinned=False, slab_bytes=SLAB)
+    blocks: list[Block] = []
+    threads = [
+        threading.Thread(target=lambda: blocks.append(arena.allocate(SLAB // 4))) for _ in range(16)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert_disjoint(blocks)
+    assert arena.allocated_bytes == 4 * SLAB
 
 
 @pytest.mark.parametrize("seed", range(5))
