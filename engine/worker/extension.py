@@ -55,8 +55,8 @@ class AdapterCacheExtension:
         """
         manager, staging = self.model_runner.lora_manager, self._adaptry_staging()
         if staging.arena.is_pinned:
-            ranks = self.vllm_config.parallel_config.tensor_parallel_size
-            staging.arena.reserve(reservation_bytes(manager._adapter_manager, ranks, host_bytes))
+            parallel = self.vllm_config.parallel_config
+            staging.arena.reserve(reservation_bytes(manager._adapter_manager, parallel, host_bytes))
         self._adaptry_listener = LoadListener(path, staging, manager)
 
     @_never_raises

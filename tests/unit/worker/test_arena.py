@@ -205,22 +205,32 @@ def tiers(capacity: int) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("ranks", "host_bytes", "available", "expected"),
+    ("tensor", "pipeline", "host_bytes", "available", "expected"),
     [
-        (1, None, 10**9, 12_000),  # ten, and two in staging
-        (2, None, 10**9, 24_000),  # each rank reads the whole file
-        (1, 5_000, 10**9, 7_000),
-        (2, 5_000, 10**9, 6_500),
-        (1, None, 20_000, 5_000),  # a quarter of what is available
+        (1, 1, None, 10**9, 12_000),  # ten, and two in staging
+        (2, 1, None, 10**9, 24_000),  # each rank reads the whole file
+        (1, 2, None, 10**9, 24_000),  # which has the layers of the other stage too
+        (1, 1, 5_000, 10**9, 7_000),
+        (2, 1, 5_000, 10**9, 6_500),
+        (2, 4, 8_000, 10**9, 17_000),
+        (1, 1, None, 20_000, 5_000),  # a quarter of what is available
+        (2, 4, None, 80_000, 2_500),  # all ranks together
+        (2, 4, 10**6, 80_000, 2_500),
     ],
 )
 def test_as_much_is_reserved_as_the_tier_can_hold(
     monkeypatch: pytest.MonkeyPatch,
-    ranks: int,
+    tensor: int,
+    pipeline: int,
     host_bytes: int | None,
     available: int,
     expected: int,
 ) -> None:
     memory = SimpleNamespace(available=available)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
-    assert reservation_bytes(tiers(10), ranks, host_bytes) == expected
+    parallel = SimpleNamespace(
+        tensor_parallel_size=tensor,
+        pipeline_parallel_size=pipeline,
+        world_size=tensor * pipeline,
+    )
+    assert reservation_bytes(tiers(10), parallel, host_bytes) == expected
