@@ -26,6 +26,7 @@ class ImageLoRA(LoRAModel):  # type: ignore[misc]  # vLLM is untyped here
         self.layout = layout
         self.block = block
         self.sources: SlotSources | None = None  # if the slots are in host memory too
+        self.scatter: Any = None  # if they are on a CUDA device: see `CudaSlotWriter.prepare`
         self.last_read: Any = None  # CUDA event after the last copy out of the block
         self._arena = arena
 

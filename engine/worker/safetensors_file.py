@@ -52,14 +52,12 @@ class OpenAdapter:
     descriptor: int
     data_start: int
     size_bytes: int  # of the data section
-    header: bytes
+    header: Mapping[str, Any]  # without `__metadata__`
     kind: str
 
     def tensors(self) -> Mapping[str, StoredTensor]:
         """Raises Unreadable for a dtype or an alignment that can't be viewed in place."""
-        entries = json.loads(self.header)
-        entries.pop("__metadata__", None)
-        return {name: _stored_tensor(name, entry) for name, entry in entries.items()}
+        return {name: _stored_tensor(name, entry) for name, entry in self.header.items()}
 
     def read_into(self, memory: torch.Tensor) -> None:
         """Read the data section, without the GIL. `memory`: (size_bytes,) uint8 on the host."""
@@ -93,15 +91,27 @@ def open_adapter(folder: str) -> Iterator[OpenAdapter]:
         size_bytes = os.fstat(descriptor).st_size - 8 - length
         if len(header) < length or size_bytes <= 0:
             raise Unreadable("the file is shorter than its header says")
-        kind = _kind(header, config)
-        yield OpenAdapter(descriptor, 8 + length, size_bytes, header, kind)
+        entries = _parse_header(header)
+        kind = _kind(entries, config)
+        yield OpenAdapter(descriptor, 8 + length, size_bytes, entries, kind)
     finally:
         os.close(descriptor)
 
 
-def _kind(header: bytes, config: Mapping[str, Any]) -> str:
+def _parse_header(header: bytes) -> Mapping[str, Any]:
+    """The tensors. Metadata is dropped: a time or a step in it would make each file a new kind."""
+    try:
+        entries = json.loads(header)
+    except ValueError as error:
+        raise Unreadable("the file does not begin with a safetensors header") from error
+    if not isinstance(entries, dict):
+        raise Unreadable("the file does not begin with a safetensors header")
+    return {name: entry for name, entry in entries.items() if name != "__metadata__"}
+
+
+def _kind(header: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     relevant = {name: _sorted(config[name]) for name in sorted(config) if name not in _IGNORED_KEYS}
-    digest = hashlib.sha256(header)
+    digest = hashlib.sha256(json.dumps(header).encode())
     digest.update(json.dumps(relevant).encode())  # in rank_pattern the first matching key counts
     return digest.hexdigest()
 

@@ -1,13 +1,16 @@
 """Slot writers: copy an adapter from host memory into a slot."""
 
 import threading
-from typing import Protocol
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from cachetools import LRUCache
 
 from engine.worker.host_image import MAX_KINDS, ImageLoRA
 from engine.worker.slot_layout import SlotLayout
+
+Compiled = TypeVar("Compiled")
 
 
 class SlotWriter(Protocol):
@@ -32,6 +35,27 @@ class HostSlotWriter:
         image.layout.write(slot, image.sources)
 
 
+class ScatterCache(Generic[Compiled]):
+    """What `compile_` returned for each layout, of the `MAX_KINDS` used last. Thread-safe.
+
+    Used by loading threads only: each image refers to its own, so the step thread neither waits
+    for a compilation nor finds its own evicted.
+    """
+
+    def __init__(self, compile_: Callable[[SlotLayout], Compiled]) -> None:
+        self._compile = compile_
+        self._compiled: LRUCache[SlotLayout, Compiled] = LRUCache(MAX_KINDS)
+        self._lock = threading.Lock()
+
+    def get(self, layout: SlotLayout) -> Compiled:
+        """Compiled once: threads that need the same one wait for it."""
+        with self._lock:
+            compiled = self._compiled.get(layout)
+            if compiled is None:
+                compiled = self._compiled[layout] = self._compile(layout)
+            return compiled
+
+
 class CudaSlotWriter:
     """One copy to a staging buffer on a separate stream, then a scatter on the compute stream.
 
@@ -45,20 +69,24 @@ class CudaSlotWriter:
         self._staging = torch.empty(0, dtype=torch.uint8, device=device)
         self._larger = self._staging  # allocated in the background, for the next write
         self._scattered = torch.cuda.Event()
-        self._scatters: LRUCache[SlotLayout, _Scatter] = LRUCache(MAX_KINDS)
+        self._scatters: ScatterCache[_Scatter] = ScatterCache(
+            lambda layout: _scatter_for(layout, device)
+        )
         self._preparing = threading.Lock()
 
     def prepare(self, image: ImageLoRA) -> None:
         """The bytes stay unscaled: the device scales faster than the host."""
+        with torch.cuda.device(self._device):
+            image.scatter = self._scatters.get(image.layout)
         with self._preparing, torch.cuda.device(self._device):
-            self._scatter_of(image.layout)
             if self._larger.numel() < image.layout.size_bytes:
                 size = 1 << (image.layout.size_bytes - 1).bit_length()
                 self._larger = torch.empty(size, dtype=torch.uint8, device=self._device)
 
     def write(self, slot: int, image: ImageLoRA) -> None:
+        if image.scatter is None:
+            raise RuntimeError("was not prepared")
         compute = torch.cuda.current_stream(self._device)
-        scatter = self._scatter_of(image.layout)
         if self._staging is not self._larger:
             torch.cuda.synchronize(self._device)  # rare; the old buffer is about to be freed
             self._staging = self._larger
@@ -69,14 +97,8 @@ class CudaSlotWriter:
             image.last_read = torch.cuda.Event()
             image.last_read.record(self._stream)
         compute.wait_event(image.last_read)
-        scatter.write(slot, staged)
+        image.scatter.write(slot, staged)
         self._scattered.record(compute)
-
-    def _scatter_of(self, layout: SlotLayout) -> "_Scatter":
-        scatter = self._scatters.get(layout)
-        if scatter is None:
-            scatter = self._scatters[layout] = _scatter_for(layout, self._device)
-        return scatter
 
 
 class _Scatter(Protocol):

@@ -1,0 +1,66 @@
+"""Safetensors files: which adapters are of one kind, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine.worker.safetensors_file import CONFIG, WEIGHTS, Unreadable, open_adapter
+
+
+def write(folder: Path, *, metadata: dict[str, str] | None, rank: int = 4, **config: Any) -> str:
+    folder.mkdir()
+    size = 4 * rank
+    header: dict[str, Any] = {"a": {"dtype": "F32", "shape": [rank], "data_offsets": [0, size]}}
+    if metadata is not None:
+        header["__metadata__"] = metadata
+    text = json.dumps(header).encode()
+    data = torch.arange(rank, dtype=torch.float32).numpy().tobytes()
+    (folder / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text + data)
+    (folder / CONFIG).write_text(json.dumps({"r": rank, "lora_alpha": 8, **config}))
+    return str(folder)
+
+
+def kind_of(folder: str) -> str:
+    with open_adapter(folder) as adapter:
+        return adapter.kind
+
+
+def test_metadata_makes_no_kind_of_its_own(tmp_path: Path) -> None:
+    """Trainers write the time and the step into it."""
+    kinds = {
+        kind_of(write(tmp_path / name, metadata=metadata))
+        for name, metadata in {
+            "none": None,
+            "monday": {"format": "pt", "saved_at": "2026-01-05T10:00:00"},
+            "tuesday": {"format": "pt", "saved_at": "2026-01-06T10:00:00", "step": "7"},
+        }.items()
+    }
+    assert len(kinds) == 1
+
+
+def test_shapes_and_configuration_make_a_kind(tmp_path: Path) -> None:
+    kinds = {
+        kind_of(write(tmp_path / "a", metadata=None)),
+        kind_of(write(tmp_path / "b", metadata=None, rank=8)),
+        kind_of(write(tmp_path / "c", metadata=None, lora_alpha=16)),
+    }
+    assert len(kinds) == 3
+
+
+def test_the_data_is_read_whatever_the_metadata(tmp_path: Path) -> None:
+    with open_adapter(write(tmp_path / "a", metadata={"saved_at": "now"})) as adapter:
+        assert list(adapter.tensors()) == ["a"]
+        memory = torch.empty(adapter.size_bytes, dtype=torch.uint8)
+        adapter.read_into(memory)
+        assert adapter.tensors()["a"].view_of(memory).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("header", [b"[1, 2]", b"{oh", b"\xff\xfe"])
+def test_a_header_that_is_none_is_refused(tmp_path: Path, header: bytes) -> None:
+    folder = Path(write(tmp_path / "a", metadata=None))
+    (folder / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header + b"data")
+    with pytest.raises(Unreadable), open_adapter(str(folder)):
+        pass

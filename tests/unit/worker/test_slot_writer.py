@@ -1,0 +1,120 @@
+"""Slot writers: one compilation a layout from any number of threads, none on the step thread."""
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from engine.worker import slot_writer as module
+from engine.worker.host_image import MAX_KINDS
+from engine.worker.slot_writer import CudaSlotWriter, ScatterCache
+
+
+class Layout:
+    size_bytes = 8
+
+
+def layouts(count: int) -> list[Any]:
+    return [Layout() for _ in range(count)]
+
+
+class NoDevice:
+    """Stands in for what `CudaSlotWriter` takes from torch.cuda: one that does nothing."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def record(self, stream: Any) -> None:
+        pass
+
+    def wait_event(self, event: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, str]]:
+    """A writer's compilations, each with the name of its thread."""
+    for name in ("Stream", "Event", "device", "stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, NoDevice)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
+    found: list[tuple[Any, str]] = []
+
+    def compile_(layout: Any, device: Any) -> Any:
+        found.append((layout, threading.current_thread().name))
+        return SimpleNamespace(write=lambda slot, image: None)
+
+    monkeypatch.setattr(module, "_scatter_for", compile_)
+    return found
+
+
+def image_of(layout: Any) -> Any:
+    block = SimpleNamespace(memory=torch.zeros(8, dtype=torch.uint8))
+    return SimpleNamespace(layout=layout, block=block, scatter=None, last_read=None)
+
+
+def test_nothing_is_compiled_on_the_step_thread(compiled: list[tuple[Any, str]]) -> None:
+    """Even for an adapter of more kinds ago than the cache holds."""
+    writer = CudaSlotWriter(torch.device("cpu"))
+    images = [image_of(layout) for layout in layouts(MAX_KINDS + 10)]
+    with ThreadPoolExecutor(4, thread_name_prefix="load") as loading:
+        list(loading.map(writer.prepare, images))
+    for image in images:
+        writer.write(0, image)
+    assert len(compiled) == len(images)
+    assert all(thread.startswith("load") for _, thread in compiled)
+
+
+def test_an_image_that_was_not_prepared_is_refused(compiled: list[tuple[Any, str]]) -> None:
+    with pytest.raises(RuntimeError, match="not prepared"):
+        CudaSlotWriter(torch.device("cpu")).write(0, image_of(Layout()))
+    assert compiled == []
+
+
+def test_a_cache_that_threads_share_stays_whole() -> None:
+    compiled: list[Any] = []
+
+    def compile_(layout: Any) -> object:
+        compiled.append(layout)
+        return object()
+
+    cache: ScatterCache[object] = ScatterCache(compile_)
+    many = layouts(2 * MAX_KINDS)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(lambda n: cache.get(many[n * 7 % len(many)]), range(4000)))
+    finally:
+        sys.setswitchinterval(before)
+    assert cache.get(many[0]) is cache.get(many[0])
+    assert len(cache._compiled) == MAX_KINDS
+
+
+def test_threads_that_need_the_same_layout_compile_it_once() -> None:
+    compiled: list[Any] = []
+    both = threading.Barrier(4)
+
+    def compile_(layout: Any) -> object:
+        compiled.append(layout)
+        return object()
+
+    cache: ScatterCache[object] = ScatterCache(compile_)
+    layout = layouts(1)[0]
+
+    def get(_: int) -> object:
+        both.wait()
+        return cache.get(layout)
+
+    with ThreadPoolExecutor(4) as threads:
+        found = set(threads.map(get, range(4)))
+    assert len(compiled) == len(found) == 1
