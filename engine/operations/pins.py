@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from engine.cache.controller import CacheController
 from engine.errors import EngineError, NotPinned
@@ -65,7 +66,11 @@ class ActivePin:
 
 
 class PinService:
-    """Pins and unpins for operators, stores pins, and expires them."""
+    """Pins and unpins for operators, stores pins, and expires them.
+
+    One change of a version's pin at a time is written: controller, memory and database then agree,
+    whatever else was requested meanwhile. The last one written holds.
+    """
 
     def __init__(
         self,
@@ -79,6 +84,7 @@ class PinService:
         self._resolver = resolver
         self._clock = clock
         self._active: dict[VersionId, ActivePin] = {}
+        self._locks: WeakValueDictionary[VersionId, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def active(self) -> Sequence[ActivePin]:
@@ -100,28 +106,33 @@ class PinService:
 
         Raises what `CacheController.pin` raises, or RegistryError; then it is not pinned.
         """
-        await self._controller.pin(version, tier)
-        expires_at, ends = None, math.inf
-        if ttl_seconds is not None:
-            expires_at = _now() + timedelta(seconds=ttl_seconds)
-            ends = self._clock() + ttl_seconds
-        try:
-            await self._store.save_pin(version.id, tier, expires_at, actor=actor, replicas=replicas)
-        except BaseException:
-            self._drop(version.id)
-            raise
-        pin = self._active[version.id] = ActivePin(version, tier, expires_at, ends, replicas)
-        return pin
+        async with self._lock_of(version.id):
+            await self._controller.pin(version, tier)
+            expires_at, ends = None, math.inf
+            if ttl_seconds is not None:
+                expires_at = _now() + timedelta(seconds=ttl_seconds)
+                ends = self._clock() + ttl_seconds
+            pin = ActivePin(version, tier, expires_at, ends, replicas)
+            try:
+                await self._store.save_pin(
+                    version.id, tier, expires_at, actor=actor, replicas=replicas
+                )
+            except BaseException:
+                self._drop(version.id)
+                raise
+            self._active[version.id] = pin
+            return pin
 
     async def unpin(self, version: AdapterVersion, *, actor: str) -> Tier:
         """Raises NotPinned, or RegistryError; then it stays pinned."""
         if version.id not in self._active:
             raise NotPinned
-        await self._store.remove_pin(version.id, actor=actor)
-        if (pin := self._active.get(version.id)) is None:  # another request was faster
-            raise NotPinned
-        self._drop(version.id)
-        return pin.tier
+        async with self._lock_of(version.id):
+            if (pin := self._active.get(version.id)) is None:  # another change was faster
+                raise NotPinned
+            await self._store.remove_pin(version.id, actor=actor)
+            self._drop(version.id)
+            return pin.tier
 
     async def restore(self) -> None:
         """Pin again what an earlier process had pinned. Raises RegistryError.
@@ -143,32 +154,40 @@ class PinService:
     async def repin(self) -> None:
         """Load what is pinned into a new engine: the old one took it along."""
         for pin in self.active:
-            try:
-                await self._controller.pin(pin.version, pin.tier)
-            except EngineError as error:
-                logger.warning("%s could not be pinned again: %s", pin.version, error.detail)
+            async with self._lock_of(pin.version.id):
+                if self._active.get(pin.version.id) is not pin:  # unpinned or renewed meanwhile
+                    continue
+                try:
+                    await self._controller.pin(pin.version, pin.tier)
+                except EngineError as error:
+                    logger.warning("%s could not be pinned again: %s", pin.version, error.detail)
 
     async def expire(self) -> None:
         """Remove expired pins, until cancelled."""
         while True:
             await asyncio.sleep(_EXPIRY_CHECK_SECONDS)
             now = self._clock()
-            if expired := [pin.version for pin in self.active if pin.ends <= now]:
-                await self._expire_pins(expired)
+            for pin in self.active:
+                if pin.ends <= now and not self._lock_of(pin.version.id).locked():
+                    await self._expire(pin.version)
 
-    async def _expire_pins(self, expired: Sequence[AdapterVersion]) -> None:
-        for version in expired:
+    async def _expire(self, version: AdapterVersion) -> None:
+        async with self._lock_of(version.id):
             self._drop(version.id)
             logger.info("the pin of %s has expired", version.reference)
-        try:
-            await self._store.expire_pins([version.id for version in expired])
-        except RegistryError as error:  # a restart would not restore them anyway
-            logger.warning("expired pins are still stored: %s", error.detail)
+            try:
+                await self._store.expire_pins([version.id])
+            except RegistryError as error:  # a restart would not restore it anyway
+                logger.warning("an expired pin is still stored: %s", error.detail)
 
     def _ends(self, expires_at: datetime | None) -> float:
         if expires_at is None:
             return math.inf
         return self._clock() + (expires_at - _now()).total_seconds()
+
+    def _lock_of(self, version: VersionId) -> asyncio.Lock:
+        """Exists while a change holds it or waits for it."""
+        return self._locks.setdefault(version, asyncio.Lock())
 
     def _drop(self, version: VersionId) -> None:
         self._active.pop(version, None)
