@@ -36,12 +36,16 @@ class MoveResult:
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """What the engine itself holds, read back from it. Both tuples are in vLLM's LRU order."""
+    """What the engine itself holds, read back from it. Both tiers are in vLLM's LRU order.
+
+    `partial`: what its ranks have in different places. It is in neither tier.
+    """
 
     gpu: tuple[VersionId, ...]
     host: tuple[VersionId, ...]
     size_bytes: dict[VersionId, int] = field(default_factory=dict)
     in_step_loads: int = 0
+    partial: tuple[VersionId, ...] = ()
 
 
 class Backend(Protocol):

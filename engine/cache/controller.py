@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from engine.cache.admission import Admission
+from engine.cache.drift import find_drift, repair_drift
 from engine.cache.event_reporter import EventReporter
 from engine.cache.executor import DecisionExecutor
 from engine.cache.lease import (
@@ -212,18 +213,17 @@ class CacheController:
     async def reconcile(self) -> EngineState:
         """Compare with what the engine holds; report a difference as drift and repair it.
 
+        Each version is compared by itself, unless it moves: under steady traffic some always do.
         Raises EngineUnavailable.
         """
-        quiet = self._executor.is_idle and not self._policy.in_transit()
-        moves_before = self._executor.moves_submitted
-        believed = self._policy.residency()
-        state = await self._backend.engine_state()
-        if quiet and self._executor.moves_submitted == moves_before:
-            differing = set(believed.gpu) ^ set(state.gpu) | set(believed.host) ^ set(state.host)
-            if differing:
-                self._reporter.report_drift(sorted(differing))
-                self._executor.execute(self._policy.correct(state.gpu, state.host))
-                self._executor.advance()
+        moving, believed = set(self._policy.in_transit()), self._policy.residency()
+        with self._executor.record_moved() as moved:
+            state = await self._backend.engine_state()
+        moving |= moved | set(self._policy.in_transit())
+        if drift := find_drift(believed, state, moving):
+            self._reporter.report_drift(sorted(drift))
+            self._executor.execute(repair_drift(self._policy, state, drift))
+            self._executor.advance()
         return state
 
     # ---- views ---------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from engine.cache.event_reporter import EventReporter
 from engine.cache.loader import Loader
@@ -69,6 +70,10 @@ class DecisionExecutor:
     @property
     def moves_submitted(self) -> int:
         return self._move_sender.moves_submitted
+
+    def record_moved(self) -> AbstractContextManager[set[VersionId]]:
+        """The versions with a move in flight now, or submitted until the block ends."""
+        return self._move_sender.record_moved()
 
     async def wait_until_sent(self) -> None:
         """Before a lease is used: its moves have to be in the engine's queue by then."""

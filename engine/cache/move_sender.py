@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from engine.errors import EngineDied, EngineUnavailable
 from engine.policy.decisions import Move
 from engine.ports import Backend, MoveResult
+from engine.types import VersionId
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +22,8 @@ class MoveSender:
     def __init__(self, backend: Backend, on_done: Callable[[Move, MoveResult], None]) -> None:
         self._backend = backend
         self._on_done = on_done
-        self._in_flight: set[asyncio.Task[None]] = set()
+        self._in_flight: dict[asyncio.Task[None], Sequence[Move]] = {}
+        self._records: list[set[VersionId]] = []
         self.moves_submitted = 0
         self._unsent = 0
 
@@ -30,12 +33,24 @@ class MoveSender:
 
     def submit(self, moves: Sequence[Move]) -> None:
         self.moves_submitted += len(moves)
-        self._in_flight.add(asyncio.create_task(self._send(list(moves))))
+        for record in self._records:
+            record.update(move.version for move in moves)
+        self._in_flight[asyncio.create_task(self._send(list(moves)))] = moves
         self._unsent += 1
         asyncio.get_running_loop().call_soon(self._on_sent)  # after the task's first step
 
     def _on_sent(self) -> None:
         self._unsent -= 1
+
+    @contextmanager
+    def record_moved(self) -> Iterator[set[VersionId]]:
+        """The versions with a move in flight now, or submitted until the block ends."""
+        record = {move.version for moves in self._in_flight.values() for move in moves}
+        self._records.append(record)
+        try:
+            yield record
+        finally:
+            self._records = [other for other in self._records if other is not record]
 
     async def wait_until_sent(self) -> None:
         """Until the engine has all moves so far: every later call to it comes after them."""
@@ -45,7 +60,8 @@ class MoveSender:
     async def _send(self, moves: list[Move]) -> None:
         results = await self._apply(moves)
         task = asyncio.current_task()
-        self._in_flight = {other for other in self._in_flight if other is not task}
+        if task is not None:
+            self._in_flight.pop(task, None)
         for move, result in zip(moves, results, strict=True):
             self._on_done(move, result)
 
@@ -64,5 +80,5 @@ class MoveSender:
         cancelled = list(self._in_flight)
         for task in cancelled:
             task.cancel()
-        self._in_flight = set()
+        self._in_flight = {}
         return cancelled

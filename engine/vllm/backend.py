@@ -4,6 +4,7 @@ Never passes `timeout=` to `collective_rpc`: after a timeout the next call reads
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -64,13 +65,7 @@ class VllmBackend:
         return [_slowest(results) for results in zip(*ranks, strict=True)]
 
     async def engine_state(self) -> EngineState:
-        reply = (await self._call("adaptry_truth"))[0]
-        return EngineState(
-            gpu=tuple(reply["gpu"]),
-            host=tuple(reply["host"]),
-            size_bytes={VersionId(lora_id): size for lora_id, size in reply["size_bytes"]},
-            in_step_loads=reply["in_step_loads"],
-        )
+        return merge_states(await self._call("adaptry_truth"))
 
     async def served_modules(self) -> SupportedModules | None:
         """The modules that support LoRA; None if vLLM can't list them. Raises EngineUnavailable."""
@@ -115,6 +110,26 @@ async def _call(engine: AsyncLLM, method: str, *args: Any) -> list[Any]:
         if "error" in reply:
             raise EngineUnavailable(f"{method}: {reply['error']}")
     return [reply["value"] for reply in replies]
+
+
+def merge_states(ranks: Sequence[Mapping[str, Any]]) -> EngineState:
+    """One state from all ranks, in the order of the first. `partial`: where they differ."""
+    places = [
+        dict.fromkeys(rank["host"], False) | dict.fromkeys(rank["gpu"], True) for rank in ranks
+    ]
+    every = {lora_id for rank in places for lora_id in rank}
+    partial = {v for v in every if len({rank.get(v) for rank in places}) > 1}
+    sizes: Counter[VersionId] = Counter()
+    for rank in ranks:
+        sizes.update({VersionId(lora_id): size for lora_id, size in rank["size_bytes"]})
+    first = ranks[0]
+    return EngineState(
+        gpu=tuple(v for v in first["gpu"] if v not in partial),
+        host=tuple(v for v in first["host"] if v not in partial),
+        size_bytes={v: size for v, size in sizes.items() if v not in partial},
+        in_step_loads=max(rank["in_step_loads"] for rank in ranks),
+        partial=tuple(sorted(partial)),
+    )
 
 
 def merge_served_modules(ranks: Sequence[Mapping[str, Any]]) -> SupportedModules | None:

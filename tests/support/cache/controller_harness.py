@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -66,10 +67,14 @@ class Recorder:
 
 
 class UnreliableBackend(FakeBackend):
-    """`during_readback` runs while the engine's state is read; loads and moves may fail."""
+    """`during_readback` runs while the engine's state is read; loads and moves may fail.
+
+    `partial`: versions that only some of its ranks hold.
+    """
 
     during_readback: Callable[[], Awaitable[object]] | None = None
 
+    partial: Collection[VersionId] = ()
     round_trip: asyncio.Event | None = None
     load_breaks: Exception | None = None
     apply_breaks: Exception | None = None
@@ -90,7 +95,13 @@ class UnreliableBackend(FakeBackend):
     async def engine_state(self) -> EngineState:
         if self.during_readback is not None:
             await self.during_readback()
-        return await super().engine_state()
+        state = await super().engine_state()
+        return replace(
+            state,
+            gpu=tuple(v for v in state.gpu if v not in self.partial),
+            host=tuple(v for v in state.host if v not in self.partial),
+            partial=tuple(self.partial),
+        )
 
 
 class Cache:

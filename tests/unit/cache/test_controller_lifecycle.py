@@ -1,6 +1,7 @@
 """The controller when engines die or drift, when operators force evictions, and at its limits."""
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -28,6 +29,7 @@ from tests.support.cache.controller_harness import (
     C,
     Cache,
     D,
+    E,
     UnreliableBackend,
     running,
     until,
@@ -173,6 +175,68 @@ async def test_a_leased_adapter_is_kept_whatever_the_engine_reports() -> None:
             assert cache.policy.lease_count(A.id) == 1
         assert await drifted(cache) == {A.id}
         assert await cache.use(A) is CacheOutcome.HOST_HIT
+
+
+async def test_drift_is_repaired_while_another_load_hangs() -> None:
+    async with running(Cache()) as cache:
+        await cache.use(A)
+        await until(lambda: cache.controller._executor.is_idle)
+        cache.backend.load_seconds = 60
+        waiting = asyncio.create_task(cache.use(B))
+        await until(lambda: B.id in cache.backend.loads)
+        del cache.backend.gpu[A.id], cache.backend.host[A.id]
+        assert await drifted(cache) == {A.id}
+        assert await drifted(cache) == set()
+        cache.backend.load_seconds = 0
+        assert await cache.use(A) is CacheOutcome.MISS
+        waiting.cancel()
+
+
+async def test_drift_is_repaired_under_steady_traffic() -> None:
+    """Others move during every comparison."""
+    async with running(Cache()) as cache:
+        await cache.use(A)
+        others = itertools.cycle((B, C, D, E))
+        cache.backend.during_readback = lambda: cache.use(next(others))
+        await cache.controller.reconcile()
+        await until(lambda: cache.controller._executor.is_idle)
+        stranger = AdapterVersion(VersionId(99), "stranger", 1, "f" * 64, "/x", 8, 1)
+        cache.backend.host_capacity += 1
+        cache.backend.host[stranger.id] = stranger
+        await cache.controller.reconcile()
+        await until(lambda: cache.controller._executor.is_idle)
+        assert cache.observer.drift == [stranger.id]
+        for _ in range(5):
+            await cache.controller.reconcile()
+        assert cache.observer.drift == [stranger.id]
+        await until(lambda: cache.controller._executor.is_idle)
+        cache.check()
+
+
+async def test_what_only_some_ranks_hold_is_evicted_from_all_and_loaded_again() -> None:
+    async with running(Cache()) as cache:
+        await cache.use(A)
+        await cache.use(B)
+        await until(lambda: cache.controller._executor.is_idle)
+        cache.backend.partial = {A.id}
+        cache.observer.drift.clear()
+        await cache.controller.reconcile()
+        assert cache.observer.drift == [A.id]
+        await until(lambda: A.id not in cache.backend.host)
+        cache.backend.partial = set()
+        assert await drifted(cache) == set()
+        assert await cache.use(A) is CacheOutcome.MISS
+        cache.check()
+
+
+async def test_what_only_some_ranks_hold_stays_while_it_is_leased() -> None:
+    async with running(Cache()) as cache:
+        async with cache.controller.lease(A):
+            cache.backend.partial = {A.id}
+            assert await drifted(cache) == {A.id}
+            assert A.id in cache.backend.host
+            cache.backend.partial = set()
+        cache.check()
 
 
 # ---- operators who insist -----------------------------------------------------------------
