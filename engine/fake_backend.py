@@ -21,7 +21,7 @@ class UncheckedFiles:
 
 
 class FakeBackend:
-    """`broken` versions fail to load; `load_seconds` is how long a load takes.
+    """`broken` versions fail to load. A load takes `load_seconds`, and then waits for `may_load`.
 
     `guaranteed` is that of every load: False where its moves are to fail.
     """
@@ -30,6 +30,8 @@ class FakeBackend:
         self.slots = slots
         self.host_capacity = host_capacity
         self.load_seconds = load_seconds
+        self.may_load = asyncio.Event()
+        self.may_load.set()
         self.guaranteed = True
         self.broken: set[VersionId] = set()
         self.refuses_slot: set[VersionId] = set()
@@ -42,6 +44,7 @@ class FakeBackend:
     async def load(self, version: AdapterVersion) -> Loaded:
         self.loads.append(version.id)
         await asyncio.sleep(self.load_seconds)
+        await self.may_load.wait()
         if version.id in self.broken:
             raise AdapterLoadFailed(version.reference, "broken on purpose")
         self._staged[version.id] = version

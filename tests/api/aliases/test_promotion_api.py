@@ -78,10 +78,11 @@ async def promote(client: httpx.AsyncClient, version: int, **body: Any) -> httpx
 async def test_the_alias_moves_when_the_new_version_is_in_memory(
     client: httpx.AsyncClient, engine: Engine
 ) -> None:
-    engine.cache.backend.load_seconds = 0.2
+    engine.cache.backend.may_load.clear()
     moving = asyncio.create_task(promote(client, 2))
     await until(lambda: engine.cache.backend.loads)
     assert await resolved(client, "bot@prod") == 1, "it is still loading"
+    engine.cache.backend.may_load.set()
     assert (await moving).status_code == 200
     assert await resolved(client, "bot@prod") == 2
     assert engine.residents(Tier.HOST) == [2]
@@ -212,7 +213,7 @@ async def test_a_stale_view_is_refused_before_anything_is_loaded(
 async def test_what_changes_while_it_warms_is_seen_at_the_switch(
     client: httpx.AsyncClient, engine: Engine
 ) -> None:
-    engine.cache.backend.load_seconds = 0.2
+    engine.cache.backend.may_load.clear()
     moving = [
         asyncio.create_task(promote(client, 2, expected_version=1)),
         asyncio.create_task(promote(client, 3)),
@@ -220,6 +221,7 @@ async def test_what_changes_while_it_warms_is_seen_at_the_switch(
     await until(lambda: len(engine.cache.backend.loads) == 2)
     assert (await promote(client, 3, warm=False)).status_code == 200
     await step(client, "bot:3", "retire", force=True)
+    engine.cache.backend.may_load.set()
     assert_problem(await moving[0], 409, "alias_moved")
     assert_problem(await moving[1], 409, "version_not_servable")
 

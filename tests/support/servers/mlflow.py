@@ -1,6 +1,7 @@
 """A real MLflow server with a registry of its own, and MLflow's own client to fill it."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -34,8 +35,8 @@ def mlflow_server(folder: Path, port: int, *options: str) -> Iterator[str]:
             _wait(url, process, folder / "log")
             yield url
         finally:
-            os.killpg(process.pid, 15)
-            process.wait(30)
+            os.killpg(process.pid, signal.SIGKILL)  # how MLflow stops, and how slowly, is its own
+            process.wait()
 
 
 def run_client(url: str, script: str, *arguments: str) -> str:
