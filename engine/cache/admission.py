@@ -9,7 +9,7 @@ from engine.cache.event_reporter import EventReporter
 from engine.cache.executor import DecisionExecutor
 from engine.cache.lease import LeaseRequest, Revoke
 from engine.cache.state import CacheState, PendingRequest
-from engine.cache.wait_estimates import DrainPatience, RetryAfterEstimate
+from engine.cache.wait_estimates import DrainPatience, RetryAfterEstimate, RunningLeases
 from engine.errors import EngineUnavailable, QueueFull, SlotWaitTimeout
 from engine.policy.decisions import Ticket
 from engine.policy.policy import CachePolicy
@@ -39,6 +39,8 @@ class Admission:
         self._retry_after = RetryAfterEstimate(
             state.clock, longest_seconds=limits.slot_timeout_seconds
         )
+        self._running = RunningLeases()
+        self._drains_began: dict[VersionId, float] = {}  # by the adapter that they are for
         self._tickets = itertools.count(1)
         self._revokes: dict[VersionId, list[Revoke]] = {}
         self._revoked: set[VersionId] = set()
@@ -55,10 +57,13 @@ class Admission:
         request.lease = await self._acquire(request)
         if request.revoke is not None:
             self._add_revoke(request.version.id, request.revoke)
-        return partial(self._exit, request, engine, self._clock())
+        began = self._clock()
+        self._running.begin(request.version.id, request, began)
+        return partial(self._exit, request, engine, began)
 
     def _exit(self, request: LeaseRequest, engine: int, began: float) -> None:
         version = request.version.id
+        self._running.end(version, request)
         if request.revoke is not None:
             self._remove_revoke(version, request.revoke)
         if request.counted:
@@ -167,12 +172,40 @@ class Admission:
         """Drain hot adapters for requests that have waited too long. Runs until cancelled."""
         while True:
             await asyncio.sleep(self._patience.check_seconds)
-            for ticket, pending in self._state.overdue_requests(self.patience_seconds()):
-                if (hot := self._policy.drain_for(ticket)) is not None:
-                    self._reporter.report_drain(hot, pending.version)
-            self._executor.advance()
+            self.check_drains()
             for check in self._periodic_checks:
                 check()
+
+    def check_drains(self) -> None:
+        """Begin those that are due, and give up those that take too long."""
+        self._give_up_drains()
+        overdue = self._state.overdue_requests(self.patience_seconds())
+        oldest = {each.version.id: (ticket, each) for ticket, each in reversed(overdue)}
+        for ticket, pending in reversed(oldest.values()):
+            self._drain_for(ticket, pending.version)
+        self._executor.advance()
+
+    def _drain_for(self, ticket: Ticket, version: AdapterVersion) -> None:
+        if not self._policy.has_drains_for(version.id):
+            self._drains_began.pop(version.id, None)
+        while (hot := self._policy.drain_for(ticket, self._can_end)) is not None:
+            self._drains_began.setdefault(version.id, self._clock())
+            self._reporter.report_drain(hot, version)
+
+    def _can_end(self, hot: VersionId) -> bool:
+        """Whether its leases can be expected to end before the drain would be given up."""
+        usual = self._patience.usual_seconds()
+        expected = self._running.expected_seconds(hot, self._clock(), usual_seconds=usual)
+        return expected <= self._patience.longest_drain_seconds()
+
+    def _give_up_drains(self) -> None:
+        latest = self._clock() - self._patience.longest_drain_seconds()
+        for version, began in list(self._drains_began.items()):
+            if not self._policy.has_drains_for(version):
+                del self._drains_began[version]
+            elif began < latest:
+                self._policy.give_up_drains_for(version)
+                del self._drains_began[version]
 
     # ---- the queue -----------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from engine.types import AdapterVersion, Lease
 Revoke = Callable[[], None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class LeaseRequest:
     """What the stages need, and what they add. `counted`: by a client, not by an operator.
 

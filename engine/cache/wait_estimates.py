@@ -1,13 +1,16 @@
 """Wait estimates: patience before a hot adapter is drained; `Retry-After` for refused requests."""
 
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
+
+from engine.types import VersionId
 
 _LEASES_REMEMBERED = 64
 _PERCENTILE = 0.9
 _MIN_PATIENCE_SHARE = 0.25
 _CHECKS_PER_LONGEST_WAIT = 20
+_LONGEST_DRAIN = 4  # times the longest wait
 
 _GRANTS_REMEMBERED = 256
 _GRANTS_REMEMBERED_SECONDS = 60.0
@@ -35,10 +38,47 @@ class DrainPatience:
 
     def patience_seconds(self) -> float:
         """At least a quarter of the longest wait: requests may last longer than that anyway."""
-        ordered = sorted(self._lease_seconds)
-        usual = ordered[int(_PERCENTILE * (len(ordered) - 1))] if ordered else 0.0
-        early = self._longest_seconds - usual - 2 * self.check_seconds
+        early = self._longest_seconds - self.usual_seconds() - 2 * self.check_seconds
         return max(early, self._longest_seconds * _MIN_PATIENCE_SHARE)
+
+    def usual_seconds(self) -> float:
+        """Nine of ten leases lately ended sooner; 0 if none has ended."""
+        ordered = sorted(self._lease_seconds)
+        return ordered[int(_PERCENTILE * (len(ordered) - 1))] if ordered else 0.0
+
+    def longest_drain_seconds(self) -> float:
+        """After that a drain is given up: requests of the hot adapter have waited long enough.
+
+        Where leases usually last longer, they may end: no adapter could be drained otherwise.
+        """
+        return max(_LONGEST_DRAIN * self._longest_seconds, self.usual_seconds())
+
+
+class RunningLeases:
+    """When the leases of each adapter began, to estimate when the last of them ends."""
+
+    def __init__(self) -> None:
+        self._began: dict[VersionId, OrderedDict[object, float]] = {}
+
+    def begin(self, version: VersionId, lease: object, now: float) -> None:
+        self._began.setdefault(version, OrderedDict())[lease] = now
+
+    def end(self, version: VersionId, lease: object) -> None:
+        running = self._began[version]
+        del running[lease]
+        if not running:
+            del self._began[version]
+
+    def expected_seconds(self, version: VersionId, now: float, *, usual_seconds: float) -> float:
+        """Until the last one ends: the rest of the usual duration, or, for one that has lasted
+        longer than that, as long again as it has lasted.
+        """
+        running = self._began.get(version)
+        if not running:
+            return 0.0
+        oldest = now - next(iter(running.values()))
+        newest = now - next(reversed(running.values()))
+        return oldest if oldest > usual_seconds else usual_seconds - newest
 
 
 class RetryAfterEstimate:

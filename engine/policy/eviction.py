@@ -1,6 +1,6 @@
 """Eviction: chooses victims in the eviction order, and hot adapters to drain. Pure."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from engine.policy.index import PlanningIndex
 from engine.policy.pin_budget import PinBudget
@@ -99,23 +99,35 @@ class VictimSelector:
 
     # ---- drains --------------------------------------------------------------------------
 
-    def drain_for(self, version: VersionId) -> VersionId | None:
+    def drain_for(
+        self, version: VersionId, can_end: Callable[[VersionId], bool]
+    ) -> VersionId | None:
         """Let the hot adapter that was granted longest ago drain for this one; None if none can.
 
         Of those that could leave, its running requests began first, so they should end first.
+        None drains whose requests can't be expected to end, nor in vain without them.
         """
         if self._needs_a_slot(version):
             able = [v for v in self._able_to_drain() if not self._pins.in_slot(v)]
         elif self._needs_host_room(version):
             idle = set(self._idle_in_slots())
             able = [v for v in self._able_to_drain() if v not in self._pins and v not in idle]
+            ending = list(filter(can_end, able))
+            if len(ending) < len(able) and not self._makes_room_by_drains(version, ending):
+                return None
         else:
             return None
+        able = list(filter(can_end, able))
         if not able:
             return None
         chosen = min(able, key=self._tiers.last_grant)
         self._drains[chosen] = version
         return chosen
+
+    def _makes_room_by_drains(self, version: VersionId, also: Collection[VersionId]) -> bool:
+        leaving = {*self._idle_in_slots(), *also, *(v for v in self._drains if self._gives_way(v))}
+        entering = self._tiers.staged()[:1] or [version]
+        return self._makes_room(entering, leaving, held_up=True)
 
     def _able_to_drain(self) -> list[VersionId]:
         return [v for v in self._tiers.in_slots() if v not in self._drains]
@@ -138,6 +150,13 @@ class VictimSelector:
         idle = self._idle_in_slots()
         held_up = bool(leaving) or any(map(self._gives_way, idle))
         return not self._makes_room(entering, {*idle, *leaving}, held_up=held_up)
+
+    def is_making_room(self) -> bool:
+        """Hot adapters drain for the host tier: what they leave is for the one staged first."""
+        return any(map(self._gives_way, self._drains))
+
+    def has_drains_for(self, version: VersionId) -> bool:
+        return version in self._drains.values()
 
     def is_draining(self, version: VersionId) -> bool:
         return version in self._drains

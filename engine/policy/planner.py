@@ -72,7 +72,7 @@ class Planner:
         return version not in self.pending_evictions and not self._victims.is_draining(version)
 
     def _plan_loads(self) -> Iterator[Decision]:
-        while self._tiers.outside_count() < self._max_loads:
+        while self._may_load():
             version = self._index.cold.first()
             if version is None:
                 version = next(filter(self._is_on_disk_only, self.prefetches), None)
@@ -81,14 +81,27 @@ class Planner:
             self._tiers.put(version, Place.LOADING)
             yield StartLoad(version)
 
+    def _may_load(self) -> bool:
+        """With a byte budget, large ones may be staged that don't fit yet: others load besides."""
+        extra = 0 if self._tiers.host_bytes is None else self._max_loads
+        in_transit = self._tiers.outside_count()
+        few = in_transit < self._max_loads or self._tiers.loading_count() < self._max_loads
+        return few and in_transit < self._max_loads + extra
+
     def _is_on_disk_only(self, version: VersionId) -> bool:
         return self._tiers.place_of(version) is None
 
     def _plan_commits(self) -> Iterator[Decision]:
+        """The one staged first, then the others; one that doesn't fit yet lets smaller ones pass.
+
+        Until it has waited so long that hot adapters drain for it: then it is next.
+        """
         for version in sorted(self._tiers.staged(), key=self._is_only_prefetched):
             victims = self._victims.host_victims(version)
-            if victims is None:
+            if victims is None and self._victims.is_making_room():
                 return
+            if victims is None:
+                continue
             for victim in victims:
                 yield self._evict(victim, EvictionReason.CAPACITY, room_for=version)
             self._tiers.put(version, Place.COMMITTING)

@@ -12,7 +12,7 @@ Promises, checked by `check` and by a property test against a plain model:
 - every waiter gets a slot eventually, unless its adapter can't be loaded.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from engine.errors import AdapterInUse, AdapterPinned
 from engine.policy.decisions import Decision, Residency, Ticket
@@ -137,14 +137,24 @@ class CachePolicy:
 
     # ---- requests of operators and waiters -----------------------------------------------
 
-    def drain_for(self, ticket: Ticket) -> VersionId | None:
+    def drain_for(
+        self, ticket: Ticket, can_end: Callable[[VersionId], bool] = lambda hot: True
+    ) -> VersionId | None:
         """This waiter has waited too long: drain a hot adapter for it.
 
         The hot adapter (the one granted longest ago) admits no request until the waiter has its
-        slot. Returns it, or None if there is nothing to do.
+        slot. Returns it, or None if there is nothing to do. `can_end`: whether the running requests
+        of a hot adapter can be expected to end in time; others don't drain.
         """
         version = self.wait_queue.version_of(ticket)
-        return None if version is None else self._victims.drain_for(version)
+        return None if version is None else self._victims.drain_for(version, can_end)
+
+    def has_drains_for(self, version: VersionId) -> bool:
+        return self._victims.has_drains_for(version)
+
+    def give_up_drains_for(self, version: VersionId) -> None:
+        """The drains for it took too long: the hot adapters admit requests again."""
+        self._victims.end_drains_for(version)
 
     def pin(self, version: VersionId, tier: Tier) -> None:
         """Never evict it from this tier. Loads nothing.

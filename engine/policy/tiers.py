@@ -156,6 +156,9 @@ class Tiers:
         """How many are being loaded or staged, beside the tiers."""
         return len(self._outside)
 
+    def loading_count(self) -> int:
+        return sum(place is Place.LOADING for place in self._outside.values())
+
     def shortage(self, entering: Collection[VersionId]) -> tuple[int, int]:
         """How many places and bytes of the host tier these lack; not positive: it has them."""
         places = len(self._host) + len(entering) - self.host_capacity

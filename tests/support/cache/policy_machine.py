@@ -119,6 +119,13 @@ class Model:
         outside = [v for v in self.host if v not in self.gpu and not self.is_moving(v)]
         return [v for v in outside if self.is_waited_for(v) and v not in self.pins]
 
+    def next_to_commit(self, rank: Callable[[VersionId], object]) -> VersionId | None:
+        """The first staged one; while no adapter drains for it, the first that fits."""
+        in_order = sorted(self.staged, key=rank)  # type: ignore[arg-type]  # tuples
+        if any(map(self.leaves_host, self.drained)):
+            in_order = in_order[:1]
+        return next((v for v in in_order if self.leave_for(v) is not None), None)
+
     def leaves_host(self, version: VersionId) -> bool:
         return version in self.drained and self.drained[version] not in self.host
 
@@ -202,6 +209,7 @@ class PolicyMachine(RuleBasedStateMachine):
         self.next_ticket = 1
         self.load_order: list[VersionId] = []
         self.making_room: list[VersionId] = []
+        self.entering: VersionId | None = None
         self.expected_outcome: dict[int, CacheOutcome] = {}
 
     # ---- what may happen -----------------------------------------------------------------
@@ -442,11 +450,11 @@ class PolicyMachine(RuleBasedStateMachine):
         m = self.model
         assert not m.evictable_on_request(), "it was to be evicted, and could have been"
         assert not m.grantable(), "a waiter whose adapter is in a slot got no grant"
-        if len(m.loading) + len(m.staged) < self.max_loads:
+        extra = self.max_loads if m.budget < 1000 else 0
+        outside = len(m.loading) + len(m.staged)
+        if len(m.loading) < self.max_loads and outside < self.max_loads + extra:
             assert not m.loadable(), "a load could have begun"
-        if m.staged:
-            first = min(m.staged, key=self.commit_rank)
-            assert m.leave_for(first) is None, "room could have been made in the host tier"
+        assert m.next_to_commit(self.commit_rank) is None, "room could have been made in host"
         if m.waits_for_slot():
             assert len(m.gpu) == m.slots, "there was a free slot"
             assert not any(map(m.slot_victims, m.waits_for_slot())), "a slot could be had"
@@ -469,9 +477,15 @@ class PolicyMachine(RuleBasedStateMachine):
                 assert version == m.loadable()[0]
                 m.loading.append(version)
                 self.load_order = [v for v in self.load_order if v != version] + [version]
-                assert len(m.loading) + len(m.staged) <= self.max_loads
+                extra = self.max_loads if m.budget < 1000 else 0
+                assert len(m.loading) <= self.max_loads
+                assert len(m.loading) + len(m.staged) <= self.max_loads + extra
             case Commit(version):
-                assert version == min(m.staged, key=self.commit_rank), "staged first, in first"
+                if self.entering is None:
+                    assert version == m.next_to_commit(self.commit_rank), "staged first, in first"
+                else:
+                    assert version == self.entering, "the victims left for another one"
+                self.entering = None
                 m.staged.remove(version)
                 assert not self.making_room, "not all victims have left"
                 assert m.fits([version], [])
@@ -495,9 +509,10 @@ class PolicyMachine(RuleBasedStateMachine):
                 self.leave_host(version)
             case Evict(version, reason, left_slot):
                 assert reason is EvictionReason.CAPACITY
-                self.making_room = (
-                    self.making_room or m.leave_for(min(m.staged, key=self.commit_rank)) or []
-                )
+                if self.entering is None:
+                    self.entering = m.next_to_commit(self.commit_rank)
+                    assert self.entering is not None
+                    self.making_room = m.leave_for(self.entering) or []
                 assert self.making_room
                 assert version == self.making_room.pop(0)
                 assert left_slot == (version in m.gpu)
