@@ -1,6 +1,5 @@
 """Artifact files: what a load reads, from the registry's store or from copies on a local disk."""
 
-import asyncio
 import fcntl
 import logging
 import os
@@ -11,7 +10,8 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from engine.errors import AdapterLoadFailed, LoadFailure
+from engine.errors import AdapterLoadFailed, LoadFailure, LoadsStalled
+from engine.load_threads import LoadThreads, ThreadsStalled
 from engine.settings import EngineSettings
 from engine.types import AdapterVersion
 from registry.storage.integrity import FilesChanged, hash_file, manifest_digest, verify
@@ -23,10 +23,16 @@ logger = logging.getLogger(__name__)
 class StoredFiles:
     """Implements the `Files` port over the content-addressed store."""
 
+    def __init__(self) -> None:
+        self._threads = LoadThreads("adaptry-verify")
+
     async def verify(self, version: AdapterVersion) -> AdapterVersion:
         """Raises AdapterLoadFailed."""
         try:
-            await asyncio.to_thread(verify, Path(version.path), version.digest)
+            path = Path(version.path)
+            await self._threads.run(version.digest, verify, path, version.digest)
+        except ThreadsStalled as error:
+            raise LoadsStalled(version.reference, str(error)) from error
         except (FilesChanged, OSError) as error:
             raise _load_error(version, error) from error
         return version
@@ -44,6 +50,7 @@ class LocalCopies:
         root.mkdir(parents=True, exist_ok=True)
         self._folder, self._lock = _lock_folder(root)
         self._files = LocalCopyCache(self._folder, limit_bytes)
+        self._threads = LoadThreads("adaptry-copy")
         logger.info("files that are loaded are copied to %s", self._folder)
 
     def protect(self, in_use: Callable[[], Set[str]]) -> None:
@@ -54,7 +61,10 @@ class LocalCopies:
         """The version with the path of its copy. Raises AdapterLoadFailed."""
         fetch = partial(_copy, Path(version.path), version.digest)
         try:
-            folder = await asyncio.to_thread(self._files.folder_of, version.digest, fetch)
+            digest = version.digest
+            folder = await self._threads.run(digest, self._files.folder_of, digest, fetch)
+        except ThreadsStalled as error:
+            raise LoadsStalled(version.reference, str(error)) from error
         except (FilesChanged, OSError) as error:
             raise _load_error(version, error) from error
         return replace(version, path=str(folder))

@@ -2,6 +2,7 @@
 
 EngineError
 ├── AdapterLoadFailed     503  its files could not be loaded into memory
+├── LoadsStalled          503  earlier reads of files hang, and none is begun until one returns
 ├── SlotWaitTimeout       503  no slot became free in time
 ├── QueueFull             429  too many requests wait for a slot
 ├── AdapterTooLarge       503  it doesn't fit into the host tier beside the pins
@@ -46,6 +47,7 @@ class LoadFailure(StrEnum):
     IO = "io"  # the disk failed
     MEMORY = "memory"  # out of memory
     TIMEOUT = "timeout"
+    STALLED = "stalled"  # earlier reads hang
     ENGINE = "engine"  # a move failed, or the engine died
 
     @property
@@ -71,6 +73,15 @@ class AdapterLoadFailed(EngineError):
             retry_after_seconds=None if failure.is_permanent else RETRY_AFTER_FAILURE_SECONDS,
         )
         self.failure = failure
+
+
+class LoadsStalled(AdapterLoadFailed):
+    """Reads that timed out still hang: of its own files, or too many of others."""
+
+    code = "loads_stalled"
+
+    def __init__(self, reference: str, reason: str) -> None:
+        super().__init__(reference, reason, LoadFailure.STALLED)
 
 
 class SlotWaitTimeout(EngineError):
@@ -206,4 +217,5 @@ class EngineDied(EngineUnavailable):
 
 def engine_codes() -> frozenset[str]:
     """Every code that one of these errors can have."""
-    return frozenset({EngineError.code, *(kind.code for kind in EngineError.__subclasses__())})
+    kinds = [*EngineError.__subclasses__(), *AdapterLoadFailed.__subclasses__()]
+    return frozenset({EngineError.code, *(kind.code for kind in kinds)})

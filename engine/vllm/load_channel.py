@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from engine.errors import AdapterLoadFailed, EngineUnavailable, LoadFailure
+from engine.errors import AdapterLoadFailed, EngineUnavailable, LoadFailure, LoadsStalled
 from engine.ports import Loaded
 from engine.types import AdapterVersion
 
@@ -102,6 +102,8 @@ class LoadChannel:
         for failed in (reply for reply in replies if "error" in reply):
             self.discard(number)
             failure = LoadFailure(failed["failure"])
+            if failure is LoadFailure.STALLED:
+                raise LoadsStalled(version.reference, failed["error"])
             raise AdapterLoadFailed(version.reference, failed["error"], failure)
         return number, Loaded(
             host_bytes=sum(reply["host_bytes"] for reply in replies),

@@ -41,7 +41,7 @@ class ImageReader:
         self.untraceable = 0
         self._arena = arena
         self._layouts: LRUCache[str, SlotLayout | None] = LRUCache(MAX_KINDS)
-        self._tracing = threading.Lock()
+        self._lock = threading.Lock()
 
     def read(self, manager: Any, request: LoRARequest) -> ImageLoRA | None:
         """None if only vLLM itself can place this kind of file. Raises what vLLM raises."""
@@ -63,10 +63,13 @@ class ImageReader:
     def _layout_of(
         self, adapter: OpenAdapter, manager: Any, request: LoRARequest
     ) -> SlotLayout | None:
-        with self._tracing:
-            if adapter.kind not in self._layouts:
-                self._layouts[adapter.kind] = _try_trace(adapter, manager, request)
-            return self._layouts[adapter.kind]
+        with self._lock:
+            if adapter.kind in self._layouts:
+                return self._layouts[adapter.kind]
+        layout = _try_trace(adapter, manager, request)  # reads the file, which may hang
+        with self._lock:
+            found: SlotLayout | None = self._layouts.setdefault(adapter.kind, layout)
+            return found
 
 
 def _try_trace(adapter: OpenAdapter, manager: Any, request: LoRARequest) -> SlotLayout | None:

@@ -9,6 +9,7 @@ concatenation, say) raises Untraceable, and such adapters take vLLM's own path.
 
 import bisect
 import copy
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from engine.worker.safetensors_file import StoredTensor
 from engine.worker.slot_layout import Copy, SlotLayout, Source, Target
 
 aten = torch.ops.aten
+
+_RECORDING = threading.Lock()  # vLLM's modules are not made for two threads; reads no file
 
 
 class Untraceable(Exception):
@@ -40,7 +43,7 @@ def trace(
     tiers = manager._adapter_manager
     lora = _load_without_memory(manager, request, tensors, image)
     recorder = _Recorder(image, stacked_tensors(tiers))
-    with recorder:
+    with _RECORDING, recorder:
         tiers._create_merged_loras_inplace(lora)
         if getattr(lora, "modules_to_save", None):
             raise Untraceable("whole modules")

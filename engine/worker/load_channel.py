@@ -19,6 +19,7 @@ from vllm.lora.lora_model import LoRAModel
 from vllm.lora.request import LoRARequest
 
 from engine.errors import LoadFailure
+from engine.load_threads import ThreadsStalled
 from engine.worker.host_image import ImageLoRA
 from engine.worker.lora_managers import ControlledWorkerManager, Staging, host_bytes
 from engine.worker.safetensors_file import Unreadable
@@ -62,6 +63,8 @@ class LoadListener:
         load.add_done_callback(partial(self._report, number))
 
     def _report(self, number: int, load: "Future[LoRAModel]") -> None:
+        if load.cancelled():  # discarded before it began
+            return
         answer: dict[str, Any] = {"load": number}
         if (error := load.exception()) is not None:
             answer |= {
@@ -89,6 +92,8 @@ def classify_failure(error: BaseException) -> LoadFailure:
 
     Torch reports exhausted host memory as a RuntimeError with one of these texts.
     """
+    if isinstance(error, ThreadsStalled):
+        return LoadFailure.STALLED
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return LoadFailure.MEMORY
     if isinstance(error, FileNotFoundError | NotADirectoryError | Unreadable):

@@ -4,7 +4,7 @@ import functools
 import logging
 import threading
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 import psutil
@@ -15,6 +15,7 @@ from vllm.lora.model_manager import LRUCacheLoRAModelManager
 from vllm.lora.request import LoRARequest
 from vllm.lora.worker_manager import LRUCacheWorkerLoRAManager
 
+from engine.load_threads import LoadThreads
 from engine.worker.arena import HostArena
 from engine.worker.host_image import ImageLoRA, ImageReader
 from engine.worker.layout_tracer import stacked_tensors
@@ -22,7 +23,6 @@ from engine.worker.slot_writer import SlotWriter, slot_writer
 
 logger = logging.getLogger(__name__)
 
-_LOADER_THREADS = 8  # some may hang on an unresponsive disk
 _LOADER_NAME = "adaptry-load"
 _SHARE_OF_AVAILABLE = 4
 _IN_STAGING = 2  # adapters that are loaded while the host tier is full
@@ -83,15 +83,16 @@ class Staging:
     def __init__(self) -> None:
         self.arena = HostArena(pinned=torch.cuda.is_available())
         self.reader = ImageReader(self.arena)
-        self._pool = ThreadPoolExecutor(_LOADER_THREADS, thread_name_prefix=_LOADER_NAME)
+        self.threads = LoadThreads(_LOADER_NAME)
         self._loads: dict[int, tuple[LoRARequest, Future[LoRAModel]]] = {}
 
     def start(
         self, number: int, manager: ControlledWorkerManager, request: LoRARequest
     ) -> "Future[LoRAModel]":
+        """Raises ThreadsStalled."""
         # created here, so that two loads can't both create it
         _ = manager._adapter_manager.adaptry_slot_writer
-        load = self._pool.submit(self._load, manager, request)
+        load = self.threads.submit(request.lora_path, self._load, manager, request)
         self._loads[number] = (request, load)
         return load
 
@@ -100,8 +101,9 @@ class Staging:
         return image if image is not None else _read_and_pack(manager, request)
 
     def discard(self, number: int) -> None:
-        """Drop a load that is no longer needed."""
-        self._loads.pop(number, None)
+        """Drop a load that is no longer needed. Its thread may hang for ever."""
+        if (load := self._loads.pop(number, None)) is not None:
+            self.threads.abandon(load[1])
 
     def take(self, number: int) -> tuple[LoRARequest, LoRAModel]:
         request, load = self._loads.pop(number)
