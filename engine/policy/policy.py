@@ -12,22 +12,23 @@ Promises, checked by `check` and by a property test against a plain model:
 - every waiter gets a slot eventually, unless its adapter can't be loaded.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection
 
 from engine.errors import AdapterInUse, AdapterPinned
-from engine.policy.decisions import Decision, Residency, Ticket
+from engine.policy.decisions import Decision, Ticket
 from engine.policy.eviction import VictimSelector
 from engine.policy.eviction_orders.base import EvictionOrder
 from engine.policy.eviction_orders.lru import LruOrder
 from engine.policy.index import PlanningIndex
 from engine.policy.pin_budget import PinBudget
 from engine.policy.planner import Planner
+from engine.policy.policy_views import PolicyViews
 from engine.policy.tiers import Place, Tiers
 from engine.policy.wait_queue import WaitQueue
 from engine.types import CacheOutcome, EvictionReason, Tier, VersionId
 
 
-class CachePolicy:
+class CachePolicy(PolicyViews):
     """Decides for `slots` GPU places over `host_capacity` host places of `host_bytes` in total.
 
     `eviction_order`: empty, and not shared; None: LRU. Raises ValueError if there is
@@ -217,52 +218,7 @@ class CachePolicy:
         """Everything that can be decided now, in the order in which it has to be carried out."""
         return self._planner.plan()
 
-    # ---- views ---------------------------------------------------------------------------
-
-    def residency(self) -> Residency:
-        """Both tiers in the eviction order, including adapters that are moving in."""
-        return self._tiers.residency()
-
-    def host_in_eviction_order(self) -> Iterator[VersionId]:
-        """The next victim first. Lazy: change nothing meanwhile."""
-        return self._tiers.host_in_eviction_order()
-
-    def lease_count(self, version: VersionId) -> int:
-        return self._tiers.lease_count(version)
-
-    def is_idle(self) -> bool:
-        return not self._tiers.any_leases() and not len(self.wait_queue)
-
-    def size_of(self, version: VersionId) -> int:
-        return self._tiers.size_of(version)
-
-    def is_wanted(self, version: VersionId) -> bool:
-        """Pinned, waited for or to be prefetched."""
-        awaited = version in self.pins or self.wait_queue.count(version) > 0
-        return awaited or version in self._planner.prefetches
-
-    def is_needed(self, version: VersionId) -> bool:
-        """Wanted, in a tier, or on its way into one."""
-        return self._tiers.place_of(version) is not None or self.is_wanted(version)
-
-    def _wanted(self) -> Iterable[VersionId]:
-        return [*self.wait_queue.versions(), *self._planner.prefetches]
-
-    def is_leaving(self, version: VersionId) -> bool:
-        return version in self._planner.pending_evictions or self._victims.is_draining(version)
-
-    def is_on_disk_only(self, version: VersionId) -> bool:
-        return self._tiers.place_of(version) is None
-
-    def in_host(self, version: VersionId) -> bool:
-        has_place = self._tiers.has_host_place(version)
-        return has_place and self._tiers.place_of(version) is not Place.COMMITTING
-
-    def pending_prefetches(self) -> tuple[VersionId, ...]:
-        return tuple(self._planner.prefetches)
-
-    def in_transit(self) -> tuple[VersionId, ...]:
-        return self._tiers.in_transit()
+    # ---- what always holds ---------------------------------------------------------------
 
     def check(self) -> None:
         """Raise AssertionError if a promise of this class is broken: our bug, never a user's."""

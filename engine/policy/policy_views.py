@@ -1,0 +1,66 @@
+"""Policy views: what the rest of the cache reads of the policy. Pure."""
+
+from collections.abc import Iterable, Iterator
+
+from engine.policy.decisions import Residency
+from engine.policy.eviction import VictimSelector
+from engine.policy.pin_budget import PinBudget
+from engine.policy.planner import Planner
+from engine.policy.tiers import Place, Tiers
+from engine.policy.wait_queue import WaitQueue
+from engine.types import VersionId
+
+
+class PolicyViews:
+    """Reads only. `CachePolicy` sets its parts."""
+
+    wait_queue: WaitQueue
+    pins: PinBudget
+    _tiers: Tiers
+    _victims: VictimSelector
+    _planner: Planner
+
+    def residency(self) -> Residency:
+        """Both tiers in the eviction order, including adapters that are moving in."""
+        return self._tiers.residency()
+
+    def host_in_eviction_order(self) -> Iterator[VersionId]:
+        """The next victim first. Lazy: change nothing meanwhile."""
+        return self._tiers.host_in_eviction_order()
+
+    def lease_count(self, version: VersionId) -> int:
+        return self._tiers.lease_count(version)
+
+    def is_idle(self) -> bool:
+        return not self._tiers.any_leases() and not len(self.wait_queue)
+
+    def size_of(self, version: VersionId) -> int:
+        return self._tiers.size_of(version)
+
+    def is_wanted(self, version: VersionId) -> bool:
+        """Pinned, waited for or to be prefetched."""
+        awaited = version in self.pins or self.wait_queue.count(version) > 0
+        return awaited or version in self._planner.prefetches
+
+    def is_needed(self, version: VersionId) -> bool:
+        """Wanted, in a tier, or on its way into one."""
+        return self._tiers.place_of(version) is not None or self.is_wanted(version)
+
+    def _wanted(self) -> Iterable[VersionId]:
+        return [*self.wait_queue.versions(), *self._planner.prefetches]
+
+    def is_leaving(self, version: VersionId) -> bool:
+        return version in self._planner.pending_evictions or self._victims.is_draining(version)
+
+    def is_on_disk_only(self, version: VersionId) -> bool:
+        return self._tiers.place_of(version) is None
+
+    def in_host(self, version: VersionId) -> bool:
+        has_place = self._tiers.has_host_place(version)
+        return has_place and self._tiers.place_of(version) is not Place.COMMITTING
+
+    def pending_prefetches(self) -> tuple[VersionId, ...]:
+        return tuple(self._planner.prefetches)
+
+    def in_transit(self) -> tuple[VersionId, ...]:
+        return self._tiers.in_transit()
