@@ -17,9 +17,7 @@ from engine.types import AdapterVersion, AdmissionLimits, CacheOutcome, Lease, V
 
 
 class Admission:
-    """The last stage of a lease. Leases belong to an engine: once that has died, releasing them
-    has no effect.
-    """
+    """The last stage of a lease. Once the lease's engine has died, its release has no effect."""
 
     def __init__(
         self,
@@ -180,22 +178,25 @@ class Admission:
         """Begin those that are due, and give up those that take too long."""
         self._give_up_drains()
         overdue = self._state.overdue_requests(self.patience_seconds())
-        oldest = {each.version.id: (ticket, each) for ticket, each in reversed(overdue)}
-        for ticket, pending in reversed(oldest.values()):
-            self._drain_for(ticket, pending.version)
+        oldest = {each.version.id: (ticket, each.version) for ticket, each in reversed(overdue)}
+        ending = set(filter(self._can_end, self._policy.hot_adapters())) if overdue else set()
+        for ticket, version in reversed(oldest.values()):
+            if not ending:
+                break
+            self._drain_for(ticket, version, ending)
         self._executor.advance()
 
-    def _drain_for(self, ticket: Ticket, version: AdapterVersion) -> None:
-        if not self._policy.has_drains_for(version.id):
-            self._drains_began.pop(version.id, None)
-        while (hot := self._policy.drain_for(ticket, self._can_end)) is not None:
+    def _drain_for(self, ticket: Ticket, version: AdapterVersion, ending: set[VersionId]) -> None:
+        while (hot := self._policy.drain_for(ticket, ending.__contains__)) is not None:
+            ending.discard(hot)
             self._drains_began.setdefault(version.id, self._clock())
             self._reporter.report_drain(hot, version)
 
     def _can_end(self, hot: VersionId) -> bool:
         """Whether its leases can be expected to end before the drain would be given up."""
-        usual = self._patience.usual_seconds()
-        expected = self._running.expected_seconds(hot, self._clock(), usual_seconds=usual)
+        expected = self._running.expected_seconds(
+            hot, self._clock(), usual_seconds=self._patience.usual_seconds()
+        )
         return expected <= self._patience.longest_drain_seconds()
 
     def _give_up_drains(self) -> None:
@@ -215,8 +216,7 @@ class Admission:
             raise self._closed
         limits, queue = self._limits, self._policy.wait_queue
         if len(queue) >= limits.max_waiting:
-            seconds = self.retry_after_seconds(len(queue))
-            raise QueueFull(limits.max_waiting, seconds)
+            raise QueueFull(limits.max_waiting, self.retry_after_seconds(len(queue)))
         if queue.count(version.id) >= limits.max_waiting_per_adapter:
             seconds = self.retry_after_seconds(queue.count(version.id))
             raise QueueFull(limits.max_waiting_per_adapter, seconds, version.adapter)

@@ -108,10 +108,10 @@ class VictimSelector:
         None drains whose requests can't be expected to end, nor in vain without them.
         """
         if self._needs_a_slot(version):
-            able = [v for v in self._able_to_drain() if not self._pins.in_slot(v)]
+            able = [v for v in self.able_to_drain() if not self._pins.in_slot(v)]
         elif self._needs_host_room(version):
             idle = set(self._idle_in_slots())
-            able = [v for v in self._able_to_drain() if v not in self._pins and v not in idle]
+            able = [v for v in self.able_to_drain() if v not in self._pins and v not in idle]
             ending = list(filter(can_end, able))
             if len(ending) < len(able) and not self._makes_room_by_drains(version, ending):
                 return None
@@ -129,7 +129,8 @@ class VictimSelector:
         entering = self._tiers.staged()[:1] or [version]
         return self._makes_room(entering, leaving, held_up=True)
 
-    def _able_to_drain(self) -> list[VersionId]:
+    def able_to_drain(self) -> list[VersionId]:
+        """In a slot and not draining yet."""
         return [v for v in self._tiers.in_slots() if v not in self._drains]
 
     def _needs_a_slot(self, version: VersionId) -> bool:

@@ -49,6 +49,10 @@ class PolicyViews:
     def _wanted(self) -> Iterable[VersionId]:
         return [*self.wait_queue.versions(), *self._planner.prefetches]
 
+    def hot_adapters(self) -> list[VersionId]:
+        """In a slot and not draining."""
+        return self._victims.able_to_drain()
+
     def is_leaving(self, version: VersionId) -> bool:
         return version in self._planner.pending_evictions or self._victims.is_draining(version)
 
