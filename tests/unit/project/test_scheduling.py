@@ -4,7 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tests.support.scheduling import LONGEST_FIRST, ROOT, Scheduler, group_of
+from tests.support.scheduling import OTHERS, ROOT, SERVERS, Scheduler, group_of
 
 FILES = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests").rglob("test_*.py"))]
 
@@ -14,9 +14,9 @@ class Node:
 
     shutting_down = False
 
-    def __init__(self) -> None:
+    def __init__(self, collection: list[str]) -> None:
         self.asked: list[str] = []
-        self.collection: list[str] = []
+        self.collection = collection
 
     def send_runtest_some(self, indices: list[int]) -> None:
         self.asked += [self.collection[index] for index in indices]
@@ -26,7 +26,7 @@ class Node:
 
 
 def test_all_that_is_named_as_long_is_there() -> None:
-    assert set(LONGEST_FIRST) <= {group_of(file) for file in FILES}
+    assert {*SERVERS, *OTHERS} <= {group_of(file) for file in FILES}
 
 
 def test_files_that_share_servers_are_one_group() -> None:
@@ -39,19 +39,30 @@ def test_files_that_share_servers_are_one_group() -> None:
     assert group_of("tests/faults/test_two_servers.py") == "tests/faults/test_two_servers.py"
 
 
-def test_the_longest_begins_first() -> None:
-    short, long, longest = FILES[0], LONGEST_FIRST[3], LONGEST_FIRST[1]
-    clocks = "tests/faults/test_clocks.py"
-    tests = [f"{file}::test_{n}" for file in (short, long, clocks) for n in range(3)]
-    assert group_of(clocks) == longest
+def started(*collection: str, nodes: int) -> list[Node]:
     option = SimpleNamespace(loadscopereorder=True)
-    config: Any = SimpleNamespace(getvalue=lambda _: ["popen"], option=option)
+    config: Any = SimpleNamespace(getvalue=lambda _: ["popen"] * nodes, option=option)
     scheduler = Scheduler(config)
-    node = Node()
-    node.collection = tests
-    scheduler.add_node(node)
-    scheduler.add_node_collection(node, tests)
+    made = [Node(list(collection)) for _ in range(nodes)]
+    for node in made:
+        scheduler.add_node(node)
+        scheduler.add_node_collection(node, node.collection)
     scheduler.schedule()
-    for number in (6, 7, 8, 3, 4, 5):
-        scheduler.mark_test_complete(node, number)
-    assert node.asked == tests[6:] + tests[3:6] + tests[:3]
+    return made
+
+
+def tests_of(*files: str) -> list[str]:
+    return [f"{file}::test_{n}" for file in files for n in range(3)]
+
+
+def test_the_longest_begins_first() -> None:
+    short, long, longest = FILES[0], SERVERS[3], "tests/faults/test_clocks.py"
+    one, other = started(*tests_of(short, long, longest), nodes=2)
+    assert group_of(longest) == SERVERS[2]
+    assert (one.asked, other.asked) == (tests_of(longest), tests_of(long))
+
+
+def test_one_of_three_begins_without_an_engine() -> None:
+    files = (SERVERS[5], OTHERS[0], SERVERS[4], SERVERS[3], FILES[0])
+    asked = [node.asked for node in started(*tests_of(*files), nodes=3)]
+    assert asked == [tests_of(SERVERS[3]), tests_of(SERVERS[4]), tests_of(OTHERS[0])]
