@@ -13,6 +13,7 @@ class Node:
     """A test process that is given work."""
 
     shutting_down = False
+    gateway = SimpleNamespace(id="gw")
 
     def __init__(self, collection: list[str]) -> None:
         self.asked: list[str] = []
@@ -51,18 +52,18 @@ def started(*collection: str, nodes: int) -> list[Node]:
     return made
 
 
-def tests_of(*files: str) -> list[str]:
+def three_of(*files: str) -> list[str]:
     return [f"{file}::test_{n}" for file in files for n in range(3)]
 
 
 def test_the_longest_begins_first() -> None:
     short, long, longest = FILES[0], SERVERS[3], "tests/faults/test_clocks.py"
-    one, other = started(*tests_of(short, long, longest), nodes=2)
+    one, other = started(*three_of(short, long, longest), nodes=2)
     assert group_of(longest) == SERVERS[2]
-    assert (one.asked, other.asked) == (tests_of(longest), tests_of(long))
+    assert (one.asked, other.asked) == (three_of(longest), three_of(long))
 
 
 def test_one_of_three_begins_without_an_engine() -> None:
     files = (SERVERS[5], OTHERS[0], SERVERS[4], SERVERS[3], FILES[0])
-    asked = [node.asked for node in started(*tests_of(*files), nodes=3)]
-    assert asked == [tests_of(SERVERS[3]), tests_of(SERVERS[4]), tests_of(OTHERS[0])]
+    asked = [node.asked for node in started(*three_of(*files), nodes=3)]
+    assert asked == [three_of(SERVERS[3]), three_of(SERVERS[4]), three_of(OTHERS[0])]
