@@ -296,16 +296,17 @@ def _forced(server: Any, folder: Path) -> Answer | str:
 
 async def _generate(engine: Any, version: AdapterVersion) -> Answer:
     from vllm import SamplingParams
-    from vllm.v1.engine.async_llm import AsyncLLM
 
     from engine.vllm.backend import lora_request
+    from engine.vllm.engine_client import use_held_lease
 
     sampling = SamplingParams(max_tokens=TOKENS, temperature=0, logprobs=1, ignore_eos=True)
-    stream = AsyncLLM.generate(
-        engine, PROMPT, sampling, f"forced-{version.id}", lora_request=lora_request(version)
+    stream = engine.generate(
+        PROMPT, sampling, f"forced-{version.id}", lora_request=lora_request(version)
     )
-    async for output in stream:
-        done = output.outputs[0]
+    async with use_held_lease():  # no lease, but none can be had for what is refused
+        async for output in stream:
+            done = output.outputs[0]
     logprobs = zip(done.token_ids, done.logprobs, strict=True)
     return Answer(list(done.token_ids), [found[token].logprob for token, found in logprobs])
 
