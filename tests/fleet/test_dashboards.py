@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from demo.tasks import TASKS
 from tests.fleet.conftest import ServedFleet
 from tests.support.docs.dashboards import NAME, Asked, as_grafana_asks, queries
 from tests.support.servers.prometheus import Prometheus, running_prometheus
@@ -40,6 +41,8 @@ def has_data(prometheus: Prometheus, asked: Asked) -> bool:
 def test_every_query_has_data_of_several_engines(fleet: ServedFleet, tmp_path: Path) -> None:
     waiting = [each for each in queries() if not NOT_HERE & set(NAME.findall(each.expression))]
     assert len(waiting) > 60
+    for name in TASKS:
+        fleet.register(name)
     with (
         running_prometheus(tmp_path, CONFIG.format(port=fleet.port)) as prometheus,
         traffic_on(Scraped(fleet.url())),
