@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -137,13 +138,11 @@ async def _serve_on_loop(state: Path, listening: socket.socket, ready: Future[Li
         await serving
 
 
-@pytest.fixture(scope="session")
-def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """Starts the engine once; everything that needs it shares it."""
+@contextmanager
+def running_live_server(state: Path) -> Iterator[LiveServer]:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    state = tmp_path_factory.mktemp("server")
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     ready: Future[LiveServer] = Future()
@@ -156,6 +155,12 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer
     live.client.close()
     live.loop.call_soon_threadsafe(live.stopping.set)
     thread.join(30)
+
+
+@pytest.fixture(scope="session")
+def live_server(tmp_path_factory: pytest.TempPathFactory, group_end: ExitStack) -> LiveServer:
+    """Starts the engine once; everything that needs it shares it."""
+    return group_end.enter_context(running_live_server(tmp_path_factory.mktemp("server")))
 
 
 @pytest.fixture

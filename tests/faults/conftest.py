@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -70,12 +71,9 @@ class Victim(ServedDemo):
         return response.status_code, body["error"]["code"]
 
 
-@pytest.fixture(scope="session")
-def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("faults") / "disk"
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
     folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("root is needed to mount a small disk")
     size = f"size={DISK_MIB}m"
     subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)], check=True)
     try:
@@ -85,13 +83,14 @@ def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def victim(small_disk: Path) -> Iterator[Victim]:
-    demo = Victim(small_disk, Harm(small_disk.parent))
-    try:
-        yield demo
-    finally:
-        demo.stop()
-        demo.client.close()
+def victim(tmp_path_factory: pytest.TempPathFactory, group_end: ExitStack) -> Victim:
+    if os.geteuid() != 0:
+        pytest.skip("root is needed to mount a small disk")
+    disk = group_end.enter_context(small_disk(tmp_path_factory.mktemp("faults") / "disk"))
+    demo = Victim(disk, Harm(disk.parent))
+    group_end.callback(demo.client.close)
+    group_end.callback(demo.stop)
+    return demo
 
 
 @pytest.fixture

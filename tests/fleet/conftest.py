@@ -1,6 +1,8 @@
 """A fleet of two real engines on its own PostgreSQL, shared by all tests here."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
@@ -58,13 +60,9 @@ class ServedFleet(ServedDemo):
         }
 
 
-@pytest.fixture(scope="package")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedFleet]:
-    programs = binaries()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+@contextmanager
+def running_fleet(programs: Path, folder: Path) -> Iterator[ServedFleet]:
     postgres = PostgresServer(programs)
-    folder = tmp_path_factory.mktemp("fleet")
     try:
         postgres.start()
         postgres.sql("CREATE DATABASE fleet")
@@ -84,3 +82,11 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedFleet]:
             served.client.close()
     finally:
         postgres.remove()
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory, group_end: ExitStack) -> ServedFleet:
+    programs = binaries()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    return group_end.enter_context(running_fleet(programs, tmp_path_factory.mktemp("fleet")))

@@ -6,6 +6,7 @@ name share; `servers` alone starts its own and runs beside anything.
 """
 
 import re
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,36 @@ def group_of(file: str) -> str:
         return "engine"
     group = _GROUP.search(text)
     return group[1] if group else file
+
+
+_GROUP_END = pytest.StashKey[ExitStack]()
+
+
+@pytest.fixture(scope="session")
+def group_end(pytestconfig: pytest.Config) -> ExitStack:
+    """Left after the last test of the group in this process, or of the session.
+
+    pytest has no scope for it (a package is a folder with an `__init__.py`), and servers that
+    wait for the end of the session take the cores from other tests.
+    """
+    return pytestconfig.stash.setdefault(_GROUP_END, ExitStack())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if nextitem is None or (
+        _is_distributed(item.config) and _file_group(item) != _file_group(nextitem)
+    ):
+        item.config.stash.get(_GROUP_END, ExitStack()).close()
+
+
+def _is_distributed(config: pytest.Config) -> bool:
+    """Only then is a group in one piece."""
+    return hasattr(config, "workerinput")
+
+
+def _file_group(item: pytest.Item) -> str:
+    return group_of(item.nodeid.partition("::")[0])
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
