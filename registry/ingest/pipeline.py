@@ -28,10 +28,11 @@ async def new_workspace(store: ArtifactStore) -> AsyncIterator[Workspace]:
 
 async def create_workspace(store: ArtifactStore) -> Workspace:
     """A workspace with a new random name. Raises StoreUnavailable."""
-    workspace = await open_workspace(store, secrets.token_hex(16))
-    if workspace is None:
-        raise RuntimeError("a random name was taken")
-    return workspace
+    while True:
+        workspace = await open_workspace(store, secrets.token_hex(16))
+        if workspace is not None:
+            return workspace
+        # the cleanup locked it between the creation of its lock file and our lock: it will go
 
 
 async def open_workspace(store: ArtifactStore, name: str) -> Workspace | None:

@@ -1,6 +1,7 @@
 """The store: what comes in is copied whole, kept by its content, or leaves no trace."""
 
 import asyncio
+import fcntl
 import os
 import shutil
 import tempfile
@@ -23,7 +24,7 @@ from registry.ingest.pipeline import inspect, keep, new_workspace
 from registry.inspection.inspector import Inspection
 from registry.sources.base import Progress, Source
 from registry.sources.local import LocalSource
-from registry.storage.store import ArtifactStore, StoredArtifact, storage_errors
+from registry.storage.store import ArtifactStore, StoredArtifact, Workspace, storage_errors
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 MAX_BYTES = 1000
@@ -513,3 +514,22 @@ def test_opening_again_keeps_what_is_there(shop: Shop) -> None:
     again = shop.another()
     assert again.path_of(digest) == shop.store.path_of(digest)
     assert shop.stored_files() == keep
+
+
+def test_a_workspace_whose_lock_the_cleanup_takes_first_gets_another_name(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleanup = shop.another()
+    locked: list[Workspace] = []
+    flock = fcntl.flock
+
+    def flock_after_cleanup(descriptor: int, how: int) -> None:
+        """The lock file was just created: the cleanup lists and locks it before its owner does."""
+        monkeypatch.setattr(fcntl, "flock", flock)
+        locked.extend(filter(None, map(cleanup.workspace, cleanup.workspaces())))
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock_after_cleanup)
+    assert shop.ingest(shop.adapter("a"))
+    assert len(locked) == 1
+    locked[0].close()
