@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from tests.browser.scripted_server import Scripted, scripted_server
 
-WAIT_MS = 15_000
+WAIT_MS = 30_000
 WIDTH, HEIGHT = 1280, 900
 
 

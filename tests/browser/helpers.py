@@ -28,6 +28,12 @@ def with_two_versions(server: Any, name: str) -> None:
         server.register(name, ROOT / "demo" / "adapters" / folder)
 
 
+def probe_once(server: Any) -> None:
+    """An engine's first probe compiles the log probabilities of prompts, which takes seconds."""
+    url = "/api/v1/adapters/upper/versions/1/probe"
+    assert server.client.post(url, timeout=120).status_code == 200
+
+
 def is_live(page: Page) -> None:
     expect(page.locator("#link-state")).to_have_text("live")
 

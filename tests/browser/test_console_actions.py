@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit
-from tests.browser.helpers import alias, ask, pins, tier, with_two_versions
+from tests.browser.helpers import alias, ask, pins, probe_once, tier, with_two_versions
 
 pytestmark = [pytest.mark.engine]
 
@@ -69,6 +69,7 @@ def test_a_refusal_is_shown_with_its_code(server: Any, visit: Visit) -> None:
 
 def test_a_promotion_and_its_rollback_are_true(server: Any, visit: Visit) -> None:
     with_two_versions(server, "console-promoted")
+    probe_once(server)
     page = visit(server.base_url).open("#/adapters/console-promoted?version=2")
     page.get_by_role("button", name="Promote …").click()
     dialog = page.get_by_role("dialog", name="Promote console-promoted:2")
