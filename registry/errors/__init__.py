@@ -45,6 +45,7 @@ RegistryError
 ├── HostUnknown          422  the name has no address
 ├── InvalidUrl           422
 ├── SourceUnsupported    501  a package that it needs is not installed
+├── InvalidRedirect      502  the source leads to no place that can be read
 ├── SourceUnavailable    502  the source does not respond properly; retried
 ├── SourceTimeout        504
 ├── BodyTooLarge         413
@@ -124,6 +125,7 @@ from registry.errors.requests import (
 from registry.errors.sources import (
     AddressNotAllowed,
     HostUnknown,
+    InvalidRedirect,
     InvalidSource,
     InvalidUrl,
     SourceDenied,
@@ -164,6 +166,7 @@ __all__ = [
     "InvalidEventId",
     "InvalidKey",
     "InvalidPageToken",
+    "InvalidRedirect",
     "InvalidReference",
     "InvalidSource",
     "InvalidUpload",

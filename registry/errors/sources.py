@@ -54,6 +54,13 @@ class SourceUnsupported(RegistryError):
     code = "source_unsupported"
 
 
+class InvalidRedirect(RegistryError):
+    """A retry would be redirected to the same place."""
+
+    status = 502
+    code = "invalid_redirect"
+
+
 class SourceUnavailable(RegistryError):
     status = 502
     code = "source_unavailable"

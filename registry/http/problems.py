@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, ClassVar
 
 from fastapi import Request, Response
+from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
@@ -18,6 +19,9 @@ MEDIA_TYPE = "application/problem+json"
 
 _PROBLEM_PATHS = ("/api/", "/metrics", "/healthz", "/readyz")
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error"}
+
+_SHOWN_PARAMETERS = 10
+_SHOWN_CHARACTERS = 100
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -66,8 +70,13 @@ class ProblemRoute(APIRoute):
 
     def get_route_handler(self) -> Handler:
         inner = super().get_route_handler()
+        known = frozenset(
+            parameter.alias for parameter in get_flat_dependant(self.dependant).query_params
+        )
 
         async def handler(request: Request) -> Response:
+            if unknown := [name for name in request.query_params if name not in known]:
+                return _unknown_parameters_response(request, unknown, known)
             try:
                 return await inner(request)
             except self.errors as error:
@@ -111,6 +120,24 @@ def _validation_response(request: Request, error: RequestValidationError) -> JSO
         code="invalid_request",
         title="InvalidRequest",
         detail="; ".join(f"{p['field']}: {p['message']}" for p in problems),
+        errors=problems,
+    )
+
+
+def _unknown_parameters_response(
+    request: Request, unknown: list[str], known: frozenset[str]
+) -> JSONResponse:
+    """A filter that is not known must not be answered as if it had filtered."""
+    names = [redact(name[:_SHOWN_CHARACTERS]) for name in unknown[:_SHOWN_PARAMETERS]]
+    message = "no such query parameter"
+    problems = [{"field": f"query.{name}", "message": message} for name in names]
+    takes = f"this route takes {', '.join(sorted(known))}" if known else "this route takes none"
+    return problem_response(
+        request,
+        status=422,
+        code="invalid_request",
+        title="InvalidRequest",
+        detail=f"no such query parameter: {', '.join(names)}; {takes}",
         errors=problems,
     )
 

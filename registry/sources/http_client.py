@@ -12,6 +12,8 @@ from yarl import URL
 
 from registry.errors import (
     AddressNotAllowed,
+    InvalidRedirect,
+    InvalidSource,
     RegistryError,
     SourceDenied,
     SourceNotAllowed,
@@ -24,6 +26,7 @@ CONNECT_SECONDS = 15.0
 READ_SECONDS = 30.0
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
 
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _DENIED = frozenset({401, 403, 407})
 _NOT_FOUND = frozenset({404, 410})
 _NO_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError"})  # botocore's
@@ -73,6 +76,13 @@ def _error(error: Exception, shown: str) -> RegistryError:
         return SourceDenied(f"{shown} wants credentials, or other ones: {_error_text(error)}")
     if status in _NOT_FOUND:
         return SourceNotFound(f"there is no {shown}")
+    match error:
+        case aiohttp.TooManyRedirects():
+            return InvalidRedirect(f"{shown} is redirected too many times")
+        case aiohttp.RedirectClientError():
+            return InvalidRedirect(f"{shown} is redirected to no http or https URL")
+        case aiohttp.InvalidURL():
+            return InvalidSource(f"{shown} is no URL that can be requested")
     return SourceUnavailable(f"{shown} can't be read now: {_error_text(error)}")
 
 
@@ -91,6 +101,9 @@ def guarded_session(
     async def check(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         may_call(request.url)
         response = await handler(request)
+        if response.status in _REDIRECTS and not response.headers.get("Location"):
+            response.close()
+            raise InvalidRedirect(f"{request.url.with_query(None)} is redirected to nowhere")
         if response.status >= 400:
             response.close()  # its body is not needed, and fsspec would leave it open
         return response

@@ -80,7 +80,7 @@ def _named_place(scheme: str, rest: str) -> SourceUrl:
 
 
 class UrlRules:
-    """Allowed URLs: `https://host`, `https://*.host/path`, `s3://bucket`, or any `hf://`."""
+    """Allowed URLs: `https://host`, `https://*.host/path`, `s3://bucket`, or any: `hf://`."""
 
     def __init__(self, rules: Sequence[str]) -> None:
         """Raises ValueError for an invalid rule."""
@@ -100,9 +100,18 @@ def _rule(text: str) -> SourceUrl:
     if separator and scheme in SCHEMES and not place:
         return SourceUrl(scheme, "", "")
     try:
-        return parse_url(text)
+        rule = parse_url(text)
     except InvalidSource as error:
         raise ValueError(f"{text!r}: {error.detail}") from None
+    if rule.place == "*":
+        every = f"every {_PLACES[scheme].split()[-1]}"
+        raise ValueError(f"{text!r} matches nothing: for {every}, write {scheme}://")
+    if "*" in rule.place.removeprefix("*."):
+        raise ValueError(
+            f"{text!r} matches nothing: '*' may only stand for what a host begins with, as in "
+            "https://*.example.com"
+        )
+    return rule
 
 
 def _matches(rule: SourceUrl, url: SourceUrl) -> bool:

@@ -135,6 +135,23 @@ def test_a_rule_that_means_nothing_stops_the_start(rule: str) -> None:
         RegistrySettings(source_urls=(rule,))
 
 
+@pytest.mark.parametrize(
+    ("rule", "right"),
+    [
+        ("https://*", "https://"),
+        ("https://*/models", "https://"),
+        ("s3://*", "s3://"),
+        ("https://host.*", r"https://\*\.example\.com"),
+        ("https://*host.com", r"https://\*\.example\.com"),
+    ],
+)
+def test_a_rule_that_matches_nothing_stops_the_start_with_the_right_spelling(
+    rule: str, right: str
+) -> None:
+    with pytest.raises(ValueError, match=f"matches nothing: .*{right}"):
+        RegistrySettings(source_urls=(rule,))
+
+
 def test_by_default_only_the_hub_is_allowed() -> None:
     rules = UrlRules(RegistrySettings().source_urls)
     rules.check(parse_url("hf://org/repo"))
