@@ -18,6 +18,10 @@ class Defect(StrEnum):
     CONFIG_INVALID = "config_invalid"
     WEIGHTS_MISSING = "weights_missing"
     PICKLE_WEIGHTS = "pickle_weights"
+    WEIGHTS_SHARDED = "weights_sharded"
+    LFS_POINTER = "lfs_pointer"
+    MLX_ADAPTER = "mlx_adapter"
+    WHOLE_MODEL = "whole_model"
     HEADER_INVALID = "header_invalid"
     TENSOR_OUT_OF_BOUNDS = "tensor_out_of_bounds"
     # features in the configuration
@@ -42,6 +46,8 @@ class Defect(StrEnum):
     VELORA_UNSUPPORTED = "velora_unsupported"
     # the tensors
     NO_MODULES = "no_modules"
+    WRAPPED_NAMES = "wrapped_names"
+    EMPTY_TENSOR = "empty_tensor"
     UNKNOWN_TENSOR = "unknown_tensor"
     UNPAIRED_TENSOR = "unpaired_tensor"
     DTYPE_UNSUPPORTED = "dtype_unsupported"
@@ -63,5 +69,6 @@ class Remark(StrEnum):
     """Code of a remark about an accepted adapter."""
 
     UNKNOWN_FIELD = "unknown_field"
+    NAMES_NORMALISED = "names_normalised"
     BASE_WEIGHTS_REPEATED = "base_weights_repeated"
     EXPERTS_UNTESTED = "experts_untested"

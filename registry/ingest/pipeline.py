@@ -4,11 +4,13 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from registry.ingest.normalisation import normalise_names
 from registry.inspection.inspector import Inspection
-from registry.sources.base import FetchedSource
+from registry.sources.base import FetchedSource, FetchLimits, Progress, Source
 from registry.sources.threads import run_in_thread, run_to_completion
 from registry.storage.integrity import manifest_digest
 from registry.storage.store import ArtifactStore, StoredArtifact, Workspace, storage_errors
@@ -44,6 +46,20 @@ async def open_workspace(store: ArtifactStore, name: str) -> Workspace | None:
 async def close_workspace(workspace: Workspace) -> None:
     """Close it in a thread: deleting large files takes a while."""
     await run_to_completion(asyncio.to_thread(workspace.close))
+
+
+async def fetch(
+    source: Source, folder: Path, limits: FetchLimits, progress: Progress
+) -> FetchedSource:
+    """Fetch the files, and give the tensors PEFT's names if they have others.
+
+    Raises what `Source.fetch` raises, StoreUnavailable.
+    """
+    with storage_errors():
+        fetched = await source.fetch(folder, limits, progress)
+        rewriting = Progress()  # the bytes were already counted
+        rewrite = partial(normalise_names, folder, fetched, rewriting)
+        return await run_in_thread(rewrite, rewriting.stop)
 
 
 async def inspect(folder: Path, check: Callable[[Path], Found]) -> Found:

@@ -1,8 +1,9 @@
 """Registrar: verifies an adapter's files, stores them, and publishes them as a version."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.exc import IntegrityError
@@ -14,7 +15,7 @@ from registry.catalog.types import Origin, Registration
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable, InvalidAdapter, NameReserved
 from registry.ingest.outcome import OutcomeObserver, null_outcome_observer, observe_outcome
-from registry.ingest.pipeline import inspect, keep, new_workspace
+from registry.ingest.pipeline import fetch, inspect, keep, new_workspace
 from registry.ingest.publish import publish
 from registry.inspection.base_model import BaseModel
 from registry.inspection.inspector import Inspection, Verdict, inspect_adapter, judge_adapter
@@ -84,7 +85,7 @@ class Registrar:
         within: str | None,
     ) -> Registration:
         async with self._quarantine(source, within) as (folder, fetched):
-            inspection = await inspect(folder, self.inspect)
+            inspection = await inspect(folder, partial(self.inspect, remarks=fetched.remarks))
             async with keep(self._store, folder, fetched, inspection) as artifact:
                 origin = Origin(source, None, actor, client_address())
                 return await self.publish(name, origin, artifact, details)
@@ -95,8 +96,8 @@ class Registrar:
         Raises SourceNotAllowed, SourceNotFound, SourceTooLarge, StoreUnavailable.
         """
         try:
-            async with self._quarantine(source, within) as (folder, _):
-                return await inspect(folder, self._judge)
+            async with self._quarantine(source, within) as (folder, fetched):
+                return await inspect(folder, partial(self._judge, remarks=fetched.remarks))
         except InvalidAdapter as problem:  # a file that can't be copied
             return Verdict.from_problem(problem)
 
@@ -109,7 +110,7 @@ class Registrar:
         async with new_workspace(self._store) as workspace:
             with storage_errors():
                 folder = await asyncio.to_thread(workspace.empty_folder)
-                fetched = await local.fetch(folder, self._store.limits, Progress())
+            fetched = await fetch(local, folder, self._store.limits, Progress())
             yield folder, fetched
 
     def check_new_name(self, name: str) -> None:
@@ -118,12 +119,12 @@ class Registrar:
         if name in self._reserved_names:
             raise NameReserved(name)
 
-    def inspect(self, folder: Path) -> Inspection:
+    def inspect(self, folder: Path, remarks: Sequence[tuple[str, str]] = ()) -> Inspection:
         """Raises InvalidAdapter."""
-        return inspect_adapter(folder, self._base_model, self._max_rank)
+        return inspect_adapter(folder, self._base_model, self._max_rank, remarks)
 
-    def _judge(self, folder: Path) -> Verdict:
-        return judge_adapter(folder, self._base_model, self._max_rank)
+    def _judge(self, folder: Path, remarks: Sequence[tuple[str, str]]) -> Verdict:
+        return judge_adapter(folder, self._base_model, self._max_rank, remarks)
 
     async def publish(
         self,

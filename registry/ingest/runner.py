@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from registry.errors import (
     StoreUnavailable,
 )
 from registry.ingest.job_store import JobCancelled, JobStore
-from registry.ingest.pipeline import close_workspace, inspect, keep
+from registry.ingest.pipeline import close_workspace, fetch, inspect, keep
 from registry.ingest.registrar import Registrar
 from registry.models.job import Job, JobStep
 from registry.references import tenant_of
@@ -145,9 +146,10 @@ class JobRunner:
                 source = await asyncio.to_thread(self._source, job, workspace)
                 with storage_errors():
                     folder = await asyncio.to_thread(workspace.empty_folder)
-                    fetched = await source.fetch(folder, self._store.limits, run.progress)
+                fetched = await fetch(source, folder, self._store.limits, run.progress)
                 self._begin(run, JobStep.INSPECTING, Checkpoint.FETCHED)
-                inspection = await inspect(folder, self._registrar.inspect)
+                check = partial(self._registrar.inspect, remarks=fetched.remarks)
+                inspection = await inspect(folder, check)
         except TimeoutError:
             raise SourceTimeout(self._timeout_seconds) from None
         self._begin(run, JobStep.STORING, Checkpoint.INSPECTED)

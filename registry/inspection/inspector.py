@@ -1,7 +1,7 @@
 """Inspector: proves, without loading it, that vLLM will serve an adapter as trained."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -71,20 +71,25 @@ class Verdict:
         return cls((Finding(problem.code, problem.detail),), {problem.code: 1}, None)
 
 
-def inspect_adapter(folder: Path, base: BaseModel, max_rank: int) -> Inspection:
+def inspect_adapter(
+    folder: Path, base: BaseModel, max_rank: int, remarks: Sequence[tuple[str, str]] = ()
+) -> Inspection:
     """Check configuration, header and values; time and memory are bounded by the file size.
 
+    `remarks`: (code, detail) of what was noticed before.
     Raises InvalidAdapter for the first defect.
     """
-    inspector = _Inspector(folder, base, max_rank)
+    inspector = _Inspector(folder, base, max_rank, remarks)
     for problem in inspector.problems():
         raise problem
     return inspector.inspection()
 
 
-def judge_adapter(folder: Path, base: BaseModel, max_rank: int) -> Verdict:
+def judge_adapter(
+    folder: Path, base: BaseModel, max_rank: int, remarks: Sequence[tuple[str, str]] = ()
+) -> Verdict:
     """The same checks, but all defects are reported."""
-    inspector = _Inspector(folder, base, max_rank)
+    inspector = _Inspector(folder, base, max_rank, remarks)
     first: dict[str, Finding] = {}
     counts: Counter[str] = Counter()
     for problem in inspector.problems():
@@ -99,10 +104,13 @@ class _Inspector:
 
     _config: PeftConfig
 
-    def __init__(self, folder: Path, base: BaseModel, max_rank: int) -> None:
+    def __init__(
+        self, folder: Path, base: BaseModel, max_rank: int, remarks: Sequence[tuple[str, str]]
+    ) -> None:
         self._folder = folder
         self._base = base
         self._max_rank = max_rank
+        self._noticed = remarks
         self._header: Mapping[str, TensorInfo] = {}
         self._tensors = AdapterTensors()
         self._ranks: Mapping[str, int] = {}
@@ -196,6 +204,7 @@ class _Inspector:
             yield InvalidAdapter(Defect.ALPHA_PATTERN_UNSUPPORTED, detail)
 
     def _remarks(self) -> Iterator[Finding]:
+        yield from (Finding(code, detail) for code, detail in self._noticed)
         for name in unknown_fields(self._config.raw):
             detail = f"{quote_name(name)}: not known here, and ignored by vLLM"
             yield Finding(Remark.UNKNOWN_FIELD, detail)

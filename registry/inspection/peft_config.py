@@ -1,5 +1,6 @@
 """PEFT configuration: what `adapter_config.json` may contain for vLLM to serve the adapter."""
 
+import codecs
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,11 +9,14 @@ from typing import Any
 
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect
+from registry.inspection.lfs_pointer import check_no_pointer
 from registry.inspection.rank_patterns import resolve
 
 CONFIG_FILE = "adapter_config.json"
 MAX_CONFIG_BYTES = 2**20
 MAX_CONFIG_LEVELS = 16
+
+_UTF_16 = ((codecs.BOM_UTF16_LE, "the mark of UTF-16"), (codecs.BOM_UTF16_BE, "the mark of UTF-16"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,9 @@ HARMLESS = frozenset(
 def read_json_config(folder: Path) -> dict[str, Any]:
     """Read the configuration. Raises InvalidAdapter: `config_missing` or `config_invalid`."""
     raw = _read_json(folder / CONFIG_FILE)
+    if "fine_tune_type" in raw and "peft_type" not in raw:
+        detail = f"{CONFIG_FILE} is one of MLX: convert the adapter to PEFT's names and files"
+        raise InvalidAdapter(Defect.MLX_ADAPTER, detail)
     if raw.get("peft_type") != "LORA":
         kind = str(raw.get("peft_type"))[:80]
         raise InvalidAdapter(Defect.NOT_LORA, f"peft_type is {kind!r}; only LORA is served")
@@ -160,9 +167,12 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise InvalidAdapter(
             Defect.CONFIG_INVALID, f"{CONFIG_FILE} is over {MAX_CONFIG_BYTES} bytes"
         )
+    text = path.read_bytes()
+    check_no_pointer(text, CONFIG_FILE)
+    _check_encoding(text)
     try:
         # only UTF-8: from bytes `json` would also read UTF-16, which vLLM does not
-        content = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_reject_constant)
+        content = json.loads(text.decode("utf-8"), parse_constant=_reject_constant)
         # 1e999 and lone surrogates can be parsed, but not stored or sent
         json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except (ValueError, RecursionError):
@@ -170,6 +180,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or _is_deeper(content, MAX_CONFIG_LEVELS):
         raise InvalidAdapter(Defect.CONFIG_INVALID, f"{CONFIG_FILE} is not a plain JSON object")
     return content
+
+
+def _check_encoding(text: bytes) -> None:
+    """PEFT and vLLM read neither a byte order mark nor UTF-16, which editors on Windows write."""
+    for mark, name in ((codecs.BOM_UTF8, "a byte order mark"), *_UTF_16):
+        if text.startswith(mark):
+            detail = f"{CONFIG_FILE} begins with {name}: save it as plain UTF-8"
+            raise InvalidAdapter(Defect.CONFIG_INVALID, detail)
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect
+from registry.inspection.lfs_pointer import LONGEST_MARK, check_no_pointer
 
 MAX_HEADER_BYTES = 25 * 2**20
 MAX_DIMENSIONS = 8
@@ -47,11 +48,15 @@ class TensorInfo:
 def read_header(path: Path) -> dict[str, TensorInfo]:
     """Every tensor by name. Costs one read of the header, whatever the file's size.
 
-    Raises InvalidAdapter: `header_invalid`, `dtype_unsupported` or `tensor_out_of_bounds`.
+    Raises InvalidAdapter: `lfs_pointer`, `header_invalid`, `dtype_unsupported` or
+    `tensor_out_of_bounds`.
     """
     with path.open("rb") as file:
         file_bytes = os.fstat(file.fileno()).st_size
-        length = int.from_bytes(file.read(8), "little")
+        start = file.read(LONGEST_MARK)
+        check_no_pointer(start, path.name)
+        file.seek(8)
+        length = int.from_bytes(start[:8], "little")
         if file_bytes < 8 or length > min(MAX_HEADER_BYTES, file_bytes - 8):
             _invalid(path, "its header is longer than the file or than we read")
         raw = file.read(length)
@@ -64,6 +69,13 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     }
     _check_layout(path, tensors, data_start, file_bytes)
     return tensors
+
+
+def read_entries(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a file that `read_header` accepts, as it is, and where the data starts."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return _parse(path, file.read(length)), 8 + length
 
 
 def _parse(path: Path, raw: bytes) -> dict[str, Any]:

@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect
 from registry.inspection.safetensors_header import TensorInfo
+from registry.inspection.tensor_names import (
+    EMBEDDING,
+    LINEAR,
+    PREFIX,
+    adapter_name_in,
+    wrapper_in,
+)
 
-_PREFIX = "base_model.model."
-_LINEAR = {".lora_A.weight": "A", ".lora_B.weight": "B"}
-_EMBEDDING = {".lora_embedding_A": "A", ".lora_embedding_B": "B"}
 # vLLM 0.32 skips these two (`is_base_embedding_weights`) and no others
 _REPEATED = (".embed_tokens.base_layer.weight", ".lm_head.base_layer.weight")
 _WHOLE = (".embed_tokens.weight", ".lm_head.weight")
@@ -79,12 +83,15 @@ def sort_tensors(tensors: Mapping[str, TensorInfo]) -> AdapterTensors:
 
 def _place(name: str) -> tuple[str, str, bool] | str | InvalidAdapter:
     """(module, "A" or "B", is it an embedding's?), or a module whose own weights these are."""
-    module = name.removeprefix(_PREFIX)
-    if name.startswith(_PREFIX):
-        for suffixes in (_LINEAR, _EMBEDDING):
+    module = name.removeprefix(PREFIX)
+    if (wrapper := wrapper_in(name)) is not None:
+        detail = f"{quote_name(name)} was saved inside of {wrapper[0]}: {wrapper[1]}"
+        return InvalidAdapter(Defect.WRAPPED_NAMES, detail)
+    if name.startswith(PREFIX):
+        for suffixes in (LINEAR, EMBEDDING):
             for suffix, half in suffixes.items():
                 if module.endswith(suffix):
-                    return module.removesuffix(suffix), half, suffixes is _EMBEDDING
+                    return module.removesuffix(suffix), half, suffixes is EMBEDDING
         if name.endswith(_REPEATED):
             return module.removesuffix(".base_layer.weight")
         if name.endswith(_WHOLE):
@@ -93,9 +100,10 @@ def _place(name: str) -> tuple[str, str, bool] | str | InvalidAdapter:
                 f"{quote_name(name)}: whole embeddings are not served; "
                 "save with save_embedding_layers=False",
             )
-    return InvalidAdapter(
-        Defect.UNKNOWN_TENSOR, f"{quote_name(name)} is neither a lora_A nor a lora_B of a module"
-    )
+    detail = f"{quote_name(name)} is neither a lora_A nor a lora_B of a module"
+    if (adapter := adapter_name_in(name)) is not None:
+        detail += f": take the adapter's name, {quote_name(adapter)}, out of it"
+    return InvalidAdapter(Defect.UNKNOWN_TENSOR, detail)
 
 
 def matrix_problems(
@@ -107,7 +115,13 @@ def matrix_problems(
             yield InvalidAdapter(
                 Defect.DTYPE_UNSUPPORTED, f"{quote_name(module)}.{which} is {tensor.dtype}"
             )
-        if not is_matrix(tensor):
+        if 0 in tensor.shape:
+            yield InvalidAdapter(
+                Defect.EMPTY_TENSOR,
+                f"{quote_name(module)}.{which} is empty, as DeepSpeed ZeRO-3 leaves it: "
+                "gather the weights before saving",
+            )
+        elif not is_matrix(tensor):
             yield InvalidAdapter(
                 Defect.SHAPE_MISMATCH, f"{quote_name(module)}.{which} is not a matrix"
             )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from registry.errors import InvalidAdapter, SourceTooLarge
 from registry.errors.defects import Defect
+from registry.inspection.foreign_folders import explain_missing_files
 from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
 from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.gunzip import ArchiveStream, raise_invalid
@@ -49,10 +50,12 @@ def extract(archive: Path, into: Path, limits: FetchLimits, progress: Progress) 
     """
     writer = QuarantineWriter(into, limits, progress)
     seen: set[str] = set()
+    names: set[str] = set()
     with archive.open("rb") as file:
         stream = ArchiveStream(file, limits, progress)
         for member in _members(stream, limits):
             name = member.name.rpartition("/")[2]
+            names.add(name)
             if name in seen:
                 raise_invalid(f"it holds {name} twice: send the folder of one adapter")
             if name in ADAPTER_FILES:
@@ -64,6 +67,8 @@ def extract(archive: Path, into: Path, limits: FetchLimits, progress: Progress) 
             stream.skip(-member.size_bytes % _BLOCK_BYTES)
     if PICKLE_FILE in seen and WEIGHTS_FILE not in seen:
         writer.mark_pickle()
+    elif not seen.issuperset(TAKEN_FILES):
+        explain_missing_files(names)
     return writer.finish()
 
 

@@ -27,10 +27,14 @@ class FetchedFile:
 
 @dataclass(frozen=True, slots=True)
 class FetchedSource:
-    """Fetched files. `revision` identifies the source's state, if it has an identifier."""
+    """Fetched files. `revision` identifies the source's state, if it has an identifier.
+
+    `remarks`: (code, detail) of what was changed in the files, for the inspection's report.
+    """
 
     files: tuple[FetchedFile, ...]
     revision: str | None = None
+    remarks: tuple[tuple[str, str], ...] = ()
 
 
 class Stopped(Exception):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from registry.errors import SourceNotFound
+from registry.inspection.foreign_folders import TELLING_FILES, explain_missing_files
 from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
 from registry.sources.archive import extract
 from registry.sources.base import FetchedSource, FetchLimits, Progress
@@ -77,8 +78,12 @@ class RemoteSource:
                         revisions[name] = file.revision
             if WEIGHTS_FILE not in revisions and await files.has(PICKLE_FILE):
                 writer.mark_pickle()
-            elif not revisions:
-                raise SourceNotFound(f"{self._shown} holds no adapter")
+            elif not revisions.keys() >= set(TAKEN_FILES):
+                explain_missing_files(
+                    [*revisions, *[name for name in TELLING_FILES if await files.has(name)]]
+                )
+                if not revisions:
+                    raise SourceNotFound(f"{self._shown} holds no adapter")
         return writer.finish(revisions.get(WEIGHTS_FILE))
 
     async def _fetch_archive(

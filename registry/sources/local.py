@@ -4,16 +4,21 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from registry.errors import InvalidAdapter, SourceNotAllowed, SourceNotFound
 from registry.errors.defects import Defect
+from registry.inspection.foreign_folders import explain_missing_files
 from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
 from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.quarantine import CHUNK_BYTES, TAKEN_FILES, QuarantineWriter
 from registry.sources.threads import run_in_thread
+
+_MAX_LISTED = 500
 
 
 def folder_under(roots: Sequence[Path], source: str) -> Path:
@@ -34,11 +39,25 @@ def folder_under(roots: Sequence[Path], source: str) -> Path:
     raise SourceNotFound(f"{source!r} is not a folder")
 
 
-class LocalSource:
-    """Copies the adapter's files; other files are ignored."""
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A regular file. `path` has no links, `name` is the one in the adapter's folder."""
 
-    def __init__(self, folder: Path) -> None:
+    name: str
+    path: Path
+    size_bytes: int
+
+
+class LocalSource:
+    """Copies the adapter's files; other files are ignored.
+
+    A file may be a link, as in the Hub's cache and in volumes of Kubernetes, if what it leads to
+    lies under one of `roots`.
+    """
+
+    def __init__(self, folder: Path, roots: Sequence[Path] = ()) -> None:
         self._folder = folder
+        self._roots = roots
 
     async def fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
         """As `Source.fetch`."""
@@ -46,17 +65,20 @@ class LocalSource:
 
     def size_bytes(self) -> int:
         """Total size of the files to copy. Raises InvalidAdapter."""
-        return sum(status.st_size for _, status in self._files())
+        return sum(file.size_bytes for file in self._files())
 
     def copy(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
         """Copy in this thread."""
         writer = QuarantineWriter(into, limits, progress)
         files = self._files()
-        writer.expect(sum(status.st_size for _, status in files))
-        if WEIGHTS_FILE not in {file.name for file, _ in files} and self._has(PICKLE_FILE):
+        writer.expect(sum(file.size_bytes for file in files))
+        names = {file.name for file in files}
+        if WEIGHTS_FILE not in names and self._has(PICKLE_FILE):
             writer.mark_pickle()
-        for file, _ in files:
-            with open_regular(file) as source, writer.open(file.name) as target:
+        elif not names.issuperset(TAKEN_FILES):
+            explain_missing_files(list_names(self._folder))
+        for file in files:
+            with open_regular(file.path, self._roots) as source, writer.open(file.name) as target:
                 while chunk := source.read(CHUNK_BYTES):
                     target.write(chunk)
         return writer.finish()
@@ -64,17 +86,34 @@ class LocalSource:
     def _has(self, name: str) -> bool:
         return _status(self._folder / name) is not None
 
-    def _files(self) -> list[tuple[Path, os.stat_result]]:
-        paths = [self._folder / name for name in TAKEN_FILES]
-        files = [(path, status) for path in paths if (status := _status(path)) is not None]
-        for file, status in files:
-            _check_regular(file, status)
-        return files
+    def _files(self) -> list[LocalFile]:
+        found = (_find(self._folder / name, self._roots) for name in TAKEN_FILES)
+        return [file for file in found if file is not None]
 
 
-def open_regular(file: Path) -> BinaryIO:
+def list_names(folder: Path) -> list[str]:
+    """Some of the names in a folder and in its folders, relative to it."""
+    names: list[str] = []
+    for parent in (folder, *sorted(filter(_is_folder, _listed(folder)))):
+        names += (str(path.relative_to(folder)) for path in _listed(parent))
+    return names[:_MAX_LISTED]
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(islice(folder.iterdir(), _MAX_LISTED))
+    except OSError:
+        return []
+
+
+def open_regular(file: Path, roots: Sequence[Path] = ()) -> BinaryIO:
     """Open a file that must not have been replaced by a link, or by a pipe that would block.
 
+    With `roots`, what was opened must lie under one of them, whatever became of the folders above.
     Raises SourceNotFound, InvalidAdapter (`unsafe_file`, `unreadable_file`).
     """
     try:
@@ -89,17 +128,42 @@ def open_regular(file: Path) -> BinaryIO:
         raise
     try:
         _check_regular(file, os.fstat(descriptor))
+        _check_opened(file, descriptor, roots)
     except InvalidAdapter:
         os.close(descriptor)
         raise
     return os.fdopen(descriptor, "rb")
 
 
+def _find(file: Path, roots: Sequence[Path]) -> LocalFile | None:
+    """The file, or the one that a link leads to; None if it is missing.
+
+    Raises InvalidAdapter (`unsafe_file`, `unreadable_file`).
+    """
+    status = _status(file)
+    path = file
+    if status is not None and stat.S_ISLNK(status.st_mode):
+        path = Path(os.path.realpath(file))
+        if not any(path.is_relative_to(root) for root in roots):
+            raise InvalidAdapter(
+                Defect.UNSAFE_FILE,
+                f"{file.name} is a link to a file outside of the folders to register from: "
+                "use `adaptry adapter push`, or copy the file",
+            )
+        status = _status(path)
+        if status is None:
+            raise InvalidAdapter(Defect.UNSAFE_FILE, f"{file.name} is a link to nothing")
+    if status is None:
+        return None
+    _check_regular(file, status)
+    return LocalFile(file.name, path, status.st_size)
+
+
 def _status(file: Path) -> os.stat_result | None:
     """Status of the file itself, even if it is a link; None if it is missing."""
     try:
         return file.lstat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError:
         raise _unreadable(file) from None
@@ -107,6 +171,16 @@ def _status(file: Path) -> os.stat_result | None:
 
 def _check_regular(file: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
+        raise _unsafe(file)
+
+
+def _check_opened(file: Path, descriptor: int, roots: Sequence[Path]) -> None:
+    """Linux names the file that is open; elsewhere the check of the path has to do."""
+    try:
+        opened = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+    except OSError:
+        return
+    if roots and not any(opened.is_relative_to(root) for root in roots):
         raise _unsafe(file)
 
 

@@ -88,8 +88,8 @@ class ArtifactStore:
         Raises SourceNotAllowed, SourceNotFound.
         """
         roots = self._source_roots
-        own = roots if within is None else [root / within for root in roots]
-        return LocalSource(folder_under(own, source))
+        own = roots if within is None else tuple(root / within for root in roots)
+        return LocalSource(folder_under(own, source), own)
 
     # ---- quarantine ----------------------------------------------------------------------
 

@@ -21,6 +21,9 @@ from adaptry.client.transport.requests import (
     parse_version,
     without_none,
 )
+from registry.errors import InvalidAdapter
+from registry.inspection.foreign_folders import explain_missing_files
+from registry.sources.local import list_names
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -207,6 +210,10 @@ def _open_files(
     files = [source] if source.is_file() else [source / name for name in FILES]
     for file in files:
         if not file.is_file():
+            try:
+                explain_missing_files(list_names(source))
+            except InvalidAdapter as problem:
+                raise InvalidSource(f"{source}: {problem.detail}") from None
             raise InvalidSource(
                 f"there is no {file}: name a folder that PEFT saved, or an archive of one"
             )

@@ -83,12 +83,12 @@ async def test_all_problems_of_a_bad_adapter_are_reported(
     assert (refused.status_code, refused.json()["code"]) == (422, "dora_unsupported")
 
 
-async def test_a_link_is_a_verdict_and_not_followed(
+async def test_a_link_that_leads_out_is_a_verdict_and_not_followed(
     client: httpx.AsyncClient, make_adapter: AdapterMaker
 ) -> None:
     source = make_adapter("linked")
-    (source / "adapter_config.json").rename(source / "elsewhere.json")
-    (source / "adapter_config.json").symlink_to(source / "elsewhere.json")
+    (source / "adapter_config.json").unlink()
+    (source / "adapter_config.json").symlink_to("/etc/hostname")
     verdict = (await inspect(client, source)).json()
     assert [problem["code"] for problem in verdict["problems"]] == ["unsafe_file"]
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 from registry.database.engine import Database
@@ -41,9 +42,9 @@ class DyingProgress(Progress):
 class DyingRegistrar(Registrar):
     """Dies when a direct registration has its files in quarantine."""
 
-    def inspect(self, folder: Path) -> Inspection:
+    def inspect(self, folder: Path, remarks: Sequence[tuple[str, str]] = ()) -> Inspection:
         die()
-        return super().inspect(folder)
+        return super().inspect(folder, remarks)
 
 
 class DyingStore(ArtifactStore):

@@ -4,6 +4,7 @@ import json
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,20 @@ def float8(dtype: str, bits: int = 0x38) -> Draft:
     return by_bits(dtype, bits, usual=0x38)
 
 
+def wrapped_in(form: str) -> Draft:
+    return weighing({form.format(f"{MODULE}.lora_{half}.weight"): matrix(2, 2) for half in "AB"})
+
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+WRAPPED = {
+    "torch.compile": "base_model.model._orig_mod.{}",
+    "torch.compile around PEFT": "_orig_mod.base_model.model.{}",
+    "FSDP": "base_model.model._fsdp_wrapped_module.{}",
+    "activation checkpointing": "base_model.model._checkpoint_wrapped_module.{}",
+    "DDP": "base_model.model.module.{}",
+    "DDP around PEFT": "module.base_model.model.{}",
+}
+
 REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
     "config_missing": {
         "no file": lambda: Draft(files={"adapter_config.json": None}),
@@ -322,11 +337,15 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
     "pickle_weights": {
         "": lambda: Draft(files={"adapter_model.safetensors": None, "adapter_model.bin": b"x"}),
     },
+    "lfs_pointer": {
+        "the weights": lambda: weights_file(LFS_POINTER),
+        "the configuration": lambda: config_text(LFS_POINTER),
+    },
+    "mlx_adapter": {"by its configuration": lambda: config_text('{"fine_tune_type": "lora"}')},
     "header_invalid": {
         "an empty file": lambda: weights_file(b""),
         "longer than the file": lambda: weights_file(struct.pack("<Q", 2**40) + b"{}"),
         "no JSON": lambda: weights_file(raw_weights(b"{]")),
-        "a pointer of Git LFS": lambda: weights_file(b"version https://git-lfs.github.com/spec/v1"),
         "a name that is no text": lambda: weights_file(
             raw_weights(b'{"\\ud800":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}')
         ),
@@ -362,6 +381,13 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
             {f"base_model.model.{MODULE}.lora_A.default.weight": matrix(RANK, IN)}
         ),
     },
+    "wrapped_names": {what: partial(wrapped_in, form) for what, form in WRAPPED.items()},
+    "empty_tensor": {
+        "one half": lambda: weighing({**pair(), key(MODULE, "A"): matrix(RANK, 0)}),
+        "all of it, as ZeRO-3 leaves it": lambda: weighing(
+            {key(MODULE, which): np.zeros(0, np.float32) for which in "AB"}
+        ),
+    },
     "unknown_module": {
         "a layer too deep": lambda: weighing({**pair(), **pair("model.layers.99.q_proj")}),
         "of another family": lambda: weighing(pair("transformer.h.0.attn.c_attn")),
@@ -393,7 +419,6 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
             {key(MODULE, "A"): matrix(RANK, OUT), key(MODULE, "B"): matrix(IN, RANK)}
         ),
         "no matrix": lambda: weighing({**pair(), key(MODULE, "A"): matrix(RANK, IN, 1)}),
-        "no inputs": lambda: weighing({**pair(), key(MODULE, "A"): matrix(RANK, 0)}),
         "more tokens": lambda: weighing(embedding_pair(TOKENS + 1)),
         "fewer tokens": lambda: weighing(embedding_pair(TOKENS - 1)),
         "where only the headers know it": lambda: weighing(
@@ -434,6 +459,7 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
 }
 # found while the files are fetched: test_artifacts, test_archive_source
 ELSEWHERE = {"unsafe_file", "unreadable_file", "unsafe_path", "archive_invalid"}
+ELSEWHERE |= {"weights_sharded", "whole_model"}  # test_local_folders
 CASES = [(code, what) for code, drafts in REFUSED.items() for what in drafts]
 
 

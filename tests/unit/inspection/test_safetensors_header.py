@@ -19,7 +19,7 @@ from safetensors.numpy import save
 from registry.errors import InvalidAdapter
 from registry.inspection.safetensors_header import TensorInfo, read_header
 
-CODES = {"header_invalid", "dtype_unsupported", "tensor_out_of_bounds"}
+CODES = {"lfs_pointer", "header_invalid", "dtype_unsupported", "tensor_out_of_bounds"}
 NAMES = {
     np.dtype(np.bool_): "BOOL",
     np.dtype(np.uint8): "U8",

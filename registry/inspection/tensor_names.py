@@ -1,0 +1,68 @@
+"""Tensor names: PEFT's own, the forms of other tools that mean the same, and wrappers in them."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+PREFIX = "base_model.model."
+LINEAR = {".lora_A.weight": "A", ".lora_B.weight": "B"}
+EMBEDDING = {".lora_embedding_A": "A", ".lora_embedding_B": "B"}
+
+# PEFT's `state_dict()` has the adapter's name in these, `save_pretrained` takes it out
+_WITH_NAME = {
+    ".lora_A.default.weight": ".lora_A.weight",
+    ".lora_B.default.weight": ".lora_B.weight",
+    ".lora_embedding_A.default": ".lora_embedding_A",
+    ".lora_embedding_B.default": ".lora_embedding_B",
+}
+_NAMED = re.compile(r"\.lora_(?:embedding_)?[AB]\.([^.]+)(?:\.weight)?$")
+
+# (part of the name, what puts it there, how to get rid of it)
+_WRAPPERS = (
+    ("_orig_mod.", "torch.compile", "save from `model._orig_mod`"),
+    ("_fsdp_wrapped_module.", "FSDP", "save from a full state dict of the unwrapped model"),
+    ("_checkpoint_wrapped_module.", "activation checkpointing", "save the unwrapped model"),
+    ("_forward_module.", "Lightning or DeepSpeed", "save the unwrapped model"),
+)
+_DDP = ("module.base_model.", f"{PREFIX}module.")
+
+
+def normalise(names: Iterable[str]) -> dict[str, str] | None:
+    """PEFT's name of each tensor, or None if nothing changes or two would become one.
+
+    The weights stay what they are: `.default.` is taken out, and a missing prefix is added.
+    """
+    renamed = {name: _peft_name(name) for name in names}
+    if all(old == new for old, new in renamed.items()):
+        return None
+    return renamed if len(set(renamed.values())) == len(renamed) else None
+
+
+def examples(renamed: Mapping[str, str]) -> tuple[str, str]:
+    """The first name that changes, and what it becomes."""
+    return next((old, new) for old, new in renamed.items() if old != new)
+
+
+def wrapper_in(name: str) -> tuple[str, str] | None:
+    """(what wrapped the model when it was saved, how to save it without), if the name tells."""
+    for part, what, how in _WRAPPERS:
+        if part in name:
+            return f"{what} (`{part}`)", f"{how}, or take `{part}` out of the names"
+    if name.startswith(_DDP):
+        return "DDP (`module.`)", "save from `model.module`, or take `module.` out of the names"
+    return None
+
+
+def adapter_name_in(name: str) -> str | None:
+    """The adapter's name if it is in the tensor's, where PEFT leaves it out."""
+    found = _NAMED.search(name)
+    return None if found is None or found[1] == "weight" else found[1]
+
+
+def _peft_name(name: str) -> str:
+    for old, new in _WITH_NAME.items():
+        if name.endswith(old):
+            name = name.removesuffix(old) + new
+    is_half = name.endswith((*LINEAR, *EMBEDDING))
+    if not is_half or name.startswith(PREFIX) or wrapper_in(name) is not None:
+        return name
+    return PREFIX + name

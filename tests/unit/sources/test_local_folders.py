@@ -1,0 +1,131 @@
+"""Local folders as they really are: full of links, or no folder of an adapter at all."""
+
+from pathlib import Path
+
+import pytest
+
+from adaptry.client.errors import InvalidSource
+from adaptry.client.resources.registration import _open_files
+from registry.errors import InvalidAdapter
+from registry.sources.base import FetchLimits, Progress
+from registry.sources.local import LocalSource
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+LIMITS = FetchLimits(max_bytes=1000)
+
+
+def write(folder: Path, *names: str) -> Path:
+    for name in names:
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    return folder
+
+
+def fetched(folder: Path, root: Path) -> dict[str, str]:
+    into = root / "into"
+    into.mkdir()
+    LocalSource(folder, [root]).copy(into, LIMITS, Progress())
+    return {file.name: file.read_text() for file in into.iterdir()}
+
+
+def refusal(folder: Path, root: Path) -> InvalidAdapter:
+    with pytest.raises(InvalidAdapter) as caught:
+        fetched(folder, root)
+    return caught.value
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path.resolve() / "root"
+    root.mkdir()
+    return root
+
+
+def test_a_snapshot_of_the_hubs_cache_is_copied(root: Path) -> None:
+    model = root / "models--org--upper"
+    write(model / "blobs", "aa", "bb")
+    snapshot = model / "snapshots" / "c0ffee"
+    snapshot.mkdir(parents=True)
+    for name, blob in ((CONFIG, "aa"), (WEIGHTS, "bb")):
+        (snapshot / name).symlink_to(f"../../blobs/{blob}")
+    assert LocalSource(snapshot, [root]).size_bytes() == 4
+    assert fetched(snapshot, root) == {CONFIG: "aa", WEIGHTS: "bb"}
+
+
+def test_a_volume_of_kubernetes_is_copied(root: Path) -> None:
+    volume = root / "volume"
+    write(volume / "..2026_11_29", CONFIG, WEIGHTS)
+    (volume / "..data").symlink_to("..2026_11_29")
+    for name in (CONFIG, WEIGHTS):
+        (volume / name).symlink_to(f"..data/{name}")
+    assert fetched(volume, root) == {CONFIG: CONFIG, WEIGHTS: WEIGHTS}
+
+
+def test_a_link_that_leads_out_of_the_roots_is_not_followed(root: Path, tmp_path: Path) -> None:
+    write(tmp_path / "outside", CONFIG)
+    folder = write(root / "a", WEIGHTS)
+    (folder / CONFIG).symlink_to(tmp_path / "outside" / CONFIG)
+    problem = refusal(folder, root)
+    assert problem.code == "unsafe_file"
+    assert "adaptry adapter push" in problem.detail
+    assert not list((root / "into").iterdir())
+
+
+def test_a_tenants_link_into_the_folder_of_another_is_not_followed(root: Path) -> None:
+    write(root / "b" / "theirs", CONFIG)
+    folder = write(root / "a" / "own", WEIGHTS)
+    (folder / CONFIG).symlink_to(root / "b" / "theirs" / CONFIG)
+    with pytest.raises(InvalidAdapter):
+        LocalSource(folder, [root / "a"]).size_bytes()
+
+
+def test_a_folder_that_leads_elsewhere_meanwhile_is_noticed(root: Path, tmp_path: Path) -> None:
+    """Between the look at the files and the opening of one."""
+    folder = write(root / "a", CONFIG, WEIGHTS)
+    write(tmp_path / "outside", CONFIG, WEIGHTS)
+
+    class Swapped(LocalSource):
+        def _files(self):  # type: ignore[no-untyped-def]  # the same as what it overrides
+            files = super()._files()
+            folder.rename(root / "gone")
+            folder.symlink_to(tmp_path / "outside")
+            return files
+
+    into = root / "into"
+    into.mkdir()
+    with pytest.raises(InvalidAdapter):
+        Swapped(folder, [root]).copy(into, LIMITS, Progress())
+    assert not [file for file in into.iterdir() if file.stat().st_size]
+
+
+@pytest.mark.parametrize(
+    ("names", "code", "says"),
+    [
+        (["adapter_model-00001-of-00002.safetensors", CONFIG], "weights_sharded", "several files"),
+        (["adapter_model.safetensors.index.json", CONFIG], "weights_sharded", "several files"),
+        (["adapters.safetensors", CONFIG], "mlx_adapter", "MLX"),
+        (["config.json", "model.safetensors"], "whole_model", "a whole model"),
+        (["config.json", "model-00001-of-00002.safetensors"], "whole_model", "a whole model"),
+        ([f"sft/{CONFIG}", f"sft/{WEIGHTS}"], "config_missing", "sft/"),
+        (
+            [f"checkpoint-{step}/{name}" for step in (100, 200) for name in (CONFIG, WEIGHTS)],
+            "config_missing",
+            "checkpoint-100/, checkpoint-200/",
+        ),
+    ],
+)
+def test_a_folder_of_something_else_is_named_for_what_it_is(
+    root: Path, names: list[str], code: str, says: str
+) -> None:
+    folder = write(root / "a", *names)
+    problem = refusal(folder, root)
+    assert problem.code == code
+    assert says in problem.detail
+    with pytest.raises(InvalidSource, match=says):  # `adaptry adapter push` says the same
+        list(_open_files(folder, None, None))  # type: ignore[arg-type]  # nothing is opened
+
+
+def test_a_folder_with_other_files_beside_the_adapters_is_copied(root: Path) -> None:
+    folder = write(root / "a", CONFIG, WEIGHTS, "config.json", "model.safetensors", "b/README.md")
+    assert fetched(folder, root) == {CONFIG: CONFIG, WEIGHTS: WEIGHTS}
