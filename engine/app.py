@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from engine.api.lora import create_lora_router
 from engine.api.probe import create_probe_router
+from engine.api.servers import create_server_router
 from engine.bootstrap.background import run_in_background
 from engine.bootstrap.cache import Cache, SupervisedCache, create_supervised_cache
 from engine.bootstrap.registry import LocalRegistry, ServedModel, open_database, open_registry
@@ -32,6 +33,7 @@ from engine.vllm.process import VllmProcess, VllmStarter
 from engine.vllm.scoring import create_prompt_score
 from engine.vllm.supervisor import EngineSupervisor
 from registry.residency import ReplicaResidencyStore, ResidencyStore
+from registry.servers import ServerDirectory, default_server_id
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 
@@ -84,13 +86,20 @@ async def run_server(
         registry = await stack.enter_async_context(
             open_registry(database, registry_settings, metrics, model)
         )
+        server_id = registry_settings.server_id or default_server_id(
+            registry_settings.database_url, arguments.port
+        )
+        residency: ResidencyStore = ReplicaResidencyStore(database, server_id)
+        if not is_replica:
+            residency = ResidencyStore(database, server_id)
+            await residency.open()
         supervised = create_supervised_cache(
             arguments,
             settings,
             supervisor,
             telemetry.cache,
             registry.service,
-            ReplicaResidencyStore(database) if is_replica else ResidencyStore(database),
+            residency,
             create_prompt_score(lambda: supervisor.process.engine),
             observers=telemetry.observers,
             tenancy=registry.tenants.tenancy,
@@ -99,7 +108,14 @@ async def run_server(
         registry.service.set_usage_check(cache.uses)
         registry.service.set_serving_engine(supervised.promotion)
         app = await _build_app(
-            arguments, settings, registry_settings, telemetry, supervisor, registry, supervised
+            arguments,
+            settings,
+            registry_settings,
+            telemetry,
+            supervisor,
+            registry,
+            supervised,
+            ServerDirectory(database, server_id),
         )
         admission = RequestLeases(cache.controller, telemetry.cache)
         references = registry.service.catalog.served_references
@@ -158,6 +174,7 @@ async def _build_app(
     supervisor: EngineSupervisor[VllmProcess],
     registry: LocalRegistry,
     supervised: SupervisedCache,
+    servers: ServerDirectory,
 ) -> FastAPI:
     cache, service, tenants = supervised.cache, registry.service, registry.tenants
 
@@ -179,6 +196,7 @@ async def _build_app(
             create_probe_router(supervised.probe, cache.resolver),
             create_lora_router(NamedAdapters(service, cache.controller, supervised.promotion)),
             *cache.routers(registry.events.decision_streams, tenants.grants.of),
+            create_server_router(servers),
             create_health_router({"engine": check_engine, "database": service.ping}),
             create_console_router(),
         ],

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from starlette.middleware import Middleware
 
 from engine.api.probe import create_probe_router
+from engine.api.servers import create_server_router
 from engine.bootstrap.background import run_in_background
 from engine.bootstrap.cache import create_cache
 from engine.bootstrap.registry import create_ingest, open_database, open_store, quarantine
@@ -45,6 +46,7 @@ from registry.http.openapi import document_errors
 from registry.inspection.base_model import read_base_model
 from registry.notifications import open_notifications
 from registry.residency import ResidencyStore
+from registry.servers import ServerDirectory
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.tenants.live_grants import LiveGrants
@@ -80,7 +82,7 @@ async def application(
             FakeBackend(slots=SLOTS, host_capacity=HOST_CAPACITY),
             CacheMetrics(CollectorRegistry()),
             RegistryResolver(service.catalog),
-            ResidencyStore(database),
+            ResidencyStore(database, "here"),
             report_silence=lambda: None,
             quarantine=Quarantine(partial(quarantine, service)),
         )
@@ -100,6 +102,7 @@ async def application(
             create_ingest_router(ingest),
             create_probe_router(probe, cache.resolver),
             *cache.routers(events.decision_streams, LiveGrants(database).of),
+            create_server_router(ServerDirectory(database, "here")),
             *events.routers,
             create_health_router({"database": service.ping}),
         ):

@@ -1,20 +1,27 @@
-"""Residency store: pins and the last residents, so that a restarted engine can be warm again."""
+"""Residency store: a server's pins and last residents, so that it is warm again after a restart.
+
+Several servers may share a database: each reads and writes only its own, under the name that it
+keeps over restarts.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, delete, select
+from sqlalchemy import ColumnElement, Select, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from registry.auth.client_address import client_address
 from registry.database.engine import Database
-from registry.models import SERVABLE, Adapter, Event, EventKind, Version, now
+from registry.models import SERVABLE, Adapter, Event, EventKind, Server, Version, now
 from registry.models.residency import Pin, Resident
 
 Table = TypeVar("Table", Pin, Resident)
+
+_NO_SERVER = ""
+"""The owner of rows from before servers were told apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +36,28 @@ class StoredPin:
 
 
 class ResidencyStore:
-    """Every call is one short transaction. Raises DatabaseUnavailable."""
+    """Every call is one short transaction. Raises DatabaseUnavailable.
 
-    def __init__(self, database: Database) -> None:
+    `server`: its name, which no other server on this database has.
+    """
+
+    def __init__(self, database: Database, server: str) -> None:
         self._database = database
+        self._server = server
+
+    async def open(self, base_id: int | None = None) -> None:
+        """Make the server known. The first one takes what was stored before servers had names."""
+        async with self._database.transaction(for_catalog=False) as session:
+            await session.merge(Server(name=self._server, base_id=base_id, started_at=now()))
+            for table in (Pin, Resident):
+                await self._take_unowned(session, table)
+
+    async def _take_unowned(self, session: AsyncSession, table: type[Pin | Resident]) -> None:
+        server, version = col(table.server), col(table.version_id)
+        own = select(version).where(server == self._server)
+        unowned = server == _NO_SERVER
+        await session.execute(delete(table).where(unowned, version.in_(own)))
+        await session.execute(update(table).where(unowned).values(server=self._server))
 
     async def save_pin(
         self,
@@ -44,8 +69,15 @@ class ResidencyStore:
         replicas: int | None = None,
     ) -> None:
         """Save the pin; replaces an earlier one of this version."""
-        pin = Pin(version_id=version_id, tier=tier, expires_at=expires_at, replicas=replicas)
+        pin = Pin(
+            server=self._server,
+            version_id=version_id,
+            tier=tier,
+            expires_at=expires_at,
+            replicas=replicas,
+        )
         data: dict[str, Any] = {"tier": tier, "expires_at": expires_at and expires_at.isoformat()}
+        data["server"] = self._server
         if replicas is not None:
             data["replicas"] = replicas
         async with self._database.transaction(for_catalog=False) as session:
@@ -55,14 +87,16 @@ class ResidencyStore:
     async def remove_pin(self, version_id: int, *, actor: str) -> None:
         """Remove the pin at an operator's request."""
         async with self._database.transaction(for_catalog=False) as session:
-            removal = delete(Pin).where(col(Pin.version_id) == version_id)
+            removal = delete(Pin).where(self._owns(Pin), col(Pin.version_id) == version_id)
             if (await session.execute(removal.returning(col(Pin.version_id)))).first() is not None:
-                await _add_event(session, EventKind.CACHE_UNPINNED, version_id, actor)
+                kind = EventKind.CACHE_UNPINNED
+                await _add_event(session, kind, version_id, actor, server=self._server)
 
     async def expire_pins(self, version_ids: Sequence[int]) -> None:
         """Delete expired pins. No event: their expiry was recorded when they were made."""
         async with self._database.transaction(for_catalog=False) as session:
-            await session.execute(delete(Pin).where(col(Pin.version_id).in_(version_ids)))
+            expired = col(Pin.version_id).in_(version_ids)
+            await session.execute(delete(Pin).where(self._owns(Pin), expired))
 
     async def record_eviction(self, version_id: int, *, actor: str, force: bool) -> None:
         """Record that an operator evicted the version."""
@@ -71,30 +105,47 @@ class ResidencyStore:
 
     async def pins(self) -> list[StoredPin]:
         """Unexpired pins of servable versions, the oldest first."""
-        statement = _select_servable(Pin).order_by(col(Pin.pinned_at), col(Pin.version_id))
+        statement = oldest_pins_first().where(self._owns(Pin))
         async with self._database.read_session() as session:
             rows = (await session.execute(statement)).all()
-        return [
-            StoredPin(pin.version_id, f"{adapter}:{number}", pin.tier, pin.expires_at, pin.replicas)
-            for pin, adapter, number in rows
-            if pin.expires_at is None or pin.expires_at > now()
-        ]
+        return [stored_pin(*row) for row in rows if not has_expired(row[0])]
 
     async def save_residents(self, version_ids: Sequence[int]) -> None:
         """Save the versions in host memory, most recently used first; replaces the last save."""
         async with self._database.transaction(for_catalog=False) as session:
-            await session.execute(delete(Resident))
+            await session.execute(delete(Resident).where(self._owns(Resident)))
             session.add_all(
-                Resident(version_id=version_id, position=position)
+                Resident(server=self._server, version_id=version_id, position=position)
                 for position, version_id in enumerate(version_ids)
             )
 
     async def residents(self) -> list[str]:
         """References of the saved, still servable versions, most recently used first."""
-        statement = _select_servable(Resident).order_by(col(Resident.position))
+        statement = hottest_first().where(self._owns(Resident))
         async with self._database.read_session() as session:
             rows = (await session.execute(statement)).all()
         return [f"{adapter}:{number}" for _, adapter, number in rows]
+
+    def _owns(self, table: type[Pin | Resident]) -> ColumnElement[bool]:
+        return col(table.server) == self._server
+
+
+def oldest_pins_first() -> "Select[Pin, str, int]":
+    """Pins of all servers."""
+    return _select_servable(Pin).order_by(col(Pin.pinned_at), col(Pin.version_id))
+
+
+def hottest_first() -> "Select[Resident, str, int]":
+    """Residents of all servers."""
+    return _select_servable(Resident).order_by(col(Resident.position))
+
+
+def stored_pin(pin: Pin, adapter: str, number: int) -> StoredPin:
+    return StoredPin(pin.version_id, f"{adapter}:{number}", pin.tier, pin.expires_at, pin.replicas)
+
+
+def has_expired(pin: Pin) -> bool:
+    return pin.expires_at is not None and pin.expires_at <= now()
 
 
 class NullResidencyStore:

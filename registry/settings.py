@@ -29,6 +29,12 @@ class RegistrySettings(BaseSettings):
         f"sqlite+aiosqlite:///{HOME}/registry.db",
         description="sqlite:///FILE or postgresql://USER@HOST/DATABASE.",
     )
+    server_id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$",
+        description="Name of this server among those on its database: it keeps its pins and what "
+        "it had in memory under it. Unset: HOST:PORT, on SQLite localhost:PORT.",
+    )
     store: Path = Field(HOME / "store", description="Folder of the verified files.")
     source_roots: tuple[Path, ...] = Field(
         (), description="Folders from which adapters may be registered by path."

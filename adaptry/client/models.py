@@ -92,6 +92,7 @@ EventKind = TypeAliasType(
         "cache.pinned",
         "cache.unpinned",
         "cache.evicted",
+        "server.forgotten",
         "store.collected",
         "tenant.created",
         "tenant.changed",
@@ -509,6 +510,26 @@ class CacheRead(ResponseModel):
     host: list[ResidentRead]
     hidden: dict[str, int]
     replicas: list[ReplicaRead] = Field([], validate_default=True)
+
+
+class ServerRead(ResponseModel):
+    """
+    A server that has started on this database. `is_this`: the one that was asked.
+
+    `residents`: what it last had in host memory, most recently used first; they and the pins are
+    as it recorded them, and its own again after a restart. `base`: its base model.
+    """
+
+    name: str
+    base: str | None
+    started_at: AwareDatetime
+    is_this: bool
+    pins: list[PinRead]
+    residents: list[str]
+
+
+class ServerList(ResponseModel):
+    items: list[ServerRead]
 
 
 class StandingRead(ResponseModel):

@@ -105,6 +105,39 @@ def unpin(reference: Reference, server: Server = DEFAULT_SERVER, as_json: AsJson
 
 
 @app.command()
+def servers(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """List every server on the database with what it has pinned and in host memory."""
+    with connect(server) as client:
+        found = client.cache.servers()
+    if as_json:
+        show_json(found)
+        return
+    show_table(
+        ("SERVER", "BASE", "STARTED", "PINS", "RESIDENTS"),
+        [
+            (
+                f"{each.name} (this one)" if each.is_this else each.name,
+                text(each.base),
+                text(each.started_at),
+                text([pin.reference for pin in each.pins]) or "-",
+                text(each.residents) or "-",
+            )
+            for each in found.items
+        ],
+    )
+
+
+@app.command()
+def forget(
+    name: Annotated[str, typer.Argument(metavar="SERVER")], server: Server = DEFAULT_SERVER
+) -> None:
+    """Forget a server that is gone for good, with its pins."""
+    with connect(server) as client:
+        client.cache.forget_server(name)
+    print(f"{name} forgotten")
+
+
+@app.command()
 def prefetch(
     reference: Reference,
     replicas: Replicas = None,

@@ -20,6 +20,7 @@ class ServeArguments:
     host: str
     port: int
     database: str | None
+    server_id: str | None
     store: Path | None
     source_roots: tuple[Path, ...]
     source_urls: tuple[str, ...]
@@ -56,6 +57,11 @@ def parser() -> argparse.ArgumentParser:
         type=option_types.database_url,
         metavar="URL",
         help="default: SQLite in .adaptry/",
+    )
+    ours.add_argument(
+        "--server-id",
+        metavar="NAME",
+        help="name of this server on its database (default: HOST:PORT, or localhost:PORT)",
     )
     ours.add_argument(
         "--store", type=option_types.folder, metavar="DIR", help="folder of the verified files"
@@ -130,6 +136,7 @@ def parse(argv: Sequence[str]) -> ServeArguments:
         host=ours.host,
         port=ours.port,
         database=ours.database,
+        server_id=ours.server_id,
         store=ours.store,
         source_roots=tuple(ours.source_root),
         source_urls=tuple(ours.source_url),

@@ -21,6 +21,7 @@ from registry.redaction import (
     redact,
     register_process_secrets,
 )
+from registry.servers import default_server_id
 from registry.settings import RegistrySettings
 
 
@@ -78,6 +79,8 @@ def _registry_settings(arguments: ServeArguments) -> RegistrySettings:
     given: dict[str, Any] = {}
     if arguments.database is not None:
         given["database_url"] = async_url(arguments.database)
+    if arguments.server_id is not None:
+        given["server_id"] = arguments.server_id
     if arguments.store is not None:
         given["store"] = arguments.store
     if arguments.source_urls:
@@ -87,7 +90,8 @@ def _registry_settings(arguments: ServeArguments) -> RegistrySettings:
     settings = RegistrySettings(**given)
     named = (*arguments.source_roots, *(folder for _, folder in arguments.adapters))
     roots = tuple(root.resolve() for root in (*settings.source_roots, *named))
-    return settings.model_copy(update={"source_roots": roots})
+    server_id = settings.server_id or default_server_id(settings.database_url, arguments.port)
+    return settings.model_copy(update={"source_roots": roots, "server_id": server_id})
 
 
 def _check_exposure(host: str, settings: RegistrySettings) -> None:

@@ -13,6 +13,7 @@ from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
 from engine.api.probe import create_probe_router
+from engine.api.servers import create_server_router
 from engine.bootstrap.cache import Cache, create_cache
 from engine.bootstrap.registry import create_ingest
 from engine.fake_backend import FakeBackend
@@ -34,6 +35,7 @@ from registry.http.openapi import document_errors
 from registry.inspection.base_model import BaseModel
 from registry.notifications import open_notifications
 from registry.residency import ResidencyStore
+from registry.servers import ServerDirectory
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.storage.store import ArtifactStore
@@ -68,6 +70,7 @@ async def _routers() -> Sequence[APIRouter]:
             create_probe_router(probe, cache.resolver),
             *events.routers,
             *cache.routers(events.decision_streams, LiveGrants(database).of),
+            create_server_router(ServerDirectory(database, "here")),
             create_health_router({}),
             generate_router,
         )
@@ -80,7 +83,7 @@ def _cache(service: RegistryService, database: Database) -> Cache:
         FakeBackend(slots=_SLOTS, host_capacity=_HOST_CAPACITY),
         CacheMetrics(CollectorRegistry()),
         RegistryResolver(service.catalog),
-        ResidencyStore(database),
+        ResidencyStore(database, "here"),
         report_silence=lambda: None,
         quarantine=Quarantine(_never_quarantined),
     )

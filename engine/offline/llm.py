@@ -123,7 +123,7 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
             backend,
             CacheMetrics(self._metrics),
             RegistryResolver(service.catalog),
-            ResidencyStore(tables),
+            ResidencyStore(tables, "offline"),
             report_silence=_nothing,
             quarantine=Quarantine(partial(quarantine, service)),
         )

@@ -11,6 +11,7 @@ from starlette.routing import Mount
 from engine.api.cache import create_cache_router
 from engine.api.decisions import create_decision_router
 from engine.api.probe import create_probe_router
+from engine.api.servers import create_server_router
 from engine.bootstrap.background import is_stopping, run_in_background
 from engine.bootstrap.registry import ServedModel, open_database, open_registry
 from engine.bootstrap.telemetry import create_registry_metrics
@@ -33,8 +34,12 @@ from fleet.messages import EngineFacts
 from fleet.ports import Replicas
 from registry.http.openapi import document_errors
 from registry.residency import ResidencyStore
+from registry.servers import ServerDirectory
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
+
+FLEET = "fleet"
+"""The server's name if none is declared: its ingress may move to another machine."""
 
 _RETRY_SECONDS = 0.5
 
@@ -62,7 +67,9 @@ async def run_ingress(
         )
         service, tenants = registry.service, registry.tenants
         resolver = RegistryResolver(service.catalog)
-        residency = ResidencyStore(database)
+        server_id = registry_settings.server_id or FLEET
+        residency = ResidencyStore(database, server_id)
+        await residency.open()
         recent = RecentResidency()
         pins = FleetPins(replicas, residency, resolver, recent)
         await pins.restore()
@@ -92,6 +99,7 @@ async def run_ingress(
             *registry.routers(poller.usage),
             create_probe_router(FleetProbe(replicas), resolver),
             create_cache_router(cache, resolver, residency),
+            create_server_router(ServerDirectory(database, server_id)),
             create_decision_router(cache, log, resolver, limiter, tenants.grants.of),
             create_health_router({"engine": _check_any_engine(poller), "database": service.ping}),
             create_console_router(),

@@ -78,7 +78,7 @@ async def run_stock_replica(
             supervisor,
             metrics,
             service,
-            ReplicaResidencyStore(database),
+            ReplicaResidencyStore(database, name),
             _score(server, facts),
         )
         cache = supervised.cache

@@ -10,6 +10,7 @@ RegistryError
 ├── UnknownRevision      404  of an alias
 ├── UnknownWebhook       404
 ├── UnknownDelivery      404
+├── UnknownServer        404  none of that name has started on this database
 ├── KeyRequired          401  none was sent
 ├── InvalidKey           401  unknown, expired or revoked
 ├── CrossOrigin          403  another site's page sent it
@@ -31,6 +32,7 @@ RegistryError
 ├── VersionInUse         409  requests use it in the engine
 ├── FilesMissing         409  they are not in the store
 ├── FilesDamaged         409  they differ from what was registered
+├── ServerRunning        409  it can't be forgotten
 ├── AliasMoved           409  it was moved meanwhile (compare-and-set)
 ├── NothingToRollBack    409
 ├── LineageCycle         409
@@ -104,6 +106,7 @@ from registry.errors.conflicts import (
     MetadataTooLarge,
     NameReserved,
     NothingToRollBack,
+    ServerRunning,
     TransitionRefused,
     VersionAliased,
     VersionInUse,
@@ -118,6 +121,7 @@ from registry.errors.requests import (
     UnknownDelivery,
     UnknownJob,
     UnknownRevision,
+    UnknownServer,
     UnknownVersion,
     UnknownWebhook,
     VersionUnavailable,
@@ -186,6 +190,7 @@ __all__ = [
     "PromotionTimeout",
     "RegistryError",
     "ScopeMissing",
+    "ServerRunning",
     "SourceDenied",
     "SourceNotAllowed",
     "SourceNotFound",
@@ -206,6 +211,7 @@ __all__ = [
     "UnknownJob",
     "UnknownKey",
     "UnknownRevision",
+    "UnknownServer",
     "UnknownTenant",
     "UnknownVersion",
     "UnknownWebhook",

@@ -112,3 +112,11 @@ class JobFinished(RegistryError):
 
     def __init__(self, number: int, state: str) -> None:
         super().__init__(f"job {number} is {state} already")
+
+
+class ServerRunning(RegistryError):
+    status = 409
+    code = "server_running"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is this server: only one that is gone can be forgotten")

@@ -93,3 +93,11 @@ class UnknownJob(RegistryError):
 
     def __init__(self, number: int) -> None:
         super().__init__(f"there is no job {number}")
+
+
+class UnknownServer(RegistryError):
+    status = 404
+    code = "unknown_server"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no server {name!r} has started on this database")

@@ -4,6 +4,7 @@ from registry.models.adapter import SERVABLE, Adapter, Version, VersionState
 from registry.models.alias import Alias, AliasHistory
 from registry.models.api_key import ApiKey
 from registry.models.base import MAX_BIG_ID, UtcDateTime, now, row_id
+from registry.models.base_model import BaseLink, KnownBase, Server
 from registry.models.event import Event, EventKind, new_uid
 from registry.models.job import Job
 from registry.models.registration import TenantRegistration
@@ -21,11 +22,14 @@ __all__ = [
     "Alias",
     "AliasHistory",
     "ApiKey",
+    "BaseLink",
     "Event",
     "EventKind",
     "Job",
+    "KnownBase",
     "Pin",
     "Resident",
+    "Server",
     "Tenant",
     "TenantRegistration",
     "UtcDateTime",

@@ -51,6 +51,9 @@ class Version(SQLModel, table=True):
 
     Database triggers reject state changes that are not in
     `registry.lifecycle.transitions.TRANSITIONS`, and any change of number or digest.
+
+    `base_id`: the base model that it was checked against, null for a version from before there
+    were several; `base_model` is what its configuration calls the one it was trained on.
     """
 
     __tablename__ = "version"
@@ -63,6 +66,7 @@ class Version(SQLModel, table=True):
         Index("ix_version_state", "state", "id"),
         Index("ix_version_rank", "rank", "id"),
         Index("ix_version_base_model", "base_model", "id"),
+        Index("ix_version_base_id", "base_id", "id"),
         Index("ix_version_files", "digest", "state", "size_bytes"),
         {"sqlite_autoincrement": True},
     )
@@ -95,4 +99,5 @@ class Version(SQLModel, table=True):
     parent_id: int | None = Field(default=None, foreign_key="version.id", index=True)
     training_run: str | None = Field(default=None, max_length=1024)
     dataset: str | None = Field(default=None, max_length=1024)
+    base_id: int | None = Field(default=None, foreign_key="base_model.id")
     updated_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))

@@ -37,6 +37,7 @@ class EventKind(StrEnum):
     CACHE_PINNED = "cache.pinned"
     CACHE_UNPINNED = "cache.unpinned"
     CACHE_EVICTED = "cache.evicted"
+    SERVER_FORGOTTEN = "server.forgotten"
     STORE_COLLECTED = "store.collected"
     TENANT_CREATED = "tenant.created"
     TENANT_CHANGED = "tenant.changed"

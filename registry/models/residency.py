@@ -1,4 +1,7 @@
-"""Tables that let an engine restart warm: pins and the last host-memory residents."""
+"""Tables that let a server restart warm: its pins and its last host-memory residents.
+
+The rows of a server named '' are from before servers were told apart.
+"""
 
 from datetime import datetime
 
@@ -9,7 +12,7 @@ from registry.models.base import UtcDateTime, now
 
 
 class Pin(SQLModel, table=True):
-    """A version that stays in a tier until it is unpinned or the pin expires.
+    """A version that stays in a server's tier until it is unpinned or the pin expires.
 
     `replicas`: on how many of them; null: on all.
     """
@@ -17,6 +20,7 @@ class Pin(SQLModel, table=True):
     __tablename__ = "pin"
     __table_args__ = (CheckConstraint("tier IN ('gpu', 'host')", name="ck_pin_tier"),)
 
+    server: str = Field(primary_key=True, max_length=256)
     version_id: int = Field(foreign_key="version.id", primary_key=True)
     tier: str = Field(max_length=8)
     pinned_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
@@ -25,9 +29,10 @@ class Pin(SQLModel, table=True):
 
 
 class Resident(SQLModel, table=True):
-    """A version that was in host memory at the last save. `position` 0 is the most recent."""
+    """A version in a server's host memory at the last save. `position` 0 is the most recent."""
 
     __tablename__ = "resident"
 
+    server: str = Field(primary_key=True, max_length=256)
     version_id: int = Field(foreign_key="version.id", primary_key=True)
     position: int

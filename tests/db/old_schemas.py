@@ -115,6 +115,15 @@ ROWS: Mapping[str, tuple[str, ...]] = {
         f" (1, 'acme', {at(12)}, 'bert')",
     ),
     "c4a1b7e05d92": (f"INSERT INTO tenant_registration (tenant, at) VALUES ('acme', {at(7)})",),
+    "5ac3e1f7b208": (
+        "INSERT INTO base_model (name, digest, facts, created_at) VALUES"
+        f" ('one', '{'1' * 64}', '{{}}', {at(12)}), ('two', '{'2' * 64}', '{{}}', {at(12)})",
+        "INSERT INTO base_model_link (first_id, second_id, created_at, created_by) VALUES"
+        f" (1, 2, {at(12)}, 'bert')",
+    ),
+    "b90d4c26e71f": (
+        f"INSERT INTO server (name, base_id, started_at) VALUES ('here:8000', 1, {at(13)})",
+    ),
     "2c996db42209": (
         "INSERT INTO job (adapter, source, request, workspace, state, attempts, bytes_done,"
         " cancel_requested, version, created, created_by, created_at, finished_at) VALUES"

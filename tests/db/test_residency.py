@@ -89,7 +89,7 @@ async def process(
     database: Database, versions: Sequence[AdapterVersion], *, host: int = 4
 ) -> AsyncIterator[Process]:
     async with running(Cache(slots=2, host=host)) as cache:
-        store = ResidencyStore(database)
+        store = ResidencyStore(database, "here")
         names = Names(versions)
         pins = PinService(cache.controller, store, names)
         warm_up = WarmUp(cache.controller, pins, store, names, save_seconds=0.01)
@@ -110,7 +110,7 @@ async def warming(one: Process) -> AsyncIterator[None]:
 
 async def saved(database: Database, count: int) -> None:
     async with asyncio.timeout(5):
-        while len(await ResidencyStore(database).residents()) < count:
+        while len(await ResidencyStore(database, "here").residents()) < count:
             await asyncio.sleep(0.01)
 
 
@@ -149,7 +149,7 @@ async def test_pinned_again_it_has_the_new_tier_and_time(
     async with process(database, versions) as one:
         await one.pins.pin(a, Tier.GPU, ttl_seconds=3600, actor="sre")
         await one.pins.pin(a, Tier.HOST, actor="sre")
-    assert await ResidencyStore(database).pins() == [StoredPin(a.id, "a:1", "host", None)]
+    assert await ResidencyStore(database, "here").pins() == [StoredPin(a.id, "a:1", "host", None)]
 
 
 async def test_an_unpinned_adapter_stays_unpinned(
@@ -162,7 +162,7 @@ async def test_an_unpinned_adapter_stays_unpinned(
         with pytest.raises(NotPinned):
             await one.pins.unpin(a, actor="sre")
         assert not one.cache.controller.is_pinned(a.id)
-    assert await ResidencyStore(database).pins() == []
+    assert await ResidencyStore(database, "here").pins() == []
 
 
 async def test_a_pin_expires(database: Database, versions: list[AdapterVersion]) -> None:
@@ -171,21 +171,21 @@ async def test_a_pin_expires(database: Database, versions: list[AdapterVersion])
         await one.pins.pin(a, Tier.HOST, ttl_seconds=0.01, actor="sre")
         await until(lambda: not one.cache.controller.is_pinned(a.id), seconds=5)
         assert one.pins.active == ()
-    assert await ResidencyStore(database).pins() == []
+    assert await ResidencyStore(database, "here").pins() == []
 
 
 async def test_a_pin_that_expired_during_downtime_is_not_restored(
     database: Database, versions: list[AdapterVersion]
 ) -> None:
     past = now() - timedelta(seconds=1)
-    await ResidencyStore(database).save_pin(versions[0].id, "host", past, actor="sre")
-    assert await ResidencyStore(database).pins() == []
+    await ResidencyStore(database, "here").save_pin(versions[0].id, "host", past, actor="sre")
+    assert await ResidencyStore(database, "here").pins() == []
 
 
 async def test_a_pin_of_what_may_not_be_served_is_not_restored(
     database: Database, versions: list[AdapterVersion]
 ) -> None:
-    store = ResidencyStore(database)
+    store = ResidencyStore(database, "here")
     await store.save_pin(versions[0].id, "host", None, actor="sre")
     await set_state(database, versions[0], VersionState.QUARANTINED)
     assert await store.pins() == []
@@ -204,7 +204,7 @@ async def test_a_pin_that_is_refused_is_not_saved(
         one.cache.backend.broken.add(versions[2].id)
         with pytest.raises(AdapterLoadFailed):
             await one.pins.pin(versions[2], Tier.HOST, actor="sre")
-    assert [pin.version_id for pin in await ResidencyStore(database).pins()] == [a.id]
+    assert [pin.version_id for pin in await ResidencyStore(database, "here").pins()] == [a.id]
 
 
 async def test_a_pin_that_can_not_be_saved_is_no_pin(
@@ -223,7 +223,7 @@ async def test_a_pin_that_can_not_be_saved_is_no_pin(
             raise DatabaseUnavailable("gone")
 
     async with running(Cache()) as cache:
-        pins = PinService(cache.controller, Broken(database), Names(versions))
+        pins = PinService(cache.controller, Broken(database, "here"), Names(versions))
         with pytest.raises(DatabaseUnavailable):
             await pins.pin(versions[0], Tier.HOST, actor="sre")
         assert not cache.controller.is_pinned(versions[0].id)
@@ -253,7 +253,7 @@ async def test_one_pin_that_can_not_be_restored_does_not_prevent_the_others(
         two.cache.backend.broken.add(a.id)
         await two.pins.restore()
         assert [kept.version for kept in two.pins.active] == [b]
-    assert len(await ResidencyStore(database).pins()) == 2, "perhaps the next time"
+    assert len(await ResidencyStore(database, "here").pins()) == 2, "perhaps the next time"
 
 
 # ---- warming up ---------------------------------------------------------------------------
@@ -290,7 +290,7 @@ async def test_a_smaller_memory_takes_the_hottest(
 async def test_a_request_does_not_wait_for_the_warming(
     database: Database, versions: list[AdapterVersion]
 ) -> None:
-    store = ResidencyStore(database)
+    store = ResidencyStore(database, "here")
     await store.save_residents([version.id for version in versions[:4]])
     async with process(database, versions) as one:
         one.cache.backend.load_seconds = 0.05
@@ -324,7 +324,7 @@ async def test_what_an_engine_had_in_memory_its_successor_has_too(
 async def test_who_is_there_already_takes_no_room_from_the_others(
     database: Database, versions: list[AdapterVersion]
 ) -> None:
-    await ResidencyStore(database).save_residents([version.id for version in versions[:4]])
+    await ResidencyStore(database, "here").save_residents([version.id for version in versions[:4]])
     async with process(database, versions) as one:
         for version in versions[:2]:
             await one.cache.use(version)
@@ -340,7 +340,7 @@ async def test_nothing_is_saved_while_no_engine_lives(
         await one.warm_up.save()
         await one.cache.controller.on_engine_lost(EngineUnavailable("died"))
         await one.warm_up.save()
-    assert await ResidencyStore(database).residents() == ["a:1"]
+    assert await ResidencyStore(database, "here").residents() == ["a:1"]
 
 
 async def test_a_database_outage_spoils_nothing(
@@ -355,8 +355,8 @@ async def test_a_database_outage_spoils_nothing(
 
     async with running(Cache()) as cache:
         names = Names(versions)
-        pins = PinService(cache.controller, Gone(database), names)
-        warm_up = WarmUp(cache.controller, pins, Gone(database), names, save_seconds=0.001)
+        pins = PinService(cache.controller, Gone(database, "here"), names)
+        warm_up = WarmUp(cache.controller, pins, Gone(database, "here"), names, save_seconds=0.001)
         async with warming(Process(cache, pins, warm_up)):
             await cache.use(versions[0])
             await asyncio.sleep(0.02)
@@ -367,7 +367,7 @@ async def test_a_database_outage_spoils_nothing(
 async def test_an_unknown_one_is_passed_over(
     database: Database, versions: list[AdapterVersion]
 ) -> None:
-    await ResidencyStore(database).save_residents([version.id for version in versions[:3]])
+    await ResidencyStore(database, "here").save_residents([version.id for version in versions[:3]])
     async with process(database, versions[1:]) as one, warming(one):
         await until(lambda: len(one.cache.backend.host) == 2)
 
@@ -376,7 +376,7 @@ async def test_saving_who_is_resident_leaves_the_resolvers_answers_alone(
     database: Database, versions: list[AdapterVersion]
 ) -> None:
     before = database.change_count
-    await ResidencyStore(database).save_residents([versions[0].id])
+    await ResidencyStore(database, "here").save_residents([versions[0].id])
     assert database.change_count == before
 
 
@@ -389,7 +389,7 @@ async def test_a_wall_clock_that_jumps_ends_no_pin_and_keeps_none(
     time_ = 0.0
     async with running(Cache()) as cache:
         names = Names(versions)
-        pins = PinService(cache.controller, ResidencyStore(database), names, lambda: time_)
+        pins = PinService(cache.controller, ResidencyStore(database, "here"), names, lambda: time_)
         keeping = asyncio.create_task(pins.expire())
         await pins.pin(versions[0], Tier.HOST, ttl_seconds=60, actor="sre")
         jump = timedelta(hours=1)
@@ -399,7 +399,7 @@ async def test_a_wall_clock_that_jumps_ends_no_pin_and_keeps_none(
         time_ = 60.0
         await until(lambda: not pins.active)
         async with asyncio.timeout(10):
-            while await ResidencyStore(database).pins():
+            while await ResidencyStore(database, "here").pins():
                 await asyncio.sleep(0.01)
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)

@@ -1,5 +1,6 @@
 """`client.cache`: which adapters are in GPU slots and host memory, and why."""
 
+from types import NoneType
 from typing import TypeVar
 
 from adaptry.client.models import (
@@ -10,6 +11,7 @@ from adaptry.client.models import (
     EvictRead,
     PinRead,
     PrefetchRead,
+    ServerList,
     Tier,
     UnpinRead,
     WhyRead,
@@ -62,6 +64,16 @@ class Cache(Resource[T_co]):
     def unpin(self, reference: str) -> Parameters:
         """Allow it to be evicted again."""
         return Parameters({"reference": reference})
+
+    @operation("GET", "/api/v1/cache/servers", ServerList)
+    def servers(self) -> Parameters:
+        """Every server on this database with its pins and residents, side by side."""
+        return Parameters()
+
+    @operation("DELETE", "/api/v1/cache/servers/{name}", NoneType)
+    def forget_server(self, name: str) -> Parameters:
+        """Remove a server that is gone for good, with its pins and residents."""
+        return Parameters(path={"name": name})
 
     @operation("POST", "/api/v1/cache/prefetch", PrefetchRead)
     def prefetch(self, reference: str, *, replicas: int | None = None) -> Parameters:

@@ -18,6 +18,7 @@ from blake3 import blake3
 from fastapi import FastAPI
 
 from engine.api.cache import create_cache_router
+from engine.api.servers import create_server_router
 from engine.operations.control import EngineCacheControl
 from engine.operations.pins import PinService
 from engine.resolver import RegistryResolver
@@ -32,6 +33,7 @@ from registry.events.watermark import EventWatermark
 from registry.http.trusted_proxies import ClientAddressMiddleware
 from registry.models import EventKind, now
 from registry.residency import ResidencyStore
+from registry.servers import ServerDirectory
 from registry.service import RegistryService
 from registry.tenants.service import TenantService
 from tests.api.conftest import AdapterMaker, take_in
@@ -144,6 +146,11 @@ async def _grant(e: Everything) -> httpx.Response:
 KEY = {"name": "app", "scopes": ["infer"]}
 BOT = "/adapters/bot"
 
+
+async def _forget(e: Everything) -> httpx.Response:
+    return await e.http.delete("/cache/servers/gone")
+
+
 CHANGES: dict[str, tuple[EventKind, Ask]] = {
     "PATCH /api/v1/adapters/{name}": (
         EventKind.ADAPTER_UPDATED,
@@ -192,6 +199,7 @@ CHANGES: dict[str, tuple[EventKind, Ask]] = {
     ),
     "DELETE /api/v1/cache/pins/{reference}": (EventKind.CACHE_UNPINNED, _unpin),
     "POST /api/v1/cache/evict": (EventKind.CACHE_EVICTED, _evict),
+    "DELETE /api/v1/cache/servers/{name}": (EventKind.SERVER_FORGOTTEN, _forget),
     "POST /api/v1/gc": (EventKind.VERSION_PURGED, _collect),
     "POST /api/v1/import": (
         EventKind.ADAPTER_IMPORTED,
@@ -274,7 +282,7 @@ async def everything(
     make_adapter: AdapterMaker,
     receiver: Receiver,
 ) -> AsyncIterator[Everything]:
-    cache, store = Cache(), ResidencyStore(database)
+    cache, store = Cache(), ResidencyStore(database, "here")
     resolver = RegistryResolver(service.catalog)
     pins = PinService(cache.controller, store, resolver)
     steered = EngineCacheControl(cache.controller, pins, DecisionLog())
@@ -282,7 +290,9 @@ async def everything(
     key_routes = create_key_router(keys)
     tenant_routes = create_tenant_router(TenantService(database), keys)
     cache_routes = create_cache_router(steered, resolver, store)
-    take_in(app, key_routes, tenant_routes, cache_routes)
+    server_routes = create_server_router(ServerDirectory(database, "here"))
+    take_in(app, key_routes, tenant_routes, cache_routes, server_routes)
+    await ResidencyStore(database, "gone").open()
     transport = httpx.ASGITransport(ClientAddressMiddleware(app), client=("192.0.2.7", 1))
     async with (
         running(cache),
