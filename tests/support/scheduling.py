@@ -1,8 +1,9 @@
 """Scheduling: which process runs which tests, so that no core idles while another has a queue.
 
 Files that share one engine, or servers, run in one process, one after the other. A file with the
-mark `engine` shares the session's engine; `servers("faults")` shares what the others of that
-name share; `servers` alone starts its own and runs beside anything.
+mark `engine` shares the session's engine (those of tests/contract have one of their own, since
+all of them on one engine would take longer than everything else); `servers("faults")` shares
+what the others of that name share; `servers` alone starts its own and runs beside anything.
 """
 
 import re
@@ -20,6 +21,7 @@ MAX_PROCESSES = 4
 # What takes longest begins first: a long one that begins last runs alone.
 SERVERS = (
     "engine",
+    "contract",
     "fleet",
     "faults",
     "tests/e2e/docs/test_deployed.py",
@@ -75,7 +77,7 @@ def _servers_last(group: str) -> int:
 def group_of(file: str) -> str:
     text = (ROOT / file).read_text(encoding="utf-8")
     if "mark.engine" in text:
-        return "engine"
+        return "contract" if file.startswith("tests/contract/") else "engine"
     group = _GROUP.search(text)
     return group[1] if group else file
 
@@ -111,8 +113,8 @@ def _file_group(item: pytest.Item) -> str:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One process more than cores: many tests wait for servers and for clocks."""
-    return min((psutil.cpu_count() or 1) + 1, MAX_PROCESSES)
+    """Two processes more than cores: many tests wait for servers and for clocks."""
+    return min((psutil.cpu_count() or 1) + 2, MAX_PROCESSES)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
