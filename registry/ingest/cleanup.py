@@ -22,13 +22,24 @@ class Cleanup:
 
     async def run(self) -> None:
         """Run once. Raises StoreUnavailable, DatabaseUnavailable."""
+        await self.clean_all_pending()
         with storage_errors("the store can't be swept"):
-            for digest in await asyncio.to_thread(self._store.pending_digests):
-                await self._clean_pending(digest)
-            for name in await asyncio.to_thread(self._store.workspaces):
+            names = await asyncio.to_thread(self._store.workspaces)
+            async with self._database.read_session() as session:
+                names -= await JobRepository(session).workspaces()
+            for name in names:
                 await self.clean_workspace(name)
         async with self._database.transaction(for_catalog=False) as session:
             await JobRepository(session).delete_finished(now() - self._retention)
+
+    async def clean_all_pending(self) -> None:
+        """Delete stored files whose row was not written; few are pending at a time.
+
+        Raises StoreUnavailable, DatabaseUnavailable.
+        """
+        with storage_errors("the store can't be swept"):
+            for digest in await asyncio.to_thread(self._store.pending_digests):
+                await self._clean_pending(digest)
 
     async def clean_workspace(self, name: str) -> None:
         """Delete it unless an unfinished job needs it or it is locked.
@@ -52,18 +63,20 @@ class Cleanup:
         lock = await run_to_completion(asyncio.to_thread(self._store.try_lock, digest))
         if lock is None:
             return
-        settled = False
+        settled, removed = False, None
         try:
             async with self._database.transaction(for_catalog=False) as session:
                 repository = RegistryRepository(session)
                 await repository.lock_files(digest)
                 if not await repository.uses_of_files(digest):
-                    self._store.remove(digest)
+                    removed = self._store.remove(digest)
                 settled = True
                 lock.release()  # a purge that waits for the transaction must not find it taken
         finally:
             if not settled:
                 lock.abandon()
+        if removed is not None:
+            await self.clean_workspace(removed)
 
     async def _is_needed(self, name: str) -> bool:
         async with self._database.read_session() as session:

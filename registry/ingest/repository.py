@@ -1,13 +1,29 @@
 """SQL of jobs. Never commits: the caller owns the transaction."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, delete, or_, select
+from sqlalchemy import ColumnElement, String, case, delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import GenericFunction
 from sqlmodel import col
 
 from registry.models.job import UNFINISHED, Job, JobState
+from registry.references import tenant_of
+
+
+@dataclass(frozen=True, slots=True)
+class DueJob:
+    """A job to run. `upload_bytes`: size of the uploaded body; None if it must be fetched."""
+
+    number: int
+    workspace: str
+    tenant: str | None
+    upload_bytes: int | None
 
 
 class JobRepository:
@@ -51,16 +67,33 @@ class JobRepository:
         ordered = statement.order_by(col(Job.id).desc()).limit(limit)
         return (await self._session.execute(ordered)).scalars().all()
 
-    async def due(self, at: datetime, *, excluding: Collection[int], limit: int) -> Sequence[Job]:
-        """Jobs that are due, including those whose worker died; oldest first."""
+    async def due(
+        self, at: datetime, *, excluding: Collection[int], limit: int
+    ) -> Sequence[DueJob]:
+        """Jobs that are due, including those whose worker died: each tenant's oldest first."""
+        tenant = _tenant_prefix(col(Job.adapter))
+        turn = func.row_number().over(partition_by=tenant, order_by=col(Job.id))
         statement = (
-            select(Job)
+            select(
+                col(Job.id),
+                col(Job.workspace),
+                col(Job.adapter),
+                case((col(Job.fetched_from).is_(None), col(Job.bytes_done))).label("upload_bytes"),
+            )
             .where(col(Job.state).in_(sorted(UNFINISHED)), col(Job.id).not_in(excluding))
             .where(or_(col(Job.next_attempt_at).is_(None), col(Job.next_attempt_at) <= at))
-            .order_by(col(Job.id))
+            .order_by(turn, col(Job.id))
             .limit(limit)
         )
-        return (await self._session.execute(statement)).scalars().all()
+        return [
+            DueJob(row.id, row.workspace, tenant_of(row.adapter), row.upload_bytes)
+            for row in await self._session.execute(statement)
+        ]
+
+    async def workspaces(self) -> set[str]:
+        """The workspaces in which unfinished jobs have their files."""
+        statement = select(col(Job.workspace)).where(col(Job.state).in_(sorted(UNFINISHED)))
+        return set((await self._session.execute(statement)).scalars())
 
     async def needs_workspace(self, name: str) -> bool:
         """Whether an unfinished job has its files there."""
@@ -87,3 +120,22 @@ class JobRepository:
 
 def _is_of(tenant: str) -> ColumnElement[bool]:
     return col(Job.adapter).startswith(f"{tenant}~")
+
+
+class _tenant_prefix(GenericFunction[str]):  # noqa: N801  # SQLAlchemy names the function by it
+    """The tenant and its tilde in an adapter's name; empty for the platform's own adapters."""
+
+    type = String()
+    inherit_cache = True
+
+
+@compiles(_tenant_prefix)
+def _with_instr(element: _tenant_prefix, compiler: SQLCompiler, **options: Any) -> str:
+    name = compiler.process(element.clauses, **options)
+    return f"substr({name}, 1, instr({name}, '~'))"
+
+
+@compiles(_tenant_prefix, "postgresql")
+def _with_strpos(element: _tenant_prefix, compiler: SQLCompiler, **options: Any) -> str:
+    name = compiler.process(element.clauses, **options)
+    return f"substr({name}, 1, strpos({name}, '~'))"

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable, StoreUnavailable
 from registry.ingest.cleanup import Cleanup
+from registry.ingest.job_queue import JobQueue
 from registry.ingest.pipeline import open_workspace
-from registry.ingest.repository import JobRepository
+from registry.ingest.repository import DueJob
 from registry.ingest.runner import JobRun, JobRunner
-from registry.models import now
-from registry.models.job import Job
 from registry.sources.base import Progress
 from registry.storage.store import ArtifactStore, Workspace
 
@@ -20,7 +19,6 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
 _CLEANUP_SECONDS = 60.0
-_BATCH = 100
 
 
 class WorkerPool:
@@ -40,7 +38,7 @@ class WorkerPool:
         max_running: int,
         new_progress: Callable[[], Progress],
     ) -> None:
-        self._database = database
+        self._queue = JobQueue(database)
         self._store = store
         self._runner = runner
         self._cleanup = cleanup
@@ -49,6 +47,8 @@ class WorkerPool:
         self._running: dict[int, JobRun] = {}
         self._wake = asyncio.Event()
         self._cleanup_at = 0.0
+        self._failures = 0
+        self._cleaned_failures = 0
 
     def wake(self) -> None:
         """Poll now: there may be a new job."""
@@ -65,9 +65,7 @@ class WorkerPool:
             while True:
                 self._wake.clear()
                 try:
-                    if time.monotonic() >= self._cleanup_at:
-                        await self._cleanup.run()
-                        self._cleanup_at = time.monotonic() + _CLEANUP_SECONDS
+                    await self._clean_up()
                     await self._start_due_jobs(group)
                 except (DatabaseUnavailable, StoreUnavailable) as error:
                     logger.warning("jobs wait: %s", error.detail)
@@ -82,17 +80,24 @@ class WorkerPool:
         except TimeoutError:
             return
 
+    async def _clean_up(self) -> None:
+        """All now and then; after a job that failed only what it may have left in the store."""
+        if time.monotonic() >= self._cleanup_at:
+            await self._cleanup.run()
+            self._cleanup_at = time.monotonic() + _CLEANUP_SECONDS
+        elif (failures := self._failures) > self._cleaned_failures:
+            await self._cleanup.clean_all_pending()
+            self._cleaned_failures = failures
+
     async def _start_due_jobs(self, group: asyncio.TaskGroup) -> None:
-        if len(self._running) >= self._max_running:
-            return
-        async with self._database.read_session() as session:
-            jobs = await JobRepository(session).due(now(), excluding=self._running, limit=_BATCH)
-        for job in jobs:
-            if len(self._running) >= self._max_running:
+        self._queue.look()
+        while len(self._running) < self._max_running:
+            job = await self._queue.next(self._running)
+            if job is None:
                 return
             await self._start(job, group)
 
-    async def _start(self, job: Job, group: asyncio.TaskGroup) -> None:
+    async def _start(self, job: DueJob, group: asyncio.TaskGroup) -> None:
         workspace = await open_workspace(self._store, job.workspace)
         if workspace is None:  # it is being run or received
             return
@@ -105,5 +110,5 @@ class WorkerPool:
             await self._runner.run(run, workspace)
         finally:
             del self._running[run.number]
-            self._cleanup_at = 0.0  # it may have failed with its files in the store
+            self._failures += run.published is None
             self.wake()

@@ -143,15 +143,16 @@ class ArtifactStore:
         """Lock a digest to remove it; None while its row is being written."""
         return self._pending.try_lock(digest)
 
-    def remove(self, digest: str) -> None:
-        """Move the files to quarantine, where the cleanup deletes them.
+    def remove(self, digest: str) -> str:
+        """Move the files to a workspace, for the cleanup to delete; its name.
 
         Needs the lock of `try_lock`. Does not block. Raises OSError.
         """
-        target = self.path_of(digest)
+        target, name = self.path_of(digest), secrets.token_hex(16)
         fingerprint_file(target).unlink(missing_ok=True)
         with suppress(FileNotFoundError):
-            target.rename(self._quarantine / secrets.token_hex(16))
+            target.rename(self._quarantine / name)
+        return name
 
     def _move(self, folder: Path, target: Path) -> None:
         if target.is_dir():

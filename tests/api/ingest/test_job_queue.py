@@ -1,0 +1,127 @@
+"""The queue of jobs: draining it is linear in its jobs, and tenants take turns."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+
+from registry.database.engine import Database
+from registry.ingest.job_queue import JobQueue
+from registry.ingest.repository import JobRepository
+from registry.ingest.runner import Checkpoint
+from registry.models.job import Job, JobState
+from tests.support.servers.registry_in_loop import running_registry
+
+AdapterMaker = Callable[..., Path]
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def start(database_url: str, tmp_path: Path, base_model: Any) -> Start:
+    """Starts a registry that makes a job of everything."""
+    return lambda **settings: running_registry(
+        database_url, tmp_path, base_model, max_direct_bytes=0, **settings
+    )
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    opened = Database(database_url)
+    yield opened
+    await opened.close()
+
+
+async def add(database: Database, *adapters: str) -> list[int]:
+    """Queue a job for each; their numbers."""
+    async with database.transaction() as session:
+        repository = JobRepository(session)
+        jobs = [
+            Job(
+                adapter=adapter,
+                source="upload",
+                request={},
+                workspace=f"{adapter}-{n}",
+                state=JobState.QUEUED,
+                created_by="tests",
+            )
+            for n, adapter in enumerate(adapters)
+        ]
+        return [(await repository.add(job)).number for job in jobs]
+
+
+async def statements_to_drain(start: Start, names: list[str], make: AdapterMaker) -> int:
+    """SQL statements of a server that finds these jobs in its queue, until all are done."""
+    async with start(works=False) as registry:
+        for seed, name in enumerate(names):
+            await registry.register(name, make(name, seed=seed))
+    statements = 0
+    left = len(names)
+    done = asyncio.Event()
+
+    def count_statement(*_: Any) -> None:
+        nonlocal statements
+        statements += 1
+
+    def on_checkpoint(_: int, reached: Checkpoint) -> None:
+        nonlocal left
+        left -= reached == Checkpoint.PUBLISHED
+        if not left:
+            done.set()
+
+    event.listen(Engine, "before_cursor_execute", count_statement)
+    try:
+        async with start(watch=on_checkpoint) as registry, asyncio.timeout(60):
+            await done.wait()
+            await registry.no_leftovers()
+    finally:
+        event.remove(Engine, "before_cursor_execute", count_statement)
+    return statements
+
+
+async def test_the_work_for_a_job_does_not_grow_with_the_queue(
+    start: Start, make_adapter: AdapterMaker
+) -> None:
+    few = await statements_to_drain(start, [f"few-{n}" for n in range(5)], make_adapter)
+    many = await statements_to_drain(start, [f"many-{n}" for n in range(40)], make_adapter)
+    assert many / 40 < 1.2 * few / 5
+
+
+@pytest.mark.both_databases
+async def test_tenants_take_turns(database: Database) -> None:
+    a1, a2, a3, own1, b1, own2, b2 = await add(
+        database, "acme~x", "acme~y", "acme~x", "own", "beta~x", "own", "beta~x"
+    )
+    queue = JobQueue(database)
+    queue.look()
+    order = []
+    while (job := await queue.next(running=[a2])) is not None:
+        order.append(job.number)
+    assert order == [a1, own1, b1, a3, own2, b2]
+    assert job is None
+
+
+async def test_jobs_behind_those_that_others_hold_are_found(database: Database) -> None:
+    held = await add(database, *(f"held-{n}" for n in range(150)))
+    (last,) = await add(database, "last")
+    queue = JobQueue(database)
+    queue.look()
+    given = [job.number for _ in range(151) if (job := await queue.next(()))]
+    assert given == [*held, last]
+    assert await queue.next(()) is None
+    queue.look()
+    assert await queue.next(()) is not None, "a new look begins again"
+
+
+async def test_a_job_that_comes_during_a_look_is_in_the_next(database: Database) -> None:
+    (first,) = await add(database, "first")
+    queue = JobQueue(database)
+    queue.look()
+    assert (await queue.next(())) is not None
+    (second,) = await add(database, "second")
+    queue.look()
+    job = await queue.next([first])
+    assert job is not None
+    assert job.number == second
