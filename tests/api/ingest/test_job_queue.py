@@ -56,7 +56,9 @@ async def statements_to_drain(start: Start, names: list[str], make: AdapterMaker
     """SQL statements of a server that finds these jobs in its queue, until all are done."""
     async with start(works=False) as registry:
         for seed, name in enumerate(names):
-            await registry.register(name, make(name, seed=seed))
+            files = [("files", (f.name, f.read_bytes())) for f in make(name, seed=seed).iterdir()]
+            answer = await registry.http.post(f"/adapters/{name}/versions", files=files)
+            assert answer.status_code == 202, answer.text
     statements = 0
     left = len(names)
     done = asyncio.Event()
