@@ -116,8 +116,9 @@ async def run_server(
             registry,
             supervised,
             ServerDirectory(database, server_id),
+            is_replica=is_replica,
         )
-        admission = RequestLeases(cache.controller, telemetry.cache)
+        admission = RequestLeases(cache.controller, telemetry.cache, telemetry.cache.tenants)
         references = registry.service.catalog.served_references
         binding = EngineBinding(app, arguments, admission, references)
         await binding.bind(supervisor.process.engine)
@@ -175,6 +176,8 @@ async def _build_app(
     registry: LocalRegistry,
     supervised: SupervisedCache,
     servers: ServerDirectory,
+    *,
+    is_replica: bool,
 ) -> FastAPI:
     cache, service, tenants = supervised.cache, registry.service, registry.tenants
 
@@ -206,6 +209,7 @@ async def _build_app(
             registry.keys,
             telemetry.registry.on_key_refusal,
             arguments.allowed_origins,
+            rates=None if is_replica else tenants.rates,
         ),
         in_flight=tenants.in_flight,
         max_body_bytes=settings.max_body_bytes,

@@ -19,6 +19,9 @@ Value = TypeVar("Value")
 Messages = Sequence[Message]
 """Of an ASGI response, in order."""
 
+TOKENS_USED = "adaptry.tokens_used"
+"""Type of the message that follows a response, with the number `tokens`."""
+
 Failure = EngineError | RegistryError
 
 
@@ -27,6 +30,7 @@ class ForwardedRequest:
     """One whole HTTP request. `version`: what its model was resolved to, if it was.
 
     `near`: replicas that held it a few seconds ago. `avoid`: replicas that failed to answer it.
+    `counts_tokens`: its response is to be followed by a message with the tokens that it used.
     """
 
     scope: Mapping[str, Any]
@@ -34,6 +38,7 @@ class ForwardedRequest:
     version: AdapterVersion | None = None
     near: frozenset[str] = frozenset()
     avoid: frozenset[str] = frozenset()
+    counts_tokens: bool = False
 
     @property
     def reference(self) -> str | None:

@@ -68,6 +68,16 @@ class RegistrySettings(BaseSettings):
     trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
         (), description="Proxies whose X-Forwarded-For is trusted, such as 10.0.0.5/32."
     )
+    address_requests_per_minute: PositiveInt | None = Field(
+        None,
+        description="Most requests per minute from one address (IPv6: a /64), before their keys "
+        "are looked at. Unset: no limit.",
+    )
+    share_rates: bool = Field(
+        False,
+        description="Count the rates of keys and tenants in the database, together with the other "
+        "servers on it.",
+    )
     event_streams: PositiveInt = Field(100, description="Maximum number of open event streams.")
     webhook_attempts: PositiveInt = Field(
         12, description="Attempts per webhook message; 12 take about a day."

@@ -87,6 +87,7 @@ EventKind = TypeAliasType(
         "webhook.removed",
         "webhook.retried",
         "key.created",
+        "key.changed",
         "key.rotated",
         "key.revoked",
         "cache.pinned",
@@ -326,6 +327,9 @@ class KeyCreated(ResponseModel):
     revoked_at: AwareDatetime | None
     last_used_at: AwareDatetime | None
     previous_valid_until: AwareDatetime | None
+    max_requests_per_minute: int | None
+    max_tokens_per_minute: int | None
+    max_bytes_per_minute: int | None
     key: str
 
 
@@ -342,6 +346,9 @@ class KeyRead(ResponseModel):
     revoked_at: AwareDatetime | None
     last_used_at: AwareDatetime | None
     previous_valid_until: AwareDatetime | None
+    max_requests_per_minute: int | None
+    max_tokens_per_minute: int | None
+    max_bytes_per_minute: int | None
 
 
 class KeyPage(ResponseModel):
@@ -368,6 +375,9 @@ class TenantRead(ResponseModel):
     max_pins: int | None
     max_storage_bytes: int | None
     max_registrations_per_hour: int | None
+    max_requests_per_minute: int | None
+    max_tokens_per_minute: int | None
+    max_bytes_per_minute: int | None
 
 
 class TenantPage(ResponseModel):
@@ -401,6 +411,9 @@ class TenantUsageRead(ResponseModel):
     max_pins: int | None
     max_storage_bytes: int | None
     max_registrations_per_hour: int | None
+    max_requests_per_minute: int | None
+    max_tokens_per_minute: int | None
+    max_bytes_per_minute: int | None
     usage: TenantUsage
 
 

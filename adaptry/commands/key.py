@@ -9,6 +9,7 @@ import typer
 from adaptry.client.models import KeyCreated, KeyRead
 from adaptry.client.resources.keys import Scope as ScopeName
 from adaptry.terminal.errors import CommandError, UsageError
+from adaptry.terminal.limits import RATES, format_limits, limit_names, parse_limits
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
 from adaptry.terminal.output import show_json, show_table, text
 
@@ -31,6 +32,10 @@ def create(
         float | None,
         typer.Option(min=0.001, max=36500, help="Days until it expires [default: never]."),
     ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option("--limit", metavar="NAME=N", help=f"{limit_names(RATES)}; may be repeated."),
+    ] = None,
     database: Annotated[
         str | None,
         typer.Option(
@@ -42,20 +47,31 @@ def create(
 ) -> None:
     """Create a key. It is printed only once, and stored only as a hash."""
     expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    limits = {
+        field: value
+        for field, value in parse_limits(limit or [], RATES).items()
+        if isinstance(value, int)
+    }
     if database is not None:
-        key, shown = asyncio.run(_create_in_database(database, name, scope, expires_at))
+        key, shown = asyncio.run(_create_in_database(database, name, scope, expires_at, limits))
         if as_json:
             show_json(shown)
         else:
             print(key)
         return
     with connect(server) as client:
-        made = client.keys.create(name, cast("list[ScopeName]", scope), expires_at=expires_at)
+        made = client.keys.create(
+            name, cast("list[ScopeName]", scope), expires_at=expires_at, **limits
+        )
     _show_made(made, as_json)
 
 
 async def _create_in_database(
-    url: str, name: str, scopes: list[str], expires_at: datetime | None
+    url: str,
+    name: str,
+    scopes: list[str],
+    expires_at: datetime | None,
+    limits: dict[str, int],
 ) -> tuple[str, dict[str, object]]:
     from pydantic import ValidationError
 
@@ -68,7 +84,7 @@ async def _create_in_database(
 
     try:
         wanted = KeyCreate.model_validate(
-            {"name": name, "scopes": scopes, "expires_at": expires_at}
+            {"name": name, "scopes": scopes, "expires_at": expires_at, **limits}
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -78,7 +94,11 @@ async def _create_in_database(
     try:
         with from_address(LOCAL):
             key, row = await KeyService(opened).create(
-                wanted.name, wanted.scopes, actor="command line", expires_at=wanted.expires_at
+                wanted.name,
+                wanted.scopes,
+                actor="command line",
+                expires_at=wanted.expires_at,
+                limits=wanted.limits(),
             )
     except RegistryError as error:
         raise CommandError(f"{error.detail} [{error.code}]") from error
@@ -95,7 +115,8 @@ def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     if as_json:
         show_json(keys)
         return
-    show_table(("NAME", "SCOPES", "PREFIX", "LAST USED", "EXPIRES", "STATE"), map(_row, keys))
+    titles = ("NAME", "SCOPES", "PREFIX", "LAST USED", "EXPIRES", "STATE", "LIMITS")
+    show_table(titles, map(_row, keys))
 
 
 def _row(key: KeyRead) -> tuple[str, ...]:
@@ -106,6 +127,7 @@ def _row(key: KeyRead) -> tuple[str, ...]:
         _moment(key.last_used_at),
         _moment(key.expires_at),
         _state(key),
+        format_limits(key, RATES) or "-",
     )
 
 
@@ -118,6 +140,23 @@ def _state(key: KeyRead) -> str:
 
 def _moment(at: datetime | None) -> str:
     return "-" if at is None else f"{at:%Y-%m-%d %H:%M}"
+
+
+@app.command()
+def limit(
+    name: KeyName,
+    change: Annotated[list[str], typer.Argument(metavar="NAME=N...", help="As `key create`.")],
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Change limits; those not named stay. `NAME=none` removes one."""
+    limits = parse_limits(change, RATES)
+    with connect(server) as client:
+        key = client.keys.change(name, **limits)
+    if as_json:
+        show_json(key)
+    else:
+        print(f"{key.name}  {format_limits(key, RATES) or 'no limits'}")
 
 
 @app.command()

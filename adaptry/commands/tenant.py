@@ -5,8 +5,7 @@ from typing import Annotated
 import typer
 
 from adaptry.client.models import TenantRead, TenantUsageRead
-from adaptry.client.transport.requests import UNSET, Unset
-from adaptry.terminal.errors import UsageError
+from adaptry.terminal.limits import RATES, format_limits, limit_names, parse_limits
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
 from adaptry.terminal.output import show_json, show_table
 
@@ -17,6 +16,7 @@ LIMITS = (
     "max_pins",
     "max_storage_bytes",
     "max_registrations_per_hour",
+    *RATES,
 )
 
 app = typer.Typer(
@@ -32,7 +32,7 @@ Limits = Annotated[
     typer.Option(
         "--limit",
         metavar="NAME=N",
-        help=f"{', '.join(name.removeprefix('max_') for name in LIMITS)}; N may be `none`.",
+        help=f"{limit_names(LIMITS)}; N may be `none`.",
     ),
 ]
 
@@ -45,7 +45,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Create a tenant. Its adapters and keys are named NAME~…"""
-    limits = _limits(limit or [])
+    limits = parse_limits(limit or [], LIMITS)
     with connect(server) as client:
         _show(client.tenants.create(name, **limits), as_json)
 
@@ -59,7 +59,8 @@ def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
         show_json(tenants)
         return
     rows = (
-        (t.name, f"{t.created_at:%Y-%m-%d %H:%M}", _format_limits(t) or "none") for t in tenants
+        (t.name, f"{t.created_at:%Y-%m-%d %H:%M}", format_limits(t, LIMITS) or "none")
+        for t in tenants
     )
     show_table(("NAME", "CREATED", "LIMITS"), rows)
 
@@ -83,7 +84,7 @@ def limit(
     as_json: AsJson = False,
 ) -> None:
     """Change limits; those not named stay."""
-    limits = _limits(change)
+    limits = parse_limits(change, LIMITS)
     with connect(server) as client:
         _show(client.tenants.change(tenant, **limits), as_json)
 
@@ -128,24 +129,6 @@ def grants(adapter: Adapter, server: Server = DEFAULT_SERVER, as_json: AsJson = 
     show_table(("TENANT", "GRANTED", "BY"), rows)
 
 
-def _limits(given: list[str]) -> dict[str, int | Unset | None]:
-    """Of `slots=2`, `pins=none`. Raises UsageError."""
-    limits: dict[str, int | Unset | None] = dict.fromkeys(LIMITS, UNSET)
-    for text in given:
-        name, _, number = text.partition("=")
-        field = f"max_{name.removeprefix('max_').replace('-', '_')}"
-        if field not in limits or not (number == "none" or number.isdecimal()):
-            known = ", ".join(limit.removeprefix("max_") for limit in LIMITS)
-            raise UsageError(f"{text!r} is no limit: NAME=N or NAME=none, where NAME is {known}")
-        limits[field] = None if number == "none" else int(number)
-    return limits
-
-
-def _format_limits(tenant: TenantRead | TenantUsageRead) -> str:
-    values = ((name.removeprefix("max_"), getattr(tenant, name)) for name in LIMITS)
-    return " ".join(f"{name}={value}" for name, value in values if value is not None)
-
-
 def _print(text: str, answer: object, as_json: bool) -> None:
     if as_json:
         show_json(answer)
@@ -157,4 +140,4 @@ def _show(tenant: TenantRead | TenantUsageRead, as_json: bool) -> None:
     if as_json:
         show_json(tenant)
     else:
-        print(f"{tenant.name}  {_format_limits(tenant) or 'no limits'}")
+        print(f"{tenant.name}  {format_limits(tenant, LIMITS) or 'no limits'}")

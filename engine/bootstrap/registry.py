@@ -107,7 +107,7 @@ async def open_registry(
 ) -> AsyncIterator[LocalRegistry]:
     """Raises StoreUnavailable, DatabaseUnavailable."""
     store = await open_store(settings)
-    tenants = TenantServices(database, metrics.on_tenant_refusal)
+    tenants = TenantServices(database, metrics.on_tenant_refusal, share_rates=settings.share_rates)
     await tenants.limits.refresh()
     service = await create_service(database, store, model, settings, tenants.quotas)
     service.registrar.observe_outcomes(metrics.on_ingest_outcome)

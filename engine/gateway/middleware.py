@@ -22,10 +22,12 @@ from engine.gateway.openai_errors import (
 from engine.gateway.request_body import read_body
 from engine.gateway.request_context import RequestContext, request_scope
 from engine.gateway.requested_model import is_form, read_requested_model
+from engine.gateway.token_estimate import take_tokens
 from engine.ports import Resolver
 from engine.telemetry.spans import RequestSpans, Tracing
-from registry.errors import RegistryError
+from registry.errors import RateLimitExceeded, RegistryError
 from registry.http.body_limit import replay
+from registry.http.rate_limits import request_rates
 from registry.telemetry.label_limit import UNKNOWN_ADAPTER
 
 
@@ -92,9 +94,18 @@ class AdapterGateway:
         if body is None:  # the client disconnected before the body was complete
             return
         try:
+            if (rates := request_rates(scope)) is not None:
+                await take_tokens(rates, body)
+                rates.count("tokens", 0)  # the estimate is given back where nothing is generated
             end = self._in_flight.begin()
         except EngineError as error:
             await self._send_refusal(spans, error, send)
+            return
+        except RateLimitExceeded as error:
+            self._refuse(spans, error.status, error.code)
+            content = openai_error(error.status, error.code, error.detail)
+            retry = retry_after_header(error.retry_after_seconds)
+            await send_json(send, error.status, content, retry)
             return
         try:
             await self._resolve_and_serve(spans, body, scope, replay(body, receive), send)
@@ -106,7 +117,7 @@ class AdapterGateway:
     ) -> None:
         named = read_requested_model(scope, body)
         model = named.model
-        request = RequestContext(model, None, spans)
+        request = RequestContext(model, None, spans, rates=request_rates(scope))
         if model is None or model in self._base_models:
             await self._serve(request, scope, receive, send)
             return

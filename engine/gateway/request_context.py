@@ -16,6 +16,7 @@ from engine.errors import EngineError
 from engine.gateway.shared_lease import SharedLease
 from engine.telemetry.spans import NULL_SPANS, RequestSpans
 from engine.types import AdapterVersion, Lease
+from registry.rates.caller_rates import RequestRates
 
 AdapterHandle = TypeVar("AdapterHandle")  # the engine's name for an adapter
 
@@ -37,6 +38,7 @@ class RequestContext:
     failure: EngineError | None = None
     shared_lease: SharedLease | None = None
     on_lease: Callable[[], None] | None = None
+    rates: RequestRates | None = None
 
     @contextmanager
     def waiting(self, version: AdapterVersion) -> Iterator[Callable[[Lease], None]]:

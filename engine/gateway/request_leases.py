@@ -8,7 +8,11 @@ from engine.cache.controller import CacheController
 from engine.errors import AdapterNotUsed, EngineUnavailable
 from engine.gateway.request_context import RequestContext, current_request
 from engine.gateway.shared_lease import Abort, SharedLease
+from engine.gateway.tenant_accounts import NullTenantCounter, TenantAccounts, TenantCounter
 from engine.types import AdapterVersion, CacheOutcome, Lease, VersionId, WorkDone
+from registry.auth.caller import current_caller
+
+_NO_COUNTER = NullTenantCounter()
 
 
 class GenerationCounter(Protocol):
@@ -19,8 +23,10 @@ class GenerationCounter(Protocol):
 class AdmittedRequest:
     """One prompt for the base model. `request` None: not from an HTTP request."""
 
-    def __init__(self, request: RequestContext | None = None) -> None:
+    def __init__(self, accounts: TenantAccounts, request: RequestContext | None = None) -> None:
+        self._accounts = accounts
         self._request = request
+        self._tenant = None if request is None else current_caller().tenant
         self._spans = ExitStack()
         self.trace_headers: Mapping[str, str] | None = None
         if request is not None:
@@ -28,6 +34,10 @@ class AdmittedRequest:
 
     def on_end(self, work: WorkDone) -> None:
         self._spans.close()
+        if self._request is not None and self._request.rates is not None:
+            self._request.rates.count("tokens", work.prompt_tokens + work.generated_tokens)
+        if self._tenant is not None:
+            self._accounts.count_tokens(self._tenant, work)
 
     def on_engine_death(self, error: EngineUnavailable) -> None:
         """Becomes the response, if none of it has been sent."""
@@ -40,12 +50,15 @@ class LeasedRequest(AdmittedRequest):
 
     def __init__(
         self,
+        accounts: TenantAccounts,
         request: RequestContext,
         lease: Lease,
         release: Callable[[], None],
         counter: GenerationCounter,
     ) -> None:
-        super().__init__(request)
+        super().__init__(accounts, request)
+        if self._tenant is not None:
+            accounts.begin_lease(self._tenant, lease.version.id)
         self._arrived_at = request.arrived_at
         self._lease = lease
         self._release = release
@@ -54,6 +67,8 @@ class LeasedRequest(AdmittedRequest):
     def on_end(self, work: WorkDone) -> None:
         super().on_end(work)
         self._release()
+        if self._tenant is not None:
+            self._accounts.end_lease(self._tenant, self._lease.version.id)
         lease, at = self._lease, work.first_token_at
         self._counter.count_tokens(lease.version.adapter, work.prompt_tokens, work.generated_tokens)
         if at is not None:
@@ -63,9 +78,15 @@ class LeasedRequest(AdmittedRequest):
 class RequestLeases:
     """Implements `engine.vllm.engine_client.RequestAdmission`."""
 
-    def __init__(self, controller: CacheController, counter: GenerationCounter) -> None:
+    def __init__(
+        self,
+        controller: CacheController,
+        counter: GenerationCounter,
+        tenants: TenantCounter = _NO_COUNTER,
+    ) -> None:
         self._controller = controller
         self._counter = counter
+        self._accounts = TenantAccounts(tenants)
 
     async def admit(self, requested: VersionId | None, abort: Abort) -> AdmittedRequest:
         """See the port. Only the version that was resolved may be requested."""
@@ -73,15 +94,15 @@ class RequestLeases:
         if request is None:
             if requested is not None:
                 raise RuntimeError("an adapter was requested without the gateway")
-            return AdmittedRequest()
+            return AdmittedRequest(self._accounts)
         version = request.version
         if requested != (version.id if version is not None else None):
             request.failure = AdapterNotUsed(version.reference if version else str(requested))
             raise request.failure
         if version is None:
-            return AdmittedRequest(request)
+            return AdmittedRequest(self._accounts, request)
         lease, release = await self._lease(request, version, abort)
-        return LeasedRequest(request, lease, release, self._counter)
+        return LeasedRequest(self._accounts, request, lease, release, self._counter)
 
     async def _lease(
         self, request: RequestContext, version: AdapterVersion, abort: Abort

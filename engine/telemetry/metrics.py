@@ -12,6 +12,7 @@ from engine.events import CacheEvent
 from engine.telemetry.cache_counters import CacheCounters, TraceIdOf
 from engine.telemetry.cache_gauges import CacheGauges
 from engine.telemetry.request_counters import RequestCounters
+from engine.telemetry.tenant_counters import TenantCounters
 from engine.telemetry.thrash import ThrashWindow
 from engine.types import CacheOutcome
 from registry.telemetry.label_limit import LabelLimit
@@ -37,6 +38,7 @@ class CacheMetrics:
         self._max_residents = max_adapter_labels
         self._cache = CacheCounters(self.labels, registry)
         self._requests = RequestCounters(self.labels, registry)
+        self.tenants = TenantCounters(max_adapter_labels, registry)
         self._thrash = ThrashWindow(clock)
         self._engine_ends = Counter(
             "adaptry_engine_ends",
@@ -70,6 +72,7 @@ class CacheMetrics:
         collectors: list[Collector] = [
             *self._cache.collectors,
             *self._requests.collectors,
+            *self.tenants.collectors,
             self._engine_ends,
             self._build,
         ]

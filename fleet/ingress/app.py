@@ -110,6 +110,7 @@ async def run_ingress(
             registry.keys,
             metrics.on_key_refusal,
             facts.allowed_origins,
+            rates=tenants.rates,
         )
         count_http_requests(app)
         app.router.routes.append(create_metrics_route(replicas))

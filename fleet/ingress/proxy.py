@@ -12,16 +12,24 @@ from typing import Any, Protocol
 from starlette.types import Receive, Scope, Send
 
 from engine.errors import EngineError
-from engine.gateway.openai_errors import openai_error, send_engine_error, send_json
+from engine.gateway.openai_errors import (
+    openai_error,
+    retry_after_header,
+    send_engine_error,
+    send_json,
+)
 from engine.gateway.request_body import read_body
 from engine.gateway.requested_model import is_form, read_requested_model
+from engine.gateway.token_estimate import take_tokens
 from engine.ports import Resolver
 from engine.types import AdapterVersion
 from fleet.ingress.recent_residency import RecentResidency
-from fleet.messages import ForwardedRequest
+from fleet.messages import TOKENS_USED, ForwardedRequest
 from fleet.ports import ReplicaLost, Replicas
 from fleet.proxied_response import ProxiedResponse
-from registry.errors import RegistryError
+from registry.errors import RateLimitExceeded, RegistryError
+from registry.http.rate_limits import request_rates
+from registry.rates.caller_rates import RequestRates
 
 logger = logging.getLogger(__name__)
 
@@ -69,15 +77,24 @@ class ReplicaProxy:
             return
         if body is None:  # the client left before the request was complete
             return
+        rates = request_rates(scope)
         try:
+            if rates is not None and scope["method"] == "POST":
+                await take_tokens(rates, body)
             end = self._in_flight.begin()
         except EngineError as error:
             await send_engine_error(send, error)
             return
+        except RateLimitExceeded as error:
+            content = openai_error(error.status, error.code, error.detail)
+            retry = retry_after_header(error.retry_after_seconds)
+            await send_json(send, error.status, content, retry)
+            return
         try:
             version = await self._version(scope, body)
             near = self._recent.replicas_with(version.id) if version is not None else frozenset()
-            await self._forward(ForwardedRequest(_scope_of(scope), body, version, near), send)
+            request = ForwardedRequest(_scope_of(scope), body, version, near)
+            await self._forward(replace(request, counts_tokens=rates is not None), send, rates)
         finally:
             end()
 
@@ -94,12 +111,14 @@ class ReplicaProxy:
         except RegistryError:
             return None
 
-    async def _forward(self, request: ForwardedRequest, send: Send) -> None:
+    async def _forward(
+        self, request: ForwardedRequest, send: Send, rates: RequestRates | None
+    ) -> None:
         """Try another replica until the response has started."""
         response = ProxiedResponse(send)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                await self._attempt(request, response)
+                await self._attempt(request, response, rates)
             except ReplicaLost as error:
                 logger.warning("a replica was lost: %s", error)
                 if response.started:
@@ -111,11 +130,16 @@ class ReplicaProxy:
                 request = replace(request, avoid=request.avoid | response.drop())
         await response.finish()
 
-    async def _attempt(self, request: ForwardedRequest, response: ProxiedResponse) -> None:
+    async def _attempt(
+        self, request: ForwardedRequest, response: ProxiedResponse, rates: RequestRates | None
+    ) -> None:
         async with self._replicas.forward(request) as batches, aclosing(batches):
             async for batch in batches:
                 for message in batch:
-                    await response.receive(message)
+                    if rates is not None and message["type"] == TOKENS_USED:
+                        rates.count("tokens", message["tokens"])
+                    else:
+                        await response.receive(message)
                 if request.version is not None and response.is_good:
                     self._recent.record(request.version.id, response.replica)
 

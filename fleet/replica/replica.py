@@ -7,12 +7,21 @@ from starlette.types import Message, Receive, Scope, Send
 
 from engine.errors import EngineError
 from engine.gateway.pinned_resolver import pin_reference
-from fleet.messages import EngineFacts, ForwardedRequest, Messages, ReplicaResidency, ReplicaResult
+from fleet.messages import (
+    TOKENS_USED,
+    EngineFacts,
+    ForwardedRequest,
+    Messages,
+    ReplicaResidency,
+    ReplicaResult,
+)
 from fleet.proxied_response import REPLICA_HEADER
 from fleet.replica.asgi_call import AsgiCall
 from fleet.replica.operations import Operations
 from fleet.replica.server import ReplicaServer
 from registry.errors import RegistryError
+from registry.http.rate_limits import with_rates
+from registry.rates.caller_rates import uncounted_rates
 
 
 class Replica:
@@ -27,8 +36,12 @@ class Replica:
         """The application's response as it comes. Raises what the application raises."""
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            rates = uncounted_rates() if request.counts_tokens else None
+            counted = scope if rates is None else with_rates(scope, rates)
             with pin_reference(request.reference):
-                await self._server.app(scope, receive, _add_name(self._name, send))
+                await self._server.app(counted, receive, _add_name(self._name, send))
+            if rates is not None and (tokens := rates.used("tokens")) is not None:
+                await send({"type": TOKENS_USED, "tokens": tokens})
 
         return AsgiCall(application, request.scope, request.body).messages()
 

@@ -186,5 +186,25 @@ WAITS = Row(
             ),
             unit="ops",
         ),
+        areas(
+            "Tokens by tenant",
+            Meaning(
+                "Tokens of the requests of each tenant's keys, prompts and answers.",
+                "one tenant takes most of them, and others wait.",
+                "limit its `tokens_per_minute`, or its slots.",
+            ),
+            Query(rate("adaptry_tenant_tokens_total", by="tenant, kind"), "{{tenant}} {{kind}}"),
+            unit="ops",
+        ),
+        areas(
+            "Slots by tenant",
+            Meaning(
+                "GPU slots that the requests of each tenant's keys held, on average.",
+                "one tenant holds most of them while others wait.",
+                "limit its slots.",
+            ),
+            Query(rate("adaptry_tenant_slot_seconds_total", by="tenant"), "{{tenant}}"),
+            unit="short",
+        ),
     ),
 )

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from registry.auth.rate_limits import RATE_FIELDS, RateLimits
 from registry.auth.scopes import Scope
 from registry.catalog.field_types import Body, Timestamp
 from registry.models.api_key import ApiKey
@@ -22,12 +23,27 @@ KeyName = Annotated[
 Scopes = Annotated[list[Scope], Field(min_length=1, max_length=len(Scope))]
 
 
-class KeyCreate(Body):
-    """Name and scopes of a new key."""
+Count = Annotated[int | None, Field(strict=True, ge=1, le=2**31 - 1, description="Null: no limit.")]
+Total = Annotated[int | None, Field(strict=True, ge=1, le=2**63 - 1, description="Null: no limit.")]
+
+
+class KeyChange(Body):
+    """Limits of a key. Omitted fields stay as they are."""
+
+    max_requests_per_minute: Count = None
+    max_tokens_per_minute: Total = None
+    max_bytes_per_minute: Total = None
+
+
+class KeyCreate(KeyChange):
+    """Name, scopes and limits of a new key."""
 
     name: KeyName
     scopes: Scopes
     expires_at: Annotated[Timestamp | None, Field(description="Null: never.")] = None
+
+    def limits(self) -> RateLimits:
+        return RateLimits(**{field: getattr(self, field) for field in RATE_FIELDS})
 
 
 class KeyRotate(Body):
@@ -50,6 +66,9 @@ class KeyRead(BaseModel):
     revoked_at: datetime | None
     last_used_at: datetime | None
     previous_valid_until: datetime | None
+    max_requests_per_minute: int | None
+    max_tokens_per_minute: int | None
+    max_bytes_per_minute: int | None
 
 
 class KeyCreated(KeyRead):
@@ -74,7 +93,7 @@ def key_created(text: str, key: ApiKey) -> KeyCreated:
 def _fields(key: ApiKey) -> dict[str, object]:
     same = {"name", "scopes", "created_at", "created_by", "expires_at", "revoked_at"}
     return {
-        **key.model_dump(include=same | {"last_used_at"}),
+        **key.model_dump(include=same | {"last_used_at", *RATE_FIELDS}),
         "tenant": tenant_of(key.name),
         "prefix": f"adp_{key.public_id}_",
         "previous_valid_until": key.previous_until,

@@ -5,6 +5,7 @@ from datetime import timedelta
 from fastapi import APIRouter, status
 
 from registry.api.key_schemas import (
+    KeyChange,
     KeyCreate,
     KeyCreated,
     KeyPage,
@@ -45,7 +46,11 @@ def create_key_router(service: KeyService) -> APIRouter:
         if not current_caller().owns(body.name):
             raise UnknownTenant(tenant_of(body.name))
         text, key = await service.create(
-            body.name, body.scopes, actor=actor_name(), expires_at=body.expires_at
+            body.name,
+            body.scopes,
+            actor=actor_name(),
+            expires_at=body.expires_at,
+            limits=body.limits(),
         )
         return key_created(text, key)
 
@@ -54,6 +59,13 @@ def create_key_router(service: KeyService) -> APIRouter:
         """One key."""
         current_caller().check_key(name)
         return key_read(await service.key(name))
+
+    @router.patch("/{name}")
+    async def change(name: str, body: KeyChange) -> KeyRead:
+        """Change its limits; omitted ones stay, null removes a limit."""
+        current_caller().check_key(name)
+        limits = body.model_dump(exclude_unset=True)
+        return key_read(await service.change(name, limits, actor=actor_name()))
 
     @router.post("/{name}/rotate")
     async def rotate(name: str, body: KeyRotate | None = None) -> KeyCreated:

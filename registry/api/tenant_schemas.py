@@ -25,6 +25,9 @@ class TenantChange(Body):
     max_pins: Count = None
     max_storage_bytes: Bytes = None
     max_registrations_per_hour: Count = None
+    max_requests_per_minute: Count = None
+    max_tokens_per_minute: Bytes = None
+    max_bytes_per_minute: Bytes = None
 
 
 class TenantCreate(TenantChange):
@@ -45,6 +48,9 @@ class TenantRead(BaseModel):
     max_pins: int | None
     max_storage_bytes: int | None
     max_registrations_per_hour: int | None
+    max_requests_per_minute: int | None
+    max_tokens_per_minute: int | None
+    max_bytes_per_minute: int | None
 
 
 class TenantUsage(BaseModel):

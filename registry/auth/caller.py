@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from registry.auth.rate_limits import RateLimits
 from registry.auth.scopes import EVERY_SCOPE, Scope
 from registry.errors import NotOwner, PlatformOnly, UnknownAdapter, UnknownKey, UnknownTenant
 from registry.references import tenant_of
@@ -21,6 +22,7 @@ class Caller:
     name: str
     scopes: frozenset[Scope]
     granted: frozenset[str] = frozenset()
+    rates: RateLimits | None = None  # its key's; None: no limit
 
     def may(self, scopes: frozenset[Scope]) -> bool:
         """Whether it has one of these scopes."""

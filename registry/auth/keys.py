@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,10 +13,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from registry.auth.admin_keys import check_not_last_admin
 from registry.auth.caller import Caller
 from registry.auth.client_address import client_address
 from registry.auth.grants import check_tenant_exists, granted_adapters
 from registry.auth.key_secret import NO_HASH, new_key, parse_key
+from registry.auth.rate_limits import RateLimits, rates_of
 from registry.auth.scopes import Scope
 from registry.database.engine import Database
 from registry.database.pagination import Page, number_of, token_after
@@ -25,7 +27,6 @@ from registry.errors import (
     InvalidKey,
     KeyExists,
     KeyRevoked,
-    LastAdminKey,
     UnknownKey,
 )
 from registry.errors.access import KeyRefusal
@@ -80,7 +81,7 @@ class KeyService:
         if not key.is_valid(at):
             raise InvalidKey(KeyRefusal.REVOKED if key.revoked_at else KeyRefusal.EXPIRED)
         self._used[row_id(key)] = at
-        return Caller(key.name, frozenset(map(Scope, key.scopes)), known.granted)
+        return Caller(key.name, frozenset(map(Scope, key.scopes)), known.granted, rates_of(key))
 
     async def _cached_key(self, public_id: str) -> _KeyWithGrants | None:
         if public_id in self._fresh:
@@ -142,6 +143,7 @@ class KeyService:
         *,
         actor: str,
         expires_at: datetime | None = None,
+        limits: RateLimits | None = None,
     ) -> tuple[str, ApiKey]:
         """The key itself, which can't be read again; one named `acme~app` is a tenant's.
 
@@ -155,6 +157,7 @@ class KeyService:
             scopes=sorted(set(scopes)),
             created_by=actor,
             expires_at=expires_at,
+            **({} if limits is None else asdict(limits)),
         )
         try:
             async with self._database.transaction(for_catalog=False) as session:
@@ -165,6 +168,18 @@ class KeyService:
         except IntegrityError:
             raise KeyExists(name) from None
         return text, key
+
+    async def change(self, name: str, limits: Mapping[str, int | None], *, actor: str) -> ApiKey:
+        """Change the given limits only. Raises UnknownKey, KeyRevoked."""
+        async with self._database.transaction(for_catalog=False) as session:
+            key = await _key_by_name(session, name, lock=True)
+            if key.revoked_at is not None:
+                raise KeyRevoked(name)
+            for field, value in limits.items():
+                setattr(key, field, value)
+            session.add(_event(EventKind.KEY_CHANGED, key, actor, limits=dict(limits)))
+        self._forget(key)
+        return key
 
     async def rotate(self, name: str, *, keep: timedelta, actor: str) -> tuple[str, ApiKey]:
         """A new secret; the old one stays valid for `keep`. Raises UnknownKey, KeyRevoked."""
@@ -187,7 +202,7 @@ class KeyService:
             all_keys = (await session.execute(in_order)).scalars().all()
             key = await _key_by_name(session, name)
             if key.revoked_at is None:
-                _check_not_last_admin(all_keys, key)
+                check_not_last_admin(all_keys, key)
                 key.revoked_at = now()
                 session.add(_event(EventKind.KEY_REVOKED, key, actor))
         self._forget(key)
@@ -226,22 +241,6 @@ async def _key_by_name(session: AsyncSession, name: str, *, lock: bool = False) 
     if key is None:
         raise UnknownKey(name)
     return key
-
-
-def _check_not_last_admin(keys: Sequence[ApiKey], leaving: ApiKey) -> None:
-    """Without an admin key no other could be created over REST."""
-    left = [
-        key
-        for key in keys
-        if key.id != leaving.id and _is_platform_admin(key) and key.is_valid(now())
-    ]
-    if _is_platform_admin(leaving) and not left:
-        raise LastAdminKey
-
-
-def _is_platform_admin(key: ApiKey) -> bool:
-    """Whether it may create any other key."""
-    return Scope.ADMIN in key.scopes and tenant_of(key.name) is None
 
 
 def _event(kind: EventKind, key: ApiKey, actor: str, **more: Any) -> Event:

@@ -21,6 +21,7 @@ RegistryError
 ├── TenantExists         409
 ├── TenantNotEmpty       409  it has adapters or valid keys
 ├── TenantLimit          409; 429 where waiting helps: a limit of the tenant
+├── RateLimitExceeded    429  what a key, tenant or address may use in a minute is used up
 ├── UnknownKey           404
 ├── KeyExists            409
 ├── KeyRevoked           409
@@ -79,6 +80,7 @@ from registry.errors.access import (
     LastAdminKey,
     NotOwner,
     PlatformOnly,
+    RateLimitExceeded,
     ScopeMissing,
     TenantExists,
     TenantLimit,
@@ -188,6 +190,7 @@ __all__ = [
     "PlatformOnly",
     "ProbeFailed",
     "PromotionTimeout",
+    "RateLimitExceeded",
     "RegistryError",
     "ScopeMissing",
     "ServerRunning",

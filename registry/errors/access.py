@@ -27,6 +27,9 @@ class Limit(StrEnum):
     PINS = "pins"
     STORAGE_BYTES = "storage_bytes"
     REGISTRATIONS_PER_HOUR = "registrations_per_hour"
+    REQUESTS_PER_MINUTE = "requests_per_minute"
+    TOKENS_PER_MINUTE = "tokens_per_minute"
+    BYTES_PER_MINUTE = "bytes_per_minute"
 
 
 class KeyRequired(RegistryError):
@@ -123,6 +126,23 @@ class TenantLimit(RegistryError):
         self.retry_after_seconds = retry_after_seconds
         if retry_after_seconds is not None:
             self.status = 429
+
+
+class RateLimitExceeded(RegistryError):
+    """OpenAI's code. Without `retry_after_seconds` it asks for more than a whole minute allows."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(
+        self, subject: str, unit: str, most: int, asked: int, retry_after_seconds: int | None
+    ) -> None:
+        limit = f"the {subject} may use {most} {unit} in a minute"
+        if retry_after_seconds is None:
+            super().__init__(f"{limit}, and this request alone asks for {asked}")
+        else:
+            super().__init__(f"{limit}: try again in {retry_after_seconds} s")
+        self.retry_after_seconds = retry_after_seconds
 
 
 class UnknownKey(RegistryError):

@@ -32,7 +32,7 @@ _MEANINGS = {
     429: "Too much at a time",
     503: "Something that is needed is not there",
 }
-_ALWAYS = (401, 403, 503)
+_ALWAYS = (401, 403, 429, 503)
 _WITH_BODY = (400, 408, 413)
 _ENGINE = (400, 401, 403, 404, 408, 409, 410, 413, 429, 503)
 

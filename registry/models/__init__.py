@@ -7,6 +7,7 @@ from registry.models.base import MAX_BIG_ID, UtcDateTime, now, row_id
 from registry.models.base_model import BaseLink, KnownBase, Server
 from registry.models.event import Event, EventKind, new_uid
 from registry.models.job import Job
+from registry.models.rate import RateCount
 from registry.models.registration import TenantRegistration
 from registry.models.residency import Pin, Resident
 from registry.models.search import AdapterTerm, VersionTerm
@@ -28,6 +29,7 @@ __all__ = [
     "Job",
     "KnownBase",
     "Pin",
+    "RateCount",
     "Resident",
     "Server",
     "Tenant",

@@ -2,14 +2,16 @@
 
 from datetime import datetime
 
-from sqlalchemy import JSON, Column
+from sqlalchemy import JSON, BigInteger, Column
 from sqlmodel import Field, SQLModel
 
 from registry.models.base import UtcDateTime, now
 
 
 class ApiKey(SQLModel, table=True):
-    """One API key. After a rotation the previous hash stays valid for a while.
+    """One API key; a null limit means no limit.
+
+    After a rotation the previous hash stays valid for a while.
 
     A revoked key stays in the table: events name it. The names of a tenant's keys begin with the
     tenant's name, as its adapters' do.
@@ -30,6 +32,9 @@ class ApiKey(SQLModel, table=True):
     expires_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
     revoked_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
     last_used_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+    max_requests_per_minute: int | None = None
+    max_tokens_per_minute: int | None = Field(default=None, sa_type=BigInteger)
+    max_bytes_per_minute: int | None = Field(default=None, sa_type=BigInteger)
 
     def is_valid(self, at: datetime) -> bool:
         """Neither revoked nor expired."""

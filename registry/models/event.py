@@ -32,6 +32,7 @@ class EventKind(StrEnum):
     WEBHOOK_REMOVED = "webhook.removed"
     WEBHOOK_RETRIED = "webhook.retried"
     KEY_CREATED = "key.created"
+    KEY_CHANGED = "key.changed"
     KEY_ROTATED = "key.rotated"
     KEY_REVOKED = "key.revoked"
     CACHE_PINNED = "cache.pinned"

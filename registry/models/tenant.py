@@ -22,6 +22,9 @@ class Tenant(SQLModel, table=True):
     max_pins: int | None = None
     max_storage_bytes: int | None = Field(default=None, sa_type=BigInteger)
     max_registrations_per_hour: int | None = None
+    max_requests_per_minute: int | None = None
+    max_tokens_per_minute: int | None = Field(default=None, sa_type=BigInteger)
+    max_bytes_per_minute: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class AdapterGrant(SQLModel, table=True):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from registry.auth.rate_limits import RateLimits, rates_of
 from registry.errors.access import Limit
 
 
@@ -16,6 +17,14 @@ class TenantLimits:
     max_pins: int | None = None
     max_storage_bytes: int | None = None
     max_registrations_per_hour: int | None = None
+    max_requests_per_minute: int | None = None
+    max_tokens_per_minute: int | None = None
+    max_bytes_per_minute: int | None = None
+
+    @property
+    def rates(self) -> RateLimits | None:
+        """None if no rate is limited."""
+        return rates_of(self)
 
 
 NO_LIMITS = TenantLimits()

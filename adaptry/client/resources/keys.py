@@ -6,10 +6,18 @@ from typing import Literal, TypeVar
 
 from adaptry.client.models import KeyCreated, KeyRead
 from adaptry.client.transport.operations import Resource, operation, pages
-from adaptry.client.transport.requests import Parameters, format_time, without_none
+from adaptry.client.transport.requests import (
+    UNSET,
+    Parameters,
+    Unset,
+    format_time,
+    without_none,
+    without_unset,
+)
 
 T_co = TypeVar("T_co", covariant=True)
 
+Limit = int | Unset | None
 Scope = Literal["infer", "publish", "operate", "admin"]
 
 
@@ -23,16 +31,47 @@ class Keys(Resource[T_co]):
 
     @operation("POST", "/api/v1/keys", KeyCreated)
     def create(
-        self, name: str, scopes: Sequence[Scope], *, expires_at: datetime | None = None
+        self,
+        name: str,
+        scopes: Sequence[Scope],
+        *,
+        expires_at: datetime | None = None,
+        max_requests_per_minute: int | None = None,
+        max_tokens_per_minute: int | None = None,
+        max_bytes_per_minute: int | None = None,
     ) -> Parameters:
         """Create a key. Store it: it is shown only here."""
-        expires = format_time(expires_at)
-        return Parameters(body=without_none(name=name, scopes=list(scopes), expires_at=expires))
+        body = without_none(
+            name=name,
+            scopes=list(scopes),
+            expires_at=format_time(expires_at),
+            max_requests_per_minute=max_requests_per_minute,
+            max_tokens_per_minute=max_tokens_per_minute,
+            max_bytes_per_minute=max_bytes_per_minute,
+        )
+        return Parameters(body=body)
 
     @operation("GET", "/api/v1/keys/{name}", KeyRead)
     def get(self, name: str) -> Parameters:
         """One key."""
         return Parameters({"name": name})
+
+    @operation("PATCH", "/api/v1/keys/{name}", KeyRead)
+    def change(
+        self,
+        name: str,
+        *,
+        max_requests_per_minute: Limit = UNSET,
+        max_tokens_per_minute: Limit = UNSET,
+        max_bytes_per_minute: Limit = UNSET,
+    ) -> Parameters:
+        """Change the given limits. None removes one."""
+        body = without_unset(
+            max_requests_per_minute=max_requests_per_minute,
+            max_tokens_per_minute=max_tokens_per_minute,
+            max_bytes_per_minute=max_bytes_per_minute,
+        )
+        return Parameters({"name": name}, body=body)
 
     @operation("POST", "/api/v1/keys/{name}/rotate", KeyCreated)
     def rotate(self, name: str, *, keep_hours: float | None = None) -> Parameters:

@@ -35,6 +35,9 @@ class Tenants(Resource[T_co]):
         max_pins: Limit = UNSET,
         max_storage_bytes: Limit = UNSET,
         max_registrations_per_hour: Limit = UNSET,
+        max_requests_per_minute: Limit = UNSET,
+        max_tokens_per_minute: Limit = UNSET,
+        max_bytes_per_minute: Limit = UNSET,
     ) -> Parameters:
         """Create a tenant. Its adapters and keys are named `name~…`."""
         body = without_unset(
@@ -45,6 +48,9 @@ class Tenants(Resource[T_co]):
             max_pins=max_pins,
             max_storage_bytes=max_storage_bytes,
             max_registrations_per_hour=max_registrations_per_hour,
+            max_requests_per_minute=max_requests_per_minute,
+            max_tokens_per_minute=max_tokens_per_minute,
+            max_bytes_per_minute=max_bytes_per_minute,
         )
         return Parameters(body=body)
 
@@ -59,6 +65,9 @@ class Tenants(Resource[T_co]):
         max_pins: Limit = UNSET,
         max_storage_bytes: Limit = UNSET,
         max_registrations_per_hour: Limit = UNSET,
+        max_requests_per_minute: Limit = UNSET,
+        max_tokens_per_minute: Limit = UNSET,
+        max_bytes_per_minute: Limit = UNSET,
     ) -> Parameters:
         """Change the given limits."""
         body = without_unset(
@@ -68,6 +77,9 @@ class Tenants(Resource[T_co]):
             max_pins=max_pins,
             max_storage_bytes=max_storage_bytes,
             max_registrations_per_hour=max_registrations_per_hour,
+            max_requests_per_minute=max_requests_per_minute,
+            max_tokens_per_minute=max_tokens_per_minute,
+            max_bytes_per_minute=max_bytes_per_minute,
         )
         return Parameters({"tenant": tenant}, body=body)
 

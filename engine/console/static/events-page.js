@@ -24,6 +24,7 @@ const KINDS = [
   "ingest.failed",
   "key.created",
   "key.revoked",
+  "key.changed",
   "key.rotated",
   "store.collected",
   "tenant.changed",

@@ -214,6 +214,13 @@ CHANGES: dict[str, tuple[EventKind, Ask]] = {
         EventKind.KEY_REVOKED,
         lambda e: _after(e.http.post("/keys", json=KEY), lambda _: e.http.delete("/keys/app")),
     ),
+    "PATCH /api/v1/keys/{name}": (
+        EventKind.KEY_CHANGED,
+        lambda e: _after(
+            e.http.post("/keys", json=KEY),
+            lambda _: e.http.patch("/keys/app", json={"max_requests_per_minute": 1}),
+        ),
+    ),
     "POST /api/v1/keys/{name}/rotate": (
         EventKind.KEY_ROTATED,
         lambda e: _after(e.http.post("/keys", json=KEY), lambda _: e.http.post("/keys/app/rotate")),
