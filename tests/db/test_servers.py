@@ -81,7 +81,7 @@ async def test_the_first_server_takes_what_was_there_before_servers_had_names(
     assert await pinned(database, "b") == []
 
 
-async def test_a_server_that_is_gone_is_forgotten_with_its_pins(database: Database) -> None:
+async def test_a_server_that_was_removed_is_forgotten_with_its_pins(database: Database) -> None:
     upper = await publish(database, "upper")
     await (await start(database, "gone")).save_pin(upper.id, "gpu", None, actor="sre")
     await start(database, "here")

@@ -14,7 +14,7 @@ from tests.support.servers.adaptry_serve import ROOT, ServedDemo
 from tests.support.traffic.fault_trial import Kept
 
 DISK_MIB = 48
-DRAIN_SECONDS = 600  # longer than any test: whoever ends did not just run out of it
+DRAIN_SECONDS = 600  # longer than any test: a process that ends did not just run out of it
 
 
 class Victim(ServedDemo):

@@ -52,7 +52,7 @@ async def test_a_full_disk_refuses_what_needs_room_and_nothing_else(served: Vict
         verify(folder, folder.name)  # raises if it is not whole
 
 
-async def test_a_load_from_a_disk_that_does_not_answer_stalls_nobody_else(served: Victim) -> None:
+async def test_a_load_from_a_disk_that_does_not_answer_stalls_no_other_load(served: Victim) -> None:
     await asyncio.to_thread(served.new_adapter, "cold", "stars")
     await asyncio.to_thread(served.new_adapter, "hot", "vowels")
     await asyncio.to_thread(served.ask, "hot")

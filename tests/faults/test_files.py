@@ -34,7 +34,7 @@ def quarantined(served: Victim, name: str) -> bool:
     return version["state"] == "quarantined" and bool(version["state_reason"])
 
 
-async def test_damaged_files_are_quarantined_and_nobody_else_notices(served: Victim) -> None:
+async def test_damaged_files_are_quarantined_and_other_requests_are_served(served: Victim) -> None:
     harms: dict[str, Callable[[Path], None]] = {"cut": cut, "change": change, "remove": remove}
     right = (200, TASKS["rot13"].answer("hello"))
     for resident in (False, True):

@@ -28,7 +28,7 @@ def pinned(served: Victim) -> set[str]:
     return {item["reference"] for item in pins if item["expires_at"] is None}
 
 
-async def test_a_server_that_is_killed_loses_nothing_and_leaves_nobody_behind(
+async def test_a_server_that_is_killed_loses_nothing_and_leaves_no_process(
     served: Victim, rounds: int
 ) -> None:
     moments = random.Random(1)

@@ -50,7 +50,7 @@ class Stream:
 
 
 def is_refused(served: Victim) -> bool:
-    """Whoever comes now. The server is not gone while a stream goes on.
+    """A client that connects now. The server runs while a stream goes on.
 
     Who came before the signal was heard is let in, and waits for an engine that may stand still.
     """
@@ -119,7 +119,7 @@ async def test_a_second_signal_ends_what_still_runs(served: Victim) -> None:
     await asyncio.to_thread(stop_a_stopped_engine, served, 2)
 
 
-async def test_what_runs_at_the_deadline_is_told_so(served: Victim) -> None:
+async def test_what_runs_at_the_deadline_is_ended_with_the_reason(served: Victim) -> None:
     await asyncio.to_thread(served.stop)
     served.drain_seconds = 3
     await asyncio.to_thread(served.start)

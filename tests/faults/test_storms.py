@@ -13,7 +13,7 @@ from tests.support.traffic.fault_trial import trial
 pytestmark = [pytest.mark.servers("faults"), pytest.mark.timeout(600)]
 
 CLIENTS, CLIENTS_OF_LONG = 150, 300
-IDLE_SECONDS = 6  # after 5 the server closes connections that nobody uses
+IDLE_SECONDS = 6  # after 5 the server closes idle connections
 
 
 def request(chance: random.Random, model: str) -> bytes:
@@ -67,7 +67,7 @@ def is_calm(served: Victim) -> bool:
 
 
 async def storm(served: Victim, chance: random.Random, models: list[str], clients: int) -> int:
-    """The files that are open once everybody is gone."""
+    """The files that are open once all clients have left."""
     await asyncio.gather(*(vanish(served, chance, models) for _ in range(clients)))
     await asyncio.to_thread(served.wait_until, lambda: is_calm(served), 120)
     await asyncio.sleep(IDLE_SECONDS)

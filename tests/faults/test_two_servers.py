@@ -145,7 +145,7 @@ async def test_a_database_that_stands_still_stops_no_answer(pair: Pair) -> None:
             await running.until(lambda: running.answered > before)
 
 
-async def test_a_database_that_is_gone_is_a_503_until_it_is_back(pair: Pair) -> None:
+async def test_a_database_that_is_lost_is_a_503_until_it_is_back(pair: Pair) -> None:
     async with trial(
         pair.one, pair.kept, retryable=["database_unavailable"], operators=CHANGES
     ) as running:

@@ -229,7 +229,7 @@ async def test_users_of_a_split_alias_stay_with_their_version(
     after = await shares(client, users)
     moved = {user for user in users if before[user] != after[user]}
     assert 0 < len(moved) < 60, "30 are expected"
-    assert all(after[user] == 2 for user in moved), "nobody leaves the version that gains"
+    assert all(after[user] == 2 for user in moved), "a user left the version that gains"
     assert await resolved(client, "bot@prod") == 1, "without a user, the main version"
 
 

@@ -86,7 +86,7 @@ async def test_the_alias_moves_when_the_new_version_is_in_memory(
     assert (await moving).status_code == 200
     assert await resolved(client, "bot@prod") == 2
     assert engine.residents(Tier.HOST) == [2]
-    assert engine.residents(Tier.GPU) == [], "nobody had a slot"
+    assert engine.residents(Tier.GPU) == [], "a request had a slot"
 
 
 async def test_a_rollback_and_a_split_are_warmed_too(
@@ -231,7 +231,7 @@ async def test_the_old_version_leaves_memory_when_its_last_request_has_ended(
 ) -> None:
     async with engine.controller.lease(await engine.version(1)):
         moved = await promote(client, 2, evict_old=True)
-        assert moved.status_code == 200, "nobody waits for the request to end"
+        assert moved.status_code == 200, "the move waited for the request to end"
     await asyncio.sleep(0.01)
     assert engine.residents(Tier.HOST) == [1, 2], "`default` still points at the first"
     async with engine.controller.lease(await engine.version(2)):
@@ -249,7 +249,7 @@ async def test_a_rollback_takes_in_a_version_that_is_about_to_leave(
         assert (await promote(client, 3, evict_old=True)).status_code == 200
         assert (await client.post(f"{PROD}/rollback")).json()["version"] == 2
         async with asyncio.timeout(5), engine.controller.lease(await engine.version(2)) as lease:
-            assert lease.outcome == "gpu_hit", "nobody waits until the long request has ended"
+            assert lease.outcome == "gpu_hit", "it waited until the long request had ended"
     await asyncio.sleep(0.5)  # longer than until the next look
     assert engine.residents(Tier.HOST) == [2, 3]
 

@@ -176,7 +176,7 @@ def test_an_alias_move_is_a_mark_that_names_the_version(
 def test_an_adapter_that_thrashes_is_found_pinned_and_recovers(
     live_server: Any, prometheus: Prometheus, traffic: Traffic
 ) -> None:
-    """By the dashboards' queries alone: whom is it about, why, and did the pin help."""
+    """By the dashboards' queries alone: which adapter, why, and did the pin help."""
 
     def found_in_slot() -> float:
         (share,) = prometheus.ask(shown("adapters", "Found in a slot"))
@@ -187,7 +187,7 @@ def test_an_adapter_that_thrashes_is_found_pinned_and_recovers(
         ordered = sorted(evicted, key=lambda series: -series[1])
         return bool(ordered) and ordered[0][0]["adapter"] == BUSY
 
-    wait_until(most_evicted_is_busy, "nobody can see who is evicted most")
+    wait_until(most_evicted_is_busy, "the panel does not show who is evicted most")
     assert found_in_slot() < 0.5
     (thrash,) = prometheus.ask(shown("cache", "Thrash"))
     assert thrash > 0.2

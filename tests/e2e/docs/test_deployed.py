@@ -1,4 +1,4 @@
-"""The server as deploy/ runs it: by nobody in particular, on a root that can't be written to.
+"""The server as deploy/ runs it: by an unprivileged user, on a root that can't be written to.
 
 It begins on a database of the first schema, is backed up while it answers, and is told to stop
 while it streams; its backup is restored for a server elsewhere.
@@ -205,7 +205,7 @@ def as_the_first_release_left_it(url: str, deployed: Deployed) -> None:
 
 
 def give_key(deployed: Deployed) -> None:
-    """The image asks for one; nobody but who may write to the database can make the first."""
+    """The image asks for one; only who may write to the database can make the first."""
     place = deployed.environment()["ADAPTRY_DATABASE_URL"]
     words = ("key", "create", "root", "--scope", "admin", "--database", place)
     making = deployed.inside("adaptry", *words)
@@ -362,7 +362,7 @@ def test_a_stream_under_way_ends_whole_when_the_server_is_told_to_stop(life: Lif
     assert life.stop_seconds < int(allowed)
 
 
-def test_whoever_comes_while_it_stops_is_told_so(life: Life) -> None:
+def test_a_request_while_it_stops_is_refused_with_the_reason(life: Life) -> None:
     assert life.late == (503, "engine_unavailable", 503)
 
 

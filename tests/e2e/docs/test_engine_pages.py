@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.engine]
 
 @pytest.fixture
 def tidied(server: Any) -> Iterator[Any]:
-    """The shared server; what a page has registered or promoted is nobody else's afterwards."""
+    """The shared server; what a page has registered or promoted is removed afterwards."""
     before = versions(server)
     yield server
     for reference in versions(server) - before:

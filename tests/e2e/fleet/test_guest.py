@@ -109,7 +109,7 @@ def publish(server: Any, name: str, task: str) -> dict[str, Any]:
     return version
 
 
-def test_a_name_that_nobody_told_it_of_is_fetched_and_answers_right(
+def test_a_name_that_it_does_not_know_is_fetched_and_answers_right(
     guest: Guest, live_server: Any
 ) -> None:
     version = publish(live_server, "guest-a", "upper")

@@ -56,7 +56,7 @@ class Cluster(ServedDemo):
         ]
 
     def stop(self) -> None:
-        """At once: `ray start` itself waits long for each of its own."""
+        """Immediately: `ray start` itself waits long for each of its own."""
         if self.runs:
             family = [self.process, *self.process.children(recursive=True)]
             for each in family:

@@ -126,7 +126,7 @@ def test_why_is_said_in_sentences(server: Any, capsys: pytest.CaptureFixture[str
     assert (code, out, err.count("\n"), "[unknown_adapter]" in err) == (1, "", 1, True)
 
 
-def test_decisions_are_followed_until_somebody_has_seen_enough(server: Any) -> None:
+def test_decisions_are_followed_until_interrupted(server: Any) -> None:
     server.complete("double", "hello=")
     follow = ["cache", "decisions", "--follow", "--json", "--adapter", "double", "--limit", "1"]
     with started([*follow, "--server", server.base_url], stdout=subprocess.PIPE) as process:
@@ -142,7 +142,7 @@ def test_decisions_are_followed_until_somebody_has_seen_enough(server: Any) -> N
         assert process.wait(20) == 0
 
 
-# Whoever runs the tests in the background of a shell has interrupts ignored, and hands that on.
+# A shell that runs the tests in its background has interrupts ignored, and children inherit that.
 OBEDIENT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -166,7 +166,7 @@ def started(arguments: list[str], **streams: Any) -> Iterator[subprocess.Popen[b
 
 
 def test_top_counts_what_was_asked(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("top-a", "top-b", "top-c"):  # nobody else's in the last minute
+    for name in ("top-a", "top-b", "top-c"):  # not requested by other tests in the last minute
         server.register(name, ROOT / "demo" / "adapters" / "upper")
     before = json.loads(ran(capsys, server, "cache", "top", "--once", "--json")[1])
     assert not [name for name in before["lookups_by_reference"] if name.startswith("top-")]

@@ -43,7 +43,7 @@ def test_one_key_for_each_job(keyed: Keyed) -> None:
         assert [event.actor for event in created] == ["ci"]
 
 
-def test_who_has_no_good_key_is_told_so(keyed: Keyed) -> None:
+def test_a_request_without_a_good_key_is_refused_with_the_reason(keyed: Keyed) -> None:
     with keyed.openai("sk-nothing") as stranger, pytest.raises(openai.AuthenticationError) as told:
         stranger.models.list()
     assert told.value.code == "invalid_key"

@@ -289,10 +289,10 @@ def outage(server: Served, told: Told, postgres: PostgresServer) -> None:
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_a_secret_is_told_nowhere(told: Told, name: str) -> None:
+def test_a_secret_is_printed_nowhere(told: Told, name: str) -> None:
     """A webhook's secret and URL are in the database: messages are signed and sent with them.
 
-    Its URL is shown to whoever may change it.
+    Its URL is shown to a caller that may change it.
     """
     assert len(told.planted[name]) >= 20
     assert told.places_of(name) == KEPT.get(name, [])

@@ -1,7 +1,7 @@
 """What one tenant learns of another on a real server: over every route that it has, and by time.
 
 The routes are those that the server itself names, vLLM's too. Where one takes a name, another
-tenant's adapter has to be answered exactly as one that is nobody's.
+tenant's adapter has to be answered exactly as one that does not exist.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 BASE = "tiny-text-tools"
 HIDDEN, NOBODY = "acme~zebra-7f3a", "acme~quagga-1b2c"
-SAID_OF_IT = "okapi"  # in its description, its tags and an alias; nobody asks for it
+SAID_OF_IT = "okapi"  # in its description, its tags and an alias; no request names it
 PROMPT = "abcdefgh" * 24  # longer than a block of the prefix cache
 NAMES = frozenset({"name", "reference", "adapter", "model", "parent"})
 ANYTHING: Json = {
@@ -196,7 +196,7 @@ def _found(client: httpx.Client, model: str, prompt: str = PROMPT, **more: objec
 
 
 @pytest.mark.parametrize("model", [BASE, HIDDEN])
-def test_nobody_finds_the_prompts_of_another_tenant_in_the_prefix_cache(
+def test_no_tenant_finds_the_prompts_of_another_tenant_in_the_prefix_cache(
     tenants: Tenants, model: str
 ) -> None:
     tenants.grant()

@@ -115,7 +115,7 @@ def test_the_base_model_does_none_of_it_and_needs_no_lease(
     assert server.client.get("/api/v1/cache").json()["gpu"] == []
 
 
-def test_all_at_once_with_the_base_model_among_them(server: Any, reference: Reference) -> None:
+def test_all_together_with_the_base_model_among_them(server: Any, reference: Reference) -> None:
     models = [*sorted(TASKS), "tiny-text-tools"]
     asked = [(model, prompt_for(word)) for word in WORDS for model in models]
     expected = [
@@ -130,7 +130,7 @@ def test_all_at_once_with_the_base_model_among_them(server: Any, reference: Refe
     assert cache["slots_by_state"]["leased"] == 0
 
 
-def test_a_new_version_answers_at_once_and_the_old_one_never_changes(
+def test_a_new_version_answers_immediately_and_the_old_one_never_changes(
     server: Any, reference: Reference, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Also on a prompt whose blocks the prefix cache holds, under the same adapter name."""

@@ -10,7 +10,7 @@ _FORMAT = "=qq"
 
 
 class Harm:
-    """`environment` is for the server; what is set here counts in it and its children at once."""
+    """`environment` is for the server: what is set here counts in it and its children."""
 
     def __init__(self, folder: Path) -> None:
         library, shared = folder / "harm.so", folder / "harm"

@@ -11,7 +11,7 @@ from registry.sources.registry import RemoteSources
 
 
 def ingest_of(service: RegistryService) -> IngestService:
-    """For small folders of this machine, which are registered at once."""
+    """For small folders of this machine, which are registered within the request."""
     sources = RemoteSources((), EgressGuard())
     return IngestService(
         service.registrar, service._database, service.store, sources, RegistrySettings()

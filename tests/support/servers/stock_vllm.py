@@ -76,7 +76,7 @@ class StockServer:
 
 @contextmanager
 def stock_vllm(folder: Path) -> Iterator[StockServer]:
-    """Launched; whoever needs it waits for it."""
+    """Launched; the test that needs it waits for it."""
     server = StockServer(folder / "stock.log")
     server.launch()
     try:

@@ -1,4 +1,4 @@
-"""What was done on a server by many at once, what came of it, and what that should have been."""
+"""Expected state: what many clients did on a server, its outcome, and what it should be."""
 
 import asyncio
 import itertools

@@ -27,7 +27,7 @@ async def test_versions_that_come_and_go_are_forgotten() -> None:
     cache.check()
 
 
-def test_a_huge_adapter_that_is_gone_does_not_lower_the_pin_budget() -> None:
+def test_a_huge_adapter_that_was_evicted_does_not_lower_the_pin_budget() -> None:
     huge, other = VersionId(1), VersionId(2)
     policy = CachePolicy(slots=1, host_capacity=4, host_bytes=100)
     policy.learn_size(huge, 90)  # a request was refused for another reason, or has ended

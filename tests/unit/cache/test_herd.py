@@ -1,4 +1,4 @@
-"""A herd: many more distinct adapters wait at once than there are slots."""
+"""A herd: many more distinct adapters wait together than there are slots."""
 
 import asyncio
 

@@ -38,7 +38,7 @@ def wait_for(child: ServerProcess, text: str) -> None:
 
 
 def test_a_child_that_obeys_ends_on_the_first_signal(start: Start) -> None:
-    # whoever runs the tests in the background of a script has it ignored, and children inherit that
+    # a script that runs the tests in its background has it ignored, and children inherit that
     obeys = "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     child = start(obeys + "print('up')\ntime.sleep(60)")
     wait_for(child, "up")

@@ -132,7 +132,7 @@ async def test_a_name_follows_its_alias(
     assert models.added == ["bot:2"], "it is in memory before it is asked for"
     assert models.lora_requests["bot"].lora_int_id == 11
     assert before is not None
-    assert before.lora_name == "bot:1", "whoever is under way has what it had"
+    assert before.lora_name == "bot:1", "a running request keeps its version"
     assert resolver._in_use() == {"d-bot:2"}
 
 

@@ -205,7 +205,7 @@ async def test_all_addresses_of_one_ipv6_network_are_one() -> None:
     assert (await ask(app, "/v1/models", "2001:db8:0:1::1")).status_code == 200
 
 
-async def test_a_client_behind_a_trusted_proxy_is_told_apart_and_nobody_can_pretend() -> None:
+async def test_a_client_behind_a_trusted_proxy_is_told_apart_and_cannot_pretend() -> None:
     await away_from_the_end_of_a_minute()
     app = limited_app(trusted="10.0.0.0/8")
     for client in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):

@@ -376,14 +376,14 @@ def test_whatever_else_inspection_raises_leaves_nothing(shop: Shop) -> None:
     def break_off(folder: Path) -> Inspection:
         raise KeyboardInterrupt
 
-    def disk_is_gone(folder: Path) -> Inspection:
+    def disk_is_lost(folder: Path) -> Inspection:
         raise OSError(5, "Input/output error")
 
     source = str(shop.adapter("a"))
     with pytest.raises(KeyboardInterrupt):
         ingest(shop.store, source, break_off)
     with pytest.raises(StoreUnavailable, match="Input/output error"):
-        ingest(shop.store, source, disk_is_gone)
+        ingest(shop.store, source, disk_is_lost)
     assert shop.stored_files() == {}
 
 
