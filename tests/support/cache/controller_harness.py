@@ -179,3 +179,9 @@ async def until(condition: object, seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+async def settle() -> None:
+    """Lets every task run until all of them wait for an event or for a timer."""
+    for _ in range(100):
+        await asyncio.sleep(0)

@@ -30,7 +30,7 @@ from engine.types import (
     Transition,
     VersionId,
 )
-from tests.support.cache.controller_harness import A, B, C, Cache, D, running, until
+from tests.support.cache.controller_harness import A, B, C, Cache, D, running, settle, until
 
 Kind = TypeVar("Kind", bound=CacheEvent)
 
@@ -142,7 +142,7 @@ async def test_a_cancelled_request_is_not_refused() -> None:
     async with running(Cache(slots=1, host=2)) as cache:
         async with cache.controller.lease(A):
             leaving = asyncio.create_task(cache.use(B))
-            await asyncio.sleep(0.01)
+            await settle()
             leaving.cancel()
             await asyncio.gather(leaving, return_exceptions=True)
         assert of(cache, Refused) == []

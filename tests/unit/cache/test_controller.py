@@ -24,7 +24,18 @@ from engine.types import (
     Tier,
     Transition,
 )
-from tests.support.cache.controller_harness import A, B, C, Cache, D, E, adapter, running, until
+from tests.support.cache.controller_harness import (
+    A,
+    B,
+    C,
+    Cache,
+    D,
+    E,
+    adapter,
+    running,
+    settle,
+    until,
+)
 
 
 async def test_outcomes_and_evictions_of_a_scripted_sequence() -> None:
@@ -70,7 +81,7 @@ async def test_a_leased_adapter_is_never_evicted() -> None:
         async with cache.controller.lease(A):
             waiting = asyncio.create_task(cache.use(B))
             await until(lambda: cache.backend.loads == [A.id, B.id])
-            await asyncio.sleep(0.02)
+            await settle()
             assert list(cache.backend.gpu) == [A.id]
             assert not waiting.done()
         assert await waiting is CacheOutcome.MISS
@@ -255,7 +266,7 @@ async def test_a_request_waits_for_the_results_of_moves_that_can_fail() -> None:
         cache.backend.round_trip = asyncio.Event()
         using = asyncio.create_task(cache.use(A))
         await until(lambda: A.id in cache.backend.host)
-        await asyncio.sleep(0.01)
+        await settle()
         assert not using.done()
         cache.backend.round_trip.set()
         assert await using is CacheOutcome.MISS
@@ -299,9 +310,9 @@ async def test_a_cold_adapter_gets_a_slot_if_hot_ones_fill_host_memory() -> None
         async with cache.controller.lease(A):
             cold = asyncio.create_task(cache.use(B))
             await until(lambda: cache.backend.loads == [A.id, B.id])
-            await asyncio.sleep(0.06)
+            await until(lambda: cache.policy.is_leaving(A.id))
             held_back = asyncio.create_task(cache.use(A))
-            await asyncio.sleep(0.01)
+            await settle()
             assert not held_back.done()
         assert await cold is CacheOutcome.MISS
         assert await held_back is CacheOutcome.MISS
@@ -321,9 +332,9 @@ async def test_no_adapter_drains_before_the_patience_has_run_out() -> None:
             await asyncio.sleep(0.03)  # the timer fires several times
             assert await cache.use(A) is CacheOutcome.GPU_HIT
             now = 0.021
-            await asyncio.sleep(0.03)
+            await until(lambda: cache.policy.is_leaving(A.id))
             held_back = asyncio.create_task(cache.use(A))
-            await asyncio.sleep(0.01)
+            await settle()
             assert not held_back.done()
             now = 5.0
         assert await cold is CacheOutcome.MISS
@@ -347,7 +358,7 @@ async def test_the_wait_queue_is_limited() -> None:
     async with running(Cache(slots=1, host=2, limits=AdmissionLimits(max_waiting=2))) as cache:
         async with cache.controller.lease(A):
             waiting = [asyncio.create_task(cache.use(B)) for _ in range(2)]
-            await asyncio.sleep(0.01)
+            await settle()
             with pytest.raises(QueueFull):
                 await cache.use(C)
         await asyncio.gather(*waiting)
@@ -452,7 +463,7 @@ async def test_after_an_unpin_the_next_waiter_is_admitted_immediately() -> None:
         async with cache.controller.lease(B):
             waiting = asyncio.create_task(cache.use(C))
             await until(lambda: C.id in cache.backend.loads)
-            await asyncio.sleep(0.01)
+            await settle()
             assert C.id not in cache.backend.host
             cache.controller.unpin(A.id)
             await until(lambda: C.id in cache.backend.host)
@@ -480,7 +491,7 @@ async def test_a_pin_ends_a_drain_immediately() -> None:
             await until(lambda: B.id in cache.backend.host)
             assert cache.policy.drain_for(2) == A.id
             held_back = asyncio.create_task(cache.use(A))
-            await asyncio.sleep(0.01)
+            await settle()
             assert not held_back.done()
             await cache.controller.pin(A, Tier.HOST)
             await until(held_back.done)
@@ -502,7 +513,7 @@ async def test_stopping_cancels_the_loads() -> None:
     async with running(cache):
         waiting = asyncio.create_task(cache.use(A))
         await until(lambda: cache.backend.loads == [A.id])
-    await asyncio.sleep(0.01)
+    await settle()
     assert asyncio.all_tasks() == {asyncio.current_task(), waiting}
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
@@ -655,7 +666,7 @@ async def test_an_eviction_that_waits_is_refused_once_its_adapter_is_pinned() ->
     async with running(Cache(slots=2, host=3)) as cache:
         async with cache.controller.lease(A):
             leaving = asyncio.create_task(cache.controller.evict(A, wait=True))
-            await asyncio.sleep(0.01)
+            await settle()
             await cache.controller.pin(A, Tier.HOST)
             with pytest.raises(AdapterPinned):
                 async with asyncio.timeout(5):
@@ -667,7 +678,7 @@ async def test_an_eviction_that_waits_for_a_load_ends_when_that_fails() -> None:
     async with running(Cache(slots=2, host=3, load_seconds=0.05)) as cache:
         cache.backend.broken.add(A.id)
         asking = asyncio.create_task(cache.use(A))
-        await asyncio.sleep(0.01)
+        await until(lambda: cache.backend.loads == [A.id])
         async with asyncio.timeout(5):
             assert await cache.controller.evict(A, wait=True)
         with pytest.raises(AdapterLoadFailed):

@@ -32,6 +32,7 @@ from tests.support.cache.controller_harness import (
     E,
     UnreliableBackend,
     running,
+    settle,
     until,
 )
 
@@ -99,7 +100,7 @@ async def test_loads_and_moves_of_a_dead_engine_are_dropped() -> None:
         new_engine(cache)
         cache.backend.round_trip = None
         cache.controller.on_engine_ready()
-        await asyncio.sleep(0.05)
+        await settle()
         assert cache.policy.residency().host == ()
         assert await cache.use(A) is CacheOutcome.MISS
         cache.check()
@@ -248,7 +249,7 @@ async def test_no_request_is_admitted_during_an_eviction_that_waits() -> None:
             evicting = asyncio.create_task(cache.controller.evict(A, wait=True))
             await asyncio.sleep(0)
             later = asyncio.create_task(cache.use(A))
-            await asyncio.sleep(0.02)
+            await settle()
             assert not evicting.done()
             assert not later.done()
         assert await evicting is True
