@@ -1,6 +1,8 @@
 """Resolver: from a reference to its current version, cached until the adapter changes."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 
 from engine.types import AdapterVersion, VersionId
 from registry.auth.caller import current_caller
@@ -8,7 +10,17 @@ from registry.catalog.catalog import Catalog
 from registry.catalog.resolution_cache import MAX_ENTRIES, ResolutionCache
 from registry.catalog.types import Resolution, ResolvedVersion
 from registry.errors import VersionUnavailable
-from registry.references import parse_reference
+from registry.references import AdapterReference, parse_reference
+
+_parse = lru_cache(maxsize=4096)(parse_reference)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The version that a reference means. `split`: unless it is always the same one."""
+
+    main: AdapterVersion
+    split: Resolution | None
 
 
 class RegistryResolver:
@@ -22,20 +34,24 @@ class RegistryResolver:
 
     def __init__(self, catalog: Catalog, *, max_entries: int = MAX_ENTRIES) -> None:
         self._catalog = catalog
-        self._answers = ResolutionCache[Resolution](catalog, max_entries=max_entries)
+        self._answers = ResolutionCache[_Answer](catalog, max_entries=max_entries)
 
     async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
         """For this user, which is read only if the alias is split; without one its main version.
 
         Raises the registry's errors: a bad reference, an unknown adapter, not servable.
         """
-        reference = parse_reference(text)
+        reference = _parse(text)
         current_caller().check_sees(reference.adapter)
-        resolution = await self._answers.get(
-            reference.adapter, text, lambda: self._catalog.resolution(reference)
-        )
-        split = len(resolution.versions) > 1
-        return for_engine(resolution.for_user(user()) if user and split else resolution.main)
+        answer = await self._answers.get(reference.adapter, text, lambda: self._look_up(reference))
+        if user is None or answer.split is None:
+            return answer.main
+        return for_engine(answer.split.for_user(user()))
+
+    async def _look_up(self, reference: AdapterReference) -> "_Answer":
+        resolution = await self._catalog.resolution(reference)
+        split = resolution if len(resolution.versions) > 1 else None
+        return _Answer(for_engine(resolution.main), split)
 
     async def find(self, text: str) -> AdapterVersion:
         """The same for operators, in any state: a retired version may still be in memory.

@@ -59,6 +59,10 @@ class Admission:
         self._running.begin(request.version.id, request, began)
         return partial(self._exit, request, engine, began)
 
+    def enters_immediately(self, request: LeaseRequest) -> bool:
+        """See `LeaseStage`."""
+        return self._executor.has_sent_all and self._policy.can_lease(request.version.id)
+
     def _exit(self, request: LeaseRequest, engine: int, began: float) -> None:
         version = request.version.id
         self._running.end(version, request)

@@ -68,6 +68,11 @@ class DecisionExecutor:
         return self._move_sender.is_idle
 
     @property
+    def has_sent_all(self) -> bool:
+        """`wait_until_sent` would not have to wait."""
+        return self._move_sender.has_sent_all
+
+    @property
     def moves_submitted(self) -> int:
         return self._move_sender.moves_submitted
 

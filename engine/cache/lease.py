@@ -36,6 +36,9 @@ class LeaseStage(Protocol):
         If it raises, there is nothing to undo. Raises EngineError.
         """
 
+    def enters_immediately(self, request: LeaseRequest) -> bool:
+        """Whether `enter` would not have to wait now. It may raise all the same."""
+
 
 class LeaseListener(Protocol):
     """The HTTP request that a lease is for."""
@@ -94,6 +97,10 @@ class LeaseContext(AbstractAsyncContextManager[Lease]):
 
     async def __aexit__(self, *_: object) -> None:
         self.release()
+
+    def is_immediate(self) -> bool:
+        """Whether `acquire` would not have to wait now: then it needs no task of its own."""
+        return all(stage.enters_immediately(self._request) for stage in reversed(self._stages))
 
     async def acquire(self) -> Lease:
         """Pass all stages. Raises what they raise; then there is nothing to release."""

@@ -31,6 +31,10 @@ class MoveSender:
     def is_idle(self) -> bool:
         return not self._in_flight
 
+    @property
+    def has_sent_all(self) -> bool:
+        return not self._unsent
+
     def submit(self, moves: Sequence[Move]) -> None:
         self.moves_submitted += len(moves)
         for record in self._records:

@@ -74,6 +74,10 @@ class TenantCacheLimits:
         queue, in_use = self._queues.get(tenant), self._in_use(tenant)
         return not queue and (version.id in in_use or self.make_room(version, in_use))
 
+    def enters_immediately(self, request: LeaseRequest) -> bool:
+        """See `LeaseStage`."""
+        return self.has_room(request.version)
+
     async def enter(self, request: LeaseRequest) -> Callable[[], None]:
         """See `LeaseStage`.
 

@@ -8,6 +8,7 @@ from starlette.types import Message, Receive, Send
 from engine.errors import EngineError, EngineUnavailable
 from engine.gateway.openai_errors import error_event, send_engine_error
 from engine.gateway.request_context import RequestContext
+from registry.begun import Begun
 from registry.redaction import mask_keys
 
 # how vLLM ends a stream that fails; its code is 500 whatever the cause
@@ -29,7 +30,7 @@ class DeferredResponse:
         self._receive = receive
         self._send = send
         self._head: Message | None = None  # held
-        self._sending_head: asyncio.Task[None] | None = None
+        self._sending_head: asyncio.Future[None] | None = None
         self._status: int | None = None
         self._is_streaming = False
         self._replaced = False
@@ -94,8 +95,16 @@ class DeferredResponse:
         Nothing waits for it: a client that reads nothing must not keep its request from the engine,
         and with it the lease.
         """
-        if self._head is not None:
-            self._sending_head = asyncio.create_task(self._send_held_head())
+        if self._head is None:
+            return
+        try:
+            sending = Begun(self._send_held_head())
+        except Exception as error:  # the application's to handle, not the engine's
+            self._sending_head = asyncio.get_running_loop().create_future()
+            self._sending_head.set_exception(error)
+            return
+        if not sending.is_done:  # the client reads slowly
+            self._sending_head = asyncio.ensure_future(sending)
 
     async def _send_head(self) -> None:
         if self._sending_head is not None:

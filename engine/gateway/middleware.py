@@ -123,7 +123,7 @@ class AdapterGateway:
             return
         try:
             with spans.resolve_span():
-                request.version = await self._resolver.resolve(model, lambda: named.user)
+                request.version = await self._resolver.resolve(model, named.draw)
         except RegistryError as error:
             self._counter.count_request(UNKNOWN_ADAPTER, "refused", _seconds_since(request))
             self._refuse(spans, error.status, error.code)

@@ -16,6 +16,7 @@ from engine.errors import EngineError
 from engine.gateway.shared_lease import SharedLease
 from engine.telemetry.spans import NULL_SPANS, RequestSpans
 from engine.types import AdapterVersion, Lease
+from registry.context_value import ContextValue
 from registry.rates.caller_rates import RequestRates
 
 AdapterHandle = TypeVar("AdapterHandle")  # the engine's name for an adapter
@@ -93,14 +94,9 @@ def deprecation_headers(version: AdapterVersion) -> dict[str, str]:
 _current: ContextVar[RequestContext | None] = ContextVar("adaptry_request", default=None)
 
 
-@contextmanager
-def request_scope(request: RequestContext) -> Iterator[None]:
+def request_scope(request: RequestContext) -> ContextValue[RequestContext | None]:
     """In the block `request` is the running request of this task."""
-    token = _current.set(request)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+    return ContextValue(_current, request)
 
 
 def current_request() -> RequestContext | None:

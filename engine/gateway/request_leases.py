@@ -1,7 +1,6 @@
 """Request leases: leases the adapter of an HTTP request for each of its engine requests."""
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from typing import Protocol
 
 from engine.cache.controller import CacheController
@@ -9,6 +8,7 @@ from engine.errors import AdapterNotUsed, EngineUnavailable
 from engine.gateway.request_context import RequestContext, current_request
 from engine.gateway.shared_lease import Abort, SharedLease
 from engine.gateway.tenant_accounts import NullTenantCounter, TenantAccounts, TenantCounter
+from engine.telemetry.spans import NULL_SPANS
 from engine.types import AdapterVersion, CacheOutcome, Lease, VersionId, WorkDone
 from registry.auth.caller import current_caller
 
@@ -27,13 +27,11 @@ class AdmittedRequest:
         self._accounts = accounts
         self._request = request
         self._tenant = None if request is None else current_caller().tenant
-        self._spans = ExitStack()
-        self.trace_headers: Mapping[str, str] | None = None
-        if request is not None:
-            self.trace_headers = self._spans.enter_context(request.spans.generate_span())
+        self._span = (NULL_SPANS if request is None else request.spans).generate_span()
+        self.trace_headers: Mapping[str, str] | None = self._span.__enter__()
 
     def on_end(self, work: WorkDone) -> None:
-        self._spans.close()
+        self._span.__exit__(None, None, None)
         if self._request is not None and self._request.rates is not None:
             self._request.rates.count("tokens", work.prompt_tokens + work.generated_tokens)
         if self._tenant is not None:

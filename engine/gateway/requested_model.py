@@ -6,13 +6,15 @@ That is the JSON body's `model`, a form's field of that name, or SageMaker's hea
 import json
 import secrets
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.types import Scope
+
+from registry.http.headers import find_header
 
 USER_HEADER = b"x-adaptry-user"
 SAGEMAKER_PATH = "/invocations"
@@ -32,10 +34,16 @@ _DECODER = msgspec.json.Decoder(_Fields)
 
 @dataclass(frozen=True, slots=True)
 class RequestedModel:
-    """`model` None: the base model, or vLLM reports what is wrong. `user`: the end user's id."""
+    """`model` None: the base model, or vLLM reports what is wrong. `user`: the end user's id, if
+    the request has one.
+    """
 
     model: str | None
-    user: str
+    user: str | None
+
+    def draw(self) -> str:
+        """What a traffic split draws the version by: the user, or else chance."""
+        return self.user or secrets.token_hex(8)
 
     def scope_for_route(self, scope: Scope) -> Scope:
         """The scope with `model` in the header where the route reads no other place."""
@@ -47,19 +55,15 @@ class RequestedModel:
 
 def read_requested_model(scope: Scope, body: bytes) -> RequestedModel:
     """Parses the body once, and builds no more of it than the two fields."""
-    headers = dict(scope["headers"])
-    content_type = headers.get(b"content-type", b"")
-    fields = _form_fields(content_type, body) if is_form(scope) else _json_fields(body)
+    fields = _form_fields(scope, body) if is_form(scope) else _json_fields(body)
     model = _text(fields.get("model"))
     if scope["path"] == SAGEMAKER_PATH:
-        model = headers.get(SAGEMAKER_HEADER, b"").decode("latin-1") or model
-    user = headers.get(USER_HEADER, b"").decode("latin-1") or _text(fields.get("user"))
-    return RequestedModel(model, user or secrets.token_hex(8))
+        model = find_header(scope, SAGEMAKER_HEADER) or model
+    return RequestedModel(model, find_header(scope, USER_HEADER) or _text(fields.get("user")))
 
 
 def is_form(scope: Scope) -> bool:
-    content_type = dict(scope["headers"]).get(b"content-type", b"")
-    return cast("bytes", content_type).lower().startswith(b"multipart/")
+    return (find_header(scope, b"content-type") or "").lower().startswith("multipart/")
 
 
 def _text(value: object) -> str | None:
@@ -134,8 +138,8 @@ class _FormFields:
             self.found[self._name] = self._value.decode("utf-8", "replace")
 
 
-def _form_fields(content_type: bytes, body: bytes) -> dict[str, object]:
-    _, options = parse_options_header(content_type)
+def _form_fields(scope: Scope, body: bytes) -> dict[str, object]:
+    _, options = parse_options_header(find_header(scope, b"content-type"))
     fields = _FormFields()
     try:
         parser = MultipartParser(options.get(b"boundary", b""), fields.callbacks())

@@ -14,33 +14,46 @@ NewLease = Callable[[Revoke], LeaseContext]
 class _Holding:
     """One lease, from the first prompt that needs it to the last one that does."""
 
-    __slots__ = ("_aborts", "_acquiring", "_release", "is_released")
+    __slots__ = ("_aborts", "_acquiring", "_context", "_lease", "is_released")
 
     def __init__(self, new_lease: NewLease) -> None:
-        lease = new_lease(self._revoke)
-        self._release = lease.release
-        self._acquiring = asyncio.create_task(lease.acquire())
-        self._acquiring.add_done_callback(_retrieve_exception)
+        self._context: LeaseContext | None = new_lease(self._revoke)
+        self._lease: Lease | None = None
+        self._acquiring: asyncio.Task[Lease] | None = None  # where it has to wait
         self._aborts: list[Abort] = []
         self.is_released = False
 
     async def join(self, abort: Abort) -> Lease:
         self._aborts.append(abort)
         try:
-            return await asyncio.shield(self._acquiring)
+            if self._lease is None:
+                self._lease = await self._acquire()
         except BaseException:
             self.leave(abort)
             raise
+        return self._lease
+
+    async def _acquire(self) -> Lease:
+        context = self._context
+        if context is None:
+            raise RuntimeError("the lease has been released")
+        if self._acquiring is None:
+            if context.is_immediate():
+                return await context.acquire()
+            self._acquiring = asyncio.create_task(context.acquire())
+            self._acquiring.add_done_callback(_retrieve_exception)
+        return await asyncio.shield(self._acquiring)
 
     def leave(self, abort: Abort) -> None:
         self._aborts.remove(abort)
         if self._aborts:
             return
         self.is_released = True
-        if not self._acquiring.done():
+        if self._acquiring is not None and not self._acquiring.done():
             self._acquiring.cancel()  # gives up its place in the queue
-        self._release()
-        self._release = _nothing  # the lease refers to this: no work for the garbage collector
+        context, self._context = self._context, None  # it refers to this: no work for the collector
+        if context is not None:
+            context.release()
 
     def _revoke(self) -> None:
         for abort in list(self._aborts):
@@ -67,10 +80,6 @@ class SharedLease:
             holding = self._holding = _Holding(self._new_lease)
         lease = await holding.join(abort)
         return lease, lambda: holding.leave(abort)
-
-
-def _nothing() -> None:
-    return
 
 
 def _retrieve_exception(acquiring: asyncio.Task[Lease]) -> None:

@@ -1,11 +1,11 @@
 """Body limits: the largest request body for each route."""
 
-from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.types import Scope
 
 from engine.settings import EngineSettings
 from registry.http.body_limit import BodyLimit, BodyLimitMiddleware, LimitOf
+from registry.http.headers import find_header
 from registry.http.problems import route_path
 from registry.settings import RegistrySettings
 from registry.sources.base import MAX_FIELDS_BYTES
@@ -42,4 +42,4 @@ def body_limits(settings: EngineSettings, registry_settings: RegistrySettings) -
 
 
 def _is_form(scope: Scope) -> bool:
-    return Headers(scope=scope).get("content-type", "").lower().startswith("multipart/")
+    return (find_header(scope, b"content-type") or "").lower().startswith("multipart/")

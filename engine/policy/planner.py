@@ -63,10 +63,13 @@ class Planner:
 
     def try_lease(self, version: VersionId) -> bool:
         """Lease it to one more request, if it is in a slot and admits any."""
-        admitted = self._tiers.place_of(version) is Place.SLOT and self._admits(version)
+        admitted = self.can_lease(version)
         if admitted:
             self._tiers.acquire(version)
         return admitted
+
+    def can_lease(self, version: VersionId) -> bool:
+        return self._tiers.place_of(version) is Place.SLOT and self._admits(version)
 
     def _admits(self, version: VersionId) -> bool:
         return version not in self.pending_evictions and not self._victims.is_draining(version)

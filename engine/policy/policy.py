@@ -86,6 +86,10 @@ class CachePolicy(PolicyViews):
         """
         return self._planner.try_lease(version)
 
+    def can_lease(self, version: VersionId) -> bool:
+        """Whether `try_lease` would lease it."""
+        return self._planner.can_lease(version)
+
     def cancel(self, ticket: Ticket) -> None:
         """The waiting request was cancelled. Unknown tickets are ignored."""
         waiter = self.wait_queue.remove(ticket)

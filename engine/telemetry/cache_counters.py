@@ -18,6 +18,7 @@ from engine.events import (
     MovedIn,
 )
 from engine.types import CacheOutcome, EvictionReason, MissCause, Tier, Transition, VersionId
+from registry.telemetry.label_children import LabelChildren
 from registry.telemetry.label_limit import OTHER_ADAPTERS, LabelLimit
 
 _LOAD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -89,6 +90,9 @@ class CacheCounters:
             "Adapters that the engine had in another place than the controller recorded.",
         )
         self._decisions = self._counter("adaptry_decisions", "Cache events, by kind.", "kind")
+        self._lookups_of = LabelChildren(self._lookups)
+        self._adapter_lookups_of = LabelChildren(self._adapter_lookups)
+        self._decisions_of = LabelChildren(self._decisions)
         self._create_children()
         labels.on_new.append(self._add_adapter)
         self._add_adapter(OTHER_ADAPTERS)
@@ -121,7 +125,7 @@ class CacheCounters:
     def _create_children(self) -> None:
         for tier in Tier:
             for result in ("hit", "miss"):
-                self._lookups.labels(tier, result)
+                self._lookups_of.of(tier, result)
             for reason in set(EvictionReason) - {EvictionReason.HOST_EVICTED}:
                 self._evictions.labels(tier, reason)
         self._evictions.labels(Tier.GPU, EvictionReason.HOST_EVICTED)
@@ -134,18 +138,18 @@ class CacheCounters:
         self._load_failures.labels(Transition.DISK_TO_HOST, TOO_LARGE)
         self._load_failures.labels(Transition.HOST_TO_GPU, LoadFailure.ENGINE)
         for kind in KINDS.values():
-            self._decisions.labels(kind)
+            self._decisions_of.of(kind)
 
     def _add_adapter(self, adapter: str) -> None:
         for outcome in CacheOutcome:
-            self._adapter_lookups.labels(adapter, outcome)
+            self._adapter_lookups_of.of(adapter, outcome)
         for tier in Tier:
             self._adapter_evictions.labels(adapter, tier)
 
     # ---- Observer ------------------------------------------------------------------------
 
     def on_event(self, event: CacheEvent) -> None:
-        self._decisions.labels(KINDS[type(event)]).inc()
+        self._decisions_of.of(KINDS[type(event)]).inc()
         match event:
             case LookedUp():
                 self._count_lookup(event)
@@ -165,13 +169,13 @@ class CacheCounters:
 
     def _count_lookup(self, lookup: LookedUp) -> None:
         in_slot = lookup.outcome is CacheOutcome.GPU_HIT
-        self._lookups.labels(Tier.GPU, "hit" if in_slot else "miss").inc()
+        self._lookups_of.of(Tier.GPU, "hit" if in_slot else "miss").inc()
         if not in_slot:
             in_host = lookup.outcome is CacheOutcome.HOST_HIT
-            self._lookups.labels(Tier.HOST, "hit" if in_host else "miss").inc()
+            self._lookups_of.of(Tier.HOST, "hit" if in_host else "miss").inc()
         if lookup.cause is not None:
             self._misses.labels(lookup.cause).inc()
-        self._adapter_lookups.labels(self._labels.of(lookup.version.adapter), lookup.outcome).inc()
+        self._adapter_lookups_of.of(self._labels.of(lookup.version.adapter), lookup.outcome).inc()
         self._slot_wait.observe(lookup.wait_seconds)
 
     def _observe_load(self, moved: MovedIn) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -67,17 +67,18 @@ class DecisionLog:
         self.newest_id = int(clock() * 1e6)
 
     def on_event(self, event: CacheEvent) -> None:
-        self._append(LoggedEvent(0, datetime.fromtimestamp(self._clock(), UTC), event))
+        at = datetime.fromtimestamp(self._clock(), UTC)
+        self.newest_id += 1
+        self._append(LoggedEvent(self.newest_id, at, event))
 
     def append_from_replica(self, logged: LoggedEvent, replica: str) -> None:
         """Append an event of another log, with a new id."""
-        self._append(replace(logged, replica=replica))
+        self.newest_id += 1
+        self._append(replace(logged, id=self.newest_id, replica=replica))
 
     def _append(self, logged: LoggedEvent) -> None:
-        self.newest_id += 1
-        logged, event = replace(logged, id=self.newest_id), logged.event
         self._all.append(logged)
-        affected = list(_affected_versions(event))
+        affected = _affected_versions(logged.event)
         for version in affected:
             self._append_to_version(version, logged)
         if not affected:
@@ -140,15 +141,15 @@ def _is_slot_hit(event: CacheEvent) -> bool:
     return isinstance(event, LookedUp) and event.outcome is CacheOutcome.GPU_HIT
 
 
-def _affected_versions(event: CacheEvent) -> Iterator[VersionId]:
+def _affected_versions(event: CacheEvent) -> Sequence[VersionId]:
     match event:
+        case LookedUp(version=version):  # nearly all
+            return (version.id,)
         case EngineLost() | EngineReady():
-            return
+            return ()
         case Drifted(ids=ids):
-            yield from ids
+            return ids
         case Drained(version=version, room_for=room_for):
-            yield version.id
-            if room_for is not None:
-                yield room_for.id
+            return (version.id,) if room_for is None else (version.id, room_for.id)
         case _:
-            yield event.version.id
+            return (event.version.id,)

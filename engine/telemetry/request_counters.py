@@ -6,6 +6,7 @@ from prometheus_client.registry import Collector
 from engine.errors import engine_codes
 from engine.types import CacheOutcome
 from registry.telemetry.error_codes import OTHER_CODES, registry_codes
+from registry.telemetry.label_children import LabelChildren
 from registry.telemetry.label_limit import OTHER_ADAPTERS, UNKNOWN_ADAPTER, LabelLimit
 
 REQUEST_OUTCOMES = ("completed", "refused", "failed", "cancelled")
@@ -53,11 +54,15 @@ class RequestCounters:
             ["code"],
             registry=registry,
         )
+        self._requests_of = LabelChildren(self._requests)
+        self._request_seconds_of = LabelChildren(self._request_seconds)
+        self._first_token_seconds_of = LabelChildren(self._first_token_seconds)
+        self._tokens_of = LabelChildren(self._tokens)
         for outcome in CacheOutcome:
-            self._first_token_seconds.labels(outcome)
+            self._first_token_seconds_of.of(outcome)
         labels.on_new.append(self._add_adapter)
         self._add_adapter(OTHER_ADAPTERS)
-        self._requests.labels(UNKNOWN_ADAPTER, "refused")
+        self._requests_of.of(UNKNOWN_ADAPTER, "refused")
 
     @property
     def collectors(self) -> tuple[Collector, ...]:
@@ -71,24 +76,24 @@ class RequestCounters:
 
     def _add_adapter(self, adapter: str) -> None:
         for outcome in REQUEST_OUTCOMES:
-            self._requests.labels(adapter, outcome)
+            self._requests_of.of(adapter, outcome)
         for kind in TOKEN_KINDS:
-            self._tokens.labels(adapter, kind)
-        self._request_seconds.labels(adapter)
+            self._tokens_of.of(adapter, kind)
+        self._request_seconds_of.of(adapter)
 
     def count_request(self, adapter: str, outcome: str, seconds: float) -> None:
         label = self._labels.of(adapter)
-        self._requests.labels(label, outcome).inc()
+        self._requests_of.of(label, outcome).inc()
         if outcome == "completed":
-            self._request_seconds.labels(label).observe(seconds)
+            self._request_seconds_of.of(label).observe(seconds)
 
     def count_refusal(self, code: str) -> None:
         self._refusals.labels(code if code in REFUSAL_CODES else OTHER_CODES).inc()
 
     def observe_first_token(self, outcome: CacheOutcome, seconds: float) -> None:
-        self._first_token_seconds.labels(outcome).observe(seconds)
+        self._first_token_seconds_of.of(outcome).observe(seconds)
 
     def count_tokens(self, adapter: str, prompt: int, generation: int) -> None:
         label = self._labels.of(adapter)
-        self._tokens.labels(label, "prompt").inc(prompt)
-        self._tokens.labels(label, "generation").inc(generation)
+        self._tokens_of.of(label, "prompt").inc(prompt)
+        self._tokens_of.of(label, "generation").inc(generation)

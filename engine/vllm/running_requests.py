@@ -16,6 +16,7 @@ from typing import Any
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from engine.types import WorkDone
+from registry.context_value import ContextValue
 
 logger = logging.getLogger(__name__)
 
@@ -83,14 +84,9 @@ def _nothing() -> None:
 _adding: ContextVar[RunningRequest | None] = ContextVar("adaptry_adding", default=None)
 
 
-@contextmanager
-def track_additions(request: RunningRequest) -> Iterator[None]:
+def track_additions(request: RunningRequest) -> ContextValue[RunningRequest | None]:
     """In the block, also in its tasks, new entries of vLLM's table belong to `request`."""
-    token = _adding.set(request)
-    try:
-        yield
-    finally:
-        _adding.reset(token)
+    return ContextValue(_adding, request)
 
 
 class RequestStates(dict[str, Any]):

@@ -107,7 +107,7 @@ class ReplicaProxy:
         if model is None or model in self._base_models:
             return None
         try:
-            return await self._resolver.resolve(model, lambda: named.user)
+            return await self._resolver.resolve(model, named.draw)
         except RegistryError:
             return None
 

@@ -132,7 +132,7 @@ class StockApplication:
         model = named.model
         if model is None or model in self._base_models:
             return None
-        return await self._resolver.resolve(model, lambda: named.user)
+        return await self._resolver.resolve(model, named.draw)
 
     async def _forward_leased(
         self, scope: Scope, body: bytes, version: AdapterVersion, receive: Receive, send: Send

@@ -1,8 +1,8 @@
 """Client address of the current request, kept in a context variable."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
+
+from registry.context_value import ContextValue
 
 LOCAL = "local"
 """Address recorded for changes by a command on the server's machine."""
@@ -12,14 +12,9 @@ MAX_ADDRESS = 64
 _address: ContextVar[str | None] = ContextVar("adaptry_address", default=None)
 
 
-@contextmanager
-def from_address(address: str | None) -> Iterator[None]:
+def from_address(address: str | None) -> ContextValue[str | None]:
     """Record this client address with all changes in the block."""
-    token = _address.set(address)
-    try:
-        yield
-    finally:
-        _address.reset(token)
+    return ContextValue(_address, address)
 
 
 def client_address() -> str | None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Awaitable, Callable
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.auth.caller import Caller, as_caller
 from registry.auth.refusal_log import RefusalLog
 from registry.auth.scopes import Rule, rule_for
 from registry.errors import InvalidKey, KeyRequired, RegistryError, ScopeMissing
+from registry.http.headers import find_header
 from registry.http.problems import route_path, send_error
 
 Authenticate = Callable[[str], Awaitable[Caller]]
@@ -34,7 +34,7 @@ class AuthenticationMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            key = _bearer_key(Headers(scope=scope))
+            key = _bearer_key(scope)
             caller = await self._authorize(key, rule)
         except RegistryError as error:
             self._refusals.record(error)
@@ -56,9 +56,9 @@ class AuthenticationMiddleware:
         return caller
 
 
-def _bearer_key(headers: Headers) -> str:
+def _bearer_key(scope: Scope) -> str:
     """Raises KeyRequired, InvalidKey."""
-    scheme, _, text = headers.get("authorization", "").partition(" ")
+    scheme, _, text = (find_header(scope, b"authorization") or "").partition(" ")
     if not scheme:
         raise KeyRequired
     if scheme.lower() != "bearer":

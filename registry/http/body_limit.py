@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import numpy as np
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from registry.begun import Begun
 from registry.errors import BodyTimeout, BodyTooDeep, BodyTooLarge, RegistryError
+from registry.http.headers import find_header
 from registry.http.problems import send_error
 
 MAX_LEVELS = 100
@@ -48,7 +49,7 @@ class BodyLimitMiddleware:
         self._timeout_seconds = timeout_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _has_body(Headers(scope=scope)):
+        if scope["type"] != "http" or not _has_body(scope):
             await self._app(scope, receive, send)
             return
         limit = self._limit_of(scope)
@@ -76,7 +77,7 @@ class BoundedBody:
         self._receive = receive
         self._max_bytes = max_bytes
         self._timeout_seconds = timeout_seconds
-        self._length = Headers(scope=scope).get("content-length", "")
+        self._length = find_header(scope, b"content-length") or ""
         self._size_bytes = 0
         self._waited_seconds = 0.0
         self.ended = False
@@ -87,19 +88,24 @@ class BoundedBody:
             return await self._receive()
         if not self._size_bytes and self._declares_too_much():
             raise BodyTooLarge(self._max_bytes)
-        began = time.monotonic()
-        try:
-            async with asyncio.timeout(self._left_seconds()):
-                message = await self._receive()
-        except TimeoutError:
-            raise BodyTimeout from None
-        self._waited_seconds += time.monotonic() - began
+        begun = Begun(self._receive())
+        message = begun.result if begun.is_done else await self._wait_for(begun)
         self._size_bytes += len(message.get("body", b""))
         self.ended = not message.get("more_body", False)
         if self._size_bytes > self._max_bytes:
             self.ended = False  # the rest is not read
             raise BodyTooLarge(self._max_bytes)
         return message
+
+    async def _wait_for(self, message: Awaitable[Message]) -> Message:
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._left_seconds()):
+                return await message
+        except TimeoutError:
+            raise BodyTimeout from None
+        finally:
+            self._waited_seconds += time.monotonic() - began
 
     async def all(self) -> bytes | None:
         """The whole body; None if the client disconnected first."""
@@ -145,13 +151,15 @@ def replay(content: bytes, receive: Receive) -> Receive:
     return receive_once
 
 
-def _has_body(headers: Headers) -> bool:
-    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+def _has_body(scope: Scope) -> bool:
+    if find_header(scope, b"content-length") not in (None, "0"):
+        return True
+    return find_header(scope, b"transfer-encoding") is not None
 
 
 def _is_json(scope: Scope) -> bool:
     """Whether to check it as JSON: some routes parse JSON of any content type."""
-    kind = Headers(scope=scope).get("content-type", "").lower()
+    kind = (find_header(scope, b"content-type") or "").lower()
     return not kind.startswith(("multipart/", "application/x-tar"))
 
 

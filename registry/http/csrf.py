@@ -8,10 +8,10 @@ import json
 from collections.abc import Awaitable, Sequence
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from registry.errors import CrossOrigin
+from registry.http.headers import find_header
 from registry.http.problems import MEDIA_TYPE, problem_content
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -44,15 +44,14 @@ class CsrfMiddleware:
         """As Go's CrossOriginProtection decides."""
         if scope["type"] == "http" and scope["method"] in _SAFE:
             return False
-        headers = Headers(scope=scope)
-        origin = headers.get("origin")
+        origin = find_header(scope, b"origin")
         if origin is not None and not self._allowed.isdisjoint({origin, "*"}):
             return False
-        if (site := headers.get("sec-fetch-site")) is not None:
+        if (site := find_header(scope, b"sec-fetch-site")) is not None:
             return site not in _OWN
         if origin is None:
             return False
-        return _host(origin) != headers.get("host", "").lower()
+        return _host(origin) != (find_header(scope, b"host") or "").lower()
 
 
 def _host(origin: str) -> str:

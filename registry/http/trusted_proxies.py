@@ -1,12 +1,13 @@
 """Client address middleware (ASGI): the request's origin, past trusted proxies."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.auth.client_address import MAX_ADDRESS, from_address
+from registry.http.headers import find_headers
 
 _Network = IPv4Network | IPv6Network
 _Address = IPv4Address | IPv6Address
@@ -36,7 +37,7 @@ class ClientAddressMiddleware:
         address = parse_address(peer)
         if address is None or not self._is_trusted(address):
             return str(address) if address else peer[:MAX_ADDRESS] or None
-        forwarded = ",".join(Headers(scope=scope).getlist("x-forwarded-for"))
+        forwarded = ",".join(find_headers(scope, b"x-forwarded-for"))
         for text in reversed(forwarded.split(",")):
             before = parse_address(text.strip())
             if before is None:  # not written by a proxy that knew its caller
@@ -50,6 +51,7 @@ class ClientAddressMiddleware:
         return any(address in network for network in self._trusted)
 
 
+@lru_cache(maxsize=1024)
 def parse_address(text: str) -> _Address | None:
     """Parse an address, with or without a port; IPv4-mapped IPv6 becomes IPv4."""
     host = text

@@ -37,6 +37,9 @@ class _Stage:
         self._name = name
         self._refuses = refuses
 
+    def enters_immediately(self, request: LeaseRequest) -> bool:
+        return True
+
     async def enter(self, request: LeaseRequest) -> Callable[[], None]:
         self._log.append(f"{self._name} entered")
         if self._refuses is not None:
