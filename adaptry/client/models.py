@@ -594,6 +594,7 @@ class VersionRead(ResponseModel):
     number: int
     reference: str
     digest: str
+    content_digest: str | None
     state: str
     state_reason: str | None
     state_code: str | None

@@ -43,6 +43,7 @@ def whole_version_read(published: PublishedVersion) -> VersionRead:
         number=version.number,
         reference=published.reference,
         digest=version.digest,
+        content_digest=version.content_digest,
         state=version.state,
         state_reason=version.state_reason,
         state_code=version.state_code,

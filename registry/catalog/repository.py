@@ -1,15 +1,23 @@
 """SQL of adapters and versions. Never commits: the service owns the transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Row, Select, func, literal, select, text
+from sqlalchemy import Row, Select, func, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from registry.catalog.alias_repository import is_current
 from registry.errors import UnknownAdapter
-from registry.models import Adapter, Alias, AliasHistory, Event, Version, VersionState
+from registry.models import (
+    SERVABLE,
+    Adapter,
+    Alias,
+    AliasHistory,
+    Event,
+    Version,
+    VersionState,
+)
 from registry.references import check_name
 
 AnyRow = Row[*tuple[Any, ...]]
@@ -17,6 +25,8 @@ AnyRow = Row[*tuple[Any, ...]]
 Table = TypeVar("Table", Adapter, Version, Event)
 
 _ALL_FILES = 0x5F8E1C0B64D2A793  # an arbitrary advisory lock key
+
+_WITHOUT_FILES = (VersionState.PURGED, VersionState.REJECTED, VersionState.PENDING)
 
 _RESOLVED = (
     col(Version.id),
@@ -71,6 +81,44 @@ class RegistryRepository:
         same = numbers.where(col(Version.digest) == digest).scalar_subquery()
         found = (await self._session.execute(select(last, same))).one()
         return found[0] or 0, found[1]
+
+    async def number_with_content(self, adapter_id: int, content_digest: str | None) -> int | None:
+        """The first version with this content that has files; one that is served if possible."""
+        if content_digest is None:
+            return None
+        statement = (
+            select(col(Version.number))
+            .where(
+                col(Version.adapter_id) == adapter_id,
+                col(Version.content_digest) == content_digest,
+                col(Version.state).not_in(_WITHOUT_FILES),
+            )
+            .order_by(col(Version.state).not_in(SERVABLE), col(Version.number))
+        )
+        return (await self._session.execute(statement.limit(1))).scalar_one_or_none()
+
+    async def versions_without_content_digest(
+        self, adapter: str, rank: int, alpha: float
+    ) -> Sequence[AnyRow]:
+        """Row id and digest of those that were registered before there were such digests."""
+        statement = (
+            select(col(Version.id), col(Version.digest))
+            .join(Adapter, col(Version.adapter_id) == col(Adapter.id))
+            .where(
+                col(Adapter.name) == adapter,
+                col(Version.content_digest).is_(None),
+                col(Version.state).not_in(_WITHOUT_FILES),
+                col(Version.rank) == rank,
+                col(Version.alpha) == alpha,
+            )
+        )
+        return (await self._session.execute(statement)).all()
+
+    async def set_content_digests(self, digests: Mapping[int, str]) -> None:
+        """By row id."""
+        for version_id, digest in digests.items():
+            statement = update(Version).where(col(Version.id) == version_id)
+            await self._session.execute(statement.values(content_digest=digest))
 
     async def version_with_id(self, version_id: int) -> Row[Version, str] | None:
         """The version and its adapter's name."""

@@ -112,6 +112,7 @@ class VersionRead(BaseModel):
     number: int
     reference: str
     digest: str
+    content_digest: str | None
     state: str
     state_reason: str | None
     state_code: str | None

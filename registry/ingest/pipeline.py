@@ -74,14 +74,15 @@ async def keep(
 ) -> AsyncIterator[StoredArtifact]:
     """Add the files to the store; they stay if the block writes a row for them.
 
-    If the block fails, the cleanup checks them. Raises StoreUnavailable.
+    If the block fails, or no version uses them, the cleanup checks them. Raises StoreUnavailable.
     """
     digest = manifest_digest((file.name, file.size_bytes, file.hash) for file in fetched.files)
     with storage_errors():
         lock = await run_to_completion(asyncio.to_thread(store.add, folder, digest))
     try:
-        yield StoredArtifact(digest, store.path_of(digest), inspection.size_bytes, inspection)
+        artifact = StoredArtifact(digest, store.path_of(digest), inspection.size_bytes, inspection)
+        yield artifact
     except BaseException:
         lock.abandon()
         raise
-    lock.release()
+    (lock.release if artifact.is_used else lock.abandon)()

@@ -22,7 +22,7 @@ async def publish(
     artifact: StoredArtifact,
     details: VersionDetails,
 ) -> Registration:
-    """Publish the adapter's next version, or find the one that has these files.
+    """Publish the adapter's next version, or find the one that has these files or this content.
 
     Raises UnknownTenant, UnknownAdapter and UnknownVersion for the parent, MetadataTooLarge.
     """
@@ -30,6 +30,10 @@ async def publish(
     work = UnitOfWork(session, adapter, origin.actor, origin.address)
     await work.repository.lock_files(artifact.digest)
     last, known = await work.repository.last_number_and_digest(row_id(adapter), artifact.digest)
+    if known is None:
+        content = artifact.inspection.content_digest
+        known = await work.repository.number_with_content(row_id(adapter), content)
+        artifact.is_used = known is None
     if known is not None:
         return await _publish_again(work, await work.version(known))
     version = _version(row_id(adapter), last + 1, origin, artifact)
@@ -78,6 +82,7 @@ def _version(adapter_id: int, number: int, origin: Origin, artifact: StoredArtif
         adapter_id=adapter_id,
         number=number,
         digest=artifact.digest,
+        content_digest=inspection.content_digest,
         rank=inspection.rank,
         alpha=inspection.alpha,
         target_modules=list(inspection.target_modules),

@@ -14,6 +14,7 @@ from registry.catalog.metadata import VersionDetails
 from registry.catalog.types import Origin, Registration
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable, InvalidAdapter, NameReserved
+from registry.ingest.content_digests import ContentDigests
 from registry.ingest.outcome import OutcomeObserver, null_outcome_observer, observe_outcome
 from registry.ingest.pipeline import fetch, inspect, keep, new_workspace
 from registry.ingest.publish import publish
@@ -48,6 +49,7 @@ class Registrar:
         self._base_model = base_model
         self._max_rank = max_rank
         self._reserved_names = reserved_names
+        self._contents = ContentDigests(database, store.path_of)
         self._observer: OutcomeObserver = null_outcome_observer
 
     def observe_outcomes(self, observer: OutcomeObserver) -> None:
@@ -137,12 +139,14 @@ class Registrar:
     ) -> Registration:
         """Publish stored files as a version; what `in_transaction` writes is committed with it.
 
-        Known content yields its existing version; one that was purged or rejected becomes ready
-        again. The first version of an adapter becomes its `default`. The description in
-        `details` is a new adapter's too. Raises UnknownAdapter and UnknownVersion for the parent,
-        MetadataTooLarge, TenantLimit, DatabaseUnavailable, and whatever `in_transaction` raises.
+        Known content yields its existing version, however its files are written; one that was
+        purged or rejected becomes ready again. The first version of an adapter becomes its
+        `default`. The description in `details` is a new adapter's too. Raises UnknownAdapter and
+        UnknownVersion for the parent, MetadataTooLarge, TenantLimit, DatabaseUnavailable, and
+        whatever `in_transaction` raises.
         """
         details = details or VersionDetails()
+        await self._contents.fill(name, artifact.inspection)
         for _ in range(_ATTEMPTS):
             try:
                 async with self._database.transaction(adapter=name) as session:

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect
+from registry.inspection.inspector import WEIGHTS_FILE
 from registry.inspection.peft_config import CONFIG_FILE
 
-WEIGHTS_FILE = "adapter_model.safetensors"
 SHARD_INDEX = f"{WEIGHTS_FILE}.index.json"
 MLX_WEIGHTS = "adapters.safetensors"
 

@@ -11,6 +11,7 @@ from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect, Remark
 from registry.inspection.base_model import BaseModel
 from registry.inspection.compatibility import fit_problems, shape_of, touches_experts
+from registry.inspection.content_digest import content_digest
 from registry.inspection.peft_config import (
     CONFIG_FILE,
     PeftConfig,
@@ -52,6 +53,7 @@ class Inspection:
     base_model: str | None
     peft_config: dict[str, Any]
     shapes_checked: bool
+    content_digest: str | None = None
     report: dict[str, Any] = field(default_factory=dict)
 
 
@@ -151,6 +153,7 @@ class _Inspector:
             base_model=config.base_model,
             peft_config=config.raw,
             shapes_checked=shapes_checked,
+            content_digest=content_digest(self._folder, WEIGHTS_FILE),
             report={"shapes_checked": shapes_checked, "files": files, **self._report()},
         )
 

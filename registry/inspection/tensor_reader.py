@@ -43,19 +43,19 @@ class Truncated(Exception):
 
 
 def is_finite(file: BinaryIO, tensor: TensorInfo) -> bool:
-    """Neither NaN nor infinity in it. Raises CutOff."""
-    return all(_all_finite(chunk, tensor.dtype) for chunk in _chunks(file, tensor))
+    """Neither NaN nor infinity in it. Raises Truncated."""
+    return all(_all_finite(chunk, tensor.dtype) for chunk in read_chunks(file, tensor))
 
 
 def is_zero(file: BinaryIO, tensor: TensorInfo) -> bool:
-    """Nothing but zeros in it; ends at the first other number. Raises CutOff."""
-    return all(_all_zero(chunk, tensor.dtype) for chunk in _chunks(file, tensor))
+    """Nothing but zeros in it; ends at the first other number. Raises Truncated."""
+    return all(_all_zero(chunk, tensor.dtype) for chunk in read_chunks(file, tensor))
 
 
 def same_values(file: BinaryIO, tensor: TensorInfo, path: Path, other: TensorInfo) -> bool:
     """Whether two tensors have the same values, even if one has a wider format.
 
-    Raises CutOff, or OSError if `path` can't be read.
+    Raises Truncated, or OSError if `path` can't be read.
     """
     if tensor.shape != other.shape or not _WIDENED.issuperset({tensor.dtype, other.dtype}):
         return False
@@ -65,7 +65,10 @@ def same_values(file: BinaryIO, tensor: TensorInfo, path: Path, other: TensorInf
             return all(np.array_equal(one, two) for one, two in pairs)
 
 
-def _chunks(file: BinaryIO, tensor: TensorInfo, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+def read_chunks(
+    file: BinaryIO, tensor: TensorInfo, chunk_bytes: int = CHUNK_BYTES
+) -> Iterator[bytes]:
+    """The tensor's bytes. Raises Truncated."""
     position, left = tensor.offset_bytes, tensor.size_bytes
     while left:
         file.seek(position)
@@ -80,7 +83,7 @@ def _chunks(file: BinaryIO, tensor: TensorInfo, chunk_bytes: int = CHUNK_BYTES) 
 def _values(file: BinaryIO, tensor: TensorInfo) -> Iterator[Array]:
     """The numbers as float64, the same count in each chunk whatever the format."""
     items = tensor.size_bytes // max(1, _count(tensor))
-    for chunk in _chunks(file, tensor, CHUNK_BYTES // 8 * items):
+    for chunk in read_chunks(file, tensor, CHUNK_BYTES // 8 * items):
         if tensor.dtype == "BF16":
             yield (np.frombuffer(chunk, "<u2").astype("<u4") << 16).view("<f4").astype("<f8")
         else:

@@ -67,6 +67,7 @@ class Version(SQLModel, table=True):
         Index("ix_version_rank", "rank", "id"),
         Index("ix_version_base_model", "base_model", "id"),
         Index("ix_version_base_id", "base_id", "id"),
+        Index("ix_version_content", "adapter_id", "content_digest"),
         Index("ix_version_files", "digest", "state", "size_bytes"),
         {"sqlite_autoincrement": True},
     )
@@ -75,6 +76,7 @@ class Version(SQLModel, table=True):
     adapter_id: int = Field(foreign_key="adapter.id", index=True)
     number: int
     digest: str = Field(max_length=64)
+    content_digest: str | None = Field(default=None, max_length=64)
     state: str = Field(default=VersionState.READY, max_length=16)
     state_reason: str | None = Field(default=None, max_length=1024)
     state_code: str | None = Field(default=None, max_length=64)

@@ -17,14 +17,18 @@ from registry.storage.file_locks import SUFFIX, FileLock, FileLocks
 from registry.storage.integrity import fingerprint_file, write_fingerprint
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StoredArtifact:
-    """An adapter's files in the store, and the inspection's result."""
+    """An adapter's files in the store, and the inspection's result.
+
+    `is_used` becomes False if a version with the same content has other files.
+    """
 
     digest: str
     path: Path
     size_bytes: int
     inspection: Inspection
+    is_used: bool = True
 
 
 class Workspace:

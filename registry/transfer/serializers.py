@@ -152,6 +152,7 @@ def version_row(
         row.target_modules = list(inspection.target_modules)
         row.base_model, row.size_bytes = inspection.base_model, inspection.size_bytes
         row.peft_config = inspection.peft_config
+        row.content_digest = inspection.content_digest
         row.inspection = inspection.report
     return row
 

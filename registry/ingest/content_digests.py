@@ -1,0 +1,43 @@
+"""Content digests of versions that were registered before there were such digests."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from registry.catalog.repository import AnyRow, RegistryRepository
+from registry.database.engine import Database
+from registry.errors import InvalidAdapter
+from registry.inspection.content_digest import content_digest
+from registry.inspection.inspector import WEIGHTS_FILE, Inspection
+from registry.inspection.tensor_reader import Truncated
+
+
+class ContentDigests:
+    """Computes missing digests from the store, once for each version that may be the same."""
+
+    def __init__(self, database: Database, path_of: Callable[[str], Path]) -> None:
+        self._database = database
+        self._path_of = path_of
+
+    async def fill(self, adapter: str, new: Inspection) -> None:
+        """Those of the adapter's versions that have the rank and alpha of a new one.
+
+        Raises DatabaseUnavailable.
+        """
+        async with self._database.read_session() as session:
+            repository = RegistryRepository(session)
+            missing = await repository.versions_without_content_digest(adapter, new.rank, new.alpha)
+        if not missing:
+            return
+        digests = await asyncio.to_thread(self._compute, missing)
+        async with self._database.transaction(for_catalog=False) as session:
+            await RegistryRepository(session).set_content_digests(digests)
+
+    def _compute(self, rows: Iterable[AnyRow]) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for version_id, digest in rows:
+            try:
+                found[version_id] = content_digest(self._path_of(digest), WEIGHTS_FILE)
+            except (OSError, ValueError, InvalidAdapter, Truncated):
+                continue  # its files are gone or damaged: it is equal to nothing
+        return found
