@@ -3,6 +3,7 @@
 Where requests have to be under way for a while, the engine's process is stopped meanwhile.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +28,9 @@ EVERY_LIMIT = (
     "max_pins",
     "max_storage_bytes",
     "max_registrations_per_hour",
+    "max_requests_per_minute",
+    "max_tokens_per_minute",
+    "max_bytes_per_minute",
 )
 
 
@@ -169,6 +173,54 @@ def test_a_tenants_own_adapters_make_room_in_host_memory(limited: Limited) -> No
     with limited.limits("acme", max_host_bytes=1), pytest.raises(openai.ConflictError) as refused:
         limited.ask("acme", "upper")
     assert refused.value.code == "tenant_limit"
+
+
+def test_rates_have_openais_headers_and_tokens_are_the_engines_own(limited: Limited) -> None:
+    def counted(series: str) -> float:
+        return float(limited.metrics().partition(f"{series} ")[2].split()[0])
+
+    def tokens() -> float:
+        kinds = ("generation", "prompt")
+        return sum(
+            counted(f'adaptry_tenant_tokens_total{{kind="{kind}",tenant="zeta"}}') for kind in kinds
+        )
+
+    def generate(http: httpx.Client, stream: bool) -> tuple[int, int]:
+        """Tokens that were left before its estimate was taken, and tokens that were used."""
+        body = {"model": "zeta~upper", "prompt": "hello=", "max_tokens": 16, "stream": stream}
+        options = {"stream_options": {"include_usage": True}} if stream else {}
+        answer = http.post("/completions", json=body | options)
+        left = int(answer.headers["x-ratelimit-remaining-tokens"])
+        whole = answer.text.split("data: ")[-2] if stream else answer.text
+        estimate = len(answer.request.content) // 4 + 16
+        return left + estimate, json.loads(whole)["usage"]["total_tokens"]
+
+    limited.ask("zeta", "upper")
+    before = tokens(), counted('adaptry_tenant_slot_seconds_total{tenant="zeta"}')
+    until(lambda: time.time() % 60 < 40)  # else the sums are split over two minutes
+    key, url = limited.keys["zeta"], f"{limited.url}/v1"
+    with (
+        limited.limits("zeta", max_tokens_per_minute=1000, max_requests_per_minute=4),
+        openai.OpenAI(base_url=url, api_key=key, max_retries=0) as client,
+        httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}) as http,
+    ):
+        first = generate(http, stream=False)
+        streamed = generate(http, stream=True)
+        last = generate(http, stream=False)
+        with pytest.raises(openai.RateLimitError) as too_much:
+            client.completions.create(model="zeta~upper", prompt="x", max_tokens=1001)
+        with pytest.raises(openai.RateLimitError) as too_often:
+            client.models.list()
+    assert first[0] == 1000
+    assert streamed[0] == 1000 - first[1], "an estimate is replaced by the engine's count"
+    assert last[0] == streamed[0] - streamed[1]
+    assert {too_much.value.code, too_often.value.code} == {"rate_limit_exceeded"}
+    assert too_often.value.response.headers["x-ratelimit-limit-requests"] == "4"
+    assert int(too_often.value.response.headers["retry-after"]) >= 1
+    assert tokens() - before[0] == first[1] + streamed[1] + last[1]
+    held = counted('adaptry_tenant_slot_seconds_total{tenant="zeta"}') - before[1]
+    assert 0 < held < 60
+    assert limited.ask("zeta", "upper") == "HELLO"
 
 
 def test_pins_and_registrations_beyond_a_limit_are_refused(limited: Limited) -> None:

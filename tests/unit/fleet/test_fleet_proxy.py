@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,14 @@ from fleet.placement import Bound
 from fleet.ports import Replicas
 from fleet.replica.asgi_call import AsgiCall
 from fleet.stock.replicas import StockReplicas
+from registry.auth.caller import Caller, as_caller
+from registry.auth.rate_limits import RateLimits
+from registry.auth.scopes import EVERY_SCOPE
 from registry.errors import UnknownAdapter
+from registry.http.rate_limits import RateLimitMiddleware, request_rates
+from registry.quotas.limits import unlimited
+from registry.rates.caller_rates import CallerRates
+from registry.rates.windows import RateWindows
 from tests.support.cache.controller_harness import A, B
 from tests.support.cache.fake_fleet import FACTS, FakeReplica, FakeReplicas
 
@@ -265,3 +273,27 @@ async def test_before_any_stock_server_answers_the_engine_is_unavailable(model: 
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_unavailable")
     assert int(answer.headers["retry-after"]) > 0
     assert ingress.in_flight.now == 0
+
+
+async def test_tokens_are_taken_at_the_ingress_and_corrected_by_what_a_replica_used() -> None:
+    async def generate(scope: Scope, receive: Receive, send: Send) -> None:
+        if (rates := request_rates(scope)) is not None:
+            rates.count("tokens", 80)
+        await respond_with(200, b"{}")(scope, receive, send)
+
+    while time.time() % 60 > 58:  # else the sum would be split over two minutes
+        await asyncio.sleep(0.1)
+    ingress, windows = Ingress(generate), RateWindows()
+    limited = RateLimitMiddleware(ingress.app, rates=CallerRates(windows, unlimited))
+    caller = Caller("app", EVERY_SCOPE, rates=RateLimits(max_tokens_per_minute=1000))
+    transport = httpx.ASGITransport(limited)
+    with as_caller(caller):
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            body = {"model": "a", "max_tokens": 700}
+            answer = await http.post("/v1/completions", json=body)
+            refused = await http.post("/v1/completions", json=body | {"max_tokens": 930})
+    assert (answer.status_code, answer.json()) == (200, {})
+    assert int(answer.headers["x-ratelimit-remaining-tokens"]) < 300
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert (await windows.state("tokens of key app", 1000)).remaining == 1000 - 80
+    assert len(ingress.replicas[0].asked) == 1
