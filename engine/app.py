@@ -200,7 +200,9 @@ async def _build_app(
             create_lora_router(NamedAdapters(service, cache.controller, supervised.promotion)),
             *cache.routers(registry.events.decision_streams, tenants.grants.of),
             create_server_router(servers),
-            create_health_router({"engine": check_engine, "database": service.ping}),
+            create_health_router(
+                {"engine": check_engine, "database": service.ping, "store": service.check_store}
+            ),
             create_console_router(),
         ],
         guards=create_guards(

@@ -8,9 +8,11 @@ from registry.catalog.metadata import MetadataService
 from registry.database.engine import Database
 from registry.ingest.registrar import Registrar
 from registry.inspection.base_model import BaseModel
+from registry.lifecycle.condemnation import Condemnation
 from registry.lifecycle.garbage_collector import GarbageCollector
 from registry.lifecycle.service import LifecycleService, UsageCheck
 from registry.quotas.service import TenantQuotas
+from registry.storage.readiness import StoreReadiness
 from registry.storage.store import ArtifactStore
 from registry.storage.trash import Trash
 from registry.transfer.exporter import Exporter
@@ -51,6 +53,7 @@ class RegistryService:
         self.aliases = AliasService(database)
         self.promotion = PromotionService(self.catalog, self.alias_catalog, self.aliases)
         self.lifecycle = LifecycleService(database, trash, store.path_of)
+        self.condemnation = Condemnation(self.lifecycle, store.path_of)
         self.metadata = MetadataService(database)
         self.garbage = GarbageCollector(database, trash, self.lifecycle)
         self.files = VersionFiles(self.catalog, store.path_of)
@@ -63,6 +66,7 @@ class RegistryService:
             reserved_names=reserved_names,
             max_bytes=max_import_bytes,
         )
+        self._store_readiness = StoreReadiness(store.adapters, self.catalog.has_servable)
         self.store = store
         self.base_model = base_model
         self._database = database
@@ -70,6 +74,10 @@ class RegistryService:
     async def ping(self) -> None:
         """Raises DatabaseUnavailable."""
         await self._database.ping()
+
+    async def check_store(self) -> None:
+        """Raises StoreUnavailable."""
+        await self._store_readiness.check()
 
     async def recover(self) -> None:
         """Complete or undo what a crash interrupted. To be called at startup."""

@@ -101,7 +101,13 @@ async def run_ingress(
             create_cache_router(cache, resolver, residency),
             create_server_router(ServerDirectory(database, server_id)),
             create_decision_router(cache, log, resolver, limiter, tenants.grants.of),
-            create_health_router({"engine": _check_any_engine(poller), "database": service.ping}),
+            create_health_router(
+                {
+                    "engine": _check_any_engine(poller),
+                    "database": service.ping,
+                    "store": service.check_store,
+                }
+            ),
             create_console_router(),
         )
         app.user_middleware = create_guards(

@@ -1,6 +1,6 @@
 """SQL of adapters and versions. Never commits: the service owns the transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Row, Select, func, literal, select, text, update
@@ -119,6 +119,11 @@ class RegistryRepository:
         for version_id, digest in digests.items():
             statement = update(Version).where(col(Version.id) == version_id)
             await self._session.execute(statement.values(content_digest=digest))
+
+    async def has_version(self, states: Collection[VersionState]) -> bool:
+        """Whether any version is in one of these states."""
+        found = select(col(Version.id)).where(col(Version.state).in_(sorted(states))).limit(1)
+        return (await self._session.execute(found)).first() is not None
 
     async def version_with_id(self, version_id: int) -> Row[Version, str] | None:
         """The version and its adapter's name."""

@@ -151,6 +151,8 @@ class LifecycleService:
             version = await repository.version(row_id(adapter), number)
         if version is None:
             raise UnknownVersion(name, number)
+        if version.state == VersionState.PURGED:
+            raise FilesMissing(f"{name}:{number}")
         folder = self._path_of(version.digest)
         try:
             await asyncio.to_thread(verify, folder, version.digest)

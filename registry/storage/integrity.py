@@ -14,12 +14,14 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from registry.storage.availability import FilesGone, check_answers
+
 _CHUNK_BYTES = 4 * 2**20
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class FilesChanged(Exception):
-    """The folder does not hold what was registered under this digest."""
+    """Proof about the version itself: read whole, the files are not what was registered."""
 
 
 def manifest_digest(files: Iterable[tuple[str, int, str]]) -> str:
@@ -28,21 +30,33 @@ def manifest_digest(files: Iterable[tuple[str, int, str]]) -> str:
     return blake3("".join(lines).encode()).hexdigest()
 
 
-def verify(folder: Path, digest: str) -> None:
-    """One `stat` per file if the fingerprint matches, else the files are hashed again.
+def verify(folder: Path, digest: str, *, trust_fingerprint: bool = True) -> None:
+    """One `stat` per file if the fingerprint matches and is trusted, else they are hashed again.
 
-    Raises FilesChanged, FileNotFoundError or another OSError.
+    Raises FilesChanged only for files that were read whole, at rest, in a store that answers.
+    Otherwise FilesGone, StoreAway or another OSError: they prove nothing about the version.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder.name}: the files are gone")
-    if fingerprint(folder) == _read(fingerprint_file(folder)):
+    try:
+        before = fingerprint(folder)
+        if not before:
+            raise FileNotFoundError(errno.ENOENT, "the folder is empty")
+        if trust_fingerprint and before == _read(fingerprint_file(folder)):
+            return
+        found = manifest_digest(hash_file(folder / name) for name in before)
+        at_rest = before == fingerprint(folder)
+    except OSError as error:
+        check_answers(folder.parents[1])
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise FilesGone(errno.ENOENT, f"{folder.name}: the files are gone") from error
+        raise
+    if found == digest:
+        if at_rest:
+            write_fingerprint(folder)
         return
-    before = fingerprint(folder)
-    found = manifest_digest(hash_file(folder / name) for name in before)
-    if found != digest:
-        raise FilesChanged(f"their digest is {found[:16]}…, not {digest[:16]}…")
-    if before == fingerprint(folder):  # else it is being written to
-        write_fingerprint(folder)
+    check_answers(folder.parents[1])
+    if not at_rest:
+        raise OSError(errno.EBUSY, "the files are being written to")
+    raise FilesChanged(f"their digest is {found[:16]}…, not {digest[:16]}…")
 
 
 def write_fingerprint(folder: Path) -> None:

@@ -83,6 +83,11 @@ class ArtifactStore:
             self._workspaces.open()
             self._pending.open()
 
+    @property
+    def adapters(self) -> Path:
+        """The folder of all verified files."""
+        return self._adapters
+
     def path_of(self, digest: str) -> Path:
         return self._adapters / digest[:2] / digest
 

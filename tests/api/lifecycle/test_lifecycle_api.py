@@ -170,6 +170,42 @@ async def test_the_engine_quarantines_by_row_id_or_reference(
         await service.lifecycle.quarantine("bot:2", "bad", "load_failed", "engine")
 
 
+async def test_the_server_condemns_a_version_only_on_proof(
+    client: httpx.AsyncClient, service: RegistryService, make_adapter: AdapterMaker, store: Path
+) -> None:
+    await publish_some(client, make_adapter, "bot", 2)
+    found = await service.catalog.resolve(parse_reference("bot:2"))
+
+    async def condemned() -> bool:
+        return await service.condemnation.condemn(found.version_id, found.digest, actor="engine")
+
+    assert not await condemned(), "the files are right"
+    away = store.with_name("away")
+    store.rename(away)
+    assert not await condemned(), "the store is away"
+    assert_problem(await step(client, "bot:2", "restore"), 503, "store_unavailable")
+    store.mkdir()
+    assert not await condemned(), "an empty disk is in its place"
+    store.rmdir()
+    away.rename(store)
+    aside = found.path.with_name("aside")
+    found.path.rename(aside)
+    assert not await condemned(), "they are missing"
+    assert_problem(await step(client, "bot:2", "restore"), 409, "files_missing")
+    aside.rename(found.path)
+    assert await state(client, "bot:2") == "ready"
+
+    weights = found.path / "adapter_model.safetensors"
+    weights.chmod(0o644)
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert await condemned()
+    version = (await client.get("/adapters/bot/versions/2")).json()
+    assert (version["state"], version["state_code"]) == ("quarantined", "files_damaged")
+    assert "digest" in version["state_reason"]
+    assert await state(client, "bot:1") == "ready"
+    assert_problem(await step(client, "bot:2", "restore"), 409, "files_damaged")
+
+
 async def test_purging_deletes_the_files_and_keeps_the_number(
     client: httpx.AsyncClient, make_adapter: AdapterMaker, store: Path
 ) -> None:
