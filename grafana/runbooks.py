@@ -16,6 +16,7 @@ SHOWN_ON = {
         "AdaptrySlotWait",
         "AdaptryPinBudgetExhausted",
         "AdaptryLoadFailures",
+        "AdaptryLoadsRefused",
         "AdaptryDrift",
         "AdaptryInStepLoads",
         "AdaptryEngineEnded",

@@ -23,11 +23,12 @@ FAULTS = Row(
         areas(
             "Load failures",
             Meaning(
-                "Loads and copies that failed, by transition and cause; their requests got an "
-                "error.",
-                "anything above 0.",
-                "missing or damaged files: register the version again. io: look at the disk.",
-                "AdaptryLoadFailures",
+                "Loads and copies that failed or were refused, by transition and cause; their "
+                "requests got an error.",
+                "anything above 0; many of one cause at the same time: it is this server.",
+                "files: register the version again. store, missing, io: look at the store and its "
+                "mount. rank, modules: the server's arguments. device, memory, threads: the node.",
+                "AdaptryLoadsRefused",
             ),
             Query(
                 increase("adaptry_load_failures_total", by="transition, cause"),
