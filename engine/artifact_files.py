@@ -1,5 +1,6 @@
 """Artifact files: what a load reads, from the registry's store or from copies on a local disk."""
 
+import errno
 import fcntl
 import logging
 import os
@@ -10,10 +11,11 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from engine.errors import AdapterLoadFailed, LoadFailure, LoadsStalled
+from engine.errors import AdapterLoadFailed, LoadsStalled, load_error
 from engine.load_threads import LoadThreads, ThreadsStalled
 from engine.settings import EngineSettings
-from engine.types import AdapterVersion
+from engine.types import AdapterVersion, LoadFailure
+from registry.storage.availability import FilesGone, StoreAway
 from registry.storage.integrity import FilesChanged, hash_file, manifest_digest, verify
 from registry.storage.local_copy import LocalCopyCache
 
@@ -78,11 +80,17 @@ def create_local_copies(settings: EngineSettings) -> LocalCopies | None:
 
 
 def _load_error(version: AdapterVersion, error: FilesChanged | OSError) -> AdapterLoadFailed:
-    """Files that are missing or changed stay so; any other OSError may pass."""
-    is_lasting = isinstance(error, FilesChanged | FileNotFoundError | NotADirectoryError)
-    failure = LoadFailure.FILES if is_lasting else LoadFailure.IO
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return AdapterLoadFailed(version.reference, reason, failure)
+    match error:
+        case FilesChanged():
+            failure = LoadFailure.FILES
+        case FilesGone():
+            failure = LoadFailure.MISSING
+        case StoreAway():
+            failure = LoadFailure.STORE
+        case _:
+            failure = LoadFailure.IO
+    return load_error(version.reference, reason, failure)
 
 
 def _lock_folder(root: Path) -> tuple[Path, int]:
@@ -99,16 +107,19 @@ def _lock_folder(root: Path) -> tuple[Path, int]:
 
 
 def _copy(source: Path, digest: str, folder: Path) -> None:
-    """Raises FilesChanged if the copy is not what was registered, and OSError."""
+    """Raises what `verify` raises about the store's files, and OSError for the local disk."""
     incomplete = folder.with_name(f".{folder.name}")
     shutil.rmtree(incomplete, ignore_errors=True)
     try:
         shutil.copytree(source, incomplete)
         found = manifest_digest(map(hash_file, incomplete.iterdir()))
         if found != digest:
-            raise FilesChanged(f"their digest is {found[:16]}…, not {digest[:16]}…")
+            raise OSError(errno.EIO, f"the digest of the copy is {found[:16]}…")
         incomplete.rename(folder)
-    except shutil.Error as error:  # lists one for each file; the first is enough
-        raise OSError(str(error.args[0][0][2])) from error
+    except OSError as error:
+        verify(source, digest, trust_fingerprint=False)  # raises if the copy is not to blame
+        if isinstance(error, shutil.Error):  # lists one for each file; the first is enough
+            raise OSError(str(error.args[0][0][2])) from error
+        raise
     finally:
         shutil.rmtree(incomplete, ignore_errors=True)

@@ -1,7 +1,10 @@
 """Engine errors: everything between a request and its adapter's slot, with HTTP statuses.
 
 EngineError
-├── AdapterLoadFailed     503  its files could not be loaded into memory
+├── AdapterLoadFailed     503  this engine could not load it into memory
+├── AdapterFilesMissing   503  the store answers, but has no files of this version
+├── AdapterStoreAway      503  the store does not answer
+├── AdapterUnfit          503  this engine can't serve it: the rank, a module or a shape
 ├── LoadsStalled          503  earlier reads of files hang, and none is begun until one returns
 ├── SlotWaitTimeout       503  no slot became free in time
 ├── QueueFull             429  too many requests wait for a slot
@@ -18,7 +21,7 @@ EngineError
 └── EngineUnavailable     503  the engine did not answer
 """
 
-from enum import StrEnum
+from engine.types import LoadFailure
 
 RETRY_AFTER_FAILURE_SECONDS = 5
 
@@ -39,40 +42,47 @@ class EngineError(Exception):
         return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
-class LoadFailure(StrEnum):
-    """Why an adapter could not be loaded into memory."""
-
-    FILES = "files"  # missing, truncated, or not those that were registered
-    ADAPTER = "adapter"  # vLLM rejects it
-    IO = "io"  # the disk failed
-    MEMORY = "memory"  # out of memory
-    TIMEOUT = "timeout"
-    STALLED = "stalled"  # earlier reads hang
-    ENGINE = "engine"  # a move failed, or the engine died
-
-    @property
-    def is_transient(self) -> bool:
-        """A retry may succeed."""
-        return self in (LoadFailure.IO, LoadFailure.MEMORY)
-
-    @property
-    def is_permanent(self) -> bool:
-        """A retry can't succeed: the version is not to be requested again."""
-        return self in (LoadFailure.FILES, LoadFailure.ADAPTER)
-
-
 class AdapterLoadFailed(EngineError):
+    """A refusal of this engine. `retry_after_seconds` is set to when it makes a new attempt."""
+
     status = 503
     code = "adapter_load_failed"
 
     def __init__(
-        self, reference: str, reason: str, failure: LoadFailure = LoadFailure.ADAPTER
+        self, reference: str, reason: str, failure: LoadFailure = LoadFailure.ENGINE
     ) -> None:
         super().__init__(
             f"adapter {reference} could not be loaded: {reason}",
-            retry_after_seconds=None if failure.is_permanent else RETRY_AFTER_FAILURE_SECONDS,
+            retry_after_seconds=RETRY_AFTER_FAILURE_SECONDS,
         )
         self.failure = failure
+
+
+class AdapterFilesMissing(AdapterLoadFailed):
+    code = "adapter_files_missing"
+
+    def __init__(self, reference: str, reason: str) -> None:
+        super().__init__(reference, reason, LoadFailure.MISSING)
+
+
+class AdapterStoreAway(AdapterLoadFailed):
+    code = "store_unavailable"
+
+    def __init__(self, reference: str, reason: str) -> None:
+        super().__init__(reference, reason, LoadFailure.STORE)
+
+
+class AdapterUnfit(AdapterLoadFailed):
+    """`code`: that of the inspection's defect, such as `rank_too_large`."""
+
+    code = "adapter_unfit"
+
+    def __init__(
+        self, reference: str, reason: str, failure: LoadFailure, code: str | None = None
+    ) -> None:
+        super().__init__(reference, f"this engine can't serve it: {reason}", failure)
+        if code is not None:
+            self.code = code
 
 
 class LoadsStalled(AdapterLoadFailed):
@@ -82,6 +92,18 @@ class LoadsStalled(AdapterLoadFailed):
 
     def __init__(self, reference: str, reason: str) -> None:
         super().__init__(reference, reason, LoadFailure.STALLED)
+
+
+def load_error(reference: str, reason: str, failure: LoadFailure) -> AdapterLoadFailed:
+    """The error of a failed load, with the code of its cause."""
+    match failure:
+        case LoadFailure.MISSING:
+            return AdapterFilesMissing(reference, reason)
+        case LoadFailure.STORE:
+            return AdapterStoreAway(reference, reason)
+        case LoadFailure.STALLED:
+            return LoadsStalled(reference, reason)
+    return AdapterLoadFailed(reference, reason, failure)
 
 
 class SlotWaitTimeout(EngineError):

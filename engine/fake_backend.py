@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from engine.errors import AdapterLoadFailed
 from engine.policy.decisions import Activate, Commit, Deactivate, Evict, Move
 from engine.ports import EngineState, Loaded, MoveResult
-from engine.types import AdapterVersion, VersionId
+from engine.types import AdapterVersion, LoadFailure, VersionId
 
 
 class UncheckedFiles:
@@ -46,7 +46,7 @@ class FakeBackend:
         await asyncio.sleep(self.load_seconds)
         await self.may_load.wait()
         if version.id in self.broken:
-            raise AdapterLoadFailed(version.reference, "broken on purpose")
+            raise AdapterLoadFailed(version.reference, "broken on purpose", LoadFailure.ADAPTER)
         self._staged[version.id] = version
         return Loaded(version.size_bytes, self.guaranteed)
 

@@ -49,6 +49,33 @@ class Transition(StrEnum):
     HOST_TO_GPU = "host_to_gpu"
 
 
+class LoadFailure(StrEnum):
+    """Why an adapter could not be loaded into memory.
+
+    Only FILES is about the version itself, and only a reason to hash its files again: see
+    `registry.lifecycle.condemnation`. All others are about this engine, and end with their cause.
+    """
+
+    FILES = "files"  # not those that were registered
+    MISSING = "missing"  # not in the store
+    STORE = "store"  # it does not answer
+    IO = "io"  # the disk failed
+    RANK = "rank"  # larger than this engine's
+    MODULES = "modules"  # this engine does not serve one of them, or in another shape
+    ADAPTER = "adapter"  # vLLM rejects it
+    DEVICE = "device"  # the accelerator failed
+    MEMORY = "memory"  # out of memory
+    THREADS = "threads"  # no thread could be started
+    TIMEOUT = "timeout"
+    STALLED = "stalled"  # earlier reads hang
+    ENGINE = "engine"  # a move failed, the engine died, or an unexpected exception
+
+    @property
+    def is_transient(self) -> bool:
+        """Another attempt may succeed within seconds."""
+        return self in (LoadFailure.IO, LoadFailure.MEMORY, LoadFailure.THREADS)
+
+
 @dataclass(frozen=True, slots=True)
 class AdapterVersion:
     """One immutable version of an adapter, as the engine needs it.

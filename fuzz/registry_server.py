@@ -9,7 +9,6 @@ import sys
 from argparse import Namespace
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,12 @@ from engine.api.probe import create_probe_router
 from engine.api.servers import create_server_router
 from engine.bootstrap.background import run_in_background
 from engine.bootstrap.cache import create_cache
-from engine.bootstrap.registry import create_ingest, open_database, open_store, quarantine
+from engine.bootstrap.registry import create_ingest, open_database, open_store
 from engine.fake_backend import FakeBackend
 from engine.http.body_limits import create_body_limit
 from engine.http.health import create_health_router
 from engine.http.uvicorn_protocol import create_http_protocol
 from engine.operations.probe import Probe
-from engine.operations.quarantine import Quarantine
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.telemetry.metrics import CacheMetrics
@@ -82,14 +80,14 @@ async def application(
             FakeBackend(slots=SLOTS, host_capacity=HOST_CAPACITY),
             CacheMetrics(CollectorRegistry()),
             RegistryResolver(service.catalog),
+            service,
             ResidencyStore(database, "here"),
             report_silence=lambda: None,
-            quarantine=Quarantine(partial(quarantine, service)),
         )
         service.set_usage_check(cache.uses)
         events = await stack.enter_async_context(open_notifications(database, settings))
         keys = KeyService(database)
-        probe = Probe(cache.controller, _scored, service.lifecycle.quarantine)
+        probe = Probe(cache.controller, _scored)
         guards = [create_body_limit(engine_settings, settings), Middleware(CutStreams)]
         if require_keys:
             guards.insert(0, Middleware(AuthenticationMiddleware, authenticate=keys.authenticate))

@@ -19,7 +19,6 @@ from engine.bootstrap.registry import create_ingest
 from engine.fake_backend import FakeBackend
 from engine.http.health import create_health_router
 from engine.operations.probe import Probe
-from engine.operations.quarantine import Quarantine
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.telemetry.metrics import CacheMetrics
@@ -60,7 +59,7 @@ async def _routers() -> Sequence[APIRouter]:
     store = ArtifactStore(Path("nowhere"), source_roots=(), max_bytes=settings.max_adapter_bytes)
     service = RegistryService(database, store, BaseModel("any", None), max_rank=16)
     cache = _cache(service, database)
-    probe = Probe(cache.controller, _never_scored, service.lifecycle.quarantine)
+    probe = Probe(cache.controller, _never_scored)
     async with open_notifications(database, settings) as events:
         return (
             create_router(service),
@@ -83,15 +82,11 @@ def _cache(service: RegistryService, database: Database) -> Cache:
         FakeBackend(slots=_SLOTS, host_capacity=_HOST_CAPACITY),
         CacheMetrics(CollectorRegistry()),
         RegistryResolver(service.catalog),
+        service,
         ResidencyStore(database, "here"),
         report_silence=lambda: None,
-        quarantine=Quarantine(_never_quarantined),
     )
 
 
 async def _never_scored(version: AdapterVersion | None) -> Sequence[float]:
-    raise AssertionError("never called: there is no server")
-
-
-async def _never_quarantined(version: AdapterVersion, reason: str) -> None:
     raise AssertionError("never called: there is no server")

@@ -14,6 +14,7 @@ BY_STATE = ("pending", "rejected", "quarantined", "retired", "purged")
 ELSEWHERE = {
     "InvalidAdapter": "[codes of the inspection](../inspection.md#codes)",
     "InvalidArchive": "[codes of an import](../transfer.md#import)",
+    "AdapterUnfit": "[codes of the inspection](../inspection.md#codes)",
     "ProbeFailed": "[codes of a probe](../inspection.md#probe)",
 }
 INTRODUCTION = """\

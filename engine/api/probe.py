@@ -35,7 +35,8 @@ def create_probe_router(probe: ProbeRunner, resolver: Resolver) -> APIRouter:
     async def run(name: str, number: Annotated[int, Path(ge=1, le=2**31 - 1)]) -> ProbeRead:
         """Load the version and compare its log probabilities with the base model's.
 
-        A version that changes nothing, or computes no finite numbers, is quarantined.
+        It fails if that changes nothing, or the engine computes no finite numbers. The version
+        stays as it is: the engine may be to blame.
         """
         current_caller().check_owns(check_name(name))
         result = await probe.run(await resolver.resolve(f"{name}:{number}"))

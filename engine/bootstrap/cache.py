@@ -13,12 +13,13 @@ from engine.api.cache import create_cache_router
 from engine.api.decisions import create_decision_router
 from engine.api.visibility import Current
 from engine.artifact_files import StoredFiles, create_local_copies
-from engine.bootstrap.registry import quarantine
+from engine.bootstrap.registry import condemn
 from engine.cache.controller import CacheController
 from engine.cache.loader import Loader
 from engine.cache.reconciler import Reconciler
 from engine.cache.snapshot import CacheSnapshot
 from engine.cache.tenant_memory import Tenancy
+from engine.engine_fit import EngineFit, FittingFiles
 from engine.errors import EngineError, EngineUnavailable
 from engine.gateway.pinned_resolver import PinnedResolver
 from engine.operations.control import EngineCacheControl, EvictionLog
@@ -96,10 +97,10 @@ def create_cache(
     backend: Backend,
     metrics: CacheMetrics,
     resolver: Resolver,
+    service: RegistryService,
     store: ResidencyStore,
     *,
     report_silence: Callable[[], None],
-    quarantine: Quarantine,
     observers: Sequence[Observer] = (),
     tenancy: Tenancy | None = None,
 ) -> Cache:
@@ -115,12 +116,19 @@ def create_cache(
         max_loads=settings.max_loads,
     )
     copies = create_local_copies(settings)
-    files = copies or StoredFiles()
+    files = FittingFiles(copies or StoredFiles(), service.registrar.find_misfit)
     loader = Loader(backend, files, timeout_seconds=settings.load_timeout_seconds)
     log = DecisionLog()
-    all_observers = Observers(metrics, log, quarantine, *observers)
-    limits = settings.limits()
-    controller = CacheController(policy, backend, loader, all_observers, limits, tenancy=tenancy)
+    quarantine = Quarantine(partial(condemn, service))
+    controller = CacheController(
+        policy,
+        backend,
+        loader,
+        Observers(metrics, log, quarantine, *observers),
+        settings.limits(),
+        tenancy=tenancy,
+        fit=EngineFit(service.registrar.max_rank),
+    )
     if copies is not None:
         copies.protect(lambda: _digests(controller.snapshot()))
     pins = PinService(controller, store, resolver)
@@ -166,9 +174,9 @@ def create_supervised_cache(
         supervisor,
         metrics,
         PinnedResolver(RegistryResolver(service.catalog)),
+        service,
         store,
         report_silence=supervisor.report_silence,
-        quarantine=Quarantine(partial(quarantine, service)),
         observers=observers,
         tenancy=tenancy,
     )
@@ -177,7 +185,7 @@ def create_supervised_cache(
     def unavailable() -> EngineUnavailable | None:
         return controller.unavailable or supervisor.unavailable
 
-    probe = Probe(controller, score, service.lifecycle.quarantine)
+    probe = Probe(controller, score)
     promotion = EnginePromotion(controller, unavailable, probe)
     return SupervisedCache(cache, probe, promotion, unavailable)
 

@@ -14,7 +14,6 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from engine.bootstrap.background import is_stopping
 from engine.bootstrap.tenancy import TenantServices
 from engine.cache.tenant_limits import TenantCacheUsage
-from engine.errors import AdapterLoadFailed
 from engine.types import AdapterVersion
 from registry.api.ingest import create_ingest_router
 from registry.api.keys import create_key_router
@@ -174,12 +173,10 @@ def create_ingest(
     return IngestService(service.registrar, database, store, sources, settings)
 
 
-async def quarantine(service: RegistryService, version: AdapterVersion, reason: str) -> None:
-    """The version failed to load and would fail again."""
+async def condemn(service: RegistryService, version: AdapterVersion) -> bool:
+    """Quarantine a version whose files look damaged to this engine, if that is proven."""
     with from_address(None):  # no client: neither the one whose request failed
-        await service.lifecycle.quarantine(
-            version.id, reason, AdapterLoadFailed.code, actor="engine"
-        )
+        return await service.condemnation.condemn(version.id, version.digest, actor="engine")
 
 
 async def register_folders(service: RegistryService, folders: Sequence[tuple[str, Path]]) -> None:

@@ -17,6 +17,7 @@ from engine.cache.lease import (
     LeaseStage,
     Revoke,
 )
+from engine.cache.load_gate import FIRST_PAUSE_SECONDS, FitCheck, LoadGate, NullFitCheck
 from engine.cache.loader import Loader
 from engine.cache.snapshot import CacheSnapshot, take_snapshot
 from engine.cache.state import CacheState
@@ -25,7 +26,7 @@ from engine.cache.tenant_memory import Tenancy, TenantMemory
 from engine.errors import AdapterPinned, EngineUnavailable
 from engine.events import EngineReady, Pinned, Unpinned
 from engine.policy.policy import CachePolicy
-from engine.ports import Backend, EngineState, Observer
+from engine.ports import Backend, EngineState, Observer, Observers
 from engine.types import AdapterVersion, AdmissionLimits, Tier, VersionId
 
 
@@ -41,8 +42,14 @@ class CacheController:
         limits: AdmissionLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
         tenancy: Tenancy | None = None,
+        fit: FitCheck | None = None,
+        first_pause_seconds: float = FIRST_PAUSE_SECONDS,
     ) -> None:
         limits, tenancy = limits or AdmissionLimits(), tenancy or Tenancy()
+        self.gate = LoadGate(
+            fit or NullFitCheck(), observer, clock, first_pause_seconds=first_pause_seconds
+        )
+        observer = Observers(self.gate, observer)
         self._policy = policy
         self._backend = backend
         self._observer = observer
@@ -84,6 +91,8 @@ class CacheController:
         stages: tuple[LeaseStage, ...] = (self._admission,)
         if self.tenants.tenant_of(request.version) is not None:
             stages = (self.tenants, self._admission)
+        if not self._policy.in_host(request.version.id):
+            stages = (self.gate, *stages)
         return LeaseContext(request, stages, self._observer, listener)
 
     # ---- operators -----------------------------------------------------------------------
@@ -91,8 +100,11 @@ class CacheController:
     def prefetch(self, version: AdapterVersion) -> None:
         """Load it into host memory in the background, when there is room.
 
-        Raises AdapterTooLarge, TenantLimitReached.
+        Raises AdapterLoadFailed if this engine can't load it now, AdapterTooLarge,
+        TenantLimitReached.
         """
+        if not self._policy.in_host(version.id):
+            self.gate.check(version)
         self._policy.learn_size(version.id, version.size_bytes)
         self._state.add_version(version)
         self.tenants.check_prefetch(version)

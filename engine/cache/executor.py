@@ -10,7 +10,7 @@ from engine.cache.loader import Loader
 from engine.cache.move_sender import MoveSender
 from engine.cache.state import CacheState
 from engine.cache.waiters import Waiters
-from engine.errors import AdapterLoadFailed, AdapterTooLarge, EngineError, LoadFailure
+from engine.errors import AdapterLoadFailed, AdapterTooLarge, EngineError
 from engine.events import EngineLost, FellBack, LoadFailed, LoadStarted
 from engine.policy.decisions import (
     Activate,
@@ -25,7 +25,7 @@ from engine.policy.decisions import (
 )
 from engine.policy.policy import CachePolicy
 from engine.ports import Backend, Loaded, MoveResult, Observer
-from engine.types import AdapterVersion, CacheOutcome, Transition, VersionId
+from engine.types import AdapterVersion, CacheOutcome, LoadFailure, Transition, VersionId
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
-from engine.errors import AdapterLoadFailed, LoadFailure
+from engine.errors import AdapterLoadFailed
 from engine.ports import Backend, Loaded
-from engine.types import AdapterVersion
+from engine.types import AdapterVersion, LoadFailure
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ class AdapterFiles(Protocol):
     async def verify(self, version: AdapterVersion) -> AdapterVersion:
         """The version with the path to read, whose files are those that were registered.
 
-        Raises AdapterLoadFailed with LoadFailure.FILES or IO.
+        Raises AdapterLoadFailed.
         """
 
 

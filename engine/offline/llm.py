@@ -7,7 +7,6 @@ import weakref
 from argparse import Namespace
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,12 +22,10 @@ from engine.bootstrap.registry import (
     create_service,
     open_database,
     open_store,
-    quarantine,
 )
 from engine.cache.snapshot import CacheSnapshot
 from engine.offline.adapters import ACTOR, OfflineAdapters
 from engine.offline.engine import AdmittingEngine, SteppedClient
-from engine.operations.quarantine import Quarantine
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.telemetry.metrics import CacheMetrics
@@ -123,9 +120,9 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
             backend,
             CacheMetrics(self._metrics),
             RegistryResolver(service.catalog),
+            service,
             ResidencyStore(tables, "offline"),
             report_silence=_nothing,
-            quarantine=Quarantine(partial(quarantine, service)),
         )
         self._adapters = OfflineAdapters(service)
         self._stack.push_async_callback(_cancel, asyncio.create_task(self._cache.controller.run()))

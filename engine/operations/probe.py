@@ -3,6 +3,7 @@
 Inspection proves that an adapter fits; the probe proves that it has an effect, on this engine.
 """
 
+import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -12,20 +13,18 @@ from typing import Protocol
 
 from engine.cache.controller import CacheController
 from engine.errors import EngineError
-from engine.types import AdapterVersion, VersionId
+from engine.types import AdapterVersion
 
 Score = Callable[[AdapterVersion | None], Awaitable[Sequence[float]]]
 """Log probabilities of one fixed prompt, by the base model or by a leased version."""
 
-Quarantine = Callable[[VersionId, str, str, str], Awaitable[object]]
-"""Takes a version out of service: its id, reason, code, actor."""
+logger = logging.getLogger(__name__)
 
-ACTOR = "probe"
 SMALLEST_CHANGE = 1e-6  # of a log probability; on a GPU the noise below decides
 
 
 class ProbeFailure(StrEnum):
-    """Why a version is quarantined. Codes never change their meaning."""
+    """What a probe found. Codes never change their meaning."""
 
     NO_DIFFERENCE = "probe_no_difference"
     NOT_FINITE = "probe_not_finite"
@@ -47,14 +46,15 @@ class ProbeResult:
 class Probe:
     """Holds a lease while the version generates, as any request does."""
 
-    def __init__(self, controller: CacheController, score: Score, quarantine: Quarantine) -> None:
+    def __init__(self, controller: CacheController, score: Score) -> None:
         self._controller = controller
         self._score = score
-        self._quarantine = quarantine
 
     async def run(self, version: AdapterVersion) -> ProbeResult:
-        """Compare, and quarantine the version if it fails.
+        """Compare. A failure is a finding on this engine, which may be the one that is sick.
 
+        So it keeps an alias from moving, and takes nothing out of service: an operator may. The
+        version is evicted, so that the next probe loads it anew.
         Raises what `CacheController.lease` raises; that says nothing about the version.
         """
         base, again = await self._score(None), await self._score(None)
@@ -62,7 +62,7 @@ class Probe:
             own = await self._score(version)
         result = judge(version.reference, base, again, own)
         if result.failure is not None:
-            await self._quarantine(version.id, _reason(result), result.failure, ACTOR)
+            logger.warning("%s did not pass its probe: %s", version.reference, _reason(result))
             with suppress(EngineError):  # in use or pinned: then it is evicted as any other
                 await self._controller.evict(version)
         return result

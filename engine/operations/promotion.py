@@ -8,7 +8,7 @@ from typing import Protocol
 from engine.cache.controller import CacheController
 from engine.errors import AdapterInUse, AdapterLoadFailed, EngineError, EngineUnavailable
 from engine.resolver import for_engine
-from engine.types import AdapterVersion, VersionId
+from engine.types import AdapterVersion, LoadFailure, VersionId
 from registry.catalog.types import ResolvedVersion
 from registry.errors import EngineAway, ProbeFailed, WarmingFailed
 
@@ -92,7 +92,10 @@ class EnginePromotion:
         except EngineUnavailable as error:
             raise _engine_away(error) from error
         except AdapterLoadFailed as error:
-            raise WarmingFailed(error.detail, for_good=error.failure.is_permanent) from error
+            damaged = error.failure is LoadFailure.FILES
+            raise WarmingFailed(
+                error.detail, for_good=damaged, retry_after_seconds=error.retry_after_seconds
+            ) from error
         except EngineError as error:
             raise WarmingFailed(error.detail) from error
 

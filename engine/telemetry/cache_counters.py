@@ -5,7 +5,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.registry import Collector
 
-from engine.errors import AdapterLoadFailed, AdapterTooLarge, EngineError, LoadFailure
+from engine.errors import AdapterLoadFailed, AdapterTooLarge, EngineError
 from engine.events import (
     KINDS,
     CacheEvent,
@@ -17,7 +17,15 @@ from engine.events import (
     LookedUp,
     MovedIn,
 )
-from engine.types import CacheOutcome, EvictionReason, MissCause, Tier, Transition, VersionId
+from engine.types import (
+    CacheOutcome,
+    EvictionReason,
+    LoadFailure,
+    MissCause,
+    Tier,
+    Transition,
+    VersionId,
+)
 from registry.telemetry.label_children import LabelChildren
 from registry.telemetry.label_limit import OTHER_ADAPTERS, LabelLimit
 

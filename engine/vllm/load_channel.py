@@ -14,9 +14,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from engine.errors import AdapterLoadFailed, EngineUnavailable, LoadFailure, LoadsStalled
+from engine.errors import EngineUnavailable, load_error
 from engine.ports import Loaded
-from engine.types import AdapterVersion
+from engine.types import AdapterVersion, LoadFailure
 
 logger = logging.getLogger(__name__)
 
@@ -102,9 +102,7 @@ class LoadChannel:
         for failed in (reply for reply in replies if "error" in reply):
             self.discard(number)
             failure = LoadFailure(failed["failure"])
-            if failure is LoadFailure.STALLED:
-                raise LoadsStalled(version.reference, failed["error"])
-            raise AdapterLoadFailed(version.reference, failed["error"], failure)
+            raise load_error(version.reference, failed["error"], failure)
         return number, Loaded(
             host_bytes=sum(reply["host_bytes"] for reply in replies),
             guaranteed=all(reply["certain"] for reply in replies),

@@ -10,6 +10,7 @@ import json
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -18,15 +19,27 @@ import torch
 from vllm.lora.lora_model import LoRAModel
 from vllm.lora.request import LoRARequest
 
-from engine.errors import LoadFailure
 from engine.load_threads import ThreadsStalled
+from engine.types import LoadFailure
 from engine.worker.host_image import ImageLoRA
 from engine.worker.lora_managers import ControlledWorkerManager, Staging, host_bytes
 from engine.worker.safetensors_file import Unreadable
 
 _SWITCH_SECONDS = 0.0005
 _MAX_ERROR_CHARACTERS = 2000  # vLLM's list all modules of a large model: more than a MB
-_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+_KINDS: Sequence[tuple[tuple[type[BaseException], ...], LoadFailure]] = (
+    ((ThreadsStalled,), LoadFailure.STALLED),
+    ((MemoryError, torch.OutOfMemoryError), LoadFailure.MEMORY),
+    ((Unreadable,), LoadFailure.FILES),
+    ((FileNotFoundError, NotADirectoryError), LoadFailure.MISSING),
+    ((OSError,), LoadFailure.IO),
+    ((torch.AcceleratorError,), LoadFailure.DEVICE),
+)
+_SIGNS = (
+    (("out of memory", "can't allocate memory", "cannot allocate memory"), LoadFailure.MEMORY),
+    (("can't start new thread",), LoadFailure.THREADS),
+    (("cuda", "cublas", "cudnn", "nccl", "device-side", "hip error"), LoadFailure.DEVICE),
+)
 
 
 class LoadListener:
@@ -88,19 +101,17 @@ def describe_error(error: BaseException) -> str:
 
 
 def classify_failure(error: BaseException) -> LoadFailure:
-    """What a failed load means for the next attempt.
+    """Which cause a failed load had, for the metric and the next attempt.
 
-    Torch reports exhausted host memory as a RuntimeError with one of these texts.
+    None of them condemns the version: even a file that can't be read as one is only suspected,
+    until its digest is compared. Torch reports exhausted host memory, and CUDA most of its errors,
+    as a RuntimeError with one of these texts.
     """
-    if isinstance(error, ThreadsStalled):
-        return LoadFailure.STALLED
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return LoadFailure.MEMORY
-    if isinstance(error, FileNotFoundError | NotADirectoryError | Unreadable):
-        return LoadFailure.FILES
-    if isinstance(error, OSError):
-        return LoadFailure.IO
+    for kinds, failure in _KINDS:
+        if isinstance(error, kinds):
+            return failure
     text = str(error).lower()
-    if isinstance(error, RuntimeError) and any(sign in text for sign in _NO_MEMORY):
-        return LoadFailure.MEMORY
-    return LoadFailure.ADAPTER
+    for signs, failure in _SIGNS:
+        if isinstance(error, RuntimeError) and any(sign in text for sign in signs):
+            return failure
+    return LoadFailure.ADAPTER if isinstance(error, ValueError) else LoadFailure.ENGINE

@@ -17,15 +17,19 @@ class EngineAway(RegistryError):
 
 
 class WarmingFailed(RegistryError):
-    """`for_good`: these files can never be loaded."""
+    """`for_good`: the files are damaged, and a retry does not help."""
 
     status = 503
     code = "warming_failed"
 
-    def __init__(self, detail: str, *, for_good: bool = False) -> None:
+    def __init__(
+        self, detail: str, *, for_good: bool = False, retry_after_seconds: int | None = None
+    ) -> None:
         super().__init__(detail)
         if for_good:
             self.status = 422
+        else:
+            self.retry_after_seconds = retry_after_seconds
 
 
 class ProbeFailed(RegistryError):

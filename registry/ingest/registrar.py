@@ -19,6 +19,7 @@ from registry.ingest.outcome import OutcomeObserver, null_outcome_observer, obse
 from registry.ingest.pipeline import fetch, inspect, keep, new_workspace
 from registry.ingest.publish import publish
 from registry.inspection.base_model import BaseModel
+from registry.inspection.fit import find_misfit
 from registry.inspection.inspector import Inspection, Verdict, inspect_adapter, judge_adapter
 from registry.quotas.service import TenantQuotas
 from registry.references import check_name
@@ -47,7 +48,7 @@ class Registrar:
         self._database = database
         self._store = store
         self._base_model = base_model
-        self._max_rank = max_rank
+        self.max_rank = max_rank
         self._reserved_names = reserved_names
         self._contents = ContentDigests(database, store.path_of)
         self._observer: OutcomeObserver = null_outcome_observer
@@ -123,10 +124,17 @@ class Registrar:
 
     def inspect(self, folder: Path, remarks: Sequence[tuple[str, str]] = ()) -> Inspection:
         """Raises InvalidAdapter."""
-        return inspect_adapter(folder, self._base_model, self._max_rank, remarks)
+        return inspect_adapter(folder, self._base_model, self.max_rank, remarks)
+
+    def find_misfit(self, folder: Path) -> InvalidAdapter | None:
+        """Why this engine can't serve an adapter that was accepted, perhaps for another one.
+
+        Raises InvalidAdapter if the files are not those of an adapter, and OSError.
+        """
+        return find_misfit(folder, self._base_model, self.max_rank)
 
     def _judge(self, folder: Path, remarks: Sequence[tuple[str, str]]) -> Verdict:
-        return judge_adapter(folder, self._base_model, self._max_rank, remarks)
+        return judge_adapter(folder, self._base_model, self.max_rank, remarks)
 
     async def publish(
         self,

@@ -33,12 +33,14 @@ class Victim(ServedDemo):
         self.harm = harm
         self.variables = harm.environment
         self.log = folder.with_name("server.log")
+        self.more: tuple[str, ...] = ()  # arguments of the next start
         self.kept = Kept()
 
     def launch(self) -> None:
         self.arguments = (
             *("--source-root", str(self.sources)),
             *("--shutdown-timeout", str(self.drain_seconds)),
+            *self.more,
         )
         super().launch()
 

@@ -73,7 +73,8 @@ class Versions(VersionRegistration[T_co], VersionSearch[T_co]):
     def probe(self, reference: str) -> Parameters:
         """Load the version and compare its log probabilities with the base model's.
 
-        One that changes nothing, or computes no finite numbers, is quarantined.
+        It fails if that changes nothing, or the engine computes no finite numbers. The version
+        stays as it is: the engine may be to blame.
         """
         return Parameters(parse_version(reference))
 

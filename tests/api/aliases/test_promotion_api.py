@@ -8,16 +8,17 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.errors import AdapterLoadFailed, EngineUnavailable, LoadFailure
+from engine.errors import AdapterLoadFailed, EngineUnavailable
 from engine.operations.promotion import EnginePromotion
 from engine.resolver import for_engine
-from engine.types import AdapterVersion, Tier
+from engine.types import AdapterVersion, LoadFailure, Tier
 from registry.references import AdapterReference
 from registry.service import RegistryService
 from tests.api.helpers import AdapterMaker, assert_problem, kinds, publish_some, resolved, step
 from tests.support.cache.controller_harness import Cache, running, until
 
 PROD = "/adapters/bot/aliases/prod"
+OWN = (LoadFailure.STORE, LoadFailure.TIMEOUT, LoadFailure.ADAPTER)  # an engine's own troubles
 
 
 @dataclass
@@ -125,14 +126,16 @@ async def test_a_promotion_takes_no_slot_from_another_adapter(
 
 
 @pytest.mark.parametrize(
-    ("failure", "status"), [(LoadFailure.FILES, 422), (LoadFailure.TIMEOUT, 503)]
+    ("failure", "status"), [(LoadFailure.FILES, 422), *((own, 503) for own in OWN)]
 )
 async def test_what_can_not_be_loaded_moves_nothing(
     client: httpx.AsyncClient, engine: Engine, failure: LoadFailure, status: int
 ) -> None:
     before = await kinds(client, "bot")
     engine.cache.backend.load_breaks = AdapterLoadFailed("bot:2", "broken on purpose", failure)
-    assert_problem(await promote(client, 2), status, "warming_failed")
+    refused = await promote(client, 2)
+    assert_problem(refused, status, "warming_failed")
+    assert ("retry-after" in refused.headers) == (status == 503)
     assert await resolved(client, "bot@prod") == 1
     assert await kinds(client, "bot") == before
 
@@ -142,7 +145,7 @@ async def test_one_broken_part_of_a_split_moves_nothing(
 ) -> None:
     await engine.break_version(3)
     weights = [{"version": n, "weight": 1} for n in (1, 2, 3)]
-    assert_problem(await client.put(PROD, json={"weights": weights}), 422, "warming_failed")
+    assert_problem(await client.put(PROD, json={"weights": weights}), 503, "warming_failed")
     assert (await client.get(PROD)).json()["weights"] == [{"version": 1, "weight": 1}]
 
 

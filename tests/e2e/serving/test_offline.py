@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from demo.tasks import TASKS
 from engine.errors import AdapterLoadFailed, PinBudgetExceeded
+from engine.types import LoadFailure
 from registry.errors import InvalidAdapter, SourceNotFound, UnknownAdapter
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
@@ -146,6 +148,46 @@ def test_a_request_that_fails_leaves_nothing_behind(llm: Any, tmp_path: Path) ->
     assert not llm.llm_engine.has_unfinished_requests()
     assert all(resident.leases == 0 for resident in llm.cache().gpu)
     assert texts(llm.generate("hello=", greedy(), lora_request=folder("stars"))) == ["h*ll*"]
+
+
+def device_errors() -> list[Exception]:
+    """As a sick node raises them in the thread that loads, whatever adapter it is."""
+    import torch
+
+    return [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA driver error: unknown error"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("can't start new thread"),
+        ZeroDivisionError("a bug of ours"),
+        ValueError("a refusal of vLLM's"),
+    ]
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_a_sick_node_condemns_no_version(
+    llm: Any, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.worker.host_image import ImageReader
+
+    error = device_errors()[number]
+
+    def fail(*_: object) -> Any:
+        raise error
+
+    hot = [r.version.reference for r in llm.cache().host]
+    name = next(n for n in NAMES if not any(r.startswith(n) for r in hot))
+    with monkeypatch.context() as sick:
+        sick.setattr(ImageReader, "read", fail)
+        with pytest.raises(AdapterLoadFailed) as refused:
+            llm.generate("hello=", greedy(), lora_request=folder(name))
+    assert refused.value.failure is not LoadFailure.FILES
+    assert refused.value.retry_after_seconds == 1
+    time.sleep(1)
+    assert texts(llm.generate("hello=", greedy(), lora_request=folder(name))) == [
+        TASKS[name].answer("hello")
+    ]
 
 
 def test_a_prompt_that_vllm_refuses_leaves_nothing_behind(llm: Any) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from engine.cache.controller import CacheController
+from engine.cache.load_gate import FitCheck
 from engine.cache.loader import Loader
 from engine.cache.tenant_memory import Tenancy
 from engine.events import CacheEvent, Drifted, Evicted, FellBack, LoadFailed, LookedUp, MovedIn
@@ -119,6 +120,8 @@ class Cache:
         besides: Observer | None = None,
         tenancy: Tenancy | None = None,
         eviction_order: EvictionOrder | None = None,
+        first_pause_seconds: float = 0.0,  # the next request attempts a failed load again
+        fit: FitCheck | None = None,
     ) -> None:
         self.policy = CachePolicy(
             slots=slots, host_capacity=host, host_bytes=host_bytes, eviction_order=eviction_order
@@ -130,7 +133,15 @@ class Cache:
         loader = Loader(self.backend, UncheckedFiles(), pauses=())
         observers = [self.observer, *([besides] if besides else [])]
         self.controller = CacheController(
-            self.policy, self.backend, loader, Observers(*observers), limits, clock, tenancy
+            self.policy,
+            self.backend,
+            loader,
+            Observers(*observers),
+            limits,
+            clock,
+            tenancy,
+            fit,
+            first_pause_seconds,
         )
 
     async def use(self, version: AdapterVersion) -> CacheOutcome:

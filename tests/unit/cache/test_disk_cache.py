@@ -10,9 +10,9 @@ import pytest
 from blake3 import blake3
 
 from engine.artifact_files import LocalCopies, create_local_copies
-from engine.errors import AdapterLoadFailed, LoadFailure
+from engine.errors import AdapterLoadFailed
 from engine.settings import EngineSettings
-from engine.types import AdapterVersion
+from engine.types import AdapterVersion, LoadFailure
 from registry.storage.integrity import manifest_digest
 from tests.support.cache.controller_harness import adapter
 
@@ -58,7 +58,26 @@ async def test_what_was_not_registered_is_not_kept(store: Store, tmp_path: Path)
     shutil.rmtree(version.path)
     with pytest.raises(AdapterLoadFailed) as gone:
         await copies.verify(version)
-    assert gone.value.failure is LoadFailure.FILES
+    assert gone.value.failure is LoadFailure.MISSING
+
+
+async def test_a_bad_copy_of_good_files_is_the_local_disks_fault(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = LocalCopies(tmp_path / "copies", 1000)
+    version = store.add(1, b"weights")
+    copytree = shutil.copytree
+
+    def corrupt(source: Path, target: Path) -> None:
+        copytree(source, target)
+        (target / "weights").write_bytes(b"others!")
+
+    monkeypatch.setattr(shutil, "copytree", corrupt)
+    with pytest.raises(AdapterLoadFailed) as refused:
+        await copies.verify(version)
+    assert refused.value.failure is LoadFailure.IO
+    monkeypatch.undo()
+    await copies.verify(version)
 
 
 async def test_a_copy_that_was_changed_is_replaced(store: Store, tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import pytest
 
 from engine.cache.loader import Loader
-from engine.errors import AdapterLoadFailed, EngineUnavailable, LoadFailure
+from engine.errors import AdapterLoadFailed, EngineUnavailable
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.ports import Loaded
-from engine.types import AdapterVersion
+from engine.types import AdapterVersion, LoadFailure
 from tests.support.cache.controller_harness import A
 
 PAUSES = (0.001, 0.001)

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from engine.cache.snapshot import take_snapshot
 from engine.cache.state import CacheState, PendingRequest
-from engine.errors import AdapterLoadFailed, AdapterTooLarge, EngineUnavailable, LoadFailure
+from engine.errors import AdapterLoadFailed, AdapterTooLarge, EngineUnavailable
 from engine.events import Drifted, Evicted, FellBack, LoadFailed, LookedUp, MovedIn
 from engine.policy.policy import CachePolicy
 from engine.telemetry.metrics import CacheMetrics
@@ -15,6 +15,7 @@ from engine.types import (
     AdapterVersion,
     CacheOutcome,
     EvictionReason,
+    LoadFailure,
     MissCause,
     Tier,
     Transition,

@@ -13,10 +13,10 @@ import pytest
 
 from engine.artifact_files import StoredFiles
 from engine.cache.loader import Loader
-from engine.errors import AdapterLoadFailed, LoadFailure, LoadsStalled, engine_codes
+from engine.errors import AdapterLoadFailed, LoadsStalled, engine_codes
 from engine.fake_backend import UncheckedFiles
 from engine.load_threads import MAX_ABANDONED
-from engine.types import AdapterVersion
+from engine.types import AdapterVersion, LoadFailure
 from engine.vllm.backend import VllmBackend
 from engine.vllm.load_channel import open_channel
 from engine.worker.load_channel import LoadListener
@@ -119,7 +119,6 @@ async def test_beyond_a_number_of_hung_reads_a_load_is_refused(disk: Disk) -> No
         assert refused.value.code == "loads_stalled"
         assert refused.value.code in engine_codes()
         assert refused.value.retry_after_seconds
-        assert not refused.value.failure.is_permanent
         disk.answer()
         await until(lambda: staging.threads.abandoned == 0)
         await loader(backend, 20).load(works)
