@@ -119,8 +119,7 @@ async def run_server(
             is_replica=is_replica,
         )
         admission = RequestLeases(cache.controller, telemetry.cache, telemetry.cache.tenants)
-        references = registry.service.catalog.served_references
-        binding = EngineBinding(app, arguments, admission, references)
+        binding = EngineBinding(app, arguments, admission)
         await binding.bind(supervisor.process.engine)
         work = [
             *cache.work(),
@@ -194,6 +193,7 @@ async def _build_app(
         counter=telemetry.cache,
         tracing=telemetry.tracing,
         metrics_route=telemetry.metrics_route(),
+        read_references=service.catalog.served_references,
         routers=[
             *registry.routers(cache.controller.tenants.usage),
             create_probe_router(supervised.probe, cache.resolver),

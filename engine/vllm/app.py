@@ -1,16 +1,19 @@
 """vLLM's OpenAI application with our gateway, our routes and the registry's list of models."""
 
 from argparse import Namespace
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from prometheus_client import REGISTRY
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from engine.errors import EngineUnavailable
 from engine.gateway.middleware import AdapterGateway, RequestCounter, RequestLimit
+from engine.gateway.model_list import ReadReferences, list_models
 from engine.gateway.request_context import RequestedAdapters, requested_adapter
 from engine.ports import Resolver
 from engine.telemetry.spans import Tracing
@@ -19,12 +22,9 @@ from engine.vllm.backend import lora_request
 from engine.vllm.engine_client import LeasedAsyncLLM, RequestAdmission
 from engine.vllm.generate_api import router as generate_router
 from engine.vllm.metric_patches import remove_lora_gauge, unregister_http_metrics
-from registry.auth.caller import current_caller
 from registry.http.openapi import document_errors
 
 API_PREFIX = "/api/"
-
-ServedReferences = Callable[[], Awaitable[Sequence[str]]]
 
 
 class EngineBinding:
@@ -35,12 +35,10 @@ class EngineBinding:
         app: FastAPI,
         arguments: Namespace,
         admission: RequestAdmission,
-        served_references: ServedReferences,
     ) -> None:
         self._app = app
         self._arguments = arguments
         self._admission = admission
-        self._served_references = served_references
 
     async def bind(self, engine: LeasedAsyncLLM) -> None:
         """vLLM stores the engine, and the services created for it, in the application's state."""
@@ -51,7 +49,6 @@ class EngineBinding:
         models = self._app.state.openai_serving_models
         models.lora_requests = RequestedAdapters(lora_request)
         _echo_requested_name(models)
-        _list_models_from_registry(models, self._served_references)
 
 
 async def build_application(
@@ -63,6 +60,7 @@ async def build_application(
     counter: RequestCounter,
     tracing: Tracing,
     metrics_route: Route,
+    read_references: ReadReferences,
     routers: Sequence[APIRouter],
     guards: Sequence[Middleware],
     in_flight: RequestLimit,
@@ -77,7 +75,7 @@ async def build_application(
     app.title = "Adaptry"
     for router in [*routers, generate_router]:
         app.include_router(router)
-    app.router.routes.insert(0, metrics_route)  # before vLLM's
+    app.router.routes[:0] = [metrics_route, _model_list_route(read_references)]  # before vLLM's
     # last in the list is innermost: vLLM's own checks (API key, …) come before ours
     app.user_middleware.append(
         Middleware(
@@ -109,17 +107,12 @@ def _echo_requested_name(models: Any) -> None:
     models.model_name = model_name
 
 
-def _list_models_from_registry(models: Any, served_references: ServedReferences) -> None:
+def _model_list_route(read_references: ReadReferences) -> Route:
     """`/v1/models` lists all models that the caller can use, loaded or not."""
-    list_base_models = models.registry.show_available_models
 
-    async def show_available_models() -> Any:
-        listed = await list_base_models()
-        base = listed.data[0]
-        sees = current_caller().sees
-        for reference in filter(lambda r: sees(r.partition("@")[0]), await served_references()):
-            naming = {"id": reference, "root": reference, "parent": base.id}
-            listed.data.append(base.model_copy(update=naming, deep=True))
-        return listed
+    async def models(request: Request) -> Response:
+        served = request.app.state.openai_serving_models.registry
+        base = (await served.show_available_models()).model_dump()["data"]
+        return await list_models(request.query_params, base, read_references)
 
-    models.show_available_models = show_available_models
+    return Route("/v1/models", models, methods=["GET"])

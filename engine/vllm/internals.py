@@ -100,7 +100,12 @@ INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
     (
         "vllm.entrypoints.openai.models.serving",
         "OpenAIServingModels",
-        ("lora_requests", "base_model_paths", "model_name", "show_available_models"),
+        ("lora_requests", "base_model_paths", "model_name", "registry"),
+    ),
+    (
+        "vllm.entrypoints.openai.models.serving",
+        "OpenAIModelRegistry",
+        ("show_available_models",),
     ),
     # metric_patches: the gauge of adapters that run and wait
     ("vllm.v1.engine.async_llm", "AsyncLLM", ("logger_manager",)),

@@ -3,15 +3,17 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
 
 import httpx
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from engine.cache.controller import CacheController
 from engine.errors import EngineError, EngineUnavailable
+from engine.gateway.model_list import Card, ReadReferences, list_models
 from engine.gateway.openai_errors import (
     openai_error,
     retry_after_header,
@@ -24,7 +26,6 @@ from engine.gateway.requested_model import read_requested_model
 from engine.ports import Resolver
 from engine.types import AdapterVersion
 from fleet.stock.client import StockVllm
-from registry.auth.caller import current_caller
 from registry.errors import RegistryError
 from registry.telemetry.label_limit import UNKNOWN_ADAPTER
 
@@ -39,8 +40,6 @@ READ = frozenset({"/health", "/version", "/openapi.json"})
 MODELS = "/v1/models"
 _FORWARDED_HEADERS = ("content-type", "accept", "x-request-id", "traceparent", "tracestate")
 _DROPPED_HEADERS = {"content-length", "transfer-encoding", "connection", "server", "date"}
-
-Names = Callable[[], Awaitable[Sequence[str]]]
 
 
 class Counter(Protocol):
@@ -59,15 +58,15 @@ class StockApplication:
         counter: Counter,
         *,
         base_models: Sequence[str],
-        served_references: Names,
+        read_references: ReadReferences,
         max_body_bytes: int,
     ) -> None:
         self._server = server
         self._controller = controller
         self._resolver = resolver
         self._counter = counter
-        self._base_models = base_models
-        self._served_references = served_references
+        self._base_names = base_models
+        self._read_references = read_references
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,23 +81,17 @@ class StockApplication:
         if method == "POST" and path in GENERATING:
             await self._generate(scope, receive, send)
         elif method == "GET" and path == MODELS:
-            await send_json(send, 200, await self._models())
+            query = Request(scope).query_params
+            listed = await list_models(query, self._base_models(), self._read_references)
+            await listed(scope, receive, send)
         elif method == "GET" and path in READ:
             await self._forward(scope, b"", receive, send, lambda chunk: chunk, [])
         else:
             content = openai_error(404, "not_found", f"there is no {method} {path} here")
             await send_json(send, 404, content)
 
-    async def _models(self) -> dict[str, Any]:
-        sees = current_caller().sees
-        adapters = [r for r in await self._served_references() if sees(r.partition("@")[0])]
-        parent = self._base_models[0]
-        base = [{"id": name, "object": "model", "owned_by": "vllm"} for name in self._base_models]
-        own = [
-            {"id": r, "object": "model", "owned_by": "vllm", "root": r, "parent": parent}
-            for r in adapters
-        ]
-        return {"object": "list", "data": base + own}
+    def _base_models(self) -> list[Card]:
+        return [{"id": name, "object": "model", "owned_by": "vllm"} for name in self._base_names]
 
     async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -130,7 +123,7 @@ class StockApplication:
     async def _resolve(self, scope: Scope, body: bytes) -> AdapterVersion | None:
         named = read_requested_model(scope, body)
         model = named.model
-        if model is None or model in self._base_models:
+        if model is None or model in self._base_names:
             return None
         return await self._resolver.resolve(model, named.draw)
 

@@ -88,7 +88,7 @@ async def run_stock_replica(
             cache.resolver,
             metrics,
             base_models=facts.served_names,
-            served_references=service.catalog.served_references,
+            read_references=service.catalog.served_references,
             max_body_bytes=settings.max_body_bytes,
         )
         stock_server = StockServer(

@@ -5,13 +5,14 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, case, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from registry.auth.visibility import Reader
 from registry.catalog.types import AliasState
 from registry.models import SERVABLE, Adapter, Alias, AliasHistory, Version
-from registry.references import DEFAULT_ALIAS
+from registry.references import DEFAULT_ALIAS, AdapterReference
 
 
 class AliasRepository:
@@ -40,18 +41,32 @@ class AliasRepository:
         )
         return (await self._session.execute(statement)).scalars().all()
 
-    async def servable_references(self) -> Sequence[Row[str, str]]:
+    async def servable_references(
+        self, *, after: AdapterReference | None, limit: int, reader: Reader | None
+    ) -> Sequence[Row[str, str]]:
         """(adapter, alias) of every alias with a servable version; `default` comes first."""
-        statement = (
-            select(col(Adapter.name), col(Alias.name))
-            .join(Alias, col(Alias.adapter_id) == col(Adapter.id))
-            .join(AliasHistory, is_current())
-            .join(Version, col(AliasHistory.version_id) == col(Version.id))
-            .where(col(Version.state).in_(sorted(SERVABLE)))
-            .distinct()
+        name, alias = col(Adapter.name), _alias_order(col(Alias.name))
+        served = (
+            select(col(Version.id))
+            .join(AliasHistory, col(AliasHistory.version_id) == col(Version.id))
+            .where(is_current(), col(Version.state).in_(sorted(SERVABLE)))
+            .correlate(Alias)
         )
-        rows = (await self._session.execute(statement)).all()
-        return sorted(rows, key=lambda row: (row[0], row[1] != DEFAULT_ALIAS, row[1]))
+        statement = (
+            select(name, col(Alias.name))
+            .join(Alias, col(Alias.adapter_id) == col(Adapter.id))
+            .where(served.exists())
+            .order_by(name, alias)
+            .limit(limit)
+        )
+        if after is not None:
+            last = "" if after.alias is None else after.alias
+            statement = statement.where(
+                name >= after.adapter, or_(name > after.adapter, alias > last)
+            )
+        if reader is not None:
+            statement = statement.where(reader.can_see(name))
+        return (await self._session.execute(statement)).all()
 
     # ---- history --------------------------------------------------------------
 
@@ -136,6 +151,11 @@ def is_current() -> ColumnElement[bool]:
         col(AliasHistory.alias) == col(Alias.name),
         col(AliasHistory.revision) == col(Alias.revision),
     )
+
+
+def _alias_order(alias: Any) -> ColumnElement[str]:
+    """`default`, then by name."""
+    return case((alias == DEFAULT_ALIAS, ""), else_=alias)
 
 
 def _state(rows: Sequence[Row[AliasHistory, int]]) -> AliasState:

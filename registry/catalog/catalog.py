@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from registry.auth.visibility import Reader
 from registry.catalog.alias_repository import AliasRepository
 from registry.catalog.listing_repository import ListingRepository
 from registry.catalog.repository import RegistryRepository, get_adapter
@@ -98,10 +99,17 @@ class Catalog:
         """
         return (await self._resolution(reference)).main
 
-    async def served_references(self) -> list[str]:
-        """Every servable alias: `name` for the default, `name@alias` for others."""
+    async def served_references(
+        self,
+        after: AdapterReference | None = None,
+        limit: int = 1000,
+        reader: Reader | None = None,
+    ) -> list[str]:
+        """The next servable aliases: `name` for the default, `name@alias` for others."""
         async with self._database.read_session() as session:
-            served = await AliasRepository(session).servable_references()
+            served = await AliasRepository(session).servable_references(
+                after=after, limit=limit, reader=reader
+            )
         return [
             str(AdapterReference(name, None if alias == DEFAULT_ALIAS else alias))
             for name, alias in served
