@@ -2,7 +2,7 @@
 
 import asyncio
 from argparse import Namespace
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -23,6 +23,7 @@ from engine.gateway.request_leases import RequestLeases
 from engine.http.health import create_health_router
 from engine.http.middleware import create_guards
 from engine.http.uvicorn_protocol import create_http_protocol
+from engine.operations.module_naming import EngineNaming
 from engine.operations.named_adapters import NamedAdapters
 from engine.operations.probe import Probe
 from engine.operations.promotion import EnginePromotion
@@ -56,6 +57,10 @@ class Server:
     @property
     def controller(self) -> CacheController:
         return self.cache.controller
+
+    async def places(self, tensors: Sequence[str]) -> Sequence[str | None]:
+        """See `VllmBackend.places`. Raises EngineUnavailable."""
+        return await self.supervisor.process.backend.places(tensors)
 
     @property
     def engine(self) -> LeasedAsyncLLM:
@@ -161,9 +166,18 @@ async def _served_model(
     return ServedModel(
         arguments.model,
         arguments.served_model_name or [arguments.model],
-        await supervisor.process.backend.served_modules(),
+        await supervisor.process.backend.served_modules(_naming(supervisor)),
         arguments.max_lora_rank,
     )
+
+
+def _naming(supervisor: EngineSupervisor[VllmProcess]) -> EngineNaming:
+    """Of whichever engine runs when it is asked."""
+
+    async def ask(tensors: Sequence[str]) -> Sequence[str | None]:
+        return await supervisor.process.backend.places(tensors)
+
+    return EngineNaming(ask)
 
 
 async def _build_app(

@@ -26,6 +26,7 @@ from engine.bootstrap.registry import (
 from engine.cache.snapshot import CacheSnapshot
 from engine.offline.adapters import ACTOR, OfflineAdapters
 from engine.offline.engine import AdmittingEngine, SteppedClient
+from engine.operations.module_naming import EngineNaming
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.telemetry.metrics import CacheMetrics
@@ -110,7 +111,8 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
         backend = await self._stack.enter_async_context(
             connect_backend(SteppedClient(engine), settings.host_cache_bytes)
         )
-        served = ServedModel(model, [model], await backend.served_modules(), limits.max_lora_rank)
+        modules = await backend.served_modules(EngineNaming(backend.places))
+        served = ServedModel(model, [model], modules, limits.max_lora_rank)
         store_files = await open_store(registry_settings)
         service = await create_service(tables, store_files, served, registry_settings)
         self._metrics = CollectorRegistry()

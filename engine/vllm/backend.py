@@ -19,9 +19,13 @@ from engine.policy.decisions import Commit, Move
 from engine.ports import EngineState, Loaded, MoveResult
 from engine.types import AdapterVersion, VersionId
 from engine.vllm.load_channel import LoadChannel, open_channel
-from registry.inspection.supported_modules import Renames, SupportedModule, SupportedModules
-
-_RENAMES = ("regex", "substr", "prefix", "suffix")  # in the order of `Renames`
+from registry.inspection.supported_modules import (
+    ClassificationHead,
+    Naming,
+    SupportedModule,
+    SupportedModules,
+    UnknownNaming,
+)
 
 
 def lora_request(version: AdapterVersion) -> LoRARequest:
@@ -67,9 +71,17 @@ class VllmBackend:
     async def engine_state(self) -> EngineState:
         return merge_states(await self._call("adaptry_truth"))
 
-    async def served_modules(self) -> SupportedModules | None:
-        """The modules that support LoRA; None if vLLM can't list them. Raises EngineUnavailable."""
-        return merge_served_modules(await self._call("adaptry_modules"))
+    async def served_modules(self, naming: Naming | None = None) -> SupportedModules:
+        """The modules that support LoRA. Raises EngineUnavailable."""
+        return merge_served_modules(await self._call("adaptry_modules"), naming)
+
+    async def places(self, tensors: Sequence[str]) -> Sequence[str | None]:
+        """For each tensor of one adapter the module that vLLM would apply it to, or None.
+
+        Raises EngineUnavailable.
+        """
+        ranks = await self._call("adaptry_places", list(tensors))
+        return [next(filter(None, found), None) for found in zip(*ranks, strict=True)]
 
     async def _call(self, method: str, *args: Any) -> list[Any]:
         return await _call(self._engine, method, *args)
@@ -132,25 +144,30 @@ def merge_states(ranks: Sequence[Mapping[str, Any]]) -> EngineState:
     )
 
 
-def merge_served_modules(ranks: Sequence[Mapping[str, Any]]) -> SupportedModules | None:
+def merge_served_modules(
+    ranks: Sequence[Mapping[str, Any]], naming: Naming | None = None
+) -> SupportedModules:
     """One list from all ranks: with pipeline parallelism each has other layers."""
-    if any(rank["renames"] is None for rank in ranks):
-        return None
-    rules = [tuple(map(tuple, ranks[0]["renames"][rule])) for rule in _RENAMES]
+    heads = [ClassificationHead(*rank["head"]) for rank in ranks if rank["head"] is not None]
     return SupportedModules(
         engine=f"vllm {vllm.__version__}",
         modules=dict(_served_module(*module) for rank in ranks for module in rank["modules"]),
-        renames=Renames(*rules),
+        naming=naming or UnknownNaming(),
         patterns=all(rank["patterns"] for rank in ranks),
+        head=heads[0] if heads else None,
     )
 
 
 def _served_module(
-    name: str, is_embedding: bool, out_features: int | None, in_features: int | None
+    name: str,
+    is_embedding: bool,
+    out_features: int | None,
+    in_features: int | None,
+    experts: int | None,
 ) -> tuple[str, SupportedModule]:
     if out_features is None or in_features is None:
-        return name, SupportedModule(None, is_embedding)
-    return name, SupportedModule((out_features, in_features), is_embedding)
+        return name, SupportedModule(None, is_embedding, experts)
+    return name, SupportedModule((out_features, in_features), is_embedding, experts)
 
 
 def _slowest(results: Sequence[Sequence[Any]]) -> MoveResult:

@@ -90,6 +90,10 @@ INTERNALS: Sequence[tuple[str, str | None, Sequence[str]]] = (
         ("total_num_heads", "total_num_kv_heads", "head_size"),
     ),
     ("vllm.lora.peft_helper", None, ("PEFTHelper",)),
+    ("vllm.lora.layers", "FusedMoEWithLoRA", ("global_num_experts",)),
+    # worker.module_names: vLLM's own rules for the names in an adapter
+    ("vllm.lora.utils", None, ("is_base_embedding_weights", "parse_fine_tuned_lora_name")),
+    ("vllm.lora.lora_model", "LoRAModel", ("_should_skip_module",)),
     # worker.cpu_patches: rows of logits
     (
         "vllm.lora.punica_wrapper.punica_cpu",

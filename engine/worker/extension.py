@@ -27,6 +27,7 @@ from engine.worker.lora_managers import (
     reservation_bytes,
 )
 from engine.worker.lora_modules import describe_modules
+from engine.worker.module_names import place_tensors
 from engine.worker.parent_watch import watch_parent
 
 
@@ -91,6 +92,11 @@ class AdapterCacheExtension:
     def adaptry_modules(self) -> dict[str, Any]:
         """The modules that adapters may target; see `lora_modules`."""
         return describe_modules(self._adaptry_tiers())
+
+    @_never_raises
+    def adaptry_places(self, tensors: list[str]) -> list[str | None]:
+        """Where these tensors of one adapter would be applied; see `module_names`."""
+        return place_tensors(self._adaptry_tiers(), tensors)
 
     # ---- internal, not called remotely ----------------------------------------------
 

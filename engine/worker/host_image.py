@@ -9,6 +9,7 @@ from vllm.lora.lora_model import LoRAModel
 from vllm.lora.request import LoRARequest
 
 from engine.worker.arena import Block, HostArena
+from engine.worker.classification_heads import read_heads
 from engine.worker.layout_tracer import trace
 from engine.worker.safetensors_file import OpenAdapter, open_adapter
 from engine.worker.slot_layout import SlotLayout, SlotSources
@@ -57,6 +58,7 @@ class ImageReader:
                 self._arena.release(block)
                 raise
             image = ImageLoRA(request.lora_int_id, layout, self._arena, block)
+            image.modules_to_save = read_heads(layout, block.memory)
             manager._adapter_manager.adaptry_slot_writer.prepare(image)
             return image
 

@@ -19,7 +19,7 @@ from vllm.lora.lora_model import LoRAModel
 from vllm.lora.request import LoRARequest
 
 from engine.worker.safetensors_file import StoredTensor
-from engine.worker.slot_layout import Copy, SlotLayout, Source, Target
+from engine.worker.slot_layout import Copy, Head, SlotLayout, Source, Target
 
 aten = torch.ops.aten
 
@@ -45,15 +45,19 @@ def trace(
     recorder = _Recorder(image, stacked_tensors(tiers))
     with _RECORDING, recorder:
         tiers._create_merged_loras_inplace(lora)
-        if getattr(lora, "modules_to_save", None):
-            raise Untraceable("whole modules")
         for name, module in tiers.modules.items():
             weights = tiers._get_lora_layer_weights(lora, name)
             if weights is None:
                 module.reset_lora(0)
             else:
                 module.set_lora(0, weights.lora_a, weights.lora_b)
-    return SlotLayout(size_bytes, lora.rank, recorder.copies(), recorder.zeroed)
+    heads = [recorder.head(name, whole) for name, whole in _whole_modules(lora).items()]
+    return SlotLayout(size_bytes, lora.rank, recorder.copies(), recorder.zeroed, heads)
+
+
+def _whole_modules(lora: Any) -> Mapping[str, Any]:
+    """Since vLLM 0.31."""
+    return getattr(lora, "modules_to_save", None) or {}
 
 
 def _load_without_memory(
@@ -148,6 +152,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped he
         if stacked is None:
             raise Untraceable("a target that is in no slot")
         return Target(stacked, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))
+
+    def head(self, name: str, whole: Any) -> Head:
+        """`whole`: vLLM's `LoRAFullModuleWeights`."""
+        bias = None if whole.bias is None else self._source(whole.bias)
+        return Head(name, self._source(whole.weight), bias)
 
     def copies(self) -> list[Copy]:
         """Each copy with the factors that scaled its source, in order."""

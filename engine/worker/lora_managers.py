@@ -17,8 +17,11 @@ from vllm.lora.worker_manager import LRUCacheWorkerLoRAManager
 
 from engine.load_threads import LoadThreads
 from engine.worker.arena import HostArena
+from engine.worker.classification_heads import find_heads, write_heads
 from engine.worker.host_image import ImageLoRA, ImageReader
 from engine.worker.layout_tracer import stacked_tensors
+from engine.worker.lora_modules import takes_both_forms
+from engine.worker.safetensors_file import holds_mixtures
 from engine.worker.slot_writer import SlotWriter, slot_writer
 
 logger = logging.getLogger(__name__)
@@ -37,6 +40,10 @@ class ControlledModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  #
     def adaptry_slot_writer(self) -> SlotWriter:
         """Created before the first load: see `Staging.start`."""
         return slot_writer(self.device)
+
+    @functools.cached_property
+    def adaptry_heads(self) -> list[tuple[str, Any]]:
+        return find_heads(self)
 
     def activate_adapter(self, lora_id: int) -> bool:
         """Copy into a free slot. During our moves a full GPU tier is an error, not an eviction."""
@@ -58,6 +65,7 @@ class ControlledModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  #
             self._active_adapters.remove_oldest()  # as vLLM does when the decision is its own
         slot = self.lora_index_to_id.index(None)
         self.adaptry_slot_writer.write(slot, image)
+        write_heads(self, self.adaptry_heads, slot, image)
         self.lora_index_to_id[slot] = image.id
         self._active_adapters[image.id] = None
         self._active_adapters.touch(image.id)
@@ -74,7 +82,15 @@ class ControlledWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc] 
         if not threading.current_thread().name.startswith(_LOADER_NAME):
             self.adaptry_in_step_loads += 1
             logger.error("%s is read from disk inside an engine step", lora_request.lora_name)
-        return super()._load_adapter(lora_request)
+        return super()._load_adapter(self._adaptry_with_form(lora_request))
+
+    def _adaptry_with_form(self, request: LoRARequest) -> LoRARequest:
+        """vLLM has to be told the form of an adapter for experts, where it takes both forms."""
+        if not takes_both_forms(self._adapter_manager) or not holds_mixtures(request.lora_path):
+            return request
+        return LoRARequest(
+            request.lora_name, request.lora_int_id, request.lora_path, is_3d_lora_weight=True
+        )
 
 
 class Staging:

@@ -20,18 +20,41 @@ from vllm.lora.peft_helper import PEFTHelper
 from vllm.model_executor.layers.linear import LinearBase, QKVParallelLinear
 
 Module = list[Any]
-"""Name, whether it is an embedding, out_features, in_features; the last two None if unknown."""
+"""Name, whether it is an embedding, out_features, in_features, number of experts.
 
-_RULES = ("regex", "substr", "prefix", "suffix")
+The last three are None if unknown, or if it is not the parameter of a whole mixture.
+"""
 
 
 def describe_modules(tiers: Any) -> dict[str, Any]:
     """Primitives only, for a remote call. `tiers`: the LoRA model manager."""
     return {
         "modules": list(_modules(tiers)),
-        "renames": _renames(tiers.model),
+        "head": classification_head(tiers),
         "patterns": hasattr(PEFTHelper, "get_rank_and_scaling"),
     }
+
+
+def module_places(tiers: Any) -> list[str]:
+    """The names of all modules, or of their packed parts, that vLLM looks up in an adapter."""
+    return [name for name, *_ in _modules(tiers)]
+
+
+def classification_head(tiers: Any) -> list[Any] | None:
+    """Name, most labels and width of the head that an adapter may replace, if there is one.
+
+    vLLM 0.32 refuses adapters with a head for a model that classifies tokens.
+    """
+    found = getattr(tiers, "_classification_head", None)
+    if found is None or not _routes_heads(tiers, found[1]):
+        return None
+    name, head = found
+    return [name, head.max_lora_cls_labels, head.input_size]
+
+
+def _routes_heads(tiers: Any, head: Any) -> bool:
+    by_token = getattr(tiers, "_pooling_task", None) == "token_classify"
+    return not by_token or type(head).__name__ == "TokenClassificationHeadWithLoRA"  # 0.33
 
 
 def _modules(tiers: Any) -> Iterator[Module]:
@@ -39,11 +62,11 @@ def _modules(tiers: Any) -> Iterator[Module]:
         parts = tiers.packed_modules.get(name)
         if isinstance(module, VocabParallelEmbeddingWithLoRA):
             base = module.base_layer
-            yield [name, True, base.embedding_dim, base.org_vocab_size]
+            yield [name, True, base.embedding_dim, base.org_vocab_size, None]
         elif isinstance(module, LogitsProcessorWithLoRA):
-            yield [name, False, module.vocab_size, module.hidden_size]
+            yield [name, False, module.vocab_size, module.hidden_size, None]
         elif isinstance(module, FusedMoEWithLoRA):
-            yield from _experts(module, parts)
+            yield from _experts(name, module, parts, tiers)
         elif isinstance(getattr(module, "base_layer", None), LinearBase):
             yield from _linear(name, module.base_layer, parts)
 
@@ -52,11 +75,11 @@ def _linear(name: str, layer: Any, parts: list[str] | None) -> Iterator[Module]:
     """Sizes of the whole layer, not of this rank's share."""
     sizes = _output_sizes(layer)
     if parts is None:
-        yield [name, False, sum(sizes), layer.input_size]
+        yield [name, False, sum(sizes), layer.input_size, None]
         return
     for index, part in enumerate(parts):
         known = len(sizes) == len(parts)
-        yield [part, False, sizes[index] if known else None, layer.input_size]
+        yield [part, False, sizes[index] if known else None, layer.input_size, None]
 
 
 def _output_sizes(layer: Any) -> list[int]:
@@ -68,22 +91,22 @@ def _output_sizes(layer: Any) -> list[int]:
     return list(getattr(layer, "output_sizes", None) or [layer.output_size])
 
 
-def _experts(module: Any, parts: list[str] | None) -> Iterator[Module]:
-    """Without shapes: vLLM may have padded them for its kernels."""
-    if not isinstance(module, FusedMoE3DWithLoRA) and not module.enable_moe_shared_loras:
+def _experts(name: str, module: Any, parts: list[str] | None, tiers: Any) -> Iterator[Module]:
+    """Without shapes: vLLM may have padded them for its kernels.
+
+    One matrix for each expert, or (`FusedMoE3DWithLoRA`, and with the mixed format both) PEFT's
+    two parameters of all experts: `gate_up_proj` as `experts.base_layer`, `down_proj` as `experts`.
+    """
+    if module.enable_moe_shared_loras:
+        return
+    if not isinstance(module, FusedMoE3DWithLoRA):
         for part in parts or ():
-            yield [part, False, None, None]
+            yield [part, False, None, None, None]
+    if isinstance(module, FusedMoE3DWithLoRA) or takes_both_forms(tiers):
+        for parameter in (name, f"{name}.base_layer"):
+            yield [parameter, False, None, None, module.global_num_experts]
 
 
-def _renames(model: Any) -> dict[str, list[list[str]]] | None:
-    """None if the rules can't be expressed."""
-    mapper = getattr(model, "hf_to_vllm_mapper", None)
-    mapper = getattr(mapper, "get_rename_mapper", lambda: mapper)()
-    if getattr(mapper, "orig_to_new_renaming", None):
-        return None
-    return {rule: _pairs(getattr(mapper, f"orig_to_new_{rule}", None)) for rule in _RULES}
-
-
-def _pairs(rules: Any) -> list[list[str]]:
-    pairs = [(getattr(old, "pattern", old), new) for old, new in (rules or {}).items()]
-    return [[old, new] for old, new in pairs if new is not None]
+def takes_both_forms(tiers: Any) -> bool:
+    """Whether experts may be matrices of their own or parameters of the mixture."""
+    return bool(getattr(tiers, "_enable_mixed_moe_lora_format", False))

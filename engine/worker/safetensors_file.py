@@ -21,6 +21,8 @@ CONFIG = "adapter_config.json"
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _MAX_HEADER_BYTES = 100 * 2**20
 
+_MIXTURE = (".experts.lora_A.weight", ".experts.base_layer.lora_A.weight")
+
 # Notes by PEFT for people. They say nothing about where the weights belong.
 _IGNORED_KEYS = frozenset(
     {"base_model_name_or_path", "revision", "inference_mode", "auto_mapping", "peft_version"}
@@ -96,6 +98,15 @@ def open_adapter(folder: str) -> Iterator[OpenAdapter]:
         yield OpenAdapter(descriptor, 8 + length, size_bytes, entries, kind)
     finally:
         os.close(descriptor)
+
+
+def holds_mixtures(folder: str) -> bool:
+    """Whether it has pairs for parameters of all experts of a mixture, as PEFT saves them.
+
+    Raises as `open_adapter` does.
+    """
+    with open_adapter(folder) as adapter:
+        return any(name.endswith(_MIXTURE) for name in adapter.header)
 
 
 def _parse_header(header: bytes) -> Mapping[str, Any]:

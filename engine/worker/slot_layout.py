@@ -43,6 +43,15 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """A whole classification head in the file, by the name that vLLM has for it."""
+
+    name: str
+    weight: Source
+    bias: Source | None
+
+
+@dataclass(frozen=True, slots=True)
 class Copy:
     """One piece of the file and its target. `scales`: the factors its values are multiplied by."""
 
@@ -83,13 +92,22 @@ class _SlotViews:
 
 
 class SlotLayout:
-    """Copies files of one kind into slots. `size_bytes` is the length of their data section."""
+    """Copies files of one kind into slots. `size_bytes` is the length of their data section.
+
+    `heads` are not copied here: see `engine.worker.classification_heads`.
+    """
 
     def __init__(
-        self, size_bytes: int, rank: int, copies: Sequence[Copy], zeroed: Sequence[Target]
+        self,
+        size_bytes: int,
+        rank: int,
+        copies: Sequence[Copy],
+        zeroed: Sequence[Target],
+        heads: Sequence[Head] = (),
     ) -> None:
         self.size_bytes = size_bytes
         self.rank = rank
+        self.heads = tuple(heads)
         self._copies = list(copies)
         self._zeroed = list(zeroed)
         slots = copies[0].target.stacked.shape[0]

@@ -1,8 +1,10 @@
 """Ingress application: the registry itself, and a proxy to the replicas."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 from fastapi import APIRouter, FastAPI
@@ -19,6 +21,7 @@ from engine.console.router import create_console_router
 from engine.errors import EngineUnavailable
 from engine.http.health import create_health_router
 from engine.http.middleware import create_guards
+from engine.operations.module_naming import EngineNaming
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.telemetry.decision_log import DecisionLog
@@ -61,7 +64,10 @@ async def run_ingress(
         metrics = create_registry_metrics(settings)
         stack.callback(metrics.close)
         database = await stack.enter_async_context(open_database(registry_settings, metrics))
-        model = ServedModel(facts.model, facts.served_names, facts.served_modules, facts.max_rank)
+        modules = facts.served_modules
+        if modules is not None:
+            modules = replace(modules, naming=EngineNaming(partial(_places, replicas)))
+        model = ServedModel(facts.model, facts.served_names, modules, facts.max_rank)
         registry = await stack.enter_async_context(
             open_registry(database, registry_settings, metrics, model)
         )
@@ -173,6 +179,16 @@ async def _facts(replicas: Replicas) -> EngineFacts:
             found: Mapping[str, EngineFacts] = (await replicas.call("facts")).all()
             return next(iter(found.values()))
         await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _places(replicas: Replicas, tensors: Sequence[str]) -> Sequence[str | None]:
+    """What the engines, which are all alike, call the modules. Raises EngineUnavailable."""
+    answers = await replicas.call("places", tensors)
+    for answer in answers.values.values():
+        found: Sequence[str | None] = answer
+        return found
+    answers.check()
+    raise EngineUnavailable("no replica has answered")
 
 
 def _check_any_engine(poller: ReplicaPoller) -> Callable[[], Awaitable[None]]:

@@ -27,12 +27,17 @@ class Operations:
         self._facts = facts
         self._promotion = server.promotion
         self._probe = server.probe
+        self._server = server
         self._cache = server.cache
         self._freeze_metrics = server.freeze_metrics
         self._registry = server.metrics_registry
 
     async def facts(self) -> EngineFacts:
         return self._facts
+
+    async def places(self, tensors: Sequence[str]) -> Sequence[str | None]:
+        """See `ReplicaServer.places`."""
+        return await self._server.places(tensors)
 
     # ---- views ---------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Port of a replica: its server, implemented by `engine.app.Server` and `fleet.stock`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -30,3 +30,9 @@ class ReplicaServer(Protocol):
     def freeze_metrics(self) -> Callable[[], AbstractContextManager[None]]: ...
     @property
     def metrics_registry(self) -> CollectorRegistry: ...
+
+    async def places(self, tensors: Sequence[str]) -> Sequence[str | None]:
+        """The engine's name of the module of each tensor of one adapter.
+
+        Raises EngineUnavailable.
+        """

@@ -53,6 +53,10 @@ class StockServer:
     def controller(self) -> CacheController:
         return self.cache.controller
 
+    async def places(self, tensors: Sequence[str]) -> Sequence[str | None]:
+        """No route of a stock vLLM tells."""
+        raise EngineUnavailable("a stock vLLM can't be asked for its modules")
+
 
 @asynccontextmanager
 async def run_stock_replica(

@@ -14,6 +14,7 @@ class TooManyStreams(RegistryError):
 class EngineAway(RegistryError):
     status = 503
     code = "engine_unavailable"
+    retry_after_seconds = 5
 
 
 class WarmingFailed(RegistryError):

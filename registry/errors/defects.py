@@ -72,3 +72,4 @@ class Remark(StrEnum):
     NAMES_NORMALISED = "names_normalised"
     BASE_WEIGHTS_REPEATED = "base_weights_repeated"
     EXPERTS_UNTESTED = "experts_untested"
+    ENGINE_NOT_ASKED = "engine_not_asked"

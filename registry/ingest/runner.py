@@ -16,6 +16,7 @@ from registry.catalog.metadata import details_of
 from registry.catalog.types import Origin, Registration
 from registry.errors import (
     DatabaseUnavailable,
+    EngineAway,
     RegistryError,
     SourceTimeout,
     SourceUnavailable,
@@ -37,7 +38,7 @@ from registry.storage.store import ArtifactStore, StoredArtifact, Workspace, sto
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 1.0
-_TRANSIENT = (SourceUnavailable, StoreUnavailable, DatabaseUnavailable)
+_TRANSIENT = (SourceUnavailable, StoreUnavailable, DatabaseUnavailable, EngineAway)
 
 
 class Checkpoint(StrEnum):

@@ -10,8 +10,9 @@ from typing import Any, Self
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect, Remark
 from registry.inspection.base_model import BaseModel
-from registry.inspection.compatibility import fit_problems, shape_of, touches_experts
+from registry.inspection.compatibility import Placement, fit_problems
 from registry.inspection.content_digest import content_digest
+from registry.inspection.heads import head_problems
 from registry.inspection.peft_config import (
     CONFIG_FILE,
     PeftConfig,
@@ -79,7 +80,7 @@ def inspect_adapter(
     """Check configuration, header and values; time and memory are bounded by the file size.
 
     `remarks`: (code, detail) of what was noticed before.
-    Raises InvalidAdapter for the first defect.
+    Raises InvalidAdapter for the first defect, EngineAway if the engine can't be asked now.
     """
     inspector = _Inspector(folder, base, max_rank, remarks)
     for problem in inspector.problems():
@@ -90,7 +91,7 @@ def inspect_adapter(
 def judge_adapter(
     folder: Path, base: BaseModel, max_rank: int, remarks: Sequence[tuple[str, str]] = ()
 ) -> Verdict:
-    """The same checks, but all defects are reported."""
+    """The same checks, but all defects are reported. Raises EngineAway."""
     inspector = _Inspector(folder, base, max_rank, remarks)
     first: dict[str, Finding] = {}
     counts: Counter[str] = Counter()
@@ -115,6 +116,7 @@ class _Inspector:
         self._noticed = remarks
         self._header: Mapping[str, TensorInfo] = {}
         self._tensors = AdapterTensors()
+        self._placement = Placement(base, {})
         self._ranks: Mapping[str, int] = {}
         self._alphas: Mapping[str, float] = {}
 
@@ -133,8 +135,11 @@ class _Inspector:
             return
         self._tensors = sort_tensors(self._header)
         yield from self._tensors.problems
+        self._placement = Placement.ask(self._tensors, self._base)
         yield from self._pair_problems(config)
-        yield from fit_problems(self._tensors.pairs, self._base)
+        yield from fit_problems(self._tensors.pairs, self._placement)
+        saved_modules = () if config is None else config.saved_modules
+        yield from head_problems(self._tensors, saved_modules, self._base)
         yield from value_problems(
             self._folder / WEIGHTS_FILE, self._header, self._tensors, self._base, self._alphas
         )
@@ -143,7 +148,7 @@ class _Inspector:
         pairs, config = self._tensors.pairs, self._config
         dtypes = {half.dtype for pair in pairs.values() for half in (pair.a, pair.b)}
         files = {name: (self._folder / name).stat().st_size for name in (CONFIG_FILE, WEIGHTS_FILE)}
-        shapes_checked = all(shape_of(module, self._base) is not None for module in pairs)
+        shapes_checked = all(self._placement.shape(module) is not None for module in pairs)
         return Inspection(
             rank=max(self._ranks.values()),
             alpha=config.alpha,
@@ -166,6 +171,7 @@ class _Inspector:
             "modules": len(pairs),
             "ranks": {str(rank): count for rank, count in sorted(by_rank.items())},
             "parameters": sum(pair.parameters for pair in pairs.values()),
+            **({"heads": sorted(self._tensors.heads)} if self._tensors.heads else {}),
             "remarks": [
                 {"code": str(remark.code), "detail": remark.detail}
                 for remark in islice(self._remarks(), MAX_REMARKS)
@@ -194,7 +200,9 @@ class _Inspector:
                 yield problem
             yield from self._pattern_problems(config)
         for module, pair in pairs.items():
-            yield from matrix_problems(module, pair, DTYPES, self._ranks.get(module))
+            rank, experts = self._ranks.get(module), self._placement.experts(module)
+            expected = None if rank is None or experts is None else rank * experts
+            yield from matrix_problems(module, pair, DTYPES, expected)
 
     def _pattern_problems(self, config: PeftConfig) -> Iterator[InvalidAdapter]:
         if self._base.served is not None and self._base.served.patterns:
@@ -214,7 +222,10 @@ class _Inspector:
         for module in self._tensors.repeated:
             detail = f"{quote_name(module)} repeats the base model's weights, which are not used"
             yield Finding(Remark.BASE_WEIGHTS_REPEATED, detail)
-        if touches_experts(self._tensors.pairs, self._base):
+        if self._base.served is None:
+            detail = "no engine was asked: whether it applies every module is not known"
+            yield Finding(Remark.ENGINE_NOT_ASKED, detail)
+        if self._placement.touches_experts():
             detail = "adapters for experts are accepted on vLLM's word"
             yield Finding(Remark.EXPERTS_UNTESTED, detail)
 

@@ -5,12 +5,15 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect
 from registry.inspection.lfs_pointer import check_no_pointer
 from registry.inspection.rank_patterns import resolve
+from registry.inspection.tensors import HEADS, quote_name
+
+Value = TypeVar("Value")
 
 CONFIG_FILE = "adapter_config.json"
 MAX_CONFIG_BYTES = 2**20
@@ -28,21 +31,21 @@ class PeftConfig:
     rank_pattern: Mapping[str, int]
     alpha_pattern: Mapping[str, float]
     base_model: str | None
+    saved_modules: tuple[str, ...]
     raw: dict[str, Any]
 
     def ranks(self, modules: Iterable[str]) -> dict[str, int]:
         """The rank of each module. Raises InvalidAdapter: `pattern_invalid`."""
-        return resolve("rank_pattern", self.rank_pattern, modules, self.rank)
+        return _resolve("rank_pattern", self.rank_pattern, modules, self.rank)
 
     def alphas(self, modules: Iterable[str]) -> dict[str, float]:
         """The alpha of each module. Raises InvalidAdapter: `pattern_invalid`."""
-        return resolve("alpha_pattern", self.alpha_pattern, modules, self.alpha)
+        return _resolve("alpha_pattern", self.alpha_pattern, modules, self.alpha)
 
 
 # (field, code, what it is): features that vLLM refuses or, worse, ignores
 UNSUPPORTED = (
     ("use_dora", Defect.DORA_UNSUPPORTED, "DoRA"),
-    ("modules_to_save", Defect.MODULES_TO_SAVE_UNSUPPORTED, "whole modules beside the pairs"),
     ("lora_bias", Defect.BIAS_UNSUPPORTED, "a bias in the low-rank pair"),
     ("trainable_token_indices", Defect.TRAINABLE_TOKENS_UNSUPPORTED, "new or changed tokens"),
     ("layer_replication", Defect.LAYER_REPLICATION_UNSUPPORTED, "replicated layers"),
@@ -60,7 +63,7 @@ _HARMLESS_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica", "lora_ga"}
 
 CHECKED = frozenset(
     {"peft_type", "r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern", "bias"}
-    | {"init_lora_weights", "use_rslora", "base_model_name_or_path"}
+    | {"init_lora_weights", "use_rslora", "base_model_name_or_path", "modules_to_save"}
     | {field for field, _, _ in UNSUPPORTED}
 )
 """Fields that are checked here."""
@@ -76,6 +79,24 @@ HARMLESS = frozenset(
     | {"task_type", "auto_mapping", "revision", "peft_version"}
 )
 """Fields of PEFT 0.21 that do not affect the meaning of the tensors."""
+
+
+def _resolve(
+    field: str, pattern: Mapping[str, Value], modules: Iterable[str], default: Value
+) -> dict[str, Value]:
+    names = {module: parameter_name(module) for module in modules}
+    found = resolve(field, pattern, names.values(), default)
+    return {module: found[name] for module, name in names.items()}
+
+
+def parameter_name(module: str) -> str:
+    """What PEFT matches patterns with: of a mixture's parameters, not the module's own name.
+
+    It saves `gate_up_proj` as `experts.base_layer`, and `down_proj` as `experts`.
+    """
+    if module.endswith(".experts.base_layer"):
+        return module.removesuffix(".base_layer") + ".gate_up_proj"
+    return module + ".down_proj" if module.endswith(".experts") else module
 
 
 def read_json_config(folder: Path) -> dict[str, Any]:
@@ -95,6 +116,12 @@ def config_problems(raw: Mapping[str, Any], max_rank: int) -> Iterator[InvalidAd
     for field, code, what in UNSUPPORTED:
         if raw.get(field):
             yield InvalidAdapter(code, f"{field}: vLLM does not serve {what}")
+    if others := [name for name in saved_modules(raw) if name not in HEADS]:
+        yield InvalidAdapter(
+            Defect.MODULES_TO_SAVE_UNSUPPORTED,
+            f"modules_to_save: {quote_name(str(others[0]))}: vLLM serves no whole modules but "
+            "classification heads",
+        )
     if raw.get("bias", "none") != "none":
         yield InvalidAdapter(Defect.BIAS_UNSUPPORTED, "bias: vLLM does not serve trained biases")
     init = raw.get("init_lora_weights")
@@ -117,8 +144,15 @@ def peft_config(raw: dict[str, Any]) -> PeftConfig:
         rank_pattern=raw.get("rank_pattern") or {},
         alpha_pattern=raw.get("alpha_pattern") or {},
         base_model=_base_model(raw),
+        saved_modules=tuple(saved_modules(raw)),
         raw=raw,
     )
+
+
+def saved_modules(raw: Mapping[str, Any]) -> list[Any]:
+    """The modules that were trained whole, as the configuration names them."""
+    saved = raw.get("modules_to_save") or []
+    return saved if isinstance(saved, list) else [saved]
 
 
 def unknown_fields(raw: Mapping[str, Any]) -> list[str]:

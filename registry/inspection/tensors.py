@@ -18,6 +18,9 @@ from registry.inspection.tensor_names import (
 # vLLM 0.32 skips these two (`is_base_embedding_weights`) and no others
 _REPEATED = (".embed_tokens.base_layer.weight", ".lm_head.base_layer.weight")
 _WHOLE = (".embed_tokens.weight", ".lm_head.weight")
+# PEFT's names of classification heads, which it saves whole; vLLM 0.32 knows them by these too
+HEADS = ("score", "classifier")
+_HEAD_PARTS = ("weight", "bias")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,13 @@ class Pair:
 
 @dataclass(slots=True)
 class AdapterTensors:
-    """Tensors by the base model's module name. `problems`: unknown names."""
+    """Tensors by the base model's module name. `problems`: unknown names.
+
+    `heads`: whole classification heads, each by `weight` and `bias`.
+    """
 
     pairs: dict[str, Pair] = field(default_factory=dict)
+    heads: dict[str, dict[str, TensorInfo]] = field(default_factory=dict)
     repeated: dict[str, TensorInfo] = field(default_factory=dict)
     problems: list[InvalidAdapter] = field(default_factory=list)
 
@@ -62,6 +69,8 @@ def sort_tensors(tensors: Mapping[str, TensorInfo]) -> AdapterTensors:
             sorted_.problems.append(place)
         elif isinstance(place, str):
             sorted_.repeated[place] = tensor
+        elif isinstance(place, _HeadPart):
+            sorted_.heads.setdefault(place.module, {})[place.part] = tensor
         else:
             module, half, is_embedding = place
             halves.setdefault((module, is_embedding), {})[half] = tensor
@@ -81,7 +90,25 @@ def sort_tensors(tensors: Mapping[str, TensorInfo]) -> AdapterTensors:
     return sorted_
 
 
-def _place(name: str) -> tuple[str, str, bool] | str | InvalidAdapter:
+@dataclass(frozen=True, slots=True)
+class _HeadPart:
+    """`part`: weight or bias."""
+
+    module: str
+    part: str
+
+
+def first_tensor(module: str, pair: Pair) -> str:
+    """The name of the pair's A in a file."""
+    return PREFIX + module + (".lora_embedding_A" if pair.is_embedding else ".lora_A.weight")
+
+
+def head_tensor(module: str) -> str:
+    """The name of a head's weight in a file."""
+    return f"{PREFIX}{module}.weight"
+
+
+def _place(name: str) -> tuple[str, str, bool] | str | _HeadPart | InvalidAdapter:
     """(module, "A" or "B", is it an embedding's?), or a module whose own weights these are."""
     module = name.removeprefix(PREFIX)
     if (wrapper := wrapper_in(name)) is not None:
@@ -94,6 +121,9 @@ def _place(name: str) -> tuple[str, str, bool] | str | InvalidAdapter:
                     return module.removesuffix(suffix), half, suffixes is EMBEDDING
         if name.endswith(_REPEATED):
             return module.removesuffix(".base_layer.weight")
+        head, _, part = module.rpartition(".")
+        if part in _HEAD_PARTS and head.rpartition(".")[2] in HEADS:
+            return _HeadPart(head, part)
         if name.endswith(_WHOLE):
             return InvalidAdapter(
                 Defect.EMBEDDING_SAVED,

@@ -28,7 +28,7 @@ def value_problems(
                     yield InvalidAdapter(Defect.NOT_FINITE, detail)
             for module, tensor in tensors.repeated.items():
                 yield from _repeated_problem(file, module, tensor, base)
-            if alphas and not _has_effect(file, tensors, alphas):
+            if alphas and not tensors.heads and not _has_effect(file, tensors, alphas):
                 detail = "it changes nothing: in each pair lora_A, lora_B or alpha is zero"
                 yield InvalidAdapter(Defect.NO_EFFECT, detail)
     except Truncated:

@@ -5,7 +5,7 @@ The engine accepts adapters for some modules only: vLLM ignores the others silen
 
 import itertools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +80,14 @@ class TinyEngine:
         self._ids = itertools.count(1)
 
     def base_model(self, folder: Path) -> BaseModel:
-        return read_base_model(
-            "fused", folder, merge_served_modules(self.llm.collective_rpc(_modules))
-        )
+        served = merge_served_modules(self.llm.collective_rpc(_modules), self)
+        return read_base_model("fused", folder, served)
+
+    def places(self, tensors: Sequence[str]) -> Sequence[str | None]:
+        """The `Naming` port."""
+        (answer,) = self.llm.collective_rpc(_places, args=(list(tensors),))
+        found: Sequence[str | None] = answer
+        return found
 
     def answer(self, adapter: Path | None) -> Answer | str:
         """With what vLLM loads on its own; its error as text."""
@@ -108,6 +113,12 @@ def _modules(worker: Any) -> dict[str, Any]:
     from engine.worker.lora_modules import describe_modules
 
     return describe_modules(worker.model_runner.lora_manager._adapter_manager)
+
+
+def _places(worker: Any, tensors: list[str]) -> list[str | None]:
+    from engine.worker.module_names import place_tensors
+
+    return place_tensors(worker.model_runner.lora_manager._adapter_manager, tensors)
 
 
 @pytest.fixture(scope="module")

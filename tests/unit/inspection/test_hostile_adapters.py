@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect
 from registry.inspection.base_model import BaseModel
+from registry.inspection.fake_naming import FakeNaming
 from registry.inspection.inspector import inspect_adapter, judge_adapter
 from registry.inspection.supported_modules import SupportedModule, SupportedModules
 
 MODULE = "model.layers.0.self_attn.q_proj"
 SHAPE = (6, 10)
 RANK, MAX_RANK = 4, 16
-BASE = BaseModel(
-    "tiny", {MODULE: SHAPE}, SupportedModules("vllm 0", {MODULE: SupportedModule(SHAPE)})
-)
+SERVED = SupportedModules("vllm 0", {MODULE: SupportedModule(SHAPE)}, FakeNaming([MODULE]))
+BASE = BaseModel("tiny", {MODULE: SHAPE}, SERVED)
 A = f"base_model.model.{MODULE}.lora_A.weight"
 B = f"base_model.model.{MODULE}.lora_B.weight"
 CONFIG: dict[str, Any] = {

@@ -12,12 +12,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from registry.errors import InvalidAdapter
+from registry.errors import EngineAway, InvalidAdapter
 from registry.errors.defects import Defect
 from registry.inspection.base_model import BaseModel, StoredTensor, read_base_model
+from registry.inspection.fake_naming import FakeNaming
 from registry.inspection.inspector import Finding, Inspection, inspect_adapter, judge_adapter
 from registry.inspection.safetensors_header import read_header
-from registry.inspection.supported_modules import Renames, SupportedModule, SupportedModules
+from registry.inspection.supported_modules import (
+    ClassificationHead,
+    SupportedModule,
+    SupportedModules,
+    UnknownNaming,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 DEMO = ROOT / "demo"
@@ -31,25 +37,44 @@ SHAPES = {
     **dict.fromkeys((MODULE, OTHER, ROUTER, *EXPERTS), (OUT, IN)),
     **dict.fromkeys((EMBEDDING, HEAD), (TOKENS, IN)),
 }
-SERVED = SupportedModules(
-    "vllm 0.32.0",
-    {
-        MODULE: SupportedModule((OUT, IN)),
-        OTHER: SupportedModule((OUT, IN)),
-        EMBEDDING: SupportedModule((IN, TOKENS), is_embedding=True),
-        HEAD: SupportedModule((TOKENS, IN)),
-        **{name: SupportedModule(None) for name in EXPERTS},
-    },
-    Renames(substrings=((".first.", "."),)),
-)
+MODULES = {
+    MODULE: SupportedModule((OUT, IN)),
+    OTHER: SupportedModule((OUT, IN)),
+    EMBEDDING: SupportedModule((IN, TOKENS), is_embedding=True),
+    HEAD: SupportedModule((TOKENS, IN)),
+    **{name: SupportedModule(None) for name in EXPERTS},
+}
+
+
+def engine(*names: str, **facts: Any) -> SupportedModules:
+    """Serves these modules, or all."""
+    modules = {name: MODULES[name] for name in names or MODULES}
+    naming = FakeNaming(modules, {".first.": "."})
+    return SupportedModules("vllm 0.32.0", modules, naming, **facts)
+
+
+SERVED = engine()
 BASE = BaseModel("tiny", SHAPES, SERVED)
 HEADERS_ALONE = BaseModel("tiny", SHAPES)
-OLDER_ENGINE = replace(BASE, served=SupportedModules("vllm 0", SERVED.modules, patterns=False))
-LINEAR_ENGINE = replace(
+OLDER_ENGINE = replace(BASE, served=engine(patterns=False))
+LINEAR_ENGINE = replace(BASE, served=engine(MODULE, OTHER))
+LABELS = 3
+CLASSIFIER = replace(
     BASE,
     served=SupportedModules(
-        "vllm 0", {MODULE: SupportedModule((OUT, IN)), OTHER: SupportedModule(None)}
+        "vllm 0.32.0",
+        {MODULE: SupportedModule((OUT, IN)), "score": SupportedModule((LABELS, IN))},
+        FakeNaming([MODULE, "score"]),
+        head=ClassificationHead("score", LABELS, IN),
     ),
+)
+MIXTURE = "model.layers.0.mlp.experts"
+MIXTURES = {name: SupportedModule(None, experts=2) for name in (MIXTURE, f"{MIXTURE}.base_layer")}
+ONE_EXPERT = {f"{MIXTURE}.0.gate_proj": (OUT, IN)}  # as it lies in the base model's files
+BOTH_FORMS = BaseModel(
+    "tiny",
+    {**SHAPES, **ONE_EXPERT},
+    SupportedModules("vllm 0.32.0", {**MODULES, **MIXTURES}, FakeNaming([*MODULES, *MIXTURES])),
 )
 UNKNOWN_BASE = BaseModel("tiny", None)
 
@@ -83,6 +108,24 @@ def expert_pairs() -> dict[str, Array]:
 
 def repeated(module: str) -> str:
     return f"base_model.model.{module}.base_layer.weight"
+
+
+def mixture_pairs(**ranks: int) -> dict[str, Array]:
+    """As PEFT saves pairs for the parameters `gate_up_proj` and `down_proj` of all experts."""
+    first, second = f"{MIXTURE}.base_layer", MIXTURE
+    r, s = (ranks.get(name, RANK) * 2 for name in ("gate_up_proj", "down_proj"))
+    return {
+        key(first, "A"): matrix(r, IN),
+        key(first, "B"): matrix(2 * OUT, r),
+        key(second, "A"): matrix(s, OUT),
+        key(second, "B"): matrix(IN, s),
+    }
+
+
+def whole(name: str, labels: int = LABELS, **parts: Array) -> dict[str, Array]:
+    """A classification head, as PEFT saves it."""
+    weight = {"weight": matrix(labels, IN)}
+    return {f"base_model.model.{name}.{part}": t for part, t in {**weight, **parts}.items()}
 
 
 @dataclass
@@ -121,6 +164,23 @@ def raw_weights(header: bytes, data: bytes = b"") -> bytes:
 def configured(**fields: Any) -> Draft:
     draft = Draft()
     draft.config.update(fields)
+    return draft
+
+
+def with_head(
+    name: str = "score", base: BaseModel | None = None, labels: int = LABELS, **parts: Array
+) -> Draft:
+    """As PEFT saves every adapter of a classifier."""
+    draft = configured(modules_to_save=["classifier", "score"])
+    draft.tensors = {**pair(), **whole(name, labels, **parts)}
+    draft.base = base or CLASSIFIER
+    return draft
+
+
+def with_mixture(base: BaseModel | None = None, **ranks: int) -> Draft:
+    draft = configured(rank_pattern=ranks)
+    draft.tensors = {**pair(), **mixture_pairs(**ranks)}
+    draft.base = base or BOTH_FORMS
     return draft
 
 
@@ -239,7 +299,18 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
         "in the pattern": lambda: configured(rank_pattern={"nothing": MAX_RANK + 1}),
     },
     "dora_unsupported": {"": lambda: configured(use_dora=True)},
-    "modules_to_save_unsupported": {"": lambda: configured(modules_to_save=["score"])},
+    "modules_to_save_unsupported": {
+        "no head": lambda: configured(modules_to_save=["score", "embed_tokens"]),
+        "no list": lambda: configured(modules_to_save={"a": 1}),
+        "of an engine without one": lambda: with_head(base=BASE),
+        "and no engine is asked": lambda: with_head(base=HEADERS_ALONE),
+        "under another name": lambda: with_head(name="classifier"),
+        "two of them": lambda: Draft(
+            base=CLASSIFIER,
+            config=with_head().config,
+            tensors={**pair(), **whole("score"), **whole("classifier")},
+        ),
+    },
     "pattern_invalid": {
         "no regular expression": lambda: configured(alpha_pattern={"(": 8}),
         "one of the other library's": lambda: configured(alpha_pattern={"(?:q_prok){e<=1}": 8}),
@@ -323,9 +394,12 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
             config={**Draft().config, "rank_pattern": {"experts.1.w2": 8}},
             tensors={**expert_pairs(), **pair(EXPERTS[4], rank=8)},
         ),
-        "all in one parameter": lambda: weighing(pair("model.layers.0.mlp.experts")),
-        "two parameters of one module": lambda: weighing(
-            pair("model.layers.0.mlp.experts.base_layer")
+        "all in one parameter": lambda: weighing(pair(MIXTURE)),
+        "two parameters of one module": lambda: with_mixture(BASE),
+        "two parameters, and no engine is asked": lambda: with_mixture(HEADERS_ALONE),
+        "one of two parameters": lambda: Draft(
+            base=BOTH_FORMS,
+            tensors={n: t for n, t in mixture_pairs().items() if "base_layer" not in n},
         ),
     },
     "weights_missing": {
@@ -356,6 +430,7 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
         ),
     },
     "dtype_unsupported": {
+        "a head of integers": lambda: with_head(weight=matrix(LABELS, IN).astype("i4")),
         "truths": lambda: weighing({k: v.astype("?") for k, v in pair().items()}),
         "integers": lambda: weighing({k: v.astype("i4") for k, v in pair().items()}),
         "unknown": lambda: weights_file(
@@ -368,6 +443,11 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
     },
     "unpaired_tensor": {
         "A without B": lambda: weighing({key(MODULE, "A"): matrix(RANK, IN)}),
+        "a head of bias alone": lambda: Draft(
+            base=CLASSIFIER,
+            config=with_head().config,
+            tensors={**pair(), "base_model.model.score.bias": matrix(LABELS)},
+        ),
         "B without A": lambda: weighing({**pair(), key(OTHER, "B"): matrix(OUT, RANK)}),
     },
     "unknown_tensor": {
@@ -375,6 +455,9 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
             {**pair(), f"base_model.model.{MODULE}.lora_magnitude_vector": matrix(OUT)}
         ),
         "a bias": lambda: weighing({**pair(), f"base_model.model.{MODULE}.bias": matrix(OUT)}),
+        "a head that the configuration does not name": lambda: Draft(
+            base=CLASSIFIER, tensors={**pair(), **whole("score")}
+        ),
         "without PEFT's prefix": lambda: weighing({f"{MODULE}.lora_A.weight": matrix(RANK, IN)}),
         "a nameless one": lambda: weighing({"": matrix(1)}),
         "an adapter's name inside": lambda: weighing(
@@ -407,6 +490,9 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
         "larger than r": lambda: weighing(pair(rank=8)),
         "in one module only": lambda: weighing({**pair(), **pair(OTHER, rank=8)}),
         "in one half only": lambda: weighing({**pair(), key(MODULE, "B"): matrix(OUT, 8)}),
+        "of the experts": lambda: Draft(
+            base=BOTH_FORMS, config=configured(r=8).config, tensors=mixture_pairs()
+        ),
         "in the configuration": lambda: configured(r=8),
         "in the pattern": lambda: configured(rank_pattern={"q_proj": 8}),
     },
@@ -419,6 +505,23 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
             {key(MODULE, "A"): matrix(RANK, OUT), key(MODULE, "B"): matrix(IN, RANK)}
         ),
         "no matrix": lambda: weighing({**pair(), key(MODULE, "A"): matrix(RANK, IN, 1)}),
+        "a head of another width": lambda: with_head(weight=matrix(LABELS, IN + 1)),
+        "a head that is no matrix": lambda: with_head(weight=matrix(LABELS)),
+        "a head of more labels": lambda: with_head(labels=LABELS + 1),
+        "a head's bias for other labels": lambda: with_head(bias=matrix(LABELS + 1)),
+        "experts of another width": lambda: Draft(
+            base=BOTH_FORMS,
+            tensors={**mixture_pairs(), key(MIXTURE, "A"): matrix(2 * RANK, OUT + 1)},
+        ),
+        "the two parameters of experts the other way round": lambda: Draft(
+            base=BOTH_FORMS,
+            tensors={
+                n.replace(".base_layer", "")
+                if ".base_layer" in n
+                else n.replace(".experts", ".experts.base_layer"): t
+                for n, t in mixture_pairs().items()
+            },
+        ),
         "more tokens": lambda: weighing(embedding_pair(TOKENS + 1)),
         "fewer tokens": lambda: weighing(embedding_pair(TOKENS - 1)),
         "where only the headers know it": lambda: weighing(
@@ -663,6 +766,47 @@ def test_experts_are_accepted_together_and_remarked_on(tmp_path: Path) -> None:
     assert found.shapes_checked is True
     assert found.target_modules == ("q_proj", "w1", "w2", "w3")
     assert remarks(found) == ["experts_untested"]
+
+
+def test_experts_are_accepted_as_parameters_where_the_engine_takes_both_forms(
+    tmp_path: Path,
+) -> None:
+    found = accepted(with_mixture(), tmp_path)
+    assert found.shapes_checked is True
+    assert remarks(found) == ["experts_untested"]
+    found = accepted(with_mixture(gate_up_proj=8, down_proj=2), tmp_path)
+    assert found.report["ranks"] == {"2": 1, "4": 1, "8": 1}
+
+
+def test_a_refusal_of_experts_says_which_argument_would_serve_them(tmp_path: Path) -> None:
+    assert "--enable-mixed-moe-lora-format" in refusal(with_mixture(BASE), tmp_path).detail
+
+
+@pytest.mark.parametrize("labels", [1, LABELS])
+def test_a_classification_head_is_accepted_where_the_engine_has_one(
+    tmp_path: Path, labels: int
+) -> None:
+    found = accepted(with_head(labels=labels, bias=matrix(labels)), tmp_path)
+    assert found.report["heads"] == ["score"]
+    assert found.target_modules == ("q_proj",)
+    nothing = with_head()
+    nothing.tensors[key(MODULE, "B")] = np.zeros((OUT, RANK), np.float32)
+    assert accepted(nothing, tmp_path).report["modules"] == 1  # the head has an effect
+
+
+def test_a_head_that_was_not_trained_needs_no_tensor(tmp_path: Path) -> None:
+    draft = configured(modules_to_save=["classifier", "score"])
+    assert "heads" not in accepted(draft, tmp_path).report
+
+
+def test_an_engine_that_can_not_be_asked_accepts_nothing(tmp_path: Path) -> None:
+    blind = replace(BASE, served=replace(SERVED, naming=UnknownNaming()))
+    with pytest.raises(EngineAway):
+        inspect_adapter(Draft().write(tmp_path), blind, MAX_RANK)
+
+
+def test_that_no_engine_was_asked_is_remarked_on(tmp_path: Path) -> None:
+    assert remarks(accepted(Draft(), tmp_path, HEADERS_ALONE)) == ["engine_not_asked"]
 
 
 def test_a_name_is_read_as_the_engine_reads_it(tmp_path: Path) -> None:
