@@ -10,10 +10,10 @@ from pathlib import Path
 from cachetools import LRUCache
 
 from engine.cache.loader import AdapterFiles
-from engine.errors import AdapterLoadFailed, AdapterUnfit, LoadsStalled
+from engine.errors import AdapterLoadFailed, AdapterUnfit, EngineUnavailable, LoadsStalled
 from engine.load_threads import LoadThreads, ThreadsStalled
 from engine.types import AdapterVersion, LoadFailure
-from registry.errors import InvalidAdapter
+from registry.errors import EngineAway, InvalidAdapter
 from registry.errors.defects import Defect
 from registry.inspection.fit import rank_problem
 
@@ -48,7 +48,7 @@ class FittingFiles:
         self._threads = LoadThreads("adaptry-fit")
 
     async def verify(self, version: AdapterVersion) -> AdapterVersion:
-        """Raises AdapterLoadFailed; AdapterUnfit if this engine can't serve it."""
+        """Raises AdapterLoadFailed, AdapterUnfit for what this engine lacks; EngineUnavailable."""
         verified = await self._files.verify(version)
         if verified.digest not in self._fitting:
             await self._check(verified)
@@ -63,6 +63,8 @@ class FittingFiles:
             raise LoadsStalled(version.reference, str(error)) from error
         except InvalidAdapter as error:  # not an adapter's, though verified a moment ago
             raise AdapterLoadFailed(version.reference, error.detail, LoadFailure.FILES) from error
+        except EngineAway as error:
+            raise EngineUnavailable(error.detail) from error
         except OSError as error:
             reason = error.strerror or str(error)
             raise AdapterLoadFailed(version.reference, reason, LoadFailure.IO) from error

@@ -129,7 +129,7 @@ class Registrar:
     def find_misfit(self, folder: Path) -> InvalidAdapter | None:
         """Why this engine can't serve an adapter that was accepted, perhaps for another one.
 
-        Raises InvalidAdapter if the files are not those of an adapter, and OSError.
+        Raises InvalidAdapter if the files are not those of an adapter, EngineAway, and OSError.
         """
         return find_misfit(folder, self._base_model, self.max_rank)
 

@@ -3,14 +3,16 @@
 Versions outlive engines: the next one may have a smaller rank, other modules or other shapes.
 """
 
+from itertools import chain
 from pathlib import Path
 
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect
 from registry.inspection.base_model import BaseModel
-from registry.inspection.compatibility import fit_problems
+from registry.inspection.compatibility import Placement, fit_problems
+from registry.inspection.heads import head_problems
 from registry.inspection.inspector import WEIGHTS_FILE
-from registry.inspection.peft_config import config_problems, read_json_config
+from registry.inspection.peft_config import config_problems, read_json_config, saved_modules
 from registry.inspection.safetensors_header import read_header
 from registry.inspection.tensors import sort_tensors
 
@@ -18,13 +20,18 @@ from registry.inspection.tensors import sort_tensors
 def find_misfit(folder: Path, base: BaseModel, max_rank: int) -> InvalidAdapter | None:
     """Why this engine can't serve it; None if it can. Values are not read again.
 
-    Raises InvalidAdapter if the files are not those of an adapter, and OSError.
+    Raises InvalidAdapter if the files are not those of an adapter, EngineAway, and OSError.
     """
-    for problem in config_problems(read_json_config(folder), max_rank):
+    config = read_json_config(folder)
+    for problem in config_problems(config, max_rank):
         if problem.code == Defect.RANK_TOO_LARGE:
             return problem
-    pairs = sort_tensors(read_header(folder / WEIGHTS_FILE)).pairs
-    return next(fit_problems(pairs, base), None)
+    tensors = sort_tensors(read_header(folder / WEIGHTS_FILE))
+    misfits = chain(
+        fit_problems(tensors.pairs, Placement.ask(tensors, base)),
+        head_problems(tensors, tuple(saved_modules(config)), base),
+    )
+    return next(misfits, None)
 
 
 def rank_problem(rank: int, max_rank: int) -> InvalidAdapter | None:
