@@ -229,6 +229,7 @@ async def _build_app(
         ),
         in_flight=tenants.in_flight,
         max_body_bytes=settings.max_body_bytes,
+        max_body_values=settings.max_body_values,
     )
 
 

@@ -34,6 +34,11 @@ class EngineSettings(BaseSettings):
         None, description="Most host memory for adapters, such as `8GiB`."
     )
     max_body_bytes: PositiveInt = Field(32 * 2**20, description="Largest request body accepted.")
+    max_body_values: PositiveInt = Field(
+        2**18,
+        description="Most values in the JSON of a request body. A prompt of token ids has one for "
+        "each token.",
+    )
     max_api_body_bytes: PositiveInt = Field(
         2**20, description="Largest request body for `/api/`, except uploads and imports."
     )

@@ -16,8 +16,9 @@ _LOST = "the replica that handled the request has died"
 class ProxiedResponse:
     """Buffers a response that only reports that the engine is unavailable: another may be up."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, path: str) -> None:
         self._send = send
+        self._path = path
         self._buffered: list[Message] = []
         self._is_stream = False
         self.started = False
@@ -64,13 +65,13 @@ class ProxiedResponse:
             await self._release()
         else:
             self.started = True
-            await send_engine_error(self._send, EngineUnavailable(_LOST))
+            await send_engine_error(self._send, EngineUnavailable(_LOST), path=self._path)
 
     async def abort(self) -> None:
         """End a stream with an error event; the server cuts off a body of declared length."""
         if not self._is_stream:
             raise ConnectionAbortedError(_LOST)
-        lost = error_event(EngineUnavailable(_LOST))
+        lost = error_event(EngineUnavailable(_LOST), self._path)
         await self._send({"type": "http.response.body", "body": lost + b"data: [DONE]\n\n"})
 
 

@@ -15,7 +15,7 @@ import atheris
 
 with atheris.instrument_imports(include=["registry"], enable_loader_override=False):
     from registry.errors import InvalidAdapter, InvalidReference
-    from registry.http.body_limit import is_too_deep
+    from registry.http.json_shape import is_too_deep
     from registry.inspection.safetensors_header import read_header
     from registry.references import parse_reference
 

@@ -12,7 +12,7 @@ from registry.begun import Begun
 from registry.redaction import mask_keys
 
 # how vLLM ends a stream that fails; its code is 500 whatever the cause
-_ERROR_EVENT = b'data: {"error"'
+_ERROR_EVENTS = (b'data: {"error"', b"event: error")
 
 
 class DeferredResponse:
@@ -24,9 +24,11 @@ class DeferredResponse:
         receive: Receive,
         send: Send,
         unavailable: Callable[[], EngineUnavailable | None],
+        path: str,
     ) -> None:
         self._request = request
         self._unavailable = unavailable
+        self._path = path
         self._receive = receive
         self._send = send
         self._head: Message | None = None  # held
@@ -85,8 +87,8 @@ class DeferredResponse:
         if (self._status or 0) >= 400:  # vLLM's errors quote the request
             return mask_keys(body)
         failure = self._request.failure
-        if failure is not None and body.startswith(_ERROR_EVENT):
-            return error_event(failure)
+        if failure is not None and body.startswith(_ERROR_EVENTS):
+            return error_event(failure, self._path)
         return body
 
     def _on_lease(self) -> None:
@@ -129,7 +131,7 @@ class DeferredResponse:
         self._replaced = self._complete = True
         self._status = failure.status
         self._replacement = failure
-        await send_engine_error(self._send, failure, self._request.headers())
+        await send_engine_error(self._send, failure, self._request.headers(), path=self._path)
 
     async def finish(self) -> None:
         """Respond for an application that ended without a response because the lease failed."""

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from engine.errors import EngineError, EngineUnavailable
 from engine.gateway.deferred_response import DeferredResponse
 from engine.gateway.openai_errors import (
-    openai_error,
+    error_content,
     retry_after_header,
     send_engine_error,
     send_json,
@@ -27,6 +27,7 @@ from engine.ports import Resolver
 from engine.telemetry.spans import RequestSpans, Tracing
 from registry.errors import RateLimitExceeded, RegistryError
 from registry.http.body_limit import replay
+from registry.http.json_shape import MAX_VALUES
 from registry.http.rate_limits import request_rates
 from registry.telemetry.label_limit import UNKNOWN_ADAPTER
 
@@ -59,6 +60,7 @@ class AdapterGateway:
         in_flight: RequestLimit,
         own_prefix: str,
         max_body_bytes: int,
+        max_body_values: int = MAX_VALUES,
     ) -> None:
         self._app = app
         self._resolver = resolver
@@ -69,6 +71,7 @@ class AdapterGateway:
         self._in_flight = in_flight
         self._own_prefix = own_prefix
         self._max_body_bytes = max_body_bytes
+        self._max_body_values = max_body_values
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._may_reach_engine(scope):
@@ -81,15 +84,19 @@ class AdapterGateway:
         self, spans: RequestSpans, scope: Scope, receive: Receive, send: Send
     ) -> None:
         if (why := self._unavailable()) is not None:
-            await self._send_refusal(spans, why, send)
+            await self._send_refusal(spans, why, scope, send)
             return
         try:  # the server's `receive` has limits: `BodyLimitMiddleware` is around it
-            body = await read_body(receive, self._max_body_bytes, is_text=not is_form(scope))
+            body = await read_body(
+                receive,
+                self._max_body_bytes,
+                is_text=not is_form(scope),
+                max_values=self._max_body_values,
+            )
         except RegistryError as error:
             self._refuse(spans, error.status, error.code)
-            await send_json(
-                send, error.status, openai_error(error.status, error.code, error.detail)
-            )
+            content = error_content(scope["path"], error.status, error.code, error.detail)
+            await send_json(send, error.status, content)
             return
         if body is None:  # the client disconnected before the body was complete
             return
@@ -99,11 +106,11 @@ class AdapterGateway:
                 rates.count("tokens", 0)  # the estimate is given back where nothing is generated
             end = self._in_flight.begin()
         except EngineError as error:
-            await self._send_refusal(spans, error, send)
+            await self._send_refusal(spans, error, scope, send)
             return
         except RateLimitExceeded as error:
             self._refuse(spans, error.status, error.code)
-            content = openai_error(error.status, error.code, error.detail)
+            content = error_content(scope["path"], error.status, error.code, error.detail)
             retry = retry_after_header(error.retry_after_seconds)
             await send_json(send, error.status, content, retry)
             return
@@ -127,7 +134,9 @@ class AdapterGateway:
         except RegistryError as error:
             self._counter.count_request(UNKNOWN_ADAPTER, "refused", _seconds_since(request))
             self._refuse(spans, error.status, error.code)
-            content = openai_error(error.status, error.code, error.detail, param="model")
+            content = error_content(
+                scope["path"], error.status, error.code, error.detail, param="model"
+            )
             await send_json(
                 send, error.status, content, retry_after_header(error.retry_after_seconds)
             )
@@ -135,9 +144,11 @@ class AdapterGateway:
         spans.record_version(request.version)
         await self._serve(request, named.scope_for_route(scope), receive, send)
 
-    async def _send_refusal(self, spans: RequestSpans, error: EngineError, send: Send) -> None:
+    async def _send_refusal(
+        self, spans: RequestSpans, error: EngineError, scope: Scope, send: Send
+    ) -> None:
         self._refuse(spans, error.status, error.code)
-        await send_engine_error(send, error)
+        await send_engine_error(send, error, path=scope["path"])
 
     def _refuse(self, spans: RequestSpans, status: int | None, code: str) -> None:
         self._counter.count_refusal(code)
@@ -151,7 +162,7 @@ class AdapterGateway:
     async def _serve(
         self, request: RequestContext, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        response = DeferredResponse(request, receive, send, self._unavailable)
+        response = DeferredResponse(request, receive, send, self._unavailable, scope["path"])
         try:
             with request_scope(request):
                 await self._app(scope, response.receive, response.send)

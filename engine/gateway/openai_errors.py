@@ -1,4 +1,7 @@
-"""OpenAI errors: the format that OpenAI clients read, with a stable code for programs."""
+"""OpenAI errors: the format that OpenAI clients read, with a stable code for programs.
+
+Where Anthropic's clients read it, on `/v1/messages`, it is theirs.
+"""
 
 import json
 from collections.abc import Iterable
@@ -7,6 +10,7 @@ from http import HTTPStatus
 from starlette.types import Send
 
 from engine.errors import EngineError
+from registry.http.dialects import anthropic_error, is_anthropic
 from registry.redaction import redact
 
 
@@ -18,18 +22,29 @@ def openai_error(
     return {"error": {"message": redact(message), "type": kind, "param": param, "code": code}}
 
 
+def error_content(
+    path: str, status: int, code: str, message: str, *, param: str | None = None
+) -> dict[str, object]:
+    """The error as the clients of a route of vLLM's read it."""
+    if is_anthropic(path):
+        return anthropic_error(status, code, message)
+    return openai_error(status, code, message, param=param)
+
+
 async def send_engine_error(
-    send: Send, error: EngineError, headers: Iterable[tuple[bytes, bytes]] = ()
+    send: Send, error: EngineError, headers: Iterable[tuple[bytes, bytes]] = (), *, path: str
 ) -> None:
     """Send it as the whole response, with `Retry-After` if that is known."""
     more = [*headers, *retry_after_header(error.retry_after_seconds)]
-    content = openai_error(error.status, error.code, error.detail)
+    content = error_content(path, error.status, error.code, error.detail)
     await send_json(send, error.status, content, more)
 
 
-def error_event(error: EngineError) -> bytes:
-    """The last event before `[DONE]` in an OpenAI stream that fails."""
-    return f"data: {json.dumps(openai_error(error.status, error.code, error.detail))}\n\n".encode()
+def error_event(error: EngineError, path: str) -> bytes:
+    """The event that ends a stream that fails, in OpenAI's before `[DONE]`."""
+    data = json.dumps(error_content(path, error.status, error.code, error.detail))
+    named = "event: error\n" if is_anthropic(path) else ""
+    return f"{named}data: {data}\n\n".encode()
 
 
 def retry_after_header(seconds: int | None) -> list[tuple[bytes, bytes]]:

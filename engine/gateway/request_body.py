@@ -2,14 +2,16 @@
 
 from starlette.types import Receive
 
-from registry.errors import BodyNotText, BodyTooDeep, BodyTooLarge
-from registry.http.body_limit import MAX_LEVELS, is_too_deep
+from registry.errors import BodyTooLarge
+from registry.http.json_shape import MAX_VALUES, check_json
 
 
-async def read_body(receive: Receive, limit_bytes: int, *, is_text: bool = True) -> bytes | None:
+async def read_body(
+    receive: Receive, limit_bytes: int, *, is_text: bool = True, max_values: int = MAX_VALUES
+) -> bytes | None:
     """The whole body, or None if the client disconnected first.
 
-    Raises BodyTooLarge and what `receive` raises; for text also BodyTooDeep and BodyNotText.
+    Raises BodyTooLarge and what `receive` raises; for text also what `check_json` raises.
     """
     chunks: list[bytes] = []
     size = 0
@@ -24,14 +26,6 @@ async def read_body(receive: Receive, limit_bytes: int, *, is_text: bool = True)
         chunks.append(chunk)
         if not message.get("more_body", False):
             body = b"".join(chunks)
-            return _check_text(body) if is_text else body
-
-
-def _check_text(body: bytes) -> bytes:
-    if is_too_deep(body):
-        raise BodyTooDeep(MAX_LEVELS)
-    try:
-        body.decode()
-    except UnicodeDecodeError:  # vLLM's error would not have OpenAI's format
-        raise BodyNotText from None
-    return body
+            if is_text:
+                await check_json(body, max_values)
+            return body

@@ -13,6 +13,7 @@ from registry.http.authentication import AuthenticationMiddleware
 from registry.http.csrf import CsrfMiddleware
 from registry.http.rate_limits import AddressLimitMiddleware, RateLimitMiddleware
 from registry.http.trusted_proxies import ClientAddressMiddleware
+from registry.http.unexpected_errors import UnexpectedErrorMiddleware
 from registry.rates.caller_rates import CallerRates
 from registry.rates.windows import RateWindows
 from registry.settings import RegistrySettings
@@ -38,6 +39,7 @@ def create_guards(
             Middleware(AddressLimitMiddleware, windows=RateWindows(), most_per_minute=most)
         )
     guards.append(Middleware(CsrfMiddleware, allowed=allowed_origins))
+    guards.append(Middleware(UnexpectedErrorMiddleware))
     if registry_settings.require_keys:
         guards.append(
             Middleware(

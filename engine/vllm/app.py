@@ -19,8 +19,11 @@ from engine.ports import Resolver
 from engine.telemetry.spans import Tracing
 from engine.vllm import compat as vllm_compat
 from engine.vllm.backend import lora_request
+from engine.vllm.body_validation import stop_at_first_error
 from engine.vllm.engine_client import LeasedAsyncLLM, RequestAdmission
+from engine.vllm.error_handlers import handle_errors
 from engine.vllm.generate_api import router as generate_router
+from engine.vllm.log_privacy import hide_exception_texts
 from engine.vllm.metric_patches import remove_lora_gauge, unregister_http_metrics
 from registry.http.openapi import document_errors
 
@@ -65,6 +68,7 @@ async def build_application(
     guards: Sequence[Middleware],
     in_flight: RequestLimit,
     max_body_bytes: int,
+    max_body_values: int,
 ) -> FastAPI:
     """All of vLLM's routes and ours; nothing of vLLM's is re-implemented.
 
@@ -73,6 +77,8 @@ async def build_application(
     tasks = await engine.get_supported_tasks()
     app: FastAPI = vllm_compat.build_app()(arguments, tasks, engine.model_config)
     app.title = "Adaptry"
+    handle_errors(app)
+    hide_exception_texts()
     for router in [*routers, generate_router]:
         app.include_router(router)
     app.router.routes[:0] = [metrics_route, _model_list_route(read_references)]  # before vLLM's
@@ -88,8 +94,10 @@ async def build_application(
             in_flight=in_flight,
             own_prefix=API_PREFIX,
             max_body_bytes=max_body_bytes,
+            max_body_values=max_body_values,
         )
     )
+    stop_at_first_error(app.routes)
     app.user_middleware[:0] = guards
     document_errors(app)
     unregister_http_metrics(REGISTRY)

@@ -45,6 +45,9 @@ def parse_engine_arguments(model: str, arguments: Sequence[str]) -> Namespace:
     if parsed.data_parallel_size > 1:
         raise BadArgument("--data-parallel-size must be 1: start one server per replica instead")
     parsed.api_server_count = 1
+    if parsed.log_error_stack:
+        logger.warning("--log-error-stack is not heeded: it logs what is refused, prompts included")
+        parsed.log_error_stack = False
     parsed.enable_lora = True
     parsed.worker_extension_cls = WORKER_EXTENSION
     parsed.enable_offline_docs = not parsed.disable_fastapi_docs

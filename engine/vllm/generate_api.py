@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest, CompletionResponse
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
+from engine.vllm.body_validation import first_error_validator
+
 
 class GenerateRequest(BaseModel):
     """Sampling parameters that are omitted take the model's own defaults."""
@@ -41,6 +43,8 @@ class GenerateResponse(BaseModel):
 
 router = APIRouter(tags=["generate"])
 
+_VALIDATOR = first_error_validator(GenerateRequest.__pydantic_core_schema__)
+
 _BODY = {
     "requestBody": {
         "required": True,
@@ -57,7 +61,7 @@ async def generate(raw_request: Request) -> Any:
     The body is read as JSON whatever its content type says, so that a bare `curl -d` works.
     """
     try:
-        body = GenerateRequest.model_validate_json(await raw_request.body())
+        body: GenerateRequest = _VALIDATOR.validate_json(await raw_request.body())
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from error
     completion = CompletionRequest(**body.model_dump(exclude_none=True))

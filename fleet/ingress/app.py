@@ -100,6 +100,7 @@ async def run_ingress(
             base_models=frozenset(facts.served_names),
             in_flight=tenants.in_flight,
             max_body_bytes=settings.max_body_bytes,
+            max_body_values=settings.max_body_values,
         )
         app = _application(
             *registry.routers(poller.usage),

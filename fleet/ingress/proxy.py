@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from engine.errors import EngineError
 from engine.gateway.openai_errors import (
-    openai_error,
+    error_content,
     retry_after_header,
     send_engine_error,
     send_json,
@@ -28,6 +28,7 @@ from fleet.messages import TOKENS_USED, ForwardedRequest
 from fleet.ports import ReplicaLost, Replicas
 from fleet.proxied_response import ProxiedResponse
 from registry.errors import RateLimitExceeded, RegistryError
+from registry.http.json_shape import MAX_VALUES
 from registry.http.rate_limits import request_rates
 from registry.rates.caller_rates import RequestRates
 
@@ -58,6 +59,7 @@ class ReplicaProxy:
         base_models: frozenset[str],
         in_flight: RequestLimit,
         max_body_bytes: int,
+        max_body_values: int = MAX_VALUES,
     ) -> None:
         self._replicas = replicas
         self._resolver = resolver
@@ -65,14 +67,20 @@ class ReplicaProxy:
         self._base_models = base_models
         self._in_flight = in_flight
         self._max_body_bytes = max_body_bytes
+        self._max_body_values = max_body_values
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         try:
-            body = await read_body(receive, self._max_body_bytes, is_text=not is_form(scope))
+            body = await read_body(
+                receive,
+                self._max_body_bytes,
+                is_text=not is_form(scope),
+                max_values=self._max_body_values,
+            )
         except RegistryError as error:
-            content = openai_error(error.status, error.code, error.detail)
+            content = error_content(scope["path"], error.status, error.code, error.detail)
             await send_json(send, error.status, content)
             return
         if body is None:  # the client left before the request was complete
@@ -83,10 +91,10 @@ class ReplicaProxy:
                 await take_tokens(rates, body)
             end = self._in_flight.begin()
         except EngineError as error:
-            await send_engine_error(send, error)
+            await send_engine_error(send, error, path=scope["path"])
             return
         except RateLimitExceeded as error:
-            content = openai_error(error.status, error.code, error.detail)
+            content = error_content(scope["path"], error.status, error.code, error.detail)
             retry = retry_after_header(error.retry_after_seconds)
             await send_json(send, error.status, content, retry)
             return
@@ -115,7 +123,7 @@ class ReplicaProxy:
         self, request: ForwardedRequest, send: Send, rates: RequestRates | None
     ) -> None:
         """Try another replica until the response has started."""
-        response = ProxiedResponse(send)
+        response = ProxiedResponse(send, request.scope["path"])
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 await self._attempt(request, response, rates)

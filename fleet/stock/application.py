@@ -15,7 +15,7 @@ from engine.cache.controller import CacheController
 from engine.errors import EngineError, EngineUnavailable
 from engine.gateway.model_list import Card, ReadReferences, list_models
 from engine.gateway.openai_errors import (
-    openai_error,
+    error_content,
     retry_after_header,
     send_engine_error,
     send_json,
@@ -27,6 +27,7 @@ from engine.ports import Resolver
 from engine.types import AdapterVersion
 from fleet.stock.client import StockVllm
 from registry.errors import RegistryError
+from registry.http.json_shape import MAX_VALUES
 from registry.telemetry.label_limit import UNKNOWN_ADAPTER
 
 GENERATING = frozenset(
@@ -60,6 +61,7 @@ class StockApplication:
         base_models: Sequence[str],
         read_references: ReadReferences,
         max_body_bytes: int,
+        max_body_values: int = MAX_VALUES,
     ) -> None:
         self._server = server
         self._controller = controller
@@ -68,13 +70,14 @@ class StockApplication:
         self._base_names = base_models
         self._read_references = read_references
         self._max_body_bytes = max_body_bytes
+        self._max_body_values = max_body_values
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._answer(scope, receive, send)
         except EngineError as error:  # the response has not started
             self._counter.count_refusal(error.code)
-            await send_engine_error(send, error)
+            await send_engine_error(send, error, path=scope["path"])
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
@@ -87,7 +90,7 @@ class StockApplication:
         elif method == "GET" and path in READ:
             await self._forward(scope, b"", receive, send, lambda chunk: chunk, [])
         else:
-            content = openai_error(404, "not_found", f"there is no {method} {path} here")
+            content = error_content(path, 404, "not_found", f"there is no {method} {path} here")
             await send_json(send, 404, content)
 
     def _base_models(self) -> list[Card]:
@@ -95,14 +98,16 @@ class StockApplication:
 
     async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            body = await read_body(receive, self._max_body_bytes)
+            body = await read_body(receive, self._max_body_bytes, max_values=self._max_body_values)
             if body is None:
                 return
             version = await self._resolve(scope, body)
         except RegistryError as error:
             self._counter.count_refusal(error.code)
             self._counter.count_request(UNKNOWN_ADAPTER, "refused", 0.0)
-            content = openai_error(error.status, error.code, error.detail, param="model")
+            content = error_content(
+                scope["path"], error.status, error.code, error.detail, param="model"
+            )
             await send_json(
                 send, error.status, content, retry_after_header(error.retry_after_seconds)
             )

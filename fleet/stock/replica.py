@@ -94,6 +94,7 @@ async def run_stock_replica(
             base_models=facts.served_names,
             read_references=service.catalog.served_references,
             max_body_bytes=settings.max_body_bytes,
+            max_body_values=settings.max_body_values,
         )
         stock_server = StockServer(
             app, cache, supervised.promotion, supervised.probe, metrics.freeze_gauges, registry

@@ -2,6 +2,7 @@
 
 import math
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
@@ -59,6 +60,15 @@ def check_timestamp(value: Any) -> Any:
     return value
 
 
+def check_calendar(value: datetime) -> datetime:
+    """At the ends of the calendar a time may have no equivalent in UTC."""
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("this time is outside the calendar") from None
+    return value
+
+
 def check_distinct(value: Any) -> Any:
     """pydantic would silently drop duplicates."""
     if not isinstance(value, list):
@@ -68,7 +78,8 @@ def check_distinct(value: Any) -> Any:
     return value
 
 
-Timestamp = Annotated[AwareDatetime, BeforeValidator(check_timestamp)]
+UtcTime = Annotated[AwareDatetime, AfterValidator(check_calendar)]
+Timestamp = Annotated[UtcTime, BeforeValidator(check_timestamp)]
 Text = Annotated[str, AfterValidator(check_text)]
 Prose = Annotated[Text, AfterValidator(redact_keys)]
 Reason = Annotated[Prose, Field(max_length=1024, description="Kept with the event.")]

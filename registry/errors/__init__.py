@@ -54,6 +54,7 @@ RegistryError
 ├── BodyTooLarge         413
 ├── BodyTimeout          408  it arrives too slowly
 ├── BodyTooDeep          400  JSON nested too deeply
+├── BodyTooManyValues    413  more values in its JSON than a request can need
 ├── BodyNotText          400
 ├── InvalidUpload        400  the request's body is not as declared
 ├── TooManyUploads       429
@@ -68,7 +69,8 @@ RegistryError
 ├── ProbeFailed          422  the engine's output for the version; the code says what
 ├── PromotionTimeout     504
 ├── StoreUnavailable     503  disk errors
-└── DatabaseUnavailable  503
+├── DatabaseUnavailable  503
+└── InternalError        500  unexpected; the server's log has it under the id in the answer
 """
 
 from registry.errors.access import (
@@ -91,6 +93,7 @@ from registry.errors.access import (
 from registry.errors.availability import (
     DatabaseUnavailable,
     EngineAway,
+    InternalError,
     ProbeFailed,
     PromotionTimeout,
     StoreUnavailable,
@@ -147,6 +150,7 @@ from registry.errors.uploads import (
     BodyTimeout,
     BodyTooDeep,
     BodyTooLarge,
+    BodyTooManyValues,
     InvalidAdapter,
     InvalidArchive,
     InvalidUpload,
@@ -160,6 +164,7 @@ __all__ = [
     "BodyTimeout",
     "BodyTooDeep",
     "BodyTooLarge",
+    "BodyTooManyValues",
     "CrossOrigin",
     "DatabaseUnavailable",
     "EngineAway",
@@ -167,6 +172,7 @@ __all__ = [
     "FilesMissing",
     "HostUnknown",
     "ImportConflict",
+    "InternalError",
     "InvalidAdapter",
     "InvalidArchive",
     "InvalidEventId",

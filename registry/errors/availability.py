@@ -3,6 +3,17 @@
 from registry.errors.base import RegistryError
 
 
+class InternalError(RegistryError):
+    """An error that nothing expected. The log has its place under the id."""
+
+    status = 500
+    code = "internal_error"
+
+    def __init__(self, error_id: str) -> None:
+        super().__init__(f"an unexpected error: the server's log has it as {error_id}")
+        self.error_id = error_id
+
+
 class TooManyStreams(RegistryError):
     status = 503
     code = "too_many_streams"

@@ -30,6 +30,14 @@ class BodyTooDeep(RegistryError):
         super().__init__(f"the JSON of the request is nested deeper than {levels} levels")
 
 
+class BodyTooManyValues(RegistryError):
+    status = 413
+    code = "body_too_many_values"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the JSON of the request has more than {limit} values")
+
+
 class BodyNotText(RegistryError):
     status = 400
     code = "body_not_text"

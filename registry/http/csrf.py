@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from registry.errors import CrossOrigin
+from registry.http.dialects import MEDIA_TYPE, problem_content
 from registry.http.headers import find_header
-from registry.http.problems import MEDIA_TYPE, problem_content
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN = frozenset({"same-origin", "none"})

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from registry.catalog.schemas import Problem
-from registry.http.problems import MEDIA_TYPE
+from registry.http.dialects import MEDIA_TYPE, is_anthropic
 
 Document = dict[str, Any]
 
@@ -19,6 +19,11 @@ _OPENAI = {
     "type": "object",
     "required": ["error"],
     "properties": {"error": {"type": "object", "required": ["message", "type", "code"]}},
+}
+_ANTHROPIC = {
+    "type": "object",
+    "required": ["type", "error"],
+    "properties": {"error": {"type": "object", "required": ["type", "message"]}},
 }
 _MEANINGS = {
     400: "The request can't be read",
@@ -64,7 +69,7 @@ def complete_errors(document: Document) -> Document:
             if path.startswith(_PREFIX):
                 _describe_problems(operation)
             elif method == "post" or path.startswith("/v1/"):
-                _describe_openai_errors(operation)
+                _describe_engine_errors(operation, _ANTHROPIC if is_anthropic(path) else _OPENAI)
     if (
         vllm_error := document.get("components", {}).get("schemas", {}).get("ErrorInfo")
     ) is not None:
@@ -82,8 +87,8 @@ def _describe_problems(operation: Document) -> None:
             answer["content"] = {MEDIA_TYPE: {"schema": _PROBLEM}}
 
 
-def _describe_openai_errors(operation: Document) -> None:
+def _describe_engine_errors(operation: Document, schema: Document) -> None:
     for status in _ENGINE:
-        content = {JSONResponse.media_type: {"schema": _OPENAI}}
+        content = {JSONResponse.media_type: {"schema": schema}}
         answer = {"description": _MEANINGS[status], "content": content}
         operation["responses"].setdefault(str(status), answer)

@@ -13,11 +13,15 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope, Send
 
 from registry.errors import RegistryError
+from registry.http.dialects import (
+    MEDIA_TYPE,
+    anthropic_error,
+    is_anthropic,
+    is_own,
+    problem_content,
+)
 from registry.redaction import redact
 
-MEDIA_TYPE = "application/problem+json"
-
-_PROBLEM_PATHS = ("/api/", "/metrics", "/healthz", "/readyz")
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error"}
 
 _SHOWN_PARAMETERS = 10
@@ -42,20 +46,6 @@ def problem_response(
     content.update(more)
     headers = None if retry_after_seconds is None else {"retry-after": str(retry_after_seconds)}
     return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=headers)
-
-
-def problem_content(
-    *, path: str, status: int, code: str, title: str, detail: str
-) -> dict[str, object]:
-    """Members common to all problems."""
-    return {
-        "type": f"urn:adaptry:problem:{code}",
-        "title": title,
-        "status": status,
-        "detail": redact(detail),
-        "code": code,
-        "instance": redact(path),
-    }
 
 
 class ProblemRoute(APIRoute):
@@ -157,16 +147,25 @@ async def send_error(
     error: RegistryError,
     headers: Iterable[tuple[bytes, bytes]] = (),
 ) -> None:
-    """A complete response from middleware: problem details under `/api/`, else OpenAI's format."""
-    ours = route_path(scope).startswith(_PROBLEM_PATHS)
-    body = json.dumps(_problem_body(scope, error) if ours else _openai_body(error)).encode()
+    """A complete response from middleware, in the dialect of the route."""
+    path = route_path(scope)
+    body = json.dumps(_document(path, scope, error)).encode()
+    media_type = MEDIA_TYPE if is_own(path) else "application/json"
     all_headers = [
-        (b"content-type", (MEDIA_TYPE if ours else "application/json").encode()),
+        (b"content-type", media_type.encode()),
         (b"content-length", str(len(body)).encode()),
         *headers,
     ]
     await send({"type": "http.response.start", "status": error.status, "headers": all_headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _document(path: str, scope: Scope, error: RegistryError) -> dict[str, object]:
+    if is_own(path):
+        return _problem_body(scope, error)
+    if is_anthropic(path):
+        return anthropic_error(error.status, error.code, error.detail)
+    return _openai_body(error)
 
 
 def _problem_body(scope: Scope, error: RegistryError) -> dict[str, object]:

@@ -12,9 +12,9 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from registry.catalog.field_types import Metadata, Tags, Text
+from registry.catalog.field_types import Metadata, Tags, Text, UtcTime
 from registry.catalog.metadata import MAX_METADATA_BYTES
 from registry.catalog.schemas import InspectionRead
 from registry.inspection.inspector import WEIGHTS_FILE
@@ -88,7 +88,7 @@ class VersionManifest(_Part):
     state: Annotated[VersionState, AfterValidator(_not_pending)] = VersionState.READY
     state_reason: Reason | None = None
     state_code: Annotated[Text | None, Field(max_length=64)] = None
-    state_changed_at: AwareDatetime | None = None
+    state_changed_at: UtcTime | None = None
     rank: Annotated[int | None, Field(ge=1, le=MAX_VERSION)] = None
     alpha: Annotated[float | None, Field(gt=0, lt=1e9)] = None
     target_modules: Annotated[tuple[Line, ...], Field(max_length=10_000)] = ()
@@ -99,7 +99,7 @@ class VersionManifest(_Part):
     inspection: InspectionRead | None = None  # the same
     source: Annotated[Text, Field(min_length=1, max_length=4096)]
     revision: Line | None = None
-    created_at: AwareDatetime
+    created_at: UtcTime
     created_by: Line
     description: Paragraph | None = None
     tags: Tags = ()
@@ -107,7 +107,7 @@ class VersionManifest(_Part):
     parent: Annotated[str | None, Field(pattern=rf"^{_NAME}:[1-9][0-9]{{0,9}}$")] = None
     training_run: Reason | None = None
     dataset: Reason | None = None
-    updated_at: AwareDatetime | None = None
+    updated_at: UtcTime | None = None
 
     @property
     def needs_files(self) -> bool:
@@ -121,8 +121,8 @@ class AliasStateManifest(_Part):
 
     revision: Number
     weights: Annotated[Mapping[Number, Weight], Field(min_length=1, max_length=1000)]
-    valid_from: AwareDatetime
-    valid_to: AwareDatetime | None = None
+    valid_from: UtcTime
+    valid_to: UtcTime | None = None
     actor: Line
     reason: Reason | None = None
 
@@ -162,8 +162,8 @@ class AdapterManifest(_Part):
     owner: Line | None = None
     tags: Tags = ()
     metadata: SmallMetadata = {}
-    created_at: AwareDatetime
-    updated_at: AwareDatetime | None = None
+    created_at: UtcTime
+    updated_at: UtcTime | None = None
     versions: tuple[VersionManifest, ...]
     aliases: tuple[AliasManifest, ...] = ()
 
@@ -186,7 +186,7 @@ class EventRecord(_Part):
     """An event as originally recorded."""
 
     uid: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-    at: AwareDatetime
+    at: UtcTime
     actor: Line
     kind: Annotated[str, Field(pattern=r"^[a-z_]+\.[a-z_]+$", max_length=32)]
     adapter: AdapterName

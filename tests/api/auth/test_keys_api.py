@@ -242,6 +242,7 @@ async def test_bad_input_is_a_problem(guarded: Guarded) -> None:
         {"name": "app", "scopes": []},
         {"name": "app", "scopes": ["everything"]},
         {"name": "app", "scopes": ["infer"], "expires_at": "tomorrow"},
+        {"name": "app", "scopes": ["infer"], "expires_at": "9999-12-31T23:59:59-23:59"},
         {"name": "app", "scopes": ["infer"], "expires_at": "2030-01-01T00:00:00"},
         {"name": "app", "scopes": ["infer"], "secret": "mine"},
     ):

@@ -233,6 +233,19 @@ async def test_an_answer_says_which_version_and_what_the_cache_did() -> None:
         assert await stage.is_idle_soon()
 
 
+@pytest.mark.parametrize("model", ["nobody", "support"])
+async def test_anthropics_clients_read_their_own_format(model: str) -> None:
+    async with running(Stage()) as stage:
+        stage.caller = "acme"
+        end = stage.in_flight.begin() if model == "support" else None
+        client = Client(asking(model), path="/v1/messages")
+        await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
+        content = json.loads(client.body)
+        expected = "not_found_error" if end is None else "rate_limit_error"
+        assert (content["type"], content["error"]["type"]) == ("error", expected)
+        assert content["error"]["code"] == ("unknown_adapter" if end is None else "tenant_limit")
+
+
 async def test_a_stream_whose_engine_dies_ends_with_the_same_code_as_a_refusal() -> None:
     async with running(Stage()) as stage:
 

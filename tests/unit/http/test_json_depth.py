@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.http.body_limit import is_too_deep
+from registry.errors import BodyNotText, BodyTooManyValues
+from registry.http.json_shape import check_json, has_more_values, is_too_deep
 
 texts = st.text() | st.sampled_from(["[[[[", '"', "\\", '\\"[', "{{{{{{", "é[", "\0["])
 documents = st.recursive(
@@ -41,6 +42,32 @@ def test_it_counts_across_its_pieces(size: int) -> None:
     assert not is_too_deep(in_text, 1)
 
 
+def members_of(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return max(len(inner) - 1, 0) + sum(map(members_of, inner))
+
+
+@given(documents, st.integers(1, 8))
+def test_it_counts_values_as_a_parser_does(document: Any, most: int) -> None:
+    content = json.dumps(document).encode()
+    assert has_more_values(content, most) == (members_of(document) >= most)
+
+
+def test_commas_of_a_text_are_no_values() -> None:
+    for text in (",", '\\",', "\\\\,", "," * 2**20 + '"' + "\\" * 7):
+        assert not has_more_values(json.dumps([text * 3]).encode(), 1)
+
+
+async def test_a_body_of_too_many_values_is_refused_before_it_is_parsed() -> None:
+    ids = json.dumps({"prompt": [7] * 400_000}).encode()
+    with pytest.raises(BodyTooManyValues):
+        await check_json(ids)
+    await check_json(ids, 500_000)
+    await check_json(json.dumps({"prompt": "a, " * 2**21}).encode())
+    with pytest.raises(BodyNotText):
+        await check_json(b'"' + b"a" * 2**21 + b"\xff" + b'"')
+
+
 def test_utf_16_can_hide_nothing() -> None:
     hidden = json.dumps({"\u0122": [[[[1]]]]}, ensure_ascii=False).encode("utf-16-le")
     assert is_too_deep(hidden, 3)
@@ -48,13 +75,16 @@ def test_utf_16_can_hide_nothing() -> None:
 
 MEMORY = """
 import resource, sys
-from registry.http.body_limit import is_too_deep
+from registry.http.json_shape import has_more_values, is_too_deep
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 many, deep = 2**25, b"[" * 200
-for content in (b"[" * many, b"[]" * (many // 2), b'"' * many + deep, b"\\\\" * many + deep):
+lists = b"[" * many, b"[]" * (many // 2)
+for content in (*lists, b'"' * many + deep, b"\\\\" * many + deep, b"," * many):
     before = peak()
-    print(is_too_deep(content), (peak() - before) // 2**20)
+    found = is_too_deep(content)
+    has_more_values(content, 1)
+    print(found, (peak() - before) // 2**20)
 """
 
 
@@ -63,5 +93,5 @@ def test_it_costs_little_whatever_comes() -> None:
         [sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True
     )
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert [line[0] for line in lines] == ["True", "False", "True", "True"]
+    assert [line[0] for line in lines] == ["True", "False", "True", "True", "False"]
     assert all(int(line[1]) < 160 for line in lines), lines

@@ -1,0 +1,46 @@
+"""Body validation: vLLM's models stop at the first error of a list.
+
+pydantic goes on, and tries each of a union's members for each item: a body of 168 KB has 732,000
+errors, and the event loop stands for 11 s. What is valid is not affected.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi.routing import APIRoute
+from pydantic_core import SchemaValidator
+
+_SEQUENCES = frozenset({"list", "tuple", "set", "frozenset"})
+_NOT_SCHEMAS = frozenset({"metadata", "serialization", "config", "cls", "default"})
+
+
+def stop_at_first_error(routes: Iterable[Any]) -> None:
+    """For the body of each route that has one."""
+    for route in routes:
+        field = getattr(route, "body_field", None) if isinstance(route, APIRoute) else None
+        if field is not None:
+            adapter = field._type_adapter
+            adapter.validator = first_error_validator(adapter.core_schema)
+
+
+def first_error_validator(schema: Any) -> SchemaValidator:
+    """Without the validators that pydantic has built for the models within."""
+    return SchemaValidator(_fail_fast(schema, {}), _use_prebuilt=False)
+
+
+def _fail_fast(schema: Any, seen: dict[int, Any]) -> Any:
+    """A copy whose lists fail with their first invalid item."""
+    if isinstance(schema, list | tuple):
+        return type(schema)(_fail_fast(each, seen) for each in schema)
+    if not isinstance(schema, dict):
+        return schema
+    if id(schema) not in seen:
+        copy = seen[id(schema)] = dict(schema)
+        kind = schema.get("type")
+        is_schema = isinstance(kind, str)  # or it maps fields, one of which may be called `type`
+        for name, part in schema.items():
+            if not (is_schema and name in _NOT_SCHEMAS):
+                copy[name] = _fail_fast(part, seen)
+        if is_schema and kind in _SEQUENCES:
+            copy["fail_fast"] = True
+    return seen[id(schema)]

@@ -1,0 +1,98 @@
+"""JSON shape: how deep a body is nested and how many values it has, found without parsing it.
+
+A parser, and the validation after it, work in proportion to the values: the bytes of a long text
+cost next to nothing. Linear, with no Python step per byte: the bytes are untrusted.
+"""
+
+import asyncio
+import codecs
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from registry.errors import BodyNotText, BodyTooDeep, BodyTooManyValues
+
+MAX_LEVELS = 100
+MAX_VALUES = 2**18
+
+_SLICE_BYTES = 2**20
+_LARGE_BYTES = 2**18  # a longer body is checked in a thread
+_QUOTE, _COMMA = b'",'
+_OTHER_BYTES = bytes(set(range(256)) - set(b'"[]{},'))
+_STEPS = np.zeros(256, np.int32)
+_STEPS[list(b"[{")] = 1
+_STEPS[list(b"]}")] = -1
+
+
+async def check_json(content: bytes, max_values: int = MAX_VALUES, *, is_utf8: bool = True) -> None:
+    """Raises BodyTooDeep, BodyTooManyValues and, with `is_utf8`, BodyNotText."""
+    if len(content) <= _LARGE_BYTES:
+        _check(content, max_values, is_utf8)
+    else:
+        await asyncio.to_thread(_check, content, max_values, is_utf8)
+
+
+def _check(content: bytes, max_values: int, is_utf8: bool) -> None:
+    if is_too_deep(content):
+        raise BodyTooDeep(MAX_LEVELS)
+    if has_more_values(content, max_values):
+        raise BodyTooManyValues(max_values)
+    if is_utf8:
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            for begin in range(0, len(content), _SLICE_BYTES):
+                decoder.decode(content[begin : begin + _SLICE_BYTES])
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:  # vLLM's error would not have the route's format
+            raise BodyNotText from None
+
+
+def is_too_deep(content: bytes, max_levels: int = MAX_LEVELS) -> bool:
+    """Whether it is nested too deeply."""
+    if content.count(b"[") + content.count(b"{") <= max_levels:
+        return False
+    if b"\0" in content:  # never in UTF-8 JSON; in UTF-16 brackets can't be told apart
+        return True
+    level = 0
+    for signs, outside in _slices(content):
+        levels = np.cumsum(np.where(outside, _STEPS[signs], 0), dtype=np.int32) + level
+        if int(levels.max()) > max_levels:
+            return True
+        level = int(levels[-1])
+    return False
+
+
+def has_more_values(content: bytes, max_values: int) -> bool:
+    """Whether its arrays and objects have more members than that, by their commas."""
+    if content.count(b",") < max_values:
+        return False
+    commas = 0
+    for signs, outside in _slices(content):
+        commas += int(np.count_nonzero(outside & (signs == _COMMA)))
+        if commas >= max_values:
+            return True
+    return False
+
+
+def _slices(content: bytes) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]:
+    """The signs that make the shape, and which of them are outside of strings."""
+    in_text, begin = 0, 0
+    while begin < len(content):
+        end = _end_of_slice(content, begin)
+        piece = content[begin:end].replace(rb"\\", b"").replace(rb"\"", b"")
+        signs = np.frombuffer(piece.translate(None, _OTHER_BYTES), np.uint8)
+        begin = end
+        if not len(signs):
+            continue
+        quotes = np.cumsum(signs == _QUOTE, dtype=np.uint8) + np.uint8(in_text)
+        in_text = int(quotes[-1]) & 1
+        yield signs, (quotes & 1) == 0
+
+
+def _end_of_slice(content: bytes, begin: int) -> int:
+    """Not within an escape: backslashes before it are in pairs."""
+    end = min(begin + _SLICE_BYTES, len(content))
+    piece = content[begin:end]
+    slashes = len(piece) - len(piece.rstrip(b"\\"))
+    return min(end + slashes % 2, len(content))
