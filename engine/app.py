@@ -19,6 +19,7 @@ from engine.bootstrap.telemetry import Telemetry
 from engine.cache.controller import CacheController
 from engine.console.router import create_console_router
 from engine.errors import EngineUnavailable
+from engine.gateway.grammar_bounds import GrammarGate
 from engine.gateway.request_leases import RequestLeases
 from engine.http.health import create_health_router
 from engine.http.middleware import create_guards
@@ -33,6 +34,7 @@ from engine.vllm.engine_client import LeasedAsyncLLM
 from engine.vllm.process import VllmProcess, VllmStarter
 from engine.vllm.scoring import create_prompt_score
 from engine.vllm.supervisor import EngineSupervisor
+from engine.vllm.tokenizer_threads import current_sender
 from registry.residency import ReplicaResidencyStore, ResidencyStore
 from registry.servers import ServerDirectory, default_server_id
 from registry.service import RegistryService
@@ -124,7 +126,8 @@ async def run_server(
             is_replica=is_replica,
         )
         admission = RequestLeases(cache.controller, telemetry.cache, telemetry.cache.tenants)
-        binding = EngineBinding(app, arguments, admission)
+        grammars = GrammarGate(settings.grammar_limits(), current_sender)
+        binding = EngineBinding(app, arguments, admission, grammars)
         await binding.bind(supervisor.process.engine)
         work = [
             *cache.work(),

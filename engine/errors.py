@@ -16,6 +16,8 @@ EngineError
 ├── NotPinned             404
 ├── AlreadyLoaded         400  on vLLM's routes, without `load_inplace`
 ├── AdapterNotUsed        400  the route does not use the adapter that `model` names
+├── GrammarTooComplex     400  `structured_outputs` would take too long to compile
+├── GrammarLimit          429  the caller began too many new grammars in a minute
 ├── TenantLimitReached    429; 409 if a retry can't help: a limit of the tenant
 ├── EngineDied            503  the engine has died, or was shut down
 └── EngineUnavailable     503  the engine did not answer
@@ -204,6 +206,25 @@ class AdapterNotUsed(EngineError):
 
     def __init__(self, reference: str) -> None:
         super().__init__(f"this route does not generate with adapters: {reference} was not used")
+
+
+class GrammarTooComplex(EngineError):
+    status = 400
+    code = "grammar_too_complex"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the grammar of `structured_outputs` is too complex: {why}")
+
+
+class GrammarLimit(EngineError):
+    status = 429
+    code = "grammar_limit"
+
+    def __init__(self, per_minute: int, retry_after_seconds: int) -> None:
+        super().__init__(
+            f"{per_minute} new grammars may be compiled in a minute, and they were",
+            retry_after_seconds=retry_after_seconds,
+        )
 
 
 class TenantLimitReached(EngineError):

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import ByteSize, Field, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from engine.types import AdmissionLimits
+from engine.types import AdmissionLimits, GrammarLimits
 
 
 class EngineSettings(BaseSettings):
@@ -38,6 +38,22 @@ class EngineSettings(BaseSettings):
         2**18,
         description="Most values in the JSON of a request body. A prompt of token ids has one for "
         "each token.",
+    )
+    max_grammar_bytes: PositiveInt = Field(
+        2**16, description="Largest grammar, schema or list of choices in `structured_outputs`."
+    )
+    max_grammar_size: PositiveInt = Field(
+        2000,
+        description="Largest size of a grammar with its repetitions written out (`{m,n}`, "
+        "`maxLength`, `maxItems`).",
+    )
+    max_grammar_choices: PositiveInt = Field(
+        1000, description="Most values of `choice` in `structured_outputs`."
+    )
+    new_grammars_per_minute: PositiveInt = Field(
+        60,
+        description="Most grammars that a tenant, or a key without one, may begin to use in a "
+        "minute; further ones get 429. One that was used before is not counted.",
     )
     max_api_body_bytes: PositiveInt = Field(
         2**20, description="Largest request body for `/api/`, except uploads and imports."
@@ -82,6 +98,14 @@ class EngineSettings(BaseSettings):
     preload: tuple[str, ...] = Field(
         (), description="References of adapters to load into host memory before serving."
     )
+
+    def grammar_limits(self) -> GrammarLimits:
+        return GrammarLimits(
+            max_bytes=self.max_grammar_bytes,
+            max_size=self.max_grammar_size,
+            max_choices=self.max_grammar_choices,
+            new_per_minute=self.new_grammars_per_minute,
+        )
 
     def limits(self) -> AdmissionLimits:
         return AdmissionLimits(

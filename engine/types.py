@@ -125,6 +125,16 @@ class AdmissionLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class GrammarLimits:
+    """`max_size`: of its repetitions, written out. `new_per_minute`: for each caller."""
+
+    max_bytes: int = 2**16
+    max_size: int = 2000
+    max_choices: int = 1000
+    new_per_minute: int = 60
+
+
+@dataclass(frozen=True, slots=True)
 class WorkDone:
     """What the engine did for one request, its parallel completions together.
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from engine.errors import EngineUnavailable
+from engine.gateway.grammar_bounds import GrammarGate
 from engine.gateway.middleware import AdapterGateway, RequestCounter, RequestLimit
 from engine.gateway.model_list import ReadReferences, list_models
 from engine.gateway.request_context import RequestedAdapters, requested_adapter
@@ -25,6 +26,8 @@ from engine.vllm.error_handlers import handle_errors
 from engine.vllm.generate_api import router as generate_router
 from engine.vllm.log_privacy import hide_exception_texts
 from engine.vllm.metric_patches import remove_lora_gauge, unregister_http_metrics
+from engine.vllm.prompt_bounds import bound_prompts
+from engine.vllm.tokenizer_threads import share_threads
 from registry.http.openapi import document_errors
 
 API_PREFIX = "/api/"
@@ -38,14 +41,19 @@ class EngineBinding:
         app: FastAPI,
         arguments: Namespace,
         admission: RequestAdmission,
+        grammars: GrammarGate,
     ) -> None:
         self._app = app
         self._arguments = arguments
         self._admission = admission
+        self._grammars = grammars
 
     async def bind(self, engine: LeasedAsyncLLM) -> None:
         """vLLM stores the engine, and the services created for it, in the application's state."""
         engine.admission = self._admission
+        engine.grammars = self._grammars
+        share_threads(engine.renderer)
+        bound_prompts(engine.renderer)
         remove_lora_gauge(engine.logger_manager, REGISTRY)
         tasks = await engine.get_supported_tasks()
         await vllm_compat.init_app_state()(engine, self._app.state, self._arguments, tasks)

@@ -16,7 +16,9 @@ from vllm.lora.request import LoRARequest
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from engine.errors import EngineUnavailable
+from engine.errors import EngineError, EngineUnavailable
+from engine.gateway.grammar_bounds import GrammarGate
+from engine.gateway.request_context import current_request
 from engine.types import VersionId, WorkDone
 from engine.vllm.running_requests import (
     BackgroundTasks,
@@ -106,6 +108,7 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
     """
 
     admission: RequestAdmission
+    grammars: GrammarGate | None = None  # none for scripts
 
     def __init__(self, *inputs: Any, **options: Any) -> None:
         super().__init__(*inputs, **options)
@@ -125,6 +128,7 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         **options: Any,
     ) -> Any:
         """Raises what `RequestAdmission.admit` raises, and vLLM's errors."""
+        self._admit_grammar(params)
         running = RunningRequest()
         requested = None if lora_request is None else lora_request.lora_int_id
         admitted = await self._admit(requested, partial(self._abort_running, running))
@@ -157,6 +161,17 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         ids = [request_id] if isinstance(request_id, str) else request_id
         known = [self._engine_ids.get(tenant_request_id(each), set()) for each in ids]
         await super().abort([engine_id for engine_ids in known for engine_id in engine_ids])
+
+    def _admit_grammar(self, params: Any) -> None:
+        wanted = getattr(params, "structured_outputs", None)
+        if wanted is None or self.grammars is None:
+            return
+        try:
+            self.grammars.admit(wanted)
+        except EngineError as error:
+            if (request := current_request()) is not None:
+                request.failure = error  # becomes the response
+            raise
 
     async def _admit(
         self, requested: VersionId | None, abort: Callable[[], None]

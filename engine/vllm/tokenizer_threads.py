@@ -1,0 +1,145 @@
+"""Tokenizer threads: vLLM's tokenizing, in turns between callers and on several threads.
+
+vLLM has one thread and a line in the order of arrival: one long text kept all others waiting.
+"""
+
+import os
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from registry.auth.caller import current_caller
+from registry.auth.client_address import client_address
+
+LONG = 2**13
+"""Characters or tokens. A thread remains for what is shorter."""
+
+
+@dataclass(slots=True)
+class _Job:
+    future: "Future[Any]"
+    work: Callable[[], Any]
+    is_long: bool
+
+
+class FairThreads(Executor):
+    """Callers that wait take turns, each with its oldest job. Long jobs never take all threads.
+
+    A job whose caller has left is not begun.
+    """
+
+    def __init__(self, threads: int, caller: Callable[[], Hashable]) -> None:
+        self._threads = max(threads, 2)
+        self._caller = caller
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="tokenizer")
+        self._lock = threading.Lock()
+        self._waiting: OrderedDict[Hashable, deque[_Job]] = OrderedDict()
+        self._running = self._running_long = 0
+
+    @property
+    def running(self) -> int:
+        return self._running
+
+    @property
+    def waiting(self) -> int:
+        """Those of callers that have left are not counted."""
+        with self._lock:
+            jobs = [job for queue in self._waiting.values() for job in queue]
+        return sum(not job.future.cancelled() for job in jobs)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        work = partial(fn, *args, **kwargs)
+        job = _Job(Future(), work, _size_of(work) > LONG)
+        with self._lock:
+            self._waiting.setdefault(self._caller(), deque()).append(job)
+            self._start_next()
+        return job.future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._pool.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+    def replace_inner(self) -> None:
+        """vLLM asks for it when a template renders for too long: its thread can't be ended."""
+        with self._lock:
+            stuck, self._pool = self._pool, ThreadPoolExecutor(self._threads)
+            self._running = self._running_long = 0
+        stuck.shutdown(wait=False)
+
+    def _start_next(self) -> None:
+        while self._running < self._threads and (job := self._next_job()) is not None:
+            self._running += 1
+            self._running_long += job.is_long
+            self._pool.submit(self._run, job, self._pool)
+
+    def _next_job(self) -> _Job | None:
+        for caller, queue in list(self._waiting.items()):
+            while queue and queue[0].future.cancelled():
+                queue.popleft()
+            if queue and queue[0].is_long and self._running_long >= self._threads - 1:
+                continue
+            del self._waiting[caller]
+            if not queue:
+                continue
+            job = queue.popleft()
+            if queue:
+                self._waiting[caller] = queue  # behind the others
+            return job
+        return None
+
+    def _run(self, job: _Job, pool: ThreadPoolExecutor) -> None:
+        if job.future.set_running_or_notify_cancel():
+            try:
+                result = job.work()
+            except BaseException as error:
+                job.future.set_exception(error)
+            else:
+                job.future.set_result(result)
+        with self._lock:
+            if pool is self._pool:
+                self._running -= 1
+                self._running_long -= job.is_long
+            self._start_next()
+
+
+def share_threads(renderer: Any) -> FairThreads | None:
+    """Let the engine's renderer work on threads of ours.
+
+    None where it has none to replace (vLLM before 0.32), and for pooling with images, whose cache
+    is for one thread.
+    """
+    executor = getattr(renderer, "_executor", None)  # what vLLM wraps its functions for
+    pools = renderer.model_config.runner_type == "pooling"
+    if executor is None or (pools and renderer.mm_processor is not None):
+        return None
+    threads = FairThreads(min(os.cpu_count() or 2, 4), current_sender)
+    executor.shutdown(wait=False)
+    executor.submit = threads.submit
+    executor.shutdown = threads.shutdown
+    executor.replace_inner = threads.replace_inner
+    return threads
+
+
+def current_sender() -> Hashable:
+    """Who takes a turn: the tenant; without one, the key and the address."""
+    caller = current_caller()
+    return caller.tenant or (caller.name, client_address())
+
+
+def _size_of(work: "partial[Any]") -> int:
+    """Of the texts and tokens among the arguments, those in a prompt and in a partial included."""
+    given = [*work.args]
+    if isinstance(work.func, partial):
+        given += work.func.args
+    return max(map(_length, given), default=0)
+
+
+def _length(value: Any) -> int:
+    if isinstance(value, list) and value and isinstance(value[0], dict):  # a conversation
+        return sum(_length(message.get("content")) for message in value)
+    if isinstance(value, dict):
+        return max(_length(value.get("prompt")), _length(value.get("prompt_token_ids")))
+    return len(value) if isinstance(value, str | list | bytes) else 0
