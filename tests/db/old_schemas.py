@@ -124,6 +124,10 @@ ROWS: Mapping[str, tuple[str, ...]] = {
     "b90d4c26e71f": (
         f"INSERT INTO server (name, base_id, started_at) VALUES ('here:8000', 1, {at(13)})",
     ),
+    "5c2e9a7b40d6": (
+        "UPDATE tenant SET max_tokens_per_minute = 5000000000",
+        "INSERT INTO rate_count (name, used, expires_at) VALUES ('LIMITER/key/1', 3, 4102444800)",
+    ),
     "2c996db42209": (
         "INSERT INTO job (adapter, source, request, workspace, state, attempts, bytes_done,"
         " cancel_requested, version, created, created_by, created_at, finished_at) VALUES"
