@@ -3,13 +3,13 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import httpx
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from engine.cache.controller import CacheController
 from engine.errors import EngineError, EngineUnavailable
@@ -25,6 +25,8 @@ from engine.gateway.request_context import RequestContext
 from engine.gateway.requested_model import read_requested_model
 from engine.ports import Resolver
 from engine.types import AdapterVersion
+from fleet.stock.answering import Answering, restore_model, whole_lines
+from fleet.stock.buffered_answer import AnswerHead, BufferedAnswer, ReaderStalled
 from fleet.stock.client import StockVllm
 from registry.errors import RegistryError
 from registry.http.json_shape import MAX_VALUES
@@ -61,6 +63,7 @@ class StockApplication:
         base_models: Sequence[str],
         read_references: ReadReferences,
         max_body_bytes: int,
+        stalled_reader_seconds: float,
         max_body_values: int = MAX_VALUES,
     ) -> None:
         self._server = server
@@ -71,6 +74,7 @@ class StockApplication:
         self._read_references = read_references
         self._max_body_bytes = max_body_bytes
         self._max_body_values = max_body_values
+        self._stalled_reader_seconds = stalled_reader_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -88,7 +92,7 @@ class StockApplication:
             listed = await list_models(query, self._base_models(), self._read_references)
             await listed(scope, receive, send)
         elif method == "GET" and path in READ:
-            await self._forward(scope, b"", receive, send, lambda chunk: chunk, [])
+            await self._forward(scope, b"", receive, Answering(send))
         else:
             content = error_content(path, 404, "not_found", f"there is no {method} {path} here")
             await send_json(send, 404, content)
@@ -113,7 +117,7 @@ class StockApplication:
             )
             return
         if version is None:
-            await self._forward(scope, body, receive, send, lambda chunk: chunk, [])
+            await self._forward(scope, body, receive, Answering(send))
             return
         started, outcome = time.monotonic(), "failed"
         try:
@@ -135,70 +139,66 @@ class StockApplication:
     async def _forward_leased(
         self, scope: Scope, body: bytes, version: AdapterVersion, receive: Receive, send: Send
     ) -> bool:
-        """False if the client left first."""
+        """False if the client left first. The lease ends with the server's work."""
         ending = asyncio.Event()
-        async with self._controller.lease(version, ending.set) as lease:
+        context = self._controller.lease(version, ending.set)
+        lease = await context.acquire()
+        try:
             request = RequestContext(read_requested_model(scope, body).model, version, lease=lease)
             named = _with_model(body, version.engine_name)
-            back = _restore_model(version.engine_name, str(request.requested))
-            return await self._forward(scope, named, receive, send, back, request.headers(), ending)
+            back = restore_model(version.engine_name, str(request.requested))
+            answering = Answering(send, back, request.headers(), context.release, ending)
+            return await self._forward(scope, named, receive, answering)
+        finally:
+            context.release()
 
     async def _forward(
-        self,
-        scope: Scope,
-        body: bytes,
-        receive: Receive,
-        send: Send,
-        back: Callable[[bytes], bytes],
-        headers: Sequence[tuple[bytes, bytes]],
-        ending: asyncio.Event | None = None,
+        self, scope: Scope, body: bytes, receive: Receive, answering: Answering
     ) -> bool:
         """False if the client left first. Raises EngineUnavailable if no response started."""
-        begun = asyncio.Event()
-        work = asyncio.create_task(self._stream_response(scope, body, send, back, headers, begun))
+        answer = BufferedAnswer(stalled_reader_seconds=self._stalled_reader_seconds)
+        reading = asyncio.create_task(self._read(scope, body, answer, answering.on_read))
+        work = asyncio.create_task(answering.send_all(answer))
         ends = [asyncio.create_task(_disconnected(receive))]
-        if ending is not None:
-            ends.append(asyncio.create_task(_set(ending)))
+        if answering.ending is not None:
+            ends.append(asyncio.create_task(_set(answering.ending)))
         try:
             await asyncio.wait([work, *ends], return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 return False
             await work
-        except httpx.HTTPError as error:
-            if begun.is_set():
+        except (httpx.HTTPError, ReaderStalled) as error:
+            if answer.has_begun:
                 raise ConnectionAbortedError(f"{self._server.url}: {error}") from error
             raise EngineUnavailable(f"{self._server.url}: {error}") from error
         finally:
-            for task in (work, *ends):
+            for task in (reading, work, *ends):
                 task.cancel()
-            await asyncio.gather(work, *ends, return_exceptions=True)
+            await asyncio.gather(reading, work, *ends, return_exceptions=True)
         return True
 
-    async def _stream_response(
-        self,
-        scope: Scope,
-        body: bytes,
-        send: Send,
-        back: Callable[[bytes], bytes],
-        headers: Sequence[tuple[bytes, bytes]],
-        begun: asyncio.Event,
+    async def _read(
+        self, scope: Scope, body: bytes, answer: BufferedAnswer, on_read: Callable[[], None]
     ) -> None:
-        async with self._server.stream(
-            scope["method"], scope["path"], _request_headers(scope), body
-        ) as answer:
-            begun.set()
-            kept = [
-                (k, v) for k, v in answer.headers.raw if k.lower().decode() not in _DROPPED_HEADERS
-            ]
-            start = {"status": answer.status_code, "headers": [*kept, *headers]}
-            await send({"type": "http.response.start", **start})
-            async for chunk in _whole_lines(answer.aiter_bytes()):
-                await send(_part(back(chunk), more=True))
-        await send(_part(b"", more=False))
-
-
-def _part(body: bytes, *, more: bool) -> Message:
-    return {"type": "http.response.body", "body": body, "more_body": more}
+        """Up to its end, which is that of the server's work; to leave earlier aborts that."""
+        try:
+            async with self._server.stream(
+                scope["method"], scope["path"], _request_headers(scope), body
+            ) as response:
+                kept = [
+                    (k, v)
+                    for k, v in response.headers.raw
+                    if k.lower().decode() not in _DROPPED_HEADERS
+                ]
+                answer.begin(AnswerHead(response.status_code, kept))
+                async for chunk in whole_lines(response.aiter_bytes()):
+                    await answer.add(chunk)
+        except Exception as error:
+            answer.end(error)
+        else:
+            answer.end()
+        finally:
+            on_read()
 
 
 def _request_headers(scope: Scope) -> dict[str, str]:
@@ -208,23 +208,6 @@ def _request_headers(scope: Scope) -> dict[str, str]:
 
 def _with_model(body: bytes, name: str) -> bytes:
     return json.dumps({**json.loads(body), "model": name}).encode()
-
-
-def _restore_model(name: str, requested: str) -> Callable[[bytes], bytes]:
-    """Responses name the model as the client did; no text holds an engine name by chance."""
-    ours, theirs = json.dumps(name).encode(), json.dumps(requested).encode()
-    return lambda chunk: chunk.replace(ours, theirs)
-
-
-async def _whole_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Chunks that end with a line, so that no name is cut: JSON and events keep it on one line."""
-    rest = b""
-    async for chunk in chunks:
-        whole, newline, rest = (rest + chunk).rpartition(b"\n")
-        if newline:
-            yield whole + newline
-    if rest:
-        yield rest
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -95,6 +95,7 @@ async def run_stock_replica(
             read_references=service.catalog.served_references,
             max_body_bytes=settings.max_body_bytes,
             max_body_values=settings.max_body_values,
+            stalled_reader_seconds=settings.stalled_reader_seconds,
         )
         stock_server = StockServer(
             app, cache, supervised.promotion, supervised.probe, metrics.freeze_gauges, registry

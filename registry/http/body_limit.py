@@ -73,10 +73,11 @@ class BoundedBody:
         self._waited_seconds = 0.0
         self.ended = False
 
-    async def receive(self) -> Message:
+    def receive(self) -> Awaitable[Message]:
         """Receive a message. Only the time waited for the client counts."""
-        if self.ended:
-            return await self._receive()
+        return self._receive() if self.ended else self._receive_bounded()
+
+    async def _receive_bounded(self) -> Message:
         if not self._size_bytes and self._declares_too_much():
             raise BodyTooLarge(self._max_bytes)
         begun = Begun(self._receive())
@@ -132,14 +133,18 @@ def replay(content: bytes, receive: Receive) -> Receive:
     """A `receive` that returns the body once, then the server's next messages."""
     given = False
 
-    async def receive_once() -> Message:
+    def receive_once() -> Awaitable[Message]:
         nonlocal given
         if given:
-            return await receive()
+            return receive()
         given = True
-        return {"type": "http.request", "body": content, "more_body": False}
+        return _whole_body(content)
 
     return receive_once
+
+
+async def _whole_body(content: bytes) -> Message:
+    return {"type": "http.request", "body": content, "more_body": False}
 
 
 def _has_body(scope: Scope) -> bool:

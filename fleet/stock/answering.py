@@ -1,0 +1,54 @@
+"""Answering: how a stock server's answer gets to the client, line by line."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+from starlette.types import Message, Send
+
+from fleet.stock.buffered_answer import BufferedAnswer
+
+
+def _do_nothing() -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """How an answer gets to the client. `on_read`: once the server's work has ended."""
+
+    send: Send
+    back: Callable[[bytes], bytes] = bytes
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    on_read: Callable[[], None] = _do_nothing
+    ending: asyncio.Event | None = None
+
+    async def send_all(self, answer: BufferedAnswer) -> None:
+        head = await answer.head()
+        start = {"status": head.status, "headers": [*head.headers, *self.headers]}
+        await self.send({"type": "http.response.start", **start})
+        async for chunk in answer.chunks():
+            await self.send(_part(self.back(chunk), more=True))
+        await self.send(_part(b"", more=False))
+
+
+def _part(body: bytes, *, more: bool) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+def restore_model(name: str, requested: str) -> Callable[[bytes], bytes]:
+    """Responses name the model as the client did; no text holds an engine name by chance."""
+    ours, theirs = json.dumps(name).encode(), json.dumps(requested).encode()
+    return lambda chunk: chunk.replace(ours, theirs)
+
+
+async def whole_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Chunks that end with a line, so that no name is cut: JSON and events keep it on one line."""
+    rest = b""
+    async for chunk in chunks:
+        whole, newline, rest = (rest + chunk).rpartition(b"\n")
+        if newline:
+            yield whole + newline
+    if rest:
+        yield rest

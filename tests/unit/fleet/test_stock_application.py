@@ -1,0 +1,210 @@
+"""Application over a stock server: a lease lasts as long as the server's work, not as its reader's.
+
+The server is a stand-in that says how far it was read; the controller is the real one.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from starlette.types import Message, Scope
+
+from engine.cache.controller import CacheController
+from engine.cache.loader import Loader
+from engine.fake_backend import FakeBackend, UncheckedFiles
+from engine.policy.policy import CachePolicy
+from engine.types import AdapterVersion
+from fleet.stock.application import StockApplication
+from fleet.stock.buffered_answer import MOST_BUFFERED_BYTES
+from tests.support.cache.controller_harness import Recorder, adapter
+
+A = adapter(1)
+SCOPE: Scope = {
+    "type": "http",
+    "method": "POST",
+    "path": "/v1/completions",
+    "headers": [(b"content-type", b"application/json")],
+}
+
+
+class Server:
+    """Generates `lines`, each when `may_generate` is set."""
+
+    url = "http://stock"
+
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        self._lines = lines
+        self.may_generate = asyncio.Event()
+        self.may_generate.set()
+        self.sent = 0
+        self.closed = asyncio.Event()
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> AsyncIterator[Any]:
+        assert json.loads(body)["model"] == A.engine_name
+        try:
+            yield SimpleNamespace(
+                status_code=200, headers=SimpleNamespace(raw=[]), aiter_bytes=self._generate
+            )
+        finally:
+            self.closed.set()
+
+    async def _generate(self) -> AsyncIterator[bytes]:
+        for line in self._lines:
+            await self.may_generate.wait()
+            self.sent += 1
+            yield line
+
+
+class OneAdapter:
+    async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
+        return A
+
+    async def find(self, text: str) -> AdapterVersion:
+        return A
+
+
+class Tally:
+    def __init__(self) -> None:
+        self.outcomes: list[str] = []
+
+    def count_request(self, adapter: str, outcome: str, seconds: float) -> None:
+        self.outcomes.append(outcome)
+
+    def count_refusal(self, code: str) -> None:
+        raise AssertionError(code)
+
+
+class Client:
+    """Reads the head, and more once `reads` is set."""
+
+    def __init__(self) -> None:
+        self.reads = asyncio.Event()
+        self.leaves = asyncio.Event()
+        self.begun = asyncio.Event()
+        self.body = b""
+        self.is_complete = False
+        self._has_sent = False
+
+    async def receive(self) -> Message:
+        if not self._has_sent:
+            self._has_sent = True
+            return {"type": "http.request", "body": b'{"model": "a1"}', "more_body": False}
+        await self.leaves.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.begun.set()
+            return
+        await self.reads.wait()
+        self.body += message["body"]
+        self.is_complete = not message["more_body"]
+
+
+class Stage:
+    def __init__(self, lines: Sequence[bytes], stalled_reader_seconds: float = 60.0) -> None:
+        backend = FakeBackend(slots=1, host_capacity=1)
+        self.policy = CachePolicy(slots=1, host_capacity=1)
+        loader = Loader(backend, UncheckedFiles(), pauses=())
+        self.controller = CacheController(self.policy, backend, loader, Recorder())
+        self.server = Server(lines)
+        self.tally = Tally()
+        self.app = StockApplication(
+            self.server,  # type: ignore[arg-type]  # a stand-in
+            self.controller,
+            OneAdapter(),
+            self.tally,
+            base_models=["base"],
+            read_references=_none,
+            max_body_bytes=1000,
+            stalled_reader_seconds=stalled_reader_seconds,
+        )
+
+    def ask(self, client: Client) -> asyncio.Task[None]:
+        return asyncio.create_task(self.app(SCOPE, client.receive, client.send))
+
+    async def until_idle(self) -> None:
+        async with asyncio.timeout(5):
+            while self.policy.lease_count(A.id):
+                await asyncio.sleep(0.001)
+
+
+async def _none(*ignored: object) -> Sequence[str]:
+    return []
+
+
+async def test_a_reader_that_stands_still_keeps_no_lease_once_the_server_has_answered() -> None:
+    stage, client = Stage([b"one\n", b"two\n"]), Client()
+    request = stage.ask(client)
+    await asyncio.wait_for(client.begun.wait(), 5)
+    await stage.until_idle()
+    assert client.body == b""
+    assert not request.done()
+    client.reads.set()
+    await asyncio.wait_for(request, 5)
+    assert client.body == b"one\ntwo\n"
+    assert client.is_complete
+    assert stage.tally.outcomes == ["completed"]
+
+
+async def test_the_lease_lasts_while_the_server_generates() -> None:
+    stage, client = Stage([b"one\n", b"two\n"]), Client()
+    stage.server.may_generate.clear()
+    client.reads.set()
+    request = stage.ask(client)
+    await asyncio.wait_for(client.begun.wait(), 5)
+    assert stage.policy.lease_count(A.id) == 1
+    stage.server.may_generate.set()
+    await asyncio.wait_for(request, 5)
+    assert stage.policy.lease_count(A.id) == 0
+
+
+async def test_a_reader_that_stands_still_ends_the_servers_work_in_time() -> None:
+    """An answer that doesn't fit into the buffer: the server can't finish, so it is stopped."""
+    line = b"x" * (MOST_BUFFERED_BYTES // 4) + b"\n"
+    stage, client = Stage([line] * 100, stalled_reader_seconds=0.05), Client()
+    request = stage.ask(client)
+    await asyncio.wait_for(stage.server.closed.wait(), 5)
+    await stage.until_idle()
+    assert stage.server.sent < 10, "bounded memory"
+    client.reads.set()
+    with pytest.raises(ConnectionAbortedError):
+        await asyncio.wait_for(request, 5)
+    assert not client.is_complete
+
+
+async def test_a_slow_reader_gets_an_answer_larger_than_the_buffer() -> None:
+    line = b"x" * (MOST_BUFFERED_BYTES // 4) + b"\n"
+    stage, client = Stage([line] * 20, stalled_reader_seconds=5.0), Client()
+    request = stage.ask(client)
+    await asyncio.wait_for(client.begun.wait(), 5)
+    client.reads.set()
+    await asyncio.wait_for(request, 5)
+    assert client.body == line * 20
+
+
+@pytest.mark.parametrize("end", ["the client leaves", "an operator forces it out"])
+async def test_what_ends_a_request_ends_the_servers_work_and_the_lease(end: str) -> None:
+    stage, client = Stage([b"one\n", b"two\n"]), Client()
+    stage.server.may_generate.clear()
+    request = stage.ask(client)
+    await asyncio.wait_for(client.begun.wait(), 5)
+    if end == "the client leaves":
+        client.leaves.set()
+    else:
+        running = asyncio.create_task(stage.controller.run())
+        assert await asyncio.wait_for(stage.controller.evict(A, force=True), 5)
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+    await asyncio.wait_for(request, 5)
+    assert stage.server.closed.is_set()
+    assert stage.policy.lease_count(A.id) == 0
+    assert stage.tally.outcomes == ["cancelled"]
