@@ -36,8 +36,8 @@ class EngineSettings(BaseSettings):
     max_body_bytes: PositiveInt = Field(32 * 2**20, description="Largest request body accepted.")
     max_body_values: PositiveInt = Field(
         2**18,
-        description="Most values in the JSON of a request body. A prompt of token ids has one for "
-        "each token.",
+        description="Most values in the JSON of a request body: one for each item of a list, such "
+        "as a token id, and sixteen for each member of an object.",
     )
     max_grammar_bytes: PositiveInt = Field(
         2**16, description="Largest grammar, schema or list of choices in `structured_outputs`."

@@ -66,6 +66,11 @@ def attacks() -> list[Attack]:
     return [
         Attack("wrong parts, 400 KB", "/v1/responses", {"model": MODEL, "input": wrong_parts}),
         Attack("wrong roles, 600 KB", "/v1/chat/completions", {**words, "messages": wrong_roles}),
+        Attack(
+            "wrong members, 300 KB",
+            "/v1/completions",
+            {**words, "prompt": "x", "logit_bias": dict.fromkeys(range(16_000), MARKER)},
+        ),
         Attack("token ids, 22 MB", "/v1/completions", {**words, "prompt": ids}),
         Attack("long prompt, 32 MB", "/v1/completions", {**words, "prompt": text * 1_000_000}),
         Attack("tokenize, 2 MB", "/tokenize", {"model": MODEL, "prompt": text * 65_000}),

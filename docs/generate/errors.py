@@ -19,7 +19,7 @@ ELSEWHERE = {
 }
 INTRODUCTION = """\
 Every error has a stable code for programs, and a readable sentence. Our own routes respond with
-problem details (RFC 9457, `application/problem+json`), vLLM's routes in OpenAI's format, with the
+problem details (RFC 9457, `application/problem+json`), vLLM's routes in OpenAI's format (`/v1/messages` in Anthropic's), with the
 same code in `error.code`. A request that does not match the route's schema is `invalid_request`,
 with status 422."""
 

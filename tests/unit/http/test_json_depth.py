@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.errors import BodyNotText, BodyTooManyValues
-from registry.http.json_shape import check_json, has_more_values, is_too_deep
+from registry.http.json_shape import (
+    MEMBER_VALUES,
+    check_json,
+    has_more_values,
+    is_too_deep,
+)
 
 texts = st.text() | st.sampled_from(["[[[[", '"', "\\", '\\"[', "{{{{{{", "é[", "\0["])
 documents = st.recursive(
@@ -44,7 +49,8 @@ def test_it_counts_across_its_pieces(size: int) -> None:
 
 def members_of(value: Any) -> int:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return max(len(inner) - 1, 0) + sum(map(members_of, inner))
+    own = (MEMBER_VALUES - 1) * len(value) if isinstance(value, dict) else 0
+    return own + max(len(inner) - 1, 0) + sum(map(members_of, inner))
 
 
 @given(documents, st.integers(1, 8))
@@ -63,6 +69,9 @@ async def test_a_body_of_too_many_values_is_refused_before_it_is_parsed() -> Non
     with pytest.raises(BodyTooManyValues):
         await check_json(ids)
     await check_json(ids, 500_000)
+    members = json.dumps({"logit_bias": dict.fromkeys(range(40_000), "x")}).encode()
+    with pytest.raises(BodyTooManyValues):
+        await check_json(members)
     await check_json(json.dumps({"prompt": "a, " * 2**21}).encode())
     with pytest.raises(BodyNotText):
         await check_json(b'"' + b"a" * 2**21 + b"\xff" + b'"')
