@@ -19,7 +19,6 @@ from engine.bootstrap.telemetry import Telemetry
 from engine.cache.controller import CacheController
 from engine.console.router import create_console_router
 from engine.errors import EngineUnavailable
-from engine.gateway.grammar_bounds import GrammarGate
 from engine.gateway.request_leases import RequestLeases
 from engine.http.health import create_health_router
 from engine.http.middleware import create_guards
@@ -34,7 +33,6 @@ from engine.vllm.engine_client import LeasedAsyncLLM
 from engine.vllm.process import VllmProcess, VllmStarter
 from engine.vllm.scoring import create_prompt_score
 from engine.vllm.supervisor import EngineSupervisor
-from engine.vllm.tokenizer_threads import current_sender
 from registry.residency import ReplicaResidencyStore, ResidencyStore
 from registry.servers import ServerDirectory, default_server_id
 from registry.service import RegistryService
@@ -53,8 +51,7 @@ class Server:
     probe: Probe
     freeze_metrics: Callable[[], AbstractContextManager[None]]
     metrics_registry: CollectorRegistry
-    http: type[asyncio.Protocol]
-    """uvicorn's HTTP protocol: `http` of its configuration."""
+    http: type[asyncio.Protocol]  # uvicorn's HTTP protocol: `http` of its configuration
 
     @property
     def controller(self) -> CacheController:
@@ -96,9 +93,8 @@ async def run_server(
         server_id = registry_settings.server_id or default_server_id(
             registry_settings.database_url, arguments.port
         )
-        residency: ResidencyStore = ReplicaResidencyStore(database, server_id)
+        residency = (ReplicaResidencyStore if is_replica else ResidencyStore)(database, server_id)
         if not is_replica:
-            residency = ResidencyStore(database, server_id)
             await residency.open()
         supervised = create_supervised_cache(
             arguments,
@@ -126,16 +122,14 @@ async def run_server(
             is_replica=is_replica,
         )
         admission = RequestLeases(cache.controller, telemetry.cache, telemetry.cache.tenants)
-        grammars = GrammarGate(settings.grammar_limits(), current_sender)
-        binding = EngineBinding(app, arguments, admission, grammars)
+        binding = EngineBinding(app, arguments, admission, settings.grammar_limits())
         await binding.bind(supervisor.process.engine)
         work = [
             *cache.work(),
             supervisor.run(_EngineObserver(supervisor, binding, cache)),
             telemetry.create_registry_gauges(database).run(),
-            *registry.work(app),
         ]
-        await stack.enter_async_context(run_in_background(app, work))
+        await stack.enter_async_context(run_in_background(app, [*work, *registry.work(app)]))
         await cache.preload(settings.preload)
         yield Server(
             app,

@@ -33,10 +33,11 @@ class EngineError(Exception):
 
     status = 500
     code = "engine_error"
+    detail = ""
 
-    def __init__(self, detail: str, *, retry_after_seconds: int | None = None) -> None:
-        super().__init__(detail)
-        self.detail = detail
+    def __init__(self, detail: str = "", *, retry_after_seconds: int | None = None) -> None:
+        super().__init__(detail or self.detail)
+        self.detail = detail or self.detail
         self.retry_after_seconds = retry_after_seconds
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -167,27 +168,19 @@ class PinBytesExceeded(EngineError):
 class AdapterInUse(EngineError):
     status = 409
     code = "adapter_in_use"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "this adapter is leased, waited for or being loaded: it can't be evicted now"
-        )
+    detail = "this adapter is leased, waited for or being loaded: it can't be evicted now"
 
 
 class AdapterPinned(EngineError):
     status = 409
     code = "adapter_pinned"
-
-    def __init__(self) -> None:
-        super().__init__("this adapter is pinned: unpin it first")
+    detail = "this adapter is pinned: unpin it first"
 
 
 class NotPinned(EngineError):
     status = 404
     code = "not_pinned"
-
-    def __init__(self) -> None:
-        super().__init__("this adapter is not pinned")
+    detail = "this adapter is not pinned"
 
 
 class AlreadyLoaded(EngineError):
@@ -220,12 +213,6 @@ class GrammarLimit(EngineError):
     status = 429
     code = "grammar_limit"
 
-    def __init__(self, per_minute: int, retry_after_seconds: int) -> None:
-        super().__init__(
-            f"{per_minute} new grammars may be compiled in a minute, and they were",
-            retry_after_seconds=retry_after_seconds,
-        )
-
 
 class TenantLimitReached(EngineError):
     """`limit`: the tenant's field. Without `retry_after_seconds` a retry does not help."""
@@ -236,8 +223,7 @@ class TenantLimitReached(EngineError):
     def __init__(self, limit: str, detail: str, retry_after_seconds: int | None = None) -> None:
         super().__init__(detail, retry_after_seconds=retry_after_seconds)
         self.limit = limit
-        if retry_after_seconds is None:
-            self.status = 409
+        self.status = 409 if retry_after_seconds is None else 429
 
 
 class EngineUnavailable(EngineError):

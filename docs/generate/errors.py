@@ -19,9 +19,9 @@ ELSEWHERE = {
 }
 INTRODUCTION = """\
 Every error has a stable code for programs, and a readable sentence. Our own routes respond with
-problem details (RFC 9457, `application/problem+json`), vLLM's routes in OpenAI's format (`/v1/messages` in Anthropic's), with the
-same code in `error.code`. A request that does not match the route's schema is `invalid_request`,
-with status 422."""
+problem details (RFC 9457, `application/problem+json`), vLLM's routes in OpenAI's format, and
+`/v1/messages` in Anthropic's, with the same code in `error.code`. A request that does not match
+the route's schema is `invalid_request`, with status 422, or 400 on vLLM's routes."""
 
 SECTIONS = (
     ("Registry", registry_errors, registry_errors.RegistryError),

@@ -95,7 +95,10 @@ class GrammarGate:
             begun.popleft()
         if len(begun) >= self._limits.new_per_minute:
             wait = math.ceil(begun[0] + _WINDOW_SECONDS - now)
-            raise GrammarLimit(self._limits.new_per_minute, max(wait, 1))
+            raise GrammarLimit(
+                f"{self._limits.new_per_minute} new grammars may be compiled in a minute, and were",
+                retry_after_seconds=max(wait, 1),
+            )
         begun.append(now)
 
 

@@ -18,6 +18,7 @@ from engine.gateway.model_list import ReadReferences, list_models
 from engine.gateway.request_context import RequestedAdapters, requested_adapter
 from engine.ports import Resolver
 from engine.telemetry.spans import Tracing
+from engine.types import GrammarLimits
 from engine.vllm import compat as vllm_compat
 from engine.vllm.backend import lora_request
 from engine.vllm.body_validation import stop_at_first_error
@@ -27,7 +28,7 @@ from engine.vllm.generate_api import router as generate_router
 from engine.vllm.log_privacy import hide_exception_texts
 from engine.vllm.metric_patches import remove_lora_gauge, unregister_http_metrics
 from engine.vllm.prompt_bounds import bound_prompts
-from engine.vllm.tokenizer_threads import share_threads
+from engine.vllm.tokenizer_threads import current_sender, share_threads
 from registry.http.openapi import document_errors
 
 API_PREFIX = "/api/"
@@ -41,12 +42,12 @@ class EngineBinding:
         app: FastAPI,
         arguments: Namespace,
         admission: RequestAdmission,
-        grammars: GrammarGate,
+        grammars: GrammarLimits,
     ) -> None:
         self._app = app
         self._arguments = arguments
         self._admission = admission
-        self._grammars = grammars
+        self._grammars = GrammarGate(grammars, current_sender)
 
     async def bind(self, engine: LeasedAsyncLLM) -> None:
         """vLLM stores the engine, and the services created for it, in the application's state."""

@@ -18,7 +18,7 @@ from engine.events import CacheEvent
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.gateway.in_flight import RequestsInFlight
 from engine.gateway.middleware import AdapterGateway
-from engine.gateway.openai_errors import send_json
+from engine.gateway.openai_errors import error_event, send_json
 from engine.gateway.request_context import RequestedAdapters, requested_adapter
 from engine.gateway.request_leases import RequestLeases
 from engine.policy.policy import CachePolicy
@@ -271,6 +271,15 @@ async def test_a_stream_whose_engine_dies_ends_with_the_same_code_as_a_refusal()
                 "code": "engine_unavailable",
             }
         }
+
+
+def test_an_event_that_ends_a_stream_has_the_routes_format() -> None:
+    error = EngineUnavailable("it ended")
+    named, data = error_event(error, "/v1/messages").decode().strip().split("\n")
+    assert named == "event: error"
+    content = json.loads(data.removeprefix("data: "))
+    assert (content["type"], content["error"]["type"]) == ("error", "overloaded_error")
+    assert error_event(error, "/v1/completions").startswith(b'data: {"error"')
 
 
 async def test_an_unknown_adapter_is_an_openai_404_and_never_reaches_the_engine() -> None:
