@@ -1,8 +1,9 @@
 """Value types that the whole engine package shares."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NewType
+from typing import Any, NewType
 
 VersionId = NewType("VersionId", int)
 """Row id of a version in the registry; vLLM knows it as `lora_int_id`. Positive, never reused."""
@@ -81,6 +82,8 @@ class AdapterVersion:
     """One immutable version of an adapter, as the engine needs it.
 
     `path` is an absolute local folder that exists while anything refers to the version.
+    `chat_template`, `sampling_defaults`: what its requests get instead of the base model's; no part
+    of its identity, as they are the adapter's setting.
     """
 
     id: VersionId
@@ -92,6 +95,8 @@ class AdapterVersion:
     size_bytes: int
     deprecated_at: int | None = None  # in seconds since 1970; None: it is not deprecated
     deprecation_reason: str | None = None
+    chat_template: str | None = field(default=None, compare=False)
+    sampling_defaults: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
     def reference(self) -> str:

@@ -20,6 +20,8 @@ class AdapterRead(ResponseModel):
     owner: str | None
     tags: list[str]
     metadata: dict[str, Any]
+    serve_chat_template: bool
+    serve_sampling_defaults: bool
     created_at: AwareDatetime
     updated_at: AwareDatetime | None
 
@@ -588,7 +590,12 @@ class VerdictRead(ResponseModel):
 
 
 class VersionRead(ResponseModel):
-    """One immutable version."""
+    """
+    One immutable version.
+
+    `has_chat_template`: it was trained with one that is not the base model's. `sampling_defaults`:
+    those of its `generation_config.json`, if they are not the base model's.
+    """
 
     adapter: str
     number: int
@@ -608,6 +615,8 @@ class VersionRead(ResponseModel):
     source: str
     revision: str | None
     inspection: InspectionRead | None
+    has_chat_template: bool
+    sampling_defaults: dict[str, Any] | None
     created_at: AwareDatetime
     created_by: str
     description: str | None

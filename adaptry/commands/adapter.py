@@ -30,6 +30,7 @@ from adaptry.terminal.output import (
     plain,
     show_fields,
     show_json,
+    show_remarks,
     show_table,
     show_verdict,
     size,
@@ -201,6 +202,7 @@ def _show_registered(done: Registration, as_json: bool) -> None:
         what = "registered" if done.is_new else "already there"
         summary = f"rank {version.rank}, {size(version.size_bytes)}"
         print(f"{version.reference}  {what}, {summary}")
+        show_remarks(version.inspection)
 
 
 for _command in (*alias_commands.COMMANDS, *lifecycle_commands.COMMANDS, *search_commands.COMMANDS):

@@ -65,14 +65,29 @@ def update(
     parent: Annotated[str | None, typer.Option(help="The version it is derived from.")] = None,
     training_run: Annotated[str | None, typer.Option(help="Where it was trained.")] = None,
     dataset: Annotated[str | None, typer.Option(help="What it was trained on.")] = None,
+    serve_chat_template: Annotated[
+        bool | None,
+        typer.Option(
+            "--serve-chat-template/--no-serve-chat-template",
+            help="Whether chats with an adapter use the version's own chat template.",
+        ),
+    ] = None,
+    serve_sampling_defaults: Annotated[
+        bool | None,
+        typer.Option(
+            "--serve-sampling-defaults/--no-serve-sampling-defaults",
+            help="Whether requests get the defaults of the version's generation_config.json.",
+        ),
+    ] = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
     """Change the metadata of an adapter or a version. An empty value clears a field."""
     is_version = ":" in reference
     of_versions = (parent, training_run, dataset)
-    if is_version and owner is not None:
-        raise UsageError("--owner applies to adapters: name one without a version")
+    of_adapters = (owner, serve_chat_template, serve_sampling_defaults)
+    if is_version and any(value is not None for value in of_adapters):
+        raise UsageError("--owner and --serve-… apply to adapters: name one without a version")
     if not is_version and any(value is not None for value in of_versions):
         raise UsageError("--parent, --training-run and --dataset apply to a NAME:VERSION")
     content: AdapterRead | VersionRead
@@ -96,6 +111,8 @@ def update(
                 add_tags=tag or (),
                 remove_tags=untag or (),
                 metadata=_pairs(set_),
+                serve_chat_template=_given(serve_chat_template),
+                serve_sampling_defaults=_given(serve_sampling_defaults),
             )
     if as_json:
         show_json(content)
@@ -127,6 +144,10 @@ def show_versions(found: Iterable[VersionRead]) -> None:
 def _clearable(value: str | None) -> str | Unset | None:
     """Left out: unchanged; an empty text: None, which clears the field."""
     return UNSET if value is None else value or None
+
+
+def _given(value: bool | None) -> bool | Unset:
+    return UNSET if value is None else value
 
 
 def _reject_constant(constant: str) -> None:

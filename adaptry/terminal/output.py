@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from adaptry.client.models import AdapterFacts, ResponseModel, VerdictRead
+from adaptry.client.models import AdapterFacts, InspectionRead, ResponseModel, VerdictRead
 
 JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
 Json = dict[str, JsonValue]
@@ -101,5 +101,10 @@ def _show_facts(facts: AdapterFacts) -> None:
     for name in ("modules", "tensors", "parameters", "shapes_checked", "engine"):
         shown[name] = getattr(report, name)
     show_fields(shown)
-    for remark in report.remarks:
+    show_remarks(report)
+
+
+def show_remarks(report: InspectionRead | None) -> None:
+    """One line for each of an accepted adapter."""
+    for remark in report.remarks if report is not None else ():
         print(f"note: {remark.detail} [{remark.code}]")

@@ -29,6 +29,7 @@ from engine.vllm.log_privacy import hide_exception_texts
 from engine.vllm.metric_patches import remove_lora_gauge, unregister_http_metrics
 from engine.vllm.prompt_bounds import bound_prompts
 from engine.vllm.tokenizer_threads import current_sender, share_threads
+from engine.vllm.training_defaults import serve_training_defaults
 from registry.http.openapi import document_errors
 
 API_PREFIX = "/api/"
@@ -58,6 +59,7 @@ class EngineBinding:
         remove_lora_gauge(engine.logger_manager, REGISTRY)
         tasks = await engine.get_supported_tasks()
         await vllm_compat.init_app_state()(engine, self._app.state, self._arguments, tasks)
+        serve_training_defaults(self._app.state._state.values())
         models = self._app.state.openai_serving_models
         models.lora_requests = RequestedAdapters(lora_request)
         _echo_requested_name(models)

@@ -94,8 +94,13 @@ def _add_adapters(router: APIRouter, service: RegistryService) -> None:
 
     @router.patch("/adapters/{name}")
     async def update_adapter(name: str, body: AdapterPatch) -> AdapterRead:
-        """Change an adapter's metadata; omitted fields stay."""
+        """Change an adapter's metadata; omitted fields stay.
+
+        Only the platform's keys may set `serve_chat_template`: a template is a program.
+        """
         fields = body.model_dump(exclude_unset=True)
+        if fields.get("serve_chat_template"):
+            current_caller().check_platform()
         return adapter_read(await service.metadata.update_adapter(name, fields, actor=actor_name()))
 
 

@@ -18,6 +18,8 @@ def adapter_read(adapter: Adapter) -> AdapterRead:
         owner=adapter.owner,
         tags=adapter.tags,
         metadata=adapter.user_metadata,
+        serve_chat_template=adapter.serve_chat_template,
+        serve_sampling_defaults=adapter.serve_sampling_defaults,
         created_at=adapter.created_at,
         updated_at=adapter.updated_at,
     )
@@ -59,6 +61,8 @@ def whole_version_read(published: PublishedVersion) -> VersionRead:
         inspection=InspectionRead.model_validate(version.inspection)
         if version.inspection is not None
         else None,
+        has_chat_template=version.chat_template is not None,
+        sampling_defaults=version.sampling_defaults,
         created_at=version.created_at,
         created_by=version.created_by,
         description=version.description,

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from registry.auth.visibility import Reader
 from registry.catalog.alias_repository import AliasRepository
 from registry.catalog.listing_repository import ListingRepository
-from registry.catalog.repository import RegistryRepository, get_adapter
+from registry.catalog.repository import TRAINING, RegistryRepository, get_adapter
 from registry.catalog.types import PublishedVersion, Resolution, ResolvedVersion
 from registry.database.change_counter import ChangeCounter
 from registry.database.change_poller import ChangePoller
@@ -76,9 +76,11 @@ class Catalog:
             repository = RegistryRepository(session)
             adapter = await get_adapter(repository, reference.adapter)
             rows = await _select_rows(repository, row_id(adapter), reference)
+            training = await _select_training(repository, adapter, rows)
+        versions = {row.number: self._to_resolved(adapter.name, row) for row in rows}
         return Resolution(
             reference=str(reference),
-            versions={row.number: self._to_resolved(adapter.name, row) for row in rows},
+            versions={n: replace(v, **training.get(n, {})) for n, v in versions.items()},
             weights={row.number: row[-1] for row in rows},
         )
 
@@ -204,6 +206,17 @@ class Catalog:
         async with self._database.read_session() as session:
             adapter = await get_adapter(RegistryRepository(session), name)
             return await query(session, row_id(adapter))
+
+
+async def _select_training(
+    repository: RegistryRepository, adapter: Adapter, rows: Sequence[Row[*tuple[Any, ...]]]
+) -> dict[int, dict[str, Any]]:
+    """What is served of what the versions were trained with, by version number."""
+    served = [name for name in TRAINING if getattr(adapter, f"serve_{name}")]
+    if not served:
+        return {}
+    found = await repository.training([row.id for row in rows])
+    return {row.number: {name: getattr(row, name) for name in served} for row in found}
 
 
 async def _select_rows(

@@ -28,6 +28,9 @@ _ALL_FILES = 0x5F8E1C0B64D2A793  # an arbitrary advisory lock key
 
 _WITHOUT_FILES = (VersionState.PURGED, VersionState.REJECTED, VersionState.PENDING)
 
+TRAINING = ("chat_template", "sampling_defaults")
+"""What a version was trained with, beside its weights."""
+
 _RESOLVED = (
     col(Version.id),
     col(Version.number),
@@ -155,6 +158,12 @@ class RegistryRepository:
         statement = select(*_RESOLVED, literal(1)).where(
             col(Version.adapter_id) == adapter_id, col(Version.number) == number
         )
+        return (await self._session.execute(statement)).all()
+
+    async def training(self, version_ids: Sequence[int]) -> Sequence[AnyRow]:
+        """Number of each version, and what it was trained with."""
+        columns = (getattr(Version, name) for name in TRAINING)
+        statement = select(col(Version.number), *columns).where(col(Version.id).in_(version_ids))
         return (await self._session.execute(statement)).all()
 
     async def resolved_alias(self, adapter_id: int, alias: str) -> Sequence[AnyRow]:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictBool
 
 from registry.catalog.field_types import Body, Metadata, Name, Prose, Reference, Tags, Text
 
@@ -29,6 +29,8 @@ class AdapterPatch(Body):
     """Omitted fields stay as they are. `metadata` is merged key by key, and null removes a key.
 
     `tags` replaces all tags; `add_tags` and `remove_tags` change only those.
+    `serve_chat_template` and `serve_sampling_defaults`: requests get what the version was trained
+    with instead of the base model's.
     """
 
     description: Annotated[Prose | None, Field(max_length=4096)] = None
@@ -37,6 +39,8 @@ class AdapterPatch(Body):
     add_tags: Tags = ()
     remove_tags: Tags = ()
     metadata: Metadata = Field(default_factory=dict)
+    serve_chat_template: StrictBool = False
+    serve_sampling_defaults: StrictBool = False
 
 
 class VersionPatch(Body):
@@ -106,7 +110,11 @@ class VerdictRead(BaseModel):
 
 
 class VersionRead(BaseModel):
-    """One immutable version."""
+    """One immutable version.
+
+    `has_chat_template`: it was trained with one that is not the base model's. `sampling_defaults`:
+    those of its `generation_config.json`, if they are not the base model's.
+    """
 
     adapter: str
     number: int
@@ -126,6 +134,8 @@ class VersionRead(BaseModel):
     source: str
     revision: str | None
     inspection: InspectionRead | None
+    has_chat_template: bool
+    sampling_defaults: dict[str, Any] | None
     created_at: datetime
     created_by: str
     description: str | None
@@ -145,6 +155,8 @@ class AdapterRead(BaseModel):
     owner: str | None
     tags: list[str]
     metadata: dict[str, Any]
+    serve_chat_template: bool
+    serve_sampling_defaults: bool
     created_at: datetime
     updated_at: datetime | None
 

@@ -1,8 +1,10 @@
 """Result types of the registry's use cases."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from registry.catalog.traffic_split import main_of, pick
 from registry.models import Version
@@ -13,6 +15,7 @@ class ResolvedVersion:
     """The version that a reference resolves to. `path`: absolute folder of the verified files.
 
     `deprecated_at` is None unless the version is deprecated; then `state_reason` is the reason.
+    `chat_template`, `sampling_defaults`: None if the base model's are to be used.
     """
 
     adapter: str
@@ -25,6 +28,8 @@ class ResolvedVersion:
     state: str
     state_reason: str | None = None
     deprecated_at: datetime | None = None
+    chat_template: str | None = None
+    sampling_defaults: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

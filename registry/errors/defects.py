@@ -63,6 +63,9 @@ class Defect(StrEnum):
     EMBEDDING_SAVED = "embedding_saved"
     BASE_WEIGHTS_CHANGED = "base_weights_changed"
     EXPERTS_UNSUPPORTED = "experts_unsupported"
+    # what it was trained with
+    NEW_EMBEDDINGS = "new_embeddings"
+    TOKENS_BEYOND_VOCABULARY = "tokens_beyond_vocabulary"
 
 
 class Remark(StrEnum):
@@ -73,3 +76,9 @@ class Remark(StrEnum):
     BASE_WEIGHTS_REPEATED = "base_weights_repeated"
     EXPERTS_UNTESTED = "experts_untested"
     ENGINE_NOT_ASKED = "engine_not_asked"
+    CHAT_TEMPLATE_DIFFERS = "chat_template_differs"
+    TOKENIZER_DIFFERS = "tokenizer_differs"
+    TOKENS_ADDED = "tokens_added"
+    EOS_DIFFERS = "eos_differs"
+    SAMPLING_DIFFERS = "sampling_differs"
+    TRAINING_UNREAD = "training_unread"

@@ -11,6 +11,7 @@ from python_multipart.multipart import parse_options_header
 
 from registry.errors import InvalidUpload, SourceTooLarge
 from registry.inspection.inspector import PICKLE_FILE
+from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import MAX_FIELDS_BYTES, FetchLimits, Progress
 from registry.sources.paths import check_path
 from registry.sources.quarantine import TAKEN_FILES, make_final, too_large
@@ -96,7 +97,7 @@ class _Parts:
         """The form's fields of a complete body. Raises InvalidUpload."""
         if not self._ended:
             raise InvalidUpload("the body is cut off")
-        if not self._names:
+        if not self._names - set(TRAINING_FILES):
             wanted = ", ".join(TAKEN_FILES)
             raise InvalidUpload(f"there is no file in it: send {wanted}, or one archive of them")
         if ARCHIVE in self._names and len(self._names) > 1:
@@ -136,7 +137,7 @@ class _Parts:
         name = path.rpartition("/")[2]
         if name.lower().endswith(ARCHIVES):
             name = ARCHIVE
-        elif name not in (*TAKEN_FILES, PICKLE_FILE):
+        elif name not in (*TAKEN_FILES, PICKLE_FILE, *TRAINING_FILES):
             self._take = self._drop
             return
         if name in self._names:

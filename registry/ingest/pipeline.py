@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,6 +11,7 @@ from typing import TypeVar
 
 from registry.ingest.normalisation import normalise_names
 from registry.inspection.inspector import Inspection
+from registry.inspection.training_files import FOLDER as TRAINING_FOLDER
 from registry.sources.base import FetchedSource, FetchLimits, Progress, Source
 from registry.sources.threads import run_in_thread, run_to_completion
 from registry.storage.integrity import manifest_digest
@@ -78,6 +80,7 @@ async def keep(
     """
     digest = manifest_digest((file.name, file.size_bytes, file.hash) for file in fetched.files)
     with storage_errors():
+        await asyncio.to_thread(shutil.rmtree, folder / TRAINING_FOLDER, ignore_errors=True)
         lock = await run_to_completion(asyncio.to_thread(store.add, folder, digest))
     try:
         artifact = StoredArtifact(digest, store.path_of(digest), inspection.size_bytes, inspection)

@@ -8,6 +8,7 @@ from registry.catalog.metadata import VersionDetails, describe
 from registry.catalog.repository import RegistryRepository
 from registry.catalog.types import Origin, PublishedVersion, Registration
 from registry.catalog.unit_of_work import UnitOfWork
+from registry.inspection.inspector import Inspection
 from registry.lifecycle.transitions import change_state
 from registry.models import Adapter, EventKind, Version, VersionState, row_id
 from registry.references import DEFAULT_ALIAS
@@ -35,7 +36,7 @@ async def publish(
         known = await work.repository.number_with_content(row_id(adapter), content)
         artifact.is_used = known is None
     if known is not None:
-        return await _publish_again(work, await work.version(known))
+        return await _publish_again(work, await work.version(known), artifact.inspection)
     version = _version(row_id(adapter), last + 1, origin, artifact)
     return Registration(await _publish_new(work, version, details), created=True)
 
@@ -65,8 +66,14 @@ async def _publish_new(
     return PublishedVersion(name, version, parent)
 
 
-async def _publish_again(work: UnitOfWork, known: Version) -> Registration:
-    """A retired or quarantined version stays so; a purged or rejected one becomes ready."""
+async def _publish_again(work: UnitOfWork, known: Version, inspection: Inspection) -> Registration:
+    """A retired or quarantined version stays so; a purged or rejected one becomes ready.
+
+    What it was trained with is no part of its content: a corrected chat template is taken over.
+    """
+    if changed := _take_training(known, inspection):
+        reason = f"{', '.join(changed)}: registered again with others"
+        await work.add_event(EventKind.VERSION_UPDATED, to_version=known.number, reason=reason)
     restored = known.state in (VersionState.PURGED, VersionState.REJECTED)
     if restored:
         change_state(known, VersionState.READY, work.reference(known.number))
@@ -74,6 +81,18 @@ async def _publish_again(work: UnitOfWork, known: Version) -> Registration:
             EventKind.VERSION_RESTORED, to_version=known.number, reason="registered again"
         )
     return Registration(await work.published_version(known), created=False, restored=restored)
+
+
+def _take_training(known: Version, inspection: Inspection) -> list[str]:
+    """Names of what changed. A folder without such files changes nothing."""
+    new = {
+        "chat_template": inspection.chat_template,
+        "sampling_defaults": inspection.sampling_defaults,
+    }
+    changed = [n for n, value in new.items() if value is not None and getattr(known, n) != value]
+    for name in changed:
+        setattr(known, name, new[name])
+    return changed
 
 
 def _version(adapter_id: int, number: int, origin: Origin, artifact: StoredArtifact) -> Version:
@@ -91,6 +110,8 @@ def _version(adapter_id: int, number: int, origin: Origin, artifact: StoredArtif
         size_bytes=artifact.size_bytes,
         source=origin.source,
         revision=origin.revision,
+        chat_template=inspection.chat_template,
+        sampling_defaults=inspection.sampling_defaults,
         peft_config=inspection.peft_config,
         inspection=inspection.report,
         created_by=origin.actor,

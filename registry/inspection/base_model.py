@@ -6,6 +6,7 @@ from pathlib import Path
 
 from registry.inspection.safetensors_header import TensorInfo, read_header
 from registry.inspection.supported_modules import Shape, SupportedModules
+from registry.inspection.training import BaseTraining
 
 # Quantized weights may be packed, several per number, so that the stored shape is not the layer's.
 # These are the names of packed tensors in GPTQ and AWQ, compressed-tensors, HQQ and AQLM;
@@ -35,6 +36,7 @@ class BaseModel:
     shapes: Mapping[str, Shape | None] | None
     served: SupportedModules | None = None
     embeddings: Mapping[str, StoredTensor] = field(default_factory=dict)
+    training: BaseTraining | None = None
 
     def embedding(self, module: str) -> StoredTensor | None:
         """The module's weights; for a tied head, those of the input embedding."""
@@ -64,7 +66,8 @@ def read_base_model(
                 shapes[module] = None if _is_packed(kind, tensor) else _matrix(tensor)
             if kind == "weight" and any(_is_named(module, name) for name in _EMBEDDINGS):
                 embeddings[module] = StoredTensor(file, tensor)
-    return BaseModel(name, shapes or None, served, embeddings)
+    training = None if folder is None else BaseTraining(folder)
+    return BaseModel(name, shapes or None, served, embeddings, training)
 
 
 def _is_packed(kind: str, tensor: TensorInfo) -> bool:

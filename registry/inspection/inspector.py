@@ -24,6 +24,7 @@ from registry.inspection.peft_config import (
 from registry.inspection.safetensors_header import TensorInfo, read_header
 from registry.inspection.tensor_reader import DTYPES
 from registry.inspection.tensors import AdapterTensors, matrix_problems, quote_name, sort_tensors
+from registry.inspection.training import Training, compare_training
 from registry.inspection.weights import value_problems
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -55,6 +56,8 @@ class Inspection:
     peft_config: dict[str, Any]
     shapes_checked: bool
     content_digest: str | None = None
+    chat_template: str | None = None
+    sampling_defaults: dict[str, Any] | None = None
     report: dict[str, Any] = field(default_factory=dict)
 
 
@@ -119,6 +122,7 @@ class _Inspector:
         self._placement = Placement(base, {})
         self._ranks: Mapping[str, int] = {}
         self._alphas: Mapping[str, float] = {}
+        self._training = Training()
 
     def problems(self) -> Iterator[InvalidAdapter]:
         """Defects, cheap checks first: values are read last."""
@@ -140,6 +144,8 @@ class _Inspector:
         yield from fit_problems(self._tensors.pairs, self._placement)
         saved_modules = () if config is None else config.saved_modules
         yield from head_problems(self._tensors, saved_modules, self._base)
+        self._training = compare_training(self._folder, self._base.training)
+        yield from self._training.problems()
         yield from value_problems(
             self._folder / WEIGHTS_FILE, self._header, self._tensors, self._base, self._alphas
         )
@@ -159,6 +165,8 @@ class _Inspector:
             peft_config=config.raw,
             shapes_checked=shapes_checked,
             content_digest=content_digest(self._folder, WEIGHTS_FILE),
+            chat_template=self._training.chat_template,
+            sampling_defaults=self._training.sampling_defaults,
             report={"shapes_checked": shapes_checked, "files": files, **self._report()},
         )
 
@@ -215,7 +223,7 @@ class _Inspector:
             yield InvalidAdapter(Defect.ALPHA_PATTERN_UNSUPPORTED, detail)
 
     def _remarks(self) -> Iterator[Finding]:
-        yield from (Finding(code, detail) for code, detail in self._noticed)
+        yield from (Finding(*remark) for remark in (*self._noticed, *self._training.remarks()))
         for name in unknown_fields(self._config.raw):
             detail = f"{quote_name(name)}: not known here, and ignored by vLLM"
             yield Finding(Remark.UNKNOWN_FIELD, detail)

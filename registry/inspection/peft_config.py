@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect
-from registry.inspection.lfs_pointer import check_no_pointer
 from registry.inspection.rank_patterns import resolve
+from registry.inspection.safetensors_header import check_no_pointer
 from registry.inspection.tensors import HEADS, quote_name
 
 Value = TypeVar("Value")

@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect
-from registry.inspection.lfs_pointer import LONGEST_MARK, check_no_pointer
 
 MAX_HEADER_BYTES = 25 * 2**20
 MAX_DIMENSIONS = 8
@@ -35,6 +34,14 @@ _ITEM_BITS = {
 }
 
 
+# What a clone without Git LFS has instead of a file
+_LFS_MARKS = (
+    b"version https://git-lfs.github.com/spec/",
+    b"version https://hawser.github.com/spec/",
+)
+_LONGEST_MARK = max(map(len, _LFS_MARKS))
+
+
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
     """Location of one tensor. `offset_bytes` counts from the start of the file."""
@@ -53,7 +60,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     """
     with path.open("rb") as file:
         file_bytes = os.fstat(file.fileno()).st_size
-        start = file.read(LONGEST_MARK)
+        start = file.read(_LONGEST_MARK)
         check_no_pointer(start, path.name)
         file.seek(8)
         length = int.from_bytes(start[:8], "little")
@@ -69,6 +76,13 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     }
     _check_layout(path, tensors, data_start, file_bytes)
     return tensors
+
+
+def check_no_pointer(start: bytes, name: str) -> None:
+    """`start`: the file, or its first bytes. Raises InvalidAdapter: `lfs_pointer`."""
+    if start.startswith(_LFS_MARKS):
+        detail = f"{name} is a pointer of Git LFS, not the file: run `git lfs pull`"
+        raise InvalidAdapter(Defect.LFS_POINTER, detail)
 
 
 def read_entries(path: Path) -> tuple[dict[str, Any], int]:

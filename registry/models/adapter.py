@@ -4,7 +4,17 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    Text,
+    UniqueConstraint,
+    false,
+)
 from sqlmodel import Field, SQLModel
 
 from registry.models.base import UtcDateTime, bytewise_string, json_column, now, one_of
@@ -25,8 +35,16 @@ class VersionState(StrEnum):
 SERVABLE = frozenset({VersionState.READY, VersionState.DEPRECATED})
 
 
+def _switch() -> Column[Any]:
+    return Column(Boolean, nullable=False, server_default=false())
+
+
 class Adapter(SQLModel, table=True):
-    """A name under which versions are published."""
+    """A name under which versions are published.
+
+    `serve_chat_template`, `serve_sampling_defaults`: requests of its versions get those that the
+    version was trained with, not the base model's.
+    """
 
     __tablename__ = "adapter"
     __table_args__ = (
@@ -42,6 +60,8 @@ class Adapter(SQLModel, table=True):
     owner: str | None = Field(default=None, max_length=256)
     tags: list[str] = Field(default_factory=list, sa_column=json_column("[]"))
     user_metadata: dict[str, Any] = Field(default_factory=dict, sa_column=json_column("{}"))
+    serve_chat_template: bool = Field(default=False, sa_column=_switch())
+    serve_sampling_defaults: bool = Field(default=False, sa_column=_switch())
     created_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
     updated_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
 
@@ -94,6 +114,10 @@ class Version(SQLModel, table=True):
         default=None, sa_column=Column(JSON(none_as_null=True))
     )
     created_at: datetime = Field(default_factory=now, sa_column=Column(UtcDateTime, nullable=False))
+    chat_template: str | None = Field(default=None, sa_column=Column(Text))
+    sampling_defaults: dict[str, Any] | None = Field(
+        default=None, sa_column=Column(JSON(none_as_null=True))
+    )
     created_by: str = Field(max_length=256)
     description: str | None = Field(default=None, max_length=4096)
     tags: list[str] = Field(default_factory=list, sa_column=json_column("[]"))

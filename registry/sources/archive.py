@@ -13,10 +13,18 @@ from registry.errors import InvalidAdapter, SourceTooLarge
 from registry.errors.defects import Defect
 from registry.inspection.foreign_folders import explain_missing_files
 from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
+from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.gunzip import ArchiveStream, raise_invalid
 from registry.sources.paths import check_path, quote_name
-from registry.sources.quarantine import ADAPTER_FILES, CHUNK_BYTES, TAKEN_FILES, QuarantineWriter
+from registry.sources.quarantine import (
+    ADAPTER_FILES,
+    CHUNK_BYTES,
+    TAKEN_FILES,
+    BesideFile,
+    IncomingFile,
+    QuarantineWriter,
+)
 
 _BLOCK_BYTES = 512
 _MAX_EXTENDED_BYTES = 64 * 1024
@@ -51,6 +59,8 @@ def extract(archive: Path, into: Path, limits: FetchLimits, progress: Progress) 
     writer = QuarantineWriter(into, limits, progress)
     seen: set[str] = set()
     names: set[str] = set()
+    training = _TrainingFiles(writer)
+    adapter_folder = None
     with archive.open("rb") as file:
         stream = ArchiveStream(file, limits, progress)
         for member in _members(stream, limits):
@@ -60,11 +70,17 @@ def extract(archive: Path, into: Path, limits: FetchLimits, progress: Progress) 
                 raise_invalid(f"it holds {name} twice: send the folder of one adapter")
             if name in ADAPTER_FILES:
                 seen.add(name)
+            folder = member.name.rpartition("/")[0]
             if name in TAKEN_FILES:
-                _copy_member(stream, member, name, writer)
+                writer.expect(member.size_bytes)
+                _copy_member(stream, member, writer.open(name))
+                adapter_folder = folder
+            elif name in TRAINING_FILES:
+                _copy_member(stream, member, training.open(folder, name))
             else:
                 stream.skip(member.size_bytes)
             stream.skip(-member.size_bytes % _BLOCK_BYTES)
+    training.keep(adapter_folder)
     if PICKLE_FILE in seen and WEIGHTS_FILE not in seen:
         writer.mark_pickle()
     elif not seen.issuperset(TAKEN_FILES):
@@ -72,12 +88,25 @@ def extract(archive: Path, into: Path, limits: FetchLimits, progress: Progress) 
     return writer.finish()
 
 
-def _copy_member(
-    stream: ArchiveStream, member: _Member, name: str, writer: QuarantineWriter
-) -> None:
-    writer.expect(member.size_bytes)
+class _TrainingFiles:
+    """Training files by folder: only at the end it is known which one the adapter's is."""
+
+    def __init__(self, writer: QuarantineWriter) -> None:
+        self._writer = writer
+        self._numbers: dict[str, int] = {}
+
+    def open(self, folder: str, name: str) -> BesideFile:
+        number = self._numbers.setdefault(folder, len(self._numbers))
+        return self._writer.open_beside(f"{number}-{name}")
+
+    def keep(self, folder: str | None) -> None:
+        """Those of the adapter's folder."""
+        self._writer.keep_beside(f"{self._numbers.get(folder or '')}-")
+
+
+def _copy_member(stream: ArchiveStream, member: _Member, opened: IncomingFile | BesideFile) -> None:
     left = member.size_bytes
-    with writer.open(name) as target:
+    with opened as target:
         while left:
             chunk = stream.read(min(left, CHUNK_BYTES))
             target.write(chunk)

@@ -6,6 +6,7 @@ limited, checked or cancelled.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from registry.errors import (
     SourceUnavailable,
 )
 from registry.inspection.peft_config import CONFIG_FILE
+from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.download import RemoteSource
 from registry.sources.egress_guard import EgressGuard
@@ -141,6 +143,11 @@ class HubSource:
             with cached.open("rb") as source, writer.open(name) as target:
                 while chunk := source.read(CHUNK_BYTES):
                     target.write(chunk)
+        for name in TRAINING_FILES:
+            with suppress(SourceNotFound):
+                source_path = self._cached_path(name, revision)
+                with writer.open_beside(name) as target:
+                    target.write(source_path.read_bytes())
         return writer.finish(revision)
 
     def _cached_path(self, name: str, revision: str | None) -> Path:

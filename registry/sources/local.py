@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -14,6 +15,8 @@ from registry.errors import InvalidAdapter, SourceNotAllowed, SourceNotFound
 from registry.errors.defects import Defect
 from registry.inspection.foreign_folders import explain_missing_files
 from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
+from registry.inspection.training_files import MAX_FILE_BYTES
+from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.quarantine import CHUNK_BYTES, TAKEN_FILES, QuarantineWriter
 from registry.sources.threads import run_in_thread
@@ -81,7 +84,22 @@ class LocalSource:
             with open_regular(file.path, self._roots) as source, writer.open(file.name) as target:
                 while chunk := source.read(CHUNK_BYTES):
                     target.write(chunk)
+        self.copy_training_files(writer)
         return writer.finish()
+
+    def copy_training_files(self, writer: QuarantineWriter) -> None:
+        """Those that can be read; they are no part of the adapter."""
+        for name in TRAINING_FILES:
+            with suppress(InvalidAdapter, SourceNotFound):
+                file = _find(self._folder / name, self._roots)
+                if file is None or file.size_bytes > MAX_FILE_BYTES:
+                    continue
+                with (
+                    open_regular(file.path, self._roots) as source,
+                    writer.open_beside(name) as target,
+                ):
+                    while chunk := source.read(CHUNK_BYTES):
+                        target.write(chunk)
 
     def _has(self, name: str) -> bool:
         return _status(self._folder / name) is not None

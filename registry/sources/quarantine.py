@@ -10,6 +10,8 @@ from blake3 import blake3
 from registry.errors import SourceTooLarge
 from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.peft_config import CONFIG_FILE
+from registry.inspection.training_files import FOLDER as TRAINING_FOLDER
+from registry.inspection.training_files import MAX_FILE_BYTES
 from registry.sources.base import FetchedFile, FetchedSource, FetchLimits, Progress
 
 TAKEN_FILES = (CONFIG_FILE, WEIGHTS_FILE)
@@ -42,6 +44,21 @@ class QuarantineWriter:
         """Mark that there are only pickled weights: an empty file, which inspection reports."""
         with self.open(PICKLE_FILE):
             pass
+
+    def open_beside(self, name: str) -> "BesideFile":
+        """One of the training files, which inspection compares and the store does not keep."""
+        folder = self._into / TRAINING_FOLDER
+        folder.mkdir(exist_ok=True)
+        return BesideFile(folder / name)
+
+    def keep_beside(self, prefix: str) -> None:
+        """Keep the training files whose names have the prefix, without it."""
+        folder = self._into / TRAINING_FOLDER
+        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if file.name.startswith(prefix):
+                file.rename(folder / file.name.removeprefix(prefix))
+            else:
+                file.unlink()
 
     def count(self, size_bytes: int) -> None:
         """Raises SourceTooLarge, and Stopped."""
@@ -101,6 +118,33 @@ class IncomingFile:
         if error is None:
             name, hashed = self._path.name, self._hasher.hexdigest()
             self._writer.add(FetchedFile(name, self._size_bytes, hashed))
+
+
+class BesideFile:
+    """A training file: neither hashed nor counted, and dropped if it is too large or broken off."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("wb")
+        self._left_bytes = MAX_FILE_BYTES
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, chunk: bytes) -> None:
+        self._left_bytes -= len(chunk)
+        if self._left_bytes >= 0:
+            self._file.write(chunk)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        if error is not None or self._left_bytes < 0:
+            self._path.unlink()
 
 
 def make_final(descriptor: int) -> None:

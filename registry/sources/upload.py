@@ -34,6 +34,7 @@ class UploadedSource:
         writer = QuarantineWriter(into, limits, progress)
         for file in sorted(into.iterdir()):
             writer.adopt(file)
+        LocalSource(self._folder).copy_training_files(writer)
         return writer.finish()
 
     def _link(self, into: Path) -> bool:

@@ -19,6 +19,7 @@ from registry.catalog.metadata import MAX_METADATA_BYTES
 from registry.catalog.schemas import InspectionRead
 from registry.inspection.inspector import WEIGHTS_FILE
 from registry.inspection.peft_config import CONFIG_FILE
+from registry.inspection.training_files import MAX_TEMPLATE_LENGTH, served_defaults
 from registry.models import SERVABLE, VersionState
 from registry.references import ADAPTER_NAME_PATTERN, MAX_VERSION
 
@@ -97,6 +98,8 @@ class VersionManifest(_Part):
     size_bytes: Annotated[int | None, Field(ge=0, lt=2**62)] = None
     peft_config: Metadata | None = None  # only of versions without files
     inspection: InspectionRead | None = None  # the same
+    chat_template: Annotated[Text | None, Field(max_length=MAX_TEMPLATE_LENGTH)] = None
+    sampling_defaults: Annotated[SmallMetadata, AfterValidator(served_defaults)] | None = None
     source: Annotated[Text, Field(min_length=1, max_length=4096)]
     revision: Line | None = None
     created_at: UtcTime
@@ -162,6 +165,8 @@ class AdapterManifest(_Part):
     owner: Line | None = None
     tags: Tags = ()
     metadata: SmallMetadata = {}
+    serve_chat_template: bool = False
+    serve_sampling_defaults: bool = False
     created_at: UtcTime
     updated_at: UtcTime | None = None
     versions: tuple[VersionManifest, ...]

@@ -44,10 +44,14 @@ class Adapters(Resource[T_co]):
         add_tags: Sequence[str] = (),
         remove_tags: Sequence[str] = (),
         metadata: Mapping[str, Any] | Unset = UNSET,
+        serve_chat_template: bool | Unset = UNSET,
+        serve_sampling_defaults: bool | Unset = UNSET,
     ) -> Parameters:
         """Change an adapter's metadata; parameters left out stay, None clears.
 
         `metadata` is merged key by key, and None removes a key. `tags` replaces all tags.
+        `serve_chat_template`, `serve_sampling_defaults`: whether requests get what the version was
+        trained with instead of the base model's.
         """
         body = without_unset(
             description=description,
@@ -56,6 +60,8 @@ class Adapters(Resource[T_co]):
             add_tags=add_tags,
             remove_tags=remove_tags,
             metadata=metadata,
+            serve_chat_template=serve_chat_template,
+            serve_sampling_defaults=serve_sampling_defaults,
         )
         return Parameters({"name": name}, body=body)
 

@@ -23,12 +23,14 @@ from adaptry.client.transport.requests import (
 )
 from registry.errors import InvalidAdapter
 from registry.inspection.foreign_folders import explain_missing_files
+from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.local import list_names
 
 T_co = TypeVar("T_co", covariant=True)
 
 ACCEPTED, CREATED = 202, 201
 FILES = ("adapter_config.json", "adapter_model.safetensors")
+_MAX_TRAINING_FILE_BYTES = 128 * 1024  # so that all of them are less than an upload's fields may be
 _ROUTE = Route("POST", "/api/v1/adapters/{name}/versions")
 _VERSION = Route("GET", "/api/v1/adapters/{name}/versions/{number}")
 
@@ -204,6 +206,12 @@ class _CountedFile:
         return self._file.fileno()
 
 
+def _training_files(folder: Path) -> list[Path]:
+    """What the server compares with its base model, without the tokenizer's large file."""
+    found = [folder / name for name in TRAINING_FILES if (folder / name).is_file()]
+    return [file for file in found if file.stat().st_size <= _MAX_TRAINING_FILE_BYTES]
+
+
 def _open_files(
     source: Path, on_bytes: OnBytes | None, stack: ExitStack
 ) -> Iterator[tuple[str, IO[bytes]]]:
@@ -217,6 +225,7 @@ def _open_files(
             raise InvalidSource(
                 f"there is no {file}: name a folder that PEFT saved, or an archive of one"
             )
+    files += _training_files(source)
     total = sum(file.stat().st_size for file in files)
     done = 0
 

@@ -58,6 +58,13 @@ async def test_what_is_registered_under_a_tenant_needs_one(
     registered = await asked.ask("root", "POST", path, json=body)
     assert registered.status_code == 201, registered.text
     assert registered.json()["reference"] == "acme~bot:1"
+    await asked.key("acme~boss", Scope.ADMIN)
+    switch = {"serve_chat_template": True}  # it lets the tenant's templates, programs, run here
+    adapter = "/adapters/acme~bot"
+    assert await asked.says("acme~boss", "PATCH", adapter, json=switch) == (403, "platform_only")
+    assert await asked.says("root", "PATCH", adapter, json=switch) == (200, "")
+    switch = {"serve_chat_template": False, "serve_sampling_defaults": True}
+    assert await asked.says("acme~boss", "PATCH", adapter, json=switch) == (200, "")
     assert await asked.says("root", "DELETE", "/tenants/acme") == (409, "tenant_not_empty")
 
 

@@ -61,7 +61,9 @@ async def test_add_follows_the_job_to_its_version(
     source = str(make_adapter("a"))
     code, out, err = await command("adapter", "add", "bot", source, "--description", "no")
     assert (code, err) == (0, "")
-    assert re.fullmatch(r"bot:1  registered, rank 4, [\d.]+ B\n", out)
+    first, note = out.splitlines()
+    assert re.fullmatch(r"bot:1  registered, rank 4, [\d.]+ B", first)
+    assert re.fullmatch(r"note: no engine was asked.* \[engine_not_asked\]", note)
     code, out, _ = await command("adapter", "add", "bot", source)
     assert (code, out.split(",")[0]) == (0, "bot:1  already there")
 
@@ -100,6 +102,18 @@ async def test_push_sends_a_folder_or_an_archive(
     code, out, err = await command("adapter", "push", "bot", str(packed), "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["reference"] == "bot:1"
+
+
+async def test_push_sends_what_the_adapter_was_trained_with(
+    command: Command, registry: Registry, make_adapter: AdapterMaker, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "not a source root"
+    make_adapter("a").rename(elsewhere)
+    (elsewhere / "chat_template.jinja").write_text("a template")
+    (elsewhere / "tokenizer.json").write_text(" " * 200_000)
+    code, _, err = await command("adapter", "push", "bot", str(elsewhere))
+    assert (code, err) == (0, "")
+    assert (await registry.http.get("/adapters/bot/versions/1")).json()["has_chat_template"]
 
 
 async def test_push_says_what_is_missing(command: Command, tmp_path: Path) -> None:

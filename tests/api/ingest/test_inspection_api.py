@@ -30,6 +30,8 @@ async def test_a_good_adapter_is_described_and_not_registered(
     verdict = response.json()
     assert verdict["accepted"] is True
     assert verdict["problems"] == []
+    [remark] = verdict["adapter"]["inspection"]["remarks"]
+    assert remark["code"] == "engine_not_asked"
     assert verdict["adapter"] == {
         "rank": 4,
         "alpha": 8,
@@ -45,7 +47,7 @@ async def test_a_good_adapter_is_described_and_not_registered(
             "tensors": 2,
             "parameters": 64,
             "files": {file.name: file.stat().st_size for file in source.iterdir()},
-            "remarks": [],
+            "remarks": [remark],
         },
     }
     assert (await client.get("/adapters")).json()["items"] == []

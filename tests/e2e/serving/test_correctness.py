@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from demo.tasks import HELD_OUT_WORDS, TASKS, UPPER_V2, prompt_for
 
@@ -34,11 +34,11 @@ class Reference:
         second = ROOT / "demo" / "adapters-v2" / "upper"
         self._model.load_adapter(second, adapter_name=_name("upper-v2"))
 
-    def tokens(self, adapter: str | None, prompt: str) -> list[int]:
+    def tokens(self, adapter: str | None, prompt: str, **defaults: Any) -> list[int]:
         """The generated token ids, without the end token."""
         encoded = self._tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
         end = self._tokenizer.eos_token_id
-        options = {"max_new_tokens": MAX_TOKENS, "do_sample": False}
+        options = {"max_new_tokens": MAX_TOKENS, "do_sample": False, **defaults}
         with torch.inference_mode():
             if adapter is None:
                 with self._model.disable_adapter():
@@ -169,3 +169,56 @@ def test_the_source_folder_may_go_after_registration(server: Any, reference: Ref
     shutil.rmtree(source)
     prompt = prompt_for(WORDS[1])
     assert served_tokens(server, "pushed", prompt) == reference.tokens("rot13", prompt)
+
+
+TEMPLATE = "{{ messages[-1]['content'] * 2 }}="
+DEFAULTS = {"repetition_penalty": 3.0, "max_new_tokens": 9}
+
+
+def chat(server: Any, model: str, word: str, **options: Any) -> list[int]:
+    messages = [{"role": "system", "content": "be loud"}, {"role": "user", "content": word}]
+    body = {"model": model, "messages": messages, "temperature": 0, "return_token_ids": True}
+    response = server.client.post("/v1/chat/completions", json={**body, **options})
+    assert response.status_code == 200, response.text
+    choice = response.json()["choices"][0]
+    tokens: list[int] = choice["token_ids"]
+    return tokens[:-1] if choice["finish_reason"] == "stop" else tokens
+
+
+def test_an_adapters_own_chat_template_and_defaults(server: Any, reference: Reference) -> None:
+    """As PEFT answers with the template and the generation's configuration of the folder."""
+    source = server.state / "trained-with"
+    shutil.copytree(ROOT / "demo" / "adapters" / "upper", source)
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / "demo" / "base")
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(source)
+    GenerationConfig(**DEFAULTS).save_pretrained(source)
+    version = server.register("trained-with", source)
+    remarks = [remark["code"] for remark in version["inspection"]["remarks"]]
+    assert remarks == ["chat_template_differs", "sampling_differs"]
+    word = WORDS[0]
+    own: str = AutoTokenizer.from_pretrained(source).apply_chat_template(
+        [{"role": "system", "content": "be loud"}, {"role": "user", "content": word}],
+        tokenize=False,
+    )
+    base = reference.tokens("upper", prompt_for(word))
+    assert chat(server, "trained-with", word, max_tokens=MAX_TOKENS) == base, "off by default"
+
+    def switch(**settings: bool) -> None:
+        path = "/api/v1/adapters/trained-with"
+        assert server.client.patch(path, json=settings).status_code == 200
+
+    switch(serve_chat_template=True)
+    templated = reference.tokens("upper", own)
+    assert templated != base
+    assert chat(server, "trained-with", word, max_tokens=MAX_TOKENS) == templated
+    assert chat(server, "upper", word, max_tokens=MAX_TOKENS) == base, "no other adapter's chats"
+    switch(serve_sampling_defaults=True)
+    penalised = reference.tokens("upper", own, **DEFAULTS)
+    assert penalised != templated[:9]
+    assert chat(server, "trained-with", word) == penalised
+    assert chat(server, "trained-with", word, repetition_penalty=1, max_tokens=MAX_TOKENS) == (
+        templated
+    ), "what a request says comes first"
+    switch(serve_chat_template=False, serve_sampling_defaults=False)
+    assert chat(server, "trained-with", word, max_tokens=MAX_TOKENS) == base

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from registry.errors import EngineAway, InvalidAdapter
 from registry.errors.defects import Defect
 from registry.inspection.base_model import BaseModel, StoredTensor, read_base_model
+from registry.inspection.content_digest import content_digest
 from registry.inspection.fake_naming import FakeNaming
 from registry.inspection.inspector import Finding, Inspection, inspect_adapter, judge_adapter
 from registry.inspection.safetensors_header import read_header
@@ -24,6 +25,7 @@ from registry.inspection.supported_modules import (
     SupportedModules,
     UnknownNaming,
 )
+from registry.inspection.training import BaseTraining
 
 ROOT = Path(__file__).resolve().parents[3]
 DEMO = ROOT / "demo"
@@ -563,6 +565,7 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
 # found while the files are fetched: test_artifacts, test_archive_source
 ELSEWHERE = {"unsafe_file", "unreadable_file", "unsafe_path", "archive_invalid"}
 ELSEWHERE |= {"weights_sharded", "whole_model"}  # test_local_folders
+ELSEWHERE |= {"new_embeddings", "tokens_beyond_vocabulary"}  # test_training
 CASES = [(code, what) for code, drafts in REFUSED.items() for what in drafts]
 
 
@@ -638,6 +641,7 @@ def test_a_good_adapter_is_described(tmp_path: Path) -> None:
         base_model="tiny",
         peft_config=draft.config,
         shapes_checked=True,
+        content_digest=content_digest(tmp_path, "adapter_model.safetensors"),
         report={
             "shapes_checked": True,
             "files": {file.name: file.stat().st_size for file in tmp_path.iterdir()},
@@ -891,8 +895,9 @@ def test_without_the_base_models_weights_all_but_the_fit_is_checked(tmp_path: Pa
 
 def test_no_folder_and_no_safetensors_mean_an_unknown_base(tmp_path: Path) -> None:
     assert read_base_model("x", None) == BaseModel("x", None)
-    assert read_base_model("x", tmp_path) == BaseModel("x", None)
-    assert read_base_model("x", tmp_path / "none") == BaseModel("x", None)
+    for folder in (tmp_path, tmp_path / "none"):
+        expected = BaseModel("x", None, training=BaseTraining(folder))
+        assert read_base_model("x", folder) == expected
 
 
 def test_a_base_model_in_several_files_is_read_as_one(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from blake3 import blake3
 
 from registry.errors import InvalidAdapter, SourceTooLarge
+from registry.inspection.training_files import FOLDER
 from registry.sources.archive import extract
 from registry.sources.base import FetchLimits, Progress, Stopped
 
@@ -105,6 +106,21 @@ def test_other_files_are_left_out(unpack: Unpacker) -> None:
     }
     files = dict(itertools.chain.from_iterable(zip(others.items(), ADAPTER.items(), strict=False)))
     assert unpack(tar({**files, **others})) == ADAPTER
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before the adapter", "after it"])
+def test_what_it_was_trained_with_is_beside_it(unpack: Unpacker, before: bool) -> None:
+    """That of the adapter's own folder, wherever it is in the archive."""
+    own = {"run/chat_template.jinja": b"own", "run/generation_config.json": b"{}"}
+    other = {"run/base/chat_template.jinja": b"other", "run/base/tokenizer.json": b"{}"}
+    adapter = {f"run/{name}": content for name, content in ADAPTER.items()}
+    files = {**other, **own, **adapter} if before else {**adapter, **own, **other}
+    unpack.archive.write_bytes(tar(files))
+    unpack.into.mkdir()
+    fetched = extract(unpack.archive, unpack.into, LIMITS, Progress())
+    assert {file.name for file in fetched.files} == set(ADAPTER)
+    beside = {file.name: file.read_bytes() for file in (unpack.into / FOLDER).iterdir()}
+    assert beside == {"chat_template.jinja": b"own", "generation_config.json": b"{}"}
 
 
 def test_what_gnu_tar_makes_of_a_folder_is_read(unpack: Unpacker, tmp_path: Path) -> None:

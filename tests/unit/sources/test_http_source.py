@@ -27,6 +27,7 @@ from registry.errors import (
     SourceTooLarge,
     SourceUnavailable,
 )
+from registry.inspection.training_files import FOLDER, NAMES
 from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.egress_guard import EgressGuard
 from registry.sources.http_client import GuardedSockets
@@ -65,7 +66,7 @@ class Fetch:
         self.progress = Progress()
         _, source = RemoteSources(rules or ("http://",), guard).open(url)
         fetched = await source.fetch(into, self.limits, self.progress)
-        return fetched, {file.name: file.read_bytes() for file in into.iterdir()}
+        return fetched, {f.name: f.read_bytes() for f in into.iterdir() if f.is_file()}
 
 
 @pytest.fixture
@@ -85,7 +86,24 @@ async def test_a_folder_is_fetched_and_hashed(server: WebServer, fetch: Fetch) -
     assert fetched.revision == str(len(ADAPTER[WEIGHTS]))
     total = sum(map(len, ADAPTER.values()))
     assert (fetch.progress.bytes_done, fetch.progress.bytes_total) == (total, total)
-    assert [path for _, path in server.asked] == [f"/support/{CONFIG}", f"/support/{WEIGHTS}"]
+    asked = [path for _, path in server.asked]
+    assert asked == [f"/support/{name}" for name in (CONFIG, WEIGHTS, *NAMES)]
+
+
+async def test_what_it_was_trained_with_comes_too(
+    server: WebServer, fetch: Fetch, tmp_path: Path
+) -> None:
+    server.file("/support/chat_template.jinja", b"a template")
+    server.fail("/support/tokenizer.json", 500)
+    fetched, _ = await fetch(f"{server.url}/support/")
+    assert {file.name for file in fetched.files} == set(ADAPTER)
+    beside = tmp_path / "1" / FOLDER
+    assert {file.name: file.read_bytes() for file in beside.iterdir()} == {
+        "chat_template.jinja": b"a template"
+    }
+    [(code, detail)] = fetched.remarks
+    assert code == "training_unread"
+    assert "tokenizer.json" in detail
 
 
 async def test_a_trailing_slash_changes_nothing(server: WebServer, fetch: Fetch) -> None:

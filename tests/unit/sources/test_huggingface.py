@@ -17,6 +17,7 @@ from registry.errors import (
     SourceTooLarge,
     SourceUnavailable,
 )
+from registry.inspection.training_files import NAMES
 from registry.sources.base import FetchLimits
 from registry.sources.egress_guard import EgressGuard
 from registry.sources.registry import RemoteSources
@@ -77,7 +78,8 @@ async def test_a_revision_is_pinned_to_its_commit(
     assert fetched.revision == commit
     assert files == {name: content[name] for name in (CONFIG, WEIGHTS)}
     base = f"/org/support/resolve/{commit}"
-    assert hub.downloads() == [f"{base}/{CONFIG}", f"{base}/{WEIGHTS}"], "the commit, and no more"
+    wanted = [f"{base}/{name}" for name in (CONFIG, WEIGHTS, *NAMES)]
+    assert hub.downloads() == wanted, "the commit, and no more"
     total = sum(map(len, files.values()))
     assert (fetch.progress.bytes_done, fetch.progress.bytes_total) == (total, total)
 
