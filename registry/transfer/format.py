@@ -86,6 +86,7 @@ class VersionManifest(_Part):
 
     number: Number | None = None
     digest: Hash
+    content_digest: Hash | None = None
     state: Annotated[VersionState, AfterValidator(_not_pending)] = VersionState.READY
     state_reason: Reason | None = None
     state_code: Annotated[Text | None, Field(max_length=64)] = None

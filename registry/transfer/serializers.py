@@ -20,6 +20,7 @@ Row = dict[str, Any]
 
 _SAME = (
     "digest",
+    "content_digest",
     "state",
     "state_reason",
     "state_code",
