@@ -37,7 +37,8 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
     async def resolve_lora(self, base_model_name: str, lora_name: str) -> LoRARequest | None:
         """None if the registry does not serve it.
 
-        Raises GracefulHTTPError (503) if the registry or the disk fails.
+        Raises GracefulHTTPError (503) if the registry or the disk fails, or this engine is too
+        small for it; nothing of that is reported to the registry.
         """
         try:
             version = await asyncio.to_thread(self._registry.find, lora_name)
@@ -55,6 +56,10 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
         return request
 
     async def _request(self, version: VersionRead) -> LoRARequest:
+        """Raises GracefulHTTPError (503) if this engine's slots are too small for it."""
+        if (most := self._max_rank()) is not None and version.rank > most:
+            detail = f"{version.reference} has rank {version.rank}, over --max-lora-rank {most}"
+            raise GracefulHTTPError(detail, HTTPStatus.SERVICE_UNAVAILABLE)
         folder = await asyncio.to_thread(self._registry.fetch, version)
         # vLLM gives it its number
         return LoRARequest(version.reference, 1, str(folder))
@@ -86,6 +91,11 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
 
     def _is_served(self, name: str) -> bool:
         return self.models is not None and name in self.models.lora_requests
+
+    def _max_rank(self) -> int | None:
+        config = getattr(getattr(self.models, "engine_client", None), "vllm_config", None)
+        lora_config = getattr(config, "lora_config", None)
+        return None if lora_config is None else int(lora_config.max_lora_rank)
 
     def _in_use(self) -> frozenset[str]:
         """The digests that vLLM may read again."""

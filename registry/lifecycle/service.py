@@ -10,9 +10,7 @@ from registry.catalog.types import PublishedVersion, Purge
 from registry.catalog.unit_of_work import UnitOfWork, adapter_transaction
 from registry.database.engine import Database
 from registry.errors import (
-    FilesDamaged,
     FilesMissing,
-    StoreUnavailable,
     UnknownVersion,
     VersionAliased,
     VersionInUse,
@@ -20,7 +18,7 @@ from registry.errors import (
 from registry.lifecycle.transitions import change_state
 from registry.models import EventKind, Version, VersionState, row_id
 from registry.references import parse_version, tenant_of
-from registry.storage.integrity import FilesChanged, verify
+from registry.storage.stored_files import check_files
 from registry.storage.trash import Trash
 
 MAX_REASON = 1024
@@ -153,15 +151,8 @@ class LifecycleService:
             raise UnknownVersion(name, number)
         if version.state == VersionState.PURGED:
             raise FilesMissing(f"{name}:{number}")
-        folder = self._path_of(version.digest)
-        try:
-            await asyncio.to_thread(verify, folder, version.digest)
-        except FileNotFoundError:
-            raise FilesMissing(f"{name}:{number}") from None
-        except FilesChanged as error:
-            raise FilesDamaged(f"{name}:{number}", str(error)) from None
-        except OSError as error:
-            raise StoreUnavailable(f"the files can't be read: {error.strerror}") from error
+        folder, reference = self._path_of(version.digest), f"{name}:{number}"
+        await asyncio.to_thread(check_files, reference, folder, version.digest)
 
     async def _check_unused(self, work: UnitOfWork, version: Version) -> None:
         if aliases := await work.aliases.aliases_of_version(row_id(version)):

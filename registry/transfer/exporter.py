@@ -9,12 +9,12 @@ from pathlib import Path
 from blake3 import blake3
 
 from registry.database.engine import Database
-from registry.errors import FilesDamaged, FilesMissing, UnknownAdapter
+from registry.errors import UnknownAdapter
 from registry.ingest.pipeline import close_workspace, create_workspace
 from registry.models import SERVABLE, Adapter, Version, VersionState, row_id
 from registry.references import check_name
-from registry.storage import integrity
 from registry.storage.store import ArtifactStore, Workspace, storage_errors
+from registry.storage.stored_files import check_files
 from registry.storage.tar import Entry, tar_chunks
 from registry.transfer.format import EVENTS, INDEX, AdapterManifest, Index, file_name, manifest_name
 from registry.transfer.repository import TransferRepository
@@ -116,17 +116,12 @@ class Exporter:
         if there:
             draft.files[version.digest] = f"{name}:{version.number}"
         elif version.state in SERVABLE:
-            raise FilesMissing(f"{name}:{version.number}")
+            check_files(f"{name}:{version.number}", self._path_of(version.digest), version.digest)
         return there
 
     def _verify(self, draft: _Draft) -> None:
         for digest, reference in draft.files.items():
-            try:
-                integrity.verify(self._path_of(digest), digest)
-            except integrity.FilesChanged as error:
-                raise FilesDamaged(reference, str(error)) from None
-            except FileNotFoundError:
-                raise FilesMissing(reference) from None
+            check_files(reference, self._path_of(digest), digest)
 
     def _entries(self, draft: _Draft, index: Index) -> Iterator[Entry]:
         """Entries in an order that depends on names only."""

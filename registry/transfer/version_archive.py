@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from registry.catalog.catalog import Catalog
-from registry.errors import FilesDamaged, FilesMissing
-from registry.storage import integrity
+from registry.storage.stored_files import check_files
 from registry.storage.tar import Entry, tar_chunks
 
 
@@ -21,17 +20,12 @@ class VersionFiles:
         """Chunks of a tar with the files in the order of their names.
 
         Files are verified before the first chunk is sent. Raises UnknownAdapter, UnknownVersion,
-        FilesMissing, FilesDamaged.
+        FilesMissing, FilesDamaged, StoreUnavailable.
         """
         published = await self._catalog.version(name, number)
         digest = published.version.digest
         folder = self._path_of(digest)
-        try:
-            await asyncio.to_thread(integrity.verify, folder, digest)
-        except integrity.FilesChanged as error:
-            raise FilesDamaged(published.reference, str(error)) from None
-        except FileNotFoundError:
-            raise FilesMissing(published.reference) from None
+        await asyncio.to_thread(check_files, published.reference, folder, digest)
         files = await asyncio.to_thread(lambda: sorted(folder.iterdir()))
         return _stream(tar_chunks(Entry(file.name, file) for file in files))
 

@@ -58,6 +58,10 @@ async def test_what_is_not_whole_is_not_sent(
     assert_problem(await client.get(path), 409, "files_damaged")
     shutil.rmtree(folder)
     assert_problem(await client.get(path), 409, "files_missing")
+    store = service.store.adapters
+    store.rename(store.with_name("away"))
+    assert_problem(await client.get(path), 503, "store_unavailable")
+    assert_problem(await client.get("/export"), 503, "store_unavailable")
 
 
 @pytest.mark.parametrize(

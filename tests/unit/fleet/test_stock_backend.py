@@ -2,8 +2,13 @@
 
 import pytest
 
-from engine.errors import EngineUnavailable
+from engine.cache.controller import CacheController
+from engine.cache.loader import Loader
+from engine.errors import AdapterLoadFailed, EngineUnavailable
+from engine.fake_backend import UncheckedFiles
+from engine.operations.quarantine import Quarantine
 from engine.policy.decisions import Activate, Commit, Deactivate, Evict, Move
+from engine.policy.policy import CachePolicy
 from engine.types import AdapterVersion, EvictionReason, VersionId
 from fleet.messages import ForwardedRequest
 from fleet.placement import Bound
@@ -44,6 +49,34 @@ class FakeServer:
             return "it is not loaded"
         self.names.remove(name)
         return None
+
+
+async def test_a_server_that_refuses_a_load_condemns_nothing() -> None:
+    """Whatever it says: a smaller rank, its device, its disk. The next attempt may succeed."""
+    examined: list[VersionId] = []
+
+    async def condemn(version: AdapterVersion) -> bool:
+        examined.append(version.id)
+        return True
+
+    server = FakeServer()
+    policy = CachePolicy(slots=2, host_capacity=4)
+    backend = make_backend(server)
+    loader = Loader(backend, UncheckedFiles(), pauses=())
+    clock = [0.0]
+    controller = CacheController(
+        policy, backend, loader, Quarantine(condemn), clock=lambda: clock[0]
+    )
+    server.refuses = "LoRA rank 16 is greater than max_lora_rank 8."
+    for _ in range(2):
+        with pytest.raises(AdapterLoadFailed, match="max_lora_rank 8") as refused:
+            async with controller.lease(A):
+                pass
+        assert refused.value.retry_after_seconds == 1
+    server.refuses, clock[0] = None, 1.0
+    async with controller.lease(A):
+        pass
+    assert examined == []
 
 
 def make_backend(server: FakeServer, slots: int = 2) -> StockBackend:

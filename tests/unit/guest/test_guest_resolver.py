@@ -31,7 +31,9 @@ class Registry:
         found = self.means.get(name)
         if isinstance(found, AdaptryError):
             raise found
-        return None if found is None else SimpleNamespace(reference=found, digest=f"d-{found}")
+        if found is None:
+            return None
+        return SimpleNamespace(reference=found, digest=f"d-{found}", rank=8)
 
     def fetch(self, version: Any) -> Path:
         if version.reference in self.broken:
@@ -47,6 +49,7 @@ class Models:
         self.refused: set[str] = set()
         self.added: list[str] = []
         self.engine_client = self
+        self.vllm_config = SimpleNamespace(lora_config=SimpleNamespace(max_lora_rank=8))
         self.lora_id_counter = self
         self._last = 10
 
@@ -118,6 +121,17 @@ async def test_a_registry_failure_is_a_503_rather_than_a_404(
     registry.means["bot"] = AWAY if cause == "registry" else "bot:1"
     registry.broken = {"bot:1"}
     with pytest.raises(GracefulHTTPError) as refused:
+        await ask(resolver, models, "bot")
+    assert refused.value.http_status == 503
+
+
+async def test_an_adapter_over_this_engine_s_rank_is_a_503_before_it_is_fetched(
+    resolver: RegistryResolver, registry: Registry, models: Models
+) -> None:
+    registry.means["bot"] = "bot:1"
+    registry.broken = {"bot:1"}  # fetching it would fail differently
+    models.vllm_config.lora_config.max_lora_rank = 4
+    with pytest.raises(GracefulHTTPError, match="rank 8, over --max-lora-rank 4") as refused:
         await ask(resolver, models, "bot")
     assert refused.value.http_status == 503
 
