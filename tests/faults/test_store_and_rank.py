@@ -16,7 +16,7 @@ from tests.support.traffic.fault_trial import trial
 
 pytestmark = [pytest.mark.servers("faults"), pytest.mark.timeout(600)]
 
-RETRYABLE = ("store_unavailable", "adapter_files_missing")
+RETRYABLE = ("store_unavailable", "adapter_files_missing", "warming_failed")
 
 
 @contextmanager
