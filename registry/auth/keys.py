@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,8 @@ from sqlmodel import col
 from registry.auth.admin_keys import check_not_last_admin
 from registry.auth.caller import Caller
 from registry.auth.client_address import client_address
-from registry.auth.grants import check_tenant_exists, granted_adapters
+from registry.auth.grants import check_tenant_exists
+from registry.auth.key_reader import KeyReader, KeyWithGrants
 from registry.auth.key_secret import NO_HASH, new_key, parse_key
 from registry.auth.rate_limits import RateLimits, rates_of
 from registry.auth.scopes import Scope
@@ -32,7 +33,6 @@ from registry.errors import (
 from registry.errors.access import KeyRefusal
 from registry.models import Event, EventKind, now, row_id
 from registry.models.api_key import ApiKey
-from registry.references import tenant_of
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +40,6 @@ FRESH_SECONDS = 1.0
 _OUTAGE_SECONDS = 600.0
 _SAVE_SECONDS = 30.0
 _MAX_CACHED = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class _KeyWithGrants:
-    """A key, and the adapters of others that its tenant may use."""
-
-    key: ApiKey
-    granted: frozenset[str]
 
 
 class KeyService:
@@ -58,8 +50,10 @@ class KeyService:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._fresh: TTLCache[str, _KeyWithGrants | None] = TTLCache(_MAX_CACHED, FRESH_SECONDS)
-        self._known_good: TTLCache[str, _KeyWithGrants] = TTLCache(_MAX_CACHED, _OUTAGE_SECONDS)
+        self._reader = KeyReader(database)
+        self._fresh: TTLCache[str, KeyWithGrants] = TTLCache(_MAX_CACHED, FRESH_SECONDS)
+        self._unknown: TTLCache[str, bool] = TTLCache(_MAX_CACHED, FRESH_SECONDS)
+        self._known_good: TTLCache[str, KeyWithGrants] = TTLCache(_MAX_CACHED, _OUTAGE_SECONDS)
         self._used: dict[int, datetime] = {}
 
     # ---- authentication ---------------------------------------------------------------------
@@ -83,27 +77,24 @@ class KeyService:
         self._used[row_id(key)] = at
         return Caller(key.name, frozenset(map(Scope, key.scopes)), known.granted, rates_of(key))
 
-    async def _cached_key(self, public_id: str) -> _KeyWithGrants | None:
-        if public_id in self._fresh:
-            return self._fresh[public_id]
+    async def _cached_key(self, public_id: str) -> KeyWithGrants | None:
+        # one look each: an entry may expire between two
+        if (fresh := self._fresh.get(public_id)) is not None:
+            return fresh
+        if self._unknown.get(public_id):
+            return None
+        before = self._known_good.get(public_id)
         try:
-            known = await self._read(public_id)
+            known = await self._reader.read(public_id, is_known=before is not None)
         except DatabaseUnavailable:
-            if public_id in self._known_good:
-                return self._known_good[public_id]
+            if before is not None:
+                return before
             raise
-        self._fresh[public_id] = known
-        if known is not None:
-            self._known_good[public_id] = known
+        if known is None:
+            self._unknown[public_id] = True
+        else:
+            self._fresh[public_id] = self._known_good[public_id] = known
         return known
-
-    async def _read(self, public_id: str) -> _KeyWithGrants | None:
-        async with self._database.read_session() as session:
-            statement = select(ApiKey).where(col(ApiKey.public_id) == public_id)
-            key = (await session.execute(statement)).scalar_one_or_none()
-            if key is None:
-                return None
-            return _KeyWithGrants(key, await granted_adapters(session, tenant_of(key.name)))
 
     def forget_grants(self) -> None:
         """Reread grants at the next request; other servers do so within a second."""
