@@ -10,7 +10,8 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
 import registry.models  # fills SQLModel.metadata
-from registry.database.engine import async_url, make_folder
+from registry.database import sqlite_file
+from registry.database.engine import async_url
 from registry.settings import RegistrySettings
 
 TIMEOUT_SECONDS = 60
@@ -19,7 +20,7 @@ TIMEOUT_SECONDS = 60
 def database_url() -> str:
     given = context.config.attributes.get("database_url")
     url = async_url(str(given or RegistrySettings().database_url))
-    make_folder(make_url(url))
+    sqlite_file.create(make_url(url))
     return url
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import URL, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from registry.database import sqlite_file
 from registry.database.engine import translate_outages
 
 SQLITE_FILE = "registry.db"
@@ -76,7 +77,7 @@ def load(url: URL, dumped: Path) -> None:
     """Load a dump into an empty database. Raises BackupFailed."""
     if url.get_backend_name() == "sqlite":
         file = _sqlite_file(url)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        sqlite_file.create(url)
         _copy_sqlite(dumped, file)
     else:
         options = ("--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges")

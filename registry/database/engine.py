@@ -4,10 +4,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
-from pathlib import Path
 
-from sqlalchemy import URL, make_url, text
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
@@ -24,16 +22,18 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import sessionmaker
 
+from registry.database import sqlite_file
 from registry.database.change_counter import ChangeCounter
 from registry.database.observer import DatabaseObserver, Operation, committed_rows, track_changes
-from registry.database.sqlite_connection import connect
+from registry.database.sqlite_connection import SqliteConnection, connect
+from registry.database.sqlite_file import SqliteFile
 from registry.database.sqlite_group_commit import (
-    BUSY_TIMEOUT_MS,
     GroupCommit,
     Sync,
     configure,
     sync_file,
 )
+from registry.database.write_turns import WriteTurns
 from registry.errors import DatabaseUnavailable
 
 # asyncpg's, in seconds: to connect, and per statement, as a server may vanish silently
@@ -83,12 +83,6 @@ def check_url(url: str) -> str:
     return whole
 
 
-def make_folder(url: URL) -> None:
-    """Create the folder: SQLite creates the file only."""
-    if url.get_backend_name() == "sqlite" and url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-
-
 class Database:
     """Opens read and write sessions on SQLite or PostgreSQL.
 
@@ -103,11 +97,11 @@ class Database:
         self.url = make_url(async_url(url))
         self._sqlite = self.url.get_backend_name() == "sqlite"
         self._log = GroupCommit(sync)
-        self._writer = asyncio.Lock()
-        make_folder(self.url)
+        self._turns = WriteTurns()
+        self._file = SqliteFile(self.url)
         if self._sqlite:
-            self._engine = create_async_engine(self.url, async_creator=partial(connect, self.url))
-            configure(self._engine, self._log)
+            self._engine = create_async_engine(self.url, async_creator=self._connect)
+            configure(self._engine, self._log, on_connected=self._file.remember)
         else:
             self._engine = create_async_engine(
                 self.url, pool_pre_ping=True, connect_args=_DRIVER_TIMEOUTS
@@ -130,8 +124,18 @@ class Database:
     async def close(self) -> None:
         await self._engine.dispose()
 
+    async def _connect(self) -> SqliteConnection:
+        await self._check_file()  # SQLite would create another one
+        await asyncio.to_thread(sqlite_file.create, self.url)
+        return await connect(self.url)
+
+    async def _check_file(self) -> None:
+        """In a thread: a disk that hangs must not hold up the event loop."""
+        await asyncio.to_thread(self._file.check)
+
     async def ping(self) -> None:
         """Raises DatabaseUnavailable."""
+        await self._check_file()
         async with self.read_session() as session:
             await session.execute(text("SELECT 1"))
 
@@ -214,16 +218,10 @@ class Database:
                 await session.connection()
             yield
             return
-        try:
-            async with asyncio.timeout(BUSY_TIMEOUT_MS / 1000):
-                await self._writer.acquire()
-        except TimeoutError:
-            raise DatabaseUnavailable("the database is busy with another change") from None
-        try:
+        async with self._turns.turn():
+            await self._check_file()
             await session.execute(text("BEGIN IMMEDIATE"))
             yield
-        finally:
-            self._writer.release()
 
     def notify_change(self, adapter: str | None = None) -> None:
         """Record a change, of one adapter or of all, and call the listeners."""

@@ -77,8 +77,10 @@ def _sync_path(log: Path, sync: Sync) -> None:
             os.close(descriptor)
 
 
-def configure(engine: AsyncEngine, log: GroupCommit) -> None:
-    """Configure each new connection, and find the log's path."""
+def configure(
+    engine: AsyncEngine, log: GroupCommit, on_connected: Callable[[], None] = lambda: None
+) -> None:
+    """Configure each new connection, and find the log's path. Then `on_connected` is called."""
 
     @event.listens_for(engine.sync_engine, "connect")
     def on_connect(connection: Any, _: object) -> None:
@@ -89,6 +91,7 @@ def configure(engine: AsyncEngine, log: GroupCommit) -> None:
         log.path = _wal_path(cursor)
         cursor.execute(f"PRAGMA synchronous={'FULL' if log.path is None else 'NORMAL'}")
         cursor.close()
+        on_connected()
 
 
 def _wal_path(cursor: sqlite3.Cursor) -> Path | None:

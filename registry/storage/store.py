@@ -69,6 +69,7 @@ class ArtifactStore:
     def __init__(
         self, root: Path, *, source_roots: Sequence[Path], max_bytes: int, max_files: int = 1000
     ) -> None:
+        self._root = root
         self._adapters = root / "adapters"
         self._quarantine = root / "quarantine"
         self._workspaces = FileLocks(self._quarantine)
@@ -79,6 +80,7 @@ class ArtifactStore:
     def open(self) -> None:
         """Create the folders. Raises StoreUnavailable."""
         with storage_errors("the store can't be opened"):
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)  # weights may be secret
             self._adapters.mkdir(parents=True, exist_ok=True)
             self._workspaces.open()
             self._pending.open()
