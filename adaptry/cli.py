@@ -8,6 +8,7 @@ import typer
 from adaptry.bench import command as bench_command
 from adaptry.client import AdaptryError
 from adaptry.commands import adapter as adapter_commands
+from adaptry.commands import base as base_commands
 from adaptry.commands import cache as cache_commands
 from adaptry.commands import database as database_commands
 from adaptry.commands import events as event_commands
@@ -41,6 +42,7 @@ app = typer.Typer(
     epilog=f"{SERVERS} {EXIT_CODES}",
 )
 app.add_typer(adapter_commands.app, name="adapter")
+app.add_typer(base_commands.app, name="base")
 app.add_typer(cache_commands.app, name="cache")
 app.add_typer(job_commands.app, name="job")
 app.add_typer(webhook_commands.app, name="webhook")

@@ -11,7 +11,6 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from engine.api.lora import create_lora_router
 from engine.api.probe import create_probe_router
-from engine.api.servers import create_server_router
 from engine.bootstrap.background import run_in_background
 from engine.bootstrap.cache import Cache, SupervisedCache, create_supervised_cache
 from engine.bootstrap.registry import LocalRegistry, ServedModel, open_database, open_registry
@@ -33,8 +32,7 @@ from engine.vllm.engine_client import LeasedAsyncLLM
 from engine.vllm.process import VllmProcess, VllmStarter
 from engine.vllm.scoring import create_prompt_score
 from engine.vllm.supervisor import EngineSupervisor
-from registry.residency import ReplicaResidencyStore, ResidencyStore
-from registry.servers import ServerDirectory, default_server_id
+from registry.servers import default_server_id
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 
@@ -87,15 +85,11 @@ async def run_server(
         database = await stack.enter_async_context(open_database(registry_settings, metrics))
         supervisor = await stack.enter_async_context(_start_engine(arguments, settings, telemetry))
         model = await _served_model(arguments, supervisor)
+        server = default_server_id(registry_settings.database_url, arguments.port)
         registry = await stack.enter_async_context(
-            open_registry(database, registry_settings, metrics, model)
+            open_registry(database, registry_settings, metrics, model, server)
         )
-        server_id = registry_settings.server_id or default_server_id(
-            registry_settings.database_url, arguments.port
-        )
-        residency = (ReplicaResidencyStore if is_replica else ResidencyStore)(database, server_id)
-        if not is_replica:
-            await residency.open()
+        residency = await registry.open_residency(is_replica=is_replica)
         supervised = create_supervised_cache(
             arguments,
             settings,
@@ -118,7 +112,6 @@ async def run_server(
             supervisor,
             registry,
             supervised,
-            ServerDirectory(database, server_id),
             is_replica=is_replica,
         )
         admission = RequestLeases(cache.controller, telemetry.cache, telemetry.cache.tenants)
@@ -165,6 +158,7 @@ async def _served_model(
         arguments.served_model_name or [arguments.model],
         await supervisor.process.backend.served_modules(_naming(supervisor)),
         arguments.max_lora_rank,
+        arguments.revision,
     )
 
 
@@ -185,7 +179,6 @@ async def _build_app(
     supervisor: EngineSupervisor[VllmProcess],
     registry: LocalRegistry,
     supervised: SupervisedCache,
-    servers: ServerDirectory,
     *,
     is_replica: bool,
 ) -> FastAPI:
@@ -210,7 +203,6 @@ async def _build_app(
             create_probe_router(supervised.probe, cache.resolver),
             create_lora_router(NamedAdapters(service, cache.controller, supervised.promotion)),
             *cache.routers(registry.events.decision_streams, tenants.grants.of),
-            create_server_router(servers),
             create_health_router(
                 {"engine": check_engine, "database": service.ping, "store": service.check_store}
             ),

@@ -9,7 +9,7 @@ from registry.auth.caller import current_caller
 from registry.catalog.catalog import Catalog
 from registry.catalog.resolution_cache import MAX_ENTRIES, ResolutionCache
 from registry.catalog.types import Resolution, ResolvedVersion
-from registry.errors import VersionUnavailable
+from registry.errors import OtherBaseModel, VersionUnavailable
 from registry.references import AdapterReference, parse_reference
 
 _parse = lru_cache(maxsize=4096)(parse_reference)
@@ -39,7 +39,8 @@ class RegistryResolver:
     async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
         """For this user, which is read only if the alias is split; without one its main version.
 
-        Raises the registry's errors: a bad reference, an unknown adapter, not servable.
+        Raises the registry's errors: a bad reference, an unknown adapter, not servable, of another
+        base model.
         """
         reference = _parse(text)
         current_caller().check_sees(reference.adapter)
@@ -60,7 +61,7 @@ class RegistryResolver:
         """
         try:
             return await self.resolve(text)
-        except VersionUnavailable:
+        except (VersionUnavailable, OtherBaseModel):
             return for_engine(await self._catalog.find(parse_reference(text)))
 
 

@@ -54,6 +54,7 @@ class EngineFacts:
     served_modules: SupportedModules | None
     max_rank: int
     allowed_origins: tuple[str, ...]
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from registry.aliases.history import AliasCatalog
 from registry.aliases.promotion import PromotionService, ServingEngine
 from registry.aliases.service import AliasService
+from registry.bases.service import BaseService
 from registry.catalog.catalog import Catalog
 from registry.catalog.metadata import MetadataService
 from registry.database.engine import Database
@@ -10,6 +11,7 @@ from registry.ingest.registrar import Registrar
 from registry.inspection.base_model import BaseModel
 from registry.lifecycle.condemnation import Condemnation
 from registry.lifecycle.garbage_collector import GarbageCollector
+from registry.lifecycle.recheck import RecheckService
 from registry.lifecycle.service import LifecycleService, UsageCheck
 from registry.quotas.service import TenantQuotas
 from registry.storage.readiness import StoreReadiness
@@ -24,8 +26,8 @@ class RegistryService:
     """The services for one base model.
 
     `catalog` and `alias_catalog` are read-only; `registrar` publishes versions; `aliases`,
-    `promotion`, `lifecycle`, `metadata` and `garbage` change the registry; `exporter` and
-    `importer` copy it to another one, `files` serves one version's files.
+    `promotion`, `lifecycle`, `metadata`, `bases`, `recheck` and `garbage` change the registry;
+    `exporter` and `importer` copy it to another one, `files` serves one version's files.
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class RegistryService:
             reserved_names=reserved_names,
         )
         trash = Trash(store.path_of, store.try_lock)
-        self.catalog = Catalog(database, store.path_of)
+        self.bases = BaseService(database, base_model.identity)
+        self.catalog = Catalog(database, store.path_of, base=base_model.identity)
+        self.recheck = RecheckService(database, store.path_of, base_model, self.registrar.inspect)
         self.alias_catalog = AliasCatalog(database)
         self.aliases = AliasService(database)
         self.promotion = PromotionService(self.catalog, self.alias_catalog, self.aliases)
@@ -63,6 +67,7 @@ class RegistryService:
             store,
             trash,
             self.registrar.inspect,
+            base_model.identity,
             reserved_names=reserved_names,
             max_bytes=max_import_bytes,
         )
@@ -82,6 +87,8 @@ class RegistryService:
     async def recover(self) -> None:
         """Complete or undo what a crash interrupted. To be called at startup."""
         await self.lifecycle.recover()
+        await self.bases.open()
+        await self.recheck.bind_unbound()
 
     def set_usage_check(self, is_in_use: UsageCheck) -> None:
         """Set the check (row id → in use) that protects versions in use from being purged."""

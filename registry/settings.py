@@ -29,6 +29,12 @@ class RegistrySettings(BaseSettings):
         f"sqlite+aiosqlite:///{HOME}/registry.db",
         description="sqlite:///FILE or postgresql://USER@HOST/DATABASE.",
     )
+    base_id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$",
+        description="Name of the base model: versions are bound to it. Variants of one model, such "
+        "as a quantized one, may share it. Unset: the Hub's name and revision, or the folder's.",
+    )
     server_id: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$",

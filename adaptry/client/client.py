@@ -7,6 +7,7 @@ import httpx
 
 from adaptry.client.resources.adapters import Adapters
 from adaptry.client.resources.aliases import Aliases
+from adaptry.client.resources.bases import Bases
 from adaptry.client.resources.cache import Cache
 from adaptry.client.resources.events import Events
 from adaptry.client.resources.generate import Generation
@@ -33,6 +34,7 @@ class _Resources(Generation[T_co]):
         self.adapters = Adapters(transport)
         self.versions = Versions(transport)
         self.aliases = Aliases(transport)
+        self.bases = Bases(transport)
         self.jobs = Jobs(transport)
         self.events = Events(transport)
         self.webhooks = Webhooks(transport)

@@ -31,6 +31,27 @@ class AdapterPage(ResponseModel):
     next_page_token: str | None
 
 
+class BaseRead(ResponseModel):
+    """
+    A base model that a server has served. `digest` covers `facts`, what adapters have to fit.
+
+    `versions`: how many are bound to it. `links`: those declared compatible with it. `is_this`: the
+    one that the server serves that was asked.
+    """
+
+    name: str
+    digest: str
+    facts: dict[str, Any]
+    created_at: AwareDatetime
+    versions: int
+    links: list[str]
+    is_this: bool
+
+
+class BaseList(ResponseModel):
+    items: list[BaseRead]
+
+
 CacheOutcome = TypeAliasType("CacheOutcome", Literal["gpu_hit", "host_hit", "miss"])
 
 
@@ -77,6 +98,7 @@ EventKind = TypeAliasType(
         "version.restored",
         "version.retired",
         "version.quarantined",
+        "version.rechecked",
         "version.purged",
         "alias.moved",
         "ingest.failed",
@@ -96,6 +118,8 @@ EventKind = TypeAliasType(
         "cache.unpinned",
         "cache.evicted",
         "server.forgotten",
+        "base.linked",
+        "base.unlinked",
         "store.collected",
         "tenant.created",
         "tenant.changed",
@@ -593,8 +617,10 @@ class VersionRead(ResponseModel):
     """
     One immutable version.
 
-    `has_chat_template`: it was trained with one that is not the base model's. `sampling_defaults`:
-    those of its `generation_config.json`, if they are not the base model's.
+    `base`: the base model that it was checked against and is bound to, null if it is bound to none
+    yet; `base_model`: what its configuration names. `has_chat_template`: it was trained with one
+    that is not the base model's. `sampling_defaults`: those of its `generation_config.json`, if
+    they are not the base model's.
     """
 
     adapter: str
@@ -611,6 +637,7 @@ class VersionRead(ResponseModel):
     target_modules: list[str]
     dtype: str
     base_model: str | None
+    base: str | None
     size_bytes: int
     source: str
     revision: str | None

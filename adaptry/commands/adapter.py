@@ -8,6 +8,7 @@ import typer
 from adaptry.client import Registration, unpack_version
 from adaptry.client.models import VersionRead
 from adaptry.commands import alias as alias_commands
+from adaptry.commands import base as base_commands
 from adaptry.commands import lifecycle as lifecycle_commands
 from adaptry.commands import search as search_commands
 from adaptry.commands import transfer as transfer_commands
@@ -128,12 +129,15 @@ def list_(
     text_: TextOption = None,
     tag: TagOption = None,
     owner: Annotated[str | None, typer.Option(help="Only of this owner.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Only with versions for this base model.")
+    ] = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
     """List all adapters, or those that meet every condition."""
     with connect(server) as client:
-        adapters = list(client.adapters.list(text=text_, tags=tag or (), owner=owner))
+        adapters = list(client.adapters.list(text=text_, tags=tag or (), owner=owner, base=base))
     if as_json:
         show_json(adapters)
         return
@@ -205,6 +209,7 @@ def _show_registered(done: Registration, as_json: bool) -> None:
         show_remarks(version.inspection)
 
 
+app.command("recheck")(base_commands.recheck)
 for _command in (*alias_commands.COMMANDS, *lifecycle_commands.COMMANDS, *search_commands.COMMANDS):
     app.command()(_command)
 app.command("export")(transfer_commands.export_registry)

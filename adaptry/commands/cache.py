@@ -129,12 +129,17 @@ def servers(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
 
 @app.command()
 def forget(
-    name: Annotated[str, typer.Argument(metavar="SERVER")], server: Server = DEFAULT_SERVER
+    name: Annotated[str, typer.Argument(metavar="SERVER")],
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
 ) -> None:
     """Forget a server that is gone for good, with its pins."""
     with connect(server) as client:
         client.cache.forget_server(name)
-    print(f"{name} forgotten")
+    if as_json:
+        show_json({"forgotten": name})
+    else:
+        print(f"{name} forgotten")
 
 
 @app.command()

@@ -22,7 +22,10 @@ def search(
     state: Annotated[
         list[str] | None, typer.Option(help="In one of these states; repeatable.")
     ] = None,
-    base_model: Annotated[str | None, typer.Option(help="Exactly this base model.")] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="Exactly what the configuration calls the base model.")
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="Bound to this base model.")] = None,
     target_module: Annotated[
         list[str] | None, typer.Option(help="Adapts this module; repeatable.")
     ] = None,
@@ -41,6 +44,7 @@ def search(
                 states=cast("list[VersionState]", state or ()),  # the server checks them
                 target_modules=target_module or (),
                 base_model=base_model,
+                base=base,
                 rank_min=rank_min,
                 rank_max=rank_max,
                 parent=parent,
@@ -125,7 +129,7 @@ COMMANDS = (search, update)
 
 def show_versions(found: Iterable[VersionRead]) -> None:
     show_table(
-        ("REFERENCE", "STATE", "RANK", "SIZE", "DIGEST", "TARGET MODULES", "TAGS"),
+        ("REFERENCE", "STATE", "RANK", "SIZE", "DIGEST", "BASE", "TARGET MODULES", "TAGS"),
         (
             (
                 version.reference,
@@ -133,6 +137,7 @@ def show_versions(found: Iterable[VersionRead]) -> None:
                 str(version.rank),
                 size(version.size_bytes),
                 version.digest[:12],
+                text(version.base) or "-",
                 text(version.target_modules),
                 text(version.tags) or "-",
             )

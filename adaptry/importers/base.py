@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from adaptry.terminal.errors import CommandError
 from registry.errors import InvalidReference
-from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.peft_config import CONFIG_FILE
+from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
 from registry.models import EventKind
 from registry.references import DEFAULT_ALIAS, check_name
 from registry.storage.integrity import manifest_digest

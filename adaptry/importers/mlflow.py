@@ -17,8 +17,8 @@ from adaptry.importers.folders import Skipped
 from adaptry.importers.mlflow_client import Fields, MlflowClient, Unreachable
 from adaptry.terminal.errors import CommandError
 from registry.catalog.metadata import MAX_METADATA_BYTES, MAX_TAGS
-from registry.inspection.inspector import WEIGHTS_FILE
 from registry.inspection.peft_config import CONFIG_FILE
+from registry.inspection.safetensors_header import WEIGHTS_FILE
 
 _ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TAG = re.compile(r"[^\s,]{1,64}")

@@ -20,6 +20,7 @@ class ServeArguments:
     host: str
     port: int
     database: str | None
+    base_id: str | None
     server_id: str | None
     store: Path | None
     source_roots: tuple[Path, ...]
@@ -57,6 +58,11 @@ def parser() -> argparse.ArgumentParser:
         type=option_types.database_url,
         metavar="URL",
         help="default: SQLite in .adaptry/",
+    )
+    ours.add_argument(
+        "--base-id",
+        metavar="NAME",
+        help="name of the base model, to which versions are bound (default: Hub name or folder)",
     )
     ours.add_argument(
         "--server-id",
@@ -136,6 +142,7 @@ def parse(argv: Sequence[str]) -> ServeArguments:
         host=ours.host,
         port=ours.port,
         database=ours.database,
+        base_id=ours.base_id,
         server_id=ours.server_id,
         store=ours.store,
         source_roots=tuple(ours.source_root),

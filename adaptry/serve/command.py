@@ -79,6 +79,8 @@ def _registry_settings(arguments: ServeArguments) -> RegistrySettings:
     given: dict[str, Any] = {}
     if arguments.database is not None:
         given["database_url"] = async_url(arguments.database)
+    if arguments.base_id is not None:
+        given["base_id"] = arguments.base_id
     if arguments.server_id is not None:
         given["server_id"] = arguments.server_id
     if arguments.store is not None:

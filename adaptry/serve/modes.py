@@ -62,6 +62,7 @@ def serve_stock_engines(arguments: ServeArguments, settings: RegistrySettings) -
         served_modules=None,
         max_rank=parsed.max_lora_rank,
         allowed_origins=tuple(parsed.allowed_origins),
+        revision=parsed.revision,
     )
     uvloop.run(
         serve_stock(

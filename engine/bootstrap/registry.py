@@ -4,13 +4,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+from engine.api.servers import create_server_router
 from engine.bootstrap.background import is_stopping
 from engine.bootstrap.tenancy import TenantServices
 from engine.cache.tenant_limits import TenantCacheUsage
@@ -26,10 +27,13 @@ from registry.database.migrate import upgrade
 from registry.database.observer import DatabaseObserver
 from registry.events.postgres_notify import ChangeNotifier
 from registry.ingest.service import IngestService
+from registry.inspection.base_identity import identity_of
 from registry.inspection.base_model import read_base_model
 from registry.inspection.supported_modules import SupportedModules
 from registry.notifications import Notifications, open_notifications
 from registry.quotas.service import TenantQuotas
+from registry.residency import ReplicaResidencyStore, ResidencyStore
+from registry.servers import ServerDirectory
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.sources.egress_guard import EgressGuard
@@ -42,12 +46,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """The base model, as its engine serves it. `modules`: None if the engine can't list them."""
+    """The base model, as its engine serves it. `modules`: None if the engine can't list them.
+
+    `revision`: of a model on the Hub, if one was asked for.
+    """
 
     path: str
     served_names: Sequence[str]
     modules: SupportedModules | None
     max_rank: int
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,7 @@ class LocalRegistry:
     keys: KeyService
     tenants: TenantServices
     events: Notifications
+    server_id: str
 
     def routers(self, usage_of: Callable[[str], TenantCacheUsage]) -> list[APIRouter]:
         """`usage_of`: a tenant's use of the cache."""
@@ -68,6 +77,7 @@ class LocalRegistry:
             create_key_router(self.keys),
             create_tenant_router(self.tenants.create_service(usage_of), self.keys),
             create_ingest_router(self.ingest),
+            create_server_router(ServerDirectory(self.database, self.server_id)),
             *self.events.routers,
         ]
 
@@ -80,6 +90,14 @@ class LocalRegistry:
             self.events.run(lambda: is_stopping(app)),
             ChangeNotifier(self.database, self._read_changes).run(),
         ]
+
+    async def open_residency(self, *, is_replica: bool) -> ResidencyStore:
+        """What this server has pinned and in memory; of a replica, its ingress knows that."""
+        if is_replica:
+            return ReplicaResidencyStore(self.database, self.server_id)
+        residency = ResidencyStore(self.database, self.server_id)
+        await residency.open(await self.service.bases.open())
+        return residency
 
     async def _read_changes(self) -> None:
         """What other servers changed in the same database."""
@@ -102,9 +120,16 @@ async def open_database(
 
 @asynccontextmanager
 async def open_registry(
-    database: Database, settings: RegistrySettings, metrics: RegistryMetrics, model: ServedModel
+    database: Database,
+    settings: RegistrySettings,
+    metrics: RegistryMetrics,
+    model: ServedModel,
+    default_server: str,
 ) -> AsyncIterator[LocalRegistry]:
-    """Raises StoreUnavailable, DatabaseUnavailable."""
+    """`default_server`: this server's name if none is declared.
+
+    Raises StoreUnavailable, DatabaseUnavailable.
+    """
     store = await open_store(settings)
     tenants = TenantServices(database, metrics.on_tenant_refusal, share_rates=settings.share_rates)
     await tenants.limits.refresh()
@@ -113,7 +138,8 @@ async def open_registry(
     ingest = create_ingest(service, database, store, settings)
     async with open_notifications(database, settings) as events:
         events.dispatcher.on_attempt.append(metrics.on_webhook_attempt)
-        yield LocalRegistry(database, service, ingest, KeyService(database), tenants, events)
+        keys, server = KeyService(database), settings.server_id or default_server
+        yield LocalRegistry(database, service, ingest, keys, tenants, events, server)
 
 
 async def open_store(settings: RegistrySettings) -> ArtifactStore:
@@ -137,8 +163,19 @@ async def create_service(
 ) -> RegistryService:
     """To be called once the base model's files are downloaded: the engine does that."""
     name, modules = model.served_names[0], model.modules
-    folder = await asyncio.to_thread(_find_model_folder, model.path)
+    folder = await asyncio.to_thread(_find_model_folder, model.path, model.revision)
     base_model = await asyncio.to_thread(read_base_model, name, folder, modules)
+    identity = await asyncio.to_thread(
+        identity_of,
+        model.path,
+        folder,
+        revision=model.revision,
+        declared=settings.base_id,
+        also=model.served_names,
+        served=modules,
+    )
+    base_model = replace(base_model, read=identity)
+    logger.info("the base model is %s (%s)", identity.name, identity.digest[:8])
     if base_model.shapes is None and modules is None:
         logger.warning("no safetensors of the base model here: adapter shapes can't be checked")
     service = RegistryService(
@@ -154,13 +191,13 @@ async def create_service(
     return service
 
 
-def _find_model_folder(model: str) -> Path | None:
+def _find_model_folder(model: str, revision: str | None) -> Path | None:
     """A local path as it is, a Hub id as its cached snapshot; None if neither exists here."""
     folder = Path(model)
     if folder.is_dir():
         return folder
     try:
-        return Path(snapshot_download(model, local_files_only=True))
+        return Path(snapshot_download(model, revision=revision, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):
         return None
 

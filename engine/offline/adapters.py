@@ -11,8 +11,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from engine.resolver import RegistryResolver
 from engine.types import AdapterVersion
 from registry.errors import SourceNotFound
-from registry.inspection.inspector import WEIGHTS_FILE
 from registry.inspection.peft_config import CONFIG_FILE
+from registry.inspection.safetensors_header import WEIGHTS_FILE
 from registry.service import RegistryService
 
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9._-]+")

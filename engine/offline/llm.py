@@ -112,7 +112,8 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
             connect_backend(SteppedClient(engine), settings.host_cache_bytes)
         )
         modules = await backend.served_modules(EngineNaming(backend.places))
-        served = ServedModel(model, [model], modules, limits.max_lora_rank)
+        revision = engine.model_config.revision
+        served = ServedModel(model, [model], modules, limits.max_lora_rank, revision)
         store_files = await open_store(registry_settings)
         service = await create_service(tables, store_files, served, registry_settings)
         self._metrics = CollectorRegistry()

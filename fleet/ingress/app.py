@@ -13,7 +13,6 @@ from starlette.routing import Mount
 from engine.api.cache import create_cache_router
 from engine.api.decisions import create_decision_router
 from engine.api.probe import create_probe_router
-from engine.api.servers import create_server_router
 from engine.bootstrap.background import is_stopping, run_in_background
 from engine.bootstrap.registry import ServedModel, open_database, open_registry
 from engine.bootstrap.telemetry import create_registry_metrics
@@ -36,8 +35,6 @@ from fleet.ingress.warmup import FleetWarmUp
 from fleet.messages import EngineFacts
 from fleet.ports import Replicas
 from registry.http.openapi import document_errors
-from registry.residency import ResidencyStore
-from registry.servers import ServerDirectory
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 
@@ -67,15 +64,15 @@ async def run_ingress(
         modules = facts.served_modules
         if modules is not None:
             modules = replace(modules, naming=EngineNaming(partial(_places, replicas)))
-        model = ServedModel(facts.model, facts.served_names, modules, facts.max_rank)
+        model = ServedModel(
+            facts.model, facts.served_names, modules, facts.max_rank, facts.revision
+        )
         registry = await stack.enter_async_context(
-            open_registry(database, registry_settings, metrics, model)
+            open_registry(database, registry_settings, metrics, model, FLEET)
         )
         service, tenants = registry.service, registry.tenants
         resolver = RegistryResolver(service.catalog)
-        server_id = registry_settings.server_id or FLEET
-        residency = ResidencyStore(database, server_id)
-        await residency.open()
+        residency = await registry.open_residency(is_replica=False)
         recent = RecentResidency()
         pins = FleetPins(replicas, residency, resolver, recent)
         await pins.restore()
@@ -106,7 +103,6 @@ async def run_ingress(
             *registry.routers(poller.usage),
             create_probe_router(FleetProbe(replicas), resolver),
             create_cache_router(cache, resolver, residency),
-            create_server_router(ServerDirectory(database, server_id)),
             create_decision_router(cache, log, resolver, limiter, tenants.grants.of),
             create_health_router(
                 {

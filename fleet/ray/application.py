@@ -90,6 +90,7 @@ class EngineReplica:
             served_modules=served,
             max_rank=arguments.max_lora_rank,
             allowed_origins=tuple(arguments.allowed_origins),
+            revision=arguments.revision,
         )
         name = serve.get_replica_context().replica_id.unique_id
         self._replica = Replica(name, self._server, facts)

@@ -133,6 +133,12 @@ class PromotionService:
         versions = await self._servable(name, new)
         if (engine := self._engine_for(preparation)) is None:
             return
+        if other := [version for version in versions if not version.is_served]:
+            if preparation.warm or preparation.probe:
+                raise await self._catalog.other_base(other[0])
+            versions = [version for version in versions if version.is_served]
+        if not versions:  # another server's engine has them, and loads them when they are used
+            return
         leaving = [await self._version(name, number) for number in old if number not in new]
         version = versions[0]
         try:

@@ -9,6 +9,7 @@ from registry.api.parameters import (
     Limit,
     Number,
     PageToken,
+    QueryBase,
     QueryBaseModel,
     QueryModules,
     QueryOwner,
@@ -38,8 +39,10 @@ def adapter_filter(
     tags: QueryTags = [],  # noqa: B006  # FastAPI copies it per request
     owner: QueryOwner = None,
     text: QueryText = None,
+    base: QueryBase = None,
 ) -> AdapterFilter:
-    return AdapterFilter(tags=tags, owner=owner, text=text, reader=reader_of(current_caller()))
+    reader = reader_of(current_caller())
+    return AdapterFilter(tags=tags, owner=owner, text=text, base=base, reader=reader)
 
 
 def version_filter(
@@ -47,6 +50,7 @@ def version_filter(
     target_modules: QueryModules = [],  # noqa: B006
     states: QueryStates = [],  # noqa: B006
     base_model: QueryBaseModel = None,
+    base: QueryBase = None,
     rank_min: QueryRank = None,
     rank_max: QueryRank = None,
     text: QueryText = None,
@@ -57,6 +61,7 @@ def version_filter(
         target_modules=target_modules,
         states=states,
         base_model=base_model,
+        base=base,
         rank_min=rank_min,
         rank_max=rank_max,
         text=text,

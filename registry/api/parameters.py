@@ -25,6 +25,15 @@ QueryStates = Annotated[
     list[VersionState], Query(alias="state", max_length=8, description="One of them.")
 ]
 QueryBaseModel = Annotated[Text | None, Query(alias="base_model", min_length=1, max_length=1024)]
+QueryBase = Annotated[
+    Text | None,
+    Query(
+        alias="base",
+        min_length=1,
+        max_length=256,
+        description="Bound to this base model: its name, with or without the revision.",
+    ),
+]
 QueryRank = Annotated[int | None, Query(ge=1, le=MAX_NUMBER)]
 QueryParent = Annotated[
     Name | None, Query(alias="parent", description="Versions made from it, such as `support:2`.")

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from registry.api.aliases import add_alias_routes
 from registry.api.catalog import add_catalog_routes
-from registry.api.inspection import add_inspection
+from registry.api.inspection import add_base_routes, add_inspection
 from registry.api.lifecycle import add_lifecycle_routes
 from registry.api.resolve_json import JsonResolver
 from registry.api.transfer import add_transfer_routes
@@ -35,6 +35,7 @@ def create_router(service: RegistryService) -> APIRouter:
     add_catalog_routes(router, service)
     add_alias_routes(router, service)
     add_lifecycle_routes(router, service)
+    add_base_routes(router, service)
     add_transfer_routes(router, service)
     return router
 

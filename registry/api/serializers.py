@@ -55,6 +55,7 @@ def whole_version_read(published: PublishedVersion) -> VersionRead:
         target_modules=version.target_modules,
         dtype=version.dtype,
         base_model=version.base_model,
+        base=published.base,
         size_bytes=version.size_bytes,
         source=version.source,
         revision=version.revision,

@@ -10,7 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from registry.auth.visibility import Reader
+from registry.bases.scope import serves_version
 from registry.catalog.types import AliasState
+from registry.inspection.base_identity import BaseIdentity
 from registry.models import SERVABLE, Adapter, Alias, AliasHistory, Version
 from registry.references import DEFAULT_ALIAS, AdapterReference
 
@@ -42,14 +44,20 @@ class AliasRepository:
         return (await self._session.execute(statement)).scalars().all()
 
     async def servable_references(
-        self, *, after: AdapterReference | None, limit: int, reader: Reader | None
+        self,
+        *,
+        after: AdapterReference | None,
+        limit: int,
+        reader: Reader | None,
+        base: BaseIdentity | None,
     ) -> Sequence[Row[str, str]]:
-        """(adapter, alias) of every alias with a servable version; `default` comes first."""
+        """(adapter, alias) of every alias with a version that a server of this base model serves;
+        `default` comes first."""
         name, alias = col(Adapter.name), _alias_order(col(Alias.name))
         served = (
             select(col(Version.id))
             .join(AliasHistory, col(AliasHistory.version_id) == col(Version.id))
-            .where(is_current(), col(Version.state).in_(sorted(SERVABLE)))
+            .where(is_current(), col(Version.state).in_(sorted(SERVABLE)), serves_version(base))
             .correlate(Alias)
         )
         statement = (

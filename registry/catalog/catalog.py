@@ -9,6 +9,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from registry.auth.visibility import Reader
+from registry.bases.repository import BaseRepository
 from registry.catalog.alias_repository import AliasRepository
 from registry.catalog.listing_repository import ListingRepository
 from registry.catalog.repository import TRAINING, RegistryRepository, get_adapter
@@ -17,7 +18,8 @@ from registry.database.change_counter import ChangeCounter
 from registry.database.change_poller import ChangePoller
 from registry.database.engine import Database
 from registry.database.pagination import Page, name_of, number_of, page_of
-from registry.errors import UnknownAlias, UnknownVersion, VersionUnavailable
+from registry.errors import OtherBaseModel, UnknownAlias, UnknownVersion, VersionUnavailable
+from registry.inspection.base_identity import BaseIdentity
 from registry.models import SERVABLE, Adapter, VersionState, row_id
 from registry.references import DEFAULT_ALIAS, AdapterReference
 from registry.search.filters import AdapterFilter, VersionFilter
@@ -26,16 +28,19 @@ Item = TypeVar("Item")
 
 
 class Catalog:
-    """Read-only; each call is one short session."""
+    """Read-only; each call is one short session. Only versions bound to `base` are resolved."""
 
     def __init__(
         self,
         database: Database,
         path_of: Callable[[str], Path],
         poller: ChangePoller | None = None,
+        *,
+        base: BaseIdentity | None = None,
     ) -> None:
         self._database = database
         self._path_of = path_of
+        self._base = base
         self._poller = poller or ChangePoller(database)
 
     @property
@@ -61,19 +66,27 @@ class Catalog:
     async def resolution(self, reference: AdapterReference) -> Resolution:
         """The servable versions that the reference may mean now, with their weights.
 
-        Raises UnknownAdapter, UnknownAlias, UnknownVersion, VersionUnavailable.
+        Raises UnknownAdapter, UnknownAlias, UnknownVersion, VersionUnavailable, OtherBaseModel.
         """
         found = await self._resolution(reference)
-        served = {n: version for n, version in found.versions.items() if version.state in SERVABLE}
-        if not served:
+        ready = {n: version for n, version in found.versions.items() if version.state in SERVABLE}
+        if not ready:
             refused = found.main
-            named = f"{refused.adapter}:{refused.number}"
-            raise VersionUnavailable(named, refused.state, refused.state_reason)
+            raise VersionUnavailable(refused.reference, refused.state, refused.state_reason)
+        served = {n: version for n, version in ready.items() if version.is_served}
+        if not served:
+            raise await self.other_base(max(ready.values(), key=lambda v: found.weights[v.number]))
         return replace(found, versions=served, weights={n: found.weights[n] for n in served})
+
+    async def other_base(self, version: ResolvedVersion) -> OtherBaseModel:
+        """The refusal of a version that is not served here."""
+        async with self._database.read_session() as session:
+            bound = await BaseRepository(session).name_of(version.base_id)
+        return OtherBaseModel(version.reference, bound, self._base.name if self._base else "any")
 
     async def _resolution(self, reference: AdapterReference) -> Resolution:
         async with self._database.read_session() as session:
-            repository = RegistryRepository(session)
+            repository = RegistryRepository(session, self._base)
             adapter = await get_adapter(repository, reference.adapter)
             rows = await _select_rows(repository, row_id(adapter), reference)
             training = await _select_training(repository, adapter, rows)
@@ -110,7 +123,7 @@ class Catalog:
         """The next servable aliases: `name` for the default, `name@alias` for others."""
         async with self._database.read_session() as session:
             served = await AliasRepository(session).servable_references(
-                after=after, limit=limit, reader=reader
+                after=after, limit=limit, reader=reader, base=self._base
             )
         return [
             str(AdapterReference(name, None if alias == DEFAULT_ALIAS else alias))
@@ -135,6 +148,8 @@ class Catalog:
             state=row.state,
             state_reason=row.state_reason,
             deprecated_at=row.state_changed_at if deprecated else None,
+            base_id=row.base_id,
+            is_served=bool(row.is_served),
         )
 
     # ---- look-ups and lists ----------------------------------------------------------------------
@@ -166,7 +181,8 @@ class Catalog:
             if version is None:
                 raise UnknownVersion(name, number)
             parent = await repository.reference_of(version.parent_id)
-        return PublishedVersion(name, version, parent)
+            base = await BaseRepository(session).name_of(version.base_id)
+        return PublishedVersion(name, version, parent, base)
 
     async def versions(
         self,

@@ -9,7 +9,7 @@ from sqlalchemy.orm import aliased, defer
 from sqlmodel import col
 
 from registry.catalog.types import PublishedVersion
-from registry.models import Adapter, Version
+from registry.models import Adapter, KnownBase, Version
 from registry.models.search import AdapterTerm, VersionTerm
 from registry.search.filters import AdapterFilter, Spans, VersionFilter
 from registry.search.paging import Search
@@ -71,10 +71,11 @@ class ListingRepository:
 
 
 def _select_published() -> Select[*tuple[Any, ...]]:
-    """A version, its adapter's name, its parent's name and number."""
+    """A version, its adapter's name, its parent's name and number, its base model's name."""
     return (
-        select(Version, col(Adapter.name), _ParentAdapter.name, _Parent.number)
+        select(Version, col(Adapter.name), _ParentAdapter.name, _Parent.number, col(KnownBase.name))
         .join(Adapter, col(Version.adapter_id) == col(Adapter.id))
+        .outerjoin(KnownBase, col(Version.base_id) == col(KnownBase.id))
         .outerjoin(_Parent, col(Version.parent_id) == _Parent.id)
         .outerjoin(_ParentAdapter, _Parent.adapter_id == _ParentAdapter.id)
         .options(defer(_PEFT_CONFIG))  # large, and not part of lists
@@ -82,5 +83,5 @@ def _select_published() -> Select[*tuple[Any, ...]]:
 
 
 def _to_published(row: Row[*tuple[Any, ...]]) -> PublishedVersion:
-    version, name, parent, number = row
-    return PublishedVersion(name, version, f"{parent}:{number}" if parent else None)
+    version, name, parent, number, base = row
+    return PublishedVersion(name, version, f"{parent}:{number}" if parent else None, base)

@@ -7,8 +7,10 @@ from sqlalchemy import Row, Select, func, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from registry.bases.scope import serves_version
 from registry.catalog.alias_repository import is_current
 from registry.errors import UnknownAdapter
+from registry.inspection.base_identity import BaseIdentity
 from registry.models import (
     SERVABLE,
     Adapter,
@@ -40,14 +42,17 @@ _RESOLVED = (
     col(Version.state),
     col(Version.state_reason),
     col(Version.state_changed_at),
+    col(Version.base_id),
 )
 
 
 class RegistryRepository:
     """Queries on one session."""
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: AsyncSession, base: BaseIdentity | None = None) -> None:
+        """`base`: the base model that the server serves."""
         self._session = session
+        self._base = base
 
     async def add(self, row: Table) -> Table:
         """Insert the row, so that its id is known."""
@@ -155,7 +160,7 @@ class RegistryRepository:
 
     async def resolved_version(self, adapter_id: int, number: int) -> Sequence[AnyRow]:
         """Columns of a version for resolution, with the weight 1."""
-        statement = select(*_RESOLVED, literal(1)).where(
+        statement = select(*_RESOLVED, self._is_served(), literal(1)).where(
             col(Version.adapter_id) == adapter_id, col(Version.number) == number
         )
         return (await self._session.execute(statement)).all()
@@ -169,12 +174,15 @@ class RegistryRepository:
     async def resolved_alias(self, adapter_id: int, alias: str) -> Sequence[AnyRow]:
         """The same for each version of an alias, with its weight."""
         statement = (
-            select(*_RESOLVED, col(AliasHistory.weight))
+            select(*_RESOLVED, self._is_served(), col(AliasHistory.weight))
             .join(AliasHistory, col(AliasHistory.version_id) == col(Version.id))
             .join(Alias, is_current())
             .where(col(Alias.adapter_id) == adapter_id, col(Alias.name) == alias)
         )
         return (await self._session.execute(statement)).all()
+
+    def _is_served(self) -> Any:
+        return serves_version(self._base).label("is_served")
 
     # ---- files ---------------------------------------------------------------------------
 

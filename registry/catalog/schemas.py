@@ -112,8 +112,10 @@ class VerdictRead(BaseModel):
 class VersionRead(BaseModel):
     """One immutable version.
 
-    `has_chat_template`: it was trained with one that is not the base model's. `sampling_defaults`:
-    those of its `generation_config.json`, if they are not the base model's.
+    `base`: the base model that it was checked against and is bound to, null if it is bound to none
+    yet; `base_model`: what its configuration names. `has_chat_template`: it was trained with one
+    that is not the base model's. `sampling_defaults`: those of its `generation_config.json`, if
+    they are not the base model's.
     """
 
     adapter: str
@@ -130,6 +132,7 @@ class VersionRead(BaseModel):
     target_modules: list[str]
     dtype: str
     base_model: str | None
+    base: str | None
     size_bytes: int
     source: str
     revision: str | None
@@ -169,6 +172,45 @@ class AdapterPage(BaseModel):
 class VersionPage(BaseModel):
     items: list[VersionRead]
     next_page_token: str | None
+
+
+BaseName = Annotated[
+    Text, Field(min_length=1, max_length=512, examples=["llama-3.1-8b", "base@0f3c…#1a2b"])
+]
+
+
+class BaseRead(BaseModel):
+    """A base model that a server has served. `digest` covers `facts`, what adapters have to fit.
+
+    `versions`: how many are bound to it. `links`: those declared compatible with it. `is_this`: the
+    one that the server serves that was asked.
+    """
+
+    name: str
+    digest: str
+    facts: dict[str, Any]
+    created_at: datetime
+    versions: int
+    links: list[str]
+    is_this: bool
+
+
+class BaseList(BaseModel):
+    items: list[BaseRead]
+
+
+class LinkBody(Body):
+    """Two base models: by name, without the revision if that is unambiguous, or `NAME#DIGEST`."""
+
+    base: BaseName
+    other: BaseName
+    reason: Annotated[Text | None, Field(max_length=1024)] = None
+
+
+class RecheckBody(Body):
+    """`from_base`: what the version is bound to now, if that is another base model."""
+
+    from_base: BaseName | None = None
 
 
 class Problem(BaseModel):

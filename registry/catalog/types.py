@@ -14,6 +14,7 @@ from registry.models import Version
 class ResolvedVersion:
     """The version that a reference resolves to. `path`: absolute folder of the verified files.
 
+    `is_served`: it is bound to a base model that this server serves.
     `deprecated_at` is None unless the version is deprecated; then `state_reason` is the reason.
     `chat_template`, `sampling_defaults`: None if the base model's are to be used.
     """
@@ -30,6 +31,12 @@ class ResolvedVersion:
     deprecated_at: datetime | None = None
     chat_template: str | None = None
     sampling_defaults: Mapping[str, Any] | None = None
+    base_id: int | None = None
+    is_served: bool = True
+
+    @property
+    def reference(self) -> str:
+        return f"{self.adapter}:{self.number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +61,13 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True)
 class PublishedVersion:
-    """A version under its adapter's name. `parent` is the reference of its parent."""
+    """A version under its adapter's name. `parent` is the reference of its parent, `base` the name
+    of the base model that it is bound to."""
 
     adapter: str
     version: Version
     parent: str | None = None
+    base: str | None = None
 
     @property
     def reference(self) -> str:

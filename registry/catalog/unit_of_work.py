@@ -1,12 +1,14 @@
 """Unit of work: one transaction that locks an adapter and writes the event of its change."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from registry.auth.client_address import client_address
+from registry.bases.repository import BaseRepository
 from registry.catalog.alias_repository import AliasRepository
 from registry.catalog.repository import RegistryRepository
 from registry.catalog.types import PublishedVersion
@@ -51,7 +53,8 @@ class UnitOfWork:
     async def published_version(self, version: Version) -> PublishedVersion:
         """The version with its references, as clients see it."""
         parent = await self.repository.reference_of(version.parent_id)
-        return PublishedVersion(self.adapter.name, version, parent)
+        base = await BaseRepository(self.session).name_of(version.base_id)
+        return PublishedVersion(self.adapter.name, version, parent, base)
 
     async def add_event(
         self,
@@ -61,6 +64,7 @@ class UnitOfWork:
         from_version: int | None = None,
         to_version: int | None = None,
         reason: str | None = None,
+        data: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the event of this change."""
         event = Event(
@@ -72,7 +76,7 @@ class UnitOfWork:
             from_version=from_version,
             to_version=to_version,
             reason=None if reason is None else redact_keys(reason),
-            data={},
+            data=dict(data or {}),
         )
         await self.repository.add(event)
 

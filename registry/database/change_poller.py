@@ -4,18 +4,21 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable
-from registry.models import Adapter, Event
+from registry.models import Adapter, Event, EventKind
 
 # Events get their ids before they are committed, so that a lower id may appear after a higher one.
 _LATE_IDS = 1000
 _POLL_TIMEOUT_SECONDS = 0.5  # a stopped database may take a minute to time out
+
+_OF_EVERY_ADAPTER = (EventKind.BASE_LINKED, EventKind.BASE_UNLINKED)
+_EVERY_ADAPTER = "*"  # instead of a name: what any reference means may have changed
 
 _HIGHEST = select(func.coalesce(func.max(col(aliased(Event).id)), 0)).scalar_subquery()
 _LATEST = select(func.count()).where(col(Event.id) > _HIGHEST - _LATE_IDS).scalar_subquery()
@@ -91,16 +94,19 @@ class ChangePoller:
         latest = await _latest(session, seen[0])
         new = latest.keys() - self._last_ids
         self._last_ids = frozenset(latest)
-        if before is None or seen[0] - before[0] >= _LATE_IDS:  # more than the latest ids cover
+        found = {latest[id_] for id_ in new}
+        missed = before is None or seen[0] - before[0] >= _LATE_IDS  # more than these ids cover
+        if missed or _EVERY_ADAPTER in found:
             self._database.changes.record()
-        elif named := set(filter(None, (latest[id_] for id_ in new))):
+        elif named := set(filter(None, found)):
             self._database.changes.record(*named)
 
 
 async def _latest(session: AsyncSession, newest: int) -> dict[int | None, str]:
     """Adapter names of the latest events, by event id."""
+    named = case((col(Event.kind).in_(_OF_EVERY_ADAPTER), _EVERY_ADAPTER), else_=col(Adapter.name))
     statement = (
-        select(col(Event.id), col(Adapter.name))
+        select(col(Event.id), named)
         .outerjoin(Adapter, col(Event.adapter_id) == col(Adapter.id))
         .where(col(Event.id) > newest - _LATE_IDS)
     )

@@ -10,6 +10,9 @@ RegistryError
 ├── UnknownRevision      404  of an alias
 ├── UnknownWebhook       404
 ├── UnknownDelivery      404
+├── UnknownBase          404
+├── AmbiguousBase        400  several base models are called so
+├── SameBase             400  where two base models are needed
 ├── UnknownServer        404  none of that name has started on this database
 ├── KeyRequired          401  none was sent
 ├── InvalidKey           401  unknown, expired or revoked
@@ -34,6 +37,7 @@ RegistryError
 ├── FilesMissing         409  they are not in the store
 ├── FilesDamaged         409  they differ from what was registered
 ├── ServerRunning        409  it can't be forgotten
+├── OtherBaseModel       409  the version belongs to another base model than this server's
 ├── AliasMoved           409  it was moved meanwhile (compare-and-set)
 ├── NothingToRollBack    409
 ├── LineageCycle         409
@@ -111,6 +115,7 @@ from registry.errors.conflicts import (
     MetadataTooLarge,
     NameReserved,
     NothingToRollBack,
+    OtherBaseModel,
     ServerRunning,
     TransitionRefused,
     VersionAliased,
@@ -118,11 +123,14 @@ from registry.errors.conflicts import (
     VersionNotServable,
 )
 from registry.errors.requests import (
+    AmbiguousBase,
     InvalidEventId,
     InvalidPageToken,
     InvalidReference,
+    SameBase,
     UnknownAdapter,
     UnknownAlias,
+    UnknownBase,
     UnknownDelivery,
     UnknownJob,
     UnknownRevision,
@@ -160,6 +168,7 @@ from registry.errors.uploads import (
 __all__ = [
     "AddressNotAllowed",
     "AliasMoved",
+    "AmbiguousBase",
     "BodyNotText",
     "BodyTimeout",
     "BodyTooDeep",
@@ -193,11 +202,13 @@ __all__ = [
     "NameReserved",
     "NotOwner",
     "NothingToRollBack",
+    "OtherBaseModel",
     "PlatformOnly",
     "ProbeFailed",
     "PromotionTimeout",
     "RateLimitExceeded",
     "RegistryError",
+    "SameBase",
     "ScopeMissing",
     "ServerRunning",
     "SourceDenied",
@@ -216,6 +227,7 @@ __all__ = [
     "TransitionRefused",
     "UnknownAdapter",
     "UnknownAlias",
+    "UnknownBase",
     "UnknownDelivery",
     "UnknownJob",
     "UnknownKey",

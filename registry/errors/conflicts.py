@@ -120,3 +120,17 @@ class ServerRunning(RegistryError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} is this server: only one that is gone can be forgotten")
+
+
+class OtherBaseModel(RegistryError):
+    """`bound`: what the version was checked against; None: nothing is known of that."""
+
+    status = 409
+    code = "other_base_model"
+
+    def __init__(self, reference: str, bound: str | None, served: str) -> None:
+        if bound is None:
+            why = "is bound to no base model yet: `adaptry adapter recheck` says whether it fits"
+        else:
+            why = f"belongs to the base model {bound}"
+        super().__init__(f"{reference} {why}; this server serves {served}")

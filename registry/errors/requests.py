@@ -1,5 +1,6 @@
 """Errors of requests that are malformed or name something unknown."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from registry.errors.base import RegistryError
@@ -101,3 +102,27 @@ class UnknownServer(RegistryError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"no server {name!r} has started on this database")
+
+
+class UnknownBase(RegistryError):
+    status = 404
+    code = "unknown_base"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no base model {name!r} is known: `adaptry base list` shows all")
+
+
+class AmbiguousBase(RegistryError):
+    status = 400
+    code = "ambiguous_base"
+
+    def __init__(self, name: str, found: Sequence[str]) -> None:
+        super().__init__(f"{name!r} may be any of {', '.join(found)}: name one of them")
+
+
+class SameBase(RegistryError):
+    status = 400
+    code = "same_base"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} is one base model: name two")

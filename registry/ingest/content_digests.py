@@ -8,7 +8,8 @@ from registry.catalog.repository import AnyRow, RegistryRepository
 from registry.database.engine import Database
 from registry.errors import InvalidAdapter
 from registry.inspection.content_digest import content_digest
-from registry.inspection.inspector import WEIGHTS_FILE, Inspection
+from registry.inspection.inspector import Inspection
+from registry.inspection.safetensors_header import WEIGHTS_FILE
 from registry.inspection.tensor_reader import Truncated
 
 

@@ -10,7 +10,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from registry.errors import InvalidUpload, SourceTooLarge
-from registry.inspection.inspector import PICKLE_FILE
+from registry.inspection.safetensors_header import PICKLE_FILE
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import MAX_FIELDS_BYTES, FetchLimits, Progress
 from registry.sources.paths import check_path

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Remark
-from registry.inspection.inspector import WEIGHTS_FILE
-from registry.inspection.safetensors_header import read_entries, read_header
+from registry.inspection.safetensors_header import WEIGHTS_FILE, read_entries, read_header
 from registry.inspection.tensor_names import examples, normalise
 from registry.inspection.tensors import quote_name
 from registry.sources.base import FetchedSource, FetchLimits, Progress

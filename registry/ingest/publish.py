@@ -4,10 +4,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from registry.aliases.service import point
 from registry.auth.grants import check_tenant_exists
+from registry.bases.repository import BaseRepository
 from registry.catalog.metadata import VersionDetails, describe
 from registry.catalog.repository import RegistryRepository
 from registry.catalog.types import Origin, PublishedVersion, Registration
 from registry.catalog.unit_of_work import UnitOfWork
+from registry.errors import OtherBaseModel
+from registry.inspection.base_identity import BaseIdentity
 from registry.inspection.inspector import Inspection
 from registry.lifecycle.transitions import change_state
 from registry.models import Adapter, EventKind, Version, VersionState, row_id
@@ -22,10 +25,12 @@ async def publish(
     origin: Origin,
     artifact: StoredArtifact,
     details: VersionDetails,
+    base: BaseIdentity,
 ) -> Registration:
     """Publish the adapter's next version, or find the one that has these files or this content.
 
-    Raises UnknownTenant, UnknownAdapter and UnknownVersion for the parent, MetadataTooLarge.
+    `base`: the base model that they were checked against. Raises OtherBaseModel, UnknownTenant,
+    UnknownAdapter and UnknownVersion for the parent, MetadataTooLarge.
     """
     adapter = await _get_or_add_adapter(session, name, details.description)
     work = UnitOfWork(session, adapter, origin.actor, origin.address)
@@ -36,8 +41,9 @@ async def publish(
         known = await work.repository.number_with_content(row_id(adapter), content)
         artifact.is_used = known is None
     if known is not None:
-        return await _publish_again(work, await work.version(known), artifact.inspection)
+        return await _publish_again(work, await work.version(known), artifact.inspection, base)
     version = _version(row_id(adapter), last + 1, origin, artifact)
+    version.base_id = await BaseRepository(session).id_of(base)
     return Registration(await _publish_new(work, version, details), created=True)
 
 
@@ -57,20 +63,23 @@ async def _publish_new(
 ) -> PublishedVersion:
     """Add the version; the adapter's first one becomes its default."""
     name = work.adapter.name
-    parent = await describe(work, version, details)
+    await describe(work, version, details)
     await work.repository.add(version)
     await TermRepository(work.session).add_version(row_id(version), version_terms(name, version))
     await work.add_event(EventKind.VERSION_REGISTERED, to_version=version.number)
     if version.number == 1:
         await point(work, DEFAULT_ALIAS, {1: 1}, "first version", current=None)
-    return PublishedVersion(name, version, parent)
+    return await work.published_version(version)
 
 
-async def _publish_again(work: UnitOfWork, known: Version, inspection: Inspection) -> Registration:
+async def _publish_again(
+    work: UnitOfWork, known: Version, inspection: Inspection, base: BaseIdentity
+) -> Registration:
     """A retired or quarantined version stays so; a purged or rejected one becomes ready.
 
     What it was trained with is no part of its content: a corrected chat template is taken over.
     """
+    await _bind(work, known, base)
     if changed := _take_training(known, inspection):
         reason = f"{', '.join(changed)}: registered again with others"
         await work.add_event(EventKind.VERSION_UPDATED, to_version=known.number, reason=reason)
@@ -93,6 +102,16 @@ def _take_training(known: Version, inspection: Inspection) -> list[str]:
     for name in changed:
         setattr(known, name, new[name])
     return changed
+
+
+async def _bind(work: UnitOfWork, known: Version, base: BaseIdentity) -> None:
+    """Raises OtherBaseModel for one that another base model has."""
+    bases = BaseRepository(work.session)
+    if known.base_id is None:
+        known.base_id = await bases.id_of(base)
+    elif not await bases.is_served(known.base_id, base):
+        bound = await bases.name_of(known.base_id)
+        raise OtherBaseModel(work.reference(known.number), bound, base.name)
 
 
 def _version(adapter_id: int, number: int, origin: Origin, artifact: StoredArtifact) -> Version:

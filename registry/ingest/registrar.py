@@ -149,16 +149,18 @@ class Registrar:
 
         Known content yields its existing version, however its files are written; one that was
         purged or rejected becomes ready again. The first version of an adapter becomes its
-        `default`. The description in `details` is a new adapter's too. Raises UnknownAdapter and
-        UnknownVersion for the parent, MetadataTooLarge, TenantLimit, DatabaseUnavailable, and
-        whatever `in_transaction` raises.
+        `default`. The description in `details` is a new adapter's too. Raises OtherBaseModel for
+        content that another base model has, UnknownAdapter and UnknownVersion for the parent,
+        MetadataTooLarge, TenantLimit, DatabaseUnavailable, and what `in_transaction` raises.
         """
         details = details or VersionDetails()
         await self._contents.fill(name, artifact.inspection)
         for _ in range(_ATTEMPTS):
             try:
                 async with self._database.transaction(adapter=name) as session:
-                    registration = await publish(session, name, origin, artifact, details)
+                    registration = await publish(
+                        session, name, origin, artifact, details, self._base_model.identity
+                    )
                     if registration.created or registration.restored:
                         await self.quotas.check_storage(session, name)
                     if in_transaction is not None:

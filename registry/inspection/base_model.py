@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from registry.inspection.base_identity import BaseIdentity, unread_identity
 from registry.inspection.safetensors_header import TensorInfo, read_header
 from registry.inspection.supported_modules import Shape, SupportedModules
 from registry.inspection.training import BaseTraining
@@ -30,6 +31,7 @@ class BaseModel:
     """`shapes` maps a module to (out_features, in_features); None where they aren't known.
 
     `served` is None without an engine. `embeddings`: the weights of embedding and head by module.
+    `read`: its identity, by its files.
     """
 
     name: str
@@ -37,6 +39,18 @@ class BaseModel:
     served: SupportedModules | None = None
     embeddings: Mapping[str, StoredTensor] = field(default_factory=dict)
     training: BaseTraining | None = None
+    read: BaseIdentity | None = None
+
+    @property
+    def identity(self) -> BaseIdentity:
+        """As it was read, else the name alone."""
+        return self.read or unread_identity(self.name)
+
+    def doubt(self, trained_on: str | None) -> str | None:
+        """What to remark on an adapter whose configuration names another base model."""
+        if not trained_on or self.identity.is_called(trained_on):
+            return None
+        return f"trained on {trained_on[:100]!r}; the base model here is {self.identity.name}"
 
     def embedding(self, module: str) -> StoredTensor | None:
         """The module's weights; for a tied head, those of the input embedding."""

@@ -11,9 +11,8 @@ from registry.errors.defects import Defect
 from registry.inspection.base_model import BaseModel
 from registry.inspection.compatibility import Placement, fit_problems
 from registry.inspection.heads import head_problems
-from registry.inspection.inspector import WEIGHTS_FILE
 from registry.inspection.peft_config import config_problems, read_json_config, saved_modules
-from registry.inspection.safetensors_header import read_header
+from registry.inspection.safetensors_header import WEIGHTS_FILE, read_header
 from registry.inspection.tensors import sort_tensors
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect
-from registry.inspection.inspector import WEIGHTS_FILE
 from registry.inspection.peft_config import CONFIG_FILE
+from registry.inspection.safetensors_header import WEIGHTS_FILE
 
 SHARD_INDEX = f"{WEIGHTS_FILE}.index.json"
 MLX_WEIGHTS = "adapters.safetensors"

@@ -21,14 +21,17 @@ from registry.inspection.peft_config import (
     read_json_config,
     unknown_fields,
 )
-from registry.inspection.safetensors_header import TensorInfo, read_header
+from registry.inspection.safetensors_header import (
+    WEIGHTS_FILE,
+    TensorInfo,
+    read_header,
+    weights_file,
+)
 from registry.inspection.tensor_reader import DTYPES
 from registry.inspection.tensors import AdapterTensors, matrix_problems, quote_name, sort_tensors
 from registry.inspection.training import Training, compare_training
 from registry.inspection.weights import value_problems
 
-WEIGHTS_FILE = "adapter_model.safetensors"
-PICKLE_FILE = "adapter_model.bin"
 MAX_REMARKS = 20
 
 
@@ -101,8 +104,13 @@ def judge_adapter(
     for problem in inspector.problems():
         first.setdefault(problem.code, Finding(problem.code, problem.detail))
         counts[problem.code] += 1
-    inspection = None if first else inspector.inspection()
-    return Verdict(tuple(first.values()), counts, inspection)
+    return Verdict(tuple(first.values()), counts, None if first else inspector.inspection())
+
+
+def check_fit(folder: Path, base: BaseModel) -> None:
+    """Check what concerns the base model; reads no values. Raises InvalidAdapter, EngineAway."""
+    for problem in _Inspector(folder, base, 2**31, ()).problems(with_values=False):
+        raise problem
 
 
 class _Inspector:
@@ -124,7 +132,7 @@ class _Inspector:
         self._alphas: Mapping[str, float] = {}
         self._training = Training()
 
-    def problems(self) -> Iterator[InvalidAdapter]:
+    def problems(self, *, with_values: bool = True) -> Iterator[InvalidAdapter]:
         """Defects, cheap checks first: values are read last."""
         config = None
         for found in self._config_or_problems():
@@ -133,7 +141,7 @@ class _Inspector:
             else:
                 config = found
         try:
-            self._header = read_header(_weights_file(self._folder))
+            self._header = read_header(weights_file(self._folder))
         except InvalidAdapter as problem:
             yield problem
             return
@@ -146,9 +154,10 @@ class _Inspector:
         yield from head_problems(self._tensors, saved_modules, self._base)
         self._training = compare_training(self._folder, self._base.training)
         yield from self._training.problems()
-        yield from value_problems(
-            self._folder / WEIGHTS_FILE, self._header, self._tensors, self._base, self._alphas
-        )
+        if with_values:
+            yield from value_problems(
+                self._folder / WEIGHTS_FILE, self._header, self._tensors, self._base, self._alphas
+            )
 
     def inspection(self) -> Inspection:
         pairs, config = self._tensors.pairs, self._config
@@ -224,6 +233,8 @@ class _Inspector:
 
     def _remarks(self) -> Iterator[Finding]:
         yield from (Finding(*remark) for remark in (*self._noticed, *self._training.remarks()))
+        if detail := self._base.doubt(self._config.base_model):
+            yield Finding(Remark.BASE_MODEL_DIFFERS, detail)
         for name in unknown_fields(self._config.raw):
             detail = f"{quote_name(name)}: not known here, and ignored by vLLM"
             yield Finding(Remark.UNKNOWN_FIELD, detail)
@@ -236,15 +247,3 @@ class _Inspector:
         if self._placement.touches_experts():
             detail = "adapters for experts are accepted on vLLM's word"
             yield Finding(Remark.EXPERTS_UNTESTED, detail)
-
-
-def _weights_file(folder: Path) -> Path:
-    weights = folder / WEIGHTS_FILE
-    if weights.is_file():
-        return weights
-    if (folder / PICKLE_FILE).is_file():
-        raise InvalidAdapter(
-            Defect.PICKLE_WEIGHTS,
-            f"{PICKLE_FILE} is a pickle, which can run code: save as safetensors",
-        )
-    raise InvalidAdapter(Defect.WEIGHTS_MISSING, f"there is no {WEIGHTS_FILE}")

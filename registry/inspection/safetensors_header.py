@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect
 
+WEIGHTS_FILE = "adapter_model.safetensors"
+PICKLE_FILE = "adapter_model.bin"
 MAX_HEADER_BYTES = 25 * 2**20
 MAX_DIMENSIONS = 8
 MAX_DIMENSION = 2**40
@@ -179,3 +181,16 @@ def _out_of_bounds(path: Path, why: str) -> NoReturn:
 
 def _quote(text: str) -> str:
     return repr(text if len(text) <= 120 else f"{text[:120]}…")
+
+
+def weights_file(folder: Path) -> Path:
+    """The adapter's weights. Raises InvalidAdapter."""
+    weights = folder / WEIGHTS_FILE
+    if weights.is_file():
+        return weights
+    if (folder / PICKLE_FILE).is_file():
+        raise InvalidAdapter(
+            Defect.PICKLE_WEIGHTS,
+            f"{PICKLE_FILE} is a pickle, which can run code: save as safetensors",
+        )
+    raise InvalidAdapter(Defect.WEIGHTS_MISSING, f"there is no {WEIGHTS_FILE}")

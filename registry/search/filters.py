@@ -9,7 +9,8 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from registry.auth.visibility import Reader
-from registry.models import Adapter, Version
+from registry.bases.scope import is_named
+from registry.models import Adapter, KnownBase, Version
 from registry.models.search import AdapterTerm, TermKind, VersionTerm
 from registry.references import parse_version
 from registry.search.paging import Condition
@@ -29,6 +30,7 @@ class AdapterFilter:
     tags: Sequence[str] = ()
     owner: str | None = None
     text: str | None = None
+    base: str | None = None
     reader: Reader | None = None
 
     def starts(self) -> list[str]:
@@ -43,6 +45,8 @@ class AdapterFilter:
             column = col(Adapter.owner)
             owned = _column(col(Adapter.name), column, "", lambda found: found == owner)
             found.append(owned)
+        if self.base is not None:
+            found.append(_adapters_of_base(self.base))
         return found + [_adapter_term(_word_term(spans[start])) for start in self.starts()]
 
 
@@ -55,6 +59,7 @@ class VersionFilter:
     target_modules: Sequence[str] = ()
     states: Sequence[str] = ()
     base_model: str | None = None
+    base: str | None = None
     rank_min: int | None = None
     rank_max: int | None = None
     text: str | None = None
@@ -72,6 +77,8 @@ class VersionFilter:
         found += map(_version_term, modules)
         if self.base_model is not None:
             found.append(_version_column(col(Version.base_model), self.base_model, ""))
+        if self.base is not None:
+            found.append(_versions_of_base(self.base))
         if self.parent is not None:
             found.append(_has_parent(*parse_version(self.parent), self.reader))
         if self.states:
@@ -98,6 +105,28 @@ def _visible_versions(reader: Reader) -> Condition:
         return exists(met.offset(0).correlate_except(version, adapter))
 
     return Condition(keys, test, ordered=False)
+
+
+def _versions_of_base(name: str) -> Condition:
+    ids = select(col(KnownBase.id)).where(is_named(name))
+    bound: Any = func.coalesce(col(Version.base_id), 0)
+    keys = select(col(Version.id)).where(col(Version.base_id).in_(ids))
+    return Condition(keys, lambda of_row: bound.in_(ids), ordered=False)
+
+
+def _adapters_of_base(name: str) -> Condition:
+    """Those with a version that is bound to it."""
+    version: Any = aliased(Version)
+    adapter: Any = aliased(Adapter)
+    ids = select(col(KnownBase.id)).where(is_named(name))
+    named = select(adapter.name).join(version, version.adapter_id == adapter.id)
+    bound = named.where(version.base_id.in_(ids))
+
+    def test(of_row: ColumnElement[Any]) -> ColumnElement[bool]:
+        met = bound.where(adapter.name == of_row)
+        return exists(met.offset(0).correlate_except(version, adapter))
+
+    return Condition(bound.distinct(), test, ordered=False)
 
 
 def _word_term(span: tuple[str, str]) -> Term:

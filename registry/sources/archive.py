@@ -12,7 +12,7 @@ from pathlib import Path
 from registry.errors import InvalidAdapter, SourceTooLarge
 from registry.errors.defects import Defect
 from registry.inspection.foreign_folders import explain_missing_files
-from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
+from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.gunzip import ArchiveStream, raise_invalid

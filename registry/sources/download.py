@@ -10,7 +10,7 @@ from typing import Protocol
 from registry.errors import RegistryError, SourceDenied, SourceNotFound
 from registry.errors.defects import Remark
 from registry.inspection.foreign_folders import TELLING_FILES, explain_missing_files
-from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
+from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.training_files import MAX_FILE_BYTES
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.archive import extract

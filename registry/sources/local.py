@@ -14,7 +14,7 @@ from typing import BinaryIO
 from registry.errors import InvalidAdapter, SourceNotAllowed, SourceNotFound
 from registry.errors.defects import Defect
 from registry.inspection.foreign_folders import explain_missing_files
-from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
+from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.training_files import MAX_FILE_BYTES
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import FetchedSource, FetchLimits, Progress

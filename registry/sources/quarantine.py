@@ -8,8 +8,8 @@ from typing import Self
 from blake3 import blake3
 
 from registry.errors import SourceTooLarge
-from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.peft_config import CONFIG_FILE
+from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.training_files import FOLDER as TRAINING_FOLDER
 from registry.inspection.training_files import MAX_FILE_BYTES
 from registry.sources.base import FetchedFile, FetchedSource, FetchLimits, Progress

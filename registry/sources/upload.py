@@ -5,7 +5,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from registry.inspection.inspector import PICKLE_FILE, WEIGHTS_FILE
+from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
 from registry.sources.archive import extract
 from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.local import LocalSource

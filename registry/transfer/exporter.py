@@ -94,6 +94,7 @@ class Exporter:
         ids = [row_id(adapter) for adapter in adapters]
         versions = await repository.versions(ids)
         parents = await repository.references({v.parent_id for v in versions if v.parent_id})
+        bases = await repository.bases()
         numbers = {row_id(version): version.number for version in versions}
         by_adapter = {id_: list(g) for id_, g in groupby(versions, key=lambda v: v.adapter_id)}
         history = groupby(await repository.history(ids), key=lambda row: row.adapter_id)
@@ -103,6 +104,7 @@ class Exporter:
                 version_manifest(
                     version,
                     parents.get(version.parent_id or 0),
+                    bases.get(version.base_id or 0),
                     has_files=self._note_files(draft, adapter.name, version),
                 )
                 for version in by_adapter.get(row_id(adapter), ())

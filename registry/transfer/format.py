@@ -17,8 +17,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from registry.catalog.field_types import Metadata, Tags, Text, UtcTime
 from registry.catalog.metadata import MAX_METADATA_BYTES
 from registry.catalog.schemas import InspectionRead
-from registry.inspection.inspector import WEIGHTS_FILE
 from registry.inspection.peft_config import CONFIG_FILE
+from registry.inspection.safetensors_header import WEIGHTS_FILE
 from registry.inspection.training_files import MAX_TEMPLATE_LENGTH, served_defaults
 from registry.models import SERVABLE, VersionState
 from registry.references import ADAPTER_NAME_PATTERN, MAX_VERSION
@@ -81,6 +81,13 @@ def _small(metadata: dict[str, Any]) -> dict[str, Any]:
 SmallMetadata = Annotated[Metadata, AfterValidator(_small)]
 
 
+class BaseManifest(_Part):
+    """The base model that a version is bound to."""
+
+    name: Annotated[Text, Field(min_length=1, max_length=256)]
+    digest: Hash
+
+
 class VersionManifest(_Part):
     """One version. `number` None: the next one; what inspection finds may be omitted."""
 
@@ -96,6 +103,7 @@ class VersionManifest(_Part):
     target_modules: Annotated[tuple[Line, ...], Field(max_length=10_000)] = ()
     dtype: Annotated[Text | None, Field(max_length=16)] = None
     base_model: Reason | None = None
+    base: BaseManifest | None = None  # null: what it is inspected against when it is imported
     size_bytes: Annotated[int | None, Field(ge=0, lt=2**62)] = None
     peft_config: Metadata | None = None  # only of versions without files
     inspection: InspectionRead | None = None  # the same

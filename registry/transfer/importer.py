@@ -10,6 +10,7 @@ from registry.catalog.repository import RegistryRepository
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable, ImportConflict, InvalidAdapter, NameReserved
 from registry.ingest.pipeline import new_workspace
+from registry.inspection.base_identity import BaseIdentity
 from registry.inspection.inspector import Inspection
 from registry.models import VersionState
 from registry.storage.store import ArtifactStore, storage_errors
@@ -36,6 +37,7 @@ class Importer:
         store: ArtifactStore,
         trash: Trash,
         inspect: Inspect,
+        base: BaseIdentity,
         *,
         reserved_names: frozenset[str],
         max_bytes: int,
@@ -44,6 +46,7 @@ class Importer:
         self._store = store
         self._trash = trash
         self._inspect = inspect
+        self._base = base
         self._reserved_names = reserved_names
         self._max_bytes = max_bytes
 
@@ -181,7 +184,7 @@ class Importer:
             plans = await self._plan(repository, stage, options, tuple(checked.refused), lock=True)
             report = report_of(plans, checked)
             plans = [plan for plan in plans if not plan.is_empty]
-            writer = ImportWriter(session, plans, checked.inspections, actor)
+            writer = ImportWriter(session, plans, checked.inspections, self._base, actor)
             await writer.write_adapters()
             await RegistryRepository(session).lock_all_files()
             self._check_presence(plans, checked)

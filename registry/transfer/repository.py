@@ -11,10 +11,11 @@ from sqlmodel import col
 
 from registry.auth.grants import get_tenant
 from registry.events.log import RecordedEvent, recorded_events
-from registry.models import Adapter, AliasHistory, Event, Version, VersionState, row_id
+from registry.models import Adapter, AliasHistory, Event, KnownBase, Version, VersionState, row_id
 from registry.models.search import AdapterTerm, VersionTerm
 from registry.references import tenant_of
 from registry.search.repository import adapter_terms, version_terms
+from registry.transfer.format import BaseManifest
 from registry.transfer.serializers import Row
 
 Item = TypeVar("Item")
@@ -86,6 +87,11 @@ class TransferRepository:
             for id_, name, number in (await self._session.execute(statement)).all():
                 found[id_ or 0] = f"{name}:{number}"
         return found
+
+    async def bases(self) -> dict[int, BaseManifest]:
+        """All base models, by row id."""
+        rows = (await self._session.execute(select(KnownBase))).scalars()
+        return {row_id(row): BaseManifest(name=row.name, digest=row.digest) for row in rows}
 
     async def history(self, adapter_ids: Sequence[int]) -> Sequence[AliasHistory]:
         """By adapter, alias and revision."""

@@ -12,6 +12,7 @@ from registry.transfer.format import (
     AdapterManifest,
     AliasManifest,
     AliasStateManifest,
+    BaseManifest,
     EventRecord,
     VersionManifest,
 )
@@ -64,7 +65,9 @@ def adapter_manifest(
     )
 
 
-def version_manifest(version: Version, parent: str | None, *, has_files: bool) -> VersionManifest:
+def version_manifest(
+    version: Version, parent: str | None, base: BaseManifest | None, *, has_files: bool
+) -> VersionManifest:
     """Manifest of a version; omits what inspecting its files yields, if it must have files."""
     omits_facts = has_files and version.state in SERVABLE
     return VersionManifest(
@@ -78,6 +81,7 @@ def version_manifest(version: Version, parent: str | None, *, has_files: bool) -
         tags=tuple(version.tags),
         metadata=version.user_metadata,
         parent=parent,
+        base=base,
     )
 
 

@@ -7,12 +7,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from registry.aliases.service import point
 from registry.auth.client_address import client_address
+from registry.bases.repository import BaseRepository
 from registry.catalog.traffic_split import main_of
 from registry.catalog.unit_of_work import UnitOfWork
+from registry.inspection.base_identity import BaseIdentity
 from registry.inspection.inspector import Inspection
 from registry.models import Adapter, Alias, AliasHistory, Event, EventKind, Version, now, row_id
 from registry.references import DEFAULT_ALIAS, parse_version
-from registry.transfer.format import AliasManifest, EventRecord
+from registry.transfer.format import AliasManifest, BaseManifest, EventRecord
 from registry.transfer.plan import AdapterPlan, first_default
 from registry.transfer.repository import TransferRepository
 from registry.transfer.serializers import adapter_row, alias_rows, event_row, version_row
@@ -21,19 +23,22 @@ _BATCH = 500
 
 
 class ImportWriter:
-    """Call the `write_` methods in their order."""
+    """Call the `write_` methods in their order. `base`: what files were inspected against."""
 
     def __init__(
         self,
         session: AsyncSession,
         plans: Sequence[AdapterPlan],
         inspections: Mapping[str, Inspection],
+        base: BaseIdentity,
         actor: str,
     ) -> None:
         self._session = session
         self._repository = TransferRepository(session)
         self._plans = plans
         self._inspections = inspections
+        self._base = base
+        self._base_ids: dict[BaseManifest, int] = {}
         self._actor = actor
         self._adapter_ids = {p.manifest.name: p.local.id for p in plans if p.local is not None}
         self._version_ids: dict[str, dict[int, int]] = {}  # by adapter and number
@@ -45,6 +50,7 @@ class ImportWriter:
         self._adapter_ids |= {row.name: row_id(row) for row in rows}
 
     async def write_versions(self) -> None:
+        await self._add_bases()
         named = (
             (plan.manifest.name, self._version_row(plan, number))
             for plan in self._plans
@@ -66,7 +72,23 @@ class ImportWriter:
     def _version_row(self, plan: AdapterPlan, number: int) -> Version:
         version = plan.added[number]
         adapter_id = self._adapter_ids[plan.manifest.name]
-        return version_row(version, adapter_id, number, self._inspections.get(version.digest))
+        inspection = self._inspections.get(version.digest)
+        row = version_row(version, adapter_id, number, inspection)
+        base = version.base or (self._own_base if inspection is not None else None)
+        row.base_id = None if base is None else self._base_ids[base]
+        return row
+
+    @property
+    def _own_base(self) -> BaseManifest:
+        return BaseManifest(name=self._base.name, digest=self._base.digest)
+
+    async def _add_bases(self) -> None:
+        """A version stays bound to what it was: this server then serves it if that is its own."""
+        bases = BaseRepository(self._session)
+        self._base_ids[self._own_base] = await bases.id_of(self._base)
+        added = (version for plan in self._plans for version in plan.added.values())
+        for base in {version.base for version in added if version.base is not None}:
+            self._base_ids[base] = await bases.id_of(BaseIdentity(base.name, base.digest))
 
     async def _write_parents(self) -> None:
         """Set parents of new versions. Versions whose parent is unknown go to `orphans`."""

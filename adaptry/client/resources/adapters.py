@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from adaptry.client.models import AdapterRead, VerdictRead
 from adaptry.client.transport.operations import Resource, operation, pages
-from adaptry.client.transport.requests import UNSET, Parameters, Unset, without_unset
+from adaptry.client.transport.requests import UNSET, Parameters, QueryValue, Unset, without_unset
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -20,13 +20,16 @@ class Adapters(Resource[T_co]):
         text: str | None = None,
         tags: Sequence[str] = (),
         owner: str | None = None,
+        base: str | None = None,
         page_size: int = 100,
     ) -> Parameters:
         """Adapters by name: all, or those that meet every condition.
 
-        `text`: beginnings of words, all of them.
+        `text`: beginnings of words, all of them. `base`: with a version that is bound to this base
+        model.
         """
-        return Parameters(query={"text": text, "tag": tags, "owner": owner, "limit": page_size})
+        query: dict[str, QueryValue] = {"text": text, "tag": tags, "owner": owner, "base": base}
+        return Parameters(query={**query, "limit": page_size})
 
     @operation("GET", "/api/v1/adapters/{name}", AdapterRead)
     def get(self, name: str) -> Parameters:

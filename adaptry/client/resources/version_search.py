@@ -30,6 +30,7 @@ class VersionSearch(Resource[T_co]):
         states: Sequence[VersionState] = (),
         target_modules: Sequence[str] = (),
         base_model: str | None = None,
+        base: str | None = None,
         rank_min: int | None = None,
         rank_max: int | None = None,
         parent: str | None = None,
@@ -37,7 +38,7 @@ class VersionSearch(Resource[T_co]):
     ) -> Parameters:
         """The versions of an adapter, the oldest first: all, or those that meet every condition."""
         query: dict[str, QueryValue] = {"text": text, "tag": tags, "state": states}
-        query |= {"target_module": target_modules, "base_model": base_model}
+        query |= {"target_module": target_modules, "base_model": base_model, "base": base}
         query |= {"rank_min": rank_min, "rank_max": rank_max, "parent": parent}
         return Parameters({"name": name}, {**query, "limit": page_size})
 
@@ -50,6 +51,7 @@ class VersionSearch(Resource[T_co]):
         states: Sequence[VersionState] = (),
         target_modules: Sequence[str] = (),
         base_model: str | None = None,
+        base: str | None = None,
         rank_min: int | None = None,
         rank_max: int | None = None,
         parent: str | None = None,
@@ -58,10 +60,11 @@ class VersionSearch(Resource[T_co]):
         """Versions of all adapters that meet every condition, in the order of registration.
 
         `text`: beginnings of words, all of them; `tags` and `target_modules`: all of them;
-        `states`: one of them; `parent`: derived from it, such as `support:2`.
+        `states`: one of them; `parent`: derived from it, such as `support:2`; `base`: bound to this
+        base model.
         """
         query: dict[str, QueryValue] = {"text": text, "tag": tags, "state": states}
-        query |= {"target_module": target_modules, "base_model": base_model}
+        query |= {"target_module": target_modules, "base_model": base_model, "base": base}
         query |= {"rank_min": rank_min, "rank_max": rank_max, "parent": parent}
         return Parameters(query={**query, "limit": page_size})
 

@@ -42,6 +42,14 @@ class Versions(VersionRegistration[T_co], VersionSearch[T_co]):
         """Make a version ready again that was deprecated, retired or quarantined."""
         return Parameters(parse_version(reference), body=without_none(reason=reason))
 
+    @operation("POST", "/api/v1/adapters/{name}/versions/{number}/recheck", VersionRead)
+    def recheck(self, reference: str, *, from_base: str | None = None) -> Parameters:
+        """Inspect a version again; if it fits, bind it to the base model that the server serves.
+
+        `from_base`: what it is bound to now, if that is another one. Raises Conflict, Invalid.
+        """
+        return Parameters(parse_version(reference), body=without_none(from_base=from_base))
+
     @operation("POST", "/api/v1/adapters/{name}/versions/{number}/retire", VersionRead)
     def retire(
         self,

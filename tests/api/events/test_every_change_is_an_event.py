@@ -26,11 +26,13 @@ from engine.telemetry.decision_log import DecisionLog
 from registry.api.keys import create_key_router
 from registry.api.tenants import create_tenant_router
 from registry.auth.keys import KeyService
+from registry.bases.service import BaseService
 from registry.database.engine import Database
 from registry.events.log import EventLog, RecordedEvent
 from registry.events.repository import EventFilter
 from registry.events.watermark import EventWatermark
 from registry.http.trusted_proxies import ClientAddressMiddleware
+from registry.inspection.base_identity import unread_identity
 from registry.models import EventKind, now
 from registry.residency import ResidencyStore
 from registry.servers import ServerDirectory
@@ -147,6 +149,18 @@ KEY = {"name": "app", "scopes": ["infer"]}
 BOT = "/adapters/bot"
 
 
+BASES = {"base": "tiny", "other": "other"}
+
+
+async def _link(e: Everything) -> httpx.Response:
+    return await e.http.post("/bases/link", json=BASES)
+
+
+async def _unlink(e: Everything) -> httpx.Response:
+    await _link(e)
+    return await e.http.post("/bases/unlink", json=BASES)
+
+
 async def _forget(e: Everything) -> httpx.Response:
     return await e.http.delete("/cache/servers/gone")
 
@@ -199,6 +213,12 @@ CHANGES: dict[str, tuple[EventKind, Ask]] = {
     ),
     "DELETE /api/v1/cache/pins/{reference}": (EventKind.CACHE_UNPINNED, _unpin),
     "POST /api/v1/cache/evict": (EventKind.CACHE_EVICTED, _evict),
+    "POST /api/v1/bases/link": (EventKind.BASE_LINKED, _link),
+    "POST /api/v1/bases/unlink": (EventKind.BASE_UNLINKED, _unlink),
+    "POST /api/v1/adapters/{name}/versions/{number}/recheck": (
+        EventKind.VERSION_RECHECKED,
+        lambda e: e.http.post("/adapters/bot/versions/1/recheck", json={}),
+    ),
     "DELETE /api/v1/cache/servers/{name}": (EventKind.SERVER_FORGOTTEN, _forget),
     "POST /api/v1/gc": (EventKind.VERSION_PURGED, _collect),
     "POST /api/v1/import": (
@@ -300,6 +320,7 @@ async def everything(
     server_routes = create_server_router(ServerDirectory(database, "here"))
     take_in(app, key_routes, tenant_routes, cache_routes, server_routes)
     await ResidencyStore(database, "gone").open()
+    await BaseService(database, unread_identity("other")).open()
     transport = httpx.ASGITransport(ClientAddressMiddleware(app), client=("192.0.2.7", 1))
     async with (
         running(cache),

@@ -14,8 +14,8 @@ from safetensors.numpy import load_file, save_file
 
 from demo.train import load_base
 from registry.inspection.content_digest import content_digest
-from registry.inspection.inspector import WEIGHTS_FILE
 from registry.inspection.peft_config import CONFIG_FILE
+from registry.inspection.safetensors_header import WEIGHTS_FILE
 
 UPPER = Path(__file__).resolve().parents[3] / "demo" / "adapters" / "upper"
 NAME = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"

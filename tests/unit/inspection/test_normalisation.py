@@ -10,7 +10,8 @@ from safetensors.numpy import load_file, save_file
 
 from registry.ingest.normalisation import normalise_names
 from registry.inspection.base_model import read_base_model
-from registry.inspection.inspector import WEIGHTS_FILE, inspect_adapter
+from registry.inspection.inspector import inspect_adapter
+from registry.inspection.safetensors_header import WEIGHTS_FILE
 from registry.inspection.tensor_names import normalise
 from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.quarantine import QuarantineWriter

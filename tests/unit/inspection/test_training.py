@@ -12,7 +12,8 @@ from transformers import AutoTokenizer, GenerationConfig
 
 from registry.errors import InvalidAdapter
 from registry.inspection.base_model import BaseModel, read_base_model
-from registry.inspection.inspector import WEIGHTS_FILE, Inspection, inspect_adapter
+from registry.inspection.inspector import Inspection, inspect_adapter
+from registry.inspection.safetensors_header import WEIGHTS_FILE
 from registry.inspection.training_files import FOLDER, NAMES, read_training_facts
 
 DEMO = Path(__file__).resolve().parents[3] / "demo"

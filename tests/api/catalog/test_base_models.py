@@ -1,0 +1,280 @@
+"""Several base models in one registry: each server serves what is bound to its own."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import update
+
+from engine.resolver import RegistryResolver
+from registry.aliases.promotion import Preparation
+from registry.api.router import create_router
+from registry.catalog.types import ResolvedVersion
+from registry.database.engine import Database
+from registry.errors import FilesMissing, InvalidAdapter, OtherBaseModel
+from registry.inspection.base_identity import identity_of
+from registry.models import Version
+from registry.service import RegistryService
+from registry.storage.store import ArtifactStore
+from tests.api.conftest import BASE, AdapterMaker, Run, take_in
+
+pytestmark = pytest.mark.both_databases
+
+INSTRUCT = replace(BASE, name="instruct")  # another one of the same shape
+
+
+@pytest.fixture
+def other(database: Database, service: RegistryService) -> RegistryService:
+    """The registry of a second server, which serves another base model."""
+    return RegistryService(database, service.store, INSTRUCT, max_rank=16)
+
+
+@pytest.fixture
+async def elsewhere(other: RegistryService) -> AsyncIterator[httpx.AsyncClient]:
+    app = FastAPI()
+    take_in(app, create_router(other))
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://other/api/v1") as http:
+        yield http
+
+
+async def publish(service: RegistryService, name: str, folder: Path) -> Any:
+    return (await service.registrar.register(name, str(folder), actor="test")).published
+
+
+async def resolved(service: RegistryService, text: str) -> str:
+    return (await RegistryResolver(service.catalog).resolve(text)).reference
+
+
+async def test_a_version_of_another_base_model_is_neither_resolved_nor_listed(
+    service: RegistryService,
+    other: RegistryService,
+    elsewhere: httpx.AsyncClient,
+    make_adapter: AdapterMaker,
+) -> None:
+    published = await publish(service, "upper", make_adapter("upper"))
+    assert published.base == "tiny"
+    assert await resolved(service, "upper") == "upper:1"
+    for reference in ("upper", "upper:1", "upper@default"):
+        with pytest.raises(OtherBaseModel):
+            await resolved(other, reference)
+    assert await service.catalog.served_references() == ["upper"]
+    assert await other.catalog.served_references() == []
+    refused = await elsewhere.get("/resolve", params={"reference": "upper"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "other_base_model")
+    assert "belongs to the base model tiny; this server serves instruct" in refused.json()["detail"]
+    found = await RegistryResolver(other.catalog).find("upper")
+    assert found.reference == "upper:1", "operators find it in any case"
+
+
+async def test_of_a_split_alias_each_server_takes_what_is_its_own(
+    service: RegistryService, other: RegistryService, make_adapter: AdapterMaker
+) -> None:
+    await publish(service, "bot", make_adapter("one", seed=1))
+    await publish(other, "bot", make_adapter("two", seed=2))
+    await service.aliases.point("bot", "prod", {1: 1, 2: 9}, actor="test")
+    assert await resolved(service, "bot@prod") == "bot:1"
+    assert await resolved(other, "bot@prod") == "bot:2"
+
+
+async def test_the_same_files_are_not_registered_for_two_base_models(
+    service: RegistryService, other: RegistryService, make_adapter: AdapterMaker
+) -> None:
+    folder = make_adapter("upper")
+    await publish(service, "upper", folder)
+    with pytest.raises(OtherBaseModel):
+        await publish(other, "upper", folder)
+    assert (await publish(other, "upper-instruct", folder)).base == "instruct"
+
+
+async def test_compatible_base_models_serve_each_other_s_versions_until_that_is_withdrawn(
+    service: RegistryService, other: RegistryService, make_adapter: AdapterMaker
+) -> None:
+    await publish(service, "upper", make_adapter("upper", seed=1))
+    await publish(other, "lower", make_adapter("lower", seed=2))
+    here, there = RegistryResolver(service.catalog), RegistryResolver(other.catalog)
+    await other.bases.link("tiny", "instruct", actor="anna", reason="merged from it")
+    assert (await there.resolve("upper")).reference == "upper:1"
+    assert (await here.resolve("lower")).reference == "lower:1"
+    assert await service.catalog.served_references() == ["lower", "upper"]
+    assert {base.name: base.links for base in await service.bases.all()} == {
+        "instruct": ("tiny",),
+        "tiny": ("instruct",),
+    }
+    await other.bases.unlink("instruct", "tiny", actor="anna")
+    with pytest.raises(OtherBaseModel):
+        await there.resolve("upper")
+
+
+async def test_another_server_learns_that_base_models_are_no_longer_compatible(
+    service: RegistryService, database_url: str, make_adapter: AdapterMaker
+) -> None:
+    elsewhere = Database(database_url)
+    second = RegistryService(elsewhere, service.store, INSTRUCT, max_rank=16)
+    await publish(service, "upper", make_adapter("upper"))
+    await second.bases.open()
+    await service.bases.link("tiny", "instruct", actor="anna")
+    resolver = RegistryResolver(second.catalog)
+    await second.catalog.poll_changes_now()
+    assert (await resolver.resolve("upper")).reference == "upper:1"
+    await service.bases.unlink("tiny", "instruct", actor="anna")
+    await second.catalog.poll_changes_now()
+    with pytest.raises(OtherBaseModel):
+        await resolver.resolve("upper")
+    await elsewhere.close()
+
+
+async def test_a_recheck_takes_over_only_what_it_names_and_what_fits(
+    service: RegistryService, other: RegistryService, make_adapter: AdapterMaker
+) -> None:
+    await publish(service, "upper", make_adapter("upper"))
+    with pytest.raises(OtherBaseModel):
+        await other.recheck.recheck("upper", 1, actor="anna")
+    taken = await other.recheck.recheck("upper", 1, actor="anna", from_base="tiny")
+    assert taken.base == "instruct"
+    remarks = (taken.version.inspection or {})["remarks"]
+    assert [remark["code"] for remark in remarks] == ["base_model_differs"]
+    assert await resolved(other, "upper") == "upper:1"
+    with pytest.raises(OtherBaseModel):
+        await resolved(service, "upper")
+
+
+async def test_what_does_not_fit_stays_where_it_was(
+    database: Database, service: RegistryService, make_adapter: AdapterMaker, tmp_path: Path
+) -> None:
+    await publish(service, "upper", make_adapter("upper"))
+    wide = replace(BASE, name="wide", shapes={next(iter(BASE.shapes or {})): (99, 99)})
+    changed = RegistryService(database, service.store, wide, max_rank=16)
+    with pytest.raises(InvalidAdapter):
+        await changed.recheck.recheck("upper", 1, actor="anna", from_base="tiny")
+    assert await resolved(service, "upper") == "upper:1"
+    empty = ArtifactStore(tmp_path / "empty", source_roots=[], max_bytes=1)
+    empty.open()
+    without = RegistryService(database, empty, INSTRUCT, max_rank=16)
+    with pytest.raises(FilesMissing):
+        await without.recheck.recheck("upper", 1, actor="anna", from_base="tiny")
+
+
+async def test_a_version_from_before_is_bound_by_the_first_engine_that_it_fits(
+    database: Database, service: RegistryService, other: RegistryService, make_adapter: AdapterMaker
+) -> None:
+    await publish(service, "upper", make_adapter("upper"))
+    async with database.transaction() as session:
+        await session.execute(update(Version).values(base_id=None))
+    with pytest.raises(OtherBaseModel, match="bound to no base model yet"):
+        await resolved(service, "upper")
+    wide = replace(BASE, name="wide", shapes={next(iter(BASE.shapes or {})): (99, 99)})
+    await RegistryService(database, service.store, wide, max_rank=16).recover()
+    await service.recover()
+    await other.recover()
+    bound = await service.catalog.version("upper", 1)
+    assert bound.base == "tiny"
+    remarks = (bound.version.inspection or {})["remarks"]
+    assert [remark["code"] for remark in remarks] == ["base_model_assumed"]
+    assert await resolved(service, "upper") == "upper:1"
+
+
+class Engine:
+    """Notes what it is asked to warm."""
+
+    def __init__(self) -> None:
+        self.warmed: list[int] = []
+
+    async def warm(self, version: ResolvedVersion, old: object) -> None:
+        self.warmed.append(version.number)
+
+    async def probe(self, version: ResolvedVersion) -> None:
+        raise AssertionError("not asked for")
+
+    def evict_when_idle(self, version: ResolvedVersion) -> None:
+        raise AssertionError("not asked for")
+
+
+async def test_an_engine_warms_for_a_promotion_only_what_it_serves(
+    service: RegistryService, other: RegistryService, make_adapter: AdapterMaker
+) -> None:
+    await publish(service, "bot", make_adapter("one", seed=1))
+    await publish(other, "bot", make_adapter("two", seed=2))
+    service.set_serving_engine(engine := Engine())
+    await service.promotion.promote("bot", "prod", {2: 1}, Preparation(), actor="test")
+    assert engine.warmed == []
+    with pytest.raises(OtherBaseModel):
+        await service.promotion.promote("bot", "next", {2: 1}, Preparation(warm=True), actor="test")
+    assert await resolved(other, "bot@prod") == "bot:2"
+
+
+async def test_lists_are_filtered_by_base_model(
+    client: httpx.AsyncClient,
+    service: RegistryService,
+    other: RegistryService,
+    make_adapter: AdapterMaker,
+) -> None:
+    await publish(service, "upper", make_adapter("upper", seed=1))
+    await publish(other, "lower", make_adapter("lower", seed=2))
+    for path, key in (("/versions", "adapter"), ("/adapters", "name")):
+        for base, names in (("tiny", ["upper"]), ("instruct", ["lower"]), ("tin", [])):
+            items = (await client.get(path, params={"base": base})).json()["items"]
+            assert [item[key] for item in items] == names, (path, base)
+    assert (await client.get("/versions")).json()["items"][1]["base"] == "instruct"
+    folder = (await client.get("/adapters/lower/versions", params={"base": "tiny"})).json()
+    assert folder["items"] == []
+
+
+async def test_a_name_without_its_revision_means_a_base_model_if_there_is_one(
+    client: httpx.AsyncClient, database: Database, service: RegistryService
+) -> None:
+    for revision in ("a", "b"):
+        identity = identity_of("org/llama", None, revision=revision)
+        base = replace(BASE, read=identity)
+        await RegistryService(database, service.store, base, max_rank=16).bases.open()
+    await service.bases.open()
+
+    async def link(base: str, other: str) -> tuple[int, str]:
+        answer = await client.post("/bases/link", json={"base": base, "other": other})
+        return answer.status_code, answer.json().get("code", "")
+
+    assert await link("tiny", "org/llama@a") == (200, "")
+    assert await link("tiny", "org/llama") == (400, "ambiguous_base")
+    assert await link("tiny", "llama") == (404, "unknown_base")
+    assert await link("tiny", "tiny") == (400, "same_base")
+
+
+async def test_base_models_on_the_command_line(
+    run: Run, service: RegistryService, other: RegistryService, make_adapter: AdapterMaker
+) -> None:
+    await service.bases.open()
+    await publish(other, "lower", make_adapter("lower"))
+    code, out, _ = await run("base", "list")
+    assert code == 0
+    assert "tiny (served here)" in out
+    assert "instruct" in out
+    code, out, _ = await run("adapter", "list", "--base", "instruct")
+    assert (code, "lower" in out) == (0, True)
+    code, out, _ = await run("adapter", "list", "--base", "tiny")
+    assert (code, "lower" in out) == (0, False)
+    code, out, _ = await run("adapter", "recheck", "lower")
+    assert (code, "other_base_model" in out) == (1, True)
+    code, out, _ = await run("base", "link", "tiny", "instruct", "--reason", "the same weights")
+    assert code == 0
+    assert await resolved(service, "lower") == "lower:1"
+    code, out, _ = await run("base", "unlink", "tiny", "instruct")
+    assert code == 0
+    code, out, _ = await run("adapter", "recheck", "--from", "instruct")
+    assert (code, "fits tiny" in out) == (0, True)
+    assert await resolved(service, "lower") == "lower:1"
+
+
+async def test_versions_count_by_base_model(
+    service: RegistryService, other: RegistryService, make_adapter: AdapterMaker
+) -> None:
+    await publish(service, "upper", make_adapter("one", seed=1))
+    await publish(service, "upper", make_adapter("two", seed=2))
+    await other.bases.open()
+    assert {base.name: base.versions for base in await service.bases.all()} == {
+        "instruct": 0,
+        "tiny": 2,
+    }
