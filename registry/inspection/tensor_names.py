@@ -1,7 +1,9 @@
 """Tensor names: PEFT's own, the forms of other tools that mean the same, and wrappers in them."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
+
+MAX_TENSORS = 50_000  # to be renamed: a header is held in memory several times for it
 
 PREFIX = "base_model.model."
 LINEAR = {".lora_A.weight": "A", ".lora_B.weight": "B"}
@@ -26,14 +28,14 @@ _WRAPPERS = (
 _DDP = ("module.base_model.", f"{PREFIX}module.")
 
 
-def normalise(names: Iterable[str]) -> dict[str, str] | None:
+def normalise(names: Collection[str]) -> dict[str, str] | None:
     """PEFT's name of each tensor, or None if nothing changes or two would become one.
 
     The weights stay what they are: `.default.` is taken out, and a missing prefix is added.
     """
-    renamed = {name: _peft_name(name) for name in names}
-    if all(old == new for old, new in renamed.items()):
+    if len(names) > MAX_TENSORS or all(name == _peft_name(name) for name in names):
         return None
+    renamed = {name: _peft_name(name) for name in names}
     return renamed if len(set(renamed.values())) == len(renamed) else None
 
 

@@ -16,7 +16,9 @@ from registry.inspection.training_files import (
     FOLDER,
     NEW_EMBEDDINGS,
     TrainingFacts,
+    read_base_facts,
     read_training_facts,
+    tokenizer_bytes,
     vocabulary_size,
 )
 
@@ -31,7 +33,12 @@ class BaseTraining:
 
     @cached_property
     def facts(self) -> TrainingFacts:
-        return read_training_facts(self.folder)
+        return read_base_facts(self.folder)
+
+    @cached_property
+    def max_tokenizer_bytes(self) -> int:
+        """For a tokenizer that may be the same in another form: room for spacing."""
+        return 3 * tokenizer_bytes(self.folder) + 2**16
 
     @cached_property
     def vocabulary_size(self) -> int | None:
@@ -98,7 +105,8 @@ class Training:
 
 def compare_training(folder: Path, base: BaseTraining | None) -> Training:
     """Read what is beside an adapter in quarantine."""
-    return Training(read_training_facts(folder / FOLDER), base)
+    most = 0 if base is None else base.max_tokenizer_bytes
+    return Training(read_training_facts(folder / FOLDER, most), base)
 
 
 def _eos_remarks(own: TrainingFacts, base: TrainingFacts) -> Iterator[tuple[Remark, str]]:

@@ -21,6 +21,11 @@ _ADDED, NEW_EMBEDDINGS = "added_tokens.json", "new_embeddings.safetensors"
 NAMES = (_TOKENIZER, _TOKENIZER_CONFIG, _TEMPLATE, _GENERATION, _ADDED, NEW_EMBEDDINGS)
 
 MAX_FILE_BYTES = 64 * 2**20
+UNREAD = "unread"
+"""Stands for the digest of a tokenizer that is too large to be the base model's."""
+
+_MAX_SMALL_BYTES = 4 * 2**20  # parsed, JSON takes many times its size
+_MAX_BASE_BYTES = 512 * 2**20
 MAX_TEMPLATE_LENGTH = 256 * 1024
 MAX_EOS_IDS = 64
 _MAX_TOKENS = 2_000_000
@@ -59,9 +64,23 @@ class TrainingFacts:
     has_new_embeddings: bool = False
 
 
-def read_training_facts(folder: Path) -> TrainingFacts:
-    """Of a folder that may hold any of `NAMES`."""
-    tokenizer = _read_object(folder / _TOKENIZER)
+def tokenizer_bytes(folder: Path) -> int:
+    """Size of the tokenizer's file; 0 without one."""
+    try:
+        return (folder / _TOKENIZER).stat().st_size
+    except OSError:
+        return 0
+
+
+def read_base_facts(folder: Path) -> TrainingFacts:
+    """Of a base model's folder, which is trusted."""
+    return read_training_facts(folder, _MAX_BASE_BYTES)
+
+
+def read_training_facts(folder: Path, max_tokenizer_bytes: int) -> TrainingFacts:
+    """Of a folder that may hold any of `NAMES`; a larger tokenizer is not read."""
+    tokenizer = _read_object(folder / _TOKENIZER, max_tokenizer_bytes)
+    is_unread = tokenizer_bytes(folder) > max_tokenizer_bytes
     config = _read_object(folder / _TOKENIZER_CONFIG)
     generation = _read_object(folder / _GENERATION)
     tokens = dict(_added_tokens(tokenizer, config, _read_object(folder / _ADDED)))
@@ -69,7 +88,7 @@ def read_training_facts(folder: Path) -> TrainingFacts:
     return TrainingFacts(
         chat_template=_chat_template(folder, config),
         sampling=dict(_sampling(generation)),
-        tokenizer=_tokenizer_digest(tokenizer),
+        tokenizer=UNREAD if is_unread else _tokenizer_digest(tokenizer),
         tokens=tokens,
         largest_id=max(ids, default=None),
         eos_token=_text_of(config.get("eos_token")),
@@ -88,10 +107,10 @@ def vocabulary_size(folder: Path) -> int | None:
     return None
 
 
-def _read_object(file: Path) -> dict[str, Any]:
-    """Empty if the file is missing, or is none of JSON."""
+def _read_object(file: Path, max_bytes: int = _MAX_SMALL_BYTES) -> dict[str, Any]:
+    """Empty if the file is missing, too large, or none of JSON."""
     try:
-        if file.stat().st_size > MAX_FILE_BYTES:
+        if file.stat().st_size > max_bytes:
             return {}
         content = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError):

@@ -94,6 +94,10 @@ def test_what_is_not_certain_is_left_to_inspection(names: list[str]) -> None:
     assert normalise(names) is None
 
 
+def test_a_header_of_very_many_tensors_is_left_to_inspection() -> None:
+    assert normalise([f"{MODULE}.{n}.lora_A.default.weight" for n in range(50_001)]) is None
+
+
 def test_weights_that_cannot_be_read_are_left_to_inspection(tmp_path: Path) -> None:
     (tmp_path / WEIGHTS_FILE).write_bytes(b"no weights")
     fetched = FetchedSource(())

@@ -95,6 +95,12 @@ def test_another_tokenizer(folder: Path, base: BaseModel) -> None:
     assert codes(judged(folder, base)) == ["tokenizer_differs"]
 
 
+def test_a_tokenizer_too_large_to_be_the_same_is_not_parsed(folder: Path, base: BaseModel) -> None:
+    """JSON takes many times its size in memory, and it is anyone's file."""
+    (folder / FOLDER / "tokenizer.json").write_text("[" * 200_000)
+    assert codes(judged(folder, base)) == ["tokenizer_differs"]
+
+
 def test_more_tokens_that_the_base_model_has_room_for(folder: Path, base: BaseModel) -> None:
     save_tokenizer(folder, lambda tokenizer: tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"]))
     found = judged(folder, base)
@@ -181,6 +187,6 @@ def test_what_cannot_be_read_counts_as_absent(
         if name != "chat_template.jinja":
             (folder / FOLDER / name).write_bytes(content)
     (folder / FOLDER / "chat_template.jinja").write_bytes(b"\xff")
-    facts = read_training_facts(folder / FOLDER)
+    facts = read_training_facts(folder / FOLDER, 2**20)
     assert (facts.chat_template, facts.sampling, facts.eos_ids) == (None, {}, ())
     json.dumps(judged(folder, base).report).encode()
