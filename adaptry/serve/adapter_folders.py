@@ -1,11 +1,14 @@
 """Adapters of `adaptry serve`: the names and folders of `--lora-path`."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from adaptry.terminal.errors import UsageError
 from registry.errors import InvalidReference
+from registry.inspection.peft_config import CONFIG_FILE
+from registry.inspection.safetensors_header import WEIGHTS_FILE
+from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.references import check_name
 
 Adapters = tuple[tuple[str, Path], ...]
@@ -34,6 +37,14 @@ def name_adapters(
                 "register further versions with `adaptry adapter add`"
             )
     return adapters, served_names
+
+
+def linked_files(adapters: Adapters) -> Iterator[Path]:
+    """What the files of these folders lead to, as in the Hub's cache: these may be read too."""
+    for _, folder in adapters:
+        for name in (CONFIG_FILE, WEIGHTS_FILE, *TRAINING_FILES):
+            if (folder / name).is_symlink():
+                yield (folder / name).resolve()
 
 
 def _split_name(text: str) -> tuple[str | None, Path]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from adaptry.serve.adapter_folders import linked_files
 from adaptry.serve.arguments import ServeArguments, parse, parser
 from adaptry.serve.modes import serve_engine, serve_replicas, serve_stock_engines
 from adaptry.serve.option_types import is_loopback
@@ -91,9 +92,10 @@ def _registry_settings(arguments: ServeArguments) -> RegistrySettings:
         given["require_keys"] = arguments.require_keys
     settings = RegistrySettings(**given)
     named = (*arguments.source_roots, *(folder for _, folder in arguments.adapters))
-    roots = tuple(root.resolve() for root in (*settings.source_roots, *named))
+    roots = [root.resolve() for root in (*settings.source_roots, *named)]
+    roots += linked_files(arguments.adapters)
     server_id = settings.server_id or default_server_id(settings.database_url, arguments.port)
-    return settings.model_copy(update={"source_roots": roots, "server_id": server_id})
+    return settings.model_copy(update={"source_roots": tuple(roots), "server_id": server_id})
 
 
 def _check_exposure(host: str, settings: RegistrySettings) -> None:

@@ -9,7 +9,6 @@ from registry.database.engine import Database
 from registry.errors import InvalidAdapter
 from registry.inspection.content_digest import content_digest
 from registry.inspection.inspector import Inspection
-from registry.inspection.safetensors_header import WEIGHTS_FILE
 from registry.inspection.tensor_reader import Truncated
 
 
@@ -38,7 +37,7 @@ class ContentDigests:
         found: dict[int, str] = {}
         for version_id, digest in rows:
             try:
-                found[version_id] = content_digest(self._path_of(digest), WEIGHTS_FILE)
+                found[version_id] = content_digest(self._path_of(digest))
             except (OSError, ValueError, InvalidAdapter, Truncated):
                 continue  # its files are gone or damaged: it is equal to nothing
         return found

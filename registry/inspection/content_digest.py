@@ -12,7 +12,7 @@ from typing import Any
 from blake3 import blake3
 
 from registry.inspection.peft_config import CONFIG_FILE, HARMLESS
-from registry.inspection.safetensors_header import TensorInfo, read_header
+from registry.inspection.safetensors_header import WEIGHTS_FILE, TensorInfo, read_header
 from registry.inspection.tensor_reader import read_chunks
 from registry.inspection.tensors import sort_tensors
 
@@ -20,16 +20,16 @@ from registry.inspection.tensors import sort_tensors
 _IN_THE_TENSORS = HARMLESS | {"target_modules", "init_lora_weights"}
 
 
-def content_digest(folder: Path, weights_file: str) -> str:
+def content_digest(folder: Path) -> str:
     """blake3 as 64 hexadecimal digits, of an adapter that inspection accepts.
 
     Raises OSError, ValueError, InvalidAdapter or Truncated if the files are not those of one.
     """
-    header = read_header(folder / weights_file)
+    header = read_header(folder / WEIGHTS_FILE)
     unused = {id(tensor) for tensor in sort_tensors(header).repeated.values()}
     raw = json.loads((folder / CONFIG_FILE).read_bytes())
     hasher = blake3(_canonical_json(_settings(raw)))
-    with (folder / weights_file).open("rb") as file:
+    with (folder / WEIGHTS_FILE).open("rb") as file:
         for name, tensor in sorted(header.items()):
             if id(tensor) in unused:
                 continue

@@ -1,6 +1,8 @@
 """Folders that hold no PEFT adapter: what they are instead, told from the names in them."""
 
 from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
 
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect
@@ -13,6 +15,7 @@ MLX_WEIGHTS = "adapters.safetensors"
 _MODEL_CONFIG = "config.json"
 _MODEL_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 _MAX_FOLDERS = 5
+_MAX_LISTED = 500
 
 TELLING_FILES = (SHARD_INDEX, MLX_WEIGHTS, _MODEL_CONFIG, *_MODEL_WEIGHTS)
 """Names to look for where a folder can't be listed."""
@@ -69,3 +72,22 @@ def _whole_model(names: frozenset[str]) -> InvalidAdapter | None:
         "or serve the model on a server of its own"
     )
     return InvalidAdapter(Defect.WHOLE_MODEL, detail)
+
+
+def list_names(folder: Path) -> list[str]:
+    """Some of the names in a folder and in its folders, relative to it."""
+    names: list[str] = []
+    for parent in (folder, *sorted(filter(_is_folder, _listed(folder)))):
+        names += (str(path.relative_to(folder)) for path in _listed(parent))
+    return names[:_MAX_LISTED]
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(islice(folder.iterdir(), _MAX_LISTED))
+    except OSError:
+        return []

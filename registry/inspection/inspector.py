@@ -173,7 +173,7 @@ class _Inspector:
             base_model=config.base_model,
             peft_config=config.raw,
             shapes_checked=shapes_checked,
-            content_digest=content_digest(self._folder, WEIGHTS_FILE),
+            content_digest=content_digest(self._folder),
             chat_template=self._training.chat_template,
             sampling_defaults=self._training.sampling_defaults,
             report={"shapes_checked": shapes_checked, "files": files, **self._report()},

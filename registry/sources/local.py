@@ -7,21 +7,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from registry.errors import InvalidAdapter, SourceNotAllowed, SourceNotFound
 from registry.errors.defects import Defect
-from registry.inspection.foreign_folders import explain_missing_files
+from registry.inspection.foreign_folders import explain_missing_files, list_names
 from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.training_files import MAX_FILE_BYTES
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.quarantine import CHUNK_BYTES, TAKEN_FILES, QuarantineWriter
 from registry.sources.threads import run_in_thread
-
-_MAX_LISTED = 500
 
 
 def folder_under(roots: Sequence[Path], source: str) -> Path:
@@ -107,25 +104,6 @@ class LocalSource:
     def _files(self) -> list[LocalFile]:
         found = (_find(self._folder / name, self._roots) for name in TAKEN_FILES)
         return [file for file in found if file is not None]
-
-
-def list_names(folder: Path) -> list[str]:
-    """Some of the names in a folder and in its folders, relative to it."""
-    names: list[str] = []
-    for parent in (folder, *sorted(filter(_is_folder, _listed(folder)))):
-        names += (str(path.relative_to(folder)) for path in _listed(parent))
-    return names[:_MAX_LISTED]
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
-
-
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return list(islice(folder.iterdir(), _MAX_LISTED))
-    except OSError:
-        return []
 
 
 def open_regular(file: Path, roots: Sequence[Path] = ()) -> BinaryIO:

@@ -22,9 +22,8 @@ from adaptry.client.transport.requests import (
     without_none,
 )
 from registry.errors import InvalidAdapter
-from registry.inspection.foreign_folders import explain_missing_files
+from registry.inspection.foreign_folders import explain_missing_files, list_names
 from registry.inspection.training_files import NAMES as TRAINING_FILES
-from registry.sources.local import list_names
 
 T_co = TypeVar("T_co", covariant=True)
 

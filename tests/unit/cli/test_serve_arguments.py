@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from adaptry.serve.adapter_folders import linked_files
 from adaptry.serve.arguments import parse
-from adaptry.serve.command import _listen, run
+from adaptry.serve.command import _listen, _registry_settings, run
 from adaptry.terminal.errors import UsageError
 from engine.settings import EngineSettings
 
@@ -334,3 +335,22 @@ def test_an_invalid_number_of_replicas_is_refused(number: str) -> None:
 def test_an_invalid_server_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="is no server"):
         parse(["m", "--engines", url])
+
+
+def test_the_files_that_a_folders_links_lead_to_may_be_read(tmp_path: Path) -> None:
+    """A snapshot in the Hub's cache is a folder of links to blobs elsewhere."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "c0ffee"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"):
+        (blobs / name[:9]).write_text(name)
+        (snapshot / name).symlink_to(f"../../blobs/{name[:9]}")
+    (snapshot / "README.md").symlink_to("/etc/hostname")
+    asked = parse(["model", "--lora-path", f"a={snapshot}"])
+    assert [path.name for path in linked_files(asked.adapters)] == [
+        *("adapter_c", "adapter_m", "chat_temp")
+    ]
+    roots = _registry_settings(asked).source_roots
+    assert snapshot in roots
+    assert blobs / "adapter_c" in roots
+    assert Path("/etc/hostname") not in roots

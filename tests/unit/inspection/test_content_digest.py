@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def digest(folder: Path) -> str:
-    return content_digest(folder, WEIGHTS_FILE)
+    return content_digest(folder)
 
 
 def configure(folder: Path, indent: int | None = 2, **fields: Any) -> None:

@@ -641,7 +641,7 @@ def test_a_good_adapter_is_described(tmp_path: Path) -> None:
         base_model="tiny",
         peft_config=draft.config,
         shapes_checked=True,
-        content_digest=content_digest(tmp_path, "adapter_model.safetensors"),
+        content_digest=content_digest(tmp_path),
         report={
             "shapes_checked": True,
             "files": {file.name: file.stat().st_size for file in tmp_path.iterdir()},
