@@ -116,7 +116,9 @@ async def test_a_stuck_thread_is_replaced(stage: Stage) -> None:
     stage.may_end.set()
     await asyncio.wait_for(stage.begin("other", "next"), 10)
     await asyncio.wait_for(asyncio.gather(*stuck), 10)
-    assert stage.threads.running == 0
+    async with asyncio.timeout(10):
+        while stage.threads.running:  # a thread counts until after its result is there
+            await asyncio.sleep(0.001)
 
 
 def test_the_renderer_of_vllm_works_on_them() -> None:
