@@ -12,13 +12,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from registry.catalog.catalog import Catalog
 from registry.database.engine import Database
 from registry.database.migrate import upgrade
-from registry.models import Adapter, Alias, AliasHistory, Event, EventKind, Version, now
+from registry.inspection.base_identity import unread_identity
+from registry.models import Adapter, Alias, AliasHistory, Event, EventKind, KnownBase, Version, now
 from registry.models.search import AdapterTerm, VersionTerm
 from registry.references import DEFAULT_ALIAS
 from registry.search.repository import Terms, adapter_terms, version_terms
 
 ADAPTERS = 20_000
 VERSIONS_EACH = 5
+BASE, BASE_ID = "any", 1  # what the servers of these benchmarks serve
 CHUNK = 5_000
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -62,6 +64,7 @@ def some_versions(rng: random.Random, adapter: Adapter, n: int) -> Version:
         alpha=2.0 * rank,
         target_modules=modules,
         dtype="bfloat16",
+        base_id=BASE_ID,
         base_model="llama" if rng.random() < 0.9 else "mistral",
         size_bytes=10_000_000,
         source="/srv/adapters",
@@ -75,7 +78,10 @@ def some_versions(rng: random.Random, adapter: Adapter, n: int) -> Version:
 async def fill(database: Database) -> None:
     rng = random.Random(1)
     adapters = list(some_adapters(rng))
+    identity = unread_identity(BASE)
     async with database.transaction() as session:
+        session.add(KnownBase(id=BASE_ID, name=BASE, digest=identity.digest))
+        await session.flush()
         await insert_all(session, Adapter, [row.model_dump() for row in adapters])
         terms = ((a.name, adapter_terms(a)) for a in adapters)
         await insert_all(session, AdapterTerm, list(term_rows("adapter_name", terms)))
@@ -83,7 +89,7 @@ async def fill(database: Database) -> None:
             await fill_versions(session, [some_versions(rng, adapter, n) for adapter in adapters])
         await fill_aliases(session, adapters)
         if database.url.get_backend_name() == "postgresql":
-            for table in ("adapter", "version"):  # their ids were given, not taken
+            for table in ("adapter", "version", "base_model"):  # their ids were given, not taken
                 last = f"SELECT setval('{table}_id_seq', (SELECT max(id) FROM {table}))"
                 await session.execute(text(last))
     async with database.transaction() as session:

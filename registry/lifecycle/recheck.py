@@ -129,7 +129,7 @@ class RecheckService:
         try:
             await asyncio.to_thread(check_fit, folder, self._base_model)
         except (RegistryError, OSError) as error:
-            logger.warning("version %d is not bound to a base model: %s", row_id(version), error)
+            logger.info("version %d is not bound to a base model: %s", row_id(version), error)
             return False
         return True
 

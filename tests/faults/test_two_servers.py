@@ -101,6 +101,29 @@ async def test_what_one_registers_and_promotes_the_other_serves(pair: Pair) -> N
     await asyncio.to_thread(pair.other.wait_until, follows, 10)
 
 
+async def test_pins_of_one_are_neither_the_other_s_nor_ended_by_it(pair: Pair) -> None:
+    def pins(served: ServedDemo) -> list[str]:
+        items = served.client.get("/api/v1/cache/pins").json()["items"]
+        return [pin["reference"] for pin in items]
+
+    await asyncio.to_thread(pair.register, "kept", "vowels")
+    body = {"reference": "kept", "tier": "host"}
+    pinned = await asyncio.to_thread(pair.one.client.post, "/api/v1/cache/pins", json=body)
+    assert pinned.status_code == 201, pinned.text
+    assert await asyncio.to_thread(pins, pair.other) == []
+    refused = await asyncio.to_thread(pair.other.client.delete, "/api/v1/cache/pins/kept")
+    assert (refused.status_code, refused.json()["code"]) == (404, "not_pinned")
+    pinned = await asyncio.to_thread(pair.other.client.post, "/api/v1/cache/pins", json=body)
+    assert pinned.status_code == 201, pinned.text
+    await asyncio.to_thread(pair.other.client.delete, "/api/v1/cache/pins/kept")
+    assert await asyncio.to_thread(pins, pair.one) == ["kept:1"]
+    shown = await asyncio.to_thread(pair.other.client.get, "/api/v1/cache/servers")
+    side_by_side = {server["is_this"]: server for server in shown.json()["items"]}
+    assert [pin["reference"] for pin in side_by_side[False]["pins"]] == ["kept:1"]
+    assert side_by_side[True]["pins"] == []
+    await asyncio.to_thread(pair.one.client.delete, "/api/v1/cache/pins/kept")
+
+
 async def test_what_one_purges_the_other_still_ends_as_it_began(pair: Pair) -> None:
     await asyncio.to_thread(pair.register, "going", "stars")
     await asyncio.to_thread(pair.register, "going", "vowels")
