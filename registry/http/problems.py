@@ -22,7 +22,7 @@ from registry.http.dialects import (
 )
 from registry.redaction import redact
 
-_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error"}
+_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 _SHOWN_PARAMETERS = 10
 _SHOWN_CHARACTERS = 100

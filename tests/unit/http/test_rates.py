@@ -194,7 +194,8 @@ async def test_an_address_is_limited_and_others_and_probes_are_not() -> None:
     assert refused.headers["content-type"] == "application/problem+json"
     assert refused.json()["code"] == "rate_limit_exceeded"
     assert 1 <= int(refused.headers["retry-after"]) <= 2 * MINUTE
-    assert (await ask(app, "/v1/models")).json()["error"]["code"] == "rate_limit_exceeded"
+    error = (await ask(app, "/v1/models")).json()["error"]
+    assert (error["code"], error["type"]) == ("rate_limit_exceeded", "rate_limit_error")
 
 
 async def test_all_addresses_of_one_ipv6_network_are_one() -> None:
