@@ -147,7 +147,7 @@ def test_health_docs_and_the_description_of_the_api(server: Any) -> None:
     assert server.client.get("/healthz").json() == {"status": "ok"}
     ready = server.client.get("/readyz")
     assert ready.status_code == 200
-    assert ready.json()["parts"] == {"engine": "ok", "database": "ok"}
+    assert ready.json()["parts"] == {"engine": "ok", "database": "ok", "store": "ok"}
     paths = server.client.get("/openapi.json").json()["paths"]
     assert "/api/v1/adapters/{name}/versions" in paths
     assert "/api/v1/cache" in paths
