@@ -7,7 +7,8 @@ from functools import partial
 
 from engine.cache.event_reporter import EventReporter
 from engine.cache.executor import DecisionExecutor
-from engine.cache.lease import LeaseRequest, Revoke
+from engine.cache.lease import LeaseRequest
+from engine.cache.revocations import Revocations
 from engine.cache.state import CacheState, PendingRequest
 from engine.cache.wait_estimates import DrainPatience, RetryAfterEstimate, RunningLeases
 from engine.errors import EngineUnavailable, QueueFull, SlotWaitTimeout
@@ -40,8 +41,7 @@ class Admission:
         self._running = RunningLeases()
         self._drains_began: dict[VersionId, float] = {}  # by the adapter that they are for
         self._tickets = itertools.count(1)
-        self._revokes: dict[VersionId, list[Revoke]] = {}
-        self._revoked: set[VersionId] = set()
+        self._revocations = Revocations()
         self._idle = asyncio.Event()
         self._engines_lost = 0
         self._closed: EngineUnavailable | None = None
@@ -54,7 +54,7 @@ class Admission:
         engine = self._engines_lost
         request.lease = await self._acquire(request)
         if request.revoke is not None:
-            self._add_revoke(request.version.id, request.revoke)
+            self._revocations.add(request.version.id, request.revoke)
         began = self._clock()
         self._running.begin(request.version.id, request, began)
         return partial(self._exit, request, engine, began)
@@ -67,27 +67,14 @@ class Admission:
         version = request.version.id
         self._running.end(version, request)
         if request.revoke is not None:
-            self._remove_revoke(version, request.revoke)
+            self._revocations.remove(version, request.revoke)
         if request.counted:
             self._patience.record_lease(self._clock() - began)
         self._release(version, engine)
 
-    def _add_revoke(self, version: VersionId, revoke: Revoke) -> None:
-        self._revokes.setdefault(version, []).append(revoke)
-        if version in self._revoked:  # since the grant
-            revoke()
-
-    def _remove_revoke(self, version: VersionId, revoke: Revoke) -> None:
-        self._revokes[version].remove(revoke)
-        if not self._revokes[version]:
-            del self._revokes[version]
-
     def revoke_leases(self, version: VersionId, until: asyncio.Future[None]) -> None:
         """End every request that holds it, until then."""
-        self._revoked.add(version)
-        until.add_done_callback(lambda _: self._revoked.discard(version))
-        for revoke in list(self._revokes.get(version, ())):
-            revoke()
+        self._revocations.revoke(version, until)
 
     async def _acquire(self, request: LeaseRequest) -> Lease:
         version, waited_before = request.version, request.waited_seconds
