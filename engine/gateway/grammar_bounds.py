@@ -12,7 +12,7 @@ import math
 import re
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from engine.errors import GrammarLimit, GrammarTooComplex
@@ -46,9 +46,11 @@ class GrammarGate:
     def admit(self, wanted: Any) -> None:
         """`wanted`: vLLM's parameters. Raises GrammarTooComplex, GrammarLimit."""
         parts = {name: getattr(wanted, name, None) for name in _FIELDS}
+        for part in parts.values():  # before they are copied
+            self._check_bytes(len(part) if isinstance(part, str) else 0)
+        self._check_choices(parts["choice"] or ())
         text = _text_of(parts)
-        if len(text) > self._limits.max_bytes:
-            raise GrammarTooComplex(f"it has {len(text)} bytes of at most {self._limits.max_bytes}")
+        self._check_bytes(len(text))
         digest = hashlib.sha256(text).digest()
         if digest in self._known:
             self._known.move_to_end(digest)
@@ -62,12 +64,17 @@ class GrammarGate:
         if len(self._known) > _MAX_KNOWN:
             self._known.popitem(last=False)
 
-    def _check(self, parts: Mapping[str, Any]) -> None:
-        choices = parts["choice"] or ()
+    def _check_bytes(self, count: int) -> None:
+        if count > self._limits.max_bytes:
+            raise GrammarTooComplex(f"it has {count} bytes of at most {self._limits.max_bytes}")
+
+    def _check_choices(self, choices: Sequence[str]) -> None:
         if len(choices) > self._limits.max_choices:
             raise GrammarTooComplex(
                 f"it has {len(choices)} choices of at most {self._limits.max_choices}"
             )
+
+    def _check(self, parts: Mapping[str, Any]) -> None:
         size = expanded_size(parts["regex"] or "") + expanded_size(parts["grammar"] or "")
         for name in ("json", "structural_tag"):
             schema = parts[name]

@@ -56,9 +56,10 @@ class PromptBounds:
 
     async def _bound(self, text: str, params: Any) -> str:
         """The text, or as much of it as will be left. Raises VLLMValidationError."""
+        max_tokens = max(self._max_tokens, params.max_total_tokens or 0)  # in chunks, of pooling
         truncates = params.truncate_prompt_tokens is not None
         tokenizer = self._renderer.get_tokenizer()
-        if not truncates and len(text) > self._max_tokens * tokenizer.max_chars_per_token:
+        if not truncates and len(text) > max_tokens * tokenizer.max_chars_per_token:
             raise self._too_long(None)
         if len(text) <= self._max_whole_chars:
             return text
@@ -69,7 +70,7 @@ class PromptBounds:
             if from_end:
                 first, last = most - last, most - first
             count += await self._count(text[first:last]) - _TOKENS_AT_BORDER
-            if count > self._max_tokens:
+            if count > max_tokens:
                 if not truncates:
                     raise self._too_long(count)
                 return text[first:] if from_end else text[:last]

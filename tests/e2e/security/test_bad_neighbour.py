@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 
-from benchmarks.neighbour.attacks import MARKER, REFUSED
+from benchmarks.neighbour.attacks import MARKER, MODEL, REFUSED
 
 pytestmark = [pytest.mark.engine]
 
@@ -59,6 +60,46 @@ def test_a_refused_body_is_in_no_log(
     written = "\n".join(log)
     assert MARKER not in written
     assert len(written) < MAX_LOG_BYTES, written
+
+
+WRONG = [
+    f'{{"model": "{MODEL}", "prompt": {{"x": "{MARKER}"}}, "messages": [{{"role": "{MARKER}"}}], '
+    f'"temperature": "{MARKER}", "max_tokens": "{MARKER}", '
+    f'"input": {{"x": "{MARKER}"}}, "tokens": "{MARKER}", "lora_name": ["{MARKER}"]}}',
+    f'{{"model": "{MODEL}", "prompt": "{MARKER}',
+    f'["{MARKER}"]',
+    f"{MARKER}",
+]
+
+
+@pytest.mark.parametrize("shows_stacks", [False, True], ids=["normal", "log-error-stack"])
+def test_no_route_logs_what_it_refuses(server: Any, log: list[str], shows_stacks: bool) -> None:
+    app = server.server.app
+    paths = {
+        route.path
+        for route in app.routes
+        if isinstance(route, APIRoute) and "POST" in route.methods and route.body_field is not None
+    }
+    paths = {path for path in paths if "{" not in path} | {"/generate", "/invocations"}
+    assert len(paths) > 20
+    app.state.args.log_error_stack = shows_stacks
+    try:
+        for path in sorted(paths):
+            for body in WRONG:
+                for kind in ("application/json", "text/plain"):
+                    headers = {"content-type": kind}
+                    answer = server.client.post(path, content=body, headers=headers)
+                    assert 400 <= answer.status_code < 500 or answer.status_code == 501, (
+                        path,
+                        body,
+                        answer.text[:500],
+                    )
+                    assert len(answer.content) < 20_000
+    finally:
+        app.state.args.log_error_stack = False
+    written = "\n".join(log)
+    assert MARKER not in written
+    assert len(written) < 20 * MAX_LOG_BYTES, written[:2000]
 
 
 def assert_dialect(path: str, answer: httpx.Response) -> None:

@@ -134,7 +134,12 @@ def test_the_renderer_of_vllm_works_on_them() -> None:
 
 
 def params(**truncation: Any) -> Any:
-    given = {"truncate_prompt_tokens": None, "truncation_side": None, **truncation}
+    given = {
+        "truncate_prompt_tokens": None,
+        "truncation_side": None,
+        "max_total_tokens": None,
+        **truncation,
+    }
     return SimpleNamespace(**given)
 
 
@@ -150,6 +155,9 @@ async def test_a_text_over_the_models_length_is_refused_before_it_is_tokenized()
     assert renderer.tokenized == []
     await renderer._tokenize_prompt_async({"prompt": "x" * MAX_TOKENS}, params())
     assert len(renderer.tokenized) == 1
+    chunked = params(max_total_tokens=2 * MAX_TOKENS)  # of a pooling model
+    await renderer._tokenize_prompt_async({"prompt": "x" * 2 * MAX_TOKENS}, chunked)
+    assert len(renderer.tokenized) == 2
     with pytest.raises(VLLMValidationError):
         await renderer._async_tokenizer_decode([1] * (MAX_TOKENS + 1))
     assert await renderer._async_tokenizer_decode([1] * 9) == "x" * 9
