@@ -54,8 +54,9 @@ class EngineBinding:
         """vLLM stores the engine, and the services created for it, in the application's state."""
         engine.admission = self._admission
         engine.grammars = self._grammars
-        share_threads(engine.renderer)
-        bound_prompts(engine.renderer)
+        renderer = getattr(engine, "renderer", None)  # older vLLM has none
+        share_threads(renderer)
+        bound_prompts(renderer)
         remove_lora_gauge(engine.logger_manager, REGISTRY)
         tasks = await engine.get_supported_tasks()
         await vllm_compat.init_app_state()(engine, self._app.state, self._arguments, tasks)

@@ -112,8 +112,9 @@ def share_threads(renderer: Any) -> FairThreads | None:
     is for one thread.
     """
     executor = getattr(renderer, "_executor", None)  # what vLLM wraps its functions for
-    pools = renderer.model_config.runner_type == "pooling"
-    if executor is None or (pools and renderer.mm_processor is not None):
+    if executor is None:
+        return None
+    if renderer.model_config.runner_type == "pooling" and renderer.mm_processor is not None:
         return None
     threads = FairThreads(min(os.cpu_count() or 2, 4), current_sender)
     executor.shutdown(wait=False)
