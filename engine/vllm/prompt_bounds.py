@@ -20,7 +20,7 @@ _TOKENS_AT_BORDER = 16  # a cut within a word may add so many
 
 def bound_prompts(renderer: Any) -> None:
     """For all texts that the renderer tokenizes, and all tokens that it makes text of."""
-    if not hasattr(renderer, "_async_tokenizer_decode"):  # vLLM before 0.32
+    if not hasattr(renderer, "_async_tokenizer_decode"):  # older vLLM
         logger.warning("this vLLM tokenizes prompts of any length")
         return
     bounds = PromptBounds(renderer.model_config.max_model_len, renderer)

@@ -108,7 +108,7 @@ class FairThreads(Executor):
 def share_threads(renderer: Any) -> FairThreads | None:
     """Let the engine's renderer work on threads of ours.
 
-    None where it has none to replace (vLLM before 0.32), and for pooling with images, whose cache
+    None where it has none to replace (older vLLM), and for pooling with images, whose cache
     is for one thread.
     """
     executor = getattr(renderer, "_executor", None)  # what vLLM wraps its functions for
@@ -121,6 +121,7 @@ def share_threads(renderer: Any) -> FairThreads | None:
     executor.submit = threads.submit
     executor.shutdown = threads.shutdown
     executor.replace_inner = threads.replace_inner
+    renderer._resources.callback(threads.shutdown, wait=False)
     return threads
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 
@@ -126,11 +127,15 @@ def test_the_renderer_of_vllm_works_on_them() -> None:
         model_config=SimpleNamespace(runner_type="generate"),
         mm_processor=None,
         _executor=FairThreads(1, lambda: None),
+        _resources=ExitStack(),
     )
     threads = share_threads(renderer)
     assert threads is not None
     assert renderer._executor.submit == threads.submit
-    assert share_threads(SimpleNamespace(model_config=renderer.model_config)) is None
+    renderer._resources.close()  # as its engine ends
+    with pytest.raises(RuntimeError):
+        threads.submit(print)
+    assert share_threads(None) is None
 
 
 def params(**truncation: Any) -> Any:
