@@ -18,8 +18,11 @@ class TooManyStreams(RegistryError):
     status = 503
     code = "too_many_streams"
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"{limit} streams of events are open; come back when one has ended")
+    def __init__(self, limit: int, tenant: str | None = None) -> None:
+        """`tenant`: it is at its share of the limit, or all are taken."""
+        whose = "" if tenant is None else f", or the tenant {tenant} has its share of these"
+        detail = f"{limit} streams of events are open{whose}; come back when one has ended"
+        super().__init__(detail)
 
 
 class EngineAway(RegistryError):

@@ -55,8 +55,10 @@ class TooManyUploads(RegistryError):
     status = 429
     code = "too_many_uploads"
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"{limit} uploads are under way already: try again later")
+    def __init__(self, limit: int, tenant: str | None = None) -> None:
+        """`tenant`: it is at its share of the limit, or all are taken."""
+        whose = "" if tenant is None else f", or the tenant {tenant} has its share of these"
+        super().__init__(f"{limit} uploads are under way already{whose}: try again later")
 
 
 class InvalidArchive(RegistryError):

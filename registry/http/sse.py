@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from registry.auth.caller import Check, current_check
+from registry.auth.caller import Check, current_caller, current_check
 from registry.errors import DatabaseUnavailable, InvalidEventId, RegistryError, TooManyStreams
+from registry.quotas.places import Places
 
 logger = logging.getLogger(__name__)
 
@@ -38,24 +39,24 @@ class StreamLimiter:
     def __init__(self, limits: StreamLimits, closed: asyncio.Event) -> None:
         self.limits = limits
         self.closed = closed
-        self.open = 0
+        self._places = Places(limits.max_streams)
+
+    @property
+    def open(self) -> int:
+        return self._places.taken
 
     def check(self) -> None:
-        """Raises TooManyStreams at the limit."""
-        if self.open >= self.limits.max_streams:
-            raise TooManyStreams(self.limits.max_streams)
+        """Raises TooManyStreams at the limit, or at the share of the caller's tenant."""
+        tenant = current_caller().tenant
+        if not self._places.has_place(tenant):
+            raise TooManyStreams(self.limits.max_streams, tenant)
 
     def response(self, frames: AsyncGenerator[bytes]) -> Response:
         """A response that counts against the limit while it is sent."""
         return _StreamResponse(self, frames)
 
-    @contextmanager
-    def acquire(self) -> Iterator[None]:
-        self.open += 1
-        try:
-            yield
-        finally:
-            self.open -= 1
+    def acquire(self) -> AbstractContextManager[None]:
+        return self._places.hold(current_caller().tenant)
 
 
 def event_frame(id_: int, data: str) -> bytes:

@@ -14,7 +14,7 @@ from registry.inspection.safetensors_header import PICKLE_FILE
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import MAX_FIELDS_BYTES, FetchLimits, Progress
 from registry.sources.paths import check_path
-from registry.sources.quarantine import TAKEN_FILES, make_final, too_large
+from registry.sources.quarantine import TAKEN_FILES, make_final
 from registry.sources.upload import ARCHIVE
 from registry.sources.urls import ARCHIVES
 
@@ -36,7 +36,7 @@ class UploadReceiver:
             raise InvalidUpload("send multipart/form-data, with its boundary in Content-Type")
         self._limits = limits
         self._progress = progress
-        self._left_bytes = limits.max_bytes + MAX_FIELDS_BYTES
+        self._left_bytes = limits.written_bytes + MAX_FIELDS_BYTES
         self._parts = _Parts(folder, limits)
         try:
             self._parser = MultipartParser(options[b"boundary"], self._parts.callbacks())
@@ -49,7 +49,7 @@ class UploadReceiver:
             async for chunk in body:
                 self._left_bytes -= len(chunk)
                 if self._left_bytes < 0:
-                    raise too_large(self._limits)
+                    raise self._limits.excess()
                 self._progress.advance(len(chunk))
                 self._parser.write(chunk)
                 if self._parts.waiting_bytes >= _WRITE_BYTES:

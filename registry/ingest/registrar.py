@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +22,10 @@ from registry.ingest.publish import publish
 from registry.inspection.base_model import BaseModel
 from registry.inspection.fit import find_misfit
 from registry.inspection.inspector import Inspection, Verdict, inspect_adapter, judge_adapter
+from registry.inspection.peft_config import config_problems, read_json_config
 from registry.quotas.service import TenantQuotas
 from registry.references import check_name
-from registry.sources.base import FetchedSource, Progress
+from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.storage.store import ArtifactStore, StoredArtifact, storage_errors
 
 _ATTEMPTS = 5
@@ -87,7 +89,8 @@ class Registrar:
         details: VersionDetails | None,
         within: str | None,
     ) -> Registration:
-        async with self._quarantine(source, within) as (folder, fetched):
+        limits = await self.fetch_limits(name)
+        async with self._quarantine(source, within, limits) as (folder, fetched):
             inspection = await inspect(folder, partial(self.inspect, remarks=fetched.remarks))
             async with keep(self._store, folder, fetched, inspection) as artifact:
                 origin = Origin(source, None, actor, client_address())
@@ -99,22 +102,33 @@ class Registrar:
         Raises SourceNotAllowed, SourceNotFound, SourceTooLarge, StoreUnavailable.
         """
         try:
-            async with self._quarantine(source, within) as (folder, fetched):
+            limits = self._store.limits
+            async with self._quarantine(source, within, limits) as (folder, fetched):
                 return await inspect(folder, partial(self._judge, remarks=fetched.remarks))
         except InvalidAdapter as problem:  # a file that can't be copied
             return Verdict.from_problem(problem)
 
     @asynccontextmanager
     async def _quarantine(
-        self, source: str, within: str | None
+        self, source: str, within: str | None, limits: FetchLimits
     ) -> AsyncIterator[tuple[Path, FetchedSource]]:
         """Context manager around a copy in quarantine."""
         local = await asyncio.to_thread(self._store.local, source, within=within)
         async with new_workspace(self._store) as workspace:
             with storage_errors():
                 folder = await asyncio.to_thread(workspace.empty_folder)
-            fetched = await fetch(local, folder, self._store.limits, Progress())
+            fetched = await fetch(local, folder, limits, Progress())
             yield folder, fetched
+
+    async def fetch_limits(self, name: str) -> FetchLimits:
+        """Limits of the server and the tenant for an adapter. Raises DatabaseUnavailable."""
+        limits = await self.quotas.fetch_limits(name, self._store.limits)
+        return replace(limits, check_config=self._check_config)
+
+    def _check_config(self, folder: Path) -> None:
+        """Raises InvalidAdapter."""
+        for problem in config_problems(read_json_config(folder), self.max_rank):
+            raise problem
 
     def check_new_name(self, name: str) -> None:
         """Raises InvalidReference, NameReserved."""

@@ -147,7 +147,8 @@ class JobRunner:
                 source = await asyncio.to_thread(self._source, job, workspace)
                 with storage_errors():
                     folder = await asyncio.to_thread(workspace.empty_folder)
-                fetched = await fetch(source, folder, self._store.limits, run.progress)
+                limits = await self._registrar.fetch_limits(job.adapter)
+                fetched = await fetch(source, folder, limits, run.progress)
                 self._begin(run, JobStep.INSPECTING, Checkpoint.FETCHED)
                 check = partial(self._registrar.inspect, remarks=fetched.remarks)
                 inspection = await inspect(folder, check)

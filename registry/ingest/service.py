@@ -55,6 +55,7 @@ class IngestService:
         self._uploads = UploadService(
             store,
             self._job_store,
+            registrar.quotas,
             max_uploads=settings.max_uploads,
             timeout_seconds=patience,
             new_progress=new_progress,
@@ -68,6 +69,7 @@ class IngestService:
             runner,
             self._cleanup,
             max_running=settings.max_ingests,
+            short_bytes=settings.max_direct_bytes,
             new_progress=new_progress,
         )
 

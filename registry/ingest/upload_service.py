@@ -13,8 +13,10 @@ from registry.ingest.multipart import UploadReceiver
 from registry.ingest.pipeline import new_workspace
 from registry.ingest.runner import JobRun, report_progress
 from registry.models.job import Job, JobState
-from registry.sources.base import MAX_FIELDS_BYTES, Progress
-from registry.sources.quarantine import too_large
+from registry.quotas.places import Places
+from registry.quotas.service import TenantQuotas
+from registry.references import tenant_of
+from registry.sources.base import MAX_FIELDS_BYTES, FetchLimits, Progress
 from registry.sources.threads import run_to_completion
 from registry.storage.store import ArtifactStore, Workspace, storage_errors
 
@@ -37,12 +39,13 @@ class Upload:
 
 
 class UploadService:
-    """Receives a limited number of uploads at a time."""
+    """Receives a limited number of uploads at a time, shared among tenants."""
 
     def __init__(
         self,
         store: ArtifactStore,
         job_store: JobStore,
+        quotas: TenantQuotas,
         *,
         max_uploads: int,
         timeout_seconds: float,
@@ -50,11 +53,11 @@ class UploadService:
     ) -> None:
         self._store = store
         self._job_store = job_store
-        self._max_uploads = max_uploads
+        self._quotas = quotas
+        self._places = Places(max_uploads)
         self._timeout_seconds = timeout_seconds
         self._new_progress = new_progress
         self._running: dict[int, JobRun] = {}
-        self._active = 0
 
     def cancel(self, number: int) -> None:
         """Stop receiving it, if this server does."""
@@ -68,27 +71,23 @@ class UploadService:
         (`unsafe_path`), StoreUnavailable, DatabaseUnavailable, JobFinished if it was cancelled
         meanwhile, and what `read_fields` raises.
         """
-        limits = self._store.limits
-        if self._active >= self._max_uploads:
-            raise TooManyUploads(self._max_uploads)
-        if (upload.size_bytes or 0) > limits.max_bytes + MAX_FIELDS_BYTES:
-            raise too_large(limits)
-        self._active += 1
-        try:
+        limits = await self._quotas.fetch_limits(upload.adapter, self._store.limits)
+        tenant = tenant_of(upload.adapter)
+        if not self._places.has_place(tenant):
+            raise TooManyUploads(self._places.count, tenant)
+        if (upload.size_bytes or 0) > limits.written_bytes + MAX_FIELDS_BYTES:
+            raise limits.excess()
+        with self._places.hold(tenant):
             async with new_workspace(self._store) as workspace:
-                job = await self._receive(upload, workspace)
+                job = await self._receive(upload, workspace, limits)
                 workspace.is_needed = True
                 return job
-        finally:
-            self._active -= 1
 
-    async def _receive(self, upload: Upload, workspace: Workspace) -> Job:
+    async def _receive(self, upload: Upload, workspace: Workspace, limits: FetchLimits) -> Job:
         progress = self._new_progress()
         with storage_errors():
             await asyncio.to_thread(workspace.upload.mkdir, parents=True)
-        receiver = UploadReceiver(
-            upload.content_type, workspace.upload, self._store.limits, progress
-        )
+        receiver = UploadReceiver(upload.content_type, workspace.upload, limits, progress)
         if upload.size_bytes is not None:
             progress.expect(upload.size_bytes)
         job = await run_to_completion(self._job_store.add(_job(upload, workspace)))

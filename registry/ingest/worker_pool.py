@@ -12,6 +12,7 @@ from registry.ingest.job_queue import JobQueue
 from registry.ingest.pipeline import open_workspace
 from registry.ingest.repository import DueJob
 from registry.ingest.runner import JobRun, JobRunner
+from registry.quotas.places import Places
 from registry.sources.base import Progress
 from registry.storage.store import ArtifactStore, Workspace
 
@@ -25,7 +26,7 @@ class WorkerPool:
     """A job is run by the process that holds its workspace's lock, which a dead process can't.
 
     So a job whose server was killed is found by the next poll, here or at another server with the
-    same database and store.
+    same database and store. A tenant's long jobs leave a place to the others.
     """
 
     def __init__(
@@ -36,13 +37,15 @@ class WorkerPool:
         cleanup: Cleanup,
         *,
         max_running: int,
+        short_bytes: int,
         new_progress: Callable[[], Progress],
     ) -> None:
         self._queue = JobQueue(database)
         self._store = store
         self._runner = runner
         self._cleanup = cleanup
-        self._max_running = max_running
+        self._places = Places(max_running)
+        self._short_bytes = short_bytes
         self._new_progress = new_progress
         self._running: dict[int, JobRun] = {}
         self._wake = asyncio.Event()
@@ -91,24 +94,31 @@ class WorkerPool:
 
     async def _start_due_jobs(self, group: asyncio.TaskGroup) -> None:
         self._queue.look()
-        while len(self._running) < self._max_running:
+        while self._places.has_place(None):
             job = await self._queue.next(self._running)
             if job is None:
                 return
-            await self._start(job, group)
+            owner = None if self._is_short(job) else job.tenant
+            if self._places.has_place(owner):
+                await self._start(job, owner, group)
 
-    async def _start(self, job: DueJob, group: asyncio.TaskGroup) -> None:
+    def _is_short(self, job: DueJob) -> bool:
+        return job.upload_bytes is not None and job.upload_bytes <= self._short_bytes
+
+    async def _start(self, job: DueJob, owner: str | None, group: asyncio.TaskGroup) -> None:
         workspace = await open_workspace(self._store, job.workspace)
         if workspace is None:  # it is being run or received
             return
         run = JobRun(job.number, self._new_progress())
         self._running[job.number] = run
-        run.task = group.create_task(self._work(run, workspace))
+        self._places.take(owner)
+        run.task = group.create_task(self._work(run, workspace, owner))
 
-    async def _work(self, run: JobRun, workspace: Workspace) -> None:
+    async def _work(self, run: JobRun, workspace: Workspace, owner: str | None) -> None:
         try:
             await self._runner.run(run, workspace)
         finally:
             del self._running[run.number]
+            self._places.give_back(owner)
             self._failures += run.published is None
             self.wake()

@@ -5,6 +5,7 @@ Both are counted in the database, so that all its servers agree.
 
 import math
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,7 +17,7 @@ from registry.models import now
 from registry.quotas.limits import NO_LIMITS, RefusalObserver, TenantLimits, null_refusal_observer
 from registry.quotas.repository import QuotaRepository
 from registry.quotas.usage import StoredUsage
-from registry.sources.base import MAX_FIELDS_BYTES
+from registry.sources.base import MAX_FIELDS_BYTES, FetchLimits
 
 _HOUR = timedelta(hours=1)
 
@@ -62,6 +63,20 @@ class TenantQuotas:
         except TenantLimit as refusal:
             self._refused(tenant, refusal.limit)
             raise
+
+    async def fetch_limits(self, adapter: str, limits: FetchLimits) -> FetchLimits:
+        """These limits, and the tenant's room: an upper bound, as `_check_before` has a lower one.
+
+        `check_storage` decides. Raises DatabaseUnavailable.
+        """
+        if (tenant := self._tenant_of(adapter)) is None:
+            return limits
+        async with self._database.read_session() as session:
+            most = (await self._limits_in(session, tenant)).max_storage_bytes
+            if most is None:
+                return limits
+            used = await QuotaRepository(session).storage_bytes(tenant)
+        return replace(limits, tenant=tenant, tenant_bytes=max(most - used, 0) + MAX_FIELDS_BYTES)
 
     async def check_storage(self, session: AsyncSession, adapter: str) -> None:
         """Check after writing a version, in the same transaction. Raises TenantLimit.

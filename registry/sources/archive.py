@@ -1,4 +1,6 @@
-"""Archive extraction: a tar of a PEFT folder, plain or gzipped, read in one untrusting pass.
+"""Archive extraction: a tar of a PEFT folder, plain or gzipped, read without trust.
+
+The configuration is looked at before the weights are written, in whatever order they come.
 
 Only headers are decoded by `tarfile`: its reader loads extended headers of any size into memory,
 follows chains of them recursively, and searches them with a quadratic pattern (Python 3.11.7).
@@ -12,6 +14,7 @@ from pathlib import Path
 from registry.errors import InvalidAdapter, SourceTooLarge
 from registry.errors.defects import Defect
 from registry.inspection.foreign_folders import explain_missing_files
+from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import FetchedSource, FetchLimits, Progress
@@ -54,33 +57,34 @@ def extract(archive: Path, into: Path, limits: FetchLimits, progress: Progress) 
     """Extract the adapter's files; others are skipped. Blocks.
 
     Raises InvalidAdapter (`archive_invalid`, `unsafe_file`, `unsafe_path`), SourceTooLarge,
-    Stopped.
+    TenantLimit, Stopped, and what the limits' check of the configuration raises.
     """
     writer = QuarantineWriter(into, limits, progress)
+    written: set[str] = set()
     seen: set[str] = set()
     names: set[str] = set()
     training = _TrainingFiles(writer)
     adapter_folder = None
-    with archive.open("rb") as file:
-        stream = ArchiveStream(file, limits, progress)
-        for member in _members(stream, limits):
-            name = member.name.rpartition("/")[2]
-            names.add(name)
-            if name in seen:
-                raise_invalid(f"it holds {name} twice: send the folder of one adapter")
-            if name in ADAPTER_FILES:
-                seen.add(name)
-            folder = member.name.rpartition("/")[0]
-            if name in TAKEN_FILES:
-                writer.expect(member.size_bytes)
-                _copy_member(stream, member, writer.open(name))
-                adapter_folder = folder
-            elif name in TRAINING_FILES:
-                _copy_member(stream, member, training.open(folder, name))
-            else:
-                stream.skip(member.size_bytes)
-            stream.skip(-member.size_bytes % _BLOCK_BYTES)
+    for entry in _entries(archive, limits, progress):
+        folder, _, name = entry.name.rpartition("/")
+        names.add(name)
+        if name in seen:
+            raise_invalid(f"it holds {name} twice: send the folder of one adapter")
+        if name in ADAPTER_FILES:
+            seen.add(name)
+        if name in TAKEN_FILES:
+            adapter_folder = folder
+        if name == CONFIG_FILE or (name == WEIGHTS_FILE and CONFIG_FILE in seen):
+            writer.expect(entry.size_bytes)
+            entry.copy(writer.open(name))
+            written.add(name)
+        elif name in TRAINING_FILES:
+            entry.copy(training.open(folder, name))
+        if name == CONFIG_FILE:
+            writer.check_config()
     training.keep(adapter_folder)
+    if seen.issuperset(TAKEN_FILES) and WEIGHTS_FILE not in written:  # they came first
+        _copy_weights(archive, limits, progress, writer)
     if PICKLE_FILE in seen and WEIGHTS_FILE not in seen:
         writer.mark_pickle()
     elif not seen.issuperset(TAKEN_FILES):
@@ -104,13 +108,44 @@ class _TrainingFiles:
         self._writer.keep_beside(f"{self._numbers.get(folder or '')}-")
 
 
-def _copy_member(stream: ArchiveStream, member: _Member, opened: IncomingFile | BesideFile) -> None:
-    left = member.size_bytes
-    with opened as target:
-        while left:
-            chunk = stream.read(min(left, CHUNK_BYTES))
-            target.write(chunk)
-            left -= len(chunk)
+def _copy_weights(
+    archive: Path, limits: FetchLimits, progress: Progress, writer: QuarantineWriter
+) -> None:
+    for entry in _entries(archive, limits, progress):
+        if entry.name.rpartition("/")[2] == WEIGHTS_FILE:
+            writer.expect(entry.size_bytes)
+            entry.copy(writer.open(WEIGHTS_FILE))
+
+
+class _Entry:
+    """A file in the archive, to be copied or left out."""
+
+    def __init__(self, stream: ArchiveStream, member: _Member) -> None:
+        self.name = member.name
+        self.size_bytes = member.size_bytes
+        self._stream = stream
+        self._left = member.size_bytes
+
+    def copy(self, opened: IncomingFile | BesideFile) -> None:
+        with opened as target:
+            while self._left:
+                chunk = self._stream.read(min(self._left, CHUNK_BYTES))
+                target.write(chunk)
+                self._left -= len(chunk)
+
+    def leave(self) -> None:
+        """Skip what was not copied, and the padding."""
+        self._stream.skip(self._left)
+        self._stream.skip(-self.size_bytes % _BLOCK_BYTES)
+
+
+def _entries(archive: Path, limits: FetchLimits, progress: Progress) -> Iterator[_Entry]:
+    with archive.open("rb") as file:
+        stream = ArchiveStream(file, limits, progress)
+        for member in _members(stream, limits):
+            entry = _Entry(stream, member)
+            yield entry
+            entry.leave()
 
 
 def _members(stream: ArchiveStream, limits: FetchLimits) -> Iterator[_Member]:

@@ -1,8 +1,12 @@
 """Source protocol: brings an adapter's files into a folder, within limits."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from registry.errors import RegistryError, SourceTooLarge, TenantLimit
+from registry.errors.access import Limit
 
 MAX_FIELDS_BYTES = 2**20
 """Maximum size of an upload's fields, names and boundaries, beyond its files."""
@@ -10,10 +14,32 @@ MAX_FIELDS_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """Limits per adapter. `max_files` counts all entries of an archive or upload."""
+    """Limits per adapter. `max_files` counts all entries of an archive or upload.
+
+    `tenant` has no room for more than `tenant_bytes`: no more is written.
+    `check_config` looks at a folder with the configuration alone, before the weights are fetched
+    or unpacked, and raises InvalidAdapter if it makes them worthless.
+    """
 
     max_bytes: int
     max_files: int = 1000
+    tenant: str | None = None
+    tenant_bytes: int | None = None
+    check_config: Callable[[Path], None] | None = None
+
+    @property
+    def written_bytes(self) -> int:
+        """How much may be written for the adapter."""
+        return min(
+            self.max_bytes, self.max_bytes if self.tenant_bytes is None else self.tenant_bytes
+        )
+
+    def excess(self) -> RegistryError:
+        """The error for an adapter that is larger than what may be written."""
+        if self.tenant_bytes is None or self.tenant_bytes >= self.max_bytes:
+            return SourceTooLarge(f"the adapter is larger than {self.max_bytes} bytes")
+        room = f"the tenant {self.tenant} has no room for more than {self.tenant_bytes} bytes"
+        return TenantLimit(Limit.STORAGE_BYTES, f"{room}: the adapter is larger")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Protocol
 from registry.errors import RegistryError, SourceDenied, SourceNotFound
 from registry.errors.defects import Remark
 from registry.inspection.foreign_folders import TELLING_FILES, explain_missing_files
+from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.training_files import MAX_FILE_BYTES
 from registry.inspection.training_files import NAMES as TRAINING_FILES
@@ -79,6 +80,8 @@ class RemoteSource:
                     if file is not None:
                         await _take(file, name, writer)
                         revisions[name] = file.revision
+                if name == CONFIG_FILE and name in revisions:
+                    writer.check_config()
             if WEIGHTS_FILE not in revisions and await files.has(PICKLE_FILE):
                 writer.mark_pickle()
             elif not revisions.keys() >= set(TAKEN_FILES):

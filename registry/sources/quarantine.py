@@ -27,13 +27,13 @@ class QuarantineWriter:
         self._into = into
         self._limits = limits
         self._progress = progress
-        self._left_bytes = limits.max_bytes
+        self._left_bytes = limits.written_bytes
         self._files: list[FetchedFile] = []
 
     def expect(self, size_bytes: int) -> None:
-        """Announce a file of this size. Raises SourceTooLarge."""
+        """Announce a file of this size. Raises SourceTooLarge, TenantLimit."""
         if size_bytes > self._left_bytes:
-            raise too_large(self._limits)
+            raise self._limits.excess()
         self._progress.expect(size_bytes)
 
     def open(self, name: str) -> "IncomingFile":
@@ -61,14 +61,14 @@ class QuarantineWriter:
                 file.unlink()
 
     def count(self, size_bytes: int) -> None:
-        """Raises SourceTooLarge, and Stopped."""
+        """Raises SourceTooLarge, TenantLimit, and Stopped."""
         self._left_bytes -= size_bytes
         if self._left_bytes < 0:
-            raise too_large(self._limits)
+            raise self._limits.excess()
         self._progress.advance(size_bytes)
 
     def adopt(self, path: Path) -> None:
-        """Hash a file that is in the folder already. Raises SourceTooLarge, and Stopped."""
+        """Hash a file that is in the folder already. Raises what `count` raises."""
         hasher = blake3()
         size_bytes = path.stat().st_size
         self.expect(size_bytes)
@@ -80,6 +80,11 @@ class QuarantineWriter:
 
     def add(self, file: FetchedFile) -> None:
         self._files.append(file)
+
+    def check_config(self) -> None:
+        """Look at the configuration before the weights come. Raises InvalidAdapter."""
+        if self._limits.check_config is not None:
+            self._limits.check_config(self._into)
 
     def finish(self, revision: str | None = None) -> FetchedSource:
         """All files that were written completely."""
@@ -100,7 +105,7 @@ class IncomingFile:
         return self
 
     def write(self, chunk: bytes) -> None:
-        """Raises SourceTooLarge, and Stopped."""
+        """Raises SourceTooLarge, TenantLimit, and Stopped."""
         self._writer.count(len(chunk))
         self._size_bytes += len(chunk)
         self._hasher.update(chunk)

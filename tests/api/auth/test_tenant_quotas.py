@@ -1,6 +1,8 @@
 """What tenants may register, on both databases: bytes that are kept, registrations in an hour."""
 
 import asyncio
+import io
+import tarfile
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -209,6 +211,31 @@ async def test_a_job_whose_files_turn_out_to_be_too_many_fails_with_the_code(
     job = await upload(client, "acme~a", folder)
     assert (job["state"], job["version"]) == ("succeeded", "acme~a:1"), job
     assert (await usage(client))["storage_bytes"] == size_of(folder)
+
+
+async def test_a_limit_holds_while_an_archive_is_unpacked(
+    client: httpx.AsyncClient, make_adapter: AdapterMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is small as it is sent, and would take eight times the tenant's room."""
+    monkeypatch.setattr("registry.quotas.service.MAX_FIELDS_BYTES", 1000)
+    await limit(client, max_storage_bytes=100_000)
+    folder = make_adapter("a")
+    with (folder / "adapter_model.safetensors").open("r+b") as weights:
+        weights.truncate(800_000)
+    (folder / "a.tgz").write_bytes(packed(folder))
+    for file in folder.glob("adapter_*"):
+        file.unlink()
+    job = await upload(client, "acme~a", folder)
+    assert (job["state"], job["code"]) == ("failed", "tenant_limit"), job
+    assert "the tenant acme has no room" in job["detail"]
+    assert job["bytes_done"] < 200_000
+
+
+def packed(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        archive.add(folder, "a")
+    return buffer.getvalue()
 
 
 # ---- registrations in an hour ----------------------------------------------------------------

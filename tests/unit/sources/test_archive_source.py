@@ -7,12 +7,14 @@ import os
 import tarfile
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
 
-from registry.errors import InvalidAdapter, SourceTooLarge
+from registry.errors import InvalidAdapter, SourceTooLarge, TenantLimit
+from registry.errors.defects import Defect
 from registry.inspection.training_files import FOLDER
 from registry.sources.archive import extract
 from registry.sources.base import FetchLimits, Progress, Stopped
@@ -322,3 +324,36 @@ def test_it_can_be_stopped(tmp_path: Path) -> None:
     progress.stop()
     with pytest.raises(Stopped):
         extract(tmp_path / "archive.tar", tmp_path / "into", LIMITS, progress)
+
+
+@pytest.mark.parametrize("order", [(CONFIG, WEIGHTS), (WEIGHTS, CONFIG)])
+def test_the_configuration_is_looked_at_before_weights_are_written(
+    unpack: Unpacker, order: tuple[str, ...]
+) -> None:
+    seen: list[set[str]] = []
+
+    def check(folder: Path) -> None:
+        seen.append({file.name for file in folder.iterdir()})
+        raise InvalidAdapter(Defect.NOT_LORA, "no")
+
+    content = tar({name: ADAPTER[name] for name in order})
+    limits = replace(LIMITS, check_config=check)
+    assert unpack.refuses(content, limits) == "not_lora"
+    assert seen == [{CONFIG}]
+    assert {file.name for file in unpack.into.iterdir()} == {CONFIG}
+
+
+def test_weights_before_their_configuration_are_taken_too(unpack: Unpacker) -> None:
+    assert unpack(tar({WEIGHTS: ADAPTER[WEIGHTS], "x": b"y", CONFIG: b"{}"})) == ADAPTER
+
+
+def test_a_tenant_s_room_ends_what_is_written_not_what_is_skipped(unpack: Unpacker) -> None:
+    room = replace(LIMITS, tenant="acme", tenant_bytes=4000)
+    content = tar({"optimizer.pt": bytes(50_000), **ADAPTER}, mode="w:gz")
+    assert unpack(content, room) == ADAPTER
+    for file in unpack.into.iterdir():
+        file.unlink()
+    unpack.into.rmdir()
+    with pytest.raises(TenantLimit, match="acme"):
+        unpack(tar({CONFIG: b"{}", WEIGHTS: bytes(90_000)}, mode="w:gz"), room)
+    assert sum(file.stat().st_size for file in unpack.into.iterdir()) <= 4000
