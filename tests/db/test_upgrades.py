@@ -59,6 +59,7 @@ async def test_data_of_the_first_schema_is_served(
     base = BaseModel("tiny-text-tools", None)
     running = running_registry(empty_database, tmp_path, base, job_retention_days=10_000)
     async with running as registry:
+        await registry.service.recover()  # as at a server's start: the versions are bound
         http = registry.http
         await check_versions(http)
         await check_first_events(http)
