@@ -64,6 +64,7 @@ RULES = (
     _rule(r"/api/v1/cache/servers/.*", _OPERATE, platform=True),
     _rule(r"/api/v1/cache(/.*)?", _OPERATE),
     _rule(r"/api/v1/bases", _OPERATE, _READ, platform=True),
+    _rule(r"/api/v1/bases/(link|unlink)", _ADMIN, platform=True),
     _rule(r"/api/v1/gc", _OPERATE, platform=True),
     _rule(rf"{_VERSION}/(quarantine|purge)", _OPERATE),
     _rule(rf"{_VERSION}/files", _OPERATE | _PUBLISH, _READ),
