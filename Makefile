@@ -78,6 +78,11 @@ demo-model: $(PROJECT) $(DEV)  ## train the demo model and its adapters again (m
 fuzz: $(PROJECT) $(DEV)  ## look for input that hurts, for minutes (ARGS="--adapters 100000 --minutes 30 --seed 7")
 	@$(PY) -m fuzz $(ARGS)
 
+.PHONY: matrix
+matrix: $(PROJECT) $(DEV)  ## base models and kinds of adapters against PEFT, over HTTP and offline; writes docs/inspection.md
+	@$(PY) -m pytest --long tests/contract/test_matrix.py $(ARGS)
+	@$(PY) -m tests.support.adapters.matrix
+
 .PHONY: faults
 faults: $(PROJECT) $(DEV)  ## faults and fuzzing in their long form: more rounds than in CI
 	@$(PY) -m pytest --long -s tests/faults tests/fleet/test_faults.py tests/api/robustness $(ARGS)

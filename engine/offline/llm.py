@@ -5,7 +5,7 @@ import os
 import tempfile
 import weakref
 from argparse import Namespace
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -90,6 +90,8 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
         ours = {"enable_lora": True, "worker_extension_cls": WORKER_EXTENSION}
         super().__init__(model, **vars(limits), **ours, **arguments)
         self._engine: LLMEngine = self.llm_engine
+        for processor in self._pooling_processors():
+            _accept_names(processor, self._lora_request_to_seq)
 
     async def _open(
         self,
@@ -141,13 +143,21 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
         lora_request: str | LoRARequest | Sequence[str | LoRARequest | None] | None,
         num_requests: int,
     ) -> Sequence[LoRARequest | None]:
-        """All of vLLM's offline calls use it to find the adapter of each prompt."""
+        """vLLM's offline calls use it to find the adapter of each prompt.
+
+        `embed`, `classify`, `score` and `encode` call one of their processors: see `_accept_names`.
+        """
         if lora_request is None or isinstance(lora_request, str | LoRARequest):
             handle = self._handle(lora_request)
             return [handle] * num_requests
         handles = [self._handle(adapter) for adapter in lora_request]
         requests: Sequence[LoRARequest | None] = super()._lora_request_to_seq(handles, num_requests)
         return requests
+
+    def _pooling_processors(self) -> Sequence[Any]:
+        """vLLM creates the same one for several tasks. A generating engine has none."""
+        processors = getattr(self, "pooling_io_processors", None) or {}
+        return list({id(each): each for each in processors.values()}.values())
 
     def _handle(self, adapter: str | LoRARequest | None) -> LoRARequest | None:
         if adapter is None:
@@ -200,6 +210,11 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _accept_names(processor: Any, to_seq: Callable[[Any, int], Sequence[Any]]) -> None:
+    """Let a processor of pooled requests find adapters as the other offline calls do."""
+    processor._lora_request_to_seq = to_seq
 
 
 def _labels(labels: dict[str, str]) -> str:

@@ -16,7 +16,10 @@ from engine.errors import EngineError
 from engine.types import AdapterVersion
 
 Score = Callable[[AdapterVersion | None], Awaitable[Sequence[float]]]
-"""Log probabilities of one fixed prompt, by the base model or by a leased version."""
+"""Numbers of one fixed prompt, by the base model or by a leased version.
+
+Log probabilities, or what an engine pools that embeds or classifies.
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +86,8 @@ def judge(
 
 
 def _largest(one: Sequence[float], other: Sequence[float]) -> float:
+    if len(one) != len(other):  # heads with different numbers of labels
+        return math.nan if any(map(math.isnan, other)) else 1.0
     differences = [abs(a - b) for a, b in zip(one, other, strict=True)]
     return math.nan if any(map(math.isnan, differences)) else max(differences)
 

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest, CompletionResponse
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
+from engine.errors import GenerationUnsupported
+from engine.gateway.openai_errors import openai_error
 from engine.vllm.body_validation import first_error_validator
 
 
@@ -65,7 +67,10 @@ async def generate(raw_request: Request) -> Any:
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from error
     completion = CompletionRequest(**body.model_dump(exclude_none=True))
-    service = raw_request.app.state.openai_serving_completion
+    service = getattr(raw_request.app.state, "openai_serving_completion", None)
+    if service is None:  # of a pooling engine
+        why = GenerationUnsupported()
+        return JSONResponse(openai_error(why.status, why.code, why.detail), why.status)
     response = await service.create_completion(completion, raw_request)
     if not isinstance(response, CompletionResponse):
         return JSONResponse(response.model_dump(), status_code=response.error.code)

@@ -1,10 +1,14 @@
-"""Scoring: log probabilities of one fixed prompt, without vLLM's OpenAI application."""
+"""Scoring: numbers that the engine computes of one fixed prompt, without its OpenAI application.
+
+Log probabilities of the prompt's tokens, or, by an engine that embeds or classifies, what it pools.
+"""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import Any
 
-from vllm import SamplingParams
+from vllm import PoolingParams, SamplingParams
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from engine.errors import EngineUnavailable
@@ -14,6 +18,7 @@ from engine.vllm.backend import lora_request
 from engine.vllm.engine_client import LeasedAsyncLLM, use_held_lease
 
 PROMPT_TOKENS = 32
+_POOLING_TASKS = ("embed", "classify")  # vLLM prefers the first too; the others are by token
 
 
 def create_prompt_score(current_engine: Callable[[], LeasedAsyncLLM]) -> Score:
@@ -28,17 +33,30 @@ def create_prompt_score(current_engine: Callable[[], LeasedAsyncLLM]) -> Score:
         vocabulary = engine.model_config.get_vocab_size()
         length = min(PROMPT_TOKENS, engine.model_config.max_model_len - 1)
         prompt = {"prompt_token_ids": [n * vocabulary // length for n in range(length)]}
-        sampling = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0)
         request = None if version is None else lora_request(version)
-        stream = engine.generate(
-            prompt, sampling, f"adaptry-probe-{next(numbers)}", lora_request=request
-        )
-        try:
-            async with use_held_lease(), aclosing(stream):
-                async for output in stream:
-                    last = output
-        except EngineDeadError as error:
-            raise EngineUnavailable("it ended") from error
-        return [next(iter(token.values())).logprob for token in last.prompt_logprobs[1:]]
+        name = f"adaptry-probe-{next(numbers)}"
+        if engine.model_config.runner_type == "pooling":
+            pooling = PoolingParams(task=await _pooling_task(engine))
+            pooled = await _last(engine.encode(prompt, pooling, name, lora_request=request))
+            return [float(number) for number in pooled.outputs.data.flatten().tolist()]
+        sampling = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0)
+        done = await _last(engine.generate(prompt, sampling, name, lora_request=request))
+        return [next(iter(token.values())).logprob for token in done.prompt_logprobs[1:]]
 
     return score
+
+
+async def _pooling_task(engine: LeasedAsyncLLM) -> str:
+    tasks = await engine.get_supported_tasks()
+    return next((task for task in _POOLING_TASKS if task in tasks), tasks[0])
+
+
+async def _last(stream: AsyncGenerator[Any]) -> Any:
+    """The last output. Raises EngineUnavailable."""
+    try:
+        async with use_held_lease(), aclosing(stream):
+            async for output in stream:
+                last = output
+    except EngineDeadError as error:
+        raise EngineUnavailable("it ended") from error
+    return last

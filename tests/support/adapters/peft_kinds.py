@@ -9,7 +9,12 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 PROMPT = "the quick brown"  # of which the demo's base is not sure, so that little changes show
 TOKENS = 5
@@ -22,7 +27,7 @@ Edit = Callable[[Path], None]
 
 @dataclass(frozen=True)
 class Answer:
-    """Greedy tokens and the log probability of each."""
+    """Greedy tokens and the log probability of each; of a pooled prompt its numbers alone."""
 
     tokens: list[int]
     logprobs: list[float]
@@ -45,6 +50,7 @@ class Kind:
         """Every trained weight gets another value than PEFT's first one."""
         torch.manual_seed(3)
         base = load_base(base_folder)
+        self.config.task_type = TASKS[task_of(base_folder)].peft
         if self.resize_to is not None:
             base.resize_token_embeddings(self.resize_to)
         model = get_peft_model(base, self.config, autocast_adapter_dtype=False)
@@ -58,8 +64,32 @@ class Kind:
         return folder
 
 
+@dataclass(frozen=True)
+class Task:
+    """What a base model does: its class in transformers, and PEFT's word for it."""
+
+    loader: Any
+    peft: str
+
+
+TASKS = {
+    "generate": Task(AutoModelForCausalLM, "CAUSAL_LM"),
+    "embed": Task(AutoModel, "FEATURE_EXTRACTION"),
+    "classify": Task(AutoModelForSequenceClassification, "SEQ_CLS"),
+}
+
+
+def task_of(base_folder: Path) -> str:
+    """By the class that the base model was saved from."""
+    (saved_from,) = json.loads((base_folder / "config.json").read_text())["architectures"]
+    if saved_from.endswith("ForSequenceClassification"):
+        return "classify"
+    return "generate" if saved_from.endswith("ForCausalLM") else "embed"
+
+
 def load_base(folder: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    loader = TASKS[task_of(folder)].loader
+    return loader.from_pretrained(folder, dtype=torch.float32)
 
 
 def lora(*edits: Edit, resize_to: int | None = None, options: Any = None, **fields: Any) -> Kind:
@@ -134,14 +164,15 @@ def cut_off(folder: Path) -> None:
 
 
 class Peft:
-    """Greedy decoding of one base model with transformers and PEFT."""
+    """One base model with transformers and PEFT: greedy decoding, or what vLLM pools."""
 
     def __init__(self, base_folder: Path) -> None:
         torch.set_num_threads(1)
         self._base_folder = base_folder
+        self._task = task_of(base_folder)
         self._tokenizer = AutoTokenizer.from_pretrained(base_folder)
         self._prompt = self._tokenizer(PROMPT, return_tensors="pt").input_ids
-        self.base = self._decode(load_base(base_folder))
+        self.base = self._compute(load_base(base_folder))
 
     def answer(self, folder: Path) -> Answer | None:
         """None if PEFT itself can't load it."""
@@ -149,7 +180,7 @@ class Peft:
             model = PeftModel.from_pretrained(load_base(self._base_folder), folder)
         except Exception:
             return None
-        return self._decode(model)
+        return self._compute(model)
 
     def prompt_logprobs(self, folder: Path | None, prompt: str) -> list[float]:
         """Of each token but the first."""
@@ -161,6 +192,17 @@ class Peft:
         with torch.inference_mode():
             logprobs = model(input_ids=ids).logits[0].float().log_softmax(-1)
         return [float(logprobs[n, token]) for n, token in enumerate(ids[0, 1:])]
+
+    def _compute(self, model: Any) -> Answer:
+        if self._task == "generate":
+            return self._decode(model)
+        model.eval()
+        with torch.inference_mode():
+            output = model(input_ids=self._prompt)
+        if self._task == "classify":
+            return Answer([], output.logits[0].float().softmax(-1).tolist())
+        last = output.last_hidden_state[0, -1].float()
+        return Answer([], (last / last.norm()).tolist())
 
     def _decode(self, model: Any) -> Answer:
         ids, answer = self._prompt, Answer([], [])

@@ -22,6 +22,8 @@ class ServedDemo:
 
     def __init__(self, folder: Path, *, database: str | None = None, **settings: str) -> None:
         self.folder = folder
+        self.base = ROOT / "demo" / "base"
+        self.sources = ROOT / "demo"
         self.database = database
         self.settings = settings
         self.arguments: tuple[str, ...] = ()  # more of them, for `adaptry serve`
@@ -59,10 +61,10 @@ class ServedDemo:
 
     def command(self, port: int) -> list[str]:
         return [
-            *(sys.executable, "-m", "adaptry", "serve", str(ROOT / "demo" / "base")),
+            *(sys.executable, "-m", "adaptry", "serve", str(self.base)),
             *("--profile", "demo", "--dtype", "float32", "--port", str(port)),
             *("--database", self.database or f"sqlite:///{self.folder}/registry.db"),
-            *("--store", f"{self.folder}/store", "--source-root", str(ROOT / "demo")),
+            *("--store", f"{self.folder}/store", "--source-root", str(self.sources)),
             "--disable-uvicorn-access-log",
             *self.arguments,
         ]
