@@ -66,7 +66,7 @@ KINDS: Mapping[str, tuple[frozenset[str], Callable[[], Kind]]] = {
 def without_head(folder: Path) -> None:
     """As an adapter of a classifier whose head was not trained."""
     without("score")(folder)
-    configured(modules_to_save=None)(folder)
+    configured(modules_to_save=None, task_type=None)(folder)  # with one PEFT asks for the head
 
 
 def cell(code: str | None, own: Answer | None, stock: Answer | str, peft: Answer | None) -> str:
