@@ -18,7 +18,6 @@ EngineError
 ├── AdapterNotUsed        400  the route does not use the adapter that `model` names
 ├── GrammarTooComplex     400  `structured_outputs` would take too long to compile
 ├── GrammarLimit          429  the caller began too many new grammars in a minute
-├── GenerationUnsupported 400  the engine embeds or classifies
 ├── TenantLimitReached    429; 409 if a retry can't help: a limit of the tenant
 ├── EngineDied            503  the engine has died, or was shut down
 └── EngineUnavailable     503  the engine did not answer
@@ -200,16 +199,6 @@ class AdapterNotUsed(EngineError):
 
     def __init__(self, reference: str) -> None:
         super().__init__(f"this route does not generate with adapters: {reference} was not used")
-
-
-class GenerationUnsupported(EngineError):
-    """The engine embeds or classifies."""
-
-    status = 400
-    code = "generation_unsupported"
-
-    def __init__(self) -> None:
-        super().__init__("this server does not generate text: its engine embeds or classifies")
 
 
 class GrammarTooComplex(EngineError):
