@@ -1,6 +1,6 @@
 """A classifier over HTTP: adapters with a trained head and without one, through two slots."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.adapters.matrix import without_head
-from tests.support.adapters.peft_kinds import Answer, Peft, lora
+from tests.support.adapters.peft_kinds import Answer, Kind, Peft, lora
 from tests.support.adapters.tiny_bases import BASES
 from tests.support.vllm.tiny_engines import ServedBase, served_base
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
 
-KINDS = {
+KINDS: dict[str, Callable[[], Kind]] = {
     "with-head": lora,
     "without-head": lambda: lora(without_head, target_modules=["o_proj"]),
     "all-with-head": lambda: lora(target_modules="all-linear"),

@@ -16,7 +16,7 @@ def test_embeddings_and_scores_are_those_of_each_prompts_adapter(tmp_path: Path)
     model = base.save(tmp_path / "base")
     peft = Peft(model)
     targets = {"one": ["q_proj"], "two": ["v_proj"], "three": ["o_proj"]}
-    right = {None: peft.base.logprobs}
+    right: dict[str | None, list[float]] = {None: peft.base.logprobs}
     for name, modules in targets.items():
         folder = lora(target_modules=modules).save(model, tmp_path / name)
         answer = peft.answer(folder)
