@@ -154,3 +154,4 @@ def served_base(
         yield server
     finally:
         server.stop()
+        server.client.close()
