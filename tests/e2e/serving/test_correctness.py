@@ -195,7 +195,7 @@ def test_an_adapters_own_chat_template_and_defaults(server: Any, reference: Refe
     GenerationConfig(**DEFAULTS).save_pretrained(source)
     version = server.register("trained-with", source)
     remarks = [remark["code"] for remark in version["inspection"]["remarks"]]
-    assert remarks == ["chat_template_differs", "sampling_differs"]
+    assert {"chat_template_differs", "sampling_differs"} <= set(remarks)
     word = WORDS[0]
     own: str = AutoTokenizer.from_pretrained(source).apply_chat_template(
         [{"role": "system", "content": "be loud"}, {"role": "user", "content": word}],
