@@ -1,5 +1,6 @@
 """`adaptry job …`: background registration jobs."""
 
+from itertools import islice
 from typing import Annotated, cast
 
 import typer
@@ -24,12 +25,17 @@ def list_(
     adapter: Annotated[
         str | None, typer.Option(help="Only of this adapter.", autocompletion=adapter_names)
     ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many only.")] = 100,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """List all jobs, the newest first."""
+    """List jobs, the newest first."""
+    size_of_page = min(limit, 100)
     with connect(server) as client:
-        jobs = list(client.jobs.list(state=cast("JobState | None", state), adapter=adapter))
+        found = client.jobs.list(
+            state=cast("JobState | None", state), adapter=adapter, page_size=size_of_page
+        )
+        jobs = list(islice(found, limit))
     if as_json:
         show_json(jobs)
         return

@@ -1,11 +1,13 @@
 """Cache control: the operators' interface to the cache of one engine or of several replicas."""
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from engine.cache.controller import CacheController
 from engine.cache.snapshot import CacheSnapshot
+from engine.errors import AdapterInUse
 from engine.operations.pins import ActivePin, PinService
 from engine.ports import EngineState
 from engine.telemetry.decision_log import DecisionLog, LoggedEvent
@@ -15,6 +17,9 @@ from registry.auth.client_address import client_address
 from registry.errors import RegistryError
 
 logger = logging.getLogger(__name__)
+
+FORCED_EVICTION_SECONDS = 30.0  # requests that are ended give their leases back within moments
+EVICTION_SECONDS = 600.0
 
 ONLY_REPLICA = ""
 """The name of a single engine."""
@@ -93,7 +98,22 @@ class EngineCacheControl:
         self._controller.prefetch(version)
 
     async def evict(self, version: AdapterVersion, *, wait: bool, force: bool) -> bool:
-        return await self._controller.evict(version, wait=wait, force=force)
+        return await evict_in_time(self._controller, version, wait=wait, force=force)
+
+
+async def evict_in_time(
+    controller: CacheController, version: AdapterVersion, *, wait: bool, force: bool
+) -> bool:
+    """As the controller does. Raises AdapterInUse too if that takes too long: it goes on then."""
+    seconds = FORCED_EVICTION_SECONDS if force else EVICTION_SECONDS
+    try:
+        async with asyncio.timeout(seconds):
+            return await controller.evict(version, wait=wait, force=force)
+    except TimeoutError:
+        raise AdapterInUse(
+            f"{version.reference} is still in use after {seconds:.0f} s: "
+            "it takes no new requests and is evicted once those that hold it have ended"
+        ) from None
 
 
 class EvictionLog(Protocol):

@@ -135,6 +135,8 @@ async def test_jobs_are_listed_shown_and_cancelled(
     assert re.fullmatch(r"\s*1\s+bot\s+succeeded\s.*bot:1", second)
     code, out, _ = await command("job", "list", "--state", "failed", "--json")
     assert [job["id"] for job in json.loads(out)] == [2]
+    code, out, _ = await command("job", "list", "--limit", "1", "--json")
+    assert [job["id"] for job in json.loads(out)] == [2]
     code, out, _ = await command("job", "show", "2")
     assert "rank_too_large" in out
     code, out, err = await command("job", "cancel", "2")

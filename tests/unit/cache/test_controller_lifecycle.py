@@ -6,6 +6,7 @@ import itertools
 import pytest
 
 from engine.errors import (
+    AdapterInUse,
     AdapterLoadFailed,
     AdapterPinned,
     AdapterTooLarge,
@@ -13,6 +14,7 @@ from engine.errors import (
     PinBytesExceeded,
     QueueFull,
 )
+from engine.operations import control
 from engine.ports import Loaded
 from engine.types import (
     AdapterVersion,
@@ -289,6 +291,20 @@ async def test_force_ends_the_requests_that_hold_it_and_no_others() -> None:
         assert not other.done()
         other.cancel()
         await asyncio.gather(other, return_exceptions=True)
+
+
+@pytest.mark.parametrize("force", [True, False])
+async def test_an_eviction_does_not_wait_for_ever(
+    monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    for name in ("FORCED_EVICTION_SECONDS", "EVICTION_SECONDS"):
+        monkeypatch.setattr(control, name, 0.05)
+    async with running(Cache()) as cache:
+        async with cache.controller.lease(A):  # which nobody can revoke
+            with pytest.raises(AdapterInUse, match="still in use"):
+                await control.evict_in_time(cache.controller, A, wait=not force, force=force)
+        await until(lambda: A.id not in cache.backend.host)
+        cache.check()
 
 
 async def test_force_does_not_evict_a_pinned_adapter() -> None:
