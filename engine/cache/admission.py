@@ -5,12 +5,13 @@ import itertools
 from collections.abc import Callable
 from functools import partial
 
+from engine.cache.drains import Drains
 from engine.cache.event_reporter import EventReporter
 from engine.cache.executor import DecisionExecutor
 from engine.cache.lease import LeaseRequest
 from engine.cache.revocations import Revocations
 from engine.cache.state import CacheState, PendingRequest
-from engine.cache.wait_estimates import DrainPatience, RetryAfterEstimate, RunningLeases
+from engine.cache.wait_estimates import RetryAfterEstimate
 from engine.errors import EngineUnavailable, QueueFull, SlotWaitTimeout
 from engine.policy.decisions import Ticket
 from engine.policy.policy import CachePolicy
@@ -34,12 +35,10 @@ class Admission:
         self._state = state
         self._limits = limits
         self._clock = state.clock
-        self._patience = DrainPatience(limits.max_slot_wait_seconds)
+        self._drains = Drains(policy, reporter, state, limits)
         self._retry_after = RetryAfterEstimate(
             state.clock, longest_seconds=limits.slot_timeout_seconds
         )
-        self._running = RunningLeases()
-        self._drains_began: dict[VersionId, float] = {}  # by the adapter that they are for
         self._tickets = itertools.count(1)
         self._revocations = Revocations()
         self._idle = asyncio.Event()
@@ -55,21 +54,18 @@ class Admission:
         request.lease = await self._acquire(request)
         if request.revoke is not None:
             self._revocations.add(request.version.id, request.revoke)
-        began = self._clock()
-        self._running.begin(request.version.id, request, began)
-        return partial(self._exit, request, engine, began)
+        self._drains.record_lease(request)
+        return partial(self._exit, request, engine)
 
     def enters_immediately(self, request: LeaseRequest) -> bool:
         """See `LeaseStage`."""
         return self._executor.has_sent_all and self._policy.can_lease(request.version.id)
 
-    def _exit(self, request: LeaseRequest, engine: int, began: float) -> None:
+    def _exit(self, request: LeaseRequest, engine: int) -> None:
         version = request.version.id
-        self._running.end(version, request)
+        self._drains.record_release(request)
         if request.revoke is not None:
             self._revocations.remove(version, request.revoke)
-        if request.counted:
-            self._patience.record_lease(self._clock() - began)
         self._release(version, engine)
 
     def revoke_leases(self, version: VersionId, until: asyncio.Future[None]) -> None:
@@ -147,7 +143,7 @@ class Admission:
 
     def patience_seconds(self) -> float:
         """How long a request waits before a hot adapter is drained for it."""
-        return self._patience.patience_seconds()
+        return self._drains.patience_seconds()
 
     def retry_after_seconds(self, waiting: int) -> int:
         """When a queue of that length should have passed."""
@@ -160,44 +156,15 @@ class Admission:
     async def run(self) -> None:
         """Drain hot adapters for requests that have waited too long. Runs until cancelled."""
         while True:
-            await asyncio.sleep(self._patience.check_seconds)
+            await asyncio.sleep(self._drains.check_seconds)
             self.check_drains()
             for check in self._periodic_checks:
                 check()
 
     def check_drains(self) -> None:
         """Begin those that are due, and give up those that take too long."""
-        self._give_up_drains()
-        overdue = self._state.overdue_requests(self.patience_seconds())
-        oldest = {each.version.id: (ticket, each.version) for ticket, each in reversed(overdue)}
-        ending = set(filter(self._can_end, self._policy.hot_adapters())) if overdue else set()
-        for ticket, version in reversed(oldest.values()):
-            if not ending:
-                break
-            self._drain_for(ticket, version, ending)
+        self._drains.check()
         self._executor.advance()
-
-    def _drain_for(self, ticket: Ticket, version: AdapterVersion, ending: set[VersionId]) -> None:
-        while (hot := self._policy.drain_for(ticket, ending.__contains__)) is not None:
-            ending.discard(hot)
-            self._drains_began.setdefault(version.id, self._clock())
-            self._reporter.report_drain(hot, version)
-
-    def _can_end(self, hot: VersionId) -> bool:
-        """Whether its leases can be expected to end before the drain would be given up."""
-        expected = self._running.expected_seconds(
-            hot, self._clock(), usual_seconds=self._patience.usual_seconds()
-        )
-        return expected <= self._patience.longest_drain_seconds()
-
-    def _give_up_drains(self) -> None:
-        latest = self._clock() - self._patience.longest_drain_seconds()
-        for version, began in list(self._drains_began.items()):
-            if not self._policy.has_drains_for(version):
-                del self._drains_began[version]
-            elif began < latest:
-                self._policy.give_up_drains_for(version)
-                del self._drains_began[version]
 
     # ---- the queue -----------------------------------------------------------------------
 

@@ -63,11 +63,13 @@ class RunningLeases:
     def begin(self, version: VersionId, lease: object, now: float) -> None:
         self._began.setdefault(version, OrderedDict())[lease] = now
 
-    def end(self, version: VersionId, lease: object) -> None:
+    def end(self, version: VersionId, lease: object) -> float:
+        """Returns when it began."""
         running = self._began[version]
-        del running[lease]
+        began = running.pop(lease)
         if not running:
             del self._began[version]
+        return began
 
     def expected_seconds(self, version: VersionId, now: float, *, usual_seconds: float) -> float:
         """Until the last one ends: the rest of the usual duration, or, for one that has lasted

@@ -23,9 +23,16 @@ class Clock:
 class World:
     """A controller whose time passes only in `step`."""
 
-    def __init__(self, *, slots: int, host: int, host_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        slots: int,
+        host: int,
+        host_bytes: int | None = None,
+        slot_timeout_seconds: float = 120.0,
+    ) -> None:
         self.clock = Clock()
-        limits = AdmissionLimits(max_slot_wait_seconds=2.0)
+        limits = AdmissionLimits(2.0, slot_timeout_seconds)
         self.cache = Cache(
             slots=slots, host=host, host_bytes=host_bytes, limits=limits, clock=self.clock
         )
@@ -98,6 +105,19 @@ async def test_a_drain_that_can_not_end_in_time_does_not_begin() -> None:
     await world.run(40)
     await world.end()
     assert COLD.id in world.waits
+
+
+async def test_no_adapter_is_drained_for_one_that_gives_up_before_it_could_end() -> None:
+    """All generations take 20 seconds, and a request waits for a slot for half of that."""
+    world = World(slots=1, host=2, slot_timeout_seconds=10.0)
+    await world.run(40, HOT, lasting=20.0)
+    world.request(COLD, 1)
+    await world.run(9.5, HOT, lasting=20.0)
+    assert COLD.id not in world.waits
+    assert max(world.waits[HOT.id]) <= STEP
+    assert not world.cache.policy.is_leaving(HOT.id)
+    await world.run(20)
+    await world.end()
 
 
 async def test_where_all_generations_are_long_a_cold_adapter_still_gets_a_slot() -> None:
