@@ -60,7 +60,7 @@ class TenantCacheLimits:
         queue = self._queues.get(tenant)
         return TenantCacheUsage(
             slots=len(self._in_use(tenant)),
-            host_bytes=self._memory.bytes_of(self._memory.versions_of(tenant)),
+            host_bytes=self._memory.held_bytes(tenant),
             pins=len(self._memory.pinned(tenant)),
             waiting=0 if queue is None else len(queue),
         )

@@ -1,11 +1,11 @@
 """Tenant memory: evicts a tenant's own adapters where its host bytes are short."""
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Set
 from dataclasses import dataclass
 
 from engine.cache.executor import DecisionExecutor
 from engine.cache.state import CacheState
+from engine.cache.tenant_index import TenantIndex
 from engine.policy.policy import CachePolicy
 from engine.types import AdapterVersion, EvictionReason, VersionId
 from registry.quotas.limits import LimitsOf, RefusalObserver, null_refusal_observer, unlimited
@@ -37,6 +37,7 @@ class TenantMemory:
         self._policy = policy
         self._executor = executor
         self._state = state
+        self._index = TenantIndex(policy, self._owner)
 
     def max_bytes(self, tenant: str) -> int | None:
         return self._tenancy.limits_of(tenant).max_host_bytes
@@ -44,12 +45,12 @@ class TenantMemory:
     def bytes_of(self, versions: Collection[VersionId]) -> int:
         return sum(map(self._policy.size_of, versions))
 
-    def versions_of(self, tenant: str) -> set[VersionId]:
-        """In host memory, or being loaded."""
-        return {version for version in self._all_versions() if self._owner(version) == tenant}
+    def held_bytes(self, tenant: str) -> int:
+        """Of what is in host memory, or being loaded."""
+        return self._index.bytes_of(tenant)
 
-    def pinned(self, tenant: str) -> set[VersionId]:
-        return {version for version in self._policy.pins if self._owner(version) == tenant}
+    def pinned(self, tenant: str) -> Set[VersionId]:
+        return self._index.pinned(tenant)
 
     def fits_beside_pins(self, tenant: str, version: AdapterVersion) -> bool:
         """Whether it fits once everything else that may be evicted is evicted."""
@@ -63,10 +64,11 @@ class TenantMemory:
         limit = self.max_bytes(tenant)
         if limit is None or self._policy.in_host(version.id):
             return True
-        counted = {*self.versions_of(tenant), *in_use}
-        if version.id in counted:
+        if version.id in in_use or self._index.has(tenant, version.id):
             return True
-        excess_bytes = self.bytes_of({*counted, version.id}) - limit
+        beside = {each for each in in_use if not self._index.has(tenant, each)}
+        entering_bytes = self.bytes_of({*beside, version.id})
+        excess_bytes = self._index.bytes_of(tenant) + entering_bytes - limit
         victims = self._victims(tenant, excess_bytes, in_use)
         if sum(map(self._policy.size_of, victims)) < excess_bytes:
             return False
@@ -75,12 +77,8 @@ class TenantMemory:
 
     def trim(self, in_use: Callable[[str], Collection[VersionId]]) -> None:
         """A limit was lowered, or what was loaded takes more than its files did."""
-        taken: Counter[str] = Counter()
-        for version in self._all_versions():
-            if (tenant := self._owner(version)) is not None:
-                taken[tenant] += self._policy.size_of(version)
-        for tenant, taken_bytes in taken.items():
-            limit = self.max_bytes(tenant)
+        for tenant in self._index.tenants():
+            limit, taken_bytes = self.max_bytes(tenant), self._index.bytes_of(tenant)
             if limit is not None and taken_bytes > limit:
                 self._evict(self._victims(tenant, taken_bytes - limit, in_use(tenant)))
 
@@ -88,29 +86,20 @@ class TenantMemory:
         self, tenant: str, excess_bytes: int, in_use: Collection[VersionId]
     ) -> list[VersionId]:
         victims: list[VersionId] = []
-        for version in self._candidates(tenant, in_use):
+        for version in self._index.evictable(tenant):
             if excess_bytes <= 0:
                 break
+            if version in in_use:
+                continue
             victims.append(version)
             excess_bytes -= self._policy.size_of(version)
         return victims
-
-    def _candidates(self, tenant: str, in_use: Collection[VersionId]) -> Iterator[VersionId]:
-        """What may be evicted, in the eviction order. Lazy: change nothing meanwhile."""
-        for version in self._policy.host_in_eviction_order():
-            used = version in in_use or self._policy.in_use(version)
-            if self._owner(version) == tenant and not used and version not in self._policy.pins:
-                yield version
 
     def _evict(self, victims: Collection[VersionId]) -> None:
         for victim in victims:
             self._policy.evict(victim, reason=EvictionReason.TENANT_LIMIT)
         if victims:
             self._executor.advance()
-
-    def _all_versions(self) -> set[VersionId]:
-        policy = self._policy
-        return {*policy.residency().host, *policy.in_transit(), *policy.pending_prefetches()}
 
     def _owner(self, version: VersionId) -> str | None:
         known = self._state.find_version(version)

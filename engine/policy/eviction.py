@@ -35,6 +35,8 @@ class VictimSelector:
         places, size_bytes = self._tiers.shortage([wanted_by])
         if places <= 0 and size_bytes <= 0:
             return []
+        if not (self._index.unused or self._index.idle):
+            return None
         idle = self._idle_in_slots()
         held_up = any(map(self._gives_way, idle))
         if not self._makes_room([wanted_by], idle, held_up=held_up):

@@ -1,7 +1,7 @@
 """Planning index: what can leave, and what waits for what, so that no plan scans a tier. Pure."""
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from engine.policy.eviction_orders.base import EvictionKey, EvictionOrder
 from engine.policy.pin_budget import PinBudget
@@ -104,36 +104,44 @@ class PlanningIndex:
         self._order = order
         self._leaves_from: dict[VersionId, OrderedIndex] = {}
         self._waits_in: dict[VersionId, OrderedIndex] = {}
+        self._follow: Callable[[VersionId], None] | None = None
+        self._follow_clear: Callable[[], None] = lambda: None
         tiers.on_change = pins.on_change = wait_queue.on_change = self.refresh
 
+    def follow(self, changed: Callable[[VersionId], None], cleared: Callable[[], None]) -> None:
+        """`changed` is called after each change of an adapter, `cleared` once nothing is
+        resident.
+        """
+        self._follow = self._tiers.on_resize = changed
+        self._follow_clear = cleared
+
     def refresh(self, version: VersionId) -> None:
-        """Its place, leases, size, pin or oldest waiter changed."""
+        """Its place, leases, size, pin or oldest waiter changed. A request causes twelve such."""
         place, waited_for = self._tiers.place_of(version), self._wait_queue.count(version) > 0
-        self._refresh_leaving(version, place, waited_for=waited_for)
-        waits_in = None
-        if waited_for and place is None:
-            waits_in = self.cold
-        elif waited_for and place is Place.HOST:
-            waits_in = self.in_host
+        leaves_from = waits_in = None
+        if place is None:
+            if waited_for:
+                waits_in = self.cold
+        elif place is Place.SLOT:
+            if not self._tiers.lease_count(version):
+                leaves_from = self.idle
+        elif place is Place.HOST:
+            if waited_for:
+                waits_in = self.in_host
+            if version not in self._pins:
+                leaves_from = self.held_up if waited_for else self.unused
+        self._move(version, self._leaves_from, leaves_from)
         self._move(version, self._waits_in, waits_in)
+        if leaves_from is not None:
+            leaves_from.put(version, self._order.key(version), self._tiers.size_of(version))
         if waits_in is not None:
             waits_in.put(version, (self._wait_queue.first_arrival(version),))
         if waited_for and place is Place.SLOT:
             self.in_slot.add(version)
         else:
             self.in_slot.discard(version)
-
-    def _refresh_leaving(
-        self, version: VersionId, place: Place | None, *, waited_for: bool
-    ) -> None:
-        leaves_from = None
-        if place is Place.SLOT and not self._tiers.lease_count(version):
-            leaves_from = self.idle
-        elif place is Place.HOST and version not in self._pins:
-            leaves_from = self.held_up if waited_for else self.unused
-        self._move(version, self._leaves_from, leaves_from)
-        if leaves_from is not None:
-            leaves_from.put(version, self._order.key(version), self._tiers.size_of(version))
+        if self._follow is not None:
+            self._follow(version)
 
     @staticmethod
     def _move(
@@ -156,6 +164,7 @@ class PlanningIndex:
         self.in_slot.clear()
         self._leaves_from.clear()
         self._waits_in.clear()
+        self._follow_clear()
 
     def check(self) -> None:
         """Raise AssertionError if it differs from what a scan finds."""

@@ -40,13 +40,18 @@ class Planner:
         wanted = self._wait_queue or self.pending_evictions or self.prefetches
         if not (wanted or self._tiers.staged()):
             return []
-        return [
-            *self._plan_evictions(),
-            *self._plan_grants(),
-            *self._plan_loads(),
-            *self._plan_commits(),
-            *self._plan_activations(),
-        ]
+        decisions: list[Decision] = []
+        if self.pending_evictions:
+            decisions += self._plan_evictions()
+        if self._index.in_slot:
+            decisions += self._plan_grants()
+        if self.prefetches or self._index.cold:
+            decisions += self._plan_loads()
+        if self._tiers.outside_count():
+            decisions += self._plan_commits()
+        if self._index.in_host:
+            decisions += self._plan_activations()
+        return decisions
 
     def _plan_evictions(self) -> Iterator[Decision]:
         for version, reason in list(self.pending_evictions.items()):
@@ -99,9 +104,10 @@ class Planner:
 
         Until it has waited so long that hot adapters drain for it: then it is next.
         """
+        only_places_count = self._tiers.host_bytes is None
         for version in sorted(self._tiers.staged(), key=self._is_only_prefetched):
             victims = self._victims.host_victims(version)
-            if victims is None and self._victims.is_making_room():
+            if victims is None and (only_places_count or self._victims.is_making_room()):
                 return
             if victims is None:
                 continue

@@ -113,6 +113,7 @@ class CachePolicy(PolicyViews):
         """Load it into the host tier when there is room, without a slot."""
         if self._tiers.place_of(version) is None:
             self._planner.prefetches[version] = None
+            self._index.refresh(version)
 
     def on_loaded(self, version: VersionId, size_bytes: int = 0) -> None:
         """It is staged, and takes that much. After AdapterTooLarge, report `on_failed`."""
@@ -215,6 +216,14 @@ class CachePolicy(PolicyViews):
         """The engine has died, and all leases with it. Pins stay. `cancel_all` comes first."""
         assert not len(self.wait_queue), "requests wait for the dead engine"
         self._planner.reset()
+
+    def follow_changes(
+        self, changed: Callable[[VersionId], None], cleared: Callable[[], None]
+    ) -> None:
+        """One follower: `changed` is called after each change of an adapter's place, leases,
+        waiters, pin or size; `cleared` when the engine has died. It may only read.
+        """
+        self._index.follow(changed, cleared)
 
     # ---- what to do ----------------------------------------------------------------------
 

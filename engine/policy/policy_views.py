@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from engine.policy.decisions import Residency
 from engine.policy.eviction import VictimSelector
+from engine.policy.eviction_orders.base import EvictionKey
 from engine.policy.pin_budget import PinBudget
 from engine.policy.planner import Planner
 from engine.policy.tiers import Place, Tiers
@@ -45,6 +46,19 @@ class PolicyViews:
     def is_needed(self, version: VersionId) -> bool:
         """Wanted, in a tier, or on its way into one."""
         return self._tiers.place_of(version) is not None or self.is_wanted(version)
+
+    def is_held(self, version: VersionId) -> bool:
+        """In host memory, on its way there, or to be prefetched."""
+        return self._tiers.place_of(version) is not None or version in self._planner.prefetches
+
+    def is_evictable(self, version: VersionId) -> bool:
+        """In host memory, neither moving nor leased nor waited for nor pinned."""
+        settled = self._tiers.is_settled(version) and version not in self.pins
+        return settled and not (self._tiers.lease_count(version) or self.wait_queue.count(version))
+
+    def eviction_key(self, version: VersionId) -> EvictionKey:
+        """Of one in host memory; the lowest is the next victim."""
+        return self._tiers.eviction_key(version)
 
     def _wanted(self) -> Iterable[VersionId]:
         return [*self.wait_queue.versions(), *self._planner.prefetches]

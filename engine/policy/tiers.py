@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from enum import Enum, auto
 
 from engine.policy.decisions import Residency
-from engine.policy.eviction_orders.base import EvictionOrder
+from engine.policy.eviction_orders.base import EvictionKey, EvictionOrder
 from engine.policy.version_map import VersionMap
 from engine.types import VersionId
 
@@ -21,12 +21,16 @@ class Place(Enum):
     SLOT = auto()
 
 
+_UNSETTLED = (Place.LOADING, Place.STAGED, Place.COMMITTING)
+
+
 class Tiers:
     """Both tiers with their leases. Records where adapters are, not where they should be.
 
     `host_bytes` None: only the places of the host tier are counted. Every change and every view
     that a plan needs costs O(1). `is_wanted`: not to be forgotten, if beside the tiers or on disk
-    only. `on_change` is called with the adapter that a change concerned.
+    only. `on_change` is called with the adapter that a change concerned, `on_resize` if that is its
+    size only, and it is not in the host tier.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Tiers:
         self.host_capacity = host_capacity
         self.host_bytes = host_bytes
         self.on_change: Callable[[VersionId], None] = lambda version: None
+        self.on_resize: Callable[[VersionId], None] = lambda version: None
         self._order = eviction_order
         self._host: set[VersionId] = set()
         self._host_bytes = 0  # of what is in the host tier
@@ -58,6 +63,7 @@ class Tiers:
 
     def put(self, version: VersionId, place: Place) -> None:
         """It is there now."""
+        was_outside = version in self._outside
         self._place[version] = place
         if place is Place.LOADING or place is Place.STAGED:
             self._outside[version] = place
@@ -68,7 +74,8 @@ class Tiers:
             self._in_slots.add(version)
         else:
             self._in_slots.discard(version)
-        self.on_change(version)
+        if not (was_outside and place in _UNSETTLED):  # nothing follows where it waits
+            self.on_change(version)
 
     def _enter(self, version: VersionId) -> None:
         if version not in self._host:
@@ -89,8 +96,11 @@ class Tiers:
 
     def learn_size(self, version: VersionId, size_bytes: int) -> None:
         """What it takes, or will take, in host memory. An unknown size counts as 0."""
-        if version in self._host:
-            self._host_bytes += size_bytes - self.size_of(version)
+        if version not in self._host:
+            self._sizes[version] = size_bytes
+            self.on_resize(version)
+            return
+        self._host_bytes += size_bytes - self.size_of(version)
         self._sizes[version] = size_bytes
         self.on_change(version)
 
@@ -144,6 +154,9 @@ class Tiers:
         """Everything in the host tier, the next victim first. Lazy: change nothing meanwhile."""
         return self._order.in_order()
 
+    def eviction_key(self, version: VersionId) -> EvictionKey:
+        return self._order.key(version)
+
     def in_slots(self) -> list[VersionId]:
         """Those in a slot, not those that are on their way into one; in no order."""
         return [v for v in self._in_slots if self._place[v] is Place.SLOT]
@@ -157,7 +170,7 @@ class Tiers:
         return len(self._outside)
 
     def loading_count(self) -> int:
-        return sum(place is Place.LOADING for place in self._outside.values())
+        return list(self._outside.values()).count(Place.LOADING)
 
     def shortage(self, entering: Collection[VersionId]) -> tuple[int, int]:
         """How many places and bytes of the host tier these lack; not positive: it has them."""
