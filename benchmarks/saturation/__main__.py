@@ -2,9 +2,11 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.saturation --machine cpu
     python -m benchmarks.saturation --machine h200-8b --rounds 3
-    python -m benchmarks.saturation --machine h200-1b --rounds 3 --prefix-caching
+    python -m benchmarks.saturation --machine h200-1b --rounds 3 --prefix-caching --prompts both
 
 Stock and ours run both, and are asked in turn, A-B-B-A. Each load comes from several processes.
+`--prompts both` measures, with one start of each engine, a prefix cache that finds every prompt and
+one that finds none; the latter hashes each prompt, unlike an engine without `--prefix-caching`.
 """
 
 import argparse
@@ -27,6 +29,9 @@ from benchmarks.common.tables import machine, print_table
 from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
 
 Figures = dict[str, float]
+Blocks = dict[str, list[Figures]]
+"""By side."""
+PROMPTS = ("repeated", "fresh")
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ MACHINES = {
 }
 
 
-def load(side: Side, chosen: Machine, seconds: float, seed: int) -> Figures:
+def load(side: Side, chosen: Machine, seconds: float, seed: int, prompts: str) -> Figures:
     """One block. CPU time is that of the server's own process, which serves HTTP."""
     port = side.base_url.rpartition(":")[2]
     models = ",".join(f"a{n:03d}" for n in range(chosen.slots))
@@ -83,7 +88,7 @@ def load(side: Side, chosen: Machine, seconds: float, seed: int) -> Figures:
             [
                 *(sys.executable, "-m", "benchmarks.saturation.load", port, models),
                 *(str(each), str(seconds), str(chosen.tokens), str(chosen.prompt_tokens)),
-                str(seed * 1000 + n),
+                *(str(seed * 1000 + n), prompts),
             ],
             stdout=subprocess.PIPE,
         )
@@ -105,7 +110,7 @@ def load(side: Side, chosen: Machine, seconds: float, seed: int) -> Figures:
     }
 
 
-def report(blocks: dict[str, list[Figures]]) -> None:
+def report(blocks: Blocks) -> None:
     rows = []
     for figure in blocks["ours"][0]:
         ours, stock = (median(block[figure] for block in blocks[s]) for s in ("ours", "stock"))
@@ -122,7 +127,8 @@ def report(blocks: dict[str, list[Figures]]) -> None:
     print_table(rows)
 
 
-async def run(asked: argparse.Namespace) -> dict[str, list[Figures]]:
+async def run(asked: argparse.Namespace) -> dict[str, Blocks]:
+    """By prompts."""
     chosen = MACHINES[asked.machine]
     limits = Limits(
         chosen.slots,
@@ -131,7 +137,8 @@ async def run(asked: argparse.Namespace) -> dict[str, list[Figures]]:
         chosen.arguments,
         prefix_caching=asked.prefix_caching,
     )
-    blocks: dict[str, list[Figures]] = {"stock": [], "ours": []}
+    kinds = PROMPTS if asked.prompts == "both" else (asked.prompts,)
+    blocks: dict[str, Blocks] = {kind: {"stock": [], "ours": []} for kind in kinds}
     with tempfile.TemporaryDirectory() as folder:
         work = asked.work or Path(folder)
         adapters = work / f"adapters-{chosen.shape}"
@@ -143,11 +150,12 @@ async def run(asked: argparse.Namespace) -> dict[str, list[Figures]]:
         logs.mkdir(parents=True, exist_ok=True)
         async with both(base, adapters, limits, logs, state) as (stock, ours):
             for side in (stock, ours):
-                await asyncio.to_thread(load, side, chosen, 3.0, 0)
-            for number, side in enumerate([stock, ours, ours, stock] * asked.rounds, start=1):
-                figures = await asyncio.to_thread(load, side, chosen, asked.seconds, number)
-                blocks[side.name].append(figures)
-                print(f"# {side.name}: {figures}", flush=True)
+                await asyncio.to_thread(load, side, chosen, 3.0, 0, kinds[0])
+            turns = [(kind, side) for kind in kinds for side in (stock, ours, ours, stock)]
+            for number, (kind, side) in enumerate(turns * asked.rounds, start=1):
+                figures = await asyncio.to_thread(load, side, chosen, asked.seconds, number, kind)
+                blocks[kind][side.name].append(figures)
+                print(f"# {side.name}, {kind} prompts: {figures}", flush=True)
     return blocks
 
 
@@ -157,6 +165,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each block")
     parser.add_argument("--rounds", type=int, default=2, help="of A-B-B-A")
     parser.add_argument("--prefix-caching", action="store_true", help="on, as is vLLM's default")
+    parser.add_argument("--prompts", choices=[*PROMPTS, "both"], default="repeated")
     parser.add_argument("--work", type=Path, help="make model and adapters here, and keep them")
     parser.add_argument("--logs", type=Path, help="keep the servers' logs here")
     parser.add_argument("--json", type=Path, help="also write every block here")
@@ -165,7 +174,9 @@ def main() -> None:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     blocks = asyncio.run(run(asked))
     print(machine())
-    report(blocks)
+    for kind, measured in blocks.items():
+        print(f"prompts: {kind}")
+        report(measured)
     if asked.json:
         asked.json.write_text(json.dumps(blocks, indent=1))
 

@@ -1,6 +1,10 @@
 """Load for one server: streams over raw sockets, so that the client costs as little as it can.
 
-    python -m benchmarks.saturation.load PORT MODEL,MODEL… STREAMS SECONDS TOKENS PROMPT_TOKENS SEED
+    python -m benchmarks.saturation.load \
+        PORT MODEL,MODEL… STREAMS SECONDS TOKENS PROMPT_TOKENS SEED repeated|fresh
+
+`repeated`: each stream has eight prompts in turn, so that a prefix cache finds all of them;
+`fresh`: no prompt begins like another one, so that it finds none.
 
 Prints JSON: tokens counted within the time, and the seconds to each first token.
 """
@@ -8,8 +12,10 @@ Prints JSON: tokens counted within the time, and the seconds to each first token
 import asyncio
 import itertools
 import json
+import random
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 FIRST_TOKEN_ID, LAST_TOKEN_ID = 10, 250
@@ -34,12 +40,20 @@ class Tally:
             self.tokens += events
 
 
-def _request(port: int, model: str, tokens: int, prompt_tokens: int, seed: int) -> bytes:
+def _repeated_prompt(prompt_tokens: int, seed: int) -> list[int]:
     span = LAST_TOKEN_ID - FIRST_TOKEN_ID
+    return [FIRST_TOKEN_ID + (seed * 31 + n * 7) % span for n in range(prompt_tokens)]
+
+
+def _fresh_prompt(prompt_tokens: int, chance: random.Random) -> list[int]:
+    return chance.choices(range(FIRST_TOKEN_ID, LAST_TOKEN_ID), k=prompt_tokens)
+
+
+def _request(port: int, model: str, tokens: int, prompt: list[int]) -> bytes:
     body = json.dumps(
         {
             "model": model,
-            "prompt": [FIRST_TOKEN_ID + (seed * 31 + n * 7) % span for n in range(prompt_tokens)],
+            "prompt": prompt,
             "max_tokens": tokens,
             "temperature": 0,
             "ignore_eos": True,
@@ -53,7 +67,7 @@ def _request(port: int, model: str, tokens: int, prompt_tokens: int, seed: int) 
     return head.encode() + body
 
 
-async def _stream(port: int, requests: "itertools.cycle[bytes]", tally: Tally) -> None:
+async def _stream(port: int, requests: Iterator[bytes], tally: Tally) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     while time.perf_counter() < tally.ended:
         asked = time.perf_counter()
@@ -89,11 +103,20 @@ async def run(arguments: list[str]) -> Tally:
     tally = Tally(began, began + seconds)
     work = []
     for number in range(streams):
-        made = (
-            _request(port, models[(number + n) % len(models)], tokens, prompt_tokens, seed + n)
-            for n in range(8)
-        )
-        work.append(_stream(port, itertools.cycle(list(made)), tally))
+        named = (models[(number + n) % len(models)] for n in itertools.count())
+        if arguments[7] == "fresh":
+            chance = random.Random(f"{seed} {number}")
+            requests: Iterator[bytes] = (
+                _request(port, model, tokens, _fresh_prompt(prompt_tokens, chance))
+                for model in named
+            )
+        else:
+            made = [
+                _request(port, model, tokens, _repeated_prompt(prompt_tokens, seed + n))
+                for n, model in zip(range(8), named, strict=False)
+            ]
+            requests = itertools.cycle(made)
+        work.append(_stream(port, requests, tally))
     await asyncio.gather(*work)
     return tally
 
