@@ -50,7 +50,7 @@ class _Backend(FakeBackend):
 
     lost = None
 
-    async def served_modules(self) -> SupportedModules | None:
+    async def served_modules(self, *naming: object) -> SupportedModules | None:
         return None
 
 
