@@ -80,7 +80,7 @@ def sized(number: int, size_bytes: int) -> AdapterVersion:
 
 async def test_one_cold_request_holds_up_a_hot_adapter_for_no_longer_than_the_bound() -> None:
     """One generation of three minutes, many of three seconds, and one request for another one."""
-    world = World(slots=1, host=2)
+    world = World(slots=1, host=2, slot_timeout_seconds=600.0)
     await world.run(10, HOT)
     world.request(HOT, 180)
     world.request(COLD, 1)
