@@ -27,8 +27,8 @@ class Victim(ServedDemo):
             reconcile_seconds="0.5",
             save_residents_seconds="0.2",
         )
-        self.sources = folder.with_name("sources")
-        self.sources.mkdir()
+        self.own_sources = folder.with_name("sources")
+        self.own_sources.mkdir()
         self.drain_seconds = DRAIN_SECONDS
         self.harm = harm
         self.variables = harm.environment
@@ -38,7 +38,7 @@ class Victim(ServedDemo):
 
     def launch(self) -> None:
         self.arguments = (
-            *("--source-root", str(self.sources)),
+            *("--source-root", str(self.own_sources)),
             *("--shutdown-timeout", str(self.drain_seconds)),
             *self.more,
         )
@@ -46,12 +46,12 @@ class Victim(ServedDemo):
 
     def new_adapter(self, name: str, does: str) -> None:
         """Registered from files that no other adapter shares."""
-        source = self.sources / name
+        source = self.own_sources / name
         source.mkdir()
         for file in (ROOT / "demo" / "adapters" / does).iterdir():
             content = file.read_bytes()
             if file.suffix == ".json":
-                content += b" " * (1 + len(list(self.sources.iterdir())))
+                content += b" " * (1 + len(list(self.own_sources.iterdir())))
             (source / file.name).write_bytes(content)
         path = f"/api/v1/adapters/{name}/versions"
         response = self.client.post(path, json={"source": str(source)})
