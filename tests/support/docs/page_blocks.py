@@ -17,6 +17,8 @@ BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 RUNNABLE = ("sh", "python")
+NO_ENGINE = re.compile(r"^note: .*\[engine_not_asked\]\n", re.MULTILINE)
+"""What a registry without an engine remarks: the reader of a page has one."""
 
 REGISTRY_PAGES = (
     "aliases.md",
@@ -112,7 +114,7 @@ def run(commands: list[str], server: str) -> list[str]:
         check=False,
         timeout=PAGE_SECONDS,
     )
-    return done.stdout.split(f"{SEPARATOR}\n")
+    return NO_ENGINE.sub("", done.stdout).split(f"{SEPARATOR}\n")
 
 
 def path() -> str:

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
@@ -13,6 +14,7 @@ from fastapi import FastAPI
 from registry.api.router import create_router
 from registry.database.engine import Database
 from registry.database.migrate import upgrade
+from registry.inspection.base_identity import identity_of
 from registry.inspection.base_model import read_base_model
 from registry.notifications import open_notifications
 from registry.service import RegistryService
@@ -44,7 +46,8 @@ def registry_server(state: Path) -> Iterator[str]:
 
 def _application(url: str, state: Path) -> FastAPI:
     database = Database(url)
-    base_model = read_base_model("demo", ROOT / "demo" / "base")
+    folder = ROOT / "demo" / "base"
+    base_model = replace(read_base_model("demo", folder), read=identity_of(str(folder), folder))
     store = ArtifactStore(state / "store", source_roots=[ROOT / "demo"], max_bytes=2**24)
     store.open()
     service = RegistryService(database, store, base_model, max_rank=64)
