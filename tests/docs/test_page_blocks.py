@@ -39,6 +39,10 @@ NOT_RUN = {
         "howto/stock-engines.md",
         "it needs two servers; tests/e2e/fleet/test_stock_engines.py starts one",
     ): 1,
+    (
+        "operations/base-models.md",
+        "it needs several models; tests/faults/test_other_base.py serves two",
+    ): 5,
     ("operations/deployment.md", CONTAINER): 2,
     ("operations/deployment.md", SYSTEMD): 1,
     ("operations/deployment.md", KUBERNETES): 1,
