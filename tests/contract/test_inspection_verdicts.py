@@ -27,6 +27,7 @@ from tests.support.adapters.peft_kinds import (
     TOKENS,
     TOLERANCE,
     Answer,
+    Edit,
     Kind,
     Peft,
     as_dtypes,
@@ -115,6 +116,12 @@ ACCEPTED: dict[str, Callable[[], Kind]] = {
     "transposing what is not transposed": lambda: lora(configured(fan_in_fan_out=True)),
 }
 
+NORMALISED: dict[str, tuple[Edit, ...]] = {
+    "no prefix": (renamed("base_model.model.", ""),),
+    "the default adapter's name inside": (renamed(".weight", ".default.weight"),),
+    "both": (renamed("base_model.model.", ""), renamed(".weight", ".default.weight")),
+}
+
 REFUSED: dict[str, dict[str, Callable[[], Kind]]] = {
     "dora_unsupported": {"": lambda: lora(use_dora=True)},
     "bias_unsupported": {
@@ -191,8 +198,10 @@ REFUSED: dict[str, dict[str, Callable[[], Kind]]] = {
         "no such module": lambda: lora(renamed("layers.1.self_attn", "layers.1.other_attn")),
     },
     "unknown_tensor": {
-        "no prefix": lambda: lora(renamed("base_model.model.", "")),
-        "an adapter's name inside": lambda: lora(renamed("lora_A", "lora_A.default")),
+        "another adapter's name inside": lambda: lora(renamed(".weight", ".other.weight")),
+        "a half that no pair has": lambda: lora(
+            renamed("layers.1.self_attn.q_proj.lora_A", "layers.1.self_attn.q_proj.lora_C")
+        ),
     },
     "unpaired_tensor": {"": lambda: lora(without("layers.1.self_attn.q_proj.lora_B"))},
     "no_modules": {"": lambda: lora(without("lora_"))},
@@ -329,6 +338,29 @@ def test_what_is_accepted_answers_as_peft_does(
     answer, expected = served(server, name), peft.answer(folder)
     assert expected is not None
     assert answer.equals(expected)
+    assert not answer.equals(peft.base)
+
+
+@pytest.mark.parametrize("what", NORMALISED)
+def test_what_is_stored_under_other_names_answers_as_peft_does(
+    server: Any, peft: Peft, sources: Path, what: str
+) -> None:
+    """Both what PEFT saved before the names were changed, and what is stored."""
+    saved = peft.answer(lora().save(BASE, sources / "saved"))
+    folder = lora(*NORMALISED[what]).save(BASE, sources / "renamed")
+    found = verdict(server, folder)
+    assert found["accepted"] is True, found
+    name = f"normalised-{list(NORMALISED).index(what)}"
+    version = server.register(name, folder)
+    remarks = [remark["code"] for remark in version["inspection"]["remarks"]]
+    assert "names_normalised" in remarks
+    answer = served(server, name)
+    digest = version["digest"]
+    stored = peft.answer(server.state / "store" / "adapters" / digest[:2] / digest)
+    assert saved is not None
+    assert stored is not None
+    assert answer.equals(saved)
+    assert answer.equals(stored)
     assert not answer.equals(peft.base)
 
 
