@@ -158,7 +158,7 @@ class JobRunner:
         async with keep(self._store, folder, fetched, inspection) as artifact:
             self._begin(run, JobStep.PUBLISHING, Checkpoint.KEPT)
             await run_to_completion(self._publish(job, run, fetched, artifact))
-            run.published = artifact.path
+            run.published = artifact.path if artifact.is_used else None
             self._watch(run.number, Checkpoint.PUBLISHED)
 
     async def _publish(

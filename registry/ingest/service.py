@@ -107,9 +107,16 @@ class IngestService:
         await self._registrar.quotas.begin_registration(name, size_bytes)
         if size_bytes > self._max_direct_bytes:
             return await self._queue(name, source, source, actor, request)
-        return await self._registrar.register(
-            name, source, actor=actor, details=details, within=within
-        )
+        created = False
+        try:
+            registration = await self._registrar.register(
+                name, source, actor=actor, details=details, within=within
+            )
+            created = registration.created
+        finally:
+            if not created:  # its files may be in the store, though no version uses them
+                self._workers.clean_up()
+        return registration
 
     async def receive(self, upload: Upload) -> Job:
         """Raises what `UploadService.receive` raises; InvalidReference, NameReserved,

@@ -50,12 +50,17 @@ class WorkerPool:
         self._running: dict[int, JobRun] = {}
         self._wake = asyncio.Event()
         self._cleanup_at = 0.0
-        self._failures = 0
-        self._cleaned_failures = 0
+        self._leftovers = 0
+        self._cleaned_leftovers = 0
 
     def wake(self) -> None:
         """Poll now: there may be a new job."""
         self._wake.set()
+
+    def clean_up(self) -> None:
+        """Look for files in the store that no version uses."""
+        self._leftovers += 1
+        self.wake()
 
     def cancel(self, number: int) -> None:
         """Stop the job, if it runs here."""
@@ -84,13 +89,13 @@ class WorkerPool:
             return
 
     async def _clean_up(self) -> None:
-        """All now and then; after a job that failed only what it may have left in the store."""
+        """All now and then; in between only files in the store that were left without a row."""
         if time.monotonic() >= self._cleanup_at:
             await self._cleanup.run()
             self._cleanup_at = time.monotonic() + _CLEANUP_SECONDS
-        elif (failures := self._failures) > self._cleaned_failures:
+        elif (leftovers := self._leftovers) > self._cleaned_leftovers:
             await self._cleanup.clean_all_pending()
-            self._cleaned_failures = failures
+            self._cleaned_leftovers = leftovers
 
     async def _start_due_jobs(self, group: asyncio.TaskGroup) -> None:
         self._queue.look()
@@ -120,5 +125,5 @@ class WorkerPool:
         finally:
             del self._running[run.number]
             self._places.give_back(owner)
-            self._failures += run.published is None
+            self._leftovers += run.published is None
             self.wake()

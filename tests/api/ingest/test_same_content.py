@@ -13,7 +13,9 @@ from sqlalchemy import text
 
 from registry.database.engine import Database
 from registry.ingest.cleanup import Cleanup
+from registry.inspection.base_model import BaseModel
 from registry.service import RegistryService
+from tests.support.servers.registry_in_loop import running_registry
 
 pytestmark = pytest.mark.both_databases
 
@@ -56,6 +58,26 @@ async def test_a_saved_again_adapter_is_the_version_that_is_there(
     await Cleanup(service.store, database, retention=timedelta(days=1)).run()
     assert len(kept(tmp_path)) == 2
     assert first["digest"] in kept(tmp_path)
+
+
+@pytest.mark.parametrize("is_job", [False, True], ids=["direct", "as a job"])
+async def test_files_that_are_not_used_go_at_once(
+    database_url: str,
+    tmp_path: Path,
+    base_model: BaseModel,
+    make_adapter: AdapterMaker,
+    is_job: bool,
+) -> None:
+    settings = {"max_direct_bytes": 0} if is_job else {}
+    source = make_adapter("a")
+    again = save_again(source, source.with_name("again"))
+    async with running_registry(database_url, tmp_path, base_model, **settings) as registry:
+        for folder in (source, again):
+            response = await registry.register("bot", folder)
+            if is_job:
+                assert (await registry.finished(response))["state"] == "succeeded"
+            await registry.no_leftovers()
+        assert len(registry.kept()) == 1
 
 
 async def test_a_version_from_before_content_digests_is_found_and_keeps_its_digest(
