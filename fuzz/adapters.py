@@ -85,7 +85,9 @@ class Attack:
                 raise AssertionError(job)
             outcome = job["code"] or job["state"]
             if job["state"] == "succeeded":
-                self._kept = self._digests()
+                number = job["version"].partition(":")[2]
+                version = await self._http.get(f"/adapters/sent/versions/{number}")
+                self._kept.add(version.json()["digest"])
         await self._nothing_left()
         return outcome
 
@@ -93,7 +95,7 @@ class Attack:
         if accepted != answer.is_success or answer.status_code >= 500:
             raise AssertionError(f"inspected: {accepted}, registered: {answer.text}")
         if answer.is_success:
-            self._kept = self._digests()
+            self._kept.add(answer.json()["digest"])
 
     async def _end_of(self, number: int) -> dict[str, Any]:
         while True:
@@ -112,7 +114,7 @@ class Attack:
                 while self._left():
                     await asyncio.sleep(0.002)
         if (left := self._left()) or self._digests() != self._kept:
-            raise AssertionError(f"left behind: {left or self._digests() - self._kept}")
+            raise AssertionError(f"left behind: {left or self._digests() ^ self._kept}")
 
     def _left(self) -> list[str]:
         places = (self._store / "quarantine", self._store / "arriving", self._temporary)

@@ -86,8 +86,10 @@ def _merged(base: dict[str, Any]) -> Callable[[dict[str, Any]], bytes]:
     return lambda new: json.dumps({**base, **new}).encode()
 
 
-good_config = st.just(json.dumps(CONFIG).encode())
-good_weights = st.just(weights(HEADER))
+GOOD_CONFIG = json.dumps(CONFIG).encode()
+GOOD_WEIGHTS = weights(HEADER)
+good_config = st.just(GOOD_CONFIG)
+good_weights = st.just(GOOD_WEIGHTS)
 configs = (
     st.dictionaries(st.sampled_from(sorted(CONFIG)) | names, values, max_size=4).map(
         _merged(CONFIG)

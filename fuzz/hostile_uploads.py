@@ -6,12 +6,15 @@ import json
 import tarfile
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from hypothesis import strategies as st
 
 from fuzz.hostile_files import (
+    DATA,
+    GOOD_CONFIG,
+    GOOD_WEIGHTS,
     configs,
     edited,
     edits,
@@ -101,6 +104,14 @@ good_members = st.tuples(
 ).map(list)
 
 
+CONFIG_MEMBER = Member("a/adapter_config.json", GOOD_CONFIG, tarfile.REGTYPE, None, 1, {})
+WEIGHTS_MEMBER = Member("a/adapter_model.safetensors", GOOD_WEIGHTS, tarfile.REGTYPE, None, 1, {})
+
+
+def _linked(member: Member) -> Member:
+    return replace(member, content=b"", kind=tarfile.SYMTYPE)
+
+
 def _tar(given: list[Member]) -> bytes:
     return b"".join(member.written() for member in given) + b"\0" * 1024
 
@@ -160,6 +171,10 @@ class HostileUpload:
     content_type: str = f"multipart/form-data; boundary={BOUNDARY.decode()}"
 
 
+def _file(name: str, content: bytes) -> Part:
+    return Part("files", name, content)
+
+
 fields = st.builds(
     Part,
     st.sampled_from(["tags", "metadata", "description", "parent", "source", "", "é", "x" * 2000]),
@@ -193,6 +208,21 @@ archive_parts = st.builds(
     st.sampled_from(["a.tar", "a.tar.gz", "a.tgz"]),
     weighted((30, archives), (1, bombs)),
 )
+# With one defect each, and all else good: of the parts above few get as far as this
+one_defect = st.sampled_from(
+    [
+        [_file("adapter_config.json", GOOD_CONFIG)],
+        [_file("adapter_model.safetensors", GOOD_WEIGHTS)],
+        [_file("adapter_config.json", b"{"), _file("adapter_model.safetensors", GOOD_WEIGHTS)],
+        [_file("a.tar", _tar([_linked(CONFIG_MEMBER), WEIGHTS_MEMBER]))],
+        [_file("a.tar", _tar([CONFIG_MEMBER, _linked(WEIGHTS_MEMBER)]))],
+    ]
+) | st.integers(1, len(DATA)).map(
+    lambda cut: [
+        _file("adapter_config.json", GOOD_CONFIG),
+        _file("adapter_model.safetensors", GOOD_WEIGHTS[:-cut]),
+    ]
+)
 many_parts = st.just([Part(f"f{n}", None, b"x") for n in range(1100)])
 
 
@@ -204,7 +234,11 @@ ends = st.sampled_from([b"--%s--\r\n" % BOUNDARY] * 20 + [b"", b"--fuzz", b"\r\n
 forms = st.builds(
     _form,
     weighted(
-        (10, good_parts), (20, archive_parts), (10, st.lists(parts, max_size=3)), (1, many_parts)
+        (10, good_parts),
+        (8, one_defect),
+        (20, archive_parts),
+        (10, st.lists(parts, max_size=3)),
+        (1, many_parts),
     ),
     ends,
 )
