@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -68,7 +69,7 @@ async def test_files_that_are_not_used_go_at_once(
     make_adapter: AdapterMaker,
     is_job: bool,
 ) -> None:
-    settings = {"max_direct_bytes": 0} if is_job else {}
+    settings: dict[str, Any] = {"max_direct_bytes": 0} if is_job else {}
     source = make_adapter("a")
     again = save_again(source, source.with_name("again"))
     async with running_registry(database_url, tmp_path, base_model, **settings) as registry:
