@@ -13,12 +13,14 @@ from starlette.responses import StreamingResponse
 from engine.gateway.model_list import PAGE, list_models
 from registry.auth.caller import Caller, as_caller
 from registry.auth.scopes import EVERY_SCOPE
+from registry.bases.repository import BaseRepository
 from registry.catalog.catalog import Catalog
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable
 from registry.models import Adapter, Alias, AliasHistory, Version, now
 from registry.models.tenant import AdapterGrant, Tenant
 from registry.service import RegistryService
+from tests.api.conftest import BASE as SERVED
 
 Json = dict[str, Any]
 
@@ -34,9 +36,10 @@ async def fill(database: Database, references: Sequence[str], state: str = "read
     pairs = [reference.partition("@")[::2] for reference in references]
     aliases = [(ids[name], alias or "default") for name, alias in pairs]
     async with database.transaction() as session:
+        base_id = await BaseRepository(session).id_of(SERVED.identity)
         rows = [Adapter(id=n, name=name).model_dump() for name, n in ids.items()]
         await session.execute(insert(Adapter), rows)
-        versions = [version(n, state).model_dump() for n in ids.values()]
+        versions = [version(n, state, base_id).model_dump() for n in ids.values()]
         await session.execute(insert(Version), versions)
         history = [{"adapter_id": n, "version_id": n, "alias": a, **same} for n, a in aliases]
         await session.execute(insert(AliasHistory), history)
@@ -44,7 +47,7 @@ async def fill(database: Database, references: Sequence[str], state: str = "read
         await session.execute(insert(Alias), rows)
 
 
-def version(adapter_id: int, state: str) -> Version:
+def version(adapter_id: int, state: str, base_id: int) -> Version:
     return Version(
         id=adapter_id,
         adapter_id=adapter_id,
@@ -55,6 +58,7 @@ def version(adapter_id: int, state: str) -> Version:
         alpha=8.0,
         target_modules=["q_proj"],
         dtype="float32",
+        base_id=base_id,
         size_bytes=1,
         source="/srv",
         peft_config={},
