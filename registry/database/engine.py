@@ -135,8 +135,8 @@ class Database:
 
     async def ping(self) -> None:
         """Raises DatabaseUnavailable."""
-        await self._check_file()
         async with self.read_session() as session:
+            await self._check_file()
             await session.execute(text("SELECT 1"))
 
     @asynccontextmanager

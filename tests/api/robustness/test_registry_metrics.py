@@ -190,11 +190,11 @@ async def test_attempts_to_deliver_and_what_still_waits_are_counted(
 
 async def test_a_database_that_is_away_is_seen(counted: Counted, tmp_path: Path) -> None:
     folder = tmp_path / "gone"
-    folder.mkdir()
     database = Database(f"sqlite:///{folder}/registry.db", observer=counted.metrics)
     state = RegistryGauges(database, LabelLimit(10), counted.collectors)
+    await database.ping()
     assert counted("database_up") == 1
-    folder.rmdir()
+    folder.rename(tmp_path / "away")
     with pytest.raises(DatabaseUnavailable):
         await database.ping()
     assert counted("database_errors_total") == 1
