@@ -34,19 +34,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure many small uploads.")
     parser.add_argument("--count", type=int, default=1000, help="adapters to upload")
     parser.add_argument("--clients", type=int, default=8, help="uploads at a time")
-    parser.add_argument("--wait", type=float, default=0, help="seconds to wait for each version")
     parser.add_argument("--folder", type=Path, default=None, help="on the disk to be measured")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=arguments.folder))
     try:
-        rows = measure(folder, arguments.count, arguments.clients, arguments.wait)
+        rows = measure(folder, arguments.count, arguments.clients)
     finally:
         shutil.rmtree(folder)
     print(machine())
     print_table(rows)
 
 
-def measure(folder: Path, count: int, clients: int, wait: float) -> list[dict[str, object]]:
+def measure(folder: Path, count: int, clients: int) -> list[dict[str, object]]:
     upgrade(database_url(folder))
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.ingest.server", str(folder)],
@@ -59,7 +58,7 @@ def measure(folder: Path, count: int, clients: int, wait: float) -> list[dict[st
     began = cpu_seconds(process.pid)
     try:
         url = f"http://127.0.0.1:{port}/api/v1"
-        rows = asyncio.run(upload_all(url, count, clients, wait))
+        rows = asyncio.run(upload_all(url, count, clients))
         used = cpu_seconds(process.pid) - began
     finally:
         process.communicate()
@@ -73,12 +72,12 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def upload_all(url: str, count: int, clients: int, wait: float) -> list[dict[str, object]]:
+async def upload_all(url: str, count: int, clients: int) -> list[dict[str, object]]:
     """Rows: the uploads, and each part of the registrations in the order of their ends."""
     async with httpx.AsyncClient(base_url=url, timeout=None) as http:
         began = time.time()
         numbers = iter(range(count))
-        await asyncio.gather(*(upload_some(http, numbers, wait) for _ in range(clients)))
+        await asyncio.gather(*(upload_some(http, numbers) for _ in range(clients)))
         uploaded = time.time() - began
         for state in UNFINISHED:
             while (await http.get("/jobs", params={"state": state, "limit": 1})).json()["items"]:
@@ -100,13 +99,12 @@ def row(what: str, count: int, seconds: float) -> dict[str, object]:
     return {"what": what, "count": count, "seconds": f"{seconds:.1f}", "each second": rate}
 
 
-async def upload_some(http: httpx.AsyncClient, numbers: Iterator[int], wait: float) -> None:
+async def upload_some(http: httpx.AsyncClient, numbers: Iterator[int]) -> None:
     for number in numbers:
         parts = [("files", (name, content)) for name, content in small_adapter(number).items()]
         path = f"/adapters/small-{number}/versions"
-        query = {"wait": wait} if wait else {}
         while True:
-            response = await http.post(path, files=parts, params=query)
+            response = await http.post(path, files=parts)
             if response.status_code != httpx.codes.TOO_MANY_REQUESTS:
                 break
             await asyncio.sleep(float(response.headers.get("retry-after", 1)))
