@@ -48,14 +48,15 @@ def path_of(url: URL) -> Path | None:
 def create(url: URL) -> None:
     """Create a new database's folder and file for the owner alone, as it holds secrets.
 
-    SQLite gives its other files the same permissions. Existing ones keep theirs.
+    SQLite gives its other files the same permissions. Existing ones keep theirs, and are not even
+    opened: to close a file ends all locks that this process has on it, SQLite's too.
     """
     if (path := path_of(url)) is None:
         return
     if not path.parent.is_dir():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(OSError):  # connecting says what is wrong
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    with contextlib.suppress(OSError):  # it exists; or connecting says what is wrong
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def _identity(path: Path) -> Identity | None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import stat
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -55,6 +56,31 @@ async def test_a_deleted_file_is_not_ready_and_refuses_writes_until_it_is_back(
     await database.ping()
     await write(database, "also kept")
     assert await lines(database) == ["kept", "also kept"]
+
+
+async def test_a_further_connection_leaves_the_locks_of_the_others(
+    database: Database, file: Path
+) -> None:
+    """Without them, another process that closes the file takes the log away from this one."""
+    async with database.snapshot() as held:
+        await held.execute(text("SELECT 1 FROM line"))
+        await write(database, "through another connection")
+        use = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA page_size')"
+        code = f"{use}; c.close()"
+        other = await asyncio.create_subprocess_exec(sys.executable, "-c", code, str(file))
+        assert await other.wait() == 0
+        assert file.with_name(f"{file.name}-wal").exists()
+        seen = f"{use}; print(*c.execute('SELECT words FROM line').fetchone())"
+        later = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", seen, str(file)), stdout=asyncio.subprocess.PIPE
+        )
+        await write(database, "after it")
+        assert (await later.communicate())[0] == b"through another connection\n"
+        final = f"{use}; print(len(c.execute('SELECT words FROM line').fetchall()))"
+        last = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", final, str(file)), stdout=asyncio.subprocess.PIPE
+        )
+        assert (await last.communicate())[0] == b"2\n"
 
 
 async def test_a_replaced_file_is_not_ready_and_stays_as_it_is(
