@@ -65,7 +65,8 @@ async def test_a_further_connection_leaves_the_locks_of_the_others(
     async with database.snapshot() as held:
         await held.execute(text("SELECT 1 FROM line"))
         await write(database, "through another connection")
-        use = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA page_size')"
+        use = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1])"
+        use += "; c.execute('PRAGMA user_version')"
         code = f"{use}; c.close()"
         other = await asyncio.create_subprocess_exec(sys.executable, "-c", code, str(file))
         assert await other.wait() == 0
