@@ -63,8 +63,8 @@ class LeasedRequest(AdmittedRequest):
         self._counter = counter
 
     def on_end(self, work: WorkDone) -> None:
+        self._release()  # whatever the counters do
         super().on_end(work)
-        self._release()
         if self._tenant is not None:
             self._accounts.end_lease(self._tenant, self._lease.version.id)
         lease, at = self._lease, work.first_token_at

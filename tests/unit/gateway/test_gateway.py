@@ -19,14 +19,21 @@ from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.gateway.in_flight import RequestsInFlight
 from engine.gateway.middleware import AdapterGateway
 from engine.gateway.openai_errors import error_event, send_json
-from engine.gateway.request_context import RequestedAdapters, requested_adapter
+from engine.gateway.request_context import (
+    RequestContext,
+    RequestedAdapters,
+    request_scope,
+    requested_adapter,
+)
 from engine.gateway.request_leases import RequestLeases
 from engine.policy.policy import CachePolicy
 from engine.ports import Observer
 from engine.telemetry.spans import NullTracing
 from engine.types import AdapterVersion, AdmissionLimits, CacheOutcome, VersionId, WorkDone
 from registry.errors import UnknownAdapter
-from registry.quotas.limits import TenantLimits
+from registry.quotas.limits import TenantLimits, null_refusal_observer
+from registry.rates.caller_rates import RequestRates, Unit
+from registry.rates.windows import RateWindows
 
 VERSION = AdapterVersion(VersionId(7), "support", 3, "abcdef12" * 8, "/a", 8, 100)
 
@@ -799,3 +806,20 @@ async def test_a_request_for_a_resident_adapter_creates_no_task() -> None:
         assert resident.headers["x-adaptry-cache"] == "gpu_hit"
         assert created == []
         assert asyncio.all_tasks() == before
+
+
+class BrokenRates(RequestRates):
+    def count(self, unit: Unit, used: int) -> None:
+        raise RuntimeError("the rates are broken")
+
+
+async def test_a_lease_ends_even_if_what_was_used_can_not_be_counted() -> None:
+    rates = BrokenRates(RateWindows(), (), null_refusal_observer)
+    async with running(Stage()) as stage:
+        request = RequestContext("support", VERSION, rates=rates)
+        with request_scope(request):
+            admitted = await stage.leases.admit(VERSION.id, _nothing)
+        assert stage.policy.lease_count(VERSION.id) == 1
+        with pytest.raises(RuntimeError, match="broken"):
+            admitted.on_end(WorkDone(1, 1, None))
+        assert stage.policy.lease_count(VERSION.id) == 0
