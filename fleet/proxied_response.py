@@ -6,7 +6,7 @@ from http import HTTPStatus
 from starlette.types import Message, Send
 
 from engine.errors import EngineUnavailable
-from engine.gateway.openai_errors import error_event, send_engine_error
+from engine.gateway.openai_errors import error_event, send_refusal
 
 REPLICA_HEADER = b"x-adaptry-replica"
 
@@ -65,7 +65,7 @@ class ProxiedResponse:
             await self._release()
         else:
             self.started = True
-            await send_engine_error(self._send, EngineUnavailable(_LOST), path=self._path)
+            await send_refusal(self._send, EngineUnavailable(_LOST), path=self._path)
 
     async def abort(self) -> None:
         """End a stream with an error event; the server cuts off a body of declared length."""

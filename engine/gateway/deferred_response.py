@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from starlette.types import Message, Receive, Send
 
 from engine.errors import EngineError, EngineUnavailable
-from engine.gateway.openai_errors import error_event, send_engine_error
+from engine.gateway.openai_errors import error_event, send_refusal
 from engine.gateway.request_context import RequestContext
 from registry.begun import Begun
 from registry.redaction import mask_keys
@@ -131,7 +131,7 @@ class DeferredResponse:
         self._replaced = self._complete = True
         self._status = failure.status
         self._replacement = failure
-        await send_engine_error(self._send, failure, self._request.headers(), path=self._path)
+        await send_refusal(self._send, failure, self._request.headers(), path=self._path)
 
     async def finish(self) -> None:
         """Respond for an application that ended without a response because the lease failed."""

@@ -13,12 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.errors import EngineError, EngineUnavailable
 from engine.gateway.deferred_response import DeferredResponse
-from engine.gateway.openai_errors import (
-    error_content,
-    retry_after_header,
-    send_engine_error,
-    send_json,
-)
+from engine.gateway.openai_errors import send_refusal
 from engine.gateway.request_body import read_body
 from engine.gateway.request_context import RequestContext, request_scope
 from engine.gateway.requested_model import is_form, read_requested_model
@@ -94,9 +89,7 @@ class AdapterGateway:
                 max_values=self._max_body_values,
             )
         except RegistryError as error:
-            self._refuse(spans, error.status, error.code)
-            content = error_content(scope["path"], error.status, error.code, error.detail)
-            await send_json(send, error.status, content)
+            await self._send_refusal(spans, error, scope, send)
             return
         if body is None:  # the client disconnected before the body was complete
             return
@@ -105,14 +98,8 @@ class AdapterGateway:
                 await take_tokens(rates, body)
                 rates.count("tokens", 0)  # the estimate is given back where nothing is generated
             end = self._in_flight.begin()
-        except EngineError as error:
+        except (EngineError, RateLimitExceeded) as error:
             await self._send_refusal(spans, error, scope, send)
-            return
-        except RateLimitExceeded as error:
-            self._refuse(spans, error.status, error.code)
-            content = error_content(scope["path"], error.status, error.code, error.detail)
-            retry = retry_after_header(error.retry_after_seconds)
-            await send_json(send, error.status, content, retry)
             return
         try:
             await self._resolve_and_serve(spans, body, scope, replay(body, receive), send)
@@ -134,21 +121,16 @@ class AdapterGateway:
         except RegistryError as error:
             self._counter.count_request(UNKNOWN_ADAPTER, "refused", _seconds_since(request))
             self._refuse(spans, error.status, error.code)
-            content = error_content(
-                scope["path"], error.status, error.code, error.detail, param="model"
-            )
-            await send_json(
-                send, error.status, content, retry_after_header(error.retry_after_seconds)
-            )
+            await send_refusal(send, error, path=scope["path"], param="model")
             return
         spans.record_version(request.version)
         await self._serve(request, named.scope_for_route(scope), receive, send)
 
     async def _send_refusal(
-        self, spans: RequestSpans, error: EngineError, scope: Scope, send: Send
+        self, spans: RequestSpans, error: EngineError | RegistryError, scope: Scope, send: Send
     ) -> None:
         self._refuse(spans, error.status, error.code)
-        await send_engine_error(send, error, path=scope["path"])
+        await send_refusal(send, error, path=scope["path"])
 
     def _refuse(self, spans: RequestSpans, status: int | None, code: str) -> None:
         self._counter.count_refusal(code)

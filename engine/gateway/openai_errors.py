@@ -10,6 +10,7 @@ from http import HTTPStatus
 from starlette.types import Send
 
 from engine.errors import EngineError
+from registry.errors import RegistryError
 from registry.http.dialects import anthropic_error, is_anthropic
 from registry.redaction import redact
 
@@ -31,12 +32,17 @@ def error_content(
     return openai_error(status, code, message, param=param)
 
 
-async def send_engine_error(
-    send: Send, error: EngineError, headers: Iterable[tuple[bytes, bytes]] = (), *, path: str
+async def send_refusal(
+    send: Send,
+    error: EngineError | RegistryError,
+    headers: Iterable[tuple[bytes, bytes]] = (),
+    *,
+    path: str,
+    param: str | None = None,
 ) -> None:
     """Send it as the whole response, with `Retry-After` if that is known."""
     more = [*headers, *retry_after_header(error.retry_after_seconds)]
-    content = error_content(path, error.status, error.code, error.detail)
+    content = error_content(path, error.status, error.code, error.detail, param=param)
     await send_json(send, error.status, content, more)
 
 

@@ -12,12 +12,7 @@ from typing import Any, Protocol
 from starlette.types import Receive, Scope, Send
 
 from engine.errors import EngineError
-from engine.gateway.openai_errors import (
-    error_content,
-    retry_after_header,
-    send_engine_error,
-    send_json,
-)
+from engine.gateway.openai_errors import send_refusal
 from engine.gateway.request_body import read_body
 from engine.gateway.requested_model import is_form, read_requested_model
 from engine.gateway.token_estimate import take_tokens
@@ -80,8 +75,7 @@ class ReplicaProxy:
                 max_values=self._max_body_values,
             )
         except RegistryError as error:
-            content = error_content(scope["path"], error.status, error.code, error.detail)
-            await send_json(send, error.status, content)
+            await send_refusal(send, error, path=scope["path"])
             return
         if body is None:  # the client left before the request was complete
             return
@@ -91,12 +85,12 @@ class ReplicaProxy:
                 await take_tokens(rates, body)
             end = self._in_flight.begin()
         except EngineError as error:
-            await send_engine_error(send, error, path=scope["path"])
+            if rates is not None:
+                rates.count("tokens", 0)  # the estimate is given back: nothing is generated
+            await send_refusal(send, error, path=scope["path"])
             return
         except RateLimitExceeded as error:
-            content = error_content(scope["path"], error.status, error.code, error.detail)
-            retry = retry_after_header(error.retry_after_seconds)
-            await send_json(send, error.status, content, retry)
+            await send_refusal(send, error, path=scope["path"])
             return
         try:
             version = await self._version(scope, body)

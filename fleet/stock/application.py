@@ -14,12 +14,7 @@ from starlette.types import Receive, Scope, Send
 from engine.cache.controller import CacheController
 from engine.errors import EngineError, EngineUnavailable
 from engine.gateway.model_list import Card, ReadReferences, list_models
-from engine.gateway.openai_errors import (
-    error_content,
-    retry_after_header,
-    send_engine_error,
-    send_json,
-)
+from engine.gateway.openai_errors import error_content, send_json, send_refusal
 from engine.gateway.request_body import read_body
 from engine.gateway.request_context import RequestContext
 from engine.gateway.requested_model import read_requested_model
@@ -81,7 +76,7 @@ class StockApplication:
             await self._answer(scope, receive, send)
         except EngineError as error:  # the response has not started
             self._counter.count_refusal(error.code)
-            await send_engine_error(send, error, path=scope["path"])
+            await send_refusal(send, error, path=scope["path"])
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
@@ -109,12 +104,7 @@ class StockApplication:
         except RegistryError as error:
             self._counter.count_refusal(error.code)
             self._counter.count_request(UNKNOWN_ADAPTER, "refused", 0.0)
-            content = error_content(
-                scope["path"], error.status, error.code, error.detail, param="model"
-            )
-            await send_json(
-                send, error.status, content, retry_after_header(error.retry_after_seconds)
-            )
+            await send_refusal(send, error, path=scope["path"], param="model")
             return
         if version is None:
             await self._forward(scope, body, receive, Answering(send))

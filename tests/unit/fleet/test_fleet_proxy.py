@@ -297,3 +297,16 @@ async def test_tokens_are_taken_at_the_ingress_and_corrected_by_what_a_replica_u
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
     assert (await windows.state("tokens of key app", 1000)).remaining == 1000 - 80
     assert len(ingress.replicas[0].asked) == 1
+
+
+async def test_the_estimate_of_a_request_that_is_not_forwarded_is_given_back() -> None:
+    ingress, windows = Ingress(respond_with(200, b"{}")), RateWindows()
+    ingress.in_flight.most = 0
+    limited = RateLimitMiddleware(ingress.app, rates=CallerRates(windows, unlimited))
+    caller = Caller("app", EVERY_SCOPE, rates=RateLimits(max_tokens_per_minute=1000))
+    transport = httpx.ASGITransport(limited)
+    with as_caller(caller):
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            refused = await http.post("/v1/completions", json={"model": "a", "max_tokens": 700})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "tenant_limit")
+    assert (await windows.state("tokens of key app", 1000)).remaining == 1000
