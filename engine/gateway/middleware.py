@@ -16,12 +16,13 @@ from engine.gateway.deferred_response import DeferredResponse
 from engine.gateway.openai_errors import send_refusal
 from engine.gateway.request_body import read_body
 from engine.gateway.request_context import RequestContext, request_scope
-from engine.gateway.requested_model import is_form, read_requested_model
+from engine.gateway.requested_model import read_requested_model
 from engine.gateway.token_estimate import take_tokens
 from engine.ports import Resolver
 from engine.telemetry.spans import RequestSpans, Tracing
 from registry.errors import RateLimitExceeded, RegistryError
 from registry.http.body_limit import replay
+from registry.http.headers import is_form
 from registry.http.json_shape import MAX_VALUES
 from registry.http.rate_limits import request_rates
 from registry.telemetry.label_limit import UNKNOWN_ADAPTER

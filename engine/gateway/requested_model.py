@@ -14,7 +14,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.types import Scope
 
-from registry.http.headers import find_header
+from registry.http.headers import find_header, is_form
 
 USER_HEADER = b"x-adaptry-user"
 SAGEMAKER_PATH = "/invocations"
@@ -60,10 +60,6 @@ def read_requested_model(scope: Scope, body: bytes) -> RequestedModel:
     if scope["path"] == SAGEMAKER_PATH:
         model = find_header(scope, SAGEMAKER_HEADER) or model
     return RequestedModel(model, find_header(scope, USER_HEADER) or _text(fields.get("user")))
-
-
-def is_form(scope: Scope) -> bool:
-    return (find_header(scope, b"content-type") or "").lower().startswith("multipart/")
 
 
 def _text(value: object) -> str | None:

@@ -5,7 +5,7 @@ from starlette.types import Scope
 
 from engine.settings import EngineSettings
 from registry.http.body_limit import BodyLimit, BodyLimitMiddleware, LimitOf
-from registry.http.headers import find_header
+from registry.http.headers import is_form
 from registry.http.problems import route_path
 from registry.settings import RegistrySettings
 from registry.sources.base import MAX_FIELDS_BYTES
@@ -31,15 +31,11 @@ def body_limits(settings: EngineSettings, registry_settings: RegistrySettings) -
     others = BodyLimit(settings.max_body_bytes)
 
     def limit_of(scope: Scope) -> BodyLimit:
-        path, is_form = route_path(scope), _is_form(scope)
+        path, has_parts = route_path(scope), is_form(scope)
         if path == "/api/v1/import":
             return archive
         if path.startswith("/api/"):
-            return upload if is_form and path.endswith("/versions") else api
-        return others if is_form or scope["method"] != "POST" else gateway
+            return upload if has_parts and path.endswith("/versions") else api
+        return others if has_parts or scope["method"] != "POST" else gateway
 
     return limit_of
-
-
-def _is_form(scope: Scope) -> bool:
-    return (find_header(scope, b"content-type") or "").lower().startswith("multipart/")

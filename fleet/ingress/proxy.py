@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from engine.errors import EngineError
 from engine.gateway.openai_errors import send_refusal
 from engine.gateway.request_body import read_body
-from engine.gateway.requested_model import is_form, read_requested_model
+from engine.gateway.requested_model import read_requested_model
 from engine.gateway.token_estimate import take_tokens
 from engine.ports import Resolver
 from engine.types import AdapterVersion
@@ -23,6 +23,7 @@ from fleet.messages import TOKENS_USED, ForwardedRequest
 from fleet.ports import ReplicaLost, Replicas
 from fleet.proxied_response import ProxiedResponse
 from registry.errors import RateLimitExceeded, RegistryError
+from registry.http.headers import is_form
 from registry.http.json_shape import MAX_VALUES
 from registry.http.rate_limits import request_rates
 from registry.rates.caller_rates import RequestRates

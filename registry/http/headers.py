@@ -1,4 +1,4 @@
-"""Header of a request: one is read, none of the others is decoded."""
+"""Headers of a request: the one that is read, and none of the others decoded."""
 
 from starlette.types import Scope
 
@@ -10,6 +10,11 @@ def find_header(scope: Scope, name: bytes) -> str | None:
             text: str = value.decode("latin-1")
             return text
     return None
+
+
+def is_form(scope: Scope) -> bool:
+    """Whether the body is a form of several parts."""
+    return (find_header(scope, b"content-type") or "").lower().startswith("multipart/")
 
 
 def find_headers(scope: Scope, name: bytes) -> list[str]:
