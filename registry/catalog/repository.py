@@ -28,7 +28,8 @@ Table = TypeVar("Table", Adapter, Version, Event)
 
 _ALL_FILES = 0x5F8E1C0B64D2A793  # an arbitrary advisory lock key
 
-_WITHOUT_FILES = (VersionState.PURGED, VersionState.REJECTED, VersionState.PENDING)
+WITHOUT_FILES = (VersionState.PURGED, VersionState.REJECTED, VersionState.PENDING)
+"""States of versions whose files are not in the store, or need not be."""
 
 TRAINING = ("chat_template", "sampling_defaults")
 """What a version was trained with, beside its weights."""
@@ -99,7 +100,7 @@ class RegistryRepository:
             .where(
                 col(Version.adapter_id) == adapter_id,
                 col(Version.content_digest) == content_digest,
-                col(Version.state).not_in(_WITHOUT_FILES),
+                col(Version.state).not_in(WITHOUT_FILES),
             )
             .order_by(col(Version.state).not_in(SERVABLE), col(Version.number))
         )
@@ -115,7 +116,7 @@ class RegistryRepository:
             .where(
                 col(Adapter.name) == adapter,
                 col(Version.content_digest).is_(None),
-                col(Version.state).not_in(_WITHOUT_FILES),
+                col(Version.state).not_in(WITHOUT_FILES),
                 col(Version.rank) == rank,
                 col(Version.alpha) == alpha,
             )

@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 from sqlmodel import col
 
 from registry.bases.repository import BaseRepository
+from registry.catalog.repository import WITHOUT_FILES
 from registry.catalog.types import PublishedVersion
 from registry.catalog.unit_of_work import UnitOfWork, adapter_transaction
 from registry.database.engine import Database
@@ -17,12 +18,11 @@ from registry.errors import FilesMissing, OtherBaseModel, RegistryError, StoreUn
 from registry.errors.defects import Remark
 from registry.inspection.base_model import BaseModel
 from registry.inspection.inspector import Inspection, check_fit
-from registry.models import EventKind, Version, VersionState, row_id
+from registry.models import EventKind, Version, row_id
 
 logger = logging.getLogger(__name__)
 
 _BATCH = 200
-_WITHOUT_FILES = (VersionState.PENDING, VersionState.REJECTED, VersionState.PURGED)
 
 
 class RecheckService:
@@ -115,7 +115,7 @@ class RecheckService:
             select(Version)
             .where(
                 col(Version.base_id).is_(None),
-                col(Version.state).not_in(_WITHOUT_FILES),
+                col(Version.state).not_in(WITHOUT_FILES),
                 col(Version.id) > after,
             )
             .order_by(col(Version.id))
