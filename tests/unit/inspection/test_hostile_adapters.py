@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect
 from registry.inspection.base_model import BaseModel
-from registry.inspection.fake_naming import FakeNaming
 from registry.inspection.inspector import inspect_adapter, judge_adapter
 from registry.inspection.supported_modules import SupportedModule, SupportedModules
+from tests.support.adapters.fake_naming import FakeNaming
 
 MODULE = "model.layers.0.self_attn.q_proj"
 SHAPE = (6, 10)

@@ -16,7 +16,6 @@ from registry.errors import EngineAway, InvalidAdapter
 from registry.errors.defects import Defect
 from registry.inspection.base_model import BaseModel, StoredTensor, read_base_model
 from registry.inspection.content_digest import content_digest
-from registry.inspection.fake_naming import FakeNaming
 from registry.inspection.inspector import Finding, Inspection, inspect_adapter, judge_adapter
 from registry.inspection.safetensors_header import read_header
 from registry.inspection.supported_modules import (
@@ -26,6 +25,7 @@ from registry.inspection.supported_modules import (
     UnknownNaming,
 )
 from registry.inspection.training import BaseTraining
+from tests.support.adapters.fake_naming import FakeNaming
 
 ROOT = Path(__file__).resolve().parents[3]
 DEMO = ROOT / "demo"

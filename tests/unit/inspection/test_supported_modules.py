@@ -3,13 +3,13 @@
 import pytest
 
 from registry.errors import EngineAway
-from registry.inspection.fake_naming import FakeNaming
 from registry.inspection.supported_modules import (
     SupportedModule,
     SupportedModules,
     UnknownNaming,
     experts_of,
 )
+from tests.support.adapters.fake_naming import FakeNaming
 
 SHAPE = (6, 10)
 LAYER = "model.layers.0.q_proj"
