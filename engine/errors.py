@@ -16,6 +16,7 @@ EngineError
 ├── NotPinned             404
 ├── AlreadyLoaded         400  on vLLM's routes, without `load_inplace`
 ├── AdapterNotUsed        400  the route does not use the adapter that `model` names
+├── GenerationUnsupported 400  the engine embeds or classifies
 ├── GrammarTooComplex     400  `structured_outputs` would take too long to compile
 ├── GrammarLimit          429  the caller began too many new grammars in a minute
 ├── TenantLimitReached    429; 409 if a retry can't help: a limit of the tenant
@@ -78,14 +79,9 @@ class AdapterStoreAway(AdapterLoadFailed):
 class AdapterUnfit(AdapterLoadFailed):
     """`code`: that of the inspection's defect, such as `rank_too_large`."""
 
-    code = "adapter_unfit"
-
-    def __init__(
-        self, reference: str, reason: str, failure: LoadFailure, code: str | None = None
-    ) -> None:
+    def __init__(self, reference: str, reason: str, failure: LoadFailure, code: str) -> None:
         super().__init__(reference, f"this engine can't serve it: {reason}", failure)
-        if code is not None:
-            self.code = code
+        self.code = code
 
 
 class LoadsStalled(AdapterLoadFailed):
@@ -192,13 +188,17 @@ class AlreadyLoaded(EngineError):
 
 
 class AdapterNotUsed(EngineError):
-    """The route asked the engine for something other than what `model` was resolved to."""
-
     status = 400
     code = "adapter_not_used"
 
     def __init__(self, reference: str) -> None:
         super().__init__(f"this route does not generate with adapters: {reference} was not used")
+
+
+class GenerationUnsupported(EngineError):
+    status = 400
+    code = "generation_unsupported"
+    detail = "this server does not generate text: its engine embeds or classifies"
 
 
 class GrammarTooComplex(EngineError):

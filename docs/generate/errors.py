@@ -17,6 +17,14 @@ ELSEWHERE = {
     "AdapterUnfit": "[codes of the inspection](../inspection.md#codes)",
     "ProbeFailed": "[codes of a probe](../inspection.md#probe)",
 }
+WITHOUT_CLASS = (
+    ("header_timeout", 408, "the request's headers did not arrive in time"),
+    ("headers_too_large", 431, "too many headers, or too many bytes of them"),
+    ("invalid_http", 400, "what arrived is not HTTP"),
+    ("method_not_allowed", 405, "the route exists, but not for this method"),
+    ("not_found", 404, "there is no such route"),
+    ("not_implemented", 501, "vLLM knows the route or the option, but this engine does not"),
+)
 INTRODUCTION = """\
 Every error has a stable code for programs, and a readable sentence. Our own routes respond with
 problem details (RFC 9457, `application/problem+json`), vLLM's routes in OpenAI's format, and
@@ -38,7 +46,9 @@ def error_page() -> str:
             table(("code", "status", "meaning"), _merged(_rows(module))),
         )
     ]
-    return page("Error codes", INTRODUCTION, *sections)
+    of_http = [(code(name), _status(status), meaning) for name, status, meaning in WITHOUT_CLASS]
+    http = ("## HTTP", table(("code", "status", "meaning"), of_http))
+    return page("Error codes", INTRODUCTION, *sections, *http)
 
 
 def explained(module: ModuleType) -> dict[str, tuple[str, str]]:

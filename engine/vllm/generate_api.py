@@ -9,17 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest, CompletionResponse
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
-from engine.errors import EngineError
+from engine.errors import GenerationUnsupported
 from engine.gateway.openai_errors import openai_error
 from engine.vllm.body_validation import first_error_validator
-
-
-class GenerationUnsupported(EngineError):
-    """The engine embeds or classifies."""
-
-    status = 400
-    code = "generation_unsupported"
-    detail = "this server does not generate text: its engine embeds or classifies"
 
 
 class GenerateRequest(BaseModel):
