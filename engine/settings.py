@@ -1,8 +1,9 @@
 """Engine settings, from the environment (`ADAPTRY_…`) or a profile."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import ByteSize, Field, PositiveFloat, PositiveInt
+from pydantic import ByteSize, Field, PositiveFloat, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.types import AdmissionLimits, GrammarLimits
@@ -34,6 +35,11 @@ class EngineSettings(BaseSettings):
         None, description="Most host memory for adapters, such as `8GiB`."
     )
     max_body_bytes: PositiveInt = Field(32 * 2**20, description="Largest request body accepted.")
+    max_body_memory: PositiveInt | None = Field(
+        None,
+        description="Most bytes of all request bodies at work together, uploads excluded; further "
+        "ones get 503. Unset: sixteen times the largest body.",
+    )
     max_body_values: PositiveInt = Field(
         2**18,
         description="Most values in the JSON of a request body: one for each item of a list, such "
@@ -98,6 +104,17 @@ class EngineSettings(BaseSettings):
     preload: tuple[str, ...] = Field(
         (), description="References of adapters to load into host memory before serving."
     )
+
+    @model_validator(mode="after")
+    def _check_body_memory(self) -> Self:
+        largest = max(self.max_body_bytes, self.max_api_body_bytes)
+        if self.max_body_memory is not None and self.max_body_memory < largest:
+            raise ValueError(f"max_body_memory is less than one body may have: {largest} bytes")
+        return self
+
+    def body_memory(self) -> int:
+        """Most bytes of all bodies at work."""
+        return self.max_body_memory or 16 * max(self.max_body_bytes, self.max_api_body_bytes)
 
     def grammar_limits(self) -> GrammarLimits:
         return GrammarLimits(

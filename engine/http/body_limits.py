@@ -5,17 +5,25 @@ from starlette.types import Scope
 
 from engine.settings import EngineSettings
 from registry.http.body_limit import BodyLimit, BodyLimitMiddleware, LimitOf
+from registry.http.body_memory import BodyMemory
 from registry.http.headers import is_form
 from registry.http.problems import route_path
 from registry.settings import RegistrySettings
 from registry.sources.base import MAX_FIELDS_BYTES
 
 
-def create_body_limit(settings: EngineSettings, registry_settings: RegistrySettings) -> Middleware:
-    """To be placed after authentication: without a valid key no body is read."""
-    limit_of = body_limits(settings, registry_settings)
+def create_body_limit(
+    settings: EngineSettings, registry_settings: RegistrySettings, *, is_replica: bool = False
+) -> Middleware:
+    """To be placed after authentication: without a valid key no body is read.
+
+    `is_replica`: an ingress bounds the memory of all bodies, and knows whose they are.
+    """
     return Middleware(
-        BodyLimitMiddleware, limit_of=limit_of, timeout_seconds=settings.body_timeout_seconds
+        BodyLimitMiddleware,
+        limit_of=body_limits(settings, registry_settings),
+        timeout_seconds=settings.body_timeout_seconds,
+        memory=None if is_replica else BodyMemory(settings.body_memory()),
     )
 
 
@@ -24,8 +32,10 @@ def body_limits(settings: EngineSettings, registry_settings: RegistrySettings) -
 
     The service that stores an upload has a lower limit, with its own error.
     """
-    upload = BodyLimit(registry_settings.max_adapter_bytes + 2 * MAX_FIELDS_BYTES, streamed=True)
-    archive = BodyLimit(registry_settings.max_import_bytes, streamed=True)
+    upload = BodyLimit(
+        registry_settings.max_adapter_bytes + 2 * MAX_FIELDS_BYTES, streamed=True, in_memory=False
+    )
+    archive = BodyLimit(registry_settings.max_import_bytes, streamed=True, in_memory=False)
     api = BodyLimit(settings.max_api_body_bytes)
     gateway = BodyLimit(settings.max_body_bytes, streamed=True)
     others = BodyLimit(settings.max_body_bytes)

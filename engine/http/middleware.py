@@ -50,4 +50,4 @@ def create_guards(
         )
         if rates is not None:
             guards.append(Middleware(RateLimitMiddleware, rates=rates))
-    return [*guards, create_body_limit(settings, registry_settings)]
+    return [*guards, create_body_limit(settings, registry_settings, is_replica=rates is None)]

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from registry.auth.caller import current_caller
-from registry.auth.client_address import client_address
+from registry.auth.sender import current_sender
 
 LONG = 2**13
 """Characters or tokens. A thread remains for what is shorter."""
@@ -123,12 +122,6 @@ def share_threads(renderer: Any) -> FairThreads | None:
     executor.replace_inner = threads.replace_inner
     renderer._resources.callback(threads.shutdown, wait=False)
     return threads
-
-
-def current_sender() -> Hashable:
-    """Who takes a turn: the tenant; without one, the key and the address."""
-    caller = current_caller()
-    return caller.tenant or (caller.name, client_address())
 
 
 def _size_of(work: "partial[Any]") -> int:

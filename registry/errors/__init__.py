@@ -60,6 +60,7 @@ RegistryError
 ├── BodyTooDeep          400  JSON nested too deeply
 ├── BodyTooManyValues    413  more values in its JSON than a request can need
 ├── BodyNotText          400
+├── BodyMemoryFull       503  of all bodies at work together
 ├── InvalidUpload        400  the request's body is not as declared
 ├── TooManyUploads       429
 ├── InvalidArchive       422  what is wrong with an export; the code says what
@@ -154,6 +155,7 @@ from registry.errors.sources import (
     SourceUnsupported,
 )
 from registry.errors.uploads import (
+    BodyMemoryFull,
     BodyNotText,
     BodyTimeout,
     BodyTooDeep,
@@ -169,6 +171,7 @@ __all__ = [
     "AddressNotAllowed",
     "AliasMoved",
     "AmbiguousBase",
+    "BodyMemoryFull",
     "BodyNotText",
     "BodyTimeout",
     "BodyTooDeep",

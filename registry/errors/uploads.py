@@ -22,6 +22,17 @@ class BodyTimeout(RegistryError):
         super().__init__("the request body did not come, or came too slowly")
 
 
+class BodyMemoryFull(RegistryError):
+    status = 503
+    code = "body_memory_full"
+    retry_after_seconds = 2
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the memory for request bodies is used up, or this caller has its share: try again"
+        )
+
+
 class BodyTooDeep(RegistryError):
     status = 400
     code = "body_too_deep"

@@ -1,4 +1,4 @@
-"""Body limit middleware (ASGI): bounds request bodies in bytes, time and JSON depth."""
+"""Body limit middleware (ASGI): bounds request bodies in bytes, time, JSON depth and memory."""
 
 import asyncio
 import time
@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from registry.begun import Begun
 from registry.errors import BodyTimeout, BodyTooLarge, RegistryError
+from registry.http.body_memory import BodyMemory, BodyShare
 from registry.http.headers import find_header
 from registry.http.json_shape import check_json
 from registry.http.problems import send_error
@@ -16,13 +17,21 @@ from registry.http.problems import send_error
 BYTES_PER_SECOND = 16 * 1024
 """Slowest accepted rate of a body, after its initial timeout."""
 
+_SLOW_SECONDS = 5.0
+_SLOW_BYTES_PER_SECOND = 2**20
+"""Who is slower, after these seconds, is given up for others once the memory is used up."""
+
 
 @dataclass(frozen=True, slots=True)
 class BodyLimit:
-    """`streamed`: the application reads it in chunks and handles what `receive` raises."""
+    """`streamed`: the application reads it in chunks and handles what `receive` raises.
+
+    `in_memory` False: it keeps no more of it than a chunk.
+    """
 
     max_bytes: int
     streamed: bool = False
+    in_memory: bool = True
 
 
 LimitOf = Callable[[Scope], BodyLimit]
@@ -34,17 +43,35 @@ class BodyLimitMiddleware:
     A body that is not streamed is read completely before the application is called.
     """
 
-    def __init__(self, app: ASGIApp, *, limit_of: LimitOf, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        limit_of: LimitOf,
+        timeout_seconds: float,
+        memory: BodyMemory | None = None,
+    ) -> None:
+        """`memory` None: an ingress has bounded it."""
         self._app = app
         self._limit_of = limit_of
         self._timeout_seconds = timeout_seconds
+        self._memory = memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not _has_body(scope):
             await self._app(scope, receive, send)
             return
         limit = self._limit_of(scope)
-        body = BoundedBody(scope, receive, limit.max_bytes, self._timeout_seconds)
+        memory = self._memory if limit.in_memory else None
+        body = BoundedBody(scope, receive, limit.max_bytes, self._timeout_seconds, memory)
+        try:
+            await self._handle(body, limit, scope, receive, send)
+        finally:
+            body.give_back()
+
+    async def _handle(
+        self, body: "BoundedBody", limit: BodyLimit, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         if limit.streamed:
             await self._app(scope, body.receive, close_connection_early(send, body))
             return
@@ -60,10 +87,18 @@ class BodyLimitMiddleware:
 
 
 class BoundedBody:
-    """`receive` for one request; raises BodyTooLarge or BodyTimeout at its limits."""
+    """`receive` for one request; raises BodyTooLarge, BodyMemoryFull or BodyTimeout at its limits.
+
+    Implements `BodyReader`.
+    """
 
     def __init__(
-        self, scope: Scope, receive: Receive, max_bytes: int, timeout_seconds: float
+        self,
+        scope: Scope,
+        receive: Receive,
+        max_bytes: int,
+        timeout_seconds: float,
+        memory: BodyMemory | None = None,
     ) -> None:
         self._receive = receive
         self._max_bytes = max_bytes
@@ -71,6 +106,10 @@ class BoundedBody:
         self._length = find_header(scope, b"content-length") or ""
         self._size_bytes = 0
         self._waited_seconds = 0.0
+        self._waits_since: float | None = None
+        self._wait: asyncio.Timeout | None = None
+        self._is_given_up = False
+        self._share = None if memory is None else memory.share(self)
         self.ended = False
 
     def receive(self) -> Awaitable[Message]:
@@ -80,6 +119,10 @@ class BoundedBody:
     async def _receive_bounded(self) -> Message:
         if not self._size_bytes and self._declares_too_much():
             raise BodyTooLarge(self._max_bytes)
+        if self._is_given_up:
+            raise BodyTimeout
+        if self._share is not None and not self._size_bytes:
+            self._share.grow_to(int(self._length) if self._length.isdecimal() else 0)
         begun = Begun(self._receive())
         message = begun.result if begun.is_done else await self._wait_for(begun)
         self._size_bytes += len(message.get("body", b""))
@@ -87,17 +130,30 @@ class BoundedBody:
         if self._size_bytes > self._max_bytes:
             self.ended = False  # the rest is not read
             raise BodyTooLarge(self._max_bytes)
+        if self._share is not None:
+            self._count(self._share)
         return message
 
-    async def _wait_for(self, message: Awaitable[Message]) -> Message:
-        began = time.monotonic()
+    def _count(self, share: BodyShare) -> None:
+        """Of a body without a declared length, as it comes."""
         try:
-            async with asyncio.timeout(self._left_seconds()):
+            share.grow_to(self._size_bytes)
+        except RegistryError:
+            self.ended = False
+            raise
+        if self.ended:
+            share.end_reading()
+
+    async def _wait_for(self, message: Awaitable[Message]) -> Message:
+        self._waits_since = time.monotonic()
+        try:
+            async with asyncio.timeout(self._left_seconds()) as self._wait:
                 return await message
         except TimeoutError:
             raise BodyTimeout from None
         finally:
-            self._waited_seconds += time.monotonic() - began
+            self._waited_seconds += time.monotonic() - self._waits_since
+            self._waits_since = self._wait = None
 
     async def all(self) -> bytes | None:
         """The whole body; None if the client disconnected first."""
@@ -108,6 +164,23 @@ class BoundedBody:
                 return None
             chunks.append(message.get("body", b""))
         return b"".join(chunks)
+
+    def give_back(self) -> None:
+        """At the end of its request: the memory that it took."""
+        if self._share is not None:
+            self._share.give_back()
+
+    def is_slow(self) -> bool:
+        waited = self._waited_seconds
+        if self._waits_since is not None:
+            waited += time.monotonic() - self._waits_since
+        return waited > _SLOW_SECONDS and self._size_bytes < waited * _SLOW_BYTES_PER_SECOND
+
+    def give_up(self) -> None:
+        """Its reader gets a BodyTimeout."""
+        self._is_given_up = True
+        if self._wait is not None:
+            self._wait.reschedule(asyncio.get_running_loop().time())
 
     def _declares_too_much(self) -> bool:
         length = self._length

@@ -156,6 +156,8 @@ async def send_error(
         (b"content-length", str(len(body)).encode()),
         *headers,
     ]
+    if error.retry_after_seconds is not None:
+        all_headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
     await send({"type": "http.response.start", "status": error.status, "headers": all_headers})
     await send({"type": "http.response.body", "body": body})
 

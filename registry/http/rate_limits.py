@@ -115,6 +115,4 @@ async def _refuse(
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": error.code})
         return
-    if error.retry_after_seconds is not None:
-        headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
     await send_error(scope, send, error, headers)
