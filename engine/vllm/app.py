@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from engine.errors import EngineUnavailable
 from engine.gateway.grammar_bounds import GrammarGate
@@ -34,6 +34,13 @@ from registry.auth.sender import current_sender
 from registry.http.openapi import document_errors
 
 API_PREFIX = "/api/"
+_OFTEN_CALLED = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/messages",
+    "/v1/responses",
+    "/v1/embeddings",
+)
 
 
 class EngineBinding:
@@ -110,12 +117,21 @@ async def build_application(
             max_body_values=max_body_values,
         )
     )
+    put_often_called_first(app.router.routes)
     stop_at_first_error(app.routes)
     app.user_middleware[:0] = guards
     document_errors(app)
     unregister_http_metrics(REGISTRY)
     app.middleware_stack = None  # already built; Starlette builds it again at the first request
     return app
+
+
+def put_often_called_first(routes: list[BaseRoute]) -> None:
+    """Starlette, and the middleware that counts requests, try one route after the other: twenty of
+    vLLM's, and ours, come before those that generate. No two of these routes have a path in common.
+    """
+    places = {path: place for place, path in enumerate(_OFTEN_CALLED)}
+    routes.sort(key=lambda route: places.get(getattr(route, "path", ""), len(places)))
 
 
 def _echo_requested_name(models: Any) -> None:
