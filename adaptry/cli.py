@@ -2,28 +2,13 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
-from adaptry.bench import command as bench_command
-from adaptry.client import AdaptryError
-from adaptry.commands import adapter as adapter_commands
-from adaptry.commands import base as base_commands
-from adaptry.commands import cache as cache_commands
-from adaptry.commands import database as database_commands
-from adaptry.commands import events as event_commands
-from adaptry.commands import job as job_commands
-from adaptry.commands import key as key_commands
-from adaptry.commands import manifest as manifest_commands
-from adaptry.commands import tenant as tenant_commands
-from adaptry.commands import transfer as transfer_commands
-from adaptry.commands import webhook as webhook_commands
-from adaptry.commands import why as why_commands
-from adaptry.demo import command as demo_command
-from adaptry.doctor import command as doctor_command
-from adaptry.terminal.errors import INTERRUPTED, CommandError, describe
-from adaptry.terminal.options import show_help
+from adaptry.command_tree import CommandTree
 
+INTERRUPTED = 130  # what a shell reports for SIGINT
 SERVERS = (
     "Commands talk to --server, else to $ADAPTRY_SERVER, else to http://127.0.0.1:8000, with the "
     "API key in $ADAPTRY_API_KEY if there is one."
@@ -34,62 +19,59 @@ EXIT_CODES = (
 )
 
 app = typer.Typer(
-    invoke_without_command=True,
-    callback=show_help,
+    cls=CommandTree,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich's boxes take a tenth of a second and several lines
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from registry.version import adaptry_version
+
+        print(f"adaptry {adaptry_version()}")
+        raise typer.Exit
+
+
+@app.callback(
+    invoke_without_command=True,
     help="Serve many LoRA adapters on one vLLM engine, and see which are in memory.",
     epilog=f"{SERVERS} {EXIT_CODES}",
 )
-app.add_typer(adapter_commands.app, name="adapter")
-app.add_typer(base_commands.app, name="base")
-app.add_typer(cache_commands.app, name="cache")
-app.add_typer(job_commands.app, name="job")
-app.add_typer(webhook_commands.app, name="webhook")
-app.add_typer(key_commands.app, name="key")
-app.add_typer(event_commands.app, name="events")
-app.add_typer(manifest_commands.app, name="manifest")
-app.add_typer(tenant_commands.app, name="tenant")
-app.add_typer(database_commands.app, name="db")
-app.command()(why_commands.why)
-app.command()(bench_command.bench)
-app.command()(doctor_command.doctor)
-app.command()(demo_command.demo)
-app.command("export")(transfer_commands.export_registry)
-app.command("import")(transfer_commands.import_registry)
-
-
-@app.command(add_help_option=False)
-def serve() -> None:
-    """Serve a model: adaptry serve MODEL [options] [vLLM's options]. See serve --help."""
-    raise AssertionError("main() passes these arguments on unparsed")
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except Exception as error:
+        from adaptry.terminal.failures import failure_of
+
+        if (failure := failure_of(error, arguments)) is None:
+            raise
+        failure.show(as_json="--json" in arguments)
+        return failure.exit_code
+
+
+def _run(arguments: list[str]) -> int:
     if arguments[:1] == ["serve"]:
         # Unparsed, for vLLM's own parser: typer would swallow `--` and reorder its own options.
         from adaptry.serve.command import run
 
         return run(arguments[1:])
-    try:
-        code = app(arguments, prog_name="adaptry", standalone_mode=False)
-    except (typer.Abort, KeyboardInterrupt):
-        return INTERRUPTED
-    except (CommandError, AdaptryError, typer.TyperException) as error:
-        return _fail(*_describe(error))
+    code = app(arguments, prog_name="adaptry", standalone_mode=False)
     return code if isinstance(code, int) else 0
-
-
-def _describe(error: CommandError | AdaptryError | typer.TyperException) -> tuple[str, int]:
-    """The message and the exit code of an error of a command, the client or the parser."""
-    if isinstance(error, AdaptryError):
-        return describe(error)
-    line = str(error) if isinstance(error, CommandError) else error.format_message()
-    return line, error.exit_code
-
-
-def _fail(message: str, exit_code: int) -> int:
-    print(f"adaptry: {' '.join(message.split())}", file=sys.stderr)
-    return exit_code

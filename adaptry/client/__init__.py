@@ -1,6 +1,8 @@
 """The Python client of the whole server: `Client`, and `AsyncClient` for event loops."""
 
-from adaptry.client.client import AsyncClient, Client
+from typing import TYPE_CHECKING
+
+from adaptry.client.client import Client
 from adaptry.client.errors import (
     AdaptryError,
     ApiError,
@@ -12,15 +14,19 @@ from adaptry.client.errors import (
     JobFailed,
     NoAnswer,
     NotFound,
+    PullFailed,
     TooManyRequests,
     Unauthorized,
     Unavailable,
     UnexpectedAnswer,
     UploadBroken,
 )
-from adaptry.client.resources.download import PullFailed, unpack_version
 from adaptry.client.resources.registration import Registration, Submission
 from adaptry.client.transport.requests import UNSET
+
+if TYPE_CHECKING:
+    from adaptry.client.async_client import AsyncClient
+    from adaptry.client.resources.download import unpack_version
 
 __all__ = [
     "UNSET",
@@ -46,3 +52,16 @@ __all__ = [
     "UploadBroken",
     "unpack_version",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What few programs need is imported when it is asked for: asyncio and hashing take a while."""
+    if name == "AsyncClient":
+        from adaptry.client.async_client import AsyncClient
+
+        return AsyncClient
+    if name == "unpack_version":
+        from adaptry.client.resources.download import unpack_version
+
+        return unpack_version
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The clients: `Client` blocks, `AsyncClient` has the same methods as coroutines."""
+"""`Client`, which blocks, and the subjects that it shares with `AsyncClient`."""
 
 from types import TracebackType
 from typing import Self, TypeVar
@@ -17,7 +17,6 @@ from adaptry.client.resources.tenants import Tenants
 from adaptry.client.resources.transfer import Transfer
 from adaptry.client.resources.versions import Versions
 from adaptry.client.resources.webhooks import Webhooks
-from adaptry.client.transport.async_transport import AsyncTransport
 from adaptry.client.transport.http import Options
 from adaptry.client.transport.sync_transport import SyncTransport
 
@@ -26,7 +25,7 @@ T_co = TypeVar("T_co", covariant=True)
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 
 
-class _Resources(Generation[T_co]):
+class AllResources(Generation[T_co]):
     """The methods of both clients, by subject."""
 
     def __init__(self, transport: T_co) -> None:
@@ -44,7 +43,7 @@ class _Resources(Generation[T_co]):
         self.transfer = Transfer(transport)
 
 
-class Client(_Resources[SyncTransport]):
+class Client(AllResources[SyncTransport]):
     """Talks to one server and blocks until it responds. Safe to share between threads.
 
     `timeout_seconds`: how long a response may take, unless a method takes its own timeout. Every
@@ -76,33 +75,3 @@ class Client(_Resources[SyncTransport]):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-class AsyncClient(_Resources[AsyncTransport]):
-    """Talks to one server on an event loop. The methods are those of `Client`."""
-
-    def __init__(
-        self,
-        base_url: str = DEFAULT_SERVER,
-        *,
-        api_key: str | None = None,
-        timeout_seconds: float = 120.0,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        """Opens no connection yet. Raises InvalidServer."""
-        super().__init__(AsyncTransport(Options(base_url, api_key, timeout_seconds), transport))
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._transport.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()

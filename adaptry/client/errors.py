@@ -38,6 +38,10 @@ class UnexpectedAnswer(AdaptryError):
     """The response is not Adaptry's: another server runs there."""
 
 
+class PullFailed(AdaptryError):
+    """The downloaded files are not the version's, or they can't be written here."""
+
+
 class JobFailed(AdaptryError):
     """A registration ended without a version; `code` and `detail` are the job's."""
 

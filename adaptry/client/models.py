@@ -9,7 +9,7 @@ from typing_extensions import TypeAliasType
 class ResponseModel(BaseModel):
     """A response of the server. Keeps unknown fields, which a newer server may send."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", defer_build=True)
 
 
 class AdapterRead(ResponseModel):

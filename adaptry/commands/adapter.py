@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from adaptry.client import Registration, unpack_version
+from adaptry.client import Registration
 from adaptry.client.models import VersionRead
 from adaptry.commands import alias as alias_commands
 from adaptry.commands import base as base_commands
@@ -91,6 +91,8 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Download a version's files, and verify that they are what was registered."""
+    from adaptry.client import unpack_version
+
     if folder.exists():
         raise CommandError(f"{folder} already exists: choose another name or remove it")
     with connect(server) as client:

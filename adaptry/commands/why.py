@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from adaptry.client.models import DecisionRead
-from adaptry.commands.cache_top import run_top
 from adaptry.terminal.completion import adapter_names
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Reference, Server, connect
 from adaptry.terminal.output import show_json
@@ -70,6 +69,8 @@ def top(
 
     With --json, one object per sample and line.
     """
+    from adaptry.commands.cache_top import run_top
+
     with connect(server) as client:
         run_top(client, interval, once=once, as_json=as_json)
 

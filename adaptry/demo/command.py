@@ -15,6 +15,7 @@ import typer
 from adaptry.client import Client
 from adaptry.demo.child_process import ServerProcess, Stop, last_words
 from adaptry.serve import preflight
+from adaptry.shipped_files import shipped
 from adaptry.terminal.errors import CommandError
 from adaptry.terminal.job_progress import PhaseLine, register
 from adaptry.terminal.options import connect
@@ -41,7 +42,6 @@ class DemoPlan:
 
     port: int
     state: Path
-    repository: Path
     replicas: int | None = None  # None: one engine, without Ray Serve
 
     @property
@@ -50,7 +50,7 @@ class DemoPlan:
 
     @property
     def model(self) -> Path:
-        return self.repository / "demo" / "base"
+        return shipped("demo") / "base"
 
     @property
     def log(self) -> Path:
@@ -59,7 +59,7 @@ class DemoPlan:
     @property
     def second_version(self) -> Path:
         """Another version of the pinned adapter, with other output."""
-        return self.repository / "demo" / "adapters-v2" / PINNED
+        return shipped("demo") / "adapters-v2" / PINNED
 
     def adapters(self) -> list[Path]:
         return sorted(p.parent for p in self.model.parent.glob("adapters/*/adapter_config.json"))
@@ -79,7 +79,7 @@ class DemoPlan:
 
     def check(self) -> str:
         """Check that the server can start; returns vLLM's distribution. Raises NotReady."""
-        advice = "the demo runs from the repository: clone it and run `make demo` there"
+        advice = "this installation is not complete"
         preflight.check_folder(self.model, "the demo model", advice)
         engine = preflight.check_engine()
         preflight.check_compiler(engine, eager=True)  # as the demo's profile says
@@ -105,11 +105,11 @@ def demo(
 
 def run_demo(port: int, state: Path, replicas: int | None = None) -> None:
     """Serve until stopped. Raises CommandError if the server does not start or dies."""
-    plan = DemoPlan(port, state.absolute(), Path(__file__).resolve().parents[2], replicas)
+    plan = DemoPlan(port, state.absolute(), replicas)
     engine = plan.check()
     with stop_on_signals():
         try:
-            server = ServerProcess(plan.command(engine), plan.log, plan.repository)
+            server = ServerProcess(plan.command(engine), plan.log, shipped("demo").parent)
             try:
                 serve(plan, server)
             finally:
@@ -120,7 +120,7 @@ def run_demo(port: int, state: Path, replicas: int | None = None) -> None:
 
 
 def serve(plan: DemoPlan, server: ServerProcess) -> None:
-    from adaptry.demo.guide import Guide  # not in a wheel, but in every repository
+    from adaptry.demo.guide import Guide
     from adaptry.demo.promotion import promote_and_roll_back
 
     progress = PhaseLine()

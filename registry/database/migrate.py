@@ -10,14 +10,21 @@ from alembic.util import CommandError
 from registry.database.engine import translate_outages
 from registry.errors import DatabaseUnavailable
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+_HERE = Path(__file__).resolve().parent
+FOLDERS = (_HERE / "alembic", _HERE.parent.parent / "alembic")
+"""Where the migrations are: in a wheel, in a checkout."""
 
 
 def alembic_config(database_url: str) -> Config:
     """Alembic's configuration for this database. Raises DatabaseUnavailable without it."""
-    if not (ROOT / "alembic.ini").is_file():
-        raise DatabaseUnavailable(f"the migrations are missing: there is no {ROOT / 'alembic.ini'}")
-    config = Config(str(ROOT / "alembic.ini"))
+    folder = next((each for each in FOLDERS if (each / "env.py").is_file()), None)
+    if folder is None:
+        raise DatabaseUnavailable(
+            f"this installation is not complete: there are no migrations in {FOLDERS[0]}"
+        )
+    config = Config()
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
     config.attributes["database_url"] = database_url
     return config
 

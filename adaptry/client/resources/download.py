@@ -9,16 +9,12 @@ from typing import IO, cast
 
 from blake3 import blake3
 
-from adaptry.client.errors import AdaptryError
+from adaptry.client.errors import PullFailed
 from registry.storage.integrity import manifest_digest
 from registry.storage.tar import ChunkReader
 
 _CHUNK_BYTES = 2**20
 _MOST_FILES = 100  # an adapter has two
-
-
-class PullFailed(AdaptryError):
-    """The downloaded files are not the version's, or they can't be written here."""
 
 
 def unpack_version(chunks: Iterator[bytes], digest: str, folder: Path) -> int:

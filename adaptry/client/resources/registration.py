@@ -21,9 +21,6 @@ from adaptry.client.transport.requests import (
     parse_version,
     without_none,
 )
-from registry.errors import InvalidAdapter
-from registry.inspection.foreign_folders import explain_missing_files, list_names
-from registry.inspection.training_files import NAMES as TRAINING_FILES
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -207,8 +204,21 @@ class _CountedFile:
 
 def _training_files(folder: Path) -> list[Path]:
     """What the server compares with its base model, without the tokenizer's large file."""
+    from registry.inspection.training_files import NAMES as TRAINING_FILES
+
     found = [folder / name for name in TRAINING_FILES if (folder / name).is_file()]
     return [file for file in found if file.stat().st_size <= _MAX_TRAINING_FILE_BYTES]
+
+
+def _explain(folder: Path) -> None:
+    """What is there in place of a PEFT folder. Raises InvalidSource if that is known."""
+    from registry.errors import InvalidAdapter
+    from registry.inspection.foreign_folders import explain_missing_files, list_names
+
+    try:
+        explain_missing_files(list_names(folder))
+    except InvalidAdapter as problem:
+        raise InvalidSource(f"{folder}: {problem.detail}") from None
 
 
 def _open_files(
@@ -217,10 +227,7 @@ def _open_files(
     files = [source] if source.is_file() else [source / name for name in FILES]
     for file in files:
         if not file.is_file():
-            try:
-                explain_missing_files(list_names(source))
-            except InvalidAdapter as problem:
-                raise InvalidSource(f"{source}: {problem.detail}") from None
+            _explain(source)
             raise InvalidSource(
                 f"there is no {file}: name a folder that PEFT saved, or an archive of one"
             )

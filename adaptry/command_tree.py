@@ -1,0 +1,153 @@
+"""Command tree: the names of all commands; the module of one is imported when it is called."""
+
+import importlib
+import sys
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command_from_info, get_group_from_info
+from typer.models import CommandInfo, TyperInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a command is: a function, or the group of a module. `help`: its first sentence."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+PLACES = {
+    "serve": Place(
+        "adaptry.command_tree",
+        "serve",
+        "Serve a model: adaptry serve MODEL [options] [vLLM's options].",
+    ),
+    "why": Place(
+        "adaptry.commands.why",
+        "why",
+        "Show where an adapter is, what last happened to it, and what would help.",
+    ),
+    "bench": Place(
+        "adaptry.bench.command",
+        "bench",
+        "Send requests for many adapters to a running server; report hit ratio and times.",
+    ),
+    "doctor": Place(
+        "adaptry.doctor.command",
+        "doctor",
+        "Check install, vLLM, GPU, database, disk, port and limits; print how to fix problems.",
+    ),
+    "demo": Place(
+        "adaptry.demo.command",
+        "demo",
+        "Serve the demo model with its adapters and print what to try.",
+    ),
+    "export": Place(
+        "adaptry.commands.transfer",
+        "export_registry",
+        "Write adapters, versions, aliases, history, events and files into a folder or a tar.",
+    ),
+    "import": Place(
+        "adaptry.commands.transfer",
+        "import_registry",
+        "Import everything or, on any error, nothing.",
+    ),
+    "adapter": Place(
+        "adaptry.commands.adapter", "app", "Register, find, promote and retire adapters."
+    ),
+    "base": Place(
+        "adaptry.commands.base",
+        "app",
+        "List the base models of a registry, and declare which are compatible.",
+    ),
+    "cache": Place(
+        "adaptry.commands.cache", "app", "Inspect and control what is in GPU slots and host memory."
+    ),
+    "job": Place("adaptry.commands.job", "app", "Follow and cancel background registrations."),
+    "webhook": Place(
+        "adaptry.commands.webhook", "app", "Send events of the registry to other systems."
+    ),
+    "key": Place("adaptry.commands.key", "app", "API keys and their scopes."),
+    "events": Place(
+        "adaptry.commands.events", "app", "The log of all changes: who, when, from where, what."
+    ),
+    "grafana": Place(
+        "adaptry.commands.grafana", "app", "Dashboards and alert rules for Grafana and Prometheus."
+    ),
+    "manifest": Place(
+        "adaptry.commands.manifest", "app", "Write adapters and aliases as Kubernetes objects."
+    ),
+    "tenant": Place(
+        "adaptry.commands.tenant", "app", "Tenants: separate namespaces of adapters, with limits."
+    ),
+    "db": Place("adaptry.commands.database", "app", "The registry's database."),
+}
+
+
+def serve() -> None:
+    """Serve a model: adaptry serve MODEL [options] [vLLM's options]. See serve --help."""
+    raise AssertionError("main() passes these arguments on unparsed")
+
+
+def load(name: str) -> Any:
+    """Import a command and make it."""
+    # where click is installed, httpx imports its own command line, with rich and pygments: 40 ms
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # None: can't be imported
+    place = PLACES[name]
+    found = getattr(importlib.import_module(place.module), place.attribute)
+    if isinstance(found, typer.Typer):
+        return get_group_from_info(
+            TyperInfo(found, name=name),
+            pretty_exceptions_short=True,
+            suggest_commands=True,
+            rich_markup_mode=None,
+        )
+    return get_command_from_info(
+        CommandInfo(name, callback=found, add_help_option=name != "serve"),
+        pretty_exceptions_short=True,
+        rich_markup_mode=None,
+    )
+
+
+class _Commands(MutableMapping[str, Any]):
+    """The names are there at once; reading a value imports it."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = dict.fromkeys(PLACES)
+
+    def __getitem__(self, name: str) -> Any:
+        if self._made[name] is None:
+            self._made[name] = load(name)
+        return self._made[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._made[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+
+class CommandTree(TyperGroup):
+    """The root group. Its help is written without importing the commands."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = _Commands()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.help) for name, place in PLACES.items()])

@@ -1,0 +1,59 @@
+"""Failures of commands: an exception as one line, or as JSON, and an exit code."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import typer
+
+from adaptry.terminal.errors import FAILED, MISUSED, CommandError
+from adaptry.terminal.extras import missing_extra
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """`code` is the server's, empty without one."""
+
+    line: str
+    exit_code: int
+    code: str = ""
+
+    def show(self, *, as_json: bool) -> None:
+        """On standard error, where the output of a command never goes."""
+        line = " ".join(self.line.split())
+        if as_json:
+            line = json.dumps(
+                {"error": line, "code": self.code or None, "exit_code": self.exit_code},
+                ensure_ascii=False,
+            )
+        print(line if as_json else f"adaptry: {line}", file=sys.stderr)
+
+
+def failure_of(error: Exception, arguments: Sequence[str]) -> Failure | None:
+    """None: a fault of this program, whose traceback is wanted."""
+    if isinstance(error, CommandError):
+        return Failure(str(error), error.exit_code)
+    if isinstance(error, typer.TyperException):
+        return Failure(error.format_message(), error.exit_code)
+    if isinstance(error, ModuleNotFoundError):
+        advice = missing_extra(error, arguments)
+        return None if advice is None else Failure(advice, FAILED)
+    return _of_client(error)
+
+
+def _of_client(error: Exception) -> Failure | None:
+    from adaptry import client
+
+    if not isinstance(error, client.AdaptryError):
+        return None
+    line = str(error)
+    code = str(getattr(error, "code", ""))
+    match error:
+        case client.InvalidServer() | client.InvalidReference() | client.InvalidSource():
+            return Failure(line, MISUSED)
+        case client.UploadBroken():
+            line = "the server ended the upload early: `adaptry job list` may show why"
+        case client.NoAnswer():
+            line = f"{line}. Is `adaptry serve` running there?"
+    return Failure(line, FAILED, code)

@@ -1,0 +1,83 @@
+"""Imports of the command line: a command loads only what it needs, so that it starts at once."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+from adaptry.command_tree import PLACES, load
+
+NOBODY = "http://127.0.0.1:1"
+HEAVY = {
+    "alembic",
+    "fastapi",
+    "numpy",
+    "opentelemetry",
+    "psutil",
+    "pydantic_settings",
+    "rich",
+    "sqlalchemy",
+    "sqlmodel",
+    "torch",
+    "uvicorn",
+    "vllm",
+}
+CLIENT = {"httpx", "pydantic"}
+REPORT = (
+    "\nimport sys; print('imported:', *sorted({name.partition('.')[0] for name in sys.modules}))"
+)
+COMMANDS = [
+    "adapter list",
+    "adapter show upper",
+    "adapter add upper .",
+    "adapter promote upper:2",
+    "adapter rollback upper",
+    "base list",
+    "cache show",
+    "cache top --once",
+    "events export",
+    "job list",
+    "key list",
+    "manifest inference-model-rewrite --pool p",
+    "tenant list",
+    "webhook list",
+    "why upper",
+]
+
+
+def imported(program: str, *arguments: str) -> set[str]:
+    """The top packages that a program has imported at its end."""
+    done = subprocess.run(
+        [sys.executable, "-c", program + REPORT, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+def run(arguments: Sequence[str]) -> set[str]:
+    return imported("import sys; from adaptry.cli import main; main(sys.argv[1:])", *arguments)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_that_asks_a_server_loads_the_client_alone(command: str) -> None:
+    loaded = run([*command.split(), "--server", NOBODY])
+    assert loaded >= CLIENT
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["nope"]])
+def test_what_asks_no_server_loads_no_client(arguments: list[str]) -> None:
+    assert not run(arguments) & (HEAVY | {"httpx"})
+
+
+def test_the_python_client_loads_neither_sql_nor_an_engine() -> None:
+    loaded = imported("from adaptry.client import Client")
+    assert not loaded & (HEAVY - {"rich"})  # where click is installed, httpx loads rich
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_the_help_of_all_commands_has_the_first_sentence_of_each(name: str) -> None:
+    assert PLACES[name].help == load(name).get_short_help_str(1000)
