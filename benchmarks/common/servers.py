@@ -75,6 +75,17 @@ async def both(
 
 
 @asynccontextmanager
+async def ours_alone(
+    base: Path, adapters: Path, limits: Limits, logs: Path, state: Path
+) -> AsyncIterator[Side]:
+    """One of ours, with every folder in `adapters` registered."""
+    with running("ours", _ours(base, adapters, limits, state), {}, logs) as side:
+        await ready(side)
+        await register(side, sorted(adapters.iterdir()))
+        yield side
+
+
+@asynccontextmanager
 async def fleet(
     replicas: int, base: Path, adapters: Path, limits: Limits, folder: Path
 ) -> AsyncIterator[list[Side]]:

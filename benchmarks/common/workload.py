@@ -52,7 +52,7 @@ SHAPES = {
 }
 
 
-def write_base_model(parent: Path, shape: Shape) -> Path:
+def write_base_model(parent: Path, shape: Shape, *, positions: int = 8192) -> Path:
     """A folder to be served with `--load-format dummy`: configuration and the demo's tokenizer."""
     folder = parent / shape.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def write_base_model(parent: Path, shape: Shape) -> Path:
         num_key_value_heads=shape.kv_heads,
         head_dim=shape.head_size,
         vocab_size=shape.vocabulary,
-        max_position_embeddings=8192,
+        max_position_embeddings=positions,
         dtype=shape.dtype,
     )
     (folder / "config.json").write_text(json.dumps(config))
