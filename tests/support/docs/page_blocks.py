@@ -32,6 +32,7 @@ REGISTRY_PAGES = (
 """Run against a registry of its own each, in tests/docs/test_registry_pages.py."""
 
 ENGINE_PAGES = (
+    "agents.md",
     "bad-input.md",
     "cache.md",
     "client.md",
@@ -107,7 +108,7 @@ def run(commands: list[str], server: str) -> list[str]:
     done = subprocess.run(
         ["bash", "-c", script.replace(SERVER, server)],
         cwd=ROOT,
-        env={**os.environ, "ADAPTRY_SERVER": server, "PATH": path()},
+        env={**os.environ, "ADAPTRY_SERVER": server, "PATH": path(), "TQDM_DISABLE": "1"},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
