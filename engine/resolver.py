@@ -78,6 +78,7 @@ def for_engine(resolved: ResolvedVersion) -> AdapterVersion:
         size_bytes=resolved.size_bytes,
         deprecated_at=None if deprecated_at is None else int(deprecated_at.timestamp()),
         deprecation_reason=resolved.state_reason if deprecated_at else None,
+        invocation_tokens=resolved.invocation_tokens,
         chat_template=resolved.chat_template,
         sampling_defaults=resolved.sampling_defaults,
     )

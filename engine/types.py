@@ -82,6 +82,7 @@ class AdapterVersion:
     """One immutable version of an adapter, as the engine needs it.
 
     `path` is an absolute local folder that exists while anything refers to the version.
+    `invocation_tokens`: of an activated adapter, which has no effect before them.
     `chat_template`, `sampling_defaults`: what its requests get instead of the base model's; no part
     of its identity, as they are the adapter's setting.
     """
@@ -95,6 +96,7 @@ class AdapterVersion:
     size_bytes: int
     deprecated_at: int | None = None  # in seconds since 1970; None: it is not deprecated
     deprecation_reason: str | None = None
+    invocation_tokens: tuple[int, ...] | None = None
     chat_template: str | None = field(default=None, compare=False)
     sampling_defaults: Mapping[str, Any] | None = field(default=None, compare=False)
 
@@ -144,8 +146,11 @@ class WorkDone:
     """What the engine did for one request, its parallel completions together.
 
     `first_token_at`: in seconds since 1970, as vLLM's clock has it; None if there was no token.
+    `shared_prefix_tokens`: those before the invocation of an activated adapter that were found in
+    the prefix cache, by the first of its completions.
     """
 
     prompt_tokens: int
     generated_tokens: int
     first_token_at: float | None
+    shared_prefix_tokens: int = 0

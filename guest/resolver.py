@@ -37,8 +37,8 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
     async def resolve_lora(self, base_model_name: str, lora_name: str) -> LoRARequest | None:
         """None if the registry does not serve it.
 
-        Raises GracefulHTTPError (503) if the registry or the disk fails, or this engine is too
-        small for it; nothing of that is reported to the registry.
+        Raises GracefulHTTPError (503) if the registry or the disk fails, or this engine
+        can't serve it; nothing of that is reported to the registry.
         """
         try:
             version = await asyncio.to_thread(self._registry.find, lora_name)
@@ -56,9 +56,12 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
         return request
 
     async def _request(self, version: VersionRead) -> LoRARequest:
-        """Raises GracefulHTTPError (503) if this engine's slots are too small for it."""
+        """Raises GracefulHTTPError (503) if this engine can't serve it."""
         if (most := self._max_rank()) is not None and version.rank > most:
             detail = f"{version.reference} has rank {version.rank}, over --max-lora-rank {most}"
+            raise GracefulHTTPError(detail, HTTPStatus.SERVICE_UNAVAILABLE)
+        if version.kind != "lora":  # 0.26 would apply it from the prompt's start on
+            detail = f"{version.reference} is an activated adapter: vLLM alone can't serve it"
             raise GracefulHTTPError(detail, HTTPStatus.SERVICE_UNAVAILABLE)
         folder = await asyncio.to_thread(self._registry.fetch, version)
         # vLLM gives it its number

@@ -230,7 +230,8 @@ class InspectionRead(ResponseModel):
     """
     What was checked. `engine`: the engine whose supported modules were used; null without one.
 
-    `ranks` counts modules by rank, `files` has bytes by name.
+    `ranks` counts modules by rank, `files` has bytes by name. `invocation_tokens`: of an activated
+    adapter, null for a plain one.
     """
 
     engine: str | None
@@ -241,11 +242,13 @@ class InspectionRead(ResponseModel):
     parameters: int
     files: dict[str, int]
     remarks: list[FindingRead]
+    invocation_tokens: list[int] | None = None
 
 
 class AdapterFacts(ResponseModel):
     """Facts that registering these files would store."""
 
+    kind: Literal["lora", "activated"]
     rank: int
     alpha: float
     target_modules: list[str]
@@ -620,12 +623,14 @@ class VersionRead(ResponseModel):
     `base`: the base model that it was checked against and is bound to, null if it is bound to none
     yet; `base_model`: what its configuration names. `has_chat_template`: it was trained with one
     that is not the base model's. `sampling_defaults`: those of its `generation_config.json`, if
-    they are not the base model's.
+    they are not the base model's. `kind`: `activated` adapters have no effect before their
+    invocation in the prompt.
     """
 
     adapter: str
     number: int
     reference: str
+    kind: Literal["lora", "activated"]
     digest: str
     content_digest: str | None
     state: str

@@ -129,11 +129,12 @@ COMMANDS = (search, update)
 
 def show_versions(found: Iterable[VersionRead]) -> None:
     show_table(
-        ("REFERENCE", "STATE", "RANK", "SIZE", "DIGEST", "BASE", "TARGET MODULES", "TAGS"),
+        ("REFERENCE", "STATE", "KIND", "RANK", "SIZE", "DIGEST", "BASE", "TARGET MODULES", "TAGS"),
         (
             (
                 version.reference,
                 version.state,
+                version.kind,
                 str(version.rank),
                 size(version.size_bytes),
                 version.digest[:12],

@@ -12,6 +12,7 @@ from engine.types import AdapterVersion, EvictionReason, Tier
 
 _RECENT = timedelta(minutes=5)
 _OFTEN = 3
+_SHOWN_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,24 @@ def explain(
     nearest = min(statuses, key=lambda each: each.steps_away)
     others = [each for each in statuses if each is not nearest and each.resident is not None]
     locations = [_describe_location(each) for each in (nearest, *others)]
-    parts = [*locations, _describe_failure(events), _advise(snapshots[nearest.replica], events)]
+    parts = [
+        *locations,
+        _describe_kind(version),
+        _describe_failure(events),
+        _advise(snapshots[nearest.replica], events),
+    ]
     return Explanation(statuses, " ".join(part for part in parts if part))
+
+
+def _describe_kind(version: AdapterVersion) -> str:
+    if version.invocation_tokens is None:
+        return ""
+    tokens = ", ".join(map(str, version.invocation_tokens[:_SHOWN_TOKENS]))
+    more = ", …" if len(version.invocation_tokens) > _SHOWN_TOKENS else ""
+    return (
+        f"It acts from its invocation on (tokens {tokens}{more}): what a prompt has before that "
+        "is shared with the base model."
+    )
 
 
 def locate(version: AdapterVersion, snapshot: CacheSnapshot, replica: str = "") -> VersionStatus:

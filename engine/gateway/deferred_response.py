@@ -70,7 +70,7 @@ class DeferredResponse:
             return
         if message["type"] == "http.response.start":
             self._head = message
-            if self._request.lease is not None:
+            if self._request.is_head_final:
                 await self._send_head()
             return
         await self._send_head()

@@ -28,6 +28,7 @@ _UNQUOTED = " !#$&'()*+,/:;=?@[]^`{|}<>\"\\"
 class RequestContext:
     """One HTTP request that may reach the engine. `version` None: it is for the base model.
 
+    `has_invocation`: whether its prompts have that of its activated adapter; None: not known.
     `arrived_at`: when its body was complete, in seconds since 1970, as on vLLM's clock.
     """
 
@@ -40,6 +41,12 @@ class RequestContext:
     shared_lease: SharedLease | None = None
     on_lease: Callable[[], None] | None = None
     rates: RequestRates | None = None
+    has_invocation: bool | None = None
+
+    def _invocation_header(self) -> dict[str, str]:
+        if self.has_invocation is None:
+            return {}
+        return {"x-adaptry-invocation": "found" if self.has_invocation else "missing"}
 
     @contextmanager
     def waiting(self, version: AdapterVersion) -> Iterator[Callable[[Lease], None]]:
@@ -54,8 +61,25 @@ class RequestContext:
         """The first lease is reported, if it takes several one after the other."""
         if self.lease is None:
             self.lease = lease
-            if self.on_lease is not None:
-                self.on_lease()
+            self._report_head()
+
+    def on_invocation(self, found: bool) -> None:
+        """Whether a prompt invokes the activated adapter. Of several prompts, all have to."""
+        is_first = self.has_invocation is None
+        self.has_invocation = found and self.has_invocation is not False
+        if is_first:
+            self._report_head()
+
+    def _report_head(self) -> None:
+        if self.on_lease is not None and self.is_head_final:
+            self.on_lease()
+
+    @property
+    def is_head_final(self) -> bool:
+        """Leased; of an activated adapter, the tokens of a prompt are known too."""
+        if self.lease is None:
+            return False
+        return self.has_invocation is not None or self.lease.version.invocation_tokens is None
 
     def detach(self) -> None:
         """After the response: what refers back to this must not keep it for the collector."""
@@ -73,6 +97,7 @@ class RequestContext:
             "x-adaptry-version": version.reference,
             "x-adaptry-cache": self.lease.outcome,
             "x-adaptry-load-ms": f"{self.lease.load_seconds * 1000:.1f}",
+            **self._invocation_header(),
             **deprecation_headers(version),
         }
         return [(name.encode(), value.encode()) for name, value in headers.items()]

@@ -18,6 +18,7 @@ _NO_COUNTER = NullTenantCounter()
 class GenerationCounter(Protocol):
     def observe_first_token(self, outcome: CacheOutcome, seconds: float) -> None: ...
     def count_tokens(self, adapter: str, prompt: int, generation: int) -> None: ...
+    def count_shared_prefix(self, adapter: str, tokens: int) -> None: ...
 
 
 class AdmittedRequest:
@@ -69,6 +70,8 @@ class LeasedRequest(AdmittedRequest):
             self._accounts.end_lease(self._tenant, self._lease.version.id)
         lease, at = self._lease, work.first_token_at
         self._counter.count_tokens(lease.version.adapter, work.prompt_tokens, work.generated_tokens)
+        if work.shared_prefix_tokens:
+            self._counter.count_shared_prefix(lease.version.adapter, work.shared_prefix_tokens)
         if at is not None:
             self._counter.observe_first_token(lease.outcome, max(at - self._arrived_at, 0.0))
 

@@ -8,8 +8,21 @@ from typing import Any
 from vllm.lora.request import LoRARequest
 from vllm.v1.engine.llm_engine import LLMEngine
 
+from engine.activated_lora.marks import activate_request, is_activated
 from engine.cache.controller import CacheController
 from engine.types import AdapterVersion
+
+
+def activate_requests(core: Any) -> None:
+    """Every request is sent here: those for activated adapters say where their effect begins."""
+    send = core.add_request
+
+    def send_activated(request: Any) -> None:
+        if is_activated(request.lora_request):
+            activate_request(request)
+        send(request)
+
+    core.add_request = send_activated
 
 
 class SteppedClient:

@@ -25,7 +25,7 @@ from engine.bootstrap.registry import (
 )
 from engine.cache.snapshot import CacheSnapshot
 from engine.offline.adapters import ACTOR, OfflineAdapters
-from engine.offline.engine import AdmittingEngine, SteppedClient
+from engine.offline.engine import AdmittingEngine, SteppedClient, activate_requests
 from engine.operations.module_naming import EngineNaming
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
@@ -103,6 +103,7 @@ class LLM(vllm.LLM):  # type: ignore[misc]  # vLLM is untyped here
     ) -> None:
         engine = self._engine
         self._stack.callback(engine.engine_core.shutdown)
+        activate_requests(engine.engine_core)
         state = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="adaptry-")))
         registry_settings = RegistrySettings(
             database_url=async_url(database or f"sqlite:///{state}/registry.db"),

@@ -113,3 +113,7 @@ class CacheMetrics:
     def count_tokens(self, adapter: str, prompt: int, generation: int) -> None:
         """Count the tokens of one engine request, at its end."""
         self._requests.count_tokens(adapter, prompt, generation)
+
+    def count_shared_prefix(self, adapter: str, tokens: int) -> None:
+        """Count what one request for an activated adapter found computed before its invocation."""
+        self._requests.count_shared_prefix(adapter, tokens)

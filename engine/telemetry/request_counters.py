@@ -48,6 +48,12 @@ class RequestCounters:
             ["adapter", "kind"],
             registry=registry,
         )
+        self._shared_prefix = Counter(
+            "adaptry_shared_prefix_tokens",
+            "Prompt tokens before the invocation of an activated adapter that were found computed.",
+            ["adapter"],
+            registry=registry,
+        )
         self._refusals = Counter(
             "adaptry_refusals",
             "Generation requests answered with one of our errors, by its code.",
@@ -58,6 +64,7 @@ class RequestCounters:
         self._request_seconds_of = LabelChildren(self._request_seconds)
         self._first_token_seconds_of = LabelChildren(self._first_token_seconds)
         self._tokens_of = LabelChildren(self._tokens)
+        self._shared_prefix_of = LabelChildren(self._shared_prefix)
         for outcome in CacheOutcome:
             self._first_token_seconds_of.of(outcome)
         labels.on_new.append(self._add_adapter)
@@ -71,6 +78,7 @@ class RequestCounters:
             self._request_seconds,
             self._first_token_seconds,
             self._tokens,
+            self._shared_prefix,
             self._refusals,
         )
 
@@ -80,6 +88,7 @@ class RequestCounters:
         for kind in TOKEN_KINDS:
             self._tokens_of.of(adapter, kind)
         self._request_seconds_of.of(adapter)
+        self._shared_prefix_of.of(adapter)
 
     def count_request(self, adapter: str, outcome: str, seconds: float) -> None:
         label = self._labels.of(adapter)
@@ -97,3 +106,6 @@ class RequestCounters:
         label = self._labels.of(adapter)
         self._tokens_of.of(label, "prompt").inc(prompt)
         self._tokens_of.of(label, "generation").inc(generation)
+
+    def count_shared_prefix(self, adapter: str, tokens: int) -> None:
+        self._shared_prefix_of.of(self._labels.of(adapter)).inc(tokens)

@@ -80,6 +80,7 @@ def _parse_as_vllm(model: str, arguments: Sequence[str]) -> Namespace:
     parser, validate = vllm_compat.argument_parser(), vllm_compat.validate_arguments()
     # vLLM's default lets the pages of any site read responses
     parser.set_defaults(max_loras=DEFAULT_SLOTS, host="127.0.0.1", allowed_origins=[])
+    parser.set_defaults(enable_prompt_tokens_details=True)  # how much a shared prefix has saved
     parser.allow_abbrev = False  # `--lora-mod` would not be refused
     parser.error = _refuse  # instead of ending the process with its usage
     try:

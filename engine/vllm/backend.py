@@ -14,6 +14,7 @@ from vllm.lora.request import LoRARequest
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
+from engine.activated_lora.marks import invocation_mark
 from engine.errors import EngineDied, EngineUnavailable
 from engine.policy.decisions import Commit, Move
 from engine.ports import EngineState, Loaded, MoveResult
@@ -30,7 +31,8 @@ from registry.inspection.supported_modules import (
 
 def lora_request(version: AdapterVersion) -> LoRARequest:
     """vLLM's name for a version. Neither name nor id is ever used for other weights."""
-    return LoRARequest(version.engine_name, version.id, version.path)
+    mark = invocation_mark(version.invocation_tokens)
+    return LoRARequest(version.engine_name, version.id, version.path, base_model_name=mark)
 
 
 class VllmBackend:
@@ -155,6 +157,7 @@ def merge_served_modules(
         naming=naming or UnknownNaming(),
         patterns=all(rank["patterns"] for rank in ranks),
         head=heads[0] if heads else None,
+        activated_refusal=ranks[0]["activated_refusal"],
     )
 
 

@@ -16,6 +16,7 @@ from vllm.lora.request import LoRARequest
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from engine.activated_lora.marks import activate_request, is_activated
 from engine.errors import EngineError, EngineUnavailable
 from engine.gateway.grammar_bounds import GrammarGate
 from engine.gateway.request_context import current_request
@@ -23,6 +24,7 @@ from engine.types import VersionId, WorkDone
 from engine.vllm.running_requests import (
     BackgroundTasks,
     RunningRequest,
+    added_request,
     track_additions,
     watch_requests,
 )
@@ -115,7 +117,7 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         self._background = BackgroundTasks()
         self._numbers = itertools.count(1)
         self._engine_ids: dict[str, set[str]] = {}
-        _salt_requests(self.engine_core)
+        _prepare_requests(self.engine_core)
         watch_requests(self.output_processor, self.engine_core)
 
     async def add_request(
@@ -212,12 +214,21 @@ def _call_when_input_ends(queue: Any, do: Callable[[], None]) -> None:
         task.add_done_callback(lambda _: do())
 
 
-def _salt_requests(core: Any) -> None:
+def _prepare_requests(core: Any) -> None:
     """Every request is sent here: each of `n` completions, each part of an input stream."""
     send = core.add_request_async
 
-    async def send_salted(request: Any) -> None:
+    async def send_prepared(request: Any) -> None:
         request.cache_salt = tenant_cache_salt(request.cache_salt)
+        if is_activated(request.lora_request):
+            _note_start(request.request_id, activate_request(request))
         await send(request)
 
-    core.add_request_async = send_salted
+    core.add_request_async = send_prepared
+
+
+def _note_start(engine_id: str, start: int | None) -> None:
+    if (running := added_request()) is not None:
+        running.note_start(engine_id, start)
+    if (request := current_request()) is not None:
+        request.on_invocation(start is not None)

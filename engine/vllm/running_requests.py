@@ -40,6 +40,13 @@ class RunningRequest:
         self._prompt_tokens = 0
         self._generated_tokens = 0
         self._first_token_at: float | None = None
+        self._starts: dict[str, int] = {}
+        self._shared: int | None = None
+
+    def note_start(self, engine_id: str, start: int | None) -> None:
+        """Where the effect of its activated adapter begins, in one entry of the table."""
+        if start is not None:
+            self._starts[engine_id] = start
 
     def add_state(self, state: Any) -> None:
         self._working += 1
@@ -50,6 +57,9 @@ class RunningRequest:
         """Not yet the end: the engine may have to abort it first."""
         if state.detokenizer is not None:
             self._generated_tokens += state.detokenizer.num_output_tokens()
+        if (start := self._starts.pop(state.request_id, None)) is not None:
+            shared = min(start, state.num_cached_tokens)
+            self._shared = shared if self._shared is None else min(shared, self._shared)
         stats = state.stats
         if stats is not None and stats.first_token_latency > 0:
             at = stats.arrival_time + stats.first_token_latency
@@ -70,7 +80,8 @@ class RunningRequest:
             return
         self._is_ended = True
         on_end, self.on_end, self.on_engine_death = self.on_end, _ignore, _nothing
-        on_end(WorkDone(self._prompt_tokens, self._generated_tokens, self._first_token_at))
+        shared = self._shared or 0
+        on_end(WorkDone(self._prompt_tokens, self._generated_tokens, self._first_token_at, shared))
 
 
 def _ignore(work: WorkDone) -> None:
@@ -82,6 +93,11 @@ def _nothing() -> None:
 
 
 _adding: ContextVar[RunningRequest | None] = ContextVar("adaptry_adding", default=None)
+
+
+def added_request() -> RunningRequest | None:
+    """The one that is being added in this task."""
+    return _adding.get()
 
 
 def track_additions(request: RunningRequest) -> ContextValue[RunningRequest | None]:

@@ -17,6 +17,9 @@ from typing import Any
 
 from vllm.lora.request import LoRARequest
 
+from engine.activated_lora.block_keys import key_blocks
+from engine.activated_lora.support import find_refusal
+from engine.activated_lora.token_masks import mask_runner
 from engine.worker.cpu_patches import apply_patches
 from engine.worker.load_channel import LoadListener, describe_error
 from engine.worker.lora_managers import (
@@ -58,6 +61,9 @@ class AdapterCacheExtension:
         if staging.arena.is_pinned:
             parallel = self.vllm_config.parallel_config
             staging.arena.reserve(reservation_bytes(manager._adapter_manager, parallel, host_bytes))
+        self._adaptry_activated_refusal = find_refusal(self.vllm_config, self.model_runner)
+        if self._adaptry_activated_refusal is None:
+            mask_runner(self.model_runner)
         self._adaptry_listener = LoadListener(path, staging, manager)
 
     @_never_raises
@@ -90,8 +96,8 @@ class AdapterCacheExtension:
 
     @_never_raises
     def adaptry_modules(self) -> dict[str, Any]:
-        """The modules that adapters may target; see `lora_modules`."""
-        return describe_modules(self._adaptry_tiers())
+        """The modules that adapters may target; see `lora_modules`. After `adaptry_connect`."""
+        return describe_modules(self._adaptry_tiers(), self._adaptry_activated_refusal)
 
     @_never_raises
     def adaptry_places(self, tensors: list[str]) -> list[str | None]:
@@ -151,4 +157,5 @@ class AdapterCacheExtension:
 
 watch_parent()
 apply_patches()
+key_blocks()
 install()

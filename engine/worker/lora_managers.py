@@ -1,5 +1,6 @@
 """LoRA managers: vLLM's own, minus the decisions on evictions and on reading files."""
 
+import copy
 import functools
 import logging
 import threading
@@ -10,8 +11,10 @@ from typing import Any
 import psutil
 import torch
 import vllm.v1.worker.lora_model_runner_mixin as runner_mixin
+from vllm.lora import worker_manager
 from vllm.lora.lora_model import LoRAModel
 from vllm.lora.model_manager import LRUCacheLoRAModelManager
+from vllm.lora.peft_helper import PEFTHelper
 from vllm.lora.request import LoRARequest
 from vllm.lora.worker_manager import LRUCacheWorkerLoRAManager
 
@@ -70,6 +73,18 @@ class ControlledModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  #
         self._active_adapters[image.id] = None
         self._active_adapters.touch(image.id)
         return True
+
+
+class ActivatedPEFTHelper(PEFTHelper):  # type: ignore[misc]  # vLLM is untyped here
+    """vLLM's, which refuses an activated adapter since 0.27: here its tokens are masked instead.
+
+    Only for engines that serve them: inspection refuses them for all others, before any load.
+    """
+
+    def validate_legal(self, lora_config: Any) -> None:
+        plain = copy.copy(self)
+        plain.alora_invocation_tokens = None
+        super(ActivatedPEFTHelper, plain).validate_legal(lora_config)
 
 
 class ControlledWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc]  # vLLM is untyped here
@@ -169,3 +184,4 @@ def reservation_bytes(tiers: Any, parallel: Any, host_bytes: int | None) -> int:
 def install() -> None:
     """Make vLLM create these managers. Call before it loads the model."""
     runner_mixin.LRUCacheWorkerLoRAManager = ControlledWorkerManager
+    worker_manager.PEFTHelper = ActivatedPEFTHelper

@@ -26,12 +26,16 @@ The last three are None if unknown, or if it is not the parameter of a whole mix
 """
 
 
-def describe_modules(tiers: Any) -> dict[str, Any]:
-    """Primitives only, for a remote call. `tiers`: the LoRA model manager."""
+def describe_modules(tiers: Any, activated_refusal: str | None) -> dict[str, Any]:
+    """Primitives only, for a remote call. `tiers`: the LoRA model manager.
+
+    `activated_refusal`: why activated adapters can't be served; None if they are.
+    """
     return {
         "modules": list(_modules(tiers)),
         "head": classification_head(tiers),
         "patterns": hasattr(PEFTHelper, "get_rank_and_scaling"),
+        "activated_refusal": activated_refusal,
     }
 
 

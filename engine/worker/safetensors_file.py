@@ -23,9 +23,10 @@ _MAX_HEADER_BYTES = 100 * 2**20
 
 _MIXTURE = (".experts.lora_A.weight", ".experts.base_layer.lora_A.weight")
 
-# Notes by PEFT for people. They say nothing about where the weights belong.
+# They say nothing about where the weights belong.
 _IGNORED_KEYS = frozenset(
     {"base_model_name_or_path", "revision", "inference_mode", "auto_mapping", "peft_version"}
+    | {"alora_invocation_tokens"}  # when it acts, not where
 )
 
 

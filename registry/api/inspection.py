@@ -46,14 +46,16 @@ def _verdict_read(verdict: Verdict) -> VerdictRead:
 
 
 def _facts(inspection: Inspection) -> AdapterFacts:
+    report = InspectionRead.model_validate(inspection.report)
     return AdapterFacts(
+        kind=report.kind,
         rank=inspection.rank,
         alpha=inspection.alpha,
         target_modules=list(inspection.target_modules),
         dtype=inspection.dtype,
         base_model=inspection.base_model,
         size_bytes=inspection.size_bytes,
-        inspection=InspectionRead.model_validate(inspection.report),
+        inspection=report,
     )
 
 

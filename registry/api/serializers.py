@@ -39,11 +39,14 @@ def sees_parent(caller: Caller, parent: str | None) -> bool:
 
 def whole_version_read(published: PublishedVersion) -> VersionRead:
     """The version as the platform sees it."""
-    version = published.version
+    version, report = published.version, None
+    if version.inspection is not None:
+        report = InspectionRead.model_validate(version.inspection)
     return VersionRead(
         adapter=published.adapter,
         number=version.number,
         reference=published.reference,
+        kind="lora" if report is None else report.kind,
         digest=version.digest,
         content_digest=version.content_digest,
         state=version.state,
@@ -59,9 +62,7 @@ def whole_version_read(published: PublishedVersion) -> VersionRead:
         size_bytes=version.size_bytes,
         source=version.source,
         revision=version.revision,
-        inspection=InspectionRead.model_validate(version.inspection)
-        if version.inspection is not None
-        else None,
+        inspection=report,
         has_chat_template=version.chat_template is not None,
         sampling_defaults=version.sampling_defaults,
         created_at=version.created_at,

@@ -150,6 +150,7 @@ class Catalog:
             deprecated_at=row.state_changed_at if deprecated else None,
             base_id=row.base_id,
             is_served=bool(row.is_served),
+            invocation_tokens=tuple(row.invocation_tokens) if row.invocation_tokens else None,
         )
 
     # ---- look-ups and lists ----------------------------------------------------------------------

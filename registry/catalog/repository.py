@@ -11,6 +11,7 @@ from registry.bases.scope import serves_version
 from registry.catalog.alias_repository import is_current
 from registry.errors import UnknownAdapter
 from registry.inspection.base_identity import BaseIdentity
+from registry.inspection.invocation import INVOCATION_FIELD
 from registry.models import (
     SERVABLE,
     Adapter,
@@ -34,6 +35,8 @@ WITHOUT_FILES = (VersionState.PURGED, VersionState.REJECTED, VersionState.PENDIN
 TRAINING = ("chat_template", "sampling_defaults")
 """What a version was trained with, beside its weights."""
 
+_PEFT_CONFIG: Any = Version.peft_config
+
 _RESOLVED = (
     col(Version.id),
     col(Version.number),
@@ -44,6 +47,7 @@ _RESOLVED = (
     col(Version.state_reason),
     col(Version.state_changed_at),
     col(Version.base_id),
+    _PEFT_CONFIG[INVOCATION_FIELD].label("invocation_tokens"),
 )
 
 

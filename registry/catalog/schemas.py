@@ -1,7 +1,7 @@
 """Request and response schemas of the catalog. Read models have no defaults."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StrictBool
 
@@ -67,6 +67,9 @@ class FindingRead(BaseModel):
     detail: str
 
 
+AdapterKind = Literal["lora", "activated"]
+
+
 class ProblemRead(FindingRead):
     """A defect. `count`: how often it was found; `detail` describes the first."""
 
@@ -76,7 +79,8 @@ class ProblemRead(FindingRead):
 class InspectionRead(BaseModel):
     """What was checked. `engine`: the engine whose supported modules were used; null without one.
 
-    `ranks` counts modules by rank, `files` has bytes by name.
+    `ranks` counts modules by rank, `files` has bytes by name. `invocation_tokens`: of an activated
+    adapter, null for a plain one.
     """
 
     engine: str | None
@@ -87,11 +91,17 @@ class InspectionRead(BaseModel):
     parameters: int
     files: dict[str, int]
     remarks: list[FindingRead]
+    invocation_tokens: list[int] | None = None
+
+    @property
+    def kind(self) -> AdapterKind:
+        return "lora" if self.invocation_tokens is None else "activated"
 
 
 class AdapterFacts(BaseModel):
     """Facts that registering these files would store."""
 
+    kind: AdapterKind
     rank: int
     alpha: float
     target_modules: list[str]
@@ -115,12 +125,14 @@ class VersionRead(BaseModel):
     `base`: the base model that it was checked against and is bound to, null if it is bound to none
     yet; `base_model`: what its configuration names. `has_chat_template`: it was trained with one
     that is not the base model's. `sampling_defaults`: those of its `generation_config.json`, if
-    they are not the base model's.
+    they are not the base model's. `kind`: `activated` adapters have no effect before their
+    invocation in the prompt.
     """
 
     adapter: str
     number: int
     reference: str
+    kind: AdapterKind
     digest: str
     content_digest: str | None
     state: str

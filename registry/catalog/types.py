@@ -16,6 +16,7 @@ class ResolvedVersion:
 
     `is_served`: it is bound to a base model that this server serves.
     `deprecated_at` is None unless the version is deprecated; then `state_reason` is the reason.
+    `invocation_tokens`: None for a plain adapter, that has an effect from the prompt's start on.
     `chat_template`, `sampling_defaults`: None if the base model's are to be used.
     """
 
@@ -29,6 +30,7 @@ class ResolvedVersion:
     state: str
     state_reason: str | None = None
     deprecated_at: datetime | None = None
+    invocation_tokens: tuple[int, ...] | None = None
     chat_template: str | None = None
     sampling_defaults: Mapping[str, Any] | None = None
     base_id: int | None = None

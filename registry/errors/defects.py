@@ -38,6 +38,7 @@ class Defect(StrEnum):
     LAYER_REPLICATION_UNSUPPORTED = "layer_replication_unsupported"
     INIT_LORA_WEIGHTS_UNSUPPORTED = "init_lora_weights_unsupported"
     ALORA_UNSUPPORTED = "alora_unsupported"
+    INVOCATION_INVALID = "invocation_invalid"
     BDLORA_UNSUPPORTED = "bdlora_unsupported"
     QALORA_UNSUPPORTED = "qalora_unsupported"
     ARROW_UNSUPPORTED = "arrow_unsupported"

@@ -11,6 +11,7 @@ from registry.errors.defects import Defect
 from registry.inspection.base_model import BaseModel
 from registry.inspection.compatibility import Placement, fit_problems
 from registry.inspection.heads import head_problems
+from registry.inspection.invocation import invocation_problems
 from registry.inspection.peft_config import config_problems, read_json_config, saved_modules
 from registry.inspection.safetensors_header import WEIGHTS_FILE, read_header
 from registry.inspection.tensors import sort_tensors
@@ -29,6 +30,7 @@ def find_misfit(folder: Path, base: BaseModel, max_rank: int) -> InvalidAdapter 
     misfits = chain(
         fit_problems(tensors.pairs, Placement.ask(tensors, base)),
         head_problems(tensors, tuple(saved_modules(config)), base),
+        invocation_problems(config, tensors, base),
     )
     return next(misfits, None)
 

@@ -13,6 +13,7 @@ from registry.inspection.base_model import BaseModel
 from registry.inspection.compatibility import Placement, fit_problems
 from registry.inspection.content_digest import content_digest
 from registry.inspection.heads import head_problems
+from registry.inspection.invocation import INVOCATION_FIELD, invocation_problems
 from registry.inspection.peft_config import (
     CONFIG_FILE,
     PeftConfig,
@@ -154,6 +155,8 @@ class _Inspector:
         yield from head_problems(self._tensors, saved_modules, self._base)
         self._training = compare_training(self._folder, self._base.training)
         yield from self._training.problems()
+        if config is not None:
+            yield from invocation_problems(config.raw, self._tensors, self._base)
         if with_values:
             yield from value_problems(
                 self._folder / WEIGHTS_FILE, self._header, self._tensors, self._base, self._alphas
@@ -181,6 +184,7 @@ class _Inspector:
 
     def _report(self) -> dict[str, Any]:
         pairs, served = self._tensors.pairs, self._base.served
+        invocation = self._config.raw.get(INVOCATION_FIELD)
         by_rank = Counter(self._ranks.values())
         return {
             "engine": None if served is None else served.engine,
@@ -189,6 +193,7 @@ class _Inspector:
             "ranks": {str(rank): count for rank, count in sorted(by_rank.items())},
             "parameters": sum(pair.parameters for pair in pairs.values()),
             **({"heads": sorted(self._tensors.heads)} if self._tensors.heads else {}),
+            **({"invocation_tokens": list(invocation)} if invocation else {}),
             "remarks": [
                 {"code": str(remark.code), "detail": remark.detail}
                 for remark in islice(self._remarks(), MAX_REMARKS)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect
+from registry.inspection.invocation import INVOCATION_FIELD, form_problems
 from registry.inspection.rank_patterns import resolve
 from registry.inspection.safetensors_header import check_no_pointer
 from registry.inspection.tensors import HEADS, quote_name
@@ -49,7 +50,6 @@ UNSUPPORTED = (
     ("lora_bias", Defect.BIAS_UNSUPPORTED, "a bias in the low-rank pair"),
     ("trainable_token_indices", Defect.TRAINABLE_TOKENS_UNSUPPORTED, "new or changed tokens"),
     ("layer_replication", Defect.LAYER_REPLICATION_UNSUPPORTED, "replicated layers"),
-    ("alora_invocation_tokens", Defect.ALORA_UNSUPPORTED, "activated LoRA"),
     ("use_bdlora", Defect.BDLORA_UNSUPPORTED, "block-diagonal LoRA"),
     ("use_qalora", Defect.QALORA_UNSUPPORTED, "QALoRA"),
     ("arrow_config", Defect.ARROW_UNSUPPORTED, "routing between adapters"),
@@ -64,6 +64,7 @@ _HARMLESS_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica", "lora_ga"}
 CHECKED = frozenset(
     {"peft_type", "r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern", "bias"}
     | {"init_lora_weights", "use_rslora", "base_model_name_or_path", "modules_to_save"}
+    | {INVOCATION_FIELD}
     | {field for field, _, _ in UNSUPPORTED}
 )
 """Fields that are checked here."""
@@ -134,6 +135,7 @@ def config_problems(raw: Mapping[str, Any], max_rank: int) -> Iterator[InvalidAd
         yield InvalidAdapter(Defect.CONFIG_INVALID, f"{CONFIG_FILE} has no target_modules")
     yield from _rank_problems(raw, max_rank)
     yield from _alpha_problems(raw)
+    yield from form_problems(raw)
 
 
 def peft_config(raw: dict[str, Any]) -> PeftConfig:

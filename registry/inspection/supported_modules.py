@@ -61,13 +61,17 @@ class ClassificationHead:
 
 @dataclass(frozen=True)
 class SupportedModules:
-    """`modules` by the engine's names. `patterns`: it supports rank_pattern and alpha_pattern."""
+    """`modules` by the engine's names. `patterns`: it supports rank_pattern and alpha_pattern.
+
+    `activated_refusal`: why it can't serve activated adapters; None if it serves them.
+    """
 
     engine: str  # such as "vllm 0.32.0"
     modules: Mapping[str, SupportedModule]
     naming: Naming
     patterns: bool = True
     head: ClassificationHead | None = None
+    activated_refusal: str | None = "it was not asked"
 
     def places(self, tensors: Iterable[str]) -> dict[str, str]:
         """The engine's name of the module of each of these tensors that it applies.

@@ -47,6 +47,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "demo" / "base"
 BASE_NAME = "tiny-text-tools"
 MAX_RANK = 16
+QUICK = [82, 86, 74, 68, 76]  # within PROMPT
+LAST_TOKEN = 257  # of the tokenizer; the model has a few more
 
 
 def narrower(name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -113,6 +115,7 @@ ACCEPTED: dict[str, Callable[[], Kind]] = {
     "random initial weights": lambda: lora(init_lora_weights=False),
     "gaussian initial weights": lambda: lora(init_lora_weights="gaussian"),
     "orthogonal initial weights": lambda: lora(init_lora_weights="orthogonal"),
+    "activated within the prompt": lambda: lora(alora_invocation_tokens=QUICK, r=8),
     "transposing what is not transposed": lambda: lora(configured(fan_in_fan_out=True)),
 }
 
@@ -143,7 +146,15 @@ REFUSED: dict[str, dict[str, Callable[[], Kind]]] = {
         "LoftQ": lambda: lora(configured(init_lora_weights="loftq")),
         "CorDA": lambda: lora(configured(init_lora_weights="corda")),
     },
-    "alora_unsupported": {"": lambda: lora(alora_invocation_tokens=[74])},
+    "invocation_invalid": {
+        "beyond the tokenizer": lambda: lora(alora_invocation_tokens=[LAST_TOKEN + 1]),
+        "empty": lambda: lora(configured(alora_invocation_tokens=[])),
+    },
+    "alora_unsupported": {
+        "the head": lambda: lora(
+            alora_invocation_tokens=QUICK, target_modules=["lm_head", "q_proj"], options=ALONE
+        )
+    },
     "qalora_unsupported": {"": lambda: lora(use_qalora=True, qalora_group_size=16)},
     "bdlora_unsupported": {
         "": lambda: lora(

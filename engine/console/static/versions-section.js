@@ -106,6 +106,7 @@ function facts(version) {
     ["Revision", version.revision],
     ["Base model", version.base],
     ["Trained on", version.base_model],
+    ["Kind", version.kind === "activated" ? "activated LoRA" : "LoRA"],
     ["Alpha", version.alpha],
     ["Type", version.dtype],
     ["Target modules", version.target_modules.join(", ")],

@@ -71,6 +71,7 @@ class Tally:
         self.refusals: list[str] = []
         self.first_tokens: list[CacheOutcome] = []
         self.tokens: list[tuple[str, int, int]] = []
+        self.shared: list[tuple[str, int]] = []
 
     def count_request(self, adapter: str, outcome: str, seconds: float) -> None:
         assert 0 <= seconds < 60
@@ -84,6 +85,9 @@ class Tally:
 
     def count_tokens(self, adapter: str, prompt: int, generation: int) -> None:
         self.tokens.append((adapter, prompt, generation))
+
+    def count_shared_prefix(self, adapter: str, tokens: int) -> None:
+        self.shared.append((adapter, tokens))
 
 
 class Client:

@@ -49,6 +49,9 @@ class Counted:
     def count_tokens(self, name: str, prompt: int, generation: int) -> None:
         self.tokens.append((name, prompt, generation))
 
+    def count_shared_prefix(self, adapter: str, tokens: int) -> None:
+        """Not looked at."""
+
     def count_slot_seconds(self, tenant: str, seconds: float) -> None:
         self.slot_seconds.append((tenant, seconds))
 

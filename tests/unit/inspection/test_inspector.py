@@ -16,6 +16,7 @@ from registry.errors import EngineAway, InvalidAdapter
 from registry.errors.defects import Defect
 from registry.inspection.base_model import BaseModel, StoredTensor, read_base_model
 from registry.inspection.content_digest import content_digest
+from registry.inspection.fit import find_misfit
 from registry.inspection.inspector import Finding, Inspection, inspect_adapter, judge_adapter
 from registry.inspection.safetensors_header import read_header
 from registry.inspection.supported_modules import (
@@ -79,6 +80,15 @@ BOTH_FORMS = BaseModel(
     SupportedModules("vllm 0.32.0", {**MODULES, **MIXTURES}, FakeNaming([*MODULES, *MIXTURES])),
 )
 UNKNOWN_BASE = BaseModel("tiny", None)
+ACTIVATED = engine(activated_refusal=None)
+
+
+def with_vocabulary(served: SupportedModules | None) -> BaseModel:
+    """The demo's: 264 tokens, of which its tokenizer has 258."""
+    return replace(BASE, served=served, training=BaseTraining(DEMO / "base"))
+
+
+ACTIVATED_BASE = with_vocabulary(ACTIVATED)
 
 Array = np.ndarray[Any, Any]
 
@@ -161,6 +171,13 @@ class Draft:
 
 def raw_weights(header: bytes, data: bytes = b"") -> bytes:
     return struct.pack("<Q", len(header)) + header + data
+
+
+def activated(
+    tokens: object, tensors: dict[str, Array] | None = None, base: BaseModel = ACTIVATED_BASE
+) -> Draft:
+    config = {**Draft().config, "alora_invocation_tokens": tokens}
+    return Draft(config=config, tensors=tensors or pair(), base=base)
 
 
 def configured(**fields: Any) -> Draft:
@@ -348,7 +365,24 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
         "in the pair": lambda: configured(lora_bias=True),
     },
     "layer_replication_unsupported": {"": lambda: configured(layer_replication=[[0, 2], [1, 3]])},
-    "alora_unsupported": {"": lambda: configured(alora_invocation_tokens=[1, 2])},
+    "invocation_invalid": {
+        "empty": lambda: activated([]),
+        "no list": lambda: activated("12"),
+        "no ids": lambda: activated([1, "2"]),
+        "a truth value": lambda: activated([True]),
+        "below zero": lambda: activated([1, -1]),
+        "very long": lambda: activated([1] * 1025),
+        "beyond the vocabulary": lambda: activated([1, 264]),
+        "beyond the tokenizer": lambda: activated([258]),
+    },
+    "alora_unsupported": {
+        "by this engine": lambda: activated([1], base=with_vocabulary(engine())),
+        "and no engine is asked": lambda: activated([1], base=with_vocabulary(None)),
+        "and no vocabulary is known": lambda: activated([1], base=replace(BASE, served=ACTIVATED)),
+        "an embedding": lambda: activated([1], embedding_pair()),
+        "the head": lambda: activated([1], {**pair(), **head_pair()}),
+        "experts": lambda: activated([1], expert_pairs()),
+    },
     "bdlora_unsupported": {"": lambda: configured(use_bdlora={"nblocks": 2})},
     "qalora_unsupported": {"": lambda: configured(use_qalora=True)},
     "arrow_unsupported": {"": lambda: configured(arrow_config={"top_k": 3})},
@@ -807,6 +841,26 @@ def test_an_engine_that_can_not_be_asked_accepts_nothing(tmp_path: Path) -> None
     blind = replace(BASE, served=replace(SERVED, naming=UnknownNaming()))
     with pytest.raises(EngineAway):
         inspect_adapter(Draft().write(tmp_path), blind, MAX_RANK)
+
+
+def test_an_activated_adapter_is_described(tmp_path: Path) -> None:
+    inspection = inspect_adapter(activated([1, 2]).write(tmp_path), ACTIVATED_BASE, MAX_RANK)
+    assert inspection.report["invocation_tokens"] == [1, 2]
+    assert inspection.peft_config["alora_invocation_tokens"] == [1, 2]
+    other = tmp_path / "plain"
+    other.mkdir()
+    plain = inspect_adapter(activated(None).write(other), ACTIVATED_BASE, MAX_RANK)
+    assert "invocation_tokens" not in plain.report
+
+
+def test_an_engine_refuses_to_load_what_it_can_not_activate(tmp_path: Path) -> None:
+    """It was accepted for another engine."""
+    folder = activated([1]).write(tmp_path)
+    refusing = with_vocabulary(engine(activated_refusal="two processes"))
+    assert find_misfit(folder, ACTIVATED_BASE, MAX_RANK) is None
+    problem = find_misfit(folder, refusing, MAX_RANK)
+    assert problem is not None
+    assert (problem.code, "two processes" in problem.detail) == ("alora_unsupported", True)
 
 
 def test_that_no_engine_was_asked_is_remarked_on(tmp_path: Path) -> None:
