@@ -112,7 +112,7 @@ class TinyEngine:
 def _modules(worker: Any) -> dict[str, Any]:
     from engine.worker.lora_modules import describe_modules
 
-    return describe_modules(worker.model_runner.lora_manager._adapter_manager)
+    return describe_modules(worker.model_runner.lora_manager._adapter_manager, None)
 
 
 def _places(worker: Any, tensors: list[str]) -> list[str | None]:
