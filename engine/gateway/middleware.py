@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from engine.errors import EngineError, EngineUnavailable
 from engine.gateway.deferred_response import DeferredResponse
 from engine.gateway.openai_errors import send_refusal
-from engine.gateway.request_body import read_body
+from engine.gateway.request_body import RequestBody, hand_on_body, read_body
 from engine.gateway.request_context import RequestContext, request_scope
 from engine.gateway.requested_model import read_requested_model
 from engine.gateway.token_estimate import take_tokens
@@ -82,18 +82,20 @@ class AdapterGateway:
         if (why := self._unavailable()) is not None:
             await self._send_refusal(spans, why, scope, send)
             return
+        has_parts = is_form(scope)
         try:  # the server's `receive` has limits: `BodyLimitMiddleware` is around it
-            body = await read_body(
+            content = await read_body(
                 receive,
                 self._max_body_bytes,
-                is_text=not is_form(scope),
+                is_text=not has_parts,
                 max_values=self._max_body_values,
             )
         except RegistryError as error:
             await self._send_refusal(spans, error, scope, send)
             return
-        if body is None:  # the client disconnected before the body was complete
+        if content is None:  # the client disconnected before the body was complete
             return
+        body = RequestBody(content, has_parts=has_parts)
         try:
             if (rates := request_rates(scope)) is not None:
                 await take_tokens(rates, body)
@@ -103,14 +105,15 @@ class AdapterGateway:
             await self._send_refusal(spans, error, scope, send)
             return
         try:
-            await self._resolve_and_serve(spans, body, scope, replay(body, receive), send)
+            await self._resolve_and_serve(spans, body, scope, replay(content, receive), send)
         finally:
             end()
 
     async def _resolve_and_serve(
-        self, spans: RequestSpans, body: bytes, scope: Scope, receive: Receive, send: Send
+        self, spans: RequestSpans, body: RequestBody, scope: Scope, receive: Receive, send: Send
     ) -> None:
         named = read_requested_model(scope, body)
+        hand_on_body(scope, body)
         model = named.model
         request = RequestContext(model, None, spans, rates=request_rates(scope))
         if model is None or model in self._base_models:

@@ -3,33 +3,24 @@
 That is the JSON body's `model`, a form's field of that name, or SageMaker's header.
 """
 
-import json
 import secrets
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.types import Scope
 
-from registry.http.headers import find_header, is_form
+from engine.gateway.request_body import RequestBody
+from registry.http.headers import find_header
 
 USER_HEADER = b"x-adaptry-user"
 SAGEMAKER_PATH = "/invocations"
 SAGEMAKER_HEADER = b"x-amzn-sagemaker-adapter-identifier"
 
 _MAX_FIELD_BYTES = 4096  # of a form; a longer one names nothing
-_MAX_SLOW_PARSE_BYTES = 2**20
-
-
-class _Fields(msgspec.Struct):
-    model: Any = None
-    user: Any = None
-
-
-_DECODER = msgspec.json.Decoder(_Fields)
+_FIELDS = frozenset({"model", "user"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +44,9 @@ class RequestedModel:
         return {**scope, "headers": [*others, (SAGEMAKER_HEADER, self.model.encode())]}
 
 
-def read_requested_model(scope: Scope, body: bytes) -> RequestedModel:
-    """Parses the body once, and builds no more of it than the two fields."""
-    fields = _form_fields(scope, body) if is_form(scope) else _json_fields(body)
+def read_requested_model(scope: Scope, body: RequestBody) -> RequestedModel:
+    """Read from where vLLM's route reads it."""
+    fields = _form_fields(scope, body.content) if body.has_parts else body.members
     model = _text(fields.get("model"))
     if scope["path"] == SAGEMAKER_PATH:
         model = find_header(scope, SAGEMAKER_HEADER) or model
@@ -64,25 +55,6 @@ def read_requested_model(scope: Scope, body: bytes) -> RequestedModel:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def _json_fields(body: bytes) -> dict[str, object]:
-    try:
-        fields = _DECODER.decode(body)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return _lenient_json_fields(body)
-    return {"model": fields.model, "user": fields.user}
-
-
-def _lenient_json_fields(body: bytes) -> dict[str, object]:
-    """Python's parser, which vLLM's routes use, also takes NaN and Infinity."""
-    if len(body) > _MAX_SLOW_PARSE_BYTES:
-        return {}
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 class _FormFields:
@@ -123,7 +95,7 @@ class _FormFields:
     def _on_headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name", b"").decode("latin-1")
-        self._name = name if name in _Fields.__struct_fields__ else None
+        self._name = name if name in _FIELDS else None
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._name is not None and len(self._value) <= _MAX_FIELD_BYTES:

@@ -3,41 +3,26 @@
 As OpenAI does it: the prompt by its length, and as many tokens of the answer as it asks for.
 """
 
-from typing import Any
-
-import msgspec
-
+from engine.gateway.request_body import RequestBody
 from registry.rates.caller_rates import RequestRates
 
 _BYTES_PER_TOKEN = 4
+_ANSWER_FIELDS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 
 
-class _Fields(msgspec.Struct):
-    max_tokens: Any = None
-    max_completion_tokens: Any = None
-    max_output_tokens: Any = None
-    n: Any = None
-
-
-_DECODER = msgspec.json.Decoder(_Fields)
-
-
-async def take_tokens(rates: RequestRates, body: bytes) -> None:
+async def take_tokens(rates: RequestRates, body: RequestBody) -> None:
     """Take the estimate. Raises RateLimitExceeded."""
     if rates.limits("tokens"):
         answer = _answer_tokens(body)
-        prompt = max(1, len(body) // _BYTES_PER_TOKEN)
+        prompt = max(1, len(body.content) // _BYTES_PER_TOKEN)
         await rates.take("tokens", prompt + answer, at_least=answer)
 
 
-def _answer_tokens(body: bytes) -> int:
+def _answer_tokens(body: RequestBody) -> int:
     """0 if it doesn't say, or can't be read: then a route says what is wrong."""
-    try:
-        fields = _DECODER.decode(body)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return 0
-    asked = (fields.max_completion_tokens, fields.max_output_tokens, fields.max_tokens)
-    return max(map(_count, asked)) * max(1, _count(fields.n))
+    members = body.members
+    asked = max(_count(members.get(field)) for field in _ANSWER_FIELDS)
+    return asked * max(1, _count(members.get("n")))
 
 
 def _count(value: object) -> int:

@@ -15,6 +15,7 @@ from engine.errors import EngineUnavailable
 from engine.gateway.grammar_bounds import GrammarGate
 from engine.gateway.middleware import AdapterGateway, RequestCounter, RequestLimit
 from engine.gateway.model_list import ReadReferences, list_models
+from engine.gateway.parsed_request import parse_bodies_once
 from engine.gateway.request_context import RequestedAdapters, requested_adapter
 from engine.ports import Resolver
 from engine.telemetry.spans import Tracing
@@ -119,6 +120,7 @@ async def build_application(
     )
     put_often_called_first(app.router.routes)
     stop_at_first_error(app.routes)
+    parse_bodies_once(app.routes)
     app.user_middleware[:0] = guards
     document_errors(app)
     unregister_http_metrics(REGISTRY)

@@ -11,6 +11,7 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from engine.errors import GenerationUnsupported
 from engine.gateway.openai_errors import openai_error
+from engine.gateway.request_body import UNPARSED, find_body
 from engine.vllm.body_validation import first_error_validator
 
 
@@ -63,7 +64,7 @@ async def generate(raw_request: Request) -> Any:
     The body is read as JSON whatever its content type says, so that a bare `curl -d` works.
     """
     try:
-        body: GenerateRequest = _VALIDATOR.validate_json(await raw_request.body())
+        body = await _read_body(raw_request)
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from error
     completion = CompletionRequest(**body.model_dump(exclude_none=True))
@@ -83,3 +84,13 @@ async def generate(raw_request: Request) -> Any:
             total_tokens=usage.total_tokens,
         ),
     )
+
+
+async def _read_body(request: Request) -> GenerateRequest:
+    """Raises ValidationError."""
+    body = find_body(request.scope)
+    if body is None or body.parsed is UNPARSED:
+        content: GenerateRequest = _VALIDATOR.validate_json(await request.body())
+    else:
+        content = _VALIDATOR.validate_python(body.parsed)
+    return content

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from engine.errors import EngineError
 from engine.gateway.openai_errors import send_refusal
-from engine.gateway.request_body import read_body
+from engine.gateway.request_body import RequestBody, read_body
 from engine.gateway.requested_model import read_requested_model
 from engine.gateway.token_estimate import take_tokens
 from engine.ports import Resolver
@@ -68,18 +68,20 @@ class ReplicaProxy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        has_parts = is_form(scope)
         try:
-            body = await read_body(
+            content = await read_body(
                 receive,
                 self._max_body_bytes,
-                is_text=not is_form(scope),
+                is_text=not has_parts,
                 max_values=self._max_body_values,
             )
         except RegistryError as error:
             await send_refusal(send, error, path=scope["path"])
             return
-        if body is None:  # the client left before the request was complete
+        if content is None:  # the client left before the request was complete
             return
+        body = RequestBody(content, has_parts=has_parts)
         rates = request_rates(scope)
         try:
             if rates is not None and scope["method"] == "POST":
@@ -96,12 +98,12 @@ class ReplicaProxy:
         try:
             version = await self._version(scope, body)
             near = self._recent.replicas_with(version.id) if version is not None else frozenset()
-            request = ForwardedRequest(_scope_of(scope), body, version, near)
+            request = ForwardedRequest(_scope_of(scope), content, version, near)
             await self._forward(replace(request, counts_tokens=rates is not None), send, rates)
         finally:
             end()
 
-    async def _version(self, scope: Scope, body: bytes) -> AdapterVersion | None:
+    async def _version(self, scope: Scope, body: RequestBody) -> AdapterVersion | None:
         """None for the base model, and for a name that can't be resolved: a replica reports why."""
         if scope["method"] != "POST":
             return None

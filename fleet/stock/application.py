@@ -15,7 +15,7 @@ from engine.cache.controller import CacheController
 from engine.errors import EngineError, EngineUnavailable
 from engine.gateway.model_list import Card, ReadReferences, list_models
 from engine.gateway.openai_errors import error_content, send_json, send_refusal
-from engine.gateway.request_body import read_body
+from engine.gateway.request_body import RequestBody, read_body
 from engine.gateway.request_context import RequestContext
 from engine.gateway.requested_model import read_requested_model
 from engine.ports import Resolver
@@ -97,9 +97,12 @@ class StockApplication:
 
     async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            body = await read_body(receive, self._max_body_bytes, max_values=self._max_body_values)
-            if body is None:
+            content = await read_body(
+                receive, self._max_body_bytes, max_values=self._max_body_values
+            )
+            if content is None:
                 return
+            body = RequestBody(content)
             version = await self._resolve(scope, body)
         except RegistryError as error:
             self._counter.count_refusal(error.code)
@@ -107,7 +110,7 @@ class StockApplication:
             await send_refusal(send, error, path=scope["path"], param="model")
             return
         if version is None:
-            await self._forward(scope, body, receive, Answering(send))
+            await self._forward(scope, content, receive, Answering(send))
             return
         started, outcome = time.monotonic(), "failed"
         try:
@@ -119,7 +122,7 @@ class StockApplication:
         finally:
             self._counter.count_request(version.adapter, outcome, time.monotonic() - started)
 
-    async def _resolve(self, scope: Scope, body: bytes) -> AdapterVersion | None:
+    async def _resolve(self, scope: Scope, body: RequestBody) -> AdapterVersion | None:
         named = read_requested_model(scope, body)
         model = named.model
         if model is None or model in self._base_names:
@@ -127,7 +130,12 @@ class StockApplication:
         return await self._resolver.resolve(model, named.draw)
 
     async def _forward_leased(
-        self, scope: Scope, body: bytes, version: AdapterVersion, receive: Receive, send: Send
+        self,
+        scope: Scope,
+        body: RequestBody,
+        version: AdapterVersion,
+        receive: Receive,
+        send: Send,
     ) -> bool:
         """False if the client left first. The lease ends with the server's work."""
         ending = asyncio.Event()
@@ -135,7 +143,7 @@ class StockApplication:
         lease = await context.acquire()
         try:
             request = RequestContext(read_requested_model(scope, body).model, version, lease=lease)
-            named = _with_model(body, version.engine_name)
+            named = json.dumps({**body.members, "model": version.engine_name}).encode()
             back = restore_model(version.engine_name, str(request.requested))
             answering = Answering(send, back, request.headers(), context.release, ending)
             return await self._forward(scope, named, receive, answering)
@@ -194,10 +202,6 @@ class StockApplication:
 def _request_headers(scope: Scope) -> dict[str, str]:
     sent = Headers(scope=scope)
     return {"accept-encoding": "identity"} | {n: sent[n] for n in _FORWARDED_HEADERS if n in sent}
-
-
-def _with_model(body: bytes, name: str) -> bytes:
-    return json.dumps({**json.loads(body), "model": name}).encode()
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -5,7 +5,9 @@ import json
 import pytest
 from starlette.types import Scope
 
-from engine.gateway.requested_model import SAGEMAKER_HEADER, read_requested_model
+from engine.gateway.request_body import RequestBody
+from engine.gateway.requested_model import SAGEMAKER_HEADER, RequestedModel, read_requested_model
+from registry.http.headers import is_form
 
 JSON = b"application/json"
 
@@ -13,6 +15,10 @@ JSON = b"application/json"
 def scope(path: str = "/v1/completions", content_type: bytes = JSON, **headers: bytes) -> Scope:
     more = [(name.replace("_", "-").encode(), value) for name, value in headers.items()]
     return {"type": "http", "path": path, "headers": [(b"content-type", content_type), *more]}
+
+
+def read(scope: Scope, body: bytes) -> RequestedModel:
+    return read_requested_model(scope, RequestBody(body, has_parts=is_form(scope)))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +44,7 @@ def scope(path: str = "/v1/completions", content_type: bytes = JSON, **headers: 
 def test_the_model_of_a_json_body_is_what_pythons_parser_sees(
     body: bytes, model: str | None
 ) -> None:
-    assert read_requested_model(scope(), body).model == model
+    assert read(scope(), body).model == model
     try:
         content = json.loads(body)
     except ValueError:
@@ -61,28 +67,26 @@ def form(**fields: str) -> bytes:
 
 def test_the_model_of_a_form_is_its_field_and_no_file() -> None:
     there = scope("/v1/audio/transcriptions", b"multipart/form-data; boundary=b")
-    assert (
-        read_requested_model(there, form(model="whisper-de", language="de")).model == "whisper-de"
-    )
-    assert read_requested_model(there, form(language="de")).model is None
-    assert read_requested_model(there, form(model="x" * 5000)).model is None
+    assert read(there, form(model="whisper-de", language="de")).model == "whisper-de"
+    assert read(there, form(language="de")).model is None
+    assert read(there, form(model="x" * 5000)).model is None
     for broken in (b"", b"--b", b"--c\r\n\r\n", form(model="x")[:-20]):
-        assert read_requested_model(there, broken).model in (None, "x")
+        assert read(there, broken).model in (None, "x")
 
 
 def test_sagemakers_header_comes_before_the_body() -> None:
     header = {"x_amzn_sagemaker_adapter_identifier": b"upper"}
     there = scope("/invocations", **header)
-    assert read_requested_model(there, b'{"prompt": "x"}').model == "upper"
-    assert read_requested_model(there, b'{"model": "other"}').model == "upper"
+    assert read(there, b'{"prompt": "x"}').model == "upper"
+    assert read(there, b'{"model": "other"}').model == "upper"
     elsewhere = scope("/v1/completions", **header)
-    assert read_requested_model(elsewhere, b'{"model": "other"}').model == "other"
+    assert read(elsewhere, b'{"model": "other"}').model == "other"
 
 
 def test_its_route_reads_the_header_only_so_the_body_is_put_there() -> None:
     """vLLM's decorator overwrites the body's `model` with the header, or with null."""
     there = scope("/invocations")
-    named = read_requested_model(there, b'{"model": "upper"}')
+    named = read(there, b'{"model": "upper"}')
     assert dict(named.scope_for_route(there)["headers"])[SAGEMAKER_HEADER] == b"upper"
     assert dict(there["headers"]).get(SAGEMAKER_HEADER) is None, "the caller's own is untouched"
     elsewhere = scope()
@@ -91,7 +95,7 @@ def test_its_route_reads_the_header_only_so_the_body_is_put_there() -> None:
 
 def test_the_user_is_the_header_before_openais_field_before_a_new_one() -> None:
     body = b'{"model": "upper", "user": "ann"}'
-    assert read_requested_model(scope(x_adaptry_user=b"bob"), body).user == "bob"
-    assert read_requested_model(scope(), body).user == "ann"
-    users = {read_requested_model(scope(), b'{"user": 7}').draw() for _ in range(3)}
+    assert read(scope(x_adaptry_user=b"bob"), body).user == "bob"
+    assert read(scope(), body).user == "ann"
+    users = {read(scope(), b'{"user": 7}').draw() for _ in range(3)}
     assert len(users) == 3

@@ -1,0 +1,82 @@
+"""The body of a request: parsed once, as Python's parser reads it, and handed on to the routes."""
+
+import json
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Body, FastAPI, Request
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.types import Message
+
+from engine.gateway.parsed_request import parse_bodies_once
+from engine.gateway.request_body import UNPARSED, RequestBody, hand_on_body
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20
+)
+
+
+@given(VALUES, st.booleans())
+def test_a_body_is_parsed_as_python_parses_it(value: Any, is_ascii: bool) -> None:
+    content = json.dumps(value, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass")
+    assert parsed(content) == pythons(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b'{"a": 1, "a": 2}', b"[NaN, -Infinity]", b"[1e400]", b"[-0, -0.0, 1E+5, 5e-324]"),
+        *(b"[123456789012345678901234567890]", b'["\\ud800"]', b"\xef\xbb\xbf{}", b'["\x7f"]'),
+        *(b"[1.]", b"[01]", b"[1,]", b"{'a': 1}", b'["a\nb"]', b'["\xff"]', b"[1]\0", b"null"),
+    ],
+)
+def test_odd_bodies_too(content: bytes) -> None:
+    assert parsed(content) == pythons(content)
+
+
+def parsed(content: bytes) -> str:
+    """Told apart: 1 and 1.0, 0.0 and -0.0; NaN equals itself."""
+    found = RequestBody(content).parsed
+    return "none" if found is UNPARSED else repr(found)
+
+
+def pythons(content: bytes) -> str:
+    try:
+        return repr(json.loads(content))
+    except ValueError:
+        return "none"
+
+
+async def test_a_route_reads_what_the_gateway_parsed_and_nothing_again() -> None:
+    body = RequestBody(b'{"prompt": "x"}')
+    app = FastAPI()
+    seen: list[Any] = []
+
+    @app.post("/v1/completions")
+    async def complete(prompt: Annotated[str, Body(embed=True)], raw: Request) -> None:
+        seen.extend([prompt, await raw.json(), await raw.body()])
+
+    parse_bodies_once(app.routes)
+    answer: list[Message] = []
+
+    async def receive() -> Message:
+        raise AssertionError("the body has been read")
+
+    async def send(message: Message) -> None:
+        answer.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/completions",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+    }
+    hand_on_body(scope, body)
+    await app(scope, receive, send)
+    assert answer[0]["status"] == 200
+    assert seen[0] == "x"
+    assert seen[1] is body.parsed
+    assert seen[2] is body.content
