@@ -13,6 +13,7 @@ from registry.http.body_memory import BodyMemory, BodyShare
 from registry.http.headers import find_header
 from registry.http.json_shape import check_json
 from registry.http.problems import send_error
+from registry.http.response_head import add_to_head
 
 BYTES_PER_SECOND = 16 * 1024
 """Slowest accepted rate of a body, after its initial timeout."""
@@ -35,6 +36,8 @@ class BodyLimit:
 
 
 LimitOf = Callable[[Scope], BodyLimit]
+
+_CLOSE = ((b"connection", b"close"),)
 
 
 class BodyLimitMiddleware:
@@ -73,14 +76,14 @@ class BodyLimitMiddleware:
         self, body: "BoundedBody", limit: BodyLimit, scope: Scope, receive: Receive, send: Send
     ) -> None:
         if limit.streamed:
-            await self._app(scope, body.receive, close_connection_early(send, body))
+            await self._app(scope, body.receive, close_connection_early(scope, send, body))
             return
         try:
             content = await body.all()
             if content is not None and _is_json(scope):
                 await check_json(content, is_utf8=False)
         except RegistryError as error:
-            await send_error(scope, close_connection_early(send, body), error)
+            await send_error(scope, close_connection_early(scope, send, body), error)
             return
         if content is not None:  # None: the client disconnected
             await self._app(scope, replay(content, receive), send)
@@ -191,15 +194,9 @@ class BoundedBody:
         return max(allowed - self._waited_seconds, 0.0)
 
 
-def close_connection_early(send: Send, body: BoundedBody) -> Send:
+def close_connection_early(scope: Scope, send: Send, body: BoundedBody) -> Send:
     """Close the connection of a client that is answered before it has sent its whole body."""
-
-    def send_and_close(message: Message) -> Awaitable[None]:  # no coroutine for each token
-        if message["type"] == "http.response.start" and not body.ended:
-            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
-        return send(message)
-
-    return send_and_close
+    return add_to_head(scope, send, lambda _: () if body.ended else _CLOSE)
 
 
 def replay(content: bytes, receive: Receive) -> Receive:

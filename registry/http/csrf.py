@@ -5,14 +5,15 @@ to it. Browsers state the origin of a request; requests of other programs have n
 """
 
 import json
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.errors import CrossOrigin
 from registry.http.dialects import MEDIA_TYPE, problem_content
 from registry.http.headers import find_header
+from registry.http.response_head import Pair, add_to_head
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN = frozenset({"same-origin", "none"})
@@ -21,6 +22,7 @@ _HEADERS = (
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 )
+_NAMES = frozenset(name for name, _ in _HEADERS)
 
 
 class CsrfMiddleware:
@@ -38,7 +40,7 @@ class CsrfMiddleware:
         elif scope["type"] == "websocket":
             await self._app(scope, receive, send)
         else:
-            await self._app(scope, receive, _add_headers(send))
+            await self._app(scope, receive, add_to_head(scope, send, _security_headers))
 
     def _is_cross_origin(self, scope: Scope) -> bool:
         """As Go's CrossOriginProtection decides."""
@@ -62,15 +64,9 @@ def _host(origin: str) -> str:
         return ""
 
 
-def _add_headers(send: Send) -> Send:
-    def send_with_headers(message: Message) -> Awaitable[None]:  # no coroutine for each token
-        if message["type"] == "http.response.start":
-            named = {name.lower() for name, _ in message.get("headers", ())}
-            more = [pair for pair in _HEADERS if pair[0] not in named]
-            message = {**message, "headers": [*message.get("headers", ()), *more]}
-        return send(message)
-
-    return send_with_headers
+def _security_headers(headers: Sequence[Pair]) -> Sequence[Pair]:
+    named = {name.lower() for name, _ in headers}
+    return _HEADERS if named.isdisjoint(_NAMES) else [p for p in _HEADERS if p[0] not in named]
 
 
 async def _refuse(scope: Scope, send: Send) -> None:

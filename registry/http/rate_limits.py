@@ -1,6 +1,5 @@
 """Rate limit middleware (ASGI): of an address before authentication, of key and tenant after it."""
 
-from collections.abc import Awaitable
 from ipaddress import IPv6Address, ip_network
 
 from starlette.datastructures import Headers
@@ -10,6 +9,7 @@ from registry.auth.caller import current_caller
 from registry.auth.client_address import client_address
 from registry.errors import RateLimitExceeded
 from registry.http.problems import route_path, send_error
+from registry.http.response_head import add_to_head
 from registry.http.trusted_proxies import parse_address
 from registry.rates.caller_rates import CallerRates, RequestRates
 from registry.rates.windows import RateWindows
@@ -74,13 +74,9 @@ class RateLimitMiddleware:
             await _refuse(scope, send, error, rates.headers())
             return
 
-        def send_with_headers(message: Message) -> Awaitable[None]:  # no coroutine for each token
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], *rates.headers()]}
-            return send(message)
-
+        send = add_to_head(scope, send, lambda _: rates.headers())
         try:
-            await self._app(with_rates(scope, rates), receive, send_with_headers)
+            await self._app(with_rates(scope, rates), receive, send)
         finally:
             await rates.settle()
 
