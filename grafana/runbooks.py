@@ -27,6 +27,7 @@ SHOWN_ON = {
         "AdaptryQuarantine",
         "AdaptryIngestStuck",
         "AdaptryDatabaseDown",
+        "AdaptryRatesNotShared",
     ),
 }
 _SECTION = re.compile(r"^## (Adaptry\w+)\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)

@@ -1,7 +1,8 @@
 """Settings of the registry, from the environment (`ADAPTRY_…`) or the command line."""
 
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import (
     AfterValidator,
@@ -10,7 +11,9 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    SecretStr,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -84,6 +87,12 @@ class RegistrySettings(BaseSettings):
         description="Count the rates of keys and tenants in the database, together with the other "
         "servers on it.",
     )
+    rates_url: SecretStr | None = Field(
+        None,
+        description="Redis in which the rates of keys and tenants are counted, together with the "
+        "other servers that name it: redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss://… "
+        "or unix://PATH. Needs adaptry[redis].",
+    )
     event_streams: PositiveInt = Field(100, description="Maximum number of open event streams.")
     webhook_attempts: PositiveInt = Field(
         12, description="Attempts per webhook message; 12 take about a day."
@@ -91,6 +100,18 @@ class RegistrySettings(BaseSettings):
     webhook_timeout_seconds: PositiveFloat = Field(
         10.0, description="Timeout of a webhook's receiver."
     )
+
+    @model_validator(mode="after")
+    def _check_rates_url(self) -> Self:
+        if self.rates_url is None:
+            return self
+        if self.share_rates:
+            raise ValueError("share_rates and rates_url: rates are counted in one place only")
+        if not self.rates_url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("rates_url begins with redis://, rediss:// or unix://")
+        if find_spec("redis") is None:
+            raise ValueError("rates_url needs what adaptry[redis] installs beside the server")
+        return self
 
     @field_validator("source_urls")
     @classmethod

@@ -13,6 +13,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from engine.api.servers import create_server_router
 from engine.bootstrap.background import is_stopping
+from engine.bootstrap.rates import open_rate_windows
 from engine.bootstrap.tenancy import TenantServices
 from engine.cache.tenant_limits import TenantCacheUsage
 from engine.types import AdapterVersion
@@ -131,12 +132,15 @@ async def open_registry(
     Raises StoreUnavailable, DatabaseUnavailable.
     """
     store = await open_store(settings)
-    tenants = TenantServices(database, metrics.on_tenant_refusal, share_rates=settings.share_rates)
-    await tenants.limits.refresh()
-    service = await create_service(database, store, model, settings, tenants.quotas)
-    service.registrar.observe_outcomes(metrics.on_ingest_outcome)
-    ingest = create_ingest(service, database, store, settings)
-    async with open_notifications(database, settings) as events:
+    async with (
+        open_rate_windows(database, settings, metrics.on_rate_counted_alone) as windows,
+        open_notifications(database, settings) as events,
+    ):
+        tenants = TenantServices(database, metrics.on_tenant_refusal, windows)
+        await tenants.limits.refresh()
+        service = await create_service(database, store, model, settings, tenants.quotas)
+        service.registrar.observe_outcomes(metrics.on_ingest_outcome)
+        ingest = create_ingest(service, database, store, settings)
         events.dispatcher.on_attempt.append(metrics.on_webhook_attempt)
         keys, server = KeyService(database), settings.server_id or default_server
         yield LocalRegistry(database, service, ingest, keys, tenants, events, server)

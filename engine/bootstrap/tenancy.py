@@ -14,7 +14,6 @@ from registry.quotas.limits import RefusalObserver
 from registry.quotas.service import TenantQuotas
 from registry.quotas.usage import LiveUsage
 from registry.rates.caller_rates import CallerRates
-from registry.rates.database_storage import DatabaseStorage
 from registry.rates.windows import RateWindows
 from registry.references import tenant_of
 from registry.tenants.live_grants import LiveGrants
@@ -24,16 +23,13 @@ from registry.tenants.service import TenantService
 class TenantServices:
     """`limits` has to be refreshed once before the server serves, and to `run` while it does."""
 
-    def __init__(
-        self, database: Database, refused: RefusalObserver, *, share_rates: bool = False
-    ) -> None:
-        """`share_rates`: with the other servers on the database."""
+    def __init__(self, database: Database, refused: RefusalObserver, windows: RateWindows) -> None:
         self._database = database
         self.limits = LimitCache(partial(all_limits, database))
         limits_of = self.limits.limits_of
         self.tenancy = Tenancy(tenant_of, limits_of, refused)
         self.in_flight = RequestsInFlight(lambda: current_caller().tenant, limits_of, refused)
-        windows = RateWindows(DatabaseStorage(database) if share_rates else None)
+        self.windows = windows
         self.rates = CallerRates(windows, limits_of, refused)
         self.grants = LiveGrants(database)
         self.quotas = TenantQuotas(database, tenant_of, read_limits, refused)

@@ -145,6 +145,16 @@ AROUND = Row(
             ),
             Query(increase("adaptry_database_errors_total", by="instance"), "{{instance}}"),
         ),
+        graph(
+            "Rates not shared",
+            Meaning(
+                "Requests whose rates a server counted alone, as Redis or the database was away.",
+                "any.",
+                "look at Redis; servers use it again on their own.",
+                "AdaptryRatesNotShared",
+            ),
+            Query(increase("adaptry_rates_counted_alone_total", by="instance"), "{{instance}}"),
+        ),
         areas(
             "API responses",
             Meaning(

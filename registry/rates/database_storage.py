@@ -1,7 +1,4 @@
-"""Database storage of rates: counts of all servers on one database, in a table.
-
-During an outage each server counts on its own.
-"""
+"""Database storage of rates: counts of all servers on one database, in a table."""
 
 import logging
 import time
@@ -13,7 +10,13 @@ from sqlmodel import col
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable
 from registry.models import RateCount
-from registry.rates.memory_storage import BoundedMemoryStorage
+from registry.rates.shared_storage import (
+    Counts,
+    FailureObserver,
+    SharedStorage,
+    StoreAway,
+    Window,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -24,64 +27,49 @@ _ADD = text(
 )
 
 
-class DatabaseStorage(BoundedMemoryStorage):
-    """One transaction for each take. What was read of a minute in it is remembered."""
+class DatabaseStorage(SharedStorage):
+    """One transaction for each take."""
 
     STORAGE_SCHEME = ["async+adaptry-database"]  # noqa: RUF012  # as the library declares it
 
-    def __init__(self, database: Database) -> None:
-        super().__init__()
+    def __init__(self, database: Database, on_failure: FailureObserver = lambda: None) -> None:
+        super().__init__(on_failure)
         self._database = database
         self._swept_at = 0.0
 
-    async def acquire_sliding_window_entry(
-        self, key: str, limit: int, expiry: int, amount: int = 1
-    ) -> bool:
+    async def take(self, window: Window, limit: int, amount: int) -> Counts:
         try:
             async with self._database.transaction(for_catalog=False) as session:
-                return await self._take(session, key, limit, expiry, amount)
+                return await self._take(session, window, limit, amount)
         except DatabaseUnavailable as error:
             logger.debug("rates are counted by this server alone: %s", error.detail)
-            return await super().acquire_sliding_window_entry(key, limit, expiry, amount)
+            raise StoreAway from error
 
-    async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+    async def add(self, name: str, kept_seconds: int, amount: int) -> int:
         try:
             async with self._database.transaction(for_catalog=False) as session:
-                return await self._add(session, key, expiry, amount)
-        except DatabaseUnavailable:
-            return await super().incr(key, expiry, amount)
+                return await _add(session, name, kept_seconds, amount)
+        except DatabaseUnavailable as error:
+            raise StoreAway from error
 
-    async def _take(
-        self, session: AsyncSession, key: str, limit: int, expiry: int, amount: int
-    ) -> bool:
+    async def _take(self, session: AsyncSession, window: Window, limit: int, amount: int) -> Counts:
         """The row is locked from the first statement on: two servers can't both take the rest."""
+        used = await _add(session, window.current, window.kept_seconds, amount)
+        row = await session.get(RateCount, window.previous)
+        before = 0 if row is None else row.used
+        if used + int(window.weight * before) > limit:
+            used = await _add(session, window.current, window.kept_seconds, -amount)
+            return Counts(False, used, before)
+        await self._sweep(session)
+        return Counts(True, used, before)
+
+    async def _sweep(self, session: AsyncSession) -> None:
         now = time.time()
-        previous_key, current_key = self.sliding_window_keys(key, expiry, now)
-        used = await self._add(session, current_key, 2 * expiry, amount)
-        before = await session.get(RateCount, previous_key)
-        if before is not None:
-            self._remember(previous_key, before.used, before.expires_at)
-        weight = 1 - now % expiry / expiry
-        if used + int(weight * (before.used if before is not None else 0)) > limit:
-            await self._add(session, current_key, 2 * expiry, -amount)
-            return False
-        await self._sweep(session, now)
-        return True
-
-    async def _add(self, session: AsyncSession, key: str, expiry: float, amount: int) -> int:
-        expires_at = int(time.time() + expiry)
-        values = {"name": key, "used": amount, "expires_at": expires_at}
-        used = int((await session.execute(_ADD, values)).scalar_one())
-        self._remember(key, used, expires_at)
-        return used
-
-    def _remember(self, key: str, used: int, expires_at: float) -> None:
-        if key not in self.expirations:
-            self._make_room(time.time())
-            self.expirations[key] = expires_at
-        self.storage[key] = used
-
-    async def _sweep(self, session: AsyncSession, now: float) -> None:
         if now - self._swept_at > _SWEEP_SECONDS:
             self._swept_at = now
             await session.execute(delete(RateCount).where(col(RateCount.expires_at) < int(now)))
+
+
+async def _add(session: AsyncSession, name: str, kept_seconds: int, amount: int) -> int:
+    values = {"name": name, "used": amount, "expires_at": int(time.time() + kept_seconds)}
+    return int((await session.execute(_ADD, values)).scalar_one())

@@ -86,6 +86,10 @@ class RegistryMetrics:
             "tenant",
             "limit",
         )
+        self._rates_alone = self._counter(
+            "adaptry_rates_counted_alone",
+            "Requests whose rates this server counted alone: what it shares with others was away.",
+        )
         self._create_children()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -123,6 +127,7 @@ class RegistryMetrics:
             self._database_seconds,
             self._database_errors,
             self._tenant_refusals,
+            self._rates_alone,
         ):
             self._registry.unregister(collector)
 
@@ -137,6 +142,10 @@ class RegistryMetrics:
     def on_tenant_refusal(self, tenant: str, limit: Limit) -> None:
         """Count one request; tenants' labels are limited as adapters' are."""
         self._tenant_refusals.labels(self._tenants.of(tenant), limit).inc()
+
+    def on_rate_counted_alone(self) -> None:
+        """Count one take of a limit that is shared with other servers, and could not be."""
+        self._rates_alone.inc()
 
     def on_webhook_attempt(self, delivered: bool) -> None:
         """Count one attempt to deliver a message."""
