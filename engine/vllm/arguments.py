@@ -36,7 +36,7 @@ def parse_engine_arguments(model: str, arguments: Sequence[str]) -> Namespace:
 
     Raises BadArgument.
     """
-    _refuse_reserved(arguments)
+    refuse_reserved(arguments)
     _disable_loading_by_path()
     parsed = _parse_as_vllm(model, arguments)
     parsed.model = parsed.model_tag
@@ -62,7 +62,8 @@ def secrets_in(parsed: Namespace) -> list[str]:
     return [secret for secret in given if isinstance(secret, str)]
 
 
-def _refuse_reserved(arguments: Sequence[str]) -> None:
+def refuse_reserved(arguments: Sequence[str]) -> None:
+    """What cache control sets itself, or can't see. Needs no vLLM. Raises BadArgument."""
     for argument in arguments:
         name = argument.partition("=")[0].partition(".")[0].replace("_", "-")
         if name in _REFUSED:

@@ -1,5 +1,6 @@
 """The command line: what it prints, on which stream, and its exit codes."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -48,6 +49,37 @@ def test_an_error_is_one_line_on_stderr(
     captured = capsys.readouterr()
     assert message in one_line(captured.err)
     assert not captured.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["/nope"], "there is no folder /nope"),
+        (["./nope"], "there is no folder ./nope"),
+        (["/tmp"], "/tmp holds no model: there is no config.json"),
+        (["org/model", "--max-lorras", "3"], "no option --max-lorras: did you mean --max-loras"),
+        (["org/model", "--databse=x"], "no option --databse: did you mean --database"),
+        (["org/model", "--lora-modules", "a=b"], "--lora-path"),
+    ],
+)
+def test_a_mistake_of_serve_is_one_line_before_vllm_is_imported(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "adaptry", "serve", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    (line,) = (each for each in lines if not each.startswith("import time:"))
+    assert line.startswith("adaptry: ")
+    assert message in line
+    assert not [each for each in lines if each.endswith((" vllm", " torch"))]
+    assert not list(tmp_path.iterdir()), "it leaves nothing behind"
 
 
 @pytest.mark.parametrize("group", [[], ["adapter"], ["cache"], ["db"]])

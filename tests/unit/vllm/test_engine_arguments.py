@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from vllm import envs
 
+from adaptry.serve.option_names import LISTED, vllm_options
 from engine.vllm import compat as vllm_compat
 from engine.vllm.arguments import (
     LOADING_BY_PATH,
@@ -185,3 +186,10 @@ def test_the_keys_among_the_arguments_are_known_as_secrets() -> None:
     assert secrets_in(parse_engine_arguments("m", [])) == []
     parsed = parse_engine_arguments("m", ["--api-key", "k1", "k2", "--hf-token", "h"])
     assert sorted(secrets_in(parsed)) == ["h", "k1", "k2"]
+
+
+def test_the_names_that_are_checked_before_vllm_is_imported_are_its_own() -> None:
+    assert vllm_compat.installed_version().startswith(LISTED), "list the new release's options"
+    parser = vllm_compat.argument_parser()
+    found = {name for action in parser._actions for name in action.option_strings}
+    assert {name for name in found if name.startswith("--")} == set(vllm_options())
