@@ -1,5 +1,6 @@
 """`adaptry serve`: checks what can be checked before the engine starts, then serves."""
 
+import os
 import shlex
 import signal
 import socket
@@ -56,6 +57,7 @@ def _run(arguments: ServeArguments) -> None:
     listening = _listen(arguments.host, arguments.port)
     check_compiler(check_engine(), eager="--enforce-eager" in arguments.vllm)
     _hide_secrets_in_process_list()
+    _name_service()
     signal.signal(signal.SIGTERM, _interrupt)  # until the HTTP server has its own handlers
     if arguments.engines:
         listening.close()  # it is free: uvicorn takes it
@@ -86,6 +88,12 @@ def _hide_secrets_in_process_list() -> None:
     arguments = shlex.join(sys.argv)
     if (shown := redact(arguments)) != arguments:
         setproctitle(shown)
+
+
+def _name_service() -> None:
+    """What traces call this server, in all its processes, unless the environment says otherwise."""
+    if "service.name=" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
+        os.environ.setdefault("OTEL_SERVICE_NAME", "adaptry")
 
 
 def _registry_settings(arguments: ServeArguments) -> RegistrySettings:

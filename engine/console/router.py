@@ -42,15 +42,20 @@ class _File:
 
 def create_console_router() -> APIRouter:
     """`/console/` and its files, from the package."""
-    router = APIRouter(prefix=PREFIX, include_in_schema=False)
+    router = APIRouter(include_in_schema=False)
     found = _read_files()
 
-    @router.api_route("", methods=["GET", "HEAD"])
+    @router.api_route("/", methods=["GET", "HEAD"])
+    async def root() -> Response:
+        """Leads a browser to the page, behind any prefix."""
+        return Response(status_code=307, headers={"location": f"{PREFIX.removeprefix('/')}/"})
+
+    @router.api_route(PREFIX, methods=["GET", "HEAD"])
     async def enter() -> Response:
         """Redirects to the slash, so that the page's links are relative to it behind any prefix."""
         return Response(status_code=307, headers={"location": f"{PREFIX.removeprefix('/')}/"})
 
-    @router.api_route("/{name:path}", methods=["GET", "HEAD"])
+    @router.api_route(f"{PREFIX}/{{name:path}}", methods=["GET", "HEAD"])
     async def show(name: str, request: Request) -> Response:
         if (file := found.get(name or _INDEX)) is None:
             return problem_response(

@@ -21,6 +21,7 @@ from engine.ports import Resolver
 from engine.telemetry.spans import Tracing
 from engine.types import GrammarLimits
 from engine.vllm import compat as vllm_compat
+from engine.vllm.api_docs import serve_api_docs
 from engine.vllm.backend import lora_request
 from engine.vllm.body_validation import stop_at_first_error
 from engine.vllm.engine_client import LeasedAsyncLLM, RequestAdmission
@@ -102,6 +103,7 @@ async def build_application(
     hide_exception_texts()
     for router in [*routers, generate_router]:
         app.include_router(router)
+    serve_api_docs(app)
     app.router.routes[:0] = [metrics_route, _model_list_route(read_references)]  # before vLLM's
     # last in the list is innermost: vLLM's own checks (API key, …) come before ours
     app.user_middleware.append(

@@ -56,7 +56,7 @@ RULES = (
     # for load balancers and browsers: no data of anyone
     _rule(r"/(healthz|readyz|health|ping|version)", PUBLIC, _READ),
     _rule(r"/(docs|redoc|openapi\.json)(/.*)?", PUBLIC, _READ),
-    _rule(r"/console(/.*)?", PUBLIC, _READ),
+    _rule(r"/(console(/.*)?)?", PUBLIC, _READ),
     # the cache and its telemetry
     _rule(r"/metrics/?", _OPERATE, _READ, platform=True),
     _rule(r"/api/v1/cache/engine", _OPERATE, _READ, platform=True),

@@ -1,6 +1,6 @@
 """OpenAPI post-processing: error media types and the responses of middleware."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -37,6 +37,25 @@ _MEANINGS = {
     429: "Too much at a time",
     503: "Something that is needed is not there",
 }
+_DESCRIPTION = """\
+The registry and the cache of Adaptry are under `/api/v1`; the rest is vLLM's own API, where the `model` of a request is an
+adapter's `name`, `name@alias` or `name:version`.
+
+Where the server requires keys, choose *Authorize* and enter one."""
+_TAGS = {
+    "registry": "Adapters, versions and aliases: register, find, promote, roll back, retire.",
+    "jobs": "Registrations in the background.",
+    "cache": "What is in GPU slots and host memory, why, and how to change it.",
+    "events": "Every change: who, when, what.",
+    "webhooks": "Endpoints that receive every change.",
+    "keys": "API keys and their scopes.",
+    "tenants": "Tenants, their limits, and what is granted to them.",
+    "generate": "Text in, text out.",
+    "lora": "Loading and unloading as vLLM's clients do it.",
+    "health": "Probes.",
+}
+_OTHERS = "vLLM"
+_SECURITY = {"type": "http", "scheme": "bearer", "description": "An API key: adp_…"}
 _ALWAYS = (401, 403, 429, 503)
 _WITH_BODY = (400, 408, 413)
 _ENGINE = (400, 401, 403, 404, 408, 409, 410, 413, 429, 503)
@@ -70,12 +89,39 @@ def complete_errors(document: Document) -> Document:
                 _describe_problems(operation)
             elif method == "post" or path.startswith("/v1/"):
                 _describe_engine_errors(operation, _ANTHROPIC if is_anthropic(path) else _OPENAI)
+    _group(document)
     if (
         vllm_error := document.get("components", {}).get("schemas", {}).get("ErrorInfo")
     ) is not None:
         # Adaptry's codes are strings, as OpenAI's are; vLLM's are numbers
         vllm_error["properties"]["code"] = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
     return document
+
+
+def _group(document: Document) -> None:
+    """Ours first, by subject; vLLM's routes after them. A key may be entered once for all."""
+    groups = {**_TAGS, _OTHERS: "vLLM's own routes."}
+    for operation in _operations(document):
+        operation["tags"] = [next(iter(operation.get("tags") or [_OTHERS]))]
+        groups.setdefault(operation["tags"][0], "")
+    order = list(groups)
+    document["tags"] = [{"name": name, "description": text} for name, text in groups.items()]
+    document["paths"] = dict(
+        sorted(document["paths"].items(), key=lambda item: _place(item[1], order))
+    )
+    document["info"]["description"] = _DESCRIPTION
+    document["components"]["securitySchemes"] = {"key": _SECURITY}
+    document["security"] = [{"key": []}, {}]
+
+
+def _operations(document: Document) -> Iterator[Document]:
+    for operations in document["paths"].values():
+        yield from (operations[method] for method in sorted(_METHODS & operations.keys()))
+
+
+def _place(operations: Document, order: Sequence[str]) -> int:
+    found = (operations[method] for method in _METHODS & operations.keys())
+    return min((order.index(operation["tags"][0]) for operation in found), default=len(order))
 
 
 def _describe_problems(operation: Document) -> None:

@@ -173,3 +173,15 @@ def test_no_file_names_a_package_index() -> None:
     """The package index is set per machine, in pip's and uv's own settings."""
     host = re.compile(rb"pypi\.org|pythonhosted\.org|download\.pytorch\.org")
     assert not [path for path in project_files() if host.search(path.read_bytes())]
+
+
+def test_every_page_that_a_shipped_file_names_exists() -> None:
+    named = {
+        (path.relative_to(ROOT).as_posix(), page)
+        for folder in ("deploy", "configs", "grafana", "scripts", "requirements")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix not in {".pyc", ".txt"}
+        for page in re.findall(r"\bdocs/[a-z/-]+\.md", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 10
+    assert not {(file, page) for file, page in named if not (ROOT / page).is_file()}

@@ -25,6 +25,11 @@ def console() -> Iterator[TestClient]:
         yield client
 
 
+def test_the_root_leads_to_the_page(console: TestClient) -> None:
+    entered = console.get("/")
+    assert (entered.status_code, entered.headers["location"]) == (307, "console/")
+
+
 def test_the_page_is_under_a_path_with_a_slash(console: TestClient) -> None:
     entered = console.get("/console")
     assert (entered.status_code, entered.headers["location"]) == (307, "console/")

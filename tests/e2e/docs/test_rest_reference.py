@@ -1,5 +1,6 @@
 """docs/reference on REST is what the real application's OpenAPI document says."""
 
+import re
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from docs.generate.application import openapi_document
 from docs.generate.client_models import DOCUMENT, own_document, written
 from docs.generate.pages import FOLDER, http_pages
 from docs.generate.rest import own_paths
+from registry.auth.scopes import PUBLIC, scopes_for
 
 pytestmark = [pytest.mark.engine]
 
@@ -27,6 +29,28 @@ def test_the_pages_are_what_the_server_describes(document: Any) -> None:
 def test_the_document_is_what_the_server_describes(document: Any) -> None:
     found = written(own_document(document))
     assert DOCUMENT.read_text(encoding="utf-8") == found, "make reference"
+
+
+def test_swagger_opens_on_our_own_routes_with_a_place_for_a_key(document: Any) -> None:
+    assert [tag["name"] for tag in document["tags"]][:3] == ["registry", "jobs", "cache"]
+    assert all(tag["description"] for tag in document["tags"])
+    operations = [each for path in document["paths"].values() for each in path.values()]
+    assert {tag for each in operations for tag in each["tags"]} <= {
+        tag["name"] for tag in document["tags"]
+    }
+    assert next(iter(document["paths"])).startswith("/api/v1/")
+    assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    assert document["security"] == [{"key": []}, {}]
+
+
+def test_swagger_needs_no_other_host(live_server: Any) -> None:
+    page = live_server.client.get("/docs")
+    assert not re.search(r"(src|href)=.https?:", page.text)
+    for path in re.findall(r"(?:src|href)=.([\w./-]+)", page.text):
+        found = live_server.client.get(f"/{path}")
+        assert found.status_code == 200, path
+        assert scopes_for("GET", f"/{path}") == PUBLIC, "a browser that loads it sends no key"
+    assert live_server.client.get("/static/swagger-ui.css").status_code == 404
 
 
 def test_the_generator_needs_no_engine_to_know_the_same_routes(document: Any) -> None:

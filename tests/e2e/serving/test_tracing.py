@@ -148,6 +148,14 @@ def test_a_client_without_a_trace_gets_one_of_its_own(
     assert {span.trace for span in new()} == {request.trace}
 
 
+def test_every_process_is_called_as_the_service(
+    served: ServedDemo, receiver: tuple[Receiver, str]
+) -> None:
+    trace, _ = traced(served, "upper")
+    receiver[0].wait_for(trace, {"adaptry.request"})
+    assert receiver[0].services == {"adaptry"}
+
+
 def test_no_span_carries_a_prompt(receiver: tuple[Receiver, str]) -> None:
     content = receiver[0].bytes_received
     assert b"adaptry.request" in content

@@ -33,12 +33,15 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
     def __init__(self) -> None:
         self.spans: list[ReceivedSpan] = []
         self.bytes_received = b""
+        self.services: set[str] = set()
 
     def Export(  # noqa: N802  # as the protocol has it
         self, request: ExportTraceServiceRequest, context: Any
     ) -> ExportTraceServiceResponse:
         self.bytes_received += request.SerializeToString()
         for resource in request.resource_spans:
+            attributes = resource.resource.attributes
+            self.services |= {a.value.string_value for a in attributes if a.key == "service.name"}
             for scope in resource.scope_spans:
                 self.spans += map(_span, scope.spans)
         return ExportTraceServiceResponse()
