@@ -101,11 +101,12 @@ def _url(given: str | None) -> str:
 
     from registry.database.engine import check_url
     from registry.settings import RegistrySettings
+    from registry.validation import explain
 
     try:
         return check_url(given) if given else RegistrySettings().database_url
     except ValidationError as error:
-        raise UsageError(f"a setting is wrong: {error.errors()[0]['msg']}") from error
+        raise UsageError(f"a setting is wrong: {explain(error.errors()[0])}") from error
     except ValueError as error:
         raise UsageError(f"this database URL does not work here: {error}") from error
 

@@ -81,6 +81,7 @@ async def _create_in_database(
     from registry.auth.keys import KeyService
     from registry.database.engine import Database
     from registry.errors import RegistryError
+    from registry.validation import explain
 
     try:
         wanted = KeyCreate.model_validate(
@@ -88,7 +89,7 @@ async def _create_in_database(
         )
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise UsageError(f"{'.'.join(map(str, first['loc']))}: {explain(first)}") from error
     await asyncio.to_thread(upgrade_database, url)
     opened = Database(url)
     try:

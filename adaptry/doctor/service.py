@@ -97,6 +97,7 @@ def check_settings() -> Finding:
     """Whether the environment's settings are valid, as `serve` reads them."""
     from engine.settings import EngineSettings
     from registry.settings import RegistrySettings
+    from registry.validation import explain
 
     for settings in (RegistrySettings, EngineSettings):
         try:
@@ -104,5 +105,5 @@ def check_settings() -> Finding:
         except ValidationError as error:
             first = error.errors()[0]
             name = "_".join(map(str, first["loc"])).upper()
-            return broken("settings", f"ADAPTRY_{name}: {first['msg']}", "correct or unset it")
+            return broken("settings", f"ADAPTRY_{name}: {explain(first)}", "correct or unset it")
     return ok("settings", "the environment's are valid")

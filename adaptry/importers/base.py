@@ -30,6 +30,7 @@ from registry.transfer.format import (
     file_name,
     manifest_name,
 )
+from registry.validation import explain
 
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9._-]+")
 
@@ -93,7 +94,7 @@ def export_entries(adapters: Sequence[ForeignAdapter], at: datetime) -> list[Ent
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise CommandError(f"this can't be imported: {where}: {first['msg']}") from error
+        raise CommandError(f"this can't be imported: {where}: {explain(first)}") from error
     except OSError as error:
         raise CommandError(f"{error.filename}: {error.strerror}") from error
 

@@ -16,6 +16,7 @@ from adaptry.client import Client, NotFound
 from adaptry.importers.base import adapter_name
 from adaptry.terminal.errors import CommandError
 from adaptry.terminal.job_progress import register
+from registry.validation import explain
 
 KEY = "vLLMLoRAConfig"
 
@@ -68,7 +69,7 @@ def read_sidecar_config(file: Path) -> SidecarConfig:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, (KEY, *first["loc"])))
-        raise CommandError(f"{file}: {where}: {first['msg']}") from error
+        raise CommandError(f"{file}: {where}: {explain(first)}") from error
 
 
 def _configs(document: Any) -> Iterator[Any]:

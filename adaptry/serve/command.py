@@ -25,6 +25,7 @@ from registry.redaction import (
 )
 from registry.servers import default_server_id
 from registry.settings import RegistrySettings
+from registry.validation import explain
 
 
 def run(argv: Sequence[str]) -> int:
@@ -152,7 +153,7 @@ def _interrupt(*_: object) -> None:
 
 def _first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
-    return f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"setting {'.'.join(map(str, first['loc']))}: {explain(first)}"
 
 
 def _fail(message: str, exit_code: int) -> int:

@@ -22,6 +22,7 @@ from registry.ingest.service import IngestService
 from registry.ingest.upload_service import UPLOAD, Upload
 from registry.models.job import Job, JobState
 from registry.sources.base import MAX_FIELDS_BYTES
+from registry.validation import explain
 
 JobNumber = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
@@ -177,7 +178,7 @@ def _read_fields(fields: dict[str, str]) -> dict[str, Any]:
         given = {name: _value(name, text) for name, text in fields.items()}
         body = VersionCreate.model_validate({**given, "source": UPLOAD})
     except ValidationError as error:
-        problems = (f"{p['loc'][0]}: {p['msg']}" for p in error.errors())
+        problems = (f"{p['loc'][0]}: {explain(p)}" for p in error.errors())
         raise InvalidUpload("; ".join(problems)) from None
     check_parent(body.parent)
     request = body.model_dump(mode="json", exclude={"source"})

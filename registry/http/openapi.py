@@ -38,8 +38,8 @@ _MEANINGS = {
     503: "Something that is needed is not there",
 }
 _DESCRIPTION = """\
-The registry and the cache of Adaptry are under `/api/v1`; the rest is vLLM's own API, where the `model` of a request is an
-adapter's `name`, `name@alias` or `name:version`.
+The registry and the cache of Adaptry are under `/api/v1`; the rest is vLLM's own API, where the
+`model` of a request is an adapter's `name`, `name@alias` or `name:version`.
 
 Where the server requires keys, choose *Authorize* and enter one."""
 _TAGS = {

@@ -21,6 +21,7 @@ from registry.http.dialects import (
     problem_content,
 )
 from registry.redaction import redact
+from registry.validation import explain
 
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
@@ -100,7 +101,7 @@ def _validation_response(request: Request, error: RequestValidationError) -> JSO
     problems = [
         {
             "field": redact(".".join(str(part) for part in problem["loc"])),
-            "message": redact(str(problem["msg"])),
+            "message": redact(explain(problem)),
         }
         for problem in error.errors()
     ]

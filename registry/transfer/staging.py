@@ -17,6 +17,7 @@ from registry.transfer.format import (
     manifest_name,
 )
 from registry.transfer.unpack import Unpacked
+from registry.validation import explain
 
 _MAX_LINE_BYTES = 2**20
 
@@ -136,7 +137,7 @@ def _parse(part: type[Part], content: bytes, name: str) -> Part:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise InvalidArchive("archive_invalid", f"{name}: {where}: {first['msg']}") from None
+        raise InvalidArchive("archive_invalid", f"{name}: {where}: {explain(first)}") from None
 
 
 def _some(names: list[str]) -> str:

@@ -163,7 +163,7 @@ async def test_the_sidecars_configuration_is_applied(
     [
         ("{", "is not YAML"),
         ("a: 1", "has vLLMLoRAConfig 0 times"),
-        ("vLLMLoRAConfig: {ensureExist: {models: [{id: x}]}}", "source: Field required"),
+        ("vLLMLoRAConfig: {ensureExist: {models: [{id: x}]}}", "source: is missing"),
         ("vLLMLoRAConfig: 3", "vLLMLoRAConfig"),
         (
             "vLLMLoRAConfig: {ensureExist: {models: [{id: x, source: /x}]},"

@@ -72,10 +72,16 @@ def test_an_untested_vllm_needs_an_option() -> None:
 
 def test_underscores_are_dashes_as_vllm_reads_them(folder: Path) -> None:
     arguments = parse(
-        ["m", f"--lora_path=a_b={folder}", "--max_loras=8", "--enforce_eager", "--x.y_z"]
+        [
+            "m",
+            f"--lora_path=a_b={folder}",
+            "--max_loras=8",
+            "--enforce_eager",
+            "--compilation_config.y_z",
+        ]
     )
     assert arguments.adapters == (("a_b", folder),)
-    assert arguments.vllm == ("--max-loras=8", "--enforce-eager", "--x.y_z")
+    assert arguments.vllm == ("--max-loras=8", "--enforce-eager", "--compilation-config.y_z")
 
 
 @pytest.mark.parametrize("form", [["--model", "m"], ["--model=m"]])
