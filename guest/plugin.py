@@ -44,4 +44,5 @@ def _resolver() -> Any:
     key = None if settings.api_key is None else settings.api_key.get_secret_value()
     client = Client(settings.registry, api_key=key)
     files = LocalCopyCache(settings.files.expanduser(), settings.files_bytes)
-    return RegistryResolver(RegistryClient(client, files), settings.follow_seconds)
+    registry = RegistryClient(client, files)
+    return RegistryResolver(registry, settings.follow_seconds, settings.base_id)

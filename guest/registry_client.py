@@ -5,11 +5,16 @@ from pathlib import Path
 
 from adaptry.client import Client, Conflict, InvalidRequest, NotFound, unpack_version
 from adaptry.client.models import VersionRead
-from registry.errors import RegistryError
+from registry.errors import OtherBaseModel, RegistryError
+from registry.inspection.base_identity import BaseIdentity
 from registry.references import parse_reference
 from registry.storage.local_copy import LocalCopyCache
 
 logger = logging.getLogger(__name__)
+
+
+class BelongsElsewhere(Exception):
+    """The version belongs to another base model than this vLLM serves."""
 
 
 class RegistryClient:
@@ -19,18 +24,21 @@ class RegistryClient:
         self._client = client
         self.files = files
 
-    def find(self, name: str) -> VersionRead | None:
+    def find(self, name: str, base: BaseIdentity) -> VersionRead | None:
         """The version that a name means now; None if the registry does not serve it.
 
-        Raises AdaptryError if the registry can't answer.
+        `base`: this vLLM's base model. Raises BelongsElsewhere; AdaptryError if the registry can't
+        answer.
         """
         try:
             parse_reference(name)
         except RegistryError:
             return None
         try:
-            return self._client.versions.resolve(name)
+            return self._client.versions.resolve(name, base=str(base))
         except (NotFound, Conflict, InvalidRequest) as error:
+            if error.code == OtherBaseModel.code:
+                raise BelongsElsewhere(error.detail) from error
             logger.info("%s is not served: %s", name, error)
             return None
 

@@ -18,7 +18,9 @@ from vllm.lora.resolver import LoRAResolver
 
 from adaptry.client import AdaptryError
 from adaptry.client.models import VersionRead
-from guest.registry_client import RegistryClient
+from guest.registry_client import BelongsElsewhere, RegistryClient
+from guest.served_base import served_base
+from registry.inspection.base_identity import BaseIdentity
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +28,12 @@ logger = logging.getLogger(__name__)
 class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
     """`models`: vLLM's `OpenAIServingModels`; its `lora_requests` are the adapters by name."""
 
-    def __init__(self, registry: RegistryClient, follow_seconds: float) -> None:
+    def __init__(
+        self, registry: RegistryClient, follow_seconds: float, base_id: str | None = None
+    ) -> None:
         self._registry = registry
+        self._base_id = base_id
+        self._base: BaseIdentity | None = None
         self._follow_seconds = follow_seconds
         self._names: dict[str, str] = {}  # the version's reference, by requested name
         self._following: asyncio.Task[None] | None = None
@@ -37,14 +43,16 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
     async def resolve_lora(self, base_model_name: str, lora_name: str) -> LoRARequest | None:
         """None if the registry does not serve it.
 
-        Raises GracefulHTTPError (503) if the registry or the disk fails, or this engine
-        can't serve it; nothing of that is reported to the registry.
+        Raises GracefulHTTPError: 409 for a version of another base model; 503 if the registry or
+        the disk fails, or this engine can't serve it. Nothing of that is reported to the registry.
         """
         try:
-            version = await asyncio.to_thread(self._registry.find, lora_name)
+            version = await asyncio.to_thread(self._find, lora_name)
             if version is None:
                 return None
             request = await self._request(version)
+        except BelongsElsewhere as error:
+            raise GracefulHTTPError(str(error), HTTPStatus.CONFLICT) from error
         except (AdaptryError, OSError) as error:
             logger.warning("%s can't be resolved: %s", lora_name, error)
             raise GracefulHTTPError(
@@ -54,6 +62,13 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
         if self._following is None:
             self._following = asyncio.create_task(self._follow())
         return request
+
+    def _find(self, name: str) -> VersionRead | None:
+        """Raises BelongsElsewhere, AdaptryError, OSError."""
+        if self._base is None:
+            self._base = served_base(self.models, self._base_id)
+            logger.info("the base model is %s", self._base)
+        return self._registry.find(name, self._base)
 
     async def _request(self, version: VersionRead) -> LoRARequest:
         """Raises GracefulHTTPError (503) if this engine can't serve it."""
@@ -79,7 +94,11 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
                     logger.exception("%s can't be brought up to date", name)
 
     async def _update(self, name: str) -> None:
-        version = await asyncio.to_thread(self._registry.find, name)
+        try:
+            version = await asyncio.to_thread(self._find, name)
+        except BelongsElsewhere as error:
+            logger.warning("%s", error)
+            version = None
         if version is None:
             logger.info("%s is no longer served", name)
             self.models.lora_requests.pop(name, None)

@@ -18,6 +18,12 @@ class GuestSettings(BaseSettings):
     api_key: SecretStr | None = Field(
         None, description="A key that may read files: scope operate or publish."
     )
+    base_id: str | None = Field(
+        None,
+        max_length=400,
+        description="What this vLLM's base model is called in the registry: a server's "
+        "`--base-id`, or `NAME#DIGEST` from `adaptry base list --json`. Default: by its files.",
+    )
     files: Path = Field(Path("~/.cache/adaptry/guest"), description="Folder for fetched adapters.")
     files_bytes: PositiveInt = Field(
         50 * 2**30,

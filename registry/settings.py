@@ -62,6 +62,12 @@ class RegistrySettings(BaseSettings):
     max_source_files: PositiveInt = Field(
         1000, description="Maximum number of files in an archive or an upload."
     )
+    max_training_file_bytes: PositiveInt = Field(
+        64 * 2**20,
+        le=64 * 2**20,
+        description="Largest file beside an adapter (tokenizer, chat template, …) that is compared "
+        "with the base model's; a larger one counts as absent, with a remark.",
+    )
     max_ingests: PositiveInt = Field(2, description="Jobs running concurrently.")
     max_uploads: PositiveInt = Field(8, description="Concurrent uploads; more get 429.")
     ingest_timeout_seconds: PositiveFloat = Field(

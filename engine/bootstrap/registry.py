@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from engine.api.servers import create_server_router
 from engine.bootstrap.background import is_stopping
@@ -23,6 +21,7 @@ from registry.api.router import create_router
 from registry.api.tenants import create_tenant_router
 from registry.auth.client_address import LOCAL, from_address
 from registry.auth.keys import KeyService
+from registry.bases.model_folder import find_model_folder
 from registry.database.engine import Database
 from registry.database.migrate import upgrade
 from registry.database.observer import DatabaseObserver
@@ -153,6 +152,7 @@ async def open_store(settings: RegistrySettings) -> ArtifactStore:
         source_roots=settings.source_roots,
         max_bytes=settings.max_adapter_bytes,
         max_files=settings.max_source_files,
+        max_training_file_bytes=settings.max_training_file_bytes,
     )
     await asyncio.to_thread(store.open)
     return store
@@ -167,7 +167,7 @@ async def create_service(
 ) -> RegistryService:
     """To be called once the base model's files are downloaded: the engine does that."""
     name, modules = model.served_names[0], model.modules
-    folder = await asyncio.to_thread(_find_model_folder, model.path, model.revision)
+    folder = await asyncio.to_thread(find_model_folder, model.path, model.revision)
     base_model = await asyncio.to_thread(read_base_model, name, folder, modules)
     identity = await asyncio.to_thread(
         identity_of,
@@ -193,17 +193,6 @@ async def create_service(
     )
     await service.recover()
     return service
-
-
-def _find_model_folder(model: str, revision: str | None) -> Path | None:
-    """A local path as it is, a Hub id as its cached snapshot; None if neither exists here."""
-    folder = Path(model)
-    if folder.is_dir():
-        return folder
-    try:
-        return Path(snapshot_download(model, revision=revision, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
-        return None
 
 
 def create_ingest(

@@ -7,6 +7,7 @@ from registry.auth.caller import current_caller
 from registry.catalog.catalog import Catalog
 from registry.catalog.resolution_cache import ResolutionCache
 from registry.catalog.types import Resolution
+from registry.inspection.base_identity import BaseIdentity
 from registry.references import AdapterReference
 
 
@@ -27,11 +28,17 @@ class JsonResolver:
         self._resolutions = ResolutionCache[Resolution](catalog)
         self._versions = ResolutionCache[_VersionJson](catalog)
 
-    async def resolve(self, reference: AdapterReference, user: str | None) -> bytes:
-        """JSON of a `VersionRead`. Raises what `Catalog.resolution` raises."""
+    async def resolve(
+        self, reference: AdapterReference, user: str | None, base: BaseIdentity | None = None
+    ) -> bytes:
+        """JSON of a `VersionRead`. `base`: of the engine that will serve it, unless it is ours.
+
+        Raises what `Catalog.resolution` raises.
+        """
         name = reference.adapter
+        catalog = self._catalog if base is None else self._catalog.for_base(base)
         resolution = await self._resolutions.get(
-            name, reference, lambda: self._catalog.resolution(reference)
+            name, (reference, base), lambda: catalog.resolution(reference)
         )
         resolved = resolution.main if user is None else resolution.for_user(user)
         number = resolved.number

@@ -12,9 +12,10 @@ from registry.api.resolve_json import JsonResolver
 from registry.api.transfer import add_transfer_routes
 from registry.auth.caller import current_caller
 from registry.auth.visibility import check_named_adapter
-from registry.catalog.field_types import Name
+from registry.catalog.field_types import Name, Text
 from registry.catalog.schemas import VersionRead
 from registry.http.problems import ProblemRoute
+from registry.inspection.base_identity import parse_identity
 from registry.references import parse_reference
 from registry.service import RegistryService
 
@@ -49,9 +50,19 @@ def _add_lookups(router: APIRouter, service: RegistryService) -> None:
         user: Annotated[
             Name | None, Query(description="For a split alias: the version that this user gets.")
         ] = None,
+        base: Annotated[
+            Text | None,
+            Query(
+                max_length=400,
+                pattern=r"^.{1,256}#[0-9a-f]{64}$",
+                description="Of an engine elsewhere: its base model, as `NAME#DIGEST`. "
+                "It is told only what is bound to that one.",
+            ),
+        ] = None,
     ) -> Response:
         """The version that a reference resolves to, if it is servable."""
         parsed = parse_reference(reference)
         current_caller().check_sees(parsed.adapter)
-        content = await resolver.resolve(parsed, user)
+        identity = None if base is None else parse_identity(base)
+        content = await resolver.resolve(parsed, user, identity)
         return Response(content, media_type="application/json")

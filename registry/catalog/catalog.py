@@ -43,6 +43,10 @@ class Catalog:
         self._base = base
         self._poller = poller or ChangePoller(database)
 
+    def for_base(self, base: BaseIdentity) -> "Catalog":
+        """The same registry, as an engine of another base model may use it."""
+        return Catalog(self._database, self._path_of, self._poller, base=base)
+
     @property
     def change_count(self) -> int:
         """Number of committed changes; answers from before the last one may be stale."""

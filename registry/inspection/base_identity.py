@@ -54,6 +54,9 @@ class BaseIdentity:
     facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
     also: frozenset[str] = frozenset()
 
+    def __str__(self) -> str:
+        return f"{self.name}#{self.digest}"
+
     def is_called(self, name: str) -> bool:
         """Whether a configuration that names `name` may mean this model."""
         names = {self.name.partition("@")[0], *self.also}
@@ -81,6 +84,12 @@ def identity_of(
     return BaseIdentity(name[:_MAX_NAME], _hash(facts), facts, others)
 
 
+def parse_identity(text: str) -> BaseIdentity:
+    """From `NAME#DIGEST`, as `str` writes it."""
+    name, _, digest = text.rpartition("#")
+    return BaseIdentity(name, digest)
+
+
 def unread_identity(name: str) -> BaseIdentity:
     """Of a base model without files, as tests and tools have it."""
     return BaseIdentity(name, _hash({}))
@@ -90,11 +99,20 @@ def _name_of(model: str, folder: Path | None, revision: str | None) -> str:
     """The Hub's name and commit, or the folder's name and a mark of its weights."""
     if folder is None:
         return f"{model}@{revision}" if revision else model
-    if folder.parent.name == "snapshots" and not Path(model).exists():
-        return f"{model}@{folder.name[:_REVISION_CHARACTERS]}"
+    if (repository := _cached_repository(folder)) is not None:
+        called = repository if Path(model).exists() else model
+        return f"{called}@{folder.name[:_REVISION_CHARACTERS]}"
     mark = _mark_of_weights(folder)
     called = folder.resolve().name or model
     return f"{called}@{mark}" if mark else called
+
+
+def _cached_repository(folder: Path) -> str | None:
+    """`org/name`, if the folder is `models--org--name/snapshots/COMMIT` in the Hub's cache."""
+    kind, _, repository = folder.parent.parent.name.partition("--")
+    if folder.parent.name != "snapshots" or kind != "models":
+        return None
+    return repository.replace("--", "/")
 
 
 def _facts(folder: Path | None) -> dict[str, Any]:

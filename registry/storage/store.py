@@ -10,6 +10,7 @@ from pathlib import Path
 
 from registry.errors import StoreUnavailable
 from registry.inspection.inspector import Inspection
+from registry.inspection.training_files import MAX_FILE_BYTES
 from registry.sources.base import FetchLimits
 from registry.sources.local import LocalSource, folder_under
 from registry.sources.quarantine import make_final
@@ -67,7 +68,13 @@ class ArtifactStore:
     """
 
     def __init__(
-        self, root: Path, *, source_roots: Sequence[Path], max_bytes: int, max_files: int = 1000
+        self,
+        root: Path,
+        *,
+        source_roots: Sequence[Path],
+        max_bytes: int,
+        max_files: int = 1000,
+        max_training_file_bytes: int = MAX_FILE_BYTES,
     ) -> None:
         self._root = root
         self._adapters = root / "adapters"
@@ -75,7 +82,9 @@ class ArtifactStore:
         self._workspaces = FileLocks(self._quarantine)
         self._pending = FileLocks(root / "arriving")
         self._source_roots = tuple(Path(os.path.realpath(r)) for r in source_roots)
-        self.limits = FetchLimits(max_bytes, max_files)
+        self.limits = FetchLimits(
+            max_bytes, max_files, max_training_file_bytes=max_training_file_bytes
+        )
 
     def open(self) -> None:
         """Create the folders. Raises StoreUnavailable."""

@@ -16,12 +16,15 @@ class Versions(VersionRegistration[T_co], VersionSearch[T_co]):
     """Register, find and describe versions, and control their lifecycle."""
 
     @operation("GET", "/api/v1/resolve", VersionRead)
-    def resolve(self, reference: str, *, user: str | None = None) -> Parameters:
+    def resolve(
+        self, reference: str, *, user: str | None = None, base: str | None = None
+    ) -> Parameters:
         """The version that a reference means now, if it may be served.
 
-        `user`: with a traffic split, the version that this user gets.
+        `user`: with a traffic split, the version that this user gets. `base`: the base model of an
+        engine that is not the server's, as `NAME#DIGEST`; only what is bound to it is found.
         """
-        return Parameters(query={"reference": reference, "user": user})
+        return Parameters(query={"reference": reference, "user": user, "base": base})
 
     @download("/api/v1/adapters/{name}/versions/{number}/files")
     def download(self, reference: str) -> Parameters:

@@ -10,17 +10,21 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import update
 
+from engine.gateway.pinned_resolver import PinnedResolver, pin_reference
 from engine.resolver import RegistryResolver
 from registry.aliases.promotion import Preparation
 from registry.api.router import create_router
 from registry.catalog.types import ResolvedVersion
 from registry.database.engine import Database
 from registry.errors import FilesMissing, InvalidAdapter, OtherBaseModel
+from registry.errors.defects import Defect
 from registry.inspection.base_identity import identity_of
+from registry.inspection.supported_modules import SupportedModule, SupportedModules
 from registry.models import Version
 from registry.service import RegistryService
 from registry.storage.store import ArtifactStore
-from tests.api.conftest import BASE, AdapterMaker, Run, take_in
+from tests.api.conftest import BASE, MODULE, AdapterMaker, Run, take_in
+from tests.support.adapters.fake_naming import FakeNaming
 
 pytestmark = pytest.mark.both_databases
 
@@ -69,6 +73,57 @@ async def test_a_version_of_another_base_model_is_neither_resolved_nor_listed(
     assert "belongs to the base model tiny; this server serves instruct" in refused.json()["detail"]
     found = await RegistryResolver(other.catalog).find("upper")
     assert found.reference == "upper:1", "operators find it in any case"
+
+
+async def test_an_engine_elsewhere_is_told_what_is_bound_to_its_own_base_model(
+    client: httpx.AsyncClient,
+    service: RegistryService,
+    other: RegistryService,
+    make_adapter: AdapterMaker,
+) -> None:
+    await publish(service, "upper", make_adapter("upper", seed=1))
+    await publish(other, "lower", make_adapter("lower", seed=2))
+    tiny, instruct = str(BASE.identity), str(INSTRUCT.identity)
+
+    async def asked(reference: str, base: str) -> tuple[int, str]:
+        answer = await client.get("/resolve", params={"reference": reference, "base": base})
+        return answer.status_code, answer.json().get("code") or answer.json()["reference"]
+
+    assert await asked("upper", tiny) == (200, "upper:1")
+    assert await asked("lower", instruct) == (200, "lower:1")
+    for reference, base in (("upper", instruct), ("lower", tiny), ("upper", f"new#{'0' * 64}")):
+        assert await asked(reference, base) == (409, "other_base_model")
+    await other.bases.link("tiny", "instruct", actor="anna")
+    assert await asked("upper", instruct) == (200, "upper:1")
+    for bad in ("tiny", "tiny#12", f"a\0b#{'0' * 64}"):
+        assert await asked("upper", bad) == (422, "invalid_request")
+
+
+async def test_a_replica_of_another_base_model_refuses_what_its_ingress_has_resolved(
+    service: RegistryService, other: RegistryService, make_adapter: AdapterMaker
+) -> None:
+    await publish(service, "upper", make_adapter("upper"))
+    with pin_reference("upper:1"):
+        here, there = (PinnedResolver(RegistryResolver(s.catalog)) for s in (service, other))
+        assert (await here.resolve("upper")).reference == "upper:1"
+        with pytest.raises(OtherBaseModel):
+            await there.resolve("upper")
+
+
+async def test_an_engine_with_other_modules_serves_the_same_base_model_and_compares_each_load(
+    database: Database, service: RegistryService, make_adapter: AdapterMaker
+) -> None:
+    """As after an upgrade of vLLM: nothing is unbound, and what no longer fits is refused alone."""
+    await publish(service, "upper", make_adapter("upper"))
+    for module, fits in ((MODULE, True), ("model.layers.0.mlp.experts", False)):
+        served = SupportedModules("vllm 99", {module: SupportedModule(None)}, FakeNaming([module]))
+        upgraded = replace(BASE, served=served)
+        later = RegistryService(database, service.store, upgraded, max_rank=16)
+        version = await RegistryResolver(later.catalog).resolve("upper")
+        assert version.reference == "upper:1"
+        misfit = later.registrar.find_misfit(Path(version.path))
+        assert (misfit is None) is fits
+        assert misfit is None or misfit.code == Defect.MODULE_NOT_SERVED
 
 
 async def test_of_a_split_alias_each_server_takes_what_is_its_own(

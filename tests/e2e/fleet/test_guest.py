@@ -14,7 +14,9 @@ import psutil
 import pytest
 
 from demo.tasks import TASKS, prompt_for
+from registry.inspection.base_identity import BaseIdentity
 from tests.conftest import ROOT, START_SECONDS
+from tests.support.servers.other_base import OTHERS, register_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
@@ -169,3 +171,25 @@ def test_what_lies_damaged_on_its_disk_is_fetched_again(guest: Guest, live_serve
     (folder / "adapter_model.safetensors").write_bytes(b"not what was registered")
     assert guest.asks("guest-d") == does("vowels")
     assert (folder / "adapter_model.safetensors").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("base", OTHERS, ids=["instruct", "revision"])
+def test_a_version_of_another_base_model_of_equal_shape_is_refused(
+    guest: Guest, live_server: Any, base: BaseIdentity
+) -> None:
+    name = f"guest-{base.name.partition('@')[0]}"
+    state = live_server.state
+    url = f"sqlite:///{state}/registry.db"
+    registering = register_for(base, name, "reverse", database_url=url, store=state / "store")
+    reference = live_server.run(registering)
+    for text in (name, reference):
+        status, message = guest.asks(text)
+        assert (status, "belongs to the base model" in message) == (409, True), message
+        refused = live_server.complete(text, prompt_for("hello"))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "other_base_model")
+    assert not (guest.files / version_of(live_server, name)["digest"]).exists(), "not even fetched"
+
+
+def version_of(server: Any, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = server.client.get(f"/api/v1/adapters/{name}/versions/1").json()
+    return found

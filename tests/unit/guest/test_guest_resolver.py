@@ -11,11 +11,13 @@ import pytest
 from vllm.exceptions import GracefulHTTPError
 from vllm.lora.request import LoRARequest
 
-from adaptry.client import AdaptryError, NoAnswer, PullFailed
-from guest.registry_client import RegistryClient
+from adaptry.client import NoAnswer, PullFailed
+from guest.registry_client import BelongsElsewhere, RegistryClient
 from guest.resolver import RegistryResolver
+from registry.inspection.base_identity import BaseIdentity, identity_of
 from registry.storage.local_copy import LocalCopyCache
 
+ROOT = Path(__file__).resolve().parents[3]
 AWAY = NoAnswer("http://registry", "refused")
 
 
@@ -23,13 +25,15 @@ AWAY = NoAnswer("http://registry", "refused")
 class Registry:
     """Replaces `RegistryClient`. `means`: a reference or an error by name."""
 
-    means: dict[str, str | AdaptryError] = field(default_factory=dict)
+    means: dict[str, str | Exception] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
+    asked_for: set[str] = field(default_factory=set)
     files: LocalCopyCache = field(default_factory=lambda: LocalCopyCache(Path("unused"), 1))
 
-    def find(self, name: str) -> Any:
+    def find(self, name: str, base: BaseIdentity) -> Any:
+        self.asked_for.add(str(base))
         found = self.means.get(name)
-        if isinstance(found, AdaptryError):
+        if isinstance(found, Exception):
             raise found
         if found is None:
             return None
@@ -49,7 +53,10 @@ class Models:
         self.refused: set[str] = set()
         self.added: list[str] = []
         self.engine_client = self
-        self.vllm_config = SimpleNamespace(lora_config=SimpleNamespace(max_lora_rank=8))
+        self.vllm_config = SimpleNamespace(
+            lora_config=SimpleNamespace(max_lora_rank=8),
+            model_config=SimpleNamespace(model=str(ROOT / "demo" / "base"), revision=None),
+        )
         self.lora_id_counter = self
         self._last = 10
 
@@ -184,3 +191,36 @@ async def test_an_unreachable_registry_changes_nothing(
     assert models.means("bot") == "bot:1"
     registry.means["bot"] = "bot:2"
     await until(lambda: models.means("bot") == "bot:2")
+
+
+async def test_the_registry_is_asked_for_versions_of_this_engine_s_base_model(
+    resolver: RegistryResolver, registry: Registry, models: Models
+) -> None:
+    registry.means["bot"] = "bot:1"
+    await ask(resolver, models, "bot")
+    folder = ROOT / "demo" / "base"
+    assert registry.asked_for == {str(identity_of(str(folder), folder))}
+
+
+@pytest.mark.parametrize("declared", ["llama-3", f"llama-3#{'0' * 64}"])
+async def test_the_base_model_may_be_declared(
+    registry: Registry, models: Models, declared: str
+) -> None:
+    registry.means["bot"] = "bot:1"
+    resolver = RegistryResolver(cast("RegistryClient", registry), 1, declared)
+    resolver.models = models
+    await ask(resolver, models, "bot")
+    (asked,) = registry.asked_for
+    assert asked.startswith(declared)
+
+
+async def test_a_version_of_another_base_model_is_refused_and_dropped(
+    resolver: RegistryResolver, registry: Registry, models: Models
+) -> None:
+    registry.means = {"bot": BelongsElsewhere("bot:1 belongs to another"), "other": "other:1"}
+    with pytest.raises(GracefulHTTPError, match="belongs to another") as refused:
+        await ask(resolver, models, "bot")
+    assert refused.value.http_status == 409
+    await ask(resolver, models, "other")
+    registry.means["other"] = BelongsElsewhere("rechecked for another")
+    await until(lambda: "other" not in models.lora_requests)

@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from registry.inspection.base_identity import BaseIdentity, identity_of
+from registry.inspection.supported_modules import SupportedModule, SupportedModules, UnknownNaming
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -48,6 +49,7 @@ def test_a_model_of_the_hub_is_called_by_its_name_and_commit(tmp_path: Path) -> 
     commit = "0123456789abcdef0123456789abcdef01234567"
     cached = model(tmp_path / "models--org--Model" / "snapshots" / commit)
     assert identity_of("org/Model", cached).name == "org/Model@0123456789ab"
+    assert identity(cached).name == "org/Model@0123456789ab", "vLLM says the path when offline"
     assert identity_of("org/Model", None, revision="v2").name == "org/Model@v2"
     assert identity_of("org/Model", None).name == "org/Model"
 
@@ -108,3 +110,13 @@ def test_a_configuration_that_says_nothing_leaves_the_name(
         (tmp_path / "config.json").write_text(content)
     assert identity(tmp_path).facts == {}
     assert identity(tmp_path).name == tmp_path.name
+
+
+def test_what_an_engine_serves_is_no_part_of_the_identity(tmp_path: Path) -> None:
+    """Else each upgrade of vLLM would leave every version unserved: see decision 0012."""
+    folder = model(tmp_path / "base")
+    some, more = (
+        SupportedModules("vLLM", dict.fromkeys(names, SupportedModule((64, 64))), UnknownNaming())
+        for names in (["q_proj"], ["q_proj", "experts"])
+    )
+    assert identity(folder, served=some) == identity(folder, served=more) == identity(folder)
