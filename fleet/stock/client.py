@@ -41,14 +41,19 @@ class StockVllm:
             return False
         return response.status_code == httpx.codes.OK
 
-    async def models(self) -> list[str]:
-        """Base models and adapters, by name. Raises EngineUnavailable."""
+    async def cards(self) -> list[Mapping[str, Any]]:
+        """Base models and adapters, as `/v1/models` has them. Raises EngineUnavailable."""
         try:
             response = await self._http.get("/v1/models", timeout=_CONNECT_SECONDS)
             response.raise_for_status()
         except httpx.HTTPError as error:
             raise _unavailable(self.url, error) from error
-        return [str(model["id"]) for model in response.json()["data"]]
+        cards: list[Mapping[str, Any]] = response.json()["data"]
+        return cards
+
+    async def models(self) -> list[str]:
+        """Base models and adapters, by name. Raises EngineUnavailable."""
+        return [str(card["id"]) for card in await self.cards()]
 
     async def loaded_adapters(self) -> list[str]:
         """Adapters whose name is an `AdapterVersion.engine_name`. Raises EngineUnavailable."""

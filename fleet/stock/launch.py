@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -17,10 +18,10 @@ from fleet.messages import EngineFacts
 from fleet.options import FleetOptions
 from fleet.placement import Bound
 from fleet.process import begin_process
+from fleet.replica.replica import Replica
 from fleet.stock.client import StockVllm
-from fleet.stock.replica import StockSizes, run_stock_replica
+from fleet.stock.replica import StockSizes, Work, run_stock_replica
 from fleet.stock.replicas import StockReplicas
-from registry.database.engine import Database
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +52,17 @@ async def serve_stock(
         for name, url in names.items():
             server = StockVllm(url, api_key, load_seconds=settings.load_timeout_seconds)
             stack.push_async_callback(server.close)
-            joining = _join(replicas, name, server, sizes, facts, settings, ingress, database)
-            work.append(joining)
+            replica = run_stock_replica(
+                name,
+                server,
+                sizes,
+                facts,
+                settings.model_copy(update={"preload": ()}),
+                ingress.service,
+                database,
+                is_base_declared=registry.base_id is not None,
+            )
+            work.append(_join(replicas, name, server.url, replica))
         await stack.enter_async_context(run_in_background(ingress.app, work))
         await _serve_http(ingress, settings, host, port)
 
@@ -60,21 +70,15 @@ async def serve_stock(
 async def _join(
     replicas: StockReplicas,
     name: str,
-    server: StockVllm,
-    sizes: StockSizes,
-    facts: EngineFacts,
-    settings: EngineSettings,
-    ingress: Ingress,
-    database: Database,
+    url: str,
+    running: AbstractAsyncContextManager[tuple[Replica, Sequence[Work]]],
 ) -> None:
     """Run the server's replica until cancelled; it survives restarts of the server."""
-    settings = settings.model_copy(update={"preload": ()})
-    running = run_stock_replica(name, server, sizes, facts, settings, ingress.service, database)
     async with running as (replica, work), asyncio.TaskGroup() as tasks:
         for each in work:
             tasks.create_task(each)
         replicas.connected[name] = replica
-        logger.info("%s has joined", server.url)
+        logger.info("%s has joined", url)
 
 
 async def _serve_http(ingress: Ingress, settings: EngineSettings, host: str, port: int) -> None:

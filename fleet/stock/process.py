@@ -5,6 +5,7 @@ import logging
 
 from engine.errors import EngineUnavailable
 from fleet.stock.backend import StockBackend
+from fleet.stock.base_check import BaseCheck
 from fleet.stock.client import StockVllm
 
 logger = logging.getLogger(__name__)
@@ -40,21 +41,33 @@ class StockProcess:
 
 
 class StockStarter:
-    """Waits for the server without a limit, and unloads adapters that we left there."""
+    """Waits for the server without a limit, and unloads adapters that we left there.
 
-    def __init__(self, server: StockVllm, slots: int) -> None:
+    A server of another base model is waited for too: it may be started again with ours.
+    """
+
+    def __init__(self, server: StockVllm, slots: int, base: BaseCheck) -> None:
         self._server = server
         self._slots = slots
+        self._base = base
+        self._warned = ""
 
     async def start(self) -> StockProcess:
         while True:
             if await self._server.is_healthy():
                 try:
+                    await self._base.check(self._server)
                     await self._unload_leftovers()
                     return StockProcess(self._server, StockBackend(self._server, self._slots))
                 except EngineUnavailable as error:
-                    logger.warning("%s", error.detail)
+                    self._warn(error.detail)
             await asyncio.sleep(_CHECK_SECONDS)
+
+    def _warn(self, why: str) -> None:
+        """Once in a row for each reason."""
+        if why != self._warned:
+            logger.warning("%s", why)
+        self._warned = why
 
     async def _unload_leftovers(self) -> None:
         """Unload the adapters of an earlier controller, whose leases are lost."""

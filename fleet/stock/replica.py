@@ -19,6 +19,7 @@ from engine.vllm.supervisor import EngineSupervisor
 from fleet.messages import EngineFacts
 from fleet.replica.replica import Replica
 from fleet.stock.application import StockApplication
+from fleet.stock.base_check import BaseCheck
 from fleet.stock.client import StockVllm
 from fleet.stock.process import StockStarter
 from registry.database.engine import Database
@@ -67,13 +68,19 @@ async def run_stock_replica(
     settings: EngineSettings,
     service: RegistryService,
     database: Database,
+    *,
+    is_base_declared: bool = False,
 ) -> AsyncIterator[tuple[Replica, Sequence[Work]]]:
-    """The replica, once its server answers, and the background work to run beside it."""
+    """The replica, once its server answers, and the background work to run beside it.
+
+    `is_base_declared`: the operator vouches for the server's base model.
+    """
     async with AsyncExitStack() as stack:
         registry = CollectorRegistry()
         metrics = CacheMetrics(registry, max_adapter_labels=settings.max_adapter_labels)
         stack.callback(metrics.close)
-        supervisor = EngineSupervisor(StockStarter(server, sizes.slots).start, metrics)
+        base = BaseCheck(service.base_model.identity, is_base_declared)
+        supervisor = EngineSupervisor(StockStarter(server, sizes.slots, base).start, metrics)
         stack.push_async_callback(supervisor.stop)
         await supervisor.start()
         supervised = create_supervised_cache(

@@ -1,6 +1,9 @@
 """`adaptry serve --engines`: our registry, cache and API over a stock vLLM server."""
 
+import asyncio
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,10 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
 from demo.tasks import TASKS, UPPER_V2, prompt_for
+from registry.inspection.base_identity import BaseIdentity
 from tests.support.servers.adaptry_serve import ROOT, ServedDemo
+from tests.support.servers.other_base import OTHERS, register_for
 from tests.support.servers.stock_vllm import PLACES, SLOTS, StockServer, stock_vllm
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
@@ -24,7 +30,7 @@ class Driver(ServedDemo):
 
     def command(self, port: int) -> list[str]:
         return [
-            *(sys.executable, "-m", "adaptry", "serve", str(ROOT / "demo" / "base")),
+            *(sys.executable, "-m", "adaptry", "serve", str(self.base)),
             *("--served-model-name", "base", "--max-lora-rank", "16", "--port", str(port)),
             *("--max-loras", str(SLOTS), "--max-cpu-loras", str(PLACES)),
             *("--engines", self.stock.url),
@@ -119,6 +125,50 @@ def test_what_is_no_generation_does_not_reach_it(driver: Driver) -> None:
     listed = {model["id"] for model in driver.client.get("/v1/models").json()["data"]}
     assert {"base", *TASKS} <= listed
     assert driver.client.get("/version").status_code == 200
+
+
+@pytest.mark.parametrize("base", OTHERS, ids=["instruct", "revision"])
+def test_a_version_of_another_base_model_of_equal_shape_is_refused(
+    driver: Driver, base: BaseIdentity
+) -> None:
+    name = f"other-{base.name.partition('@')[0]}"
+    url = f"sqlite:///{driver.folder}/registry.db"
+    store = driver.folder / "store"
+    reference = asyncio.run(register_for(base, name, "upper", database_url=url, store=store))
+    refused = driver.complete(reference)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "other_base_model")
+    assert not [there for there in driver.stock.models() if there.startswith(name)]
+
+
+def test_a_stock_server_of_another_base_model_gets_no_adapter(
+    driver: Driver, tmp_path: Path
+) -> None:
+    """Of equal name and shape: what it serves is the revision before ours."""
+    revision = shutil.copytree(driver.base, tmp_path / "base")
+    with (revision / "model.safetensors").open("r+b") as weights:
+        weights.seek(-4096, os.SEEK_END)
+        weights.write(bytes(4096))
+    other = Driver(tmp_path)
+    other.base, other.stock = revision, driver.stock
+    before = set(driver.stock.models())
+    try:
+        other.launch()
+        other.wait_until(lambda: answers(other, "/healthz"))
+        other.register("upper")
+        assert other.complete("upper").status_code == 503
+        other.wait_until(lambda: "it gets none of its adapters" in other.log.read_text(), 20)
+        assert not other.is_ready()
+        assert set(driver.stock.models()) == before, "nor were ours unloaded from it"
+    finally:
+        other.stop()
+        other.client.close()
+
+
+def answers(served: ServedDemo, path: str) -> bool:
+    try:
+        return served.client.get(path).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_a_client_that_leaves_ends_its_lease(driver: Driver) -> None:

@@ -1,5 +1,9 @@
 """The backend over a stock server's routes fulfils the port's contract, against a fake server."""
 
+import asyncio
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from engine.cache.controller import CacheController
@@ -13,11 +17,14 @@ from engine.types import AdapterVersion, EvictionReason, VersionId
 from fleet.messages import ForwardedRequest
 from fleet.placement import Bound
 from fleet.stock.backend import StockBackend
+from fleet.stock.base_check import BaseCheck
 from fleet.stock.process import StockStarter
 from fleet.stock.replicas import StockReplicas
+from registry.inspection.base_identity import identity_of
 from tests.support.cache.controller_harness import A, B, C
 from tests.support.cache.fake_fleet import FACTS, FakeReplica, fake_fleet
 
+OURS = BaseCheck(identity_of("org/Model", None, revision="1"))
 REASON = EvictionReason.REQUESTED
 
 
@@ -31,9 +38,13 @@ class FakeServer:
         self.refuses: str | None = None
         self.paths: dict[str, str] = {}
         self.well = [True]
+        self.root = "org/Model"
 
     async def is_healthy(self) -> bool:
         return self.well.pop(0) if len(self.well) > 1 else self.well[0]
+
+    async def cards(self) -> list[dict[str, str]]:
+        return [{"id": "base", "root": self.root}, {"id": "theirs", "root": "x", "parent": "base"}]
 
     async def loaded_adapters(self) -> list[str]:
         return [name for name in self.names if ":" in name]
@@ -160,12 +171,57 @@ async def test_leftover_adapters_are_unloaded_from_a_server_that_answers(
     monkeypatch.setattr("fleet.stock.process._CHECK_SECONDS", 0.001)
     server = FakeServer("base", "theirs", "bot:3-0123abcd")
     server.well = [False, False, True]
-    process = await StockStarter(server, 2).start()  # type: ignore[arg-type]
+    process = await StockStarter(server, 2, OURS).start()  # type: ignore[arg-type]
     assert server.names == ["base", "theirs"]
     assert not process.is_dead
     server.well = [True, False, True, False, False, False]
     assert "does not answer" in await process.wait_for_death()
     assert process.is_dead
+
+
+@pytest.mark.parametrize(
+    ("root", "fits"),
+    [
+        ("org/Model", True),
+        ("/on/its/machine/model", True),
+        ("org/Model-Instruct", False),
+        ("folder/model", False),  # is here, with other weights
+    ],
+)
+async def test_a_server_of_another_base_model_gets_no_adapter(
+    root: str, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder" / "model").mkdir(parents=True)
+    (tmp_path / "folder" / "model" / "model.safetensors").write_bytes(b"other weights")
+    server: Any = FakeServer()
+    server.root = root
+    declared = BaseCheck(OURS.identity, is_declared=True)
+    await declared.check(server)
+    if fits:
+        await OURS.check(server)
+    else:
+        with pytest.raises(EngineUnavailable, match=f"serves the base model {root}, not org/Model"):
+            await OURS.check(server)
+
+
+async def test_a_server_with_another_base_model_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("fleet.stock.process._CHECK_SECONDS", 0.001)
+    server: Any = FakeServer()
+    server.root = "org/Other"
+    starting = asyncio.create_task(StockStarter(server, 2, OURS).start())
+    await asyncio.sleep(0.05)
+    assert not starting.done()
+    assert [record.message for record in caplog.records if "org/Other" in record.message] == [
+        "the engine does not answer: http://stock:1 serves the base model org/Other, not "
+        "org/Model@1: it gets none of its "
+        "adapters. If it is the same one, declare it with --base-id"
+    ], "once"
+    server.root = "org/Model"
+    async with asyncio.timeout(5):
+        await starting
 
 
 async def test_requests_go_where_their_adapter_is_and_never_to_a_replica_that_is_down() -> None:
