@@ -1,5 +1,6 @@
 """The offline `LLM`: vLLM's interface, our cache below it."""
 
+import asyncio
 import os
 import re
 import shutil
@@ -15,7 +16,9 @@ import pytest
 from demo.tasks import TASKS
 from engine.errors import AdapterLoadFailed, PinBudgetExceeded
 from engine.types import LoadFailure
-from registry.errors import InvalidAdapter, SourceNotFound, UnknownAdapter
+from registry.errors import InvalidAdapter, OtherBaseModel, SourceNotFound, UnknownAdapter
+from registry.inspection.base_identity import BaseIdentity
+from tests.support.servers.other_base import OTHERS, register_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
 
@@ -35,12 +38,22 @@ def folder(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def llm() -> Iterator[Any]:
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("offline")
+
+
+@pytest.fixture(scope="module")
+def llm(state: Path) -> Iterator[Any]:
     from engine import LLM
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with LLM(str(BASE), max_loras=2, max_cpu_loras=4, **ENGINE) as made:
+    kept: dict[str, Any] = {"database": database_of(state), "store": state / "store"}
+    with LLM(str(BASE), max_loras=2, max_cpu_loras=4, **kept, **ENGINE) as made:
         yield made
+
+
+def database_of(state: Path) -> str:
+    return f"sqlite:///{state}/registry.db"
 
 
 def texts(outputs: Sequence[Any]) -> list[str]:
@@ -148,6 +161,25 @@ def test_a_request_that_fails_leaves_nothing_behind(llm: Any, tmp_path: Path) ->
     assert not llm.llm_engine.has_unfinished_requests()
     assert all(resident.leases == 0 for resident in llm.cache().gpu)
     assert texts(llm.generate("hello=", greedy(), lora_request=folder("stars"))) == ["h*ll*"]
+
+
+@pytest.mark.parametrize("base", OTHERS, ids=["instruct", "revision"])
+def test_a_version_of_another_base_model_of_equal_shape_is_refused(
+    llm: Any, state: Path, base: BaseIdentity
+) -> None:
+    name = f"other-{base.name.partition('@')[0]}"
+    registering = register_for(
+        base, name, "upper", database_url=database_of(state), store=state / "store"
+    )
+    reference = asyncio.run(registering)
+    for text in (name, reference):
+        for use in (llm.prefetch, llm.pin):
+            with pytest.raises(OtherBaseModel):
+                use(text)
+        with pytest.raises(OtherBaseModel):
+            llm.generate(["hello=", "a="], greedy(), lora_request=[text, None])
+    assert name not in {resident.version.adapter for resident in llm.cache().host}
+    assert texts(llm.generate("hello=", greedy(), lora_request=folder("upper"))) == ["HELLO"]
 
 
 def device_errors() -> list[Exception]:
