@@ -11,9 +11,12 @@ from blake3 import blake3
 from pydantic import ValidationError
 
 from adaptry.terminal.errors import CommandError
-from registry.errors import InvalidReference
+from registry.errors import InvalidAdapter, InvalidReference
+from registry.inspection.content_digest import content_digest
 from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
+from registry.inspection.tensor_reader import Truncated
+from registry.inspection.training_files import training_files
 from registry.models import EventKind
 from registry.references import DEFAULT_ALIAS, check_name
 from registry.storage.integrity import manifest_digest
@@ -29,6 +32,7 @@ from registry.transfer.format import (
     VersionManifest,
     file_name,
     manifest_name,
+    training_file_name,
 )
 from registry.validation import explain
 
@@ -128,8 +132,10 @@ def _manifest(
     numbers: dict[int, int] = {}
     for version in sorted(adapter.versions, key=lambda v: v.number or 0):
         digest, entries = _content(version.folder)
-        files.setdefault(digest, entries)
-        first = versions.setdefault(digest, _version(version, digest))
+        content = _content_digest(version.folder)
+        first = versions.setdefault(content or digest, _version(version, digest, content))
+        if first.digest == digest:
+            files.setdefault(digest, entries)
         if version.number is not None and first.number is not None:
             numbers[version.number] = first.number
     aliases = [
@@ -159,13 +165,24 @@ def _content(folder: Path) -> tuple[str, list[Entry]]:
                 hasher.update(chunk)
         hashed.append((name, size_bytes, hasher.hexdigest()))
     digest = manifest_digest(hashed)
-    return digest, [Entry(file_name(digest, name), folder / name) for name, _, _ in hashed]
+    entries = [Entry(file_name(digest, name), folder / name) for name, _, _ in hashed]
+    beside = training_files(folder)
+    return digest, entries + [Entry(training_file_name(digest, f.name), f) for f in beside]
 
 
-def _version(version: ForeignVersion, digest: str) -> VersionManifest:
+def _content_digest(folder: Path) -> str | None:
+    """The same for an adapter that was saved again; None for what the server will refuse."""
+    try:
+        return content_digest(folder)
+    except (ValueError, KeyError, TypeError, OverflowError, InvalidAdapter, Truncated):
+        return None
+
+
+def _version(version: ForeignVersion, digest: str, content: str | None) -> VersionManifest:
     return VersionManifest(
         number=version.number,
         digest=digest,
+        content_digest=content,
         source=version.source,
         created_at=version.created_at,
         created_by=version.created_by,

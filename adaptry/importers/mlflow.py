@@ -19,6 +19,8 @@ from adaptry.terminal.errors import CommandError
 from registry.catalog.metadata import MAX_METADATA_BYTES, MAX_TAGS
 from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.safetensors_header import WEIGHTS_FILE
+from registry.inspection.training_files import MAX_FILE_BYTES
+from registry.inspection.training_files import NAMES as TRAINING_FILES
 
 _ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TAG = re.compile(r"[^\s,]{1,64}")
@@ -87,12 +89,14 @@ def _fetch(client: MlflowClient, version: Fields, workspace: Path) -> Path:
     location = client.location(version)
     if not location.startswith("mlflow-artifacts:"):
         return _local(Path(location))
-    folders = _adapter_folders(path for path, _ in client.files(location))
-    folder = _single(folders)
+    sizes = dict(client.files(location))
+    folder = _single(_adapter_folders(sizes))
     target = workspace / f"{adapter_name(str(version['name']))}-{version['version']}"
     target.mkdir(parents=True)
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        client.download(location, f"{folder}/{name}".lstrip("/"), target / name)
+    for name in (CONFIG_FILE, WEIGHTS_FILE, *TRAINING_FILES):
+        path = f"{folder}/{name}".lstrip("/")
+        if path in sizes and (name not in TRAINING_FILES or sizes[path] <= MAX_FILE_BYTES):
+            client.download(location, path, target / name)
     return target
 
 

@@ -9,7 +9,7 @@ from registry.http.body_memory import BodyMemory
 from registry.http.headers import is_form
 from registry.http.problems import route_path
 from registry.settings import RegistrySettings
-from registry.sources.base import MAX_FIELDS_BYTES
+from registry.sources.base import MAX_FIELDS_BYTES, MAX_UNCOUNTED_BYTES
 
 
 def create_body_limit(
@@ -32,9 +32,8 @@ def body_limits(settings: EngineSettings, registry_settings: RegistrySettings) -
 
     The service that stores an upload has a lower limit, with its own error.
     """
-    upload = BodyLimit(
-        registry_settings.max_adapter_bytes + 2 * MAX_FIELDS_BYTES, streamed=True, in_memory=False
-    )
+    most = registry_settings.max_adapter_bytes + MAX_FIELDS_BYTES + MAX_UNCOUNTED_BYTES
+    upload = BodyLimit(most, streamed=True, in_memory=False)
     archive = BodyLimit(registry_settings.max_import_bytes, streamed=True, in_memory=False)
     api = BodyLimit(settings.max_api_body_bytes)
     gateway = BodyLimit(settings.max_body_bytes, streamed=True)

@@ -11,6 +11,7 @@ from python_multipart.multipart import parse_options_header
 
 from registry.errors import InvalidUpload, SourceTooLarge
 from registry.inspection.safetensors_header import PICKLE_FILE
+from registry.inspection.training_files import MAX_TRAINING_BYTES
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import MAX_FIELDS_BYTES, FetchLimits, Progress
 from registry.sources.paths import check_path
@@ -47,11 +48,11 @@ class UploadReceiver:
         """The fields beside the files. Raises InvalidUpload, SourceTooLarge, OSError, Stopped."""
         try:
             async for chunk in body:
-                self._left_bytes -= len(chunk)
-                if self._left_bytes < 0:
-                    raise self._limits.excess()
                 self._progress.advance(len(chunk))
                 self._parser.write(chunk)
+                self._left_bytes -= len(chunk) - self._parts.take_uncounted()
+                if self._left_bytes < 0:
+                    raise self._limits.excess()
                 if self._parts.waiting_bytes >= _WRITE_BYTES:
                     await asyncio.to_thread(self._parts.write)
             await asyncio.to_thread(self._parts.write)
@@ -79,6 +80,9 @@ class _Parts:
         self._disposition = b""
         self._take: Callable[[bytes], None] = self._drop
         self._ended = False
+        self._training_bytes = 0  # of the file that is being received
+        self._uncounted = 0
+        self._uncounted_left = MAX_TRAINING_BYTES
         self.waiting_bytes = 0
 
     def callbacks(self) -> "MultipartCallbacks":
@@ -106,6 +110,12 @@ class _Parts:
             return {name: value.decode() for name, value in self._fields.items()}
         except UnicodeDecodeError:
             raise InvalidUpload("a field is not UTF-8") from None
+
+    def take_uncounted(self) -> int:
+        """How much of what was parsed since the last call is no part of the adapter's files."""
+        taken, self._uncounted = min(self._uncounted, self._uncounted_left), 0
+        self._uncounted_left -= taken
+        return taken
 
     # ---- called by the parser, on the event loop -----------------------------------------
 
@@ -144,7 +154,11 @@ class _Parts:
             raise InvalidUpload(f"{path[-80:]!r}: one file of a kind, please")
         self._names.add(name)
         self._waiting.append(lambda: self._open(name))
-        self._take = self._drop if name == PICKLE_FILE else self._keep
+        self._training_bytes = 0
+        if name in TRAINING_FILES:
+            self._take = self._keep_training
+        else:
+            self._take = self._drop if name == PICKLE_FILE else self._keep
 
     def _add(self, name: str, data: bytes) -> None:
         self._fields_bytes += len(data)
@@ -155,6 +169,14 @@ class _Parts:
     def _keep(self, data: bytes) -> None:
         self.waiting_bytes += len(data)
         self._waiting.append(lambda: self._file.write(data) if self._file else None)
+
+    def _keep_training(self, data: bytes) -> None:
+        """Up to the limit and one byte more: so it is seen that there was more."""
+        self._uncounted += len(data)
+        room = self._limits.max_training_file_bytes + 1 - self._training_bytes
+        self._training_bytes += len(data)
+        if room > 0:
+            self._keep(data[:room])
 
     def _drop(self, data: bytes) -> None:
         """Ignore content that is not part of an adapter, or a pickle, which is never read."""

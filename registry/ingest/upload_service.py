@@ -16,7 +16,7 @@ from registry.models.job import Job, JobState
 from registry.quotas.places import Places
 from registry.quotas.service import TenantQuotas
 from registry.references import tenant_of
-from registry.sources.base import MAX_FIELDS_BYTES, FetchLimits, Progress
+from registry.sources.base import MAX_UNCOUNTED_BYTES, FetchLimits, Progress
 from registry.sources.threads import run_to_completion
 from registry.storage.store import ArtifactStore, Workspace, storage_errors
 
@@ -75,7 +75,7 @@ class UploadService:
         tenant = tenant_of(upload.adapter)
         if not self._places.has_place(tenant):
             raise TooManyUploads(self._places.count, tenant)
-        if (upload.size_bytes or 0) > limits.written_bytes + MAX_FIELDS_BYTES:
+        if (upload.size_bytes or 0) > limits.written_bytes + MAX_UNCOUNTED_BYTES:
             raise limits.excess()
         with self._places.hold(tenant):
             async with new_workspace(self._store) as workspace:

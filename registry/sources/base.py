@@ -7,9 +7,13 @@ from typing import Protocol
 
 from registry.errors import RegistryError, SourceTooLarge, TenantLimit
 from registry.errors.access import Limit
+from registry.inspection.training_files import MAX_FILE_BYTES, MAX_TRAINING_BYTES
 
 MAX_FIELDS_BYTES = 2**20
 """Maximum size of an upload's fields, names and boundaries, beyond its files."""
+
+MAX_UNCOUNTED_BYTES = MAX_FIELDS_BYTES + MAX_TRAINING_BYTES
+"""Maximum size of an upload's body beyond the adapter's own files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,7 @@ class FetchLimits:
     """Limits per adapter. `max_files` counts all entries of an archive or upload.
 
     `tenant` has no room for more than `tenant_bytes`: no more is written.
+    `max_training_file_bytes`: a larger training file counts as absent, with a remark.
     `check_config` looks at a folder with the configuration alone, before the weights are fetched
     or unpacked, and raises InvalidAdapter if it makes them worthless.
     """
@@ -25,6 +30,7 @@ class FetchLimits:
     max_files: int = 1000
     tenant: str | None = None
     tenant_bytes: int | None = None
+    max_training_file_bytes: int = MAX_FILE_BYTES
     check_config: Callable[[Path], None] | None = None
 
     @property

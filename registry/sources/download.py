@@ -2,17 +2,15 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from registry.errors import RegistryError, SourceDenied, SourceNotFound
-from registry.errors.defects import Remark
 from registry.inspection.foreign_folders import TELLING_FILES, explain_missing_files
 from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
-from registry.inspection.training_files import MAX_FILE_BYTES
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.archive import extract
 from registry.sources.base import FetchedSource, FetchLimits, Progress
@@ -90,12 +88,9 @@ class RemoteSource:
                 )
                 if not revisions:
                     raise SourceNotFound(f"{self._shown} holds no adapter")
-            unread = [n for n in TRAINING_FILES if not await _take_beside(files, n, writer)]
-        fetched = writer.finish(revisions.get(WEIGHTS_FILE))
-        if not unread:
-            return fetched
-        detail = f"could not be fetched, and counts as absent: {', '.join(unread)}"
-        return replace(fetched, remarks=((Remark.TRAINING_UNREAD, detail),))
+            for name in TRAINING_FILES:
+                await _take_beside(files, name, writer)
+        return writer.finish(revisions.get(WEIGHTS_FILE))
 
     async def _fetch_archive(
         self, archive: Path, limits: FetchLimits, progress: Progress
@@ -108,20 +103,21 @@ class RemoteSource:
             return file.revision
 
 
-async def _take_beside(files: RemoteFiles, name: str, writer: QuarantineWriter) -> bool:
-    """False if there is one, perhaps, that can't be had: the adapter is complete without it."""
+async def _take_beside(files: RemoteFiles, name: str, writer: QuarantineWriter) -> None:
+    """The adapter is complete without it, if there is one that can't be had."""
     try:
         async with files.open(name) as file:
-            if file is None or (file.size_bytes or 0) > MAX_FILE_BYTES:
-                return True
+            if file is None:
+                return
             with writer.open_beside(name) as target:
                 async for chunk in file.chunks:
                     target.write(chunk)
+                    if not target.has_room:
+                        break
     except SourceDenied:  # S3's word for a missing file, if none may be listed
-        return True
+        return
     except RegistryError:
-        return False
-    return True
+        writer.leave_beside(name)
 
 
 async def _take(file: RemoteFile, name: str, writer: QuarantineWriter) -> None:

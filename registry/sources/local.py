@@ -14,7 +14,6 @@ from registry.errors import InvalidAdapter, SourceNotAllowed, SourceNotFound
 from registry.errors.defects import Defect
 from registry.inspection.foreign_folders import explain_missing_files, list_names
 from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
-from registry.inspection.training_files import MAX_FILE_BYTES
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.quarantine import CHUNK_BYTES, TAKEN_FILES, QuarantineWriter
@@ -89,13 +88,13 @@ class LocalSource:
         for name in TRAINING_FILES:
             with suppress(InvalidAdapter, SourceNotFound):
                 file = _find(self._folder / name, self._roots)
-                if file is None or file.size_bytes > MAX_FILE_BYTES:
+                if file is None:
                     continue
                 with (
                     open_regular(file.path, self._roots) as source,
                     writer.open_beside(name) as target,
                 ):
-                    while chunk := source.read(CHUNK_BYTES):
+                    while target.has_room and (chunk := source.read(CHUNK_BYTES)):
                         target.write(chunk)
 
     def _has(self, name: str) -> bool:

@@ -8,10 +8,11 @@ from typing import Self
 from blake3 import blake3
 
 from registry.errors import SourceTooLarge
+from registry.errors.defects import Remark
 from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.training_files import FOLDER as TRAINING_FOLDER
-from registry.inspection.training_files import MAX_FILE_BYTES
+from registry.inspection.training_files import NEW_EMBEDDINGS
 from registry.sources.base import FetchedFile, FetchedSource, FetchLimits, Progress
 
 TAKEN_FILES = (CONFIG_FILE, WEIGHTS_FILE)
@@ -29,6 +30,7 @@ class QuarantineWriter:
         self._progress = progress
         self._left_bytes = limits.written_bytes
         self._files: list[FetchedFile] = []
+        self._unread: list[str] = []
 
     def expect(self, size_bytes: int) -> None:
         """Announce a file of this size. Raises SourceTooLarge, TenantLimit."""
@@ -49,7 +51,7 @@ class QuarantineWriter:
         """One of the training files, which inspection compares and the store does not keep."""
         folder = self._into / TRAINING_FOLDER
         folder.mkdir(exist_ok=True)
-        return BesideFile(folder / name)
+        return BesideFile(folder / name, self._limits.max_training_file_bytes, self._unread)
 
     def keep_beside(self, prefix: str) -> None:
         """Keep the training files whose names have the prefix, without it."""
@@ -86,9 +88,18 @@ class QuarantineWriter:
         if self._limits.check_config is not None:
             self._limits.check_config(self._into)
 
+    def leave_beside(self, name: str) -> None:
+        """Remark that there is a training file that is too large or can't be had."""
+        self._unread.append(name)
+
     def finish(self, revision: str | None = None) -> FetchedSource:
         """All files that were written completely."""
-        return FetchedSource(tuple(self._files), revision)
+        remarks: tuple[tuple[str, str], ...] = ()
+        if self._unread:
+            names = ", ".join(sorted({name.rpartition("-")[2] for name in self._unread}))
+            detail = f"too large or not to be had, and counts as absent: {names}"
+            remarks = ((Remark.TRAINING_UNREAD, detail),)
+        return FetchedSource(tuple(self._files), revision, remarks)
 
 
 class IncomingFile:
@@ -126,15 +137,24 @@ class IncomingFile:
 
 
 class BesideFile:
-    """A training file: neither hashed nor counted, and dropped if it is too large or broken off."""
+    """A training file: neither hashed nor counted, and dropped if it is too large or broken off.
 
-    def __init__(self, path: Path) -> None:
+    That there are embeddings of new tokens decides, whatever their size: of them a part is kept.
+    """
+
+    def __init__(self, path: Path, max_bytes: int, unread: list[str]) -> None:
         self._path = path
         self._file = path.open("wb")
-        self._left_bytes = MAX_FILE_BYTES
+        self._left_bytes = max_bytes
+        self._unread = unread
 
     def __enter__(self) -> Self:
         return self
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more of it may be kept."""
+        return self._left_bytes >= 0
 
     def write(self, chunk: bytes) -> None:
         self._left_bytes -= len(chunk)
@@ -148,8 +168,11 @@ class BesideFile:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
-        if error is not None or self._left_bytes < 0:
+        is_whole = self._left_bytes >= 0 or self._path.name.endswith(NEW_EMBEDDINGS)
+        if error is not None or not is_whole:
             self._path.unlink()
+        if error is None and not is_whole:
+            self._unread.append(self._path.name)
 
 
 def make_final(descriptor: int) -> None:

@@ -5,6 +5,7 @@ adapters/NAME.json                 an adapter with its versions and aliases
 events.jsonl                       the adapters' events, one per line
 files/DIGEST/adapter_config.json   a version's files, possibly shared
 files/DIGEST/adapter_model.safetensors
+files/DIGEST/beside/…              what an adapter of elsewhere was trained with: compared, not kept
 """
 
 import json
@@ -19,7 +20,8 @@ from registry.catalog.metadata import MAX_METADATA_BYTES
 from registry.catalog.schemas import InspectionRead
 from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.safetensors_header import WEIGHTS_FILE
-from registry.inspection.training_files import MAX_TEMPLATE_LENGTH, served_defaults
+from registry.inspection.training_files import FOLDER, MAX_TEMPLATE_LENGTH, served_defaults
+from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.models import SERVABLE, VersionState
 from registry.references import ADAPTER_NAME_PATTERN, MAX_VERSION
 
@@ -29,8 +31,10 @@ EVENTS = "events.jsonl"
 _NAME = ADAPTER_NAME_PATTERN
 _HASH = r"[0-9a-f]{64}"
 _FILES = "|".join(map(re.escape, (CONFIG_FILE, WEIGHTS_FILE)))
+_BESIDE = "|".join(map(re.escape, TRAINING_FILES))
 _PART = re.compile(
     rf"{re.escape(INDEX)}|{re.escape(EVENTS)}|adapters/{_NAME}\.json|files/{_HASH}/(?:{_FILES})"
+    rf"|files/{_HASH}/{FOLDER}/(?:{_BESIDE})"
 )
 
 
@@ -45,6 +49,10 @@ def manifest_name(adapter: str) -> str:
 
 def file_name(digest: str, name: str) -> str:
     return f"files/{digest}/{name}"
+
+
+def training_file_name(digest: str, name: str) -> str:
+    return f"files/{digest}/{FOLDER}/{name}"
 
 
 class _Part(BaseModel):

@@ -1,6 +1,7 @@
 """Importer: verifies an export completely, then applies it in one transaction, or not at all."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from registry.errors import DatabaseUnavailable, ImportConflict, InvalidAdapter,
 from registry.ingest.pipeline import new_workspace
 from registry.inspection.base_identity import BaseIdentity
 from registry.inspection.inspector import Inspection
+from registry.inspection.training_files import FOLDER as TRAINING_FOLDER
 from registry.models import VersionState
 from registry.storage.store import ArtifactStore, storage_errors
 from registry.storage.trash import Trash
@@ -146,11 +148,13 @@ class Importer:
 
     def _move_files(self, stage: Stage, checked: CheckedFiles) -> list[str]:
         """Move files to the store, not yet visible; the digests of those that are new there."""
-        return [
-            digest
-            for digest in checked.inspections
-            if stage.files_of(digest).is_dir() and self._store.adopt(stage.files_of(digest), digest)
-        ]
+        moved = []
+        for digest in checked.inspections:
+            folder = stage.files_of(digest)
+            if folder.is_dir():
+                shutil.rmtree(folder / TRAINING_FOLDER, ignore_errors=True)
+                moved += [digest] if self._store.adopt(folder, digest) else []
+        return moved
 
     async def _discard(self, digests: Sequence[str]) -> None:
         """Remove files that no version needs."""

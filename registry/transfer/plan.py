@@ -76,10 +76,11 @@ def _plan_versions(plan: AdapterPlan, skipped: Collection[str]) -> None:
     name = plan.manifest.name
     here = plan.local.versions if plan.local else {}
     numbers = {digest: number for number, (_, digest) in here.items()}
+    contents = plan.local.contents if plan.local else {}
     wanted = [v for v in plan.manifest.versions if v.digest not in skipped]
     free = max([0, *here, *(version.number or 0 for version in wanted)]) + 1
     for version in wanted:
-        known = numbers.get(version.digest)
+        known = numbers.get(version.digest) or _same_content(version, contents)
         if version.number is None:
             if known is None:
                 plan.added[free], free = version, free + 1
@@ -93,6 +94,17 @@ def _plan_versions(plan: AdapterPlan, skipped: Collection[str]) -> None:
             plan.conflicts.append(f"{name}:{version.number} has other content here")
         else:
             plan.added[version.number] = version
+
+
+def _same_content(version: VersionManifest, contents: Mapping[int, str]) -> int | None:
+    """The number of the version here that was only written in another way.
+
+    One of another number stays another version: a registry from before may have it twice.
+    """
+    same = {n for n, content in contents.items() if content == version.content_digest}
+    if version.number is None:
+        return min(same, default=None)
+    return version.number if version.number in same else None
 
 
 def _plan_aliases(plan: AdapterPlan, replace_aliases: bool) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from registry.auth.grants import get_tenant
+from registry.catalog.repository import WITHOUT_FILES
 from registry.events.log import RecordedEvent, recorded_events
 from registry.models import Adapter, AliasHistory, Event, KnownBase, Version, VersionState, row_id
 from registry.models.search import AdapterTerm, VersionTerm
@@ -31,6 +32,8 @@ class LocalAdapter:
     id: int
     versions: dict[int, tuple[int, str]] = field(default_factory=dict)
     """Row id and digest by number."""
+    contents: dict[int, str] = field(default_factory=dict)
+    """Content digest by number, of those that have files."""
     numbers: dict[int, int] = field(default_factory=dict)
     """By row id."""
     aliases: dict[str, dict[int, int]] = field(default_factory=dict)
@@ -130,6 +133,8 @@ class TransferRepository:
                 local = found[adapters[version.adapter_id].name]
                 local.versions[version.number] = (row_id(version), version.digest)
                 local.numbers[row_id(version)] = version.number
+                if version.content_digest and version.state not in WITHOUT_FILES:
+                    local.contents[version.number] = version.content_digest
             for row in await self.history(list(adapters)):
                 local = found[adapters[row.adapter_id].name]
                 state = local.aliases.setdefault(row.alias, {})

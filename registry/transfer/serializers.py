@@ -165,6 +165,10 @@ def version_row(
         row.peft_config = inspection.peft_config
         row.content_digest = inspection.content_digest
         row.inspection = inspection.report
+        if row.chat_template is None:
+            row.chat_template = inspection.chat_template
+        if row.sampling_defaults is None:
+            row.sampling_defaults = inspection.sampling_defaults
     return row
 
 

@@ -79,6 +79,8 @@ def _check_parts(index: Index, unpacked: Unpacked) -> None:
         if name != INDEX and not name.startswith("files/")
     }
     digests = unpacked.digests()
+    if extra := sorted(unpacked.folders() - digests.keys()):
+        raise InvalidArchive("archive_incomplete", f"the archive lacks the files of {_some(extra)}")
     _compare(wanted | {digest: digest for digest in index.files}, found | digests)
 
 

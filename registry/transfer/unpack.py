@@ -38,11 +38,15 @@ class Unpacked:
     bytes_of: Counter[str] = field(default_factory=Counter)  # by folder
     total_bytes: int = 0
 
+    def folders(self) -> set[str]:
+        """The names of the folders in `files/`."""
+        return {name.split("/")[1] for name in self.hashes if name.startswith("files/")}
+
     def digests(self) -> dict[str, str]:
         """The digest of the files in each folder of `files/`, by the name of the folder."""
         by_folder: dict[str, list[tuple[str, int, str]]] = {}
         for name, hashed in self.hashes.items():
-            if name.startswith("files/"):
+            if name.startswith("files/") and name.count("/") == 2:  # those beside are not kept
                 _, folder, file = name.split("/")
                 by_folder.setdefault(folder, []).append((file, self.sizes[name], hashed))
         return {folder: manifest_digest(files) for folder, files in by_folder.items()}
@@ -100,7 +104,7 @@ def _check_member(member: tarfile.TarInfo, name: str, unpacked: Unpacked) -> Non
         raise InvalidArchive("archive_invalid", f"{name} is there twice")
     if len(unpacked.hashes) >= _MAX_FILES:
         raise SourceTooLarge(f"the archive holds more than {_MAX_FILES} files")
-    if name.endswith(".json") and member.size > _MAX_DOCUMENT_BYTES:
+    if name.endswith((".json", ".jinja")) and member.size > _MAX_DOCUMENT_BYTES:
         raise SourceTooLarge(f"{name} is larger than {_MAX_DOCUMENT_BYTES} bytes")
 
 

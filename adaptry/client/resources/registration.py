@@ -26,7 +26,6 @@ T_co = TypeVar("T_co", covariant=True)
 
 ACCEPTED, CREATED = 202, 201
 FILES = ("adapter_config.json", "adapter_model.safetensors")
-_MAX_TRAINING_FILE_BYTES = 128 * 1024  # so that all of them are less than an upload's fields may be
 _ROUTE = Route("POST", "/api/v1/adapters/{name}/versions")
 _VERSION = Route("GET", "/api/v1/adapters/{name}/versions/{number}")
 
@@ -203,11 +202,10 @@ class _CountedFile:
 
 
 def _training_files(folder: Path) -> list[Path]:
-    """What the server compares with its base model, without the tokenizer's large file."""
-    from registry.inspection.training_files import NAMES as TRAINING_FILES
+    """What the server compares with its base model."""
+    from registry.inspection.training_files import training_files
 
-    found = [folder / name for name in TRAINING_FILES if (folder / name).is_file()]
-    return [file for file in found if file.stat().st_size <= _MAX_TRAINING_FILE_BYTES]
+    return training_files(folder)
 
 
 def _explain(folder: Path) -> None:

@@ -17,6 +17,7 @@ from registry.database.engine import Database
 from registry.ingest.runner import CheckpointObserver, null_checkpoint_observer
 from registry.ingest.service import IngestService
 from registry.inspection.base_model import BaseModel
+from registry.inspection.training_files import MAX_FILE_BYTES
 from registry.notifications import open_notifications
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
@@ -138,6 +139,7 @@ def opened_store(folder: Path, settings: Json) -> ArtifactStore:
         source_roots=[folder / "sources"],
         max_bytes=settings.get("max_adapter_bytes", 10_000_000),
         max_files=settings.get("max_source_files", 100),
+        max_training_file_bytes=settings.get("max_training_file_bytes", MAX_FILE_BYTES),
     )
     store.open()
     return store
