@@ -5,10 +5,17 @@ from typing import Annotated, cast
 
 import typer
 
-from adaptry.client import Client
+from adaptry.client import ApiError, Client
 from adaptry.client.models import GarbageRead, VersionRead, VersionState
+from adaptry.terminal.completion import version_references
+from adaptry.terminal.errors import UsageError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Reason, Server, Version, connect
 from adaptry.terminal.output import show_json, show_table, size, text
+
+_UNPROVEN = "adapter_load_failed"
+"""The code of a quarantine by releases that took any failed load for the version's fault."""
+
+_UNPROVEN_REASON = "quarantined without proof, by an earlier release: its files are undamaged"
 
 
 def deprecate(
@@ -42,13 +49,48 @@ def retire(
 
 
 def restore(
-    version: Version,
+    version: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME:VERSION]", help="Such as upper:3.", autocompletion=version_references
+        ),
+    ] = None,
+    all_unproven: Annotated[
+        bool,
+        typer.Option(
+            "--all-unproven",
+            help="Every version that an earlier release quarantined because a load had failed, if "
+            "its files agree with their digest.",
+        ),
+    ] = False,
     reason: Reason = None,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Make a version ready again that was deprecated, retired or quarantined."""
-    _change_state(server, lambda client: client.versions.restore(version, reason=reason), as_json)
+    """Make a version ready again that was deprecated, retired or quarantined.
+
+    With --all-unproven: exits with 1 if any stays quarantined, with the reason in the output.
+    """
+    if all_unproven == (version is not None):
+        raise UsageError("name one version, or say --all-unproven")
+    if version is not None:
+        _change_state(
+            server, lambda client: client.versions.restore(version, reason=reason), as_json
+        )
+        return
+    with connect(server) as client:
+        outcomes = [
+            _restore(client, found.reference, reason or _UNPROVEN_REASON)
+            for found in client.versions.search(states=["quarantined"])
+            if found.state_code == _UNPROVEN
+        ]
+    if as_json:
+        show_json([{"reference": name, "problem": problem} for name, problem in outcomes])
+    else:
+        rows = [(name, problem or "ready") for name, problem in outcomes]
+        show_table(("REFERENCE", "OUTCOME"), rows)
+    if any(problem for _, problem in outcomes):
+        raise typer.Exit(1)
 
 
 def quarantine(
@@ -113,6 +155,15 @@ def gc(
 
 
 COMMANDS = (deprecate, retire, restore, quarantine, purge, gc)
+
+
+def _restore(client: Client, reference: str, reason: str) -> tuple[str, str | None]:
+    """The reference, and why the version stays as it is. The server hashes its files."""
+    try:
+        client.versions.restore(reference, reason=reason)
+    except ApiError as error:
+        return reference, f"{error.code}: {error.detail}"
+    return reference, None
 
 
 def _change_state(server: str, change: Callable[[Client], VersionRead], as_json: bool) -> None:

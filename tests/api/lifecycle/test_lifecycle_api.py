@@ -12,6 +12,7 @@ from registry.lifecycle.service import LifecycleService
 from registry.references import parse_reference
 from registry.service import RegistryService
 from registry.storage.trash import Trash
+from tests.api.conftest import Run
 from tests.api.helpers import (
     AdapterMaker,
     assert_problem,
@@ -263,6 +264,35 @@ async def test_a_version_with_damaged_files_is_not_restored(
     shutil.rmtree(folder)
     assert_problem(await step(client, "bot:1", "restore"), 409, "files_missing")
     assert await state(client, "bot:1") == "quarantined"
+
+
+async def test_what_an_earlier_release_quarantined_without_proof_is_restored_at_once(
+    run: Run, client: httpx.AsyncClient, make_adapter: AdapterMaker, store: Path
+) -> None:
+    """All whose files agree with their digest; operators' own quarantines stay."""
+    await publish_some(client, make_adapter, "bot", 4)
+    damaged = (await client.get("/adapters/bot/versions/2")).json()["digest"]
+    weights = store / damaged[:2] / damaged / "adapter_model.safetensors"
+    weights.chmod(0o644)
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    for number in (1, 2, 3):
+        reason = {"reason": "CUDA error", "code": "adapter_load_failed"}
+        await step(client, f"bot:{number}", "quarantine", **reason)
+    await step(client, "bot:4", "quarantine", reason="wrong answers")
+    code, out, _ = await run("adapter", "restore", "--all-unproven")
+    assert code == 1, "one stays"
+    outcomes = {line.split()[0]: line for line in out.splitlines()[1:]}
+    assert outcomes.keys() == {"bot:1", "bot:2", "bot:3"}
+    assert "files_damaged" in outcomes["bot:2"]
+    states = [await state(client, f"bot:{number}") for number in (1, 2, 3, 4)]
+    assert states == ["ready", "quarantined", "ready", "quarantined"]
+    events = (await client.get("/events", params={"adapter": "bot", "limit": 100})).json()["items"]
+    restored = [event for event in events if event["kind"] == "version.restored"]
+    assert {event["to_version"] for event in restored} == {1, 3}
+    assert all("without proof" in event["reason"] for event in restored)
+    for arguments in ((), ("bot:1", "--all-unproven")):
+        code, _, err = await run("adapter", "restore", *arguments)
+        assert (code, "--all-unproven" in err) == (2, True)
 
 
 async def test_the_same_files_again_bring_a_purged_version_back(
