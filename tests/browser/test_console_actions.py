@@ -1,5 +1,6 @@
 """What is done in the console is done: pins, promotions, and their refusals."""
 
+import shutil
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit
 from tests.browser.helpers import alias, ask, pins, probe_once, tier, with_two_versions
+from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.engine]
 
@@ -102,3 +104,25 @@ def test_a_promotion_does_not_undo_another_users_move(server: Any, visit: Visit)
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     visitor.expects_a_refusal()
+
+
+def test_what_a_version_was_trained_with_is_shown_and_switched(server: Any, visit: Visit) -> None:
+    name = "console-trained"
+    folder = shutil.copytree(ROOT / "demo" / "adapters" / "rot13", server.state / name)
+    (folder / "chat_template.jinja").write_text("{{ messages[-1]['content'] }}!=")
+    (folder / "generation_config.json").write_text('{"temperature": 0.5}')
+    server.register(name, folder)
+    page = visit(server.base_url).open(f"#/adapters/{name}?version=1")
+    expect(page.get_by_text("temperature 0.5")).to_be_visible()
+    for setting, what in (
+        ("serve_chat_template", "chat template"),
+        ("serve_sampling_defaults", "sampling defaults"),
+    ):
+        on = page.get_by_role("button", name=f"Serve each version's own {what}")
+        on.click()
+        off = page.get_by_role("button", name=f"Serve the base model's {what}")
+        expect(off).to_be_visible()
+        assert server.client.get(f"/api/v1/adapters/{name}").json()[setting] is True
+        off.click()
+        expect(on).to_be_visible()
+        assert server.client.get(f"/api/v1/adapters/{name}").json()[setting] is False

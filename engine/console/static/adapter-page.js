@@ -1,10 +1,10 @@
 // The page of one adapter: description, aliases, versions, and why they are where they are.
 
-import { get, part } from "./api.js";
+import { get, part, send } from "./api.js";
 import { aliasesSection } from "./aliases-section.js";
-import { fill, h, link, refill } from "./dom.js";
+import { button, fill, h, link, refill } from "./dom.js";
 import { moment } from "./format.js";
-import { showProblem } from "./notices.js";
+import { attempt, showProblem } from "./notices.js";
 import { currentResidency } from "./residency.js";
 import { definitions, heading, metadataPairs, tags } from "./components.js";
 import { follow } from "./sse.js";
@@ -46,7 +46,7 @@ async function refresh(page) {
       currentResidency(page.signal),
     ]);
     page.aliases = aliases.items;
-    fill(page.parts.about, about(adapter));
+    refill(page.parts.about, about(page, adapter));
     refill(page.parts.aliases, await aliasesSection(page, aliases.items));
     refill(page.parts.versions, versionsSection(page, versions, places));
   } catch (error) {
@@ -65,17 +65,37 @@ async function allVersions(path, signal) {
   return found.reverse();
 }
 
-function about(adapter) {
+function about(page, adapter) {
   return [
     adapter.description ? h("p", { class: "lead" }, adapter.description) : null,
     definitions([
       ["Owner", adapter.owner],
       ["Tags", adapter.tags.length ? tags(adapter.tags) : null],
+      ["Chat template", setting(page, adapter, "serve_chat_template", "chat template")],
+      ["Sampling defaults", setting(page, adapter, "serve_sampling_defaults", "sampling defaults")],
       ["Registered", moment(adapter.created_at)],
       ["Updated", adapter.updated_at ? moment(adapter.updated_at) : null],
       ...metadataPairs(adapter.metadata),
     ]),
   ];
+}
+
+/** Whether requests get what a version was trained with, and a button to change that. */
+function setting(page, adapter, field, what) {
+  const isOwn = adapter[field];
+  const [now, other] = isOwn
+    ? ["each version's own, if it has one", "the base model's"]
+    : ["the base model's", "each version's own"];
+  const change = async () => {
+    await send("PATCH", `api/v1/adapters/${part(adapter.name)}`, { [field]: !isOwn });
+    await page.refresh();
+  };
+  const run = () => attempt(trigger, `Serve ${other} ${what}`, change);
+  const trigger = button(`Serve ${other}`, run, {
+    "aria-label": `Serve ${other} ${what}`,
+    "data-focus": field,
+  });
+  return h("span", { class: "row" }, now, trigger);
 }
 
 /** Shows changes by other users as they happen. */

@@ -107,6 +107,8 @@ function facts(version) {
     ["Base model", version.base],
     ["Trained on", version.base_model],
     ["Kind", version.kind === "activated" ? "activated LoRA" : "LoRA"],
+    ["Chat template", version.has_chat_template ? "its own" : "the base model's"],
+    ["Sampling defaults", samplingDefaults(version)],
     ["Alpha", version.alpha],
     ["Type", version.dtype],
     ["Target modules", version.target_modules.join(", ")],
@@ -118,6 +120,13 @@ function facts(version) {
     ["Changed", version.state_changed_at ? moment(version.state_changed_at) : null],
     ...metadataPairs(version.metadata),
   ]);
+}
+
+function samplingDefaults({ sampling_defaults: defaults }) {
+  if (!defaults) return "the base model's";
+  return Object.entries(defaults)
+    .map(([name, value]) => `${name} ${JSON.stringify(value)}`)
+    .join(", ");
 }
 
 function inspection(report) {
