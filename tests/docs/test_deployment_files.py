@@ -242,6 +242,14 @@ def test_what_the_server_writes_to_is_mounted() -> None:
     assert named == [MANIFESTS["storage.yaml"]["metadata"]["name"]]
 
 
+def test_a_replica_is_called_by_its_pod_wherever_it_runs() -> None:
+    arguments = CONTAINER["args"]
+    assert arguments[arguments.index("--server-id") + 1] == "$(POD_NAME)"
+    (pod,) = [each for each in CONTAINER["env"] if each["name"] == "POD_NAME"]
+    assert pod["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
+    assert MANIFESTS["statefulset.yaml"]["kind"] == "StatefulSet", "whose pods keep their names"
+
+
 def test_every_selector_finds_the_pods_and_every_port_is_the_server_s() -> None:
     labels = MANIFESTS["statefulset.yaml"]["spec"]["template"]["metadata"]["labels"]
     selectors = [
