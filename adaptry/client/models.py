@@ -212,7 +212,8 @@ class ImportRead(ResponseModel):
     """
     What was changed, or would be.
 
-    `orphans`: versions whose parent is not here. `skipped`: reasons by reference.
+    `orphans`: versions whose parent is not here. `skipped`: reasons by reference. `remarks`: by the
+    code of an inspection's remark, the new versions that have it (100 of them at most).
     """
 
     dry_run: bool
@@ -224,6 +225,7 @@ class ImportRead(ResponseModel):
     events_added: int
     orphans: list[str]
     skipped: dict[str, str]
+    remarks: dict[str, list[str]]
 
 
 class InspectionRead(ResponseModel):

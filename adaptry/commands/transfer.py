@@ -16,6 +16,8 @@ from adaptry.terminal.job_progress import TransferBar
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect
 from adaptry.terminal.output import show_json, size
 
+_SHOWN = 5
+
 Origin = Literal["export", "peft", "lora-modules", "lora-sidecar", "mlflow"]
 
 
@@ -165,3 +167,6 @@ def _show(report: ImportRead) -> None:
         print(f"kept as it is here: {alias}")
     for name, reason in report.skipped.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
+    for code, references in report.remarks.items():
+        more = f" and {len(references) - _SHOWN} more" if len(references) > _SHOWN else ""
+        print(f"note: {', '.join(references[:_SHOWN])}{more} [{code}]")

@@ -36,7 +36,8 @@ class InvalidVersions(StrEnum):
 class ImportRead(BaseModel):
     """What was changed, or would be.
 
-    `orphans`: versions whose parent is not here. `skipped`: reasons by reference.
+    `orphans`: versions whose parent is not here. `skipped`: reasons by reference. `remarks`: by the
+    code of an inspection's remark, the new versions that have it (100 of them at most).
     """
 
     dry_run: bool
@@ -48,6 +49,7 @@ class ImportRead(BaseModel):
     events_added: int
     orphans: list[str]
     skipped: dict[str, str]
+    remarks: dict[str, list[str]]
 
 
 def add_transfer_routes(router: APIRouter, service: RegistryService) -> None:
@@ -101,4 +103,5 @@ def _import_read(report: ImportReport, dry_run: bool) -> ImportRead:
         events_added=report.events_added,
         orphans=report.orphans,
         skipped=report.skipped,
+        remarks=report.remarks,
     )

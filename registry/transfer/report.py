@@ -4,16 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from registry.errors import InvalidAdapter
-from registry.errors.defects import Defect
+from registry.errors.defects import Defect, Remark
 from registry.inspection.inspector import Inspection
 from registry.transfer.plan import AdapterPlan
+
+_MOST_NAMED = 100
+_ABOUT_THE_SERVER = {str(Remark.ENGINE_NOT_ASKED)}
 
 
 @dataclass(slots=True)
 class ImportReport:
     """What was changed, or would be.
 
-    `orphans`: new versions whose parent is not here. `skipped`: reasons by reference.
+    `orphans`: new versions whose parent is not here. `skipped`: reasons by reference. `remarks`:
+    references of new versions by the code of what inspection remarked on them.
     """
 
     adapters_added: int = 0
@@ -24,6 +28,7 @@ class ImportReport:
     events_added: int = 0
     orphans: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -50,7 +55,21 @@ def report_of(plans: Sequence[AdapterPlan], checked: CheckedFiles) -> ImportRepo
         ),
         aliases_kept=[f"{plan.manifest.name}@{alias}" for plan in plans for alias in plan.kept],
         skipped=skipped,
+        remarks=_remarks(plans, checked),
     )
+
+
+def _remarks(plans: Sequence[AdapterPlan], checked: CheckedFiles) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for plan in plans:
+        for number, version in sorted(plan.added.items()):
+            inspection = checked.inspections.get(version.digest)
+            remarks = () if inspection is None else inspection.report["remarks"]
+            for code in sorted({remark["code"] for remark in remarks} - _ABOUT_THE_SERVER):
+                references = found.setdefault(code, [])
+                if len(references) < _MOST_NAMED:
+                    references.append(_reference(plan, number, version.digest))
+    return found
 
 
 def refusal_of(plans: Sequence[AdapterPlan], refused: dict[str, InvalidAdapter]) -> InvalidAdapter:

@@ -94,7 +94,13 @@ async def import_numbered(registry: Registry, folder: Path) -> None:
 async def send(registry: Registry, adapter: ForeignAdapter) -> None:
     adapter.name = "bot"
     chunks = tar_chunks(export_entries([adapter], datetime.now(UTC)))
-    await with_client(registry, lambda client: client.transfer.import_archive(chunks))
+    url = registry.http.base_url
+    with Client(f"http://{url.host}:{url.port}") as client:
+        report = await asyncio.to_thread(client.transfer.import_archive, chunks)
+    version = (await registry.http.get("/adapters/bot/versions")).json()["items"][-1]
+    remarks = {remark["code"] for remark in version["inspection"]["remarks"]}
+    if report.versions_added:
+        assert report.remarks.keys() == remarks - {"engine_not_asked"}, "they are told, too"
 
 
 WAYS: dict[str, Way] = {

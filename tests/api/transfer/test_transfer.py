@@ -172,6 +172,7 @@ async def test_everything_is_transferred(full: Registry, there: Registry) -> Non
         "events_added": len(await full.events("bot")) + len(await full.events("other")),
         "orphans": [],
         "skipped": {},
+        "remarks": {},
     }
     assert await there.everything() == await full.everything()
     for name in ("bot", "other"):
