@@ -16,9 +16,9 @@ from registry.inspection.content_digest import content_digest
 from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.tensor_reader import Truncated
-from registry.inspection.training_files import training_files
 from registry.models import EventKind
 from registry.references import DEFAULT_ALIAS, check_name
+from registry.sources.beside import files_to_send
 from registry.storage.integrity import manifest_digest
 from registry.storage.tar import CHUNK_BYTES, Entry
 from registry.transfer.format import (
@@ -166,7 +166,7 @@ def _content(folder: Path) -> tuple[str, list[Entry]]:
         hashed.append((name, size_bytes, hasher.hexdigest()))
     digest = manifest_digest(hashed)
     entries = [Entry(file_name(digest, name), folder / name) for name, _, _ in hashed]
-    beside = training_files(folder)
+    beside = files_to_send(folder)
     return digest, entries + [Entry(training_file_name(digest, f.name), f) for f in beside]
 
 

@@ -11,9 +11,9 @@ from python_multipart.multipart import parse_options_header
 
 from registry.errors import InvalidUpload, SourceTooLarge
 from registry.inspection.safetensors_header import PICKLE_FILE
-from registry.inspection.training_files import MAX_TRAINING_BYTES
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import MAX_FIELDS_BYTES, FetchLimits, Progress
+from registry.sources.beside import MAX_TRAINING_BYTES
 from registry.sources.paths import check_path
 from registry.sources.quarantine import TAKEN_FILES, make_final
 from registry.sources.upload import ARCHIVE

@@ -21,8 +21,6 @@ _ADDED, NEW_EMBEDDINGS = "added_tokens.json", "new_embeddings.safetensors"
 NAMES = (_TOKENIZER, _TOKENIZER_CONFIG, _TEMPLATE, _GENERATION, _ADDED, NEW_EMBEDDINGS)
 
 MAX_FILE_BYTES = 64 * 2**20
-MAX_TRAINING_BYTES = 2 * MAX_FILE_BYTES
-"""Of all that an upload brings with an adapter."""
 UNREAD = "unread"
 """Stands for the digest of a tokenizer that is too large to be the base model's."""
 
@@ -64,18 +62,6 @@ class TrainingFacts:
     eos_token: str | None = None
     eos_ids: tuple[int, ...] = ()
     has_new_embeddings: bool = False
-
-
-def training_files(folder: Path) -> list[Path]:
-    """Those in a folder that are sent with an adapter: small ones first, while there is room."""
-    found = [folder / name for name in NAMES if (folder / name).is_file()]
-    sizes = {file: file.stat().st_size for file in found}
-    sent, room = [], MAX_TRAINING_BYTES
-    for file in sorted(found, key=sizes.__getitem__):
-        if sizes[file] <= min(MAX_FILE_BYTES, room):
-            sent.append(file)
-            room -= sizes[file]
-    return sent
 
 
 def tokenizer_bytes(folder: Path) -> int:

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from registry.errors import RegistryError, SourceTooLarge, TenantLimit
 from registry.errors.access import Limit
-from registry.inspection.training_files import MAX_FILE_BYTES, MAX_TRAINING_BYTES
+from registry.inspection.training_files import MAX_FILE_BYTES
+from registry.sources.beside import MAX_TRAINING_BYTES
 
 MAX_FIELDS_BYTES = 2**20
 """Maximum size of an upload's fields, names and boundaries, beyond its files."""

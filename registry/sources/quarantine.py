@@ -8,12 +8,12 @@ from typing import Self
 from blake3 import blake3
 
 from registry.errors import SourceTooLarge
-from registry.errors.defects import Remark
 from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.training_files import FOLDER as TRAINING_FOLDER
 from registry.inspection.training_files import NEW_EMBEDDINGS
 from registry.sources.base import FetchedFile, FetchedSource, FetchLimits, Progress
+from registry.sources.beside import unread_remarks
 
 TAKEN_FILES = (CONFIG_FILE, WEIGHTS_FILE)
 ADAPTER_FILES = frozenset({*TAKEN_FILES, PICKLE_FILE})
@@ -94,12 +94,10 @@ class QuarantineWriter:
 
     def finish(self, revision: str | None = None) -> FetchedSource:
         """All files that were written completely."""
-        remarks: tuple[tuple[str, str], ...] = ()
-        if self._unread:
-            names = ", ".join(sorted({name.rpartition("-")[2] for name in self._unread}))
-            detail = f"too large or not to be had, and counts as absent: {names}"
-            remarks = ((Remark.TRAINING_UNREAD, detail),)
-        return FetchedSource(tuple(self._files), revision, remarks)
+        names = (
+            name.rpartition("-")[2] for name in self._unread
+        )  # in an archive they are numbered
+        return FetchedSource(tuple(self._files), revision, unread_remarks(names))
 
 
 class IncomingFile:

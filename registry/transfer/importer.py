@@ -15,6 +15,7 @@ from registry.inspection.base_identity import BaseIdentity
 from registry.inspection.inspector import Inspection
 from registry.inspection.training_files import FOLDER as TRAINING_FOLDER
 from registry.models import VersionState
+from registry.sources.beside import drop_large_files, unread_remarks
 from registry.storage.store import ArtifactStore, storage_errors
 from registry.storage.trash import Trash
 from registry.transfer.plan import AdapterPlan, ImportOptions, plan_adapter
@@ -27,7 +28,7 @@ from registry.transfer.writer import ImportWriter
 
 _ATTEMPTS = 5
 
-Inspect = Callable[[Path], Inspection]
+Inspect = Callable[[Path, Sequence[tuple[str, str]]], Inspection]
 
 
 class Importer:
@@ -138,7 +139,8 @@ class Importer:
             if not folder.is_dir() or version.state == VersionState.PURGED:
                 continue
             try:
-                checked.inspections[digest] = self._inspect(folder)
+                unread = drop_large_files(folder, self._store.limits.max_training_file_bytes)
+                checked.inspections[digest] = self._inspect(folder, unread_remarks(unread))
             except InvalidAdapter as error:
                 if (
                     version.needs_files

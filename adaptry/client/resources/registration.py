@@ -203,9 +203,9 @@ class _CountedFile:
 
 def _training_files(folder: Path) -> list[Path]:
     """What the server compares with its base model."""
-    from registry.inspection.training_files import training_files
+    from registry.sources.beside import files_to_send
 
-    return training_files(folder)
+    return files_to_send(folder)
 
 
 def _explain(folder: Path) -> None:

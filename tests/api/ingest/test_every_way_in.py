@@ -264,7 +264,7 @@ async def test_a_training_file_over_the_limit_counts_as_absent_with_a_remark(
 ) -> None:
     limit: dict[str, Any] = {"max_training_file_bytes": 1000}
     async with running_registry(database_url, tmp_path, base_model, **limit) as registry:
-        for number, way in enumerate(("add", "upload", "push"), 1):
+        for number, way in enumerate(("add", "upload", "push", "import"), 1):
             folder = make_adapter(way, seed=number)
             (folder / "chat_template.jinja").write_text("x" * 1001)
             expected = Outcome(number, frozenset({"training_unread"}))
