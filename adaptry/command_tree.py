@@ -32,6 +32,14 @@ PLACES = {
         "why",
         "Show where an adapter is, what last happened to it, and what would help.",
     ),
+    "undo": Place(
+        "adaptry.commands.undo", "undo", "Move an alias back to where it was before its last move."
+    ),
+    "diff": Place(
+        "adaptry.commands.diff",
+        "diff",
+        "Show what differs between two versions: files, ranks, modules, base model, metadata.",
+    ),
     "bench": Place(
         "adaptry.bench.command",
         "bench",

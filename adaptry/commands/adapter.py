@@ -7,6 +7,7 @@ import typer
 
 from adaptry.client import Registration
 from adaptry.client.models import VersionRead
+from adaptry.commands import adapter_list
 from adaptry.commands import alias as alias_commands
 from adaptry.commands import base as base_commands
 from adaptry.commands import lifecycle as lifecycle_commands
@@ -22,8 +23,6 @@ from adaptry.terminal.options import (
     Name,
     Reference,
     Server,
-    TagOption,
-    TextOption,
     connect,
     show_help,
 )
@@ -32,10 +31,8 @@ from adaptry.terminal.output import (
     show_fields,
     show_json,
     show_remarks,
-    show_table,
     show_verdict,
     size,
-    text,
 )
 
 app = typer.Typer(
@@ -126,38 +123,6 @@ def inspect(
         raise typer.Exit(1)
 
 
-@app.command("list")
-def list_(
-    text_: TextOption = None,
-    tag: TagOption = None,
-    owner: Annotated[str | None, typer.Option(help="Only of this owner.")] = None,
-    base: Annotated[
-        str | None, typer.Option(help="Only with versions for this base model.")
-    ] = None,
-    server: Server = DEFAULT_SERVER,
-    as_json: AsJson = False,
-) -> None:
-    """List all adapters, or those that meet every condition."""
-    with connect(server) as client:
-        adapters = list(client.adapters.list(text=text_, tags=tag or (), owner=owner, base=base))
-    if as_json:
-        show_json(adapters)
-        return
-    show_table(
-        ("NAME", "OWNER", "CREATED", "TAGS", "DESCRIPTION"),
-        [
-            (
-                a.name,
-                text(a.owner),
-                text(a.created_at)[:16],
-                text(a.tags) or "-",
-                text(a.description),
-            )
-            for a in adapters
-        ],
-    )
-
-
 @app.command()
 def show(
     reference: Annotated[
@@ -211,6 +176,7 @@ def _show_registered(done: Registration, as_json: bool) -> None:
         show_remarks(version.inspection)
 
 
+app.command("list")(adapter_list.list_)
 app.command("recheck")(base_commands.recheck)
 for _command in (*alias_commands.COMMANDS, *lifecycle_commands.COMMANDS, *search_commands.COMMANDS):
     app.command()(_command)

@@ -19,7 +19,7 @@ from adaptry.terminal.options import (
     Version,
     connect,
 )
-from adaptry.terminal.output import show_json, show_table, text
+from adaptry.terminal.output import moment, show_json, show_table, text
 from adaptry.terminal.promotion import (
     EvictOld,
     NoWarm,
@@ -172,8 +172,8 @@ def _row(alias: AliasRead) -> tuple[str, ...]:
         alias.alias,
         target(alias),
         str(alias.revision),
-        text(alias.valid_from)[:19],
-        text(alias.valid_to)[:19],
+        moment(alias.valid_from),
+        moment(alias.valid_to),
         alias.moved_by,
         text(alias.reason),
     )

@@ -55,7 +55,7 @@ def _row(tier: str, entry: ResidentRead) -> tuple[str, ...]:
         tier,
         entry.reference,
         str(entry.rank),
-        size(entry.size_bytes),
+        size(entry.host_bytes),
         text(entry.pinned),
         str(entry.leases),
         str(entry.hits),

@@ -1,18 +1,21 @@
-"""`adaptry events …`: export of the event log, and verification of its hash chain."""
+"""`adaptry events …`: the event log: the last ones, new ones, export, its hash chain."""
 
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, cast
 
 import typer
 
+from adaptry.client.models import EventKind, EventRead
+from adaptry.terminal.completion import adapter_names
 from adaptry.terminal.errors import CommandError, UsageError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
-from adaptry.terminal.output import show_json
+from adaptry.terminal.output import moment, show_json, text
 from registry.events.hash_chain import BrokenChain, ChainEnd, verify_chain
 
 app = typer.Typer(
@@ -61,6 +64,72 @@ def export(
         _show_end(written)
     else:
         print(f"{output}  {written.events} events, the last is {written.after}: {written.chain}")
+
+
+Kind = Annotated[list[str] | None, typer.Option("--kind", help="Such as alias.moved; repeatable.")]
+Of = Annotated[str | None, typer.Option(help="Only of this adapter.", autocompletion=adapter_names)]
+
+
+@app.command("list")
+def list_(
+    adapter: Of = None,
+    kind: Kind = None,
+    actor: Annotated[str | None, typer.Option(help="Only by this key.")] = None,
+    since: Moment = None,
+    until: Moment = None,
+    limit: Annotated[int, typer.Option(min=1, help="The last so many.")] = 20,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """List the last events, the newest at the end. Times without a zone are local."""
+    with connect(server) as client:
+        found = client.events.list(
+            adapter=adapter,
+            kinds=cast("list[EventKind]", kind or ()),  # the server checks them
+            actor=actor,
+            since=_with_zone(since),
+            until=_with_zone(until),
+            newest_first=True,
+            page_size=min(limit, 100),
+        )
+        events = list(islice(found, limit))[::-1]
+    if as_json:
+        show_json(events)
+        return
+    for event in events:
+        print(line_of(event))
+
+
+@app.command()
+def tail(
+    adapter: Of = None,
+    kind: Kind = None,
+    after: Annotated[
+        int | None, typer.Option(min=0, help="Begin after this event; 0: with the first.")
+    ] = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Print events as they happen; Ctrl-C ends it. --json: one per line."""
+    with connect(server) as client, suppress(KeyboardInterrupt):  # the way to end it
+        kinds = cast("list[EventKind]", kind or ())
+        for event in client.events.stream(adapter=adapter, kinds=kinds, after=after):
+            print(event.model_dump_json() if as_json else line_of(event), flush=True)
+
+
+def line_of(event: EventRead) -> str:
+    """`2026-11-17 14:05:09Z  17  alias.moved  upper@default: 1 -> 2  by ann: better`."""
+    about = event.adapter or ""
+    if event.alias:
+        about += f"@{event.alias}"
+    versions = [text(each) for each in (event.from_version, event.to_version)]
+    if event.alias and versions != ["-", "-"]:
+        about += f": {' -> '.join(versions)}"
+    elif event.to_version is not None:
+        about += f":{event.to_version}"
+    reason = f": {event.reason}" if event.reason else ""
+    parts = (moment(event.at), str(event.id), event.kind, about, f"by {event.actor}{reason}")
+    return "  ".join(filter(None, parts))
 
 
 @app.command()

@@ -11,7 +11,7 @@ from adaptry.client.resources.keys import Scope as ScopeName
 from adaptry.terminal.errors import CommandError, UsageError
 from adaptry.terminal.limits import RATES, format_limits, limit_names, parse_limits
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
-from adaptry.terminal.output import show_json, show_table, text
+from adaptry.terminal.output import moment, show_json, show_table, text
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -125,8 +125,8 @@ def _row(key: KeyRead) -> tuple[str, ...]:
         key.name,
         text([str(scope) for scope in key.scopes]),
         key.prefix,
-        _moment(key.last_used_at),
-        _moment(key.expires_at),
+        moment(key.last_used_at),
+        moment(key.expires_at),
         _state(key),
         format_limits(key, RATES) or "-",
     )
@@ -137,10 +137,6 @@ def _state(key: KeyRead) -> str:
         return "revoked"
     expired = key.expires_at is not None and key.expires_at <= datetime.now(UTC)
     return "expired" if expired else "valid"
-
-
-def _moment(at: datetime | None) -> str:
-    return "-" if at is None else f"{at:%Y-%m-%d %H:%M}"
 
 
 @app.command()

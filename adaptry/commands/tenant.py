@@ -7,7 +7,7 @@ import typer
 from adaptry.client.models import TenantRead, TenantUsageRead
 from adaptry.terminal.limits import RATES, format_limits, limit_names, parse_limits
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
-from adaptry.terminal.output import show_json, show_table
+from adaptry.terminal.output import moment, show_json, show_table
 
 LIMITS = (
     "max_requests_in_flight",
@@ -58,10 +58,7 @@ def list_(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     if as_json:
         show_json(tenants)
         return
-    rows = (
-        (t.name, f"{t.created_at:%Y-%m-%d %H:%M}", format_limits(t, LIMITS) or "none")
-        for t in tenants
-    )
+    rows = ((t.name, moment(t.created_at), format_limits(t, LIMITS) or "none") for t in tenants)
     show_table(("NAME", "CREATED", "LIMITS"), rows)
 
 
@@ -125,7 +122,7 @@ def grants(adapter: Adapter, server: Server = DEFAULT_SERVER, as_json: AsJson = 
     if as_json:
         show_json(found)
         return
-    rows = ((g.tenant, f"{g.granted_at:%Y-%m-%d %H:%M}", g.granted_by) for g in found)
+    rows = ((g.tenant, moment(g.granted_at), g.granted_by) for g in found)
     show_table(("TENANT", "GRANTED", "BY"), rows)
 
 

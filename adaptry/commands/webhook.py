@@ -113,7 +113,7 @@ def rotate(
     if as_json:
         show_json(rotated)
     else:
-        until = text(rotated.previous_valid_until)[:16]
+        until = text(rotated.previous_valid_until)
         print(f"webhook {webhook}  secret {rotated.secret}  (the old one until {until})")
 
 
@@ -151,7 +151,7 @@ def deliveries(
                 delivery.kind,
                 delivery.state,
                 str(delivery.attempts),
-                text(delivery.created_at)[:19],
+                text(delivery.created_at),
                 text(delivery.error),
             )
             for delivery in found

@@ -1,6 +1,7 @@
 """`adaptry why` and `adaptry cache why | decisions | top`: the cache's decisions and reasons."""
 
 from contextlib import suppress
+from datetime import UTC
 from typing import Annotated
 
 import typer
@@ -69,7 +70,7 @@ def top(
 
     With --json, one object per sample and line.
     """
-    from adaptry.commands.cache_top import run_top
+    from adaptry.top.screen import run_top
 
     with connect(server) as client:
         run_top(client, interval, once=once, as_json=as_json)
@@ -79,9 +80,9 @@ COMMANDS = (why, decisions, top)
 
 
 def line_of(decision: DecisionRead) -> str:
-    """`14:05:07  upper:3  evicted from GPU slot 3 …`, in local time."""
-    at = decision.at.astimezone()
-    return f"{at:%H:%M:%S}  {decision.reference or '-'}  {decision.sentence}"
+    """`14:05:07Z  upper:3  evicted from GPU slot 3 …`."""
+    at = decision.at.astimezone(UTC)
+    return f"{at:%H:%M:%S}Z  {decision.reference or '-'}  {decision.sentence}"
 
 
 def _print(decision: DecisionRead, as_json: bool) -> None:

@@ -39,10 +39,10 @@ def failure_of(error: Exception, arguments: Sequence[str]) -> Failure | None:
     if isinstance(error, ModuleNotFoundError):
         advice = missing_extra(error, arguments)
         return None if advice is None else Failure(advice, FAILED)
-    return _of_client(error)
+    return _of_client(error, arguments)
 
 
-def _of_client(error: Exception) -> Failure | None:
+def _of_client(error: Exception, arguments: Sequence[str]) -> Failure | None:
     from adaptry import client
 
     if not isinstance(error, client.AdaptryError):
@@ -56,4 +56,10 @@ def _of_client(error: Exception) -> Failure | None:
             line = "the server ended the upload early: `adaptry job list` may show why"
         case client.NoAnswer():
             line = f"{line}. Is `adaptry serve` running there?"
+        case client.Unauthorized(code="key_required" | "invalid_key"):
+            line = f"{line}: the key is read from ADAPTRY_API_KEY"
+        case client.ApiError():
+            from adaptry.terminal.suggestions import suggest
+
+            line = f"{line} {suggest(error, arguments)}".rstrip()
     return Failure(line, FAILED, code)

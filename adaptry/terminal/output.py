@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from adaptry.client.models import AdapterFacts, InspectionRead, ResponseModel, VerdictRead
@@ -61,9 +61,14 @@ def text(value: object) -> str:
         case dict():
             return ", ".join(f"{key}={text(entry)}" for key, entry in value.items())
         case datetime():
-            return value.isoformat(timespec="seconds")
+            return moment(value)
         case _:
             return str(value)
+
+
+def moment(at: datetime | None) -> str:
+    """A time with its zone, which is always UTC: `2026-11-17 14:05:09Z`."""
+    return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
 def size(value: float | None) -> str:

@@ -66,14 +66,14 @@ def share_plain_packages(made: Environment) -> None:
     wanted = list(_plain(importlib.metadata.PathDistribution(metadata)))
     seen: set[str] = set()
     while wanted:
-        name = wanted.pop()
+        name = re.sub(r"[-_.]+", "-", wanted.pop()).lower()
         if name in seen:
             continue
         seen.add(name)
         distribution = importlib.metadata.distribution(name)
         wanted += _plain(distribution)
         for top in {file.parts[0] for file in distribution.files or () if file.parts[0] != ".."}:
-            if top != "__pycache__":
+            if top != "__pycache__" and not (made.packages / top).exists():
                 os.symlink(PACKAGES / top, made.packages / top)
 
 

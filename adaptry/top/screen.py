@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from adaptry.client import Client, NoAnswer, Unavailable
 from adaptry.client.models import ResidentRead
-from adaptry.commands.cache_top_model import Recent, Row, Sample, take_sample
 from adaptry.terminal.output import size, text
+from adaptry.top.model import Recent, Row, Sample, take_sample
 
 if TYPE_CHECKING:
     from rich.console import JustifyMethod, RenderableType

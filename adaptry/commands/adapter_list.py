@@ -1,0 +1,132 @@
+"""`adaptry adapter list`: adapters with versions, aliases, place in memory and last use."""
+
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Annotated, Literal
+
+import typer
+
+from adaptry.client import Client, NotFound, Unauthorized
+from adaptry.client.models import AdapterRead, ResidentRead
+from adaptry.commands.alias import target
+from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, TagOption, TextOption, connect
+from adaptry.terminal.output import moment, show_json, show_table, text
+
+Sort = Literal["name", "created", "used"]
+SHOWN = 100
+CALLS_AT_ONCE = 8
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Where one of an adapter's versions is, and when a request last held it."""
+
+    tier: str
+    at: datetime
+
+
+def list_(
+    text_: TextOption = None,
+    tag: TagOption = None,
+    owner: Annotated[str | None, typer.Option(help="Only of this owner.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Only with versions for this base model.")
+    ] = None,
+    sort: Annotated[
+        Sort, typer.Option(help="By name; or the newest, or the last used, first.")
+    ] = "name",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help=f"How many [default: {SHOWN}; with --json all].")
+    ] = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """List adapters, or those that meet every condition.
+
+    IN: the tier where one of its versions is now. USED: when a request last held one that is there.
+    """
+    shown = limit if limit is not None or as_json else SHOWN
+    with connect(server) as client:
+        found = client.adapters.list(text=text_, tags=tag or (), owner=owner, base=base)
+        uses = {} if as_json and sort != "used" else _uses(client)
+        if sort == "name":
+            adapters = list(islice(found, None if shown is None else shown + 1))
+        else:
+            adapters = sorted(found, key=_key(sort, uses), reverse=True)
+        more = shown is not None and len(adapters) > shown
+        adapters = adapters[:shown]
+        if as_json:
+            show_json(adapters)
+            return
+        show_table(
+            (
+                "NAME",
+                "VERSIONS",
+                "ALIASES",
+                "IN",
+                "USED",
+                "OWNER",
+                "CREATED",
+                "TAGS",
+                "DESCRIPTION",
+            ),
+            _rows(client, adapters, uses),
+        )
+    if more:
+        print(f"there are more: --limit N shows more than {shown}", file=sys.stderr)
+
+
+def _rows(
+    client: Client, adapters: Sequence[AdapterRead], uses: dict[str, Use]
+) -> list[tuple[str, ...]]:
+    def row(adapter: AdapterRead) -> tuple[str, ...]:
+        aliases = [f"{a.alias}={target(a)}" for a in client.aliases.list(adapter.name)]
+        versions = sum(1 for _ in client.versions.list(adapter.name))
+        use = uses.get(adapter.name)
+        return (
+            adapter.name,
+            str(versions),
+            text(aliases) or "-",
+            use.tier if use else "-",
+            moment(use.at) if use else "-",
+            text(adapter.owner),
+            moment(adapter.created_at),
+            text(adapter.tags) or "-",
+            text(adapter.description),
+        )
+
+    with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
+        return list(pool.map(row, adapters))
+
+
+def _uses(client: Client) -> dict[str, Use]:
+    """By adapter. Empty where there is no cache, or it may not be seen."""
+    try:
+        cache = client.cache.show()
+    except (NotFound, Unauthorized):
+        return {}
+    now, found = datetime.now(UTC), dict[str, Use]()
+    for tier, residents in (("host", cache.host), ("gpu", cache.gpu)):
+        for each in residents:
+            _add(found, tier, each, now)
+    return found
+
+
+def _add(found: dict[str, Use], tier: str, each: ResidentRead, now: datetime) -> None:
+    name = each.reference.partition(":")[0]
+    at = now - timedelta(seconds=each.idle_seconds)
+    before = found.get(name)
+    found[name] = Use(tier, at if before is None else max(at, before.at))
+
+
+def _key(sort: Sort, uses: dict[str, Use]) -> Callable[[AdapterRead], datetime]:
+    def last_used(adapter: AdapterRead) -> datetime:
+        use = uses.get(adapter.name)
+        return use.at if use else LONG_AGO
+
+    return last_used if sort == "used" else lambda adapter: adapter.created_at

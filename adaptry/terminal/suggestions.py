@@ -1,0 +1,45 @@
+"""Suggestions for a mistyped name: adapters or aliases of the server that are written alike."""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from itertools import islice
+
+from adaptry.client import AdaptryError, ApiError, Client
+from adaptry.client.client import DEFAULT_SERVER
+
+SECONDS = 2.0
+MOST_NAMES = 5000
+_QUOTED = re.compile(r"'([^']+)'")
+
+
+def suggest(error: ApiError, arguments: Sequence[str]) -> str:
+    """`did you mean upper?`, or nothing."""
+    if error.code not in {"unknown_adapter", "unknown_alias"}:
+        return ""
+    name, alias, *_ = [*_QUOTED.findall(error.detail), "", ""]
+    key = os.environ.get("ADAPTRY_API_KEY") or None
+    try:
+        with Client(_server(arguments), api_key=key, timeout_seconds=SECONDS) as client:
+            if alias:
+                return _closest(alias, (each.alias for each in client.aliases.list(name)), name)
+            adapters = islice(client.adapters.list(page_size=500), MOST_NAMES)
+            return _closest(name, (each.name for each in adapters))
+    except AdaptryError:
+        return ""
+
+
+def _closest(wanted: str, known: Iterable[str], adapter: str = "") -> str:
+    found = get_close_matches(wanted, list(known), n=2)
+    shown = [f"{adapter}@{each}" if adapter else each for each in found]
+    return f"did you mean {' or '.join(shown)}?" if shown else ""
+
+
+def _server(arguments: Sequence[str]) -> str:
+    """As the command was told."""
+    for place, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == "--server":
+            return value if equals else "".join(arguments[place + 1 : place + 2])
+    return os.environ.get("ADAPTRY_SERVER") or DEFAULT_SERVER

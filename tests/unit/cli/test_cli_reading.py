@@ -1,0 +1,145 @@
+"""Commands that show and undo: undo, diff, adapter list, events list and tail; suggestions."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from adaptry.cli import main
+from adaptry.client import Client
+from tests.support.servers.registry_threaded import ROOT, registry_server
+
+Run = Callable[..., tuple[int, str, str]]
+MOMENT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ"
+DEMO = ROOT / "demo"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with registry_server(tmp_path_factory.mktemp("registry")) as url:
+        with Client(url) as client:
+            for folder in ("adapters/upper", "adapters-v2/upper"):
+                client.versions.register("upper", str(DEMO / folder))
+            client.versions.register("vowels", str(DEMO / "adapters" / "vowels"))
+        yield url
+
+
+@pytest.fixture
+def run(server: str, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Exit code, standard output and standard error."""
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        code = main([*arguments, "--server", server])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command
+
+
+def as_json(run: Run, *arguments: str) -> Any:
+    code, out, err = run(*arguments, "--json")
+    assert (code, err) == (0, "")
+    return json.loads(out)
+
+
+def test_undo_shows_the_step_and_takes_it(run: Run) -> None:
+    run("adapter", "promote", "upper:2", "--no-warm")
+    assert run("undo", "upper", "--dry-run")[1] == "upper@default: 2 -> 1 (not done: --dry-run)\n"
+    assert as_json(run, "adapter", "aliases", "upper")[0]["version"] == 2
+    assert run("undo", "--no-warm") == (0, "upper@default: 2 -> 1\n", "")
+    assert as_json(run, "adapter", "aliases", "upper")[0]["version"] == 1
+    assert run("undo", "upper@default", "--no-warm") == (0, "upper@default: 1 -> 2\n", "")
+    assert as_json(run, "undo", "upper", "--no-warm")["version"] == 1
+
+
+def test_undo_brings_a_deleted_alias_back(run: Run) -> None:
+    run("adapter", "promote", "upper:2", "--alias", "canary", "--no-warm")
+    run("adapter", "unalias", "upper", "canary")
+    assert run("undo", "--no-warm") == (0, "upper@canary: deleted -> 2\n", "")
+
+
+def test_what_never_moved_can_not_be_undone(run: Run) -> None:
+    code, out, err = run("undo", "vowels")
+    assert (code, out) == (1, "")
+    assert "vowels@default has never been anywhere else" in err
+
+
+def test_two_versions_are_compared(run: Run) -> None:
+    code, out, _ = run("diff", "upper:1", "upper:2")
+    assert code == 0
+    head, *lines = out.splitlines()
+    assert head.split() == ["FIELD", "upper:1", "upper:2"]
+    fields = {line.split()[0] for line in lines}
+    assert {"digest", "size_bytes", "rank"} <= fields
+    assert "dtype" not in fields
+    found = as_json(run, "diff", "upper:1", "upper:2")
+    assert found["differences"]["rank"][0] != found["differences"]["rank"][1]
+    assert "the same files" in run("diff", "upper:1", "upper:1")[1]
+
+
+def test_the_list_shows_versions_aliases_and_times_with_their_zone(run: Run) -> None:
+    head, upper, vowels = run("adapter", "list")[1].splitlines()
+    assert head.split()[:3] == ["NAME", "VERSIONS", "ALIASES"]
+    assert re.match(r"upper +2 +.*default=\d", upper)
+    assert re.search(MOMENT, upper)
+    assert re.match(r"vowels +1 +default=1 +- +- +", vowels)
+    newest = run("adapter", "list", "--sort", "created", "--limit", "1")
+    assert newest[1].splitlines()[1].startswith("vowels")
+    assert "--limit" in newest[2]
+    assert [each["name"] for each in as_json(run, "adapter", "list")] == ["upper", "vowels"]
+    assert len(as_json(run, "adapter", "list", "--limit", "1")) == 1
+
+
+def test_the_last_events_are_listed(run: Run) -> None:
+    run("adapter", "promote", "upper:2", "--alias", "prod", "--no-warm", "--reason", "better")
+    last = run("events", "list", "--limit", "2")[1].splitlines()
+    assert len(last) == 2
+    assert re.fullmatch(rf"{MOMENT}  \d+  alias.moved  upper@prod: - -> 2  by .+: better", last[1])
+    found = as_json(run, "events", "list", "--adapter", "vowels", "--kind", "version.registered")
+    assert [each["to_version"] for each in found] == [1]
+    code, _, err = run("events", "list", "--kind", "nope")
+    assert code == 1
+    assert "Input should" not in err
+
+
+def test_new_events_are_printed_as_they_happen(server: str) -> None:
+    command = [sys.executable, "-m", "adaptry", "events", "tail", "--after", "0", "--json"]
+    process = subprocess.Popen(
+        [*command, "--server", server], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["kind"] == "version.registered"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["adapter", "show", "uper"], "did you mean upper?"),
+        (["adapter", "aliases", "upper", "--alias", "defualt"], "did you mean upper@default?"),
+        (["adapter", "show", "nothing-like-it"], ""),
+    ],
+)
+def test_a_mistyped_name_has_a_suggestion(arguments: list[str], hint: str, run: Run) -> None:
+    code, _, err = run(*arguments)
+    assert code == 1
+    assert hint in err
+    assert bool(hint) == ("did you mean" in err)
+
+
+def test_an_error_is_json_where_json_was_asked_for(run: Run) -> None:
+    code, out, err = run("adapter", "show", "uper", "--json")
+    assert (code, out) == (1, "")
+    said = json.loads(err)
+    assert (said["code"], said["exit_code"]) == ("unknown_adapter", 1)
+    assert "did you mean upper?" in said["error"]
