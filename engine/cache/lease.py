@@ -51,14 +51,14 @@ class LeaseListener(Protocol):
     def on_leased(self, lease: Lease) -> None: ...
 
 
-_NULL_WAIT: AbstractContextManager[Callable[[Lease], None]] = nullcontext(lambda lease: None)
+NULL_WAIT: AbstractContextManager[Callable[[Lease], None]] = nullcontext(lambda lease: None)
 
 
 class NullLeaseListener:
     """For a lease without an HTTP request."""
 
     def waiting(self, version: AdapterVersion) -> AbstractContextManager[Callable[[Lease], None]]:
-        return _NULL_WAIT
+        return NULL_WAIT
 
     def on_refused(self, error: EngineError) -> None:
         pass

@@ -6,12 +6,13 @@ replaces their own table, and the engine client takes the lease through `Request
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import quote
 
+from engine.cache.lease import NULL_WAIT
 from engine.errors import EngineError
 from engine.gateway.shared_lease import SharedLease
 from engine.telemetry.spans import NULL_SPANS, RequestSpans
@@ -43,14 +44,12 @@ class RequestContext:
     rates: RequestRates | None = None
     has_invocation: bool | None = None
 
-    def _invocation_header(self) -> dict[str, str]:
-        if self.has_invocation is None:
-            return {}
-        return {"x-adaptry-invocation": "found" if self.has_invocation else "missing"}
+    def waiting(self, version: AdapterVersion) -> AbstractContextManager[Callable[[Lease], None]]:
+        """See `LeaseListener`."""
+        return NULL_WAIT if self.spans is NULL_SPANS else self._traced_wait(version)
 
     @contextmanager
-    def waiting(self, version: AdapterVersion) -> Iterator[Callable[[Lease], None]]:
-        """See `LeaseListener`."""
+    def _traced_wait(self, version: AdapterVersion) -> Iterator[Callable[[Lease], None]]:
         with self.spans.slot_wait_span(version) as wait:
             yield wait.record_lease
 
@@ -93,14 +92,18 @@ class RequestContext:
         if self.lease is None:
             return []
         version = self.lease.version
-        headers = {
-            "x-adaptry-version": version.reference,
-            "x-adaptry-cache": self.lease.outcome,
-            "x-adaptry-load-ms": f"{self.lease.load_seconds * 1000:.1f}",
-            **self._invocation_header(),
-            **deprecation_headers(version),
-        }
-        return [(name.encode(), value.encode()) for name, value in headers.items()]
+        headers = [
+            (b"x-adaptry-version", version.reference.encode()),
+            (b"x-adaptry-cache", self.lease.outcome.encode()),
+            (b"x-adaptry-load-ms", b"%.1f" % (self.lease.load_seconds * 1000)),
+        ]
+        if self.has_invocation is not None:
+            found = b"found" if self.has_invocation else b"missing"
+            headers.append((b"x-adaptry-invocation", found))
+        if version.deprecated_at is not None:
+            deprecation = deprecation_headers(version).items()
+            headers += [(name.encode(), value.encode()) for name, value in deprecation]
+        return headers
 
 
 def deprecation_headers(version: AdapterVersion) -> dict[str, str]:

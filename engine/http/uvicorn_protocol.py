@@ -168,13 +168,14 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        self._count(len(url))
+        self._head_bytes += len(url)
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value))
+        self._head_bytes += len(name) + len(value)
         super().on_header(name, value)
-        if len(self.headers) > self.limits.max_headers:
+        limits = self.limits
+        if self._head_bytes > limits.max_bytes or len(self.headers) > limits.max_headers:
             raise HeadTooLarge
 
     def on_headers_complete(self) -> None:
@@ -190,11 +191,6 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._unparsed_bytes = 0
         super().on_message_complete()
-
-    def _count(self, more_bytes: int) -> None:
-        self._head_bytes += more_bytes
-        if self._head_bytes > self.limits.max_bytes:
-            raise HeadTooLarge
 
     def _is_responding(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle  # None before the first request

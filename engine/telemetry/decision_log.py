@@ -88,8 +88,11 @@ class DecisionLog:
     def _append_to_version(self, version: VersionId, logged: LoggedEvent) -> None:
         own = self._by_version.setdefault(version, deque(maxlen=self._per_version))
         self._by_version.move_to_end(version)
-        if own and _is_slot_hit(own[-1].event) and _is_slot_hit(logged.event):
-            logged = replace(logged, count=own.pop().count + 1)
+        if own and _is_slot_hit(logged.event) and _is_slot_hit(own[-1].event):
+            before = own.pop()  # `replace` takes three times as long
+            logged = LoggedEvent(
+                logged.id, logged.at, logged.event, before.count + 1, logged.replica
+            )
         own.append(logged)
         if len(self._by_version) > self._max_versions:
             self._by_version.popitem(last=False)

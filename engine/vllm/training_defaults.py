@@ -5,7 +5,7 @@ while they handle a request. Here they read the running request's instead, if it
 own and its adapter serves them; what a request says itself still comes first.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from engine.gateway.request_context import current_request
@@ -29,7 +29,11 @@ class RequestDefaults(dict[str, Any]):
     """vLLM's defaults, with those of the running request's version before them."""
 
     def get(self, name: str, default: Any = None) -> Any:
-        own = _own_defaults()
+        """vLLM asks for eight names in each request; nearly no version brings any."""
+        version = _version()
+        if version is None or version.sampling_defaults is None:
+            return super().get(name, default)
+        own = {_RENAMED.get(name, name): value for name, value in version.sampling_defaults.items()}
         return own[name] if name in own else super().get(name, default)
 
     def __bool__(self) -> bool:
@@ -52,13 +56,6 @@ def _read_template_per_request(service: Any) -> None:
     cls = type(service)
     members = {_TEMPLATE: property(chat_template, set_chat_template)}
     service.__class__ = type(cls.__name__, (cls,), members)
-
-
-def _own_defaults() -> Mapping[str, Any]:
-    version = _version()
-    if version is None or version.sampling_defaults is None:
-        return {}
-    return {_RENAMED.get(name, name): value for name, value in version.sampling_defaults.items()}
 
 
 def _version() -> AdapterVersion | None:

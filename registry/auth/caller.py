@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from registry.auth.rate_limits import RateLimits
 from registry.auth.scopes import EVERY_SCOPE, Scope
@@ -23,14 +23,14 @@ class Caller:
     scopes: frozenset[Scope]
     granted: frozenset[str] = frozenset()
     rates: RateLimits | None = None  # its key's; None: no limit
+    tenant: str | None = field(init=False, compare=False, repr=False)  # asked for several times
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tenant", tenant_of(self.name))
 
     def may(self, scopes: frozenset[Scope]) -> bool:
         """Whether it has one of these scopes."""
         return Scope.ADMIN in self.scopes or bool(self.scopes & scopes)
-
-    @property
-    def tenant(self) -> str | None:
-        return tenant_of(self.name)
 
     @property
     def is_platform(self) -> bool:

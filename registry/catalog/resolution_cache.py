@@ -36,9 +36,13 @@ class ResolutionCache(Generic[Value]):
         """The value for `key`, which depends on this adapter only."""
         await self._catalog.poll_changes()
         changes = self._catalog.changes
-        found = self._entries.get(key)
-        if found is not None and found[0] >= changes.last_change(adapter):
-            return found[1]
+        try:
+            stamp, known = self._entries[key]  # its `get` looks twice
+        except KeyError:
+            pass
+        else:
+            if stamp >= changes.last_change(adapter):
+                return known
         loaded_at = changes.count
         value = await load()
         self._entries[key] = loaded_at, value

@@ -41,8 +41,11 @@ def _check(content: bytes, max_values: int, is_utf8: bool) -> None:
     if has_more_values(content, max_values):
         raise BodyTooManyValues(max_values)
     if is_utf8:
-        decoder = codecs.getincrementaldecoder("utf-8")()
         try:
+            if len(content) <= _SLICE_BYTES:
+                content.decode()
+                return
+            decoder = codecs.getincrementaldecoder("utf-8")()
             for begin in range(0, len(content), _SLICE_BYTES):
                 decoder.decode(content[begin : begin + _SLICE_BYTES])
             decoder.decode(b"", final=True)

@@ -34,9 +34,11 @@ class ClientAddressMiddleware:
     def _address(self, scope: Scope) -> str | None:
         client = scope.get("client")
         peer = str(client[0]) if client else ""
+        if not self._trusted:
+            return _text_of(peer)
         address = parse_address(peer)
         if address is None or not self._is_trusted(address):
-            return str(address) if address else peer[:MAX_ADDRESS] or None
+            return _text_of(peer)
         forwarded = ",".join(find_headers(scope, b"x-forwarded-for"))
         for text in reversed(forwarded.split(",")):
             before = parse_address(text.strip())
@@ -65,3 +67,9 @@ def parse_address(text: str) -> _Address | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
+
+
+@lru_cache(maxsize=1024)
+def _text_of(peer: str) -> str | None:
+    address = parse_address(peer)
+    return str(address) if address else peer[:MAX_ADDRESS] or None
