@@ -101,12 +101,13 @@ def load(side: Side, chosen: Machine, seconds: float, seed: int, prompts: str) -
     tokens = sum(tally["tokens"] for tally in tallies)
     first = [s * 1000 for tally in tallies for s in tally["first_token_seconds"]]
     cpu_seconds = after.user + after.system - before.user - before.system
-    served = sum(tally["requests"] for tally in tallies) * chosen.tokens
+    requests = sum(tally["requests"] for tally in tallies)
     return {
         "tokens/s": tokens / seconds,
         "first token p50 ms": quantile(first, 0.5),
         "first token p99 ms": quantile(first, 0.99),
-        "server CPU µs/token": cpu_seconds / served * 1e6,
+        "server CPU µs/request": cpu_seconds / requests * 1e6,  # with all of its tokens
+        "server CPU µs/token": cpu_seconds / (requests * chosen.tokens) * 1e6,
     }
 
 
@@ -120,6 +121,7 @@ def report(blocks: Blocks) -> None:
                 "stock": f"{stock:.4g}",
                 "ours": f"{ours:.4g}",
                 "ours ÷ stock": f"{ours / stock:.3f}",
+                "ours - stock": f"{ours - stock:+.4g}",
                 "blocks of stock": " ".join(f"{b[figure]:.4g}" for b in blocks["stock"]),
                 "blocks of ours": " ".join(f"{b[figure]:.4g}" for b in blocks["ours"]),
             }
