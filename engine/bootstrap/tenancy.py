@@ -25,7 +25,7 @@ class TenantServices:
 
     def __init__(self, database: Database, refused: RefusalObserver, windows: RateWindows) -> None:
         self._database = database
-        self.limits = LimitCache(partial(all_limits, database))
+        self.limits = LimitCache(partial(all_limits, database), database.seen_commits())
         limits_of = self.limits.limits_of
         self.tenancy = Tenancy(tenant_of, limits_of, refused)
         self.in_flight = RequestsInFlight(lambda: current_caller().tenant, limits_of, refused)

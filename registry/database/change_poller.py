@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
+from registry.database.commit_watch import Version
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable
 from registry.models import Adapter, Event, EventKind
@@ -46,6 +47,7 @@ class ChangePoller:
         self._polling: asyncio.Task[None] | None = None
         self._last: tuple[int, int] | None = None
         self._last_ids: frozenset[int | None] = frozenset()
+        self._commits = database.seen_commits()
 
     async def poll(self) -> None:
         """Record changes of other processes, if a poll is due.
@@ -58,8 +60,8 @@ class ChangePoller:
         if not is_due and (now < self._due - self._every_seconds / 2 or self.is_polling()):
             return
         self._due = now + self._every_seconds
-        if not self.is_polling():
-            self._polling = asyncio.create_task(self._poll())
+        if not self.is_polling() and (unseen := self._commits.unseen()) is not None:
+            self._polling = asyncio.create_task(self._poll(unseen))
             if is_due:  # on timeout it continues in the background
                 done, _ = await asyncio.wait({self._polling}, timeout=_POLL_TIMEOUT_SECONDS)
                 for poll in done:
@@ -70,7 +72,7 @@ class ChangePoller:
         while self._polling is not None and self.is_polling():
             await asyncio.wait({self._polling})
         self._due = self._clock() + self._every_seconds
-        poll = self._polling = asyncio.create_task(self._poll())
+        poll = self._polling = asyncio.create_task(self._poll(self._commits.unseen()))
         await asyncio.wait({poll})  # requests may wait for it too
         poll.result()
 
@@ -78,12 +80,14 @@ class ChangePoller:
         """There is one poll at a time."""
         return self._polling is not None and not self._polling.done()
 
-    async def _poll(self) -> None:
+    async def _poll(self, commits: Version | None) -> None:
         try:
             async with self._database.read_session() as session:
                 await self._compare(session)
         except DatabaseUnavailable:
             return
+        if commits is not None:
+            self._commits.record(commits)
 
     async def _compare(self, session: AsyncSession) -> None:
         row = (await session.execute(_NEWEST)).one()

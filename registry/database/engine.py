@@ -24,6 +24,7 @@ from sqlalchemy.orm import sessionmaker
 
 from registry.database import sqlite_file
 from registry.database.change_counter import ChangeCounter
+from registry.database.commit_watch import CommitWatch, SeenCommits
 from registry.database.observer import DatabaseObserver, Operation, committed_rows, track_changes
 from registry.database.sqlite_connection import SqliteConnection, connect
 from registry.database.sqlite_file import SqliteFile
@@ -114,6 +115,7 @@ class Database:
             self._engine, sync_session_class=sessions, expire_on_commit=False
         )
         self.changes = ChangeCounter()  # all changes known to this process
+        self._commits = CommitWatch(self.url)
         self.on_change: list[Callable[[], None]] = []
 
     @property
@@ -122,7 +124,12 @@ class Database:
         return self.changes.count
 
     async def close(self) -> None:
+        self._commits.close()
         await self._engine.dispose()
+
+    def seen_commits(self) -> SeenCommits:
+        """For one poller of this database."""
+        return SeenCommits(self._commits.version)
 
     async def _connect(self) -> SqliteConnection:
         await self._check_file()  # SQLite would create another one

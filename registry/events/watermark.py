@@ -34,6 +34,7 @@ class EventWatermark:
         self._advanced = asyncio.Event()
         self.closed = asyncio.Event()
         self.on_advance: list[Callable[[], None]] = []
+        self._commits = database.seen_commits()
         database.on_change.append(self.wake)
 
     @property
@@ -56,7 +57,9 @@ class EventWatermark:
         while not self.closed.is_set():
             self._changed.clear()
             try:
-                await self.catch_up()
+                if (unseen := self._commits.unseen()) is not None:
+                    await self.catch_up()
+                    self._commits.record(unseen)
                 away = False
             except Exception as error:  # any error: waiters must not wait forever
                 if not away:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
+from registry.database.commit_watch import SeenCommits
 from registry.errors import DatabaseUnavailable
 from registry.quotas.limits import NO_LIMITS, TenantLimits
 
@@ -20,9 +21,10 @@ class LimitCache:
     During an outage the limits stay as they were.
     """
 
-    def __init__(self, read: ReadAll) -> None:
+    def __init__(self, read: ReadAll, commits: SeenCommits) -> None:
         """`read`: the limits of each tenant that has any. Raises DatabaseUnavailable."""
         self._read = read
+        self._commits = commits
         self._limits: Mapping[str, TenantLimits] = {}
 
     def limits_of(self, tenant: str) -> TenantLimits:
@@ -30,7 +32,9 @@ class LimitCache:
 
     async def refresh(self) -> None:
         """Raises DatabaseUnavailable."""
-        self._limits = await self._read()
+        if (unseen := self._commits.unseen()) is not None:
+            self._limits = await self._read()
+            self._commits.record(unseen)
 
     async def run(self) -> None:
         """Keep it fresh until cancelled."""

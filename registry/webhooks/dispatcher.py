@@ -36,6 +36,7 @@ class WebhookDispatcher:
         self._sending: dict[asyncio.Task[None], int] = {}  # webhook id by task
         self._wake = asyncio.Event()
         self._cleaned_at = time.monotonic()
+        self._commits = database.seen_commits()
         self.on_attempt: list[Callable[[bool], None]] = []  # called with whether it was delivered
         database.on_change.append(self._wake.set)  # such as a webhook that was enabled
         watermark.on_advance.append(self._wake.set)
@@ -58,6 +59,12 @@ class WebhookDispatcher:
             await self._drain()
 
     async def _step(self) -> None:
+        unseen = self._commits.unseen()
+        if unseen is None:
+            return
+        if not await self._outbox.has_webhooks():
+            self._commits.record(unseen)
+            return
         await self._outbox.fill(self._watermark.position)
         sendable = await self._outbox.sendable()
         random.shuffle(sendable)  # else the first ones would take all capacity

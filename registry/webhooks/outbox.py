@@ -46,6 +46,10 @@ class Outbox:
         self._database = database
         self._limits = limits
 
+    async def has_webhooks(self) -> bool:
+        async with self._database.read_session() as session:
+            return await WebhookRepository(session).has_any()
+
     async def fill(self, settled: int) -> None:
         """Add the events up to the watermark to all matching outboxes."""
         async with self._database.read_session() as session:

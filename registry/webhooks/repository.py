@@ -56,6 +56,9 @@ class WebhookRepository:
 
     # ---- the outbox ----------------------------------------------------------------------
 
+    async def has_any(self) -> bool:
+        return bool(await self._session.scalar(select(select(Webhook).exists())))
+
     async def behind(self, settled: int) -> Sequence[int]:
         """Enabled webhooks whose outbox lacks events up to `settled`."""
         statement = select(Webhook).where(

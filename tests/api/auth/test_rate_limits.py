@@ -33,7 +33,7 @@ def guarded(app: FastAPI, database: Database, keys: KeyService, *, share: bool) 
     async def read() -> Any:
         return await all_limits(database)
 
-    limits = LimitCache(read)
+    limits = LimitCache(read, database.seen_commits())
     service = TenantService(database, changed=limits.refresh)
     app.include_router(create_key_router(keys))
     app.include_router(create_tenant_router(service, keys))

@@ -321,7 +321,7 @@ async def test_usage_stands_beside_the_limits(
 
 
 async def test_the_engine_hears_of_limits(client: httpx.AsyncClient, database: Database) -> None:
-    from_there = LimitCache(lambda: all_limits(database))
+    from_there = LimitCache(lambda: all_limits(database), database.seen_commits())
     await limit(client, "zeta")
     await limit(client, max_slots=2)
     await from_there.refresh()
