@@ -3,11 +3,12 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.types import Message, Send
 
 from fleet.stock.buffered_answer import BufferedAnswer
+from fleet.stock.usage import AnswerUsage, uncounted_usage
 
 
 def _do_nothing() -> None:
@@ -23,6 +24,7 @@ class Answering:
     headers: Sequence[tuple[bytes, bytes]] = ()
     on_read: Callable[[], None] = _do_nothing
     ending: asyncio.Event | None = None
+    usage: AnswerUsage = field(default_factory=uncounted_usage)
 
     async def send_all(self, answer: BufferedAnswer) -> None:
         head = await answer.head()

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import httpx
@@ -20,9 +20,11 @@ from engine.gateway.request_context import RequestContext
 from engine.gateway.requested_model import read_requested_model
 from engine.ports import Resolver
 from engine.types import AdapterVersion
+from fleet.stock.accounts import StockAccounts
 from fleet.stock.answering import Answering, restore_model, whole_lines
 from fleet.stock.buffered_answer import AnswerHead, BufferedAnswer, ReaderStalled
 from fleet.stock.client import StockVllm
+from fleet.stock.usage import AnswerUsage, usage_options
 from registry.errors import RegistryError
 from registry.http.json_shape import MAX_VALUES
 from registry.telemetry.label_limit import UNKNOWN_ADAPTER
@@ -59,6 +61,7 @@ class StockApplication:
         read_references: ReadReferences,
         max_body_bytes: int,
         stalled_reader_seconds: float,
+        accounts: StockAccounts,
         max_body_values: int = MAX_VALUES,
     ) -> None:
         self._server = server
@@ -70,6 +73,7 @@ class StockApplication:
         self._max_body_bytes = max_body_bytes
         self._max_body_values = max_body_values
         self._stalled_reader_seconds = stalled_reader_seconds
+        self._accounts = accounts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -110,7 +114,7 @@ class StockApplication:
             await send_refusal(send, error, path=scope["path"], param="model")
             return
         if version is None:
-            await self._forward(scope, content, receive, Answering(send))
+            await self._forward_base(scope, body, receive, send)
             return
         started, outcome = time.monotonic(), "failed"
         try:
@@ -129,6 +133,17 @@ class StockApplication:
             return None
         return await self._resolver.resolve(model, named.draw)
 
+    async def _forward_base(
+        self, scope: Scope, body: RequestBody, receive: Receive, send: Send
+    ) -> None:
+        asked = usage_options(scope["path"], body.members)
+        content = json.dumps({**body.members, **asked}).encode() if asked else body.content
+        usage = AnswerUsage(scope["path"], len(content), hides=bool(asked))
+        try:
+            await self._forward(scope, content, receive, Answering(send, usage=usage))
+        finally:
+            self._accounts.count(scope, usage, None)
+
     async def _forward_leased(
         self,
         scope: Scope,
@@ -141,21 +156,25 @@ class StockApplication:
         ending = asyncio.Event()
         context = self._controller.lease(version, ending.set)
         lease = await context.acquire()
+        asked = usage_options(scope["path"], body.members)
+        usage = AnswerUsage(scope["path"], len(body.content), hides=bool(asked))
+        release = self._accounts.lease(version, context.release)
         try:
             request = RequestContext(read_requested_model(scope, body).model, version, lease=lease)
-            named = json.dumps({**body.members, "model": version.engine_name}).encode()
+            members = {**body.members, **asked, "model": version.engine_name}
             back = restore_model(version.engine_name, str(request.requested))
-            answering = Answering(send, back, request.headers(), context.release, ending)
-            return await self._forward(scope, named, receive, answering)
+            answering = Answering(send, back, request.headers(), release, ending, usage)
+            return await self._forward(scope, json.dumps(members).encode(), receive, answering)
         finally:
-            context.release()
+            release()
+            self._accounts.count(scope, usage, version)
 
     async def _forward(
         self, scope: Scope, body: bytes, receive: Receive, answering: Answering
     ) -> bool:
         """False if the client left first. Raises EngineUnavailable if no response started."""
         answer = BufferedAnswer(stalled_reader_seconds=self._stalled_reader_seconds)
-        reading = asyncio.create_task(self._read(scope, body, answer, answering.on_read))
+        reading = asyncio.create_task(self._read(scope, body, answer, answering))
         work = asyncio.create_task(answering.send_all(answer))
         ends = [asyncio.create_task(_disconnected(receive))]
         if answering.ending is not None:
@@ -176,7 +195,7 @@ class StockApplication:
         return True
 
     async def _read(
-        self, scope: Scope, body: bytes, answer: BufferedAnswer, on_read: Callable[[], None]
+        self, scope: Scope, body: bytes, answer: BufferedAnswer, answering: Answering
     ) -> None:
         """Up to its end, which is that of the server's work; to leave earlier aborts that."""
         try:
@@ -189,14 +208,18 @@ class StockApplication:
                     if k.lower().decode() not in _DROPPED_HEADERS
                 ]
                 answer.begin(AnswerHead(response.status_code, kept))
-                async for chunk in whole_lines(response.aiter_bytes()):
-                    await answer.add(chunk)
+                usage = answering.usage
+                usage.begin(response.status_code)
+                async for lines in whole_lines(response.aiter_bytes()):
+                    if shown := usage.read(lines):
+                        await answer.add(shown)
+                usage.end()
         except Exception as error:
             answer.end(error)
         else:
             answer.end()
         finally:
-            on_read()
+            answering.on_read()
 
 
 def _request_headers(scope: Scope) -> dict[str, str]:

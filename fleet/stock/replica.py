@@ -18,6 +18,7 @@ from engine.types import AdapterVersion
 from engine.vllm.supervisor import EngineSupervisor
 from fleet.messages import EngineFacts
 from fleet.replica.replica import Replica
+from fleet.stock.accounts import StockAccounts
 from fleet.stock.application import StockApplication
 from fleet.stock.base_check import BaseCheck
 from fleet.stock.client import StockVllm
@@ -103,6 +104,7 @@ async def run_stock_replica(
             max_body_bytes=settings.max_body_bytes,
             max_body_values=settings.max_body_values,
             stalled_reader_seconds=settings.stalled_reader_seconds,
+            accounts=StockAccounts(metrics, metrics.tenants),
         )
         stock_server = StockServer(
             app, cache, supervised.promotion, supervised.probe, metrics.freeze_gauges, registry

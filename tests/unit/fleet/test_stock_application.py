@@ -18,6 +18,7 @@ from engine.cache.loader import Loader
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.policy.policy import CachePolicy
 from engine.types import AdapterVersion
+from fleet.stock.accounts import StockAccounts
 from fleet.stock.application import StockApplication
 from fleet.stock.buffered_answer import MOST_BUFFERED_BYTES
 from tests.support.cache.controller_harness import Recorder, adapter
@@ -73,9 +74,13 @@ class OneAdapter:
 class Tally:
     def __init__(self) -> None:
         self.outcomes: list[str] = []
+        self.tokens: list[tuple[str, int, int]] = []
 
     def count_request(self, adapter: str, outcome: str, seconds: float) -> None:
         self.outcomes.append(outcome)
+
+    def count_tokens(self, adapter: str, prompt: int, generation: int) -> None:
+        self.tokens.append((adapter, prompt, generation))
 
     def count_refusal(self, code: str) -> None:
         raise AssertionError(code)
@@ -123,6 +128,7 @@ class Stage:
             self.tally,
             base_models=["base"],
             read_references=_none,
+            accounts=StockAccounts(self.tally),
             max_body_bytes=1000,
             stalled_reader_seconds=stalled_reader_seconds,
         )
