@@ -30,7 +30,7 @@ from engine.vllm.generate_api import router as generate_router
 from engine.vllm.log_privacy import hide_exception_texts
 from engine.vllm.metric_patches import remove_lora_gauge, unregister_http_metrics
 from engine.vllm.prompt_bounds import bound_prompts
-from engine.vllm.tokenizer_threads import share_threads
+from engine.vllm.tokenizer_threads import share_media_thread, share_threads
 from engine.vllm.training_defaults import serve_training_defaults
 from registry.auth.sender import current_sender
 from registry.http.openapi import document_errors
@@ -66,6 +66,7 @@ class EngineBinding:
         engine.grammars = self._grammars
         renderer = getattr(engine, "renderer", None)  # older vLLM has none
         share_threads(renderer)
+        share_media_thread(renderer)
         bound_prompts(renderer)
         remove_lora_gauge(engine.logger_manager, REGISTRY)
         tasks = await engine.get_supported_tasks()

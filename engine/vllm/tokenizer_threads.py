@@ -1,6 +1,7 @@
 """Tokenizer threads: vLLM's tokenizing, in turns between callers and on several threads.
 
 vLLM has one thread and a line in the order of arrival: one long text kept all others waiting.
+Images and audio have another such thread.
 """
 
 import os
@@ -26,15 +27,18 @@ class _Job:
 
 
 class FairThreads(Executor):
-    """Callers that wait take turns, each with its oldest job. Long jobs never take all threads.
-
-    A job whose caller has left is not begun.
+    """Callers that wait take turns, each with its oldest job. A job whose caller has left is not
+    begun, and long jobs never take all of several threads.
     """
 
-    def __init__(self, threads: int, caller: Callable[[], Hashable]) -> None:
-        self._threads = max(threads, 2)
+    def __init__(
+        self, threads: int, caller: Callable[[], Hashable], pool: Executor | None = None
+    ) -> None:
+        """`pool`: where they run, if these threads are there already."""
+        self._threads = threads
+        self._max_long = max(threads - 1, 1)
         self._caller = caller
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="tokenizer")
+        self._pool = pool or ThreadPoolExecutor(threads, thread_name_prefix="tokenizer")
         self._lock = threading.Lock()
         self._waiting: OrderedDict[Hashable, deque[_Job]] = OrderedDict()
         self._running = self._running_long = 0
@@ -78,7 +82,7 @@ class FairThreads(Executor):
         for caller, queue in list(self._waiting.items()):
             while queue and queue[0].future.cancelled():
                 queue.popleft()
-            if queue and queue[0].is_long and self._running_long >= self._threads - 1:
+            if queue and queue[0].is_long and self._running_long >= self._max_long:
                 continue
             del self._waiting[caller]
             if not queue:
@@ -89,7 +93,7 @@ class FairThreads(Executor):
             return job
         return None
 
-    def _run(self, job: _Job, pool: ThreadPoolExecutor) -> None:
+    def _run(self, job: _Job, pool: Executor) -> None:
         if job.future.set_running_or_notify_cancel():
             try:
                 result = job.work()
@@ -115,13 +119,37 @@ def share_threads(renderer: Any) -> FairThreads | None:
         return None
     if renderer.model_config.runner_type == "pooling" and renderer.mm_processor is not None:
         return None
-    threads = FairThreads(min(os.cpu_count() or 2, 4), current_sender)
+    threads = FairThreads(max(2, min(os.cpu_count() or 2, 4)), current_sender)
     executor.shutdown(wait=False)
     executor.submit = threads.submit
     executor.shutdown = threads.shutdown
     executor.replace_inner = threads.replace_inner
     renderer._resources.callback(threads.shutdown, wait=False)
     return threads
+
+
+def share_media_thread(renderer: Any) -> FairThreads | None:
+    """Let callers take turns with images and audio too, on vLLM's one thread.
+
+    It has to be one: its cache and the engine's see everything in the same order. None where
+    there is no such thread.
+    """
+    executor = getattr(renderer, "_mm_executor", None)
+    if not isinstance(executor, ThreadPoolExecutor):
+        return None
+    threads = FairThreads(1, current_sender, _AsItWas(executor))
+    executor.submit = threads.submit  # type: ignore[method-assign]  # its functions have it
+    return threads
+
+
+class _AsItWas(Executor):
+    """An executor whose `submit` is replaced, with its own: what runs on it comes first."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._submit = executor.submit
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        return self._submit(fn, *args, **kwargs)
 
 
 def _size_of(work: "partial[Any]") -> int:

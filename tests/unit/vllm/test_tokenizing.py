@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,14 @@ import pytest
 from vllm.exceptions import VLLMValidationError
 
 from engine.vllm.prompt_bounds import PIECE_CHARS, bound_prompts
-from engine.vllm.tokenizer_threads import LONG, FairThreads, share_threads
+from engine.vllm.tokenizer_threads import (
+    LONG,
+    FairThreads,
+    share_media_thread,
+    share_threads,
+)
+from registry.auth.caller import Caller, as_caller
+from registry.auth.scopes import EVERY_SCOPE
 
 TEXT = "x" * (LONG + 1)
 MAX_TOKENS = 100_000
@@ -136,6 +144,35 @@ def test_the_renderer_of_vllm_works_on_them() -> None:
     with pytest.raises(RuntimeError):
         threads.submit(print)
     assert share_threads(None) is None
+
+
+async def test_callers_take_turns_with_images_on_the_one_thread_behind_its_warm_up() -> None:
+    pool = ThreadPoolExecutor(1)
+    renderer: Any = SimpleNamespace(_mm_executor=pool)
+    may_end, done = threading.Event(), list[str]()
+
+    def work(name: str) -> str:
+        assert may_end.wait(10)
+        done.append(f"{name} on {threading.current_thread().name}")
+        return name
+
+    warm_up = pool.submit(work, "warm-up")
+    threads = share_media_thread(renderer)
+    assert threads is not None
+    loop = asyncio.get_running_loop()
+    jobs = []
+    for caller, name in [("noisy", f"noisy{n}") for n in range(4)] + [("other", "other")]:
+        with as_caller(Caller(f"{caller}~key", EVERY_SCOPE)):
+            jobs.append(loop.run_in_executor(pool, work, name))
+    may_end.set()
+    assert await asyncio.gather(*jobs) == ["noisy0", "noisy1", "noisy2", "noisy3", "other"]
+    assert warm_up.done()
+    assert [line.split(" on ")[0] for line in done] == [
+        *("warm-up", "noisy0", "noisy1", "other", "noisy2", "noisy3"),
+    ]
+    assert len({line.split(" on ")[1] for line in done}) == 1
+    pool.shutdown()
+    assert share_media_thread(SimpleNamespace()) is None
 
 
 def params(**truncation: Any) -> Any:
