@@ -102,7 +102,7 @@ class Database:
         self._file = SqliteFile(self.url)
         if self._sqlite:
             self._engine = create_async_engine(self.url, async_creator=self._connect)
-            configure(self._engine, self._log, on_connected=self._file.remember)
+            configure(self._engine, self._log, self._file)
         else:
             self._engine = create_async_engine(
                 self.url, pool_pre_ping=True, connect_args=_DRIVER_TIMEOUTS

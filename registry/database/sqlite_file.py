@@ -15,19 +15,25 @@ Identity = tuple[int, int]
 
 
 class SqliteFile:
-    """The file behind one database in this process. In memory there is none."""
+    """The file behind one database in this process, and its write-ahead log. In memory: neither."""
 
     def __init__(self, url: URL) -> None:
         self._path = path_of(url)
         self._identity: Identity | None = None
+        self._log = _OpenLog()
 
-    def remember(self) -> None:
-        """The first connection was made: it is this file from now on."""
+    def on_open(self, log: Path | None) -> None:
+        """A connection was made: from the first one on it is this file. `log`: if it has one."""
         if self._path is not None and self._identity is None:
             self._identity = _identity(self._path)
+        self._log.on_open(log)
+
+    def on_close(self) -> None:
+        """A connection is about to be closed."""
+        self._log.on_close()
 
     def check(self) -> None:
-        """Raises DatabaseUnavailable if the path does not lead to that file any more."""
+        """Raises DatabaseUnavailable if a path does not lead to that file or its log any more."""
         if self._path is None or self._identity is None:
             return
         if (found := _identity(self._path)) != self._identity:
@@ -35,6 +41,43 @@ class SqliteFile:
             raise DatabaseUnavailable(
                 f"the database's file was {what} while the server runs: put it back, or restart"
             )
+        if self._log.is_gone():
+            raise DatabaseUnavailable(
+                "the database's log (-wal) was deleted or replaced while the server runs, with "
+                "changes that were not in the file yet: restart, and compare with a backup"
+            )
+
+
+class _OpenLog:
+    """The log of the connections that are open. SQLite itself deletes it with the last one."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._identity: Identity | None = None
+        self._connections = 0
+        self._openings = 0  # of the first of several
+
+    def on_open(self, path: Path | None) -> None:
+        if not self._connections:
+            self._openings += 1
+            self._identity = None
+        self._connections += 1
+        self._path = path
+
+    def on_close(self) -> None:
+        self._connections -= 1
+
+    def is_gone(self) -> bool:
+        """Called in threads. What was read while the last connection closed says nothing."""
+        path, openings = self._path, self._openings
+        if path is None or not self._connections:
+            return False
+        found = _identity(path)
+        if not self._connections or openings != self._openings:
+            return False
+        if self._identity is None:
+            self._identity = found
+        return found != self._identity
 
 
 def path_of(url: URL) -> Path | None:

@@ -13,7 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -77,10 +77,15 @@ def _sync_path(log: Path, sync: Sync) -> None:
             os.close(descriptor)
 
 
+class ConnectionObserver(Protocol):
+    def on_open(self, log: Path | None) -> None: ...
+    def on_close(self) -> None: ...
+
+
 def configure(
-    engine: AsyncEngine, log: GroupCommit, on_connected: Callable[[], None] = lambda: None
+    engine: AsyncEngine, log: GroupCommit, observer: ConnectionObserver | None = None
 ) -> None:
-    """Configure each new connection, and find the log's path. Then `on_connected` is called."""
+    """Configure each new connection, and find the log's path. Then the observer is told."""
 
     @event.listens_for(engine.sync_engine, "connect")
     def on_connect(connection: Any, _: object) -> None:
@@ -91,7 +96,11 @@ def configure(
         log.path = _wal_path(cursor)
         cursor.execute(f"PRAGMA synchronous={'FULL' if log.path is None else 'NORMAL'}")
         cursor.close()
-        on_connected()
+        if observer is not None:
+            observer.on_open(log.path)
+
+    if observer is not None:
+        event.listen(engine.sync_engine, "close", lambda *_: observer.on_close())
 
 
 def _wal_path(cursor: sqlite3.Cursor) -> Path | None:

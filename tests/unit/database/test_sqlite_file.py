@@ -100,6 +100,35 @@ async def test_a_replaced_file_is_not_ready_and_stays_as_it_is(
     assert file.read_bytes() == content
 
 
+@pytest.mark.parametrize("what", ["deleted", "replaced"])
+async def test_a_log_that_is_deleted_alone_is_not_ready_and_refuses_writes(
+    database: Database, file: Path, what: str
+) -> None:
+    log = file.with_name(f"{file.name}-wal")
+    await write(database, "in the log only")
+    await database.ping()
+    log.unlink()
+    if what == "replaced":
+        log.touch()
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable, match="log"):
+            await database.ping()
+        with pytest.raises(DatabaseUnavailable, match="log"):
+            await write(database, "lost at the next start")
+
+
+async def test_a_log_that_goes_with_the_last_connection_is_missed_by_no_one(
+    database: Database, file: Path
+) -> None:
+    for _ in range(3):
+        await write(database, "kept")
+        await database.ping()
+        await database._engine.dispose()
+        assert not file.with_name(f"{file.name}-wal").exists()
+        await database.ping()
+    assert await lines(database) == ["kept"] * 3
+
+
 async def test_new_connections_read_no_other_file(file: Path) -> None:
     opened = Database(f"sqlite:///{file}")
     try:
