@@ -22,6 +22,7 @@ from registry.ingest.service import IngestService
 from registry.ingest.upload_service import UPLOAD, Upload
 from registry.models.job import Job, JobState
 from registry.sources.base import MAX_FIELDS_BYTES
+from registry.sources.beside import TRAINING_BYTES_HEADER
 from registry.validation import explain
 
 JobNumber = Annotated[int, Path(ge=1, le=2**63 - 1)]
@@ -151,15 +152,19 @@ def _version_create(content: bytes) -> VersionCreate:
 
 
 def _upload(name: str, content_type: str, request: Request) -> Upload:
-    length = request.headers.get("content-length", "")
     return Upload(
         adapter=name,
         content_type=content_type,
-        size_bytes=int(length) if length.isdecimal() and len(length) < 19 else None,
+        size_bytes=_number(request.headers.get("content-length", "")),
+        training_bytes=_number(request.headers.get(TRAINING_BYTES_HEADER, "")) or 0,
         body=_body(request),
         read_fields=_read_fields,
         actor=actor_name(),
     )
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < 19 else None
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:

@@ -123,7 +123,7 @@ class IngestService:
         TenantLimit.
         """
         self._registrar.check_new_name(upload.adapter)
-        await self._registrar.quotas.begin_registration(upload.adapter, upload.size_bytes)
+        await self._registrar.quotas.begin_registration(upload.adapter, upload.counted_bytes)
         job = await self._uploads.receive(upload)
         self._workers.wake()
         return job

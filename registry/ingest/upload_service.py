@@ -16,7 +16,8 @@ from registry.models.job import Job, JobState
 from registry.quotas.places import Places
 from registry.quotas.service import TenantQuotas
 from registry.references import tenant_of
-from registry.sources.base import MAX_UNCOUNTED_BYTES, FetchLimits, Progress
+from registry.sources.base import MAX_FIELDS_BYTES, FetchLimits, Progress
+from registry.sources.beside import MAX_TRAINING_BYTES
 from registry.sources.threads import run_to_completion
 from registry.storage.store import ArtifactStore, Workspace, storage_errors
 
@@ -27,6 +28,7 @@ UPLOAD = "upload"
 class Upload:
     """An upload request. `size_bytes` is the declared length of its body, if any.
 
+    `training_bytes`: how much of that is declared to be training files, which are not stored.
     `read_fields` turns the form's fields into the job's request, or raises RegistryError.
     """
 
@@ -36,6 +38,14 @@ class Upload:
     body: AsyncIterator[bytes]
     read_fields: Callable[[dict[str, str]], dict[str, Any]]
     actor: str
+    training_bytes: int = 0
+
+    @property
+    def counted_bytes(self) -> int | None:
+        """What may have to be stored, and a form's fields."""
+        if self.size_bytes is None:
+            return None
+        return self.size_bytes - min(self.training_bytes, MAX_TRAINING_BYTES)
 
 
 class UploadService:
@@ -75,7 +85,7 @@ class UploadService:
         tenant = tenant_of(upload.adapter)
         if not self._places.has_place(tenant):
             raise TooManyUploads(self._places.count, tenant)
-        if (upload.size_bytes or 0) > limits.written_bytes + MAX_UNCOUNTED_BYTES:
+        if (upload.counted_bytes or 0) > limits.written_bytes + MAX_FIELDS_BYTES:
             raise limits.excess()
         with self._places.hold(tenant):
             async with new_workspace(self._store) as workspace:

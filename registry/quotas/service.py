@@ -17,7 +17,7 @@ from registry.models import now
 from registry.quotas.limits import NO_LIMITS, RefusalObserver, TenantLimits, null_refusal_observer
 from registry.quotas.repository import QuotaRepository
 from registry.quotas.usage import StoredUsage
-from registry.sources.base import MAX_FIELDS_BYTES, MAX_UNCOUNTED_BYTES, FetchLimits
+from registry.sources.base import MAX_FIELDS_BYTES, FetchLimits
 
 _HOUR = timedelta(hours=1)
 
@@ -103,7 +103,7 @@ class TenantQuotas:
         if (most := limits.max_storage_bytes) is None:
             return
         used = await repository.storage_bytes(tenant)
-        at_least = max(size_bytes - MAX_UNCOUNTED_BYTES, 1)
+        at_least = max(size_bytes - MAX_FIELDS_BYTES, 1)
         if used + at_least > most:
             raise _too_much(tenant, most, f"it uses {used}, and this needs {at_least} or more")
 

@@ -9,6 +9,9 @@ from registry.inspection.training_files import FOLDER, MAX_FILE_BYTES, NAMES, NE
 MAX_TRAINING_BYTES = 2 * MAX_FILE_BYTES
 """Of all that an upload brings with an adapter."""
 
+TRAINING_BYTES_HEADER = "x-adaptry-training-bytes"
+"""How much of an upload's body is training files: a tenant's room is not needed for them."""
+
 
 def files_to_send(folder: Path) -> list[Path]:
     """Those in a folder that are sent with an adapter: small ones first, while there is room."""

@@ -26,6 +26,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 ACCEPTED, CREATED = 202, 201
 FILES = ("adapter_config.json", "adapter_model.safetensors")
+_TRAINING_BYTES_HEADER = "x-adaptry-training-bytes"
 _ROUTE = Route("POST", "/api/v1/adapters/{name}/versions")
 _VERSION = Route("GET", "/api/v1/adapters/{name}/versions/{number}")
 
@@ -127,6 +128,7 @@ class VersionRegistration(Resource[T_co]):
                 request.path,
                 files=[("files", file) for file in _open_files(source, on_bytes, stack)],
                 fields={key: value for key, value in texts.items() if value is not None},
+                headers={_TRAINING_BYTES_HEADER: str(_training_bytes(source))},
                 timeout_seconds=NO_TIMEOUT,
             )
         return parse(JobRead, response.content)
@@ -206,6 +208,10 @@ def _training_files(folder: Path) -> list[Path]:
     from registry.sources.beside import files_to_send
 
     return files_to_send(folder)
+
+
+def _training_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in _training_files(folder))
 
 
 def _explain(folder: Path) -> None:

@@ -67,7 +67,7 @@ class Options:
             "content": request.content,
             "files": request.files,
             "data": request.fields,
-            "headers": headers,
+            "headers": {**headers, **request.headers},
             "timeout": self.timeout(request.timeout_seconds),
         }
 

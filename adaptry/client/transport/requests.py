@@ -40,6 +40,7 @@ class Request:
     fields: Mapping[str, str] | None = None
     content: Iterable[bytes] | AsyncIterable[bytes] | None = None
     media_type: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     timeout_seconds: float | None = None
 
 

@@ -281,5 +281,5 @@ async def test_large_training_files_do_not_make_room_for_a_larger_adapter(
     limit: dict[str, Any] = {"max_adapter_bytes": size}
     async with running_registry(database_url, tmp_path, base_model, **limit) as registry:
         assert (await outcome(registry, "push", folder)).number == 1
-        (folder / "adapter_model.safetensors").write_bytes(bytes(2 * 2**20))
+        (folder / "adapter_model.safetensors").write_bytes(bytes(3 * 2**20))
         assert (await outcome(registry, "push", folder)).codes == {"source_too_large"}
