@@ -21,6 +21,7 @@ class Defect(StrEnum):
     WEIGHTS_SHARDED = "weights_sharded"
     LFS_POINTER = "lfs_pointer"
     MLX_ADAPTER = "mlx_adapter"
+    DIFFUSION_ADAPTER = "diffusion_adapter"
     WHOLE_MODEL = "whole_model"
     HEADER_INVALID = "header_invalid"
     TENSOR_OUT_OF_BOUNDS = "tensor_out_of_bounds"

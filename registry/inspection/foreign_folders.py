@@ -1,4 +1,7 @@
-"""Folders that hold no PEFT adapter: what they are instead, told from the names in them."""
+"""Folders that hold no PEFT adapter: what they are instead, told from the names in them.
+
+Only of an adapter of a diffusion model the file has any name, and the names of its tensors tell.
+"""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -7,27 +10,32 @@ from pathlib import Path
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect
 from registry.inspection.peft_config import CONFIG_FILE
-from registry.inspection.safetensors_header import WEIGHTS_FILE
+from registry.inspection.safetensors_header import WEIGHTS_FILE, read_header
+from registry.inspection.tensor_names import diffusion_tool
+from registry.inspection.tensors import quote_name
 
 SHARD_INDEX = f"{WEIGHTS_FILE}.index.json"
 MLX_WEIGHTS = "adapters.safetensors"
+DIFFUSERS_WEIGHTS = "pytorch_lora_weights.safetensors"
 
 _MODEL_CONFIG = "config.json"
 _MODEL_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 _MAX_FOLDERS = 5
 _MAX_LISTED = 500
 
-TELLING_FILES = (SHARD_INDEX, MLX_WEIGHTS, _MODEL_CONFIG, *_MODEL_WEIGHTS)
+TELLING_FILES = (SHARD_INDEX, MLX_WEIGHTS, DIFFUSERS_WEIGHTS, _MODEL_CONFIG, *_MODEL_WEIGHTS)
 """Names to look for where a folder can't be listed."""
 
 
-def explain_missing_files(names: Iterable[str]) -> None:
+def explain_missing_files(names: Iterable[str], folder: Path | None = None) -> None:
     """`names` are relative to a folder that lacks the configuration or the weights.
 
-    Raises InvalidAdapter if they tell why; otherwise inspection says what is missing.
+    `folder`: itself, if it is a local one. Raises InvalidAdapter if they tell why; otherwise
+    inspection says what is missing.
     """
     found = frozenset(names)
     problem = _sharded(found) or _mlx(found) or _elsewhere(found) or _whole_model(found)
+    problem = problem or _diffusion(found, folder)
     if problem is not None:
         raise problem
 
@@ -72,6 +80,38 @@ def _whole_model(names: frozenset[str]) -> InvalidAdapter | None:
         "or serve the model on a server of its own"
     )
     return InvalidAdapter(Defect.WHOLE_MODEL, detail)
+
+
+def _diffusion(names: frozenset[str], folder: Path | None) -> InvalidAdapter | None:
+    if CONFIG_FILE in names:
+        return None
+    if DIFFUSERS_WEIGHTS in names:
+        return _of_diffusion(DIFFUSERS_WEIGHTS, "diffusers")
+    if folder is None:
+        return None
+    weights = sorted(name for name in names if "/" not in name and name.endswith(".safetensors"))
+    for name in weights[:_MAX_FOLDERS]:
+        if (tool := _tool_of(folder / name)) is not None:
+            return _of_diffusion(name, tool)
+    return None
+
+
+def _of_diffusion(name: str, tool: str) -> InvalidAdapter:
+    detail = (
+        f"{quote_name(name)}: this is an adapter of a diffusion model, saved by {tool}: no engine "
+        "for text serves it"
+    )
+    return InvalidAdapter(Defect.DIFFUSION_ADAPTER, detail)
+
+
+def _tool_of(file: Path) -> str | None:
+    """No link is followed: it may lead out of what the server may read."""
+    if file.is_symlink() or not file.is_file():
+        return None
+    try:
+        return next(filter(None, map(diffusion_tool, read_header(file))), None)
+    except (InvalidAdapter, OSError):
+        return None
 
 
 def list_names(folder: Path) -> list[str]:

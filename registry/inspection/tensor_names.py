@@ -25,6 +25,13 @@ _WRAPPERS = (
     ("_checkpoint_wrapped_module.", "activation checkpointing", "save the unwrapped model"),
     ("_forward_module.", "Lightning or DeepSpeed", "save the unwrapped model"),
 )
+# (beginnings of names, which tool saves them); `transformer.` alone is also the text model of GPT-2
+_DIFFUSION = (
+    (("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_", "lora_te3_"), "kohya's scripts"),
+    (("unet.", "text_encoder.", "text_encoder_2.", "text_encoder_3."), "diffusers"),
+    (("transformer.transformer_blocks.", "transformer.single_transformer_blocks."), "diffusers"),
+    (("diffusion_model.",), "ComfyUI or a trainer of diffusion models"),
+)
 _DDP = ("module.base_model.", f"{PREFIX}module.")
 
 
@@ -54,6 +61,11 @@ def wrapper_in(name: str) -> tuple[str, str] | None:
     return None
 
 
+def diffusion_tool(name: str) -> str | None:
+    """Which tool saved this tensor in an adapter of a diffusion model, if the name tells."""
+    return next((tool for starts, tool in _DIFFUSION if name.startswith(starts)), None)
+
+
 def adapter_name_in(name: str) -> str | None:
     """The adapter's name if it is in the tensor's, where PEFT leaves it out."""
     found = _NAMED.search(name)
@@ -65,6 +77,6 @@ def _peft_name(name: str) -> str:
         if name.endswith(old):
             name = name.removesuffix(old) + new
     is_half = name.endswith((*LINEAR, *EMBEDDING))
-    if not is_half or name.startswith(PREFIX) or wrapper_in(name) is not None:
+    if not is_half or name.startswith(PREFIX) or wrapper_in(name) or diffusion_tool(name):
         return name
     return PREFIX + name

@@ -12,6 +12,7 @@ from registry.inspection.tensor_names import (
     LINEAR,
     PREFIX,
     adapter_name_in,
+    diffusion_tool,
     wrapper_in,
 )
 
@@ -111,9 +112,8 @@ def head_tensor(module: str) -> str:
 def _place(name: str) -> tuple[str, str, bool] | str | _HeadPart | InvalidAdapter:
     """(module, "A" or "B", is it an embedding's?), or a module whose own weights these are."""
     module = name.removeprefix(PREFIX)
-    if (wrapper := wrapper_in(name)) is not None:
-        detail = f"{quote_name(name)} was saved inside of {wrapper[0]}: {wrapper[1]}"
-        return InvalidAdapter(Defect.WRAPPED_NAMES, detail)
+    if (problem := _foreign_name(name)) is not None:
+        return problem
     if name.startswith(PREFIX):
         for suffixes in (LINEAR, EMBEDDING):
             for suffix, half in suffixes.items():
@@ -134,6 +134,17 @@ def _place(name: str) -> tuple[str, str, bool] | str | _HeadPart | InvalidAdapte
     if (adapter := adapter_name_in(name)) is not None:
         detail += f": take the adapter's name, {quote_name(adapter)}, out of it"
     return InvalidAdapter(Defect.UNKNOWN_TENSOR, detail)
+
+
+def _foreign_name(name: str) -> InvalidAdapter | None:
+    """Of another tool's, or of the same tensor in a wrapper."""
+    if (wrapper := wrapper_in(name)) is not None:
+        detail = f"{quote_name(name)} was saved inside of {wrapper[0]}: {wrapper[1]}"
+        return InvalidAdapter(Defect.WRAPPED_NAMES, detail)
+    if (tool := diffusion_tool(name)) is not None:
+        detail = f"{quote_name(name)}: this is an adapter of a diffusion model, saved by {tool}"
+        return InvalidAdapter(Defect.DIFFUSION_ADAPTER, detail)
+    return None
 
 
 def matrix_problems(

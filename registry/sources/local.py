@@ -75,7 +75,7 @@ class LocalSource:
         if WEIGHTS_FILE not in names and self._has(PICKLE_FILE):
             writer.mark_pickle()
         elif not names.issuperset(TAKEN_FILES):
-            explain_missing_files(list_names(self._folder))
+            explain_missing_files(list_names(self._folder), self._folder)
         for file in files:
             with open_regular(file.path, self._roots) as source, writer.open(file.name) as target:
                 while chunk := source.read(CHUNK_BYTES):

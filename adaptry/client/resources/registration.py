@@ -220,7 +220,7 @@ def _explain(folder: Path) -> None:
     from registry.inspection.foreign_folders import explain_missing_files, list_names
 
     try:
-        explain_missing_files(list_names(folder))
+        explain_missing_files(list_names(folder), folder)
     except InvalidAdapter as problem:
         raise InvalidSource(f"{folder}: {problem.detail}") from None
 

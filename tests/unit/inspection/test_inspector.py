@@ -258,6 +258,10 @@ def wrapped_in(form: str) -> Draft:
     return weighing({form.format(f"{MODULE}.lora_{half}.weight"): matrix(2, 2) for half in "AB"})
 
 
+def saved_as(*names: str) -> Draft:
+    return weighing({name: matrix(2, 2) for name in names})
+
+
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
 WRAPPED = {
     "torch.compile": "base_model.model._orig_mod.{}",
@@ -266,6 +270,18 @@ WRAPPED = {
     "activation checkpointing": "base_model.model._checkpoint_wrapped_module.{}",
     "DDP": "base_model.model.module.{}",
     "DDP around PEFT": "module.base_model.model.{}",
+}
+
+DIFFUSION = {
+    "kohya's scripts": [
+        f"lora_unet_down_blocks_0_attentions_0_proj_in.{part}"
+        for part in ("lora_down.weight", "lora_up.weight", "alpha")
+    ],
+    "diffusers": [f"unet.down_blocks.0.attentions.0.to_q.lora_{half}.weight" for half in "AB"],
+    "diffusers, of Flux": [
+        f"transformer.transformer_blocks.0.attn.to_q.lora_{half}.weight" for half in "AB"
+    ],
+    "ComfyUI": [f"diffusion_model.double_blocks.0.lora_{half}.weight" for half in "AB"],
 }
 
 REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
@@ -500,6 +516,7 @@ REFUSED: dict[str, dict[str, Callable[[], Draft]]] = {
             {f"base_model.model.{MODULE}.lora_A.default.weight": matrix(RANK, IN)}
         ),
     },
+    "diffusion_adapter": {tool: partial(saved_as, *forms) for tool, forms in DIFFUSION.items()},
     "wrapped_names": {what: partial(wrapped_in, form) for what, form in WRAPPED.items()},
     "empty_tensor": {
         "one half": lambda: weighing({**pair(), key(MODULE, "A"): matrix(RANK, 0)}),

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from adaptry.client.errors import InvalidSource
 from adaptry.client.resources.registration import _open_files
@@ -105,6 +107,7 @@ def test_a_folder_that_leads_elsewhere_meanwhile_is_noticed(root: Path, tmp_path
         (["adapter_model-00001-of-00002.safetensors", CONFIG], "weights_sharded", "several files"),
         (["adapter_model.safetensors.index.json", CONFIG], "weights_sharded", "several files"),
         (["adapters.safetensors", CONFIG], "mlx_adapter", "MLX"),
+        (["pytorch_lora_weights.safetensors"], "diffusion_adapter", "diffusers"),
         (["config.json", "model.safetensors"], "whole_model", "a whole model"),
         (["config.json", "model-00001-of-00002.safetensors"], "whole_model", "a whole model"),
         ([f"sft/{CONFIG}", f"sft/{WEIGHTS}"], "config_missing", "sft/"),
@@ -124,6 +127,24 @@ def test_a_folder_of_something_else_is_named_for_what_it_is(
     assert says in problem.detail
     with pytest.raises(InvalidSource, match=says):  # `adaptry adapter push` says the same
         list(_open_files(folder, None, None))  # type: ignore[arg-type]  # nothing is opened
+
+
+def test_an_adapter_of_a_diffusion_model_is_told_by_its_tensors(root: Path, tmp_path: Path) -> None:
+    """Kohya's scripts give the one file any name."""
+    folder = write(root / "a", "README.md")
+    parts = ("lora_down.weight", "lora_up.weight", "alpha")
+    tensors = {f"lora_te_text_model_encoder_0_fc1.{part}": np.ones((2, 2)) for part in parts}
+    save_file(tensors, folder / "my style.safetensors")
+    problem = refusal(folder, root)
+    assert problem.code == "diffusion_adapter"
+    assert "my style.safetensors" in problem.detail
+    assert "kohya" in problem.detail
+    with pytest.raises(InvalidSource, match="kohya"):
+        list(_open_files(folder, None, None))  # type: ignore[arg-type]  # nothing is opened
+    linked = write(root / "b", "README.md")
+    (linked / "other.safetensors").symlink_to(folder / "my style.safetensors")
+    with pytest.raises(InvalidSource, match="there is no"):  # a link may lead anywhere
+        list(_open_files(linked, None, None))  # type: ignore[arg-type]
 
 
 def test_a_folder_with_other_files_beside_the_adapters_is_copied(root: Path) -> None:
