@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 from peft import AdaLoraConfig, IA3Config
-from peft.tuners.lora import config as peft_lora
 
 from engine.errors import AdapterLoadFailed
 from engine.policy.decisions import Activate, Commit, Evict, Move
@@ -40,6 +39,7 @@ from tests.support.adapters.peft_kinds import (
     with_value,
     without,
 )
+from tests.support.adapters.unserved_kinds import UNSERVED
 
 pytestmark = [pytest.mark.engine]
 
@@ -126,26 +126,7 @@ NORMALISED: dict[str, tuple[Edit, ...]] = {
 }
 
 REFUSED: dict[str, dict[str, Callable[[], Kind]]] = {
-    "dora_unsupported": {"": lambda: lora(use_dora=True)},
-    "bias_unsupported": {
-        "all": lambda: lora(bias="all"),
-        "lora_only": lambda: lora(bias="lora_only"),
-        "in the pair": lambda: lora(lora_bias=True),
-    },
-    "modules_to_save_unsupported": {
-        "the head": lambda: lora(modules_to_save=["lm_head"]),
-        "the embedding": lambda: lora(modules_to_save=["embed_tokens"]),
-        "norms": lambda: lora(modules_to_save=["input_layernorm"]),
-    },
-    "trainable_tokens_unsupported": {"": lambda: lora(trainable_token_indices=[74, 75])},
-    "layer_replication_unsupported": {"": lambda: lora(layer_replication=[(0, 3), (1, 4)])},
-    "init_lora_weights_unsupported": {
-        "PiSSA": lambda: lora(init_lora_weights="pissa"),
-        "fast PiSSA": lambda: lora(init_lora_weights="pissa_niter_4"),
-        "OLoRA": lambda: lora(init_lora_weights="olora"),
-        "LoftQ": lambda: lora(configured(init_lora_weights="loftq")),
-        "CorDA": lambda: lora(configured(init_lora_weights="corda")),
-    },
+    "modules_to_save_unsupported": {"the head": lambda: lora(modules_to_save=["lm_head"])},
     "invocation_invalid": {
         "beyond the tokenizer": lambda: lora(alora_invocation_tokens=[LAST_TOKEN + 1]),
         "empty": lambda: lora(configured(alora_invocation_tokens=[])),
@@ -155,17 +136,6 @@ REFUSED: dict[str, dict[str, Callable[[], Kind]]] = {
             alora_invocation_tokens=QUICK, target_modules=["lm_head", "q_proj"], options=ALONE
         )
     },
-    "qalora_unsupported": {"": lambda: lora(use_qalora=True, qalora_group_size=16)},
-    "bdlora_unsupported": {
-        "": lambda: lora(
-            use_bdlora=peft_lora.BdLoraConfig(
-                target_modules_bd_a=["q_proj"], target_modules_bd_b=["v_proj"], nblocks=2
-            )
-        )
-    },
-    "kasa_unsupported": {"": lambda: lora(kasa_config=peft_lora.KasaConfig())},
-    "monteclora_unsupported": {"": lambda: lora(monteclora_config=peft_lora.MontecloraConfig())},
-    "velora_unsupported": {"": lambda: lora(velora_config=peft_lora.VeloraConfig())},
     "not_lora": {
         "IA3": lambda: Kind(
             IA3Config(target_modules=["k_proj"], feedforward_modules=[], task_type="CAUSAL_LM")
@@ -227,6 +197,9 @@ REFUSED: dict[str, dict[str, Callable[[], Kind]]] = {
         "alpha is zero": lambda: lora(configured(lora_alpha=0)),
     },
 }
+
+for _what, (_code, _make) in UNSERVED.items():
+    REFUSED.setdefault(_code, {})[_what] = _make
 
 STRICTER: dict[str, tuple[str, Callable[[], Kind]]] = {
     # PEFT writes no integers: they are quantized weights, and no code would apply their scales.

@@ -1,22 +1,55 @@
 """The matrix of docs/inspection.md: base models and kinds of adapters, on real engines.
 
 CI runs the offline class on three base models that differ most from the demo's; the other contract
-tests have a generating engine, and tests/e2e a classifying one over HTTP. `make matrix` runs all.
+tests have a generating engine, and tests/e2e an embedding and a classifying one over HTTP. `make
+matrix` runs all.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from registry.errors import InvalidAdapter
-from tests.support.adapters.matrix import KINDS, OF_AUTO_MODEL, cell, write_found
-from tests.support.adapters.peft_kinds import Peft, lora, task_of
+from tests.support.adapters.matrix import KINDS, OF_AUTO_MODEL, REFUSING, cell, write_found
+from tests.support.adapters.peft_kinds import Answer, Peft, lora, task_of
 from tests.support.adapters.tiny_bases import BASES
-from tests.support.vllm.tiny_engines import offline_base, served_base
+from tests.support.adapters.unserved_kinds import UNSERVED
+from tests.support.vllm.pooling_routes import wrong_routes
+from tests.support.vllm.tiny_engines import OfflineBase, ServedBase, offline_base, served_base
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
-IN_CI = ("olmo2-narrow", "qwen3-embed", "llama-classify")
+IN_CI = ("olmo2-narrow", "qwen3-embed", "llama-reward")
+
+
+@dataclass
+class Tried:
+    """An adapter, and PEFT's answer. `refusal`: a code that it has to be refused with."""
+
+    folder: Path
+    right: Answer | None
+    refusal: str | None = None
+    cell: str = ""
+
+    def try_offline(self, engine: OfflineBase, peft: Peft) -> None:
+        code, own = None, None
+        try:
+            own = engine.answer(str(self.folder))
+            assert not own.equals(peft.base), f"{self.folder} has no effect"
+        except InvalidAdapter as refusal:
+            code = refusal.code
+        assert self.refusal in (None, code), f"{self.folder} is not refused with {self.refusal}"
+        self.cell = cell(code, own, engine.stock(self.folder), self.right)
+
+    def try_served(self, server: ServedBase, name: str, peft: Peft) -> None:
+        code = server.add(name, self.folder)
+        assert (code is None) == (self.cell == "identical"), (code, self.cell)
+        assert self.refusal in (None, code)
+        if code is None:
+            assert self.right is not None
+            assert server.answer(name).equals(self.right)
+            assert dict(wrong_routes(server.client, name, peft, self.folder)) == {}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -28,35 +61,37 @@ def test_what_is_accepted_answers_as_peft_and_what_is_refused_vllm_can_not(
     name: str, tmp_path: Path, is_long: bool
 ) -> None:
     base = BASES[name]
-    folder = base.save(tmp_path / "base")
-    peft, task = Peft(folder), task_of(folder)
-    kinds = {kind: make for kind, (tasks, make) in KINDS.items() if task in tasks}
-    adapters, right = {}, {}
-    for number, (kind, make) in enumerate(kinds.items()):
-        adapters[kind] = make().save(folder, tmp_path / "adapters" / f"a{number}")
-        right[kind] = peft.answer(adapters[kind])  # before vLLM changes transformers' classes
+    folder, adapters = base.save(tmp_path / "base"), tmp_path / "adapters"
+    peft, task = Peft(folder), task_of(folder)  # PEFT before vLLM changes transformers' classes
+    kinds: dict[str, Tried] = {}
+    unserved: dict[str, Tried] = {}
+    for kind, (tasks, make) in KINDS.items():
+        if task in tasks:
+            saved = make().with_names(base.names).save(folder, adapters / f"kind-{len(kinds)}")
+            kinds[kind] = Tried(saved, peft.answer(saved))
     if OF_AUTO_MODEL in kinds:
-        right[OF_AUTO_MODEL] = peft.answer(lora().save(folder, tmp_path / "as-trained"))
-    cells = {}
+        saved = lora().with_names(base.names).save(folder, tmp_path / "as-trained")
+        kinds[OF_AUTO_MODEL].right = peft.answer(saved)
+    for what, (code, make) in UNSERVED.items():
+        if name in REFUSING:
+            saved = make().with_names(base.names).save(folder, adapters / f"not-{len(unserved)}")
+            unserved[what] = Tried(saved, peft.answer(saved), code)
+    everything = (*kinds.values(), *unserved.values())
     with offline_base(folder, dict(base.engine)) as offline:
         assert offline.answer(None).equals(peft.base)
-        for kind, adapter in adapters.items():
-            code, own = None, None
-            try:
-                own = offline.answer(str(adapter))
-                assert not own.equals(peft.base), f"{kind} has no effect"
-            except InvalidAdapter as refusal:
-                code = refusal.code
-            cells[kind] = cell(code, own, offline.stock(adapter), right[kind])
+        for tried in everything:
+            tried.try_offline(offline, peft)
     if is_long:
-        write_found(name, cells)
-        with served_base(tmp_path, folder, tmp_path / "adapters", dict(base.engine)) as server:
+        with served_base(tmp_path, folder, adapters, dict(base.engine)) as server:
             assert server.answer("base").equals(peft.base)
-            for kind, adapter in adapters.items():
-                code, expected = server.add(adapter.name, adapter), right[kind]
-                assert (code is None) == (cells[kind] == "identical"), (kind, code, cells[kind])
-                if code is None:
-                    assert expected is not None
-                    assert server.answer(adapter.name).equals(expected), kind
-    untrue = {kind: found for kind, found in cells.items() if "WRONG" in found or "BUT" in found}
+            assert dict(wrong_routes(server.client, "base", peft, None)) == {}
+            for number, tried in enumerate(everything):
+                tried.try_served(server, f"adapter-{number}", peft)
+        write_found(name, {kind: tried.cell for kind, tried in kinds.items()})
+        write_found(f"{name}-refusals", {what: tried.cell for what, tried in unserved.items()})
+    untrue = {
+        str(tried.folder): tried.cell
+        for tried in everything
+        if "WRONG" in tried.cell or "BUT" in tried.cell
+    }
     assert not untrue

@@ -1,8 +1,8 @@
 """Matrix of base models and kinds of adapters: what inspection says of each, and what is true.
 
 A cell is true if what is accepted answers as PEFT does, over HTTP and with the offline class, and
-if vLLM alone refuses what is refused, or answers otherwise than PEFT. `main` prints a table of what
-was found into docs/inspection.md.
+if vLLM alone refuses what is refused, or answers otherwise than PEFT. `main` prints what was found
+into docs/inspection.md: a table of kinds by base model, and one of refusals by kind of engine.
 """
 
 import json
@@ -20,11 +20,18 @@ from tests.support.adapters.peft_kinds import (
     without,
 )
 from tests.support.adapters.tiny_bases import BASES
+from tests.support.adapters.unserved_kinds import UNSERVED
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs" / "inspection.md"
 FOUND = ROOT / "build" / "matrix"
 START, END = "<!-- matrix: written by `make matrix` -->", "<!-- end of the matrix -->"
+REFUSALS_START, REFUSALS_END = (
+    "<!-- refusals: written by `make matrix` -->",
+    "<!-- end of the refusals -->",
+)
+SHOWN_REFUSING = ("llama", "olmo2", "qwen3-embed", "llama-reward")
+REFUSING = (*SHOWN_REFUSING, "olmo2-narrow")  # base models that UNSERVED is tried on
 MAX_RANK = 8
 NOT_MADE = "–"
 
@@ -89,23 +96,58 @@ def write_found(base: str, cells: Mapping[str, str], folder: Path = FOUND) -> No
     (folder / f"{base}.json").write_text(json.dumps(cells, indent=1))
 
 
-def table(folder: Path = FOUND) -> str:
-    """Only what ran."""
-    found = {name: folder / f"{name}.json" for name in BASES}
-    ran = {name: json.loads(file.read_text()) for name, file in found.items() if file.is_file()}
+Cells = Mapping[str, str]
+
+
+def table(folder: Path = FOUND, printed: str = "") -> str:
+    """A row for each base model that ran, now or when the table was `printed`."""
     rows = ["| base model | " + " | ".join(KINDS) + " |", "|---" * (len(KINDS) + 1) + "|"]
-    for name, cells in ran.items():
-        shown = (cells.get(kind, NOT_MADE) for kind in KINDS)
-        rows.append(f"| {BASES[name].title} | " + " | ".join(shown) + " |")
+    old = {title: dict(zip(KINDS, cells, strict=True)) for title, *cells in _rows(printed)[1:]}
+    for name, base in BASES.items():
+        cells = _found(name, folder) or old.get(base.title)
+        if cells is not None:
+            shown = (cells.get(kind, NOT_MADE) for kind in KINDS)
+            rows.append(f"| {base.title} | " + " | ".join(shown) + " |")
     return "\n".join(rows)
 
 
+def refusals(folder: Path = FOUND, printed: str = "") -> str:
+    """Of what a configuration names, by kind of engine: again of those that ran."""
+    head, *old_rows = _rows(printed) or [[]]
+    ran: dict[str, Cells] = {}
+    for name in SHOWN_REFUSING:
+        title = BASES[name].title
+        old = {row[0]: row[head.index(title)] for row in old_rows} if title in head else None
+        cells = _found(f"{name}-refusals", folder) or old
+        if cells is not None:
+            ran[title] = cells
+    rows = [f"| adapter | code | {' | '.join(ran)} |", "|---" * (len(ran) + 2) + "|"]
+    for what, (code, _) in UNSERVED.items():
+        shown = (cells.get(what, NOT_MADE).removeprefix(f"`{code}`: ") for cells in ran.values())
+        rows.append(f"| {what} | `{code}` | " + " | ".join(shown) + " |")
+    return "\n".join(rows)
+
+
+def _found(name: str, folder: Path) -> Cells | None:
+    file = folder / f"{name}.json"
+    return json.loads(file.read_text()) if file.is_file() else None
+
+
+def _rows(printed: str) -> list[list[str]]:
+    """The cells of a table in Markdown, without the line under its head."""
+    lines = [line for line in printed.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
 def main() -> None:
-    before, start, rest = PAGE.read_text().partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        sys.exit(f"{PAGE} has no place for the matrix")
-    PAGE.write_text(f"{before}{START}\n\n{table()}\n\n{END}{after}")
+    page = PAGE.read_text()
+    for start, end, write in ((START, END, table), (REFUSALS_START, REFUSALS_END, refusals)):
+        before, opened, rest = page.partition(start)
+        printed, closed, after = rest.partition(end)
+        if not opened or not closed:
+            sys.exit(f"{PAGE} has no place for {start}")
+        page = f"{before}{start}\n\n{write(FOUND, printed)}\n\n{end}{after}"
+    PAGE.write_text(page)
 
 
 if __name__ == "__main__":

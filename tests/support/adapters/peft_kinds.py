@@ -1,13 +1,15 @@
 """Adapters that PEFT itself makes and saves, and what transformers with PEFT answers with them."""
 
+import copy
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.tuners.lora import ArrowConfig, create_arrow_model
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
@@ -45,6 +47,17 @@ class Kind:
     edits: tuple[Edit, ...] = ()
     resize_to: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
+
+    def with_names(self, names: Mapping[str, str]) -> "Kind":
+        """The same adapter for a base model whose modules have other names."""
+        config = copy.deepcopy(self.config)
+        targets = config.target_modules
+        if not isinstance(targets, str):
+            config.target_modules = {names.get(target, target) for target in targets}
+        for pattern in (config.rank_pattern, config.alpha_pattern):
+            for key in names.keys() & pattern.keys():
+                pattern[names[key]] = pattern.pop(key)
+        return replace(self, config=config)
 
     def save(self, base_folder: Path, folder: Path) -> Path:
         """Every trained weight gets another value than PEFT's first one."""
@@ -163,13 +176,22 @@ def cut_off(folder: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-100])
 
 
+def load_adapted(base: Any, folder: Path) -> Any:
+    """A router is loaded with the adapters that it chooses from, which are saved beside it."""
+    arrow = json.loads((folder / "adapter_config.json").read_text()).get("arrow_config")
+    if not arrow:
+        return PeftModel.from_pretrained(base, folder)
+    routed = [str(folder.parent / name) for name in arrow["task_adapter_names"]]
+    return create_arrow_model(base, routed, ArrowConfig(top_k=arrow["top_k"]))
+
+
 class Peft:
     """One base model with transformers and PEFT: greedy decoding, or what vLLM pools."""
 
     def __init__(self, base_folder: Path) -> None:
         torch.set_num_threads(1)
         self._base_folder = base_folder
-        self._task = task_of(base_folder)
+        self.task = task_of(base_folder)
         self._tokenizer = AutoTokenizer.from_pretrained(base_folder)
         self._prompt = self._tokenizer(PROMPT, return_tensors="pt").input_ids
         self.base = self._compute(load_base(base_folder))
@@ -177,7 +199,7 @@ class Peft:
     def answer(self, folder: Path) -> Answer | None:
         """None if PEFT itself can't load it."""
         try:
-            model = PeftModel.from_pretrained(load_base(self._base_folder), folder)
+            model = load_adapted(load_base(self._base_folder), folder)
         except Exception:
             return None
         return self._compute(model)
@@ -193,16 +215,29 @@ class Peft:
             logprobs = model(input_ids=ids).logits[0].float().log_softmax(-1)
         return [float(logprobs[n, token]) for n, token in enumerate(ids[0, 1:])]
 
+    def pooled(self, folder: Path | None, text: str) -> list[float]:
+        """Of any text: its embedding, or the probabilities of the labels."""
+        model = load_base(self._base_folder)
+        if folder is not None:
+            model = PeftModel.from_pretrained(model, folder)
+        return self._pool(model, self._tokenizer(text, return_tensors="pt").input_ids)
+
     def _compute(self, model: Any) -> Answer:
-        if self._task == "generate":
+        if self.task == "generate":
             return self._decode(model)
+        return Answer([], self._pool(model, self._prompt))
+
+    def _pool(self, model: Any, ids: torch.Tensor) -> list[float]:
+        """As vLLM: an embedding is normalised, and a single label stands for itself."""
         model.eval()
         with torch.inference_mode():
-            output = model(input_ids=self._prompt)
-        if self._task == "classify":
-            return Answer([], output.logits[0].float().softmax(-1).tolist())
+            output = model(input_ids=ids)
+        if self.task == "classify":
+            logits = output.logits[0].float()
+            chances = logits.sigmoid() if len(logits) == 1 else logits.softmax(-1)
+            return [float(chance) for chance in chances]
         last = output.last_hidden_state[0, -1].float()
-        return Answer([], (last / last.norm()).tolist())
+        return [float(number) for number in last / last.norm()]
 
     def _decode(self, model: Any) -> Answer:
         ids, answer = self._prompt, Answer([], [])

@@ -31,13 +31,17 @@ _SIZES: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class TinyBase:
-    """`title`: for a table. `engine`: arguments for vLLM; `fields`: more of the configuration."""
+    """`title`: for a table. `engine`: arguments for vLLM; `fields`: more of the configuration.
+
+    `names`: of its modules, where they are not called as in Llama.
+    """
 
     title: str
     model: str
     config: str
     engine: Mapping[str, Any] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, folder: Path) -> Path:
         torch.manual_seed(1)
@@ -60,7 +64,11 @@ BASES: Mapping[str, TinyBase] = {
     ),
     "qwen3": TinyBase("Qwen3", "Qwen3ForCausalLM", "Qwen3Config"),
     "phi3": TinyBase(
-        "Phi-3, tied", "Phi3ForCausalLM", "Phi3Config", fields={"tie_word_embeddings": True}
+        "Phi-3, tied",
+        "Phi3ForCausalLM",
+        "Phi3Config",
+        fields={"tie_word_embeddings": True},
+        names={"q_proj": "qkv_proj", "v_proj": "qkv_proj"},
     ),
     "gemma3": TinyBase(
         "Gemma 3",
@@ -95,5 +103,12 @@ BASES: Mapping[str, TinyBase] = {
         "LlamaConfig",
         _CLASSIFIES,
         _LABELS,
+    ),
+    "llama-reward": TinyBase(
+        "Llama reward model",
+        "LlamaForSequenceClassification",
+        "LlamaConfig",
+        _CLASSIFIES,
+        {"num_labels": 1},
     ),
 }
