@@ -40,6 +40,11 @@ PLACES = {
         "diff",
         "Show what differs between two versions: files, ranks, modules, base model, metadata.",
     ),
+    "fanout": Place(
+        "adaptry.commands.fanout",
+        "fanout",
+        "Ask several models over one prompt, which is computed once; print each answer.",
+    ),
     "bench": Place(
         "adaptry.bench.command",
         "bench",

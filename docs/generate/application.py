@@ -23,6 +23,7 @@ from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.telemetry.metrics import CacheMetrics
 from engine.types import AdapterVersion
+from engine.vllm.fanout_api import create_fanout_router
 from engine.vllm.generate_api import router as generate_router
 from registry.api.ingest import create_ingest_router
 from registry.api.keys import create_key_router
@@ -72,6 +73,7 @@ async def _routers() -> Sequence[APIRouter]:
             create_server_router(ServerDirectory(database, "here")),
             create_health_router({}),
             generate_router,
+            create_fanout_router(cache.resolver, ["base"]),
         )
 
 

@@ -9,7 +9,7 @@ from docs.generate.schemas import Schema, fields, kind_of, link
 
 Document = dict[str, Any]
 OWN_PREFIX = "/api/"
-OWN_PATHS = ("/generate", "/healthz", "/readyz")
+OWN_PATHS = ("/generate", "/v1/fanout", "/healthz", "/readyz")
 METHODS = ("get", "post", "put", "patch", "delete")
 INTRODUCTION = """\
 These are the routes of Adaptry. A running server describes them too, at `/docs`, and as an OpenAPI

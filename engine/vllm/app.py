@@ -26,6 +26,7 @@ from engine.vllm.backend import lora_request
 from engine.vllm.body_validation import stop_at_first_error
 from engine.vllm.engine_client import LeasedAsyncLLM, RequestAdmission
 from engine.vllm.error_handlers import handle_errors
+from engine.vllm.fanout_api import create_fanout_router
 from engine.vllm.generate_api import router as generate_router
 from engine.vllm.log_privacy import hide_exception_texts
 from engine.vllm.metric_patches import remove_lora_gauge, unregister_http_metrics
@@ -102,7 +103,9 @@ async def build_application(
     app.title = "Adaptry"
     handle_errors(app)
     hide_exception_texts()
-    for router in [*routers, generate_router]:
+    base_models = arguments.served_model_name or [arguments.model]
+    fanout_router = create_fanout_router(resolver, base_models)
+    for router in [*routers, generate_router, fanout_router]:
         app.include_router(router)
     serve_api_docs(app)
     app.router.routes[:0] = [metrics_route, _model_list_route(read_references)]  # before vLLM's
@@ -111,7 +114,7 @@ async def build_application(
         Middleware(
             AdapterGateway,
             resolver=resolver,
-            base_models=frozenset(arguments.served_model_name or [arguments.model]),
+            base_models=frozenset(base_models),
             counter=counter,
             tracing=tracing,
             unavailable=unavailable,

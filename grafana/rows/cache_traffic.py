@@ -44,6 +44,19 @@ HITS = Row(
             unit="ops",
         ),
         areas(
+            "Shared prefix tokens",
+            Meaning(
+                "Prompt tokens before the invocation of activated adapters that were found "
+                "computed, by adapter: the base model's own work, or another activated one's.",
+                "0 while an activated adapter answers: its prompts lack the invocation, or begin "
+                "otherwise than those before.",
+                "look at `x-adaptry-invocation` and `cached_tokens` of an answer; keep what "
+                "changes, such as the time, at the end of a prompt.",
+            ),
+            Query(rate("adaptry_shared_prefix_tokens_total", by="adapter"), "{{adapter}}"),
+            unit="short",
+        ),
+        areas(
             "Evictions by reason",
             Meaning(
                 "Evictions from a tier. capacity: to make room for another adapter. host_evicted: "

@@ -1,10 +1,10 @@
 """`client.generate`: plain text in, plain text out. For the OpenAI API, use its own client."""
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from adaptry.client.errors import ApiError, NoAnswer
-from adaptry.client.models import GenerateResponse
+from adaptry.client.models import FanoutResponse, GenerateResponse
 from adaptry.client.transport.operations import Resource, operation, request_flow
 from adaptry.client.transport.requests import Parameters, Request, RequestFlow, without_none
 
@@ -39,6 +39,31 @@ class Generation(Resource[T_co]):
             seed=seed,
         )
         return Parameters(body=body)
+
+    @operation("POST", "/v1/fanout", FanoutResponse)
+    def fanout(
+        self,
+        models: Sequence[str | Mapping[str, Any]],
+        *,
+        prompt: str | Sequence[int] | None = None,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Parameters:
+        """Ask several models over one prompt or conversation, which is computed once.
+
+        A model is a name, or a mapping of `model`, `suffix` (or `messages`), `name` and options of
+        its own. `options`: others of a completion, for each model.
+        """
+        body = without_none(
+            models=list(models),
+            prompt=prompt,
+            messages=messages,
+            max_tokens=max_tokens,
+            temperature=temperature,
+        )
+        return Parameters(body={**body, **(options or {})})
 
     @request_flow("GET", "/readyz")
     def is_ready(self) -> RequestFlow[bool]:

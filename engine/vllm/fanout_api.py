@@ -1,0 +1,207 @@
+"""`POST /v1/fanout`: one prompt or conversation past several models, each with its own end.
+
+Each model is asked on its own route, as by a client: its adapter is resolved and leased for itself.
+No request holds one lease while it waits for another, so that fan-outs can't block each other;
+where there are fewer slots than adapters, some wait for the others to end.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import ValidationError
+
+from engine.gateway.inner_call import InnerAnswer, call_inside
+from engine.ports import Resolver
+from engine.vllm.body_validation import first_error_validator
+from engine.vllm.fanout_schemas import (
+    FanoutAnswer,
+    FanoutModel,
+    FanoutRequest,
+    FanoutResponse,
+    FanoutUsage,
+)
+from registry.errors import RegistryError
+
+_VALIDATOR = first_error_validator(FanoutRequest.__pydantic_core_schema__)
+_EVENTS_AHEAD = 64  # of a slow reader
+_STREAM_DESCRIPTION = "With `stream`: Server-Sent Events, each with the `name` of its model."
+
+
+def create_fanout_router(resolver: Resolver, base_models: Iterable[str]) -> APIRouter:
+    """`base_models`: the base model's names, the first of which is asked."""
+    names = list(base_models)
+    router = APIRouter(tags=["generate"])
+    body = {"required": True, "content": {"application/json": {"schema": _body_schema()}}}
+
+    @router.post(
+        "/v1/fanout",
+        response_model=FanoutResponse,
+        openapi_extra={"requestBody": body},
+        responses={200: {"description": f"The answers by name. {_STREAM_DESCRIPTION}"}},
+    )
+    async def fanout(raw_request: Request) -> Any:
+        """Ask several models over one prompt or conversation, which is computed once for all that
+        share it: the base model and activated adapters.
+
+        The status is 200 even if models fail: each answer has its own.
+        """
+        try:
+            asked: FanoutRequest = _VALIDATOR.validate_json(await raw_request.body())
+        except ValidationError as error:
+            raise RequestValidationError(error.errors(include_url=False)) from error
+        running = _FanOut(raw_request, asked)
+        answering = asyncio.create_task(answer(running, asked))
+        return await _while_connected(raw_request, answering)
+
+    async def answer(running: "_FanOut", asked: FanoutRequest) -> Response | FanoutResponse:
+        if await _share_a_prefix(asked.targets, resolver, names):
+            refusal = await running.compute_shared(names[0])
+            if refusal is not None:
+                return JSONResponse(refusal.content, refusal.status)
+        if asked.stream:
+            return StreamingResponse(running.stream(), media_type="text/event-stream")
+        return await running.collect()
+
+    return router
+
+
+Answer = TypeVar("Answer")
+
+
+async def _while_connected(
+    request: Request, answering: "asyncio.Task[Answer]"
+) -> Answer | Response:
+    """The body has been read. A stream looks for the end of its client by itself."""
+    leaving = asyncio.create_task(_until_left(request))
+    try:
+        await asyncio.wait([answering, leaving], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        leaving.cancel()
+        if not answering.done():
+            answering.cancel()
+    if answering.done():
+        return answering.result()
+    await asyncio.wait([answering])
+    return Response()  # nobody reads it
+
+
+async def _until_left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _body_schema() -> dict[str, Any]:
+    """In one piece: of a body that FastAPI does not read, the document takes no definitions."""
+    schema = FanoutRequest.model_json_schema()
+    definition = json.dumps(schema.pop("$defs")["FanoutModel"])
+    whole = json.dumps(schema).replace(json.dumps({"$ref": "#/$defs/FanoutModel"}), definition)
+    found: dict[str, Any] = json.loads(whole)
+    return found
+
+
+async def _share_a_prefix(
+    targets: list[FanoutModel], resolver: Resolver, base_models: list[str]
+) -> bool:
+    """Whether two or more read it as the base model does."""
+    readers = 0
+    for target in targets:
+        try:
+            is_base = target.model in base_models
+            version = None if is_base else await resolver.resolve(target.model)
+        except RegistryError:  # its own answer says so
+            continue
+        readers += version is None or version.invocation_tokens is not None
+    return readers > 1
+
+
+class _FanOut:
+    def __init__(self, request: Request, asked: FanoutRequest) -> None:
+        self._app = request.app
+        self._scope = request.scope
+        self._asked = asked
+
+    async def compute_shared(self, base_model: str) -> InnerAnswer | None:
+        """The refusal, if the prompt itself is refused. Otherwise each model answers for itself."""
+        body = self._asked.shared_body(base_model)
+        answer = await call_inside(self._app, self._scope, self._asked.path(), body)
+        return answer if answer.status == 400 else None
+
+    async def collect(self) -> FanoutResponse:
+        targets = self._asked.targets
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._ask(target)) for target in targets]
+        usage, answers = FanoutUsage(), {}
+        for target, task in zip(targets, tasks, strict=True):
+            answer = answers[target.answer_name] = _read(task.result())
+            usage.add((answer.answer or {}).get("usage"))
+        return FanoutResponse(answers=answers, usage=usage)
+
+    async def _ask(self, target: FanoutModel) -> InnerAnswer:
+        body = self._asked.body(target)
+        return await call_inside(self._app, self._scope, self._asked.path(), body)
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        events = asyncio.Queue[bytes | None](_EVENTS_AHEAD)
+        asking = asyncio.create_task(self._ask_all(events))
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            await asking
+            yield b"data: [DONE]\n\n"
+        finally:
+            asking.cancel()
+
+    async def _ask_all(self, events: "asyncio.Queue[bytes | None]") -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for target in self._asked.targets:
+                    group.create_task(self._pass_on(target, events))
+        finally:
+            await events.put(None)
+
+    async def _pass_on(self, target: FanoutModel, events: "asyncio.Queue[bytes | None]") -> None:
+        name = target.answer_name
+
+        async def begin(answer: InnerAnswer) -> None:
+            if answer.status < 400:
+                await events.put(_event({"name": name, **_head(answer)}))
+
+        async def pass_on(data: bytes) -> None:
+            kind = b"error" if data.startswith(b'{"error"') else b"chunk"
+            content = data if kind == b"chunk" else json.dumps(json.loads(data)["error"]).encode()
+            encoded = json.dumps(name).encode()
+            await events.put(b'data: {"name": %b, "%b": %b}\n\n' % (encoded, kind, content))
+
+        body = self._asked.body(target)
+        answer = await call_inside(
+            self._app, self._scope, self._asked.path(), body, on_head=begin, on_data=pass_on
+        )
+        if answer.status >= 400:
+            failed = _read(answer)
+            await events.put(_event({"name": name, **_head(answer), "error": failed.error}))
+
+
+def _event(content: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(content)}\n\n".encode()
+
+
+def _head(answer: InnerAnswer) -> dict[str, Any]:
+    return {
+        "status": answer.status,
+        "version": answer.headers.get("x-adaptry-version"),
+        "invocation": answer.headers.get("x-adaptry-invocation"),
+    }
+
+
+def _read(answer: InnerAnswer) -> FanoutAnswer:
+    content = answer.content
+    found = content if isinstance(content, dict) else {}
+    if answer.status < 400:
+        return FanoutAnswer(**_head(answer), answer=found)
+    error = found.get("error")
+    return FanoutAnswer(**_head(answer), error=error if isinstance(error, dict) else found)

@@ -1,0 +1,284 @@
+"""Fan-out: one prompt past several models, through routes that say what they were asked."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from vllm.entrypoints.serve.utils.api_utils import with_cancellation
+
+from engine.types import AdapterVersion, VersionId
+from engine.vllm.error_handlers import handle_errors
+from engine.vllm.fanout_api import create_fanout_router
+from registry.errors import UnknownAdapter
+
+PLAIN = AdapterVersion(VersionId(1), "plain", 1, "0" * 64, "/plain", 8, 100)
+KNOWN = {
+    "plain": PLAIN,
+    "judge": replace(PLAIN, id=VersionId(2), adapter="judge", invocation_tokens=(1, 2)),
+    "guard": replace(PLAIN, id=VersionId(3), adapter="guard", invocation_tokens=(1, 2)),
+}
+
+
+class Resolver:
+    async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
+        if text not in KNOWN:
+            raise UnknownAdapter(text)
+        return KNOWN[text]
+
+    async def find(self, text: str) -> AdapterVersion:
+        return await self.resolve(text)
+
+
+@dataclass
+class Engine:
+    """Answers as vLLM's routes do. `together`: answers wait until so many were asked."""
+
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    refused: dict[str, int] = field(default_factory=dict)
+    cancelled: list[str] = field(default_factory=list)
+    together: int = 0
+    running: int = 0
+    enough: asyncio.Event = field(default_factory=asyncio.Event)
+    both: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def answer(self, request: Request) -> Response:
+        body = await request.json()
+        self.asked.append({"path": request.url.path, **body})
+        self.headers.append(dict(request.headers))
+        model = body["model"]
+        if (status := self.refused.get(model)) is not None:
+            error = {"message": f"{model} is refused", "code": "refused"}
+            return JSONResponse({"error": error}, status)
+        if body["max_tokens"] > 1:
+            await self._wait(model)
+        headers = {} if model == "base" else {"x-adaptry-version": f"{model}:1"}
+        if body.get("stream"):
+            return StreamingResponse(
+                self._events(model), media_type="text/event-stream", headers=headers
+            )
+        usage = {
+            "prompt_tokens": 10,
+            "completion_tokens": 2,
+            "total_tokens": 12,
+            "prompt_tokens_details": {"cached_tokens": 8},
+        }
+        content = {"choices": [{"text": f"by {model}"}], "usage": usage}
+        return JSONResponse(content, headers=headers)
+
+    async def _wait(self, model: str) -> None:
+        self.running += 1
+        if self.running == 2:
+            self.both.set()
+        if self.running >= self.together:
+            self.enough.set()
+        try:
+            await self.enough.wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(model)
+            if len(self.cancelled) == 2:
+                self.ended.set()
+            raise
+
+    async def _events(self, model: str) -> AsyncIterator[bytes]:
+        for number in range(2):
+            yield f'data: {{"choices": [{{"text": "{model} {number}"}}]}}\n\n'.encode()
+        if model == "guard":
+            yield b'data: {"error": {"message": "it ended", "code": "engine_unavailable"}}\n\n'
+        yield b"data: [DONE]\n\n"
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine()
+
+
+def application(engine: Engine) -> FastAPI:
+    async def answer(raw_request: Request) -> Response:
+        return await engine.answer(raw_request)
+
+    app = FastAPI()
+    handle_errors(app)
+    app.include_router(create_fanout_router(Resolver(), ["base"]))
+    for path in ("/v1/completions", "/v1/chat/completions"):
+        app.add_api_route(path, with_cancellation(answer), methods=["POST"], response_model=None)
+    return app
+
+
+@pytest.fixture
+async def client(engine: Engine) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(application(engine))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as found:
+        yield found
+
+
+async def fan_out(client: httpx.AsyncClient, **body: Any) -> httpx.Response:
+    return await client.post("/v1/fanout", json={"max_tokens": 4, **body})
+
+
+async def test_each_model_answers_under_its_name_with_its_own_end_and_options(
+    client: httpx.AsyncClient, engine: Engine
+) -> None:
+    engine.together = 4
+    judge = {"model": "judge", "suffix": " judge:", "max_tokens": 9}
+    again = {"model": "judge", "suffix": " again:", "name": "second", "stop": ["x"]}
+    response = await fan_out(client, prompt="said", models=[judge, again, "base", "plain"])
+    assert response.status_code == 200
+    answers = response.json()["answers"]
+    assert list(answers) == ["judge", "second", "base", "plain"]
+    assert answers["second"]["answer"]["choices"][0]["text"] == "by judge"
+    assert (answers["judge"]["version"], answers["base"]["version"]) == ("judge:1", None)
+    assert response.json()["usage"] == {
+        "prompt_tokens": 40,
+        "completion_tokens": 8,
+        "total_tokens": 48,
+        "cached_tokens": 32,
+    }
+    first, *others = engine.asked
+    assert (first["model"], first["prompt"], first["max_tokens"]) == ("base", "said", 1)
+    ends = {(each["prompt"], each["max_tokens"], str(each.get("stop"))) for each in others}
+    assert ends == {
+        ("said judge:", 9, "None"),
+        ("said again:", 4, "['x']"),
+        ("said", 4, "None"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("models", "shared"),
+    [
+        (["judge", "guard"], True),
+        (["judge", "base"], True),
+        (["judge", "plain"], False),
+        (["judge"], False),
+        (["plain", {"model": "plain", "name": "again"}], False),
+        (["judge", "unknown"], False),
+    ],
+)
+async def test_the_prompt_is_computed_first_where_two_read_it_as_the_base_does(
+    client: httpx.AsyncClient, engine: Engine, models: list[Any], shared: bool
+) -> None:
+    await fan_out(client, prompt=[5, 6], models=models)
+    assert len(engine.asked) == len(models) + shared
+    assert (engine.asked[0]["max_tokens"] == 1) is shared
+
+
+async def test_a_model_that_fails_fails_alone(client: httpx.AsyncClient, engine: Engine) -> None:
+    engine.refused = {"guard": 503}
+    response = await fan_out(client, prompt="said", models=["judge", "guard"])
+    assert response.status_code == 200
+    answers = response.json()["answers"]
+    assert answers["judge"]["answer"]["choices"][0]["text"] == "by judge"
+    assert (answers["guard"]["status"], answers["guard"]["answer"]) == (503, None)
+    assert answers["guard"]["error"]["code"] == "refused"
+
+
+async def test_a_prompt_that_is_refused_is_asked_once(
+    client: httpx.AsyncClient, engine: Engine
+) -> None:
+    engine.refused = {"base": 400}
+    response = await fan_out(client, prompt="said", models=["judge", "guard"])
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "refused"
+    assert len(engine.asked) == 1
+    engine.refused = {"base": 429}  # the base model's trouble is not theirs
+    response = await fan_out(client, prompt="said", models=["judge", "guard"])
+    assert {each["status"] for each in response.json()["answers"].values()} == {200}
+
+
+async def test_a_conversation_has_its_own_route_and_ends(
+    client: httpx.AsyncClient, engine: Engine
+) -> None:
+    said, asked = {"role": "user", "content": "hi"}, {"role": "user", "content": "judge"}
+    models = [{"model": "judge", "messages": [asked]}, "guard"]
+    await fan_out(client, messages=[said], models=models)
+    first, *others = engine.asked
+    assert {each["path"] for each in engine.asked} == {"/v1/chat/completions"}
+    assert (first["messages"], first["add_generation_prompt"]) == ([said], False)
+    assert sorted(len(each["messages"]) for each in others) == [1, 2]
+
+
+async def test_a_stream_names_the_model_of_each_event(
+    client: httpx.AsyncClient, engine: Engine
+) -> None:
+    models = ["judge", "guard", "unknown"]
+    engine.refused = {"unknown": 404}
+    response = await fan_out(client, prompt="said", models=models, stream=True)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    *events, last = [part.removeprefix("data: ") for part in response.text.strip().split("\n\n")]
+    assert last == "[DONE]"
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for event in map(json.loads, events):
+        by_name.setdefault(event.pop("name"), []).append(event)
+    head, *chunks = by_name["judge"]
+    assert (head["status"], head["version"]) == (200, "judge:1")
+    texts = [each["chunk"]["choices"][0]["text"] for each in chunks]
+    assert texts == ["judge 0", "judge 1"]
+    assert by_name["guard"][-1]["error"]["code"] == "engine_unavailable"
+    assert [(each["status"], each["error"]["code"]) for each in by_name["unknown"]] == [
+        (404, "refused")
+    ]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_ends_all_of_them(engine: Engine, stream: bool) -> None:
+    """By the message that a server has for that; vLLM's routes look for it."""
+    engine.together = 9  # never
+    body = {"prompt": "said", "models": ["judge", "guard"], "max_tokens": 4, "stream": stream}
+    left = asyncio.Event()
+    messages = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        if messages:
+            return messages.pop()
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        """Nobody reads it."""
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/fanout", "headers": [], "asgi": {}}
+    serving = asyncio.create_task(
+        application(engine)({**scope, "query_string": b""}, receive, send)
+    )
+    await asyncio.wait_for(engine.both.wait(), 10)
+    left.set()
+    await asyncio.wait_for(serving, 10)
+    await asyncio.wait_for(engine.ended.wait(), 10)
+    assert sorted(engine.cancelled) == ["guard", "judge"]
+
+
+async def test_the_callers_key_goes_with_each(client: httpx.AsyncClient, engine: Engine) -> None:
+    client.headers["authorization"] = "Bearer mine"
+    await fan_out(client, prompt="said", models=["judge", "guard"])
+    assert {each["authorization"] for each in engine.headers} == {"Bearer mine"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"models": ["judge"]},
+        {"models": ["judge"], "prompt": "a", "messages": []},
+        {"models": [], "prompt": "a"},
+        {"models": ["judge"] * 2, "prompt": "a"},
+        {"models": ["judge"] * 129, "prompt": "a"},
+        {"models": [{"model": "judge", "suffix": [1]}], "prompt": "a"},
+        {"models": [{"model": "judge", "suffix": "a"}], "messages": []},
+        {"models": [{"model": "judge", "messages": []}], "prompt": "a"},
+        {"models": [{"suffix": "a"}], "prompt": "a"},
+        {"models": "judge", "prompt": "a"},
+    ],
+)
+async def test_what_makes_no_sense_is_the_clients_fault(
+    client: httpx.AsyncClient, engine: Engine, body: dict[str, Any]
+) -> None:
+    response = await client.post("/v1/fanout", json=body)
+    assert response.status_code in (400, 422), response.text
+    assert engine.asked == []
