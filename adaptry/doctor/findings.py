@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from adaptry.client import AdaptryError
 from adaptry.terminal.errors import CommandError
 
 
@@ -53,5 +54,5 @@ def run_checks(checks: Iterator[tuple[str, Check]]) -> Iterator[Finding]:
     for name, check in checks:
         try:
             yield check()
-        except (CommandError, OSError) as error:
+        except (AdaptryError, CommandError, OSError) as error:
             yield broken(name, str(error), "see the message")

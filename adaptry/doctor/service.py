@@ -66,6 +66,14 @@ class Service:
             return warning("store", detail, fix)
         return ok("store", detail)
 
+    def answers(self) -> bool:
+        """Whether a server of ours is ready there."""
+        try:
+            with connect(self.server) as client:
+                return client.is_ready()
+        except AdaptryError:
+            return False
+
     def check_server(self) -> Finding:
         """Either the server responds, or its port is free for one."""
         try:

@@ -1,0 +1,161 @@
+"""Checks of a running server over HTTP: its parts, what its alerts watch, its last decisions."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import httpx
+
+from adaptry.client import AdaptryError, Client
+from adaptry.client.models import CacheRead, DecisionRead
+from adaptry.doctor.findings import Check, Finding, broken, ok, warning
+from adaptry.terminal.output import moment, size
+
+SECONDS = 10.0
+WINDOW = timedelta(minutes=5)
+MOST_DECISIONS = 1000
+THRASH, LONG_WAIT_SECONDS, OLD_JOB_SECONDS = 0.2, 30.0, 1800.0  # as the alert rules have them
+NOTABLE = ("refused", "load_failed", "drifted", "engine_lost", "engine_ready", "fell_back")
+RUNBOOKS = "see docs/runbooks.md"
+_SAMPLE = re.compile(r"^(adaptry_\w+)(?:\{[^}]*\})? (\S+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Each of our series, summed over its labels."""
+
+    values: Mapping[str, float] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> float:
+        return self.values.get(f"adaptry_{name}", 0.0)
+
+    def is_zero(self, name: str) -> bool:
+        """Whether it is there and 0; what is not there is not known."""
+        return self.values.get(f"adaptry_{name}") == 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """`key`: needs the scope `operate` for all but the parts."""
+
+    url: str
+    client: Client
+    key: str | None
+
+    def checks(self) -> Iterator[tuple[str, Check]]:
+        yield "parts", self.check_parts
+        yield "alerts", self.check_alerts
+        yield "cache", self.check_cache
+        yield "decisions", self.check_decisions
+
+    def check_parts(self) -> Finding:
+        """Its database, engine and store, as the server itself finds them."""
+        parts: dict[str, str] = self._get("/readyz").json().get("parts", {})
+        bad = [f"{name}: {state}" for name, state in parts.items() if state != "ok"]
+        if bad:
+            return broken("parts", f"not ready: {'; '.join(bad)}", RUNBOOKS)
+        return ok("parts", f"{', '.join(parts) or 'all'} answer")
+
+    def check_alerts(self) -> Finding:
+        """What the alert rules would say of this moment."""
+        answer = self._get("/metrics")
+        if answer.status_code != 200:
+            return _unreadable("alerts", f"/metrics answers {answer.status_code}")
+        metrics = read_metrics(answer.text)
+        critical, other = list(_critical(metrics)), list(_warnings(metrics))
+        if critical:
+            return broken("alerts", "; ".join([*critical, *other]), RUNBOOKS)
+        if other:
+            return warning("alerts", "; ".join(other), RUNBOOKS)
+        return ok("alerts", "nothing that a rule watches is wrong now")
+
+    def check_cache(self) -> Finding:
+        cache = self._cache()
+        if isinstance(cache, Finding):
+            return cache
+        detail = (
+            f"{len(cache.gpu) + cache.hidden['gpu']} of {cache.slots} slots, "
+            f"{len(cache.host) + cache.hidden['host']} of {cache.host_capacity} places, "
+            f"{size(cache.host_bytes)}; {cache.waiting} requests wait"
+        )
+        return ok("cache", detail)
+
+    def check_decisions(self) -> Finding:
+        """The last minutes: how many adapters for how many places, and what went wrong."""
+        cache = self._cache()
+        if isinstance(cache, Finding):
+            return cache
+        return explain_decisions(self.client.cache.decisions(limit=MOST_DECISIONS).items, cache)
+
+    def _cache(self) -> CacheRead | Finding:
+        try:
+            return self.client.cache.show()
+        except AdaptryError as error:
+            return _unreadable("cache", str(error))
+
+    def _get(self, path: str) -> httpx.Response:
+        headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
+        try:
+            return httpx.get(f"{self.url.rstrip('/')}{path}", headers=headers, timeout=SECONDS)
+        except httpx.HTTPError as error:
+            raise OSError(f"{path}: {type(error).__name__} {error}".strip()) from error
+
+
+def read_metrics(text: str) -> Metrics:
+    """Of the text of /metrics."""
+    found: dict[str, float] = {}
+    for name, value in _SAMPLE.findall(text):
+        found[name] = found.get(name, 0.0) + float(value)
+    return Metrics(found)
+
+
+def explain_decisions(decisions: list[DecisionRead], cache: CacheRead) -> Finding:
+    """`decisions`: the oldest first."""
+    if not decisions:
+        return ok("decisions", "none yet")
+    newest = decisions[-1].at
+    last = [each for each in decisions if each.at >= newest - WINDOW]
+    asked = {each.reference for each in last if each.kind == "looked_up" and each.reference}
+    evicted = [each for each in last if each.kind == "evicted" and each.tier == "host"]
+    notable = [f"{moment(each.at)} {each.sentence}" for each in last if each.kind in NOTABLE]
+    detail = (
+        f"since {moment(last[0].at)}: {len(asked)} versions asked for, {cache.slots} slots and "
+        f"{cache.host_capacity} places, {len(evicted)} put out of host memory"
+    )
+    shown = "; ".join([detail, *notable[-3:]])
+    if evicted and len(asked) > cache.host_capacity:
+        return warning("decisions", shown, f"raise --max-cpu-loras to {len(asked)}, or pin fewer")
+    if notable:
+        return warning("decisions", shown, "`adaptry why NAME` explains one; docs/runbooks.md")
+    return ok("decisions", shown)
+
+
+def _critical(metrics: Metrics) -> Iterator[str]:
+    if metrics.is_zero("engine_up"):
+        yield "no engine serves"
+    if metrics.is_zero("database_up"):
+        yield "the database can't be used"
+    if metrics["oldest_wait_seconds"] > LONG_WAIT_SECONDS:
+        yield f"a request has waited {metrics['oldest_wait_seconds']:.0f} s for a slot"
+    if metrics["in_step_loads_total"]:
+        yield f"{metrics['in_step_loads_total']:.0f} loads within the engine's steps"
+
+
+def _warnings(metrics: Metrics) -> Iterator[str]:
+    if metrics["thrash_ratio"] > THRASH:
+        yield f"{metrics['thrash_ratio']:.0%} of the lookups thrash"
+    if metrics["ingest_oldest_seconds"] > OLD_JOB_SECONDS:
+        yield f"a registration is {metrics['ingest_oldest_seconds'] / 60:.0f} minutes old"
+    for name, what in (
+        ("engine_ends_total", "engines replaced"),
+        ("load_failures_total", "loads failed"),
+        ("drift_total", "adapters were not where the controller had them"),
+        ("quarantines_total", "versions quarantined"),
+    ):
+        if metrics[name]:
+            yield f"{metrics[name]:.0f} {what} since the start"
+
+
+def _unreadable(check: str, why: str) -> Finding:
+    return warning(check, f"can't be read: {why}", "set ADAPTRY_API_KEY to a key that may operate")
