@@ -1,6 +1,7 @@
 """Deferred response: its head is held until the lease is acquired, and replaced if that fails."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 
 from starlette.types import Message, Receive, Send
@@ -9,6 +10,8 @@ from engine.errors import EngineError, EngineUnavailable
 from engine.gateway.openai_errors import error_event, send_refusal
 from engine.gateway.request_context import RequestContext
 from registry.begun import Begun
+from registry.errors import InternalError, RegistryError
+from registry.http.unexpected_errors import report_internal
 from registry.redaction import mask_keys
 
 # how vLLM ends a stream that fails; its code is 500 whatever the cause
@@ -38,7 +41,7 @@ class DeferredResponse:
         self._replaced = False
         self._complete = False
         self._client_disconnected = False
-        self._replacement: EngineError | None = None
+        self._replacement: EngineError | RegistryError | None = None
         request.on_lease = self._on_lease
 
     @property
@@ -50,7 +53,7 @@ class DeferredResponse:
         return self._status
 
     @property
-    def refusal(self) -> EngineError | None:
+    def refusal(self) -> EngineError | RegistryError | None:
         """The error that the client gets in place of the application's response."""
         return self._replacement or (None if self.started else self._request.failure)
 
@@ -61,7 +64,8 @@ class DeferredResponse:
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
-        if self._is_streaming and self._request.failure is None and message.get("more_body"):
+        is_good = self._is_streaming and self._request.failure is None
+        if is_good and message.get("more_body") and not message["body"].startswith(_ERROR_EVENTS):
             return self._send(message)
         return self._send_checked(message)
 
@@ -86,10 +90,16 @@ class DeferredResponse:
     def _rewrite(self, body: bytes) -> bytes:
         if (self._status or 0) >= 400:  # vLLM's errors quote the request
             return mask_keys(body)
-        failure = self._request.failure
-        if failure is not None and body.startswith(_ERROR_EVENTS):
-            return error_event(failure, self._path)
-        return body
+        if not body.startswith(_ERROR_EVENTS):
+            return body
+        failure: EngineError | RegistryError | None = self._request.failure
+        if failure is None and _is_internal(body):
+            failure = self._report("an event of its stream")
+        return body if failure is None else error_event(failure, self._path)
+
+    def _report(self, where: str) -> InternalError:
+        """vLLM's text may be an exception's. It has logged the exception's type and place."""
+        return report_internal("POST", self._path, f"vLLM's route says so in {where}")
 
     def _on_lease(self) -> None:
         """Send the head, which is final now: the client reads it while the engine works.
@@ -117,9 +127,11 @@ class DeferredResponse:
         head, self._head = self._head, None
         if head is None:
             return
-        failure = self._request.failure
+        failure: EngineError | RegistryError | None = self._request.failure
         if failure is None and head["status"] >= 500:
             failure = self._unavailable()  # vLLM only reports an issue with its engine
+            if failure is None and head["status"] == 500 and not self._request.is_reported:
+                failure = self._report("its answer")
         if failure is not None:
             await self._replace(failure)
             return
@@ -127,7 +139,7 @@ class DeferredResponse:
         await self._send({**head, "headers": [*head["headers"], *self._request.headers()]})
         self._is_streaming = head["status"] < 400
 
-    async def _replace(self, failure: EngineError) -> None:
+    async def _replace(self, failure: EngineError | RegistryError) -> None:
         self._replaced = self._complete = True
         self._status = failure.status
         self._replacement = failure
@@ -156,3 +168,15 @@ class DeferredResponse:
         if status >= 400:
             return "refused"
         return "completed" if self._request.lease is not None else None
+
+
+def _is_internal(event: bytes) -> bool:
+    """Whether it is an error that nobody expected, in OpenAI's or Anthropic's format."""
+    _, _, data = event.partition(b"data: ")
+    try:
+        error = json.loads(data.partition(b"\n\n")[0])["error"]
+    except (ValueError, LookupError, TypeError):
+        return False
+    if not isinstance(error, dict):
+        return False
+    return error.get("code") == 500 or error.get("type") in ("internal_error", "api_error")

@@ -46,7 +46,7 @@ async def send_refusal(
     await send_json(send, error.status, content, more)
 
 
-def error_event(error: EngineError, path: str) -> bytes:
+def error_event(error: EngineError | RegistryError, path: str) -> bytes:
     """The event that ends a stream that fails, in OpenAI's before `[DONE]`."""
     data = json.dumps(error_content(path, error.status, error.code, error.detail))
     named = "event: error\n" if is_anthropic(path) else ""

@@ -30,6 +30,7 @@ class RequestContext:
     """One HTTP request that may reach the engine. `version` None: it is for the base model.
 
     `has_invocation`: whether its prompts have that of its activated adapter; None: not known.
+    `is_reported`: its answer is an unexpected error that has its id already.
     `arrived_at`: when its body was complete, in seconds since 1970, as on vLLM's clock.
     """
 
@@ -42,6 +43,7 @@ class RequestContext:
     shared_lease: SharedLease | None = None
     on_lease: Callable[[], None] | None = None
     rates: RequestRates | None = None
+    is_reported: bool = False
     has_invocation: bool | None = None
 
     def waiting(self, version: AdapterVersion) -> AbstractContextManager[Callable[[Lease], None]]:

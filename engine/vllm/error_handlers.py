@@ -16,6 +16,7 @@ from jinja2 import TemplateError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from engine.gateway.openai_errors import error_content
+from engine.gateway.request_context import current_request
 from registry.http.dialects import is_own
 from registry.http.problems import problem_response, route_path
 from registry.http.unexpected_errors import report_unexpected
@@ -92,6 +93,8 @@ def _translate(vllm_handler: Handler | None) -> Handler:
 
 def _on_unexpected(request: Request, error: Exception) -> Response:
     internal = report_unexpected(error, request.scope)
+    if (running := current_request()) is not None:
+        running.is_reported = True
     return _answer(request, internal.status, internal.code, internal.detail)
 
 

@@ -43,14 +43,13 @@ class UnexpectedErrorMiddleware:
 
 def report_unexpected(error: BaseException, scope: Scope) -> InternalError:
     """Log where it was raised, and return what to answer."""
+    return report_internal(scope.get("method", ""), route_path(scope), describe_exception(error))
+
+
+def report_internal(method: str, path: str, what: str) -> InternalError:
+    """Log what happened, under the id that the answer has."""
     error_id = secrets.token_hex(8)
-    logger.error(
-        "internal error %s at %s %s: %s",
-        error_id,
-        scope.get("method", ""),
-        redact(route_path(scope)),
-        describe_exception(error),
-    )
+    logger.error("internal error %s at %s %s: %s", error_id, method, redact(path), what)
     return InternalError(error_id)
 
 

@@ -22,6 +22,7 @@ from engine.gateway.openai_errors import error_event, send_json
 from engine.gateway.request_context import (
     RequestContext,
     RequestedAdapters,
+    current_request,
     request_scope,
     requested_adapter,
 )
@@ -255,6 +256,74 @@ async def test_anthropics_clients_read_their_own_format(model: str) -> None:
         expected = "not_found_error" if end is None else "rate_limit_error"
         assert (content["type"], content["error"]["type"]) == ("error", expected)
         assert content["error"]["code"] == ("unknown_adapter" if end is None else "tenant_limit")
+
+
+SECRET = "the prompt was MARKERFOUR"
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/messages"])
+async def test_a_500_that_a_route_answers_itself_is_an_internal_error_with_an_id(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(Stage()) as stage:
+
+        async def failing_answer(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send_json(send, 500, {"error": {"message": SECRET, "code": 500}})
+
+        client = Client(asking("base"), path=path)
+        await stage.gateway(failing_answer)(client.scope, client.receive, client.send)
+        error = json.loads(client.body)["error"]
+        assert (client.status, error["code"]) == (500, "internal_error")
+        assert (json.loads(client.body).get("type") == "error") == (path == "/v1/messages")
+        assert "MARKERFOUR" not in client.body.decode() + caplog.text
+        (line,) = [record.getMessage() for record in caplog.records if path in record.getMessage()]
+        assert line.split()[2] in error["message"]
+        assert stage.tally.refusals == ["internal_error"]
+
+
+async def test_an_unexpected_error_that_has_its_id_keeps_it() -> None:
+    async with running(Stage()) as stage:
+
+        async def reported_answer(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            running_request = current_request()
+            assert running_request is not None
+            running_request.is_reported = True
+            await send_json(send, 500, {"error": {"message": "the id is 17"}})
+
+        client = Client(asking("base"))
+        await stage.gateway(reported_answer)(client.scope, client.receive, client.send)
+        assert json.loads(client.body)["error"]["message"] == "the id is 17"
+
+
+@pytest.mark.parametrize(
+    ("event", "is_internal"),
+    [
+        (b'data: {"error": {"message": "%s", "code": 500}}\n\n', True),
+        (b'data: {"error": {"message": "%s", "code": 400}}\n\n', False),
+        (b'event: error\ndata: {"error": {"type": "internal_error", "message": "%s"}}\n\n', True),
+    ],
+)
+async def test_a_stream_that_fails_unexpectedly_ends_without_the_exceptions_text(
+    event: bytes, is_internal: bool
+) -> None:
+    async with running(Stage()) as stage:
+
+        async def failing_stream(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for text in (b'data: {"id": 1}\n\n', event % SECRET.encode()):
+                await send({"type": "http.response.body", "body": text, "more_body": True})
+            end = {"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False}
+            await send(end)
+
+        client = Client(asking("base"))
+        await stage.gateway(failing_stream)(client.scope, client.receive, client.send)
+        token, error, done = client.body.decode().strip().split("\n\n")
+        assert (token, done) == ('data: {"id": 1}', "data: [DONE]")
+        assert ("MARKERFOUR" in error) == (not is_internal)
+        assert ("internal_error" in error) == is_internal
 
 
 async def test_a_stream_whose_engine_dies_ends_with_the_same_code_as_a_refusal() -> None:
