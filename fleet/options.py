@@ -42,7 +42,9 @@ class FleetOptions(BaseModel):
     drain_seconds: PositiveFloat = Field(
         60.0, description="Time for a replica that is being removed to finish its requests."
     )
-    allow_untested_vllm: bool = Field(False, description="Start with any version of vLLM.")
+    allow_untested_vllm: bool = Field(
+        False, description="Start with a vLLM older than the tested ones too."
+    )
 
     def registry_settings(self) -> RegistrySettings:
         """The registry settings, with the database from the environment."""

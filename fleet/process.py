@@ -7,6 +7,8 @@ from argparse import Namespace
 from fleet.options import FleetOptions
 from registry.redaction import hide_secrets_in_logs, register_process_secrets, register_secrets
 
+logger = logging.getLogger(__name__)
+
 _FORMAT = "%(levelname)s %(asctime)s [%(name)s] %(message)s"
 
 
@@ -32,8 +34,10 @@ def engine_arguments(options: FleetOptions) -> Namespace:
         secrets_in,
     )
 
-    vllm_compat.check_version(allow_untested=options.allow_untested_vllm)
+    version = vllm_compat.check_version(allow_untested=options.allow_untested_vllm)
     vllm_compat.check_internals()
+    if remark := vllm_compat.untested_remark(version):
+        logger.warning("%s", remark)
     arguments = parse_engine_arguments(options.model, options.vllm)
     register_secrets(secrets=secrets_in(arguments))
     prefer_one_worker_process(arguments)

@@ -56,7 +56,7 @@ def _is_missing(name: str) -> bool:
 
 def check_vllm() -> Finding:
     """From package metadata only: importing vLLM takes ten seconds."""
-    from engine.vllm.compat import UnsupportedVllm, check_version
+    from engine.vllm.compat import UnsupportedVllm, check_version, untested_remark
 
     try:
         engine = preflight.check_engine()
@@ -65,6 +65,8 @@ def check_vllm() -> Finding:
         return broken("vllm", str(error), INSTALL)
     except UnsupportedVllm as error:
         return broken("vllm", str(error), INSTALL)
+    if remark := untested_remark(version):
+        return warning("vllm", remark, "read `docs/operations/upgrade.md`, or install a tested one")
     return ok("vllm", f"{engine} {version}")
 
 

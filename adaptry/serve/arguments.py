@@ -95,7 +95,9 @@ def parser() -> argparse.ArgumentParser:
         help="serve from these stock vLLM servers instead of our own engine",
     )
     ours.add_argument(
-        "--allow-untested-vllm", action="store_true", help="start with any version of vLLM"
+        "--allow-untested-vllm",
+        action="store_true",
+        help="start with a vLLM older than the tested ones too",
     )
     ours.add_argument(
         "--require-keys",

@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import os
 import socket
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -101,10 +102,12 @@ def _parse_for_vllm(arguments: ServeArguments, *, engines: int) -> Any:
     from engine.vllm.arguments import BadArgument, parse_engine_arguments, secrets_in
 
     try:
-        vllm_compat.check_version(allow_untested=arguments.allow_untested_vllm)
+        version = vllm_compat.check_version(allow_untested=arguments.allow_untested_vllm)
         vllm_compat.check_internals()
     except vllm_compat.UnsupportedVllm as error:
         raise CommandError(str(error)) from error
+    if remark := vllm_compat.untested_remark(version):
+        print(f"adaptry: warning: {remark}", file=sys.stderr)
     if vllm_compat.is_cpu_build():
         # the server needs a core too: OpenMP threads that spin for it are slower than fewer threads
         cores = (os.cpu_count() or 2) // (1 + engines)

@@ -11,24 +11,38 @@ from typing import Any
 from engine.vllm import internals as vllm_internals
 
 OLDEST_TESTED = (0, 26)
-NEWEST_TESTED = (0, 32)
+NEWEST_TESTED = (0, 33)
 
 
 class UnsupportedVllm(Exception):
-    """vLLM is not installed, or its version is not a tested one."""
+    """vLLM is not installed, is older than the tested ones, or lacks what we rely on."""
 
 
 def check_version(installed: str | None = None, *, allow_untested: bool = False) -> str:
-    """The installed vLLM's version. Raises UnsupportedVllm outside the tested range."""
+    """The installed vLLM's version. Raises UnsupportedVllm below the tested range.
+
+    A newer one than tested is taken: `check_internals` says whether cache control fits it, and
+    `untested_remark` what to tell the operator.
+    """
     installed = installed or installed_version()
-    major_minor = tuple(int(part) for part in installed.split(".")[:2])
-    if not (allow_untested or OLDEST_TESTED <= major_minor <= NEWEST_TESTED):
-        oldest, newest = _format_version(OLDEST_TESTED), _format_version(NEWEST_TESTED)
+    if not allow_untested and _major_minor(installed) < OLDEST_TESTED:
         raise UnsupportedVllm(
-            f"vLLM {installed} is installed; tested are {oldest} to {newest}: "
-            "install one of these, or try it with --allow-untested-vllm"
+            f"vLLM {installed} is installed; the oldest tested is {_format_version(OLDEST_TESTED)}: "
+            "install a newer one, or try it with --allow-untested-vllm"
         )
     return installed
+
+
+def untested_remark(installed: str) -> str | None:
+    """What an operator must know of a vLLM outside the tested range."""
+    if OLDEST_TESTED <= _major_minor(installed) <= NEWEST_TESTED:
+        return None
+    oldest, newest = _format_version(OLDEST_TESTED), _format_version(NEWEST_TESTED)
+    return f"vLLM {installed} was not tested with this release; tested are {oldest} to {newest}"
+
+
+def _major_minor(installed: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in installed.split(".")[:2])
 
 
 def check_internals() -> None:

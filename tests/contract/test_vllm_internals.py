@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from adaptry.serve import arguments as serve_arguments
+from adaptry.serve import modes
 from engine.vllm import compat as vllm_compat
 from engine.vllm import internals as vllm_internals
 
@@ -35,32 +37,56 @@ def test_what_is_missing_is_named(
         vllm_compat.check_internals()
 
 
-@pytest.mark.parametrize("version", ["0.26.0", "0.29.1", "0.32.0+cpu"])
-def test_tested_versions_are_taken(version: str) -> None:
+@pytest.mark.parametrize("version", ["0.26.0", "0.29.1", "0.32.0+cpu", "0.33.0"])
+def test_tested_versions_are_taken_without_remark(version: str) -> None:
     assert vllm_compat.check_version(version) == version
+    assert vllm_compat.untested_remark(version) is None
 
 
-@pytest.mark.parametrize("version", ["0.25.1", "0.33.0", "1.0.0rc1"])
-def test_others_are_refused_unless_allowed(version: str) -> None:
+@pytest.mark.parametrize("version", ["0.34.0", "1.0.0rc1"])
+def test_newer_ones_are_taken_with_a_remark(version: str) -> None:
+    assert vllm_compat.check_version(version) == version
+    remark = vllm_compat.untested_remark(version)
+    assert remark is not None
+    assert remark.startswith(f"vLLM {version} was not tested")
+
+
+@pytest.mark.parametrize("version", ["0.25.1", "0.9.0"])
+def test_older_ones_are_refused_unless_allowed(version: str) -> None:
     with pytest.raises(
-        vllm_compat.UnsupportedVllm, match=f"vLLM {version} is .*--allow-untested-vll"
+        vllm_compat.UnsupportedVllm, match=f"vLLM {version} is .*--allow-untested-vllm"
     ):
         vllm_compat.check_version(version)
     assert vllm_compat.check_version(version, allow_untested=True) == version
 
 
-def test_an_untested_vllm_is_one_line_before_the_engine_starts(tmp_path: Path) -> None:
+def _serve_with_vllm(version: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """The real command, on an installed vLLM that says it is another one."""
-    distribution = tmp_path / "vllm-0.99.0.dist-info"
+    distribution = folder / f"vllm-{version}.dist-info"
     distribution.mkdir()
-    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.99.0\n")
-    done = subprocess.run(
+    metadata = f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n"
+    (distribution / "METADATA").write_text(metadata)
+    return subprocess.run(
         [sys.executable, "-m", "adaptry", "serve", "no/model", "--port=0", "--enforce-eager"],
         capture_output=True,
         text=True,
         check=False,
         cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{folder}:{ROOT}", "HF_HUB_OFFLINE": "1"},
     )
+
+
+def test_an_old_vllm_is_one_line_before_the_engine_starts(tmp_path: Path) -> None:
+    done = _serve_with_vllm("0.25.1", tmp_path)
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("adaptry: vLLM 0.99.0 is installed")
+    assert done.stderr.strip().splitlines()[-1].startswith("adaptry: vLLM 0.25.1 is installed")
+
+
+def test_a_newer_vllm_starts_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(vllm_compat, "installed_version", lambda: "0.99.0")
+    arguments = serve_arguments.parse([str(ROOT / "demo" / "base"), "--enable-lora"])
+    assert modes._parse_for_vllm(arguments, engines=1).enable_lora
+    said = capsys.readouterr().err
+    assert "adaptry: warning: vLLM 0.99.0 was not tested with this release" in said
