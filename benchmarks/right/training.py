@@ -1,0 +1,100 @@
+"""Training of a small model, and of an adapter of each kind, on this project's documentation.
+
+Trained weights, so that log probabilities are far from uniform and an adapter's effect on them is
+far above the noise of half precision.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from benchmarks.common.workload import Shape, write_base_model
+from benchmarks.right.kinds import KINDS
+
+ROOT = Path(__file__).resolve().parents[2]
+SHAPE = Shape("trained", 512, 1376, 6, 8, 4, 64, 264, "float32")
+PROMPT_TOKENS = 192
+HELD_OUT_CHARACTERS = 20_000
+LENGTH = 256
+
+Change = Callable[[str], str]
+# One for each adapter in turn: what it is trained to write in place of the base's text.
+CHANGES: tuple[Change, ...] = (
+    str.upper,
+    str.swapcase,
+    lambda text: text.replace("e", "3").replace("a", "4"),
+    lambda text: text.replace(" ", "_"),
+    lambda text: " ".join(word[::-1] for word in text.split(" ")),
+)
+
+
+def corpus() -> str:
+    """Printable ASCII of the pages."""
+    pages = sorted((ROOT / "docs").rglob("*.md"))
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    return "".join(sign for sign in text if sign.isascii())
+
+
+def make_models(folder: Path, device: str, steps: int, batch: int) -> Path:
+    """The base model; each adapter is a folder in `adapters` beside it. Kept if it is there."""
+    base_folder = folder / SHAPE.name
+    if (base_folder / "model.safetensors").is_file():
+        return base_folder
+    torch.manual_seed(0)
+    write_base_model(folder, SHAPE)
+    text = corpus()[:-HELD_OUT_CHARACTERS]
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base_folder))
+    _train(model.to(device), _tokens(base_folder, text), steps, batch, rate=1e-3)
+    model.save_pretrained(base_folder)
+    for number, (name, config) in enumerate(KINDS.items()):
+        changed = CHANGES[number % len(CHANGES)](text)
+        adapter = _adapter(base_folder, config, device)
+        _train(adapter, _tokens(base_folder, changed), max(1, steps // 4), batch, rate=5e-4)
+        adapter.save_pretrained(folder / "adapters" / name)
+    return base_folder
+
+
+def prompts(base_folder: Path, name: str, count: int) -> list[list[int]]:
+    """Token ids of texts that no training saw, written as the adapter learned to write."""
+    number = list(KINDS).index(name) if name in KINDS else None
+    text = corpus()[-HELD_OUT_CHARACTERS:]
+    if number is not None:
+        text = CHANGES[number % len(CHANGES)](text)
+    tokens = _tokens(base_folder, text)
+    chance = random.Random(name)
+    starts = [chance.randrange(len(tokens) - PROMPT_TOKENS) for _ in range(count)]
+    return [tokens[start : start + PROMPT_TOKENS] for start in starts]
+
+
+def _adapter(base_folder: Path, config: LoraConfig, device: str) -> Any:
+    base = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
+    return get_peft_model(base, config).to(device)
+
+
+def _tokens(base_folder: Path, text: str) -> list[int]:
+    ids: list[int] = AutoTokenizer.from_pretrained(base_folder)(text)["input_ids"]
+    return ids
+
+
+def _train(model: Any, tokens: Sequence[int], steps: int, batch: int, rate: float) -> None:
+    device = next(model.parameters()).device
+    whole = torch.tensor(tokens, device=device)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps + 1)
+    model.train()
+    for _ in range(steps):
+        starts = torch.randint(len(tokens) - LENGTH, (batch,)).tolist()
+        rows = torch.stack([whole[start : start + LENGTH] for start in starts])
+        loss = model(input_ids=rows, labels=rows).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+    print(f"# trained {steps} steps: loss {loss.item():.3f}", flush=True)
