@@ -26,8 +26,9 @@ def check_version(installed: str | None = None, *, allow_untested: bool = False)
     """
     installed = installed or installed_version()
     if not allow_untested and _major_minor(installed) < OLDEST_TESTED:
+        oldest = _format_version(OLDEST_TESTED)
         raise UnsupportedVllm(
-            f"vLLM {installed} is installed; the oldest tested is {_format_version(OLDEST_TESTED)}: "
+            f"vLLM {installed} is installed; the oldest tested is {oldest}: "
             "install a newer one, or try it with --allow-untested-vllm"
         )
     return installed
