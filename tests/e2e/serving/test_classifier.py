@@ -10,6 +10,7 @@ import pytest
 from tests.support.adapters.matrix import without_head
 from tests.support.adapters.peft_kinds import Answer, Kind, Peft, lora
 from tests.support.adapters.tiny_bases import BASES
+from tests.support.vllm.pooling_routes import wrong_routes
 from tests.support.vllm.tiny_engines import ServedBase, served_base
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
@@ -25,6 +26,8 @@ KINDS: dict[str, Callable[[], Kind]] = {
 @dataclass
 class Classifier:
     server: ServedBase
+    peft: Peft
+    adapters: dict[str, Path | None]
     right: dict[str, Answer]
 
 
@@ -34,14 +37,20 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Classifier]
     model = base.save(folder / "base")
     peft = Peft(model)
     with served_base(folder, model, folder / "adapters", dict(base.engine)) as server:
-        right = {"base": peft.base}
+        right, adapters = {"base": peft.base}, dict[str, Path | None](base=None)
         for name, make in KINDS.items():
             adapter = make().save(model, folder / "adapters" / name)
             assert server.add(name, adapter) is None
             answer = peft.answer(adapter)
             assert answer is not None
-            right[name] = answer
-        yield Classifier(server, right)
+            adapters[name], right[name] = adapter, answer
+        yield Classifier(server, peft, adapters, right)
+
+
+def test_every_route_answers_as_peft(classifier: Classifier) -> None:
+    client = classifier.server.client
+    for name, adapter in classifier.adapters.items():
+        assert dict(wrong_routes(client, name, classifier.peft, adapter)) == {}, name
 
 
 def test_a_slot_has_the_head_of_its_adapter_and_no_other(classifier: Classifier) -> None:

@@ -194,6 +194,7 @@ class Peft:
         self.task = task_of(base_folder)
         self._tokenizer = AutoTokenizer.from_pretrained(base_folder)
         self._prompt = self._tokenizer(PROMPT, return_tensors="pt").input_ids
+        self._pooled: dict[tuple[Path | None, str], list[float]] = {}
         self.base = self._compute(load_base(base_folder))
 
     def answer(self, folder: Path) -> Answer | None:
@@ -217,10 +218,13 @@ class Peft:
 
     def pooled(self, folder: Path | None, text: str) -> list[float]:
         """Of any text: its embedding, or the probabilities of the labels."""
-        model = load_base(self._base_folder)
-        if folder is not None:
-            model = PeftModel.from_pretrained(model, folder)
-        return self._pool(model, self._tokenizer(text, return_tensors="pt").input_ids)
+        if (folder, text) not in self._pooled:
+            model = load_base(self._base_folder)
+            if folder is not None:
+                model = PeftModel.from_pretrained(model, folder)
+            ids = self._tokenizer(text, return_tensors="pt").input_ids
+            self._pooled[folder, text] = self._pool(model, ids)
+        return self._pooled[folder, text]
 
     def _compute(self, model: Any) -> Answer:
         if self.task == "generate":
