@@ -75,7 +75,7 @@ class Attack:
     async def upload(self, sent: HostileUpload) -> str:
         headers = {"content-type": sent.content_type}
         answer = await self._http.post(
-            "/adapters/sent/versions", content=sent.body, headers=headers
+            "/adapters/sent/versions?wait=0", content=sent.body, headers=headers
         )
         if answer.status_code != 202:
             outcome = _outcome(answer, "?")

@@ -115,7 +115,7 @@ def from_folder(http: httpx.Client, source: Path) -> httpx.Response:
 def from_upload(http: httpx.Client, source: Path) -> httpx.Response:
     files = [("files", (path.name, path.open("rb"))) for path in sorted(source.iterdir())]
     try:
-        return http.post("/adapters/upload/versions", files=files)
+        return http.post("/adapters/upload/versions?wait=0", files=files)
     finally:
         for _, (_, file) in files:
             file.close()

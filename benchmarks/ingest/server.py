@@ -31,7 +31,7 @@ async def serve(folder: Path) -> None:
     store.open()
     database = Database(database_url(folder))
     service = RegistryService(database, store, BaseModel("any", None), max_rank=64)
-    settings = RegistrySettings(max_direct_bytes=0)
+    settings = RegistrySettings()
     ingest = IngestService(
         service.registrar, database, store, RemoteSources((), EgressGuard()), settings
     )

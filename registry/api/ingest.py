@@ -16,6 +16,7 @@ from registry.auth.caller import actor_name, current_caller
 from registry.auth.visibility import check_named_adapter, check_parent
 from registry.catalog.metadata import details_of
 from registry.catalog.schemas import VersionCreate, VersionRead
+from registry.catalog.types import Registration
 from registry.errors import InvalidUpload, UnknownJob
 from registry.http.problems import ProblemRoute
 from registry.ingest.service import IngestService
@@ -25,6 +26,17 @@ from registry.sources.base import MAX_FIELDS_BYTES
 from registry.sources.beside import TRAINING_BYTES_HEADER
 from registry.validation import explain
 
+MAX_WAIT_SECONDS = 60
+
+Wait = Annotated[
+    float | None,
+    Query(
+        ge=0,
+        le=MAX_WAIT_SECONDS,
+        allow_inf_nan=False,
+        description="Seconds to wait for the version; 0 answers with the job.",
+    ),
+]
 JobNumber = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
 _ERRORS = (400, 403, 404, 409, 413, 422, 429, 501, 503, 504)
@@ -62,17 +74,21 @@ def _add_registering(router: APIRouter, ingest: IngestService) -> None:
         responses={200: {"model": VersionRead}, 202: {"model": JobRead}},
         openapi_extra=_BODY,
     )
-    async def register(name: str, request: Request, response: Response) -> VersionRead | JobRead:
+    async def register(
+        name: str, request: Request, response: Response, wait: Wait = None
+    ) -> VersionRead | JobRead:
         """Verify and publish what PEFT saved; creates the adapter if it is new.
 
         The body is JSON that names a source, or a form with the adapter's files or one archive of
-        them. A small folder on the server is registered directly: 201, or 200 with the
-        existing version if this content was published before. Anything else gets 202 and a job.
+        them. The answer is the version if it is published within `wait` seconds: 201, or 200 with
+        the existing version if this content was published before. Otherwise it is 202 and the job.
+        Without `wait`, a small folder on the server and a small upload are waited for, and
+        nothing else.
         """
         content_type = request.headers.get("content-type", "")
         if content_type.lower().startswith("multipart/"):
-            job = await ingest.receive(_upload(name, content_type, request))
-            return _accept(job, response)
+            upload = _upload(name, content_type, request)
+            return _answer(await ingest.receive(upload, wait_seconds=wait), response)
         body = _version_create(await _json_body(request))
         check_parent(body.parent)
         done = await ingest.register(
@@ -81,12 +97,9 @@ def _add_registering(router: APIRouter, ingest: IngestService) -> None:
             actor=actor_name(),
             request=body.model_dump(mode="json", exclude={"source"}),
             within=current_caller().tenant,
+            wait_seconds=wait,
         )
-        if isinstance(done, Job):
-            return _accept(done, response)
-        if not done.created:
-            response.status_code = status.HTTP_200_OK
-        return version_read(done.published)
+        return _answer(done, response)
 
 
 def _add_jobs(router: APIRouter, ingest: IngestService) -> None:
@@ -125,10 +138,14 @@ def _add_jobs(router: APIRouter, ingest: IngestService) -> None:
         return job
 
 
-def _accept(job: Job, response: Response) -> JobRead:
-    response.status_code = status.HTTP_202_ACCEPTED
-    response.headers["location"] = f"/api/v1/jobs/{job.number}"
-    return job_read(job)
+def _answer(done: Registration | Job, response: Response) -> VersionRead | JobRead:
+    if isinstance(done, Job):
+        response.status_code = status.HTTP_202_ACCEPTED
+        response.headers["location"] = f"/api/v1/jobs/{done.number}"
+        return job_read(done)
+    if not done.created:
+        response.status_code = status.HTTP_200_OK
+    return version_read(done.published)
 
 
 async def _json_body(request: Request) -> bytes:

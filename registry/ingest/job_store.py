@@ -36,6 +36,12 @@ class JobStore:
         async with self._database.transaction(for_catalog=False) as session:
             return await JobRepository(session).add(job)
 
+    async def add_failed(self, job: Job, error: RegistryError) -> None:
+        """Add the job of a request that was refused before it had a row."""
+        async with self._database.transaction() as session:
+            await JobRepository(session).add(job)
+            await _finish(session, job, JobState.FAILED, error.code, error.detail)
+
     async def complete_upload(self, number: int, request: dict[str, object]) -> Job:
         """Queue a job whose upload is complete. Raises JobCancelled."""
         async with self._database.transaction(for_catalog=False) as session:
@@ -61,10 +67,7 @@ class JobStore:
                 detail = f"the server ended {job.attempts} times while it worked on this"
                 await _finish(session, job, JobState.FAILED, "ingest_interrupted", detail)
             else:
-                job.state = JobState.RUNNING
-                job.attempts += 1
-                job.started_at = job.started_at or now()
-                job.next_attempt_at = None
+                begin_attempt(job)
                 return job
         return None
 
@@ -142,6 +145,13 @@ class JobStore:
             job = await _get_job(session, number)
             if not job.is_finished:
                 await _finish(session, job, JobState.CANCELLED)
+
+
+def begin_attempt(job: Job) -> None:
+    job.state = JobState.RUNNING
+    job.attempts += 1
+    job.started_at = job.started_at or now()
+    job.next_attempt_at = None
 
 
 async def _get_job(session: AsyncSession, number: int) -> Job:

@@ -14,6 +14,7 @@ from registry.inspection.inspector import Inspection
 from registry.inspection.training_files import FOLDER as TRAINING_FOLDER
 from registry.sources.base import FetchedSource, FetchLimits, Progress, Source
 from registry.sources.threads import run_in_thread, run_to_completion
+from registry.storage.file_locks import FileLock
 from registry.storage.integrity import manifest_digest
 from registry.storage.store import ArtifactStore, StoredArtifact, Workspace, storage_errors
 
@@ -30,19 +31,23 @@ async def new_workspace(store: ArtifactStore) -> AsyncIterator[Workspace]:
         await close_workspace(workspace)
 
 
-async def create_workspace(store: ArtifactStore) -> Workspace:
-    """A workspace with a new random name. Raises StoreUnavailable."""
+async def create_workspace(store: ArtifactStore, *, for_upload: bool = False) -> Workspace:
+    """A workspace with a new random name, and its upload's folder. Raises StoreUnavailable."""
     while True:
-        workspace = await open_workspace(store, secrets.token_hex(16))
+        workspace = await open_workspace(store, secrets.token_hex(16), for_upload=for_upload)
         if workspace is not None:
             return workspace
         # the cleanup locked it between the creation of its lock file and our lock: it will go
 
 
-async def open_workspace(store: ArtifactStore, name: str) -> Workspace | None:
+async def open_workspace(
+    store: ArtifactStore, name: str, *, for_upload: bool = False
+) -> Workspace | None:
     """None if it is locked. Raises StoreUnavailable."""
     with storage_errors():
-        return await run_to_completion(asyncio.to_thread(store.workspace, name))
+        return await run_to_completion(
+            asyncio.to_thread(store.workspace, name, for_upload=for_upload)
+        )
 
 
 async def close_workspace(workspace: Workspace) -> None:
@@ -80,8 +85,7 @@ async def keep(
     """
     digest = manifest_digest((file.name, file.size_bytes, file.hash) for file in fetched.files)
     with storage_errors():
-        await asyncio.to_thread(shutil.rmtree, folder / TRAINING_FOLDER, ignore_errors=True)
-        lock = await run_to_completion(asyncio.to_thread(store.add, folder, digest))
+        lock = await run_to_completion(asyncio.to_thread(_add, store, folder, digest))
     try:
         artifact = StoredArtifact(digest, store.path_of(digest), inspection.size_bytes, inspection)
         yield artifact
@@ -89,3 +93,9 @@ async def keep(
         lock.abandon()
         raise
     (lock.release if artifact.is_used else lock.abandon)()
+
+
+def _add(store: ArtifactStore, folder: Path, digest: str) -> FileLock:
+    """Runs in a thread. Raises OSError."""
+    shutil.rmtree(folder / TRAINING_FOLDER, ignore_errors=True)
+    return store.add(folder, digest)

@@ -23,7 +23,7 @@ from registry.errors import (
     StoreUnavailable,
 )
 from registry.ingest.job_store import JobCancelled, JobStore
-from registry.ingest.pipeline import close_workspace, fetch, inspect, keep
+from registry.ingest.pipeline import fetch, inspect, keep
 from registry.ingest.registrar import Registrar
 from registry.models.job import Job, JobStep
 from registry.references import tenant_of
@@ -69,6 +69,8 @@ class JobRun:
     task: asyncio.Task[Any] | None = None
     cancelled: bool = field(default=False, init=False)
     published: Path | None = field(default=None, init=False)
+    registration: Registration | None = field(default=None, init=False)
+    error: RegistryError | None = field(default=None, init=False)  # that made the job fail
 
     def cancel(self) -> None:
         """Cancel at a client's request, not because of a shutdown."""
@@ -97,22 +99,22 @@ class JobRunner:
         self._timeout_seconds = timeout_seconds
         self._watch = watch
 
-    async def run(self, run: JobRun, workspace: Workspace) -> None:
-        """One attempt. The workspace's content is kept if there may be another."""
+    async def run(self, run: JobRun, workspace: Workspace, begun: Job | None = None) -> None:
+        """One attempt, unless it has `begun` already: then it is the one in this row.
+
+        The workspace's content is kept if there may be another.
+        """
         workspace.is_needed = True
         try:
-            workspace.is_needed = await self._try(run, workspace)
+            workspace.is_needed = await self._try(run, workspace, begun)
         except DatabaseUnavailable as error:  # it can't be recorded; the job is started again later
             logger.warning("job %d is put off: %s", run.number, error.detail)
         finally:
-            await close_workspace(workspace)
-        if run.published is not None:  # deleting an upload's hard link changes the ctime
-            with suppress(OSError):
-                await asyncio.to_thread(write_fingerprint, run.published)
+            await run_to_completion(asyncio.to_thread(_close, workspace, run.published))
 
-    async def _try(self, run: JobRun, workspace: Workspace) -> bool:
+    async def _try(self, run: JobRun, workspace: Workspace, begun: Job | None) -> bool:
         """Run the job; whether it is unfinished."""
-        job = await self._job_store.begin(run.number)
+        job = begun or await self._job_store.begin(run.number)
         if job is None:
             return False
         try:
@@ -124,9 +126,12 @@ class JobRunner:
             return await run_to_completion(self._on_cancel(run))
         except _TRANSIENT as error:
             logger.warning("job %d: %s", run.number, error.detail)
-            return await run_to_completion(self._job_store.retry(run.number, error))
+            is_retried = await run_to_completion(self._job_store.retry(run.number, error))
+            run.error = None if is_retried else error
+            return is_retried
         except RegistryError as error:
             await run_to_completion(self._job_store.fail(run.number, error.code, error.detail))
+            run.error = error
         except Exception:
             logger.exception("job %d", run.number)
             detail = "this was not foreseen: the server's log says more"
@@ -144,9 +149,8 @@ class JobRunner:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 self._begin(run, JobStep.FETCHING, Checkpoint.FETCHING)
-                source = await asyncio.to_thread(self._source, job, workspace)
                 with storage_errors():
-                    folder = await asyncio.to_thread(workspace.empty_folder)
+                    source, folder = await asyncio.to_thread(self._prepare, job, workspace)
                 limits = await self._registrar.fetch_limits(job.adapter)
                 fetched = await fetch(source, folder, limits, run.progress)
                 self._begin(run, JobStep.INSPECTING, Checkpoint.FETCHED)
@@ -157,7 +161,8 @@ class JobRunner:
         self._begin(run, JobStep.STORING, Checkpoint.INSPECTED)
         async with keep(self._store, folder, fetched, inspection) as artifact:
             self._begin(run, JobStep.PUBLISHING, Checkpoint.KEPT)
-            await run_to_completion(self._publish(job, run, fetched, artifact))
+            registration = await run_to_completion(self._publish(job, run, fetched, artifact))
+            run.registration = registration
             run.published = artifact.path if artifact.is_used else None
             self._watch(run.number, Checkpoint.PUBLISHED)
 
@@ -174,6 +179,10 @@ class JobRunner:
             job.adapter, origin, artifact, details, in_transaction=in_transaction
         )
 
+    def _prepare(self, job: Job, workspace: Workspace) -> tuple[Source, Path]:
+        """Runs in a thread. Raises OSError, and what opening the source raises."""
+        return self._source(job, workspace), workspace.empty_folder()
+
     def _source(self, job: Job, workspace: Workspace) -> Source:
         if job.fetched_from is None:
             return UploadedSource(workspace.upload)
@@ -185,6 +194,14 @@ class JobRunner:
     def _begin(self, run: JobRun, step: JobStep, checkpoint: Checkpoint) -> None:
         run.step = step
         self._watch(run.number, checkpoint)
+
+
+def _close(workspace: Workspace, published: Path | None) -> None:
+    """Runs in a thread: deleting large files takes a while."""
+    workspace.close()
+    if published is not None:  # deleting an upload's hard link changes the ctime
+        with suppress(OSError):
+            write_fingerprint(published)
 
 
 @asynccontextmanager

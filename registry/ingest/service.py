@@ -13,6 +13,7 @@ from registry.database.engine import Database
 from registry.database.pagination import Page, number_of, page_of
 from registry.errors import UnknownJob
 from registry.ingest.cleanup import Cleanup
+from registry.ingest.completion import Completions
 from registry.ingest.job_store import JobStore
 from registry.ingest.registrar import Registrar
 from registry.ingest.repository import JobRepository
@@ -26,6 +27,8 @@ from registry.sources.quarantine import too_large
 from registry.sources.registry import RemoteSources
 from registry.sources.urls import is_url
 from registry.storage.store import ArtifactStore
+
+SMALL_UPLOAD_SECONDS = 10.0  # that its request waits for the version, unless told
 
 
 class IngestService:
@@ -51,15 +54,8 @@ class IngestService:
         self._cleanup = Cleanup(
             store, database, retention=timedelta(days=settings.job_retention_days)
         )
+        self._completions = Completions(database, self.job)
         patience = settings.ingest_timeout_seconds
-        self._uploads = UploadService(
-            store,
-            self._job_store,
-            registrar.quotas,
-            max_uploads=settings.max_uploads,
-            timeout_seconds=patience,
-            new_progress=new_progress,
-        )
         runner = JobRunner(
             registrar, store, self._job_store, sources, timeout_seconds=patience, watch=watch
         )
@@ -70,6 +66,17 @@ class IngestService:
             self._cleanup,
             max_running=settings.max_ingests,
             short_bytes=settings.max_direct_bytes,
+            new_progress=new_progress,
+            on_end=self._completions.report,
+        )
+        self._uploads = UploadService(
+            store,
+            self._job_store,
+            registrar.quotas,
+            self._workers,
+            max_uploads=settings.max_uploads,
+            small_bytes=settings.max_direct_bytes,
+            timeout_seconds=patience,
             new_progress=new_progress,
         )
 
@@ -85,28 +92,32 @@ class IngestService:
         actor: str,
         request: dict[str, Any],
         within: str | None = None,
+        wait_seconds: float | None = None,
     ) -> Registration | Job:
         """Register a small local folder directly; anything else becomes a job.
 
         `within`: the calling tenant; only folders and buckets below its name may be read.
+        `wait_seconds`: how long to wait for the job's version; 0 makes a job of everything.
 
-        Raises what `Registrar.register` raises; for URLs InvalidSource, SourceNotAllowed,
-        SourceUnsupported; TenantLimit.
+        Raises what `Completions.wait` and `Registrar.register` raise; for URLs InvalidSource,
+        SourceNotAllowed, SourceUnsupported; TenantLimit.
         """
         self._registrar.check_new_name(name)
         details = details_of(request)
         if is_url(source):
             url, _ = self._sources.open(source, within=within)
             await self._registrar.quotas.begin_registration(name)
-            return await self._queue(name, str(url), source, actor, request)
+            job = await self._queue(name, str(url), source, actor, request)
+            return await self._wait(job, wait_seconds or 0)
         size_bytes = await asyncio.to_thread(
             lambda: self._store.local(source, within=within).size_bytes()
         )
         if size_bytes > self._store.limits.max_bytes:
             raise too_large(self._store.limits)
         await self._registrar.quotas.begin_registration(name, size_bytes)
-        if size_bytes > self._max_direct_bytes:
-            return await self._queue(name, source, source, actor, request)
+        if size_bytes > self._max_direct_bytes or wait_seconds == 0:
+            job = await self._queue(name, source, source, actor, request)
+            return await self._wait(job, wait_seconds or 0)
         created = False
         try:
             registration = await self._registrar.register(
@@ -118,15 +129,27 @@ class IngestService:
                 self._workers.clean_up()
         return registration
 
-    async def receive(self, upload: Upload) -> Job:
-        """Raises what `UploadService.receive` raises; InvalidReference, NameReserved,
-        TenantLimit.
+    async def receive(
+        self, upload: Upload, *, wait_seconds: float | None = None
+    ) -> Registration | Job:
+        """Receive an upload, and wait for its version: a while for a small one, unless told.
+
+        Raises what `UploadService.receive` and `Completions.wait` raise; InvalidReference,
+        NameReserved, TenantLimit.
         """
         self._registrar.check_new_name(upload.adapter)
         await self._registrar.quotas.begin_registration(upload.adapter, upload.counted_bytes)
         job = await self._uploads.receive(upload)
-        self._workers.wake()
-        return job
+        if job.state == JobState.QUEUED:
+            self._workers.wake()
+        if wait_seconds is None:
+            is_awaited = self._workers.is_open and self._uploads.is_small(job)
+            wait_seconds = SMALL_UPLOAD_SECONDS if is_awaited else 0
+        return await self._wait(job, wait_seconds)
+
+    async def _wait(self, job: Job, seconds: float) -> Registration | Job:
+        runs_here = self._workers.is_running(job.number)
+        return await self._completions.wait(job, seconds, runs_here=runs_here)
 
     async def _queue(
         self, name: str, shown: str, source: str, actor: str, request: dict[str, Any]

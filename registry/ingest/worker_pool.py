@@ -9,10 +9,12 @@ from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable, StoreUnavailable
 from registry.ingest.cleanup import Cleanup
 from registry.ingest.job_queue import JobQueue
-from registry.ingest.pipeline import open_workspace
+from registry.ingest.pipeline import close_workspace, open_workspace
 from registry.ingest.repository import DueJob
 from registry.ingest.runner import JobRun, JobRunner
+from registry.models.job import Job
 from registry.quotas.places import Places
+from registry.quotas.turns import Turns
 from registry.sources.base import Progress
 from registry.storage.store import ArtifactStore, Workspace
 
@@ -39,12 +41,17 @@ class WorkerPool:
         max_running: int,
         short_bytes: int,
         new_progress: Callable[[], Progress],
+        on_end: Callable[[JobRun], None],
     ) -> None:
+        """`on_end` is called with each attempt that has ended."""
         self._queue = JobQueue(database)
         self._store = store
         self._runner = runner
         self._cleanup = cleanup
         self._places = Places(max_running)
+        self._turns = Turns(max_running)
+        self._on_end = on_end
+        self._group: asyncio.TaskGroup | None = None
         self._short_bytes = short_bytes
         self._new_progress = new_progress
         self._running: dict[int, JobRun] = {}
@@ -62,6 +69,15 @@ class WorkerPool:
         self._leftovers += 1
         self.wake()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether jobs are run here."""
+        return self._group is not None
+
+    def is_running(self, number: int) -> bool:
+        """Whether an attempt at the job runs here."""
+        return number in self._running
+
     def cancel(self, number: int) -> None:
         """Stop the job, if it runs here."""
         if (run := self._running.get(number)) is not None:
@@ -70,16 +86,54 @@ class WorkerPool:
     async def run(self) -> None:
         """Run until cancelled; then jobs go back to the queue."""
         async with asyncio.TaskGroup() as group:
-            while True:
-                self._wake.clear()
-                try:
-                    await self._clean_up()
-                    await self._start_due_jobs(group)
-                except (DatabaseUnavailable, StoreUnavailable) as error:
-                    logger.warning("jobs wait: %s", error.detail)
-                except Exception:  # must not stop the server
-                    logger.exception("jobs wait")
-                await self._wait_for_work()
+            self._group = group
+            try:
+                await self._run(group)
+            finally:
+                self._group = None
+
+    async def _run(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                await self._clean_up()
+                await self._start_due_jobs(group)
+            except (DatabaseUnavailable, StoreUnavailable) as error:
+                logger.warning("jobs wait: %s", error.detail)
+            except Exception:  # must not stop the server
+                logger.exception("jobs wait")
+            await self._wait_for_work()
+
+    # ---- small uploads, which the server that received them runs at once ---------------------
+
+    async def take_turn(self, tenant: str | None, *, within_seconds: float) -> bool:
+        """Whether a small upload may run now; then `run_received` or `give_back_turn` follows."""
+        return self._group is not None and await self._turns.take(
+            tenant, within_seconds=within_seconds
+        )
+
+    def give_back_turn(self) -> None:
+        self._turns.give_back()
+
+    async def run_received(self, job: Job, workspace: Workspace) -> None:
+        """Run a job whose attempt began with its row, in the background."""
+        if self._group is None:  # the server is ending: the next one runs it
+            workspace.is_needed = True
+            self._turns.give_back()
+            await close_workspace(workspace)
+            return
+        run = JobRun(job.number, self._new_progress())
+        self._running[job.number] = run
+        run.task = self._group.create_task(self._work_received(job, run, workspace))
+
+    async def _work_received(self, job: Job, run: JobRun, workspace: Workspace) -> None:
+        try:
+            await self._runner.run(run, workspace, job)
+        finally:
+            self._turns.give_back()
+            self._end(run)
+
+    # ---- jobs of the queue -------------------------------------------------------------------
 
     async def _wait_for_work(self) -> None:
         try:
@@ -123,7 +177,12 @@ class WorkerPool:
         try:
             await self._runner.run(run, workspace)
         finally:
-            del self._running[run.number]
             self._places.give_back(owner)
-            self._leftovers += run.published is None
+            self._end(run)
             self.wake()
+
+    def _end(self, run: JobRun) -> None:
+        del self._running[run.number]
+        if run.published is None:
+            self.clean_up()
+        self._on_end(run)

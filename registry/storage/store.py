@@ -113,10 +113,22 @@ class ArtifactStore:
 
     # ---- quarantine ----------------------------------------------------------------------
 
-    def workspace(self, name: str) -> Workspace | None:
-        """The workspace of this name, created if needed; None if it is locked."""
+    def workspace(self, name: str, *, for_upload: bool = False) -> Workspace | None:
+        """The workspace of this name, created if needed; None if it is locked.
+
+        `for_upload`: with the folder of its upload. Raises OSError.
+        """
         lock = self._workspaces.try_lock(name)
-        return None if lock is None else Workspace(self._quarantine / name, lock)
+        if lock is None:
+            return None
+        workspace = Workspace(self._quarantine / name, lock)
+        if for_upload:
+            try:
+                workspace.upload.mkdir(parents=True)
+            except OSError:
+                workspace.close()
+                raise
+        return workspace
 
     def workspaces(self) -> set[str]:
         """Names of all workspaces, in use or left behind, and of anything else in the folder."""

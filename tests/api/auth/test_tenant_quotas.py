@@ -84,7 +84,7 @@ async def register(client: httpx.AsyncClient, name: str, folder: Path) -> httpx.
 async def upload(client: httpx.AsyncClient, name: str, folder: Path) -> dict[str, Any]:
     """The job, once it has ended."""
     files = [("files", (file.name, file.read_bytes())) for file in sorted(folder.iterdir())]
-    accepted = await client.post(f"/adapters/{name}/versions", files=files)
+    accepted = await client.post(f"/adapters/{name}/versions?wait=0", files=files)
     assert accepted.status_code == 202, accepted.text
     job: dict[str, Any] = accepted.json()
     async with asyncio.timeout(20):

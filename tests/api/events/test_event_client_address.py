@@ -107,7 +107,7 @@ async def test_a_job_is_recorded_with_the_address_that_asked_for_it(
     folder = make_adapter("a")
     files = [("files", (path.name, path.read_bytes())) for path in sorted(folder.iterdir())]
     async with serving(app) as url, httpx.AsyncClient(base_url=f"{url}/api/v1") as client:
-        job = (await client.post("/adapters/bot/versions", files=files)).json()
+        job = (await client.post("/adapters/bot/versions?wait=0", files=files)).json()
         working = asyncio.create_task(ingest.run())
         async with asyncio.timeout(30):
             while (await client.get(f"/jobs/{job['id']}")).json()["state"] != "succeeded":
@@ -125,7 +125,7 @@ async def test_a_cancellation_records_the_caller_who_requested_it(
     folder = make_adapter("a")
     files = [("files", (path.name, path.read_bytes())) for path in sorted(folder.iterdir())]
     async with serving(app) as url, httpx.AsyncClient(base_url=f"{url}/api/v1") as client:
-        job = (await client.post("/adapters/new/versions", files=files)).json()
+        job = (await client.post("/adapters/new/versions?wait=0", files=files)).json()
         cancelled = await client.post(f"/jobs/{job['id']}/cancel")
         assert cancelled.json()["state"] == "cancelled", cancelled.text
         (event,) = (await client.get("/events")).json()["items"]

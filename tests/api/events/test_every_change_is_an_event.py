@@ -76,7 +76,9 @@ class Everything:
     async def upload(self) -> int:
         folder = self.make_adapter("uploaded", seed=77)
         files = [("files", (path.name, path.read_bytes())) for path in sorted(folder.iterdir())]
-        return int((await self.http.post("/adapters/new/versions", files=files)).json()["id"])
+        return int(
+            (await self.http.post("/adapters/new/versions?wait=0", files=files)).json()["id"]
+        )
 
     async def failed_delivery(self) -> tuple[int, int]:
         webhook = await self.webhook()

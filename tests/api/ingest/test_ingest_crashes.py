@@ -80,7 +80,7 @@ async def test_an_upload_is_not_lost_in_a_crash(
 ) -> None:
     files = [("files", (file.name, file.read_bytes())) for file in make_adapter("a").iterdir()]
     async with start(works=False) as registry:
-        response = await registry.http.post("/adapters/bot/versions", files=files)
+        response = await registry.http.post("/adapters/bot/versions?wait=0", files=files)
         assert response.status_code == 202
     crash(point)
     async with start() as registry:

@@ -110,7 +110,7 @@ def from_folder(server: LimitedServer, large: Path, archive: Path) -> Json:
 
 def from_files(server: LimitedServer, large: Path, archive: Path) -> Json:
     files = [("files", (file.name, file.open("rb"))) for file in sorted(large.iterdir())]
-    job = server.end_of(server.http.post("/adapters/b/versions", files=files))
+    job = server.end_of(server.http.post("/adapters/b/versions?wait=0", files=files))
     for _, (_, file) in files:
         file.close()
     return job
@@ -119,7 +119,7 @@ def from_files(server: LimitedServer, large: Path, archive: Path) -> Json:
 def from_archive(server: LimitedServer, large: Path, archive: Path) -> Json:
     with archive.open("rb") as file:
         files = [("files", (archive.name, file))]
-        return server.end_of(server.http.post("/adapters/c/versions", files=files))
+        return server.end_of(server.http.post("/adapters/c/versions?wait=0", files=files))
 
 
 def from_web(server: LimitedServer, large: Path, archive: Path) -> Json:

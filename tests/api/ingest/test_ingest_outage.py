@@ -75,7 +75,7 @@ async def test_an_upload_survives_an_outage(
 ) -> None:
     files = [("files", (file.name, file.read_bytes())) for file in make_adapter("a").iterdir()]
     async with running_registry(database_url, tmp_path, base_model, works=False) as registry:
-        response = await registry.http.post("/adapters/bot/versions", files=files)
+        response = await registry.http.post("/adapters/bot/versions?wait=0", files=files)
         assert response.status_code == 202
         await attempt(registry, registry.service, at)
         assert (await registry.job(1))["state"] == state

@@ -19,7 +19,7 @@ Start = Callable[..., Any]
 Files = dict[str, bytes]
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
-PATH = "/adapters/bot/versions"
+PATH = "/adapters/bot/versions?wait=0"
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ async def test_a_name_that_can_not_be_is_refused_before_anything_is_read(
     registry: Registry, adapter: Files, name: str
 ) -> None:
     parts = [("files", item) for item in adapter.items()]
-    response = await registry.http.post(f"/adapters/{name}/versions", files=parts)
+    response = await registry.http.post(f"/adapters/{name}/versions?wait=0", files=parts)
     assert response.status_code in (400, 409)
     assert (await registry.http.get("/jobs")).json()["items"] == []
 

@@ -57,7 +57,7 @@ async def statements_to_drain(start: Start, names: list[str], make: AdapterMaker
     async with start(works=False) as registry:
         for seed, name in enumerate(names):
             files = [("files", (f.name, f.read_bytes())) for f in make(name, seed=seed).iterdir()]
-            answer = await registry.http.post(f"/adapters/{name}/versions", files=files)
+            answer = await registry.http.post(f"/adapters/{name}/versions?wait=0", files=files)
             assert answer.status_code == 202, answer.text
     statements = 0
     left = len(names)

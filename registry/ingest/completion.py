@@ -1,0 +1,127 @@
+"""Completion of jobs, for requests that wait for it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+from registry.bases.repository import BaseRepository
+from registry.catalog.repository import RegistryRepository, get_adapter
+from registry.catalog.types import PublishedVersion, Registration
+from registry.database.engine import Database
+from registry.errors import JobFinished, RegistryError, UnknownVersion
+from registry.ingest.runner import JobRun
+from registry.models import row_id
+from registry.models.job import Job, JobState
+from registry.quotas.places import Places
+from registry.references import tenant_of
+
+MAX_WAITING = 100
+_LOOK_SECONDS = 1.0
+
+ReadJob = Callable[[int], Awaitable[Job]]
+
+
+class Completions:
+    """Waits for a limited number of jobs, shared among tenants.
+
+    What this process ran is reported to it; jobs of other processes are looked up once a second.
+    """
+
+    def __init__(self, database: Database, read_job: ReadJob) -> None:
+        self._database = database
+        self._read_job = read_job
+        self._places = Places(MAX_WAITING)
+        self._waiting: dict[int, asyncio.Event] = {}
+        self._ended: dict[int, JobRun] = {}
+
+    def report(self, run: JobRun) -> None:
+        """An attempt at a job has ended here."""
+        if (waiting := self._waiting.get(run.number)) is not None:
+            self._ended[run.number] = run
+            waiting.set()
+
+    async def wait(self, job: Job, seconds: float, *, runs_here: bool) -> Registration | Job:
+        """What became of the job within this time; the job itself if it is unfinished.
+
+        `runs_here`: an attempt at it will be reported. Raises what made it fail; JobFinished if it
+        was cancelled; DatabaseUnavailable.
+        """
+        tenant = tenant_of(job.adapter)
+        if seconds <= 0 or not self._places.has_place(tenant):
+            return job
+        with self._places.hold(tenant):
+            self._waiting[job.number] = asyncio.Event()
+            try:
+                return await self._wait(job.number, seconds, runs_here)
+            finally:
+                del self._waiting[job.number]
+                self._ended.pop(job.number, None)
+
+    async def _wait(self, number: int, seconds: float, runs_here: bool) -> Registration | Job:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + seconds
+        if runs_here and (done := await self._next_end(number, min(seconds, _LOOK_SECONDS))):
+            return done
+        while True:
+            job = await self._read_job(number)
+            left = deadline - clock()
+            if job.is_finished:
+                return await self._result(job)
+            if left <= 0:
+                return job
+            if (done := await self._next_end(number, min(left, _LOOK_SECONDS))) is not None:
+                return done
+
+    async def _next_end(self, number: int, seconds: float) -> Registration | None:
+        """The version, if an attempt here published it. Raises what made the job fail."""
+        ended = self._waiting[number]
+        try:
+            async with asyncio.timeout(seconds):
+                await ended.wait()
+        except TimeoutError:
+            return None
+        ended.clear()
+        return result_of(self._ended.pop(number))
+
+    async def _result(self, job: Job) -> Registration:
+        if job.state == JobState.CANCELLED:
+            raise JobFinished(job.number, job.state)
+        if job.version is None:
+            raise _error_of(job)
+        return Registration(await self._published(job, job.version), created=bool(job.created))
+
+    async def _published(self, job: Job, number: int) -> PublishedVersion:
+        async with self._database.read_session() as session:
+            repository = RegistryRepository(session)
+            adapter = await get_adapter(repository, job.adapter)
+            version = await repository.version(row_id(adapter), number)
+            if version is None:
+                raise UnknownVersion(job.adapter, number)
+            parent = await repository.reference_of(version.parent_id)
+            base = await BaseRepository(session).name_of(version.base_id)
+        return PublishedVersion(job.adapter, version, parent, base)
+
+
+def result_of(run: JobRun) -> Registration | None:
+    """The version that an attempt published; None if it is to be looked up.
+
+    Raises what made the job fail.
+    """
+    if run.error is not None:
+        raise run.error
+    return run.registration
+
+
+def _error_of(job: Job) -> RegistryError:
+    """As the server that ran it would have raised."""
+    error = RegistryError(job.detail or "")
+    error.code = job.code or error.code
+    defect = 422  # codes without a class of their own are what inspection found
+    statuses = {kind.code: kind.status for kind in _kinds(RegistryError)}
+    error.status = statuses.get(error.code, defect)
+    return error
+
+
+def _kinds(of: type[RegistryError]) -> Iterator[type[RegistryError]]:
+    for kind in of.__subclasses__():
+        yield kind
+        yield from _kinds(kind)

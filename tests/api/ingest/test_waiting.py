@@ -1,0 +1,151 @@
+"""Requests that wait for their registration: the version if it is done in time, else the job."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from registry.ingest.runner import Checkpoint
+from tests.support.servers.registry_in_loop import Registry, running_registry
+
+AdapterMaker = Callable[..., Path]
+Start = Callable[..., Any]
+
+PATH = "/adapters/bot/versions"
+
+
+@pytest.fixture
+def start(database_url: str, tmp_path: Path, base_model: Any) -> Start:
+    return lambda **settings: running_registry(database_url, tmp_path, base_model, **settings)
+
+
+async def send(
+    registry: Registry, folder: Path, wait: float | None = None, path: str = PATH
+) -> httpx.Response:
+    files = [("files", (file.name, file.read_bytes())) for file in sorted(folder.iterdir())]
+    query = {} if wait is None else {"wait": wait}
+    return await registry.http.post(path, files=files, params=query)
+
+
+async def test_a_small_upload_is_answered_with_its_version(
+    start: Start, make_adapter: AdapterMaker
+) -> None:
+    folder = make_adapter("a")
+    async with start() as registry:
+        first = await send(registry, folder)
+        again = await send(registry, folder)
+        assert (first.status_code, again.status_code) == (201, 200), first.text
+        assert first.json()["version"] == again.json()["version"] == "bot:1"
+        assert first.json()["source"] == "upload"
+        jobs = (await registry.http.get("/jobs")).json()["items"]
+        assert [(job["state"], job["attempts"]) for job in jobs] == [("succeeded", 1)] * 2
+        await registry.no_leftovers()
+
+
+async def test_what_is_wrong_with_a_small_upload_is_its_answer(
+    start: Start, make_adapter: AdapterMaker
+) -> None:
+    folder = make_adapter("a")
+    (folder / "adapter_model.safetensors").write_bytes(b"nothing of the kind")
+    async with start() as registry:
+        refused = await send(registry, folder)
+        (job,) = (await registry.http.get("/jobs")).json()["items"]
+        assert refused.status_code == 422, refused.text
+        assert (job["state"], job["code"]) == ("failed", refused.json()["code"])
+
+
+async def test_a_job_that_is_not_done_in_time_is_the_answer(
+    start: Start, make_adapter: AdapterMaker
+) -> None:
+    """Here none is ever done: nothing works on jobs."""
+    async with start(works=False) as registry:
+        began = time.monotonic()
+        answer = await send(registry, make_adapter("a"), wait=0.3)
+        assert answer.status_code == 202, answer.text
+        assert answer.json()["state"] == "queued"
+        assert answer.headers["location"] == f"/api/v1/jobs/{answer.json()['id']}"
+        assert 0.3 <= time.monotonic() - began < 5
+
+
+async def test_a_large_upload_is_waited_for_only_if_told(
+    start: Start, make_adapter: AdapterMaker
+) -> None:
+    folder = make_adapter("a")
+    async with start(max_direct_bytes=0) as registry:
+        assert (await send(registry, folder, wait=20)).status_code == 201
+        assert (await send(registry, folder)).status_code == 202
+        bad = make_adapter("b", seed=1)
+        (bad / "adapter_config.json").write_text("{}")
+        assert (await send(registry, bad, wait=20)).status_code == 422
+
+
+async def test_another_server_may_run_the_job(start: Start, make_adapter: AdapterMaker) -> None:
+    """The server that was asked runs none itself, and looks at the table."""
+    bad = make_adapter("b", seed=1)
+    (bad / "adapter_config.json").write_text("{}")
+    async with start(works=False) as asked, start():
+        done = await send(asked, make_adapter("a"), wait=20)
+        assert (done.status_code, done.json().get("version")) == (201, "bot:1"), done.text
+        refused = await send(asked, bad, wait=20)
+        assert (refused.status_code, refused.json()["code"]) == (422, "not_lora"), refused.text
+
+
+async def test_a_cancelled_job_is_a_conflict(start: Start, make_adapter: AdapterMaker) -> None:
+    async with start(works=False) as registry:
+        waiting = asyncio.create_task(send(registry, make_adapter("a"), wait=20))
+        async with asyncio.timeout(10):
+            while not (jobs := (await registry.http.get("/jobs")).json()["items"]):
+                await asyncio.sleep(0.02)
+        await registry.http.post(f"/jobs/{jobs[0]['id']}/cancel")
+        answer = await waiting
+        assert (answer.status_code, answer.json()["code"]) == (409, "job_finished"), answer.text
+
+
+async def test_a_source_is_waited_for_if_told(start: Start, make_adapter: AdapterMaker) -> None:
+    folder = make_adapter("a")
+    async with start() as registry:
+        job = await registry.http.post(f"{PATH}?wait=0", json={"source": str(folder)})
+        assert (await registry.finished(job))["version"] == "bot:1"
+        done = await registry.http.post(f"{PATH}?wait=5", json={"source": str(folder)})
+        assert (done.status_code, done.json()["version"]) == (200, "bot:1")
+
+
+@pytest.mark.parametrize("wait", ["-1", "61", "nan", "inf", "soon"])
+async def test_the_wait_has_bounds(start: Start, make_adapter: AdapterMaker, wait: str) -> None:
+    async with start(works=False) as registry:
+        answer = await registry.http.post(f"{PATH}?wait={wait}", json={"source": "x"})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+async def test_small_uploads_take_turns_between_tenants(
+    start: Start, make_adapter: AdapterMaker
+) -> None:
+    """One tenant has three in line before the platform's comes: that one is second."""
+    order: list[int] = []
+    reached = asyncio.Event()
+
+    def watch(job: int, checkpoint: Checkpoint) -> None:
+        if checkpoint == Checkpoint.FETCHING:
+            order.append(job)
+            reached.set()
+
+    async with start(max_ingests=1, max_uploads=16, watch=watch) as registry:
+        assert await registry.ingest._workers.take_turn(None, within_seconds=0)
+        await registry.http.post("/tenants", json={"name": "acme"})
+        folders = [make_adapter(f"a{n}", seed=n) for n in range(4)]
+        names = ["acme~a", "acme~b", "acme~c", "own"]
+        sending = []
+        for name, folder in zip(names, folders, strict=True):
+            path = f"/adapters/{name}/versions"
+            sending.append(asyncio.create_task(send(registry, folder, path=path)))
+            await asyncio.sleep(0.1)
+        registry.ingest._workers.give_back_turn()
+        answers = await asyncio.gather(*sending)
+        assert [a.status_code for a in answers] == [201] * 4, answers[0].text
+        jobs = (await registry.http.get("/jobs")).json()["items"]
+        adapters = {job["id"]: job["adapter"] for job in jobs}
+        assert [adapters[job] for job in order] == ["acme~a", "own", "acme~b", "acme~c"]
