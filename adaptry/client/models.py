@@ -332,6 +332,13 @@ JobState = TypeAliasType(
 )
 
 
+class JobsCancelled(ResponseModel):
+    """How many jobs were told to stop. `more`: there may be others that match."""
+
+    cancelled: int
+    more: bool
+
+
 MissCause = TypeAliasType("MissCause", Literal["cold", "evicted", "new_version", "restart"])
 
 

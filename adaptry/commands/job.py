@@ -7,6 +7,7 @@ import typer
 
 from adaptry.client.models import JobRead, JobState
 from adaptry.terminal.completion import adapter_names
+from adaptry.terminal.errors import CommandError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
 from adaptry.terminal.output import show_fields, show_json, show_table, size, text
 
@@ -16,6 +17,7 @@ app = typer.Typer(
     help="Follow and cancel background registrations.",
 )
 
+TenantOption = Annotated[str | None, typer.Option("--tenant", help="Only of this tenant.")]
 Number = Annotated[int, typer.Argument(metavar="JOB", min=1, help="The job's number.")]
 
 
@@ -25,6 +27,7 @@ def list_(
     adapter: Annotated[
         str | None, typer.Option(help="Only of this adapter.", autocompletion=adapter_names)
     ] = None,
+    tenant: TenantOption = None,
     limit: Annotated[int, typer.Option(min=1, help="The newest so many only.")] = 100,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
@@ -33,7 +36,10 @@ def list_(
     size_of_page = min(limit, 100)
     with connect(server) as client:
         found = client.jobs.list(
-            state=cast("JobState | None", state), adapter=adapter, page_size=size_of_page
+            state=cast("JobState | None", state),
+            adapter=adapter,
+            tenant=tenant,
+            page_size=size_of_page,
         )
         jobs = list(islice(found, limit))
     if as_json:
@@ -64,10 +70,34 @@ def show(number: Number, server: Server = DEFAULT_SERVER, as_json: AsJson = Fals
 
 
 @app.command()
-def cancel(number: Number, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
-    """Cancel a job. A version that it has already published stays."""
+def cancel(
+    number: Annotated[
+        int | None, typer.Argument(metavar="JOB", min=1, help="The job's number.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that have not ended.")] = False,
+    state: Annotated[str | None, typer.Option(help="All that are queued, or running.")] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="All of this adapter.", autocompletion=adapter_names)
+    ] = None,
+    tenant: TenantOption = None,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel a job, or all that match. What they have already published stays."""
+    matches = every or any(wanted is not None for wanted in (state, adapter, tenant))
+    if (number is None) != matches:
+        raise CommandError("name one job, or say which: --all, --state, --adapter, --tenant")
     with connect(server) as client:
-        _print(client.jobs.cancel(number), as_json)
+        if number is not None:
+            _print(client.jobs.cancel(number), as_json)
+            return
+        count = client.jobs.cancel_all(
+            state=cast("JobState | None", state), adapter=adapter, tenant=tenant
+        )
+    if as_json:
+        show_json({"cancelled": count})
+    else:
+        print(f"{count} cancelled")
 
 
 def _print(job: JobRead, as_json: bool) -> None:

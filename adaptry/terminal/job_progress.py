@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from adaptry.client import Client, JobFailed, Registration
+from adaptry.client import Client, JobFailed, Registration, Submission
 from adaptry.client.models import JobRead
 from adaptry.terminal.errors import INTERRUPTED, CommandError
 
@@ -111,27 +111,27 @@ def _bar() -> "Progress":
 def register(client: Client, name: str, source: str, description: str | None) -> Registration:
     """Register a source and wait for its version. Raises LeftRunning and the client's errors."""
     submitted = client.versions.submit(name, source, description=description)
-    if submitted.version is not None:
-        return Registration(submitted.version, submitted.is_new)
-    assert submitted.job
     with TransferBar() as bar:
-        return _wait_for_version(client, submitted.job, bar)
+        return _wait_for_version(client, submitted, bar)
 
 
 def push(client: Client, name: str, source: Path, description: str | None) -> Registration:
     """Upload local files and wait for their version. Raises as `register` does."""
     with TransferBar() as bar:
-        job = client.versions.upload(
+        submitted = client.versions.upload(
             name, source, description=description, on_bytes=bar.show_upload
         )
-        return _wait_for_version(client, job, bar)
+        return _wait_for_version(client, submitted, bar)
 
 
-def _wait_for_version(client: Client, job: JobRead, bar: TransferBar) -> Registration:
+def _wait_for_version(client: Client, submitted: Submission, bar: TransferBar) -> Registration:
+    if submitted.version is not None:
+        return Registration(submitted.version, submitted.is_new)
+    assert submitted.job
     try:
-        job = client.jobs.wait(job.id, on_job=bar.show_job)
+        job = client.jobs.wait(submitted.job.id, on_job=bar.show_job)
     except KeyboardInterrupt:
-        raise LeftRunning(job.id) from None
+        raise LeftRunning(submitted.job.id) from None
     if job.version is None:
         raise JobFailed(job)
     return Registration(client.versions.get(job.version), bool(job.created))

@@ -7,7 +7,7 @@ from registry.catalog.types import AliasState
 from registry.catalog.unit_of_work import UnitOfWork, adapter_transaction
 from registry.database.engine import Database
 from registry.errors import AliasMoved, UnknownAlias, VersionNotServable
-from registry.models import SERVABLE, Alias, AliasHistory, EventKind, now, row_id
+from registry.models import SERVABLE, Alias, AliasHistory, EventKind, Version, now, row_id
 from registry.references import check_alias
 
 ANYWHERE = -1
@@ -110,6 +110,25 @@ async def point(
         reason=reason,
     )
     return state
+
+
+async def point_first(work: UnitOfWork, alias: str, version: Version, reason: str) -> None:
+    """Create an alias of an adapter whose first version this is: it can't have had any."""
+    row = AliasHistory(
+        adapter_id=work.adapter_id,
+        alias=alias,
+        revision=1,
+        version_id=row_id(version),
+        weight=1,
+        valid_from=now(),
+        actor=work.actor,
+        reason=reason,
+    )
+    current = Alias(adapter_id=work.adapter_id, name=alias, version_id=row_id(version), revision=1)
+    work.aliases.add(current, row)
+    await work.add_event(
+        EventKind.ALIAS_MOVED, alias=alias, to_version=version.number, reason=reason
+    )
 
 
 async def _write(work: UnitOfWork, state: AliasState, ids: Mapping[int, int]) -> None:

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
-from registry.api.job_schemas import JobPage, JobRead, job_read
+from registry.api.job_schemas import MAX_CANCELLED, JobPage, JobRead, JobsCancelled, job_read
 from registry.api.parameters import Limit, PageToken
 from registry.api.serializers import version_read
 from registry.auth.caller import actor_name, current_caller
@@ -19,6 +19,7 @@ from registry.catalog.schemas import VersionCreate, VersionRead
 from registry.catalog.types import Registration
 from registry.errors import InvalidUpload, UnknownJob
 from registry.http.problems import ProblemRoute
+from registry.ingest.repository import JobFilter
 from registry.ingest.service import IngestService
 from registry.ingest.upload_service import UPLOAD, Upload
 from registry.models.job import Job, JobState
@@ -37,6 +38,8 @@ Wait = Annotated[
         description="Seconds to wait for the version; 0 answers with the job.",
     ),
 ]
+JobAdapter = Annotated[str | None, Query(max_length=64)]
+JobTenant = Annotated[str | None, Query(max_length=64, description="For the platform.")]
 JobNumber = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
 _ERRORS = (400, 403, 404, 409, 413, 422, 429, 501, 503, 504)
@@ -108,22 +111,33 @@ def _add_jobs(router: APIRouter, ingest: IngestService) -> None:
         limit: Limit = 100,
         page_token: PageToken = None,
         state: JobState | None = None,
-        adapter: Annotated[str | None, Query(max_length=64)] = None,
+        adapter: JobAdapter = None,
+        tenant: JobTenant = None,
     ) -> JobPage:
         """Registration jobs, newest first."""
-        page = await ingest.jobs(
-            limit=limit,
-            page_token=page_token,
-            state=state,
-            adapter=adapter,
-            tenant=current_caller().tenant,
-        )
+        wanted = _visible(state, adapter, tenant)
+        page = await ingest.jobs(wanted, limit=limit, page_token=page_token)
         return JobPage(items=list(map(job_read, page.items)), next_page_token=page.next_token)
 
     @router.get("/jobs/{number}", tags=["jobs"])
     async def job(number: JobNumber) -> JobRead:
         """Progress or outcome of a job."""
         return job_read(await _own(number))
+
+    @router.post("/jobs/cancel", tags=["jobs"])
+    async def cancel_some(
+        state: Annotated[JobState | None, Query(description="Only of these.")] = None,
+        adapter: JobAdapter = None,
+        tenant: JobTenant = None,
+    ) -> JobsCancelled:
+        """Request the cancellation of all unfinished jobs that match, up to 500 at a time.
+
+        `more`: send it again, there may be others. Jobs whose cancellation was requested before
+        do not count.
+        """
+        wanted = _visible(state, adapter, tenant)
+        count = await ingest.cancel_some(wanted, actor=actor_name(), limit=MAX_CANCELLED)
+        return JobsCancelled(cancelled=count, more=count == MAX_CANCELLED)
 
     @router.post("/jobs/{number}/cancel", tags=["jobs"])
     async def cancel(number: JobNumber) -> JobRead:
@@ -136,6 +150,14 @@ def _add_jobs(router: APIRouter, ingest: IngestService) -> None:
         if not current_caller().owns(job.adapter):
             raise UnknownJob(number)
         return job
+
+
+def _visible(state: JobState | None, adapter: str | None, tenant: str | None) -> JobFilter:
+    """Those of the caller's tenant; another's don't exist for it."""
+    own = current_caller().tenant
+    if own is None or tenant in (None, own):
+        return JobFilter(state, adapter, own or tenant)
+    return JobFilter(state, "", own)
 
 
 def _answer(done: Registration | Job, response: Response) -> VersionRead | JobRead:

@@ -6,6 +6,8 @@ from pydantic import BaseModel
 
 from registry.models.job import Job
 
+MAX_CANCELLED = 500
+
 
 class JobRead(BaseModel):
     """One registration in the background.
@@ -37,6 +39,13 @@ class JobRead(BaseModel):
 class JobPage(BaseModel):
     items: list[JobRead]
     next_page_token: str | None
+
+
+class JobsCancelled(BaseModel):
+    """How many jobs were told to stop. `more`: there may be others that match."""
+
+    cancelled: int
+    more: bool
 
 
 def job_read(job: Job) -> JobRead:

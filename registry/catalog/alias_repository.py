@@ -119,6 +119,10 @@ class AliasRepository:
         await self._session.merge(alias)
         await self._session.flush()
 
+    def add(self, alias: Alias, row: AliasHistory) -> None:
+        """Insert an alias that has no history, with its first state."""
+        self._session.add_all((row, alias))
+
     async def remove(self, adapter_id: int, alias: str) -> None:
         statement = delete(Alias).where(col(Alias.adapter_id) == adapter_id)
         await self._session.execute(statement.where(col(Alias.name) == alias))

@@ -66,7 +66,7 @@ class UnitOfWork:
         reason: str | None = None,
         data: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the event of this change."""
+        """Write the event of this change, with what the session writes next."""
         event = Event(
             actor=self.actor,
             address=self.address,
@@ -78,7 +78,7 @@ class UnitOfWork:
             reason=None if reason is None else redact_keys(reason),
             data=dict(data or {}),
         )
-        await self.repository.add(event)
+        self.session.add(event)
 
 
 @asynccontextmanager

@@ -60,7 +60,26 @@ class SqliteCursor:
 
 
 class SqliteConnection(aiosqlite.Connection):
-    """aiosqlite's connection, with other cursors."""
+    """aiosqlite's connection, with other cursors, and no trip to roll nothing back.
+
+    SQLAlchemy rolls back twice after each session, and a reading one has no transaction.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._unanswered = 0  # trips that began and have not ended in the thread
+
+    async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        self._unanswered += 1
+        result = await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]  # theirs
+        self._unanswered -= 1
+        return result
+
+    async def rollback(self) -> None:
+        # after a trip that failed or was given up, nobody knows what the thread still does
+        if self._unanswered or self.driver.in_transaction:
+            await super().rollback()
+            self._unanswered = 0
 
     @property
     def driver(self) -> sqlite3.Connection:

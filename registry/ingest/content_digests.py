@@ -1,15 +1,22 @@
 """Content digests of versions that were registered before there were such digests."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from registry.catalog.repository import AnyRow, RegistryRepository
 from registry.database.engine import Database
 from registry.errors import InvalidAdapter
 from registry.inspection.content_digest import content_digest
-from registry.inspection.inspector import Inspection
 from registry.inspection.tensor_reader import Truncated
+
+
+class MissingDigests(Exception):
+    """Versions without a digest may have the same content: `rows` has their ids and files."""
+
+    def __init__(self, rows: Sequence[AnyRow]) -> None:
+        super().__init__()
+        self.rows = rows
 
 
 class ContentDigests:
@@ -19,16 +26,8 @@ class ContentDigests:
         self._database = database
         self._path_of = path_of
 
-    async def fill(self, adapter: str, new: Inspection) -> None:
-        """Those of the adapter's versions that have the rank and alpha of a new one.
-
-        Raises DatabaseUnavailable.
-        """
-        async with self._database.read_session() as session:
-            repository = RegistryRepository(session)
-            missing = await repository.versions_without_content_digest(adapter, new.rank, new.alpha)
-        if not missing:
-            return
+    async def fill(self, missing: Sequence[AnyRow]) -> None:
+        """Raises DatabaseUnavailable."""
         digests = await asyncio.to_thread(self._compute, missing)
         async with self._database.transaction(for_catalog=False) as session:
             await RegistryRepository(session).set_content_digests(digests)

@@ -1,5 +1,6 @@
 """Job states in the database; each transition is one transaction."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from random import uniform
 
@@ -10,7 +11,7 @@ from registry.catalog.repository import RegistryRepository
 from registry.catalog.types import Registration
 from registry.database.engine import Database
 from registry.errors import JobFinished, RegistryError, UnknownJob
-from registry.ingest.repository import JobRepository
+from registry.ingest.repository import JobFilter, JobRepository
 from registry.models import Event, EventKind, now, row_id
 from registry.models.job import Job, JobState, JobStep
 from registry.redaction import redact
@@ -129,15 +130,16 @@ class JobStore:
             job = await _get_job(session, number)
             if job.is_finished:
                 raise JobFinished(number, job.state)
-            if not job.cancel_requested:
-                event = Event(
-                    actor=actor, address=client_address(), kind=EventKind.INGEST_CANCELLED
-                )
-                await _add_event(session, job, event)
-            job.cancel_requested = True
-            if job.state == JobState.QUEUED:
-                await _finish(session, job, JobState.CANCELLED)
+            await _cancel(session, job, actor)
             return job
+
+    async def cancel_some(self, wanted: JobFilter, actor: str, limit: int) -> Sequence[Job]:
+        """As `cancel`, the oldest of these jobs for which that was not requested before."""
+        async with self._database.transaction() as session:
+            jobs = await JobRepository(session).to_cancel(wanted, limit)
+            for job in jobs:
+                await _cancel(session, job, actor)
+            return jobs
 
     async def confirm_cancelled(self, number: int) -> None:
         """The work on a job whose cancellation was requested has stopped."""
@@ -159,6 +161,15 @@ async def _get_job(session: AsyncSession, number: int) -> Job:
     if job is None:
         raise UnknownJob(number)
     return job
+
+
+async def _cancel(session: AsyncSession, job: Job, actor: str) -> None:
+    if not job.cancel_requested:
+        event = Event(actor=actor, address=client_address(), kind=EventKind.INGEST_CANCELLED)
+        await _add_event(session, job, event)
+    job.cancel_requested = True
+    if job.state == JobState.QUEUED:
+        await _finish(session, job, JobState.CANCELLED)
 
 
 async def _finish(

@@ -2,7 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from registry.aliases.service import point
+from registry.aliases.service import point_first
 from registry.auth.grants import check_tenant_exists
 from registry.bases.repository import BaseRepository
 from registry.catalog.metadata import VersionDetails, describe
@@ -10,6 +10,7 @@ from registry.catalog.repository import RegistryRepository
 from registry.catalog.types import Origin, PublishedVersion, Registration
 from registry.catalog.unit_of_work import UnitOfWork
 from registry.errors import OtherBaseModel
+from registry.ingest.content_digests import MissingDigests
 from registry.inspection.base_identity import BaseIdentity
 from registry.inspection.inspector import Inspection
 from registry.lifecycle.transitions import change_state
@@ -26,40 +27,60 @@ async def publish(
     artifact: StoredArtifact,
     details: VersionDetails,
     base: BaseIdentity,
+    *,
+    find_missing_digests: bool = True,
 ) -> Registration:
     """Publish the adapter's next version, or find the one that has these files or this content.
 
     `base`: the base model that they were checked against. Raises OtherBaseModel, UnknownTenant,
-    UnknownAdapter and UnknownVersion for the parent, MetadataTooLarge.
+    UnknownAdapter and UnknownVersion for the parent, MetadataTooLarge; MissingDigests, unless told
+    not to look for those.
     """
-    adapter = await _get_or_add_adapter(session, name, details.description)
+    adapter = await RegistryRepository(session).adapter(name, lock=True)
+    is_new = adapter is None
+    if adapter is None:
+        adapter = await _add_adapter(session, name, details.description)
+    elif find_missing_digests:
+        await _check_digests(session, name, artifact.inspection)
     work = UnitOfWork(session, adapter, origin.actor, origin.address)
     await work.repository.lock_files(artifact.digest)
-    last, known = await work.repository.last_number_and_digest(row_id(adapter), artifact.digest)
-    if known is None:
-        content = artifact.inspection.content_digest
-        known = await work.repository.number_with_content(row_id(adapter), content)
-        artifact.is_used = known is None
+    last, known = (0, None) if is_new else await _find_same(work, artifact)
     if known is not None:
         return await _publish_again(work, await work.version(known), artifact.inspection, base)
     version = _version(row_id(adapter), last + 1, origin, artifact)
     version.base_id = await BaseRepository(session).id_of(base)
-    return Registration(await _publish_new(work, version, details), created=True)
+    return Registration(await _publish_new(work, version, details, base), created=True)
 
 
-async def _get_or_add_adapter(session: AsyncSession, name: str, description: str | None) -> Adapter:
-    """The adapter, created if it is new and locked until the transaction ends."""
-    repository = RegistryRepository(session)
-    adapter = await repository.adapter(name, lock=True)
-    if adapter is None:
-        await check_tenant_exists(session, name)
-        adapter = await repository.add(Adapter(name=name, description=description))
-        await TermRepository(session).add_adapter(name, adapter_terms(adapter))
+async def _add_adapter(session: AsyncSession, name: str, description: str | None) -> Adapter:
+    """Locked until the transaction ends, as no other sees it."""
+    await check_tenant_exists(session, name)
+    adapter = await RegistryRepository(session).add(Adapter(name=name, description=description))
+    await TermRepository(session).add_adapter(name, adapter_terms(adapter))
     return adapter
 
 
+async def _check_digests(session: AsyncSession, name: str, new: Inspection) -> None:
+    """Raises MissingDigests."""
+    repository = RegistryRepository(session)
+    missing = await repository.versions_without_content_digest(name, new.rank, new.alpha)
+    if missing:
+        raise MissingDigests(missing)
+
+
+async def _find_same(work: UnitOfWork, artifact: StoredArtifact) -> tuple[int, int | None]:
+    """The adapter's last version, and the one that has these files or this content."""
+    repository = work.repository
+    last, known = await repository.last_number_and_digest(work.adapter_id, artifact.digest)
+    if known is None:
+        content = artifact.inspection.content_digest
+        known = await repository.number_with_content(work.adapter_id, content)
+        artifact.is_used = known is None
+    return last, known
+
+
 async def _publish_new(
-    work: UnitOfWork, version: Version, details: VersionDetails
+    work: UnitOfWork, version: Version, details: VersionDetails, base: BaseIdentity
 ) -> PublishedVersion:
     """Add the version; the adapter's first one becomes its default."""
     name = work.adapter.name
@@ -68,8 +89,9 @@ async def _publish_new(
     await TermRepository(work.session).add_version(row_id(version), version_terms(name, version))
     await work.add_event(EventKind.VERSION_REGISTERED, to_version=version.number)
     if version.number == 1:
-        await point(work, DEFAULT_ALIAS, {1: 1}, "first version", current=None)
-    return await work.published_version(version)
+        await point_first(work, DEFAULT_ALIAS, version, "first version")
+    parent = await work.repository.reference_of(version.parent_id)
+    return PublishedVersion(name, version, parent, base.name)
 
 
 async def _publish_again(

@@ -15,7 +15,7 @@ from registry.catalog.metadata import VersionDetails
 from registry.catalog.types import Origin, Registration
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable, InvalidAdapter, NameReserved
-from registry.ingest.content_digests import ContentDigests
+from registry.ingest.content_digests import ContentDigests, MissingDigests
 from registry.ingest.outcome import OutcomeObserver, null_outcome_observer, observe_outcome
 from registry.ingest.pipeline import fetch, inspect, keep, new_workspace
 from registry.ingest.publish import publish
@@ -168,18 +168,28 @@ class Registrar:
         MetadataTooLarge, TenantLimit, DatabaseUnavailable, and what `in_transaction` raises.
         """
         details = details or VersionDetails()
-        await self._contents.fill(name, artifact.inspection)
+        is_filled = False
         for _ in range(_ATTEMPTS):
             try:
                 async with self._database.transaction(adapter=name) as session:
                     registration = await publish(
-                        session, name, origin, artifact, details, self._base_model.identity
+                        session,
+                        name,
+                        origin,
+                        artifact,
+                        details,
+                        self._base_model.identity,
+                        find_missing_digests=not is_filled,
                     )
                     if registration.created or registration.restored:
                         await self.quotas.check_storage(session, name)
                     if in_transaction is not None:
                         await in_transaction(session, registration)
             except IntegrityError:  # PostgreSQL: the same adapter was created concurrently
+                continue
+            except MissingDigests as missing:  # files are read outside of the transaction
+                await self._contents.fill(missing.rows)
+                is_filled = True
                 continue
             return registration
         raise DatabaseUnavailable(f"too many concurrent changes of {name}: try again")

@@ -17,6 +17,25 @@ from registry.references import tenant_of
 
 
 @dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Jobs in this state, of this adapter and of this tenant; None: of any."""
+
+    state: JobState | None = None
+    adapter: str | None = None
+    tenant: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        found: list[ColumnElement[bool]] = []
+        if self.state is not None:
+            found.append(col(Job.state) == self.state)
+        if self.adapter is not None:
+            found.append(col(Job.adapter) == self.adapter)
+        if self.tenant is not None:
+            found.append(_is_of(self.tenant))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class DueJob:
     """A job to run. `upload_bytes`: size of the uploaded body; None if it must be fetched."""
 
@@ -45,25 +64,23 @@ class JobRepository:
             statement = statement.with_for_update(key_share=True)
         return (await self._session.execute(statement)).scalar_one_or_none()
 
-    async def jobs(
-        self,
-        *,
-        before: int | None,
-        limit: int,
-        state: JobState | None,
-        adapter: str | None,
-        tenant: str | None,
-    ) -> Sequence[Job]:
+    async def to_cancel(self, wanted: JobFilter, limit: int) -> Sequence[Job]:
+        """Unfinished jobs whose cancellation was not requested, oldest first, and locked."""
+        statement = (
+            select(Job)
+            .where(*wanted.conditions(), col(Job.state).in_(sorted(UNFINISHED)))
+            .where(col(Job.cancel_requested).is_(False))
+            .order_by(col(Job.id))
+            .limit(limit)
+            .with_for_update(key_share=True)
+        )
+        return (await self._session.execute(statement)).scalars().all()
+
+    async def jobs(self, wanted: JobFilter, *, before: int | None, limit: int) -> Sequence[Job]:
         """The next jobs, newest first."""
-        statement = select(Job)
+        statement = select(Job).where(*wanted.conditions())
         if before is not None:
             statement = statement.where(col(Job.id) < before)
-        if state is not None:
-            statement = statement.where(col(Job.state) == state)
-        if adapter is not None:
-            statement = statement.where(col(Job.adapter) == adapter)
-        if tenant is not None:
-            statement = statement.where(_is_of(tenant))
         ordered = statement.order_by(col(Job.id).desc()).limit(limit)
         return (await self._session.execute(ordered)).scalars().all()
 

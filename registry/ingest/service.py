@@ -16,7 +16,7 @@ from registry.ingest.cleanup import Cleanup
 from registry.ingest.completion import Completions
 from registry.ingest.job_store import JobStore
 from registry.ingest.registrar import Registrar
-from registry.ingest.repository import JobRepository
+from registry.ingest.repository import JobFilter, JobRepository
 from registry.ingest.runner import CheckpointObserver, JobRunner, null_checkpoint_observer
 from registry.ingest.upload_service import Upload, UploadService
 from registry.ingest.worker_pool import WorkerPool
@@ -178,23 +178,12 @@ class IngestService:
         return job
 
     async def jobs(
-        self,
-        *,
-        limit: int,
-        page_token: str | None = None,
-        state: JobState | None = None,
-        adapter: str | None = None,
-        tenant: str | None = None,
+        self, wanted: JobFilter, *, limit: int, page_token: str | None = None
     ) -> Page[Job]:
-        """One page, newest first: all, or of a tenant's adapters.
-
-        Raises InvalidPageToken, DatabaseUnavailable.
-        """
-        before = number_of(page_token) or None
+        """Raises InvalidPageToken, DatabaseUnavailable."""
+        before = number_of(page_token)
         async with self._database.read_session() as session:
-            rows = await JobRepository(session).jobs(
-                before=before, limit=limit + 1, state=state, adapter=adapter, tenant=tenant
-            )
+            rows = await JobRepository(session).jobs(wanted, before=before, limit=limit + 1)
         return page_of(rows, limit, lambda job: job.number)
 
     async def cancel(self, number: int, *, actor: str) -> Job:
@@ -205,3 +194,14 @@ class IngestService:
         if job.is_finished:
             await self._cleanup.clean_workspace(job.workspace)
         return job
+
+    async def cancel_some(self, wanted: JobFilter, *, actor: str, limit: int) -> int:
+        """Request the cancellation of these jobs, the oldest first; how many.
+
+        The workspaces of those that waited go with the next cleanup. Raises DatabaseUnavailable.
+        """
+        jobs = await self._job_store.cancel_some(wanted, actor, limit)
+        for job in jobs:
+            self._workers.cancel(job.number)
+            self._uploads.cancel(job.number)
+        return len(jobs)

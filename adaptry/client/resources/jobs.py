@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from adaptry.client.models import JobRead, JobState
+from adaptry.client.models import JobRead, JobsCancelled, JobState
 from adaptry.client.transport.operations import Resource, composite, operation, pages
-from adaptry.client.transport.requests import Parameters, Pause, RequestFlow
+from adaptry.client.transport.requests import Parameters, Pause, QueryValue, RequestFlow
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -24,10 +24,12 @@ class Jobs(Resource[T_co]):
         *,
         state: JobState | None = None,
         adapter: str | None = None,
+        tenant: str | None = None,
         page_size: int = 100,
     ) -> Parameters:
         """All jobs, running and ended, the newest first."""
-        return Parameters(query={"state": state, "adapter": adapter, "limit": page_size})
+        wanted: dict[str, QueryValue] = {"state": state, "adapter": adapter, "tenant": tenant}
+        return Parameters(query={**wanted, "limit": page_size})
 
     @operation("GET", "/api/v1/jobs/{number}", JobRead)
     def get(self, number: int) -> Parameters:
@@ -38,6 +40,35 @@ class Jobs(Resource[T_co]):
     def cancel(self, number: int) -> Parameters:
         """Request cancellation. A running job is `cancelled` once its work has stopped."""
         return Parameters({"number": number})
+
+    @operation("POST", "/api/v1/jobs/cancel", JobsCancelled)
+    def cancel_some(
+        self,
+        *,
+        state: JobState | None = None,
+        adapter: str | None = None,
+        tenant: str | None = None,
+    ) -> Parameters:
+        """Request cancellation of the jobs that match, up to 500 at a time; `more` may follow."""
+        return Parameters(query={"state": state, "adapter": adapter, "tenant": tenant})
+
+    @composite
+    def cancel_all(
+        self,
+        *,
+        state: JobState | None = None,
+        adapter: str | None = None,
+        tenant: str | None = None,
+    ) -> RequestFlow[int]:
+        """Request cancellation of all unfinished jobs that match; how many those were."""
+        count = 0
+        while True:
+            done = yield from Jobs.cancel_some.function(
+                self, state=state, adapter=adapter, tenant=tenant
+            )
+            count += done.cancelled
+            if not done.more:
+                return count
 
     @composite
     def wait(

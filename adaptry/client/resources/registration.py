@@ -77,11 +77,13 @@ class VersionRegistration(Resource[T_co]):
         parent: str | None = None,
         training_run: str | None = None,
         dataset: str | None = None,
+        wait_seconds: float | None = None,
     ) -> RequestFlow[Submission]:
-        """Register the adapter at a source, without waiting for a job.
+        """Register the adapter at a source; the version, or the job that continues.
 
         `source`: a PEFT folder on the server's machine, or a URL: hf://ORG/REPO@REVISION,
-        s3://BUCKET/FOLDER, gs://…, https://….
+        s3://BUCKET/FOLDER, gs://…, https://…. The server waits `wait_seconds` for the version, at
+        most 60; 0: for none; None: for that of a small folder.
         """
         body = without_none(
             source=source,
@@ -92,7 +94,8 @@ class VersionRegistration(Resource[T_co]):
             training_run=training_run,
             dataset=dataset,
         )
-        return _submission((yield _ROUTE.request(Parameters({"name": name}, body=body))))
+        parameters = Parameters({"name": name}, {"wait": wait_seconds}, body)
+        return _submission((yield _ROUTE.request(parameters)))
 
     @request_flow("POST", "/api/v1/adapters/{name}/versions")
     def upload(
@@ -107,11 +110,13 @@ class VersionRegistration(Resource[T_co]):
         training_run: str | None = None,
         dataset: str | None = None,
         on_bytes: OnBytes | None = None,
-    ) -> RequestFlow[JobRead]:
-        """Upload local files, without waiting for the job that creates a version from them.
+        wait_seconds: float | None = None,
+    ) -> RequestFlow[Submission]:
+        """Upload local files; the version, or the job that continues.
 
         `source`: a folder that PEFT saved, or an archive of one. `on_bytes` is called with the
-        bytes sent so far. Raises InvalidSource, and UploadBroken if the server stops reading.
+        bytes sent so far. `wait_seconds` as for `submit`; None: for the version of small files.
+        Raises InvalidSource, and UploadBroken if the server stops reading.
         """
         texts = {
             "description": description,
@@ -121,17 +126,18 @@ class VersionRegistration(Resource[T_co]):
             "tags": json.dumps(list(tags)) if tags else None,
             "metadata": json.dumps(dict(metadata)) if metadata else None,
         }
-        request = _ROUTE.request(Parameters({"name": name}))
+        request = _ROUTE.request(Parameters({"name": name}, {"wait": wait_seconds}))
         with ExitStack() as stack:
             response = yield Request(
                 request.method,
                 request.path,
+                request.query,
                 files=[("files", file) for file in _open_files(source, on_bytes, stack)],
                 fields={key: value for key, value in texts.items() if value is not None},
                 headers={_TRAINING_BYTES_HEADER: str(_training_bytes(source))},
                 timeout_seconds=NO_TIMEOUT,
             )
-        return parse(JobRead, response.content)
+        return _submission(response)
 
     @composite
     def register(
@@ -160,10 +166,10 @@ class VersionRegistration(Resource[T_co]):
         **details: Unpack[VersionDetails],
     ) -> RequestFlow[Registration]:
         """Upload local files (see `upload`) and wait for the version. Raises JobFailed."""
-        job = yield from VersionRegistration.upload.function(
+        submission = yield from VersionRegistration.upload.function(
             self, name, source, on_bytes=on_bytes, **details
         )
-        return (yield from _wait_for_version(Submission(None, job, is_new=False), on_job))
+        return (yield from _wait_for_version(submission, on_job))
 
 
 def _submission(response: Response) -> Submission:
