@@ -26,6 +26,7 @@ SHOWN_ON = {
     "adaptry-registry": (
         "AdaptryQuarantine",
         "AdaptryIngestStuck",
+        "AdaptryIngestQueueStands",
         "AdaptryDatabaseDown",
         "AdaptryRatesNotShared",
     ),

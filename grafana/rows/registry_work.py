@@ -30,19 +30,23 @@ INGEST = Row(
                 "Registrations that have not ended: receiving, queued or running.",
                 "queued grows: more arrive than `ADAPTRY_MAX_INGESTS` workers can process.",
                 "raise it, if disk and network have capacity.",
-                "AdaptryIngestStuck",
+                "AdaptryIngestQueueStands",
             ),
             Query(highest("adaptry_ingest_jobs", by="state"), "{{state}}"),
         ),
         graph(
             "Oldest job",
             Meaning(
-                "Age of the oldest registration that has not ended.",
+                "Age of the oldest registration that has not ended, and how long the oldest in "
+                "the queue has waited.",
                 "grows steadily.",
                 "`adaptry job list` names it; cancel it if its bytes don't grow.",
                 "AdaptryIngestStuck",
             ),
-            Query(highest("adaptry_ingest_oldest_seconds"), "oldest"),
+            (
+                Query(highest("adaptry_ingest_oldest_seconds"), "oldest"),
+                Query(highest("adaptry_ingest_wait_seconds"), "waits"),
+            ),
             unit="s",
             steps=((None, "transparent"), (1800, "red")),
         ),

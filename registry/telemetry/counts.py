@@ -8,8 +8,8 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from registry.models import Adapter, Alias, Version, VersionState
-from registry.models.job import UNFINISHED, Job
+from registry.models import Adapter, Alias, Version, VersionState, now
+from registry.models.job import UNFINISHED, Job, JobState
 from registry.models.webhook import DeliveryState, Webhook, WebhookDelivery
 
 
@@ -27,10 +27,14 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Pending work. `jobs` by state, unfinished only. `webhooks`: pending deliveries."""
+    """Pending work. `jobs` by state, unfinished only. `webhooks`: pending deliveries.
+
+    `oldest_waiting`: since when the oldest queued job could have been started.
+    """
 
     jobs: Mapping[str, int]
     oldest_job: datetime | None
+    oldest_waiting: datetime | None
     webhooks: int
 
 
@@ -83,8 +87,16 @@ class CountRepository:
         return Backlog(
             jobs={row[0]: row[1] for row in jobs},
             oldest_job=min((row[2] for row in jobs), default=None),
+            oldest_waiting=await self._oldest_waiting(),
             webhooks=await self._one(pending),
         )
+
+    async def _oldest_waiting(self) -> datetime | None:
+        """A job between two attempts does not wait before its time has come."""
+        since = func.coalesce(col(Job.next_attempt_at), col(Job.created_at))
+        statement = select(func.min(since)).where(col(Job.state) == JobState.QUEUED, since <= now())
+        found: datetime | None = (await self._session.execute(statement)).scalar_one()
+        return found
 
     async def aliases(self, adapters: Collection[str], limit: int) -> list[AliasTarget]:
         """Where the aliases of these adapters point, by name."""

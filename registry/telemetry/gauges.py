@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -125,12 +126,16 @@ def _backlog_metrics(backlog: Backlog) -> Iterable[Metric]:
     for state in sorted(UNFINISHED):
         jobs.add_metric([state], backlog.jobs.get(state, 0))
     yield jobs
-    oldest = backlog.oldest_job
-    age_seconds = 0.0 if oldest is None else max((now() - oldest).total_seconds(), 0.0)
     text = "Age of the oldest job that has not ended; 0 if there is none."
-    yield _gauge("adaptry_ingest_oldest_seconds", text, age_seconds)
+    yield _gauge("adaptry_ingest_oldest_seconds", text, _age_seconds(backlog.oldest_job))
+    text = "How long the queued job that waits longest has waited; 0 if none does."
+    yield _gauge("adaptry_ingest_wait_seconds", text, _age_seconds(backlog.oldest_waiting))
     text = "Messages of webhooks that are still to be delivered."
     yield _gauge("adaptry_webhook_backlog", text, backlog.webhooks)
+
+
+def _age_seconds(since: datetime | None) -> float:
+    return 0.0 if since is None else max((now() - since).total_seconds(), 0.0)
 
 
 def _alias_metrics(aliases: Iterable[AliasTarget]) -> Metric:

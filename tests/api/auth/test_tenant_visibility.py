@@ -183,7 +183,12 @@ async def test_jobs_of_others_do_not_exist(tenants: Tenants, make_adapter: Adapt
         assert answers[0][0] == 404
     for query in ("", "?adapter=acme~secret", "?state=queued"):
         assert (await tenants.get("other~boss", f"/jobs{query}"))["items"] == []
+    for query in ("", "?adapter=acme~secret", "?tenant=acme", "?tenant=other"):
+        told = await tenants.asked.ask("other~boss", "POST", f"/jobs/cancel{query}")
+        assert (told.status_code, told.json()) == (200, {"cancelled": 0, "more": False})
     assert (await tenants.get("acme~boss", "/jobs"))["items"][0]["state"] == "queued"
+    assert (await tenants.get("acme~boss", "/jobs?tenant=acme"))["items"]
+    assert (await tenants.get("acme~boss", "/jobs?tenant=other"))["items"] == []
 
 
 async def test_a_tenant_that_reuses_a_name_does_not_see_its_jobs(

@@ -227,6 +227,10 @@ CHANGES: dict[str, tuple[EventKind, Ask]] = {
         EventKind.ADAPTER_IMPORTED,
         lambda e: e.http.post("/import", content=e.archive),
     ),
+    "POST /api/v1/jobs/cancel": (
+        EventKind.INGEST_CANCELLED,
+        lambda e: _after(e.upload(), lambda _: e.http.post("/jobs/cancel?state=queued")),
+    ),
     "POST /api/v1/jobs/{number}/cancel": (
         EventKind.INGEST_CANCELLED,
         lambda e: _after(e.upload(), lambda job: e.http.post(f"/jobs/{job}/cancel")),

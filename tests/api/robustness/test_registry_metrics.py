@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable
-from registry.models import Event, EventKind
+from registry.models import Event, EventKind, now
+from registry.models.job import Job, JobState
 from registry.notifications import Notifications
 from registry.telemetry.gauges import RegistryGauges
 from registry.telemetry.label_limit import LabelLimit
@@ -243,7 +245,7 @@ async def test_jobs_that_wait_are_seen(
 ) -> None:
     await state.look()
     assert counted("ingest_jobs", state="queued") == 0
-    assert counted("ingest_oldest_seconds") == 0
+    assert counted("ingest_oldest_seconds") == counted("ingest_wait_seconds") == 0
     settings: dict[str, Any] = {"max_direct_bytes": 0, "works": False}
     async with running_registry(database_url, tmp_path, base_model, **settings) as registry:
         for name in ("a", "b"):
@@ -255,3 +257,26 @@ async def test_jobs_that_wait_are_seen(
         age = counted("ingest_oldest_seconds")
         assert age is not None
         assert 0.05 <= age < 60
+        assert counted("ingest_wait_seconds") == pytest.approx(age, abs=1)
+
+
+async def test_a_job_between_two_attempts_does_not_wait_yet(
+    counted: Counted, state: RegistryGauges, database_url: str
+) -> None:
+    database = Database(database_url)
+    async with database.transaction() as session:
+        session.add(
+            Job(
+                adapter="a",
+                source="hf://org/away",
+                request={},
+                workspace="a",
+                state=JobState.QUEUED,
+                next_attempt_at=now() + timedelta(minutes=5),
+                created_by="tests",
+            )
+        )
+    await database.close()
+    await state.look()
+    assert counted("ingest_jobs", state="queued") == 1
+    assert counted("ingest_wait_seconds") == 0
