@@ -9,6 +9,7 @@ import pytest
 
 from adaptry.cli import main
 from registry.api import ingest
+from registry.ingest.runner import JobRunner
 from registry.models.job import Job, JobState
 from tests.support.servers.registry_in_loop import Json, Registry, running_registry
 
@@ -83,11 +84,15 @@ async def test_a_request_cancels_so_many_at_most(
 
 
 async def test_a_running_job_is_told_to_stop(
-    database_url: str, tmp_path: Path, base_model: Any, make_adapter: AdapterMaker
+    database_url: str,
+    tmp_path: Path,
+    base_model: Any,
+    make_adapter: AdapterMaker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It ends as cancelled once its work has stopped."""
+    monkeypatch.setattr(JobRunner, "_source", lambda *_: Endless())
     async with running_registry(database_url, tmp_path, base_model, max_direct_bytes=0) as registry:
-        registry.ingest._workers._runner._source = lambda *_: Endless()  # type: ignore[method-assign]  # a source that never ends
         job = await registry.register("bot", make_adapter("a"))
         number = job.json()["id"]
         await registry.until(number, lambda job: job["state"] == "running")
