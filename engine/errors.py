@@ -7,6 +7,8 @@ EngineError
 ├── AdapterUnfit          503  this engine can't serve it: the rank, a module or a shape
 ├── LoadsStalled          503  earlier reads of files hang, and none is begun until one returns
 ├── SlotWaitTimeout       503  no slot became free in time
+├── HostWaitTimeout       503  no place in host memory became free in time
+├── EvictionTimeout       503  requests held the adapter for too long
 ├── QueueFull             429  too many requests wait for a slot
 ├── AdapterTooLarge       503  it doesn't fit into the host tier beside the pins
 ├── PinBudgetExceeded     409  one more pin would leave no place for other adapters
@@ -112,6 +114,30 @@ class SlotWaitTimeout(EngineError):
     def __init__(self, reference: str, waited_seconds: float) -> None:
         super().__init__(
             f"adapter {reference} got no GPU slot within {waited_seconds:.0f} s",
+            retry_after_seconds=1,
+        )
+
+
+class HostWaitTimeout(EngineError):
+    status = 503
+    code = "host_wait_timeout"
+
+    def __init__(self, reference: str, waited_seconds: float) -> None:
+        super().__init__(
+            f"adapter {reference} got no place in host memory within {waited_seconds:.0f} s",
+            retry_after_seconds=1,
+        )
+
+
+class EvictionTimeout(EngineError):
+    """Requests hold the adapter for longer; it admits others again."""
+
+    status = 503
+    code = "eviction_timeout"
+
+    def __init__(self, reference: str, waited_seconds: float) -> None:
+        super().__init__(
+            f"requests still hold adapter {reference} after {waited_seconds:.0f} s",
             retry_after_seconds=1,
         )
 

@@ -1,6 +1,5 @@
 """Cache controller: leases for requests, commands for operators, reconciliation with the engine."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +22,8 @@ from engine.cache.snapshot import CacheSnapshot, take_snapshot
 from engine.cache.state import CacheState
 from engine.cache.tenant_limits import TenantCacheLimits
 from engine.cache.tenant_memory import Tenancy, TenantMemory
-from engine.errors import AdapterPinned, EngineUnavailable
+from engine.cache.waiters import wait_within
+from engine.errors import AdapterPinned, EngineUnavailable, EvictionTimeout, HostWaitTimeout
 from engine.events import EngineReady, Pinned, Unpinned
 from engine.policy.policy import CachePolicy
 from engine.ports import Backend, EngineState, Observer, Observers
@@ -51,6 +51,7 @@ class CacheController:
         )
         observer = Observers(self.gate, observer)
         self._policy = policy
+        self._wait_seconds = limits.slot_timeout_seconds
         self._backend = backend
         self._observer = observer
         self._state = CacheState(clock, policy.is_needed)
@@ -112,10 +113,12 @@ class CacheController:
         self._executor.advance()
 
     async def load_into_host(self, version: AdapterVersion) -> None:
-        """Load it into host memory. Raises what `prefetch` or the load raises."""
+        """Load it into host memory. Raises what `prefetch` or the load raises; HostWaitTimeout."""
         if not self._policy.in_host(version.id):
             self.prefetch(version)
-            await asyncio.shield(self._executor.wait_until_in_host(version.id))
+            timeout = HostWaitTimeout(version.reference, self._wait_seconds)
+            in_host = self._executor.wait_until_in_host(version.id)
+            await wait_within(in_host, self._wait_seconds, timeout)
         await self._executor.wait_until_sent()
 
     async def load_into_idle_slot(self, version: AdapterVersion) -> None:
@@ -178,8 +181,8 @@ class CacheController:
         """Evict it from both tiers. False if it was on disk only.
 
         `wait`: after the release of its last lease, and until then no request gets another one.
-        `force`: the requests that hold it are ended. Raises AdapterPinned, and AdapterInUse if it
-        would have to wait and should not.
+        `force`: the requests that hold it are ended. Raises AdapterPinned, AdapterInUse if it would
+        have to wait and should not, EvictionTimeout.
         """
         if self._policy.is_on_disk_only(version.id):
             return False
@@ -188,7 +191,8 @@ class CacheController:
         if force:
             self._admission.revoke_leases(version.id, until=evicted)
         self._executor.advance()
-        await asyncio.shield(evicted)
+        timeout = EvictionTimeout(version.reference, self._wait_seconds)
+        await self._executor.await_eviction(version.id, evicted, self._wait_seconds, timeout)
         return True
 
     def _undo_pin(self, version: VersionId, tier: Tier, before: Tier | None) -> None:

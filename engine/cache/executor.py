@@ -9,7 +9,7 @@ from engine.cache.event_reporter import EventReporter
 from engine.cache.loader import Loader
 from engine.cache.move_sender import MoveSender
 from engine.cache.state import CacheState
-from engine.cache.waiters import Waiters
+from engine.cache.waiters import Waiters, wait_within
 from engine.errors import AdapterLoadFailed, AdapterTooLarge, EngineError
 from engine.events import EngineLost, FellBack, LoadFailed, LoadStarted
 from engine.policy.decisions import (
@@ -94,6 +94,18 @@ class DecisionExecutor:
 
     def fail_eviction_waiters(self, version: VersionId, error: EngineError) -> None:
         self._evicted.fail(version, error)
+
+    async def await_eviction(
+        self, version: VersionId, evicted: asyncio.Future[None], seconds: float, error: EngineError
+    ) -> None:
+        """After that time its requests are admitted again, and all who wait for it get `error`."""
+        try:
+            await wait_within(evicted, seconds, error)
+        except type(error):
+            self._policy.give_up_eviction(version)
+            self.fail_eviction_waiters(version, error)
+            self.advance()
+            raise
 
     # ---- decisions -----------------------------------------------------------------------
 

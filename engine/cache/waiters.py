@@ -5,6 +5,15 @@ import asyncio
 from engine.types import VersionId
 
 
+async def wait_within(shared: asyncio.Future[None], seconds: float, error: Exception) -> None:
+    """Wait for a future that others wait for too. Raises `error` after that time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.shield(shared)
+    except TimeoutError:
+        raise error from None
+
+
 class Waiters:
     """One future per adapter, shared by all who wait for it."""
 
@@ -25,6 +34,7 @@ class Waiters:
         future = self._futures.pop(version, None)
         if future is not None and not future.done():
             future.set_exception(error)
+            future.exception()  # retrieved: perhaps nobody waits any more
 
     def versions(self) -> list[VersionId]:
         """The adapters that are waited for."""

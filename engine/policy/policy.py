@@ -192,6 +192,10 @@ class CachePolicy(PolicyViews):
         self._planner.prefetches.pop(version, None)
         self._planner.pending_evictions[version] = reason
 
+    def give_up_eviction(self, version: VersionId) -> None:
+        """Admit its requests again, if it has not been evicted."""
+        self._planner.pending_evictions.pop(version, None)
+
     def in_use(self, version: VersionId) -> bool:
         """Whether requests hold or wait for it, or it is on its way into memory."""
         if self._tiers.lease_count(version) or self.wait_queue.count(version):

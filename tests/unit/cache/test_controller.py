@@ -10,6 +10,8 @@ from engine.errors import (
     AdapterLoadFailed,
     AdapterPinned,
     EngineUnavailable,
+    EvictionTimeout,
+    HostWaitTimeout,
     NotPinned,
     PinBudgetExceeded,
     QueueFull,
@@ -672,6 +674,37 @@ async def test_an_eviction_that_waits_is_refused_once_its_adapter_is_pinned() ->
                 async with asyncio.timeout(5):
                     await leaving
         assert cache.policy.residency().gpu == (A.id,)
+
+
+async def test_an_eviction_does_not_wait_for_ever() -> None:
+    """Its requests are admitted again, and it is evicted at the next request for that."""
+    limits = AdmissionLimits(max_slot_wait_seconds=60, slot_timeout_seconds=0.1)
+    async with running(Cache(slots=2, host=3, limits=limits)) as cache:
+        async with cache.controller.lease(A):
+            for force in (False, True):
+                with pytest.raises(EvictionTimeout) as refused:
+                    async with asyncio.timeout(5):
+                        await cache.controller.evict(A, wait=True, force=force)
+                assert refused.value.retry_after_seconds == 1
+            async with asyncio.timeout(5):
+                await cache.use(A)
+        async with asyncio.timeout(5):
+            assert await cache.controller.evict(A, wait=True)
+        await until(lambda: cache.controller._executor.is_idle)
+        cache.check()
+
+
+async def test_a_pin_does_not_wait_for_ever_for_host_memory() -> None:
+    limits = AdmissionLimits(max_slot_wait_seconds=60, slot_timeout_seconds=0.1)
+    async with running(Cache(slots=2, host=2, limits=limits)) as cache:
+        async with cache.controller.lease(A), cache.controller.lease(C):
+            with pytest.raises(HostWaitTimeout) as refused:
+                async with asyncio.timeout(5):
+                    await cache.controller.pin(B, Tier.HOST)
+        assert refused.value.retry_after_seconds == 1
+        assert not cache.controller.is_pinned(B.id)
+        await until(lambda: cache.controller._executor.is_idle)
+        cache.check()
 
 
 async def test_an_eviction_that_waits_for_a_load_ends_when_that_fails() -> None:
