@@ -1,7 +1,8 @@
 """Completion of jobs, for requests that wait for it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any
 
 from registry.bases.repository import BaseRepository
 from registry.catalog.repository import RegistryRepository, get_adapter
@@ -16,6 +17,8 @@ from registry.references import tenant_of
 
 MAX_WAITING = 100
 _LOOK_SECONDS = 1.0
+
+_ABANDONED: set["asyncio.Task[Registration]"] = set()  # tasks are kept alive by their reference
 
 ReadJob = Callable[[int], Awaitable[Job]]
 
@@ -125,3 +128,28 @@ def _kinds(of: type[RegistryError]) -> Iterator[type[RegistryError]]:
     for kind in of.__subclasses__():
         yield kind
         yield from _kinds(kind)
+
+
+async def wait_at_most(
+    work: Coroutine[Any, Any, Registration], seconds: float
+) -> Registration | None:
+    """None if it takes longer; then it is cancelled, which a thread that hangs may delay."""
+    running = asyncio.create_task(work)
+    try:
+        await asyncio.wait({running}, timeout=seconds)
+    except asyncio.CancelledError:
+        running.cancel()
+        await asyncio.wait({running})
+        raise
+    if running.done():
+        return running.result()
+    _ABANDONED.add(running)
+    running.add_done_callback(_forget)
+    running.cancel()
+    return None
+
+
+def _forget(task: "asyncio.Task[Registration]") -> None:
+    _ABANDONED.discard(task)
+    if not task.cancelled():
+        task.exception()  # retrieved: its job says what is wrong

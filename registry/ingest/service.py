@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 from registry.auth.client_address import client_address
-from registry.catalog.metadata import details_of
+from registry.catalog.metadata import VersionDetails, details_of
 from registry.catalog.types import Registration
 from registry.database.engine import Database
 from registry.database.pagination import Page, number_of, page_of
-from registry.errors import UnknownJob
+from registry.errors import SourceTimeout, UnknownJob
 from registry.ingest.cleanup import Cleanup
 from registry.ingest.completion import Completions
 from registry.ingest.job_store import JobStore
@@ -29,6 +29,7 @@ from registry.sources.urls import is_url
 from registry.storage.store import ArtifactStore
 
 SMALL_UPLOAD_SECONDS = 10.0  # that its request waits for the version, unless told
+DIRECT_SECONDS = 60.0  # for a small folder, which becomes a job then
 
 
 class IngestService:
@@ -109,15 +110,36 @@ class IngestService:
             await self._registrar.quotas.begin_registration(name)
             job = await self._queue(name, str(url), source, actor, request)
             return await self._wait(job, wait_seconds or 0)
-        size_bytes = await asyncio.to_thread(
-            lambda: self._store.local(source, within=within).size_bytes()
-        )
+        size_bytes = await self._local_size(source, within)
         if size_bytes > self._store.limits.max_bytes:
             raise too_large(self._store.limits)
         await self._registrar.quotas.begin_registration(name, size_bytes)
         if size_bytes > self._max_direct_bytes or wait_seconds == 0:
             job = await self._queue(name, source, source, actor, request)
             return await self._wait(job, wait_seconds or 0)
+        direct = self._register_directly(name, source, actor, details, within)
+        seconds = DIRECT_SECONDS if wait_seconds is None else wait_seconds
+        if (done := await wait_at_most(direct, seconds)) is not None:
+            return done
+        return await self._queue(name, source, source, actor, request)
+
+    async def _local_size(self, source: str, within: str | None) -> int:
+        """Raises SourceTimeout, and what finding the folder raises."""
+        looking = asyncio.to_thread(lambda: self._store.local(source, within=within).size_bytes())
+        try:
+            async with asyncio.timeout(DIRECT_SECONDS):
+                return await looking
+        except TimeoutError:
+            raise SourceTimeout(DIRECT_SECONDS) from None
+
+    async def _register_directly(
+        self,
+        name: str,
+        source: str,
+        actor: str,
+        details: VersionDetails,
+        within: str | None,
+    ) -> Registration:
         created = False
         try:
             registration = await self._registrar.register(

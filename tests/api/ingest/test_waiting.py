@@ -1,6 +1,7 @@
 """Requests that wait for their registration: the version if it is done in time, else the job."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from registry.ingest.runner import Checkpoint
+from registry.sources.local import LocalSource
 from tests.support.servers.registry_in_loop import Registry, running_registry
 
 AdapterMaker = Callable[..., Path]
@@ -149,3 +151,25 @@ async def test_small_uploads_take_turns_between_tenants(
         jobs = (await registry.http.get("/jobs")).json()["items"]
         adapters = {job["id"]: job["adapter"] for job in jobs}
         assert [adapters[job] for job in order] == ["acme~a", "own", "acme~b", "acme~c"]
+
+
+async def test_a_small_folder_that_can_not_be_read_in_time_becomes_a_job(
+    start: Start, make_adapter: AdapterMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network disk that hangs: the request is answered, and the job does the rest."""
+    folder, copy, goes_on = make_adapter("a"), LocalSource.copy, threading.Event()
+
+    def hang(*arguments: Any) -> Any:
+        goes_on.wait(20)
+        return copy(*arguments)
+
+    monkeypatch.setattr(LocalSource, "copy", hang)
+    async with start() as registry:
+        try:
+            async with asyncio.timeout(10):
+                answer = await registry.http.post(f"{PATH}?wait=0.2", json={"source": str(folder)})
+        finally:
+            goes_on.set()
+        assert answer.status_code == 202, answer.text
+        assert (await registry.finished(answer))["version"] == "bot:1"
+        await registry.no_leftovers()

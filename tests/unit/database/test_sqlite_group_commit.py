@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from registry.database import engine
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable
 
@@ -200,3 +201,16 @@ async def test_a_new_file_that_another_one_reads_gets_its_log_as_soon_as_that_en
     reader.close()
     assert database._log.path == tmp_path / "new.db-wal"
     await database.close()
+
+
+async def test_a_change_does_not_wait_for_ever_for_a_disk_that_hangs(
+    database: Database, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have happened all the same: the next session finds it once the disk is back."""
+    monkeypatch.setattr(engine, "SYNC_TIMEOUT_SECONDS", 0.2)
+    disk.free.clear()
+    with pytest.raises(DatabaseUnavailable, match="disk"):
+        async with asyncio.timeout(5):
+            await add(database, 1)
+    disk.free.set()
+    assert await count(database) == 1
