@@ -13,7 +13,7 @@ from registry.database.engine import Database
 from registry.database.pagination import Page, number_of, page_of
 from registry.errors import SourceTimeout, UnknownJob
 from registry.ingest.cleanup import Cleanup
-from registry.ingest.completion import Completions
+from registry.ingest.completion import Completions, wait_at_most
 from registry.ingest.job_store import JobStore
 from registry.ingest.registrar import Registrar
 from registry.ingest.repository import JobFilter, JobRepository
@@ -203,7 +203,7 @@ class IngestService:
         self, wanted: JobFilter, *, limit: int, page_token: str | None = None
     ) -> Page[Job]:
         """Raises InvalidPageToken, DatabaseUnavailable."""
-        before = number_of(page_token)
+        before = number_of(page_token) or None
         async with self._database.read_session() as session:
             rows = await JobRepository(session).jobs(wanted, before=before, limit=limit + 1)
         return page_of(rows, limit, lambda job: job.number)

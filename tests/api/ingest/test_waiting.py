@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from registry.ingest.runner import Checkpoint
+from registry.models.tenant import Tenant
 from registry.sources.local import LocalSource
 from tests.support.servers.registry_in_loop import Registry, running_registry
 
@@ -30,7 +31,7 @@ async def send(
 ) -> httpx.Response:
     files = [("files", (file.name, file.read_bytes())) for file in sorted(folder.iterdir())]
     query = {} if wait is None else {"wait": wait}
-    return await registry.http.post(path, files=files, params=query)
+    return await registry.http.post(path, files=files, params=query, timeout=30)
 
 
 async def test_a_small_upload_is_answered_with_its_version(
@@ -41,7 +42,7 @@ async def test_a_small_upload_is_answered_with_its_version(
         first = await send(registry, folder)
         again = await send(registry, folder)
         assert (first.status_code, again.status_code) == (201, 200), first.text
-        assert first.json()["version"] == again.json()["version"] == "bot:1"
+        assert first.json()["reference"] == again.json()["reference"] == "bot:1"
         assert first.json()["source"] == "upload"
         jobs = (await registry.http.get("/jobs")).json()["items"]
         assert [(job["state"], job["attempts"]) for job in jobs] == [("succeeded", 1)] * 2
@@ -91,7 +92,7 @@ async def test_another_server_may_run_the_job(start: Start, make_adapter: Adapte
     (bad / "adapter_config.json").write_text("{}")
     async with start(works=False) as asked, start():
         done = await send(asked, make_adapter("a"), wait=20)
-        assert (done.status_code, done.json().get("version")) == (201, "bot:1"), done.text
+        assert (done.status_code, done.json().get("reference")) == (201, "bot:1"), done.text
         refused = await send(asked, bad, wait=20)
         assert (refused.status_code, refused.json()["code"]) == (422, "not_lora"), refused.text
 
@@ -113,7 +114,7 @@ async def test_a_source_is_waited_for_if_told(start: Start, make_adapter: Adapte
         job = await registry.http.post(f"{PATH}?wait=0", json={"source": str(folder)})
         assert (await registry.finished(job))["version"] == "bot:1"
         done = await registry.http.post(f"{PATH}?wait=5", json={"source": str(folder)})
-        assert (done.status_code, done.json()["version"]) == (200, "bot:1")
+        assert (done.status_code, done.json()["reference"]) == (200, "bot:1")
 
 
 @pytest.mark.parametrize("wait", ["-1", "61", "nan", "inf", "soon"])
@@ -128,16 +129,15 @@ async def test_small_uploads_take_turns_between_tenants(
 ) -> None:
     """One tenant has three in line before the platform's comes: that one is second."""
     order: list[int] = []
-    reached = asyncio.Event()
 
     def watch(job: int, checkpoint: Checkpoint) -> None:
         if checkpoint == Checkpoint.FETCHING:
             order.append(job)
-            reached.set()
 
     async with start(max_ingests=1, max_uploads=16, watch=watch) as registry:
         assert await registry.ingest._workers.take_turn(None, within_seconds=0)
-        await registry.http.post("/tenants", json={"name": "acme"})
+        async with registry.service._database.transaction() as session:
+            session.add(Tenant(name="acme", created_by="tests"))
         folders = [make_adapter(f"a{n}", seed=n) for n in range(4)]
         names = ["acme~a", "acme~b", "acme~c", "own"]
         sending = []

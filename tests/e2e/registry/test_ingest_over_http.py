@@ -53,7 +53,7 @@ def test_an_archive_that_was_sent_answers(server: Any) -> None:
         files=[("files", ("reverse.tar.gz", buffer.getvalue()))],
     )
     assert response.status_code == 201, response.text
-    assert response.json()["version"] == "sent-reverse:1"
+    assert response.json()["reference"] == "sent-reverse:1"
     assert answer(server, "sent-reverse") == expected("reverse")
 
 
