@@ -82,7 +82,7 @@ def collectors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CollectorRe
     folder = tmp_path_factory.mktemp("registry")
     database = Database(f"sqlite:///{folder}/registry.db")
     state = RegistryGauges(database, engine.labels, collectors)
-    stock, waiting = Inventory(1, {"ready": 1}, 100), Backlog({}, None, 0)
+    stock, waiting = Inventory(1, {"ready": 1}, 100), Backlog({}, None, None, 0)
     state._counts = Counts(stock, waiting, [AliasTarget("upper", "default", 1)])
     yield collectors
     asyncio.run(database.close())
