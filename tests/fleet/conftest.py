@@ -19,6 +19,7 @@ PROXY = "ray::ProxyActor"
 class ServedFleet(ServedDemo):
     """Two replicas of the demo's model. `kept`: the state that the traffic has left so far."""
 
+    forks = False  # Ray executes the processes that need vLLM
     postgres: PostgresServer
 
     def __init__(self, *arguments: object, **settings: str) -> None:

@@ -71,6 +71,8 @@ def image() -> Iterator[Image]:
 class Deployed(ServedDemo):
     """By the image's entry point, or by the unit's ExecStart."""
 
+    forks = False  # it is executed where nothing else is
+
     def __init__(self, image: Image, folder: Path, how: str, sockets: Path) -> None:
         super().__init__(folder)
         self.how = how

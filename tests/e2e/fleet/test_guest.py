@@ -16,6 +16,7 @@ import pytest
 from demo.tasks import TASKS, prompt_for
 from registry.inspection.base_identity import BaseIdentity
 from tests.conftest import ROOT, START_SECONDS
+from tests.support.servers.forked_server import ForkedServer, fork_server
 from tests.support.servers.other_base import OTHERS, register_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
@@ -72,13 +73,13 @@ def guest(
     ]
     environment = {
         **os.environ,
+        "OMP_NUM_THREADS": "1",
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "ADAPTRY_GUEST_REGISTRY": live_server.base_url,
         "ADAPTRY_GUEST_FILES": str(files),
         "ADAPTRY_GUEST_FOLLOW_SECONDS": str(FOLLOW_SECONDS),
     }
-    with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=sink, env=environment)
+    process = fork_server(command, environment, log, stock=True)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
             found = Guest(http, files, log)
@@ -95,7 +96,7 @@ def guest(
             child.kill()
 
 
-def _wait_until_ready(guest: Guest, process: "subprocess.Popen[bytes]") -> None:
+def _wait_until_ready(guest: Guest, process: ForkedServer) -> None:
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT
+from tests.support.servers.forked_server import ForkedServer, fork_server
 
 pytestmark = [pytest.mark.engine]
 
@@ -46,23 +46,21 @@ def test_a_server_that_is_stopped_ends_its_streams_and_then_itself(
     command += ["--database", f"sqlite:///{tmp_path}/registry.db", "--store", f"{tmp_path}/store"]
     command += ["--port", str(unused_tcp_port)]
     environment = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": "1"}
-    with (tmp_path / "log").open("w+b") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        try:
-            _wait_until_ready(url, process)
-            with httpx.stream("GET", f"{url}{STREAM}", timeout=60) as response:
-                threading.Timer(0.5, process.send_signal, [signal.SIGTERM]).start()
-                lines = list(response.iter_lines())  # raises if the stream is cut off
-            assert lines[0] == "retry: 2000"
-            assert process.wait(60) == 0
-        finally:
-            process.kill()
-            process.wait()
-        log.seek(0)
-        assert b"Traceback" not in log.read()
+    process = fork_server(command, environment, tmp_path / "log")
+    try:
+        _wait_until_ready(url, process)
+        with httpx.stream("GET", f"{url}{STREAM}", timeout=60) as response:
+            threading.Timer(0.5, process.send_signal, [signal.SIGTERM]).start()
+            lines = list(response.iter_lines())  # raises if the stream is cut off
+        assert lines[0] == "retry: 2000"
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
-def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
+def _wait_until_ready(url: str, process: ForkedServer) -> None:
     while process.poll() is None:
         try:
             if httpx.get(f"{url}/readyz", timeout=2).status_code == 200:

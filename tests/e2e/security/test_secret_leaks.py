@@ -73,6 +73,8 @@ class Told:
 class Served(ServedDemo):
     """Asks for keys, talks to PostgreSQL with a password, and logs requests."""
 
+    forks = False  # libraries are imported in the environment of the test
+
     def command(self, port: int) -> list[str]:
         kept = [word for word in super().command(port) if word != "--disable-uvicorn-access-log"]
         return [*kept, "--require-keys", "--uvicorn-log-level", "trace"]

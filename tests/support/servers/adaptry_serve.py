@@ -12,6 +12,7 @@ import httpx
 import psutil
 
 from demo.tasks import TASKS, prompt_for
+from tests.support.servers.forked_server import ForkedServer, fork_server
 
 ROOT = Path(__file__).resolve().parents[3]
 START_SECONDS = 240.0
@@ -19,6 +20,8 @@ START_SECONDS = 240.0
 
 class ServedDemo:
     """Keeps its state in one folder, so that it can be started again on it."""
+
+    forks = True  # from a process that has imported vLLM; else it is executed
 
     def __init__(self, folder: Path, *, database: str | None = None, **settings: str) -> None:
         self.folder = folder
@@ -33,7 +36,7 @@ class ServedDemo:
         self.client = httpx.Client(timeout=60, limits=limits)
         self.variables: dict[str, str] = {}  # more of them, for its environment
         self.port: int | None = None  # the same one whenever it is started again
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | ForkedServer | None = None
 
     def start(self) -> None:
         """Returns when it is ready."""
@@ -46,13 +49,17 @@ class ServedDemo:
                 probe.bind(("127.0.0.1", 0))
                 self.port = probe.getsockname()[1]
         self.client.base_url = httpx.URL(self.url())
-        environment = {f"ADAPTRY_{name.upper()}": value for name, value in self.settings.items()}
+        settings = {f"ADAPTRY_{name.upper()}": value for name, value in self.settings.items()}
+        environment = {**inherited(), **settings, **self.variables}
+        if self.forks:
+            self._process = fork_server(self.command(self.port), environment, self.log)
+            return
         with self.log.open("ab") as sink:
             self._process = subprocess.Popen(
                 self.command(self.port),
                 stdout=sink,
                 stderr=subprocess.STDOUT,
-                env={**inherited(), **environment, **self.variables},
+                env=environment,
                 start_new_session=True,
             )
 

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import httpx
 import psutil
 
 from tests.support.servers.adaptry_serve import ROOT, START_SECONDS
+from tests.support.servers.forked_server import ForkedServer, fork_server
 
 SLOTS, PLACES = 2, 4
 
@@ -26,7 +26,7 @@ class StockServer:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ForkedServer | None = None
 
     def launch(self) -> None:
         command = [
@@ -43,8 +43,7 @@ class StockServer:
             "VLLM_PLUGINS": "",
             "OMP_NUM_THREADS": "1",
         }
-        with self.log.open("ab") as sink:
-            self._process = subprocess.Popen(command, stdout=sink, stderr=sink, env=environment)
+        self._process = fork_server(command, environment, self.log, stock=True)
 
     def wait(self) -> None:
         """Until it answers."""

@@ -1,0 +1,119 @@
+"""Servers forked from a zygote, as if `subprocess.Popen` had started them."""
+
+import atexit
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+from tests.support.servers.zygote import Request
+
+ROOT = Path(__file__).resolve().parents[3]
+VLLM = (
+    "vllm.entrypoints.openai.api_server",
+    "vllm.model_executor.models.llama",
+    "vllm.v1.engine.core",
+    "vllm.v1.worker.cpu_worker",
+    "vllm.v1.worker.cpu_model_runner",
+)
+OURS = ("adaptry.serve.command", "engine.app", "engine.worker.extension")
+AT_START = ("HARM", "LD_PRELOAD")  # variables that count where a program is executed
+
+
+class ForkedServer:
+    """The part of `subprocess.Popen` that tests of servers use."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self.ended = threading.Event()
+
+    def poll(self) -> int | None:
+        return self.returncode if self.ended.is_set() else None
+
+    def wait(self, timeout: float | None = None) -> int:
+        if not self.ended.wait(timeout):
+            raise subprocess.TimeoutExpired(f"server {self.pid}", timeout or 0)
+        assert self.returncode is not None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if not self.ended.is_set():
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class Zygote:
+    """Its process ends with this one, and so do its servers."""
+
+    def __init__(self, modules: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.servers.zygote", *modules],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env=dict(environment),
+            text=True,
+        )
+        self._servers: dict[int, ForkedServer] = {}
+        self._began = threading.Condition()
+        self._pids: list[int] = []
+        threading.Thread(target=self._listen, daemon=True).start()
+        atexit.register(self.close)
+
+    def fork(
+        self, command: Sequence[str], environment: Mapping[str, str], log: Path
+    ) -> ForkedServer:
+        """`command` is `PYTHON -m MODULE ARGUMENTS`."""
+        python, flag, module, *arguments = command
+        assert (python, flag) == (sys.executable, "-m"), command
+        request = Request(module, arguments, environment, str(log))
+        assert self._process.stdin is not None
+        with self._began:
+            self._process.stdin.write(json.dumps(asdict(request)) + "\n")
+            self._process.stdin.flush()
+            assert self._began.wait_for(lambda: self._pids, 120), "the zygote does not answer"
+            return self._servers[self._pids.pop()]
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            pid, code = json.loads(line)
+            with self._began:
+                if code is None:
+                    self._servers[pid] = ForkedServer(pid)
+                    self._pids.append(pid)
+                    self._began.notify()
+                else:
+                    server = self._servers.pop(pid)
+                    server.returncode = code
+                    server.ended.set()
+
+    def close(self) -> None:
+        self._process.communicate(timeout=30)
+
+
+@cache
+def _zygote(modules: tuple[str, ...], variables: tuple[tuple[str, str], ...]) -> Zygote:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    return Zygote(modules, {**environment, "OMP_NUM_THREADS": "1", **dict(variables)})
+
+
+def fork_server(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, *, stock: bool = False
+) -> ForkedServer:
+    """`stock`: a server of vLLM, in whose process nothing of ours is imported."""
+    assert environment["OMP_NUM_THREADS"] == "1"  # as the zygote's, which has read it
+    variables = tuple((name, environment[name]) for name in AT_START if name in environment)
+    return _zygote(VLLM if stock else (*VLLM, *OURS), variables).fork(command, environment, log)

@@ -1,0 +1,162 @@
+"""Zygote: a process that has imported vLLM and forks servers, which then need not import it.
+
+An import costs ten seconds of CPU in a server and as much in the process of its engine. A fork runs
+the same command with the same arguments, environment, session and output. Its first engine is a
+fork too, made before the server does anything; an engine that replaces it is spawned by vLLM.
+
+    python -m tests.support.servers.zygote MODULE...     imports these, then takes requests on stdin
+"""
+
+import importlib
+import json
+import os
+import re
+import runpy
+import selectors
+import shlex
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing import spawn, util
+from typing import Any, NoReturn
+
+from setproctitle import setproctitle
+
+MAX_FDS = 32
+_FD = re.compile(r"(\w+)=(\d+)")  # in the program that multiprocessing gives an interpreter
+
+
+@dataclass(frozen=True)
+class Request:
+    """`python -m MODULE ARGUMENTS`, with both outputs appended to `log`."""
+
+    module: str
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    log: str
+
+
+def serve_forks() -> Request:
+    """Fork a server for each line of stdin. Returns in the forks only.
+
+    Prints a line for each that begins (`[pid, null]`) and each that ended (`[pid, code]`).
+    """
+    assert len(os.listdir("/proc/self/task")) == 1, "a fork would lose a thread of an import"
+    running: dict[int, int] = {}
+    with selectors.DefaultSelector() as selector:
+        selector.register(sys.stdin.buffer, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if isinstance(key.fileobj, int):
+                    selector.unregister(key.fileobj)
+                    os.close(key.fileobj)
+                    pid = running.pop(key.fileobj)
+                    _say(pid, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                    continue
+                line = sys.stdin.buffer.readline()
+                if not line:
+                    _end(list(running.values()))
+                pid = os.fork()
+                if pid == 0:
+                    for pidfd in running:
+                        os.close(pidfd)
+                    return Request(**json.loads(line))
+                pidfd = os.pidfd_open(pid)
+                running[pidfd] = pid
+                selector.register(pidfd, selectors.EVENT_READ)
+                _say(pid, None)
+
+
+def _say(pid: int, code: int | None) -> None:
+    sys.stdout.write(json.dumps([pid, code]) + "\n")
+    sys.stdout.flush()
+
+
+def _end(pids: list[int]) -> NoReturn:
+    """The tests have ended, perhaps killed."""
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    os._exit(0)
+
+
+def become(request: Request) -> NoReturn:
+    """Run what was asked for, in the place of this process."""
+    os.setsid()
+    log = os.open(request.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for own, standard in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(own, standard)
+    os.close(log)
+    os.close(nothing)
+    os.environ.clear()
+    os.environ.update(request.environment)
+    spawn_by_fork()
+    sys.argv = [request.module, *request.arguments]
+    setproctitle(shlex.join([sys.executable, "-m", request.module, *request.arguments]))
+    runpy.run_module(request.module, run_name="__main__", alter_sys=True)
+    sys.exit()
+
+
+def spawn_by_fork() -> None:
+    """The next process that multiprocessing spawns here is a fork of this one as it is now."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        _become_spawned(theirs)
+    theirs.close()
+    spawn_anew = util.spawnv_passfds
+    unused = [pid]
+
+    def spawn_once(path: Any, arguments: Sequence[Any], fds: Sequence[int]) -> int:
+        if "--multiprocessing-fork" not in arguments or not unused:
+            return spawn_anew(path, arguments, fds)
+        call = {"arguments": [os.fsdecode(each) for each in arguments], "fds": list(fds)}
+        # on its own: an environment may be longer than a packet
+        file = os.memfd_create("environment")
+        with os.fdopen(os.dup(file), "w") as written:
+            json.dump(dict(os.environ), written)
+        socket.send_fds(ours, [json.dumps(call).encode()], [file, *fds])
+        os.close(file)
+        ours.close()
+        return unused.pop()
+
+    util.spawnv_passfds = spawn_once  # type: ignore[assignment]  # what is spawned has strings
+
+
+def _become_spawned(asked: socket.socket) -> NoReturn:
+    """As the interpreter that multiprocessing starts: the same numbers of the same files."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    packet, received, _, _ = socket.recv_fds(asked, 1 << 16, MAX_FDS)
+    if not packet:
+        os._exit(0)  # the server ended without an engine
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    asked.close()
+    call = json.loads(packet)
+    with os.fdopen(received[0]) as environment:
+        environment.seek(0)
+        os.environ.clear()
+        os.environ.update(json.load(environment))
+    above = 1 + max(call["fds"] + received)
+    moved = [_move(fd, above + place) for place, fd in enumerate(received[1:])]
+    for fd, wanted in zip(moved, call["fds"], strict=True):
+        _move(fd, wanted)
+    *_, program, mark = call["arguments"]
+    sys.argv = ["-c", mark]
+    spawn.spawn_main(**{name: int(fd) for name, fd in _FD.findall(program)})
+    sys.exit()
+
+
+def _move(fd: int, to: int) -> int:
+    os.dup2(fd, to)
+    os.close(fd)
+    return to
+
+
+if __name__ == "__main__":
+    setproctitle("zygote")  # finds its room beside the environment as it was at the start
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
+    become(serve_forks())
