@@ -160,5 +160,10 @@ def fill_until(url: str, last: str) -> None:
     """Every revision in turn, and in each the rows that its release wrote."""
     for revision in REVISIONS[: REVISIONS.index(last) + 1]:
         command.upgrade(alembic_config(url), revision)
-        if rows := ROWS.get(revision):
-            asked(url, *rows)
+        fill(url, revision)
+
+
+def fill(url: str, revision: str) -> None:
+    """The rows that the release of this revision wrote."""
+    if rows := ROWS.get(revision):
+        asked(url, *rows)
