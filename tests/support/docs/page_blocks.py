@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.docs.forked_commands import folder_of_commands
+
 ROOT = Path(__file__).resolve().parents[3]
 DOCS = ROOT / "docs"
 SERVER = "http://127.0.0.1:8000"
@@ -119,7 +121,8 @@ def run(commands: list[str], server: str) -> list[str]:
 
 
 def path() -> str:
-    return os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    programs = (str(folder_of_commands()), str(Path(sys.executable).parent))
+    return os.pathsep.join((*programs, os.environ["PATH"]))
 
 
 def matches(expected: str, found: str) -> bool:
