@@ -24,6 +24,7 @@ VLLM = (
 )
 OURS = ("adaptry.serve.command", "engine.app", "engine.worker.extension")
 AT_START = ("HARM", "LD_PRELOAD")  # variables that count where a program is executed
+START_SECONDS = 240.0
 
 
 class ForkedServer:
@@ -83,7 +84,9 @@ class Zygote:
         with self._began:
             self._process.stdin.write(json.dumps(asdict(request)) + "\n")
             self._process.stdin.flush()
-            assert self._began.wait_for(lambda: self._pids, 120), "the zygote does not answer"
+            if not self._began.wait_for(lambda: self._pids, START_SECONDS):
+                self._process.kill()  # or its late answer would be taken for the next one
+                raise TimeoutError(f"no server was forked within {START_SECONDS:g} s")
             return self._servers[self._pids.pop()]
 
     def _listen(self) -> None:
