@@ -29,7 +29,8 @@ TABLES = (
 def counts(url: str) -> dict[str, int]:
     """Rows by table."""
     names = asked(url, TABLES["postgresql" in url])
-    return {name: asked(url, f"SELECT count(*) FROM {name}")[0][0] for (name,) in names}
+    each = [f"SELECT '{name}', count(*) FROM {name}" for (name,) in names]
+    return dict(asked(url, " UNION ALL ".join(each))) if each else {}
 
 
 def test_every_table_has_rows_here(empty_database: str) -> None:
