@@ -1,6 +1,6 @@
 """Hostile adapters, made by hypothesis, against processes that may take little memory.
 
-1,200 of them, 10,000 with `--long`; `make fuzz` makes more.
+600 of them, 10,000 with `--long`; `make fuzz` makes more.
 """
 
 import json
@@ -14,7 +14,7 @@ import pytest
 from fuzz.adapters import MEMORY_BYTES
 from fuzz.runs import adapters
 
-COUNTS = {"inspection": 600, "uploads": 600}
+COUNTS = {"inspection": 300, "uploads": 300}
 COUNTS_OF_LONG = {"inspection": 7500, "uploads": 2500}
 SEED = 20261128
 GROWN_BYTES = 256 * 2**20
