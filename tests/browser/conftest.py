@@ -2,15 +2,23 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.browser.scripted_server import Scripted, scripted_server
+from tests.conftest import LiveServer, running_live_server
 
 WAIT_MS = 30_000
 WIDTH, HEIGHT = 1280, 900
+
+
+@pytest.fixture(scope="session")
+def live_server(tmp_path_factory: pytest.TempPathFactory, group_end: ExitStack) -> LiveServer:
+    """In place of the session's, whose tests run in another process or have ended."""
+    return group_end.enter_context(running_live_server(tmp_path_factory.mktemp("browser")))
 
 
 @pytest.fixture(scope="module")

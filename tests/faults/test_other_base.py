@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.support.servers.adaptry_serve import ROOT, ServedDemo
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.servers("forked"), pytest.mark.timeout(900)]
 
 BASE = ROOT / "demo" / "base"
 

@@ -1,9 +1,10 @@
 """Scheduling: which process runs which tests, so that no core idles while another has a queue.
 
 Files that share one engine, or servers, run in one process, one after the other. A file with the
-mark `engine` shares the session's engine (those of tests/contract have one of their own, since
-all of them on one engine would take longer than everything else); `servers("faults")` shares
-what the others of that name share; `servers` alone starts its own and runs beside anything.
+mark `engine` shares the session's engine (those of tests/contract and tests/browser have one for
+each folder, since all on one would take longer than everything else); `servers("faults")` shares
+what the others of that name share, `servers("forked")` the process that their servers are forked
+from; `servers` alone starts its own and runs beside anything.
 """
 
 import re
@@ -17,23 +18,19 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[2]
-MAX_PROCESSES = 4
+MAX_PROCESSES = 5
+OWN_ENGINE = ("browser", "contract")
 # What takes longest begins first: a long one that begins last runs alone.
 SERVERS = (
     "engine",
-    "contract",
     "fleet",
+    "forked",
+    "contract",
+    "browser",
     "faults",
     "tests/e2e/docs/test_deployed.py",
-    "tests/e2e/cache/test_engine_faults.py",
-    "tests/e2e/fleet/test_stock_engines.py",
     "tests/e2e/docs/test_demo_command.py",
-    "tests/faults/test_two_servers.py",
-    "tests/e2e/security/test_tenant_isolation.py",
-    "tests/e2e/serving/test_tracing.py",
     "tests/e2e/security/test_secret_leaks.py",
-    "tests/e2e/security/test_limited_tenants.py",
-    "tests/e2e/security/test_keys.py",
 )
 OTHERS = (
     "tests/api/robustness/test_fuzzed_adapters.py",
@@ -77,7 +74,8 @@ def _servers_last(group: str) -> int:
 def group_of(file: str) -> str:
     text = (ROOT / file).read_text(encoding="utf-8")
     if "mark.engine" in text:
-        return "contract" if file.startswith("tests/contract/") else "engine"
+        folder = file.split("/")[1]
+        return folder if folder in OWN_ENGINE else "engine"
     group = _GROUP.search(text)
     return group[1] if group else file
 
@@ -113,8 +111,8 @@ def _file_group(item: pytest.Item) -> str:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two processes more than cores: many tests wait for servers and for clocks."""
-    return min((psutil.cpu_count() or 1) + 2, MAX_PROCESSES)
+    """Three processes more than cores: many tests wait for servers and for clocks."""
+    return min((psutil.cpu_count() or 1) + 3, MAX_PROCESSES)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler:

@@ -14,7 +14,7 @@ import pytest
 from demo.tasks import TASKS
 from tests.support.servers.adaptry_serve import ServedDemo
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers("forked"), pytest.mark.timeout(600)]
 
 A, B, C, D, E, F = sorted(TASKS)
 RETRYABLE = "engine_unavailable"

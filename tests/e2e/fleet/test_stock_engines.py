@@ -20,7 +20,7 @@ from tests.support.servers.adaptry_serve import ROOT, ServedDemo
 from tests.support.servers.other_base import OTHERS, register_for
 from tests.support.servers.stock_vllm import PLACES, SLOTS, StockServer, stock_vllm
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers("forked"), pytest.mark.timeout(600)]
 
 
 class Driver(ServedDemo):

@@ -10,7 +10,7 @@ from tests.support.docs.scrape import scraped
 from tests.support.servers.adaptry_serve import ServedDemo
 from tests.support.servers.otlp_receiver import ReceivedSpan, Receiver, receiving
 
-pytestmark = [pytest.mark.servers]
+pytestmark = [pytest.mark.servers("forked")]
 
 BELOW = {"adaptry.resolve", "adaptry.slot_wait", "adaptry.generate"}
 ALL = {"adaptry.request", *BELOW, "adaptry.load", "adaptry.activate", "llm_request"}

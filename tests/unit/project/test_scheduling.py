@@ -31,13 +31,15 @@ def test_all_that_is_named_as_long_is_there() -> None:
 
 
 def test_files_that_share_servers_are_one_group() -> None:
-    for folder, group in (("fleet", "fleet"), ("browser", "engine"), ("contract", "contract")):
+    for folder, group in (("fleet", "fleet"), ("browser", "browser"), ("contract", "contract")):
         shared = {
             group_of(str(path.relative_to(ROOT)))
             for path in Path(ROOT / "tests" / folder).glob("test_*.py")
         }
         assert group in shared
-    assert group_of("tests/faults/test_two_servers.py") == "tests/faults/test_two_servers.py"
+    assert group_of("tests/faults/test_two_servers.py") == "forked"
+    alone = "tests/e2e/security/test_secret_leaks.py"
+    assert group_of(alone) == alone
 
 
 def started(*collection: str, nodes: int) -> list[Node]:
@@ -57,13 +59,13 @@ def three_of(*files: str) -> list[str]:
 
 
 def test_the_longest_begins_first() -> None:
-    short, long, longest = FILES[0], SERVERS[4], "tests/faults/test_clocks.py"
+    short, long, longest = FILES[0], SERVERS[6], "tests/faults/test_clocks.py"
     one, other = started(*three_of(short, long, longest), nodes=2)
-    assert group_of(longest) == SERVERS[3]
+    assert group_of(longest) == SERVERS[5]
     assert (one.asked, other.asked) == (three_of(longest), three_of(long))
 
 
 def test_one_of_three_begins_without_an_engine() -> None:
-    files = (SERVERS[6], OTHERS[0], SERVERS[5], SERVERS[4], FILES[0])
+    files = (SERVERS[8], OTHERS[0], SERVERS[7], SERVERS[6], FILES[0])
     asked = [node.asked for node in started(*three_of(*files), nodes=3)]
-    assert asked == [three_of(SERVERS[4]), three_of(SERVERS[5]), three_of(OTHERS[0])]
+    assert asked == [three_of(SERVERS[6]), three_of(SERVERS[7]), three_of(OTHERS[0])]
