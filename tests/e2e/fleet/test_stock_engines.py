@@ -17,6 +17,7 @@ import pytest
 from demo.tasks import TASKS, UPPER_V2, prompt_for
 from registry.inspection.base_identity import BaseIdentity
 from tests.support.servers.adaptry_serve import ROOT, ServedDemo
+from tests.support.servers.forked_server import import_beside
 from tests.support.servers.other_base import OTHERS, register_for
 from tests.support.servers.stock_vllm import PLACES, SLOTS, StockServer, stock_vllm
 
@@ -42,6 +43,7 @@ class Driver(ServedDemo):
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
     folder = tmp_path_factory.mktemp("driver")
+    import_beside()
     with stock_vllm(folder) as stock:
         served = Driver(folder, reconcile_seconds="0.5")
         served.stock = stock

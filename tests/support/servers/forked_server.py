@@ -74,12 +74,12 @@ class Zygote:
         atexit.register(self.close)
 
     def fork(
-        self, command: Sequence[str], environment: Mapping[str, str], log: Path
+        self, command: Sequence[str], environment: Mapping[str, str], log: Path, generations: int
     ) -> ForkedServer:
         """`command` is `PYTHON -m MODULE ARGUMENTS`."""
         python, flag, module, *arguments = command
         assert (python, flag) == (sys.executable, "-m"), command
-        request = Request(module, arguments, environment, str(log))
+        request = Request(module, arguments, environment, str(log), generations)
         assert self._process.stdin is not None
         with self._began:
             self._process.stdin.write(json.dumps(asdict(request)) + "\n")
@@ -113,10 +113,22 @@ def _zygote(modules: tuple[str, ...], variables: tuple[tuple[str, str], ...]) ->
     return Zygote(modules, {**environment, "OMP_NUM_THREADS": "1", **dict(variables)})
 
 
+def _modules(stock: bool) -> tuple[str, ...]:
+    return VLLM if stock else (*VLLM, *OURS)
+
+
+def import_beside() -> None:
+    """Both kinds of parents begin to import, for a test that needs both."""
+    for stock in (True, False):
+        _zygote(_modules(stock), ())
+
+
 def fork_server(
     command: Sequence[str], environment: Mapping[str, str], log: Path, *, stock: bool = False
 ) -> ForkedServer:
     """`stock`: a server of vLLM, in whose process nothing of ours is imported."""
     assert environment["OMP_NUM_THREADS"] == "1"  # as the zygote's, which has read it
     variables = tuple((name, environment[name]) for name in AT_START if name in environment)
-    return _zygote(VLLM if stock else (*VLLM, *OURS), variables).fork(command, environment, log)
+    zygote = _zygote(_modules(stock), variables)
+    # ours runs the model in the engine's process, a stock one in a worker's below it
+    return zygote.fork(command, environment, log, 2 if stock else 1)

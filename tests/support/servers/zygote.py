@@ -2,7 +2,8 @@
 
 An import costs ten seconds of CPU in a server and as much in the process of its engine. A fork runs
 the same command with the same arguments, environment, session and output. Its first engine is a
-fork too, made before the server does anything; an engine that replaces it is spawned by vLLM.
+fork too, made before the server does anything, and so is the worker of a stock server's engine; an
+engine that replaces the first is spawned by vLLM.
 
     python -m tests.support.servers.zygote MODULE...     imports these, then takes requests on stdin
 """
@@ -30,12 +31,16 @@ _FD = re.compile(r"(\w+)=(\d+)")  # in the program that multiprocessing gives an
 
 @dataclass(frozen=True)
 class Request:
-    """`python -m MODULE ARGUMENTS`, with both outputs appended to `log`."""
+    """`python -m MODULE ARGUMENTS`, with both outputs appended to `log`.
+
+    `generations`: of processes below it that are forked when they are spawned.
+    """
 
     module: str
     arguments: Sequence[str]
     environment: Mapping[str, str]
     log: str
+    generations: int
 
 
 def serve_forks() -> Request:
@@ -92,20 +97,20 @@ def become(request: Request) -> NoReturn:
     os.close(nothing)
     os.environ.clear()
     os.environ.update(request.environment)
-    spawn_by_fork()
+    spawn_by_fork(request.generations)
     sys.argv = [request.module, *request.arguments]
     setproctitle(shlex.join([sys.executable, "-m", request.module, *request.arguments]))
     runpy.run_module(request.module, run_name="__main__", alter_sys=True)
     sys.exit()
 
 
-def spawn_by_fork() -> None:
+def spawn_by_fork(generations: int) -> None:
     """The next process that multiprocessing spawns here is a fork of this one as it is now."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
         ours.close()
-        _become_spawned(theirs)
+        _become_spawned(theirs, generations - 1)
     theirs.close()
     spawn_anew = util.spawnv_passfds
     unused = [pid]
@@ -126,7 +131,7 @@ def spawn_by_fork() -> None:
     util.spawnv_passfds = spawn_once  # type: ignore[assignment]  # what is spawned has strings
 
 
-def _become_spawned(asked: socket.socket) -> NoReturn:
+def _become_spawned(asked: socket.socket, generations: int) -> NoReturn:
     """As the interpreter that multiprocessing starts: the same numbers of the same files."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     packet, received, _, _ = socket.recv_fds(asked, 1 << 16, MAX_FDS)
@@ -143,6 +148,8 @@ def _become_spawned(asked: socket.socket) -> NoReturn:
     moved = [_move(fd, above + place) for place, fd in enumerate(received[1:])]
     for fd, wanted in zip(moved, call["fds"], strict=True):
         _move(fd, wanted)
+    if generations:
+        spawn_by_fork(generations)
     *_, program, mark = call["arguments"]
     sys.argv = ["-c", mark]
     spawn.spawn_main(**{name: int(fd) for name, fd in _FD.findall(program)})
