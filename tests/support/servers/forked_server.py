@@ -22,7 +22,7 @@ VLLM = (
     "vllm.v1.worker.cpu_worker",
     "vllm.v1.worker.cpu_model_runner",
 )
-OURS = ("adaptry.serve.command", "engine.app", "engine.worker.extension")
+OURS = ("adaptry.serve.command", "engine.app")
 AT_START = ("HARM", "LD_PRELOAD")  # variables that count where a program is executed
 START_SECONDS = 240.0
 

@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 from setproctitle import setproctitle
 
 MAX_FDS = 32
+WATCHED = "engine.worker.extension"
 _FD = re.compile(r"(\w+)=(\d+)")  # in the program that multiprocessing gives an interpreter
 
 
@@ -49,6 +50,7 @@ def serve_forks() -> Request:
     Prints a line for each that begins (`[pid, null]`) and each that ended (`[pid, code]`).
     """
     assert len(os.listdir("/proc/self/task")) == 1, "a fork would lose a thread of an import"
+    assert WATCHED not in sys.modules, "its import begins to watch the server, in an engine"
     running: dict[int, int] = {}
     with selectors.DefaultSelector() as selector:
         selector.register(sys.stdin.buffer, selectors.EVENT_READ)
