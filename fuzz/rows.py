@@ -24,7 +24,7 @@ async def make_rows(app: FastAPI, key: str, demo: Path) -> None:
         await _post(http, "/adapters/vowels/versions/1/deprecate", {"reason": "old"})
         await _post(http, "/adapters/stars/versions/1/quarantine", {"reason": "odd"})
         files = {"files": ("adapter_config.json", b"{}")}
-        (await http.post("/adapters/sent/versions", files=files)).raise_for_status()
+        (await http.post("/adapters/sent/versions?wait=0", files=files)).raise_for_status()
         await _post(http, "/webhooks", {"url": "http://127.0.0.1:9/", "description": "nobody"})
         await _post(http, "/cache/pins", {"reference": "upper", "tier": "host"})
         for name in ("app", "ci"):
