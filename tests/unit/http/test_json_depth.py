@@ -15,6 +15,7 @@ from registry.http.json_shape import (
     check_json,
     has_more_values,
     is_too_deep,
+    leave_out_texts,
 )
 
 texts = st.text() | st.sampled_from(["[[[[", '"', "\\", '\\"[', "{{{{{{", "é[", "\0["])
@@ -57,6 +58,25 @@ def members_of(value: Any) -> int:
 def test_it_counts_values_as_a_parser_does(document: Any, most: int) -> None:
     content = json.dumps(document).encode()
     assert has_more_values(content, most) == (members_of(document) >= most)
+
+
+@given(documents, st.integers(0, 8), st.integers(1, 8), st.integers(0, 3), st.booleans())
+def test_without_its_texts_it_counts_as_with_them(
+    document: Any, levels: int, values: int, most: int, ascii_: bool
+) -> None:
+    content = json.dumps(document, ensure_ascii=ascii_).encode("utf-8", "surrogatepass")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("registry.http.json_shape._MOST_QUOTES", most)
+        patch.setattr("registry.http.json_shape._MOST_ESCAPED_QUOTES", max(most - 1, 1))
+        frame = leave_out_texts(content)
+    assert is_too_deep(frame, levels) == is_too_deep(content, levels)
+    assert has_more_values(frame, values) == has_more_values(content, values)
+
+
+def test_a_long_text_costs_a_search_for_its_end() -> None:
+    content = json.dumps({"prompt": "The quick brown fox, and more. " * 300_000}).encode()
+    assert leave_out_texts(content) == b"{: }"
+    assert leave_out_texts(rb'["a\\", "b\"]", "open') == b'[, , "open'
 
 
 def test_commas_of_a_text_are_no_values() -> None:

@@ -9,13 +9,14 @@ import httpx
 import pytest
 from fastapi import FastAPI, HTTPException
 from jinja2 import TemplateError
+from pydantic import ValidationError
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
 from vllm.exceptions import VLLMValidationError
 
-from engine.vllm.body_validation import stop_at_first_error
+from engine.vllm.body_validation import first_error_validator, stop_at_first_error
 from engine.vllm.error_handlers import handle_errors
 from engine.vllm.log_privacy import hide_exception_texts
 from registry.http.unexpected_errors import UnexpectedErrorMiddleware
@@ -126,6 +127,31 @@ async def test_validation_ends_at_the_first_item_that_is_wrong(
     assert len(answer.content) < 10_000
     assert time.process_time() - began < 2, "it was 11 s for the first"
     assert sum(map(len, log)) < 10_000
+
+
+async def test_validation_ends_soon_in_an_object_whose_members_are_wrong(
+    client: httpx.AsyncClient, log: list[str]
+) -> None:
+    schema = CompletionRequest.__pydantic_core_schema__
+    wrong = {"model": "a", "prompt": "x", "logit_bias": dict.fromkeys(range(16_000), MARKER)}
+    with pytest.raises(ValidationError) as caught:
+        first_error_validator(schema).validate_python(wrong)
+    assert caught.value.error_count() <= 64, "16,000 without"
+    answer = await client.post("/v1/completions", json=wrong)
+    assert answer.status_code == 400
+    assert "logit_bias.0" in answer.json()["error"]["message"]
+    late = {**{str(n): 0.5 for n in range(1000)}, "1000": MARKER}
+    answer = await client.post("/v1/completions", json={**wrong, "logit_bias": late})
+    assert answer.status_code == 400
+    assert "logit_bias.1000" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("members", [0, 1, 64, 65, 1000])
+def test_a_large_object_that_is_valid_is_taken_whole(members: int) -> None:
+    biases = {str(n): n / 2 for n in range(members)}
+    validator = first_error_validator(CompletionRequest.__pydantic_core_schema__)
+    body = {"model": "a", "prompt": "x", "logit_bias": biases}
+    assert validator.validate_python(body).logit_bias == biases
 
 
 async def test_what_is_valid_is_taken(client: httpx.AsyncClient) -> None:
