@@ -113,7 +113,7 @@ def test_what_a_version_was_trained_with_is_shown_and_switched(server: Any, visi
     (folder / "generation_config.json").write_text('{"temperature": 0.5}')
     server.register(name, folder)
     page = visit(server.base_url).open(f"#/adapters/{name}?version=1")
-    expect(page.get_by_text("temperature 0.5")).to_be_visible()
+    expect(page.get_by_text("temperature 0.5", exact=True)).to_be_visible()
     for setting, what in (
         ("serve_chat_template", "chat template"),
         ("serve_sampling_defaults", "sampling defaults"),
