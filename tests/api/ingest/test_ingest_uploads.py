@@ -370,6 +370,19 @@ async def test_concurrent_uploads_are_limited(start: Start, adapter: Files) -> N
         assert (await registry.finished(await send(registry, adapter)))["created"] is False
 
 
+async def test_a_tenant_leaves_places_for_uploads_to_others(start: Start, adapter: Files) -> None:
+    """One that sends slowly holds its share, and no more."""
+    parts = [("files", item) for item in adapter.items()]
+    async with start(max_uploads=4) as registry:
+        places = registry.ingest._uploads._places
+        with places.hold("acme"), places.hold("acme"):
+            refused = await registry.http.post("/adapters/acme~more/versions", files=parts)
+            assert (refused.status_code, refused.json()["code"]) == (429, "too_many_uploads")
+            assert "acme" in refused.json()["detail"]
+            taken = await registry.http.post("/adapters/own/versions", files=parts, timeout=30)
+            assert taken.status_code == 201, taken.text
+
+
 async def test_a_client_that_leaves_leaves_nothing(registry: Registry, adapter: Files) -> None:
     upload = Slow(registry, adapter)
     await upload.begin()
