@@ -28,11 +28,13 @@ async def publish(
     details: VersionDetails,
     base: BaseIdentity,
     *,
+    base_id: int | None = None,
     find_missing_digests: bool = True,
 ) -> Registration:
     """Publish the adapter's next version, or find the one that has these files or this content.
 
-    `base`: the base model that they were checked against. Raises OtherBaseModel, UnknownTenant,
+    `base`: the base model that they were checked against; `base_id`: its row, if that is known.
+    Raises OtherBaseModel, UnknownTenant,
     UnknownAdapter and UnknownVersion for the parent, MetadataTooLarge; MissingDigests, unless told
     not to look for those.
     """
@@ -48,7 +50,7 @@ async def publish(
     if known is not None:
         return await _publish_again(work, await work.version(known), artifact.inspection, base)
     version = _version(row_id(adapter), last + 1, origin, artifact)
-    version.base_id = await BaseRepository(session).id_of(base)
+    version.base_id = base_id or await BaseRepository(session).id_of(base)
     return Registration(await _publish_new(work, version, details, base), created=True)
 
 

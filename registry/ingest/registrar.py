@@ -54,6 +54,7 @@ class Registrar:
         self._reserved_names = reserved_names
         self._contents = ContentDigests(database, store.path_of)
         self._observer: OutcomeObserver = null_outcome_observer
+        self._base_ids: dict[tuple[str, str], int] = {}  # by name and digest
 
     def observe_outcomes(self, observer: OutcomeObserver) -> None:
         """Report outcomes of direct registrations; those of jobs are in the database."""
@@ -169,6 +170,8 @@ class Registrar:
         """
         details = details or VersionDetails()
         is_filled = False
+        base = self._base_model.identity
+        key = (base.name, base.digest)
         for _ in range(_ATTEMPTS):
             try:
                 async with self._database.transaction(adapter=name) as session:
@@ -178,7 +181,8 @@ class Registrar:
                         origin,
                         artifact,
                         details,
-                        self._base_model.identity,
+                        base,
+                        base_id=self._base_ids.get(key),
                         find_missing_digests=not is_filled,
                     )
                     if registration.created or registration.restored:
@@ -186,10 +190,13 @@ class Registrar:
                     if in_transaction is not None:
                         await in_transaction(session, registration)
             except IntegrityError:  # PostgreSQL: the same adapter was created concurrently
+                self._base_ids.clear()
                 continue
             except MissingDigests as missing:  # files are read outside of the transaction
                 await self._contents.fill(missing.rows)
                 is_filled = True
                 continue
+            if registration.created and (base_id := registration.published.version.base_id):
+                self._base_ids[key] = base_id  # committed
             return registration
         raise DatabaseUnavailable(f"too many concurrent changes of {name}: try again")
