@@ -11,15 +11,19 @@ from tests.support.servers.registry_threaded import registry_server
 
 
 @pytest.mark.parametrize("page", REGISTRY_PAGES)
-def test_a_page_prints_its_output(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_prints_its_output(page: str, tmp_path: Path) -> None:
+    """Only what a page itself names is set: a reader has nothing else."""
     blocks = blocks_of(page)
-    monkeypatch.setenv("ADAPTRY_DATABASE_URL", f"sqlite:///{tmp_path}/registry.db")
-    monkeypatch.setenv("ADAPTRY_STORE", str(tmp_path / "store"))
+    commands = [_here(commands, tmp_path) for commands, _ in blocks]
     with registry_server(tmp_path) as server:
-        outputs = run([commands for commands, _ in blocks], server)
+        outputs = run(commands, server)
     compare(blocks, outputs)
+
+
+def _here(commands: str, state: Path) -> str:
+    """With this registry's database and store where the page has those of the demo."""
+    database, store = (f"$PWD/.adaptry/demo/{name}" for name in ("adaptry.db", "store"))
+    return commands.replace(database, f"{state}/registry.db").replace(store, f"{state}/store")
 
 
 def test_the_page_on_databases_prints_its_output(postgres: PostgresServer) -> None:

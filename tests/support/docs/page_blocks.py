@@ -55,6 +55,7 @@ ENGINE_PAGES = (
     "operations/sizing.md",
     "operations/upgrade.md",
     "quick-start.md",
+    "register.md",
 )
 """Run against the session's engine, in tests/e2e/docs/test_engine_pages.py."""
 
@@ -63,7 +64,6 @@ OTHER_TESTS = {
     "operations/replicas.md": "tests/fleet/test_replicas_page.py",
     "operations/deployment.md": "tests/docs/test_deployment_files.py",
     "inspection.md": "tests/e2e/docs/test_inspection_examples.py",
-    "register.md": "tests/docs/test_register_page.py",
     "runbooks.md": "tests/e2e/docs/test_dashboard_queries.py",
 }
 """Pages that have a test of their own."""
