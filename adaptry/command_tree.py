@@ -36,7 +36,7 @@ PLACES = {
         "adaptry.commands.undo", "undo", "Move an alias back to where it was before its last move."
     ),
     "diff": Place(
-        "adaptry.commands.diff",
+        "adaptry.adapters.diff",
         "diff",
         "Show what differs between two versions: files, ranks, modules, base model, metadata.",
     ),

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from adaptry.adapters.local_inspection import inspect_here, inspect_there_or_here
 from adaptry.client import Registration
 from adaptry.client.models import VersionRead
 from adaptry.commands import adapter_list
@@ -105,16 +106,25 @@ def pull(
 
 @app.command()
 def inspect(
-    source: Annotated[Path, typer.Argument(help="A PEFT folder on the server's machine.")],
+    source: Annotated[
+        Path, typer.Argument(help="A PEFT folder, on the server's machine or on this one.")
+    ],
+    here: Annotated[
+        bool, typer.Option("--here", help="Inspect on this machine, without asking a server.")
+    ] = False,
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
     """Check whether a folder would be accepted, and list everything that is wrong with it.
 
-    Registers nothing. Exits with 1 if it would be refused.
+    Registers nothing. What the server can't read, or --here, is inspected on this machine: without
+    the base model, whose shapes are then not compared. Exits with 1 if it would be refused.
     """
-    with connect(server) as client:
-        verdict = client.adapters.inspect(str(source.absolute()))
+    if here:
+        verdict = inspect_here(source)
+    else:
+        with connect(server) as client:
+            verdict = inspect_there_or_here(client, source)
     if as_json:
         show_json(verdict)
     else:

@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,6 +122,16 @@ def test_new_events_are_printed_as_they_happen(server: str) -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_folder_that_the_server_can_not_read_is_inspected_here(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(DEMO / "adapters" / "upper", tmp_path / "mine")
+    code, out, err = run("adapter", "inspect", str(tmp_path / "mine"))
+    assert (code, out.splitlines()[0]) == (0, "accepted")
+    assert "inspected here" in err
+    (tmp_path / "mine" / "adapter_model.safetensors").unlink()
+    assert main(["adapter", "inspect", str(tmp_path / "mine"), "--here"]) == 1
+    assert run("adapter", "inspect", str(tmp_path / "none"))[0] == 1
 
 
 @pytest.mark.parametrize(
