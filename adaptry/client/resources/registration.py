@@ -10,6 +10,7 @@ from typing import IO, Any, TypedDict, TypeVar, Unpack, cast
 from adaptry.client.errors import InvalidSource, JobFailed
 from adaptry.client.models import JobRead, VersionRead
 from adaptry.client.resources.jobs import Jobs, OnJob
+from adaptry.client.resources.peft_folder import explain_missing, training_bytes, training_files
 from adaptry.client.transport.operations import Resource, composite, parse, request_flow
 from adaptry.client.transport.requests import (
     NO_TIMEOUT,
@@ -134,7 +135,7 @@ class VersionRegistration(Resource[T_co]):
                 request.query,
                 files=[("files", file) for file in _open_files(source, on_bytes, stack)],
                 fields={key: value for key, value in texts.items() if value is not None},
-                headers={_TRAINING_BYTES_HEADER: str(_training_bytes(source))},
+                headers={_TRAINING_BYTES_HEADER: str(training_bytes(source))},
                 timeout_seconds=NO_TIMEOUT,
             )
         return _submission(response)
@@ -209,39 +210,17 @@ class _CountedFile:
         return self._file.fileno()
 
 
-def _training_files(folder: Path) -> list[Path]:
-    """What the server compares with its base model."""
-    from registry.sources.beside import files_to_send
-
-    return files_to_send(folder)
-
-
-def _training_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in _training_files(folder))
-
-
-def _explain(folder: Path) -> None:
-    """What is there in place of a PEFT folder. Raises InvalidSource if that is known."""
-    from registry.errors import InvalidAdapter
-    from registry.inspection.foreign_folders import explain_missing_files, list_names
-
-    try:
-        explain_missing_files(list_names(folder), folder)
-    except InvalidAdapter as problem:
-        raise InvalidSource(f"{folder}: {problem.detail}") from None
-
-
 def _open_files(
     source: Path, on_bytes: OnBytes | None, stack: ExitStack
 ) -> Iterator[tuple[str, IO[bytes]]]:
     files = [source] if source.is_file() else [source / name for name in FILES]
     for file in files:
         if not file.is_file():
-            _explain(source)
+            explain_missing(source)
             raise InvalidSource(
                 f"there is no {file}: name a folder that PEFT saved, or an archive of one"
             )
-    files += _training_files(source)
+    files += training_files(source)
     total = sum(file.stat().st_size for file in files)
     done = 0
 
