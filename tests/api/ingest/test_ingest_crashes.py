@@ -206,6 +206,9 @@ async def test_an_upload_that_was_cut_short_by_a_crash_has_failed(
         )
         await writer.drain()
         async with start(works=False) as registry:
+            async with asyncio.timeout(20):  # a body that takes a while has a job
+                while not (await registry.http.get("/jobs")).json()["items"]:
+                    await asyncio.sleep(0.05)
             job = await registry.until(1, lambda job: job["bytes_done"] > 0)
             assert job["state"] == "receiving"
     finally:
