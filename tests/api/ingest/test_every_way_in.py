@@ -70,9 +70,9 @@ async def add(registry: Registry, folder: Path) -> None:
 
 async def upload(registry: Registry, folder: Path) -> None:
     files = [("files", (f.name, f.read_bytes())) for f in sorted(folder.iterdir())]
-    job = await registry.finished(await registry.http.post("/adapters/bot/versions", files=files))
-    if job["version"] is None:
-        raise Refused(job["code"])
+    answer = await registry.http.post("/adapters/bot/versions", files=files, timeout=30)
+    if answer.is_error:
+        raise Refused(answer.json()["code"])
 
 
 async def push(registry: Registry, folder: Path) -> None:
@@ -113,7 +113,7 @@ WAYS: dict[str, Way] = {
 
 
 class Refused(Exception):
-    """By a job."""
+    """With this code."""
 
     def __init__(self, code: str) -> None:
         self.code = code
