@@ -17,13 +17,13 @@ from engine.api.servers import create_server_router
 from engine.bootstrap.cache import Cache, create_cache
 from engine.bootstrap.registry import create_ingest
 from engine.fake_backend import FakeBackend
+from engine.fanout.router import create_fanout_router
 from engine.http.health import create_health_router
 from engine.operations.probe import Probe
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.telemetry.metrics import CacheMetrics
 from engine.types import AdapterVersion
-from engine.vllm.fanout_api import create_fanout_router
 from engine.vllm.generate_api import router as generate_router
 from registry.api.ingest import create_ingest_router
 from registry.api.keys import create_key_router

@@ -12,6 +12,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from engine.errors import EngineUnavailable
+from engine.fanout.router import create_fanout_router
+from engine.gateway.body_validation import stop_at_first_error
 from engine.gateway.grammar_bounds import GrammarGate
 from engine.gateway.middleware import AdapterGateway, RequestCounter, RequestLimit
 from engine.gateway.model_list import ReadReferences, list_models
@@ -23,10 +25,8 @@ from engine.types import GrammarLimits
 from engine.vllm import compat as vllm_compat
 from engine.vllm.api_docs import serve_api_docs
 from engine.vllm.backend import lora_request
-from engine.vllm.body_validation import stop_at_first_error
 from engine.vllm.engine_client import LeasedAsyncLLM, RequestAdmission
 from engine.vllm.error_handlers import handle_errors
-from engine.vllm.fanout_api import create_fanout_router
 from engine.vllm.generate_api import router as generate_router
 from engine.vllm.log_privacy import hide_exception_texts
 from engine.vllm.metric_patches import remove_lora_gauge, unregister_http_metrics

@@ -10,9 +10,9 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest, Compl
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from engine.errors import GenerationUnsupported
+from engine.gateway.body_validation import first_error_validator
 from engine.gateway.openai_errors import openai_error
 from engine.gateway.request_body import UNPARSED, find_body
-from engine.vllm.body_validation import first_error_validator
 
 
 class GenerateRequest(BaseModel):

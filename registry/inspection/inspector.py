@@ -13,7 +13,7 @@ from registry.inspection.base_model import BaseModel
 from registry.inspection.compatibility import Placement, fit_problems
 from registry.inspection.content_digest import content_digest
 from registry.inspection.heads import head_problems
-from registry.inspection.invocation import INVOCATION_FIELD, invocation_problems
+from registry.inspection.invocation import invocation_facts, invocation_problems
 from registry.inspection.peft_config import (
     CONFIG_FILE,
     PeftConfig,
@@ -151,12 +151,9 @@ class _Inspector:
         self._placement = Placement.ask(self._tensors, self._base)
         yield from self._pair_problems(config)
         yield from fit_problems(self._tensors.pairs, self._placement)
-        saved_modules = () if config is None else config.saved_modules
-        yield from head_problems(self._tensors, saved_modules, self._base)
+        yield from head_problems(self._tensors, config.saved_modules if config else (), self._base)
         self._training = compare_training(self._folder, self._base.training)
         yield from self._training.problems()
-        if config is not None:
-            yield from invocation_problems(config.raw, self._tensors, self._base)
         if with_values:
             yield from value_problems(
                 self._folder / WEIGHTS_FILE, self._header, self._tensors, self._base, self._alphas
@@ -184,16 +181,14 @@ class _Inspector:
 
     def _report(self) -> dict[str, Any]:
         pairs, served = self._tensors.pairs, self._base.served
-        invocation = self._config.raw.get(INVOCATION_FIELD)
-        by_rank = Counter(self._ranks.values())
         return {
             "engine": None if served is None else served.engine,
             "tensors": len(self._header),
             "modules": len(pairs),
-            "ranks": {str(rank): count for rank, count in sorted(by_rank.items())},
+            "ranks": {str(rank): n for rank, n in sorted(Counter(self._ranks.values()).items())},
             "parameters": sum(pair.parameters for pair in pairs.values()),
             **({"heads": sorted(self._tensors.heads)} if self._tensors.heads else {}),
-            **({"invocation_tokens": list(invocation)} if invocation else {}),
+            **invocation_facts(self._config.raw),
             "remarks": [
                 {"code": str(remark.code), "detail": remark.detail}
                 for remark in islice(self._remarks(), MAX_REMARKS)
@@ -221,6 +216,7 @@ class _Inspector:
             except InvalidAdapter as problem:
                 yield problem
             yield from self._pattern_problems(config)
+            yield from invocation_problems(config.raw, self._tensors, self._base)
         for module, pair in pairs.items():
             rank, experts = self._ranks.get(module), self._placement.experts(module)
             expected = None if rank is None or experts is None else rank * experts

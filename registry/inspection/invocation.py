@@ -49,6 +49,12 @@ def invocation_problems(
             return
 
 
+def invocation_facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """For the report of an accepted adapter."""
+    tokens = config.get(INVOCATION_FIELD)
+    return {} if tokens is None else {"invocation_tokens": tokens}
+
+
 def _token_problems(tokens: list[int], base: BaseModel) -> Iterator[InvalidAdapter]:
     """An id that no prompt can have would leave the adapter without effect, always."""
     training, largest = base.training, max(tokens)

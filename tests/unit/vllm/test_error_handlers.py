@@ -16,7 +16,7 @@ from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
 from vllm.exceptions import VLLMValidationError
 
-from engine.vllm.body_validation import first_error_validator, stop_at_first_error
+from engine.gateway.body_validation import first_error_validator, stop_at_first_error
 from engine.vllm.error_handlers import handle_errors
 from engine.vllm.log_privacy import hide_exception_texts
 from registry.http.unexpected_errors import UnexpectedErrorMiddleware

@@ -15,16 +15,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import ValidationError
 
-from engine.gateway.inner_call import InnerAnswer, call_inside
-from engine.ports import Resolver
-from engine.vllm.body_validation import first_error_validator
-from engine.vllm.fanout_schemas import (
+from engine.fanout.inner_call import InnerAnswer, call_inside
+from engine.fanout.schemas import (
     FanoutAnswer,
     FanoutModel,
     FanoutRequest,
     FanoutResponse,
     FanoutUsage,
 )
+from engine.gateway.body_validation import first_error_validator
+from engine.ports import Resolver
 from registry.errors import RegistryError
 
 _VALIDATOR = first_error_validator(FanoutRequest.__pydantic_core_schema__)

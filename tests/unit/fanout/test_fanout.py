@@ -12,9 +12,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
+from engine.fanout.router import create_fanout_router
 from engine.types import AdapterVersion, VersionId
 from engine.vllm.error_handlers import handle_errors
-from engine.vllm.fanout_api import create_fanout_router
 from registry.errors import UnknownAdapter
 
 PLAIN = AdapterVersion(VersionId(1), "plain", 1, "0" * 64, "/plain", 8, 100)

@@ -1,0 +1,1 @@
+"""Fan-out: one prompt or conversation past several models in one request."""
