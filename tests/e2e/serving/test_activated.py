@@ -5,6 +5,7 @@ the CPU build has: chunked prompts, prefix cache, preemption, speculation, sever
 import json
 import random
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +24,11 @@ from tests.support.vllm.tiny_engines import ServedBase
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
 
 BLOCK = 32  # the least that the CPU build takes
-TOKENS = 6
+TOKENS, LONG = 6, 16
 SPECULATION = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4}
 ARGUMENTS = (
     *("--max-model-len", "512", "--max-num-batched-tokens", "96", "--max-num-seqs", "16"),
-    *("--block-size", str(BLOCK), "--kv-cache-memory-bytes", str(5 * 2**20)),
+    *("--block-size", str(BLOCK), "--kv-cache-memory-bytes", str(3 * 2**20)),
     *("--max-loras", "3", "--max-lora-rank", "8", "--served-model-name", "base"),
     *("--speculative-config", json.dumps(SPECULATION), "--enforce-eager"),
 )
@@ -53,6 +54,15 @@ class Served:
         usage = self.post(model, prompt, **options).json()["usage"]
         return int((usage["prompt_tokens_details"] or {}).get("cached_tokens") or 0)
 
+    def metric(self, series: str) -> float:
+        lines = self.server.client.get("/metrics").text.splitlines()
+        values = [line.rpartition(" ")[2] for line in lines if line.startswith(series)]
+        return sum(map(float, values))
+
+    def versions(self, adapter: str) -> int:
+        found = self.server.client.get(f"/api/v1/adapters/{adapter}/versions").json()["items"]
+        return max(int(version["number"]) for version in found)
+
     def is_right(self, model: str, prompt: Sequence[int], **options: Any) -> bool:
         right = self.reference.tokens(model, prompt, TOKENS)
         return self.tokens(model, prompt, **options) == right
@@ -70,6 +80,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     server = ServedBase(folder, BASE, sources, {})
     server.arguments = ARGUMENTS
     try:
+        server.client.timeout = httpx.Timeout(240)
         server.start()
         for name, source in adapters.items():
             assert server.add(name, source) is None
@@ -96,3 +107,122 @@ def test_tokens_are_pefts(served: Served) -> None:
         for model in ("base", "judge", "guard", "plain-judge")
     }
     assert len(set(answers.values())) == 4, "each has an effect of its own"
+
+
+def test_what_is_before_the_invocation_is_shared_and_nothing_else(served: Served) -> None:
+    prompt = words(200, 3)
+    whole_blocks = len(prompt) // BLOCK * BLOCK
+    assert served.cached("base", prompt) == 0
+    for model in INVOCATIONS:
+        invoked = [*prompt, *INVOCATIONS[model], *words(40, 4)]
+        assert served.cached(model, invoked) == whole_blocks, model
+    judged = [*prompt, *INVOCATIONS["judge"], *words(40, 4)]
+    assert served.cached("guard", judged) == len(judged) // BLOCK * BLOCK, "its own, seen before"
+    assert served.cached("plain-judge", judged) == 0
+    assert served.cached("base", judged) == whole_blocks, "not what an adapter has computed"
+    assert served.cached("router", [*prompt, 42, 50], cache_salt="another tenant") == 0
+    assert served.metric('adaptry_shared_prefix_tokens_total{adapter="router"}') >= whole_blocks
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_without_the_invocation_is_the_base_models(served: Served, stream: bool) -> None:
+    prompt = [*words(50, 5), 40]  # the invocation begins, and does not end
+    found = served.post("judge", [*prompt, 41], stream=stream)
+    missing = served.post("judge", prompt, stream=stream)
+    assert found.headers["x-adaptry-invocation"] == "found"
+    assert missing.headers["x-adaptry-invocation"] == "missing"
+    assert missing.headers["x-adaptry-version"] == "judge:1"
+    assert "x-adaptry-invocation" not in served.post("plain-judge", prompt).headers
+    if not stream:
+        right = served.reference.tokens("base", prompt, TOKENS)
+        assert missing.json()["choices"][0]["token_ids"] == right
+
+
+def test_the_last_invocation_counts(served: Served) -> None:
+    """Each turn of a conversation has one, and one that ends in the next block of the cache."""
+    said = words(BLOCK - 1, 6)
+    for model in ("judge", "title", "guard", "judge"):
+        said = [*said, *INVOCATIONS[model]]
+        answer = served.tokens(model, said)
+        assert answer == served.reference.tokens(model, said, TOKENS), (model, len(said))
+        said = [*said, *answer, *words(BLOCK - len(answer) - len(INVOCATIONS[model]) + 1, 7)]
+
+
+def test_several_completions_and_log_probabilities_of_the_prompt(served: Served) -> None:
+    prompt = [*words(70, 8), *INVOCATIONS["judge"], *words(9, 9)]
+    options = {"n": 2, "temperature": 0.01, "prompt_logprobs": 0}
+    choices = served.post("judge", prompt, **options).json()["choices"]
+    right = served.reference.tokens("judge", prompt, TOKENS)
+    assert [choice["token_ids"] for choice in choices] == [right] * 2
+    found = [next(iter(each.values()))["logprob"] for each in choices[0]["prompt_logprobs"][1:]]
+    assert found == pytest.approx(served.reference.prompt_logprobs("judge", prompt), abs=2e-3)
+    base = served.reference.prompt_logprobs("base", prompt)
+    assert found[:69] == pytest.approx(base[:69], abs=2e-3)
+    assert found != pytest.approx(base, abs=2e-3)
+
+
+def test_a_fan_out_through_fewer_slots_beside_another(served: Served) -> None:
+    said = words(160, 10)
+    models: list[dict[str, Any]] = [
+        {"model": model, "suffix": [*INVOCATIONS.get(model, [44]), 60], "max_tokens": TOKENS}
+        for model in ("base", "plain-judge", *INVOCATIONS)
+    ]
+    options = {"temperature": 0, "ignore_eos": True, "return_token_ids": True}
+    body: dict[str, Any] = {"prompt": said, "models": [*models, "no-such"], **options}
+
+    def fan_out(order: int) -> dict[str, Any]:
+        turned = {**body, "models": body["models"][::order]}
+        response = served.server.client.post("/v1/fanout", json=turned)
+        assert response.status_code == 200, response.text
+        found: dict[str, Any] = response.json()
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(fan_out, (1, -1, 1, -1)))
+    for found in answers:
+        assert found["answers"].pop("no-such")["status"] == 404
+        for model in models:
+            answer = found["answers"][model["model"]]["answer"]
+            right = served.reference.tokens(model["model"], [*said, *model["suffix"]], TOKENS)
+            assert answer["choices"][0]["token_ids"] == right, model
+        assert found["usage"]["cached_tokens"] >= 160 * len(INVOCATIONS)
+
+
+def test_it_is_shown_for_what_it_is(served: Served) -> None:
+    client = served.server.client
+    version = client.get("/api/v1/adapters/title/versions/1").json()
+    assert version["kind"] == "activated"
+    assert version["inspection"]["invocation_tokens"] == INVOCATIONS["title"]
+    assert client.get("/api/v1/adapters/plain-judge/versions/1").json()["kind"] == "lora"
+    why = client.get("/api/v1/cache/why/title").json()["summary"]
+    assert "acts from its invocation on (tokens 43, 40, 43)" in why
+
+
+def test_conversations_adapters_and_promotions_leave_no_stale_block(
+    served: Served, is_long: bool
+) -> None:
+    """Turns of conversations that share beginnings, by any model, while a name gets new weights.
+
+    Each is compared with PEFT, which has no cache.
+    """
+    draw, answered = random.Random(11), [words(40, 12)]
+    for turn in range(60 if is_long else 10):
+        if turn % 5 == 4:  # other weights under a name that has answered
+            source = served.server.sources / f"promoted-{turn}"
+            save_activated(source, INVOCATIONS["router"], 100 + turn)
+            assert served.server.add("router", source) is None
+            number = served.versions("router")
+            alias = "/api/v1/adapters/router/aliases/default"
+            moved = served.server.client.put(alias, json={"version": number})
+            assert moved.status_code == 200, moved.text
+            served.reference.replace("router", source)
+        model = draw.choice(["base", "plain-judge", *INVOCATIONS])
+        said = draw.choice(answered)
+        said = said[: draw.randrange(BLOCK, len(said) + 1)][-380:] + draw.choices(
+            range(40, 46), k=9
+        )
+        prompt = said + draw.choice([INVOCATIONS.get(model, []), []])
+        salt = {} if draw.random() < 0.7 else {"cache_salt": "other"}
+        answer = served.tokens(model, prompt, **salt)
+        assert answer == served.reference.tokens(model, prompt, TOKENS), (turn, model, prompt)
+        answered.append(prompt + answer)

@@ -80,6 +80,10 @@ class Reference:
         found = logits.log_softmax(-1)
         return [float(found[at, token]) for at, token in enumerate(prompt[1:])]
 
+    def replace(self, model: str, folder: Path) -> None:
+        self.adapters[model] = folder
+        self._models.pop(model, None)
+
     def _model(self, name: str) -> Any:
         if name not in self._models:
             model = load_base(BASE)

@@ -27,6 +27,7 @@ class Registry:
 
     means: dict[str, str | Exception] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
+    kind: str = "lora"
     asked_for: set[str] = field(default_factory=set)
     files: LocalCopyCache = field(default_factory=lambda: LocalCopyCache(Path("unused"), 1))
 
@@ -37,7 +38,7 @@ class Registry:
             raise found
         if found is None:
             return None
-        return SimpleNamespace(reference=found, digest=f"d-{found}", rank=8)
+        return SimpleNamespace(reference=found, digest=f"d-{found}", rank=8, kind=self.kind)
 
     def fetch(self, version: Any) -> Path:
         if version.reference in self.broken:
@@ -130,6 +131,19 @@ async def test_a_registry_failure_is_a_503_rather_than_a_404(
     with pytest.raises(GracefulHTTPError) as refused:
         await ask(resolver, models, "bot")
     assert refused.value.http_status == 503
+
+
+async def test_an_activated_adapter_is_a_503_before_it_is_fetched(
+    resolver: RegistryResolver, registry: Registry, models: Models
+) -> None:
+    """vLLM 0.26 would apply it from the prompt's start on, without a word."""
+    registry.means["bot"] = "bot:1"
+    registry.broken = {"bot:1"}  # fetching it would fail differently
+    registry.kind = "activated"
+    with pytest.raises(GracefulHTTPError) as refused:
+        await ask(resolver, models, "bot")
+    assert refused.value.http_status == 503
+    assert "activated" in str(refused.value)
 
 
 async def test_an_adapter_over_this_engine_s_rank_is_a_503_before_it_is_fetched(
