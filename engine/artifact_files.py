@@ -11,7 +11,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from engine.errors import AdapterLoadFailed, LoadsStalled, load_error
+from engine.errors import AdapterFilesMissing, AdapterLoadFailed, AdapterStoreAway, LoadsStalled
 from engine.load_threads import LoadThreads, ThreadsStalled
 from engine.settings import EngineSettings
 from engine.types import AdapterVersion, LoadFailure
@@ -77,6 +77,18 @@ def create_local_copies(settings: EngineSettings) -> LocalCopies | None:
     if settings.local_copies is None:
         return None
     return LocalCopies(settings.local_copies, settings.local_copies_bytes)
+
+
+def load_error(reference: str, reason: str, failure: LoadFailure) -> AdapterLoadFailed:
+    """The error of a failed load, with the code of its cause."""
+    match failure:
+        case LoadFailure.MISSING:
+            return AdapterFilesMissing(reference, reason)
+        case LoadFailure.STORE:
+            return AdapterStoreAway(reference, reason)
+        case LoadFailure.STALLED:
+            return LoadsStalled(reference, reason)
+    return AdapterLoadFailed(reference, reason, failure)
 
 
 def _load_error(version: AdapterVersion, error: FilesChanged | OSError) -> AdapterLoadFailed:

@@ -95,51 +95,25 @@ class LoadsStalled(AdapterLoadFailed):
         super().__init__(reference, reason, LoadFailure.STALLED)
 
 
-def load_error(reference: str, reason: str, failure: LoadFailure) -> AdapterLoadFailed:
-    """The error of a failed load, with the code of its cause."""
-    match failure:
-        case LoadFailure.MISSING:
-            return AdapterFilesMissing(reference, reason)
-        case LoadFailure.STORE:
-            return AdapterStoreAway(reference, reason)
-        case LoadFailure.STALLED:
-            return LoadsStalled(reference, reason)
-    return AdapterLoadFailed(reference, reason, failure)
-
-
 class SlotWaitTimeout(EngineError):
     status = 503
     code = "slot_wait_timeout"
 
     def __init__(self, reference: str, waited_seconds: float) -> None:
-        super().__init__(
-            f"adapter {reference} got no GPU slot within {waited_seconds:.0f} s",
-            retry_after_seconds=1,
-        )
+        detail = f"adapter {reference} got no GPU slot within {waited_seconds:.0f} s"
+        super().__init__(detail, retry_after_seconds=1)
 
 
 class HostWaitTimeout(EngineError):
     status = 503
     code = "host_wait_timeout"
-
-    def __init__(self, reference: str, waited_seconds: float) -> None:
-        super().__init__(
-            f"adapter {reference} got no place in host memory within {waited_seconds:.0f} s",
-            retry_after_seconds=1,
-        )
+    detail = "this adapter got no place in host memory in time"
 
 
 class EvictionTimeout(EngineError):
-    """Requests hold the adapter for longer; it admits others again."""
-
     status = 503
     code = "eviction_timeout"
-
-    def __init__(self, reference: str, waited_seconds: float) -> None:
-        super().__init__(
-            f"requests still hold adapter {reference} after {waited_seconds:.0f} s",
-            retry_after_seconds=1,
-        )
+    detail = "requests still hold this adapter: it admits others again"
 
 
 class QueueFull(EngineError):

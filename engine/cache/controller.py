@@ -116,7 +116,7 @@ class CacheController:
         """Load it into host memory. Raises what `prefetch` or the load raises; HostWaitTimeout."""
         if not self._policy.in_host(version.id):
             self.prefetch(version)
-            timeout = HostWaitTimeout(version.reference, self._wait_seconds)
+            timeout = HostWaitTimeout(retry_after_seconds=1)
             in_host = self._executor.wait_until_in_host(version.id)
             await wait_within(in_host, self._wait_seconds, timeout)
         await self._executor.wait_until_sent()
@@ -191,7 +191,7 @@ class CacheController:
         if force:
             self._admission.revoke_leases(version.id, until=evicted)
         self._executor.advance()
-        timeout = EvictionTimeout(version.reference, self._wait_seconds)
+        timeout = EvictionTimeout(retry_after_seconds=1)
         await self._executor.await_eviction(version.id, evicted, self._wait_seconds, timeout)
         return True
 

@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from engine.errors import EngineUnavailable, load_error
+from engine.artifact_files import load_error
+from engine.errors import EngineUnavailable
 from engine.ports import Loaded
 from engine.types import AdapterVersion, LoadFailure
 

@@ -41,7 +41,6 @@ from registry.errors import DatabaseUnavailable
 _DRIVER_TIMEOUTS = {"timeout": 5, "command_timeout": 60}
 
 SESSION_TIMEOUT_SECONDS = 10.0  # requests' statements take milliseconds
-SYNC_TIMEOUT_SECONDS = 60.0  # a disk that is merely busy answers sooner
 
 # Errors of the statement itself. All others are outages: asyncpg's errors for a server that stops,
 # starts or was killed have no common class, and SQLite's for a broken file are DatabaseError.
@@ -195,15 +194,7 @@ class Database:
                     self._observer.on_commit(committed_rows(session))
             if for_catalog:
                 self.notify_change(adapter)
-            await self._wait_durable()
-
-    async def _wait_durable(self) -> None:
-        """Raises TimeoutError if the disk hangs. What was committed may stay all the same."""
-        try:
-            async with asyncio.timeout(SYNC_TIMEOUT_SECONDS):
-                await self._log.wait_durable()
-        except TimeoutError:
-            raise TimeoutError("its disk does not answer") from None
+            await self._log.wait_durable()
 
     @contextmanager
     def _observe(self, operation: Operation) -> Iterator[None]:

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import await_only
 
 BUSY_TIMEOUT_MS = 10_000
+SYNC_TIMEOUT_SECONDS = 60.0  # a disk that is merely busy answers sooner
 _RETRY_SECONDS = 0.01
 
 Sync = Callable[[int], None]
@@ -50,7 +51,17 @@ class GroupCommit:
             self._committed += 1
 
     async def wait_durable(self) -> None:
-        """Wait until everything readable before this call is on the disk. Raises OSError."""
+        """Wait until everything readable before this call is on the disk.
+
+        Raises OSError, such as TimeoutError; what was committed may stay all the same.
+        """
+        try:
+            async with asyncio.timeout(SYNC_TIMEOUT_SECONDS):
+                await self._wait_durable()
+        except TimeoutError:
+            raise TimeoutError("its disk does not answer") from None
+
+    async def _wait_durable(self) -> None:
         if self._committing:
             self._committed += 1  # a running sync may have started too early
         wanted = self._committed

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from engine.artifact_files import load_error
 from engine.cache.load_gate import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
 from engine.engine_fit import EngineFit
 from engine.errors import (
@@ -12,7 +13,6 @@ from engine.errors import (
     AdapterStoreAway,
     AdapterUnfit,
     LoadsStalled,
-    load_error,
 )
 from engine.events import LoadFailed
 from engine.types import AdapterVersion, CacheOutcome, LoadFailure, Tier

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from engine.errors import AdapterUnfit, EngineError, EngineUnavailable, load_error
+from engine.artifact_files import load_error
+from engine.errors import AdapterUnfit, EngineError, EngineUnavailable
 from engine.events import LoadFailed
 from engine.operations.quarantine import MOST_A_MINUTE, Quarantine
 from engine.types import AdapterVersion, LoadFailure, Transition, VersionId

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from registry.database import engine
+from registry.database import sqlite_group_commit
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable
 
@@ -207,7 +207,7 @@ async def test_a_change_does_not_wait_for_ever_for_a_disk_that_hangs(
     database: Database, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have happened all the same: the next session finds it once the disk is back."""
-    monkeypatch.setattr(engine, "SYNC_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite_group_commit, "SYNC_TIMEOUT_SECONDS", 0.2)
     disk.free.clear()
     with pytest.raises(DatabaseUnavailable, match="disk"):
         async with asyncio.timeout(5):
