@@ -1,5 +1,5 @@
 """Activated adapters over HTTP: what PEFT answers with them, token for token, in every mode that
-the CPU build has: chunked prompts, prefix cache, preemption, speculation, several completions.
+the CPU build has: chunked prompts, the prefix cache, speculation, several completions.
 """
 
 import json
@@ -24,7 +24,7 @@ from tests.support.vllm.tiny_engines import ServedBase
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
 
 BLOCK = 32  # the least that the CPU build takes
-TOKENS, LONG = 6, 16
+TOKENS = 6
 SPECULATION = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4}
 ARGUMENTS = (
     *("--max-model-len", "512", "--max-num-batched-tokens", "96", "--max-num-seqs", "16"),
