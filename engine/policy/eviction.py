@@ -35,7 +35,7 @@ class VictimSelector:
         places, size_bytes = self._tiers.shortage([wanted_by])
         if places <= 0 and size_bytes <= 0:
             return []
-        if not (self._index.unused or self._index.idle):
+        if not (self._index.unused.versions or self._index.idle.versions):
             return None
         idle = self._idle_in_slots()
         held_up = any(map(self._gives_way, idle))
@@ -70,7 +70,7 @@ class VictimSelector:
         """Whether these fit once all that may leave host memory and these in slots have left."""
         leaving = [self._index.unused, self._index.held_up] if held_up else [self._index.unused]
         places, size_bytes = self._tiers.shortage(entering)
-        places -= len(in_slots) + sum(map(len, leaving))
+        places -= len(in_slots) + sum(len(index.versions) for index in leaving)
         size_bytes -= sum(map(self._tiers.size_of, in_slots))
         size_bytes -= sum(index.total_bytes for index in leaving)
         return places <= 0 and size_bytes <= 0

@@ -1,7 +1,7 @@
 """Planning index: what can leave, and what waits for what, so that no plan scans a tier. Pure."""
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 
 from engine.policy.eviction_orders.base import EvictionKey, EvictionOrder
 from engine.policy.pin_budget import PinBudget
@@ -21,6 +21,7 @@ class OrderedIndex:
     def __init__(self) -> None:
         self._present: dict[VersionId, tuple[EvictionKey, int]] = {}
         self._heap: list[tuple[EvictionKey, VersionId]] = []
+        self.versions: Set[VersionId] = self._present.keys()  # in no order; tested in each plan
         self.total_bytes = 0
 
     def __len__(self) -> int:
@@ -117,13 +118,13 @@ class PlanningIndex:
 
     def refresh(self, version: VersionId) -> None:
         """Its place, leases, size, pin or oldest waiter changed. A request causes twelve such."""
-        place, waited_for = self._tiers.place_of(version), self._wait_queue.count(version) > 0
+        place, waited_for = self._tiers.place_of(version), self._wait_queue.is_waited_for(version)
         leaves_from = waits_in = None
         if place is None:
             if waited_for:
                 waits_in = self.cold
         elif place is Place.SLOT:
-            if not self._tiers.lease_count(version):
+            if not self._tiers.is_leased(version):
                 leaves_from = self.idle
         elif place is Place.HOST:
             if waited_for:

@@ -45,11 +45,11 @@ class Planner:
             decisions += self._plan_evictions()
         if self._index.in_slot:
             decisions += self._plan_grants()
-        if self.prefetches or self._index.cold:
+        if self.prefetches or self._index.cold.versions:
             decisions += self._plan_loads()
         if self._tiers.outside_count():
             decisions += self._plan_commits()
-        if self._index.in_host:
+        if self._index.in_host.versions:
             decisions += self._plan_activations()
         return decisions
 
@@ -136,7 +136,7 @@ class Planner:
         first = self._index.in_host.first()
         if first is None or not self._tiers.slots_are_full():
             return first
-        if not self._index.idle:
+        if not self._index.idle.versions:
             return None
         if self._victims.slot_victim(first) is not None:
             return first

@@ -55,11 +55,11 @@ class Tiers:
         self._place: dict[VersionId, Place] = {}
         self._sizes = VersionMap[int](lambda v: v in self._place or is_wanted(v))
         self._leases: Counter[VersionId] = Counter()
+        # each is asked a dozen times for a request: without a call of Python
+        self.place_of: Callable[[VersionId], Place | None] = self._place.get
+        self.is_leased: Callable[[VersionId], bool] = self._leases.__contains__
         self._last_grants: dict[VersionId, int] = {}  # the number of the last grant of each
         self._grants = 0
-
-    def place_of(self, version: VersionId) -> Place | None:
-        return self._place.get(version)
 
     def put(self, version: VersionId, place: Place) -> None:
         """It is there now."""
@@ -139,7 +139,7 @@ class Tiers:
         self.on_change(version)
 
     def lease_count(self, version: VersionId) -> int:
-        return self._leases[version]
+        return self._leases.get(version, 0)
 
     def last_grant(self, version: VersionId) -> int:
         """Grants are numbered; the lower, the longer ago. 0 if there was none."""

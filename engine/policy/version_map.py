@@ -19,6 +19,7 @@ class VersionMap(Generic[T]):
     def __init__(self, is_needed: Callable[[VersionId], bool]) -> None:
         self._is_needed = is_needed
         self._values: dict[VersionId, T] = {}  # the one set last at the end
+        self.get: Callable[[VersionId], T | None] = self._values.get
         self._forget_at = 2 * VERSIONS_REMEMBERED
 
     def __len__(self) -> int:
@@ -32,9 +33,6 @@ class VersionMap(Generic[T]):
         self._values[version] = value
         if len(self._values) > self._forget_at:
             self._forget()
-
-    def get(self, version: VersionId) -> T | None:
-        return self._values.get(version)
 
     def values(self) -> Iterator[T]:
         return iter(self._values.values())

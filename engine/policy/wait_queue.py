@@ -27,6 +27,7 @@ class WaitQueue:
         self.on_change: Callable[[VersionId], None] = lambda version: None
         self._waiters: dict[Ticket, Waiter] = {}
         self._per_version: dict[VersionId, OrderedDict[Ticket, Waiter]] = {}
+        self.is_waited_for: Callable[[VersionId], bool] = self._per_version.__contains__
         self._arrivals = 0
 
     def __len__(self) -> int:
