@@ -21,7 +21,6 @@ from engine.gateway.token_estimate import take_tokens
 from engine.ports import Resolver
 from engine.telemetry.spans import RequestSpans, Tracing
 from registry.errors import RateLimitExceeded, RegistryError
-from registry.http.body_limit import replay
 from registry.http.headers import is_form
 from registry.http.json_shape import MAX_VALUES
 from registry.http.rate_limits import request_rates
@@ -105,7 +104,7 @@ class AdapterGateway:
             await self._send_refusal(spans, error, scope, send)
             return
         try:
-            await self._resolve_and_serve(spans, body, scope, replay(content, receive), send)
+            await self._resolve_and_serve(spans, body, scope, body.replay(receive), send)
         finally:
             end()
 

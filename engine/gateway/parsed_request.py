@@ -1,6 +1,6 @@
 """Parsed request: what the gateway has read and parsed of a body, for the routes after it."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Any
 
 from fastapi import Request, Response
@@ -16,7 +16,20 @@ class ParsedRequest(Request):
 
     async def body(self) -> bytes:
         body = find_body(self.scope)
-        return await super().body() if body is None else body.content
+        if body is None:
+            return await super().body()
+        body.is_read = True
+        return body.content
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        body = find_body(self.scope)
+        if body is None:
+            async for chunk in super().stream():
+                yield chunk
+            return
+        body.is_read = True
+        yield body.content
+        yield b""
 
     async def json(self) -> Any:
         """Raises what Python's parser raises, of a body that was not parsed."""

@@ -1,11 +1,11 @@
 """Request body: read whole before the application runs, within limits, and parsed at most once."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
 import msgspec
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
 from registry.errors import BodyTooLarge
 from registry.http.json_shape import MAX_VALUES, check_json
@@ -21,11 +21,12 @@ _DECODER = msgspec.json.Decoder()
 class RequestBody:
     """The bytes of a body, and what they are as JSON. `has_parts`: it is a form."""
 
-    __slots__ = ("_parsed", "content", "has_parts")
+    __slots__ = ("_parsed", "content", "has_parts", "is_read")
 
     def __init__(self, content: bytes, *, has_parts: bool = False) -> None:
         self.content = content
         self.has_parts = has_parts
+        self.is_read = False  # by a route
         self._parsed: Any = None if content and not has_parts else UNPARSED
 
     @property
@@ -40,6 +41,21 @@ class RequestBody:
         """Of a JSON object; none of any other body."""
         parsed = self.parsed
         return parsed if isinstance(parsed, dict) else _NO_MEMBERS
+
+    def replay(self, receive: Receive) -> Receive:
+        """A `receive` that returns it, unless it was read here, then the server's next messages."""
+
+        def receive_once() -> Awaitable[Message]:
+            if self.is_read:
+                return receive()
+            self.is_read = True
+            return _whole_body(self.content)
+
+        return receive_once
+
+
+async def _whole_body(content: bytes) -> Message:
+    return {"type": "http.request", "body": content, "more_body": False}
 
 
 _NO_MEMBERS: Mapping[str, Any] = {}

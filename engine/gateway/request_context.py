@@ -129,9 +129,8 @@ def request_scope(request: RequestContext) -> ContextValue[RequestContext | None
     return ContextValue(_current, request)
 
 
-def current_request() -> RequestContext | None:
-    """The request that this task serves, if it came through the gateway."""
-    return _current.get()
+current_request: Callable[[], RequestContext | None] = _current.get
+"""The request that this task serves, if it came through the gateway."""
 
 
 def requested_adapter() -> str | None:

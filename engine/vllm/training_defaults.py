@@ -30,7 +30,8 @@ class RequestDefaults(dict[str, Any]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """vLLM asks for eight names in each request; nearly no version brings any."""
-        version = _version()
+        request = current_request()
+        version = None if request is None else request.version
         if version is None or version.sampling_defaults is None:
             return super().get(name, default)
         own = {_RENAMED.get(name, name): value for name, value in version.sampling_defaults.items()}

@@ -49,6 +49,20 @@ def pythons(content: bytes) -> str:
         return "none"
 
 
+async def test_a_body_is_received_once_and_not_where_it_was_read_otherwise() -> None:
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    again = RequestBody(b"{}").replay(receive)
+    assert [await again(), await again()] == [
+        {"type": "http.request", "body": b"{}", "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+    read = RequestBody(b"{}")
+    read.is_read = True
+    assert await read.replay(receive)() == {"type": "http.disconnect"}
+
+
 async def test_a_route_reads_what_the_gateway_parsed_and_nothing_again() -> None:
     body = RequestBody(b'{"prompt": "x"}')
     app = FastAPI()
