@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import Body, FastAPI, Request
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import Message
 
@@ -18,6 +18,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
 @given(VALUES, st.booleans())
 def test_a_body_is_parsed_as_python_parses_it(value: Any, is_ascii: bool) -> None:
     content = json.dumps(value, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass")
