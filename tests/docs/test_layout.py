@@ -142,8 +142,11 @@ def test_locks_hold_every_dependency() -> None:
     runtime = set(map(name_of, project["project"]["dependencies"]))
     extras = project["project"]["optional-dependencies"]
     dev = set(map(name_of, project["dependency-groups"]["dev"]))
-    assert runtime | set(map(name_of, extras["cpu"])) <= locked("cpu") | {"torch"}
-    assert runtime | set(map(name_of, extras["cuda"])) <= locked("cuda")
+    server = runtime | set(map(name_of, extras["server"]))
+    for build, elsewhere in (("cpu", {"torch"}), ("cuda", set())):
+        assert "adaptry[server]" in extras[build]
+        own = set(map(name_of, extras[build])) - {"adaptry"}
+        assert server | own <= locked(build) | elsewhere
     assert dev <= locked("cpu") | locked("dev")
 
 

@@ -5,9 +5,8 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-import typer
 
-from adaptry.cli import app
+from adaptry.command_tree import PLACES, load
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
@@ -22,17 +21,8 @@ TARGET = re.compile(r"(?:^|[\s`])make ((?:[a-z-]+ ?)+)")
 @pytest.fixture(scope="module")
 def commands() -> dict[str, set[str]]:
     """Commands and groups of the command line, with the groups' own commands."""
-    tree = {name(command): set[str]() for command in app.registered_commands}
-    for group in app.registered_groups:
-        assert group.name
-        assert group.typer_instance
-        tree[group.name] = set(map(name, group.typer_instance.registered_commands))
-    return tree
-
-
-def name(command: typer.models.CommandInfo) -> str:
-    assert command.callback
-    return command.name or command.callback.__name__
+    made = {name: load(name) for name in PLACES}
+    return {name: set(getattr(command, "commands", ())) for name, command in made.items()}
 
 
 def code_of(document: Path) -> str:

@@ -35,6 +35,7 @@ def test_an_accepted_adapter_is_described_with_its_remarks(
         "remarks": [{"code": "unknown_field", "detail": "'x': not known here"}],
     }
     facts = {
+        "kind": "lora",
         "rank": 4,
         "alpha": 8.0,
         "target_modules": ["q_proj"],
@@ -46,6 +47,7 @@ def test_an_accepted_adapter_is_described_with_its_remarks(
     show_verdict(VerdictRead.model_validate({"accepted": True, "adapter": facts, "problems": []}))
     assert capsys.readouterr().out.splitlines() == [
         "accepted",
+        "kind            lora",
         "rank            4",
         "alpha           8.0",
         "target_modules  q_proj",
