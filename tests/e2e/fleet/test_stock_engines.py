@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file, save_file
 
 from demo.tasks import TASKS, UPPER_V2, prompt_for
 from registry.inspection.base_identity import BaseIdentity
@@ -148,7 +148,7 @@ def test_a_stock_server_of_another_base_model_gets_no_adapter(
     """Of equal name and shape: what it serves is the revision before ours."""
     revision = shutil.copytree(driver.base, tmp_path / "base")
     weights = load_file(revision / "model.safetensors")
-    save_file({name: 1.01 * each for name, each in weights.items()}, revision / "model.safetensors")
+    save_file({name: 1.1 * each for name, each in weights.items()}, revision / "model.safetensors")
     other = Driver(tmp_path)
     other.base, other.stock = revision, driver.stock
     before = set(driver.stock.models())
