@@ -129,7 +129,6 @@ REFUSED: dict[str, dict[str, Callable[[], Kind]]] = {
     "modules_to_save_unsupported": {"the head": lambda: lora(modules_to_save=["lm_head"])},
     "invocation_invalid": {
         "beyond the tokenizer": lambda: lora(alora_invocation_tokens=[LAST_TOKEN + 1]),
-        "empty": lambda: lora(configured(alora_invocation_tokens=[])),
     },
     "alora_unsupported": {
         "the head": lambda: lora(
@@ -202,6 +201,11 @@ for _what, (_code, _make) in UNSERVED.items():
     REFUSED.setdefault(_code, {})[_what] = _make
 
 STRICTER: dict[str, tuple[str, Callable[[], Kind]]] = {
+    # An invocation that is named and empty says nothing of where the adapter begins.
+    "an empty invocation": (
+        "invocation_invalid",
+        lambda: lora(configured(alora_invocation_tokens=[])),
+    ),
     # PEFT writes no integers: they are quantized weights, and no code would apply their scales.
     "integers": ("dtype_unsupported", lambda: lora(each(lambda _, tensor: (tensor * 9).int()))),
 }
