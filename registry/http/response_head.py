@@ -25,6 +25,7 @@ def add_to_head(scope: Scope, send: Send, more: MoreHeaders) -> Send:
 
     def send_with_headers(message: Message) -> Awaitable[None]:  # no coroutine for each token
         if message["type"] == "http.response.start":
+            scope.pop(_IN_SCOPE, None)  # the server's `send` refers to the scope: a cycle
             headers = list(message.get("headers", ()))
             for layer in reversed(layers):
                 headers.extend(layer(headers))

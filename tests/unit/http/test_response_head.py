@@ -59,6 +59,12 @@ async def test_a_token_passes_one_call_however_many_layers_there_are() -> None:
     assert many.depth == one.depth
 
 
+async def test_nothing_of_a_response_stays_in_its_scope_for_the_collector() -> None:
+    scope: Scope = {"type": "http"}
+    await through(2, Sent(), scope, [])
+    assert scope == {"type": "http"}
+
+
 async def test_a_scope_that_is_used_again_has_no_layers_of_before() -> None:
     scope: Scope = {"type": "http"}
     await through(2, Sent(), scope, [])
