@@ -6,6 +6,7 @@ from registry.aliases.service import AliasService
 from registry.bases.service import BaseService
 from registry.catalog.catalog import Catalog
 from registry.catalog.metadata import MetadataService
+from registry.catalog.repository import RegistryRepository
 from registry.database.engine import Database
 from registry.ingest.registrar import Registrar
 from registry.inspection.base_model import BaseModel
@@ -13,6 +14,7 @@ from registry.lifecycle.condemnation import Condemnation
 from registry.lifecycle.garbage_collector import GarbageCollector
 from registry.lifecycle.recheck import RecheckService
 from registry.lifecycle.service import LifecycleService, UsageCheck
+from registry.models import SERVABLE
 from registry.quotas.service import TenantQuotas
 from registry.storage.readiness import StoreReadiness
 from registry.storage.store import ArtifactStore
@@ -71,10 +73,15 @@ class RegistryService:
             reserved_names=reserved_names,
             max_bytes=max_import_bytes,
         )
-        self._store_readiness = StoreReadiness(store.adapters, self.catalog.has_servable)
+        self._store_readiness = StoreReadiness(store.adapters, self._has_servable)
         self.store = store
         self.base_model = base_model
         self._database = database
+
+    async def _has_servable(self) -> bool:
+        """Whether there is any version to serve."""
+        async with self._database.read_session() as session:
+            return await RegistryRepository(session).has_version(SERVABLE)
 
     async def ping(self) -> None:
         """Raises DatabaseUnavailable."""

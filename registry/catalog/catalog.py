@@ -134,11 +134,6 @@ class Catalog:
             for name, alias in served
         ]
 
-    async def has_servable(self) -> bool:
-        """Whether there is any version to serve."""
-        async with self._database.read_session() as session:
-            return await RegistryRepository(session).has_version(SERVABLE)
-
     def _to_resolved(self, adapter: str, row: Row[*tuple[Any, ...]]) -> ResolvedVersion:
         deprecated = row.state == VersionState.DEPRECATED
         return ResolvedVersion(

@@ -66,9 +66,12 @@ class Generation(Resource[T_co]):
         return Parameters(body={**body, **(options or {})})
 
     @request_flow("GET", "/readyz")
-    def is_ready(self) -> RequestFlow[bool]:
-        """Whether the server accepts requests; False too if it does not respond."""
-        return (yield from _succeeds("/readyz"))
+    def is_ready(self, *, without: Sequence[str] = ()) -> RequestFlow[bool]:
+        """Whether the server accepts requests; False too if it does not respond.
+
+        `without`: parts that don't decide, such as `store`.
+        """
+        return (yield from _succeeds("/readyz", without))
 
     @request_flow("GET", "/healthz")
     def is_alive(self) -> RequestFlow[bool]:
@@ -76,9 +79,9 @@ class Generation(Resource[T_co]):
         return (yield from _succeeds("/healthz"))
 
 
-def _succeeds(path: str) -> RequestFlow[bool]:
+def _succeeds(path: str, without: Sequence[str] = ()) -> RequestFlow[bool]:
     try:
-        yield Request("GET", path, timeout_seconds=READY_SECONDS)
+        yield Request("GET", path, query={"without": without}, timeout_seconds=READY_SECONDS)
     except (ApiError, NoAnswer):
         return False
     return True
