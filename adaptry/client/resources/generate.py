@@ -81,7 +81,12 @@ class Generation(Resource[T_co]):
 
 def _succeeds(path: str, without: Sequence[str] = ()) -> RequestFlow[bool]:
     try:
-        yield Request("GET", path, query={"without": without}, timeout_seconds=READY_SECONDS)
+        yield Request(
+            "GET",
+            path,
+            query={"without": without} if without else {},
+            timeout_seconds=READY_SECONDS,
+        )
     except (ApiError, NoAnswer):
         return False
     return True
