@@ -102,7 +102,7 @@ def main() -> int:
     parser.add_argument("--eager", action="store_true", help="without CUDA graphs")
     parser.add_argument("--tensor-parallel", type=int, default=1, metavar="N")
     parser.add_argument("--argument", action="append", default=[], help="another one of the server")
-    parser.add_argument("--steps", type=int, default=1500, help="of the base model's training")
+    parser.add_argument("--steps", type=int, default=800, help="of the base model's training")
     parser.add_argument("--batch", type=int, default=24, help="texts for each step of training")
     parser.add_argument("--prompts", type=int, default=16, help="for each adapter")
     parser.add_argument("--most", type=float, default=2.0, help="times the base's difference")

@@ -41,11 +41,12 @@ def corpus() -> str:
 
 
 def make_models(folder: Path, device: str, steps: int, batch: int) -> Path:
-    """The base model; each adapter is a folder in `adapters` beside it. Kept if it is there."""
+    """The base model; each adapter is a folder in `adapters` beside it. Kept if all are there."""
     base_folder = folder / SHAPE.name
-    if (base_folder / "model.safetensors").is_file():
+    if all((folder / "adapters" / name / "adapter_config.json").is_file() for name in KINDS):
         return base_folder
     torch.manual_seed(0)
+    torch.set_float32_matmul_precision("high")  # of the training alone: it is over before answers
     write_base_model(folder, SHAPE)
     text = corpus()[:-HELD_OUT_CHARACTERS]
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base_folder))
@@ -56,6 +57,7 @@ def make_models(folder: Path, device: str, steps: int, batch: int) -> Path:
         adapter = _adapter(base_folder, config, device)
         _train(adapter, _tokens(base_folder, changed), max(1, steps // 4), batch, rate=5e-4)
         adapter.save_pretrained(folder / "adapters" / name)
+    torch.set_float32_matmul_precision("highest")
     return base_folder
 
 
