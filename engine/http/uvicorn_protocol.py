@@ -7,6 +7,7 @@ sends its head one byte at a time, or that goes on sending a body after the resp
 import asyncio
 import json
 import logging
+import weakref
 from asyncio import TimerHandle, Transport
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -39,7 +40,8 @@ class _LingeringTransport(Transport):
     ) -> None:
         super().__init__()
         self._protocol = protocol
-        self._cycle = cycle
+        # not the cycle itself, which holds this one: each request would wait for the collector
+        self._cycle = weakref.ref(cycle)
         self._transport = transport
         self.write = transport.write  # type: ignore[method-assign]  # called for each token
 
@@ -47,7 +49,8 @@ class _LingeringTransport(Transport):
         return self._transport.is_closing()
 
     def close(self) -> None:
-        if self._cycle.more_body and not self._transport.is_closing():
+        cycle = self._cycle()
+        if cycle is not None and cycle.more_body and not self._transport.is_closing():
             self._protocol.linger()
         else:
             self._transport.close()

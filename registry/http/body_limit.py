@@ -170,8 +170,9 @@ class BoundedBody:
 
     def give_back(self) -> None:
         """At the end of its request: the memory that it took."""
-        if self._share is not None:
-            self._share.give_back()
+        share, self._share = self._share, None  # which refers to this: a cycle
+        if share is not None:
+            share.give_back()
 
     def is_slow(self) -> bool:
         waited = self._waited_seconds
