@@ -143,7 +143,7 @@ def test_a_server_refuses_what_belongs_to_another_base_model(tmp_path: Path) -> 
         refused = demo.complete("big")
         assert (refused.status_code, refused.json()["error"]["code"]) == (409, "other_base_model")
         assert demo.client.get("/api/v1/adapters/big/versions/1").json()["state"] == "ready"
-        assert pins(demo) == ["upper:1"], "it found its own again"
+        demo.wait_until(lambda: pins(demo) == ["upper:1"], 30)  # restored beside requests
         demo.wait_until(lambda: "vowels" in demo.residents("host"), 30)
         assert "big" not in demo.residents("host"), "that was in the memory of another"
         assert demo.answers_right("upper")

@@ -1,5 +1,6 @@
 """States of versions and traffic splits, as the engine's clients see them."""
 
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def test_a_retired_version_refuses_new_requests_and_ends_those_under_way(server:
         "max_tokens": 150,
         "ignore_eos": True,
         "stream": True,
+        "stream_options": {"include_usage": True},
     }
     with server.client.stream("POST", "/v1/completions", json=body) as response:
         lines = response.iter_lines()
@@ -63,8 +65,9 @@ def test_a_retired_version_refuses_new_requests_and_ends_those_under_way(server:
         assert (in_use.status_code, in_use.json()["code"]) == (409, "version_in_use")
         rest = list(lines)
         assert response.headers["x-adaptry-version"] == "leaving:1"
-    tokens = [line for line in rest if line.startswith("data: {")]
-    assert len(tokens) > 100, "the stream went on to its end"
+    *_, last = (line for line in rest if line.startswith("data: {"))
+    usage = json.loads(last.removeprefix("data: "))["usage"]
+    assert usage["completion_tokens"] == body["max_tokens"], "the stream went on to its end"
     assert "data: [DONE]" in rest
     assert answer(server, "leaving") == TASKS["rot13"].answer(WORD), "the alias has moved"
     assert step(server, "leaving", 1, "purge").status_code == 200

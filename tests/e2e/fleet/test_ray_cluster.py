@@ -35,6 +35,8 @@ def free_port() -> int:
 class Cluster(ServedDemo):
     """A head node, and what is deployed to it."""
 
+    forks = False  # it is Ray's own command
+
     def __init__(self, folder: Path, database: str) -> None:
         super().__init__(folder)
         self.dashboard = free_port()

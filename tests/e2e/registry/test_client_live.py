@@ -110,7 +110,7 @@ def test_why_is_said_in_sentences(server: Any, capsys: pytest.CaptureFixture[str
     lines = out.splitlines()
     assert lines[0].startswith("upper:1 is in host memory")
     assert re.fullmatch(
-        r"\d\d:\d\d:\d\d  upper:1  evicted from GPU slot \d for stars:1, .*", lines[2]
+        r"\d\d:\d\d:\d\dZ  upper:1  evicted from GPU slot \d for stars:1, .*", lines[2]
     )
     assert len(lines) == 5
     assert (
