@@ -56,6 +56,7 @@ NO_EVENT = {
     "POST /api/v1/webhooks/{webhook}/test": "it sends a message about nothing; the deliveries "
     "of the webhook show it",
     "POST /generate": "it generates text",
+    "POST /v1/fanout": "it generates text",
 }
 
 

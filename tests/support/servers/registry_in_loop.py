@@ -86,6 +86,13 @@ class Registry:
         names = ("quarantine", "arriving")
         return [str(path) for name in names for path in (self.store / name).iterdir()]
 
+    async def keeps_one(self) -> None:
+        """Files that were there already are removed after the answer."""
+        async with asyncio.timeout(10):
+            while len(self.kept()) > 1:
+                await asyncio.sleep(0.02)
+        assert len(self.kept()) == 1
+
     def kept(self) -> set[str]:
         """The digests whose files are in the store."""
         return {path.name for path in (self.store / "adapters").glob("*/*")}

@@ -33,7 +33,7 @@ CASES: list[tuple[Any, object, str]] = [
     (list[str], {}, "must be a list"),
     (dict[str, int], [], "must be an object with keys and values"),
     (Literal["gpu", "host"], "vram", "must be 'gpu' or 'host'"),
-    (AwareDatetime, "2026-11-17", "must be a time, such as 2026-11-17T14:05Z"),
+    (AwareDatetime, "yesterday", "must be a time, such as 2026-11-17T14:05Z"),
     (AwareDatetime, "2026-11-17T14:05", "must have a time zone, such as 2026-11-17T14:05Z"),
     (Annotated[int, Field(ge=1)], 0, "must be at least 1"),
     (Annotated[int, Field(gt=1)], 1, "must be more than 1"),
