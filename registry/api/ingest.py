@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response, status
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response, status
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
@@ -118,6 +118,11 @@ def _add_jobs(router: APIRouter, ingest: IngestService) -> None:
         wanted = _visible(state, adapter, tenant)
         page = await ingest.jobs(wanted, limit=limit, page_token=page_token)
         return JobPage(items=list(map(job_read, page.items)), next_page_token=page.next_token)
+
+    @router.get("/jobs/cancel", include_in_schema=False)
+    async def only_post() -> None:
+        """Or the route of one job would read `cancel` as its number."""
+        raise HTTPException(405, headers={"Allow": "POST"})
 
     @router.get("/jobs/{number}", tags=["jobs"])
     async def job(number: JobNumber) -> JobRead:

@@ -33,6 +33,7 @@ async def test_a_good_adapter_is_described_and_not_registered(
     [remark] = verdict["adapter"]["inspection"]["remarks"]
     assert remark["code"] == "engine_not_asked"
     assert verdict["adapter"] == {
+        "kind": "lora",
         "rank": 4,
         "alpha": 8,
         "target_modules": ["q_proj"],
@@ -48,6 +49,7 @@ async def test_a_good_adapter_is_described_and_not_registered(
             "parameters": 64,
             "files": {file.name: file.stat().st_size for file in source.iterdir()},
             "remarks": [remark],
+            "invocation_tokens": None,
         },
     }
     assert (await client.get("/adapters")).json()["items"] == []

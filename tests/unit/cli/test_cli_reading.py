@@ -110,7 +110,10 @@ def test_the_last_events_are_listed(run: Run) -> None:
 
 
 def test_new_events_are_printed_as_they_happen(server: str) -> None:
-    command = [sys.executable, "-m", "adaptry", "events", "tail", "--after", "0", "--json"]
+    # a shell that runs the tests in its background has interrupts ignored, which children inherit
+    heeds = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    run = f"{heeds}from adaptry.cli import main\nsys.exit(main())"
+    command = [sys.executable, "-c", run, "events", "tail", "--after", "0", "--json"]
     process = subprocess.Popen(
         [*command, "--server", server], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )

@@ -1,6 +1,7 @@
 """The backend over a stock server's routes fulfils the port's contract, against a fake server."""
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -209,10 +210,14 @@ async def test_a_server_with_another_base_model_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("fleet.stock.process._CHECK_SECONDS", 0.001)
+    monkeypatch.setattr(logging.getLogger("fleet"), "propagate", True)  # a fleet's process has none
     server: Any = FakeServer()
     server.root = "org/Other"
     starting = asyncio.create_task(StockStarter(server, 2, OURS).start())
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(5):
+        while not caplog.records:
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(0.05)  # it has looked again
     assert not starting.done()
     assert [record.message for record in caplog.records if "org/Other" in record.message] == [
         "the engine does not answer: http://stock:1 serves the base model org/Other, not "

@@ -165,6 +165,11 @@ class Held:
         while sum(post.done() for post in posts) < count:
             await asyncio.sleep(0.01)
 
+    async def until_at_work(self, size_bytes: int) -> None:
+        async with asyncio.timeout(5):
+            while self.at_work < size_bytes:
+                await asyncio.sleep(0.01)
+
 
 @pytest.fixture
 async def memory() -> BodyMemory:
@@ -193,6 +198,7 @@ async def test_many_large_bodies_take_no_more_than_the_bound(
     assert {answer.status_code for answer in refused} == {503}
     assert {answer.headers["retry-after"] for answer in refused} == {"2"}
     assert {answer.json()["error"]["code"] for answer in refused} == {"body_memory_full"}
+    await held.until_at_work(4 * MIB)
     held.go_on.set()
     statuses = [(await post).status_code for post in posts]
     assert statuses.count(200) == 4, "half of 8 MiB, for the one caller that there is"

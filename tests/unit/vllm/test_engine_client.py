@@ -28,6 +28,7 @@ class Salted:
     """As much of vLLM's request as matters here."""
 
     cache_salt: str | None = None
+    lora_request: None = None
 
 
 class Core:
