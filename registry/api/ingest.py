@@ -119,10 +119,11 @@ def _add_jobs(router: APIRouter, ingest: IngestService) -> None:
         page = await ingest.jobs(wanted, limit=limit, page_token=page_token)
         return JobPage(items=list(map(job_read, page.items)), next_page_token=page.next_token)
 
-    @router.get("/jobs/cancel", include_in_schema=False)
-    async def only_post() -> None:
+    async def only_post(_: Request) -> Response:
         """Or the route of one job would read `cancel` as its number."""
         raise HTTPException(405, headers={"Allow": "POST"})
+
+    router.add_route(f"{router.prefix}/jobs/cancel", only_post, ["GET"], include_in_schema=False)
 
     @router.get("/jobs/{number}", tags=["jobs"])
     async def job(number: JobNumber) -> JobRead:

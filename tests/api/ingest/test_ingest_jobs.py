@@ -402,7 +402,8 @@ async def test_jobs_that_are_not_there(registry: Registry) -> None:
     for method, path in (("GET", "/jobs/99"), ("POST", "/jobs/99/cancel")):
         response = await registry.http.request(method, path)
         assert (response.status_code, response.json()["code"]) == (404, "unknown_job")
-    assert (await registry.http.get("/jobs/cancel")).status_code == 405
+    only_post = await registry.http.get("/jobs/cancel?state=queued")
+    assert (only_post.status_code, only_post.headers["allow"]) == (405, "POST")
     for path in ("/jobs/0", "/jobs/x", "/jobs?state=lost", "/jobs?limit=0"):
         assert (await registry.http.get(path)).status_code == 422
     assert (await registry.http.get("/jobs?page_token=!")).status_code == 400
