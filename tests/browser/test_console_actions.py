@@ -12,6 +12,8 @@ from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.engine]
 
+PROMOTION_MILLISECONDS = 60_000  # it loads and probes the version first
+
 
 def test_a_pin_that_is_made_by_keyboard_alone_is_true(server: Any, visit: Visit) -> None:
     ask(server, "upper")
@@ -79,7 +81,8 @@ def test_a_promotion_and_its_rollback_are_true(server: Any, visit: Visit) -> Non
     dialog.get_by_label("Probe").check()
     dialog.get_by_label("Reason").fill("the better one")
     dialog.get_by_role("button", name="Promote").click()
-    expect(page.get_by_text("console-promoted@default means version 2")).to_be_visible()
+    moved_text = page.get_by_text("console-promoted@default means version 2")
+    expect(moved_text).to_be_visible(timeout=PROMOTION_MILLISECONDS)
     moved = alias(server, "console-promoted")
     assert (moved["version"], moved["reason"]) == (2, "the better one")
     row = page.get_by_role("row").filter(has_text="@default").filter(has_text="Roll back")
@@ -87,7 +90,8 @@ def test_a_promotion_and_its_rollback_are_true(server: Any, visit: Visit) -> Non
     row.get_by_role("button", name="History").click()
     page.get_by_role("button", name="Back to this …").click()
     page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
-    expect(page.get_by_text("console-promoted@default means version 1 again")).to_be_visible()
+    again = page.get_by_text("console-promoted@default means version 1 again")
+    expect(again).to_be_visible(timeout=PROMOTION_MILLISECONDS)
     assert alias(server, "console-promoted")["version"] == 1
 
 
