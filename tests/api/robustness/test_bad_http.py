@@ -201,9 +201,10 @@ async def test_json_nested_too_deeply_is_refused(listening: Listening, opening: 
         b"GET /api/nothing HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 5000 + b"\r\n\r\n",
         b"GET /api/nothing HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 30 + b"\r\n",
         b"GET /api/nothing?" + b"y" * 5000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /api/nothing?" + b"y" * 5000 + b" HTTP/1.0\r\n\r\n",
         post("/api/whole", CHUNKED) + b"0\r\n" + b"X: y\r\n" * 30 + b"\r\n",
     ],
-    ids=["a long header", "many headers", "a long path", "many trailers"],
+    ids=["a long header", "many headers", "a long path", "a long path alone", "many trailers"],
 )
 async def test_headers_over_the_limits_are_a_431(listening: Listening, head: bytes) -> None:
     line, answer = await listening.ask(head)
