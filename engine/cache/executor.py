@@ -101,10 +101,11 @@ class DecisionExecutor:
         """After that time its requests are admitted again, and all who wait for it get `error`."""
         try:
             await wait_within(evicted, seconds, error)
-        except type(error):
-            self._policy.give_up_eviction(version)
-            self.fail_eviction_waiters(version, error)
-            self.advance()
+        except EngineError as raised:
+            if raised is error:  # else another who waited has given up, and it may be wanted again
+                self._policy.give_up_eviction(version)
+                self.fail_eviction_waiters(version, error)
+                self.advance()
             raise
 
     # ---- decisions -----------------------------------------------------------------------

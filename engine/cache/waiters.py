@@ -11,7 +11,9 @@ async def wait_within(shared: asyncio.Future[None], seconds: float, error: Excep
         async with asyncio.timeout(seconds):
             await asyncio.shield(shared)
     except TimeoutError:
-        raise error from None
+        if not shared.done():  # else it ended at the last moment
+            raise error from None
+        shared.result()
 
 
 class Waiters:

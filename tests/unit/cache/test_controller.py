@@ -694,6 +694,28 @@ async def test_an_eviction_does_not_wait_for_ever() -> None:
         cache.check()
 
 
+async def test_an_eviction_that_is_tried_again_is_not_given_up_with_those_before() -> None:
+    """Two wait for it; the first whose time is over tries again before the other hears of that."""
+    limits = AdmissionLimits(max_slot_wait_seconds=60, slot_timeout_seconds=0.2)
+    async with running(Cache(slots=2, host=3, limits=limits)) as cache:
+
+        async def evict_twice() -> bool:
+            with pytest.raises(EvictionTimeout):
+                await cache.controller.evict(A, wait=True)
+            return await cache.controller.evict(A, wait=True)
+
+        async with cache.controller.lease(A):
+            first = asyncio.create_task(evict_twice())
+            await settle()
+            other = asyncio.create_task(cache.controller.evict(A, wait=True))
+            with pytest.raises(EvictionTimeout):
+                await other
+            await settle()
+            assert not first.done()
+        async with asyncio.timeout(5):
+            assert await first
+
+
 async def test_a_pin_does_not_wait_for_ever_for_host_memory() -> None:
     limits = AdmissionLimits(max_slot_wait_seconds=60, slot_timeout_seconds=0.1)
     async with running(Cache(slots=2, host=2, limits=limits)) as cache:
