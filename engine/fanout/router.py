@@ -161,8 +161,10 @@ class _FanOut:
             async with asyncio.TaskGroup() as group:
                 for target in self._asked.targets:
                     group.create_task(self._pass_on(target, events))
-        finally:
+        except Exception:  # not when cancelled: nobody reads any more, and there may be no room
             await events.put(None)
+            raise
+        await events.put(None)
 
     async def _pass_on(self, target: FanoutModel, events: "asyncio.Queue[bytes | None]") -> None:
         name = target.answer_name

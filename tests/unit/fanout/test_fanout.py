@@ -10,9 +10,11 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
-from engine.fanout.router import create_fanout_router
+from engine.fanout.router import _FanOut, create_fanout_router
+from engine.fanout.schemas import FanoutRequest
 from engine.types import AdapterVersion, VersionId
 from engine.vllm.error_handlers import handle_errors
 from registry.errors import UnknownAdapter
@@ -282,3 +284,23 @@ async def test_what_makes_no_sense_is_the_clients_fault(
     response = await client.post("/v1/fanout", json=body)
     assert response.status_code in (400, 422), response.text
     assert engine.asked == []
+
+
+async def test_a_reader_that_leaves_while_much_waits_for_it_leaves_no_task_behind() -> None:
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        kind = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": kind})
+        while True:
+            event = b'data: {"choices": []}\n\n'
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+
+    asked = FanoutRequest(models=["plain", "judge"], prompt="p", stream=True)
+    request = Request({"type": "http", "app": endless, "headers": []})
+    before = asyncio.all_tasks()
+    stream = _FanOut(request, asked).stream()
+    assert b"status" in await anext(stream)
+    await asyncio.sleep(0.05)  # until nothing more fits
+    await stream.aclose()
+    async with asyncio.timeout(20):
+        while asyncio.all_tasks() - before:
+            await asyncio.sleep(0.01)
