@@ -46,10 +46,6 @@ def create_console_router() -> APIRouter:
     found = _read_files()
 
     @router.api_route("/", methods=["GET", "HEAD"])
-    async def root() -> Response:
-        """Leads a browser to the page, behind any prefix."""
-        return Response(status_code=307, headers={"location": f"{PREFIX.removeprefix('/')}/"})
-
     @router.api_route(PREFIX, methods=["GET", "HEAD"])
     async def enter() -> Response:
         """Redirects to the slash, so that the page's links are relative to it behind any prefix."""
