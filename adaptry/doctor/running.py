@@ -15,7 +15,8 @@ from adaptry.terminal.output import moment, size
 SECONDS = 10.0
 WINDOW = timedelta(minutes=5)
 MOST_DECISIONS = 1000
-THRASH, LONG_WAIT_SECONDS, OLD_JOB_SECONDS = 0.2, 30.0, 1800.0  # as the alert rules have them
+# as the alert rules have them
+THRASH, LONG_WAIT_SECONDS, OLD_JOB_SECONDS, LONG_QUEUE_SECONDS = 0.2, 30.0, 1800.0, 600.0
 NOTABLE = ("refused", "load_failed", "drifted", "engine_lost", "engine_ready", "fell_back")
 RUNBOOKS = "see docs/runbooks.md"
 _SAMPLE = re.compile(r"^(adaptry_\w+)(?:\{[^}]*\})? (\S+)", re.MULTILINE)
@@ -51,11 +52,14 @@ class RunningServer:
 
     def check_parts(self) -> Finding:
         """Its database, engine and store, as the server itself finds them."""
-        parts: dict[str, str] = self._get("/readyz").json().get("parts", {})
+        answer = self._get("/readyz")
+        if not (parts := _parts_of(answer)):
+            why = f"/readyz answers {answer.status_code} and names no parts"
+            return broken("parts", why, "is this a server of Adaptry?")
         bad = [f"{name}: {state}" for name, state in parts.items() if state != "ok"]
         if bad:
             return broken("parts", f"not ready: {'; '.join(bad)}", RUNBOOKS)
-        return ok("parts", f"{', '.join(parts) or 'all'} answer")
+        return ok("parts", f"{', '.join(parts)} answer")
 
     def check_alerts(self) -> Finding:
         """What the alert rules would say of this moment."""
@@ -63,12 +67,14 @@ class RunningServer:
         if answer.status_code != 200:
             return _unreadable("alerts", f"/metrics answers {answer.status_code}")
         metrics = read_metrics(answer.text)
+        if not metrics.values:
+            return _unreadable("alerts", "/metrics has none of Adaptry's series")
         critical, other = list(_critical(metrics)), list(_warnings(metrics))
         if critical:
             return broken("alerts", "; ".join([*critical, *other]), RUNBOOKS)
         if other:
             return warning("alerts", "; ".join(other), RUNBOOKS)
-        return ok("alerts", "nothing that a rule watches is wrong now")
+        return ok("alerts", "nothing that this looks at is wrong now")
 
     def check_cache(self) -> Finding:
         cache = self._cache()
@@ -100,6 +106,15 @@ class RunningServer:
             return httpx.get(f"{self.url.rstrip('/')}{path}", headers=headers, timeout=SECONDS)
         except httpx.HTTPError as error:
             raise OSError(f"{path}: {type(error).__name__} {error}".strip()) from error
+
+
+def _parts_of(answer: httpx.Response) -> dict[str, str]:
+    try:
+        content = answer.json()
+    except ValueError:
+        return {}
+    found = content.get("parts") if isinstance(content, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def read_metrics(text: str) -> Metrics:
@@ -147,7 +162,11 @@ def _warnings(metrics: Metrics) -> Iterator[str]:
         yield f"{metrics['thrash_ratio']:.0%} of the lookups thrash"
     if metrics["ingest_oldest_seconds"] > OLD_JOB_SECONDS:
         yield f"a registration is {metrics['ingest_oldest_seconds'] / 60:.0f} minutes old"
+    if metrics["ingest_wait_seconds"] > LONG_QUEUE_SECONDS:
+        minutes = metrics["ingest_wait_seconds"] / 60
+        yield f"a registration has waited {minutes:.0f} minutes for its turn"
     for name, what in (
+        ("rates_counted_alone_total", "rates counted by this server alone"),
         ("engine_ends_total", "engines replaced"),
         ("load_failures_total", "loads failed"),
         ("drift_total", "adapters were not where the controller had them"),

@@ -72,6 +72,9 @@ def test_a_part_that_is_away_is_broken(capsys: pytest.CaptureFixture[str]) -> No
         ("adaptry_engine_up 0.0\n", 1, "no engine serves"),
         ("adaptry_database_up 0.0\n", 1, "the database can't be used"),
         ("adaptry_oldest_wait_seconds 31.2\n", 1, "a request has waited 31 s"),
+        ("adaptry_ingest_wait_seconds 660.0\n", 0, "has waited 11 minutes for its turn"),
+        ("adaptry_rates_counted_alone_total 2.0\n", 0, "2 rates counted by this server alone"),
+        ("process_cpu_seconds_total 2.0\n", 0, "/metrics has none of Adaptry's series"),
         ("adaptry_thrash_ratio 0.4\n", 0, "40% of the lookups thrash"),
         ('adaptry_drift_total{a="b"} 1.0\nadaptry_drift_total{a="c"} 2.0\n', 0, "3 adapters were"),
     ],
@@ -81,6 +84,12 @@ def test_what_an_alert_watches_is_said(
 ) -> None:
     found, out = ask({"engine": "ok"}, metrics, [], capsys)
     assert (found, said in out) == (code, True), out
+
+
+def test_a_server_that_names_no_parts_is_not_well(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = ask({}, HEALTHY, [], capsys)
+    assert code == 1
+    assert "BROKEN   parts: /readyz answers 200 and names no parts" in out
 
 
 def test_more_adapters_than_places_are_told_with_the_number_to_raise() -> None:
