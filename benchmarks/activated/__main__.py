@@ -21,6 +21,7 @@ from statistics import median
 import aiohttp
 
 from benchmarks.activated.turns import INVOCATION, Asker, conversation, question
+from benchmarks.common.environment import stay_offline
 from benchmarks.common.servers import Limits, ours_alone
 from benchmarks.common.tables import machine, print_table
 from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
@@ -236,8 +237,7 @@ def main() -> None:
     parser.add_argument("--logs", type=Path, help="keep the server's log here")
     parser.add_argument("--json", type=Path, help="also write every measurement here")
     asked = parser.parse_args()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    stay_offline()
     figures = asyncio.run(run(asked))
     print(machine())
     report(figures, MACHINES[asked.machine].lengths)

@@ -8,7 +8,6 @@ Exits with 1 if a slot does not hold, bit for bit, what vLLM itself puts there.
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any
 
 from vllm import LLM
 
+from benchmarks.common.environment import stay_offline
 from benchmarks.common.tables import machine, print_table
 from benchmarks.common.workload import SHAPES, Shape, weights_bytes, write_adapter, write_base_model
 
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="small")
     parser.add_argument("--json", type=Path, help="also write all passes here")
     arguments = parser.parse_args()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    stay_offline()
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(SHAPES[arguments.shape], Path(folder))
     print(machine())

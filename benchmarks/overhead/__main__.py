@@ -21,6 +21,7 @@ from pathlib import Path
 
 import uvloop
 
+from benchmarks.common.environment import stay_offline
 from benchmarks.common.tables import machine, print_table
 from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
 from benchmarks.overhead.applications import Application, ours, parse_arguments, stock
@@ -130,8 +131,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12, help="of A-B-B-A")
     parser.add_argument("--keys", action="store_true", help="require API keys on both sides")
     arguments = parser.parse_args()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    stay_offline()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     groups, idle = uvloop.run(measure(arguments.streams, arguments.rounds, keys=arguments.keys))
     print(machine())

@@ -11,7 +11,6 @@ an adapter differs more than `--most` times as much, or by more than a tenth of 
 import argparse
 import asyncio
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks.common.client import quantile
+from benchmarks.common.environment import stay_offline
 from benchmarks.common.tables import machine, print_table
 from benchmarks.right.kinds import KINDS
 from benchmarks.right.reference import Reference
@@ -110,8 +110,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="also write the rows here")
     asked = parser.parse_args()
     asked.cuda = torch.cuda.is_available()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    stay_offline()
     with tempfile.TemporaryDirectory() as folder:
         rows, evictions = measure(asked, asked.work or Path(folder))
     right = judge(rows, asked.most)

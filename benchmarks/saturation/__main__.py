@@ -12,7 +12,6 @@ one that finds none; the latter hashes each prompt, unlike an engine without `--
 import argparse
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from typing import Any
 import psutil
 
 from benchmarks.common.client import quantile
+from benchmarks.common.environment import stay_offline
 from benchmarks.common.servers import Limits, Side, both
 from benchmarks.common.tables import machine, print_table
 from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
@@ -172,8 +172,7 @@ def main() -> None:
     parser.add_argument("--logs", type=Path, help="keep the servers' logs here")
     parser.add_argument("--json", type=Path, help="also write every block here")
     asked = parser.parse_args()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    stay_offline()
     blocks = asyncio.run(run(asked))
     print(machine())
     for kind, measured in blocks.items():

@@ -10,7 +10,6 @@ stock through its own /v1/load_lora_adapter; stock reloads evicted ones when the
 import argparse
 import asyncio
 import json
-import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.common.client import client
+from benchmarks.common.environment import stay_offline
 from benchmarks.common.servers import Limits, Side, both
 from benchmarks.common.tables import machine, print_table
 from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
@@ -211,8 +211,7 @@ def main() -> None:
     parser.add_argument("--logs", type=Path, help="keep the servers' logs here")
     parser.add_argument("--json", type=Path, help="also write every block here")
     arguments = parser.parse_args()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    stay_offline()
     blocks = asyncio.run(run(arguments))
     print(machine())
     report(blocks)

@@ -8,7 +8,6 @@ Each start is a separate process; the cases alternate. All files are in the page
 
 import argparse
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -16,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.common.environment import stay_offline
 from benchmarks.common.tables import machine, print_table
 from benchmarks.common.workload import SHAPES, Shape, write_adapter
 from benchmarks.startup.models import write_merged_model, write_weights
@@ -111,8 +111,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="create models and adapters here, and keep them")
     parser.add_argument("--json", type=Path, help="also write every start here")
     arguments = parser.parse_args()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    stay_offline()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(arguments.work or Path(folder), SHAPES[arguments.shape], arguments.rounds)
     print(machine())
