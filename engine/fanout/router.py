@@ -7,7 +7,7 @@ where there are fewer slots than adapters, some wait for the others to end.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
@@ -145,7 +145,7 @@ class _FanOut:
         body = self._asked.body(target)
         return await call_inside(self._app, self._scope, self._asked.path(), body)
 
-    async def stream(self) -> AsyncIterator[bytes]:
+    async def stream(self) -> AsyncGenerator[bytes, None]:
         events = asyncio.Queue[bytes | None](_EVENTS_AHEAD)
         asking = asyncio.create_task(self._ask_all(events))
         try:
