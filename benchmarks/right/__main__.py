@@ -1,8 +1,10 @@
-"""Right weights: log probabilities of a running Adaptry against transformers with PEFT.
+r"""Right weights: log probabilities of a running Adaptry against transformers with PEFT.
 
     python -m benchmarks.right --dtype bfloat16                      (on a GPU)
     python -m benchmarks.right --dtype float16 --eager
-    python -m benchmarks.right --dtype float32 --eager --steps 60 --batch 2     (on a CPU)
+On a CPU:
+    OMP_NUM_THREADS=1 python -m benchmarks.right --dtype float32 --eager --steps 40 --batch 2 \
+        --prompts 1 --streams 1
 
 The yardstick is the base model's own difference between the two, in the same dtype. Exits with 1 if
 an adapter differs more than `--most` times as much, or by more than a tenth of its own effect.
@@ -90,7 +92,8 @@ def measure(asked: argparse.Namespace, folder: Path) -> tuple[list[Row], dict[st
     base, adapters = base_folder.name, folder / "adapters"
     asked_of = {name: prompts(base_folder, name, asked.prompts) for name in (base, *KINDS)}
     with tempfile.TemporaryDirectory() as state:
-        run = ask_all(base_folder, adapters, asked_of, Path(state), arguments_of(asked))
+        arguments = arguments_of(asked)
+        run = ask_all(base_folder, adapters, asked_of, Path(state), arguments, asked.streams)
         answers, evictions = asyncio.run(run)
     reference = Reference(base_folder, adapters, asked.dtype, device)
     return [compare(name, base, found, reference) for name, found in answers.items()], evictions
@@ -105,6 +108,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=800, help="of the base model's training")
     parser.add_argument("--batch", type=int, default=24, help="texts for each step of training")
     parser.add_argument("--prompts", type=int, default=16, help="for each adapter")
+    parser.add_argument("--streams", type=int, default=4, help="that run all the while")
     parser.add_argument("--most", type=float, default=2.0, help="times the base's difference")
     parser.add_argument("--work", type=Path, help="make the models here, and keep them")
     parser.add_argument("--json", type=Path, help="also write the rows here")

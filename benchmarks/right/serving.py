@@ -18,7 +18,7 @@ from benchmarks.right.kinds import LARGEST_RANK
 
 SLOTS, HOST_PLACES = 4, 6
 GENERATED_TOKENS = 32
-CONCURRENCY, STREAMS = 12, 4
+CONCURRENCY = 12
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,24 @@ async def ask_all(
     asked: Mapping[str, Sequence[Sequence[int]]],
     state: Path,
     arguments: Sequence[str],
+    streams: int,
 ) -> tuple[dict[str, list[Answer]], dict[str, float]]:
-    """Answers by model, in the order of its prompts, and what the cache did meanwhile."""
+    """Answers by model, in the order of its prompts, and what the cache did meanwhile.
+
+    `streams`: how many run beside all the while.
+    """
     with running("ours", command(base_folder, adapters, state, arguments), {}, state) as side:
         await ready(side)
         await register(side, sorted(adapters.iterdir()))
         timeout = aiohttp.ClientTimeout(total=300)
         async with aiohttp.ClientSession(side.base_url, timeout=timeout) as session:
-            streams = [asyncio.create_task(_stream(session, asked, n)) for n in range(STREAMS)]
+            beside = [asyncio.create_task(_stream(session, asked, n)) for n in range(streams)]
             try:
                 answers = await _mixed(session, asked)
             finally:
-                for stream in streams:
+                for stream in beside:
                     stream.cancel()
-                await asyncio.gather(*streams, return_exceptions=True)
+                await asyncio.gather(*beside, return_exceptions=True)
             return answers, await _cache_counts(session, side)
 
 
