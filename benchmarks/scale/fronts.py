@@ -9,9 +9,9 @@ from typing import Protocol
 
 from benchmarks.common.client import Answer, Client, client
 from benchmarks.common.servers import Limits, fleet, replicas_of_ray
-from benchmarks.scale.replica import Request
 from benchmarks.scale.routers import nearness_in, ours
 from benchmarks.scale.sim import named
+from engine.simulation.shared_engine import Request
 from engine.types import VersionId
 from fleet.placement import Nearness
 

@@ -26,8 +26,9 @@ from benchmarks.common.servers import Limits
 from benchmarks.common.tables import machine, print_table
 from benchmarks.common.workload import SHAPES, write_adapter, write_base_model
 from benchmarks.scale.fronts import FRONTS, Front, name_of
-from benchmarks.scale.replica import Costs, Request, Shape
 from benchmarks.scale.sim import Result, Workload, result_of, simulate
+from engine.simulation.replica import Shape
+from engine.simulation.shared_engine import Costs, Request
 from engine.types import VersionId
 
 REPLICAS = 2

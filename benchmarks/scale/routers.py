@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from benchmarks.scale.replica import Agenda, Replica
+from engine.simulation.agenda import Agenda
+from engine.simulation.replica import Replica
 from engine.types import VersionId
 from fleet.placement import Bound, Nearness, choose
 

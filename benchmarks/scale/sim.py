@@ -18,8 +18,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from benchmarks.common.tables import print_table
-from benchmarks.scale.replica import Agenda, Costs, Replica, Request, Shape
 from benchmarks.scale.routers import ROUTERS, Picture
+from engine.simulation.agenda import Agenda
+from engine.simulation.replica import Replica, Shape
+from engine.simulation.shared_engine import Costs, Request
 from engine.types import CacheOutcome, VersionId
 
 MEASURED = Costs(  # by benchmarks.scale.live on an H200, with Llama-3.1-8B's shape: docs/scale.md

@@ -35,7 +35,9 @@ class Admission:
         self._state = state
         self._limits = limits
         self._clock = state.clock
-        self._drains = Drains(policy, reporter, state, limits)
+        self._drains = Drains(
+            policy, state.overdue_requests, reporter.report_drain, state.clock, limits
+        )
         self._retry_after = RetryAfterEstimate(
             state.clock, longest_seconds=limits.slot_timeout_seconds
         )
@@ -54,7 +56,7 @@ class Admission:
         request.lease = await self._acquire(request)
         if request.revoke is not None:
             self._revocations.add(request.version.id, request.revoke)
-        self._drains.record_lease(request)
+        self._drains.record_lease(request.version.id, request)
         return partial(self._exit, request, engine)
 
     def enters_immediately(self, request: LeaseRequest) -> bool:
@@ -63,7 +65,7 @@ class Admission:
 
     def _exit(self, request: LeaseRequest, engine: int) -> None:
         version = request.version.id
-        self._drains.record_release(request)
+        self._drains.record_release(version, request, counted=request.counted)
         if request.revoke is not None:
             self._revocations.remove(version, request.revoke)
         self._release(version, engine)

@@ -4,10 +4,8 @@ What these rules promise is in docs/concepts/fairness.md.
 """
 
 import math
+from collections.abc import Callable, Sequence
 
-from engine.cache.event_reporter import EventReporter
-from engine.cache.lease import LeaseRequest
-from engine.cache.state import CacheState, PendingRequest
 from engine.cache.wait_estimates import DrainPatience, RunningLeases
 from engine.policy.decisions import Ticket
 from engine.policy.policy import CachePolicy
@@ -15,19 +13,25 @@ from engine.types import AdmissionLimits, VersionId
 
 
 class Drains:
-    """Begins and gives up drains; the policy executes them."""
+    """Begins and gives up drains; the policy executes them.
+
+    `overdue`: the requests that have waited longer than so many seconds, each with the time of its
+    arrival, the oldest first. `report` is called with the adapter that drains and the one it is
+    for. The simulation has its own of both, and of the clock.
+    """
 
     def __init__(
         self,
         policy: CachePolicy,
-        reporter: EventReporter,
-        state: CacheState,
+        overdue: Callable[[float], Sequence[tuple[Ticket, float]]],
+        report: Callable[[VersionId, VersionId], None],
+        clock: Callable[[], float],
         limits: AdmissionLimits,
     ) -> None:
         self._policy = policy
-        self._reporter = reporter
-        self._state = state
-        self._clock = state.clock
+        self._overdue = overdue
+        self._report = report
+        self._clock = clock
         self._timeout_seconds = limits.slot_timeout_seconds
         self._patience = DrainPatience(limits.max_slot_wait_seconds)
         self._running = RunningLeases()
@@ -44,12 +48,13 @@ class Drains:
 
     # ---- how long leases last ------------------------------------------------------------
 
-    def record_lease(self, request: LeaseRequest) -> None:
-        self._running.begin(request.version.id, request, self._clock())
+    def record_lease(self, version: VersionId, lease: object) -> None:
+        self._running.begin(version, lease, self._clock())
 
-    def record_release(self, request: LeaseRequest) -> None:
-        began = self._running.end(request.version.id, request)
-        if request.counted:
+    def record_release(self, version: VersionId, lease: object, *, counted: bool = True) -> None:
+        """`counted`: of a client, not of an operator."""
+        began = self._running.end(version, lease)
+        if counted:
             self._patience.record_lease(self._clock() - began)
 
     # ---- drains --------------------------------------------------------------------------
@@ -57,23 +62,26 @@ class Drains:
     def check(self) -> None:
         """Begin those that are due, and give up those that take too long."""
         self._give_up_old()
-        overdue = self._state.overdue_requests(self.patience_seconds())
-        oldest = {each.version.id: (ticket, each) for ticket, each in reversed(overdue)}
+        overdue, oldest = self._overdue(self.patience_seconds()), dict[VersionId, Ticket]()
+        arrived = dict(overdue)
+        for ticket in reversed(arrived):
+            if (version := self._policy.wait_queue.version_of(ticket)) is not None:
+                oldest[version] = ticket
         ending = self._expected_to_end() if overdue else {}
-        for ticket, pending in reversed(oldest.values()):
+        for version, ticket in reversed(oldest.items()):
             if not ending:
                 break
-            self._drain_for(ticket, pending, ending)
+            self._drain_for(version, ticket, arrived[ticket], ending)
 
     def _drain_for(
-        self, ticket: Ticket, pending: PendingRequest, ending: dict[VersionId, float]
+        self, version: VersionId, ticket: Ticket, arrived: float, ending: dict[VersionId, float]
     ) -> None:
         """Not for one that will have given up before the leases can be expected to end."""
-        left = self._timeout_seconds - (self._clock() - pending.arrived)
+        left = self._timeout_seconds - (self._clock() - arrived)
         while hot := self._policy.drain_for(ticket, lambda v: ending.get(v, math.inf) <= left):
             del ending[hot]
-            self._began.setdefault(pending.version.id, self._clock())
-            self._reporter.report_drain(hot, pending.version)
+            self._began.setdefault(version, self._clock())
+            self._report(hot, version)
 
     def _expected_to_end(self) -> dict[VersionId, float]:
         """Hot adapters and the seconds until their leases should have ended: those that end before

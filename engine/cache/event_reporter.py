@@ -62,10 +62,11 @@ class EventReporter:
         idle = self._state.idle_seconds(version_id)
         self._observer.on_event(Evicted(version, tier, reason, idle, incoming, slot))
 
-    def report_drain(self, hot: VersionId, room_for: AdapterVersion) -> None:
+    def report_drain(self, hot: VersionId, room_for: VersionId) -> None:
         version, slot = self._state.version(hot), self._state.slot(hot)
-        logger.info("%s is drained: its slot is for %s", version.reference, room_for.reference)
-        self._observer.on_event(Drained(version, room_for, slot))
+        cold = self._state.version(room_for)
+        logger.info("%s is drained: its slot is for %s", version.reference, cold.reference)
+        self._observer.on_event(Drained(version, cold, slot))
 
     def report_entry(
         self, move: Commit | Activate, version: AdapterVersion, result: MoveResult

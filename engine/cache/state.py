@@ -84,10 +84,11 @@ class CacheState:
     def pending_count(self) -> int:
         return len(self._pending)
 
-    def overdue_requests(self, patience_seconds: float) -> list[tuple[Ticket, PendingRequest]]:
-        """Those that have waited longer, in order of arrival."""
+    def overdue_requests(self, patience_seconds: float) -> list[tuple[Ticket, float]]:
+        """Those that have waited longer, with the times of their arrival, in that order."""
         latest = self.clock() - patience_seconds
-        return list(takewhile(lambda each: each[1].arrived < latest, self._pending.items()))
+        arrivals = ((ticket, each.arrived) for ticket, each in self._pending.items())
+        return list(takewhile(lambda each: each[1] < latest, arrivals))
 
     def oldest_wait_seconds(self) -> float:
         """Of the client's request that has waited longest; 0 if none waits."""

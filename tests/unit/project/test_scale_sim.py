@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from benchmarks.scale.live import compare
-from benchmarks.scale.replica import Agenda, Costs, Replica, Request, Shape, SharedEngine
 from benchmarks.scale.routers import ROUTERS, Picture, ours
 from benchmarks.scale.sim import Result, Workload, named, simulate
+from engine.simulation.agenda import Agenda
+from engine.simulation.replica import Replica, Shape
+from engine.simulation.shared_engine import Costs, Request, SharedEngine
 from engine.types import CacheOutcome, VersionId
 from fleet.placement import Bound
 
@@ -84,7 +86,7 @@ def test_a_cold_adapter_costs_its_load_and_its_copy_and_the_next_request_neither
 
 def test_a_request_that_waits_for_a_hot_slot_is_served() -> None:
     agenda = Agenda()
-    shape = Shape(slots=1, host_capacity=2, patience_seconds=2.0)
+    shape = Shape(slots=1, host_capacity=2)
     replica = Replica("one", agenda, QUICK, shape)
     for n in range(2000):  # always several of A
         request = asked(n, 100, 0.05 * n)

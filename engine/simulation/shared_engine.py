@@ -1,0 +1,106 @@
+"""Shared engine: a simulated engine that shares its steps among the requests that run.
+
+A step makes one token for each request that runs and takes longer the more there are; a prompt
+keeps the engine for itself. So tokens are made at one rate for all at a time, and the moment at
+which a request ends is known as long as nobody comes or goes.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from engine.simulation.agenda import Agenda
+from engine.types import CacheOutcome, VersionId
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Measured times: see docs/scale.md."""
+
+    step_seconds: float
+    step_seconds_per_request: float
+    prefill_seconds: float
+    load_seconds: float  # disk → host memory, beside the engine
+    activate_seconds: float  # host memory → slot
+    max_running: int = 256
+    load_seconds_per_byte: float = 0.0  # besides `load_seconds`
+    activate_seconds_per_byte: float = 0.0
+
+    def step(self, running: int) -> float:
+        return self.step_seconds + running * self.step_seconds_per_request
+
+
+@dataclass(slots=True)
+class Request:
+    """The last four are None until they are known. Times in seconds.
+
+    `outcome` None at the end: it got no slot; `refused`: since too many waited already, or for too
+    long.
+    """
+
+    number: int
+    adapter: VersionId
+    tokens: int
+    arrived_at: float
+    refused: bool = False
+    outcome: CacheOutcome | None = None
+    granted_at: float | None = None
+    first_token_at: float | None = None
+    ended_at: float | None = None
+
+
+@dataclass
+class SharedEngine:
+    """Generates tokens for all running requests. `ended` is called with each completed one."""
+
+    agenda: Agenda
+    costs: Costs
+    ended: Callable[[Request], None]
+    _made: float = 0.0  # tokens that each request would have that had run from the beginning
+    _since: float = 0.0  # `_made` is of that time; the engine has no time for tokens before it
+    _running: list[tuple[float, int, Request]] = field(default_factory=list)
+    _waiting: deque[Request] = field(default_factory=deque)
+    _plan: int = 0
+
+    def add(self, request: Request) -> None:
+        if len(self._running) >= self.costs.max_running:
+            self._waiting.append(request)
+            return
+        self._advance()
+        self._since = max(self._since, self.agenda.now) + self.costs.prefill_seconds
+        heapq.heappush(self._running, (self._made + request.tokens, request.number, request))
+        request.first_token_at = self._since + self.costs.step(len(self._running))
+        self._foresee()
+
+    def _advance(self) -> None:
+        now = self.agenda.now
+        if now > self._since:
+            if self._running:
+                self._made += (now - self._since) / self.costs.step(len(self._running))
+            self._since = now
+
+    def _foresee(self) -> None:
+        """The time at which the next request ends, if nothing else happens before."""
+        self._plan += 1
+        if not self._running:
+            return
+        plan, left = self._plan, max(self._running[0][0] - self._made, 0.0)
+        at = self._since + left * self.costs.step(len(self._running))
+        self.agenda.at(at, lambda: self._end(plan))
+
+    def _end(self, plan: int) -> None:
+        if plan != self._plan:
+            return
+        self._advance()
+        self._made = self._running[0][0]  # not nearly
+        complete = []
+        while self._running and self._running[0][0] <= self._made:
+            complete.append(heapq.heappop(self._running)[2])
+        for request in complete:
+            request.ended_at = self.agenda.now
+            if self._waiting:
+                self.add(self._waiting.popleft())
+        self._foresee()
+        for request in complete:
+            self.ended(request)

@@ -1,0 +1,69 @@
+"""Traces replayed over the cache policy: outcomes, waits, refusals, sizes, and the cost of it."""
+
+import random
+import time
+from collections.abc import Iterator
+
+from engine.simulation.replay import Arrival, replay
+from engine.simulation.replica import Shape
+from engine.simulation.shared_engine import Costs
+from engine.types import AdmissionLimits, CacheOutcome, VersionId
+
+COSTS = Costs(
+    step_seconds=1.0,
+    step_seconds_per_request=0.0,
+    prefill_seconds=0.0,
+    load_seconds=3.0,
+    activate_seconds=1.0,
+    load_seconds_per_byte=0.5,
+)
+QUICK = Costs(0.006, 0.00001, 0.003, 0.02, 0.001)
+A, B, C = (VersionId(n) for n in (1, 2, 3))
+
+
+def test_a_replay_says_where_each_request_found_its_adapter_and_how_long_it_waited() -> None:
+    trace = [Arrival(0.0, A, 2), Arrival(10.0, A, 1), Arrival(20.0, B, 1), Arrival(30.0, A, 1)]
+    result = replay(trace, COSTS, Shape(slots=1, host_capacity=2))
+    assert [request.outcome for request in result.requests] == [
+        CacheOutcome.MISS,
+        CacheOutcome.GPU_HIT,
+        CacheOutcome.MISS,
+        CacheOutcome.HOST_HIT,
+    ]
+    assert result.waits == [4.0, 0.0, 4.0, 1.0]
+    assert result.first_tokens == [5.0, 1.0, 5.0, 2.0]
+    assert [request.ended_at for request in result.requests] == [6.0, 11.0, 25.0, 33.0 - 1.0]
+    assert (result.loads, result.activations) == (2, 3)
+    assert (result.slot_hit_ratio, result.memory_hit_ratio) == (0.25, 0.5)
+
+
+def test_a_load_takes_longer_by_its_size_and_what_fits_into_no_memory_is_refused() -> None:
+    trace = [Arrival(0.0, A), Arrival(0.0, B)]
+    shape = Shape(slots=1, host_capacity=2, host_bytes=10)
+    result = replay(trace, COSTS, shape, sizes={A: 4, B: 11})
+    assert [request.refused for request in result.requests] == [False, True]
+    assert result.waits == [3.0 + 4 * 0.5 + 1.0]
+    assert result.served == result.requests[:1]
+
+
+def test_requests_beyond_the_queue_and_those_that_wait_too_long_are_refused() -> None:
+    limits = AdmissionLimits(max_slot_wait_seconds=2.0, slot_timeout_seconds=8.0, max_waiting=2)
+    trace = [Arrival(0.0, A, 60), Arrival(10.0, B), Arrival(11.0, C), Arrival(12.0, C)]
+    result = replay(trace, COSTS, Shape(slots=1, host_capacity=3, limits=limits))
+    assert [request.refused for request in result.requests] == [False, True, True, True]
+    assert len(result.served) == 1
+
+
+def zipf(count: int, rate: float) -> Iterator[Arrival]:
+    chance, now = random.Random(4), 0.0
+    for _ in range(count):
+        now += chance.expovariate(rate)
+        yield Arrival(now, VersionId(int(chance.paretovariate(0.5)) % 144 + 1), 32)
+
+
+def test_a_million_requests_take_minutes_at_the_most() -> None:
+    """45 µs each on the machine of docs/policy.md; the bound leaves room for a slow one."""
+    began = time.process_time()
+    result = replay(zipf(5000, rate=20.0), QUICK, Shape(slots=16, host_capacity=48))
+    assert len(result.served) == 5000
+    assert time.process_time() - began < 5000 * 250e-6
