@@ -78,6 +78,12 @@ class EngineSettings(BaseSettings):
         60.0,
         description="A client that does not read its response for this long is disconnected.",
     )
+    silent_answer_seconds: PositiveFloat = Field(
+        600.0,
+        description="In front of stock vLLM servers or replicas: an answer of which nothing comes "
+        "for this long is given up with 504. Of one that is not a stream nothing comes before its "
+        "end. A replica has the time to wait for a slot besides.",
+    )
     max_adapter_labels: PositiveInt = Field(
         100, description="Most adapters with their own metrics label; all others share `_other`."
     )
@@ -111,6 +117,10 @@ class EngineSettings(BaseSettings):
         if self.max_body_memory is not None and self.max_body_memory < largest:
             raise ValueError(f"max_body_memory is less than one body may have: {largest} bytes")
         return self
+
+    def silent_request_seconds(self) -> float:
+        """Longest time in which a request to a replica may answer nothing."""
+        return self.slot_timeout_seconds + self.silent_answer_seconds
 
     def body_memory(self) -> int:
         """Most bytes of all bodies at work."""

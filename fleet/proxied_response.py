@@ -6,7 +6,8 @@ from http import HTTPStatus
 from starlette.types import Message, Send
 
 from engine.errors import EngineUnavailable
-from engine.gateway.openai_errors import error_event, send_refusal
+from engine.gateway.openai_errors import send_refusal
+from fleet.cut_answer import end_answer, header
 
 REPLICA_HEADER = b"x-adaptry-replica"
 
@@ -20,7 +21,7 @@ class ProxiedResponse:
         self._send = send
         self._path = path
         self._buffered: list[Message] = []
-        self._is_stream = False
+        self._head: Message | None = None
         self.started = False
         self.is_good = False
         self.replica: frozenset[str] = frozenset()
@@ -43,7 +44,7 @@ class ProxiedResponse:
         buffered, self._buffered = self._buffered, []
         self.is_good = buffered[0]["status"] == HTTPStatus.OK
         self.replica = _replica(buffered[0])
-        self._is_stream = _header(buffered[0], b"content-type").startswith(b"text/event-stream")
+        self._head = buffered[0]
         for message in buffered:
             await self._send(message)
 
@@ -69,18 +70,11 @@ class ProxiedResponse:
 
     async def abort(self) -> None:
         """End a stream with an error event; the server cuts off a body of declared length."""
-        if not self._is_stream:
-            raise ConnectionAbortedError(_LOST)
-        lost = error_event(EngineUnavailable(_LOST), self._path)
-        await self._send({"type": "http.response.body", "body": lost + b"data: [DONE]\n\n"})
+        for message in await end_answer(EngineUnavailable(_LOST), self._path, self._head):
+            await self._send(message)
 
 
 def _replica(start: Message) -> frozenset[str]:
     """The replica's name, from its header."""
-    name = _header(start, REPLICA_HEADER).decode()
+    name = header(start, REPLICA_HEADER).decode()
     return frozenset({name} if name else ())
-
-
-def _header(start: Message, name: bytes) -> bytes:
-    headers: dict[bytes, bytes] = dict(start["headers"])
-    return headers.get(name, b"")

@@ -93,7 +93,9 @@ class EngineReplica:
             revision=arguments.revision,
         )
         name = serve.get_replica_context().replica_id.unique_id
-        self._replica = Replica(name, self._server, facts)
+        self._replica = Replica(
+            name, self._server, facts, silent_seconds=settings.silent_request_seconds()
+        )
 
     async def handle(self, request: ForwardedRequest) -> AsyncGenerator[Messages]:
         """See `Replica.handle`."""

@@ -1,4 +1,7 @@
-"""ASGI call: one request to an application in this process, whose messages are streamed."""
+"""ASGI call: one request to an application in this process, whose messages are streamed.
+
+One that sends nothing for too long is given up: no reader waits for it without an end.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -6,6 +9,8 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message
 
+from engine.errors import AnswerTimeout
+from fleet.cut_answer import end_answer
 from fleet.messages import Messages
 
 _DISCONNECT_SECONDS = 30.0  # for an application to end after its client has left
@@ -14,8 +19,17 @@ _DISCONNECT_SECONDS = 30.0  # for an application to end after its client has lef
 class AsgiCall:
     """Acts as the application's client, which disconnects when `messages` is closed."""
 
-    def __init__(self, application: ASGIApp, scope: Mapping[str, Any], body: bytes) -> None:
+    def __init__(
+        self,
+        application: ASGIApp,
+        scope: Mapping[str, Any],
+        body: bytes,
+        *,
+        silent_seconds: float,
+    ) -> None:
         self._application = application
+        self._silent_seconds = silent_seconds
+        self._head: Message | None = None
         self._scope = {**scope, "state": {}}
         self._body: bytes | None = body
         self._pending: list[Message] = []
@@ -27,7 +41,10 @@ class AsgiCall:
         task = asyncio.create_task(self._run())
         try:
             while not task.done() or self._pending:
-                await self._sent.wait()
+                if not await self._has_sent():
+                    error = AnswerTimeout(self._silent_seconds)
+                    yield await end_answer(error, self._scope["path"], self._head)
+                    return
                 self._sent.clear()
                 if self._pending:
                     batch, self._pending = self._pending, []
@@ -37,6 +54,15 @@ class AsgiCall:
             self._left.set()
             if not task.done():
                 await self._end(task)
+
+    async def _has_sent(self) -> bool:
+        """False if nothing came in time."""
+        try:
+            async with asyncio.timeout(self._silent_seconds):
+                await self._sent.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def _end(self, task: asyncio.Task[None]) -> None:
         await asyncio.wait([task], timeout=_DISCONNECT_SECONDS)
@@ -57,5 +83,7 @@ class AsgiCall:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._head = message
         self._pending.append(message)
         self._sent.set()

@@ -25,9 +25,15 @@ from registry.rates.caller_rates import uncounted_rates
 
 
 class Replica:
-    """`name` is unique in the fleet. Runs on the server's event loop."""
+    """`name` is unique in the fleet. Runs on the server's event loop.
 
-    def __init__(self, name: str, server: ReplicaServer, facts: EngineFacts) -> None:
+    `silent_seconds`: a request that answers nothing for so long is given up.
+    """
+
+    def __init__(
+        self, name: str, server: ReplicaServer, facts: EngineFacts, *, silent_seconds: float
+    ) -> None:
+        self._silent_seconds = silent_seconds
         self._name = name
         self._server = server
         self._operations = Operations(name, server, facts)
@@ -43,7 +49,8 @@ class Replica:
             if rates is not None and (tokens := rates.used("tokens")) is not None:
                 await send({"type": TOKENS_USED, "tokens": tokens})
 
-        return AsgiCall(application, request.scope, request.body).messages()
+        silent = self._silent_seconds
+        return AsgiCall(application, request.scope, request.body, silent_seconds=silent).messages()
 
     async def call(
         self, operation: str, arguments: tuple[Any, ...], only: frozenset[str] | None

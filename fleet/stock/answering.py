@@ -7,8 +7,14 @@ from dataclasses import dataclass, field
 
 from starlette.types import Message, Send
 
-from fleet.stock.buffered_answer import BufferedAnswer
+from engine.errors import EngineError
+from fleet.cut_answer import end_answer
+from fleet.stock.buffered_answer import AnswerHead, BufferedAnswer
 from fleet.stock.usage import AnswerUsage, uncounted_usage
+
+
+class AnswerCutShort(Exception):
+    """The rest of an answer will not come, and its client has been told in its stream."""
 
 
 def _do_nothing() -> None:
@@ -27,12 +33,22 @@ class Answering:
     usage: AnswerUsage = field(default_factory=uncounted_usage)
 
     async def send_all(self, answer: BufferedAnswer) -> None:
-        head = await answer.head()
-        start = {"status": head.status, "headers": [*head.headers, *self.headers]}
-        await self.send({"type": "http.response.start", **start})
+        await self.send(self._start(await answer.head()))
         async for chunk in answer.chunks():
             await self.send(_part(self.back(chunk), more=True))
         await self.send(_part(b"", more=False))
+
+    async def cut_short(self, head: AnswerHead, failure: EngineError, path: str) -> None:
+        """Raises AnswerCutShort; of an answer that is no stream, ConnectionAbortedError."""
+        end = await end_answer(failure, path, self._start(head))
+        await self.send(_part(b"\n", more=True))  # ends an event of which only lines came
+        for message in end:
+            await self.send(message)
+        raise AnswerCutShort(failure.detail) from failure
+
+    def _start(self, head: AnswerHead) -> Message:
+        headers = [*head.headers, *self.headers]
+        return {"type": "http.response.start", "status": head.status, "headers": headers}
 
 
 def _part(body: bytes, *, more: bool) -> Message:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,7 +13,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from engine.cache.controller import CacheController
-from engine.errors import EngineError, EngineUnavailable
+from engine.errors import EngineError
 from engine.gateway.model_list import Card, ReadReferences, list_models
 from engine.gateway.openai_errors import error_content, send_json, send_refusal
 from engine.gateway.request_body import RequestBody, read_body
@@ -21,13 +22,15 @@ from engine.gateway.requested_model import read_requested_model
 from engine.ports import Resolver
 from engine.types import AdapterVersion
 from fleet.stock.accounts import StockAccounts
-from fleet.stock.answering import Answering, restore_model, whole_lines
+from fleet.stock.answering import AnswerCutShort, Answering, restore_model, whole_lines
 from fleet.stock.buffered_answer import AnswerHead, BufferedAnswer, ReaderStalled
 from fleet.stock.client import StockVllm
 from fleet.stock.usage import AnswerUsage, usage_options
 from registry.errors import RegistryError
 from registry.http.json_shape import MAX_VALUES
 from registry.telemetry.label_limit import UNKNOWN_ADAPTER
+
+logger = logging.getLogger(__name__)
 
 GENERATING = frozenset(
     {
@@ -81,6 +84,8 @@ class StockApplication:
         except EngineError as error:  # the response has not started
             self._counter.count_refusal(error.code)
             await send_refusal(send, error, path=scope["path"])
+        except AnswerCutShort as cut:  # counted as failed
+            logger.warning("an answer was cut short: %s", cut)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
@@ -172,7 +177,9 @@ class StockApplication:
     async def _forward(
         self, scope: Scope, body: bytes, receive: Receive, answering: Answering
     ) -> bool:
-        """False if the client left first. Raises EngineUnavailable if no response started."""
+        """False if the client left first. Raises EngineError if no response started, else
+        AnswerCutShort once the client knows.
+        """
         answer = BufferedAnswer(stalled_reader_seconds=self._stalled_reader_seconds)
         reading = asyncio.create_task(self._read(scope, body, answer, answering))
         work = asyncio.create_task(answering.send_all(answer))
@@ -184,10 +191,13 @@ class StockApplication:
             if not work.done():
                 return False
             await work
-        except (httpx.HTTPError, ReaderStalled) as error:
-            if answer.has_begun:
-                raise ConnectionAbortedError(f"{self._server.url}: {error}") from error
-            raise EngineUnavailable(f"{self._server.url}: {error}") from error
+        except ReaderStalled as error:
+            raise ConnectionAbortedError(f"{self._server.url}: {error}") from error
+        except httpx.HTTPError as error:
+            failure = self._server.failure(error)
+            if not answer.has_begun:
+                raise failure from error
+            await answering.cut_short(await answer.head(), failure, scope["path"])
         finally:
             for task in (reading, work, *ends):
                 task.cancel()

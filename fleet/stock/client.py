@@ -11,21 +11,27 @@ from typing import Any
 
 import httpx
 
-from engine.errors import EngineUnavailable
+from engine.errors import AnswerTimeout, EngineError, EngineUnavailable
 
 _CONNECT_SECONDS = 5.0
 _OURS = re.compile(r".+:\d+-[0-9a-f]{8}")  # `AdapterVersion.engine_name`
 
 
 class StockVllm:
-    """`url` without a path. `api_key`: the server's `--api-key`."""
+    """`url` without a path. `api_key`: the server's `--api-key`.
 
-    def __init__(self, url: str, api_key: str | None, *, load_seconds: float) -> None:
+    `silent_seconds`: a request is given up once nothing was sent or received for so long.
+    """
+
+    def __init__(
+        self, url: str, api_key: str | None, *, load_seconds: float, silent_seconds: float
+    ) -> None:
         self.url = url
+        self._silent_seconds = silent_seconds
         self._load_seconds = load_seconds
         self._http = httpx.AsyncClient(
             base_url=url,
-            timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
+            timeout=httpx.Timeout(silent_seconds, connect=_CONNECT_SECONDS, pool=None),
             limits=httpx.Limits(max_connections=None, keepalive_expiry=2),
             headers={} if api_key is None else {"authorization": f"Bearer {api_key}"},
             trust_env=False,
@@ -90,8 +96,13 @@ class StockVllm:
     def stream(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> AbstractAsyncContextManager[httpx.Response]:
-        """Raises httpx.HTTPError on entry, and while it is read."""
+        """Raises httpx.HTTPError on entry, and while it is read; TimeoutException when it stops."""
         return self._http.stream(method, path, headers=dict(headers), content=body)
+
+    def failure(self, error: httpx.HTTPError) -> EngineError:
+        """What the error of a stream means."""
+        is_silent = isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout)
+        return AnswerTimeout(self._silent_seconds) if is_silent else _unavailable(self.url, error)
 
 
 def _unavailable(url: str, error: Exception) -> EngineUnavailable:

@@ -50,7 +50,12 @@ async def serve_stock(
         await register_folders(ingress.service, options.adapters)
         work = []
         for name, url in names.items():
-            server = StockVllm(url, api_key, load_seconds=settings.load_timeout_seconds)
+            server = StockVllm(
+                url,
+                api_key,
+                load_seconds=settings.load_timeout_seconds,
+                silent_seconds=settings.silent_answer_seconds,
+            )
             stack.push_async_callback(server.close)
             replica = run_stock_replica(
                 name,

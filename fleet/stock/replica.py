@@ -110,7 +110,9 @@ async def run_stock_replica(
             app, cache, supervised.promotion, supervised.probe, metrics.freeze_gauges, registry
         )
         observer = _EngineObserver(cache)
-        yield Replica(name, stock_server, facts), [*cache.work(), supervisor.run(observer)]
+        silent = settings.silent_request_seconds()
+        replica = Replica(name, stock_server, facts, silent_seconds=silent)
+        yield replica, [*cache.work(), supervisor.run(observer)]
 
 
 def _score(server: StockVllm, facts: EngineFacts) -> Score:

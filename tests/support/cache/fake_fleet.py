@@ -84,7 +84,7 @@ class FakeReplica:
             freeze_metrics=nullcontext,
             metrics_registry=CollectorRegistry(),
         )
-        self.replica = Replica(name, server, FACTS)
+        self.replica = Replica(name, server, FACTS, silent_seconds=30.0)
 
     async def handle(self, request: ForwardedRequest) -> AsyncGenerator[Messages]:
         self.asked.append(request)

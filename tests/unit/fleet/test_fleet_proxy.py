@@ -245,7 +245,7 @@ async def endless(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def test_an_application_sees_a_disconnect_when_its_reader_leaves() -> None:
     ended: list[str] = []
-    messages = AsgiCall(endless, {**SCOPE, "ended": ended}, b"").messages()
+    messages = AsgiCall(endless, {**SCOPE, "ended": ended}, b"", silent_seconds=30.0).messages()
     first = await anext(messages)
     assert first[0]["type"] == "http.response.start"
     await messages.aclose()
@@ -257,11 +257,16 @@ async def test_an_exception_of_the_application_reaches_the_reader() -> None:
         raise ValueError("a defect")
 
     with pytest.raises(ValueError, match="a defect"):
-        await anext(AsgiCall(broken, SCOPE, b"").messages())
+        await anext(AsgiCall(broken, SCOPE, b"", silent_seconds=30.0).messages())
 
 
 async def test_pending_messages_come_in_one_batch() -> None:
-    batches = [b async for b in AsgiCall(respond_with(200, *[b"x"] * 50), SCOPE, b"").messages()]
+    batches = [
+        b
+        async for b in AsgiCall(
+            respond_with(200, *[b"x"] * 50), SCOPE, b"", silent_seconds=30.0
+        ).messages()
+    ]
     assert sum(map(len, batches)) == 52
     assert ForwardedRequest(SCOPE, b"").reference is None
 

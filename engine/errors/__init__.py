@@ -1,0 +1,101 @@
+"""Engine errors: everything between a request and its adapter's slot, with HTTP statuses.
+
+EngineError
+├── AdapterLoadFailed     503  this engine could not load it into memory
+├── AdapterFilesMissing   503  the store answers, but has no files of this version
+├── AdapterStoreAway      503  the store does not answer
+├── AdapterUnfit          503  this engine can't serve it: the rank, a module or a shape
+├── LoadsStalled          503  earlier reads of files hang, and none is begun until one returns
+├── SlotWaitTimeout       503  no slot became free in time
+├── HostWaitTimeout       503  no place in host memory became free in time
+├── EvictionTimeout       503  requests held the adapter for too long
+├── QueueFull             429  too many requests wait for a slot
+├── AdapterTooLarge       503  it doesn't fit into the host tier beside the pins
+├── PinBudgetExceeded     409  one more pin would leave no place for other adapters
+├── PinBytesExceeded      409  one more pin would leave too few bytes for other adapters
+├── AdapterInUse          409  leased, waited for or being loaded: it can't be evicted now
+├── AdapterPinned         409  pinned: unpin it first
+├── NotPinned             404
+├── AlreadyLoaded         400  on vLLM's routes, without `load_inplace`
+├── AdapterNotUsed        400  the route does not use the adapter that `model` names
+├── GenerationUnsupported 400  the engine embeds or classifies
+├── GrammarTooComplex     400  `structured_outputs` would take too long to compile
+├── GrammarLimit          429  the caller began too many new grammars in a minute
+├── TenantLimitReached    429; 409 if a retry can't help: a limit of the tenant
+├── AnswerTimeout         504  nothing more of the answer came from the engine's server in time
+├── EngineDied            503  the engine has died, or was shut down
+└── EngineUnavailable     503  the engine did not answer
+"""
+
+from engine.errors.availability import (
+    AnswerTimeout,
+    EngineDied,
+    EngineUnavailable,
+)
+from engine.errors.base import (
+    RETRY_AFTER_FAILURE_SECONDS,
+    EngineError,
+)
+from engine.errors.cache import (
+    AdapterInUse,
+    AdapterPinned,
+    AdapterTooLarge,
+    EvictionTimeout,
+    HostWaitTimeout,
+    NotPinned,
+    PinBudgetExceeded,
+    PinBytesExceeded,
+    QueueFull,
+    SlotWaitTimeout,
+)
+from engine.errors.loads import (
+    AdapterFilesMissing,
+    AdapterLoadFailed,
+    AdapterStoreAway,
+    AdapterUnfit,
+    LoadsStalled,
+)
+from engine.errors.requests import (
+    AdapterNotUsed,
+    AlreadyLoaded,
+    GenerationUnsupported,
+    GrammarLimit,
+    GrammarTooComplex,
+    TenantLimitReached,
+)
+
+__all__ = [
+    "RETRY_AFTER_FAILURE_SECONDS",
+    "AdapterFilesMissing",
+    "AdapterInUse",
+    "AdapterLoadFailed",
+    "AdapterNotUsed",
+    "AdapterPinned",
+    "AdapterStoreAway",
+    "AdapterTooLarge",
+    "AdapterUnfit",
+    "AlreadyLoaded",
+    "AnswerTimeout",
+    "EngineDied",
+    "EngineError",
+    "EngineUnavailable",
+    "EvictionTimeout",
+    "GenerationUnsupported",
+    "GrammarLimit",
+    "GrammarTooComplex",
+    "HostWaitTimeout",
+    "LoadsStalled",
+    "NotPinned",
+    "PinBudgetExceeded",
+    "PinBytesExceeded",
+    "QueueFull",
+    "SlotWaitTimeout",
+    "TenantLimitReached",
+    "engine_codes",
+]
+
+
+def engine_codes() -> frozenset[str]:
+    """Every code that one of these errors can have."""
+    kinds = [*EngineError.__subclasses__(), *AdapterLoadFailed.__subclasses__()]
+    return frozenset({EngineError.code, *(kind.code for kind in kinds)})

@@ -1,0 +1,50 @@
+"""Errors of requests: what this engine does not answer."""
+
+from engine.errors.base import EngineError
+
+
+class AlreadyLoaded(EngineError):
+    status = 400
+    code = "already_loaded"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is served already; `load_inplace` replaces it")
+
+
+class AdapterNotUsed(EngineError):
+    status = 400
+    code = "adapter_not_used"
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"this route does not generate with adapters: {reference} was not used")
+
+
+class GenerationUnsupported(EngineError):
+    status = 400
+    code = "generation_unsupported"
+    detail = "this server does not generate text: its engine embeds or classifies"
+
+
+class GrammarTooComplex(EngineError):
+    status = 400
+    code = "grammar_too_complex"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the grammar of `structured_outputs` is too complex: {why}")
+
+
+class GrammarLimit(EngineError):
+    status = 429
+    code = "grammar_limit"
+
+
+class TenantLimitReached(EngineError):
+    """`limit`: the tenant's field. Without `retry_after_seconds` a retry does not help."""
+
+    status = 429
+    code = "tenant_limit"
+
+    def __init__(self, limit: str, detail: str, retry_after_seconds: int | None = None) -> None:
+        super().__init__(detail, retry_after_seconds=retry_after_seconds)
+        self.limit = limit
+        self.status = 409 if retry_after_seconds is None else 429

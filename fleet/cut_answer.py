@@ -1,0 +1,40 @@
+"""Cut answer: how a client learns that the rest of an answer will not come."""
+
+from collections.abc import Sequence
+
+from starlette.types import Message
+
+from engine.errors import EngineError
+from engine.gateway.openai_errors import error_event, send_refusal
+
+
+async def end_answer(error: EngineError, path: str, head: Message | None) -> Sequence[Message]:
+    """The messages that end it. `head`: how the answer started, if it did.
+
+    Raises ConnectionAbortedError for a body of declared length: its connection has to be cut.
+    """
+    if head is None:
+        messages: list[Message] = []
+
+        async def collect(message: Message) -> None:
+            messages.append(message)
+
+        await send_refusal(collect, error, path=path)
+        return messages
+    if not is_stream(head):
+        raise ConnectionAbortedError(error.detail)
+    body = error_event(error, path) + b"data: [DONE]\n\n"
+    return [{"type": "http.response.body", "body": body}]
+
+
+def is_stream(head: Message) -> bool:
+    """Of Server-Sent Events."""
+    return header(head, b"content-type").startswith(b"text/event-stream")
+
+
+def header(head: Message, name: bytes) -> bytes:
+    """`name` in lower case. Of a response; empty if it has none of that name."""
+    for key, value in head["headers"]:
+        if key.lower() == name:
+            return bytes(value)
+    return b""
