@@ -13,7 +13,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from engine.gateway.openai_errors import openai_error
 from registry.auth.caller import current_caller
 from registry.auth.visibility import Reader, reader_of
+from registry.catalog.types import ServedReference
 from registry.errors import InvalidReference, RegistryError
+from registry.ingest.upload_service import UPLOAD
 from registry.references import AdapterReference, parse_reference
 
 PAGE = 500
@@ -22,7 +24,9 @@ MAX_LIMIT = 1000
 Card = Mapping[str, Any]
 """A model, as it is listed."""
 
-ReadReferences = Callable[[AdapterReference | None, int, Reader | None], Awaitable[Sequence[str]]]
+ReadReferences = Callable[
+    [AdapterReference | None, int, Reader | None], Awaitable[Sequence[ServedReference]]
+]
 """The servable references after one, so many at most, that a reader sees."""
 
 
@@ -68,7 +72,10 @@ async def _page(
 
 
 async def _stream(
-    base: Sequence[Card], first: Sequence[str], read: ReadReferences, reader: Reader | None
+    base: Sequence[Card],
+    first: Sequence[ServedReference],
+    read: ReadReferences,
+    reader: Reader | None,
 ) -> AsyncIterator[str]:
     yield '{"object":"list","data":[' + ",".join(map(_to_json, base))
     references = first
@@ -76,7 +83,7 @@ async def _stream(
         yield "".join("," + _to_json(_card(base[0], reference)) for reference in references)
         if len(references) < PAGE:
             break
-        references = await read(parse_reference(references[-1]), PAGE, reader)
+        references = await read(parse_reference(references[-1].reference), PAGE, reader)
     yield "]}"
 
 
@@ -88,8 +95,10 @@ def _cursor(after: str) -> AdapterReference:
     return reference
 
 
-def _card(base: Card, reference: str) -> dict[str, Any]:
-    return {**base, "id": reference, "root": reference, "parent": base["id"]}
+def _card(base: Card, served: ServedReference) -> dict[str, Any]:
+    """`root`: the folder or URL that it was registered from, as vLLM says where it loads from."""
+    root = served.reference if served.source == UPLOAD else served.source
+    return {**base, "id": served.reference, "root": root, "parent": base["id"]}
 
 
 def _to_json(card: Card) -> str:

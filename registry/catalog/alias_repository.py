@@ -50,20 +50,23 @@ class AliasRepository:
         limit: int,
         reader: Reader | None,
         base: BaseIdentity | None,
-    ) -> Sequence[Row[str, str]]:
-        """(adapter, alias) of every alias with a version that a server of this base model serves;
-        `default` comes first."""
+    ) -> Sequence[Row[str, str, str]]:
+        """(adapter, alias, source) of every alias with a version that a server of this base model
+        serves; `default` comes first. The source is that of the version with the largest weight."""
         name, alias = col(Adapter.name), _alias_order(col(Alias.name))
-        served = (
-            select(col(Version.id))
+        source = (
+            select(col(Version.source))
             .join(AliasHistory, col(AliasHistory.version_id) == col(Version.id))
             .where(is_current(), col(Version.state).in_(sorted(SERVABLE)), serves_version(base))
+            .order_by(col(AliasHistory.weight).desc(), col(Version.number))
+            .limit(1)
             .correlate(Alias)
+            .scalar_subquery()
         )
         statement = (
-            select(name, col(Alias.name))
+            select(name, col(Alias.name), source)
             .join(Alias, col(Alias.adapter_id) == col(Adapter.id))
-            .where(served.exists())
+            .where(source.is_not(None))
             .order_by(name, alias)
             .limit(limit)
         )

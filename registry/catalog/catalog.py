@@ -13,7 +13,7 @@ from registry.bases.repository import BaseRepository
 from registry.catalog.alias_repository import AliasRepository
 from registry.catalog.listing_repository import ListingRepository
 from registry.catalog.repository import TRAINING, RegistryRepository, get_adapter
-from registry.catalog.types import PublishedVersion, Resolution, ResolvedVersion
+from registry.catalog.types import PublishedVersion, Resolution, ResolvedVersion, ServedReference
 from registry.database.change_counter import ChangeCounter
 from registry.database.change_poller import ChangePoller
 from registry.database.engine import Database
@@ -123,16 +123,13 @@ class Catalog:
         after: AdapterReference | None = None,
         limit: int = 1000,
         reader: Reader | None = None,
-    ) -> list[str]:
-        """The next servable aliases: `name` for the default, `name@alias` for others."""
+    ) -> list[ServedReference]:
+        """The next servable aliases."""
         async with self._database.read_session() as session:
             served = await AliasRepository(session).servable_references(
                 after=after, limit=limit, reader=reader, base=self._base
             )
-        return [
-            str(AdapterReference(name, None if alias == DEFAULT_ALIAS else alias))
-            for name, alias in served
-        ]
+        return [ServedReference.of_alias(*row) for row in served]
 
     def _to_resolved(self, adapter: str, row: Row[*tuple[Any, ...]]) -> ResolvedVersion:
         deprecated = row.state == VersionState.DEPRECATED

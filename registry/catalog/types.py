@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from registry.catalog.traffic_split import main_of, pick
 from registry.models import Version
+from registry.references import DEFAULT_ALIAS, AdapterReference
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,19 @@ class Resolution:
         if len(self.versions) == 1:
             return self.main
         return self.versions[pick(self.weights, salt=self.reference, user=user)]
+
+
+class ServedReference(NamedTuple):
+    """A servable alias: `name` for the default, `name@alias` for others. `source`: where the files
+    of its version came from."""
+
+    reference: str
+    source: str
+
+    @classmethod
+    def of_alias(cls, adapter: str, alias: str, source: str) -> "ServedReference":
+        shown = None if alias == DEFAULT_ALIAS else alias
+        return cls(str(AdapterReference(adapter, shown)), source)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ async def test_a_version_of_another_base_model_is_neither_resolved_nor_listed(
     for reference in ("upper", "upper:1", "upper@default"):
         with pytest.raises(OtherBaseModel):
             await resolved(other, reference)
-    assert await service.catalog.served_references() == ["upper"]
+    assert [found.reference for found in await service.catalog.served_references()] == ["upper"]
     assert await other.catalog.served_references() == []
     refused = await elsewhere.get("/resolve", params={"reference": "upper"})
     assert (refused.status_code, refused.json()["code"]) == (409, "other_base_model")
@@ -155,7 +155,8 @@ async def test_compatible_base_models_serve_each_other_s_versions_until_that_is_
     await other.bases.link("tiny", "instruct", actor="anna", reason="merged from it")
     assert (await there.resolve("upper")).reference == "upper:1"
     assert (await here.resolve("lower")).reference == "lower:1"
-    assert await service.catalog.served_references() == ["lower", "upper"]
+    served = await service.catalog.served_references()
+    assert [found.reference for found in served] == ["lower", "upper"]
     assert {base.name: base.links for base in await service.bases.all()} == {
         "instruct": ("tiny",),
         "tiny": ("instruct",),

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Request, Response
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 from starlette.responses import StreamingResponse
 
 from engine.gateway.model_list import PAGE, list_models
@@ -15,12 +15,15 @@ from registry.auth.caller import Caller, as_caller
 from registry.auth.scopes import EVERY_SCOPE
 from registry.bases.repository import BaseRepository
 from registry.catalog.catalog import Catalog
+from registry.catalog.types import ServedReference
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable
+from registry.ingest.upload_service import UPLOAD
 from registry.models import Adapter, Alias, AliasHistory, Version, now
 from registry.models.tenant import AdapterGrant, Tenant
 from registry.service import RegistryService
 from tests.api.conftest import BASE as SERVED
+from tests.api.helpers import AdapterMaker, publish
 
 Json = dict[str, Any]
 
@@ -101,9 +104,30 @@ async def test_base_models_come_first_and_then_all_adapters(
         "id": "a",
         "object": "model",
         "owned_by": "vllm",
-        "root": "a",
+        "root": "/srv",
         "parent": "base",
     }
+
+
+async def test_the_root_is_the_folder_of_the_version_with_the_largest_weight(
+    client: httpx.AsyncClient, service: RegistryService, make_adapter: AdapterMaker
+) -> None:
+    folders = [make_adapter("first"), make_adapter("second", rank=2)]
+    for folder in folders:
+        await publish(client, "bot", folder)
+    split = [{"version": 1, "weight": 1}, {"version": 2, "weight": 9}]
+    await client.put("/adapters/bot/aliases/both", json={"weights": split})
+    roots = {model["id"]: model["root"] for model in (await listed(service.catalog))["data"][2:]}
+    assert roots == {"bot": str(folders[0]), "bot@both": str(folders[1])}
+
+
+async def test_what_was_uploaded_has_no_folder_to_show(
+    service: RegistryService, database: Database
+) -> None:
+    await fill(database, ["sent"])
+    async with database.transaction() as session:
+        await session.execute(update(Version).values(source=UPLOAD))
+    assert (await listed(service.catalog))["data"][2]["root"] == "sent"
 
 
 async def test_an_adapter_without_a_servable_version_is_not_listed(
@@ -190,7 +214,7 @@ async def test_a_wrong_page_is_refused_as_openai_does(
 
 
 async def test_an_outage_is_told_before_the_list_begins() -> None:
-    async def read(*_: Any) -> list[str]:
+    async def read(*_: Any) -> list[ServedReference]:
         raise DatabaseUnavailable("it is away")
 
     request = Request({"type": "http", "query_string": b""})

@@ -136,7 +136,8 @@ async def test_what_can_be_asked_for_is_listed(
     await publish(client, "b", make_adapter("b"))
     await publish(client, "a", make_adapter("a"))
     await client.put("/adapters/a/aliases/prod", json={"version": 1})
-    assert await service.catalog.served_references() == ["a", "a@prod", "b"]
+    listed = await service.catalog.served_references()
+    assert [served.reference for served in listed] == ["a", "a@prod", "b"]
 
 
 async def test_a_change_is_a_new_generation(

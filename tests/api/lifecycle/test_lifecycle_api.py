@@ -67,7 +67,7 @@ async def test_a_deprecated_version_is_served_and_says_so(
     found = await service.catalog.resolve(parse_reference("bot"))
     assert found.deprecated_at is not None
     assert found.state_reason == "old data"
-    assert await service.catalog.served_references() == ["bot"]
+    assert [found.reference for found in await service.catalog.served_references()] == ["bot"]
     moved = await client.put("/adapters/bot/aliases/prod", json={"version": 1})
     assert moved.status_code == 200
 
@@ -82,7 +82,7 @@ async def test_a_retired_version_answers_410_to_new_requests(
     assert "worse" in response.json()["detail"]
     moved = await client.put("/adapters/bot/aliases/prod", json={"version": 2})
     assert_problem(moved, 409, "version_not_servable")
-    assert await service.catalog.served_references() == ["bot"]
+    assert [found.reference for found in await service.catalog.served_references()] == ["bot"]
 
 
 async def test_an_aliased_version_is_retired_only_with_its_aliases_moved_or_by_force(

@@ -21,6 +21,7 @@ from engine.types import AdapterVersion
 from fleet.stock.accounts import StockAccounts
 from fleet.stock.application import StockApplication
 from fleet.stock.buffered_answer import MOST_BUFFERED_BYTES
+from registry.catalog.types import ServedReference
 from tests.support.cache.controller_harness import Recorder, adapter
 
 A = adapter(1)
@@ -142,7 +143,7 @@ class Stage:
                 await asyncio.sleep(0.001)
 
 
-async def _none(*ignored: object) -> Sequence[str]:
+async def _none(*ignored: object) -> Sequence[ServedReference]:
     return []
 
 

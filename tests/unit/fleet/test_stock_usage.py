@@ -20,6 +20,7 @@ from fleet.stock.application import StockApplication
 from fleet.stock.usage import AnswerUsage, usage_options
 from registry.auth.caller import Caller, as_caller
 from registry.auth.scopes import EVERY_SCOPE
+from registry.catalog.types import ServedReference
 from registry.http.rate_limits import with_rates
 from registry.rates.caller_rates import uncounted_rates
 from tests.support.cache.controller_harness import Recorder, adapter
@@ -133,7 +134,7 @@ class Stage:
         return sent, rates.used("tokens")
 
 
-async def _none(*ignored: object) -> Sequence[str]:
+async def _none(*ignored: object) -> Sequence[ServedReference]:
     return []
 
 
