@@ -70,6 +70,9 @@ install: $(PROJECT)  ## only install what the server needs
 .PHONY: mlflow
 mlflow: $(VENV)/.mlflow  ## install an MLflow server of its own, which one of the tests needs
 
+.PHONY: azurite
+azurite: $(VENV)/.azurite  ## install Azurite, which the tests of azure:// sources need (npm)
+
 .PHONY: demo-model
 demo-model: $(PROJECT) $(DEV)  ## train the demo model and its adapters again (minutes)
 	@$(PY) -m demo.train $(ARGS)
@@ -123,3 +126,6 @@ $(DEV): $(RUNTIME) requirements/dev.txt
 
 $(VENV)/.mlflow: $(RUNTIME) requirements/mlflow.txt
 	@scripts/install.sh mlflow
+
+$(VENV)/.azurite: $(RUNTIME) requirements/azurite/package.json requirements/azurite/package-lock.json
+	@scripts/install.sh azurite

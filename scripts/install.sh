@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install into .venv: `install.sh runtime cpu|cuda`, `install.sh dev`, `install.sh mlflow` (locked), `install.sh project`.
+# Install into .venv: `install.sh runtime cpu|cuda`, `install.sh dev`, `install.sh mlflow`,
+# `install.sh azurite` (locked), `install.sh project`.
 # Safe to interrupt and to repeat; the stamps that make looks at are written last.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -126,10 +127,22 @@ install_mlflow() {
     touch $venv/.mlflow
 }
 
+install_azurite() {
+    say "Installing Azurite into $venv/azurite, for the tests of azure:// sources: about 220 npm packages"
+    command -v npm >/dev/null || die "npm is needed (Debian: apt-get install nodejs npm)"
+    rm -rf "$venv/azurite"
+    mkdir -p "$venv/azurite"
+    cp requirements/azurite/package.json requirements/azurite/package-lock.json "$venv/azurite"
+    (cd "$venv/azurite" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) ||
+        die "the packages of requirements/azurite could not be installed (see above)"
+    touch $venv/.azurite
+}
+
 case "${1:-}" in
     runtime) install_runtime "$2" ;;
     project) install_project ;;
     dev) install_dev ;;
     mlflow) install_mlflow ;;
-    *) die "usage: install.sh runtime cpu|cuda, install.sh project, install.sh dev, install.sh mlflow" ;;
+    azurite) install_azurite ;;
+    *) die "usage: install.sh runtime cpu|cuda, install.sh project|dev|mlflow|azurite" ;;
 esac

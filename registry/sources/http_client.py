@@ -29,7 +29,13 @@ TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_r
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _DENIED = frozenset({401, 403, 407})
 _NOT_FOUND = frozenset({404, 410})
-_NO_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError"})  # botocore's
+_NO_CREDENTIALS = frozenset(
+    {
+        "NoCredentialsError",  # botocore's
+        "PartialCredentialsError",
+        "ClientAuthenticationError",  # Azure's
+    }
+)
 _QUERY = re.compile(r"\?[^\s'\"]+")
 
 
@@ -70,7 +76,7 @@ class GuardedSockets:
 
 
 def _error(error: Exception, shown: str) -> RegistryError:
-    status = getattr(error, "status", None)
+    status = _status(error)
     denied = isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS
     if denied or status in _DENIED:
         return SourceDenied(f"{shown} wants credentials, or other ones: {_error_text(error)}")
@@ -86,9 +92,14 @@ def _error(error: Exception, shown: str) -> RegistryError:
     return SourceUnavailable(f"{shown} can't be read now: {_error_text(error)}")
 
 
+def _status(error: Exception) -> int | None:
+    """aiohttp's name for it, or Azure's."""
+    return getattr(error, "status", None) or getattr(error, "status_code", None)
+
+
 def _error_text(error: Exception) -> str:
     """The error's text; queries are removed from URLs, as they can hold a signature."""
-    status = getattr(error, "status", None)
+    status = _status(error)
     text = f"status {status}" if status else " ".join(str(error).split()) or type(error).__name__
     return _QUERY.sub("?…", text)[:300]
 

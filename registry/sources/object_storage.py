@@ -4,16 +4,16 @@ Credentials and endpoints come from the packages' own lookup: the environment, t
 or fsspec's settings.
 """
 
-import importlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 
-from registry.errors import SourceUnavailable, SourceUnsupported
+from registry.errors import SourceUnavailable
 from registry.sources.download import RemoteFile, RemoteSource
 from registry.sources.egress_guard import EgressGuard
+from registry.sources.extras import import_extra
 from registry.sources.http_client import CONNECT_SECONDS, READ_SECONDS, TIMEOUT, GuardedSockets
 from registry.sources.urls import SourceUrl
 
@@ -34,12 +34,7 @@ def bucket_source(url: SourceUrl, guard: EgressGuard) -> RemoteSource:
 
 def _system_class(scheme: str) -> Any:
     module, name = _CLASSES[scheme]
-    try:
-        return getattr(importlib.import_module(module), name)
-    except ImportError as error:
-        raise SourceUnsupported(
-            f"{scheme}:// needs what adaptry[{_EXTRAS[scheme]}] installs beside the server: {error}"
-        ) from None
+    return getattr(import_extra(module, _EXTRAS[scheme], scheme), name)
 
 
 @asynccontextmanager

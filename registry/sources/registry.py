@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from registry.errors import SourceNotAllowed
 from registry.sources.base import Source
 from registry.sources.egress_guard import EgressGuard
+from registry.sources.extras import import_extra
 from registry.sources.http import http_source
 from registry.sources.huggingface import HubSource, parse_hub_url
 from registry.sources.object_storage import bucket_source
 from registry.sources.urls import SourceUrl, UrlRules, parse_url
 
-_BUCKETS = frozenset({"s3", "gs"})
+_BUCKETS = frozenset({"s3", "gs", "azure"})
+_WITH_EXTRAS = {"azure": "registry.sources.azure_blobs"}
 
 
 class RemoteSources:
@@ -38,6 +40,11 @@ class RemoteSources:
     def _source(self, url: SourceUrl) -> Source:
         if url.scheme == "hf":
             return HubSource(parse_hub_url(url), self._guard, self._hub_endpoint)
+        if (module := _WITH_EXTRAS.get(url.scheme)) is not None:
+            source: Source = import_extra(module, url.scheme, url.scheme).open_source(
+                url, self._guard
+            )
+            return source
         if url.scheme in _BUCKETS:
             return bucket_source(url, self._guard)
         return http_source(url, self._rules, self._guard)

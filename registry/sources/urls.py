@@ -8,11 +8,13 @@ from urllib.parse import unquote, urlsplit
 from registry.errors import InvalidSource, SourceNotAllowed
 
 _PORTS = {"http": 80, "https": 443}
-SCHEMES = frozenset({"hf", "s3", "gs", *_PORTS})
+SCHEMES = frozenset({"hf", "s3", "gs", "azure", *_PORTS})
+_SPELLINGS = {"az": "azure", "abfs": "azure", "abfss": "azure"}
 _PLACES = {
     "hf": "an organisation",
     "s3": "a bucket",
     "gs": "a bucket",
+    "azure": "a container",
     "http": "a host",
     "https": "a host",
 }
@@ -24,7 +26,7 @@ _ALLOWED = re.compile(r"[^\x00-\x20\x7f\\\ud800-\udfff]*")
 
 @dataclass(frozen=True, slots=True)
 class SourceUrl:
-    """`place` is a host (with its port), a bucket, or an organisation of the Hub."""
+    """`place` is a host (with its port), a bucket or container, or an organisation of the Hub."""
 
     scheme: str
     place: str
@@ -47,6 +49,7 @@ def is_url(source: str) -> bool:
 def parse_url(text: str) -> SourceUrl:
     """Raises InvalidSource."""
     scheme, _, rest = text.partition("://")
+    scheme = _SPELLINGS.get(scheme, scheme)
     if scheme not in SCHEMES:
         known = ", ".join(sorted(SCHEMES))
         raise InvalidSource(f"{scheme[:40]!r} is none of the schemes that are read: {known}")
@@ -97,6 +100,7 @@ class UrlRules:
 
 def _rule(text: str) -> SourceUrl:
     scheme, separator, place = text.partition("://")
+    scheme = _SPELLINGS.get(scheme, scheme)
     if separator and scheme in SCHEMES and not place:
         return SourceUrl(scheme, "", "")
     try:

@@ -83,8 +83,8 @@ class VersionRegistration(Resource[T_co]):
         """Register the adapter at a source; the version, or the job that continues.
 
         `source`: a PEFT folder on the server's machine, or a URL: hf://ORG/REPO@REVISION,
-        s3://BUCKET/FOLDER, gs://…, https://…. The server waits `wait_seconds` for the version, at
-        most 60; 0: for none; None: for that of a small folder.
+        s3://BUCKET/FOLDER, gs://…, azure://…, https://…. The server waits `wait_seconds` for the
+        version, at most 60; 0: for none; None: for that of a small folder.
         """
         body = without_none(
             source=source,

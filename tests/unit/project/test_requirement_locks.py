@@ -1,5 +1,6 @@
 """Locked requirements: each has hashes, and every installer checks them."""
 
+import json
 import re
 from datetime import date
 from pathlib import Path
@@ -26,6 +27,15 @@ def test_every_locked_requirement_has_one_version_and_hashes(lock: str) -> None:
         assert requirement.is_pinned, requirement.name
         assert requirement.hash_options, requirement.name
         assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", h) for h in requirement.hash_options)
+
+
+def test_every_locked_npm_package_has_a_hash_and_names_no_host() -> None:
+    lock = json.loads((REQUIREMENTS / "azurite/package-lock.json").read_text())
+    packages = {path: each for path, each in lock["packages"].items() if path}
+    assert "node_modules/azurite" in packages
+    for path, each in packages.items():
+        assert each["integrity"].startswith("sha512-"), path
+        assert "resolved" not in each, path
 
 
 def test_only_one_package_has_no_hash() -> None:

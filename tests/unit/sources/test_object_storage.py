@@ -1,19 +1,11 @@
-"""Adapters from buckets: a real S3-compatible server and a real emulator of Google's storage."""
+"""Adapters from buckets: a real S3-compatible server, an emulator of Google's storage, Azurite."""
 
 import io
 import os
-import socket
-import subprocess
 import sys
 import tarfile
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
-import boto3
 import pytest
 
 from registry.errors import (
@@ -28,95 +20,20 @@ from registry.sources.base import FetchLimits, Progress
 from registry.sources.egress_guard import EgressGuard
 from registry.sources.registry import RemoteSources
 from tests.support.adapters.fetch import LOOPBACK, Fetch
+from tests.unit.sources.conftest import Put
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 ADAPTER = {CONFIG: b"{}", WEIGHTS: os.urandom(20_000_000)}  # more than two ranges
-START_SECONDS = 60
-
-Put = Callable[[str, bytes], None]
-
-
-@contextmanager
-def process(*command: str) -> Iterator[int]:
-    """A server on a port of its own, once it listens there."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    arguments = [part.format(port=port) for part in command]
-    child = subprocess.Popen(
-        [sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not listens(port):
-            assert child.poll() is None, "it ended"
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        yield port
-    finally:
-        child.terminate()
-        child.wait(10)
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@pytest.fixture(scope="module")
-def s3_port() -> Iterator[int]:
-    with process("-m", "moto.server", "-H", "127.0.0.1", "-p", "{port}") as port:
-        yield port
-
-
-@pytest.fixture(scope="module")
-def google_port() -> Iterator[int]:
-    command = ("start", "--host", "127.0.0.1", "--port", "{port}", "--in-memory")
-    bucket = ("--default-bucket", "team")
-    with process("-m", "gcp_storage_emulator", *command, *bucket) as port:
-        yield port
-
-
-@pytest.fixture
-def put_s3(s3_port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Put:
-    """The bucket `team`, and an environment that leads to it."""
-    url = f"http://127.0.0.1:{s3_port}"
-    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    reset = urllib.request.Request(f"{url}/moto-api/reset", method="POST")
-    urllib.request.urlopen(reset).close()
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="team")
-    return lambda key, content: client.put_object(Bucket="team", Key=key, Body=content) and None
-
-
-@pytest.fixture
-def put_google(google_port: int, monkeypatch: pytest.MonkeyPatch) -> Put:
-    url = f"http://127.0.0.1:{google_port}"
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
-    monkeypatch.setattr("fsspec.config.conf", {"gs": {"token": "anon"}})
-
-    def put(key: str, content: bytes) -> None:
-        request = urllib.request.Request(
-            f"{url}/upload/storage/v1/b/team/o?uploadType=media&name={quote(key, safe='')}",
-            data=content,
-            headers={"Content-Type": "application/octet-stream"},
-        )
-        urllib.request.urlopen(request).close()
-
-    return put
-
+ALLOWED = ("s3://", "gs://", "azure://")
 
 Bucket = tuple[str, Put]
 
 
-@pytest.fixture(params=["s3", "gs"])
+@pytest.fixture(params=["s3", "gs", "azure"])
 def bucket(request: pytest.FixtureRequest) -> Bucket:
     """Each kind in turn, with an adapter in `support/`."""
-    put: Put = request.getfixturevalue("put_s3" if request.param == "s3" else "put_google")
+    names = {"s3": "put_s3", "gs": "put_google", "azure": "put_azure"}
+    put: Put = request.getfixturevalue(names[request.param])
     for name, content in ADAPTER.items():
         put(f"support/{name}", content)
     return request.param, put
@@ -124,7 +41,7 @@ def bucket(request: pytest.FixtureRequest) -> Bucket:
 
 @pytest.fixture
 def fetch(tmp_path: Path) -> Fetch:
-    return Fetch(tmp_path, 100_000_000, lambda guard: RemoteSources(("s3://", "gs://"), guard))
+    return Fetch(tmp_path, 100_000_000, lambda guard: RemoteSources(ALLOWED, guard))
 
 
 async def test_a_folder_is_fetched_in_ranges(bucket: Bucket, fetch: Fetch) -> None:
@@ -198,7 +115,7 @@ async def test_an_object_that_changes_while_it_is_read_is_read_again_later(
 
     into = fetch._folder / "into"
     into.mkdir()
-    _, source = RemoteSources(("s3://", "gs://"), LOOPBACK).open(f"{scheme}://team/support")
+    _, source = RemoteSources(ALLOWED, LOOPBACK).open(f"{scheme}://team/support")
     with pytest.raises(SourceUnavailable, match="changed"):
         await source.fetch(into, fetch.limits, Meanwhile())
 
@@ -223,12 +140,17 @@ async def test_an_unreachable_server_is_a_transient_error(
 
 @pytest.mark.parametrize(
     ("url", "module", "extra"),
-    [("s3://team/a", "s3fs", "adaptry[s3]"), ("gs://team/a", "gcsfs.core", "adaptry[gcs]")],
+    [
+        ("s3://team/a", "s3fs", "adaptry[s3]"),
+        ("gs://team/a", "gcsfs.core", "adaptry[gcs]"),
+        ("azure://team/a", "azure.storage.blob", "adaptry[azure]"),
+    ],
 )
 def test_a_missing_package_is_named(
     monkeypatch: pytest.MonkeyPatch, url: str, module: str, extra: str
 ) -> None:
+    monkeypatch.delitem(sys.modules, "registry.sources.azure_blobs", raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(SourceUnsupported) as caught:
-        RemoteSources(("s3://", "gs://"), EgressGuard()).open(url)
+        RemoteSources(ALLOWED, EgressGuard()).open(url)
     assert extra in caught.value.detail
