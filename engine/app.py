@@ -15,6 +15,7 @@ from engine.bootstrap.background import run_in_background
 from engine.bootstrap.cache import Cache, SupervisedCache, create_supervised_cache
 from engine.bootstrap.registry import LocalRegistry, ServedModel, open_database, open_registry
 from engine.bootstrap.telemetry import Telemetry
+from engine.bootstrap.trace import ServerTrace, create_trace
 from engine.cache.controller import CacheController
 from engine.console.router import create_console_router
 from engine.errors import EngineUnavailable
@@ -90,6 +91,8 @@ async def run_server(
             open_registry(database, registry_settings, metrics, model, server)
         )
         residency = await registry.open_residency(is_replica=is_replica)
+        store, name = registry_settings.store, registry.server_id
+        trace = create_trace(arguments, settings, store, name, is_replica=is_replica)
         supervised = create_supervised_cache(
             arguments,
             settings,
@@ -98,7 +101,7 @@ async def run_server(
             registry.service,
             residency,
             create_prompt_score(lambda: supervisor.process.engine),
-            observers=telemetry.observers,
+            observers=(*telemetry.observers, *trace.observers),
             tenancy=registry.tenants.tenancy,
         )
         cache = supervised.cache
@@ -112,12 +115,14 @@ async def run_server(
             supervisor,
             registry,
             supervised,
+            trace,
             is_replica=is_replica,
         )
         admission = RequestLeases(cache.controller, telemetry.cache, telemetry.cache.tenants)
         binding = EngineBinding(app, arguments, admission, settings.grammar_limits())
         await binding.bind(supervisor.process.engine)
         work = [
+            *trace.work(),
             *cache.work(),
             supervisor.run(_EngineObserver(supervisor, binding, cache)),
             telemetry.create_registry_gauges(database).run(),
@@ -179,6 +184,7 @@ async def _build_app(
     supervisor: EngineSupervisor[VllmProcess],
     registry: LocalRegistry,
     supervised: SupervisedCache,
+    trace: ServerTrace,
     *,
     is_replica: bool,
 ) -> FastAPI:
@@ -203,6 +209,7 @@ async def _build_app(
             create_probe_router(supervised.probe, cache.resolver),
             create_lora_router(NamedAdapters(service, cache.controller, supervised.promotion)),
             *cache.routers(registry.events.decision_streams, tenants.grants.of),
+            trace.router(),
             create_health_router(
                 {"engine": check_engine, "database": service.ping, "store": service.check_store}
             ),
@@ -219,6 +226,7 @@ async def _build_app(
         in_flight=tenants.in_flight,
         max_body_bytes=settings.max_body_bytes,
         max_body_values=settings.max_body_values,
+        trace=trace.requests,
     )
 
 

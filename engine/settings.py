@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Self
 
-from pydantic import ByteSize, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import ByteSize, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.types import AdmissionLimits, GrammarLimits
+
+MIN_TRACE_BYTES = 2**20
 
 
 class EngineSettings(BaseSettings):
@@ -107,6 +109,16 @@ class EngineSettings(BaseSettings):
         description="Most disk space for the copies of one engine. The least recently used are "
         "removed, but none that it may read again.",
     )
+    trace_bytes: ByteSize = Field(
+        ByteSize(64 * 2**20),
+        description="Most disk space for the trace of requests, about 120 bytes each; the oldest "
+        "make room. 0: none is recorded.",
+    )
+    trace_folder: Path | None = Field(
+        None,
+        description="Folder of the trace, in which each server has its own. "
+        "Unset: `traces` beside the store.",
+    )
     preload: tuple[str, ...] = Field(
         (), description="References of adapters to load into host memory before serving."
     )
@@ -121,6 +133,13 @@ class EngineSettings(BaseSettings):
     def silent_request_seconds(self) -> float:
         """Longest time in which a request to a replica may answer nothing."""
         return self.slot_timeout_seconds + self.silent_answer_seconds
+
+    @field_validator("trace_bytes")
+    @classmethod
+    def _check_trace_bytes(cls, size: ByteSize) -> ByteSize:
+        if 0 < size < MIN_TRACE_BYTES:
+            raise ValueError(f"0 switches the trace off; else it has at least {MIN_TRACE_BYTES}")
+        return size
 
     def body_memory(self) -> int:
         """Most bytes of all bodies at work."""

@@ -154,3 +154,19 @@ class WorkDone:
     generated_tokens: int
     first_token_at: float | None
     shared_prefix_tokens: int = 0
+
+
+@dataclass(slots=True)
+class WorkTotals:
+    """What the engine did for all prompts of one HTTP request, so far."""
+
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    first_token_at: float | None = None
+
+    def add(self, work: WorkDone) -> None:
+        self.prompt_tokens += work.prompt_tokens
+        self.generated_tokens += work.generated_tokens
+        at = work.first_token_at
+        if at is not None and (self.first_token_at is None or at < self.first_token_at):
+            self.first_token_at = at

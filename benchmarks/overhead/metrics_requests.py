@@ -5,6 +5,8 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from opentelemetry.sdk.trace import TracerProvider
@@ -25,6 +27,9 @@ from engine.telemetry.decision_log import DecisionLog
 from engine.telemetry.metrics import CacheMetrics
 from engine.telemetry.spans import NullTracing, Tracing
 from engine.telemetry.tracing import OtlpTracing
+from engine.trace.lines import ServerLine
+from engine.trace.recorder import NullTrace, TraceRecorder
+from engine.trace.segments import TraceSegments
 from engine.types import AdapterVersion, CacheOutcome, VersionId, WorkDone
 
 VERSION = AdapterVersion(VersionId(1), "a", 1, "0" * 64, "/a", 8, 100)
@@ -77,13 +82,22 @@ def export_spans() -> Iterator[OtlpTracing]:
 class Requests:
     """Requests for one adapter in its slot, one after the other, with `tokens` outputs each."""
 
-    def __init__(self, observer: Observer, counter: Any, tracing: Tracing, *, tokens: int) -> None:
+    def __init__(
+        self,
+        observer: Observer,
+        counter: Any,
+        tracing: Tracing,
+        *,
+        tokens: int,
+        trace: TraceRecorder | None = None,
+    ) -> None:
         backend = FakeBackend(slots=1, host_capacity=1)
         policy = CachePolicy(slots=1, host_capacity=1)
         loader = Loader(backend, UncheckedFiles())
         self._controller = CacheController(policy, backend, loader, observer)
         self._leases = RequestLeases(self._controller, counter)
         self._tokens = tokens
+        self._recorder = trace
         self._gateway = AdapterGateway(
             self._generate,
             resolver=OneAdapter(),
@@ -94,6 +108,7 @@ class Requests:
             in_flight=RequestsInFlight(lambda: None),
             own_prefix="/api/",
             max_body_bytes=1000,
+            trace=trace or NullTrace(),
         )
 
     async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,6 +128,8 @@ class Requests:
         began = time.process_time()
         for _ in range(count):
             await self._one()
+        if self._recorder is not None:
+            await self._recorder.flush()  # its thread's time counts too
         spent = time.process_time() - began
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -133,16 +150,24 @@ async def _nowhere(message: Message) -> None:
 async def overhead(requests: int, rounds: int, tokens: int) -> list[Row]:
     null, metrics = NullObserver(), CacheMetrics(CollectorRegistry())
     watched = Observers(metrics, DecisionLog())
-    with export_spans() as traced:
-        kinds: dict[str, tuple[Observer, Any, Tracing]] = {
-            "nothing watches": (null, null, NullTracing()),
-            "metrics and decisions": (watched, metrics, NullTracing()),
-            "the same, and traces": (Observers(watched, traced), metrics, traced),
+    with export_spans() as traced, TemporaryDirectory() as folder:
+        segments = TraceSegments(Path(folder), 64 * 2**20)
+        recorder = TraceRecorder(segments, ServerLine(1, 0.0, "here", "b", 1, 1, None, 8, 2, 2.0))
+        kinds: dict[str, tuple[Observer, Any, Tracing, TraceRecorder | None]] = {
+            "nothing watches": (null, null, NullTracing(), None),
+            "metrics and decisions": (watched, metrics, NullTracing(), None),
+            "the same, and arrivals recorded": (
+                Observers(watched, recorder),
+                metrics,
+                NullTracing(),
+                recorder,
+            ),
+            "metrics, decisions and traces": (Observers(watched, traced), metrics, traced, None),
         }
         found: dict[str, list[float]] = {kind: [] for kind in kinds}
         for _ in range(rounds):
-            for kind, (observer, counter, tracing) in kinds.items():
-                made = Requests(observer, counter, tracing, tokens=tokens)
+            for kind, (observer, counter, tracing, trace) in kinds.items():
+                made = Requests(observer, counter, tracing, tokens=tokens, trace=trace)
                 found[kind].append(await made.microseconds(requests))
     medians = {kind: statistics.median(values) for kind, values in found.items()}
     alone = medians["nothing watches"]

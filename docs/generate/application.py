@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from engine.api.probe import create_probe_router
 from engine.api.servers import create_server_router
+from engine.api.trace import create_trace_router
 from engine.bootstrap.cache import Cache, create_cache
 from engine.bootstrap.registry import create_ingest
 from engine.fake_backend import FakeBackend
@@ -70,6 +71,7 @@ async def _routers() -> Sequence[APIRouter]:
             create_probe_router(probe, cache.resolver),
             *events.routers,
             *cache.routers(events.decision_streams, LiveGrants(database).of),
+            create_trace_router(None),
             create_server_router(ServerDirectory(database, "here")),
             create_health_router({}),
             generate_router,

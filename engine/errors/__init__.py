@@ -21,6 +21,8 @@ EngineError
 ├── GenerationUnsupported 400  the engine embeds or classifies
 ├── GrammarTooComplex     400  `structured_outputs` would take too long to compile
 ├── GrammarLimit          429  the caller began too many new grammars in a minute
+├── TraceOff              409  this server records no trace
+├── TraceUnreadable       503  the disk does not give it back
 ├── TenantLimitReached    429; 409 if a retry can't help: a limit of the tenant
 ├── AnswerTimeout         504  nothing more of the answer came from the engine's server in time
 ├── EngineDied            503  the engine has died, or was shut down
@@ -62,6 +64,8 @@ from engine.errors.requests import (
     GrammarLimit,
     GrammarTooComplex,
     TenantLimitReached,
+    TraceOff,
+    TraceUnreadable,
 )
 
 __all__ = [
@@ -91,6 +95,8 @@ __all__ = [
     "QueueFull",
     "SlotWaitTimeout",
     "TenantLimitReached",
+    "TraceOff",
+    "TraceUnreadable",
     "engine_codes",
 ]
 

@@ -48,3 +48,17 @@ class TenantLimitReached(EngineError):
         super().__init__(detail, retry_after_seconds=retry_after_seconds)
         self.limit = limit
         self.status = 409 if retry_after_seconds is None else 429
+
+
+class TraceOff(EngineError):
+    status = 409
+    code = "trace_off"
+    detail = "this server records no trace: ADAPTRY_TRACE_BYTES is 0"
+
+
+class TraceUnreadable(EngineError):
+    status = 503
+    code = "trace_unreadable"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the recorded trace can't be read: {why}")

@@ -20,11 +20,15 @@ from engine.gateway.requested_model import read_requested_model
 from engine.gateway.token_estimate import take_tokens
 from engine.ports import Resolver
 from engine.telemetry.spans import RequestSpans, Tracing
+from engine.trace.recorder import NullTrace, RequestTrace
+from registry.auth.caller import current_caller
 from registry.errors import RateLimitExceeded, RegistryError
 from registry.http.headers import is_form
 from registry.http.json_shape import MAX_VALUES
 from registry.http.rate_limits import request_rates
 from registry.telemetry.label_limit import UNKNOWN_ADAPTER
+
+_NULL_TRACE = NullTrace()
 
 
 class RequestCounter(Protocol):
@@ -56,6 +60,7 @@ class AdapterGateway:
         own_prefix: str,
         max_body_bytes: int,
         max_body_values: int = MAX_VALUES,
+        trace: RequestTrace = _NULL_TRACE,
     ) -> None:
         self._app = app
         self._resolver = resolver
@@ -67,6 +72,7 @@ class AdapterGateway:
         self._own_prefix = own_prefix
         self._max_body_bytes = max_body_bytes
         self._max_body_values = max_body_values
+        self._trace = trace
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._may_reach_engine(scope):
@@ -177,6 +183,15 @@ class AdapterGateway:
         if request.version is not None and (outcome := response.outcome()):
             seconds = _seconds_since(request)
             self._counter.count_request(request.version.adapter, outcome, seconds)
+            self._trace.add_request(
+                request.arrived_at,
+                request.version,
+                current_caller().tenant,
+                request.lease,
+                request.work,
+                outcome,
+                seconds,
+            )
 
 
 def _seconds_since(request: RequestContext) -> float:

@@ -16,7 +16,7 @@ from engine.cache.lease import NULL_WAIT
 from engine.errors import EngineError
 from engine.gateway.shared_lease import SharedLease
 from engine.telemetry.spans import NULL_SPANS, RequestSpans
-from engine.types import AdapterVersion, Lease
+from engine.types import AdapterVersion, Lease, WorkTotals
 from registry.context_value import ContextValue
 from registry.rates.caller_rates import RequestRates
 
@@ -45,6 +45,7 @@ class RequestContext:
     rates: RequestRates | None = None
     is_reported: bool = False
     has_invocation: bool | None = None
+    work: WorkTotals | None = None  # of all its prompts, once it has a lease
 
     def waiting(self, version: AdapterVersion) -> AbstractContextManager[Callable[[Lease], None]]:
         """See `LeaseListener`."""

@@ -9,7 +9,7 @@ from engine.gateway.request_context import RequestContext, current_request
 from engine.gateway.shared_lease import Abort, SharedLease
 from engine.gateway.tenant_accounts import NullTenantCounter, TenantAccounts, TenantCounter
 from engine.telemetry.spans import NULL_SPANS
-from engine.types import AdapterVersion, CacheOutcome, Lease, VersionId, WorkDone
+from engine.types import AdapterVersion, CacheOutcome, Lease, VersionId, WorkDone, WorkTotals
 from registry.auth.caller import current_caller
 
 _NO_COUNTER = NullTenantCounter()
@@ -59,6 +59,9 @@ class LeasedRequest(AdmittedRequest):
         if self._tenant is not None:
             accounts.begin_lease(self._tenant, lease.version.id)
         self._arrived_at = request.arrived_at
+        if request.work is None:
+            request.work = WorkTotals()
+        self._totals = request.work
         self._lease = lease
         self._release = release
         self._counter = counter
@@ -68,6 +71,7 @@ class LeasedRequest(AdmittedRequest):
         super().on_end(work)
         if self._tenant is not None:
             self._accounts.end_lease(self._tenant, self._lease.version.id)
+        self._totals.add(work)
         lease, at = self._lease, work.first_token_at
         self._counter.count_tokens(lease.version.adapter, work.prompt_tokens, work.generated_tokens)
         if work.shared_prefix_tokens:

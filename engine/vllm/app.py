@@ -21,6 +21,7 @@ from engine.gateway.parsed_request import parse_bodies_once
 from engine.gateway.request_context import RequestedAdapters, requested_adapter
 from engine.ports import Resolver
 from engine.telemetry.spans import Tracing
+from engine.trace.recorder import RequestTrace
 from engine.types import GrammarLimits
 from engine.vllm import compat as vllm_compat
 from engine.vllm.api_docs import serve_api_docs
@@ -93,6 +94,7 @@ async def build_application(
     in_flight: RequestLimit,
     max_body_bytes: int,
     max_body_values: int,
+    trace: RequestTrace,
 ) -> FastAPI:
     """All of vLLM's routes and ours; nothing of vLLM's is re-implemented.
 
@@ -122,6 +124,7 @@ async def build_application(
             own_prefix=API_PREFIX,
             max_body_bytes=max_body_bytes,
             max_body_values=max_body_values,
+            trace=trace,
         )
     )
     put_often_called_first(app.router.routes)

@@ -60,6 +60,7 @@ RULES = (
     # the cache and its telemetry
     _rule(r"/metrics/?", _OPERATE, _READ, platform=True),
     _rule(r"/api/v1/cache/engine", _OPERATE, _READ, platform=True),
+    _rule(r"/api/v1/cache/trace", _OPERATE, _READ, platform=True),
     _rule(r"/api/v1/cache/servers", _OPERATE, _READ),
     _rule(r"/api/v1/cache/servers/.*", _OPERATE, platform=True),
     _rule(r"/api/v1/cache(/.*)?", _OPERATE),

@@ -16,7 +16,7 @@ from adaptry.client.models import (
     UnpinRead,
     WhyRead,
 )
-from adaptry.client.transport.operations import Resource, operation, pages, stream
+from adaptry.client.transport.operations import Resource, download, operation, pages, stream
 from adaptry.client.transport.requests import NO_TIMEOUT, Parameters, without_none
 
 T_co = TypeVar("T_co", covariant=True)
@@ -74,6 +74,14 @@ class Cache(Resource[T_co]):
     def forget_server(self, name: str) -> Parameters:
         """Remove a server that is gone for good, with its pins and residents."""
         return Parameters(path={"name": name})
+
+    @download("/api/v1/cache/trace")
+    def trace(self) -> Parameters:
+        """The recorded arrivals of the server as lines of JSON, the oldest first, in chunks.
+
+        `with client.cache.trace() as chunks: …`. Raises Conflict if it records none.
+        """
+        return Parameters()
 
     @operation("POST", "/api/v1/cache/prefetch", PrefetchRead)
     def prefetch(self, reference: str, *, replicas: int | None = None) -> Parameters:

@@ -1,0 +1,1 @@
+"""Trace of arrivals: recorded beside the requests, kept in bounded space, exported."""

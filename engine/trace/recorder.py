@@ -1,0 +1,178 @@
+"""Trace recorder: takes note of each request at its end, and writes them in the background."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+from engine.events import CacheEvent, MovedIn
+from engine.trace.lines import (
+    LoadLine,
+    RequestLine,
+    ServerLine,
+    decode_lines,
+    encode_for_export,
+    encode_line,
+)
+from engine.trace.segments import TraceSegments
+from engine.types import AdapterVersion, CacheOutcome, Lease, WorkTotals
+
+logger = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 1.0
+MAX_PENDING = 100_000
+_DIGITS = 6
+
+_EndedRequest = tuple[
+    float, AdapterVersion, str | None, Lease | None, WorkTotals | None, str, float
+]
+_Load = tuple[float, MovedIn]
+
+
+class RequestTrace(Protocol):
+    """Who takes note of the end of requests."""
+
+    def add_request(
+        self,
+        at: float,
+        version: AdapterVersion,
+        tenant: str | None,
+        lease: Lease | None,
+        work: WorkTotals | None,
+        outcome: str,
+        seconds: float,
+    ) -> None:
+        """One HTTP request. `work` may still be added to for a moment, after an abort."""
+
+
+class NullTrace:
+    """Null trace: takes note of nothing."""
+
+    def add_request(
+        self,
+        at: float,
+        version: AdapterVersion,
+        tenant: str | None,
+        lease: Lease | None,
+        work: WorkTotals | None,
+        outcome: str,
+        seconds: float,
+    ) -> None:
+        pass
+
+
+class TraceRecorder:
+    """Implements `RequestTrace`, and is an observer of loads.
+
+    A request costs one tuple; a thread makes lines of them, once a second. `dropped`: how many
+    lines were lost, as the disk did not take them.
+    """
+
+    def __init__(self, segments: TraceSegments, server: ServerLine) -> None:
+        self.dropped = 0
+        self._segments = segments
+        self._header = encode_line(server)
+        self._requests: list[_EndedRequest] = []
+        self._loads: list[_Load] = []
+        self._writing = asyncio.Lock()
+        self._is_failing = False
+
+    def add_request(
+        self,
+        at: float,
+        version: AdapterVersion,
+        tenant: str | None,
+        lease: Lease | None,
+        work: WorkTotals | None,
+        outcome: str,
+        seconds: float,
+    ) -> None:
+        """See the port."""
+        if len(self._requests) < MAX_PENDING:
+            self._requests.append((at, version, tenant, lease, work, outcome, seconds))
+        else:
+            self.dropped += 1
+
+    def on_event(self, event: CacheEvent) -> None:
+        if type(event) is MovedIn and len(self._loads) < MAX_PENDING:
+            self._loads.append((time.time(), event))
+
+    async def run(self) -> None:
+        """Write until cancelled, and what is left then."""
+        try:
+            while True:
+                await asyncio.sleep(FLUSH_SECONDS)
+                await self.flush()
+        finally:
+            self._write(*self._take())
+
+    async def flush(self) -> None:
+        """Write what there is. A disk that fails is logged once, and the server serves on."""
+        async with self._writing:
+            if self._requests or self._loads:
+                await asyncio.to_thread(self._write, *self._take())
+
+    def export(self) -> Iterator[bytes]:
+        """All lines on disk as JSON objects, the oldest first. Blocks; raises OSError."""
+        return map(encode_for_export, decode_lines(self._segments.read()))
+
+    def _take(self) -> tuple[list[_EndedRequest], list[_Load]]:
+        """In the event loop, which may add to them at any other time."""
+        taken = self._requests, self._loads
+        self._requests, self._loads = [], []
+        return taken
+
+    def _write(self, requests: list[_EndedRequest], loads: list[_Load]) -> None:
+        lines = [encode_line(_load_line(at, moved)) for at, moved in loads]
+        lines += [encode_line(_request_line(*each)) for each in requests]
+        try:
+            self._segments.append(lines, self._header)
+        except OSError as error:
+            self.dropped += len(lines)
+            if not self._is_failing:
+                logger.warning("the trace of requests can't be written: %s", error)
+            self._is_failing = True
+            return
+        self._is_failing = False
+
+
+def _load_line(at: float, moved: MovedIn) -> LoadLine:
+    version = moved.version
+    return LoadLine(
+        round(at, _DIGITS),
+        version.adapter,
+        version.number,
+        str(moved.transition),
+        round(moved.seconds, _DIGITS),
+        version.size_bytes,
+        version.rank,
+    )
+
+
+def _request_line(
+    at: float,
+    version: AdapterVersion,
+    tenant: str | None,
+    lease: Lease | None,
+    work: WorkTotals | None,
+    outcome: str,
+    seconds: float,
+) -> RequestLine:
+    source = None if lease is None else lease.outcome
+    first = None if work is None else work.first_token_at
+    return RequestLine(
+        at=round(at, _DIGITS),
+        adapter=version.adapter,
+        version=version.number,
+        tenant=tenant,
+        prompt_tokens=0 if work is None else work.prompt_tokens,
+        generated_tokens=0 if work is None else work.generated_tokens,
+        outcome=outcome,
+        source=None if source is None else str(source),
+        wait_seconds=0.0 if lease is None else round(lease.wait_seconds, _DIGITS),
+        load_seconds=0.0 if lease is None else round(lease.load_seconds, _DIGITS),
+        load_bytes=version.size_bytes if source is CacheOutcome.MISS else 0,
+        first_token_seconds=None if first is None else round(max(first - at, 0.0), _DIGITS),
+        seconds=round(seconds, _DIGITS),
+    )
