@@ -81,6 +81,11 @@ PLACES = {
     "cache": Place(
         "adaptry.commands.cache", "app", "Inspect and control what is in GPU slots and host memory."
     ),
+    "trace": Place(
+        "adaptry.commands.trace",
+        "app",
+        "The recorded arrivals of a server: when, for which adapter, how long.",
+    ),
     "job": Place("adaptry.commands.job", "app", "Follow and cancel background registrations."),
     "webhook": Place(
         "adaptry.commands.webhook", "app", "Send events of the registry to other systems."

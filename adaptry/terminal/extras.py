@@ -36,6 +36,11 @@ HOW = "`pip install 'THE-WHEEL[{0}]'`, or `pip install '.[{0}]'` in a checkout"
 def missing_extra(error: ModuleNotFoundError, arguments: Sequence[str]) -> str | None:
     """What to install; None if the module is in no extra of ours."""
     module = (error.name or "").partition(".")[0]
+    if module == "pyarrow":
+        return (
+            f"Parquet needs the extra [parquet], which is not installed here (no module {module}): "
+            f"{HOW.format('parquet')}"
+        )
     if module not in OF_SERVER | OF_ENGINE:
         return None
     command = " ".join(["adaptry", *arguments[:1]])

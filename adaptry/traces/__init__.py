@@ -1,0 +1,1 @@
+"""Traces of arrivals on this machine: read, written, and without the names of tenants."""
