@@ -82,7 +82,7 @@ PLACES = {
         "adaptry.commands.cache", "app", "Inspect and control what is in GPU slots and host memory."
     ),
     "trace": Place(
-        "adaptry.commands.trace",
+        "adaptry.traces.command",
         "app",
         "The recorded arrivals of a server: when, for which adapter, how long.",
     ),
