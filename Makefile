@@ -73,6 +73,9 @@ mlflow: $(VENV)/.mlflow  ## install an MLflow server of its own, which one of th
 .PHONY: azurite
 azurite: $(VENV)/.azurite  ## install Azurite, which the tests of azure:// sources need (npm)
 
+.PHONY: peers
+peers: $(VENV)/.peers  ## install clients of other servers, which one of the tests needs
+
 .PHONY: demo-model
 demo-model: $(PROJECT) $(DEV)  ## train the demo model and its adapters again (minutes)
 	@$(PY) -m demo.train $(ARGS)
@@ -129,3 +132,6 @@ $(VENV)/.mlflow: $(RUNTIME) requirements/mlflow.txt
 
 $(VENV)/.azurite: $(RUNTIME) requirements/azurite/package.json requirements/azurite/package-lock.json
 	@scripts/install.sh azurite
+
+$(VENV)/.peers: $(RUNTIME) requirements/peers.txt
+	@scripts/install.sh peers

@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 LOCK_FOLDER = ROOT / "requirements"
 EXCEPTIONS = LOCK_FOLDER / "audit.toml"
-LOCKS = ("bootstrap", "cpu", "cuda", "dev", "mlflow", "torch-cpu")
+LOCKS = ("bootstrap", "cpu", "cuda", "dev", "mlflow", "peers", "torch-cpu")
 WITHOUT_HASHES = ("torch-cpu",)  # docs/decisions/0005 says why
 NOT_AUDITED = 2
 

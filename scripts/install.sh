@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install into .venv: `install.sh runtime cpu|cuda`, `install.sh dev`, `install.sh mlflow`,
-# `install.sh azurite` (locked), `install.sh project`.
+# `install.sh peers`, `install.sh azurite` (locked), `install.sh project`.
 # Safe to interrupt and to repeat; the stamps that make looks at are written last.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -138,11 +138,20 @@ install_azurite() {
     touch $venv/.azurite
 }
 
+install_peers() {
+    use_pip_settings
+    say "Installing clients of other servers into $venv/peers, for the test of their routes: about 30 packages"
+    "$venv/bin/python" -m venv --clear "$venv/peers"
+    UV_PYTHON="$PWD/$venv/peers/bin/python" locked peers
+    touch $venv/.peers
+}
+
 case "${1:-}" in
     runtime) install_runtime "$2" ;;
     project) install_project ;;
     dev) install_dev ;;
     mlflow) install_mlflow ;;
     azurite) install_azurite ;;
-    *) die "usage: install.sh runtime cpu|cuda, install.sh project|dev|mlflow|azurite" ;;
+    peers) install_peers ;;
+    *) die "usage: install.sh runtime cpu|cuda, install.sh project|dev|mlflow|azurite|peers" ;;
 esac

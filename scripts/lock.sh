@@ -39,6 +39,7 @@ compile bootstrap requirements/bootstrap.in
 common+=(-c requirements/bootstrap.txt)
 
 compile mlflow requirements/mlflow.in
+compile peers requirements/peers.in
 
 mapfile -t torch_family < <(printf '%s\n' torch torchvision torchaudio torchcodec | leave_out)
 with_cpu_torch compile cpu "${cpu[@]}" "${torch_family[@]}"

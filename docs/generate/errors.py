@@ -23,12 +23,15 @@ WITHOUT_CLASS = (
     ("invalid_http", 400, "what arrived is not HTTP"),
     ("method_not_allowed", 405, "the route exists, but not for this method"),
     ("not_found", 404, "there is no such route"),
+    ("parameter_unsupported", 422, "TGI's or LoRAX's parameter has no counterpart here"),
+    ("generation_incomplete", 500, "vLLM ended the generation, and does not say why"),
     ("not_implemented", 501, "vLLM knows the route or the option, but this engine does not"),
 )
 INTRODUCTION = """\
 Every error has a stable code for programs, and a readable sentence. Our own routes respond with
 problem details (RFC 9457, `application/problem+json`), vLLM's routes in OpenAI's format, and
-`/v1/messages` in Anthropic's, with the same code in `error.code`. A request that does not match
+`/v1/messages` in Anthropic's, with the same code in `error.code`, TGI's and LoRAX's routes in
+theirs, with the code beside `error`. A request that does not match
 the route's schema is `invalid_request`, with status 422, or 400 on vLLM's routes."""
 
 SECTIONS = (

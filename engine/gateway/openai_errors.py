@@ -1,6 +1,6 @@
 """OpenAI errors: the format that OpenAI clients read, with a stable code for programs.
 
-Where Anthropic's clients read it, on `/v1/messages`, it is theirs.
+On the routes of Anthropic's and TGI's clients it is theirs.
 """
 
 import json
@@ -11,7 +11,7 @@ from starlette.types import Send
 
 from engine.errors import EngineError
 from registry.errors import RegistryError
-from registry.http.dialects import anthropic_error, is_anthropic
+from registry.http.dialects import anthropic_error, is_anthropic, is_tgi, tgi_error
 from registry.redaction import redact
 
 
@@ -29,6 +29,8 @@ def error_content(
     """The error as the clients of a route of vLLM's read it."""
     if is_anthropic(path):
         return anthropic_error(status, code, message)
+    if is_tgi(path):
+        return tgi_error(status, code, message)
     return openai_error(status, code, message, param=param)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from prometheus_client import REGISTRY
+from starlette.datastructures import State
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,6 +22,9 @@ from engine.gateway.parsed_request import parse_bodies_once
 from engine.gateway.request_context import RequestedAdapters, requested_adapter
 from engine.ports import Resolver
 from engine.telemetry.spans import Tracing
+from engine.tgi.middleware import GenerateApi
+from engine.tgi.openapi import document_generate_api
+from engine.tgi.tokens import TokenTexts
 from engine.trace.recorder import RequestTrace
 from engine.types import GrammarLimits
 from engine.vllm import compat as vllm_compat
@@ -114,6 +118,15 @@ async def build_application(
     # last in the list is innermost: vLLM's own checks (API key, …) come before ours
     app.user_middleware.append(
         Middleware(
+            GenerateApi,
+            base_model=base_models[0],
+            max_body_bytes=max_body_bytes,
+            max_body_values=max_body_values,
+            texts=_token_texts(app.state),
+        )
+    )
+    app.user_middleware.append(
+        Middleware(
             AdapterGateway,
             resolver=resolver,
             base_models=frozenset(base_models),
@@ -131,10 +144,21 @@ async def build_application(
     stop_at_first_error(app.routes)
     parse_bodies_once(app.routes)
     app.user_middleware[:0] = guards
+    document_generate_api(app)
     document_errors(app)
     unregister_http_metrics(REGISTRY)
     app.middleware_stack = None  # already built; Starlette builds it again at the first request
     return app
+
+
+def _token_texts(state: State) -> TokenTexts:
+    """By the tokenizer of the engine that serves when they are asked for."""
+
+    def texts(ids: Sequence[int]) -> list[str]:
+        tokenizer = state.engine_client.renderer.get_tokenizer()
+        return [str(tokenizer.decode([number])) for number in ids]
+
+    return texts
 
 
 def put_often_called_first(routes: list[BaseRoute]) -> None:

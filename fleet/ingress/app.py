@@ -8,6 +8,7 @@ from functools import partial
 from types import SimpleNamespace
 
 from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from engine.api.cache import create_cache_router
@@ -24,6 +25,7 @@ from engine.operations.module_naming import EngineNaming
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.telemetry.decision_log import DecisionLog
+from engine.tgi.middleware import GenerateApi
 from fleet.ingress.cache_control import FleetCache
 from fleet.ingress.metrics import count_http_requests, create_metrics_route
 from fleet.ingress.pins import FleetPins
@@ -120,6 +122,14 @@ async def run_ingress(
             metrics.on_key_refusal,
             facts.allowed_origins,
             rates=tenants.rates,
+        )
+        app.user_middleware.append(
+            Middleware(
+                GenerateApi,
+                base_model=facts.served_names[0],
+                max_body_bytes=settings.max_body_bytes,
+                max_body_values=settings.max_body_values,
+            )
         )
         count_http_requests(app)
         app.router.routes.append(create_metrics_route(replicas))

@@ -1,6 +1,7 @@
 """Error dialects: the document of an error as the clients of its route read it.
 
-Problem details (RFC 9457) on our own routes, Anthropic's format on its routes, OpenAI's elsewhere.
+Problem details (RFC 9457) on our own routes, Anthropic's and TGI's formats on theirs, OpenAI's
+elsewhere.
 """
 
 from registry.redaction import redact
@@ -9,6 +10,14 @@ MEDIA_TYPE = "application/problem+json"
 
 _OWN_PATHS = ("/api/", "/metrics", "/healthz", "/readyz", "/console")
 _ANTHROPIC_PATHS = ("/v1/messages",)
+_TGI_PATHS = ("/", "/generate_stream")
+_TGI_TYPES = {
+    400: "validation",
+    404: "not_found",
+    413: "validation",
+    422: "validation",
+    429: "overloaded",
+}
 _ANTHROPIC_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -31,6 +40,11 @@ def is_anthropic(path: str) -> bool:
     return path.startswith(_ANTHROPIC_PATHS)
 
 
+def is_tgi(path: str) -> bool:
+    """Whether the clients of the route read the format of TGI and LoRAX."""
+    return path in _TGI_PATHS
+
+
 def problem_content(
     *, path: str, status: int, code: str, title: str, detail: str
 ) -> dict[str, object]:
@@ -49,3 +63,9 @@ def anthropic_error(status: int, code: str, message: str) -> dict[str, object]:
     """`{"type": "error", "error": {type, message}}`, with our stable code beside them."""
     kind = _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
     return {"type": "error", "error": {"type": kind, "message": redact(message), "code": code}}
+
+
+def tgi_error(status: int, code: str, message: str) -> dict[str, object]:
+    """`{"error": message, "error_type"}` of TGI and LoRAX, with our stable code beside them."""
+    kind = _TGI_TYPES.get(status, "generation" if status >= 500 else code)
+    return {"error": redact(message), "error_type": kind, "code": code}

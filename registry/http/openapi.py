@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from registry.catalog.schemas import Problem
-from registry.http.dialects import MEDIA_TYPE, is_anthropic
+from registry.http.dialects import MEDIA_TYPE, is_anthropic, is_tgi
 
 Document = dict[str, Any]
 
@@ -24,6 +24,11 @@ _ANTHROPIC = {
     "type": "object",
     "required": ["type", "error"],
     "properties": {"error": {"type": "object", "required": ["type", "message"]}},
+}
+_TGI = {
+    "type": "object",
+    "required": ["error", "error_type", "code"],
+    "properties": {name: {"type": "string"} for name in ("error", "error_type", "code")},
 }
 _MEANINGS = {
     400: "The request can't be read",
@@ -88,7 +93,7 @@ def complete_errors(document: Document) -> Document:
             if path.startswith(_PREFIX):
                 _describe_problems(operation)
             elif method == "post" or path.startswith("/v1/"):
-                _describe_engine_errors(operation, _ANTHROPIC if is_anthropic(path) else _OPENAI)
+                _describe_engine_errors(operation, _error_schema(path))
     _group(document)
     if (
         vllm_error := document.get("components", {}).get("schemas", {}).get("ErrorInfo")
@@ -131,6 +136,12 @@ def _describe_problems(operation: Document) -> None:
     for status, answer in answers.items():
         if status[0] in "45":
             answer["content"] = {MEDIA_TYPE: {"schema": _PROBLEM}}
+
+
+def _error_schema(path: str) -> Document:
+    if is_anthropic(path):
+        return _ANTHROPIC
+    return _TGI if is_tgi(path) else _OPENAI
 
 
 def _describe_engine_errors(operation: Document, schema: Document) -> None:

@@ -18,7 +18,9 @@ from registry.http.dialects import (
     anthropic_error,
     is_anthropic,
     is_own,
+    is_tgi,
     problem_content,
+    tgi_error,
 )
 from registry.redaction import redact
 from registry.validation import explain
@@ -168,6 +170,8 @@ def _document(path: str, scope: Scope, error: RegistryError) -> dict[str, object
         return _problem_body(scope, error)
     if is_anthropic(path):
         return anthropic_error(error.status, error.code, error.detail)
+    if is_tgi(path):
+        return tgi_error(error.status, error.code, error.detail)
     return _openai_body(error)
 
 

@@ -298,6 +298,9 @@ def test_every_route_has_a_rule_of_its_own() -> None:
     [
         ("POST", "/v1/chat/completions", {INFER}),
         ("POST", "/v1/load_lora_adapter", {PUBLISH}),
+        ("POST", "/", {INFER}),
+        ("GET", "/", set()),
+        ("POST", "/generate_stream", {INFER}),
         ("POST", "/api/v1/cache/pins", {OPERATE}),
         ("POST", "/api/v1/adapters/a/versions/1/retire", {PUBLISH}),
         ("POST", "/api/v1/adapters/a/versions/1/purge", {OPERATE}),

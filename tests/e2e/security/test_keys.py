@@ -95,6 +95,7 @@ ASKED: dict[str, dict[str, object]] = {
     "/v1/completions": {"prompt": "hello=", "max_tokens": 4},
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "hello"}]},
     "/generate": {"prompt": "hello=", "max_tokens": 4},
+    "/generate_stream": {"inputs": "hello="},
     "/tokenize": {"prompt": "hello"},
     "/v1/completions/render": {"prompt": "hello="},
 }
@@ -130,6 +131,11 @@ def tenants(keyed: Keyed) -> Iterator[dict[str, httpx.Client]]:
         client.close()
 
 
+def _named(adapter: str) -> dict[str, object]:
+    """As OpenAI's routes and TGI's read it."""
+    return {"model": adapter, "parameters": {"adapter_id": adapter}}
+
+
 def test_what_a_tenant_may_not_see_is_answered_as_what_does_not_exist(
     tenants: dict[str, httpx.Client],
 ) -> None:
@@ -139,7 +145,7 @@ def test_what_a_tenant_may_not_see_is_answered_as_what_does_not_exist(
 
     for path, body in ASKED.items():
         hidden, nobody = (
-            told("POST", path, adapter, {**body, "model": adapter}) for adapter in (HIDDEN, NOBODY)
+            told("POST", path, adapter, {**body, **_named(adapter)}) for adapter in (HIDDEN, NOBODY)
         )
         assert hidden == nobody, path
         assert hidden[0] == 404, path

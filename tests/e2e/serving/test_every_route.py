@@ -90,6 +90,22 @@ def test_what_never_generates_names_no_version(server: Any) -> None:
     assert "x-adaptry-version" not in response.headers
 
 
+@pytest.mark.parametrize("path", ["/", "/generate", "/generate_stream"])
+def test_tgis_and_loraxs_bodies_are_answered_with_the_adapter(server: Any, path: str) -> None:
+    body = {"inputs": PROMPT, "parameters": {"adapter_id": "upper", "max_new_tokens": 8}}
+    response = server.client.post(path, json=body)
+    assert response.status_code == 200, response.text
+    assert '"generated_text": "HELLO"' in response.text
+    assert response.headers["x-adaptry-version"] == "upper:1"
+    body["parameters"] = {"max_new_tokens": 8}
+    response = server.client.post(path, json=body)
+    assert '"generated_text": "hello"' in response.text
+    assert "x-adaptry-version" not in response.headers
+    body["parameters"] = {"adapter_id": "nobody"}
+    response = server.client.post(path, json=body)
+    assert (response.status_code, response.json()["code"]) == (404, "unknown_adapter")
+
+
 @pytest.mark.parametrize("kind", ["prompt", "messages"])
 def test_sagemakers_header_names_the_adapter(server: Any, kind: str) -> None:
     content: dict[str, Any] = {"prompt": PROMPT} if kind == "prompt" else {"messages": CHAT}

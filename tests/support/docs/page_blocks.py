@@ -42,6 +42,7 @@ ENGINE_PAGES = (
     "concepts/request.md",
     "console.md",
     "howto/from-lorax.md",
+    "howto/from-tgi.md",
     "howto/from-mlflow.md",
     "howto/from-sglang.md",
     "howto/from-vllm.md",

@@ -105,6 +105,6 @@ def allowed(name: str = "CVE-1", package: str = "packaging", until: date = TODAY
 def test_an_exception_counts_for_its_package_until_its_date(
     exception: Allowed, code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    locks = ("bootstrap", "cpu", "cuda", "dev", "mlflow", "torch-cpu")
+    locks = ("bootstrap", "cpu", "cuda", "dev", "mlflow", "peers", "torch-cpu")
     assert say([FOUND], [exception], locks, TODAY) == code
     assert said in capsys.readouterr().out
