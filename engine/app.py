@@ -13,12 +13,12 @@ from engine.api.lora import create_lora_router
 from engine.api.probe import create_probe_router
 from engine.bootstrap.background import run_in_background
 from engine.bootstrap.cache import Cache, SupervisedCache, create_supervised_cache
+from engine.bootstrap.engine_observer import EngineObserver
 from engine.bootstrap.registry import LocalRegistry, ServedModel, open_database, open_registry
 from engine.bootstrap.telemetry import Telemetry
 from engine.bootstrap.trace import ServerTrace, create_trace
 from engine.cache.controller import CacheController
 from engine.console.router import create_console_router
-from engine.errors import EngineUnavailable
 from engine.gateway.request_leases import RequestLeases
 from engine.http.health import create_health_router
 from engine.http.middleware import create_guards
@@ -120,11 +120,12 @@ async def run_server(
         )
         admission = RequestLeases(cache.controller, telemetry.cache, telemetry.cache.tenants)
         binding = EngineBinding(app, arguments, admission, settings.grammar_limits())
-        await binding.bind(supervisor.process.engine)
+        observer = EngineObserver(supervisor, binding, cache)
+        await observer.bind()
         work = [
             *trace.work(),
             *cache.work(),
-            supervisor.run(_EngineObserver(supervisor, binding, cache)),
+            supervisor.run(observer),
             telemetry.create_registry_gauges(database).run(),
         ]
         await stack.enter_async_context(run_in_background(app, [*work, *registry.work(app)]))
@@ -228,23 +229,3 @@ async def _build_app(
         max_body_values=settings.max_body_values,
         trace=trace.requests,
     )
-
-
-class _EngineObserver:
-    """Tells the cache of the engine's end, and binds the application to the next engine."""
-
-    def __init__(
-        self, supervisor: EngineSupervisor[VllmProcess], binding: EngineBinding, cache: Cache
-    ) -> None:
-        self._supervisor = supervisor
-        self._binding = binding
-        self._cache = cache
-        self._warming: asyncio.Task[None] | None = None
-
-    async def on_engine_lost(self, why: EngineUnavailable) -> None:
-        await self._cache.on_engine_lost(why)
-
-    async def on_engine_ready(self) -> None:
-        await self._binding.bind(self._supervisor.process.engine)
-        self._cache.controller.on_engine_ready()
-        self._warming = asyncio.create_task(self._cache.warm_up.reload())

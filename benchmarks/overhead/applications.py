@@ -58,6 +58,7 @@ class _EchoProcess:
     """Implements the supervisor's `EngineProcess`."""
 
     is_dead = False
+    suspended = None
 
     def __init__(self, engine: LeasedAsyncLLM, backend: FakeBackend) -> None:
         self.engine = engine

@@ -26,13 +26,23 @@ EngineError
 ├── TenantLimitReached    429; 409 if a retry can't help: a limit of the tenant
 ├── AnswerTimeout         504  nothing more of the answer came from the engine's server in time
 ├── EngineDied            503  the engine has died, or was shut down
+├── EngineSuspended       503  an operator has suspended it
+├── EnginePaused          503  an operator has paused it
+├── EngineAsleep          503  an operator has put it to sleep
+├── SleepRefused          409  it would leave the base model or an adapter unsure
+├── WeightUpdateRefused   409  versions are bound to the base model that was loaded
 └── EngineUnavailable     503  the engine did not answer
 """
 
 from engine.errors.availability import (
     AnswerTimeout,
+    EngineAsleep,
     EngineDied,
+    EnginePaused,
+    EngineSuspended,
     EngineUnavailable,
+    SleepRefused,
+    WeightUpdateRefused,
 )
 from engine.errors.base import (
     RETRY_AFTER_FAILURE_SECONDS,
@@ -80,8 +90,11 @@ __all__ = [
     "AdapterUnfit",
     "AlreadyLoaded",
     "AnswerTimeout",
+    "EngineAsleep",
     "EngineDied",
     "EngineError",
+    "EnginePaused",
+    "EngineSuspended",
     "EngineUnavailable",
     "EvictionTimeout",
     "GenerationUnsupported",
@@ -93,15 +106,18 @@ __all__ = [
     "PinBudgetExceeded",
     "PinBytesExceeded",
     "QueueFull",
+    "SleepRefused",
     "SlotWaitTimeout",
     "TenantLimitReached",
     "TraceOff",
     "TraceUnreadable",
+    "WeightUpdateRefused",
     "engine_codes",
 ]
 
 
 def engine_codes() -> frozenset[str]:
     """Every code that one of these errors can have."""
-    kinds = [*EngineError.__subclasses__(), *AdapterLoadFailed.__subclasses__()]
+    families = (EngineError, AdapterLoadFailed, EngineSuspended)
+    kinds = [kind for family in families for kind in family.__subclasses__()]
     return frozenset({EngineError.code, *(kind.code for kind in kinds)})

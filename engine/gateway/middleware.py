@@ -11,7 +11,7 @@ from typing import Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from engine.errors import EngineError, EngineUnavailable
+from engine.errors import EngineError, EngineSuspended, EngineUnavailable
 from engine.gateway.deferred_response import DeferredResponse
 from engine.gateway.openai_errors import send_refusal
 from engine.gateway.request_body import RequestBody, hand_on_body, read_body
@@ -84,7 +84,8 @@ class AdapterGateway:
     async def _handle(
         self, spans: RequestSpans, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        if (why := self._unavailable()) is not None:
+        why = self._unavailable()
+        if why is not None and not isinstance(why, EngineSuspended):  # that ends by a request
             await self._send_refusal(spans, why, scope, send)
             return
         has_parts = is_form(scope)
@@ -167,9 +168,8 @@ class AdapterGateway:
 
     def _is_engine_failure(self, error: Exception, request: RequestContext) -> bool:
         """When vLLM stops, its parts stop one after the other and raise various errors."""
-        if isinstance(error, EngineError):
-            return True
-        request.failure = request.failure or self._unavailable()
+        reason = error if isinstance(error, EngineError) else self._unavailable()
+        request.failure = request.failure or reason
         return request.failure is not None
 
     def _count(self, request: RequestContext, response: DeferredResponse) -> None:

@@ -35,8 +35,8 @@ from engine.vllm.error_handlers import handle_errors
 from engine.vllm.generate_api import router as generate_router
 from engine.vllm.log_privacy import hide_exception_texts
 from engine.vllm.metric_patches import remove_lora_gauge, unregister_http_metrics
-from engine.vllm.prompt_bounds import bound_prompts
-from engine.vllm.tokenizer_threads import share_media_thread, share_threads
+from engine.vllm.tokenizing.bounds import bound_prompts
+from engine.vllm.tokenizing.threads import share_media_thread, share_threads
 from engine.vllm.training_defaults import serve_training_defaults
 from registry.auth.sender import current_sender
 from registry.http.openapi import document_errors

@@ -73,6 +73,13 @@ class VllmBackend:
     async def engine_state(self) -> EngineState:
         return merge_states(await self._call("adaptry_truth"))
 
+    async def clear(self) -> None:
+        """Evict every adapter from both tiers, staged ones too. Raises EngineUnavailable."""
+        for version in list(self._staged):
+            self.discard(version)
+        state = await self.engine_state()
+        await self._call("adaptry_apply", [["evict", v, 0] for v in (*state.host, *state.partial)])
+
     async def served_modules(self, naming: Naming | None = None) -> SupportedModules:
         """The modules that support LoRA. Raises EngineUnavailable."""
         return merge_served_modules(await self._call("adaptry_modules"), naming)

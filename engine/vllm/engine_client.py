@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, Protocol
 
 from vllm.lora.request import LoRARequest
-from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from engine.activated_lora.marks import activate_request, is_activated
@@ -28,6 +27,7 @@ from engine.vllm.running_requests import (
     track_additions,
     watch_requests,
 )
+from engine.vllm.suspension import SuspendableAsyncLLM
 from engine.vllm.tenant_isolation import tenant_cache_salt, tenant_request_id
 
 
@@ -103,7 +103,7 @@ async def use_held_lease() -> AsyncIterator[None]:
         await lease.until_idle()
 
 
-class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
+class LeasedAsyncLLM(SuspendableAsyncLLM):
     """vLLM's engine client, whose requests are admitted first.
 
     `generate`, `encode` and all else that vLLM's routes call end in `add_request`.
@@ -130,10 +130,13 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         **options: Any,
     ) -> Any:
         """Raises what `RequestAdmission.admit` raises, and vLLM's errors."""
-        self._admit_grammar(params)
+        self._check(params)
         running = RunningRequest()
         requested = None if lora_request is None else lora_request.lora_int_id
         admitted = await self._admit(requested, partial(self._abort_running, running))
+        if self.suspended is not None:  # since it began to wait
+            admitted.on_end(WorkDone(0, 0, None))
+            raise _as_answer(self.suspended)
         engine_id = self._new_engine_id(request_id)
         running.on_end = partial(self._request_ended, engine_id, admitted)
         running.on_engine_death = partial(_report_death, admitted)
@@ -164,16 +167,17 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         known = [self._engine_ids.get(tenant_request_id(each), set()) for each in ids]
         await super().abort([engine_id for engine_ids in known for engine_id in engine_ids])
 
-    def _admit_grammar(self, params: Any) -> None:
+    def _check(self, params: Any) -> None:
+        """Whether it may enter at all, before it waits for its adapter."""
+        if self.suspended is not None:
+            raise _as_answer(self.suspended)
         wanted = getattr(params, "structured_outputs", None)
         if wanted is None or self.grammars is None:
             return
         try:
             self.grammars.admit(wanted)
         except EngineError as error:
-            if (request := current_request()) is not None:
-                request.failure = error  # becomes the response
-            raise
+            raise _as_answer(error) from None
 
     async def _admit(
         self, requested: VersionId | None, abort: Callable[[], None]
@@ -199,6 +203,13 @@ class LeasedAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
         running.is_aborted = True
         if running.id is not None:
             self._background.start(super().abort(running.id, internal=True))
+
+
+def _as_answer(error: EngineError) -> EngineError:
+    """Becomes the response of the request that runs, if it is one over HTTP."""
+    if (request := current_request()) is not None:
+        request.failure = error
+    return error
 
 
 def _report_death(admitted: AdmittedRequest) -> None:

@@ -13,6 +13,7 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from engine.errors import EngineUnavailable
 from engine.vllm.backend import VllmBackend, connect_backend
 from engine.vllm.engine_client import LeasedAsyncLLM
 from engine.worker.parent_watch import bind_engine_lifetime
@@ -46,6 +47,10 @@ class VllmProcess:
     def is_dead(self) -> bool:
         """An engine that can load no adapter any more counts as dead."""
         return bool(self.engine.errored) or self.backend.lost is not None
+
+    @property
+    def suspended(self) -> EngineUnavailable | None:
+        return self.engine.suspended
 
     async def wait_for_death(self) -> str:
         while not self.is_dead:

@@ -26,6 +26,10 @@ class EngineProcess(Protocol):
     @property
     def is_dead(self) -> bool: ...
 
+    @property
+    def suspended(self) -> EngineUnavailable | None:
+        """Why an operator lets it serve no request now."""
+
     async def wait_for_death(self) -> str:
         """Returns the cause."""
 
@@ -87,7 +91,7 @@ class EngineSupervisor(Generic[Process]):
         if self._stopping:  # what it generates may still end
             return EngineUnavailable("the server is being stopped", retry_after_seconds=seconds)
         if self._process is not None and not self._process.is_dead:
-            return None
+            return self._process.suspended
         return EngineUnavailable("it is being started again", retry_after_seconds=seconds)
 
     async def start(self) -> None:

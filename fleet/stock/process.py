@@ -17,6 +17,8 @@ _FAILURES = 3  # in a row
 class StockProcess:
     """Implements `EngineProcess` for a server that we did not start and never end."""
 
+    suspended = None  # its operator is another's
+
     def __init__(self, server: StockVllm, backend: StockBackend) -> None:
         self._server = server
         self.backend = backend

@@ -23,6 +23,7 @@ class MortalProcess:
         self.dies = asyncio.Event()
         self.stopped = False
         self.was_shut_down = False
+        self.suspended: EngineUnavailable | None = None
 
     @property
     def backend(self) -> Backend:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from vllm.exceptions import VLLMValidationError
 
-from engine.vllm.prompt_bounds import PIECE_CHARS, bound_prompts
-from engine.vllm.tokenizer_threads import (
+from engine.vllm.tokenizing.bounds import PIECE_CHARS, bound_prompts
+from engine.vllm.tokenizing.threads import (
     LONG,
     FairThreads,
     share_media_thread,

@@ -1,0 +1,127 @@
+"""Suspension: an operator has paused the engine or put it to sleep by vLLM's own routes.
+
+Meanwhile requests are refused: vLLM would accept them, and they would hold their slots until it
+goes on. An engine that sleeps has no adapters: its slots are emptied before vLLM takes their
+memory away, and filled again when it is awake.
+"""
+
+import asyncio
+from typing import Any, Protocol
+
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from engine.errors import (
+    EngineAsleep,
+    EnginePaused,
+    EngineUnavailable,
+    SleepRefused,
+    WeightUpdateRefused,
+)
+
+_CHANGES_WEIGHTS = frozenset(
+    {
+        "finish_weight_update",
+        "init_weight_transfer_engine",
+        "load_model",
+        "reload_weights",
+        "reset_weights",
+        "start_draft_weight_update",
+        "start_weight_update",
+        "update_weights",
+    }
+)
+
+
+class SleepListener(Protocol):
+    """Is notified before the engine's memory is taken away, and once it is back."""
+
+    async def on_sleep(self, why: EngineUnavailable) -> None:
+        """No request runs. Returns once no adapter is in the engine."""
+
+    async def on_wake(self) -> None: ...
+
+
+class SuspendableAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
+    """vLLM's engine client, which knows whether the engine was paused or sleeps.
+
+    `suspended`: why no request may enter now. `sleep_listener`: None for scripts.
+    """
+
+    suspended: EngineUnavailable | None = None
+    sleep_listener: SleepListener | None = None
+
+    def __init__(self, *inputs: Any, **options: Any) -> None:
+        super().__init__(*inputs, **options)
+        self._suspending = asyncio.Lock()
+
+    async def pause_generation(self, *inputs: Any, **options: Any) -> None:
+        async with self._suspending:
+            await self._pause(*inputs, **options)
+
+    async def resume_generation(self) -> None:
+        """An engine that sleeps is woken up: without its memory it can't go on."""
+        async with self._suspending:
+            if isinstance(self.suspended, EngineAsleep):
+                await self._wake_up(None)
+            else:
+                await super().resume_generation()
+                self.suspended = None
+
+    async def sleep(self, level: int = 1, mode: str = "abort") -> None:
+        """Raises SleepRefused for what would leave the base model or an adapter unsure."""
+        _check_sleep(level, mode)
+        async with self._suspending:
+            if level == 0:
+                await self._pause(mode=mode)
+                return
+            was_awake = not isinstance(self.suspended, EngineAsleep)
+            await self._pause(mode=mode)
+            self.suspended = EngineAsleep()
+            if was_awake and self.sleep_listener is not None:
+                await self.sleep_listener.on_sleep(self.suspended)
+            await super().sleep(level, mode)
+
+    async def release_kv_cache_memory(self) -> None:
+        async with self._suspending:
+            await super().release_kv_cache_memory()
+            self.suspended = self.suspended or EnginePaused()
+
+    async def wake_up(self, tags: list[str] | None = None) -> bool:
+        async with self._suspending:
+            return await self._wake_up(tags)
+
+    async def collective_rpc(self, method: Any, *inputs: Any, **options: Any) -> list[Any]:
+        """Raises WeightUpdateRefused: versions are bound to the base model that was loaded."""
+        if method in _CHANGES_WEIGHTS:
+            raise WeightUpdateRefused(method)
+        replies: list[Any] = await super().collective_rpc(method, *inputs, **options)
+        return replies
+
+    async def update_weight_version(self, new_version: str) -> None:
+        raise WeightUpdateRefused("update_weight_version")
+
+    async def _wake_up(self, tags: list[str] | None) -> bool:
+        is_awake = bool(await super().wake_up(tags))
+        if is_awake:
+            was_asleep = isinstance(self.suspended, EngineAsleep)
+            self.suspended = None
+            if was_asleep and self.sleep_listener is not None:
+                await self.sleep_listener.on_wake()
+        return is_awake
+
+    async def _pause(self, *inputs: Any, **options: Any) -> None:
+        before, self.suspended = self.suspended, self.suspended or EnginePaused()
+        try:
+            await super().pause_generation(*inputs, **options)
+        except BaseException:
+            self.suspended = before
+            raise
+
+
+def _check_sleep(level: int, mode: str) -> None:
+    if level >= 2:
+        raise SleepRefused(
+            "level 2 throws the weights of the base model away: stop the server instead"
+        )
+    if level == 1 and mode == "keep":
+        raise SleepRefused("requests that are kept would keep their adapters: use abort or wait")
