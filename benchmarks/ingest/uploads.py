@@ -79,9 +79,7 @@ async def upload_all(url: str, count: int, clients: int) -> list[dict[str, objec
         numbers = iter(range(count))
         await asyncio.gather(*(upload_some(http, numbers) for _ in range(clients)))
         uploaded = time.time() - began
-        for state in UNFINISHED:
-            while (await http.get("/jobs", params={"state": state, "limit": 1})).json()["items"]:
-                await asyncio.sleep(0.5)
+        await until_registered(http)
         ends = sorted(await ends_of_jobs(http))
     if len(ends) != count:
         sys.exit(f"{len(ends)} of {count} were registered")
@@ -94,14 +92,22 @@ async def upload_all(url: str, count: int, clients: int) -> list[dict[str, objec
     return rows
 
 
+async def until_registered(http: httpx.AsyncClient) -> None:
+    """Until no job is left to do."""
+    for state in UNFINISHED:
+        while (await http.get("/jobs", params={"state": state, "limit": 1})).json()["items"]:
+            await asyncio.sleep(0.5)
+
+
 def row(what: str, count: int, seconds: float) -> dict[str, object]:
     rate = f"{count / seconds:.1f}"
     return {"what": what, "count": count, "seconds": f"{seconds:.1f}", "each second": rate}
 
 
-async def upload_some(http: httpx.AsyncClient, numbers: Iterator[int]) -> None:
+async def upload_some(http: httpx.AsyncClient, numbers: Iterator[int], width: int = WIDTH) -> None:
     for number in numbers:
-        parts = [("files", (name, content)) for name, content in small_adapter(number).items()]
+        files = small_adapter(number, width).items()
+        parts = [("files", (name, content)) for name, content in files]
         path = f"/adapters/small-{number}/versions"
         while True:
             response = await http.post(path, files=parts)
@@ -124,14 +130,14 @@ async def ends_of_jobs(http: httpx.AsyncClient) -> list[float]:
         query["page_token"] = page["next_page_token"]
 
 
-def small_adapter(number: int) -> dict[str, bytes]:
-    """The files of an adapter with about 2 KiB of weights, no two alike."""
-    half = RANK * WIDTH * 4
+def small_adapter(number: int, width: int) -> dict[str, bytes]:
+    """The files of an adapter with about 2 KiB of weights for a width of 64, no two alike."""
+    half = RANK * width * 4
     prefix = f"base_model.model.{MODULE}"
     header = json.dumps(
         {
-            f"{prefix}.lora_A.weight": tensor([RANK, WIDTH], 0, half),
-            f"{prefix}.lora_B.weight": tensor([WIDTH, RANK], half, 2 * half),
+            f"{prefix}.lora_A.weight": tensor([RANK, width], 0, half),
+            f"{prefix}.lora_B.weight": tensor([width, RANK], half, 2 * half),
         }
     ).encode()
     weights = np.random.default_rng(number).uniform(0.5, 1.5, 2 * half // 4).astype("<f4").tobytes()

@@ -7,75 +7,24 @@ ratio to the idle server is over the goal, or if the server's log has a prompt.
 """
 
 import argparse
-import contextlib
 import datetime
 import json
 import os
 import platform
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 
 from benchmarks.neighbour.attacks import MARKER, Attack, attacks
-from benchmarks.neighbour.bystander import Times, stream_while
+from benchmarks.neighbour.bystander import Times, measure_idle, stream_while
+from benchmarks.neighbour.server import ROOT, register, running_server
 
-ROOT = Path(__file__).resolve().parents[2]
 GOAL = 2.0
 COLUMNS = ("attack", "first token, ms", "× idle", "gap, ms", "× idle", "longest", "attacker got")
-START_SECONDS = 240.0
 WARM_UP_SECONDS = 3.0
-
-
-@contextlib.contextmanager
-def running_server(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Its address and its log. All of vLLM's stacks of errors are asked for."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        *(sys.executable, "-m", "adaptry", "serve", str(ROOT / "demo" / "base")),
-        *("--profile", "demo", "--dtype", "float32", "--port", str(port)),
-        *("--database", f"sqlite:///{folder}/registry.db", "--store", f"{folder}/store"),
-        *("--source-root", str(ROOT / "demo"), "--log-error-stack"),
-    ]
-    log = folder / "server.log"
-    with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, cwd=ROOT)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait_until_ready(url, process, log)
-        yield url, log
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    ends = time.monotonic() + START_SECONDS
-    while time.monotonic() < ends:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
-                return
-        if process.poll() is not None:
-            break
-        time.sleep(0.5)
-    raise SystemExit(f"the server did not start:\n{log.read_text(errors='replace')[-3000:]}")
-
-
-def _register(client: httpx.Client) -> None:
-    source = {"source": str(ROOT / "demo" / "adapters" / "upper")}
-    client.post("/api/v1/adapters/upper/versions", json=source).raise_for_status()
-
-
-def _measure_idle(client: httpx.Client, seconds: float) -> Times:
-    ends = time.monotonic() + seconds
-    return stream_while(client, lambda: time.monotonic() < ends)
 
 
 def _measure_beside(
@@ -111,11 +60,14 @@ def _describe_machine() -> str:
 
 def run(seconds: float, only: str | None) -> int:
     over: list[str] = []
-    with tempfile.TemporaryDirectory() as folder, running_server(Path(folder)) as (url, log):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_server(Path(folder), "--log-error-stack") as (url, log),
+    ):
         client = httpx.Client(base_url=url, timeout=300)
-        _register(client)
-        _measure_idle(client, WARM_UP_SECONDS)
-        idle = _measure_idle(client, seconds)
+        register(client)
+        measure_idle(client, WARM_UP_SECONDS)
+        idle = measure_idle(client, seconds)
         print(f"{_describe_machine()}; goal: {GOAL:g} × idle\n")
         print(
             "| attack | first token, ms | × idle | gap, ms | × idle | longest gap | attacker got |"

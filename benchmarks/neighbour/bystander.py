@@ -53,3 +53,8 @@ def stream_while(client: httpx.Client, goes_on: Callable[[], bool]) -> Times:
                 (times.first_tokens if is_first else times.gaps).append((now - last) * 1000)
                 last, is_first = now, False
     return times
+
+
+def measure_idle(client: httpx.Client, seconds: float) -> Times:
+    ends = time.monotonic() + seconds
+    return stream_while(client, lambda: time.monotonic() < ends)

@@ -66,6 +66,7 @@ NOT_RUN = {
     ("performance.md", "minutes, and a GPU"): 3,
     ("performance.md", "minutes"): 4,
     ("performance.md", "it writes a file of the documentation"): 1,
+    ("registry-performance.md", "minutes"): 1,
     ("reliability.md", "minutes"): 3,
     ("scale.md", "minutes, and two GPUs"): 1,
     ("scale.md", "minutes"): 2,
