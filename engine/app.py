@@ -104,6 +104,8 @@ async def run_server(
             observers=(*telemetry.observers, *trace.observers),
             tenancy=registry.tenants.tenancy,
         )
+        if not is_replica:
+            telemetry.add_rate_gauges(registry.tenants)
         cache = supervised.cache
         registry.service.set_usage_check(cache.uses)
         registry.service.set_serving_engine(supervised.promotion)

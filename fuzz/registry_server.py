@@ -33,16 +33,19 @@ from engine.telemetry.metrics import CacheMetrics
 from engine.types import AdapterVersion
 from fuzz.cut_streams import CutStreams
 from fuzz.rows import make_rows
+from registry.api.access.keys import create_key_router
+from registry.api.access.rates import create_rate_router
+from registry.api.access.tenants import create_tenant_router
 from registry.api.ingest import create_ingest_router
-from registry.api.keys import create_key_router
 from registry.api.router import create_router
-from registry.api.tenants import create_tenant_router
 from registry.auth.keys import KeyService
 from registry.auth.scopes import Scope
 from registry.http.authentication import AuthenticationMiddleware
 from registry.http.openapi import document_errors
 from registry.inspection.base_model import read_base_model
 from registry.notifications import open_notifications
+from registry.rates.usage import RateUsage
+from registry.rates.windows import RateWindows
 from registry.residency import ResidencyStore
 from registry.servers import ServerDirectory
 from registry.service import RegistryService
@@ -97,6 +100,7 @@ async def application(
             create_router(service),
             create_key_router(keys),
             create_tenant_router(TenantService(database), keys),
+            create_rate_router(RateUsage(database, RateWindows())),
             create_ingest_router(ingest),
             create_probe_router(probe, cache.resolver),
             *cache.routers(events.decision_streams, LiveGrants(database).of),

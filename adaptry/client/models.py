@@ -648,6 +648,31 @@ class GenerateResponse(ResponseModel):
     usage: Usage
 
 
+class UsedRateRead(ResponseModel):
+    """`used` may exceed `limit`: tokens are known at the end only."""
+
+    limit: int
+    used: int = Field(..., description="In the last minute.")
+    remaining: int
+    reset_seconds: float = Field(
+        ..., description="Until all of it is free again, without further requests."
+    )
+
+
+class RateUsageRead(ResponseModel):
+    """What a key or a tenant has used of its limits per minute; null: no limit."""
+
+    name: str
+    requests: UsedRateRead | None
+    tokens: UsedRateRead | None
+    bytes: UsedRateRead | None
+
+
+class RateUsagePage(ResponseModel):
+    items: list[RateUsageRead]
+    next_page_token: str | None
+
+
 class VerdictRead(ResponseModel):
     """`problems` is empty if `accepted`, and then `adapter` is not null."""
 

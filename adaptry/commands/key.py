@@ -12,6 +12,7 @@ from adaptry.terminal.errors import CommandError, UsageError
 from adaptry.terminal.limits import RATES, format_limits, limit_names, parse_limits
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
 from adaptry.terminal.output import moment, show_json, show_table, text
+from adaptry.terminal.rates import show_rates
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -76,7 +77,7 @@ async def _create_in_database(
     from pydantic import ValidationError
 
     from adaptry.commands.database import upgrade_database
-    from registry.api.key_schemas import KeyCreate, key_created
+    from registry.api.access.key_schemas import KeyCreate, key_created
     from registry.auth.client_address import LOCAL, from_address
     from registry.auth.keys import KeyService
     from registry.database.engine import Database
@@ -137,6 +138,13 @@ def _state(key: KeyRead) -> str:
         return "revoked"
     expired = key.expires_at is not None and key.expires_at <= datetime.now(UTC)
     return "expired" if expired else "valid"
+
+
+@app.command()
+def rates(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """Show what each key with limits per minute has used of them."""
+    with connect(server) as client:
+        show_rates(list(client.keys.rates()), as_json)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from adaptry.client.models import TenantRead, TenantUsageRead
 from adaptry.terminal.limits import RATES, format_limits, limit_names, parse_limits
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server, connect, show_help
 from adaptry.terminal.output import moment, show_json, show_table
+from adaptry.terminal.rates import show_rates
 
 LIMITS = (
     "max_requests_in_flight",
@@ -71,6 +72,13 @@ def show(tenant: Tenant, server: Server = DEFAULT_SERVER, as_json: AsJson = Fals
     if not as_json:
         used = found.usage.model_dump()
         show_table(("USES", ""), ((name, str(value)) for name, value in used.items()))
+
+
+@app.command()
+def rates(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """Show what each tenant with limits per minute has used of them."""
+    with connect(server) as client:
+        show_rates(list(client.tenants.rates()), as_json)
 
 
 @app.command()

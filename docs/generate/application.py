@@ -26,15 +26,18 @@ from engine.settings import EngineSettings
 from engine.telemetry.metrics import CacheMetrics
 from engine.types import AdapterVersion
 from engine.vllm.generate_api import router as generate_router
+from registry.api.access.keys import create_key_router
+from registry.api.access.rates import create_rate_router
+from registry.api.access.tenants import create_tenant_router
 from registry.api.ingest import create_ingest_router
-from registry.api.keys import create_key_router
 from registry.api.router import create_router
-from registry.api.tenants import create_tenant_router
 from registry.auth.keys import KeyService
 from registry.database.engine import Database
 from registry.http.openapi import document_errors
 from registry.inspection.base_model import BaseModel
 from registry.notifications import open_notifications
+from registry.rates.usage import RateUsage
+from registry.rates.windows import RateWindows
 from registry.residency import ResidencyStore
 from registry.servers import ServerDirectory
 from registry.service import RegistryService
@@ -67,6 +70,7 @@ async def _routers() -> Sequence[APIRouter]:
             create_router(service),
             create_key_router(keys := KeyService(database)),
             create_tenant_router(TenantService(database), keys),
+            create_rate_router(RateUsage(database, RateWindows())),
             create_ingest_router(create_ingest(service, database, store, settings)),
             create_probe_router(probe, cache.resolver),
             *events.routers,

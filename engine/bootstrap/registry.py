@@ -15,10 +15,11 @@ from engine.bootstrap.rates import open_rate_windows
 from engine.bootstrap.tenancy import TenantServices
 from engine.cache.tenant_limits import TenantCacheUsage
 from engine.types import AdapterVersion
+from registry.api.access.keys import create_key_router
+from registry.api.access.rates import create_rate_router
+from registry.api.access.tenants import create_tenant_router
 from registry.api.ingest import create_ingest_router
-from registry.api.keys import create_key_router
 from registry.api.router import create_router
-from registry.api.tenants import create_tenant_router
 from registry.auth.client_address import LOCAL, from_address
 from registry.auth.keys import KeyService
 from registry.bases.model_folder import find_model_folder
@@ -32,6 +33,7 @@ from registry.inspection.base_model import read_base_model
 from registry.inspection.supported_modules import SupportedModules
 from registry.notifications import Notifications, open_notifications
 from registry.quotas.service import TenantQuotas
+from registry.rates.usage import RateUsage
 from registry.residency import ReplicaResidencyStore, ResidencyStore
 from registry.servers import ServerDirectory
 from registry.service import RegistryService
@@ -76,6 +78,7 @@ class LocalRegistry:
             create_router(self.service),
             create_key_router(self.keys),
             create_tenant_router(self.tenants.create_service(usage_of), self.keys),
+            create_rate_router(RateUsage(self.database, self.tenants.windows)),
             create_ingest_router(self.ingest),
             create_server_router(ServerDirectory(self.database, self.server_id)),
             *self.events.routers,

@@ -7,6 +7,7 @@ from opentelemetry import trace
 from prometheus_client import REGISTRY, disable_created_metrics
 from starlette.routing import Route
 
+from engine.bootstrap.tenancy import TenantServices
 from engine.errors import engine_codes
 from engine.operations.probe import ProbeFailure
 from engine.ports import Observer
@@ -19,6 +20,7 @@ from engine.vllm import compat as vllm_compat
 from registry.database.engine import Database
 from registry.telemetry.gauges import RegistryGauges
 from registry.telemetry.metrics import RegistryMetrics
+from registry.telemetry.rate_gauges import RateGauges
 from registry.version import adaptry_version
 
 
@@ -35,6 +37,7 @@ class Telemetry:
         self.registry = create_registry_metrics(settings)
         self.tracing: Tracing = NullTracing()
         self.observers: Sequence[Observer] = ()
+        self._max_labels = settings.max_adapter_labels
         self._closing: list[Callable[[], None]] = [self.cache.close, self.registry.close]
         if arguments.otlp_traces_endpoint is not None:
             otlp = OtlpTracing(trace.get_tracer("adaptry"))
@@ -48,6 +51,11 @@ class Telemetry:
         self._closing.append(state.close)
         return state
 
+    def add_rate_gauges(self, tenants: TenantServices) -> None:
+        """Gauges of what tenants have used of their limits per minute."""
+        gauges = create_rate_gauges(tenants, self._max_labels)
+        self._closing.append(gauges.close)
+
     def metrics_route(self) -> Route:
         return create_metrics_route(REGISTRY, self.cache.freeze_gauges)
 
@@ -55,6 +63,10 @@ class Telemetry:
         """Unregister all metrics, so that another server can be started in this process."""
         for close in self._closing:
             close()
+
+
+def create_rate_gauges(tenants: TenantServices, max_labels: int) -> RateGauges:
+    return RateGauges(tenants.windows, tenants.limits.rates, max_labels)
 
 
 def create_registry_metrics(settings: EngineSettings) -> RegistryMetrics:

@@ -6,13 +6,15 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
+from registry.http.problems import ProblemRoute
+
 Part = Literal["database", "engine", "store"]
 Check = Callable[[], Awaitable[None]]
 
 
 def create_health_router(checks: dict[Part, Check]) -> APIRouter:
     """`checks` raise if their part is not ready; the response shows the exception's text."""
-    router = APIRouter(tags=["health"])
+    router = APIRouter(tags=["health"], route_class=ProblemRoute)
 
     @router.get("/healthz")
     async def healthz() -> dict[str, str]:

@@ -16,7 +16,7 @@ from engine.api.decisions import create_decision_router
 from engine.api.probe import create_probe_router
 from engine.bootstrap.background import is_stopping, run_in_background
 from engine.bootstrap.registry import ServedModel, open_database, open_registry
-from engine.bootstrap.telemetry import create_registry_metrics
+from engine.bootstrap.telemetry import create_rate_gauges, create_registry_metrics
 from engine.console.router import create_console_router
 from engine.errors import EngineUnavailable
 from engine.http.health import create_health_router
@@ -73,6 +73,7 @@ async def run_ingress(
             open_registry(database, registry_settings, metrics, model, FLEET)
         )
         service, tenants = registry.service, registry.tenants
+        stack.callback(create_rate_gauges(tenants, settings.max_adapter_labels).close)
         resolver = RegistryResolver(service.catalog)
         residency = await registry.open_residency(is_replica=False)
         recent = RecentResidency()

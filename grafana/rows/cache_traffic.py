@@ -209,6 +209,20 @@ WAITS = Row(
             Query(rate("adaptry_tenant_tokens_total", by="tenant, kind"), "{{tenant}} {{kind}}"),
             unit="ops",
         ),
+        graph(
+            "Rates used by tenant",
+            Meaning(
+                "How much of its limits per minute each tenant has used, the most on any server.",
+                "near 1 for long: its further requests are refused with 429.",
+                "`adaptry key rates` shows which key it is; raise the limit, or ask the tenant to "
+                "honour Retry-After.",
+            ),
+            Query(
+                highest("adaptry_tenant_rate_used_ratio", by="tenant, limit"),
+                "{{tenant}} {{limit}}",
+            ),
+            unit="percentunit",
+        ),
         areas(
             "Slots by tenant",
             Meaning(

@@ -12,6 +12,7 @@ from registry.http.dialects import MEDIA_TYPE, is_anthropic, is_tgi
 Document = dict[str, Any]
 
 _PREFIX = "/api/"
+_PROBES = frozenset({"/healthz", "/readyz"})
 _METHODS = frozenset({"get", "put", "post", "delete", "patch"})
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 # OpenAI's error format, as vLLM's own routes have it
@@ -39,6 +40,7 @@ _MEANINGS = {
     409: "Not in the state that it is in",
     410: "It was retired",
     413: "The request's body is too large",
+    422: "The request is not what the route takes",
     429: "Too much at a time",
     503: "Something that is needed is not there",
 }
@@ -92,6 +94,8 @@ def complete_errors(document: Document) -> Document:
             operation = operations[method]
             if path.startswith(_PREFIX):
                 _describe_problems(operation)
+            elif path in _PROBES:
+                _describe_refused_parameters(operation)
             elif method == "post" or path.startswith("/v1/"):
                 _describe_engine_errors(operation, _error_schema(path))
     _group(document)
@@ -142,6 +146,11 @@ def _error_schema(path: str) -> Document:
     if is_anthropic(path):
         return _ANTHROPIC
     return _TGI if is_tgi(path) else _OPENAI
+
+
+def _describe_refused_parameters(operation: Document) -> None:
+    refused = {"description": _MEANINGS[422], "content": {MEDIA_TYPE: {"schema": _PROBLEM}}}
+    operation["responses"]["422"] = refused
 
 
 def _describe_engine_errors(operation: Document, schema: Document) -> None:

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
+from registry.auth.rate_limits import RateLimits
 from registry.database.commit_watch import SeenCommits
 from registry.errors import DatabaseUnavailable
 from registry.quotas.limits import NO_LIMITS, TenantLimits
@@ -29,6 +30,12 @@ class LimitCache:
 
     def limits_of(self, tenant: str) -> TenantLimits:
         return self._limits.get(tenant, NO_LIMITS)
+
+    def rates(self) -> Iterator[tuple[str, RateLimits]]:
+        """Each tenant with limits per minute."""
+        for tenant, limits in self._limits.items():
+            if (rates := limits.rates) is not None:
+                yield tenant, rates
 
     async def refresh(self) -> None:
         """Raises DatabaseUnavailable."""

@@ -16,8 +16,9 @@ from registry.quotas.limits import LimitsOf, RefusalObserver, null_refusal_obser
 from registry.rates.windows import RateWindows, WindowState
 
 Unit = Literal["requests", "tokens", "bytes"]
+UNITS: tuple[Unit, ...] = ("requests", "tokens", "bytes")
 
-_LIMITS = {
+LIMIT_OF = {
     "requests": Limit.REQUESTS_PER_MINUTE,
     "tokens": Limit.TOKENS_PER_MINUTE,
     "bytes": Limit.BYTES_PER_MINUTE,
@@ -32,9 +33,25 @@ class Subject:
     limits: RateLimits
     tenant: str | None
 
+    @classmethod
+    def of_key(cls, name: str, limits: RateLimits, tenant: str | None = None) -> "Subject":
+        return cls(f"key {name}", limits, tenant)
+
+    @classmethod
+    def of_tenant(cls, name: str, limits: RateLimits) -> "Subject":
+        return cls(f"tenant {name}", limits, name)
+
     def most(self, unit: Unit) -> int | None:
         most: int | None = getattr(self.limits, f"max_{unit}_per_minute")
         return most
+
+    def key(self, unit: Unit) -> str:
+        """Under which it is counted."""
+        return f"{unit} of {self.name}"
+
+    def limits_by_key(self) -> dict[str, int]:
+        found = {self.key(unit): self.most(unit) for unit in UNITS}
+        return {key: most for key, most in found.items() if most is not None}
 
 
 class CallerRates:
@@ -58,9 +75,9 @@ class CallerRates:
             return None
         subjects = []
         if caller.rates is not None:
-            subjects.append(Subject(f"key {caller.name}", caller.rates, tenant))
-        if tenant_rates is not None:
-            subjects.append(Subject(f"tenant {tenant}", tenant_rates, tenant))
+            subjects.append(Subject.of_key(caller.name, caller.rates, tenant))
+        if tenant is not None and tenant_rates is not None:
+            subjects.append(Subject.of_tenant(tenant, tenant_rates))
         return RequestRates(self._windows, subjects, self._refused)
 
 
@@ -112,7 +129,7 @@ class RequestRates:
                 await self._take_of(subject, unit, most, wanted)
 
     async def _take_of(self, subject: Subject, unit: Unit, most: int, cost: int) -> None:
-        key = f"{unit} of {subject.name}"
+        key = subject.key(unit)
         taken = self._taken.setdefault(unit, [])
         minute = self._windows.minute()
         has_room = most > 0 and await self._windows.take(key, most, cost)
@@ -127,7 +144,7 @@ class RequestRates:
             await self._windows.correct(each.subject, each.most, each.minute, -each.cost)
         taken.clear()
         if subject.tenant is not None:
-            self._refused(subject.tenant, _LIMITS[unit])
+            self._refused(subject.tenant, LIMIT_OF[unit])
         wait = state.wait_seconds(most, cost) if cost <= most else None
         raise RateLimitExceeded(subject.name, unit, most, cost, wait)
 

@@ -2,8 +2,9 @@
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import delete, text
+from sqlalchemy import delete, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -51,6 +52,15 @@ class DatabaseStorage(SharedStorage):
                 return await _add(session, name, kept_seconds, amount)
         except DatabaseUnavailable as error:
             raise StoreAway from error
+
+    async def read(self, names: Sequence[str]) -> Mapping[str, int]:
+        chosen = select(RateCount).where(col(RateCount.name).in_(names))
+        try:
+            async with self._database.read_session() as session:
+                rows = (await session.execute(chosen)).scalars().all()
+        except DatabaseUnavailable as error:
+            raise StoreAway from error
+        return {row.name: row.used for row in rows}
 
     async def _take(self, session: AsyncSession, window: Window, limit: int, amount: int) -> Counts:
         """The row is locked from the first statement on: two servers can't both take the rest."""

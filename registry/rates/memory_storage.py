@@ -1,10 +1,12 @@
 """Memory storage of rates: the library's, bounded, and without its scan of all keys at each hit."""
 
 import time
+from collections.abc import Sequence
 
 from limits.aio.storage import MemoryStorage
 
 MAX_KEYS = 100_000
+MINUTE_SECONDS = 60
 
 
 class BoundedMemoryStorage(MemoryStorage):
@@ -19,6 +21,9 @@ class BoundedMemoryStorage(MemoryStorage):
         super().__init__(uri)
         self._max_keys = max_keys
 
+    async def refresh(self, keys: Sequence[str]) -> None:
+        """Nobody else counts."""
+
     async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
         now = time.time()
         if self.expirations.get(key, 0) <= now:
@@ -30,6 +35,10 @@ class BoundedMemoryStorage(MemoryStorage):
 
     async def decr(self, key: str, amount: int = 1) -> int:
         return await self.incr(key, 0, -amount) if key in self.storage else 0
+
+    def known(self, key: str, now: float) -> int:
+        """0 if it has expired."""
+        return self.storage.get(key, 0) if self.expirations.get(key, 0) > now else 0
 
     def _make_room(self, now: float) -> None:
         """At most two for each new one: then there are never many expired ones."""

@@ -7,7 +7,7 @@ as in memory and in the database, so that a later correction finds the one it be
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from registry.rates.shared_storage import (
@@ -89,6 +89,13 @@ class RedisStorage(SharedStorage):
     async def add(self, name: str, kept_seconds: int, amount: int) -> int:
         values = [amount, kept_seconds]
         return int(await self._ask(lambda: self._add_script([_tagged(name)], values)))
+
+    async def read(self, names: Sequence[str]) -> Mapping[str, int]:
+        asking = self._redis.pipeline(transaction=False)  # in a cluster they are on several nodes
+        for name in names:
+            asking.get(_tagged(name))
+        found = await self._ask(asking.execute)
+        return {name: int(used) for name, used in zip(names, found, strict=True) if used}
 
     async def _ask(self, call: Callable[[], Awaitable[Any]]) -> Any:
         if self._is_away and self._clock() < self._away_until:

@@ -5,10 +5,10 @@ While that is away each server counts on its own, in memory.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from registry.rates.memory_storage import BoundedMemoryStorage
+from registry.rates.memory_storage import MINUTE_SECONDS, BoundedMemoryStorage
 
 FailureObserver = Callable[[], None]
 """Is called for each count that a server made alone because the common ones were away."""
@@ -51,6 +51,24 @@ class SharedStorage(BoundedMemoryStorage, ABC):
     @abstractmethod
     async def add(self, name: str, kept_seconds: int, amount: int) -> int:
         """Add to a count, and return it. Raises StoreAway."""
+
+    @abstractmethod
+    async def read(self, names: Sequence[str]) -> Mapping[str, int]:
+        """The counts that there are. Raises StoreAway."""
+
+    async def refresh(self, keys: Sequence[str]) -> None:
+        """While the common counts are away it leaves what this server knows of them."""
+        now = time.time()
+        pairs = [self.sliding_window_keys(key, MINUTE_SECONDS, now) for key in keys]
+        names = [name for pair in pairs for name in pair]
+        try:
+            counts = await self.read(names) if names else {}
+        except StoreAway:
+            self._on_failure()
+            return
+        for previous, current in pairs:
+            self._remember(previous, counts.get(previous, 0), now + MINUTE_SECONDS)
+            self._remember(current, counts.get(current, 0), now + 2 * MINUTE_SECONDS)
 
     async def acquire_sliding_window_entry(
         self, key: str, limit: int, expiry: int, amount: int = 1

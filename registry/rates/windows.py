@@ -5,16 +5,16 @@ It weighs the whole minute before by the part of it that is still less than a mi
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from limits import RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
-from registry.rates.memory_storage import BoundedMemoryStorage
+from registry.rates.memory_storage import MINUTE_SECONDS, BoundedMemoryStorage
 
-MINUTE = 60
+MINUTE = MINUTE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class WindowState:
     previous: int
     current: int
     now: float
+    used: int = 0
 
     def wait_seconds(self, most: int, cost: int) -> int:
         """Time until `cost` may be taken, if nothing else is taken meanwhile."""
@@ -41,13 +42,17 @@ class WindowState:
 class RateWindows:
     """`storage` may be shared by several servers."""
 
-    def __init__(self, storage: MemoryStorage | None = None) -> None:
+    def __init__(self, storage: BoundedMemoryStorage | None = None) -> None:
         self._storage = storage or BoundedMemoryStorage()
         self._limiter = SlidingWindowCounterRateLimiter(self._storage)
 
     async def take(self, subject: str, most: int, cost: int) -> bool:
         """Take `cost`, unless that would be more than `most` in a minute."""
         return await self._limiter.hit(_item(most), subject, cost=cost)
+
+    async def refresh(self, limits: Sequence[tuple[str, int]]) -> None:
+        """Read what other servers counted, where it is counted together. Pairs as `state` has."""
+        await self._storage.refresh([_item(most).key_for(subject) for subject, most in limits])
 
     async def state(self, subject: str, most: int) -> WindowState:
         previous, previous_ttl, current, _ = await self._storage.get_sliding_window(
@@ -57,7 +62,17 @@ class RateWindows:
         now = time.time()
         left = MINUTE - now % MINUTE
         reset = left + MINUTE if current > 0 else left if previous > 0 else 0.0
-        return WindowState(max(0, most - used), reset, previous, current, now)
+        return WindowState(max(0, most - used), reset, previous, current, now, max(0, used))
+
+    def known_used(self, subject: str, most: int) -> int:
+        """What `state` would say, without asking anybody."""
+        now = time.time()
+        previous, current = self._storage.sliding_window_keys(
+            _item(most).key_for(subject), MINUTE, now
+        )
+        weight = 1 - now % MINUTE / MINUTE
+        before, since = (self._storage.known(key, now) for key in (previous, current))
+        return max(0, math.floor(before * weight + since))
 
     def minute(self) -> int:
         """The number of the running minute."""

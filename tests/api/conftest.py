@@ -12,10 +12,11 @@ from fastapi import APIRouter, FastAPI
 from safetensors.numpy import save_file
 
 from adaptry.cli import main
+from registry.api.access.keys import create_key_router
+from registry.api.access.rates import create_rate_router
+from registry.api.access.tenants import create_tenant_router
 from registry.api.ingest import create_ingest_router
-from registry.api.keys import create_key_router
 from registry.api.router import create_router
-from registry.api.tenants import create_tenant_router
 from registry.auth.keys import KeyService
 from registry.auth.scopes import Scope
 from registry.database.engine import Database
@@ -23,6 +24,8 @@ from registry.http.authentication import AuthenticationMiddleware
 from registry.ingest.service import IngestService
 from registry.inspection.base_model import BaseModel
 from registry.notifications import Notifications, open_notifications
+from registry.rates.usage import RateUsage
+from registry.rates.windows import RateWindows
 from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.storage.store import ArtifactStore
@@ -138,7 +141,12 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 async def asked(app: FastAPI, database: Database) -> AsyncIterator[Asked]:
     """With the key `root` to begin with."""
     keys = KeyService(database)
-    take_in(app, create_key_router(keys), create_tenant_router(TenantService(database), keys))
+    take_in(
+        app,
+        create_key_router(keys),
+        create_tenant_router(TenantService(database), keys),
+        create_rate_router(RateUsage(database, RateWindows())),
+    )
     transport = httpx.ASGITransport(
         app=AuthenticationMiddleware(app, authenticate=keys.authenticate)
     )

@@ -55,6 +55,20 @@ async def test_no_more_is_taken_at_the_same_time_than_there_is(
     assert not alone
 
 
+async def test_what_another_server_counted_is_shown_once_it_is_asked_for(
+    windows: Sequence[RateWindows], redis: RedisServer, alone: list[int]
+) -> None:
+    assert await windows[0].take("key ci", 10, 3)
+    assert (await windows[1].state("key ci", 10)).used == 0, "it never asked"
+    await windows[1].refresh([("key ci", 10), ("key other", 5)])
+    assert (await windows[1].state("key ci", 10)).used == 3
+    assert windows[1].known_used("key ci", 10) == 3
+    await redis.stop()
+    await windows[1].refresh([("key ci", 10)])
+    assert (await windows[1].state("key ci", 10)).used == 3, "as it was last read"
+    assert alone == [1]
+
+
 async def test_a_correction_by_one_server_counts_at_the_other(
     windows: Sequence[RateWindows],
 ) -> None:

@@ -13,14 +13,17 @@ from engine.events import Evicted, LookedUp
 from engine.telemetry.metrics import CacheMetrics
 from engine.telemetry.request_counters import REFUSAL_CODES
 from engine.types import AdapterVersion, CacheOutcome, EvictionReason, MissCause, Tier, VersionId
+from registry.auth.rate_limits import RateLimits
 from registry.database.engine import Database
 from registry.errors.access import Limit
 from registry.ingest.outcome import IngestOutcome
 from registry.models import Version, VersionState
 from registry.models.job import JobState
+from registry.rates.windows import RateWindows
 from registry.telemetry.counts import AliasTarget, Backlog, Inventory
 from registry.telemetry.gauges import Counts, RegistryGauges
 from registry.telemetry.metrics import RegistryMetrics
+from registry.telemetry.rate_gauges import RateGauges
 from tests.support.docs.metrics_page import PAGE, RECORDED, ROOT, TYPES, exported, listed, names_in
 
 LISTED = {series.name: series for series in listed()}
@@ -79,6 +82,7 @@ def collectors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CollectorRe
     registry.on_ingest_outcome(IngestOutcome(JobState.FAILED, 1.0, 10, "not_lora"))
     registry.on_commit([quarantined_version()])
     registry.on_tenant_refusal("acme", Limit.SLOTS)
+    RateGauges(RateWindows(), lambda: [("acme", RateLimits(1, 1, 1))], 10, collectors)
     folder = tmp_path_factory.mktemp("registry")
     database = Database(f"sqlite:///{folder}/registry.db")
     state = RegistryGauges(database, engine.labels, collectors)

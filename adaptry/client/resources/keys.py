@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal, TypeVar
 
-from adaptry.client.models import KeyCreated, KeyRead
+from adaptry.client.models import KeyCreated, KeyRead, RateUsageRead
 from adaptry.client.transport.operations import Resource, operation, pages
 from adaptry.client.transport.requests import (
     UNSET,
@@ -27,6 +27,11 @@ class Keys(Resource[T_co]):
     @pages("/api/v1/keys", KeyRead)
     def list(self, *, page_size: int = 100) -> Parameters:
         """All keys, the oldest first, revoked ones too."""
+        return Parameters(query={"limit": page_size})
+
+    @pages("/api/v1/rates/keys", RateUsageRead)
+    def rates(self, *, page_size: int = 100) -> Parameters:
+        """What each key with limits per minute has used of them."""
         return Parameters(query={"limit": page_size})
 
     @operation("POST", "/api/v1/keys", KeyCreated)

@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from adaptry.client.models import GrantRead, TenantRead, TenantUsageRead
+from adaptry.client.models import GrantRead, RateUsageRead, TenantRead, TenantUsageRead
 from adaptry.client.transport.operations import Resource, operation, pages
 from adaptry.client.transport.requests import UNSET, Parameters, Unset, without_unset
 
@@ -87,6 +87,11 @@ class Tenants(Resource[T_co]):
     def delete(self, tenant: str) -> Parameters:
         """Remove a tenant that has neither adapters nor valid keys."""
         return Parameters({"tenant": tenant})
+
+    @pages("/api/v1/rates/tenants", RateUsageRead)
+    def rates(self, *, page_size: int = 100) -> Parameters:
+        """What each tenant with limits per minute has used of them."""
+        return Parameters(query={"limit": page_size})
 
     # ---- grants --------------------------------------------------------------------------
 

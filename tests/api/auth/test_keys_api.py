@@ -14,7 +14,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import select
 
-from registry.api.keys import create_key_router
+from registry.api.access.keys import create_key_router
 from registry.auth.key_secret import parse_key
 from registry.auth.keys import FRESH_SECONDS, KeyService
 from registry.auth.scopes import RULES, Scope, scopes_for

@@ -9,8 +9,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from registry.api.keys import create_key_router
-from registry.api.tenants import create_tenant_router
+from registry.api.access.keys import create_key_router
+from registry.api.access.rates import create_rate_router
+from registry.api.access.tenants import create_tenant_router
 from registry.auth.keys import KeyService
 from registry.auth.scopes import Scope
 from registry.database.engine import Database
@@ -20,6 +21,7 @@ from registry.quotas.limit_cache import LimitCache
 from registry.quotas.limit_queries import all_limits
 from registry.rates.caller_rates import CallerRates
 from registry.rates.database_storage import DatabaseStorage
+from registry.rates.usage import RateUsage
 from registry.rates.windows import MINUTE, RateWindows
 from registry.tenants.service import TenantService
 from tests.api.keyed_client import Asked
@@ -38,6 +40,7 @@ def guarded(app: FastAPI, database: Database, keys: KeyService, *, share: bool) 
     app.include_router(create_key_router(keys))
     app.include_router(create_tenant_router(service, keys))
     windows = RateWindows(DatabaseStorage(database) if share else None)
+    app.include_router(create_rate_router(RateUsage(database, windows)))
     rates = CallerRates(windows, limits.limits_of)
     return AuthenticationMiddleware(
         RateLimitMiddleware(app, rates=rates), authenticate=keys.authenticate
@@ -133,6 +136,54 @@ async def test_a_new_key_may_have_limits_and_a_wrong_one_is_refused(asked: Asked
     assert refused.json()["code"] == "key_revoked"
 
 
+async def rates_in_use(asked: Asked, of: str, by: str = "root") -> dict[str, Any]:
+    answer = await asked.ask(by, "GET", f"/rates/{of}")
+    assert answer.status_code == 200, answer.text
+    return {item["name"]: item for item in answer.json()["items"]}
+
+
+async def test_what_is_used_of_rates_is_shown_and_a_tenant_sees_its_own(asked: Asked) -> None:
+    limits = {"name": "acme", "max_requests_per_minute": 9, "max_bytes_per_minute": 1000}
+    assert (await asked.ask("root", "POST", "/tenants", json=limits)).status_code == 201
+    await asked.ask("root", "POST", "/tenants", json={"name": "free"})
+    rival = {"name": "rival", "max_tokens_per_minute": 5}
+    await asked.ask("root", "POST", "/tenants", json=rival)
+    for name in ("acme~a", "acme~b", "rival~a"):
+        await asked.key(name, Scope.ADMIN)
+        await limit_key(asked, name, max_requests_per_minute=4)
+    for _ in range(2):
+        assert (await asked.ask("acme~a", "GET", "/keys")).status_code == 200
+    tenants = await rates_in_use(asked, "tenants")
+    assert tenants.keys() == {"acme", "rival"}, "only those with limits"
+    used = tenants["acme"]["requests"]
+    assert (used["limit"], used["used"], used["remaining"]) == (9, 2, 7)
+    assert 0 < used["reset_seconds"] <= 2 * MINUTE
+    assert tenants["acme"]["bytes"]["used"] == 0, "a request without a body"
+    assert tenants["acme"]["tokens"] is None
+    keys = await rates_in_use(asked, "keys")
+    assert {name: item["requests"]["used"] for name, item in keys.items()} == {
+        "acme~a": 2,
+        "acme~b": 0,
+        "rival~a": 0,
+    }
+    assert (await rates_in_use(asked, "tenants", by="acme~a")).keys() == {"acme"}
+    assert (await rates_in_use(asked, "keys", by="acme~a")).keys() == {"acme~a", "acme~b"}
+    await asked.key("acme~small", Scope.INFER)
+    assert await asked.says("acme~small", "GET", "/rates/keys") == (403, "scope_missing")
+
+
+async def test_rates_in_use_come_in_pages_without_revoked_keys(asked: Asked) -> None:
+    for number in range(3):
+        await asked.key(f"k{number}", Scope.INFER)
+        await limit_key(asked, f"k{number}", max_tokens_per_minute=10 + number)
+    await asked.ask("root", "DELETE", "/keys/k1")
+    first = (await asked.ask("root", "GET", "/rates/keys?limit=1")).json()
+    assert [item["name"] for item in first["items"]] == ["k0"]
+    more = await asked.ask("root", "GET", f"/rates/keys?page_token={first['next_page_token']}")
+    assert [item["tokens"]["limit"] for item in more.json()["items"]] == [12]
+    assert more.json()["next_page_token"] is None
+
+
 @pytest.mark.both_databases
 @pytest.mark.parametrize("share", [True], indirect=True)
 async def test_servers_on_one_database_count_together(
@@ -149,7 +200,9 @@ async def test_servers_on_one_database_count_together(
         found = [
             (await server.ask("ci", "GET", "/keys")) for server in (asked, other, asked, other)
         ]
-    assert [answer.status_code for answer in found] == [200, 200, 200, 429]
-    left = [answer.headers["x-ratelimit-remaining-requests"] for answer in found]
-    assert left == ["2", "1", "0", "0"]
+        assert [answer.status_code for answer in found] == [200, 200, 200, 429]
+        left = [answer.headers["x-ratelimit-remaining-requests"] for answer in found]
+        assert left == ["2", "1", "0", "0"]
+        for server in (asked, other):  # what the other counted too
+            assert (await rates_in_use(server, "keys"))["ci"]["requests"]["used"] == 3
     await other_database.close()

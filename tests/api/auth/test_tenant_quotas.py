@@ -12,7 +12,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from registry.api.tenants import create_tenant_router
+from registry.api.access.tenants import create_tenant_router
 from registry.auth.keys import KeyService
 from registry.database.engine import Database
 from registry.errors.access import Limit

@@ -23,8 +23,8 @@ from engine.operations.control import EngineCacheControl
 from engine.operations.pins import PinService
 from engine.resolver import RegistryResolver
 from engine.telemetry.decision_log import DecisionLog
-from registry.api.keys import create_key_router
-from registry.api.tenants import create_tenant_router
+from registry.api.access.keys import create_key_router
+from registry.api.access.tenants import create_tenant_router
 from registry.auth.keys import KeyService
 from registry.bases.service import BaseService
 from registry.database.engine import Database

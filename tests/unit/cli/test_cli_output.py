@@ -4,8 +4,10 @@ import io
 
 import pytest
 
+from adaptry.client.models import RateUsageRead, UsedRateRead
 from adaptry.terminal.job_progress import PhaseLine
 from adaptry.terminal.output import JsonValue, show_fields, show_table, size, text
+from adaptry.terminal.rates import show_rates
 
 
 def test_columns_are_aligned_and_numbers_are_right_aligned(
@@ -13,6 +15,12 @@ def test_columns_are_aligned_and_numbers_are_right_aligned(
 ) -> None:
     show_table(("NAME", "RANK"), [("upper", "8"), ("rot13", "16")])
     assert capsys.readouterr().out == "NAME   RANK\nupper     8\nrot13    16\n"
+
+
+def test_rates_show_what_is_used_of_what(capsys: pytest.CaptureFixture[str]) -> None:
+    used = UsedRateRead(limit=60, used=12, remaining=48, reset_seconds=3.0)
+    show_rates([RateUsageRead(name="ci", requests=used, tokens=None, bytes=None)], as_json=False)
+    assert capsys.readouterr().out == "NAME  REQUESTS  TOKENS  BYTES\nci       12/60  -       -\n"
 
 
 def test_an_empty_table_is_its_headings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from fastapi import APIRouter, status
 
-from registry.api.key_schemas import (
+from registry.api.access.key_schemas import (
     KeyChange,
     KeyCreate,
     KeyCreated,

@@ -4,8 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, status
 
-from registry.api.parameters import Limit, PageToken
-from registry.api.tenant_schemas import (
+from registry.api.access.tenant_schemas import (
     GrantList,
     GrantRead,
     TenantChange,
@@ -17,6 +16,7 @@ from registry.api.tenant_schemas import (
     tenant_read,
     tenant_usage_read,
 )
+from registry.api.parameters import Limit, PageToken
 from registry.auth.caller import actor_name, current_caller
 from registry.auth.keys import KeyService
 from registry.http.problems import ProblemRoute

@@ -1,0 +1,1 @@
+"""Routes of who may do what, and how much: keys, tenants, grants, rates."""
