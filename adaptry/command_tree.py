@@ -81,6 +81,11 @@ PLACES = {
     "cache": Place(
         "adaptry.commands.cache", "app", "Inspect and control what is in GPU slots and host memory."
     ),
+    "size": Place(
+        "adaptry.sizing.command",
+        "size",
+        "Simulate a recorded trace; say how many slots, host places and replicas its goal needs.",
+    ),
     "trace": Place(
         "adaptry.traces.command",
         "app",

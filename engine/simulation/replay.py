@@ -17,6 +17,10 @@ class Arrival:
     at: float
     adapter: VersionId
     tokens: int = 1
+    prompt_tokens: int = 0
+
+    def request(self, number: int) -> Request:
+        return Request(number, self.adapter, self.tokens, self.at, self.prompt_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ def replay(
     def expect_next() -> None:
         arrival = next(coming, None)
         if arrival is not None:
-            request = Request(len(requests), arrival.adapter, arrival.tokens, arrival.at)
+            request = arrival.request(len(requests))
             requests.append(request)
             agenda.at(arrival.at, lambda: arrive(request))
 

@@ -24,11 +24,15 @@ class Costs:
     load_seconds: float  # disk → host memory, beside the engine
     activate_seconds: float  # host memory → slot
     max_running: int = 256
+    prefill_seconds_per_token: float = 0.0  # besides `prefill_seconds`
     load_seconds_per_byte: float = 0.0  # besides `load_seconds`
     activate_seconds_per_byte: float = 0.0
 
     def step(self, running: int) -> float:
         return self.step_seconds + running * self.step_seconds_per_request
+
+    def prefill(self, prompt_tokens: int) -> float:
+        return self.prefill_seconds + prompt_tokens * self.prefill_seconds_per_token
 
 
 @dataclass(slots=True)
@@ -43,6 +47,7 @@ class Request:
     adapter: VersionId
     tokens: int
     arrived_at: float
+    prompt_tokens: int = 0
     refused: bool = False
     outcome: CacheOutcome | None = None
     granted_at: float | None = None
@@ -68,7 +73,7 @@ class SharedEngine:
             self._waiting.append(request)
             return
         self._advance()
-        self._since = max(self._since, self.agenda.now) + self.costs.prefill_seconds
+        self._since = max(self._since, self.agenda.now) + self.costs.prefill(request.prompt_tokens)
         heapq.heappush(self._running, (self._made + request.tokens, request.number, request))
         request.first_token_at = self._since + self.costs.step(len(self._running))
         self._foresee()

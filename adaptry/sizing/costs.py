@@ -1,0 +1,88 @@
+"""Costs of an engine: measured, taken from its recorded trace, or assumed, and which is which."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+from adaptry.terminal.errors import CommandError
+from adaptry.traces.trace import Trace
+from engine.simulation.shared_engine import Costs
+
+MEASURED, RECORDED, ASSUMED = "measured", "recorded", "assumed"
+
+# one H200, Llama-3.1-8B's shape, rank 16: docs/scale.md
+_DEFAULTS = Costs(
+    step_seconds=0.00646,
+    step_seconds_per_request=0.0000095,
+    prefill_seconds=0.0143,
+    load_seconds=0.0224,
+    activate_seconds=0.00065,
+)
+_TRANSITIONS = {"load": "disk_to_host", "activate": "host_to_gpu"}
+_NAMES = frozenset(each.name for each in fields(Costs))
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCosts:
+    """`sources`: for each cost, how it is known."""
+
+    costs: Costs = _DEFAULTS
+    sources: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(_NAMES, ASSUMED))
+
+    @property
+    def assumed(self) -> list[str]:
+        return sorted(name for name, source in self.sources.items() if source == ASSUMED)
+
+    def with_values(self, source: str, **values: float) -> "KnownCosts":
+        costs = replace(self.costs, **values)  # type: ignore[arg-type]  # one is an int
+        return KnownCosts(costs, {**self.sources, **dict.fromkeys(values, source)})
+
+    def with_loads_of(self, trace: Trace) -> "KnownCosts":
+        """The load and the copy as the server recorded them, by bytes where sizes differ."""
+        known = self
+        for name, transition in _TRANSITIONS.items():
+            loads = [each for each in trace.loads if each.transition == transition]
+            if loads:
+                sizes = [each.size_bytes for each in loads]
+                fixed, per_byte = _line(sizes, [each.seconds for each in loads])
+                values = {f"{name}_seconds": fixed, f"{name}_seconds_per_byte": per_byte}
+                known = known.with_values(RECORDED, **values)
+        return known
+
+    def save(self, path: Path) -> None:
+        content = {"costs": asdict(self.costs), "sources": dict(self.sources)}
+        try:
+            path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise CommandError(f"{path} can't be written: {error.strerror}") from error
+
+
+def load_costs(path: Path) -> KnownCosts:
+    """What `save` wrote. Raises CommandError."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        values = {name: float(content["costs"][name]) for name in _NAMES}
+        sources = {name: str(content["sources"][name]) for name in _NAMES}
+    except OSError as error:
+        raise CommandError(f"{path} can't be read: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise CommandError(f"{path} was not written by --save-costs: {error}") from error
+    if min(values.values()) < 0 or values["max_running"] < 1:
+        raise CommandError(f"{path} has a cost below 0")
+    running = int(values.pop("max_running"))
+    return KnownCosts(Costs(**values, max_running=running), sources)
+
+
+def _line(sizes: Sequence[int], seconds: Sequence[float]) -> tuple[float, float]:
+    """Fixed seconds and seconds per byte; all fixed where sizes hardly differ.
+
+    The mean, not the median: a load that took long keeps others waiting as long.
+    """
+    if len(sizes) < 8 or max(sizes) < 2 * min(sizes):
+        return statistics.fmean(seconds), 0.0
+    slope, fixed = statistics.linear_regression(sizes, seconds)
+    if slope <= 0 or fixed < 0:
+        return statistics.fmean(seconds), 0.0
+    return fixed, slope

@@ -1,0 +1,100 @@
+"""Inputs of a sizing: the workload, the costs, and what the recorded server did with it."""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from adaptry.client.errors import ApiError
+from adaptry.client.transport.http import Options
+from adaptry.sizing.calibration import Calibration
+from adaptry.sizing.costs import MEASURED, KnownCosts
+from adaptry.sizing.prediction import Setting, predict, quantile
+from adaptry.sizing.report import Recorded
+from adaptry.sizing.workload import Workload
+from adaptry.terminal.errors import CommandError
+from adaptry.terminal.options import API_KEY, connect
+from adaptry.traces.reader import read_lines
+from adaptry.traces.trace import Trace, TracedServer
+from engine.simulation.shared_engine import Costs
+from engine.types import CacheOutcome, Transition
+
+_TIMEOUT_SECONDS = 120.0
+
+
+def fetch_trace(server: str) -> Trace:
+    """What a running server has recorded."""
+    with connect(server) as client, client.cache.trace() as chunks:
+        return read_lines(_lines(chunks), server)
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line + b"\n" for line in whole)
+    if rest:
+        yield rest
+
+
+def calibrate(server: str, known: KnownCosts) -> KnownCosts:
+    """Steps and prompts timed from here; loads and copies as the server recorded them."""
+    with connect(server) as client:
+        adapters = [each.reference for each in client.cache.show().host]
+        names = [each.name for each in client.adapters.list()]
+    values = asyncio.run(_measure(server, adapters or names))
+    known = known.with_values(MEASURED, **values)
+    try:
+        return known.with_loads_of(fetch_trace(server))
+    except ApiError:  # it records none, or this key may not read it: they stay assumed
+        return known
+
+
+async def _measure(server: str, adapters: list[str]) -> dict[str, float]:
+    import httpx
+
+    options = Options(server, os.environ.get(API_KEY) or None, _TIMEOUT_SECONDS)
+    async with httpx.AsyncClient(**options.client_arguments()) as http:
+        return await Calibration(http, adapters).measure()
+
+
+def setting_of(server: TracedServer | None) -> Setting:
+    """The recorded server's; the defaults of `adaptry serve` if that is unknown."""
+    if server is None:
+        return Setting(slots=4, host_places=16)
+    return Setting(
+        slots=server.slots,
+        host_places=server.host_places,
+        host_bytes=server.host_bytes,
+        max_loads=server.max_loads,
+        slot_wait_seconds=server.slot_wait_seconds,
+    )
+
+
+def recorded_of(
+    trace: Trace, workload: Workload, costs: Costs, first_token_seconds: float
+) -> Recorded | None:
+    """What the server did, and what is predicted for it. None: the trace does not say."""
+    requests = trace.requests[-len(workload.arrivals) :]
+    found = Counter(each.source for each in requests if each.source is not None)
+    if trace.server is None or not found.total():
+        return None
+    setting = setting_of(trace.server)
+    firsts = [x.first_token_seconds for x in requests if x.first_token_seconds is not None]
+    loads = sum(each.transition == Transition.DISK_TO_HOST for each in trace.loads)
+    return Recorded(
+        setting,
+        slot_hit_ratio=found[CacheOutcome.GPU_HIT] / found.total(),
+        memory_hit_ratio=1 - found[CacheOutcome.MISS] / found.total(),
+        loads=loads,
+        first_token_p50=quantile(firsts, 0.5),
+        first_token_p99=quantile(firsts, 0.99),
+        predicted=predict(workload, costs, setting, first_token_seconds=first_token_seconds),
+    )
+
+
+def check_writable(path: Path | None) -> None:
+    """Before a minute of simulation. Raises CommandError."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise CommandError(f"{path} can't be written: there is no such folder")

@@ -1,0 +1,141 @@
+"""Prediction: a workload served by one setting, with the server's own policy and placement."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from adaptry.sizing.workload import Workload
+from engine.simulation.agenda import Agenda
+from engine.simulation.replay import replay
+from engine.simulation.replica import Replica, Shape
+from engine.simulation.shared_engine import Costs, Request
+from engine.types import AdmissionLimits, CacheOutcome, VersionId
+from fleet.placement import Bound, Nearness, choose
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is chosen: slots and places of each of so many replicas."""
+
+    slots: int
+    host_places: int
+    host_bytes: int | None = None
+    replicas: int = 1
+    max_loads: int = 2
+    slot_wait_seconds: float = 2.0
+
+    def shape(self) -> Shape:
+        limits = AdmissionLimits(max_slot_wait_seconds=self.slot_wait_seconds)
+        return Shape(self.slots, self.host_places, self.max_loads, self.host_bytes, limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Of the requests that count; loads and activations of all `arrivals`.
+
+    Times in seconds. A refused request has no first token, and is not within the goal.
+    """
+
+    setting: Setting
+    arrivals: int
+    requests: int
+    refused: int
+    slot_hit_ratio: float
+    memory_hit_ratio: float
+    loads: int
+    activations: int
+    first_token_p50: float
+    first_token_p99: float
+    wait_p50: float
+    wait_p99: float
+    share_within: float
+
+    @property
+    def loads_per_request(self) -> float:
+        return self.loads / max(self.arrivals, 1)
+
+
+def predict(
+    workload: Workload,
+    costs: Costs,
+    setting: Setting,
+    *,
+    first_token_seconds: float,
+    warm_share: float = 0.0,
+) -> Prediction:
+    """`first_token_seconds`: the goal. `warm_share`: of the time, from the beginning, whose
+    requests are served but do not count."""
+    requests, loads, activations = _serve(workload, costs, setting)
+    warm = workload.seconds * warm_share
+    counted = [each for each in requests if each.arrived_at >= warm]
+    found = [each.outcome for each in counted if each.outcome is not None]
+    firsts = [
+        each.first_token_at - each.arrived_at for each in counted if each.first_token_at is not None
+    ]
+    waits = [each.granted_at - each.arrived_at for each in counted if each.granted_at is not None]
+    in_slot = found.count(CacheOutcome.GPU_HIT)
+    return Prediction(
+        setting,
+        arrivals=len(requests),
+        requests=len(counted),
+        refused=sum(each.refused for each in counted),
+        slot_hit_ratio=in_slot / max(len(found), 1),
+        memory_hit_ratio=1 - found.count(CacheOutcome.MISS) / max(len(found), 1),
+        loads=loads,
+        activations=activations,
+        first_token_p50=quantile(firsts, 0.5),
+        first_token_p99=quantile(firsts, 0.99),
+        wait_p50=quantile(waits, 0.5),
+        wait_p99=quantile(waits, 0.99),
+        share_within=sum(each <= first_token_seconds for each in firsts) / max(len(counted), 1),
+    )
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least this share of all does not exceed; 0 of none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+
+def _serve(workload: Workload, costs: Costs, setting: Setting) -> tuple[list[Request], int, int]:
+    if setting.replicas == 1:
+        done = replay(workload.arrivals, costs, setting.shape(), sizes=workload.sizes or None)
+        return done.requests, done.loads, done.activations
+    return _serve_by_replicas(workload, costs, setting)
+
+
+def _serve_by_replicas(
+    workload: Workload, costs: Costs, setting: Setting
+) -> tuple[list[Request], int, int]:
+    """Behind an ingress that always knows where each adapter is."""
+    agenda, sizes = Agenda(), workload.sizes or None
+    names = [f"replica-{n}" for n in range(setting.replicas)]
+    fleet = [Replica(name, agenda, costs, setting.shape(), sizes=sizes) for name in names]
+    bound = Bound()
+    requests = [each.request(number) for number, each in enumerate(workload.arrivals)]
+    coming = iter(requests)
+
+    def expect_next() -> None:
+        if (request := next(coming, None)) is not None:
+            agenda.at(request.arrived_at, partial(arrive, request))
+
+    def arrive(request: Request) -> None:
+        near = [_nearness(replica, request.adapter) for replica in fleet]
+        loads = [replica.load for replica in fleet]
+        fleet[choose(str(request.adapter), names, loads, near, bound)].take(request)
+        expect_next()
+
+    expect_next()
+    agenda.run()
+    return (
+        requests,
+        sum(replica.loads for replica in fleet),
+        sum(replica.activations for replica in fleet),
+    )
+
+
+def _nearness(replica: Replica, adapter: VersionId) -> Nearness:
+    policy = replica.policy
+    if policy.can_lease(adapter):
+        return Nearness.SLOT
+    return Nearness.HOST if policy.is_held(adapter) else Nearness.DISK

@@ -1,0 +1,244 @@
+"""`adaptry size`: what it predicts, what it chooses and marks, its costs, and bad input."""
+
+import json
+import random
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adaptry.cli import main
+from adaptry.sizing.costs import ASSUMED, MEASURED, RECORDED, KnownCosts, load_costs
+from adaptry.sizing.inputs import recorded_of
+from adaptry.sizing.plot import draw
+from adaptry.sizing.prediction import Setting, predict
+from adaptry.sizing.sweep import Choices, Goal, Sizer, find_knee
+from adaptry.sizing.workload import Workload, rank_classes, workload_of, workload_of_rates
+from adaptry.terminal.errors import CommandError
+from adaptry.traces.trace import Trace, TracedLoad, TracedRequest, TracedServer
+from engine.simulation.replay import Arrival
+from engine.simulation.shared_engine import Costs
+from engine.types import VersionId
+
+COSTS = Costs(0.01, 0.0001, 0.02, 0.1, 0.005)
+GOAL = Goal(0.5, 0.99)
+RATES = ("size", "--adapters", "12", "--rate", "5", "--seconds", "60", "--tokens", "8")
+
+
+def one_after_the_other(adapters: Sequence[int]) -> Workload:
+    """So slowly that each has ended before the next comes."""
+    arrivals = [Arrival(n * 10.0, VersionId(each), 4) for n, each in enumerate(adapters)]
+    return Workload(arrivals, len(set(adapters)))
+
+
+def lru_hits(adapters: Sequence[int], places: int) -> int:
+    held: list[int] = []
+    hits = 0
+    for each in adapters:
+        if each in held:
+            hits += 1
+            held.remove(each)
+        held.append(each)
+        del held[:-places]
+    return hits
+
+
+def test_hits_and_loads_of_spaced_requests_are_those_of_the_two_tiers() -> None:
+    chance = random.Random(3)
+    adapters = [min(int(chance.expovariate(0.3)) + 1, 20) for _ in range(400)]
+    workload = one_after_the_other(adapters)
+    found = predict(workload, COSTS, Setting(3, 6), first_token_seconds=0.5)
+    assert round(found.slot_hit_ratio * 400) == lru_hits(adapters, 3)
+    assert round(found.memory_hit_ratio * 400) == lru_hits(adapters, 6)
+    assert found.loads == 400 - lru_hits(adapters, 6)
+    assert (found.refused, found.requests) == (0, 400)
+
+
+def test_a_cold_first_token_has_the_load_the_copy_the_prompt_and_a_step() -> None:
+    costs = replace(COSTS, prefill_seconds_per_token=0.001, load_seconds_per_byte=1e-6)
+    workload = Workload([Arrival(0.0, VersionId(1), 4, 30)], 1, {VersionId(1): 50_000})
+    found = predict(workload, costs, Setting(1, 1), first_token_seconds=0.5)
+    expected = (0.1 + 0.05) + 0.005 + (0.02 + 0.03) + 0.0101
+    assert found.first_token_p99 == pytest.approx(expected)
+    assert found.wait_p99 == pytest.approx(0.155)
+
+
+def test_replicas_hold_each_adapter_once_and_share_the_load() -> None:
+    adapters = [1 + n % 8 for n in range(200)]
+    workload = one_after_the_other(adapters)
+    one = predict(workload, COSTS, Setting(6, 6), first_token_seconds=0.5)
+    two = predict(workload, COSTS, Setting(6, 6, replicas=2), first_token_seconds=0.5)
+    assert one.loads == 200
+    assert two.loads == 8
+
+
+def workload() -> Workload:
+    return workload_of_rates(
+        adapters=40,
+        zipf=1.0,
+        rate=12,
+        seconds=120,
+        tokens=16,
+        prompt_tokens=0,
+        size_bytes=2**20,
+        rank=16,
+    )
+
+
+def test_the_smallest_setting_that_reaches_the_goal_is_chosen() -> None:
+    sizer = Sizer(workload(), COSTS, GOAL, Setting(1, 1), 0.0)
+    sizing = sizer.size(Choices())
+    assert sizing.is_met
+    assert sizing.prediction.share_within >= 0.99
+    by_slots, by_places, by_replicas = sizing.sweeps
+    assert [each.over for each in sizing.sweeps] == ["slots", "host_places", "replicas"]
+    for sweep in (by_slots, by_places):
+        less = sweep.predictions[: sweep.chosen]
+        assert all(each.share_within < 0.99 for each in less)
+    assert by_slots.values[0] == 1
+    assert by_slots.values[-1] == 40
+    assert by_slots.predictions[0].share_within < 0.5
+    assert by_replicas.values == [1, 2]
+
+
+def test_what_no_engine_can_do_is_said_and_not_chosen_silently() -> None:
+    sizer = Sizer(workload(), replace(COSTS, prefill_seconds=2.0), GOAL, Setting(1, 1), 0.0)
+    sizing = sizer.size(Choices(slots=(2, 8), host_places=(40,), replicas=(1,)))
+    assert not sizing.is_met
+
+
+def test_the_knee_is_where_more_begins_to_bring_little() -> None:
+    assert find_knee([1, 2, 4, 8, 16], [0.0, 0.4, 0.8, 0.85, 0.9]) == 2
+    assert find_knee([1, 2, 4], [0.5, 0.5, 0.5]) == 0
+    assert find_knee([3], [0.5]) == 0
+
+
+def trace() -> Trace:
+    """Two adapters of ranks 8 and 32, recorded by a server of 2 slots."""
+    server = TracedServer("here", "base", 2, 4, None, 32, 2, 2.0)
+    requests = [
+        TracedRequest(n * 5.0, f"a{n % 2}:1", 4, 10, source="gpu_hit" if n > 1 else "miss")
+        for n in range(20)
+    ]
+    requests.append(TracedRequest(101.0, "a1:1", 0, outcome="cancelled"))
+    loads = [
+        TracedLoad("a0:1", "disk_to_host", 0.2, 8_000, 8),
+        TracedLoad("a1:1", "disk_to_host", 0.4, 32_000, 32),
+        TracedLoad("a0:1", "host_to_gpu", 0.01, 8_000, 8),
+        TracedLoad("a1:1", "host_to_gpu", 0.03, 32_000, 32),
+    ]
+    return Trace(requests, loads, server)
+
+
+def test_a_trace_gives_arrivals_ranks_and_what_its_loads_took() -> None:
+    found = workload_of(trace(), 1000)
+    assert (found.adapters, len(found.arrivals), found.arrivals[3].at) == (2, 21, 15.0)
+    assert found.arrivals[-1].tokens == 4, "a cancelled request is taken for a typical one"
+    assert (found.slot_bytes(), found.slot_bytes(64)) == (32_000, 64_000)
+    assert [(each.rank, each.adapters) for each in rank_classes(found)] == [(32, 1), (8, 1)]
+    assert len(workload_of(trace(), 5).arrivals) == 5
+    known = KnownCosts().with_loads_of(trace())
+    assert known.costs.load_seconds == pytest.approx(0.3)
+    assert known.costs.activate_seconds == pytest.approx(0.02)
+    assert known.sources["load_seconds"] == RECORDED
+    assert known.sources["step_seconds"] == ASSUMED
+
+
+def test_loads_of_different_sizes_cost_by_the_byte() -> None:
+    loads = [
+        TracedLoad("a:1", "disk_to_host", 0.01 + size * 1e-9, size, 8)
+        for size in range(10_000_000, 90_000_000, 5_000_000)
+    ]
+    costs = KnownCosts().with_loads_of(Trace(loads=loads)).costs
+    assert costs.load_seconds == pytest.approx(0.01)
+    assert costs.load_seconds_per_byte == pytest.approx(1e-9)
+
+
+def test_the_recorded_server_stands_beside_what_is_predicted_for_it() -> None:
+    found = recorded_of(trace(), workload_of(trace(), 1000), COSTS, 0.5)
+    assert found is not None
+    assert (found.slot_hit_ratio, found.loads) == (0.9, 2)
+    assert found.predicted.loads == 2
+    assert found.predicted.slot_hit_ratio == pytest.approx(19 / 21)
+    assert recorded_of(Trace(trace().requests), workload(), COSTS, 0.5) is None
+
+
+def test_saved_costs_are_read_back_with_how_they_are_known(tmp_path: Path) -> None:
+    known = KnownCosts().with_values(MEASURED, step_seconds=0.5)
+    known.save(tmp_path / "costs.json")
+    assert load_costs(tmp_path / "costs.json") == known
+    for content in ("", "[]", "{}", '{"costs": {}, "sources": {}}'):
+        (tmp_path / "bad").write_text(content)
+        with pytest.raises(CommandError, match="was not written by --save-costs"):
+            load_costs(tmp_path / "bad")
+    with pytest.raises(CommandError, match="can't be read"):
+        load_costs(tmp_path / "none")
+
+
+def test_the_plot_is_xml_with_a_chart_for_each_measure_and_dimension() -> None:
+    sizing = Sizer(workload(), COSTS, GOAL, Setting(1, 1), 0.0).size(Choices(slots=(2, 8, 40)))
+    root = ET.fromstring(draw(sizing))
+    groups = root.findall("{http://www.w3.org/2000/svg}g")
+    assert len(groups) == 4 * 3
+    for group in groups:
+        assert group.findall("{http://www.w3.org/2000/svg}polyline")
+
+
+def test_the_command_prints_tables_and_the_line_that_follows(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    options = ("--rank", "16", "--adapter-mib", "84", "--plot", str(tmp_path / "a.svg"))
+    assert main([*RATES, *options, "--model", "org/model"]) == 0
+    printed = capsys.readouterr().out
+    assert "assumed, as of an H200 and an 8B model (see --calibrate): all of them" in printed
+    assert printed.splitlines()[-1].startswith("adaptry serve org/model --max-loras ")
+    assert printed.splitlines()[-1].endswith(" --max-lora-rank 16")
+    for heading in ("SLOTS", "HOST PLACES", "REPLICAS", "PER GPU-GiB", "chosen", "knee"):
+        assert heading in printed
+    assert (tmp_path / "a.svg").read_text().startswith("<svg")
+
+
+def test_json_has_all_rows_and_the_sources_of_the_costs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert (
+        main([*RATES, "--slots", "1,4", "--host-places", "4,12", "--replicas", "1", "--json"]) == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert [row["setting"]["slots"] for row in found["sweeps"][0]["rows"]] == [1, 4]
+    assert found["cost_sources"]["load_seconds"] == "assumed"
+    assert found["is_met"] is True
+    assert found["command"].startswith("adaptry serve MODEL --max-loras ")
+
+
+def test_a_csv_of_others_is_sized_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rows = "".join(f"{n},a{n % 5},6\n" for n in range(100))
+    (tmp_path / "theirs.csv").write_text(f"time,adapter,tokens\n{rows}")
+    assert main(["size", str(tmp_path / "theirs.csv")]) == 0
+    assert "100 requests for 5 adapters in 99 s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "message"),
+    [
+        (["--adapters", "5"], 2, "--adapters and --rate together"),
+        (["x.csv", "--adapters", "5", "--rate", "1"], 2, "--adapters and --rate together"),
+        (["nowhere.jsonl"], 1, "nowhere.jsonl can't be read"),
+        (["--adapters", "5", "--rate", "1", "--slots", "2,x"], 2, "--slots takes numbers"),
+        (["--adapters", "5", "--rate", "1", "--slots", "0"], 2, "--slots takes numbers from 1"),
+        (["--adapters", "5", "--rate", "0.001", "--seconds", "1"], 2, "no request comes"),
+        (["--adapters", "5", "--rate", "100000", "--seconds", "1000"], 2, "5 million"),
+        (["--adapters", "5", "--rate", "1", "--plot", "/none/a.svg"], 1, "no such folder"),
+        (["--adapters", "5", "--rate", "1", "--costs", "/none"], 1, "/none can't be read"),
+        (["--server", "http://127.0.0.1:1"], 1, "no answer"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str], exit_code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["size", *arguments]) == exit_code
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
