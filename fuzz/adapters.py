@@ -107,7 +107,7 @@ class Attack:
     async def _nothing_left(self) -> None:
         """A job's workspace is removed shortly after its row says that it has ended.
 
-        And whoever sweeps takes a lock, now and then, to see whether there is something to do.
+        And a sweep takes a lock, now and then, to see whether there is something to do.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LEFT_SECONDS):

@@ -136,7 +136,7 @@ def explain_decisions(decisions: list[DecisionRead], cache: CacheRead) -> Findin
     notable = [f"{moment(each.at)} {each.sentence}" for each in last if each.kind in NOTABLE]
     detail = (
         f"since {moment(last[0].at)}: {len(asked)} versions asked for, {cache.slots} slots and "
-        f"{cache.host_capacity} places, {len(evicted)} put out of host memory"
+        f"{cache.host_capacity} places, {len(evicted)} evicted from host memory"
     )
     shown = "; ".join([detail, *notable[-3:]])
     if evicted and len(asked) > cache.host_capacity:

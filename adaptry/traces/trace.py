@@ -1,4 +1,4 @@
-"""Trace: requests, loads and servers, as recorded by a server or by somebody else."""
+"""Trace: requests, loads and servers, as recorded by a server or by another tool."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

@@ -28,7 +28,7 @@ SQLITE_TRIGGERS = {
 
 # Ids are given out before they are committed, so that a reader may see 7 before 6. Each writer
 # holds this lock, shared, from before it takes an id until its end: registry/events/watermark.py looks
-# who does. The number is any that nobody else uses: 8 bytes of sha256("adaptry event").
+# who does. The number is any that no other program uses: 8 bytes of sha256("adaptry event").
 LOCK_KEY = 0x2843855D679E684E
 
 WIDER_IDS = (

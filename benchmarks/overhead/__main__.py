@@ -37,7 +37,7 @@ Group = dict[tuple[str, int], float]
 
 
 async def measure(streams: int, rounds: int, *, keys: bool) -> tuple[list[Group], float, Calls]:
-    """One group for each round; the share of a core that both take while nobody asks; our calls."""
+    """One group for each round; the share of a core that both take while idle; our calls."""
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         for n in range(ADAPTERS):
@@ -92,7 +92,7 @@ def report(groups: Sequence[Group], idle_share: float, calls: Calls) -> None:
             }
         )
     print_table(rows)
-    print(f"while nobody asks: {idle_share:.2%} of one core")
+    print(f"while idle: {idle_share:.2%} of one core")
     print(
         f"calls of our functions, counted: {calls.per_request:.0f} for a request with one token, "
         f"{calls.per_token:.2f} for each further token"

@@ -59,9 +59,9 @@ def quiet_faults(cache: Mapping[str, Any], engine: Mapping[str, Any]) -> Iterato
     """Faults once traffic has stopped. `engine`: vLLM's own state."""
     yield from cache_faults(cache)
     if leased := [resident["reference"] for resident in cache["gpu"] if resident["leases"]]:
-        yield f"leases that nobody holds: {leased}"
+        yield f"leases without a request: {leased}"
     if cache["waiting"] or cache["loading"]:
-        yield f"{cache['waiting']} wait and {cache['loading']} load for nobody"
+        yield f"{cache['waiting']} wait and {cache['loading']} load without a request"
     for tier in ("gpu", "host"):
         if {resident["version_id"] for resident in cache[tier]} != set(engine[tier]):
             yield f"the {tier} tier has {_references(cache[tier])}, and vLLM has {engine[tier]}"
@@ -79,13 +79,13 @@ def page_faults(page: Page) -> Iterator[str]:
             yield f"{name} is {value:g}, not 0"
     for name in EMPTY_WHEN_QUIET:
         if value := page.total(name):
-            yield f"{name} is {value:g} with nobody there"
+            yield f"{name} is {value:g} without a client"
 
 
 def count_faults(page: Page, world: World) -> Iterator[str]:
     """Compares the server's counters with our own counts.
 
-    Nobody can say how far a cancelled request came: it may have been counted as another one.
+    How far a cancelled request came is unknown: it may have been counted as another one.
     """
     done, unknown = world.done, world.done["request cancelled"]
     answered = done["request answered"] - done["  base model"]

@@ -26,7 +26,7 @@ def _watch(file: Path) -> None:
             with contextlib.suppress(RuntimeError):  # it changed all the time; the next will do
                 written = file.with_suffix(".new")
                 written.write_text(str(len(asyncio.all_tasks(loop))))
-                written.replace(file)  # nobody reads half a number
+                written.replace(file)  # no reader sees half a number
             time.sleep(_SECONDS)
 
 

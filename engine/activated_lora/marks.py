@@ -12,7 +12,7 @@ from engine.activated_lora.invocation import find_start
 
 _INVOCATION, _START = "invocation ", "activated from "
 NEVER = 2**62
-"""Where the effect of an adapter begins whose invocation nobody has looked for yet."""
+"""Where the effect of an adapter begins whose invocation was not searched yet."""
 
 
 def invocation_mark(invocation: Sequence[int] | None) -> str | None:

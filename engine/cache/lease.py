@@ -37,7 +37,7 @@ class LeaseStage(Protocol):
         """
 
     def enters_immediately(self, request: LeaseRequest) -> bool:
-        """Whether `enter` would not have to wait now. It may raise all the same."""
+        """Whether `enter` would not have to wait now. It may still raise."""
 
 
 class LeaseListener(Protocol):

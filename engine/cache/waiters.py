@@ -36,7 +36,7 @@ class Waiters:
         future = self._futures.pop(version, None)
         if future is not None and not future.done():
             future.set_exception(error)
-            future.exception()  # retrieved: perhaps nobody waits any more
+            future.exception()  # retrieved: perhaps no request waits any more
 
     def versions(self) -> list[VersionId]:
         """The adapters that are waited for."""

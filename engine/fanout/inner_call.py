@@ -111,7 +111,7 @@ class _InnerCall:
         running.cancel()
         await asyncio.wait([running])
         if not running.cancelled():
-            running.exception()  # nobody is left to hear of it
+            running.exception()  # its caller has left
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -87,7 +87,7 @@ async def _while_connected(
     if answering.done():
         return answering.result()
     await asyncio.wait([answering])
-    return Response()  # nobody reads it
+    return Response()  # the client has left
 
 
 async def _until_left(request: Request) -> None:
@@ -161,7 +161,7 @@ class _FanOut:
             async with asyncio.TaskGroup() as group:
                 for target in self._asked.targets:
                     group.create_task(self._pass_on(target, events))
-        except Exception:  # not when cancelled: nobody reads any more, and there may be no room
+        except Exception:  # not when cancelled: the client has left, and there may be no room
             await events.put(None)
             raise
         await events.put(None)

@@ -171,7 +171,7 @@ class DeferredResponse:
 
 
 def _is_internal(event: bytes) -> bool:
-    """Whether it is an error that nobody expected, in OpenAI's or Anthropic's format."""
+    """Whether it is an unexpected error, in OpenAI's or Anthropic's format."""
     _, _, data = event.partition(b"data: ")
     try:
         error = json.loads(data.partition(b"\n\n")[0])["error"]

@@ -76,7 +76,7 @@ def _parse(content: bytes) -> Any:
 
 
 def hand_on_body(scope: Scope, body: RequestBody) -> None:
-    """To whoever handles the request after us."""
+    """To the application that handles the request after us."""
     scope[_IN_SCOPE] = body
 
 

@@ -2,7 +2,7 @@
 
 A step makes one token for each request that runs and takes longer the more there are; a prompt
 keeps the engine for itself. So tokens are made at one rate for all at a time, and the moment at
-which a request ends is known as long as nobody comes or goes.
+which a request ends is known as long as no other request comes or goes.
 """
 
 import heapq

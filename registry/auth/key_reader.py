@@ -1,6 +1,6 @@
 """Key reader: reads API keys in batches, one query at a time, whatever keys are presented.
 
-Anybody may present keys that nobody was given. They share the query that is next, so that they
+Any client may present keys that do not exist. They share the query that is next, so that they
 neither reach the database more often nor hold more than one of its connections.
 """
 
@@ -71,7 +71,7 @@ class KeyReader:
         except Exception as error:
             for reading in batch.values():
                 reading.set_exception(error)
-                reading.exception()  # whoever asked may have left
+                reading.exception()  # its caller may have left
         else:
             for public_id, reading in batch.items():
                 reading.set_result(found.get(public_id))

@@ -76,7 +76,7 @@ class SqliteConnection(aiosqlite.Connection):
         return result
 
     async def rollback(self) -> None:
-        # after a trip that failed or was given up, nobody knows what the thread still does
+        # after a trip that failed or was given up, it is unknown what the thread still does
         if self._unanswered or self.driver.in_transaction:
             await super().rollback()
             self._unanswered = 0

@@ -53,7 +53,7 @@ class GroupCommit:
     async def wait_durable(self) -> None:
         """Wait until everything readable before this call is on the disk.
 
-        Raises OSError, such as TimeoutError; what was committed may stay all the same.
+        Raises OSError, such as TimeoutError; what was committed may still stay.
         """
         try:
             async with asyncio.timeout(SYNC_TIMEOUT_SECONDS):

@@ -64,7 +64,7 @@ class StoreReadiness:
     async def _holds_versions(self) -> bool:
         try:
             return await self._is_expected()
-        except RegistryError:  # whoever asks for readiness asks the database as well
+        except RegistryError:  # readiness asks the database as well
             return False
 
 

@@ -63,9 +63,9 @@ def test_a_cache_beyond_its_limits_is_found(changes: dict[str, Any], said: str) 
 @pytest.mark.parametrize(
     ("changes", "engine", "said"),
     [
-        ({"gpu": [resident(1, leases=1)]}, {}, "leases that nobody holds: ['a:1']"),
+        ({"gpu": [resident(1, leases=1)]}, {}, "leases without a request: ['a:1']"),
         ({"waiting": 1}, {}, "1 wait"),
-        ({"loading": ["a:3"]}, {}, "load for nobody"),
+        ({"loading": ["a:3"]}, {}, "load without a request"),
         ({}, {"gpu": [2]}, "the gpu tier has"),
         ({}, {"host": [1]}, "the host tier has"),
         ({}, {"in_step_loads": 1}, "1 loads inside a step"),
