@@ -210,7 +210,14 @@ async def _build_app(
         routers=[
             *registry.routers(cache.controller.tenants.usage),
             create_probe_router(supervised.probe, cache.resolver),
-            create_lora_router(NamedAdapters(service, cache.controller, supervised.promotion)),
+            create_lora_router(
+                NamedAdapters(
+                    service,
+                    registry.ingest,
+                    cache.controller.load_into_host,
+                    supervised.promotion,
+                )
+            ),
             *cache.routers(registry.events.decision_streams, tenants.grants.of),
             trace.router(),
             create_health_router(

@@ -1,30 +1,36 @@
-"""LoRA routes: vLLM's own API to load and unload adapters, for clients that use it."""
+"""LoRA routes: vLLM's own API to load and unload adapters, and SageMaker's, for their clients."""
 
+import json
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
-from engine.errors import EngineError
-from engine.gateway.openai_errors import openai_error
+from engine.api.lora_errors import LoraRefusal, as_vllm_refuses, refused_body
 from engine.operations.named_adapters import NamedAdapters
 from registry.auth.caller import actor_name, current_caller
-from registry.errors import RegistryError
 from registry.references import check_name
 
 MAX_SOURCE_LENGTH = 4096
+ALIAS_HEADER = "x-amzn-sagemaker-adapter-alias"
+
+_PATH = (
+    "A folder below `--source-root`, also as `file://`; a repository of the Hub (`ORG/REPO`, "
+    "`hf://ORG/REPO@REVISION`); or any other URL that `ADAPTRY_SOURCE_URLS` allows."
+)
+
+Path = Annotated[str, Field(max_length=MAX_SOURCE_LENGTH, description=_PATH)]
 
 
 class LoadLora(BaseModel):
     """As in vLLM; its other fields are accepted and ignored."""
 
     lora_name: str
-    lora_path: Annotated[
-        str, Field(max_length=MAX_SOURCE_LENGTH, description="A folder below `--source-root`.")
-    ]
+    lora_path: Path
     load_inplace: Annotated[
         bool, Field(description="If the name is served: register this and make it the default.")
     ] = False
@@ -34,8 +40,16 @@ class UnloadLora(BaseModel):
     lora_name: str
 
 
-class OpenAIErrorRoute(APIRoute):
-    """Renders errors in OpenAI's format, which vLLM's clients read."""
+class AddAdapter(BaseModel):
+    """As SageMaker sends it; `preload` and `pin` are accepted and ignored, as by vLLM."""
+
+    name: Annotated[str, Field(min_length=1)]
+    src: Annotated[Path, Field(min_length=1)]
+    load_inplace: bool = False
+
+
+class VllmErrorRoute(APIRoute):
+    """Renders refusals as vLLM does."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         inner = super().get_route_handler()
@@ -43,39 +57,79 @@ class OpenAIErrorRoute(APIRoute):
         async def handler(request: Request) -> Response:
             try:
                 return await inner(request)
-            except (EngineError, RegistryError) as error:
-                seconds = error.retry_after_seconds
-                return JSONResponse(
-                    openai_error(error.status, error.code, error.detail),
-                    status_code=error.status,
-                    headers=None if seconds is None else {"retry-after": str(seconds)},
-                )
+            except LoraRefusal as refusal:
+                return refusal.response()
+            except RequestValidationError as error:
+                return refused_body(error).response()
 
         return handler
 
 
 def create_lora_router(adapters: NamedAdapters) -> APIRouter:
-    router = APIRouter(tags=["lora"], route_class=OpenAIErrorRoute)
+    router = APIRouter(tags=["lora"], route_class=VllmErrorRoute)
+
+    async def load(name: str, path: str, in_place: bool) -> None:
+        with as_vllm_refuses(name, path):
+            caller = current_caller()
+            caller.check_owns(check_name(name))
+            await adapters.load(
+                name, path, in_place=in_place, actor=actor_name(), within=caller.tenant
+            )
+
+    async def unload(name: str) -> None:
+        with as_vllm_refuses(name):
+            current_caller().check_owns(check_name(name))
+            await adapters.unload(name, actor=actor_name())
 
     @router.post("/v1/load_lora_adapter", response_class=PlainTextResponse)
     async def load_lora_adapter(body: LoadLora) -> str:
-        """Register the adapter in a folder under a name, and load it into host memory."""
-        caller = current_caller()
-        caller.check_owns(check_name(body.lora_name))
-        await adapters.load(
-            body.lora_name,
-            body.lora_path,
-            in_place=body.load_inplace,
-            actor=actor_name(),
-            within=caller.tenant,
-        )
+        """Register the adapter at a path under a name, and load it into host memory.
+
+        A fetch that takes longer than the route waits (60 s) answers 503 with the number of its
+        job, which goes on: the same request, sent again, waits for it.
+        """
+        await load(body.lora_name, body.lora_path, body.load_inplace)
         return f"Success: LoRA adapter '{body.lora_name}' added successfully."
 
     @router.post("/v1/unload_lora_adapter", response_class=PlainTextResponse)
     async def unload_lora_adapter(body: UnloadLora) -> str:
         """Retire all versions of an adapter, and evict them after their last request."""
-        current_caller().check_owns(check_name(body.lora_name))
-        await adapters.unload(body.lora_name, actor=actor_name())
+        await unload(body.lora_name)
         return f"Success: LoRA adapter '{body.lora_name}' removed successfully."
 
+    @router.post("/adapters", response_class=PlainTextResponse, openapi_extra=_body_of(AddAdapter))
+    async def add_adapter(request: Request) -> str:
+        """SageMaker's form of `load_lora_adapter`; without a body, the query has its fields."""
+        body = await _added(request)
+        await load(body.name, body.src, body.load_inplace)
+        return f"Adapter {_shown(request, body.name)} registered"
+
+    @router.delete("/adapters/{name:path}", response_class=PlainTextResponse)
+    async def remove_adapter(name: str, request: Request) -> str:
+        """SageMaker's form of `unload_lora_adapter`."""
+        await unload(name)
+        return f"Adapter {_shown(request, name)} unregistered"
+
     return router
+
+
+async def _added(request: Request) -> AddAdapter:
+    """Raises RequestValidationError."""
+    content = await request.body()
+    try:
+        given = json.loads(content) if content else dict(request.query_params)
+        return AddAdapter.model_validate(given)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from None
+    except (ValueError, RecursionError):
+        problem = {"type": "json_invalid", "loc": ("body",), "msg": "no JSON", "input": None}
+        raise RequestValidationError([problem]) from None
+
+
+def _shown(request: Request, name: str) -> str:
+    return request.headers.get(ALIAS_HEADER) or name
+
+
+def _body_of(model: type[BaseModel]) -> dict[str, Any]:
+    schema = {"schema": model.model_json_schema()}
+    return {"requestBody": {"required": True, "content": {"application/json": schema}}}

@@ -17,6 +17,7 @@ EngineError
 ├── AdapterPinned         409  pinned: unpin it first
 ├── NotPinned             404
 ├── AlreadyLoaded         400  on vLLM's routes, without `load_inplace`
+├── RegistrationPending   503  on vLLM's routes: a job goes on; the same request waits for it
 ├── AdapterNotUsed        400  the route does not use the adapter that `model` names
 ├── GenerationUnsupported 400  the engine embeds or classifies
 ├── GrammarTooComplex     400  `structured_outputs` would take too long to compile
@@ -73,6 +74,7 @@ from engine.errors.requests import (
     GenerationUnsupported,
     GrammarLimit,
     GrammarTooComplex,
+    RegistrationPending,
     TenantLimitReached,
     TraceOff,
     TraceUnreadable,
@@ -106,6 +108,7 @@ __all__ = [
     "PinBudgetExceeded",
     "PinBytesExceeded",
     "QueueFull",
+    "RegistrationPending",
     "SleepRefused",
     "SlotWaitTimeout",
     "TenantLimitReached",

@@ -1,6 +1,6 @@
 """Errors of requests: what this engine does not answer."""
 
-from engine.errors.base import EngineError
+from engine.errors.base import RETRY_AFTER_FAILURE_SECONDS, EngineError
 
 
 class AlreadyLoaded(EngineError):
@@ -8,7 +8,24 @@ class AlreadyLoaded(EngineError):
     code = "already_loaded"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is served already; `load_inplace` replaces it")
+        super().__init__(
+            f"The lora adapter '{name}' has already been loaded. If you want to load the adapter "
+            "in place, set 'load_inplace' to True."
+        )
+
+
+class RegistrationPending(EngineError):
+    """The client waits no longer. The same request, sent again, waits for the same job."""
+
+    status = 503
+    code = "registration_pending"
+
+    def __init__(self, name: str, job: int) -> None:
+        super().__init__(
+            f"the registration of {name} goes on as job {job} (/api/v1/jobs/{job}): send the same "
+            "request again to wait for it",
+            retry_after_seconds=RETRY_AFTER_FAILURE_SECONDS,
+        )
 
 
 class AdapterNotUsed(EngineError):

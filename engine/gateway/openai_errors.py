@@ -16,10 +16,13 @@ from registry.redaction import redact
 
 
 def openai_error(
-    status: int, code: str, message: str, *, param: str | None = None
+    status: int, code: str, message: str, *, param: str | None = None, kind: str | None = None
 ) -> dict[str, object]:
-    """`{"error": {message, type, param, code}}`, as the OpenAI API and vLLM write it."""
-    kind = HTTPStatus(status).phrase.replace(" ", "") + "Error"
+    """`{"error": {message, type, param, code}}`, as the OpenAI API and vLLM write it.
+
+    `kind`: the error's type, where it does not follow from the status.
+    """
+    kind = kind or HTTPStatus(status).phrase.replace(" ", "") + "Error"
     return {"error": {"message": redact(message), "type": kind, "param": param, "code": code}}
 
 

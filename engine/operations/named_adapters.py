@@ -1,59 +1,134 @@
-"""Named adapters, as vLLM's clients know them: loaded from a folder under a name, then unloaded."""
+"""Named adapters, as vLLM's clients know them: loaded from a path under a name, then unloaded."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from weakref import WeakValueDictionary
 
-from engine.cache.controller import CacheController
-from engine.errors import AlreadyLoaded
+from engine.errors import AlreadyLoaded, RegistrationPending
+from engine.operations.model_paths import hub_url, local_path
 from engine.resolver import for_engine
+from engine.types import AdapterVersion
 from registry.aliases.promotion import Preparation, ServingEngine
-from registry.errors import UnknownAdapter, UnknownAlias, VersionUnavailable
+from registry.catalog.types import Registration
+from registry.errors import (
+    InvalidSource,
+    SourceNotAllowed,
+    SourceNotFound,
+    UnknownAdapter,
+    UnknownAlias,
+    VersionUnavailable,
+)
+from registry.ingest.service import IngestService
 from registry.models import SERVABLE, VersionState
+from registry.models.job import Job
 from registry.references import DEFAULT_ALIAS, AdapterReference
 from registry.search.filters import VersionFilter
 from registry.service import RegistryService
 
+WAIT_SECONDS = 60.0
+
 _LIVE = VersionFilter(states=tuple(SERVABLE))
 _PAGE = 100
+
+LoadIntoHost = Callable[[AdapterVersion], Awaitable[Any]]
 
 
 class NamedAdapters:
     """Loading registers the next version and makes it the default; unloading retires them all."""
 
     def __init__(
-        self, service: RegistryService, controller: CacheController, engine: ServingEngine
+        self,
+        service: RegistryService,
+        ingest: IngestService,
+        load_into_host: LoadIntoHost,
+        engine: ServingEngine,
+        *,
+        wait_seconds: float = WAIT_SECONDS,
     ) -> None:
+        """`wait_seconds`: for the job that fetches an adapter."""
         self._service = service
-        self._controller = controller
+        self._ingest = ingest
+        self._load_into_host = load_into_host
         self._engine = engine
+        self._wait_seconds = wait_seconds
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def load(
-        self, name: str, source: str, *, in_place: bool, actor: str, within: str | None
+        self, name: str, path: str, *, in_place: bool, actor: str, within: str | None
     ) -> None:
         """Returns once it is in host memory. `in_place` replaces what the name serves now.
 
-        Raises AlreadyLoaded, and what registering, promoting and loading raise.
+        `path`: a folder below the source roots, any URL that the registry's sources read, or a
+        repository's id on the Hub. Two loads of one name run one after the other.
+
+        Raises AlreadyLoaded, RegistrationPending, and what registering, promoting and loading
+        raise.
         """
-        if not in_place and await self._is_served(name):
-            raise AlreadyLoaded(name)
-        registration = await self._service.registrar.register(
-            name, source, actor=actor, within=within
-        )
-        version = registration.published.version
-        if version.state == VersionState.RETIRED:
-            await self._service.lifecycle.restore(name, version.number, actor=actor)
-        await self._promote(name, version.number, actor)
-        resolved = await self._service.catalog.resolve(AdapterReference(name))
-        await self._controller.load_into_host(for_engine(resolved))
+        async with self._lock(name):
+            if not in_place and await self._is_served(name):
+                raise AlreadyLoaded(name)
+            registration = await self._register(name, path, actor, within)
+            version = registration.published.version
+            if version.state == VersionState.RETIRED:
+                await self._service.lifecycle.restore(name, version.number, actor=actor)
+            await self._promote(name, version.number, actor)
+            resolved = await self._service.catalog.resolve(AdapterReference(name))
+            await self._load_into_host(for_engine(resolved))
 
     async def unload(self, name: str, *, actor: str) -> None:
         """Evicts it after its last request. Raises UnknownAdapter if no version is served."""
-        numbers = [number async for number in self._served_versions(name)]
-        if not numbers:
-            raise UnknownAdapter(name)
-        for number in numbers:
-            resolved = await self._service.catalog.resolve(AdapterReference(name, version=number))
-            await self._service.lifecycle.retire(name, number, actor=actor, force=True)
-            self._engine.evict_when_idle(resolved)
+        async with self._lock(name):
+            numbers = [number async for number in self._served_versions(name)]
+            if not numbers:
+                raise UnknownAdapter(name)
+            for number in numbers:
+                reference = AdapterReference(name, version=number)
+                resolved = await self._service.catalog.resolve(reference)
+                await self._service.lifecycle.retire(name, number, actor=actor, force=True)
+                self._engine.evict_when_idle(resolved)
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    async def _register(self, name: str, path: str, actor: str, within: str | None) -> Registration:
+        source = local_path(path)
+        if not source:
+            raise InvalidSource("both 'lora_name' and 'lora_path' must be provided")
+        try:
+            done = await self._join_or_begin(name, source, actor, within)
+        except (SourceNotFound, SourceNotAllowed) as error:
+            if (repository := hub_url(source)) is None:
+                raise
+            done = await self._from_hub(name, repository, actor, within, error)
+        if isinstance(done, Job):
+            raise RegistrationPending(name, done.number)
+        return done
+
+    async def _from_hub(
+        self,
+        name: str,
+        repository: str,
+        actor: str,
+        within: str | None,
+        no_folder: SourceNotFound | SourceNotAllowed,
+    ) -> Registration | Job:
+        """What looks like a repository may have been meant as a folder."""
+        try:
+            return await self._join_or_begin(name, repository, actor, within)
+        except SourceNotAllowed as refused:
+            raise SourceNotFound(f"{no_folder.detail}, and {refused.detail}") from None
+
+    async def _join_or_begin(
+        self, name: str, source: str, actor: str, within: str | None
+    ) -> Registration | Job:
+        """An earlier request for the same may have stopped waiting: its job goes on."""
+        joined = await self._ingest.join(name, source, self._wait_seconds)
+        if joined is not None:
+            return joined
+        return await self._ingest.register(
+            name, source, actor=actor, request={}, within=within, wait_seconds=self._wait_seconds
+        )
 
     async def _promote(self, name: str, number: int, actor: str) -> None:
         weights = {number: 1}

@@ -13,6 +13,7 @@ from starlette.routing import Mount
 
 from engine.api.cache import create_cache_router
 from engine.api.decisions import create_decision_router
+from engine.api.lora import create_lora_router
 from engine.api.probe import create_probe_router
 from engine.bootstrap.background import is_stopping, run_in_background
 from engine.bootstrap.registry import ServedModel, open_database, open_registry
@@ -22,6 +23,7 @@ from engine.errors import EngineUnavailable
 from engine.http.health import create_health_router
 from engine.http.middleware import create_guards
 from engine.operations.module_naming import EngineNaming
+from engine.operations.named_adapters import NamedAdapters
 from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.telemetry.decision_log import DecisionLog
@@ -81,7 +83,8 @@ async def run_ingress(
         await pins.restore()
         cache = FleetCache(replicas, pins)
         service.set_usage_check(cache.uses)
-        service.set_serving_engine(FleetPromotion(replicas, recent))
+        promotion = FleetPromotion(replicas, recent)
+        service.set_serving_engine(promotion)
         log = DecisionLog()
         poller = ReplicaPoller(replicas, log)
         warm_up = FleetWarmUp(
@@ -105,6 +108,9 @@ async def run_ingress(
         app = _application(
             *registry.routers(poller.usage),
             create_probe_router(FleetProbe(replicas), resolver),
+            create_lora_router(
+                NamedAdapters(service, registry.ingest, cache.load_into_host, promotion)
+            ),
             create_cache_router(cache, resolver, residency),
             create_decision_router(cache, log, resolver, limiter, tenants.grants.of),
             create_health_router(

@@ -58,6 +58,10 @@ class FleetCache:
         chosen = first_for(version.reference, names, replicas)
         (await self._replicas.call("prefetch", version, only=chosen)).check()
 
+    async def load_into_host(self, version: AdapterVersion) -> None:
+        """Of the replica where its requests will go."""
+        await self.prefetch(version, 1)
+
     async def evict(self, version: AdapterVersion, *, wait: bool, force: bool) -> bool:
         """Evict on all replicas, or on none if it is pinned or in use on one."""
         if not (wait or force):

@@ -23,6 +23,25 @@ _ABANDONED: set["asyncio.Task[Registration]"] = set()  # tasks are kept alive by
 ReadJob = Callable[[int], Awaitable[Job]]
 
 
+class _Waiter:
+    """One request that waits for the end of an attempt at a job. Several may wait for one job."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+        self.run: JobRun | None = None
+
+    async def next_end(self, seconds: float) -> Registration | None:
+        """The version, if an attempt here published it. Raises what made the job fail."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.ended.wait()
+        except TimeoutError:
+            return None
+        self.ended.clear()
+        run, self.run = self.run, None
+        return None if run is None else result_of(run)
+
+
 class Completions:
     """Waits for a limited number of jobs, shared among tenants.
 
@@ -33,14 +52,13 @@ class Completions:
         self._database = database
         self._read_job = read_job
         self._places = Places(MAX_WAITING)
-        self._waiting: dict[int, asyncio.Event] = {}
-        self._ended: dict[int, JobRun] = {}
+        self._waiting: dict[int, list[_Waiter]] = {}  # by the job's number
 
     def report(self, run: JobRun) -> None:
         """An attempt at a job has ended here."""
-        if (waiting := self._waiting.get(run.number)) is not None:
-            self._ended[run.number] = run
-            waiting.set()
+        for waiter in self._waiting.get(run.number, ()):
+            waiter.run = run
+            waiter.ended.set()
 
     async def wait(self, job: Job, seconds: float, *, runs_here: bool) -> Registration | Job:
         """What became of the job within this time; the job itself if it is unfinished.
@@ -52,17 +70,22 @@ class Completions:
         if seconds <= 0 or not self._places.has_place(tenant):
             return job
         with self._places.hold(tenant):
-            self._waiting[job.number] = asyncio.Event()
+            waiter = _Waiter()
+            waiters = self._waiting.setdefault(job.number, [])
+            waiters.append(waiter)
             try:
-                return await self._wait(job.number, seconds, runs_here)
+                return await self._wait(job.number, waiter, seconds, runs_here)
             finally:
-                del self._waiting[job.number]
-                self._ended.pop(job.number, None)
+                waiters.remove(waiter)
+                if not waiters:
+                    self._waiting.pop(job.number, None)
 
-    async def _wait(self, number: int, seconds: float, runs_here: bool) -> Registration | Job:
+    async def _wait(
+        self, number: int, waiter: "_Waiter", seconds: float, runs_here: bool
+    ) -> Registration | Job:
         clock = asyncio.get_running_loop().time
         deadline = clock() + seconds
-        if runs_here and (done := await self._next_end(number, min(seconds, _LOOK_SECONDS))):
+        if runs_here and (done := await waiter.next_end(min(seconds, _LOOK_SECONDS))):
             return done
         while True:
             job = await self._read_job(number)
@@ -71,19 +94,8 @@ class Completions:
                 return await self._result(job)
             if left <= 0:
                 return job
-            if (done := await self._next_end(number, min(left, _LOOK_SECONDS))) is not None:
+            if (done := await waiter.next_end(min(left, _LOOK_SECONDS))) is not None:
                 return done
-
-    async def _next_end(self, number: int, seconds: float) -> Registration | None:
-        """The version, if an attempt here published it. Raises what made the job fail."""
-        ended = self._waiting[number]
-        try:
-            async with asyncio.timeout(seconds):
-                await ended.wait()
-        except TimeoutError:
-            return None
-        ended.clear()
-        return result_of(self._ended.pop(number))
 
     async def _result(self, job: Job) -> Registration:
         if job.state == JobState.CANCELLED:

@@ -25,11 +25,12 @@ from registry.settings import RegistrySettings
 from registry.sources.base import Progress
 from registry.sources.quarantine import too_large
 from registry.sources.registry import RemoteSources
-from registry.sources.urls import is_url
+from registry.sources.urls import is_url, parse_url
 from registry.storage.store import ArtifactStore
 
 SMALL_UPLOAD_SECONDS = 10.0  # that its request waits for the version, unless told
 DIRECT_SECONDS = 60.0  # for a small folder, which becomes a job then
+_RECENT_JOBS = 20
 
 
 class IngestService:
@@ -168,6 +169,18 @@ class IngestService:
             is_awaited = self._workers.is_open and self._uploads.is_small(job)
             wait_seconds = SMALL_UPLOAD_SECONDS if is_awaited else 0
         return await self._wait(job, wait_seconds)
+
+    async def join(self, name: str, source: str, seconds: float) -> Registration | Job | None:
+        """Wait for the unfinished job that registers this source under this name; None without one.
+
+        Raises what `Completions.wait` raises.
+        """
+        shown = str(parse_url(source)) if is_url(source) else source
+        recent = await self.jobs(JobFilter(adapter=name), limit=_RECENT_JOBS)
+        for job in recent.items:
+            if job.source == shown and not (job.is_finished or job.cancel_requested):
+                return await self._wait(job, seconds)
+        return None
 
     async def _wait(self, job: Job, seconds: float) -> Registration | Job:
         runs_here = self._workers.is_running(job.number)

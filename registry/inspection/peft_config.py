@@ -129,7 +129,7 @@ def config_problems(raw: Mapping[str, Any], max_rank: int) -> Iterator[InvalidAd
     if isinstance(init, str) and init.lower() not in _HARMLESS_INITS:
         yield InvalidAdapter(
             Defect.INIT_LORA_WEIGHTS_UNSUPPORTED,
-            f"init_lora_weights: {init[:80]!r} changes the base model; save it as a plain LoRA",
+            f"init_lora_weights={init[:80]!r} changes the base model; save it as a plain LoRA",
         )
     if "target_modules" not in raw:  # vLLM 0.32 refuses to load such a configuration
         yield InvalidAdapter(Defect.CONFIG_INVALID, f"{CONFIG_FILE} has no target_modules")

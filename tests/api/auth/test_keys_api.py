@@ -301,6 +301,8 @@ def test_every_route_has_a_rule_of_its_own() -> None:
         ("POST", "/", {INFER}),
         ("GET", "/", set()),
         ("POST", "/generate_stream", {INFER}),
+        ("POST", "/adapters", {PUBLISH}),
+        ("DELETE", "/adapters/a", {PUBLISH}),
         ("POST", "/api/v1/cache/pins", {OPERATE}),
         ("POST", "/api/v1/adapters/a/versions/1/retire", {PUBLISH}),
         ("POST", "/api/v1/adapters/a/versions/1/purge", {OPERATE}),

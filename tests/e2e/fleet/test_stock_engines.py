@@ -121,12 +121,34 @@ def test_pins_promotions_and_probes_work_there_too(driver: Driver) -> None:
 def test_what_is_no_generation_does_not_reach_it(driver: Driver) -> None:
     unknown = driver.complete("nobody-knows-me")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown_adapter")
-    load = {"lora_name": "mine", "lora_path": str(ROOT / "demo" / "adapters" / "upper")}
-    assert driver.client.post("/v1/load_lora_adapter", json=load).status_code == 404
-    assert "mine" not in driver.stock.models()
     listed = {model["id"] for model in driver.client.get("/v1/models").json()["data"]}
     assert {"base", *TASKS} <= listed
     assert driver.client.get("/version").status_code == 200
+
+
+def test_vllm_s_clients_load_and_unload_there_too(driver: Driver) -> None:
+    """Into our registry, and by our cache into the stock server under the version's own name."""
+    load = {"lora_name": "mine", "lora_path": str(ROOT / "demo" / "adapters" / "rot13")}
+    loaded = driver.client.post("/v1/load_lora_adapter", json=load)
+    assert (loaded.status_code, loaded.text) == (
+        200,
+        "Success: LoRA adapter 'mine' added successfully.",
+    )
+    assert "mine" not in driver.stock.models()
+    assert [name for name in driver.stock.models() if name.startswith("mine:1-")]
+    answer = driver.complete("mine")
+    assert answer.json()["choices"][0]["text"] == TASKS["rot13"].answer("hello")
+    assert answer.headers["x-adaptry-cache"] != "miss"
+    again = driver.client.post("/v1/load_lora_adapter", json=load)
+    assert (again.status_code, again.json()["error"]["code"]) == (400, "already_loaded")
+    removed = driver.client.delete("/adapters/mine")
+    assert (removed.status_code, removed.text) == (200, "Adapter mine unregistered")
+    driver.wait_until(
+        lambda: not [name for name in driver.stock.models() if name.startswith("mine:")], 20
+    )
+    assert driver.complete("mine").status_code in (404, 410)
+    bad = driver.client.post("/v1/load_lora_adapter", json={"lora_name": "mine"})
+    assert (bad.status_code, bad.json()["error"]["code"]) == (400, "invalid_request")
 
 
 @pytest.mark.parametrize("base", OTHERS, ids=["instruct", "revision"])

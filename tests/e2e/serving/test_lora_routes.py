@@ -1,5 +1,6 @@
 """vLLM's routes to load and unload adapters, as its clients call them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -63,7 +64,7 @@ def test_what_is_loaded_answers_from_memory_and_what_is_unloaded_no_more(server:
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
-        ({"lora_name": "x", "lora_path": "/etc"}, 403, "source_not_allowed"),
+        ({"lora_name": "x", "lora_path": "/etc"}, 404, "source_not_allowed"),
         ({"lora_name": "x", "lora_path": str(ADAPTERS / "none")}, 404, "source_not_found"),
         (
             {"lora_name": "Not A Name", "lora_path": str(ADAPTERS / "upper")},
@@ -87,3 +88,43 @@ def test_a_failed_load_is_reported(server: Any, body: Any, status: int, code: st
 def test_an_unknown_adapter_can_not_be_unloaded(server: Any) -> None:
     refused = unload(server, "nobody")
     assert (refused.status_code, refused.json()["error"]["code"]) == (404, "unknown_adapter")
+
+
+def test_ten_loads_at_once_are_ten_adapters(server: Any) -> None:
+    with ThreadPoolExecutor(10) as pool:
+        loads = list(pool.map(lambda n: load(server, f"ten-{n}", "upper"), range(10)))
+        assert [each.status_code for each in loads] == [200] * 10, [each.text for each in loads]
+        assert set(pool.map(lambda n: says(server, f"ten-{n}"), range(10))) == {does("upper")}
+        assert {unload(server, f"ten-{n}").status_code for n in range(10)} == {200}
+
+
+def test_sagemaker_adds_uses_and_removes_an_adapter(server: Any) -> None:
+    folder = str(ADAPTERS / "rot13")
+    added = server.client.post("/adapters", json={"name": "maker", "src": folder})
+    assert (added.status_code, added.text) == (200, "Adapter maker registered")
+    models = {each["id"]: each for each in server.client.get("/v1/models").json()["data"]}
+    assert models["maker"]["root"] == folder
+    assert models["maker"]["parent"] in models
+    chosen = {"X-Amzn-SageMaker-Adapter-Identifier": "maker"}
+    body = {"prompt": "hello=", "max_tokens": 8, "temperature": 0}
+    invoked = server.client.post("/invocations", json=body, headers=chosen)
+    assert invoked.json()["choices"][0]["text"] == TASKS["rot13"].answer("hello")
+    assert server.client.delete("/adapters/maker").text == "Adapter maker unregistered"
+    assert "maker" not in [each["id"] for each in server.client.get("/v1/models").json()["data"]]
+    assert server.client.delete("/adapters/maker").status_code == 404
+
+
+def test_files_that_vllm_can_not_load_are_its_error(server: Any) -> None:
+    """With vLLM's status: a 500 that we mean, and not one that the gateway replaces."""
+    broken = server.state / "broken"
+    broken.mkdir()
+    (broken / "adapter_config.json").write_text("this is not json")
+    for path, body in (
+        ("/v1/load_lora_adapter", {"lora_name": "broken", "lora_path": str(broken)}),
+        ("/adapters", {"name": "broken", "src": str(broken)}),
+    ):
+        refused = server.client.post(path, json=body)
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"]) == (500, "config_invalid")
+        assert error["type"] == "InternalServerError"
+        assert "adapter_config.json is not JSON" in error["message"]
