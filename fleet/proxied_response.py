@@ -5,12 +5,13 @@ from http import HTTPStatus
 
 from starlette.types import Message, Send
 
-from engine.errors import EngineUnavailable
+from engine.errors import EngineAsleep, EnginePaused, EngineUnavailable
 from engine.gateway.openai_errors import send_refusal
 from fleet.cut_answer import end_answer, header
 
 REPLICA_HEADER = b"x-adaptry-replica"
 
+_AWAY = frozenset(error.code for error in (EngineUnavailable, EnginePaused, EngineAsleep))
 _LOST = "the replica that handled the request has died"
 
 
@@ -51,7 +52,7 @@ class ProxiedResponse:
     def _reports_engine_unavailable(self) -> bool:
         body = b"".join(message.get("body", b"") for message in self._buffered[1:])
         try:
-            return bool(json.loads(body)["error"]["code"] == EngineUnavailable.code)
+            return bool(json.loads(body)["error"]["code"] in _AWAY)
         except (ValueError, LookupError, TypeError):
             return False
 

@@ -160,6 +160,13 @@ async def test_a_request_fails_over_until_a_response_has_started(dies_after: int
     assert ingress.replicas[1].asked[0].avoid == {"r0"}
 
 
+@pytest.mark.parametrize("code", [b"engine_paused", b"engine_asleep"])
+async def test_a_replica_that_an_operator_suspended_is_passed_over(code: bytes) -> None:
+    suspended = AWAY.replace(b"engine_unavailable", code)
+    ingress = Ingress(respond_with(503, suspended), respond_with(200, b'{"ok": 1}'))
+    assert (await ingress.post()).json() == {"ok": 1}
+
+
 async def test_after_three_dead_replicas_the_engine_is_unavailable() -> None:
     ingress = Ingress(respond_with(200, b"{}"))
     ingress.replicas[0].dies_after = 0
