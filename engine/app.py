@@ -19,6 +19,7 @@ from engine.bootstrap.telemetry import Telemetry
 from engine.bootstrap.trace import ServerTrace, create_trace
 from engine.cache.controller import CacheController
 from engine.console.router import create_console_router
+from engine.gateway.model_list import model_list
 from engine.gateway.request_leases import RequestLeases
 from engine.http.health import create_health_router
 from engine.http.middleware import create_guards
@@ -206,7 +207,7 @@ async def _build_app(
         counter=telemetry.cache,
         tracing=telemetry.tracing,
         metrics_route=telemetry.metrics_route(),
-        read_references=service.catalog.served_references,
+        models=model_list(service, cache.resolver),
         routers=[
             *registry.routers(cache.controller.tenants.usage),
             create_probe_router(supervised.probe, cache.resolver),

@@ -1,18 +1,15 @@
-"""Resolver: from a reference to its current version, cached until the adapter changes."""
+"""Resolver: from a reference or a served name to the version that it means now, cached."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 from engine.types import AdapterVersion, VersionId
-from registry.auth.caller import current_caller
 from registry.catalog.catalog import Catalog
 from registry.catalog.resolution_cache import MAX_ENTRIES, ResolutionCache
 from registry.catalog.types import Resolution, ResolvedVersion
 from registry.errors import OtherBaseModel, VersionUnavailable
+from registry.names.resolver import NameResolver
 from registry.references import AdapterReference, parse_reference
-
-_parse = lru_cache(maxsize=4096)(parse_reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +21,7 @@ class _Answer:
 
 
 class RegistryResolver:
-    """Resolves each reference once in the registry until its adapter changes.
+    """Resolves each reference and served name once in the registry until what it means changes.
 
     An adapter that the caller of the running request may not see is unknown to it.
 
@@ -34,6 +31,7 @@ class RegistryResolver:
 
     def __init__(self, catalog: Catalog, *, max_entries: int = MAX_ENTRIES) -> None:
         self._catalog = catalog
+        self._names = NameResolver(catalog, max_entries=max_entries)
         self._answers = ResolutionCache[_Answer](catalog, max_entries=max_entries)
 
     async def resolve(self, text: str, user: Callable[[], str] | None = None) -> AdapterVersion:
@@ -42,9 +40,10 @@ class RegistryResolver:
         Raises the registry's errors: a bad reference, an unknown adapter, not servable, of another
         base model.
         """
-        reference = _parse(text)
-        current_caller().check_sees(reference.adapter)
-        answer = await self._answers.get(reference.adapter, text, lambda: self._look_up(reference))
+        reference = await self._names.reference(text)
+        answer = await self._answers.get(
+            reference.adapter, reference, lambda: self._look_up(reference)
+        )
         if user is None or answer.split is None:
             return answer.main
         return for_engine(answer.split.for_user(user()))

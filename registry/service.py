@@ -15,6 +15,7 @@ from registry.lifecycle.garbage_collector import GarbageCollector
 from registry.lifecycle.recheck import RecheckService
 from registry.lifecycle.service import LifecycleService, UsageCheck
 from registry.models import SERVABLE
+from registry.names.service import NameService
 from registry.quotas.service import TenantQuotas
 from registry.storage.readiness import StoreReadiness
 from registry.storage.store import ArtifactStore
@@ -28,8 +29,8 @@ class RegistryService:
     """The services for one base model.
 
     `catalog` and `alias_catalog` are read-only; `registrar` publishes versions; `aliases`,
-    `promotion`, `lifecycle`, `metadata`, `bases`, `recheck` and `garbage` change the registry;
-    `exporter` and `importer` copy it to another one, `files` serves one version's files.
+    `names`, `promotion`, `lifecycle`, `metadata`, `bases`, `recheck` and `garbage` change the
+    registry; `exporter` and `importer` copy it to another one, `files` serves a version's files.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class RegistryService:
         self.recheck = RecheckService(database, store.path_of, base_model, self.registrar.inspect)
         self.alias_catalog = AliasCatalog(database)
         self.aliases = AliasService(database)
+        self.names = NameService(database, base_model.identity, reserved_names=reserved_names)
         self.promotion = PromotionService(self.catalog, self.alias_catalog, self.aliases)
         self.lifecycle = LifecycleService(database, trash, store.path_of)
         self.condemnation = Condemnation(self.lifecycle, store.path_of)

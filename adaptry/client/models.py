@@ -105,6 +105,8 @@ EventKind = TypeAliasType(
         "ingest.cancelled",
         "alias.split",
         "alias.deleted",
+        "name.set",
+        "name.removed",
         "webhook.added",
         "webhook.changed",
         "webhook.disabled",
@@ -340,6 +342,22 @@ class JobsCancelled(ResponseModel):
 
 
 MissCause = TypeAliasType("MissCause", Literal["cold", "evicted", "new_version", "restart"])
+
+
+class NameRead(ResponseModel):
+    """A served name of an adapter, and the reference that it stands for."""
+
+    name: str
+    adapter: str
+    reference: str
+    alias: str | None
+    version: int | None
+    created_at: AwareDatetime
+    created_by: str
+
+
+class NameList(ResponseModel):
+    items: list[NameRead]
 
 
 OtherAliases = TypeAliasType("OtherAliases", Literal["keep", "replace"])

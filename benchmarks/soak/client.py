@@ -33,7 +33,7 @@ PATHS = {
     "generate": "/generate",
 }
 BASE_SHARE, NUMBER_SHARE, USER_SHARE, CANCELLED_SHARE = 0.05, 0.2, 0.5, 0.1
-OUTCOMES: dict[int, Outcome] = {200: "answered", 410: "refused"}
+GONE = ("version_retired", "version_purged")
 LONG_TOKENS = 150  # of a request that is cancelled, unless it was faster
 
 
@@ -132,7 +132,7 @@ def _begun(wish: Answer, response: httpx.Response) -> Answer:
     served = response.headers.get("x-adaptry-version", "")
     return replace(
         wish,
-        outcome=OUTCOMES.get(response.status_code, "failed"),
+        outcome="answered" if response.status_code == 200 else "failed",
         end=time.monotonic(),
         served=served,
         version=int(served.rpartition(":")[2] or 0),
@@ -143,7 +143,9 @@ def _begun(wish: Answer, response: httpx.Response) -> Answer:
 
 def _ended(wish: Answer, content: str, *, streamed: bool) -> Answer:
     if wish.outcome != "answered":
-        return replace(wish, problem=f"{wish.problem} {content[:300]}")
+        is_gone = wish.problem == "HTTP 404" and any(f'"{code}"' in content for code in GONE)
+        outcome: Outcome = "refused" if is_gone else wish.outcome
+        return replace(wish, outcome=outcome, problem=f"{wish.problem} {content[:300]}")
     if streamed:
         return replace(wish, text="".join(map(_piece, content.splitlines())))
     body = json.loads(content)

@@ -18,6 +18,7 @@ from engine.gateway.request_body import RequestBody, hand_on_body, read_body
 from engine.gateway.request_context import RequestContext, request_scope
 from engine.gateway.requested_model import read_requested_model
 from engine.gateway.token_estimate import take_tokens
+from engine.gateway.unknown_model import as_model_error
 from engine.ports import Resolver
 from engine.telemetry.spans import RequestSpans, Tracing
 from engine.trace.recorder import NullTrace, RequestTrace
@@ -128,13 +129,15 @@ class AdapterGateway:
         try:
             with spans.resolve_span():
                 request.version = await self._resolver.resolve(model, named.draw)
-        except RegistryError as error:
+        except RegistryError as refused:
+            error = as_model_error(refused, model)
             self._counter.count_request(UNKNOWN_ADAPTER, "refused", _seconds_since(request))
             self._refuse(spans, error.status, error.code)
             await send_refusal(send, error, path=scope["path"], param="model")
             return
         spans.record_version(request.version)
-        await self._serve(request, named.scope_for_route(scope), receive, send)
+        request.requested, scope = named.for_route(scope, request.version.reference)
+        await self._serve(request, scope, receive, send)
 
     async def _send_refusal(
         self, spans: RequestSpans, error: EngineError | RegistryError, scope: Scope, send: Send

@@ -36,12 +36,17 @@ class RequestedModel:
         """What a traffic split draws the version by: the user, or else chance."""
         return self.user or secrets.token_hex(8)
 
-    def scope_for_route(self, scope: Scope) -> Scope:
-        """The scope with `model` in the header where the route reads no other place."""
+    def for_route(self, scope: Scope, reference: str) -> tuple[str | None, Scope]:
+        """The name under which the route asks for the adapter, and the scope that has it.
+
+        Where the route reads the header and no other place, it is there; a name that a header
+        can't hold is replaced by the version's `reference`.
+        """
         if scope["path"] != SAGEMAKER_PATH or self.model is None:
-            return scope
+            return self.model, scope
+        name = self.model if self.model.isascii() else reference
         others = [pair for pair in scope["headers"] if pair[0] != SAGEMAKER_HEADER]
-        return {**scope, "headers": [*others, (SAGEMAKER_HEADER, self.model.encode())]}
+        return name, {**scope, "headers": [*others, (SAGEMAKER_HEADER, name.encode())]}
 
 
 def read_requested_model(scope: Scope, body: RequestBody) -> RequestedModel:
@@ -49,8 +54,18 @@ def read_requested_model(scope: Scope, body: RequestBody) -> RequestedModel:
     fields = _form_fields(scope, body.content) if body.has_parts else body.members
     model = _text(fields.get("model"))
     if scope["path"] == SAGEMAKER_PATH:
-        model = find_header(scope, SAGEMAKER_HEADER) or model
+        model = _utf8(find_header(scope, SAGEMAKER_HEADER)) or model
     return RequestedModel(model, find_header(scope, USER_HEADER) or _text(fields.get("user")))
+
+
+def _utf8(header: str | None) -> str | None:
+    """Headers are read as Latin-1; clients that know more characters write UTF-8."""
+    if header is None or header.isascii():
+        return header
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return header
 
 
 def _text(value: object) -> str | None:

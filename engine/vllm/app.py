@@ -17,7 +17,7 @@ from engine.fanout.router import create_fanout_router
 from engine.gateway.body_validation import stop_at_first_error
 from engine.gateway.grammar_bounds import GrammarGate
 from engine.gateway.middleware import AdapterGateway, RequestCounter, RequestLimit
-from engine.gateway.model_list import ReadReferences, list_models
+from engine.gateway.model_list import Card, ModelList
 from engine.gateway.parsed_request import parse_bodies_once
 from engine.gateway.request_context import RequestedAdapters, requested_adapter
 from engine.ports import Resolver
@@ -92,7 +92,7 @@ async def build_application(
     counter: RequestCounter,
     tracing: Tracing,
     metrics_route: Route,
-    read_references: ReadReferences,
+    models: ModelList,
     routers: Sequence[APIRouter],
     guards: Sequence[Middleware],
     in_flight: RequestLimit,
@@ -114,7 +114,7 @@ async def build_application(
     for router in [*routers, generate_router, fanout_router]:
         app.include_router(router)
     serve_api_docs(app)
-    app.router.routes[:0] = [metrics_route, _model_list_route(read_references)]  # before vLLM's
+    app.router.routes[:0] = [metrics_route, *_model_routes(models)]  # before vLLM's
     # last in the list is innermost: vLLM's own checks (API key, …) come before ours
     app.user_middleware.append(
         Middleware(
@@ -179,12 +179,21 @@ def _echo_requested_name(models: Any) -> None:
     models.model_name = model_name
 
 
-def _model_list_route(read_references: ReadReferences) -> Route:
+def _model_routes(models: ModelList) -> list[Route]:
     """`/v1/models` lists all models that the caller can use, loaded or not."""
 
-    async def models(request: Request) -> Response:
+    async def base_cards(request: Request) -> Sequence[Card]:
         served = request.app.state.openai_serving_models.registry
-        base = (await served.show_available_models()).model_dump()["data"]
-        return await list_models(request.query_params, base, read_references)
+        cards: Sequence[Card] = (await served.show_available_models()).model_dump()["data"]
+        return cards
 
-    return Route("/v1/models", models, methods=["GET"])
+    async def list_models(request: Request) -> Response:
+        return await models.show_all(await base_cards(request), request.query_params)
+
+    async def find_model(request: Request) -> Response:
+        return await models.show_one(await base_cards(request), request.path_params["model"])
+
+    return [
+        Route("/v1/models", list_models, methods=["GET"]),
+        Route("/v1/models/{model:path}", find_model, methods=["GET"]),
+    ]

@@ -14,11 +14,12 @@ from starlette.types import Receive, Scope, Send
 
 from engine.cache.controller import CacheController
 from engine.errors import EngineError
-from engine.gateway.model_list import Card, ReadReferences, list_models
+from engine.gateway.model_list import Card, ModelList
 from engine.gateway.openai_errors import error_content, send_json, send_refusal
 from engine.gateway.request_body import RequestBody, read_body
 from engine.gateway.request_context import RequestContext
 from engine.gateway.requested_model import read_requested_model
+from engine.gateway.unknown_model import as_model_error
 from engine.ports import Resolver
 from engine.types import AdapterVersion
 from fleet.stock.accounts import StockAccounts
@@ -61,7 +62,7 @@ class StockApplication:
         counter: Counter,
         *,
         base_models: Sequence[str],
-        read_references: ReadReferences,
+        models: ModelList,
         max_body_bytes: int,
         stalled_reader_seconds: float,
         accounts: StockAccounts,
@@ -72,7 +73,7 @@ class StockApplication:
         self._resolver = resolver
         self._counter = counter
         self._base_names = base_models
-        self._read_references = read_references
+        self._models = models
         self._max_body_bytes = max_body_bytes
         self._max_body_values = max_body_values
         self._stalled_reader_seconds = stalled_reader_seconds
@@ -92,9 +93,11 @@ class StockApplication:
         if method == "POST" and path in GENERATING:
             await self._generate(scope, receive, send)
         elif method == "GET" and path == MODELS:
-            query = Request(scope).query_params
-            listed = await list_models(query, self._base_models(), self._read_references)
+            listed = await self._models.show_all(self._base_models(), Request(scope).query_params)
             await listed(scope, receive, send)
+        elif method == "GET" and path.startswith(f"{MODELS}/"):
+            found = await self._models.show_one(self._base_models(), path[len(MODELS) + 1 :])
+            await found(scope, receive, send)
         elif method == "GET" and path in READ:
             await self._forward(scope, b"", receive, Answering(send))
         else:
@@ -136,7 +139,10 @@ class StockApplication:
         model = named.model
         if model is None or model in self._base_names:
             return None
-        return await self._resolver.resolve(model, named.draw)
+        try:
+            return await self._resolver.resolve(model, named.draw)
+        except RegistryError as error:
+            raise as_model_error(error, model) from error
 
     async def _forward_base(
         self, scope: Scope, body: RequestBody, receive: Receive, send: Send

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from engine.bootstrap.cache import Cache, create_supervised_cache
 from engine.cache.controller import CacheController
 from engine.errors import EngineUnavailable
+from engine.gateway.model_list import model_list
 from engine.operations.probe import Probe, Score
 from engine.operations.promotion import EnginePromotion
 from engine.settings import EngineSettings
@@ -100,7 +101,7 @@ async def run_stock_replica(
             cache.resolver,
             metrics,
             base_models=facts.served_names,
-            read_references=service.catalog.served_references,
+            models=model_list(service, cache.resolver),
             max_body_bytes=settings.max_body_bytes,
             max_body_values=settings.max_body_values,
             stalled_reader_seconds=settings.stalled_reader_seconds,

@@ -8,15 +8,15 @@ from registry.api.aliases import add_alias_routes
 from registry.api.catalog import add_catalog_routes
 from registry.api.inspection import add_base_routes, add_inspection
 from registry.api.lifecycle import add_lifecycle_routes
+from registry.api.names import add_name_routes
 from registry.api.resolve_json import JsonResolver
 from registry.api.transfer import add_transfer_routes
-from registry.auth.caller import current_caller
 from registry.auth.visibility import check_named_adapter
 from registry.catalog.field_types import Name, Text
 from registry.catalog.schemas import VersionRead
 from registry.http.problems import ProblemRoute
 from registry.inspection.base_identity import parse_identity
-from registry.references import parse_reference
+from registry.names.resolver import NameResolver
 from registry.service import RegistryService
 
 _ERRORS = (400, 403, 404, 409, 410, 413, 422, 503, 504)
@@ -35,6 +35,7 @@ def create_router(service: RegistryService) -> APIRouter:
     _add_lookups(router, service)
     add_catalog_routes(router, service)
     add_alias_routes(router, service)
+    add_name_routes(router, service)
     add_lifecycle_routes(router, service)
     add_base_routes(router, service)
     add_transfer_routes(router, service)
@@ -42,7 +43,7 @@ def create_router(service: RegistryService) -> APIRouter:
 
 
 def _add_lookups(router: APIRouter, service: RegistryService) -> None:
-    resolver = JsonResolver(service.catalog)
+    names, resolver = NameResolver(service.catalog), JsonResolver(service.catalog)
 
     @router.get("/resolve", response_model=VersionRead)
     async def resolve(
@@ -60,9 +61,8 @@ def _add_lookups(router: APIRouter, service: RegistryService) -> None:
             ),
         ] = None,
     ) -> Response:
-        """The version that a reference resolves to, if it is servable."""
-        parsed = parse_reference(reference)
-        current_caller().check_sees(parsed.adapter)
+        """The version that a reference or a served name resolves to, if it is servable."""
+        parsed = await names.reference(reference)
         identity = None if base is None else parse_identity(base)
         content = await resolver.resolve(parsed, user, identity)
         return Response(content, media_type="application/json")

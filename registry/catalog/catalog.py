@@ -1,6 +1,7 @@
 """Read-only queries on adapters and versions: resolve, look up, list."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,16 +13,17 @@ from registry.auth.visibility import Reader
 from registry.bases.repository import BaseRepository
 from registry.catalog.alias_repository import AliasRepository
 from registry.catalog.listing_repository import ListingRepository
-from registry.catalog.repository import TRAINING, RegistryRepository, get_adapter
+from registry.catalog.repository import RegistryRepository, get_adapter
+from registry.catalog.resolution_rows import select_rows, select_training
 from registry.catalog.types import PublishedVersion, Resolution, ResolvedVersion, ServedReference
 from registry.database.change_counter import ChangeCounter
 from registry.database.change_poller import ChangePoller
 from registry.database.engine import Database
 from registry.database.pagination import Page, name_of, number_of, page_of
-from registry.errors import OtherBaseModel, UnknownAlias, UnknownVersion, VersionUnavailable
+from registry.errors import OtherBaseModel, UnknownVersion, VersionUnavailable
 from registry.inspection.base_identity import BaseIdentity
 from registry.models import SERVABLE, Adapter, VersionState, row_id
-from registry.references import DEFAULT_ALIAS, AdapterReference
+from registry.references import AdapterReference
 from registry.search.filters import AdapterFilter, VersionFilter
 
 Item = TypeVar("Item")
@@ -46,6 +48,10 @@ class Catalog:
     def for_base(self, base: BaseIdentity) -> "Catalog":
         """The same registry, as an engine of another base model may use it."""
         return Catalog(self._database, self._path_of, self._poller, base=base)
+
+    def read_session(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """For a few short queries of other subjects' reads. Raises DatabaseUnavailable."""
+        return self._database.read_session()
 
     @property
     def change_count(self) -> int:
@@ -92,8 +98,8 @@ class Catalog:
         async with self._database.read_session() as session:
             repository = RegistryRepository(session, self._base)
             adapter = await get_adapter(repository, reference.adapter)
-            rows = await _select_rows(repository, row_id(adapter), reference)
-            training = await _select_training(repository, adapter, rows)
+            rows = await select_rows(repository, row_id(adapter), reference)
+            training = await select_training(repository, adapter, rows)
         versions = {row.number: self._to_resolved(adapter.name, row) for row in rows}
         return Resolution(
             reference=str(reference),
@@ -219,29 +225,3 @@ class Catalog:
         async with self._database.read_session() as session:
             adapter = await get_adapter(RegistryRepository(session), name)
             return await query(session, row_id(adapter))
-
-
-async def _select_training(
-    repository: RegistryRepository, adapter: Adapter, rows: Sequence[Row[*tuple[Any, ...]]]
-) -> dict[int, dict[str, Any]]:
-    """What is served of what the versions were trained with, by version number."""
-    served = [name for name in TRAINING if getattr(adapter, f"serve_{name}")]
-    if not served:
-        return {}
-    found = await repository.training([row.id for row in rows])
-    return {row.number: {name: getattr(row, name) for name in served} for row in found}
-
-
-async def _select_rows(
-    repository: RegistryRepository, adapter_id: int, reference: AdapterReference
-) -> Sequence[Row[*tuple[Any, ...]]]:
-    if reference.version is not None:
-        rows = await repository.resolved_version(adapter_id, reference.version)
-        if not rows:
-            raise UnknownVersion(reference.adapter, reference.version)
-        return rows
-    alias = reference.alias or DEFAULT_ALIAS
-    rows = await repository.resolved_alias(adapter_id, alias)
-    if not rows:
-        raise UnknownAlias(reference.adapter, alias)
-    return rows

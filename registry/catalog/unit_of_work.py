@@ -83,13 +83,15 @@ class UnitOfWork:
 
 @asynccontextmanager
 async def adapter_transaction(
-    database: Database, name: str, actor: str
+    database: Database, name: str, actor: str, *, changes: str | None = None
 ) -> AsyncIterator[UnitOfWork]:
     """Commit at the end of the block, or roll back.
 
+    `changes`: what caches have to read again, if that is not what the adapter's references mean.
     Raises InvalidReference, UnknownAdapter.
     """
-    async with database.transaction(adapter=check_name(name)) as session:
+    check_name(name)
+    async with database.transaction(adapter=changes or name) as session:
         adapter = await RegistryRepository(session).adapter(name, lock=True)
         if adapter is None:
             raise UnknownAdapter(name)

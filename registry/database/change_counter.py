@@ -1,6 +1,7 @@
 """Change counter: tells stale cached answers from fresh ones, per adapter."""
 
 MAX_ADAPTERS = 100_000  # about 10 MB
+SERVED_NAMES = "/names"  # instead of an adapter's name: what any served name means
 
 
 class ChangeCounter:

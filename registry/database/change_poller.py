@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
+from registry.database.change_counter import SERVED_NAMES
 from registry.database.commit_watch import Version
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable
@@ -19,6 +20,7 @@ _LATE_IDS = 1000
 _POLL_TIMEOUT_SECONDS = 0.5  # a stopped database may take a minute to time out
 
 _OF_EVERY_ADAPTER = (EventKind.BASE_LINKED, EventKind.BASE_UNLINKED)
+_OF_NAMES = (EventKind.NAME_SET, EventKind.NAME_REMOVED)
 _EVERY_ADAPTER = "*"  # instead of a name: what any reference means may have changed
 
 _HIGHEST = select(func.coalesce(func.max(col(aliased(Event).id)), 0)).scalar_subquery()
@@ -107,8 +109,13 @@ class ChangePoller:
 
 
 async def _latest(session: AsyncSession, newest: int) -> dict[int | None, str]:
-    """Adapter names of the latest events, by event id."""
-    named = case((col(Event.kind).in_(_OF_EVERY_ADAPTER), _EVERY_ADAPTER), else_=col(Adapter.name))
+    """What the latest events changed, by event id: an adapter's name, or what stands for it."""
+    kind = col(Event.kind)
+    named = case(
+        (kind.in_(_OF_EVERY_ADAPTER), _EVERY_ADAPTER),
+        (kind.in_(_OF_NAMES), SERVED_NAMES),
+        else_=col(Adapter.name),
+    )
     statement = (
         select(col(Event.id), named)
         .outerjoin(Adapter, col(Event.adapter_id) == col(Adapter.id))

@@ -5,6 +5,9 @@ RegistryError
 ├── InvalidPageToken     400
 ├── InvalidEventId       400
 ├── UnknownAdapter       404
+├── UnknownModel         404  on vLLM's routes: no adapter, alias, version or served name
+├── InvalidServedName    400  not printable, too long, or of a form that only references have
+├── UnknownServedName    404  the adapter has none of that name
 ├── UnknownVersion       404
 ├── UnknownAlias         404
 ├── UnknownRevision      404  of an alias
@@ -64,6 +67,8 @@ RegistryError
 ├── InvalidUpload        400  the request's body is not as declared
 ├── TooManyUploads       429
 ├── InvalidArchive       422  what is wrong with an export; the code says what
+├── NameTaken            409  an adapter, or a served name of another one, is called so
+├── TooManyNames         409  served names of one adapter
 ├── ImportConflict       409  the registry has something else there
 ├── InvalidAdapter       422  what inspection found; the code says what
 ├── UnknownJob           404
@@ -115,9 +120,11 @@ from registry.errors.conflicts import (
     LineageCycle,
     MetadataTooLarge,
     NameReserved,
+    NameTaken,
     NothingToRollBack,
     OtherBaseModel,
     ServerRunning,
+    TooManyNames,
     TransitionRefused,
     VersionAliased,
     VersionInUse,
@@ -128,13 +135,16 @@ from registry.errors.requests import (
     InvalidEventId,
     InvalidPageToken,
     InvalidReference,
+    InvalidServedName,
     SameBase,
     UnknownAdapter,
     UnknownAlias,
     UnknownBase,
     UnknownDelivery,
     UnknownJob,
+    UnknownModel,
     UnknownRevision,
+    UnknownServedName,
     UnknownServer,
     UnknownVersion,
     UnknownWebhook,
@@ -192,6 +202,7 @@ __all__ = [
     "InvalidPageToken",
     "InvalidRedirect",
     "InvalidReference",
+    "InvalidServedName",
     "InvalidSource",
     "InvalidUpload",
     "InvalidUrl",
@@ -203,6 +214,7 @@ __all__ = [
     "LineageCycle",
     "MetadataTooLarge",
     "NameReserved",
+    "NameTaken",
     "NotOwner",
     "NothingToRollBack",
     "OtherBaseModel",
@@ -225,6 +237,7 @@ __all__ = [
     "TenantExists",
     "TenantLimit",
     "TenantNotEmpty",
+    "TooManyNames",
     "TooManyStreams",
     "TooManyUploads",
     "TransitionRefused",
@@ -234,7 +247,9 @@ __all__ = [
     "UnknownDelivery",
     "UnknownJob",
     "UnknownKey",
+    "UnknownModel",
     "UnknownRevision",
+    "UnknownServedName",
     "UnknownServer",
     "UnknownTenant",
     "UnknownVersion",

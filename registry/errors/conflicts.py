@@ -96,6 +96,22 @@ class NameReserved(RegistryError):
         super().__init__(f"{name!r} is the base model's name")
 
 
+class NameTaken(RegistryError):
+    status = 409
+    code = "name_taken"
+
+    def __init__(self, name: str, holder: str) -> None:
+        super().__init__(f"{name!r} is a name of {holder} already")
+
+
+class TooManyNames(RegistryError):
+    status = 409
+    code = "too_many_names"
+
+    def __init__(self, adapter: str, limit: int) -> None:
+        super().__init__(f"adapter {adapter!r} has {limit} served names: it can't have more")
+
+
 class ImportConflict(RegistryError):
     status = 409
     code = "import_conflict"

@@ -35,6 +35,28 @@ class UnknownAdapter(RegistryError):
         super().__init__(f"there is no adapter {name!r}")
 
 
+class InvalidServedName(RegistryError):
+    status = 400
+    code = "invalid_served_name"
+
+
+class UnknownModel(RegistryError):
+    status = 404
+    code = "model_not_found"
+
+    def __init__(self, model: str, why: str | None = None) -> None:
+        shown = model if len(model) <= 80 else f"{model[:80]}…"
+        super().__init__(f"the model {shown!r} does not exist" + (f": {why}" if why else ""))
+
+
+class UnknownServedName(RegistryError):
+    status = 404
+    code = "unknown_served_name"
+
+    def __init__(self, adapter: str, name: str) -> None:
+        super().__init__(f"adapter {adapter!r} has no served name {name!r}")
+
+
 class UnknownVersion(RegistryError):
     status = 404
     code = "unknown_version"

@@ -15,6 +15,8 @@ from registry.inspection.base_identity import BaseIdentity
 from registry.inspection.inspector import Inspection
 from registry.lifecycle.transitions import change_state
 from registry.models import Adapter, EventKind, Version, VersionState, row_id
+from registry.names.repository import NameRepository
+from registry.names.service import check_not_served
 from registry.references import DEFAULT_ALIAS
 from registry.search.repository import TermRepository, adapter_terms, version_terms
 from registry.storage.store import StoredArtifact
@@ -34,7 +36,7 @@ async def publish(
     """Publish the adapter's next version, or find the one that has these files or this content.
 
     `base`: the base model that they were checked against; `base_id`: its row, if that is known.
-    Raises OtherBaseModel, UnknownTenant,
+    Raises OtherBaseModel, UnknownTenant, NameTaken,
     UnknownAdapter and UnknownVersion for the parent, MetadataTooLarge; MissingDigests, unless told
     not to look for those.
     """
@@ -57,6 +59,7 @@ async def publish(
 async def _add_adapter(session: AsyncSession, name: str, description: str | None) -> Adapter:
     """Locked until the transaction ends, as no other sees it."""
     await check_tenant_exists(session, name)
+    await check_not_served(NameRepository(session), name)
     adapter = await RegistryRepository(session).add(Adapter(name=name, description=description))
     await TermRepository(session).add_adapter(name, adapter_terms(adapter))
     return adapter

@@ -11,6 +11,7 @@ from registry.models.rate import RateCount
 from registry.models.registration import TenantRegistration
 from registry.models.residency import Pin, Resident
 from registry.models.search import AdapterTerm, VersionTerm
+from registry.models.served_name import ServedName
 from registry.models.tenant import AdapterGrant, Tenant
 from registry.models.webhook import Webhook, WebhookDelivery
 
@@ -31,6 +32,7 @@ __all__ = [
     "Pin",
     "RateCount",
     "Resident",
+    "ServedName",
     "Server",
     "Tenant",
     "TenantRegistration",

@@ -27,6 +27,8 @@ class EventKind(StrEnum):
     INGEST_CANCELLED = "ingest.cancelled"
     ALIAS_SPLIT = "alias.split"
     ALIAS_DELETED = "alias.deleted"
+    NAME_SET = "name.set"
+    NAME_REMOVED = "name.removed"
     WEBHOOK_ADDED = "webhook.added"
     WEBHOOK_CHANGED = "webhook.changed"
     WEBHOOK_DISABLED = "webhook.disabled"

@@ -114,5 +114,5 @@ def test_one_side_fails_alone(server: Any, visit: Visit) -> None:
     page.get_by_role("button", name="Send").click()
     expect(page.get_by_label("Answer of A")).to_have_text("HELLO")
     side = page.get_by_role("region", name="Side B")
-    expect(side.get_by_role("alert")).to_contain_text("unknown_adapter")
+    expect(side.get_by_role("alert")).to_contain_text("model_not_found")
     visitor.expects_a_refusal()

@@ -114,6 +114,10 @@ ROWS: Mapping[str, tuple[str, ...]] = {
         "INSERT INTO adapter_grant (adapter_id, tenant, granted_at, granted_by) VALUES"
         f" (1, 'acme', {at(12)}, 'bert')",
     ),
+    "e3a5c81f07d4": (
+        "INSERT INTO served_name (owner, name, adapter_id, alias, created_at, created_by) VALUES"
+        f" ('', 'Org/Support', 1, 'prod', {at(12)}, 'bert')",
+    ),
     "c4a1b7e05d92": (f"INSERT INTO tenant_registration (tenant, at) VALUES ('acme', {at(7)})",),
     "5ac3e1f7b208": (
         "INSERT INTO base_model (name, digest, facts, created_at) VALUES"

@@ -104,6 +104,8 @@ async def check_first_events(http: httpx.AsyncClient) -> None:
 async def check_later_rows(http: httpx.AsyncClient) -> None:
     support = (await http.get("/adapters/support")).json()
     assert (support["owner"], support["tags"]) == ("team", ["mail"])
+    named = (await http.get("/resolve", params={"reference": "Org/Support"})).json()
+    assert named["reference"] == "support:2", "what support@prod means"
     history = (await http.get("/adapters/support/aliases/prod/history")).json()["items"]
     assert [(state["revision"], state["version"]) for state in history] == [(2, 2), (1, 1)]
     at = {"at": "2026-01-06T00:00:00Z"}

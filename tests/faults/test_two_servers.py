@@ -153,7 +153,7 @@ async def test_what_one_purges_the_other_still_ends_as_it_began(pair: Pair) -> N
     assert "error" not in "".join(over)
 
     def refuses() -> bool:
-        return pair.other.complete("going:2").status_code == 410
+        return pair.other.complete("going:2").status_code == 404
 
     await asyncio.to_thread(pair.other.wait_until, refuses, 10)
 

@@ -50,7 +50,7 @@ def test_pages_are_there(fleet: ServedFleet, path: str) -> None:
 def test_unknown_names_are_refused_as_by_one_server(fleet: ServedFleet) -> None:
     response = fleet.complete("unknown-adapter")
     assert response.status_code == 404
-    assert response.json()["error"]["code"] == "unknown_adapter"
+    assert response.json()["error"]["code"] == "model_not_found"
     assert fleet.client.get("/api/v1/cache/why/unknown-adapter").status_code == 404
     assert fleet.client.get("/no/such/page").status_code == 404
 

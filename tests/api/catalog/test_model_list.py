@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -10,17 +11,18 @@ from fastapi import FastAPI, Request, Response
 from sqlalchemy import insert, update
 from starlette.responses import StreamingResponse
 
-from engine.gateway.model_list import PAGE, list_models
+from engine.gateway.model_list import PAGE, ModelList, model_list
+from engine.resolver import RegistryResolver
 from registry.auth.caller import Caller, as_caller
 from registry.auth.scopes import EVERY_SCOPE
 from registry.bases.repository import BaseRepository
-from registry.catalog.catalog import Catalog
 from registry.catalog.types import ServedReference
 from registry.database.engine import Database
 from registry.errors import DatabaseUnavailable
 from registry.ingest.upload_service import UPLOAD
 from registry.models import Adapter, Alias, AliasHistory, Version, now
 from registry.models.tenant import AdapterGrant, Tenant
+from registry.references import AdapterReference
 from registry.service import RegistryService
 from tests.api.conftest import BASE as SERVED
 from tests.api.helpers import AdapterMaker, publish
@@ -28,6 +30,11 @@ from tests.api.helpers import AdapterMaker, publish
 Json = dict[str, Any]
 
 BASE = [{"id": name, "object": "model", "owned_by": "vllm"} for name in ("base", "base-too")]
+NAMES = {
+    "Org/A": AdapterReference("a"),
+    "b-prod": AdapterReference("b", "prod"),
+    "größe": AdapterReference("a", version=1),
+}
 FEW = ("a", "a@beta", "a@prod", "acme~x", "b@prod", "c")
 
 
@@ -69,18 +76,26 @@ def version(adapter_id: int, state: str, base_id: int) -> Version:
     )
 
 
-def http(catalog: Catalog) -> httpx.AsyncClient:
-    app = FastAPI()
+def shown(service: RegistryService) -> ModelList:
+    return model_list(service, RegistryResolver(service.catalog))
+
+
+def http(service: RegistryService) -> httpx.AsyncClient:
+    app, models_shown = FastAPI(), shown(service)
 
     @app.get("/v1/models")
     async def models(request: Request) -> Response:
-        return await list_models(request.query_params, BASE, catalog.served_references)
+        return await models_shown.show_all(BASE, request.query_params)
+
+    @app.get("/v1/models/{model:path}")
+    async def model(model: str) -> Response:
+        return await models_shown.show_one(BASE, model)
 
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
 
 
-async def listed(catalog: Catalog, **query: Any) -> Json:
-    async with http(catalog) as client:
+async def listed(service: RegistryService, **query: Any) -> Json:
+    async with http(service) as client:
         response = await client.get("/v1/models", params=query)
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == "application/json"
@@ -97,7 +112,7 @@ async def test_base_models_come_first_and_then_all_adapters(
     service: RegistryService, database: Database
 ) -> None:
     await fill(database, FEW)
-    content = await listed(service.catalog)
+    content = await listed(service)
     assert content.keys() == {"object", "data"}
     assert ids(content) == ["base", "base-too", *FEW]
     assert content["data"][2] == {
@@ -117,7 +132,7 @@ async def test_the_root_is_the_folder_of_the_version_with_the_largest_weight(
         await publish(client, "bot", folder)
     split = [{"version": 1, "weight": 1}, {"version": 2, "weight": 9}]
     await client.put("/adapters/bot/aliases/both", json={"weights": split})
-    roots = {model["id"]: model["root"] for model in (await listed(service.catalog))["data"][2:]}
+    roots = {model["id"]: model["root"] for model in (await listed(service))["data"][2:]}
     assert roots == {"bot": str(folders[0]), "bot@both": str(folders[1])}
 
 
@@ -127,15 +142,15 @@ async def test_what_was_uploaded_has_no_folder_to_show(
     await fill(database, ["sent"])
     async with database.transaction() as session:
         await session.execute(update(Version).values(source=UPLOAD))
-    assert (await listed(service.catalog))["data"][2]["root"] == "sent"
+    assert (await listed(service))["data"][2]["root"] == "sent"
 
 
 async def test_an_adapter_without_a_servable_version_is_not_listed(
     service: RegistryService, database: Database
 ) -> None:
     await fill(database, FEW, state="quarantined")
-    assert ids(await listed(service.catalog)) == ["base", "base-too"]
-    assert ids(await listed(service.catalog, limit=5)) == ["base", "base-too"]
+    assert ids(await listed(service)) == ["base", "base-too"]
+    assert ids(await listed(service, limit=5)) == ["base", "base-too"]
 
 
 async def test_a_long_list_is_sent_in_parts_and_nothing_is_listed_twice(
@@ -143,9 +158,9 @@ async def test_a_long_list_is_sent_in_parts_and_nothing_is_listed_twice(
 ) -> None:
     many = [f"bot-{n:05d}" for n in range(2 * PAGE)]
     await fill(database, many)
-    async with http(service.catalog) as client:
+    async with http(service) as client:
         request = Request({"type": "http", "query_string": b""})
-        response = await list_models(request.query_params, BASE, service.catalog.served_references)
+        response = await shown(service).show_all(BASE, request.query_params)
         assert isinstance(response, StreamingResponse)
         parts = [str(part) async for part in response.body_iterator]
         assert max(part.count('"id"') for part in parts) <= PAGE
@@ -160,20 +175,20 @@ async def test_pages_join_to_the_whole(
 ) -> None:
     await fill(database, FEW)
     found: list[str] = []
-    page = await listed(service.catalog, limit=limit)
+    page = await listed(service, limit=limit)
     while True:
         assert len(page["data"]) <= limit
         assert (page["first_id"], page["last_id"]) == (ids(page)[0], ids(page)[-1])
         found += ids(page)
         if not page["has_more"]:
             break
-        page = await listed(service.catalog, limit=limit, after=page["last_id"])
+        page = await listed(service, limit=limit, after=page["last_id"])
     assert found == ["base", "base-too", *FEW]
 
 
 async def test_a_page_after_the_last_is_empty(service: RegistryService, database: Database) -> None:
     await fill(database, FEW)
-    page = await listed(service.catalog, after="zz")
+    page = await listed(service, after="zz")
     assert (page["data"], page["has_more"], page["last_id"]) == ([], False, None)
 
 
@@ -188,8 +203,92 @@ async def test_a_tenant_sees_its_own_and_what_it_was_granted(
         session.add(AdapterGrant(adapter_id=1, tenant="acme", granted_by="tests"))
     with as_caller(Caller("acme~app", EVERY_SCOPE, frozenset({"a"}))):
         expected = ["base", "base-too", "a", "a@beta", "a@prod", "acme~x"]
-        assert ids(await listed(service.catalog)) == expected
-        assert ids(await listed(service.catalog, after="a@beta")) == expected[4:]
+        assert ids(await listed(service)) == expected
+        assert ids(await listed(service, after="a@beta")) == expected[4:]
+
+
+async def name_adapters(service: RegistryService) -> None:
+    for name, reference in NAMES.items():
+        await service.names.set(name, reference, actor="tests")
+
+
+@pytest.mark.both_databases
+@pytest.mark.parametrize("limit", [1, 3, 1000])
+async def test_served_names_follow_as_ids_of_their_own(
+    service: RegistryService, database: Database, limit: int
+) -> None:
+    await fill(database, FEW)
+    await name_adapters(service)
+    whole = await listed(service)
+    assert ids(whole) == ["base", "base-too", *FEW, "Org/A", "b-prod", "größe"]
+    named = whole["data"][-3]
+    assert (named["id"], named["root"], named["parent"]) == ("Org/A", "/srv", "base")
+    found, page = [], await listed(service, limit=limit)
+    while page["has_more"]:
+        found += ids(page)
+        page = await listed(service, limit=limit, after=page["last_id"])
+    assert [*found, *ids(page)] == ids(whole)
+
+
+async def test_a_served_name_of_nothing_servable_is_not_listed(
+    service: RegistryService, database: Database
+) -> None:
+    await fill(database, FEW, state="retired")
+    await name_adapters(service)
+    assert ids(await listed(service)) == ["base", "base-too"]
+
+
+@pytest.mark.both_databases
+async def test_a_tenants_own_names_hide_the_platforms_and_no_others_are_listed(
+    service: RegistryService, database: Database
+) -> None:
+    await fill(database, (*FEW, "rival~y"))
+    await name_adapters(service)
+    for adapter, name in (("acme~x", "größe"), ("acme~x", "X"), ("rival~y", "Y")):
+        await service.names.set(name, AdapterReference(adapter), actor="tests")
+    with as_caller(Caller("acme~app", EVERY_SCOPE, frozenset({"a"}))):
+        page = await listed(service, after="acme~x")
+        assert ids(page) == ["X", "größe"], "no grant is in the database"
+    async with database.transaction() as session:
+        session.add(Tenant(name="acme", created_by="tests"))
+        await session.flush()
+        session.add(AdapterGrant(adapter_id=1, tenant="acme", granted_by="tests"))
+    with as_caller(Caller("acme~app", EVERY_SCOPE, frozenset({"a"}))):
+        page = await listed(service, after="acme~x")
+        assert ids(page) == ["Org/A", "X", "größe"]
+    assert ids(await listed(service))[-3:] == ["Org/A", "b-prod", "größe"]
+
+
+async def test_each_model_is_found_by_its_id(service: RegistryService, database: Database) -> None:
+    await fill(database, FEW)
+    await name_adapters(service)
+    whole = await listed(service)
+    async with http(service) as client:
+        for model in whole["data"]:
+            answer = await client.get(f"/v1/models/{quote(model['id'], safe='')}")
+            assert answer.status_code == 200
+            assert answer.json() == model
+        slashed = await client.get("/v1/models/Org/A")
+        assert slashed.json()["id"] == "Org/A"
+        assert (await client.get("/v1/models/a:1")).json()["parent"] == "base"
+        for unknown in ("nobody", "a:7", "a@nope", "No/Such", "x" * 300, "ü", "a%00b"):
+            answer = await client.get(f"/v1/models/{unknown}")
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"]) == (404, "model_not_found"), unknown
+            assert (error["type"], error["param"]) == ("NotFoundError", "model")
+        with as_caller(Caller("acme~app", EVERY_SCOPE)):
+            answer = await client.get("/v1/models/Org/A")
+            assert answer.status_code == 404
+            assert (await client.get("/v1/models/acme~x")).status_code == 200
+
+
+async def test_a_retired_model_is_found_no_more_and_the_code_says_why(
+    service: RegistryService, database: Database
+) -> None:
+    await fill(database, FEW, state="retired")
+    async with http(service) as client:
+        answer = await client.get("/v1/models/a")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "version_retired")
 
 
 @pytest.mark.parametrize(
@@ -206,18 +305,20 @@ async def test_a_tenant_sees_its_own_and_what_it_was_granted(
 async def test_a_wrong_page_is_refused_as_openai_does(
     service: RegistryService, query: Json, code: str
 ) -> None:
-    async with http(service.catalog) as client:
+    async with http(service) as client:
         response = await client.get("/v1/models", params=query)
     error = response.json()["error"]
     assert (response.status_code, error["code"]) == (400, code)
     assert error["param"] == next(iter(query))
 
 
-async def test_an_outage_is_told_before_the_list_begins() -> None:
+async def test_an_outage_is_told_before_the_list_begins(service: RegistryService) -> None:
     async def read(*_: Any) -> list[ServedReference]:
         raise DatabaseUnavailable("it is away")
 
     request = Request({"type": "http", "query_string": b""})
-    response = await list_models(request.query_params, BASE, read)
+    resolver = RegistryResolver(service.catalog)
+    models = ModelList(read, service.names, resolver, service.catalog.version)
+    response = await models.show_all(BASE, request.query_params)
     assert response.status_code == 503
     assert response.headers["retry-after"]

@@ -152,6 +152,11 @@ KEY = {"name": "app", "scopes": ["infer"]}
 BOT = "/adapters/bot"
 
 
+async def _remove_name(e: Everything) -> httpx.Response:
+    await e.http.put(f"{BOT}/names", json={"name": "Org/Bot"})
+    return await e.http.delete(f"{BOT}/names", params={"served_name": "Org/Bot"})
+
+
 BASES = {"base": "tiny", "other": "other"}
 
 
@@ -173,6 +178,11 @@ CHANGES: dict[str, tuple[EventKind, Ask]] = {
         EventKind.ADAPTER_UPDATED,
         lambda e: e.http.patch(BOT, json={"description": "new"}),
     ),
+    "PUT /api/v1/adapters/{name}/names": (
+        EventKind.NAME_SET,
+        lambda e: e.http.put(f"{BOT}/names", json={"name": "Org/Bot"}),
+    ),
+    "DELETE /api/v1/adapters/{name}/names": (EventKind.NAME_REMOVED, _remove_name),
     "PUT /api/v1/adapters/{name}/aliases/{alias}": (
         EventKind.ALIAS_MOVED,
         lambda e: e.http.put(f"{BOT}/aliases/prod", json={"version": 2}),

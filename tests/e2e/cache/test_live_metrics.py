@@ -114,10 +114,9 @@ def test_several_prompts_of_one_request_and_the_base_model(server: Any, scrapes:
 
 def test_refusals_by_code(server: Any, scrapes: Scrapes) -> None:
     assert server.complete("nobody-knows-me", "x").status_code == 404
-    assert server.complete("not a name!", "x").status_code == 400
+    assert server.complete("not a name!", "x").status_code == 404
     refusals = "adaptry_refusals_total"
-    assert scrapes.grew(refusals, code="unknown_adapter") == 1
-    assert scrapes.grew(refusals, code="invalid_reference") == 1
+    assert scrapes.grew(refusals, code="model_not_found") == 2
     assert scrapes.grew("adaptry_requests_total", adapter="_unknown", outcome="refused") == 2
 
 

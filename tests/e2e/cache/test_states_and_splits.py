@@ -58,7 +58,7 @@ def test_a_retired_version_refuses_new_requests_and_ends_those_under_way(server:
         retired = step(server, "leaving", 1, "retire", move_aliases_to=2, reason="done")
         assert retired.json()["state"] == "retired"
         refused = server.complete("leaving:1", prompt_for(WORD))
-        assert refused.status_code == 410
+        assert refused.status_code == 404
         assert refused.json()["error"]["code"] == "version_retired"
         assert "done" in refused.json()["error"]["message"]
         in_use = step(server, "leaving", 1, "purge")

@@ -120,7 +120,7 @@ def test_pins_promotions_and_probes_work_there_too(driver: Driver) -> None:
 
 def test_what_is_no_generation_does_not_reach_it(driver: Driver) -> None:
     unknown = driver.complete("nobody-knows-me")
-    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown_adapter")
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
     listed = {model["id"] for model in driver.client.get("/v1/models").json()["data"]}
     assert {"base", *TASKS} <= listed
     assert driver.client.get("/version").status_code == 200

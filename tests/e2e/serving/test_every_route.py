@@ -103,7 +103,7 @@ def test_tgis_and_loraxs_bodies_are_answered_with_the_adapter(server: Any, path:
     assert "x-adaptry-version" not in response.headers
     body["parameters"] = {"adapter_id": "nobody"}
     response = server.client.post(path, json=body)
-    assert (response.status_code, response.json()["code"]) == (404, "unknown_adapter")
+    assert (response.status_code, response.json()["code"]) == (404, "model_not_found")
 
 
 @pytest.mark.parametrize("kind", ["prompt", "messages"])

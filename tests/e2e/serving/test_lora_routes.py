@@ -52,7 +52,7 @@ def test_what_is_loaded_answers_from_memory_and_what_is_unloaded_no_more(server:
     assert says(server, "routed") == does("vowels")
     unloaded = unload(server, "routed")
     assert unloaded.text == "Success: LoRA adapter 'routed' removed successfully."
-    assert says(server, "routed") == (410, "version_retired")
+    assert says(server, "routed") == (404, "version_retired")
     states = server.client.get("/api/v1/adapters/routed/versions").json()["items"]
     assert [version["state"] for version in states] == ["retired", "retired"]
     assert unload(server, "routed").status_code == 404

@@ -108,7 +108,7 @@ def test_a_refusal_says_its_code(served: ServedDemo, receiver: tuple[Receiver, s
     spans = receiver[0].wait_for(trace, {"adaptry.request", "adaptry.resolve"})
     request = spans["adaptry.request"]
     assert request.is_error
-    assert request.attributes["error.type"] == "unknown_adapter"
+    assert request.attributes["error.type"] == "model_not_found"
     assert request.attributes["http.response.status_code"] == 404
     assert spans["adaptry.resolve"].attributes["error.type"] == "unknown_adapter"
 

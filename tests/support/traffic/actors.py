@@ -15,6 +15,7 @@ from tests.support.traffic.alias_history import AdapterHistory, Answer, judge
 from tests.support.traffic.expected_state import Refused, Unsure, World
 
 ROOT = Path(__file__).resolve().parents[3]
+GONE = ((404, "version_retired"), (404, "version_purged"))
 ALIASES = ("default", "prod")
 WORDS = ("hello", "window", "garden")  # short enough that every adapter has them right
 MAX_TOKENS = 20
@@ -169,7 +170,7 @@ async def ask_something(world: World) -> None:
         said = _streamed(content) if streamed else json.loads(content)["choices"][0]["text"]
         answer = Answer(name, alias, version, begin, end, word, said)
         world.done[f"answered {response.headers['x-adaptry-cache']}"] += 1
-    elif number and response.status_code == 410:
+    elif number and (response.status_code, _code(content)) in GONE:
         answer = Answer(name, None, number, begin, end, word, "", retired=True)
         world.done["refused as retired"] += 1
     elif world.may_refuse(response.status_code, code := _code(content)):

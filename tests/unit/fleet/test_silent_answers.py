@@ -7,7 +7,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,6 +22,7 @@ from fleet.stock.accounts import StockAccounts
 from fleet.stock.application import StockApplication
 from fleet.stock.client import StockVllm
 from tests.support.cache.controller_harness import Recorder, adapter
+from tests.support.cache.empty_model_list import empty_model_list
 
 A = adapter(1)
 SILENT_SECONDS = 0.2
@@ -117,7 +117,7 @@ class Stage:
             OneAdapter(),
             self.tally,
             base_models=["base"],
-            read_references=_none,
+            models=empty_model_list(OneAdapter()),
             accounts=StockAccounts(self.tally),
             max_body_bytes=1000,
             stalled_reader_seconds=60.0,
@@ -130,10 +130,6 @@ class Stage:
         finally:
             await self.server.close()
             assert self.policy.lease_count(A.id) == 0
-
-
-async def _none(*ignored: object) -> list[Any]:
-    return []
 
 
 @pytest.mark.parametrize("model", ["a1", "base"])

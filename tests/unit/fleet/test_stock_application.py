@@ -21,8 +21,8 @@ from engine.types import AdapterVersion
 from fleet.stock.accounts import StockAccounts
 from fleet.stock.application import StockApplication
 from fleet.stock.buffered_answer import MOST_BUFFERED_BYTES
-from registry.catalog.types import ServedReference
 from tests.support.cache.controller_harness import Recorder, adapter
+from tests.support.cache.empty_model_list import empty_model_list
 
 A = adapter(1)
 SCOPE: Scope = {
@@ -128,7 +128,7 @@ class Stage:
             OneAdapter(),
             self.tally,
             base_models=["base"],
-            read_references=_none,
+            models=empty_model_list(OneAdapter()),
             accounts=StockAccounts(self.tally),
             max_body_bytes=1000,
             stalled_reader_seconds=stalled_reader_seconds,
@@ -141,10 +141,6 @@ class Stage:
         async with asyncio.timeout(5):
             while self.policy.lease_count(A.id):
                 await asyncio.sleep(0.001)
-
-
-async def _none(*ignored: object) -> Sequence[ServedReference]:
-    return []
 
 
 async def test_a_reader_that_stands_still_keeps_no_lease_once_the_server_has_answered() -> None:

@@ -20,10 +20,10 @@ from fleet.stock.application import StockApplication
 from fleet.stock.usage import AnswerUsage, usage_options
 from registry.auth.caller import Caller, as_caller
 from registry.auth.scopes import EVERY_SCOPE
-from registry.catalog.types import ServedReference
 from registry.http.rate_limits import with_rates
 from registry.rates.caller_rates import uncounted_rates
 from tests.support.cache.controller_harness import Recorder, adapter
+from tests.support.cache.empty_model_list import empty_model_list
 
 A = adapter(1)
 USAGE = {"prompt_tokens": 30, "completion_tokens": 2, "total_tokens": 32}
@@ -107,7 +107,7 @@ class Stage:
             OneAdapter(),
             self.counted,
             base_models=["base"],
-            read_references=_none,
+            models=empty_model_list(OneAdapter()),
             accounts=StockAccounts(self.counted, self.counted),
             max_body_bytes=10_000,
             stalled_reader_seconds=60,
@@ -132,10 +132,6 @@ class Stage:
         with as_caller(Caller("acme~app", EVERY_SCOPE)):
             await self.app(with_rates(scope, rates), receive, send)
         return sent, rates.used("tokens")
-
-
-async def _none(*ignored: object) -> Sequence[ServedReference]:
-    return []
 
 
 def as_client_sees(lines: Sequence[bytes], model: str = "a1") -> bytes:

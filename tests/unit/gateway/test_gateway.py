@@ -255,7 +255,7 @@ async def test_anthropics_clients_read_their_own_format(model: str) -> None:
         content = json.loads(client.body)
         expected = "not_found_error" if end is None else "rate_limit_error"
         assert (content["type"], content["error"]["type"]) == ("error", expected)
-        assert content["error"]["code"] == ("unknown_adapter" if end is None else "tenant_limit")
+        assert content["error"]["code"] == ("model_not_found" if end is None else "tenant_limit")
 
 
 SECRET = "the prompt was MARKERFOUR"
@@ -368,12 +368,12 @@ async def test_an_unknown_adapter_is_an_openai_404_and_never_reaches_the_engine(
         await stage.gateway(stage.whole_answer)(client.scope, client.receive, client.send)
         assert client.status == 404
         error = json.loads(client.body)["error"]
-        assert error["code"] == "unknown_adapter"
+        assert error["code"] == "model_not_found"
         assert error["param"] == "model"
         assert error["type"] == "NotFoundError"
         assert stage.engine_calls == 0
         assert stage.tally.ended == [("_unknown", "refused")]
-        assert stage.tally.refusals == ["unknown_adapter"]
+        assert stage.tally.refusals == ["model_not_found"]
 
 
 @pytest.mark.parametrize("model", ["support", "base"])

@@ -87,10 +87,24 @@ def test_its_route_reads_the_header_only_so_the_body_is_put_there() -> None:
     """vLLM's decorator overwrites the body's `model` with the header, or with null."""
     there = scope("/invocations")
     named = read(there, b'{"model": "upper"}')
-    assert dict(named.scope_for_route(there)["headers"])[SAGEMAKER_HEADER] == b"upper"
+    name, passed_on = named.for_route(there, "upper:1")
+    assert name == "upper"
+    assert dict(passed_on["headers"])[SAGEMAKER_HEADER] == b"upper"
     assert dict(there["headers"]).get(SAGEMAKER_HEADER) is None, "the caller's own is untouched"
     elsewhere = scope()
-    assert named.scope_for_route(elsewhere) is elsewhere
+    assert named.for_route(elsewhere, "upper:1") == ("upper", elsewhere)
+
+
+def test_a_name_that_no_header_can_hold_is_read_and_replaced_by_its_version() -> None:
+    header = {"x_amzn_sagemaker_adapter_identifier": "größe/七".encode()}
+    there = scope("/invocations", **header)
+    named = read(there, b"{}")
+    assert named.model == "größe/七"
+    name, passed_on = named.for_route(there, "upper:1")
+    assert name == "upper:1"
+    assert dict(passed_on["headers"])[SAGEMAKER_HEADER] == b"upper:1"
+    latin = {"x_amzn_sagemaker_adapter_identifier": "größe".encode("latin-1")}
+    assert read(scope("/invocations", **latin), b"{}").model == "größe"
 
 
 def test_the_user_is_the_header_before_openais_field_before_a_new_one() -> None:

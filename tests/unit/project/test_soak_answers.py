@@ -55,7 +55,7 @@ USER = "ann"
 HERS = pick(SPLIT, salt="a@prod", user=USER)
 TEXTS = {2: "olleh", 3: "uryyb"}
 CANARY = replace(answer(HERS, TEXTS[HERS], 5, 6), alias="prod", user=USER)
-REFUSED = replace(STARS, outcome="refused", begin=20, end=21, problem="HTTP 410")
+REFUSED = replace(STARS, outcome="refused", begin=20, end=21, problem="HTTP 404")
 LEFT = replace(UPPER, outcome="cancelled", text="HEL")
 
 
