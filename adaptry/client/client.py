@@ -13,6 +13,7 @@ from adaptry.client.resources.events import Events
 from adaptry.client.resources.generate import Generation
 from adaptry.client.resources.jobs import Jobs
 from adaptry.client.resources.keys import Keys
+from adaptry.client.resources.names import Names
 from adaptry.client.resources.tenants import Tenants
 from adaptry.client.resources.transfer import Transfer
 from adaptry.client.resources.versions import Versions
@@ -33,6 +34,7 @@ class AllResources(Generation[T_co]):
         self.adapters = Adapters(transport)
         self.versions = Versions(transport)
         self.aliases = Aliases(transport)
+        self.names = Names(transport)
         self.bases = Bases(transport)
         self.jobs = Jobs(transport)
         self.events = Events(transport)

@@ -1,4 +1,4 @@
-"""`adaptry adapter promote | rollback | aliases | unalias`: aliases and traffic splits."""
+"""`adaptry adapter promote | rollback | aliases | unalias`, and `name | names | unname`."""
 
 import math
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 from adaptry.client.models import AliasRead
 from adaptry.client.transport.requests import parse_version
-from adaptry.terminal.completion import aliases_of
+from adaptry.terminal.completion import aliases_of, references
 from adaptry.terminal.errors import UsageError
 from adaptry.terminal.options import (
     DEFAULT_SERVER,
@@ -32,6 +32,9 @@ from adaptry.terminal.promotion import (
 Percent = Annotated[
     int | None,
     typer.Option(min=1, max=99, help="Send only this share of users there; the rest stay."),
+]
+ServedName = Annotated[
+    str, typer.Argument(metavar="SERVED_NAME", help="Any printable text, at most 256 characters.")
 ]
 
 
@@ -144,7 +147,56 @@ def unalias(
         print(f"{name}@{alias} is deleted")
 
 
-COMMANDS = (promote, rollback, aliases, unalias)
+def name(
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="REFERENCE", help="name, name@alias or name:3.", autocompletion=references
+        ),
+    ],
+    served_name: ServedName,
+    server: Server = DEFAULT_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Let clients write any text, such as Org/Adapter-7B, for an adapter, an alias or a version."""
+    adapter, _, alias = reference.partition("@")
+    number = None
+    if ":" in reference:
+        parse_version(reference)  # raises InvalidReference
+        adapter, _, digits = reference.partition(":")
+        number = int(digits)
+    with connect(server) as client:
+        named = client.names.set(adapter, served_name, alias=alias or None, version=number)
+    if as_json:
+        show_json(named)
+    else:
+        print(f"{named.name} -> {named.reference}")
+
+
+def names(name: Name, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """Show the served names of an adapter."""
+    with connect(server) as client:
+        found = list(client.names.list(name))
+    if as_json:
+        show_json(found)
+    else:
+        rows = ((n.name, n.reference, moment(n.created_at), n.created_by) for n in found)
+        show_table(("NAME", "MEANS", "SINCE", "BY"), rows)
+
+
+def unname(
+    name: Name, served_name: ServedName, server: Server = DEFAULT_SERVER, as_json: AsJson = False
+) -> None:
+    """Remove a served name: requests that write it get 404 from then on."""
+    with connect(server) as client:
+        client.names.remove(name, served_name)
+    if as_json:
+        show_json({"adapter": name, "name": served_name, "removed": True})
+    else:
+        print(f"{served_name} is removed")
+
+
+COMMANDS = (promote, rollback, aliases, unalias, name, names, unname)
 
 
 def target(alias: AliasRead) -> str:

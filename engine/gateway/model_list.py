@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from starlette.datastructures import QueryParams
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from engine.gateway.openai_errors import openai_error
@@ -22,6 +23,7 @@ from registry.ingest.upload_service import UPLOAD
 from registry.references import AdapterReference, parse_reference
 from registry.service import RegistryService
 
+MODELS = "/v1/models"
 PAGE = 500
 MAX_LIMIT = 1000
 
@@ -72,6 +74,13 @@ class ModelList:
         self._read_references = read_references
         self._names = names
         self._resolver = resolver
+
+    async def show(self, base: Sequence[Card], request: Request) -> Response:
+        """The response to `GET /v1/models` or `/v1/models/ID`."""
+        path: str = request.scope["path"]
+        if path.startswith(f"{MODELS}/"):
+            return await self.show_one(base, path.removeprefix(f"{MODELS}/"))
+        return await self.show_all(base, request.query_params)
 
     async def show_one(self, base: Sequence[Card], model: str) -> Response:
         """The one of this id: any text that a request may have as `model`."""

@@ -17,7 +17,7 @@ from engine.fanout.router import create_fanout_router
 from engine.gateway.body_validation import stop_at_first_error
 from engine.gateway.grammar_bounds import GrammarGate
 from engine.gateway.middleware import AdapterGateway, RequestCounter, RequestLimit
-from engine.gateway.model_list import Card, ModelList
+from engine.gateway.model_list import MODELS, ModelList
 from engine.gateway.parsed_request import parse_bodies_once
 from engine.gateway.request_context import RequestedAdapters, requested_adapter
 from engine.ports import Resolver
@@ -182,18 +182,10 @@ def _echo_requested_name(models: Any) -> None:
 def _model_routes(models: ModelList) -> list[Route]:
     """`/v1/models` lists all models that the caller can use, loaded or not."""
 
-    async def base_cards(request: Request) -> Sequence[Card]:
+    async def show_models(request: Request) -> Response:
         served = request.app.state.openai_serving_models.registry
-        cards: Sequence[Card] = (await served.show_available_models()).model_dump()["data"]
-        return cards
+        base = (await served.show_available_models()).model_dump()["data"]
+        return await models.show(base, request)
 
-    async def list_models(request: Request) -> Response:
-        return await models.show_all(await base_cards(request), request.query_params)
-
-    async def find_model(request: Request) -> Response:
-        return await models.show_one(await base_cards(request), request.path_params["model"])
-
-    return [
-        Route("/v1/models", list_models, methods=["GET"]),
-        Route("/v1/models/{model:path}", find_model, methods=["GET"]),
-    ]
+    paths = (MODELS, f"{MODELS}/{{model:path}}")
+    return [Route(path, show_models, methods=["GET"]) for path in paths]

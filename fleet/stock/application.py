@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from engine.cache.controller import CacheController
 from engine.errors import EngineError
-from engine.gateway.model_list import Card, ModelList
+from engine.gateway.model_list import MODELS, Card, ModelList
 from engine.gateway.openai_errors import error_content, send_json, send_refusal
 from engine.gateway.request_body import RequestBody, read_body
 from engine.gateway.request_context import RequestContext
@@ -41,7 +41,6 @@ GENERATING = frozenset(
     }
 )
 READ = frozenset({"/health", "/version", "/openapi.json"})
-MODELS = "/v1/models"
 _FORWARDED_HEADERS = ("content-type", "accept", "x-request-id", "traceparent", "tracestate")
 _DROPPED_HEADERS = {"content-length", "transfer-encoding", "connection", "server", "date"}
 
@@ -92,12 +91,9 @@ class StockApplication:
         method, path = scope["method"], scope["path"]
         if method == "POST" and path in GENERATING:
             await self._generate(scope, receive, send)
-        elif method == "GET" and path == MODELS:
-            listed = await self._models.show_all(self._base_models(), Request(scope).query_params)
-            await listed(scope, receive, send)
-        elif method == "GET" and path.startswith(f"{MODELS}/"):
-            found = await self._models.show_one(self._base_models(), path[len(MODELS) + 1 :])
-            await found(scope, receive, send)
+        elif method == "GET" and (path == MODELS or path.startswith(f"{MODELS}/")):
+            shown = await self._models.show(self._base_models(), Request(scope))
+            await shown(scope, receive, send)
         elif method == "GET" and path in READ:
             await self._forward(scope, b"", receive, Answering(send))
         else:

@@ -131,6 +131,9 @@ def test_garbage_is_deleted_only_with_apply(run: Run, bot: str) -> None:
         (["retire", f"x:{'9' * 5000}"], 2, "NAME:VERSION"),
         (["retire", "x:9999999999"], 1, "invalid_request"),
         (["retire", "x:1"], 1, "unknown_adapter"),
+        (["name", "x", "X"], 1, "unknown_adapter"),
+        (["name", "x:y", "X"], 2, "names no version"),
+        (["unname", "x", "X"], 1, "unknown_adapter"),
         (["quarantine", "x:1"], 2, "--reason"),
         (["quarantine", "x:1", "--reason", "r", "--code", "No"], 1, "invalid_request"),
         (["promote", "x:1", "--percent", "100"], 2, "--percent"),
@@ -153,3 +156,21 @@ def test_an_error_is_one_line(run: Run, arguments: list[str], exit_code: int, me
     assert err.startswith("adaptry: ")
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_served_names_are_set_shown_and_removed(run: Run, bot: str) -> None:
+    assert run("promote", f"{bot}:2", "--alias", "prod")[0] == 0
+    for reference in (bot, f"{bot}@prod", f"{bot}:3"):
+        named = f"Org/{reference}"
+        assert run("name", reference, named)[1] == f"{named} -> {reference}\n"
+    rows = run("names", bot)[1].splitlines()
+    assert [row.split()[:2] for row in rows] == [
+        ["NAME", "MEANS"],
+        [f"Org/{bot}", bot],
+        [f"Org/{bot}:3", f"{bot}:3"],
+        [f"Org/{bot}@prod", f"{bot}@prod"],
+    ]
+    assert run("unname", bot, f"Org/{bot}")[1] == f"Org/{bot} is removed\n"
+    assert len(json.loads(run("names", bot, "--json")[1])) == 2
+    refused = run("unname", bot, f"Org/{bot}")
+    assert (refused[0], "[unknown_served_name]" in refused[2]) == (1, True)
