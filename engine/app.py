@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from engine.api.dynamo import create_dynamo_router
 from engine.api.lora import create_lora_router
 from engine.api.probe import create_probe_router
 from engine.bootstrap.background import run_in_background
@@ -199,6 +200,9 @@ async def _build_app(
             raise why
         await supervisor.process.engine.check_health()
 
+    named = NamedAdapters(
+        service, registry.ingest, cache.controller.load_into_host, supervised.promotion
+    )
     return await build_application(
         supervisor.process.engine,
         arguments,
@@ -211,14 +215,8 @@ async def _build_app(
         routers=[
             *registry.routers(cache.controller.tenants.usage),
             create_probe_router(supervised.probe, cache.resolver),
-            create_lora_router(
-                NamedAdapters(
-                    service,
-                    registry.ingest,
-                    cache.controller.load_into_host,
-                    supervised.promotion,
-                )
-            ),
+            create_lora_router(named),
+            create_dynamo_router(named, service.catalog.served_references),
             *cache.routers(registry.events.decision_streams, tenants.grants.of),
             trace.router(),
             create_health_router(

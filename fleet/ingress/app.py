@@ -13,6 +13,7 @@ from starlette.routing import Mount
 
 from engine.api.cache import create_cache_router
 from engine.api.decisions import create_decision_router
+from engine.api.dynamo import create_dynamo_router
 from engine.api.lora import create_lora_router
 from engine.api.probe import create_probe_router
 from engine.bootstrap.background import is_stopping, run_in_background
@@ -105,12 +106,12 @@ async def run_ingress(
             max_body_bytes=settings.max_body_bytes,
             max_body_values=settings.max_body_values,
         )
+        named = NamedAdapters(service, registry.ingest, cache.load_into_host, promotion)
         app = _application(
             *registry.routers(poller.usage),
             create_probe_router(FleetProbe(replicas), resolver),
-            create_lora_router(
-                NamedAdapters(service, registry.ingest, cache.load_into_host, promotion)
-            ),
+            create_lora_router(named),
+            create_dynamo_router(named, service.catalog.served_references),
             create_cache_router(cache, resolver, residency),
             create_decision_router(cache, log, resolver, limiter, tenants.grants.of),
             create_health_router(

@@ -86,6 +86,7 @@ RULES = (
     # vLLM's own
     _rule(r"/v1/(un)?load_lora_adapter", _PUBLISH),
     _rule(r"/adapters(/.*)?", _PUBLISH),
+    _rule(r"/v1/loras(/.*)?", _PUBLISH, frozenset({"POST", "DELETE"})),
     _rule(r"/v1/.*", _INFER),
     _rule(r"/(generate|tokenize|detokenize|pooling|classify|score|rerank|v2/rerank)", _INFER),
     _rule(r"/(invocations|inference/v1/generate)", _INFER),

@@ -298,6 +298,9 @@ def test_every_route_has_a_rule_of_its_own() -> None:
     [
         ("POST", "/v1/chat/completions", {INFER}),
         ("POST", "/v1/load_lora_adapter", {PUBLISH}),
+        ("POST", "/v1/loras", {PUBLISH}),
+        ("DELETE", "/v1/loras/org/name", {PUBLISH}),
+        ("GET", "/v1/loras", {INFER}),
         ("POST", "/", {INFER}),
         ("GET", "/", set()),
         ("POST", "/generate_stream", {INFER}),

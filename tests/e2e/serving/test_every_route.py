@@ -39,7 +39,8 @@ WITHOUT_GENERATION = {
     *("/v1/responses/render", "/v1/chat/completions/derender", "/v1/completions/derender"),
     *("/v1/responses/{response_id}/cancel", "/inference/v1/abort_requests"),
     *("/scale_elastic_ep", "/is_scaling_elastic_ep"),
-    *("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters", "/v1/fanout"),  # ours
+    *("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters"),  # ours
+    *("/v1/loras", "/v1/fanout"),
 }
 
 

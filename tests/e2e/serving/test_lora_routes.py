@@ -128,3 +128,62 @@ def test_files_that_vllm_can_not_load_are_its_error(server: Any) -> None:
         assert (refused.status_code, error["code"]) == (500, "config_invalid")
         assert error["type"] == "InternalServerError"
         assert "adapter_config.json is not JSON" in error["message"]
+
+
+# ---- Dynamo's routes -----------------------------------------------------------------------------
+
+
+def dynamo(server: Any, name: str, does: str) -> Any:
+    source = {"uri": str(ADAPTERS / does)}
+    return server.client.post("/v1/loras", json={"lora_name": name, "source": source})
+
+
+def test_dynamos_clients_load_list_and_unload(server: Any) -> None:
+    loaded = dynamo(server, "swung", "upper")
+    assert loaded.status_code == 200, loaded.text
+    number = loaded.json().pop("lora_id")
+    assert loaded.json() == {
+        "status": "success",
+        "message": "LoRA adapter 'swung' loaded successfully",
+        "lora_name": "swung",
+        "lora_id": number,
+    }
+    assert says(server, "swung") == does("upper")
+    again = dynamo(server, "swung", "vowels")
+    assert (again.status_code, again.json()["message"]) == (
+        200,
+        "LoRA adapter 'swung' already loaded",
+    )
+    assert says(server, "swung") == does("upper")
+    listed = server.client.get("/v1/loras").json()
+    assert listed["loras"]["swung"] == number > 0
+    assert listed["count"] == len(listed["loras"])
+    assert not any("@" in name for name in listed["loras"])
+    gone = server.client.delete("/v1/loras/swung")
+    assert (gone.status_code, gone.json()["message"]) == (
+        200,
+        "LoRA adapter 'swung' unloaded successfully",
+    )
+    assert "swung" not in server.client.get("/v1/loras").json()["loras"]
+    assert says(server, "swung")[0] in (404, 410)
+
+
+def test_what_dynamos_clients_can_not_have_is_said_in_their_words(server: Any) -> None:
+    body = {"lora_name": "x", "source": {"uri": str(ADAPTERS / "none")}}
+    answers = {
+        "nothing there": server.client.post("/v1/loras", json=body),
+        "no source": server.client.post("/v1/loras", json={"lora_name": "x"}),
+        "no adapter": server.client.delete("/v1/loras/nobody"),
+    }
+    assert {what: answer.status_code for what, answer in answers.items()} == {
+        "nothing there": 404,
+        "no source": 422,
+        "no adapter": 404,
+    }
+    for answer in answers.values():
+        error = answer.json()
+        assert (error["status"], bool(error["message"]), bool(error["code"])) == (
+            "error",
+            True,
+            True,
+        )

@@ -41,6 +41,7 @@ ENGINE_PAGES = (
     "concepts/fairness.md",
     "concepts/request.md",
     "console.md",
+    "howto/from-dynamo.md",
     "howto/from-lorax.md",
     "howto/from-tgi.md",
     "howto/from-mlflow.md",
