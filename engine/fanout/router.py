@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from engine.fanout.inner_call import InnerAnswer, call_inside
 from engine.fanout.schemas import (
     FanoutAnswer,
+    FanoutEvent,
     FanoutModel,
     FanoutRequest,
     FanoutResponse,
@@ -30,6 +31,7 @@ from registry.errors import RegistryError
 _VALIDATOR = first_error_validator(FanoutRequest.__pydantic_core_schema__)
 _EVENTS_AHEAD = 64  # of a slow reader
 _STREAM_DESCRIPTION = "With `stream`: Server-Sent Events, each with the `name` of its model."
+_EVENTS = {"content": {"text/event-stream": {"schema": FanoutEvent.model_json_schema()}}}
 
 
 def create_fanout_router(resolver: Resolver, base_models: Iterable[str]) -> APIRouter:
@@ -42,7 +44,7 @@ def create_fanout_router(resolver: Resolver, base_models: Iterable[str]) -> APIR
         "/v1/fanout",
         response_model=FanoutResponse,
         openapi_extra={"requestBody": body},
-        responses={200: {"description": f"The answers by name. {_STREAM_DESCRIPTION}"}},
+        responses={200: {"description": f"The answers by name. {_STREAM_DESCRIPTION}", **_EVENTS}},
     )
     async def fanout(raw_request: Request) -> Any:
         """Ask several models over one prompt or conversation, which is computed once for all that

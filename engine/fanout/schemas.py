@@ -119,3 +119,16 @@ class FanoutResponse(BaseModel):
 
     answers: dict[str, FanoutAnswer]
     usage: FanoutUsage
+
+
+class FanoutEvent(BaseModel):
+    """Of a stream, for one model: first its `status` and `version`, then each `chunk`, as its own
+    route streams it, or an `error`, which ends its part.
+    """
+
+    name: str
+    status: int | None = None
+    version: str | None = None
+    invocation: str | None = None
+    chunk: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None

@@ -27,8 +27,10 @@ DOCUMENT: Json = json.loads(FILE.read_text(encoding="utf-8"))
 MACHINERY = {"page_token", "last-event-id"}  # the client's own business
 SOURCE = ROOT / "demo" / "adapters" / "upper"
 SAMPLES: Json = {"reference": "bot:3", "weights": {1: 9, 2: 1}, "options": {}}
-# The body is open: what each model's completion takes may stand in it. The method doesn't stream.
-OPEN_BODIES = {"fanout": {"max_tokens", "temperature", "stream"}}
+# The body is open: what each model's completion takes may stand in it. One method streams.
+OPEN_BODIES = {
+    name: {"max_tokens", "temperature", "stream"} for name in ("fanout", "fanout_stream")
+}
 
 
 def test_the_models_are_what_the_generator_writes() -> None:

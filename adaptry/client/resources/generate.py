@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from adaptry.client.errors import ApiError, NoAnswer
+from adaptry.client.fanout_event import FanoutEvent
 from adaptry.client.models import FanoutResponse, GenerateResponse
-from adaptry.client.transport.operations import Resource, operation, request_flow
+from adaptry.client.transport.operations import Resource, ending_stream, operation, request_flow
 from adaptry.client.transport.requests import Parameters, Request, RequestFlow, without_none
 
 T_co = TypeVar("T_co", covariant=True)
@@ -56,14 +57,26 @@ class Generation(Resource[T_co]):
         A model is a name, or a mapping of `model`, `suffix` (or `messages`), `name` and options of
         its own. `options`: others of a completion, for each model.
         """
-        body = without_none(
-            models=list(models),
-            prompt=prompt,
-            messages=messages,
-            max_tokens=max_tokens,
-            temperature=temperature,
-        )
-        return Parameters(body={**body, **(options or {})})
+        return _fanout(models, prompt, messages, max_tokens, temperature, options)
+
+    @ending_stream("POST", "/v1/fanout", FanoutEvent)
+    def fanout_stream(
+        self,
+        models: Sequence[str | Mapping[str, Any]],
+        *,
+        prompt: str | Sequence[int] | None = None,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Parameters:
+        """Ask several models as `fanout` does, and get each one's chunks as they come.
+
+        Each event has the `name` of its model: first one with its `status`, then its chunks, or an
+        `error`. To close the iterator ends the work. Raises NoAnswer if the stream breaks off.
+        """
+        streams = {**(options or {}), "stream": True}
+        return _fanout(models, prompt, messages, max_tokens, temperature, streams)
 
     @request_flow("GET", "/readyz")
     def is_ready(self, *, without: Sequence[str] = ()) -> RequestFlow[bool]:
@@ -77,6 +90,24 @@ class Generation(Resource[T_co]):
     def is_alive(self) -> RequestFlow[bool]:
         """Whether the server's process responds, ready or not."""
         return (yield from _succeeds("/healthz"))
+
+
+def _fanout(
+    models: Sequence[str | Mapping[str, Any]],
+    prompt: str | Sequence[int] | None,
+    messages: Sequence[Mapping[str, Any]] | None,
+    max_tokens: int | None,
+    temperature: float | None,
+    options: Mapping[str, Any] | None,
+) -> Parameters:
+    body = without_none(
+        models=list(models),
+        prompt=prompt,
+        messages=messages,
+        max_tokens=max_tokens,
+        temperature=temperature,
+    )
+    return Parameters(body={**body, **(options or {})})
 
 
 def _succeeds(path: str, without: Sequence[str] = ()) -> RequestFlow[bool]:

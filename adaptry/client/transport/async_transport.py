@@ -20,7 +20,7 @@ from adaptry.client.transport.requests import (
     RequestFlow,
     Response,
 )
-from adaptry.client.transport.sse import ALIVE_SECONDS, EventReader
+from adaptry.client.transport.sse import ALIVE_SECONDS, BROKEN_OFF, DONE, EventReader
 
 R = TypeVar("R")
 M = TypeVar("M", bound=ResponseModel)
@@ -79,6 +79,18 @@ class AsyncTransport:
                 lost = error
             await asyncio.sleep(reader.pause_seconds(lost))
 
+    async def answer(self, request: Request, parse: Callable[[str], M]) -> AsyncGenerator[M, None]:
+        """Raises NoAnswer if it breaks off before its end."""
+        reader = EventReader()
+        timeout_seconds = request.timeout_seconds
+        async with self._open(request, timeout_seconds, headers=reader.headers()) as response:
+            async for chunk in response.aiter_bytes():
+                for data in reader.feed(chunk):
+                    if data == DONE:
+                        return
+                    yield parse(data)
+        raise NoAnswer(self.options.base_url, BROKEN_OFF)
+
     @asynccontextmanager
     async def download(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
         async with self._open(request, timeout_seconds=NO_TIMEOUT) as response:
@@ -94,7 +106,7 @@ class AsyncTransport:
 
     @asynccontextmanager
     async def _open(
-        self, request: Request, timeout_seconds: float, **arguments: dict[str, str]
+        self, request: Request, timeout_seconds: float | None, **arguments: dict[str, str]
     ) -> AsyncIterator[httpx.Response]:
         """A successful response whose body has not been read. Raises ApiError, NoAnswer."""
         given = self.options.request_arguments(request) | arguments

@@ -147,6 +147,13 @@ class Stream(_Items[P, M]):
             raise UnexpectedAnswer(WRONG_SERVER) from error
 
 
+class EndingStream(Stream[P, M]):
+    """Yields the Server-Sent Events of one answer, until its mark of the end."""
+
+    def _iterate(self, transport: Any, parameters: Parameters) -> Any:
+        return transport.answer(self._route.request(parameters), self._parse_event)
+
+
 class Download(_Method[P, Request]):
     """Yields bytes in chunks while a `with` block holds the connection."""
 
@@ -204,6 +211,12 @@ def stream(
     path: str, item: type[M]
 ) -> Callable[[Callable[Concatenate[Any, P], Parameters]], Stream[P, M]]:
     return lambda function: Stream(function, Route("GET", path), item)
+
+
+def ending_stream(
+    method: str, path: str, item: type[M]
+) -> Callable[[Callable[Concatenate[Any, P], Parameters]], EndingStream[P, M]]:
+    return lambda function: EndingStream(function, Route(method, path), item)
 
 
 def download(path: str) -> Callable[[Callable[Concatenate[Any, P], Parameters]], Download[P]]:

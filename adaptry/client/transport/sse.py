@@ -8,6 +8,8 @@ from adaptry.client.errors import AdaptryError
 
 ALIVE_SECONDS = 60.0  # the server sends at least a comment every 15 s
 GIVE_UP_SECONDS = 60.0
+DONE = "[DONE]"  # the last event of a stream that has an end
+BROKEN_OFF = "the stream broke off before its end"
 _FIRST_RETRY_SECONDS = 2.0
 _LONGEST_RETRY_SECONDS = 30.0
 _MAX_LINE_BYTES = 2**24

@@ -19,7 +19,7 @@ from adaptry.client.transport.requests import (
     RequestFlow,
     Response,
 )
-from adaptry.client.transport.sse import ALIVE_SECONDS, EventReader
+from adaptry.client.transport.sse import ALIVE_SECONDS, BROKEN_OFF, DONE, EventReader
 
 R = TypeVar("R")
 M = TypeVar("M", bound=ResponseModel)
@@ -75,6 +75,17 @@ class SyncTransport:
                 lost = error
             time.sleep(reader.pause_seconds(lost))
 
+    def answer(self, request: Request, parse: Callable[[str], M]) -> Generator[M, None, None]:
+        """Raises NoAnswer if it breaks off before its end."""
+        reader = EventReader()
+        with self._open(request, request.timeout_seconds, headers=reader.headers()) as response:
+            for chunk in response.iter_bytes():
+                for data in reader.feed(chunk):
+                    if data == DONE:
+                        return
+                    yield parse(data)
+        raise NoAnswer(self.options.base_url, BROKEN_OFF)
+
     @contextmanager
     def download(self, request: Request) -> Iterator[Iterator[bytes]]:
         with self._open(request, timeout_seconds=NO_TIMEOUT) as response:
@@ -87,7 +98,7 @@ class SyncTransport:
 
     @contextmanager
     def _open(
-        self, request: Request, timeout_seconds: float, **arguments: dict[str, str]
+        self, request: Request, timeout_seconds: float | None, **arguments: dict[str, str]
     ) -> Iterator[httpx.Response]:
         """A successful response whose body has not been read. Raises ApiError, NoAnswer."""
         given = self.options.request_arguments(request) | arguments
