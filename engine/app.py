@@ -29,6 +29,7 @@ from engine.operations.module_naming import EngineNaming
 from engine.operations.named_adapters import NamedAdapters
 from engine.operations.probe import Probe
 from engine.operations.promotion import EnginePromotion
+from engine.resolver import check_base
 from engine.settings import EngineSettings
 from engine.vllm.app import EngineBinding, build_application
 from engine.vllm.engine_client import LeasedAsyncLLM
@@ -57,6 +58,10 @@ class Server:
     @property
     def controller(self) -> CacheController:
         return self.cache.controller
+
+    async def check_base(self, reference: str) -> None:
+        """See `fleet.replica.server`."""
+        await check_base(self.service.catalog, reference)
 
     async def places(self, tensors: Sequence[str]) -> Sequence[str | None]:
         """See `VllmBackend.places`. Raises EngineUnavailable."""

@@ -64,6 +64,13 @@ class RegistryResolver:
             return for_engine(await self._catalog.find(parse_reference(text)))
 
 
+async def check_base(catalog: Catalog, text: str) -> None:
+    """In any state. Raises OtherBaseModel, and the registry's errors for what does not exist."""
+    found = await catalog.find(parse_reference(text))
+    if not found.is_served:
+        raise await catalog.other_base(found)
+
+
 def for_engine(resolved: ResolvedVersion) -> AdapterVersion:
     """The registry's version as the engine's type."""
     deprecated_at = resolved.deprecated_at

@@ -1,6 +1,7 @@
 """Operations that an ingress calls on a replica, besides forwarded requests."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 
 from engine.cache.snapshot import CacheSnapshot
@@ -14,6 +15,8 @@ from fleet.messages import EngineFacts, Failure, Report, WantedPin
 from fleet.replica.server import ReplicaServer
 from registry.catalog.types import ResolvedVersion
 from registry.errors import RegistryError
+
+logger = logging.getLogger(__name__)
 
 _ACTOR = "entrance"
 _MOST_DECISIONS = 4096
@@ -69,16 +72,26 @@ class Operations:
     # ---- control -------------------------------------------------------------------------
 
     async def prefetch(self, version: AdapterVersion) -> None:
+        await self._server.check_base(version.reference)
         self._cache.controller.prefetch(version)
 
     async def bring_back(self, versions: Sequence[AdapterVersion]) -> None:
         """See `WarmUp.bring_back`."""
-        self._cache.warm_up.prefetch_missing(versions)
+        self._cache.warm_up.prefetch_missing([v for v in versions if await self._is_ours(v)])
+
+    async def _is_ours(self, version: AdapterVersion) -> bool:
+        try:
+            await self._server.check_base(version.reference)
+        except RegistryError as error:
+            logger.warning("%s is not brought back: %s", version.reference, error.detail)
+            return False
+        return True
 
     async def evict(self, version: AdapterVersion, wait: bool, force: bool) -> bool:
         return await self._cache.controller.evict(version, wait=wait, force=force)
 
     async def pin(self, version: AdapterVersion, tier: Tier) -> None:
+        await self._server.check_base(version.reference)
         await self._cache.pins.pin(version, tier, actor=_ACTOR)
 
     async def unpin(self, version: AdapterVersion) -> None:
@@ -107,12 +120,15 @@ class Operations:
     # ---- promotion -----------------------------------------------------------------------
 
     async def warm(self, version: ResolvedVersion, old: Sequence[ResolvedVersion]) -> None:
+        await self._server.check_base(version.reference)
         await self._promotion.warm(version, old)
 
     async def probe(self, version: ResolvedVersion) -> None:
+        await self._server.check_base(version.reference)
         await self._promotion.probe(version)
 
     async def probe_result(self, version: AdapterVersion) -> ProbeResult:
+        await self._server.check_base(version.reference)
         return await self._probe.run(version)
 
     async def evict_when_idle(self, version: ResolvedVersion) -> None:

@@ -31,6 +31,12 @@ class ReplicaServer(Protocol):
     @property
     def metrics_registry(self) -> CollectorRegistry: ...
 
+    async def check_base(self, reference: str) -> None:
+        """Raises OtherBaseModel for a version that is bound to another base model than this one's.
+
+        The ingress resolved it by the files of its own node. Raises the registry's other errors.
+        """
+
     async def places(self, tensors: Sequence[str]) -> Sequence[str | None]:
         """The engine's name of the module of each tensor of one adapter.
 

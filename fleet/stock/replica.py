@@ -56,6 +56,9 @@ class StockServer:
     def controller(self) -> CacheController:
         return self.cache.controller
 
+    async def check_base(self, reference: str) -> None:
+        """The ingress is in this process, and `BaseCheck` has compared the server with it."""
+
     async def places(self, tensors: Sequence[str]) -> Sequence[str | None]:
         """No route of a stock vLLM tells."""
         raise EngineUnavailable("a stock vLLM can't be asked for its modules")

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from sqlalchemy import update
 
 from engine.gateway.pinned_resolver import PinnedResolver, pin_reference
-from engine.resolver import RegistryResolver
+from engine.resolver import RegistryResolver, check_base
 from registry.aliases.promotion import Preparation
 from registry.api.router import create_router
 from registry.catalog.types import ResolvedVersion
@@ -108,6 +108,17 @@ async def test_a_replica_of_another_base_model_refuses_what_its_ingress_has_reso
         assert (await here.resolve("upper")).reference == "upper:1"
         with pytest.raises(OtherBaseModel):
             await there.resolve("upper")
+
+
+async def test_a_replica_asks_whether_a_version_is_its_own_in_any_state(
+    service: RegistryService, other: RegistryService, make_adapter: AdapterMaker
+) -> None:
+    """Before it loads, for a pin or a prefetch of the ingress's."""
+    await publish(service, "upper", make_adapter("upper"))
+    await service.lifecycle.quarantine("upper:1", "probe", "probe_failed", "test")
+    await check_base(service.catalog, "upper:1")
+    with pytest.raises(OtherBaseModel):
+        await check_base(other.catalog, "upper:1")
 
 
 async def test_an_engine_with_other_modules_serves_the_same_base_model_and_compares_each_load(

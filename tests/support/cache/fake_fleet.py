@@ -20,7 +20,7 @@ from engine.types import AdapterVersion
 from fleet.messages import EngineFacts, ForwardedRequest, Messages, ReplicaResult, ReplicaResults
 from fleet.ports import ReplicaLost
 from fleet.replica.replica import Replica
-from registry.errors import UnknownAdapter
+from registry.errors import OtherBaseModel, UnknownAdapter
 from registry.residency import NullResidencyStore
 from tests.support.cache.controller_harness import Cache, adapter, running
 
@@ -65,6 +65,7 @@ class FakeReplica:
         self.dies_after: int | None = None
         self.asked: list[ForwardedRequest] = []
         self.down: EngineUnavailable | None = None
+        self.of_other_base: set[str] = set()  # references
         controller = self.controlled.controller
         self.pins = PinService(controller, NullResidencyStore(), NobodyResolves())
         cache = SimpleNamespace(
@@ -83,8 +84,13 @@ class FakeReplica:
             probe=GoodProbe(),
             freeze_metrics=nullcontext,
             metrics_registry=CollectorRegistry(),
+            check_base=self._check_base,
         )
         self.replica = Replica(name, server, FACTS, silent_seconds=30.0)
+
+    async def _check_base(self, reference: str) -> None:
+        if reference in self.of_other_base:
+            raise OtherBaseModel(reference, "other", "ours")
 
     async def handle(self, request: ForwardedRequest) -> AsyncGenerator[Messages]:
         self.asked.append(request)

@@ -21,7 +21,7 @@ from fleet.ingress.recent_residency import RecentResidency
 from fleet.ingress.replica_poller import ReplicaPoller
 from fleet.placement import first_for
 from registry.catalog.types import ResolvedVersion
-from registry.errors import DatabaseUnavailable, EngineAway
+from registry.errors import DatabaseUnavailable, EngineAway, OtherBaseModel
 from registry.residency import NullResidencyStore, StoredPin
 from tests.support.cache.controller_harness import A, B, C, until
 from tests.support.cache.fake_fleet import FakeReplica, FakeReplicas, Names, fake_fleet
@@ -113,6 +113,28 @@ async def test_a_pin_that_one_replica_refuses_is_held_by_none(
         await pins.pin(A, Tier.GPU, None, None, actor="me")
     assert pinned_on(replicas, A) == set()
     assert store.saved == {}
+
+
+async def test_a_replica_of_other_base_weights_loads_nothing_of_ours(
+    replicas: FakeReplicas, pins: FleetPins, store: Store
+) -> None:
+    """Its node holds other files than the ingress's, which resolved the version by its own."""
+    other = replicas.of("two")
+    other.of_other_base.add(A.reference)
+    with pytest.raises(OtherBaseModel):
+        await pins.pin(A, Tier.HOST, None, None, actor="me")
+    assert pinned_on(replicas, A) == set()
+    assert store.saved == {}
+    operations = other.replica
+    for operation, arguments in (("prefetch", (A,)), ("warm", (A, ())), ("probe", (A,))):
+        answer = await operations.call(operation, arguments, None)
+        assert answer is not None
+        assert isinstance(answer.failure, OtherBaseModel), operation
+    brought = await operations.call("bring_back", ([A, B],), None)
+    assert brought is not None
+    assert brought.failure is None
+    await until(lambda: B.reference in replicas.held()["two"])
+    assert A.reference not in replicas.held()["two"]
 
 
 async def test_a_pin_that_can_not_be_stored_is_held_by_none(
