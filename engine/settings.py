@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import ByteSize, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from engine.types import AdmissionLimits, GrammarLimits
+from engine.types import AdmissionLimits, EvictionPolicy, GrammarLimits
 
 MIN_TRACE_BYTES = 2**20
 
@@ -30,6 +30,10 @@ class EngineSettings(BaseSettings):
         256, description="Most waiting requests for one adapter; further ones get 429."
     )
     max_loads: PositiveInt = Field(2, description="Most adapters loaded from disk in parallel.")
+    eviction_policy: EvictionPolicy = Field(
+        EvictionPolicy.ADAPTIVE,
+        description="Who leaves a slot or host memory first: see *Eviction policies*.",
+    )
     load_timeout_seconds: PositiveFloat = Field(
         60.0, description="A load from disk that takes longer fails."
     )

@@ -43,6 +43,17 @@ class EvictionReason(StrEnum):
     DRIFT = "drift"  # the engine and the controller disagreed
 
 
+class EvictionPolicy(StrEnum):
+    """Who leaves a tier first, of those that may leave."""
+
+    ADAPTIVE = "adaptive"  # by recency or by frequency, whichever would have hit more lately
+    LOOK_AHEAD = "look-ahead"  # the farthest known use, else the least recently used
+    LRU = "lru"  # the least recently used
+    LFU = "lfu"  # the least frequently used, with ageing
+    S3_FIFO = "s3-fifo"  # what was asked for once, then in rounds
+    COST = "cost"  # the cheapest to load again, for its bytes
+
+
 class Transition(StrEnum):
     """The two steps from disk to a slot: load and activate."""
 

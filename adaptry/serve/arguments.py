@@ -80,6 +80,11 @@ def parser() -> argparse.ArgumentParser:
     ours.add_argument(
         "--host-cache-bytes", metavar="SIZE", help="most host memory that adapters may take"
     )
+    ours.add_argument(
+        "--eviction-policy",
+        choices=["adaptive", "look-ahead", "lru", "lfu", "s3-fifo", "cost"],
+        help="who leaves a slot or host memory first (default: adaptive)",
+    )
     ours.add_argument("--profile", metavar="NAME|FILE", help="demo, or a YAML file like it")
     ours.add_argument(
         "--replicas",
@@ -163,7 +168,11 @@ def parse(argv: Sequence[str]) -> ServeArguments:
 
 def _settings(ours: argparse.Namespace) -> dict[str, Any]:
     """The engine settings that have their own option, if it was given."""
-    given = {"preload": ours.preload, "host_cache_bytes": ours.host_cache_bytes}
+    given = {
+        "preload": ours.preload,
+        "host_cache_bytes": ours.host_cache_bytes,
+        "eviction_policy": ours.eviction_policy,
+    }
     return {name: value for name, value in given.items() if value}
 
 

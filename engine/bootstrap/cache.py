@@ -28,6 +28,7 @@ from engine.operations.probe import Probe, Score
 from engine.operations.promotion import EnginePromotion
 from engine.operations.quarantine import Quarantine
 from engine.operations.warmup import WarmUp
+from engine.policy.eviction_orders.choice import create_orders
 from engine.policy.policy import CachePolicy
 from engine.ports import Backend, Observer, Observers, Resolver
 from engine.resolver import RegistryResolver
@@ -109,11 +110,14 @@ def create_cache(
     `report_silence` is called when the engine has not answered for too long. `observers` are
     notified after those that every cache has.
     """
+    orders = create_orders(settings.eviction_policy, per_byte=settings.host_cache_bytes is not None)
     policy = CachePolicy(
         slots=arguments.max_loras,
         host_capacity=arguments.max_cpu_loras,
         host_bytes=settings.host_cache_bytes,
         max_loads=settings.max_loads,
+        eviction_order=orders.host,
+        slot_order=orders.slots,
     )
     copies = create_local_copies(settings)
     files = FittingFiles(copies or StoredFiles(), service.registrar.find_misfit)

@@ -187,7 +187,7 @@ class DecisionExecutor:
         if not loaded.guaranteed:
             self._observer.on_event(FellBack(version))
         try:
-            self._policy.on_loaded(version.id, loaded.host_bytes)
+            self._policy.on_loaded(version.id, loaded.host_bytes, seconds)
         except AdapterTooLarge as error:
             self._backend.discard(version.id)
             self._fail(version, Transition.DISK_TO_HOST, error)

@@ -6,7 +6,7 @@ It follows the policy's changes. Of one tenant, what may leave is in the evictio
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence, Set
 
-from engine.policy.index import OrderedIndex
+from engine.policy.ordered_index import OrderedIndex
 from engine.policy.policy import CachePolicy
 from engine.types import VersionId
 

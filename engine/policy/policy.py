@@ -19,6 +19,7 @@ from engine.policy.decisions import Decision, Ticket
 from engine.policy.eviction import VictimSelector
 from engine.policy.eviction_orders.base import EvictionOrder
 from engine.policy.eviction_orders.lru import LruOrder
+from engine.policy.foresight import Foresight
 from engine.policy.index import PlanningIndex
 from engine.policy.pin_budget import PinBudget
 from engine.policy.planner import Planner
@@ -31,7 +32,8 @@ from engine.types import CacheOutcome, EvictionReason, Tier, VersionId
 class CachePolicy(PolicyViews):
     """Decides for `slots` GPU places over `host_capacity` host places of `host_bytes` in total.
 
-    `eviction_order`: empty, and not shared; None: LRU. Raises ValueError if there is
+    `eviction_order`: empty, and not shared; None: LRU. `slot_order`: the same for the slots, which
+    are in the order of host memory if it is None. Raises ValueError if there is
     no slot, or the host tier is smaller than the GPU tier: vLLM keeps a host copy of everything in
     a slot.
     """
@@ -44,6 +46,7 @@ class CachePolicy(PolicyViews):
         host_bytes: int | None = None,
         max_loads: int = 2,
         eviction_order: EvictionOrder | None = None,
+        slot_order: EvictionOrder | None = None,
     ) -> None:
         if slots < 1 or host_capacity < slots or max_loads < 1:
             raise ValueError(f"bad capacities: {slots=} {host_capacity=} {max_loads=}")
@@ -51,16 +54,17 @@ class CachePolicy(PolicyViews):
         self.host_capacity = host_capacity
         self.host_bytes = host_bytes
         self.wait_queue = WaitQueue()
-        order = eviction_order or LruOrder()
         self._tiers = Tiers(
             slots=slots,
             host_capacity=host_capacity,
             host_bytes=host_bytes,
-            eviction_order=order,
+            eviction_order=LruOrder() if eviction_order is None else eviction_order,
+            slot_order=slot_order,
             is_wanted=self.is_wanted,
         )
         self.pins = PinBudget(self._tiers, self._wanted)
-        self._index = PlanningIndex(self._tiers, self.pins, self.wait_queue, order)
+        self._index = PlanningIndex(self._tiers, self.pins, self.wait_queue)
+        self.foresight = Foresight(self.wait_queue, self._tiers.foresee, self._index.refresh)
         self._victims = VictimSelector(self._tiers, self.pins, self.wait_queue, self._index)
         self._planner = Planner(
             self._tiers, self._victims, self.wait_queue, self._index, max_loads=max_loads
@@ -115,9 +119,10 @@ class CachePolicy(PolicyViews):
             self._planner.prefetches[version] = None
             self._index.refresh(version)
 
-    def on_loaded(self, version: VersionId, size_bytes: int = 0) -> None:
+    def on_loaded(self, version: VersionId, size_bytes: int = 0, load_seconds: float = 0.0) -> None:
         """It is staged, and takes that much. After AdapterTooLarge, report `on_failed`."""
         self._tiers.learn_size(version, size_bytes)
+        self._tiers.learn_cost(version, load_seconds)
         self.pins.check_room_for(version)
         self._tiers.put(version, Place.STAGED)
 

@@ -27,6 +27,8 @@ _UNSETTLED = (Place.LOADING, Place.STAGED, Place.COMMITTING)
 class Tiers:
     """Both tiers with their leases. Records where adapters are, not where they should be.
 
+    `slot_order`: in which adapters leave their slots; None: the same as `eviction_order`.
+
     `host_bytes` None: only the places of the host tier are counted. Every change and every view
     that a plan needs costs O(1). `is_wanted`: not to be forgotten, if beside the tiers or on disk
     only. `on_change` is called with the adapter that a change concerned, `on_resize` if that is its
@@ -40,6 +42,7 @@ class Tiers:
         host_capacity: int,
         host_bytes: int | None = None,
         eviction_order: EvictionOrder,
+        slot_order: EvictionOrder | None = None,
         is_wanted: Callable[[VersionId], bool] = lambda version: False,
     ) -> None:
         self.slots = slots
@@ -48,6 +51,7 @@ class Tiers:
         self.on_change: Callable[[VersionId], None] = lambda version: None
         self.on_resize: Callable[[VersionId], None] = lambda version: None
         self._order = eviction_order
+        self._slot_order = slot_order
         self._host: set[VersionId] = set()
         self._host_bytes = 0  # of what is in the host tier
         self._in_slots: set[VersionId] = set()  # or being copied into one
@@ -71,9 +75,9 @@ class Tiers:
             self._outside.pop(version, None)
             self._enter(version)
         if place is Place.ACTIVATING or place is Place.SLOT:
-            self._in_slots.add(version)
+            self._enter_slot(version)
         else:
-            self._in_slots.discard(version)
+            self._leave_slot(version)
         if not (was_outside and place in _UNSETTLED):  # nothing follows where it waits
             self.on_change(version)
 
@@ -83,10 +87,22 @@ class Tiers:
             self._host_bytes += self.size_of(version)
             self._order.insert(version)
 
+    def _enter_slot(self, version: VersionId) -> None:
+        if version not in self._in_slots:
+            self._in_slots.add(version)
+            if self._slot_order is not None:
+                self._slot_order.insert(version)
+
+    def _leave_slot(self, version: VersionId) -> None:
+        if version in self._in_slots:
+            self._in_slots.remove(version)
+            if self._slot_order is not None:
+                self._slot_order.remove(version)
+
     def remove(self, version: VersionId) -> None:
         self._place.pop(version, None)
         self._outside.pop(version, None)
-        self._in_slots.discard(version)
+        self._leave_slot(version)
         self._last_grants.pop(version, None)
         if version in self._host:
             self._host.discard(version)
@@ -120,14 +136,15 @@ class Tiers:
         self._in_slots.clear()
         self._host.clear()
         self._host_bytes = 0
-        self._order.clear()
+        for order in self.orders():
+            order.clear()
 
     def acquire(self, version: VersionId) -> None:
         """One more lease."""
         self._leases[version] += 1
         self._grants += 1
         self._last_grants[version] = self._grants
-        self._order.touch(version, granted=True)
+        self._touch(version, granted=True)
         self.on_change(version)
 
     def release(self, version: VersionId) -> None:
@@ -135,7 +152,28 @@ class Tiers:
         self._leases[version] -= 1
         if not self._leases[version]:
             del self._leases[version]
-        self._order.touch(version, granted=False)
+        self._touch(version, granted=False)
+        self.on_change(version)
+
+    def _touch(self, version: VersionId, *, granted: bool) -> None:
+        self._order.touch(version, granted=granted)
+        if self._slot_order is not None:
+            self._slot_order.touch(version, granted=granted)
+
+    def orders(self) -> list[EvictionOrder]:
+        """Of host memory, and of the slots if they have their own."""
+        return [self._order] if self._slot_order is None else [self._order, self._slot_order]
+
+    def foresee(self, version: VersionId, use: int | None) -> None:
+        """See `EvictionOrder`."""
+        self._order.foresee(version, use)
+        if self._slot_order is not None:
+            self._slot_order.foresee(version, use)
+
+    def learn_cost(self, version: VersionId, load_seconds: float) -> None:
+        """How long its load from disk took."""
+        for order in self.orders():
+            order.learn_cost(version, self.size_of(version), load_seconds)
         self.on_change(version)
 
     def lease_count(self, version: VersionId) -> int:
@@ -156,6 +194,10 @@ class Tiers:
 
     def eviction_key(self, version: VersionId) -> EvictionKey:
         return self._order.key(version)
+
+    def slot_key(self, version: VersionId) -> EvictionKey:
+        """Of one in a slot; the lowest is the next to leave it."""
+        return (self._slot_order or self._order).key(version)
 
     def in_slots(self) -> list[VersionId]:
         """Those in a slot, not those that are on their way into one; in no order."""
@@ -195,6 +237,8 @@ class Tiers:
 
     def residency(self) -> Residency:
         host = tuple(self._order.in_order())
+        if self._slot_order is not None:
+            return Residency(gpu=tuple(self._slot_order.in_order()), host=host)
         return Residency(gpu=tuple(v for v in host if v in self._in_slots), host=host)
 
     def check(self) -> None:

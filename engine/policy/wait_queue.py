@@ -33,9 +33,13 @@ class WaitQueue:
     def __len__(self) -> int:
         return len(self._waiters)
 
-    def add(self, ticket: Ticket, version: VersionId, outcome: CacheOutcome) -> None:
+    def number_arrival(self) -> int:
+        """The number of the next arrival, here or on the way to here."""
         self._arrivals += 1
-        waiter = Waiter(version, outcome, self._arrivals)
+        return self._arrivals
+
+    def add(self, ticket: Ticket, version: VersionId, outcome: CacheOutcome) -> None:
+        waiter = Waiter(version, outcome, self.number_arrival())
         self._waiters[ticket] = waiter
         same = self._per_version.setdefault(version, OrderedDict())
         same[ticket] = waiter

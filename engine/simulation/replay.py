@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from engine.policy.eviction_orders.base import EvictionOrder
+from engine.policy.eviction_orders.choice import TierOrders
 from engine.simulation.agenda import Agenda
 from engine.simulation.replica import Replica, Shape
 from engine.simulation.shared_engine import Costs, Request
@@ -67,16 +67,16 @@ def replay(
     costs: Costs,
     shape: Shape,
     *,
-    eviction_order: EvictionOrder | None = None,
+    orders: TierOrders | None = None,
     sizes: Mapping[VersionId, int] | None = None,
 ) -> Replayed:
     """Serve the trace, which has to be in order of time; it is read as far as time has come.
 
-    `eviction_order`: empty, and not shared; None: the server's default. `sizes`: of the adapters,
+    `orders`: empty, and not shared; None: the server's default. `sizes`: of the adapters,
     in bytes.
     """
     agenda = Agenda()
-    replica = Replica("one", agenda, costs, shape, eviction_order=eviction_order, sizes=sizes)
+    replica = Replica("one", agenda, costs, shape, orders=orders, sizes=sizes)
     requests: list[Request] = []
     coming = iter(arrivals)
 

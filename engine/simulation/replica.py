@@ -8,11 +8,11 @@ from itertools import takewhile
 from engine.cache.drains import Drains
 from engine.errors import AdapterTooLarge
 from engine.policy.decisions import Activate, Commit, Grant, StartLoad, Ticket
-from engine.policy.eviction_orders.base import EvictionOrder
+from engine.policy.eviction_orders.choice import TierOrders, create_orders
 from engine.policy.policy import CachePolicy
 from engine.simulation.agenda import Agenda
 from engine.simulation.shared_engine import Costs, Request, SharedEngine
-from engine.types import AdmissionLimits, CacheOutcome, VersionId
+from engine.types import AdmissionLimits, CacheOutcome, EvictionPolicy, VersionId
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,8 @@ class Shape:
 class Replica:
     """Serves requests. `load`: how many it has now; `loads`, `activations`: so far.
 
-    `sizes`: of adapters, in bytes; one that is not in it has none.
+    `orders`: of its cache, not shared; None: the default ones. `sizes`: of adapters, in bytes; one
+    that is not in it has none.
     """
 
     def __init__(
@@ -39,9 +40,12 @@ class Replica:
         costs: Costs,
         shape: Shape,
         *,
-        eviction_order: EvictionOrder | None = None,
+        orders: TierOrders | None = None,
         sizes: Mapping[VersionId, int] | None = None,
     ) -> None:
+        orders = orders or create_orders(
+            EvictionPolicy.ADAPTIVE, per_byte=shape.host_bytes is not None
+        )
         self.name = name
         self.load = self.loads = self.activations = 0
         self.policy = CachePolicy(
@@ -49,7 +53,8 @@ class Replica:
             host_capacity=shape.host_capacity,
             host_bytes=shape.host_bytes,
             max_loads=shape.max_loads,
-            eviction_order=eviction_order,
+            eviction_order=orders.host,
+            slot_order=orders.slots,
         )
         self._agenda, self._costs, self._limits = agenda, costs, shape.limits
         self._sizes = sizes or {}
@@ -122,8 +127,8 @@ class Replica:
                 case StartLoad(version):
                     self.loads += 1
                     size, each = self._sizes.get(version, 0), self._costs.load_seconds_per_byte
-                    on_loaded = partial(self.policy.on_loaded, version, size)
-                    self._later(self._costs.load_seconds + size * each, on_loaded)
+                    seconds = self._costs.load_seconds + size * each
+                    self._later(seconds, partial(self.policy.on_loaded, version, size, seconds))
                 case Commit(version):
                     self._later(0.0, partial(self.policy.on_moved, version))
                 case Activate(version):

@@ -1,25 +1,26 @@
 """EvictionOrder: the port of an eviction policy. Pure: no clock, no I/O, no randomness.
 
-A policy is one new module in this folder. It decides only the order: leases, pins, capacities,
+A policy is one new module in this folder. It decides only the order; leases, pins, capacities,
 drains and promises to waiters are the same under every policy, and `CachePolicy` enforces them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from engine.policy.ordered_index import EvictionKey, OrderedIndex
 from engine.types import VersionId
 
-EvictionKey = tuple[int, ...]
+__all__ = ["EvictionKey", "EvictionOrder", "KeyedOrder"]
 
 
 class EvictionOrder(Protocol):
-    """The adapters in host memory, the next victim first. The slots are in the same order.
+    """The adapters of a tier, the next victim first.
 
     `tests/unit/policy/test_eviction_orders.py` holds every policy to this contract.
     """
 
     def insert(self, version: VersionId) -> None:
-        """It enters the host tier. It is not in the order yet."""
+        """It enters the tier. It is not in the order yet."""
 
     def touch(self, version: VersionId, *, granted: bool) -> None:
         """A request begins (`granted`) or ends to hold it: twice for each request.
@@ -27,18 +28,34 @@ class EvictionOrder(Protocol):
         A policy by recency counts both, one by frequency only the grant.
         """
 
+    def foresee(self, version: VersionId, use: int | None) -> None:
+        """Its next use is known: the lower the number, the sooner; None: no more.
+
+        Called in the order or not. A policy may ignore it.
+        """
+
+    def learn_cost(self, version: VersionId, size_bytes: int, load_seconds: float) -> None:
+        """What keeping it takes, and what losing it costs. Called in the order or not.
+
+        A policy may ignore it.
+        """
+
     def remove(self, version: VersionId) -> None:
-        """It left the host tier, or never got there. Ignored if it is not in the order."""
+        """It left the tier, or never got there. Ignored if it is not in the order."""
 
     def clear(self) -> None:
         """The engine is a new one: nothing is resident."""
 
     def key(self, version: VersionId) -> EvictionKey:
-        """Its rank: the lowest is the next victim. Only `insert` and `touch` of it change it.
+        """Its rank: the lowest is the next victim; no two are the same.
 
-        Of adapters that are in the order; `in_order` is sorted by it. With it, the cache keeps
+        Of adapters that are in the order; `in_order` is sorted by it. Only calls about this version
+        change it, unless what was passed to `on_reorder` has been called. With it, the cache keeps
         those that may leave in this order without scanning the others.
         """
+
+    def on_reorder(self, call: Callable[[], None]) -> None:
+        """`call` this whenever keys of others change: seldom, as all of them are read again."""
 
     def in_order(self) -> Iterator[VersionId]:
         """Every adapter once, the next victim first.
@@ -46,3 +63,40 @@ class EvictionOrder(Protocol):
         Reading changes nothing. The caller may stop early, so a policy should yield the first one
         before it has sorted the rest; and it may not change the order while it iterates.
         """
+
+
+class KeyedOrder:
+    """An order by keys that its methods `put`; most policies are one. Changes cost O(log n)."""
+
+    def __init__(self) -> None:
+        self._index = OrderedIndex()
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def put(self, version: VersionId, key: EvictionKey) -> None:
+        self._index.put(version, key)
+
+    def __contains__(self, version: object) -> bool:
+        return version in self._index.versions
+
+    def foresee(self, version: VersionId, use: int | None) -> None:
+        return
+
+    def learn_cost(self, version: VersionId, size_bytes: int, load_seconds: float) -> None:
+        return
+
+    def remove(self, version: VersionId) -> None:
+        self._index.discard(version)
+
+    def clear(self) -> None:
+        self._index.clear()
+
+    def key(self, version: VersionId) -> EvictionKey:
+        return self._index.key(version)
+
+    def on_reorder(self, call: Callable[[], None]) -> None:
+        return
+
+    def in_order(self) -> Iterator[VersionId]:
+        return iter(self._index)

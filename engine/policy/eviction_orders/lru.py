@@ -1,7 +1,7 @@
-"""Least recently used: the default."""
+"""Least recently used."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from engine.policy.eviction_orders.base import EvictionKey
 from engine.types import VersionId
@@ -23,6 +23,12 @@ class LruOrder:
         self._last_uses[version] = self._uses
         self._last_uses.move_to_end(version)
 
+    def foresee(self, version: VersionId, use: int | None) -> None:
+        return
+
+    def learn_cost(self, version: VersionId, size_bytes: int, load_seconds: float) -> None:
+        return
+
     def remove(self, version: VersionId) -> None:
         self._last_uses.pop(version, None)
 
@@ -31,6 +37,9 @@ class LruOrder:
 
     def key(self, version: VersionId) -> EvictionKey:
         return (self._last_uses[version],)
+
+    def on_reorder(self, call: Callable[[], None]) -> None:
+        return
 
     def in_order(self) -> Iterator[VersionId]:
         return iter(self._last_uses)

@@ -32,7 +32,20 @@ from engine.types import CacheOutcome, EvictionReason, Tier, VersionId
 VERSIONS = st.integers(1, 6).map(VersionId)
 
 
-class PlainLru:
+class PlainOrder:
+    """What a policy may ignore."""
+
+    def foresee(self, version: VersionId, use: int | None) -> None:
+        return
+
+    def learn_cost(self, version: VersionId, size_bytes: int, load_seconds: float) -> None:
+        return
+
+    def on_reorder(self, call: Callable[[], None]) -> None:
+        return
+
+
+class PlainLru(PlainOrder):
     """LRU as a list."""
 
     def __init__(self) -> None:
@@ -67,6 +80,7 @@ class Model:
     budget: int
     sizes: dict[VersionId, int]
     order: EvictionOrder
+    slot_order: EvictionOrder | None
     in_slots: set[VersionId] = field(default_factory=set)
     loading: list[VersionId] = field(default_factory=list)
     staged: list[VersionId] = field(default_factory=list)
@@ -82,12 +96,35 @@ class Model:
     @property
     def host(self) -> list[VersionId]:
         """In the eviction order."""
+        self.foresee(self.order)
         return list(self.order.in_order())
 
     @property
     def gpu(self) -> list[VersionId]:
-        """In the eviction order."""
-        return [v for v in self.host if v in self.in_slots]
+        """In the eviction order, or their own."""
+        if self.slot_order is None:
+            return [v for v in self.host if v in self.in_slots]
+        self.foresee(self.slot_order)
+        return list(self.slot_order.in_order())
+
+    def foresee(self, order: EvictionOrder) -> None:
+        for version in map(VersionId, range(1, 7)):
+            order.foresee(version, next((t for t, v in self.waiting if v == version), None))
+
+    def touch(self, version: VersionId, *, granted: bool) -> None:
+        self.order.touch(version, granted=granted)
+        if self.slot_order is not None:
+            self.slot_order.touch(version, granted=granted)
+
+    def enter_slot(self, version: VersionId) -> None:
+        self.in_slots.add(version)
+        if self.slot_order is not None:
+            self.slot_order.insert(version)
+
+    def leave_slot(self, version: VersionId) -> None:
+        self.in_slots.discard(version)
+        if self.slot_order is not None:
+            self.slot_order.remove(version)
 
     def is_moving(self, version: VersionId) -> bool:
         return any(move.version == version for move in self.moving)
@@ -109,7 +146,7 @@ class Model:
         """What may leave the host tier, the one that must leave first at the front."""
         settled = [v for v in self.host if not self.is_moving(v) and v not in self.pins]
         outside = [v for v in settled if v not in self.gpu and not self.is_waited_for(v)]
-        idle = [v for v in settled if v in self.gpu and v not in self.leases]
+        idle = [v for v in self.gpu if v in settled and v not in self.leases]
         leaving = [v for v in idle if not self.is_waited_for(v) or self.leaves_host(v)]
         held_up = self.held_up() if any(map(self.leaves_host, leaving)) else []
         return outside + leaving + held_up
@@ -185,6 +222,7 @@ class PolicyMachine(RuleBasedStateMachine):
 
     new_order: Callable[[], EvictionOrder] = LruOrder
     new_model_order: Callable[[], EvictionOrder] = PlainLru
+    own_slot_order = False
 
     @initialize(
         slots=st.integers(1, 3),
@@ -202,9 +240,12 @@ class PolicyMachine(RuleBasedStateMachine):
             host_bytes=budget,
             max_loads=loads,
             eviction_order=self.new_order(),
+            slot_order=self.new_order() if self.own_slot_order else None,
         )
         size_of = {VersionId(n): size for n, size in enumerate(sizes, start=1)}
-        self.model = Model(slots, slots + extra, budget or 1000, size_of, self.new_model_order())
+        order = self.new_model_order()
+        own = self.new_model_order() if self.own_slot_order else None
+        self.model = Model(slots, slots + extra, budget or 1000, size_of, order, own)
         self.max_loads = loads
         self.next_ticket = 1
         self.load_order: list[VersionId] = []
@@ -257,7 +298,7 @@ class PolicyMachine(RuleBasedStateMachine):
         m = self.model
         m.leases.append(version)
         m.granted = [v for v in m.granted if v != version] + [version]
-        m.order.touch(version, granted=True)
+        m.touch(version, granted=True)
 
     @precondition(lambda self: self.model.waiting)
     @rule(data=st.data())
@@ -277,7 +318,7 @@ class PolicyMachine(RuleBasedStateMachine):
 
     def release_one(self, version: VersionId) -> None:
         self.model.leases.remove(version)
-        self.model.order.touch(version, granted=False)
+        self.model.touch(version, granted=False)
         self.policy.release(version)
 
     @precondition(lambda self: self.model.loading)
@@ -301,7 +342,7 @@ class PolicyMachine(RuleBasedStateMachine):
             self.move_ends(move)
         else:
             if isinstance(move, Activate):
-                m.in_slots.remove(move.version)
+                m.leave_slot(move.version)
             else:
                 m.order.remove(move.version)
             self.fail(move.version)
@@ -494,13 +535,13 @@ class PolicyMachine(RuleBasedStateMachine):
             case Activate(version):
                 assert version in m.waits_for_slot()
                 assert len(m.gpu) < m.slots
-                m.in_slots.add(version)
+                m.enter_slot(version)
                 m.moving.append(decision)
             case Deactivate(version, reason):
                 assert reason is EvictionReason.CAPACITY
                 assert len(m.gpu) == m.slots, "a slot was taken while another was free"
                 assert version == self.victim_of_the_first_who_finds_one()
-                m.in_slots.remove(version)
+                m.leave_slot(version)
                 m.drained.pop(version, None)
                 self.expect_at_most(CacheOutcome.HOST_HIT, version)
             case Evict(version, EvictionReason.REQUESTED, left_slot):
@@ -524,7 +565,7 @@ class PolicyMachine(RuleBasedStateMachine):
 
     def leave_host(self, version: VersionId) -> None:
         self.model.order.remove(version)
-        self.model.in_slots.discard(version)
+        self.model.leave_slot(version)
         self.model.drained.pop(version, None)
         self.end_drain_for(version)
         self.model.leaving = [v for v in self.model.leaving if v != version]
@@ -578,9 +619,14 @@ def policy_test(
     new_model_order: Callable[[], EvictionOrder],
     *,
     examples: int,
+    own_slot_order: bool = False,
 ) -> type[TestCase]:
-    """The property test of a policy with this eviction order, for pytest to collect."""
+    """The property test of a policy with this eviction order, for pytest to collect.
+
+    `own_slot_order`: the slots have another one of the same kind.
+    """
     orders = {
+        "own_slot_order": own_slot_order,
         "new_order": staticmethod(new_order),
         "new_model_order": staticmethod(new_model_order),
     }

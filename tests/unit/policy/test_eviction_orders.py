@@ -1,7 +1,7 @@
 """Every eviction policy against the contract of `EvictionOrder`, and inside the whole cache policy.
 
 A new module in `engine/policy/eviction_orders` is found here without being listed. `MruOrder` and
-`LfuOrder` exist in this file only: they show that a policy is one class that nothing else knows.
+`CountOrder` exist in this file only: they show that a policy is one class that nothing else knows.
 """
 
 import importlib
@@ -16,17 +16,18 @@ from hypothesis import strategies as st
 
 from engine.cache.tenant_memory import Tenancy
 from engine.policy import eviction_orders
+from engine.policy.eviction_orders.adaptive import AdaptiveOrder
 from engine.policy.eviction_orders.base import EvictionKey, EvictionOrder
 from engine.policy.eviction_orders.lru import LruOrder
 from engine.types import EvictionReason, Tier, VersionId
 from registry.quotas.limits import NO_LIMITS, TenantLimits
 from tests.support.cache.controller_harness import Cache, adapter, running
-from tests.support.cache.policy_machine import policy_test
+from tests.support.cache.policy_machine import PlainOrder, policy_test
 
 A, B, C = (VersionId(n) for n in (1, 2, 3))
 
 
-class MruOrder:
+class MruOrder(PlainOrder):
     """The most recently used first: good for scans that come round again."""
 
     def __init__(self) -> None:
@@ -53,7 +54,7 @@ class MruOrder:
         return iter(sorted(self._last_uses, key=self.key))
 
 
-class LfuOrder:
+class CountOrder(PlainOrder):
     """The fewest requests first; among equals, the one that entered first."""
 
     def __init__(self) -> None:
@@ -94,15 +95,15 @@ def shipped_orders() -> list[Callable[[], EvictionOrder]]:
     ]
 
 
-ORDERS = [*shipped_orders(), MruOrder, LfuOrder]
+ORDERS = [*shipped_orders(), MruOrder, CountOrder]
 every_order = pytest.mark.parametrize("new_order", ORDERS)
 
-Step = tuple[Literal["insert", "grant", "release", "remove", "clear"], VersionId]
+Step = tuple[
+    Literal["insert", "grant", "release", "remove", "clear", "foresee", "forget", "cost"], VersionId
+]
+KINDS = ["insert"] * 3 + ["grant"] * 3 + ["release", "remove", "clear", "foresee", "forget", "cost"]
 STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["insert", "insert", "grant", "grant", "release", "remove", "clear"]),
-        st.integers(1, 6).map(VersionId),
-    ),
+    st.tuples(st.sampled_from(KINDS), st.integers(1, 6).map(VersionId)),
     max_size=60,
 )
 
@@ -112,8 +113,14 @@ def follow(
 ) -> set[VersionId]:
     """Apply what is possible of the steps; returns what has to be in the order then."""
     inside: set[VersionId] = set()
-    for what, version in steps:
-        if what == "clear":
+    for number, (what, version) in enumerate(steps):
+        if what == "foresee":
+            order.foresee(version, number)
+        elif what == "forget":
+            order.foresee(version, None)
+        elif what == "cost":
+            order.learn_cost(version, 1000 * (1 + number % 3), 0.1 * (1 + number % 5))
+        elif what == "clear":
             order.clear()
             inside.clear()
         elif what == "remove":
@@ -216,8 +223,14 @@ def property_tests() -> dict[str, type[TestCase]]:
     """LRU has its own, against a list; the others against a second instance of themselves."""
     others = [order for order in ORDERS if order is not LruOrder]
     names = [getattr(order, "__name__", "") for order in others]
-    tests = [policy_test(order, order, examples=100) for order in others]
-    return {f"Test{name}InThePolicy": test for name, test in zip(names, tests, strict=True)}
+    tests = {
+        f"Test{name}InThePolicy": policy_test(order, order, examples=25)
+        for name, order in zip(names, others, strict=True)
+    }
+    for name, order in (("Lru", LruOrder), ("Adaptive", AdaptiveOrder)):
+        test = policy_test(order, order, examples=25, own_slot_order=True)
+        tests[f"Test{name}OrderOfTheSlotsInThePolicy"] = test
+    return tests
 
 
 globals().update(property_tests())
@@ -241,7 +254,7 @@ async def evicted_under(
 
 VICTIMS = pytest.mark.parametrize(
     ("new_order", "victim"),
-    [(LruOrder, VersionId(2)), (MruOrder, VersionId(3)), (LfuOrder, VersionId(2))],
+    [(LruOrder, VersionId(2)), (MruOrder, VersionId(3)), (CountOrder, VersionId(2))],
 )
 
 

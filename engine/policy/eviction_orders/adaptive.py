@@ -1,0 +1,146 @@
+"""Adaptive: recency, frequency or turns, whichever would have hit most lately; and known uses."""
+
+from collections.abc import Callable
+
+from engine.policy.decayed_counts import DecayedCounts
+from engine.policy.eviction_orders.base import KeyedOrder
+from engine.policy.eviction_orders.look_ahead import next_use_key
+from engine.policy.ordered_index import OrderedIndex
+from engine.policy.version_map import VersionMap
+from engine.types import VersionId
+
+HALF_LIVES = (4, 16)
+"""Of the counts, in times of as many requests as there are places. LRU stands beside them."""
+_HORIZON = 1000  # grants that count
+_CHECK_EVERY = 64
+_MARGIN = 0.005  # by which another has to be better: keys are not changed for nothing
+
+
+class _Recency:
+    """Ranks by the last use: the earliest leaves first, or, with a `step` of -1, the latest: of
+    adapters that are used in turn, some then stay for the next round.
+    """
+
+    def __init__(self, is_needed: Callable[[VersionId], bool], step: int = 1) -> None:
+        self._step = step
+        self._uses = 0.0
+        self._last_uses = VersionMap[float](is_needed)
+
+    def use(self, version: VersionId, places: int = 0) -> None:
+        self._uses += self._step
+        self._last_uses[version] = self._uses
+
+    def score(self, version: VersionId) -> float:
+        return self._last_uses.get(version) or 0.0
+
+
+class _Shadow:
+    """What would be resident if one ranking alone decided, and the share of grants it would hit."""
+
+    def __init__(self, ranking: _Recency | DecayedCounts) -> None:
+        self.ranking = ranking
+        self.hit_ratio = 0.0
+        self._uses = 0
+        self._resident = OrderedIndex()
+
+    def grant(self, version: VersionId, places: int) -> None:
+        hit = version in self._resident.versions
+        self.hit_ratio += (hit - self.hit_ratio) / _HORIZON
+        self.ranking.use(version, places)
+        if not hit:
+            while len(self._resident) >= places:
+                victim = self._resident.first()
+                assert victim is not None, "it is not empty"
+                self._resident.discard(victim)
+        self._put(version)
+
+    def note(self, version: VersionId) -> None:
+        """It entered, or a request ended: a use for those by recency, as LRU has it."""
+        if isinstance(self.ranking, _Recency):
+            self.ranking.use(version)
+            if version in self._resident.versions:
+                self._put(version)
+
+    def _put(self, version: VersionId) -> None:
+        self._uses += 1
+        self._resident.put(version, (self.ranking.score(version), self._uses))
+
+    def clear(self) -> None:
+        self._resident.clear()
+
+
+class AdaptiveOrder(KeyedOrder):
+    """Known uses come first, as with look-ahead. The rest is in the order of the ranking whose
+    shadow has hit most often over the last thousand grants; LRU until another is clearly better.
+    Beside LRU are two counts of uses, and the most recently used first.
+
+    The shadows have as many places as the tier has had lately.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._uses = self._grants = 0
+        self._last_uses: dict[VersionId, int] = {}
+        self._places = 1
+        self._foreseen: dict[VersionId, int] = {}
+        counts = (DecayedCounts(each, self.__contains__) for each in HALF_LIVES)
+        recency = _Recency(self.__contains__), _Recency(self.__contains__, step=-1)
+        self._shadows = [*map(_Shadow, recency), *map(_Shadow, counts)]
+        self._best = self._shadows[0]
+        self._reordered: Callable[[], None] = lambda: None
+
+    def insert(self, version: VersionId) -> None:
+        for shadow in self._shadows:
+            shadow.note(version)
+        self._use(version)
+        self._places = max(self._places, len(self))
+
+    def touch(self, version: VersionId, *, granted: bool) -> None:
+        for shadow in self._shadows:
+            if granted:
+                shadow.grant(version, self._places)
+            else:
+                shadow.note(version)
+        self._use(version)
+        self._grants += granted
+        if granted and self._grants % _CHECK_EVERY == 0:
+            self._choose()
+
+    def foresee(self, version: VersionId, use: int | None) -> None:
+        if use is None:
+            self._foreseen.pop(version, None)
+        else:
+            self._foreseen[version] = use
+        if version in self:
+            self._rank(version)
+
+    def _use(self, version: VersionId) -> None:
+        self._uses += 1
+        self._last_uses[version] = self._uses
+        self._rank(version)
+
+    def _rank(self, version: VersionId) -> None:
+        known, score = next_use_key(self._foreseen.get(version)), self._best.ranking.score(version)
+        self.put(version, (*known, score, self._last_uses[version]))
+
+    def remove(self, version: VersionId) -> None:
+        super().remove(version)
+        self._last_uses.pop(version, None)
+
+    def _choose(self) -> None:
+        self._places = max(len(self), self._places - 1)  # of an operator's eviction, it comes back
+        best = max(self._shadows, key=lambda shadow: shadow.hit_ratio)
+        if best is not self._best and best.hit_ratio > self._best.hit_ratio + _MARGIN:
+            self._best = best
+            for version in list(self.in_order()):
+                self._rank(version)
+            self._reordered()
+
+    def on_reorder(self, call: Callable[[], None]) -> None:
+        self._reordered = call
+
+    def clear(self) -> None:
+        super().clear()
+        self._last_uses.clear()
+        for shadow in self._shadows:
+            shadow.clear()

@@ -1,0 +1,65 @@
+"""Foresight: which adapters are known to be used next, and in which order. Pure."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from engine.policy.decisions import Ticket
+from engine.policy.wait_queue import WaitQueue
+from engine.types import VersionId
+
+
+class Foresight:
+    """Known uses: requests that wait for their adapter, and those that are expected to.
+
+    Expected are requests that wait elsewhere, such as within their tenant's limits. All are
+    numbered in one order of arrival. `foresee` is called with an adapter whose next use has
+    changed, and its number; None: no more. `on_change` after that, whenever its oldest waiter is
+    another one.
+    """
+
+    def __init__(
+        self,
+        wait_queue: WaitQueue,
+        foresee: Callable[[VersionId, int | None], None],
+        on_change: Callable[[VersionId], None],
+    ) -> None:
+        self._wait_queue = wait_queue
+        self._foresee = foresee
+        self._on_change = on_change
+        self._expected: dict[VersionId, OrderedDict[Ticket, int]] = {}
+        self._next_uses: dict[VersionId, int] = {}
+        self._tickets = 0
+        wait_queue.on_change = self.refresh
+
+    def expect(self, version: VersionId) -> Ticket:
+        """A request for it will arrive. `forget` has to follow."""
+        self._tickets += 1
+        uses = self._expected.setdefault(version, OrderedDict())
+        uses[self._tickets] = self._wait_queue.number_arrival()
+        self.refresh(version)
+        return self._tickets
+
+    def forget(self, version: VersionId, ticket: Ticket) -> None:
+        """It arrives now, or never will."""
+        uses = self._expected[version]
+        del uses[ticket]
+        if not uses:
+            del self._expected[version]
+        self.refresh(version)
+
+    def next_use(self, version: VersionId) -> int | None:
+        """The lower, the sooner; None: not known."""
+        uses = [next(iter(self._expected[version].values()))] if version in self._expected else []
+        if self._wait_queue.is_waited_for(version):
+            uses.append(self._wait_queue.first_arrival(version))
+        return min(uses, default=None)
+
+    def refresh(self, version: VersionId) -> None:
+        use = self.next_use(version)
+        if use != self._next_uses.get(version):
+            if use is None:
+                del self._next_uses[version]
+            else:
+                self._next_uses[version] = use
+            self._foresee(version, use)
+        self._on_change(version)

@@ -1,0 +1,79 @@
+"""Ordered index: versions by a key that changes, the lowest first. Pure."""
+
+import heapq
+from collections.abc import Iterator, Set
+
+from engine.types import VersionId
+
+EvictionKey = tuple[float, ...]
+
+_MIN_STALE = 16
+
+
+class OrderedIndex:
+    """Versions by a key, the lowest first. Changes cost O(log n); reading k of them, O(k log k).
+
+    A heap with stale entries: one counts only if it has the version's present key.
+    """
+
+    def __init__(self) -> None:
+        self._present: dict[VersionId, tuple[EvictionKey, int]] = {}
+        self._heap: list[tuple[EvictionKey, VersionId]] = []
+        self.versions: Set[VersionId] = self._present.keys()  # in no order; tested in each plan
+        self.total_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._present)
+
+    def put(self, version: VersionId, key: EvictionKey, size_bytes: int = 0) -> None:
+        """Add it, or change its key or size."""
+        before = self._present.get(version)
+        if before == (key, size_bytes):
+            return
+        self._present[version] = (key, size_bytes)
+        self.total_bytes += size_bytes
+        if before is not None:
+            self.total_bytes -= before[1]
+        if before is None or before[0] != key:
+            heapq.heappush(self._heap, (key, version))
+            if len(self._heap) > 2 * len(self._present) + _MIN_STALE:
+                self._heap = [(key, v) for v, (key, _) in self._present.items()]
+                heapq.heapify(self._heap)
+
+    def discard(self, version: VersionId) -> None:
+        present = self._present.pop(version, None)
+        if present is not None:
+            self.total_bytes -= present[1]
+
+    def clear(self) -> None:
+        self._present.clear()
+        self._heap.clear()
+        self.total_bytes = 0
+
+    def key(self, version: VersionId) -> EvictionKey:
+        return self._present[version][0]
+
+    def first(self) -> VersionId | None:
+        while self._heap:
+            if self._counts(self._heap[0]):
+                return self._heap[0][1]
+            heapq.heappop(self._heap)
+        return None
+
+    def __iter__(self) -> Iterator[VersionId]:
+        """In order. Lazy: change nothing meanwhile."""
+        self.first()  # drops stale entries, which would be passed by each iteration
+        heap, last = self._heap, None
+        frontier = [(heap[0], 0)] if heap else []
+        while frontier:
+            entry, at = heapq.heappop(frontier)
+            for child in (2 * at + 1, 2 * at + 2):
+                if child < len(heap):
+                    heapq.heappush(frontier, (heap[child], child))
+            if entry != last and self._counts(entry):
+                last = entry
+                yield entry[1]
+
+    def _counts(self, entry: tuple[EvictionKey, VersionId]) -> bool:
+        present = self._present.get(entry[1])
+        return present is not None and present[0] == entry[0]
