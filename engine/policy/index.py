@@ -36,7 +36,7 @@ class PlanningIndex:
         self._follow: Callable[[VersionId], None] | None = None
         self._follow_clear: Callable[[], None] = lambda: None
         tiers.on_change = pins.on_change = self.refresh
-        for order in tiers.orders():
+        for order in tiers.orders:
             order.on_reorder(self._refresh_all)
 
     def follow(self, changed: Callable[[VersionId], None], cleared: Callable[[], None]) -> None:

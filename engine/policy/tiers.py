@@ -52,6 +52,7 @@ class Tiers:
         self.on_resize: Callable[[VersionId], None] = lambda version: None
         self._order = eviction_order
         self._slot_order = slot_order
+        self.orders = [eviction_order] if slot_order is None else [eviction_order, slot_order]
         self._host: set[VersionId] = set()
         self._host_bytes = 0  # of what is in the host tier
         self._in_slots: set[VersionId] = set()  # or being copied into one
@@ -136,7 +137,7 @@ class Tiers:
         self._in_slots.clear()
         self._host.clear()
         self._host_bytes = 0
-        for order in self.orders():
+        for order in self.orders:
             order.clear()
 
     def acquire(self, version: VersionId) -> None:
@@ -156,23 +157,17 @@ class Tiers:
         self.on_change(version)
 
     def _touch(self, version: VersionId, *, granted: bool) -> None:
-        self._order.touch(version, granted=granted)
-        if self._slot_order is not None:
-            self._slot_order.touch(version, granted=granted)
-
-    def orders(self) -> list[EvictionOrder]:
-        """Of host memory, and of the slots if they have their own."""
-        return [self._order] if self._slot_order is None else [self._order, self._slot_order]
+        for order in self.orders:
+            order.touch(version, granted=granted)
 
     def foresee(self, version: VersionId, use: int | None) -> None:
         """See `EvictionOrder`."""
-        self._order.foresee(version, use)
-        if self._slot_order is not None:
-            self._slot_order.foresee(version, use)
+        for order in self.orders:
+            order.foresee(version, use)
 
     def learn_cost(self, version: VersionId, load_seconds: float) -> None:
         """How long its load from disk took."""
-        for order in self.orders():
+        for order in self.orders:
             order.learn_cost(version, self.size_of(version), load_seconds)
         self.on_change(version)
 
