@@ -1,9 +1,10 @@
 """Foresight: which adapters are known to be used next, and in which order. Pure."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from engine.policy.decisions import Ticket
+from engine.policy.eviction_orders.base import EvictionOrder
 from engine.policy.wait_queue import WaitQueue
 from engine.types import VersionId
 
@@ -12,19 +13,18 @@ class Foresight:
     """Known uses: requests that wait for their adapter, and those that are expected to.
 
     Expected are requests that wait elsewhere, such as within their tenant's limits. All are
-    numbered in one order of arrival. `foresee` is called with an adapter whose next use has
-    changed, and its number; None: no more. `on_change` after that, whenever its oldest waiter is
-    another one.
+    numbered in one order of arrival, and `orders` are called with those numbers. `on_change` is
+    called after that, whenever an adapter's oldest waiter is another one.
     """
 
     def __init__(
         self,
         wait_queue: WaitQueue,
-        foresee: Callable[[VersionId, int | None], None],
+        orders: Sequence[EvictionOrder],
         on_change: Callable[[VersionId], None],
     ) -> None:
         self._wait_queue = wait_queue
-        self._foresee = foresee
+        self._orders = orders
         self._on_change = on_change
         self._expected: dict[VersionId, OrderedDict[Ticket, int]] = {}
         self._next_uses: dict[VersionId, int] = {}
@@ -61,5 +61,6 @@ class Foresight:
                 del self._next_uses[version]
             else:
                 self._next_uses[version] = use
-            self._foresee(version, use)
+            for order in self._orders:
+                order.foresee(version, use)
         self._on_change(version)

@@ -64,7 +64,7 @@ class CachePolicy(PolicyViews):
         )
         self.pins = PinBudget(self._tiers, self._wanted)
         self._index = PlanningIndex(self._tiers, self.pins, self.wait_queue)
-        self.foresight = Foresight(self.wait_queue, self._tiers.foresee, self._index.refresh)
+        self.foresight = Foresight(self.wait_queue, self._tiers.orders, self._index.refresh)
         self._victims = VictimSelector(self._tiers, self.pins, self.wait_queue, self._index)
         self._planner = Planner(
             self._tiers, self._victims, self.wait_queue, self._index, max_loads=max_loads

@@ -160,11 +160,6 @@ class Tiers:
         for order in self.orders:
             order.touch(version, granted=granted)
 
-    def foresee(self, version: VersionId, use: int | None) -> None:
-        """See `EvictionOrder`."""
-        for order in self.orders:
-            order.foresee(version, use)
-
     def learn_cost(self, version: VersionId, load_seconds: float) -> None:
         """How long its load from disk took."""
         for order in self.orders:
