@@ -245,14 +245,17 @@ class ImportRead(ResponseModel):
     """
     What was changed, or would be.
 
-    `orphans`: versions whose parent is not here. `skipped`: reasons by reference. `remarks`: by the
-    code of an inspection's remark, the new versions that have it (100 of them at most).
+    `further_numbers`: by each new one, the version that it means: its content was imported under
+    several numbers. `orphans`: versions whose parent is not here. `skipped`: reasons by reference.
+    `remarks`: by the code of an inspection's remark, the new versions that have it (100 of them at
+    most).
     """
 
     dry_run: bool
     adapters_added: int
     versions_added: int
     versions_unchanged: int
+    further_numbers: dict[str, str]
     aliases_set: int
     aliases_kept: list[str]
     events_added: int
@@ -707,11 +710,13 @@ class VersionRead(ResponseModel):
     yet; `base_model`: what its configuration names. `has_chat_template`: it was trained with one
     that is not the base model's. `sampling_defaults`: those of its `generation_config.json`, if
     they are not the base model's. `kind`: `activated` adapters have no effect before their
-    invocation in the prompt.
+    invocation in the prompt. `further_numbers` mean this version too: another registry had this
+    content under them as well.
     """
 
     adapter: str
     number: int
+    further_numbers: list[int]
     reference: str
     kind: Literal["lora", "activated"]
     digest: str

@@ -163,6 +163,8 @@ def _show(report: ImportRead) -> None:
     for what in ("adapters_added", "versions_added", "aliases_set", "events_added"):
         print(f"{getattr(report, what):>8}  {what.replace('_', ' ')}")
     print(f"{report.versions_unchanged:>8}  versions that were here already")
+    for reference, own in report.further_numbers.items():
+        print(f"{reference} has the content of {own}: a further number of it")
     for alias in report.aliases_kept:
         print(f"kept as it is here: {alias}")
     for name, reason in report.skipped.items():

@@ -127,17 +127,21 @@ def _entries(adapters: Sequence[ForeignAdapter], at: datetime) -> list[Entry]:
 def _manifest(
     adapter: ForeignAdapter, files: dict[str, list[Entry]], at: datetime
 ) -> AdapterManifest:
-    """Of versions with the same content, only the first is imported."""
+    """Versions with the same content are the first of them, under further numbers."""
     versions: dict[str, VersionManifest] = {}
+    further: dict[str, list[int]] = {}
     numbers: dict[int, int] = {}
     for version in sorted(adapter.versions, key=lambda v: v.number or 0):
         digest, entries = _content(version.folder)
         content = _content_digest(version.folder)
-        first = versions.setdefault(content or digest, _version(version, digest, content))
+        key = content or digest
+        first = versions.setdefault(key, _version(version, digest, content))
         if first.digest == digest:
             files.setdefault(digest, entries)
         if version.number is not None and first.number is not None:
             numbers[version.number] = first.number
+            if version.number != first.number:
+                further.setdefault(key, []).append(version.number)
     aliases = [
         _alias(name, numbers[number], at)
         for name, number in sorted(adapter.aliases.items())
@@ -149,7 +153,10 @@ def _manifest(
         tags=adapter.tags,
         metadata=adapter.metadata,
         created_at=adapter.created_at,
-        versions=tuple(versions.values()),
+        versions=tuple(
+            version.model_copy(update={"further_numbers": tuple(further.get(key, ()))})
+            for key, version in versions.items()
+        ),
         aliases=tuple(aliases),
     )
 

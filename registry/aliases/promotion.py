@@ -131,6 +131,7 @@ class PromotionService:
         self, name: str, new: Mapping[int, int], old: Mapping[int, int], preparation: Preparation
     ) -> None:
         versions = await self._servable(name, new)
+        wanted = {version.number for version in versions}
         if (engine := self._engine_for(preparation)) is None:
             return
         if other := [version for version in versions if not version.is_served]:
@@ -139,7 +140,7 @@ class PromotionService:
             versions = [version for version in versions if version.is_served]
         if not versions:  # another server's engine has them, and loads them when they are used
             return
-        leaving = [await self._version(name, number) for number in old if number not in new]
+        leaving = [await self._version(name, number) for number in old if number not in wanted]
         version = versions[0]
         try:
             async with asyncio.timeout(preparation.timeout_seconds):

@@ -92,7 +92,9 @@ async def point(
     current: AliasState | None,
 ) -> AliasState:
     """Move the alias within a unit of work. Raises UnknownVersion, VersionNotServable."""
-    versions = [await work.version(number) for number in sorted(weights)]
+    found = {number: await work.version(number) for number in sorted(weights)}
+    versions = list({version.number: version for version in found.values()}.values())
+    weights = _by_own_number(found, weights)
     for version in versions:
         if version.state not in SERVABLE:
             raise VersionNotServable(work.reference(version.number), version.state)
@@ -110,6 +112,14 @@ async def point(
         reason=reason,
     )
     return state
+
+
+def _by_own_number(found: Mapping[int, Version], weights: Mapping[int, int]) -> dict[int, int]:
+    """A further number's weight is its version's."""
+    own: dict[int, int] = {}
+    for number, version in found.items():
+        own[version.number] = own.get(version.number, 0) + weights[number]
+    return own
 
 
 async def point_first(work: UnitOfWork, alias: str, version: Version, reason: str) -> None:

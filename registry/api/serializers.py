@@ -45,6 +45,7 @@ def whole_version_read(published: PublishedVersion) -> VersionRead:
     return VersionRead(
         adapter=published.adapter,
         number=version.number,
+        further_numbers=list(published.further_numbers),
         reference=published.reference,
         kind="lora" if report is None else report.kind,
         digest=version.digest,

@@ -36,14 +36,17 @@ class InvalidVersions(StrEnum):
 class ImportRead(BaseModel):
     """What was changed, or would be.
 
-    `orphans`: versions whose parent is not here. `skipped`: reasons by reference. `remarks`: by the
-    code of an inspection's remark, the new versions that have it (100 of them at most).
+    `further_numbers`: by each new one, the version that it means: its content was imported under
+    several numbers. `orphans`: versions whose parent is not here. `skipped`: reasons by reference.
+    `remarks`: by the code of an inspection's remark, the new versions that have it (100 of them at
+    most).
     """
 
     dry_run: bool
     adapters_added: int
     versions_added: int
     versions_unchanged: int
+    further_numbers: dict[str, str]
     aliases_set: int
     aliases_kept: list[str]
     events_added: int
@@ -98,6 +101,7 @@ def _import_read(report: ImportReport, dry_run: bool) -> ImportRead:
         adapters_added=report.adapters_added,
         versions_added=report.versions_added,
         versions_unchanged=report.versions_unchanged,
+        further_numbers=report.further_numbers,
         aliases_set=report.aliases_set,
         aliases_kept=report.aliases_kept,
         events_added=report.events_added,

@@ -16,6 +16,7 @@ from registry.catalog.listing_repository import ListingRepository
 from registry.catalog.repository import RegistryRepository, get_adapter
 from registry.catalog.resolution_rows import select_rows, select_training
 from registry.catalog.types import PublishedVersion, Resolution, ResolvedVersion, ServedReference
+from registry.catalog.unit_of_work import published
 from registry.database.change_counter import ChangeCounter
 from registry.database.change_poller import ChangePoller
 from registry.database.engine import Database
@@ -183,9 +184,7 @@ class Catalog:
             version = await repository.version(row_id(adapter), number)
             if version is None:
                 raise UnknownVersion(name, number)
-            parent = await repository.reference_of(version.parent_id)
-            base = await BaseRepository(session).name_of(version.base_id)
-        return PublishedVersion(name, version, parent, base)
+            return await published(session, name, version)
 
     async def versions(
         self,

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased, defer
 from sqlmodel import col
 
+from registry.catalog.further_numbers import further_numbers
+from registry.catalog.repository import AnyRow
 from registry.catalog.types import PublishedVersion
-from registry.models import Adapter, KnownBase, Version
+from registry.models import Adapter, KnownBase, Version, row_id
 from registry.models.search import AdapterTerm, VersionTerm
 from registry.search.filters import AdapterFilter, Spans, VersionFilter
 from registry.search.paging import Search
@@ -44,7 +46,7 @@ class ListingRepository:
         if spans is None:
             return []
         search = Search(_select_published(), col(Version.id), filters.conditions(spans), after)
-        return list(map(_to_published, await search.page(self._session, limit)))
+        return await self._to_published(await search.page(self._session, limit))
 
     async def versions_of(
         self, adapter_id: int, filters: VersionFilter, *, after: int, limit: int
@@ -57,7 +59,20 @@ class ListingRepository:
         tests = [condition.test(key) for condition in filters.conditions(spans)]
         of_adapter = _select_published().where(col(Version.adapter_id) == adapter_id, *tests)
         ordered = of_adapter.where(col(Version.number) > after).order_by(col(Version.number))
-        return list(map(_to_published, (await self._session.execute(ordered.limit(limit))).all()))
+        return await self._to_published((await self._session.execute(ordered.limit(limit))).all())
+
+    async def _to_published(self, rows: Sequence[AnyRow]) -> list[PublishedVersion]:
+        further = await further_numbers(self._session, (row_id(row[0]) for row in rows))
+        return [
+            PublishedVersion(
+                name,
+                version,
+                f"{parent}:{number}" if parent else None,
+                base,
+                further.get(row_id(version), ()),
+            )
+            for version, name, parent, number, base in rows
+        ]
 
     async def _spans(
         self, table: type[AdapterTerm | VersionTerm], filters: AdapterFilter | VersionFilter
@@ -80,8 +95,3 @@ def _select_published() -> Select[*tuple[Any, ...]]:
         .outerjoin(_ParentAdapter, _Parent.adapter_id == _ParentAdapter.id)
         .options(defer(_PEFT_CONFIG))  # large, and not part of lists
     )
-
-
-def _to_published(row: Row[*tuple[Any, ...]]) -> PublishedVersion:
-    version, name, parent, number, base = row
-    return PublishedVersion(name, version, f"{parent}:{number}" if parent else None, base)

@@ -3,12 +3,13 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Row, Select, func, literal, select, text, update
+from sqlalchemy import Row, func, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from registry.bases.scope import serves_version
 from registry.catalog.alias_repository import is_current
+from registry.catalog.further_numbers import ids_of_number
 from registry.errors import UnknownAdapter
 from registry.inspection.base_identity import BaseIdentity
 from registry.inspection.invocation import INVOCATION_FIELD
@@ -18,6 +19,7 @@ from registry.models import (
     Alias,
     AliasHistory,
     Event,
+    FurtherNumber,
     Version,
     VersionState,
 )
@@ -85,15 +87,20 @@ class RegistryRepository:
     # ---- versions ------------------------------------------------------------------------
 
     async def version(self, adapter_id: int, number: int) -> Version | None:
-        return await self._one(_version_of(adapter_id).where(col(Version.number) == number))
+        """The version that has this number, or the one that it is a further number of."""
+        statement = select(Version).where(col(Version.id).in_(ids_of_number(adapter_id, number)))
+        return (await self._session.execute(statement)).scalar_one_or_none()
 
     async def last_number_and_digest(self, adapter_id: int, digest: str) -> tuple[int, int | None]:
-        """The highest version number, and the number with this digest, in one query."""
+        """The highest number in use, and the version number with this digest, in one query."""
         numbers = select(col(Version.number)).where(col(Version.adapter_id) == adapter_id)
         last = numbers.order_by(col(Version.number).desc()).limit(1).scalar_subquery()
         same = numbers.where(col(Version.digest) == digest).scalar_subquery()
-        found = (await self._session.execute(select(last, same))).one()
-        return found[0] or 0, found[1]
+        further = select(func.max(col(FurtherNumber.number))).where(
+            col(FurtherNumber.adapter_id) == adapter_id
+        )
+        found = (await self._session.execute(select(last, same, further.scalar_subquery()))).one()
+        return max(found[0] or 0, found[2] or 0), found[1]
 
     async def number_with_content(self, adapter_id: int, content_digest: str | None) -> int | None:
         """The first version with this content that has files; one that is served if possible."""
@@ -166,7 +173,7 @@ class RegistryRepository:
     async def resolved_version(self, adapter_id: int, number: int) -> Sequence[AnyRow]:
         """Columns of a version for resolution, with the weight 1."""
         statement = select(*_RESOLVED, self._is_served(), literal(1)).where(
-            col(Version.adapter_id) == adapter_id, col(Version.number) == number
+            col(Version.id).in_(ids_of_number(adapter_id, number))
         )
         return (await self._session.execute(statement)).all()
 
@@ -221,9 +228,6 @@ class RegistryRepository:
             statement = statement.where(own)
         return (await self._session.execute(statement)).scalar_one()
 
-    async def _one(self, statement: "Select[Version]") -> Version | None:
-        return (await self._session.execute(statement)).scalar_one_or_none()
-
 
 async def get_adapter(repository: RegistryRepository, name: str) -> Adapter:
     """Raises InvalidReference, UnknownAdapter."""
@@ -231,7 +235,3 @@ async def get_adapter(repository: RegistryRepository, name: str) -> Adapter:
     if adapter is None:
         raise UnknownAdapter(name)
     return adapter
-
-
-def _version_of(adapter_id: int) -> "Select[Version]":
-    return select(Version).where(col(Version.adapter_id) == adapter_id)

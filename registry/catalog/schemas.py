@@ -126,11 +126,13 @@ class VersionRead(BaseModel):
     yet; `base_model`: what its configuration names. `has_chat_template`: it was trained with one
     that is not the base model's. `sampling_defaults`: those of its `generation_config.json`, if
     they are not the base model's. `kind`: `activated` adapters have no effect before their
-    invocation in the prompt.
+    invocation in the prompt. `further_numbers` mean this version too: another registry had this
+    content under them as well.
     """
 
     adapter: str
     number: int
+    further_numbers: list[int]
     reference: str
     kind: AdapterKind
     digest: str

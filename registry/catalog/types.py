@@ -78,12 +78,13 @@ class ServedReference(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class PublishedVersion:
     """A version under its adapter's name. `parent` is the reference of its parent, `base` the name
-    of the base model that it is bound to."""
+    of the base model that it is bound to, `further_numbers` mean it too."""
 
     adapter: str
     version: Version
     parent: str | None = None
     base: str | None = None
+    further_numbers: tuple[int, ...] = ()
 
     @property
     def reference(self) -> str:

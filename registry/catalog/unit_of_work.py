@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from registry.auth.client_address import client_address
 from registry.bases.repository import BaseRepository
 from registry.catalog.alias_repository import AliasRepository
+from registry.catalog.further_numbers import further_numbers
 from registry.catalog.repository import RegistryRepository
 from registry.catalog.types import PublishedVersion
 from registry.database.engine import Database
@@ -52,9 +53,7 @@ class UnitOfWork:
 
     async def published_version(self, version: Version) -> PublishedVersion:
         """The version with its references, as clients see it."""
-        parent = await self.repository.reference_of(version.parent_id)
-        base = await BaseRepository(self.session).name_of(version.base_id)
-        return PublishedVersion(self.adapter.name, version, parent, base)
+        return await published(self.session, self.adapter.name, version)
 
     async def add_event(
         self,
@@ -79,6 +78,14 @@ class UnitOfWork:
             data=dict(data or {}),
         )
         self.session.add(event)
+
+
+async def published(session: AsyncSession, name: str, version: Version) -> PublishedVersion:
+    """A version of the adapter of this name, with what other tables know of it."""
+    parent = await RegistryRepository(session).reference_of(version.parent_id)
+    base = await BaseRepository(session).name_of(version.base_id)
+    further = await further_numbers(session, [row_id(version)])
+    return PublishedVersion(name, version, parent, base, further.get(row_id(version), ()))
 
 
 @asynccontextmanager

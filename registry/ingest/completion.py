@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
-from registry.bases.repository import BaseRepository
 from registry.catalog.repository import RegistryRepository, get_adapter
 from registry.catalog.types import PublishedVersion, Registration
+from registry.catalog.unit_of_work import published
 from registry.database.engine import Database
 from registry.errors import JobFinished, RegistryError, UnknownVersion
 from registry.ingest.runner import JobRun
@@ -111,9 +111,7 @@ class Completions:
             version = await repository.version(row_id(adapter), number)
             if version is None:
                 raise UnknownVersion(job.adapter, number)
-            parent = await repository.reference_of(version.parent_id)
-            base = await BaseRepository(session).name_of(version.base_id)
-        return PublishedVersion(job.adapter, version, parent, base)
+            return await published(session, job.adapter, version)
 
 
 def result_of(run: JobRun) -> Registration | None:

@@ -1,6 +1,6 @@
 """Database tables, one module for each subject. Importing this package registers all of them."""
 
-from registry.models.adapter import SERVABLE, Adapter, Version, VersionState
+from registry.models.adapter import SERVABLE, Adapter, FurtherNumber, Version, VersionState
 from registry.models.alias import Alias, AliasHistory
 from registry.models.api_key import ApiKey
 from registry.models.base import MAX_BIG_ID, UtcDateTime, now, row_id
@@ -27,6 +27,7 @@ __all__ = [
     "BaseLink",
     "Event",
     "EventKind",
+    "FurtherNumber",
     "Job",
     "KnownBase",
     "Pin",

@@ -1,4 +1,4 @@
-"""Tables of adapters and their immutable versions."""
+"""Tables of adapters, their immutable versions, and the further numbers of these."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -127,3 +127,18 @@ class Version(SQLModel, table=True):
     dataset: str | None = Field(default=None, max_length=1024)
     base_id: int | None = Field(default=None, foreign_key="base_model.id")
     updated_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime))
+
+
+class FurtherNumber(SQLModel, table=True):
+    """Another number that means a version: another registry's, for the same content.
+
+    No version of the adapter has this number, and none gets it. Whoever adds one holds the
+    adapter's lock, as whoever numbers a version does.
+    """
+
+    __tablename__ = "further_number"
+    __table_args__ = (CheckConstraint("number > 0", name="ck_further_number"),)
+
+    adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
+    number: int = Field(primary_key=True)
+    version_id: int = Field(foreign_key="version.id", index=True)

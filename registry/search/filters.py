@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, select, true
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, true
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from registry.auth.visibility import Reader
 from registry.bases.scope import is_named
-from registry.models import Adapter, KnownBase, Version
+from registry.models import Adapter, FurtherNumber, KnownBase, Version
 from registry.models.search import AdapterTerm, TermKind, VersionTerm
 from registry.references import parse_version
 from registry.search.paging import Condition
@@ -170,10 +170,14 @@ def _has_parent(name: str, number: int, reader: Reader | None) -> Condition:
     """No version, if the parent is hidden from the reader."""
     parent: Any = aliased(Version)
     shown = true() if reader is None else reader.can_see(col(Adapter.name))
+    further = select(col(FurtherNumber.version_id)).where(
+        col(FurtherNumber.adapter_id) == col(Adapter.id), col(FurtherNumber.number) == number
+    )
+    has_number = or_(parent.number == number, parent.id.in_(further))
     parent_id = (
         select(parent.id)
         .join(Adapter, parent.adapter_id == col(Adapter.id))
-        .where(col(Adapter.name) == name, parent.number == number, shown)
+        .where(col(Adapter.name) == name, has_number, shown)
         .correlate(None)
         .scalar_subquery()
     )

@@ -95,6 +95,7 @@ class Exporter:
         versions = await repository.versions(ids)
         parents = await repository.references({v.parent_id for v in versions if v.parent_id})
         bases = await repository.bases()
+        further = await repository.further_numbers(map(row_id, versions))
         numbers = {row_id(version): version.number for version in versions}
         by_adapter = {id_: list(g) for id_, g in groupby(versions, key=lambda v: v.adapter_id)}
         history = groupby(await repository.history(ids), key=lambda row: row.adapter_id)
@@ -105,6 +106,7 @@ class Exporter:
                     version,
                     parents.get(version.parent_id or 0),
                     bases.get(version.base_id or 0),
+                    further.get(row_id(version), ()),
                     has_files=self._note_files(draft, adapter.name, version),
                 )
                 for version in by_adapter.get(row_id(adapter), ())

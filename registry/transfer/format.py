@@ -97,9 +97,13 @@ class BaseManifest(_Part):
 
 
 class VersionManifest(_Part):
-    """One version. `number` None: the next one; what inspection finds may be omitted."""
+    """One version. `number` None: the next one; what inspection finds may be omitted.
+
+    `further_numbers` mean it as well.
+    """
 
     number: Number | None = None
+    further_numbers: Annotated[tuple[Number, ...], Field(max_length=10_000)] = ()
     digest: Hash
     content_digest: Hash | None = None
     state: Annotated[VersionState, AfterValidator(_not_pending)] = VersionState.READY
@@ -192,8 +196,10 @@ class AdapterManifest(_Part):
     @model_validator(mode="after")
     def fits_together(self) -> Self:
         numbers = [v.number for v in self.versions if v.number is not None]
+        further = [number for v in self.versions for number in v.further_numbers]
         digests = {v.digest for v in self.versions}
-        if len(set(numbers)) < len(numbers) or len(digests) < len(self.versions):
+        numbered = [*numbers, *further]
+        if len(set(numbered)) < len(numbered) or len(digests) < len(self.versions):
             raise ValueError(f"{self.name} has a version twice")
         if len({alias.name for alias in self.aliases}) < len(self.aliases):
             raise ValueError(f"{self.name} has an alias twice")

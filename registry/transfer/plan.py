@@ -29,12 +29,18 @@ class ImportOptions:
 
 @dataclass(slots=True)
 class AdapterPlan:
-    """Changes to one adapter. `copied` aliases keep their history, `moved` ones get a state."""
+    """Changes to one adapter. `copied` aliases keep their history, `moved` ones get a state.
+
+    `further`: the number here of the version that each new further number means. `renumbered`: the
+    numbers here of versions whose own number there is a further one here.
+    """
 
     manifest: AdapterManifest
     local: LocalAdapter | None
     added: dict[int, VersionManifest] = field(default_factory=dict)
     unchanged: list[int] = field(default_factory=list)
+    further: dict[int, int] = field(default_factory=dict)
+    renumbered: dict[int, int] = field(default_factory=dict)
     copied: list[AliasManifest] = field(default_factory=list)
     moved: dict[str, Mapping[int, int]] = field(default_factory=dict)
     kept: list[str] = field(default_factory=list)
@@ -55,7 +61,7 @@ class AdapterPlan:
 
     @property
     def changes_anything(self) -> bool:
-        return self.local is None or bool(self.added or self.copied or self.moved)
+        return self.local is None or bool(self.added or self.further or self.copied or self.moved)
 
 
 def plan_adapter(
@@ -73,45 +79,70 @@ def plan_adapter(
 
 
 def _plan_versions(plan: AdapterPlan, skipped: Collection[str]) -> None:
-    name = plan.manifest.name
-    here = plan.local.versions if plan.local else {}
+    here, further = (plan.local.versions, plan.local.further) if plan.local else ({}, {})
     numbers = {digest: number for number, (_, digest) in here.items()}
-    contents = plan.local.contents if plan.local else {}
     wanted = [v for v in plan.manifest.versions if v.digest not in skipped]
-    free = max([0, *here, *(version.number or 0 for version in wanted)]) + 1
+    asked = (number for v in wanted for number in (v.number or 0, *v.further_numbers))
+    free = max([0, *here, *further, *asked]) + 1
+    placed: list[tuple[VersionManifest, int]] = []
     for version in wanted:
-        known = numbers.get(version.digest) or _same_content(version, contents)
-        if version.number is None:
-            if known is None:
-                plan.added[free], free = version, free + 1
-            else:
-                plan.unchanged.append(known)
-        elif known == version.number:
+        known = numbers.get(version.digest) or _same_content(version, plan.local)
+        if known is not None and version.number is not None and version.number != known:
+            if further.get(version.number) != known:
+                _add_conflict(plan, version.number, f"is {plan.manifest.name}:{known} here")
+                continue
+            plan.renumbered[version.number] = known
+        if known is not None:
             plan.unchanged.append(known)
-        elif known is not None:
-            plan.conflicts.append(f"{name}:{version.number} is {name}:{known} here")
-        elif version.number in here:
-            plan.conflicts.append(f"{name}:{version.number} has other content here")
+            placed.append((version, known))
+        elif version.number is None:
+            plan.added[free] = version
+            placed.append((version, free))
+            free += 1
+        elif version.number in here or version.number in further:
+            _add_conflict(plan, version.number, "has other content here")
         else:
             plan.added[version.number] = version
+            placed.append((version, version.number))
+    for version, number in placed:
+        _plan_further_numbers(plan, version, number)
 
 
-def _same_content(version: VersionManifest, contents: Mapping[int, str]) -> int | None:
+def _plan_further_numbers(plan: AdapterPlan, version: VersionManifest, own: int) -> None:
+    """`own`: the version's number here."""
+    here, further = (plan.local.versions, plan.local.further) if plan.local else ({}, {})
+    for number in version.further_numbers:
+        if number == own or further.get(number) == own:
+            continue
+        if number in here or number in further or number in plan.added:
+            _add_conflict(plan, number, "has other content here")
+        else:
+            plan.further[number] = own
+
+
+def _add_conflict(plan: AdapterPlan, number: int, why: str) -> None:
+    plan.conflicts.append(f"{plan.manifest.name}:{number} {why}")
+
+
+def _same_content(version: VersionManifest, local: LocalAdapter | None) -> int | None:
     """The number of the version here that was only written in another way.
 
     One of another number stays another version: a registry from before may have it twice.
     """
-    same = {n for n, content in contents.items() if content == version.content_digest}
+    if local is None:
+        return None
+    same = {n for n, content in local.contents.items() if content == version.content_digest}
     if version.number is None:
         return min(same, default=None)
-    return version.number if version.number in same else None
+    own = local.further.get(version.number, version.number)
+    return own if own in same else None
 
 
 def _plan_aliases(plan: AdapterPlan, replace_aliases: bool) -> None:
     there = {*plan.added, *plan.unchanged}
     here = plan.local.aliases if plan.local else {}
     for alias in plan.manifest.aliases:
-        whole = _drop_skipped(alias, there)
+        whole = _drop_skipped(_renumber(alias, plan.renumbered), there)
         if whole is None:
             plan.kept.append(alias.name)
         elif alias.name not in here:
@@ -121,6 +152,20 @@ def _plan_aliases(plan: AdapterPlan, replace_aliases: bool) -> None:
                 plan.moved[alias.name] = whole.current.weights
             else:
                 plan.kept.append(alias.name)
+
+
+def _renumber(alias: AliasManifest, numbers: Mapping[int, int]) -> AliasManifest:
+    """The alias with the numbers that its versions have here."""
+    if not any(numbers.keys() & state.weights.keys() for state in alias.states):
+        return alias
+    states = []
+    for state in alias.states:
+        weights: dict[int, int] = {}
+        for number, weight in state.weights.items():
+            own = numbers.get(number, number)
+            weights[own] = weights.get(own, 0) + weight
+        states.append(state.model_copy(update={"weights": weights}))
+    return AliasManifest(name=alias.name, states=tuple(states))
 
 
 def _drop_skipped(alias: AliasManifest, numbers: Collection[int]) -> AliasManifest | None:

@@ -16,13 +16,15 @@ _ABOUT_THE_SERVER = {str(Remark.ENGINE_NOT_ASKED)}
 class ImportReport:
     """What was changed, or would be.
 
-    `orphans`: new versions whose parent is not here. `skipped`: reasons by reference. `remarks`:
-    references of new versions by the code of what inspection remarked on them.
+    `further_numbers`: the version that each new one means, both as references. `orphans`: new
+    versions whose parent is not here. `skipped`: reasons by reference. `remarks`: references of new
+    versions by the code of what inspection remarked on them.
     """
 
     adapters_added: int = 0
     versions_added: int = 0
     versions_unchanged: int = 0
+    further_numbers: dict[str, str] = field(default_factory=dict)
     aliases_set: int = 0
     aliases_kept: list[str] = field(default_factory=list)
     events_added: int = 0
@@ -50,6 +52,11 @@ def report_of(plans: Sequence[AdapterPlan], checked: CheckedFiles) -> ImportRepo
         adapters_added=sum(plan.local is None and not plan.is_empty for plan in plans),
         versions_added=sum(len(plan.added) for plan in plans),
         versions_unchanged=sum(len(plan.unchanged) for plan in plans),
+        further_numbers={
+            f"{plan.manifest.name}:{number}": f"{plan.manifest.name}:{own}"
+            for plan in plans
+            for number, own in sorted(plan.further.items())
+        },
         aliases_set=sum(
             len(plan.copied) + len(plan.moved) + (plan.default is not None) for plan in plans
         ),

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from registry.auth.grants import get_tenant
+from registry.catalog.further_numbers import add_further_numbers, further_numbers
 from registry.catalog.repository import WITHOUT_FILES
 from registry.events.log import RecordedEvent, recorded_events
 from registry.models import Adapter, AliasHistory, Event, KnownBase, Version, VersionState, row_id
@@ -36,6 +37,8 @@ class LocalAdapter:
     """Content digest by number, of those that have files."""
     numbers: dict[int, int] = field(default_factory=dict)
     """By row id."""
+    further: dict[int, int] = field(default_factory=dict)
+    """The version number that each further number means."""
     aliases: dict[str, dict[int, int]] = field(default_factory=dict)
     """Current weights by version number; empty for a deleted alias."""
 
@@ -135,12 +138,23 @@ class TransferRepository:
                 local.numbers[row_id(version)] = version.number
                 if version.content_digest and version.state not in WITHOUT_FILES:
                     local.contents[version.number] = version.content_digest
+            await self._add_further_numbers(found.values())
             for row in await self.history(list(adapters)):
                 local = found[adapters[row.adapter_id].name]
                 state = local.aliases.setdefault(row.alias, {})
                 if row.valid_to is None:
                     state[local.numbers[row.version_id]] = row.weight
         return found
+
+    async def _add_further_numbers(self, adapters: Iterable[LocalAdapter]) -> None:
+        numbers = {id_: (local, n) for local in adapters for id_, n in local.numbers.items()}
+        for version_id, further in (await self.further_numbers(numbers)).items():
+            local, number = numbers[version_id]
+            local.further.update(dict.fromkeys(further, number))
+
+    async def further_numbers(self, version_ids: Iterable[int]) -> dict[int, tuple[int, ...]]:
+        """By row id of the version."""
+        return await further_numbers(self._session, version_ids)
 
     async def _all_versions(self, adapter_ids: Sequence[int]) -> Sequence[Version]:
         statement = select(Version).where(col(Version.adapter_id).in_(adapter_ids))
@@ -177,6 +191,9 @@ class TransferRepository:
         ]
         if rows:
             await self._session.execute(insert(VersionTerm), rows)
+
+    async def add_further_numbers(self, rows: Sequence[dict[str, int]]) -> None:
+        await add_further_numbers(self._session, rows)
 
     async def set_parent(self, version_id: int, parent_id: int) -> None:
         statement = update(Version).where(col(Version.id) == version_id)

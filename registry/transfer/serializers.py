@@ -66,13 +66,19 @@ def adapter_manifest(
 
 
 def version_manifest(
-    version: Version, parent: str | None, base: BaseManifest | None, *, has_files: bool
+    version: Version,
+    parent: str | None,
+    base: BaseManifest | None,
+    further_numbers: tuple[int, ...],
+    *,
+    has_files: bool,
 ) -> VersionManifest:
     """Manifest of a version; omits what inspecting its files yields, if it must have files."""
     omits_facts = has_files and version.state in SERVABLE
     return VersionManifest(
         **{name: getattr(version, name) for name in _SAME},
         number=version.number,
+        further_numbers=further_numbers,
         target_modules=tuple(version.target_modules),
         peft_config=None if omits_facts else version.peft_config,
         inspection=None

@@ -67,7 +67,21 @@ class ImportWriter:
             await self._repository.add_versions(batch)
             for name, row in batch:
                 self._version_ids[name][row.number] = row_id(row)
+        await self._write_further_numbers()
         await self._write_parents()
+
+    async def _write_further_numbers(self) -> None:
+        await self._repository.add_further_numbers(
+            [
+                {
+                    "adapter_id": self._adapter_ids[plan.manifest.name],
+                    "number": number,
+                    "version_id": self._version_ids[plan.manifest.name][own],
+                }
+                for plan in self._plans
+                for number, own in sorted(plan.further.items())
+            ]
+        )
 
     def _version_row(self, plan: AdapterPlan, number: int) -> Version:
         version = plan.added[number]
@@ -179,5 +193,10 @@ class ImportWriter:
             address=client_address(),
             kind=EventKind.ADAPTER_IMPORTED,
             adapter_id=self._adapter_ids[plan.manifest.name],
-            data={"versions": sorted(plan.added), "aliases": sorted(aliases)},
+            data=_changes(plan, aliases),
         )
+
+
+def _changes(plan: AdapterPlan, aliases: Sequence[str]) -> dict[str, object]:
+    further = {"further_numbers": sorted(plan.further)} if plan.further else {}
+    return {"versions": sorted(plan.added), "aliases": sorted(aliases), **further}

@@ -132,6 +132,9 @@ ROWS: Mapping[str, tuple[str, ...]] = {
         "UPDATE tenant SET max_tokens_per_minute = 5000000000",
         "INSERT INTO rate_count (name, used, expires_at) VALUES ('LIMITER/key/1', 3, 4102444800)",
     ),
+    "4e7b19d5c0a3": (
+        "INSERT INTO further_number (adapter_id, number, version_id) VALUES (2, 3, 4)",
+    ),
     "2c996db42209": (
         "INSERT INTO job (adapter, source, request, workspace, state, attempts, bytes_done,"
         " cancel_requested, version, created, created_by, created_at, finished_at) VALUES"

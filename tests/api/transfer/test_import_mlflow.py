@@ -96,7 +96,7 @@ async def get(client: httpx.AsyncClient, path: str, **query: Any) -> Json:
 async def test_a_real_mlflow_registry_is_imported(
     run: Run, client: httpx.AsyncClient, filled: Filled, tmp_path: Path
 ) -> None:
-    code, _, err = await run("import", "--from", "mlflow", filled.url)
+    code, out, err = await run("import", "--from", "mlflow", filled.url)
     assert code == 0, err
     assert sorted(err.splitlines()) == sorted(
         [
@@ -115,6 +115,10 @@ async def test_a_real_mlflow_registry_is_imported(
     assert adapter["metadata"] == {"mlflow": {"name": "Support Bot", "tags": tags}}
     versions = (await get(client, "/adapters/support-bot/versions"))["items"]
     assert [version["number"] for version in versions] == [1, 2, 4], "6 has the files of 1"
+    assert [version["further_numbers"] for version in versions] == [[6], [], []]
+    assert "support-bot:6 has the content of support-bot:1" in out
+    sixth = await get(client, "/resolve", reference="support-bot:6")
+    assert (sixth["reference"], sixth["digest"]) == ("support-bot:1", versions[0]["digest"])
     first, second, fourth = versions
     assert first["description"] == "the first"
     assert first["tags"] == ["rank=4", "reviewed"]
@@ -158,11 +162,13 @@ async def test_a_second_import_adds_only_what_is_new(
     code, out, _ = await run("import", *chosen, "--default-alias", "champion", "--json")
     assert code == 0
     assert json.loads(out)["versions_added"] == 3
+    assert json.loads(out)["further_numbers"] == {"support-bot:6": "support-bot:1"}
     assert (await get(client, "/resolve", reference="support-bot"))["number"] == 2
     assert len((await get(client, "/adapters"))["items"]) == 1
     run_client(filled.url, MOVE, "1")
     again = json.loads((await run("import", *chosen, "--json"))[1])
     assert (again["versions_added"], again["events_added"], again["aliases_set"]) == (0, 0, 0)
+    assert again["further_numbers"] == {}
     assert "support-bot@champion" in again["aliases_kept"]
     followed = json.loads((await run("import", *chosen, "--aliases", "replace", "--json"))[1])
     assert followed["aliases_set"] >= 1

@@ -167,6 +167,7 @@ async def test_everything_is_transferred(full: Registry, there: Registry) -> Non
         "adapters_added": 2,
         "versions_added": 7,
         "versions_unchanged": 0,
+        "further_numbers": {},
         "aliases_set": 4,
         "aliases_kept": [],
         "events_added": len(await full.events("bot")) + len(await full.events("other")),
