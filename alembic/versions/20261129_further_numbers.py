@@ -1,7 +1,7 @@
 """Further numbers of versions: another registry's numbers for the same content
 
 Revision: 4e7b19d5c0a3
-Follows: 8d40b6f1e7a2
+Follows: e3a5c81f07d4
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "4e7b19d5c0a3"
-down_revision: str | None = "8d40b6f1e7a2"
+down_revision: str | None = "e3a5c81f07d4"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
