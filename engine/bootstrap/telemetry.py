@@ -32,7 +32,10 @@ class Telemetry:
 
     def __init__(self, arguments: Namespace, settings: EngineSettings) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # theirs; else a third of all
-        self.cache = CacheMetrics(max_adapter_labels=settings.max_adapter_labels)
+        (model_name, *_) = arguments.served_model_name or [arguments.model]
+        self.cache = CacheMetrics(
+            model_name=model_name, max_adapter_labels=settings.max_adapter_labels
+        )
         self.cache.set_build_info(adaptry_version(), vllm_compat.installed_version())
         self.registry = create_registry_metrics(settings)
         self.tracing: Tracing = NullTracing()

@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from engine.cache.snapshot import CacheSnapshot, ResidentAdapter
+from engine.telemetry.router_series import RouterSeries
 from engine.types import Tier
 
 
@@ -36,11 +37,13 @@ class CacheGauges(Collector):
         in_step_loads: Callable[[], int],
         thrash_ratio: Callable[[], float],
         max_residents: int,
+        router: RouterSeries,
     ) -> None:
         self._snapshot = snapshot
         self._in_step_loads = in_step_loads
         self._thrash_ratio = thrash_ratio
         self._max_residents = max_residents
+        self._router = router
 
     @contextmanager
     def freeze_gauges(self) -> Iterator[None]:
@@ -68,6 +71,7 @@ class CacheGauges(Collector):
         yield from _limits(scrape.cache)
         yield _loaded_adapters(scrape.cache, self._max_residents)
         yield _lora_requests_info(scrape.cache)
+        yield from self._router.gauges(scrape.cache)
         yield _gauge(
             "adaptry_thrash_ratio",
             "Share of recent lookups that missed an adapter evicted less than a minute before.",

@@ -12,6 +12,7 @@ from engine.events import CacheEvent
 from engine.telemetry.cache_counters import CacheCounters, TraceIdOf
 from engine.telemetry.cache_gauges import CacheGauges
 from engine.telemetry.request_counters import RequestCounters
+from engine.telemetry.router_series import RouterSeries
 from engine.telemetry.tenant_counters import TenantCounters
 from engine.telemetry.thrash import ThrashWindow
 from engine.types import CacheOutcome
@@ -24,12 +25,14 @@ class CacheMetrics:
     """An observer of the cache that also counts the requests reported by the gateway.
 
     `labels`: which adapters have a label of their own, here and in the registry's series.
+    `model_name`: the base model's, for routers.
     """
 
     def __init__(
         self,
         registry: CollectorRegistry = REGISTRY,
         *,
+        model_name: str = "",
         max_adapter_labels: int = 100,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -38,6 +41,8 @@ class CacheMetrics:
         self._max_residents = max_adapter_labels
         self._cache = CacheCounters(self.labels, registry)
         self._requests = RequestCounters(self.labels, registry)
+        self._router = RouterSeries(model_name)
+        registry.register(self._router)
         self.tenants = TenantCounters(max_adapter_labels, registry)
         self._thrash = ThrashWindow(clock)
         self._engine_ends = Counter(
@@ -55,7 +60,9 @@ class CacheMetrics:
         self, snapshot: Callable[[], CacheSnapshot], in_step_loads: Callable[[], int]
     ) -> None:
         """Export the gauges, computed at each scrape; calling the engine there would stall it."""
-        self._state = CacheGauges(snapshot, in_step_loads, self._thrash.ratio, self._max_residents)
+        self._state = CacheGauges(
+            snapshot, in_step_loads, self._thrash.ratio, self._max_residents, self._router
+        )
         self._registry.register(self._state)
 
     @contextmanager
@@ -75,6 +82,7 @@ class CacheMetrics:
             *self.tenants.collectors,
             self._engine_ends,
             self._build,
+            self._router,
         ]
         if self._state is not None:
             collectors.append(self._state)
@@ -90,6 +98,7 @@ class CacheMetrics:
 
     def on_event(self, event: CacheEvent) -> None:
         self._cache.on_event(event)
+        self._router.on_event(event)
         self._thrash.on_event(event)
 
     def count_engine_end(self, cause: str) -> None:

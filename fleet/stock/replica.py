@@ -82,7 +82,11 @@ async def run_stock_replica(
     """
     async with AsyncExitStack() as stack:
         registry = CollectorRegistry()
-        metrics = CacheMetrics(registry, max_adapter_labels=settings.max_adapter_labels)
+        metrics = CacheMetrics(
+            registry,
+            model_name=facts.served_names[0],
+            max_adapter_labels=settings.max_adapter_labels,
+        )
         stack.callback(metrics.close)
         base = BaseCheck(service.base_model.identity, is_base_declared)
         supervisor = EngineSupervisor(StockStarter(server, sizes.slots, base).start, metrics)

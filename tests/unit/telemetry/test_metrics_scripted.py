@@ -22,7 +22,9 @@ class Metered:
     def __init__(self) -> None:
         self.now = 1000.0
         self.registry = CollectorRegistry()
-        self.metrics = CacheMetrics(self.registry, max_adapter_labels=2, clock=lambda: self.now)
+        self.metrics = CacheMetrics(
+            self.registry, model_name="tiny", max_adapter_labels=2, clock=lambda: self.now
+        )
         self.backend = FakeBackend(slots=2, host_capacity=3)
         self.controller = CacheController(
             CachePolicy(slots=2, host_capacity=3),
@@ -135,6 +137,33 @@ async def test_routers_can_read_which_adapters_have_a_slot(metered: Metered) -> 
     }
     await until(lambda: metered("adaptry_resident", tier="host") == 3)
     assert sets(metered)["waiting_lora_adapters"] == "", "what is in memory and not requested"
+
+
+def as_routers_read(metered: Metered, name: str, **labels: str) -> float | None:
+    return metered(f"vllm:{name}", model_name="tiny", engine="0", **labels)
+
+
+async def test_routers_read_capacity_residency_and_costs_by_the_proposed_names(
+    metered: Metered,
+) -> None:
+    """The sequence of the first test, as counted there."""
+    before = {"num_gpu_loaded": 0, "num_cpu_loaded": 0, "max_gpu": 2}
+    for name, expected in before.items():
+        assert as_routers_read(metered, f"{name}_lora_adapters") == expected, "from the start"
+    for tier in ("gpu", "cpu"):
+        assert as_routers_read(metered, "lora_cache_lookups_total", tier=tier) == 0
+    await metered.use(A, A, B, C, A, D, B)
+    assert as_routers_read(metered, "num_gpu_loaded_lora_adapters") == 2
+    assert as_routers_read(metered, "num_cpu_loaded_lora_adapters") == 3
+    for tier, lookups, hits in (("gpu", 7, 1), ("cpu", 6, 1)):
+        assert as_routers_read(metered, "lora_cache_lookups_total", tier=tier) == lookups
+        assert as_routers_read(metered, "lora_cache_hits_total", tier=tier) == hits
+    for transition, ours in (("load", "disk_to_host"), ("activate", "host_to_gpu")):
+        for part in ("count", "sum"):
+            name = f"lora_adapter_load_seconds_{part}"
+            value = as_routers_read(metered, name, transition=transition)
+            assert value == metered(f"adaptry_load_seconds_{part}", transition=ours)
+            assert value, "it took some time"
 
 
 async def test_another_version_and_an_engine_that_was_replaced(metered: Metered) -> None:
