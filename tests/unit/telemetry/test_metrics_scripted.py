@@ -163,7 +163,7 @@ async def test_routers_read_capacity_residency_and_costs_by_the_proposed_names(
             name = f"lora_adapter_load_seconds_{part}"
             value = as_routers_read(metered, name, transition=transition)
             assert value == metered(f"adaptry_load_seconds_{part}", transition=ours)
-            assert value, "it took some time"
+            assert value or part == "sum", "a fake load takes no time"
 
 
 async def test_another_version_and_an_engine_that_was_replaced(metered: Metered) -> None:
