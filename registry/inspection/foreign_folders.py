@@ -1,16 +1,19 @@
 """Folders that hold no PEFT adapter: what they are instead, told from the names in them.
 
-Only of an adapter of a diffusion model the file has any name, and the names of its tensors tell.
+Only of an adapter of a diffusion model the file has any name, and the names of its tensors tell:
+they are at its start, which every source can read.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 from registry.errors import InvalidAdapter
 from registry.errors.defects import Defect
 from registry.inspection.peft_config import CONFIG_FILE
-from registry.inspection.safetensors_header import WEIGHTS_FILE, read_header
+from registry.inspection.safetensors_header import WEIGHTS_FILE
 from registry.inspection.tensor_names import diffusion_tool
 from registry.inspection.tensors import quote_name
 
@@ -21,21 +24,24 @@ DIFFUSERS_WEIGHTS = "pytorch_lora_weights.safetensors"
 _MODEL_CONFIG = "config.json"
 _MODEL_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 _MAX_FOLDERS = 5
+_TENSOR_NAME = re.compile(rb'"([^"\\]{1,1024})":\s*\{')
+MAX_STARTS = 5
+START_BYTES = 4 * 2**20  # kohya's scripts write what they were trained with before the names
 _MAX_LISTED = 500
 
 TELLING_FILES = (SHARD_INDEX, MLX_WEIGHTS, DIFFUSERS_WEIGHTS, _MODEL_CONFIG, *_MODEL_WEIGHTS)
 """Names to look for where a folder can't be listed."""
 
 
-def explain_missing_files(names: Iterable[str], folder: Path | None = None) -> None:
+def explain_missing_files(names: Iterable[str], starts: Iterable[tuple[str, bytes]] = ()) -> None:
     """`names` are relative to a folder that lacks the configuration or the weights.
 
-    `folder`: itself, if it is a local one. Raises InvalidAdapter if they tell why; otherwise
-    inspection says what is missing.
+    `starts`: names and first bytes of weights in it, looked at if no name tells. Raises
+    InvalidAdapter if they tell why; otherwise inspection says what is missing.
     """
     found = frozenset(names)
     problem = _sharded(found) or _mlx(found) or _elsewhere(found) or _whole_model(found)
-    problem = problem or _diffusion(found, folder)
+    problem = problem or _diffusion(found, starts)
     if problem is not None:
         raise problem
 
@@ -82,16 +88,13 @@ def _whole_model(names: frozenset[str]) -> InvalidAdapter | None:
     return InvalidAdapter(Defect.WHOLE_MODEL, detail)
 
 
-def _diffusion(names: frozenset[str], folder: Path | None) -> InvalidAdapter | None:
+def _diffusion(names: frozenset[str], starts: Iterable[tuple[str, bytes]]) -> InvalidAdapter | None:
     if CONFIG_FILE in names:
         return None
     if DIFFUSERS_WEIGHTS in names:
         return _of_diffusion(DIFFUSERS_WEIGHTS, "diffusers")
-    if folder is None:
-        return None
-    weights = sorted(name for name in names if "/" not in name and name.endswith(".safetensors"))
-    for name in weights[:_MAX_FOLDERS]:
-        if (tool := _tool_of(folder / name)) is not None:
+    for name, start in islice(starts, MAX_STARTS):
+        if (tool := _tool_of(start)) is not None:
             return _of_diffusion(name, tool)
     return None
 
@@ -104,14 +107,27 @@ def _of_diffusion(name: str, tool: str) -> InvalidAdapter:
     return InvalidAdapter(Defect.DIFFUSION_ADAPTER, detail)
 
 
-def _tool_of(file: Path) -> str | None:
-    """No link is followed: it may lead out of what the server may read."""
-    if file.is_symlink() or not file.is_file():
-        return None
-    try:
-        return next(filter(None, map(diffusion_tool, read_header(file))), None)
-    except (InvalidAdapter, OSError):
-        return None
+def _tool_of(start: bytes) -> str | None:
+    header = start[8 : 8 + int.from_bytes(start[:8], "little")]
+    names = (found.decode("utf-8", "replace") for found in _TENSOR_NAME.findall(header))
+    return next(filter(None, map(diffusion_tool, names)), None)
+
+
+def is_weights(name: str) -> bool:
+    """Whether its start may tell what it is."""
+    return name.endswith(".safetensors")
+
+
+def starts_in(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Of the weights in a local folder.
+
+    No link is followed: it may lead out of what the server may read.
+    """
+    for file in sorted(path for path in _listed(folder) if is_weights(path.name)):
+        if file.is_symlink() or not file.is_file():
+            continue
+        with suppress(OSError), file.open("rb") as content:
+            yield file.name, content.read(START_BYTES)
 
 
 def list_names(folder: Path) -> list[str]:

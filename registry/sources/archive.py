@@ -13,7 +13,7 @@ from pathlib import Path
 
 from registry.errors import InvalidAdapter, SourceTooLarge
 from registry.errors.defects import Defect
-from registry.inspection.foreign_folders import explain_missing_files
+from registry.inspection.foreign_folders import START_BYTES, explain_missing_files, is_weights
 from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.training_files import NAMES as TRAINING_FILES
@@ -88,7 +88,7 @@ def extract(archive: Path, into: Path, limits: FetchLimits, progress: Progress) 
     if PICKLE_FILE in seen and WEIGHTS_FILE not in seen:
         writer.mark_pickle()
     elif not seen.issuperset(TAKEN_FILES):
-        explain_missing_files(names)
+        explain_missing_files(names, _starts(archive, limits, progress))
     return writer.finish()
 
 
@@ -117,6 +117,13 @@ def _copy_weights(
             entry.copy(writer.open(WEIGHTS_FILE))
 
 
+def _starts(archive: Path, limits: FetchLimits, progress: Progress) -> Iterator[tuple[str, bytes]]:
+    """Of the weights in it, whatever their names."""
+    for entry in _entries(archive, limits, progress):
+        if is_weights(entry.name):
+            yield entry.name.rpartition("/")[2], entry.start()
+
+
 class _Entry:
     """A file in the archive, to be copied or left out."""
 
@@ -132,6 +139,12 @@ class _Entry:
                 chunk = self._stream.read(min(self._left, CHUNK_BYTES))
                 target.write(chunk)
                 self._left -= len(chunk)
+
+    def start(self) -> bytes:
+        """Its first bytes, before anything of it was read."""
+        start = self._stream.read(min(self._left, START_BYTES))
+        self._left -= len(start)
+        return start
 
     def leave(self) -> None:
         """Skip what was not copied, and the padding."""

@@ -1,6 +1,6 @@
 """Downloads over any network protocol: a folder of files, or one archive."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Protocol
 
 from registry.errors import RegistryError, SourceDenied, SourceNotFound
-from registry.inspection.foreign_folders import TELLING_FILES, explain_missing_files
+from registry.inspection.foreign_folders import (
+    MAX_STARTS,
+    START_BYTES,
+    TELLING_FILES,
+    explain_missing_files,
+)
 from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.training_files import NAMES as TRAINING_FILES
@@ -50,7 +55,16 @@ class Connect(Protocol):
 class RemoteSource:
     """Implements `Source`. Receives in a thread: a slow disk must not block the event loop."""
 
-    def __init__(self, connect: Connect, shown: str, *, is_archive: bool) -> None:
+    def __init__(
+        self,
+        connect: Connect,
+        shown: str,
+        *,
+        is_archive: bool,
+        other_weights: Sequence[str] = (),
+    ) -> None:
+        """`other_weights`: in the folder, where the protocol lists what there is."""
+        self._other_weights = other_weights
         self._connect = connect
         self._shown = shown
         self._is_archive = is_archive
@@ -83,14 +97,22 @@ class RemoteSource:
             if WEIGHTS_FILE not in revisions and await files.has(PICKLE_FILE):
                 writer.mark_pickle()
             elif not revisions.keys() >= set(TAKEN_FILES):
-                explain_missing_files(
-                    [*revisions, *[name for name in TELLING_FILES if await files.has(name)]]
-                )
+                there = [name for name in TELLING_FILES if await files.has(name)]
+                starts = [] if CONFIG_FILE in revisions else await self._starts(files)
+                explain_missing_files([*revisions, *there], starts)
                 if not revisions:
                     raise SourceNotFound(f"{self._shown} holds no adapter")
             for name in TRAINING_FILES:
                 await _take_beside(files, name, writer)
         return writer.finish(revisions.get(WEIGHTS_FILE))
+
+    async def _starts(self, files: RemoteFiles) -> list[tuple[str, bytes]]:
+        starts = []
+        for name in self._other_weights[:MAX_STARTS]:
+            async with files.open(name) as file:
+                if file is not None:
+                    starts.append((name, await _start_of(file)))
+        return starts
 
     async def _fetch_archive(
         self, archive: Path, limits: FetchLimits, progress: Progress
@@ -101,6 +123,15 @@ class RemoteSource:
                 raise SourceNotFound(f"there is no {self._shown}")
             await _take(file, archive.name, writer)
             return file.revision
+
+
+async def _start_of(file: RemoteFile) -> bytes:
+    start = b""
+    async for chunk in file.chunks:
+        start += chunk
+        if len(start) >= START_BYTES:
+            break
+    return start[:START_BYTES]
 
 
 async def _take_beside(files: RemoteFiles, name: str, writer: QuarantineWriter) -> None:

@@ -5,7 +5,7 @@ huggingface_hub resolves the commit, the files' URLs and the token (`HF_ENDPOINT
 limited, checked or cancelled.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,6 +36,7 @@ from registry.errors import (
     SourceNotFound,
     SourceUnavailable,
 )
+from registry.inspection.foreign_folders import is_weights
 from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import FetchedSource, FetchLimits, Progress
@@ -59,9 +60,24 @@ class HubFolder:
     def path(self, name: str) -> str:
         return f"{self.folder}/{name}" if self.folder else name
 
+    def names_in(self, listed: Iterable[str]) -> Iterator[str]:
+        """Files of the repository that are in the folder, without those of its folders."""
+        for path in listed:
+            folder, _, name = path.rpartition("/")
+            if folder == self.folder:
+                yield name
+
     def __str__(self) -> str:
         at = f"@{self.revision}" if self.revision else ""
         return "/".join(filter(None, (f"hf://{self.repository}{at}", self.folder)))
+
+
+@dataclass(frozen=True, slots=True)
+class _HubState:
+    """`weights`: those in the folder, whatever their names."""
+
+    commit: str
+    weights: tuple[str, ...]
 
 
 def parse_hub_url(url: SourceUrl) -> HubFolder:
@@ -91,16 +107,16 @@ class HubSource:
         if is_offline_mode():
             copy = partial(self._copy_cached, into, limits, progress)
             return await run_in_thread(copy, progress.stop)
-        commit = await run_in_thread(self._commit, progress.stop)
-        fetched = await self._remote(commit).fetch(into, limits, progress)
-        return replace(fetched, revision=commit)
+        found = await run_in_thread(self._state, progress.stop)
+        fetched = await self._remote(found).fetch(into, limits, progress)
+        return replace(fetched, revision=found.commit)
 
-    def _commit(self) -> str:
+    def _state(self) -> "_HubState":
         where = self._where
         endpoint = URL(self._api.endpoint)
         try:
             self._guard.addresses(endpoint.host or "", endpoint.port or 443)
-            info = self._api.repo_info(
+            info = self._api.model_info(
                 where.repository, revision=where.revision, timeout=READ_SECONDS
             )
         except AddressNotAllowed:
@@ -109,16 +125,18 @@ class HubSource:
             raise _error(error, str(where)) from error
         if info.sha is None:
             raise SourceUnavailable(f"the Hub names no commit of {where}")
-        return str(info.sha)
+        listed = [str(file.rfilename) for file in info.siblings or ()]
+        return _HubState(str(info.sha), tuple(filter(is_weights, where.names_in(listed))))
 
-    def _remote(self, commit: str) -> RemoteSource:
-        address = self._address(commit)
+    def _remote(self, found: "_HubState") -> RemoteSource:
+        address = self._address(found.commit)
         headers = build_hf_headers(library_name="adaptry")
         may_call = forbid_downgrade(address(CONFIG_FILE))
         return RemoteSource(
             lambda: connect(address, may_call, self._guard, headers),
             str(self._where),
             is_archive=False,
+            other_weights=found.weights,
         )
 
     def _address(self, commit: str) -> Callable[[str], URL]:

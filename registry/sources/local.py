@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from registry.errors import InvalidAdapter, SourceNotAllowed, SourceNotFound
 from registry.errors.defects import Defect
-from registry.inspection.foreign_folders import explain_missing_files, list_names
+from registry.inspection.foreign_folders import explain_missing_files, list_names, starts_in
 from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import FetchedSource, FetchLimits, Progress
@@ -75,7 +75,7 @@ class LocalSource:
         if WEIGHTS_FILE not in names and self._has(PICKLE_FILE):
             writer.mark_pickle()
         elif not names.issuperset(TAKEN_FILES):
-            explain_missing_files(list_names(self._folder), self._folder)
+            explain_missing_files(list_names(self._folder), starts_in(self._folder))
         for file in files:
             with open_regular(file.path, self._roots) as source, writer.open(file.name) as target:
                 while chunk := source.read(CHUNK_BYTES):

@@ -22,9 +22,9 @@ def training_bytes(folder: Path) -> int:
 def explain_missing(folder: Path) -> None:
     """What is there in place of a PEFT folder. Raises InvalidSource if that is known."""
     from registry.errors import InvalidAdapter
-    from registry.inspection.foreign_folders import explain_missing_files, list_names
+    from registry.inspection.foreign_folders import explain_missing_files, list_names, starts_in
 
     try:
-        explain_missing_files(list_names(folder), folder)
+        explain_missing_files(list_names(folder), starts_in(folder))
     except InvalidAdapter as problem:
         raise InvalidSource(f"{folder}: {problem.detail}") from None

@@ -3,6 +3,7 @@
 import gzip
 import io
 import itertools
+import json
 import os
 import tarfile
 import tracemalloc
@@ -90,6 +91,38 @@ def test_the_adapter_is_taken_out_of_any_folder(
 ) -> None:
     files = {f"{folder}{name}": content for name, content in ADAPTER.items()}
     assert unpack(tar(files, form, mode)) == ADAPTER
+
+
+def kohya_weights(metadata: str = "") -> bytes:
+    """As its scripts write them: what they were trained with comes before the names."""
+    header = {
+        "__metadata__": {"ss_tag_frequency": metadata},
+        "lora_unet_down_blocks_0.lora_down.weight": {
+            "dtype": "F16",
+            "shape": [1, 1],
+            "data_offsets": [0, 2],
+        },
+    }
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + b"\0\0"
+
+
+@pytest.mark.parametrize("name", ["my style.safetensors", "a/b/x.safetensors", WEIGHTS])
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_an_adapter_of_a_diffusion_model_is_told_by_its_tensors(
+    tmp_path: Path, name: str, mode: str
+) -> None:
+    files = {"README.md": b"r", "other.safetensors": b"x", name: kohya_weights("tag " * 20_000)}
+    unpack = Unpacker(tmp_path)
+    with pytest.raises(InvalidAdapter, match="kohya") as caught:
+        unpack(tar(files, mode=mode))
+    assert caught.value.code == "diffusion_adapter"
+
+
+def test_a_text_that_looks_like_such_a_name_tells_nothing(unpack: Unpacker) -> None:
+    text = json.dumps({"__metadata__": {"note": '"lora_unet_x": {'}}).encode()
+    files = {"x.safetensors": len(text).to_bytes(8, "little") + text}
+    assert unpack(tar(files)) == {}
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT], ids=str)

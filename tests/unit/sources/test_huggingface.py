@@ -12,6 +12,7 @@ import pytest
 
 from registry.errors import (
     AddressNotAllowed,
+    InvalidAdapter,
     SourceDenied,
     SourceNotFound,
     SourceTooLarge,
@@ -106,6 +107,20 @@ async def test_a_folder_of_a_repository(hub: HubServer, fetch: Fetch) -> None:
     hub.repositories["org/many"] = Repository({"main": COMMIT_1}, {COMMIT_1: deep})
     _, files = await fetch("hf://org/many@main/adapters/a")
     assert files == {name: OLD[name] for name in (CONFIG, WEIGHTS)}
+
+
+@pytest.mark.parametrize("folder", ["", "/style"])
+async def test_an_adapter_of_a_diffusion_model_is_told_by_its_tensors(
+    hub: HubServer, fetch: Fetch, folder: str
+) -> None:
+    """The file has any name: the Hub lists it."""
+    header = b'{"lora_te_text_model.lora_down.weight": {"dtype": "F16"}}'
+    content = len(header).to_bytes(8, "little") + header
+    files = {"README.md": b"r", f"{folder}/v1.safetensors".lstrip("/"): content}
+    hub.repositories["org/style"] = Repository({"main": COMMIT_1}, {COMMIT_1: files})
+    with pytest.raises(InvalidAdapter, match=r"v1\.safetensors.*kohya") as caught:
+        await fetch(f"hf://org/style{folder and '@main' + folder}")
+    assert caught.value.code == "diffusion_adapter"
 
 
 async def test_a_pickle_is_noted_but_not_fetched(hub: HubServer, fetch: Fetch) -> None:
