@@ -189,6 +189,35 @@ async def test_a_slow_fetch_goes_on_as_a_job_and_the_same_request_waits_for_it(
             assert [each["id"] for each in jobs] == [job["id"]], "no second fetch"
 
 
+async def test_a_load_and_a_registration_wait_for_one_job(
+    start: Any, make_adapter: AdapterMaker
+) -> None:
+    asked, leave = threading.Event(), threading.Event()
+    files = {file.name: file.read_bytes() for file in make_adapter("both").iterdir()}
+
+    def answer(handler: Handler) -> None:
+        asked.set()
+        leave.wait(20)
+        handler.send(200, files["adapter_model.safetensors"], {})
+
+    with web_server() as web:
+        web.file("/both/adapter_config.json", files["adapter_config.json"])
+        web.answers["/both/adapter_model.safetensors"] = answer
+        async with start() as routes:
+            http, source = routes.registry.http, f"{web.url}/both"
+            body = {"source": source}
+            registering = asyncio.create_task(
+                http.post("/adapters/both/versions", json=body, params={"wait": 20}, timeout=30)
+            )
+            assert await asyncio.to_thread(asked.wait, 10)
+            loading = asyncio.create_task(routes.load("both", source))
+            await asyncio.sleep(0.3)  # it has found the job
+            leave.set()
+            registered, loaded = await asyncio.gather(registering, loading)
+            assert (registered.status_code, loaded.status_code) == (201, 200), loaded.text
+            assert len((await http.get("/jobs")).json()["items"]) == 1, "no second fetch"
+
+
 async def test_two_loads_of_one_name_are_one_after_the_other(
     start: Any, make_adapter: AdapterMaker
 ) -> None:
