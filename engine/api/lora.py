@@ -13,7 +13,6 @@ from pydantic import BaseModel, Field, ValidationError
 from engine.api.lora_errors import LoraRefusal, as_vllm_refuses, refused_body
 from engine.operations.named_adapters import NamedAdapters
 from registry.auth.caller import actor_name, current_caller
-from registry.references import check_name
 
 MAX_SOURCE_LENGTH = 4096
 ALIAS_HEADER = "x-amzn-sagemaker-adapter-alias"
@@ -71,20 +70,21 @@ def create_lora_router(adapters: NamedAdapters) -> APIRouter:
     async def load(name: str, path: str, in_place: bool) -> None:
         with as_vllm_refuses(name, path):
             caller = current_caller()
-            caller.check_owns(check_name(name))
+            named = await adapters.find(name, caller)
             await adapters.load(
-                name, path, in_place=in_place, actor=actor_name(), within=caller.tenant
+                named, path, in_place=in_place, actor=actor_name(), within=caller.tenant
             )
 
     async def unload(name: str) -> None:
         with as_vllm_refuses(name):
-            current_caller().check_owns(check_name(name))
-            await adapters.unload(name, actor=actor_name())
+            named = await adapters.find(name, current_caller())
+            await adapters.unload(named, actor=actor_name())
 
     @router.post("/v1/load_lora_adapter", response_class=PlainTextResponse)
     async def load_lora_adapter(body: LoadLora) -> str:
         """Register the adapter at a path under a name, and load it into host memory.
 
+        A name that no adapter can have, such as `Org/Adapter-7B`, becomes a served name of one.
         A fetch that takes longer than the route waits (60 s) answers 503 with the number of its
         job, which goes on: the same request, sent again, waits for it.
         """

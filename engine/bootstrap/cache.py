@@ -27,6 +27,7 @@ from engine.operations.pins import PinService
 from engine.operations.probe import Probe, Score
 from engine.operations.promotion import EnginePromotion
 from engine.operations.quarantine import Quarantine
+from engine.operations.version_names import VersionNames
 from engine.operations.warmup import WarmUp
 from engine.policy.eviction_orders.choice import create_orders
 from engine.policy.policy import CachePolicy
@@ -56,6 +57,7 @@ class Cache:
     resolver: Resolver
     log: DecisionLog
     evictions: EvictionLog
+    names: VersionNames
 
     def work(self) -> list[Coroutine[None, None, None]]:
         """Each runs until cancelled."""
@@ -64,6 +66,7 @@ class Cache:
             self.pins.expire(),
             self.warm_up.run(),
             self.reconciler.run(),
+            self.names.run(),
         ]
 
     def routers(self, streams: StreamLimiter, current: Current) -> list[APIRouter]:
@@ -144,8 +147,11 @@ def create_cache(
         hang_seconds=settings.engine_hang_seconds,
         on_hang=report_silence,
     )
-    metrics.watch(controller.snapshot, lambda: reconciler.last_state.in_step_loads)
-    return Cache(controller, pins, warm_up, reconciler, resolver, log, store)
+    names = VersionNames(service.catalog, controller.snapshot)
+    metrics.watch(
+        controller.snapshot, lambda: reconciler.last_state.in_step_loads, names_of=names.of
+    )
+    return Cache(controller, pins, warm_up, reconciler, resolver, log, store, names)
 
 
 @dataclass(frozen=True, slots=True)

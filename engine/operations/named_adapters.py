@@ -6,10 +6,12 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from engine.errors import AlreadyLoaded, RegistrationPending
+from engine.operations.lora_names import LoraName, find_lora_name
 from engine.operations.model_paths import hub_url, local_path
 from engine.resolver import for_engine
 from engine.types import AdapterVersion
 from registry.aliases.promotion import Preparation, ServingEngine
+from registry.auth.caller import Caller
 from registry.catalog.types import Registration
 from registry.errors import (
     InvalidSource,
@@ -54,8 +56,12 @@ class NamedAdapters:
         self._wait_seconds = wait_seconds
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
+    async def find(self, text: str, caller: Caller) -> LoraName:
+        """See `find_lora_name`."""
+        return await find_lora_name(self._service.names, text, caller)
+
     async def load(
-        self, name: str, path: str, *, in_place: bool, actor: str, within: str | None
+        self, named: LoraName, path: str, *, in_place: bool, actor: str, within: str | None
     ) -> None:
         """Returns once it is in host memory. `in_place` replaces what the name serves now.
 
@@ -65,10 +71,14 @@ class NamedAdapters:
         Raises AlreadyLoaded, RegistrationPending, and what registering, promoting and loading
         raise.
         """
+        name = named.adapter
         async with self._lock(name):
             if not in_place and await self._is_served(name):
-                raise AlreadyLoaded(name)
+                raise AlreadyLoaded(named.text)
             registration = await self._register(name, path, actor, within)
+            if named.served_name is not None:
+                reference = AdapterReference(name)
+                await self._service.names.set(named.served_name, reference, actor=actor)
             version = registration.published.version
             if version.state == VersionState.RETIRED:
                 await self._service.lifecycle.restore(name, version.number, actor=actor)
@@ -76,12 +86,13 @@ class NamedAdapters:
             resolved = await self._service.catalog.resolve(AdapterReference(name))
             await self._load_into_host(for_engine(resolved))
 
-    async def unload(self, name: str, *, actor: str) -> None:
+    async def unload(self, named: LoraName, *, actor: str) -> None:
         """Evicts it after its last request. Raises UnknownAdapter if no version is served."""
+        name = named.adapter
         async with self._lock(name):
             numbers = [number async for number in self._served_versions(name)]
             if not numbers:
-                raise UnknownAdapter(name)
+                raise UnknownAdapter(named.text)
             for number in numbers:
                 reference = AdapterReference(name, version=number)
                 resolved = await self._service.catalog.resolve(reference)

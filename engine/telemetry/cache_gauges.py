@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -13,7 +13,12 @@ from prometheus_client.registry import Collector
 
 from engine.cache.snapshot import CacheSnapshot, ResidentAdapter
 from engine.telemetry.router_series import RouterSeries
-from engine.types import Tier
+from engine.types import AdapterVersion, Tier, VersionId
+
+NamesOf = Callable[[VersionId], Sequence[str]]
+"""The aliases and served names that mean a version."""
+
+_MAX_NAMES = 64  # of one version
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +43,14 @@ class CacheGauges(Collector):
         thrash_ratio: Callable[[], float],
         max_residents: int,
         router: RouterSeries,
+        names_of: NamesOf,
     ) -> None:
         self._snapshot = snapshot
         self._in_step_loads = in_step_loads
         self._thrash_ratio = thrash_ratio
         self._max_residents = max_residents
         self._router = router
+        self._names_of = names_of
 
     @contextmanager
     def freeze_gauges(self) -> Iterator[None]:
@@ -70,7 +77,7 @@ class CacheGauges(Collector):
         yield from _occupancy(scrape.cache)
         yield from _limits(scrape.cache)
         yield _loaded_adapters(scrape.cache, self._max_residents)
-        yield _lora_requests_info(scrape.cache)
+        yield _lora_requests_info(scrape.cache, self._names_of)
         yield from self._router.gauges(scrape.cache)
         yield _gauge(
             "adaptry_thrash_ratio",
@@ -127,19 +134,34 @@ def _loaded_adapters(now: CacheSnapshot, most: int) -> Metric:
     return family
 
 
-def _lora_requests_info(now: CacheSnapshot) -> Metric:
-    """One series, as llm-d's router reads vLLM's: of several it would use the latest."""
+def _lora_requests_info(now: CacheSnapshot, names_of: NamesOf) -> Metric:
+    """One series, as llm-d's router reads vLLM's: of several it would use the latest.
+
+    Routers look for the `model` of a request among the names, so all that mean a version are there.
+    """
     family = GaugeMetricFamily(
         "vllm:lora_requests_info",
         "Time of the scrape; adapters in a slot, and adapters that requests wait for.",
         labels=["max_lora", "running_lora_adapters", "waiting_lora_adapters"],
     )
-    in_slots = [resident.version.reference for resident in now.gpu]
-    awaited = {each.version.reference for each in now.host if each.waiting}
-    awaited |= {version.reference for version in now.loading}
-    waiting = sorted(awaited - set(in_slots))
-    family.add_metric([str(now.slots), ",".join(in_slots), ",".join(waiting)], time.time())
+    in_slots = [resident.version for resident in now.gpu]
+    awaited = [each.version for each in now.host if each.waiting] + list(now.loading)
+    known = {version.id for version in in_slots}
+    waiting = sorted((v for v in awaited if v.id not in known), key=lambda v: v.reference)
+    shown = (_join_names(versions, names_of) for versions in (in_slots, waiting))
+    family.add_metric([str(now.slots), *shown], time.time())
     return family
+
+
+def _join_names(versions: Iterable[AdapterVersion], names_of: NamesOf) -> str:
+    """A name with a comma would be read as two."""
+    names = (
+        name
+        for version in versions
+        for name in (version.reference, *islice(names_of(version.id), _MAX_NAMES))
+        if "," not in name
+    )
+    return ",".join(dict.fromkeys(names))
 
 
 def _loaded_labels(level: str, resident: ResidentAdapter) -> list[str]:

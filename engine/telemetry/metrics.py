@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from engine.cache.snapshot import CacheSnapshot
 from engine.events import CacheEvent
 from engine.telemetry.cache_counters import CacheCounters, TraceIdOf
-from engine.telemetry.cache_gauges import CacheGauges
+from engine.telemetry.cache_gauges import CacheGauges, NamesOf
 from engine.telemetry.request_counters import RequestCounters
 from engine.telemetry.router_series import RouterSeries
 from engine.telemetry.tenant_counters import TenantCounters
@@ -57,11 +57,14 @@ class CacheMetrics:
         self._state: CacheGauges | None = None
 
     def watch(
-        self, snapshot: Callable[[], CacheSnapshot], in_step_loads: Callable[[], int]
+        self,
+        snapshot: Callable[[], CacheSnapshot],
+        in_step_loads: Callable[[], int],
+        names_of: NamesOf = lambda version: (),
     ) -> None:
         """Export the gauges, computed at each scrape; calling the engine there would stall it."""
         self._state = CacheGauges(
-            snapshot, in_step_loads, self._thrash.ratio, self._max_residents, self._router
+            snapshot, in_step_loads, self._thrash.ratio, self._max_residents, self._router, names_of
         )
         self._registry.register(self._state)
 

@@ -101,6 +101,39 @@ class NameRepository:
             statement = statement.where(or_(owner == reader.tenant, platforms))
         return (await self._session.execute(statement.order_by(name).limit(limit))).all()
 
+    async def of_versions(self, version_ids: Collection[int]) -> dict[int, list[str]]:
+        """The aliases (`name`, `name@alias`) and then the served names that mean each version."""
+        means = (col(AliasHistory.version_id).in_(version_ids), is_current())
+        aliases = (
+            select(col(AliasHistory.version_id), col(Adapter.name), col(Alias.name))
+            .join(Adapter, col(AliasHistory.adapter_id) == col(Adapter.id))
+            .join(Alias, is_current())
+            .where(*means)
+            .order_by(col(Alias.name) != DEFAULT_ALIAS, col(Alias.name))
+        )
+        same_adapter = col(Alias.adapter_id) == col(ServedName.adapter_id)
+        of_alias = col(Alias.name) == func.coalesce(col(ServedName.alias), DEFAULT_ALIAS)
+        by_alias = (
+            select(col(AliasHistory.version_id), col(ServedName.name))
+            .join(Alias, is_current())
+            .join(ServedName, and_(same_adapter, of_alias))
+            .where(*means, col(ServedName.version).is_(None))
+        )
+        numbered = col(ServedName.version) == col(Version.number)
+        by_number = (
+            select(col(Version.id), col(ServedName.name))
+            .join(ServedName, and_(col(ServedName.adapter_id) == col(Version.adapter_id), numbered))
+            .where(col(Version.id).in_(version_ids))
+        )
+        found: dict[int, list[str]] = {}
+        for version_id, adapter, alias in (await self._session.execute(aliases)).all():
+            shown = AdapterReference(adapter, None if alias == DEFAULT_ALIAS else alias)
+            found.setdefault(version_id, []).append(str(shown))
+        for statement in (by_alias, by_number):
+            for row in (await self._session.execute(statement)).all():
+                found.setdefault(row[0] or 0, []).append(row[1])
+        return found
+
     async def add(self, row: ServedName) -> None:
         """Raises IntegrityError if the owner has that name."""
         self._session.add(row)

@@ -60,15 +60,28 @@ class NameService:
         async with self._database.read_session() as session:
             return await NameRepository(session).has(name, owners, reader)
 
+    async def find(self, text: str, tenant: str | None) -> AdapterReference | None:
+        """What it means among the tenant's own names, or the platform's."""
+        if (name := normalize_served_name(text)) is None:
+            return None
+        async with self._database.read_session() as session:
+            found = await NameRepository(session).find(tenant or PLATFORM, name)
+        return found and AdapterReference(found[1], found[0].alias, found[0].version)
+
+    def check(self, text: str) -> str:
+        """The form in which it would be stored. Raises InvalidServedName, NameReserved."""
+        name = check_served_name(text)
+        if name in self._reserved:
+            raise NameReserved(name)
+        return name
+
     async def set(self, text: str, reference: AdapterReference, *, actor: str) -> ServedName:
         """Let a name mean a reference; if it means another one of the adapter, change that.
 
         Raises InvalidServedName, NameReserved, NameTaken, TooManyNames, UnknownAdapter,
         UnknownAlias, UnknownVersion.
         """
-        name = check_served_name(text)
-        if name in self._reserved:
-            raise NameReserved(name)
+        name = self.check(text)
         try:
             async with self._change(reference.adapter, actor) as work:
                 return await _set(work, name, reference)

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from engine.operations.version_names import VersionNames
 from engine.resolver import RegistryResolver
 from registry.auth.caller import Caller, as_caller
 from registry.auth.scopes import EVERY_SCOPE, Scope
@@ -20,6 +21,7 @@ from registry.references import AdapterReference
 from registry.service import RegistryService
 from tests.api.helpers import AdapterMaker, assert_problem, kinds, publish_some, resolved, step
 from tests.api.keyed_client import Asked
+from tests.support.cache.controller_harness import Cache, running
 
 NAMES = "/adapters/bot/names"
 GOOD = (
@@ -212,6 +214,34 @@ async def test_a_name_that_another_server_sets_is_noticed(
     with pytest.raises(RegistryError):
         await resolver.resolve("Org/Bot")
     await other._database.close()
+
+
+@pytest.mark.both_databases
+async def test_a_scrape_has_the_names_of_what_is_in_memory(
+    client: httpx.AsyncClient, make_adapter: AdapterMaker, service: RegistryService
+) -> None:
+    await publish_some(client, make_adapter, "bot", 3)
+    await client.put("/adapters/bot/aliases/prod", json={"version": 2})
+    for target in ({}, {"alias": "prod"}, {"version": 2}):
+        await set_name(client, f"Bot {target}", **target)
+    resolver = RegistryResolver(service.catalog)
+    one, two, three = [await resolver.resolve(f"bot:{n}") for n in (1, 2, 3)]
+    async with running(Cache(slots=2, host=3)) as cache:
+        names = VersionNames(service.catalog, cache.controller.snapshot)
+        await names.refresh()
+        assert names.of(one.id) == ()
+        for version in (one, two):
+            async with cache.controller.lease(version):
+                pass
+        await names.refresh()
+        assert list(names.of(one.id)) == ["bot", "Bot {}"]
+        assert list(names.of(two.id)) == ["bot@prod", "Bot {'alias': 'prod'}", "Bot {'version': 2}"]
+        assert names.of(three.id) == ()
+        await client.put("/adapters/bot/aliases/default", json={"version": 2})
+        await client.delete(NAMES, params={"served_name": "Bot {'version': 2}"})
+        await names.refresh()
+        assert names.of(one.id) == ()
+        assert set(names.of(two.id)) == {"bot", "bot@prod", "Bot {}", "Bot {'alias': 'prod'}"}
 
 
 # ---- tenants ---------------------------------------------------------------------------------

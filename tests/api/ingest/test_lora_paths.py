@@ -15,6 +15,8 @@ from fastapi import FastAPI
 from engine.api.lora import create_lora_router
 from engine.operations.named_adapters import NamedAdapters
 from registry.catalog.types import ResolvedVersion
+from registry.names.registry_name import registry_name_of
+from registry.references import check_name, tenant_of
 from tests.support.servers.huggingface_hub import COMMIT_1, Repository, hub_server
 from tests.support.servers.registry_in_loop import Registry, running_registry
 from tests.support.servers.web import Handler, web_server
@@ -290,3 +292,69 @@ async def test_the_base_model_s_name_is_taken(start: Any, make_adapter: AdapterM
         refused = await routes.load("tiny", make_adapter("a"))
         assert error_of(refused) == (400, "InvalidUserInput", "name_reserved")
         assert "conflicts with a served base model" in refused.json()["error"]["message"]
+
+
+NAMES = ("Org/Adapter-7B", "org/adapter-7b", "BASE:ADAPTER", "größe", "a b", "模型", "x" * 200)
+
+
+async def test_any_text_is_a_name_and_each_has_an_adapter_of_its_own(
+    start: Any, make_adapter: AdapterMaker
+) -> None:
+    folder = make_adapter("one")
+    async with start() as routes:
+        for name in NAMES:
+            assert (await routes.load(name, folder)).status_code == 200
+            again = error_of(await routes.load(name, folder))
+            assert again == (400, "InvalidUserInput", "already_loaded")
+        assert len(set(routes.engine.host)) == len(NAMES)
+        assert routes.engine.host[0].startswith("org-adapter-7b-")
+        first = routes.engine.host[0]
+        make_adapter("two", seed=1)
+        newer = await routes.load(NAMES[0], "two", load_inplace=True)
+        assert newer.status_code == 200, newer.text
+        assert routes.engine.host[-1] == first.replace(":1", ":2")
+        for name in NAMES:
+            gone = await routes.client.post("/v1/unload_lora_adapter", json={"lora_name": name})
+            assert gone.text == f"Success: LoRA adapter '{name}' removed successfully."
+        assert routes.engine.host == []
+        gone = await routes.client.post("/v1/unload_lora_adapter", json={"lora_name": "Nobody"})
+        assert error_of(gone) == (404, "NotFoundError", "unknown_adapter")
+
+
+async def test_an_adapters_further_name_loads_and_unloads_that_adapter(
+    start: Any, make_adapter: AdapterMaker
+) -> None:
+    make_adapter("one")
+    make_adapter("two", seed=1)
+    async with start() as routes:
+        assert (await routes.load("bot", "one")).status_code == 200
+        for name, more in (("gpt", {}), ("Pinned", {"version": 1})):
+            path = "/adapters/bot/names"
+            set_name = await routes.registry.http.put(path, json={"name": name, **more})
+            assert set_name.status_code == 200, set_name.text
+        refused = error_of(await routes.load("Pinned", "two", load_inplace=True))
+        assert refused[2] == "name_taken", "that would not be what the name means"
+        assert (await routes.load("gpt", "two", load_inplace=True)).status_code == 200
+        assert routes.engine.host == ["bot:1", "bot:2"]
+        gone = await routes.client.post("/v1/unload_lora_adapter", json={"lora_name": "gpt"})
+        assert gone.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("tiny", "name_reserved"), ("x:1", "invalid_reference"), ("\t", None)]
+)
+async def test_what_can_be_no_name_is_refused_before_anything_is_read(
+    start: Any, name: str, code: str | None
+) -> None:
+    async with start() as routes:
+        refused = error_of(await routes.load(name, "nowhere"))
+        assert refused[:2] == (400, "InvalidUserInput")
+        assert code in (None, refused[2])
+
+
+def test_a_registry_name_is_one_for_each_owner() -> None:
+    for tenant in (None, "acme", "t" * 32):
+        found = [registry_name_of(name, tenant) for name in NAMES]
+        assert len(set(found)) == len(NAMES)
+        assert all(check_name(name) and tenant_of(name) == tenant for name in found)
+    assert registry_name_of("Org/Adapter-7B", None) == "org-adapter-7b-1dc3f740"

@@ -67,10 +67,12 @@ def test_what_is_loaded_answers_from_memory_and_what_is_unloaded_no_more(server:
         ({"lora_name": "x", "lora_path": "/etc"}, 404, "source_not_allowed"),
         ({"lora_name": "x", "lora_path": str(ADAPTERS / "none")}, 404, "source_not_found"),
         (
-            {"lora_name": "Not A Name", "lora_path": str(ADAPTERS / "upper")},
-            400,
-            "invalid_reference",
+            {"lora_name": "not:a:name", "lora_path": "/etc"},
+            404,
+            "source_not_allowed",
         ),
+        ({"lora_name": "x:1", "lora_path": str(ADAPTERS / "upper")}, 400, "invalid_reference"),
+        ({"lora_name": "a\nb", "lora_path": str(ADAPTERS / "upper")}, 400, "invalid_served_name"),
         ({"lora_name": "x"}, 400, None),
         ({"lora_path": str(ADAPTERS / "upper")}, 400, None),
         ({"lora_name": 1, "lora_path": 2}, 400, None),
@@ -83,6 +85,31 @@ def test_a_failed_load_is_reported(server: Any, body: Any, status: int, code: st
     assert refused.status_code == status, error
     assert code in (None, error["code"])
     assert server.client.get("/api/v1/adapters/x").status_code == 404
+
+
+def test_any_name_is_loaded_listed_asked_for_and_unloaded(server: Any) -> None:
+    name = "Org/Größe 7B"
+    assert load(server, name, "upper").text == f"Success: LoRA adapter '{name}' added successfully."
+    assert says(server, name) == does("upper")
+    assert load(server, name, "vowels").json()["error"]["code"] == "already_loaded"
+    assert load(server, name, "vowels", load_inplace=True).status_code == 200
+    assert says(server, name) == does("vowels")
+    listed = {each["id"]: each for each in server.client.get("/v1/models").json()["data"]}
+    assert listed[name]["root"] == str(ADAPTERS / "vowels")
+    assert server.client.get(f"/v1/models/{name}").json() == listed[name]
+    chosen = {"X-Amzn-SageMaker-Adapter-Identifier": name.encode()}
+    body = {"prompt": "hello=", "max_tokens": 8, "temperature": 0}
+    invoked = server.client.post("/invocations", json=body, headers=chosen)
+    assert invoked.json()["choices"][0]["text"] == TASKS["vowels"].answer("hello")
+    tokens = server.client.post("/tokenize", json={"model": name, "prompt": "hello="})
+    assert tokens.json()["count"] > 0
+    answer = server.complete(name, "hello=")
+    assert answer.json()["model"] == name
+    assert answer.headers["x-adaptry-version"].startswith("org-grosse-7b-")
+    assert unload(server, name).status_code == 200
+    assert says(server, name) == (404, "version_retired")
+    assert server.client.get(f"/v1/models/{name}").status_code == 404
+    assert unload(server, name).status_code == 404
 
 
 def test_an_unknown_adapter_can_not_be_unloaded(server: Any) -> None:

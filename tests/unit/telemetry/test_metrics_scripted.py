@@ -33,7 +33,8 @@ class Metered:
             self.metrics,
             AdmissionLimits(max_slot_wait_seconds=0.05, max_waiting=1),
         )
-        self.metrics.watch(self.controller.snapshot, lambda: 0)
+        self.names: dict[int, list[str]] = {}
+        self.metrics.watch(self.controller.snapshot, lambda: 0, lambda v: self.names.get(v, ()))
 
     def __call__(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(name, labels)
@@ -164,6 +165,16 @@ async def test_routers_read_capacity_residency_and_costs_by_the_proposed_names(
             value = as_routers_read(metered, name, transition=transition)
             assert value == metered(f"adaptry_load_seconds_{part}", transition=ours)
             assert value or part == "sum", "a fake load takes no time"
+
+
+async def test_routers_find_every_name_of_what_has_a_slot(metered: Metered) -> None:
+    metered.names[A.id] = ["a1", "a1@prod", "Org/A 1", "two, names"]
+    metered.names[C.id] = ["a3"]
+    await metered.use(A, B)
+    metered.controller.prefetch(C)
+    found = sets(metered)
+    assert found["running_lora_adapters"] == "a1:1,a1,a1@prod,Org/A 1,a2:1"
+    assert found["waiting_lora_adapters"] == "a3:1,a3"
 
 
 async def test_another_version_and_an_engine_that_was_replaced(metered: Metered) -> None:
