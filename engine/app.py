@@ -221,7 +221,7 @@ async def _build_app(
             *registry.routers(cache.controller.tenants.usage),
             create_probe_router(supervised.probe, cache.resolver),
             create_lora_router(named),
-            create_dynamo_router(named, service.catalog.served_references),
+            create_dynamo_router(named, service.catalog.served_references, service.names.served),
             *cache.routers(registry.events.decision_streams, tenants.grants.of),
             trace.router(),
             create_health_router(

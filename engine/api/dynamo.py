@@ -12,12 +12,13 @@ from pydantic import BaseModel, Field
 
 from engine.api.lora import MAX_SOURCE_LENGTH
 from engine.errors import AlreadyLoaded, EngineError
-from registry.auth.caller import actor_name, current_caller
+from engine.operations.lora_names import LoraName
+from registry.auth.caller import Caller, actor_name, current_caller
 from registry.auth.visibility import Reader, reader_of
 from registry.catalog.types import ServedReference
 from registry.errors import RegistryError
 from registry.redaction import redact
-from registry.references import AdapterReference, check_name, parse_reference
+from registry.references import AdapterReference, parse_reference
 from registry.validation import explain
 
 _PAGE = 500
@@ -27,11 +28,15 @@ ReadReferences = Callable[
 ]
 
 
+ReadNames = Callable[[str, int, Reader | None], Awaitable[Sequence[ServedReference]]]
+
+
 class LoadedAdapters(Protocol):
+    async def find(self, text: str, caller: Caller) -> LoraName: ...
     async def load(
-        self, name: str, source: str, /, *, in_place: bool, actor: str, within: str | None
+        self, named: LoraName, source: str, /, *, in_place: bool, actor: str, within: str | None
     ) -> None: ...
-    async def unload(self, name: str, *, actor: str) -> None: ...
+    async def unload(self, named: LoraName, *, actor: str) -> None: ...
 
 
 class LoraSource(BaseModel):
@@ -80,8 +85,10 @@ class DynamoRoute(APIRoute):
         return handler
 
 
-def create_dynamo_router(adapters: LoadedAdapters, read: ReadReferences) -> APIRouter:
-    """`read`: the servable references that a reader sees."""
+def create_dynamo_router(
+    adapters: LoadedAdapters, read: ReadReferences, read_names: ReadNames
+) -> APIRouter:
+    """`read`: the servable references that a reader sees; `read_names`: the served names."""
     router = APIRouter(tags=["lora"], route_class=DynamoRoute)
 
     @router.get("/v1/loras")
@@ -96,16 +103,22 @@ def create_dynamo_router(adapters: LoadedAdapters, read: ReadReferences) -> APIR
             loras.update({name: lora_id(name) for name in plain})
             if len(references) < _PAGE:
                 break
+        name = ""
+        while names := await read_names(name, _PAGE, reader):
+            name = names[-1].reference
+            loras.update({each.reference: lora_id(each.reference) for each in names})
+            if len(names) < _PAGE:
+                break
         return DynamoLoras(loras=loras, count=len(loras))
 
     @router.post("/v1/loras")
     async def load_lora(body: LoadDynamoLora) -> DynamoLora:
         """Dynamo's form of `load_lora_adapter`; what is loaded already is no error."""
         name, caller = body.lora_name, current_caller()
-        caller.check_owns(check_name(name))
+        named = await adapters.find(name, caller)
         try:
             await adapters.load(
-                name, body.source.uri, in_place=False, actor=actor_name(), within=caller.tenant
+                named, body.source.uri, in_place=False, actor=actor_name(), within=caller.tenant
             )
         except AlreadyLoaded:
             return _lora(name, "already loaded")
@@ -114,8 +127,8 @@ def create_dynamo_router(adapters: LoadedAdapters, read: ReadReferences) -> APIR
     @router.delete("/v1/loras/{lora_name:path}")
     async def unload_lora(lora_name: str) -> DynamoLora:
         """Dynamo's form of `unload_lora_adapter`."""
-        current_caller().check_owns(check_name(lora_name))
-        await adapters.unload(lora_name, actor=actor_name())
+        named = await adapters.find(lora_name, current_caller())
+        await adapters.unload(named, actor=actor_name())
         return _lora(lora_name, "unloaded successfully")
 
     return router

@@ -111,7 +111,7 @@ async def run_ingress(
             *registry.routers(poller.usage),
             create_probe_router(FleetProbe(replicas), resolver),
             create_lora_router(named),
-            create_dynamo_router(named, service.catalog.served_references),
+            create_dynamo_router(named, service.catalog.served_references, service.names.served),
             create_cache_router(cache, resolver, residency),
             create_decision_router(cache, log, resolver, limiter, tenants.grants.of),
             create_health_router(
