@@ -6,6 +6,7 @@ from registry.aliases.service import AliasService
 from registry.bases.service import BaseService
 from registry.catalog.catalog import Catalog
 from registry.catalog.metadata import MetadataService
+from registry.catalog.overview import OverviewCatalog
 from registry.catalog.repository import RegistryRepository
 from registry.database.engine import Database
 from registry.ingest.registrar import Registrar
@@ -28,9 +29,9 @@ from registry.transfer.version_archive import VersionFiles
 class RegistryService:
     """The services for one base model.
 
-    `catalog` and `alias_catalog` are read-only; `registrar` publishes versions; `aliases`,
-    `names`, `promotion`, `lifecycle`, `metadata`, `bases`, `recheck` and `garbage` change the
-    registry; `exporter` and `importer` copy it to another one, `files` serves a version's files.
+    `catalog`, `overview` and `alias_catalog` are read-only; `registrar` publishes versions;
+    `aliases`, `names`, `promotion`, `lifecycle`, `metadata`, `bases`, `recheck` and `garbage` change
+    the registry; `exporter` and `importer` copy it to another one, `files` serves a version's files.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class RegistryService:
         self.bases = BaseService(database, base_model.identity)
         self.catalog = Catalog(database, store.path_of, base=base_model.identity)
         self.recheck = RecheckService(database, store.path_of, base_model, self.registrar.inspect)
+        self.overview = OverviewCatalog(database)
         self.alias_catalog = AliasCatalog(database)
         self.aliases = AliasService(database)
         self.names = NameService(database, base_model.identity, reserved_names=reserved_names)

@@ -31,6 +31,11 @@ class AdapterPage(ResponseModel):
     next_page_token: str | None
 
 
+AdapterSort = TypeAliasType(
+    "AdapterSort", Literal["name", "created", "owner", "version", "state", "rank", "size"]
+)
+
+
 class BaseRead(ResponseModel):
     """
     A base model that a server has served. `digest` covers `facts`, what adapters have to fit.
@@ -364,6 +369,39 @@ class NameList(ResponseModel):
 
 
 OtherAliases = TypeAliasType("OtherAliases", Literal["keep", "replace"])
+
+
+class OverviewItem(ResponseModel):
+    """
+    An adapter as a row of a table.
+
+    `version` is its default version, or its newest one if the alias `default` doesn't exist;
+    `aliases`: the version with the largest weight of each; `versions`: how many it has.
+    """
+
+    name: str
+    description: str | None
+    owner: str | None
+    tags: list[str]
+    metadata: dict[str, Any]
+    serve_chat_template: bool
+    serve_sampling_defaults: bool
+    created_at: AwareDatetime
+    updated_at: AwareDatetime | None
+    aliases: dict[str, int]
+    versions: int
+    version: int | None
+    state: str | None
+    rank: int | None
+    size_bytes: int | None
+    version_tags: list[str]
+
+
+class OverviewPage(ResponseModel):
+    """Rows from an offset, and how many rows there are in all."""
+
+    items: list[OverviewItem]
+    total: int
 
 
 class PrefetchRead(ResponseModel):

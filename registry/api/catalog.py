@@ -8,21 +8,28 @@ from fastapi.responses import StreamingResponse
 from registry.api.parameters import (
     Limit,
     Number,
+    Offset,
     PageToken,
     QueryBase,
     QueryBaseModel,
     QueryModules,
+    QueryNames,
     QueryOwner,
     QueryParent,
+    QueryParts,
     QueryRank,
+    QueryState,
     QueryStates,
     QueryTags,
+    QueryTenant,
     QueryText,
 )
-from registry.api.serializers import adapter_read, version_read
+from registry.api.serializers import adapter_read, overview_item, version_read
 from registry.api.transfer import TAR, TAR_TYPE
 from registry.auth.caller import actor_name, current_caller
 from registry.auth.visibility import check_parent, reader_of
+from registry.catalog.overview import AdapterSort, OverviewFilter
+from registry.catalog.overview_schemas import OverviewPage
 from registry.catalog.schemas import (
     AdapterPage,
     AdapterPatch,
@@ -70,6 +77,19 @@ def version_filter(
     )
 
 
+def overview_filter(
+    text: QueryParts = None,
+    tags: QueryTags = [],  # noqa: B006
+    owner: QueryOwner = None,
+    base: QueryBase = None,
+    state: QueryState = None,
+    tenant: QueryTenant = None,
+    names: QueryNames = [],  # noqa: B006
+) -> OverviewFilter:
+    reader = reader_of(current_caller())
+    return OverviewFilter(text, tags, owner, base, state, tenant, names, reader)
+
+
 Filters = Annotated[VersionFilter, Depends(version_filter)]
 
 
@@ -91,6 +111,24 @@ def _add_adapters(router: APIRouter, service: RegistryService) -> None:
         page = await catalog.adapters(filters, limit=limit, page_token=page_token)
         items = [adapter_read(adapter) for adapter in page.items]
         return AdapterPage(items=items, next_page_token=page.next_token)
+
+    @router.get("/overview")
+    async def overview(
+        filters: Annotated[OverviewFilter, Depends(overview_filter)],
+        sort: AdapterSort = AdapterSort.NAME,
+        descending: bool = False,
+        offset: Offset = 0,
+        limit: Limit = 100,
+    ) -> OverviewPage:
+        """A table of adapters with their aliases and default versions, sorted by any column.
+
+        Any part of it at once, with the number of all: for a table that is scrolled. To read all
+        adapters, follow the pages of `/adapters`: no row is repeated or missed there.
+        """
+        rows, total = await service.overview.page(
+            filters, sort, descending=descending, offset=offset, limit=limit
+        )
+        return OverviewPage(items=[overview_item(row) for row in rows], total=total)
 
     @router.get("/adapters/{name}")
     async def adapter(name: str) -> AdapterRead:

@@ -38,3 +38,15 @@ QueryRank = Annotated[int | None, Query(ge=1, le=MAX_NUMBER)]
 QueryParent = Annotated[
     Name | None, Query(alias="parent", description="Versions made from it, such as `support:2`.")
 ]
+QueryNames = Annotated[list[Name], Query(alias="name", max_length=500, description="One of them.")]
+QueryState = Annotated[VersionState | None, Query(alias="state", description="Of any version.")]
+QueryTenant = Annotated[Name | None, Query(alias="tenant", description="Its own adapters.")]
+QueryParts = Annotated[
+    Text | None,
+    Query(
+        alias="text",
+        max_length=256,
+        description="Each word: a part of the name, or the beginning of a word elsewhere.",
+    ),
+]
+Offset = Annotated[int, Query(ge=0, le=MAX_NUMBER, description="Rows to leave out.")]

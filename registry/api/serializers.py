@@ -5,6 +5,8 @@ from dataclasses import replace
 from registry.api.alias_schemas import AliasRead, WeightRead
 from registry.api.lifecycle_schemas import GarbageItem, GarbageRead
 from registry.auth.caller import Caller, current_caller
+from registry.catalog.overview import OverviewRow
+from registry.catalog.overview_schemas import OverviewItem
 from registry.catalog.schemas import AdapterRead, InspectionRead, VersionRead
 from registry.catalog.types import AliasState, PublishedVersion
 from registry.lifecycle.garbage_collector import Collection
@@ -22,6 +24,20 @@ def adapter_read(adapter: Adapter) -> AdapterRead:
         serve_sampling_defaults=adapter.serve_sampling_defaults,
         created_at=adapter.created_at,
         updated_at=adapter.updated_at,
+    )
+
+
+def overview_item(row: OverviewRow) -> OverviewItem:
+    shown = row.shown
+    return OverviewItem(
+        **adapter_read(row.adapter).model_dump(),
+        aliases=row.aliases,
+        versions=row.versions,
+        version=shown.number if shown else None,
+        state=shown.state if shown else None,
+        rank=shown.rank if shown else None,
+        size_bytes=shown.size_bytes if shown else None,
+        version_tags=shown.tags if shown else [],
     )
 
 

@@ -80,7 +80,7 @@ RULES = (
     _rule(r"/api/v1/rates/(keys|tenants)", _ADMIN, _READ),
     _rule(r"/api/v1/adapters/[^/]+/grants(/.*)?", _ADMIN),
     _rule(r"/api/v1/(export|import)(/.*)?", _ADMIN, platform=True),
-    _rule(r"/api/v1/(adapters|versions|resolve|jobs|search)(/.*)?", EVERY_SCOPE, _READ),
+    _rule(r"/api/v1/(adapters|overview|versions|resolve|jobs|search)(/.*)?", EVERY_SCOPE, _READ),
     _rule(r"/api/v1/(adapters|jobs|uploads|inspect)(/.*)?", _PUBLISH),
     _rule(r"/api/.*", _ADMIN, platform=True),
     # vLLM's own

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from adaptry.client.models import AdapterRead, VerdictRead
+from adaptry.client.models import AdapterRead, OverviewPage, VerdictRead
 from adaptry.client.transport.operations import Resource, operation, pages
 from adaptry.client.transport.requests import UNSET, Parameters, QueryValue, Unset, without_unset
 
@@ -30,6 +30,32 @@ class Adapters(Resource[T_co]):
         """
         query: dict[str, QueryValue] = {"text": text, "tag": tags, "owner": owner, "base": base}
         return Parameters(query={**query, "limit": page_size})
+
+    @operation("GET", "/api/v1/overview", OverviewPage)
+    def overview(
+        self,
+        *,
+        text: str | None = None,
+        tags: Sequence[str] = (),
+        owner: str | None = None,
+        base: str | None = None,
+        state: str | None = None,
+        tenant: str | None = None,
+        names: Sequence[str] = (),
+        sort: str = "name",
+        descending: bool = False,
+        offset: int = 0,
+        limit: int = 100,
+    ) -> Parameters:
+        """Part of a table of adapters with their aliases and default versions, and the total.
+
+        `text`: each word is a part of the name, or begins a word elsewhere. `sort`: name, created,
+        owner, version, state, rank or size.
+        """
+        query: dict[str, QueryValue] = {"text": text, "tag": tags, "owner": owner, "base": base}
+        more: dict[str, QueryValue] = {"state": state, "tenant": tenant, "name": names}
+        place: dict[str, QueryValue] = {"sort": sort, "descending": descending, "offset": offset}
+        return Parameters(query={**query, **more, **place, "limit": limit})
 
     @operation("GET", "/api/v1/adapters/{name}", AdapterRead)
     def get(self, name: str) -> Parameters:

@@ -1,0 +1,28 @@
+"""Response schemas of the overview."""
+
+from pydantic import BaseModel
+
+from registry.catalog.schemas import AdapterRead
+
+
+class OverviewItem(AdapterRead):
+    """An adapter as a row of a table.
+
+    `version` is its default version, or its newest one if the alias `default` doesn't exist;
+    `aliases`: the version with the largest weight of each; `versions`: how many it has.
+    """
+
+    aliases: dict[str, int]
+    versions: int
+    version: int | None
+    state: str | None
+    rank: int | None
+    size_bytes: int | None
+    version_tags: list[str]
+
+
+class OverviewPage(BaseModel):
+    """Rows from an offset, and how many rows there are in all."""
+
+    items: list[OverviewItem]
+    total: int

@@ -1,0 +1,148 @@
+"""The overview: every sort and filter finds what a plain loop over everything finds."""
+
+import random
+from typing import Any
+
+import httpx
+import pytest
+
+from registry.auth.scopes import Scope
+from registry.database.engine import Database
+from registry.models import Adapter, Version
+from registry.service import RegistryService
+from tests.api.helpers import AdapterMaker, assert_problem, publish
+from tests.api.keyed_client import Asked
+
+pytestmark = pytest.mark.both_databases
+
+
+@pytest.fixture
+async def filled(
+    service: RegistryService, client: httpx.AsyncClient, make_adapter: AdapterMaker
+) -> Any:
+    """Seven adapters: two versions of the first, an alias, tags, owners; one has no default."""
+    for n, name in enumerate(["alpha-0042", "beta", "customer-00421", "delta", "eta", "zeta"]):
+        await publish(client, name, make_adapter(name, seed=n, rank=1 + n % 3))
+    await publish(client, "alpha-0042", make_adapter("second", seed=9, rank=8))
+    await client.patch("/adapters/beta", json={"owner": "team-b", "tags": ["crm"]})
+    await client.patch("/adapters/delta", json={"owner": "team-a", "description": "Tickets"})
+    await client.patch("/adapters/eta/versions/1", json={"tags": ["env-dev"]})
+    await client.put("/adapters/alpha-0042/aliases/beta", json={"version": 2})
+    await client.delete("/adapters/zeta/aliases/default")
+    await client.post("/adapters/delta/versions/1/quarantine", json={"reason": "it rambles"})
+
+
+async def found(client: httpx.AsyncClient, **query: Any) -> list[str]:
+    page = (await client.get("/overview", params=query)).json()
+    assert page["total"] == len(page["items"])
+    return [item["name"] for item in page["items"]]
+
+
+async def test_a_row_has_what_the_table_shows(client: httpx.AsyncClient, filled: Any) -> None:
+    page = (await client.get("/overview")).json()
+    first, last = page["items"][0], page["items"][-1]
+    assert first["aliases"] == {"beta": 2, "default": 1}
+    shown = ("versions", "version", "state", "rank")
+    assert [first[name] for name in shown] == [2, 1, "ready", 1]
+    assert first["size_bytes"] > 0
+    assert (last["name"], last["aliases"], last["version"]) == ("zeta", {}, 1)
+    assert page["items"][4]["version_tags"] == ["env-dev"]
+
+
+async def test_any_part_of_the_table_is_read_at_once(
+    client: httpx.AsyncClient, filled: Any
+) -> None:
+    page = (await client.get("/overview", params={"offset": 4, "limit": 1})).json()
+    assert (page["total"], [item["name"] for item in page["items"]]) == (6, ["eta"])
+    beyond = (await client.get("/overview", params={"offset": 100})).json()
+    assert (beyond["total"], beyond["items"]) == (6, [])
+    refused = await client.get("/overview", params={"offset": -1})
+    assert_problem(refused, 422, "invalid_request")
+
+
+@pytest.mark.parametrize("sort", ["name", "created", "owner", "version", "state", "rank", "size"])
+async def test_each_column_sorts_both_ways(
+    client: httpx.AsyncClient, filled: Any, sort: str
+) -> None:
+    of_default = sort in ("version", "state", "rank", "size")
+    field = {"created": "created_at", "size": "size_bytes"}.get(sort, sort)
+    for descending in (False, True):
+        asked = {"sort": sort, "descending": descending}
+        items = (await client.get("/overview", params=asked)).json()["items"]
+        values = [
+            None if of_default and "default" not in item["aliases"] else item[field]
+            for item in items
+        ]
+        present = [value for value in values if value is not None]
+        assert present == sorted(present, reverse=descending)
+        assert values[len(present) :] == [None] * (len(values) - len(present)), "they come last"
+        assert len(items) == 6
+
+
+async def test_filters_find_parts_of_names_and_tags_of_versions(
+    client: httpx.AsyncClient, filled: Any
+) -> None:
+    assert await found(client, text="0042") == ["alpha-0042", "customer-00421"]
+    assert await found(client, text="customer-0042") == ["customer-00421"]
+    assert await found(client, text="tick") == ["delta"]
+    assert await found(client, text="alpha 42") == ["alpha-0042"]
+    assert await found(client, text="%") == []
+    assert await found(client, tag="env-dev") == ["eta"]
+    assert await found(client, tag="crm") == ["beta"]
+    assert await found(client, owner="team-a") == ["delta"]
+    assert await found(client, state="quarantined") == ["delta"]
+    assert await found(client, name=["eta", "beta", "nothing"]) == ["beta", "eta"]
+    assert await found(client, tenant="acme") == []
+
+
+async def test_adapters_without_a_version_are_rows(
+    service: RegistryService, client: httpx.AsyncClient
+) -> None:
+    async with service._database.transaction() as session:
+        session.add(Adapter(name="empty"))
+    page = (await client.get("/overview")).json()
+    assert [(item["name"], item["version"]) for item in page["items"]] == [("empty", None)]
+
+
+async def test_a_long_table_is_read_in_bounded_time(
+    service: RegistryService, client: httpx.AsyncClient
+) -> None:
+    """Three queries a page, however many rows: 500 rows with two versions each."""
+    rng = random.Random(3)
+    async with service._database.transaction() as session:
+        for n in range(1, 501):
+            session.add(Adapter(id=n, name=f"many-{rng.random():.12f}"))
+        await session.flush()
+        for n in range(1000):
+            session.add(
+                Version(
+                    adapter_id=1 + n // 2,
+                    number=1 + n % 2,
+                    digest=f"{n:064x}",
+                    rank=4,
+                    alpha=1.0,
+                    target_modules=[],
+                    dtype="float32",
+                    size_bytes=n,
+                    source="x",
+                    peft_config={},
+                    created_by="x",
+                )
+            )
+    page = (await client.get("/overview", params={"limit": 500})).json()
+    assert [item["version"] for item in page["items"]] == [2] * 500
+
+
+async def test_any_key_reads_the_table_and_only_what_it_may_see(
+    asked: Asked, database: Database
+) -> None:
+    await asked.key("reader", Scope.INFER)
+    assert await asked.says("root", "POST", "/tenants", json={"name": "acme"}) == (201, "")
+    await asked.key("acme~app", Scope.INFER)
+    async with database.transaction() as session:
+        session.add_all([Adapter(name="platform"), Adapter(name="acme~own")])
+    seen = {
+        key: [item["name"] for item in (await asked.ask(key, "GET", "/overview")).json()["items"]]
+        for key in ("reader", "acme~app")
+    }
+    assert seen == {"reader": ["acme~own", "platform"], "acme~app": ["acme~own"]}
