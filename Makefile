@@ -56,6 +56,10 @@ contracts: $(PROJECT) $(DEV)  ## import-linter: which package may import which
 hooks: $(PROJECT) $(DEV)  ## the commit hooks that are not in lint, types or contracts
 	@SKIP=ruff-check,ruff-format,mypy,import-contracts,shellcheck $(VENV)/bin/pre-commit run --all-files
 
+.PHONY: console
+console:  ## check and build the console from its locked packages (needs Node 20)
+	@cd console && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
+
 .PHONY: check
 check: lint types contracts hooks test  ## lint, types, contracts, hooks and tests
 

@@ -30,8 +30,8 @@ class RegistryService:
     """The services for one base model.
 
     `catalog`, `overview` and `alias_catalog` are read-only; `registrar` publishes versions;
-    `aliases`, `names`, `promotion`, `lifecycle`, `metadata`, `bases`, `recheck` and `garbage` change
-    the registry; `exporter` and `importer` copy it to another one, `files` serves a version's files.
+    `aliases`, `names`, `promotion`, `lifecycle`, `metadata`, `bases`, `recheck` and `garbage`
+    change the registry; `exporter` and `importer` copy it, `files` serves one version's files.
     """
 
     def __init__(

@@ -20,6 +20,7 @@ _CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
 }
 # No text becomes markup, by mistake or through an adapter's metadata: nothing that parses HTML
 # accepts a string (Trusted Types), and only scripts and styles from these files run.

@@ -81,6 +81,7 @@ def scripted_server() -> Iterator[tuple[str, Scripted]]:
 
 
 def run(page: Page, module: str, code: str, given: Any = None) -> Any:
-    """What `code` returns; it has the module as `m` and the value as `given`."""
-    program = f"async given => {{ const m = await import('/console/{module}.js'); {code} }}"
+    """What `code` returns; it has the console's module as `m` and the value as `given`."""
+    found = f"const {{ {module}: m }} = await import('/console/modules.js');"
+    program = f"async given => {{ {found} {code} }}"
     return page.evaluate(program, given)

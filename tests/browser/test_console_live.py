@@ -69,7 +69,7 @@ def test_a_search_finds_by_words_tags_and_state(server: Any, visit: Visit) -> No
     describe = {"description": "answers tickets", "tags": ["crm"], "owner": "team-a"}
     server.client.patch("/api/v1/adapters/console-found", json=describe)
     page = visit(server.base_url).open("#/adapters")
-    page.get_by_label("Words").fill("tick")
+    page.get_by_label("Search").fill("tick")
     page.get_by_label("Tag").fill("crm")
     rows = page.get_by_role("row")
     expect(rows).to_have_count(2)
@@ -79,8 +79,7 @@ def test_a_search_finds_by_words_tags_and_state(server: Any, visit: Visit) -> No
     expect(rows).to_have_count(2)
     page.get_by_label("Owner").fill("nobody")
     expect(page.get_by_text("No adapters match.")).to_be_visible()
-    page.get_by_label("Search for").select_option("versions")
-    page.get_by_label("Tag").fill("")
+    page.get_by_role("link", name="Search versions").click()
     page.get_by_label("Words").fill("console-found")
     expect(rows).to_have_count(3)
     rows.filter(has_text="console-found:2").get_by_role("link").click()

@@ -22,7 +22,7 @@ def test_decisions_are_stored_once_in_order_and_expire(page: Page) -> None:
       seen.prune(Date.parse("2026-11-25T14:00:10Z") + m.WINDOW_MS);
       return [added, ids, seen.all.map(({ id }) => id)];
     """
-    assert run(page, "decision-window", code, given) == [[True, True, False, True], [1, 2, 3], [3]]
+    assert run(page, "decisionWindow", code, given) == [[True, True, False, True], [1, 2, 3], [3]]
 
 
 def test_ratios_and_buckets_equal_the_hand_count(page: Page) -> None:
@@ -37,7 +37,7 @@ def test_ratios_and_buckets_equal_the_hand_count(page: Page) -> None:
       const totals = m.buckets(seen.all, now).map(({ total }) => total);
       return [counts, m.ratios(counts), totals.slice(-3), totals.length, m.ratios(m.lookups([]))];
     """
-    counts, ratios, totals, number, none = run(page, "decision-window", code, given)
+    counts, ratios, totals, number, none = run(page, "decisionWindow", code, given)
     assert counts == {"gpu_hit": 3, "host_hit": 1, "miss": 1, "total": 5}
     assert ratios == {"gpu": 0.6, "memory": 0.8}
     assert totals == [0, 3, 2]
@@ -56,7 +56,7 @@ def test_who_makes_room_again_and_again_thrashes(page: Page) -> None:
         *(evicted(n, "rare", "gpu") for n in range(20, 22)),
         *(evicted(n, "asked-out", "gpu", "requested") for n in range(30, 36)),
     ]
-    found = run(page, "decision-window", "return m.thrashing(given);", given)
+    found = run(page, "decisionWindow", "return m.thrashing(given);", given)
     assert found == [
         {"adapter": "rot13", "gpu": 0, "host": 3},
         {"adapter": "upper", "gpu": 4, "host": 0},
@@ -130,7 +130,7 @@ def test_a_name_cannot_climb_out_of_its_path(page: Page) -> None:
 
 def test_a_slot_of_another_tenant_is_not_free_and_has_no_name(page: Page) -> None:
     given = {"slots": 4, "gpu": [{"reference": "acme~a:1", "slot": 2}], "hidden": {"gpu": 2}}
-    shown = run(page, "cache-tiers", "return m.bySlot(given);", given)
+    shown = run(page, "cacheTiers", "return m.bySlot(given);", given)
     assert [each.get("blank") for each in shown] == ["another's", "another's", None, "free"]
     assert shown[2]["reference"] == "acme~a:1"
     assert len({each["reference"] for each in shown}) == 4

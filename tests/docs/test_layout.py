@@ -21,7 +21,9 @@ MEASURED = (*PACKAGES, "benchmarks")
 MAX_MODULES, MAX_TEST_MODULES = 20, 25
 MAX_LINES = 250
 GENERATED = ("adaptry/client/models.py",)
-LEFT_BEHIND = re.compile(r"^\.(git|venv|adaptry|hypothesis)$|_cache$|^__pycache__$|^site$")
+LEFT_BEHIND = re.compile(
+    r"^\.(git|venv|adaptry|hypothesis)$|_cache$|^__pycache__$|^site$|^node_modules$"
+)
 HEAVY = {"vllm", "torch", "transformers", "fastapi", "sqlalchemy", "sqlmodel"}
 
 

@@ -3,7 +3,7 @@
 import { pin } from "./cache-actions.js";
 import { button, h, keyed, setText } from "./dom.js";
 import { count } from "./format.js";
-import { attempt } from "./notices.js";
+import { attempt } from "../lib/notices.ts";
 import { adapterLink } from "./components.js";
 import { THRASH_EVICTIONS, requestedAdapters } from "./decision-window.js";
 

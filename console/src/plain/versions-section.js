@@ -2,7 +2,7 @@
 
 import { button, h, link } from "./dom.js";
 import { bytes, count, moment } from "./format.js";
-import { attempt, showProblem } from "./notices.js";
+import { attempt, showProblem } from "../lib/notices.ts";
 import { pin, prefetch, unpin } from "./cache-actions.js";
 import { cells, definitions, empty, metadataPairs, stateTag, table, tags } from "./components.js";
 import { promote } from "./promote-dialog.js";

@@ -1,7 +1,7 @@
 // Residency: which versions are in memory, and where.
 
-import { get } from "./api.js";
-import { showProblem } from "./notices.js";
+import { get } from "../lib/api.ts";
+import { showProblem } from "../lib/notices.ts";
 
 /** `{text, pinned}` by reference, for versions in memory or loading. If the cache can't be read, the
  * problem is shown, and the rest of the page too. */

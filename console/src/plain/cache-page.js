@@ -1,13 +1,13 @@
 // The cache page: both tiers, live.
 
-import { get, serverNow } from "./api.js";
+import { get, serverNow } from "../lib/api.ts";
 import { makePlots } from "./cache-plots.js";
 import { makeControls } from "./cache-controls.js";
 import { makeThrash } from "./cache-thrash.js";
 import { makeTiers } from "./cache-tiers.js";
 import { decisionLine } from "./decisions.js";
 import { fill, h, keyed, setText } from "./dom.js";
-import { announce, showProblem, clearProblem } from "./notices.js";
+import { announce, showProblem, clearProblem } from "../lib/notices.ts";
 import { heading } from "./components.js";
 import { follow, pause } from "./sse.js";
 import { DecisionWindow, MINUTE_MS, flows, lookups, thrashing } from "./decision-window.js";

@@ -1,6 +1,6 @@
 // The dialog for the API key of servers that require one.
 
-import { key } from "./api.js";
+import { key } from "../lib/api.ts";
 import { button, field, h } from "./dom.js";
 import { openDialog } from "./dialog.js";
 

@@ -1,6 +1,6 @@
 // Server-Sent Events (WHATWG HTML, section 9.2) over fetch: EventSource can't send an API key.
 
-import { call, Problem } from "./api.js";
+import { call, Problem } from "../lib/api.ts";
 
 const FIRST_DELAY_MS = 2000;
 const LONGEST_DELAY_MS = 30000;
@@ -53,6 +53,8 @@ export class EventParser {
  * Follows a stream until `signal`, resuming after the last id; not while the tab is hidden, as a
  * browser has few connections for all its tabs. `onState` gets `live`, `paused`, `waiting` or
  * `refused`, with the Problem if there is one.
+ * @param {string} path
+ * @param {{query?: object, signal: AbortSignal, onMessage: (message: any) => void, onState: (state: any, problem?: any) => void, onOpen?: () => void}} options
  */
 export async function follow(path, { query = {}, signal, onMessage, onState, onOpen = () => {} }) {
   const position = { lastId: null, retryMs: FIRST_DELAY_MS, failures: 0 };

@@ -1,6 +1,6 @@
 // Why an adapter is where it is: the server's own explanation.
 
-import { get, part } from "./api.js";
+import { get, part } from "../lib/api.ts";
 import { decisionLine } from "./decisions.js";
 import { fill, h } from "./dom.js";
 

@@ -1,6 +1,6 @@
 // The aliases of an adapter, each with its history.
 
-import { get, part } from "./api.js";
+import { get, part } from "../lib/api.ts";
 import { button, h, link } from "./dom.js";
 import { moment } from "./format.js";
 import { cells, empty, table } from "./components.js";

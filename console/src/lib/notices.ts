@@ -1,41 +1,42 @@
 // Notices: problems stay until they are dismissed, results disappear after a while.
 
-import { button, fill, h, setText } from "./dom.js";
-import { Problem } from "./api.js";
+import { button, fill, h, setText } from "../plain/dom.js";
+import { Problem } from "./api.ts";
 
 const RESULT_MS = 6000;
 
 /** For screen readers only. */
-export function announce(text) {
-  setText(document.getElementById("announcement"), text);
+export function announce(text: string): void {
+  setText(document.getElementById("announcement")!, text);
 }
 
 /** The result of an action. */
-export function showResult(text) {
+export function showResult(text: string): void {
   const notice = add("notice", "status", [h("p", {}, text)]);
   setTimeout(() => notice.remove(), RESULT_MS);
 }
 
 /** A refusal in the server's own words, with its code. Repeats none that is shown already. */
-export function showProblem(error, doing = null) {
-  if (error.name === "AbortError") return;
+export function showProblem(error: unknown, doing: string | null = null): void {
+  if ((error as Error).name === "AbortError") return;
+  const problem = error as Problem;
   if (!(error instanceof Problem)) console.error(error);
-  const known = `${doing} ${error.code} ${error.message}`;
-  const shown = [...document.querySelectorAll("#notices .problem")];
+  const known = `${doing} ${problem.code} ${problem.message}`;
+  const shown = [...document.querySelectorAll<HTMLElement>("#notices .problem")];
   if (shown.some((notice) => notice.dataset.what === known)) return;
-  const notice = add("notice problem", "alert", problemParts(error, doing));
+  const notice = add("notice problem", "alert", problemParts(problem, doing));
   notice.dataset.what = known;
-  notice.dataset.doing = doing;
+  notice.dataset.doing = doing ?? "";
 }
 
 /** Removes the problems of something that works again. */
-export function clearProblem(doing) {
-  for (const notice of document.querySelectorAll("#notices .problem")) {
+export function clearProblem(doing: string): void {
+  for (const notice of document.querySelectorAll<HTMLElement>("#notices .problem")) {
     if (notice.dataset.doing === doing) notice.remove();
   }
 }
 
-function problemParts(error, doing) {
+function problemParts(error: Problem, doing: string | null): unknown[] {
   const wait = error.retryAfterSeconds ? ` Try again in ${error.retryAfterSeconds} s.` : "";
   const text = h("p", {}, doing ? h("strong", {}, `${doing}: `) : null, error.message, wait);
   const code = error.code ? h("code", { class: "code" }, error.code) : null;
@@ -43,24 +44,28 @@ function problemParts(error, doing) {
 }
 
 function keyButton() {
-  return button("Enter the API key", () => document.getElementById("key").click());
+  return button("Enter the API key", () => document.getElementById("key")!.click());
 }
 
-function add(classes, role, parts) {
+function add(classes: string, role: string, parts: unknown[]): HTMLElement {
   const notice = h("div", { class: classes, role });
   const close = button("×", () => notice.remove(), { class: "quiet", "aria-label": "Dismiss" });
   fill(notice, parts, close);
-  document.getElementById("notices").append(notice);
+  document.getElementById("notices")!.append(notice);
   return notice;
 }
 
 /** Removes all notices, before the next page is shown. */
-export function clearNotices() {
-  fill(document.getElementById("notices"));
+export function clearNotices(): void {
+  fill(document.getElementById("notices")!);
 }
 
 /** Runs the action of a button: disabled while it runs, and a refusal is shown. */
-export async function attempt(trigger, doing, action) {
+export async function attempt(
+  trigger: HTMLElement,
+  doing: string,
+  action: () => unknown,
+): Promise<void> {
   if (trigger.getAttribute("aria-disabled") === "true") return;
   trigger.setAttribute("aria-disabled", "true");
   trigger.classList.add("busy");

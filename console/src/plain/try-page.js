@@ -1,10 +1,10 @@
 // One prompt against two references, side by side.
 
-import { get } from "./api.js";
+import { get } from "../lib/api.ts";
 import { complete } from "./completion.js";
 import { button, field, fill, h, setText } from "./dom.js";
 import { seconds } from "./format.js";
-import { announce, showProblem } from "./notices.js";
+import { announce, showProblem } from "../lib/notices.ts";
 import { choices, definitions, heading } from "./components.js";
 
 const OUTCOMES = {

@@ -1,6 +1,6 @@
 // One streamed completion, with its headers and the times of its tokens.
 
-import { call } from "./api.js";
+import { call } from "../lib/api.ts";
 import { EventParser } from "./sse.js";
 
 const ROUTES = {

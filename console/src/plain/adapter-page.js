@@ -1,10 +1,10 @@
 // The page of one adapter: description, aliases, versions, and why they are where they are.
 
-import { get, part, send } from "./api.js";
+import { get, part, send } from "../lib/api.ts";
 import { aliasesSection } from "./aliases-section.js";
 import { button, fill, h, link, refill } from "./dom.js";
 import { moment } from "./format.js";
-import { attempt, showProblem } from "./notices.js";
+import { attempt, showProblem } from "../lib/notices.ts";
 import { currentResidency } from "./residency.js";
 import { definitions, heading, metadataPairs, tags } from "./components.js";
 import { follow } from "./sse.js";

@@ -1,9 +1,9 @@
 // The event log: who changed what and why, live and back to the beginning.
 
-import { get } from "./api.js";
+import { get } from "../lib/api.ts";
 import { button, field, fill, h } from "./dom.js";
 import { moment } from "./format.js";
-import { announce, attempt, showProblem } from "./notices.js";
+import { announce, attempt, showProblem } from "../lib/notices.ts";
 import { adapterLink, empty, heading } from "./components.js";
 import { follow } from "./sse.js";
 

@@ -1,10 +1,10 @@
 // Controls: the state of one reference, and the actions on it.
 
-import { get } from "./api.js";
+import { get } from "../lib/api.ts";
 import { evict, pin, prefetch, unpin } from "./cache-actions.js";
 import { button, check, field, fill, h } from "./dom.js";
 import { adapterOf, bytes, idle } from "./format.js";
-import { attempt, showProblem } from "./notices.js";
+import { attempt, showProblem } from "../lib/notices.ts";
 import { adapterLink, choices, definitions } from "./components.js";
 import { showWhy } from "./why.js";
 

@@ -1,10 +1,11 @@
 // Operators' actions on the cache; each shows its result.
 
-import { part, send } from "./api.js";
-import { showResult } from "./notices.js";
+import { part, send } from "../lib/api.ts";
+import { showResult } from "../lib/notices.ts";
 
 const PLACES = { gpu: "a GPU slot", host: "host memory" };
 
+/** @param {string} reference @param {string} tier @param {number | null} ttlSeconds */
 export async function pin(reference, tier, ttlSeconds = null) {
   const body = { reference, tier, ttl_seconds: ttlSeconds };
   const pinned = await send("POST", "api/v1/cache/pins", body);

@@ -1,11 +1,11 @@
 // Promotion and rollback of an alias. Both send its expected version, so that a concurrent move is
 // never undone unnoticed.
 
-import { part, send } from "./api.js";
+import { part, send } from "../lib/api.ts";
 import { button, check, field, fill, h, setText } from "./dom.js";
 import { openDialog } from "./dialog.js";
 import { choices } from "./components.js";
-import { showResult } from "./notices.js";
+import { showResult } from "../lib/notices.ts";
 
 /** Resolves to whether an alias moved. `aliases`: as the API lists them. */
 export function promote(adapter, version, aliases) {

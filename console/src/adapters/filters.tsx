@@ -1,0 +1,95 @@
+// Filters of the adapters table: what the address says, and the form that changes it.
+
+import type { TargetedEvent, TargetedInputEvent } from "preact";
+import { Field } from "../lib/form.tsx";
+import type { Search, Sort } from "./overview.ts";
+
+const STATES = ["ready", "deprecated", "pending", "retired", "quarantined", "rejected", "purged"];
+
+export function searchOf(query: URLSearchParams): Search {
+  const value = (name: string) => query.get(name) ?? "";
+  const order = value("sort") || "name";
+  return {
+    text: value("text"),
+    tag: query.getAll("tag"),
+    owner: value("owner"),
+    base: value("base"),
+    state: value("state"),
+    tenant: value("tenant"),
+    memory: value("memory") as Search["memory"],
+    sort: order.replace(/^-/, "") as Sort,
+    descending: order.startsWith("-"),
+  };
+}
+
+export function valuesOf(search: Search): Record<string, string | readonly string[]> {
+  const { sort, descending, ...filters } = search;
+  const order = `${descending ? "-" : ""}${sort}`;
+  return { ...filters, sort: order === "name" ? "" : order };
+}
+
+interface Props {
+  search: Search;
+  bases: readonly string[];
+  hasCache: boolean;
+  onChange: (changed: Partial<Search>) => void;
+}
+
+export function Filters({ search, bases, hasCache, onChange }: Props) {
+  const typed = (name: keyof Search) => (event: TargetedInputEvent<HTMLInputElement>) =>
+    onChange({ [name]: event.currentTarget.value.trim() });
+  const chosen = (name: keyof Search) => (event: TargetedEvent<HTMLSelectElement>) =>
+    onChange({ [name]: event.currentTarget.value });
+  const tags = (event: TargetedInputEvent<HTMLInputElement>) =>
+    onChange({ tag: event.currentTarget.value.split(/[\s,]+/).filter(Boolean) });
+  return (
+    <form class="filters" role="search" aria-label="Adapters" onSubmit={(event) => event.preventDefault()}>
+      <Field label="Search" hint={null}>
+        <input type="search" id="search" value={search.text} onInput={typed("text")} placeholder="part of a name, words" aria-keyshortcuts="/" />
+      </Field>
+      <Field label="Tag">
+        <input value={search.tag.join(" ")} onInput={tags} />
+      </Field>
+      <Field label="Owner">
+        <input value={search.owner} onInput={typed("owner")} />
+      </Field>
+      <Field label="State">
+        <Select value={search.state} values={STATES} onChange={chosen("state")} />
+      </Field>
+      {hasCache && (
+        <Field label="In memory">
+          <Select value={search.memory} values={["in", "pinned"]} names={{ in: "in memory" }} onChange={chosen("memory")} />
+        </Field>
+      )}
+      {(bases.length > 1 || search.base) && (
+        <Field label="Base">
+          <Select value={search.base} values={bases} onChange={chosen("base")} />
+        </Field>
+      )}
+      <Field label="Tenant">
+        <input value={search.tenant} class="narrow" onInput={typed("tenant")} />
+      </Field>
+    </form>
+  );
+}
+
+interface SelectProps {
+  id?: string;
+  value: string;
+  values: readonly string[];
+  names?: Record<string, string>;
+  onChange: (event: TargetedEvent<HTMLSelectElement>) => void;
+}
+
+function Select({ id, value, values, names = {}, onChange }: SelectProps) {
+  return (
+    <select id={id} value={value} onChange={onChange}>
+      <option value="">any</option>
+      {values.map((each) => (
+        <option key={each} value={each}>
+          {names[each] ?? each}
+        </option>
+      ))}
+    </select>
+  );
+}

@@ -1,0 +1,64 @@
+// Hooks: what several components wait for or follow.
+
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { clearProblem, showProblem } from "./notices.ts";
+import { follow } from "../plain/sse.js";
+
+/** What `load` last answered, and a function that asks again. A problem is shown under `doing`. */
+export function useAnswer<T>(
+  doing: string,
+  load: (signal: AbortSignal) => Promise<T>,
+  dependencies: readonly unknown[] = [],
+): [T | null, () => Promise<void>] {
+  const [answer, setAnswer] = useState<T | null>(null);
+  const running = useRef<AbortController | null>(null);
+  const ask = useCallback(async () => {
+    running.current?.abort();
+    const mine = (running.current = new AbortController());
+    try {
+      const found = await load(mine.signal);
+      if (mine.signal.aborted) return;
+      clearProblem(doing);
+      setAnswer(() => found);
+    } catch (error) {
+      if (!mine.signal.aborted) showProblem(error as Error, doing);
+    }
+  }, dependencies);
+  useEffect(() => {
+    void ask();
+    return () => running.current?.abort();
+  }, [ask]);
+  return [answer, ask];
+}
+
+/** Calls `action` soon after an event of the registry, and only once for many. */
+export function useEvents(
+  query: Record<string, string>,
+  signal: AbortSignal,
+  onLinkState: (state: string | null, problem?: Error | null) => void,
+  action: () => unknown,
+): void {
+  const latest = useRef(action);
+  latest.current = action;
+  useEffect(() => {
+    let timer = 0;
+    const onMessage = () => {
+      timer ||= window.setTimeout(() => {
+        timer = 0;
+        void latest.current();
+      }, 300);
+    };
+    void follow("api/v1/events/stream", { query, signal, onMessage, onState: onLinkState });
+    return () => clearTimeout(timer);
+  }, [signal]);
+}
+
+/** Calls `action` every so often while the tab is shown. */
+export function useInterval(milliseconds: number, action: () => unknown): void {
+  const latest = useRef(action);
+  latest.current = action;
+  useEffect(() => {
+    const timer = setInterval(() => document.hidden || void latest.current(), milliseconds);
+    return () => clearInterval(timer);
+  }, [milliseconds]);
+}

@@ -1,0 +1,103 @@
+"""The adapters table over 100,000 adapters: sorted, searched, scrolled, and found again by Back."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+from sqlalchemy import insert
+
+from registry.models import Adapter
+from registry.models.base import now
+from tests.browser.conftest import Visit
+from tests.support.servers.console_server import ROOT, ConsoleServer, console_server
+
+MANY = 100_000
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleServer]:
+    """Four adapters of the demo among 100,000 without versions."""
+    with console_server(tmp_path_factory.mktemp("table")) as server:
+        for name in ("upper", "rot13", "vowels", "reverse"):
+            source = str(ROOT / "demo" / "adapters" / name)
+            server.run(server.registry.service.registrar.register(name, source, actor="test"))
+        server.run(add_many(server))
+        for name in ("upper", "rot13", "upper", "vowels", "upper"):
+            server.ask(name)
+        yield server
+
+
+async def add_many(server: ConsoleServer) -> None:
+    rows = [
+        {"name": f"customer-{n:06d}", "owner": f"team-{n % 50}", "tags": [], "created_at": now()}
+        for n in range(MANY - 4)
+    ]
+    async with server.registry.database.transaction() as session:
+        await session.execute(insert(Adapter).values(user_metadata={}), rows)
+
+
+def names(page: Page) -> list[str]:
+    return page.get_by_role("rowheader").all_inner_texts()
+
+
+def test_every_column_sorts_and_the_address_says_so(filled: ConsoleServer, visit: Visit) -> None:
+    page = visit(filled.url, width=1440).open("#/adapters")
+    expect(page.get_by_text("100,000 adapters")).to_be_visible()
+    expect(page.get_by_role("rowheader").first).to_have_text("customer-000000")
+    page.get_by_role("button", name="Rank").click()
+    rows = page.get_by_role("row").filter(has=page.get_by_role("rowheader"))
+    expect(rows.first).to_contain_text("upper")
+    for text in ("ready", "slot", "67 %", "156 KiB"):
+        expect(rows.first).to_contain_text(text)
+    page.get_by_role("button", name="Rank").click()
+    expect(page.get_by_role("columnheader", name="Rank")).to_have_attribute(
+        "aria-sort", "descending"
+    )
+    expect(rows.nth(3)).to_contain_text("upper")
+    page.wait_for_url("**sort=-rank**")
+    page.locator("summary", has_text="Columns").click()
+    page.get_by_label("Aliases").check()
+    page.get_by_label("Tags").uncheck()
+    expect(rows.nth(3)).to_contain_text("@default 1")
+    page.reload()
+    expect(rows.nth(3)).to_contain_text("@default 1")
+    expect(page.get_by_role("columnheader", name="Tags")).to_have_count(0)
+
+
+def test_a_part_of_a_name_is_found(filled: ConsoleServer, visit: Visit) -> None:
+    page = visit(filled.url).open("#/adapters")
+    page.get_by_label("Search").fill("omer-00042")
+    expect(page.get_by_text("10 adapters")).to_be_visible()
+    page.get_by_label("Search").fill("")
+    page.get_by_label("In memory").select_option("in memory")
+    expect(page.get_by_text("3 adapters")).to_be_visible()
+    assert sorted(names(page)) == ["rot13", "upper", "vowels"]
+    page.get_by_label("Owner").fill("nobody")
+    page.get_by_role("link", name="Show all").click()
+    expect(page.get_by_text("100,000 adapters")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_back_returns_to_the_same_place(filled: ConsoleServer, visit: Visit, width: int) -> None:
+    page = visit(filled.url, width=width).open("#/adapters")
+    table = page.get_by_role("region", name="Adapters")
+    expect(page.get_by_role("rowheader").first).to_have_text("customer-000000")
+    table.evaluate("(element) => { element.scrollTop = element.scrollHeight / 2; }")
+    wanted = page.get_by_role("link", name="customer-0500", exact=False)
+    expect(wanted.first).to_be_visible()
+    assert page.get_by_role("row").count() < 100, "only what is in sight exists"
+    at = table.evaluate("(element) => element.scrollTop")
+    page.wait_for_url("**at=**")
+    wanted.nth(5).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("customer-0500")
+    page.go_back()
+    expect(wanted.first).to_be_visible()
+    assert abs(table.evaluate("(element) => element.scrollTop") - at) < 100
+
+
+def test_another_users_change_is_seen(filled: ConsoleServer, visit: Visit) -> None:
+    page = visit(filled.url).open("#/adapters?text=reverse")
+    expect(page.locator("#link-state")).to_have_text("live")
+    metadata = filled.registry.service.metadata
+    filled.run(metadata.update_adapter("reverse", {"owner": "team-new"}, actor="test"))
+    expect(page.get_by_role("cell", name="team-new")).to_be_visible()
