@@ -9,7 +9,7 @@ from sqlalchemy import insert
 from registry.models import Adapter
 from registry.models.base import now
 from tests.browser.conftest import Visit
-from tests.support.servers.console_server import ROOT, ConsoleServer, console_server
+from tests.browser.console_server import ROOT, ConsoleServer, console_server
 
 MANY = 100_000
 

@@ -37,7 +37,7 @@ from registry.auth.scopes import Scope
 from registry.settings import RegistrySettings
 from registry.telemetry.metrics import RegistryMetrics
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 SLOTS, HOST_PLACES = 2, 4
 
 Answer = TypeVar("Answer")
