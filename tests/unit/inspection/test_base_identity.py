@@ -45,6 +45,31 @@ def test_a_folder_is_called_by_its_name_and_its_weights(tmp_path: Path) -> None:
     assert identity(model(tmp_path / "instruct")).name.startswith("instruct@")
 
 
+@pytest.mark.parametrize(
+    ("part", "is_noticed"), [(0.0, True), (0.5, True), (0.99, True), (0.51, False)]
+)
+def test_a_change_in_place_is_noticed_at_the_places_that_are_sampled(
+    tmp_path: Path, part: float, is_noticed: bool
+) -> None:
+    """64 of each file: docs/operations/base-models.md says what escapes them."""
+    folder = tmp_path / "base"
+    folder.mkdir()
+    weights = folder / "model.safetensors"
+    content = bytearray(64 * 16384)
+    weights.write_bytes(content)
+    before = identity(folder).name
+    content[int(part * 64) * 16384 + (8192 if part == 0.51 else 100)] = 1
+    weights.write_bytes(content)
+    assert (identity(folder).name != before) == is_noticed
+
+
+def test_other_files_of_weights_are_noticed(tmp_path: Path) -> None:
+    folder = model(tmp_path / "base")
+    before = identity(folder).name
+    (folder / "more.safetensors").write_bytes(b"x")
+    assert identity(folder).name != before
+
+
 def test_a_model_of_the_hub_is_called_by_its_name_and_commit(tmp_path: Path) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     cached = model(tmp_path / "models--org--Model" / "snapshots" / commit)
