@@ -49,7 +49,7 @@ class LocalCopies:
 
     def __init__(self, root: Path, limit_bytes: int) -> None:
         """Raises OSError if `root` can't be written to."""
-        root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)  # weights may be secret
         self._folder, self._lock = _lock_folder(root)
         self._files = LocalCopyCache(self._folder, limit_bytes)
         self._threads = LoadThreads("adaptry-copy")

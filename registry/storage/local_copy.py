@@ -44,7 +44,7 @@ class LocalCopyCache:
             if not folder.is_dir() or self._fingerprints.get(digest) != fingerprint(folder):
                 if not (folder.is_dir() and _digest_of(folder) == digest):
                     shutil.rmtree(folder, ignore_errors=True)
-                    self._root.mkdir(parents=True, exist_ok=True)
+                    self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
                     fetch(folder)
                 self._fingerprints[digest] = fingerprint(folder)
             os.utime(folder)

@@ -8,6 +8,7 @@ import pytest
 from blake3 import blake3
 
 from adaptry.client import PullFailed
+from engine.artifact_files import LocalCopies
 from registry.storage.integrity import manifest_digest
 from registry.storage.local_copy import LocalCopyCache
 
@@ -60,6 +61,14 @@ def test_it_is_fetched_once_and_once_only_hashed(store: Store, tmp_path: Path) -
     assert store.fetched == [digest]
     assert store.get(LocalCopyCache(tmp_path, 1000), digest) == folder
     assert store.fetched == [digest], "what is whole is taken over from another process"
+
+
+def test_no_other_user_may_read_the_copies(store: Store, tmp_path: Path) -> None:
+    root = tmp_path / "copies"
+    store.get(LocalCopyCache(root, 1000), store.add(b"a"))
+    assert root.stat().st_mode & 0o777 == 0o700
+    LocalCopies(tmp_path / "engines", 1000)
+    assert (tmp_path / "engines").stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("harm", ["change", "cut", "add", "remove"])
