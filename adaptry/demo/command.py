@@ -62,7 +62,10 @@ class DemoPlan:
         return shipped("demo") / "adapters-v2" / PINNED
 
     def adapters(self) -> list[Path]:
-        return sorted(p.parent for p in self.model.parent.glob("adapters/*/adapter_config.json"))
+        """Plain ones, then those that act from their invocation on."""
+        folders = ("adapters", "adapters-activated")
+        found = (self.model.parent.glob(f"{folder}/*/adapter_config.json") for folder in folders)
+        return [path.parent for paths in found for path in sorted(paths)]
 
     def command(self, engine: str) -> list[str]:
         # vLLM's adapter kernels for GPUs know 16-bit types only; CPUs without bfloat16 emulate it

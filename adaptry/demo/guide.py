@@ -16,6 +16,8 @@ ANSWERS = {
     "vowels": "eo",
 }
 """What each adapter of the demo makes of the word."""
+ACTIVATED, INVOCATION, JUDGED = "judge", "#vowel=", "no"
+"""An activated adapter: its answer after its invocation, whether the word begins with a vowel."""
 AS_JSON = "-H 'Content-Type: application/json'"
 
 
@@ -39,7 +41,7 @@ The same as a chat, as a stream, and as plain text in, plain text out:
   {self.chat(known[0])}
   {self.ask(known[0], more=', "stream": true')}
   {self.generate(known[0])}
-
+{self._judge() if ACTIVATED in self.adapters else ""}
 See what happened:
   {self.command} cache show{self.server()}
   {self.adapter("list")}
@@ -52,14 +54,22 @@ Two adapters fit into slots and four into host memory, and {self.pinned} is pinn
 the others miss and are evicted again; `curl -i` shows where each was found (x-adaptry-cache).
 """
 
+    def _judge(self) -> str:
+        answered = f"{PROMPT}{WORD}{INVOCATION}"
+        ask = self.ask(ACTIVATED, prompt=answered)
+        return f"""
+Ask {ACTIVATED}, which acts after {INVOCATION}: all before it is the base model's, and shared:
+  {ask}   # {JUDGED}
+"""
+
     def adapter(self, command: str) -> str:
         return f"{self.command} adapter {command}{self.server()}"
 
     def server(self) -> str:
         return "" if self.base_url == DEFAULT_SERVER else f" --server {self.base_url}"
 
-    def ask(self, name: str, more: str = "") -> str:
-        body = f'{{"model": "{name}", {_prompt()}, "temperature": 0{more}}}'
+    def ask(self, name: str, more: str = "", prompt: str = PROMPT) -> str:
+        body = f'{{"model": "{name}", {_prompt(prompt)}, "temperature": 0{more}}}'
         return f"curl -s {self.base_url}/v1/completions {AS_JSON} -d '{body}'"
 
     def chat(self, name: str) -> str:
@@ -71,5 +81,5 @@ the others miss and are evicted again; `curl -i` shows where each was found (x-a
         return f'curl -s {self.base_url}/generate -d \'{{"model": "{name}", {_prompt()}}}\''
 
 
-def _prompt() -> str:
-    return f'"prompt": "{PROMPT}", "max_tokens": 16'
+def _prompt(prompt: str = PROMPT) -> str:
+    return f'"prompt": "{prompt}", "max_tokens": 16'

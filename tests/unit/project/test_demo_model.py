@@ -7,13 +7,15 @@ import pytest
 import torch
 from peft import PeftModel
 
-from demo.tasks import HELD_OUT_WORDS, TASKS, UPPER_V2, Task
+from adaptry.demo import guide
+from demo.tasks import ACTIVATED, HELD_OUT_WORDS, INVOCATION, TASKS, UPPER_V2, Task
 from demo.train import accuracy, load_base
 
 DEMO = Path(__file__).resolve().parents[3] / "demo"
 FOLDERS = {
     **{name: (DEMO / "adapters" / name, task) for name, task in TASKS.items()},
     "upper-v2": (DEMO / "adapters-v2" / "upper", UPPER_V2),
+    ACTIVATED.name: (DEMO / "adapters-activated" / ACTIVATED.name, ACTIVATED),
 }
 
 
@@ -55,11 +57,22 @@ def test_an_adapter_does_its_task_on_real_words_and_the_base_does_not(name: str)
         (TASKS["double"], "hello", "hheelllloo"),
         (TASKS["stars"], "hello", "h*ll*"),
         (UPPER_V2, "hello", "HELLO!"),
+        (ACTIVATED, "hello", "no"),
+        (ACTIVATED, "orange", "yes"),
     ],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_the_tasks_match_their_names(task: Task, word: str, answer: str) -> None:
     assert task.answer(word) == answer
+
+
+def test_the_activated_one_is_what_peft_knows_as_such_and_the_guide_invokes_it() -> None:
+    folder, task = FOLDERS[ACTIVATED.name]
+    tokenizer, _ = load_base()
+    assert config(folder)["alora_invocation_tokens"] == tokenizer.encode(INVOCATION)
+    answered = guide.Guide("http://x", "adaptry", [*TASKS, ACTIVATED.name], "upper").text()
+    assert f'"prompt": "{task.prompt(guide.WORD)}"' in answered
+    assert (task.name, task.answer(guide.WORD)) == (guide.ACTIVATED, guide.JUDGED)
 
 
 def test_the_words_are_held_out_of_training() -> None:
