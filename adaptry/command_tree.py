@@ -95,6 +95,9 @@ PLACES = {
     "webhook": Place(
         "adaptry.commands.webhook", "app", "Send events of the registry to other systems."
     ),
+    "whoami": Place(
+        "adaptry.commands.key", "whoami", "Show whose key is in use, and what it may do."
+    ),
     "key": Place("adaptry.commands.key", "app", "API keys and their scopes."),
     "events": Place(
         "adaptry.commands.events", "app", "The log of all changes: who, when, from where, what."

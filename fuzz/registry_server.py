@@ -36,6 +36,7 @@ from fuzz.rows import make_rows
 from registry.api.access.keys import create_key_router
 from registry.api.access.rates import create_rate_router
 from registry.api.access.tenants import create_tenant_router
+from registry.api.access.whoami import create_whoami_router
 from registry.api.ingest import create_ingest_router
 from registry.api.router import create_router
 from registry.auth.keys import KeyService
@@ -99,6 +100,7 @@ async def application(
         for router in (
             create_router(service),
             create_key_router(keys),
+            create_whoami_router(keys),
             create_tenant_router(TenantService(database), keys),
             create_rate_router(RateUsage(database, RateWindows())),
             create_ingest_router(ingest),

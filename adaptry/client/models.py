@@ -442,6 +442,16 @@ class ReplicaRead(ResponseModel):
 Scope = TypeAliasType("Scope", Literal["infer", "publish", "operate", "admin"])
 
 
+class CallerRead(ResponseModel):
+    """`prefix` begins every text of the key. Where no keys are required there is none."""
+
+    name: str
+    tenant: str | None
+    scopes: list[Scope]
+    prefix: str | None
+    expires_at: AwareDatetime | None
+
+
 class KeyCreated(ResponseModel):
     """`key` is never shown again."""
 

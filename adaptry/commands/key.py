@@ -20,6 +20,22 @@ app = typer.Typer(
     help="API keys and their scopes.",
 )
 
+
+def whoami(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """Show whose key is in use, and what it may do. The key itself is never shown."""
+    with connect(server) as client:
+        caller = client.keys.whoami()
+    if as_json:
+        show_json(caller)
+        return
+    print(f"name     {caller.name}")
+    print(f"tenant   {caller.tenant or 'none: the platform'}")
+    print(f"scopes   {', '.join(caller.scopes)}")
+    print(f"key      {f'{caller.prefix}…' if caller.prefix else 'none: this server asks for none'}")
+    if caller.prefix:
+        print(f"expires  {moment(caller.expires_at) if caller.expires_at else 'never'}")
+
+
 KeyName = Annotated[str, typer.Argument(metavar="NAME", help="The key's name, such as its user's.")]
 
 

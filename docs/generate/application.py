@@ -29,6 +29,7 @@ from engine.vllm.generate_api import router as generate_router
 from registry.api.access.keys import create_key_router
 from registry.api.access.rates import create_rate_router
 from registry.api.access.tenants import create_tenant_router
+from registry.api.access.whoami import create_whoami_router
 from registry.api.ingest import create_ingest_router
 from registry.api.router import create_router
 from registry.auth.keys import KeyService
@@ -69,6 +70,7 @@ async def _routers() -> Sequence[APIRouter]:
         return (
             create_router(service),
             create_key_router(keys := KeyService(database)),
+            create_whoami_router(keys),
             create_tenant_router(TenantService(database), keys),
             create_rate_router(RateUsage(database, RateWindows())),
             create_ingest_router(create_ingest(service, database, store, settings)),

@@ -18,6 +18,7 @@ from engine.types import AdapterVersion
 from registry.api.access.keys import create_key_router
 from registry.api.access.rates import create_rate_router
 from registry.api.access.tenants import create_tenant_router
+from registry.api.access.whoami import create_whoami_router
 from registry.api.ingest import create_ingest_router
 from registry.api.router import create_router
 from registry.auth.client_address import LOCAL, from_address
@@ -77,6 +78,7 @@ class LocalRegistry:
         return [
             create_router(self.service),
             create_key_router(self.keys),
+            create_whoami_router(self.keys),
             create_tenant_router(self.tenants.create_service(usage_of), self.keys),
             create_rate_router(RateUsage(self.database, self.tenants.windows)),
             create_ingest_router(self.ingest),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal, TypeVar
 
-from adaptry.client.models import KeyCreated, KeyRead, RateUsageRead
+from adaptry.client.models import CallerRead, KeyCreated, KeyRead, RateUsageRead
 from adaptry.client.transport.operations import Resource, operation, pages
 from adaptry.client.transport.requests import (
     UNSET,
@@ -22,7 +22,12 @@ Scope = Literal["infer", "publish", "operate", "admin"]
 
 
 class Keys(Resource[T_co]):
-    """Create, rotate and revoke API keys. Needs the scope `admin`."""
+    """Create, rotate and revoke API keys. Needs the scope `admin`, but for `whoami`."""
+
+    @operation("GET", "/api/v1/whoami", CallerRead)
+    def whoami(self) -> Parameters:
+        """The caller: its name, tenant, scopes, and when its key expires."""
+        return Parameters()
 
     @pages("/api/v1/keys", KeyRead)
     def list(self, *, page_size: int = 100) -> Parameters:

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from sqlalchemy import select
 
 from registry.api.access.keys import create_key_router
+from registry.api.access.whoami import create_whoami_router
 from registry.auth.key_secret import parse_key
 from registry.auth.keys import FRESH_SECONDS, KeyService
 from registry.auth.scopes import RULES, Scope, scopes_for
@@ -62,6 +63,7 @@ def keys(database: Database) -> KeyService:
 @pytest.fixture
 async def guarded(app: FastAPI, keys: KeyService) -> AsyncIterator[Guarded]:
     app.include_router(create_key_router(keys))
+    app.include_router(create_whoami_router(keys))
 
     @app.get("/v1/models")
     async def models() -> dict[str, str]:
@@ -83,6 +85,25 @@ async def test_without_a_key_nothing_is_revealed(guarded: Guarded) -> None:
     openai = (await guarded.ask("GET", "/v1/models")).json()["error"]
     assert (openai["code"], openai["type"]) == ("key_required", "authentication_error")
     assert (await guarded.ask("GET", "/docs")).status_code == 200
+
+
+async def test_each_key_may_ask_whose_it_is(guarded: Guarded, app: FastAPI) -> None:
+    expires_at = now() + timedelta(days=1)
+    for name, scope, expiry in (("app", INFER, None), ("ci", PUBLISH, expires_at)):
+        key = await guarded.key(name, scope, expires_at=expiry)
+        answer = await guarded.ask("GET", "/api/v1/whoami", key)
+        shown = answer.json()
+        assert (shown["name"], shown["tenant"], shown["scopes"]) == (name, None, [scope])
+        assert key.startswith(shown["prefix"])
+        assert len(shown["prefix"]) < len(key) // 2
+        assert key not in answer.text
+        assert (shown["expires_at"] is None) == (expiry is None)
+    assert await guarded.says("GET", "/api/v1/whoami") == (401, "key_required")
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        anonymous = (await http.get("/api/v1/whoami")).json()
+    assert (anonymous["name"], anonymous["prefix"]) == ("api", None), "where no keys are required"
+    assert anonymous["scopes"] == sorted(Scope)
 
 
 async def test_a_key_is_good_for_its_scopes_only(guarded: Guarded) -> None:

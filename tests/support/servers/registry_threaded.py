@@ -11,7 +11,9 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
+from registry.api.access.whoami import create_whoami_router
 from registry.api.router import create_router
+from registry.auth.keys import KeyService
 from registry.database.engine import Database
 from registry.database.migrate import upgrade
 from registry.inspection.base_identity import identity_of
@@ -56,7 +58,7 @@ def _application(url: str, state: Path) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         settings = RegistrySettings(allowed_networks=("127.0.0.1",))
         async with open_notifications(database, settings) as events:
-            for router in events.routers:
+            for router in (*events.routers, create_whoami_router(KeyService(database))):
                 app.include_router(router)
             running = asyncio.create_task(events.run(lambda: app.state.server.should_exit))
             yield

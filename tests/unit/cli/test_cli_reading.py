@@ -158,3 +158,13 @@ def test_an_error_is_json_where_json_was_asked_for(run: Run) -> None:
     said = json.loads(err)
     assert (said["code"], said["exit_code"]) == ("unknown_adapter", 1)
     assert "did you mean upper?" in said["error"]
+
+
+def test_whoami_says_what_a_caller_without_a_key_may_do(run: Run) -> None:
+    assert run("whoami")[1].splitlines() == [
+        "name     api",
+        "tenant   none: the platform",
+        "scopes   admin, infer, operate, publish",
+        "key      none: this server asks for none",
+    ]
+    assert as_json(run, "whoami")["prefix"] is None
