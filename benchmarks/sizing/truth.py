@@ -1,0 +1,87 @@
+"""Truth of predictions: a workload sent to a real server, and what its own trace says of it."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from adaptry.sizing.inputs import fetch_trace
+from adaptry.sizing.prediction import Prediction, quantile
+from adaptry.sizing.workload import Workload
+from engine.simulation.replay import Arrival
+from engine.types import CacheOutcome, Transition
+
+MOST_LOADS_OFF = 0.02  # of the loads
+MOST_HITS_OFF = 0.01  # of the requests
+MOST_FIRST_TOKEN_OFF = 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a server did with a workload, by its recorded trace. Times in seconds."""
+
+    requests: int
+    slot_hit_ratio: float
+    memory_hit_ratio: float
+    loads: int
+    first_token_p50: float
+    first_token_p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """How far off a prediction was, each as a share."""
+
+    loads: float
+    slot_hits: float
+    memory_hits: float
+    first_token_p50: float
+    first_token_p99: float
+
+    @property
+    def are_within(self) -> bool:
+        """The cache's; times depend on what else the machine does."""
+        hits = max(abs(self.slot_hits), abs(self.memory_hits))
+        return abs(self.loads) <= MOST_LOADS_OFF and hits <= MOST_HITS_OFF
+
+
+async def send(workload: Workload, ask: Callable[[Arrival], Awaitable[None]]) -> None:
+    """Each at its time, whether or not those before have ended."""
+    began = time.perf_counter()
+
+    async def one(arrival: Arrival) -> None:
+        await asyncio.sleep(max(began + arrival.at - time.perf_counter(), 0.0))
+        await ask(arrival)
+
+    await asyncio.gather(*map(one, workload.arrivals))
+
+
+def measure_since(server: str, at: float) -> Measured:
+    """`at`: in seconds since 1970. Raises RuntimeError if a request since then has failed."""
+    trace = fetch_trace(server)
+    requests = [each for each in trace.requests if each.at >= at]
+    if failed := [each for each in requests if each.outcome != "completed"]:
+        raise RuntimeError(f"{len(failed)} requests were not completed: {failed[0]}")
+    found = [each.source for each in requests]
+    firsts = [x.first_token_seconds for x in requests if x.first_token_seconds is not None]
+    return Measured(
+        len(requests),
+        found.count(CacheOutcome.GPU_HIT) / len(found),
+        1 - found.count(CacheOutcome.MISS) / len(found),
+        sum(x.at >= at and x.transition == Transition.DISK_TO_HOST for x in trace.loads),
+        quantile(firsts, 0.5),
+        quantile(firsts, 0.99),
+    )
+
+
+def errors_of(predicted: Prediction, measured: Measured) -> Errors:
+    """Raises RuntimeError if they are not of as many requests."""
+    if predicted.requests != measured.requests:
+        raise RuntimeError(f"{measured.requests} requests of {predicted.requests} were recorded")
+    return Errors(
+        predicted.loads / measured.loads - 1,
+        predicted.slot_hit_ratio - measured.slot_hit_ratio,
+        predicted.memory_hit_ratio - measured.memory_hit_ratio,
+        predicted.first_token_p50 / measured.first_token_p50 - 1,
+        predicted.first_token_p99 / measured.first_token_p99 - 1,
+    )
