@@ -21,6 +21,7 @@ from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server
 from adaptry.terminal.output import show_json
 from adaptry.traces.reader import read_trace
 from adaptry.traces.trace import Trace
+from engine.types import EvictionPolicy
 
 _RATES = "Without a trace: "
 Values = Annotated[
@@ -77,6 +78,9 @@ def size(
     slots: Values = None,
     host_places: Values = None,
     replicas: Values = None,
+    eviction_policy: Annotated[
+        EvictionPolicy | None, typer.Option(help="[default: the recorded server's, or adaptive]")
+    ] = None,
     max_rank: Annotated[
         int | None, typer.Option(min=1, help="Of the slots [default: the largest there is].")
     ] = None,
@@ -129,7 +133,8 @@ def size(
         known = measure(server, known)
     if save_costs is not None:
         known.save(save_costs)
-    report = _report(workload, known, found, choices, Goal(first_token, share), warm, faster)
+    goal = Goal(first_token, share)
+    report = _report(workload, known, found, choices, goal, warm, faster, eviction_policy)
     report = replace(report, model=model, max_rank=max_rank or report.max_rank)
     if plot is not None:
         _save_plot(plot, report)
@@ -147,8 +152,10 @@ def _report(
     goal: Goal,
     warm: float,
     faster: float,
+    policy: EvictionPolicy | None,
 ) -> Report:
     base = setting_of(found.server if found else None)
+    base = replace(base, eviction_policy=policy or base.eviction_policy)
     recorded = None
     if found is not None and faster == 1:
         recorded = recorded_of(found, workload, known.costs, goal.first_token_seconds)
@@ -156,10 +163,8 @@ def _report(
     sizer = Sizer(workload, known.costs, goal, base, warm)
     with _progress(sizer):
         sizing = sizer.size(choices)
-    ranks = workload.ranks.values()
-    return Report(
-        workload.scaled(faster), known, sizing, "MODEL", max(ranks, default=None), recorded
-    )
+    largest = max(workload.ranks.values(), default=None)
+    return Report(workload, known, sizing, "MODEL", largest, recorded)
 
 
 @contextmanager

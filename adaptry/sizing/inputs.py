@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from adaptry.client.errors import ApiError
-from adaptry.client.transport.http import Options
+from adaptry.client.transport.http import Options, parse_success
 from adaptry.sizing.calibration import Calibration
 from adaptry.sizing.costs import MEASURED, KnownCosts
 from adaptry.sizing.prediction import Setting, predict, quantile
@@ -18,7 +18,7 @@ from adaptry.terminal.options import API_KEY, connect
 from adaptry.traces.reader import read_lines
 from adaptry.traces.trace import Trace, TracedServer
 from engine.simulation.shared_engine import Costs
-from engine.types import CacheOutcome, Transition
+from engine.types import CacheOutcome, EvictionPolicy, Transition
 
 _TIMEOUT_SECONDS = 120.0
 
@@ -40,23 +40,25 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def calibrate(server: str, known: KnownCosts) -> KnownCosts:
     """Steps and prompts timed from here; loads and copies as the server recorded them."""
-    with connect(server) as client:
-        adapters = [each.reference for each in client.cache.show().host]
-        names = [each.name for each in client.adapters.list()]
-    values = asyncio.run(_measure(server, adapters or names))
-    known = known.with_values(MEASURED, **values)
+    known = known.with_values(MEASURED, **asyncio.run(_measure(server)))
     try:
         return known.with_loads_of(fetch_trace(server))
     except ApiError:  # it records none, or this key may not read it: they stay assumed
         return known
 
 
-async def _measure(server: str, adapters: list[str]) -> dict[str, float]:
+async def _measure(server: str) -> dict[str, float]:
     import httpx
 
     options = Options(server, os.environ.get(API_KEY) or None, _TIMEOUT_SECONDS)
     async with httpx.AsyncClient(**options.client_arguments()) as http:
-        return await Calibration(http, adapters).measure()
+        try:
+            response = await http.get("/v1/models")
+        except httpx.TransportError as error:
+            raise options.no_answer(error) from error
+        models = parse_success(response).content.get("data", ())
+        served = [each["id"] for each in models if each.get("parent") and "@" not in each["id"]]
+        return await Calibration(http, served).measure()
 
 
 def setting_of(server: TracedServer | None) -> Setting:
@@ -69,7 +71,15 @@ def setting_of(server: TracedServer | None) -> Setting:
         host_bytes=server.host_bytes,
         max_loads=server.max_loads,
         slot_wait_seconds=server.slot_wait_seconds,
+        eviction_policy=_policy(server.eviction_policy),
     )
+
+
+def _policy(name: str) -> EvictionPolicy:
+    try:
+        return EvictionPolicy(name)
+    except ValueError:
+        raise CommandError(f"the trace is of an eviction policy unknown here: {name}") from None
 
 
 def recorded_of(
@@ -82,7 +92,8 @@ def recorded_of(
         return None
     setting = setting_of(trace.server)
     firsts = [x.first_token_seconds for x in requests if x.first_token_seconds is not None]
-    loads = sum(each.transition == Transition.DISK_TO_HOST for each in trace.loads)
+    later = [each for each in trace.loads if each.at >= requests[0].at]
+    loads = sum(each.transition == Transition.DISK_TO_HOST for each in later)
     return Recorded(
         setting,
         slot_hit_ratio=found[CacheOutcome.GPU_HIT] / found.total(),

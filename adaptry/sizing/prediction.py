@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from adaptry.sizing.workload import Workload
+from engine.policy.eviction_orders.choice import TierOrders, create_orders
 from engine.simulation.agenda import Agenda
 from engine.simulation.replay import replay
 from engine.simulation.replica import Replica, Shape
 from engine.simulation.shared_engine import Costs, Request
-from engine.types import AdmissionLimits, CacheOutcome, VersionId
+from engine.types import AdmissionLimits, CacheOutcome, EvictionPolicy, VersionId
 from fleet.placement import Bound, Nearness, choose
+
+DEFAULT_POLICY = EvictionPolicy.ADAPTIVE
+"""That of `adaptry serve`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +27,15 @@ class Setting:
     replicas: int = 1
     max_loads: int = 2
     slot_wait_seconds: float = 2.0
+    eviction_policy: EvictionPolicy = DEFAULT_POLICY
 
     def shape(self) -> Shape:
         limits = AdmissionLimits(max_slot_wait_seconds=self.slot_wait_seconds)
         return Shape(self.slots, self.host_places, self.max_loads, self.host_bytes, limits)
+
+    def orders(self) -> TierOrders:
+        """Those of one replica."""
+        return create_orders(self.eviction_policy, per_byte=self.host_bytes is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,9 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 def _serve(workload: Workload, costs: Costs, setting: Setting) -> tuple[list[Request], int, int]:
     if setting.replicas == 1:
-        done = replay(workload.arrivals, costs, setting.shape(), sizes=workload.sizes or None)
+        sizes = workload.sizes or None
+        shape, orders = setting.shape(), setting.orders()
+        done = replay(workload.arrivals, costs, shape, orders=orders, sizes=sizes)
         return done.requests, done.loads, done.activations
     return _serve_by_replicas(workload, costs, setting)
 
@@ -110,7 +121,10 @@ def _serve_by_replicas(
     """Behind an ingress that always knows where each adapter is."""
     agenda, sizes = Agenda(), workload.sizes or None
     names = [f"replica-{n}" for n in range(setting.replicas)]
-    fleet = [Replica(name, agenda, costs, setting.shape(), sizes=sizes) for name in names]
+    shape = setting.shape()
+    fleet = [
+        Replica(name, agenda, costs, shape, orders=setting.orders(), sizes=sizes) for name in names
+    ]
     bound = Bound()
     requests = [each.request(number) for number, each in enumerate(workload.arrivals)]
     coming = iter(requests)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from adaptry.sizing.costs import KnownCosts
-from adaptry.sizing.prediction import Prediction, Setting
+from adaptry.sizing.prediction import DEFAULT_POLICY, Prediction, Setting
 from adaptry.sizing.sweep import Goal, Sizing, Sweep
 from adaptry.sizing.workload import RankClass, Workload, rank_classes
 from adaptry.terminal.output import Json, JsonValue, plain, size
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 _HEADINGS = {"slots": "SLOTS", "host_places": "HOST PLACES", "replicas": "REPLICAS"}
+_MEASURES = ("IN A SLOT", "IN MEMORY", "FIRST P50", "P99", "WAIT P99", "LOADS/REQ", "IN GOAL")
 _WIDTH = 150
 
 
@@ -56,6 +57,8 @@ class Report:
             words.append(f"--max-lora-rank {self.max_rank}")
         if setting.replicas > 1:
             words.append(f"--replicas {setting.replicas}")
+        if setting.eviction_policy is not DEFAULT_POLICY:
+            words.append(f"--eviction-policy {setting.eviction_policy}")
         return " ".join(words)
 
     @property
@@ -92,6 +95,7 @@ class Report:
             "cost_sources": _json(dict(self.known.sources)),
             "recorded": None if self.recorded is None else _json(asdict(self.recorded)),
             "sweeps": sweeps,
+            "policies": [_prediction_json(each) for each in sizing.policies],
         }
 
     def _sweep_json(self, sweep: Sweep) -> Json:
@@ -117,6 +121,8 @@ class Report:
         for sweep in self.sizing.sweeps:
             console.print()
             console.print(self._table(sweep))
+        console.print()
+        console.print(self._policy_table())
         for line in self._conclusion():
             console.print(line, markup=False)
 
@@ -153,8 +159,7 @@ class Report:
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False, header_style="")
-        names = ("IN A SLOT", "IN MEMORY", "FIRST P50", "P99", "WAIT P99", "LOADS/REQ", "IN GOAL")
-        for name in (_HEADINGS[sweep.over], *names, "GPU", "PER GPU-GiB"):
+        for name in (_HEADINGS[sweep.over], *_MEASURES, "GPU", "PER GPU-GiB"):
             table.add_column(name, justify="right")
         table.add_column("")
         for place, each in enumerate(sweep.predictions):
@@ -166,17 +171,26 @@ class Report:
             before = sweep.predictions[place - 1] if place else None
             table.add_row(
                 str(sweep.values[place]),
-                f"{each.slot_hit_ratio:.1%}",
-                f"{each.memory_hit_ratio:.1%}",
-                _ms(each.first_token_p50),
-                _ms(each.first_token_p99),
-                _ms(each.wait_p99),
-                f"{each.loads_per_request:.3f}",
-                f"{each.share_within:.1%}",
+                *_measures(each),
                 size(self.gpu_bytes(each.setting)) if self.slot_bytes else "-",
                 self._bought(before, each),
                 ", ".join(marks),
             )
+        return table
+
+    def _policy_table(self) -> "Table":
+        """Whether another eviction policy would do better with the chosen setting."""
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="")
+        table.add_column("POLICY")
+        for name in _MEASURES:
+            table.add_column(name, justify="right")
+        table.add_column("")
+        for each in self.sizing.policies:
+            policy = each.setting.eviction_policy
+            mark = "chosen" if policy is self.sizing.setting.eviction_policy else ""
+            table.add_row(str(policy), *_measures(each), mark)
         return table
 
     def _bought(self, before: Prediction | None, after: Prediction) -> str:
@@ -218,6 +232,18 @@ class Report:
                 f"{waste}."
             )
         return lines
+
+
+def _measures(each: Prediction) -> tuple[str, ...]:
+    return (
+        f"{each.slot_hit_ratio:.1%}",
+        f"{each.memory_hit_ratio:.1%}",
+        _ms(each.first_token_p50),
+        _ms(each.first_token_p99),
+        _ms(each.wait_p99),
+        f"{each.loads_per_request:.3f}",
+        f"{each.share_within:.1%}",
+    )
 
 
 def _goal_text(goal: Goal) -> str:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from adaptry.sizing.prediction import Prediction, Setting, predict
 from adaptry.sizing.workload import Workload
 from engine.simulation.shared_engine import Costs
+from engine.types import EvictionPolicy
 
 REPLICAS = (1, 2, 3, 4, 6, 8)
 MOST_SLOTS = 256
@@ -56,6 +58,8 @@ class Sizing:
     prediction: Prediction
     is_met: bool
     sweeps: Sequence[Sweep] = field(default_factory=list)
+    policies: Sequence[Prediction] = ()
+    """The chosen setting with each eviction policy."""
 
 
 class Sizer:
@@ -99,7 +103,15 @@ class Sizer:
         by_places = self._sweep("host_places", setting, tried)
         chosen = by_places.predictions[by_places.chosen]
         is_met = self._goal.is_met_by(chosen)
-        return Sizing(self._goal, chosen.setting, chosen, is_met, [by_slots, by_places, replicas])
+        policies = [replace(chosen.setting, eviction_policy=each) for each in EvictionPolicy]
+        return Sizing(
+            self._goal,
+            chosen.setting,
+            chosen,
+            is_met,
+            [by_slots, by_places, replicas],
+            list(map(self.predict, policies)),
+        )
 
     def _replicas(self, choices: Choices, ample: Setting) -> list[int]:
         """Up to the first that reaches the goal, and one more to compare with."""
@@ -117,10 +129,14 @@ class Sizer:
 
     def _sweep(self, over: str, setting: Setting, values: Iterable[int]) -> Sweep:
         tried = list(values)
-        found = [self.predict(replace(setting, **{over: value})) for value in tried]
+        found = [self.predict(replace(setting, **_field(over, value))) for value in tried]
         knee = find_knee(tried, [_merit(over, each) for each in found])
         reached = (place for place, each in enumerate(found) if self._goal.is_met_by(each))
         return Sweep(over, found, next(reached, _best(found, knee)), knee)
+
+
+def _field(name: str, value: int) -> dict[str, Any]:
+    return {name: value}
 
 
 def _merit(over: str, prediction: Prediction) -> float:

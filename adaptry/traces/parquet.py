@@ -29,7 +29,17 @@ _NUMBERS = (
     "first_token_seconds",
     "seconds",
 )
-_TEXTS = ("kind", "server", "base", "adapter", "tenant", "outcome", "source", "transition")
+_TEXTS = (
+    "kind",
+    "server",
+    "base",
+    "eviction_policy",
+    "adapter",
+    "tenant",
+    "outcome",
+    "source",
+    "transition",
+)
 
 
 def write_parquet(path: Path, lines: Iterable[Mapping[str, Any]]) -> int:

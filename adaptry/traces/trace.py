@@ -20,8 +20,9 @@ class TracedRequest(NamedTuple):
 
 
 class TracedLoad(NamedTuple):
-    """One load from disk, or one copy into a slot."""
+    """One load from disk, or one copy into a slot, when it was done."""
 
+    at: float
     adapter: str
     transition: str
     seconds: float
@@ -40,6 +41,7 @@ class TracedServer(NamedTuple):
     max_rank: int
     max_loads: int
     slot_wait_seconds: float
+    eviction_policy: str
 
 
 @dataclass(slots=True)
@@ -101,6 +103,7 @@ def _request(line: Mapping[str, Any]) -> TracedRequest:
 
 def _load(line: Mapping[str, Any]) -> TracedLoad:
     return TracedLoad(
+        float(line["at"]),
         _reference(line),
         str(line["transition"]),
         float(line["seconds"]),

@@ -152,7 +152,9 @@ async def overhead(requests: int, rounds: int, tokens: int) -> list[Row]:
     watched = Observers(metrics, DecisionLog())
     with export_spans() as traced, TemporaryDirectory() as folder:
         segments = TraceSegments(Path(folder), 64 * 2**20)
-        recorder = TraceRecorder(segments, ServerLine(1, 0.0, "here", "b", 1, 1, None, 8, 2, 2.0))
+        recorder = TraceRecorder(
+            segments, ServerLine(1, 0.0, "here", "b", 1, 1, None, 8, 2, 2.0, "lru")
+        )
         kinds: dict[str, tuple[Observer, Any, Tracing, TraceRecorder | None]] = {
             "nothing watches": (null, null, NullTracing(), None),
             "metrics and decisions": (watched, metrics, NullTracing(), None),

@@ -60,5 +60,6 @@ def create_trace(
         max_rank=arguments.max_lora_rank,
         max_loads=settings.max_loads,
         slot_wait_seconds=settings.max_slot_wait_seconds,
+        eviction_policy=str(settings.eviction_policy),
     )
     return ServerTrace(TraceRecorder(segments, line))

@@ -23,6 +23,7 @@ class ServerLine(msgspec.Struct, frozen=True, array_like=True, tag="server"):
     max_rank: int
     max_loads: int
     slot_wait_seconds: float
+    eviction_policy: str
 
 
 class RequestLine(msgspec.Struct, frozen=True, array_like=True, tag="request"):

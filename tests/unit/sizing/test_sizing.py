@@ -20,7 +20,7 @@ from adaptry.terminal.errors import CommandError
 from adaptry.traces.trace import Trace, TracedLoad, TracedRequest, TracedServer
 from engine.simulation.replay import Arrival
 from engine.simulation.shared_engine import Costs
-from engine.types import VersionId
+from engine.types import EvictionPolicy, VersionId
 
 COSTS = Costs(0.01, 0.0001, 0.02, 0.1, 0.005)
 GOAL = Goal(0.5, 0.99)
@@ -49,7 +49,8 @@ def test_hits_and_loads_of_spaced_requests_are_those_of_the_two_tiers() -> None:
     chance = random.Random(3)
     adapters = [min(int(chance.expovariate(0.3)) + 1, 20) for _ in range(400)]
     workload = one_after_the_other(adapters)
-    found = predict(workload, COSTS, Setting(3, 6), first_token_seconds=0.5)
+    setting = Setting(3, 6, eviction_policy=EvictionPolicy.LRU)
+    found = predict(workload, COSTS, setting, first_token_seconds=0.5)
     assert round(found.slot_hit_ratio * 400) == lru_hits(adapters, 3)
     assert round(found.memory_hit_ratio * 400) == lru_hits(adapters, 6)
     assert found.loads == 400 - lru_hits(adapters, 6)
@@ -68,7 +69,9 @@ def test_a_cold_first_token_has_the_load_the_copy_the_prompt_and_a_step() -> Non
 def test_replicas_hold_each_adapter_once_and_share_the_load() -> None:
     adapters = [1 + n % 8 for n in range(200)]
     workload = one_after_the_other(adapters)
-    one = predict(workload, COSTS, Setting(6, 6), first_token_seconds=0.5)
+    one = predict(
+        workload, COSTS, Setting(6, 6, eviction_policy=EvictionPolicy.LRU), first_token_seconds=0.5
+    )
     two = predict(workload, COSTS, Setting(6, 6, replicas=2), first_token_seconds=0.5)
     assert one.loads == 200
     assert two.loads == 8
@@ -79,7 +82,7 @@ def workload() -> Workload:
         adapters=40,
         zipf=1.0,
         rate=12,
-        seconds=120,
+        seconds=40,
         tokens=16,
         prompt_tokens=0,
         size_bytes=2**20,
@@ -117,17 +120,17 @@ def test_the_knee_is_where_more_begins_to_bring_little() -> None:
 
 def trace() -> Trace:
     """Two adapters of ranks 8 and 32, recorded by a server of 2 slots."""
-    server = TracedServer("here", "base", 2, 4, None, 32, 2, 2.0)
+    server = TracedServer("here", "base", 2, 4, None, 32, 2, 2.0, "lru")
     requests = [
         TracedRequest(n * 5.0, f"a{n % 2}:1", 4, 10, source="gpu_hit" if n > 1 else "miss")
         for n in range(20)
     ]
     requests.append(TracedRequest(101.0, "a1:1", 0, outcome="cancelled"))
     loads = [
-        TracedLoad("a0:1", "disk_to_host", 0.2, 8_000, 8),
-        TracedLoad("a1:1", "disk_to_host", 0.4, 32_000, 32),
-        TracedLoad("a0:1", "host_to_gpu", 0.01, 8_000, 8),
-        TracedLoad("a1:1", "host_to_gpu", 0.03, 32_000, 32),
+        TracedLoad(1.0, "a0:1", "disk_to_host", 0.2, 8_000, 8),
+        TracedLoad(1.0, "a1:1", "disk_to_host", 0.4, 32_000, 32),
+        TracedLoad(1.0, "a0:1", "host_to_gpu", 0.01, 8_000, 8),
+        TracedLoad(1.0, "a1:1", "host_to_gpu", 0.03, 32_000, 32),
     ]
     return Trace(requests, loads, server)
 
@@ -148,7 +151,7 @@ def test_a_trace_gives_arrivals_ranks_and_what_its_loads_took() -> None:
 
 def test_loads_of_different_sizes_cost_by_the_byte() -> None:
     loads = [
-        TracedLoad("a:1", "disk_to_host", 0.01 + size * 1e-9, size, 8)
+        TracedLoad(1.0, "a:1", "disk_to_host", 0.01 + size * 1e-9, size, 8)
         for size in range(10_000_000, 90_000_000, 5_000_000)
     ]
     costs = KnownCosts().with_loads_of(Trace(loads=loads)).costs
@@ -210,6 +213,8 @@ def test_json_has_all_rows_and_the_sources_of_the_costs(
     assert [row["setting"]["slots"] for row in found["sweeps"][0]["rows"]] == [1, 4]
     assert found["cost_sources"]["load_seconds"] == "assumed"
     assert found["is_met"] is True
+    policies = [each["setting"]["eviction_policy"] for each in found["policies"]]
+    assert policies == list(EvictionPolicy)
     assert found["command"].startswith("adaptry serve MODEL --max-loras ")
 
 

@@ -31,7 +31,7 @@ from tests.support.servers.asgi_server import serving
 
 OURS = AdapterVersion(VersionId(1), "upper", 2, "0" * 64, "/a", 8, 100)
 THEIRS = AdapterVersion(VersionId(2), "acme~support", 1, "1" * 64, "/b", 8, 200)
-SERVER = ServerLine(FORMAT, 1.0, "localhost:8000", "base", 4, 16, None, 8, 2, 2.0)
+SERVER = ServerLine(FORMAT, 1.0, "localhost:8000", "base", 4, 16, None, 8, 2, 2.0, "lru")
 
 
 @pytest.fixture

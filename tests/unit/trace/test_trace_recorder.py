@@ -29,7 +29,7 @@ from engine.trace.segments import TraceSegments
 from engine.types import AdapterVersion, Transition, VersionId, WorkDone
 
 VERSION = AdapterVersion(VersionId(7), "support", 3, "abcdef12" * 8, "/a", 8, 100)
-SERVER = ServerLine(FORMAT, 1.0, "localhost:8000", "base", 4, 16, None, 8, 2, 2.0)
+SERVER = ServerLine(FORMAT, 1.0, "localhost:8000", "base", 4, 16, None, 8, 2, 2.0, "lru")
 HEADER = encode_line(SERVER)
 
 
