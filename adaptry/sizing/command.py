@@ -15,6 +15,7 @@ from adaptry.sizing.inputs import check_writable, fetch_trace, recorded_of, sett
 from adaptry.sizing.plot import draw
 from adaptry.sizing.report import Report
 from adaptry.sizing.sweep import Choices, Goal, Sizer
+from adaptry.sizing.tables import Tables
 from adaptry.sizing.workload import Workload, workload_of, workload_of_rates
 from adaptry.terminal.errors import CommandError, UsageError
 from adaptry.terminal.options import DEFAULT_SERVER, AsJson, Server
@@ -141,7 +142,7 @@ def size(
     if as_json:
         show_json(report.as_json())
     else:
-        report.show()
+        Tables(report).show()
 
 
 def _report(

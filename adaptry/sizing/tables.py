@@ -1,0 +1,176 @@
+"""Tables of a sizing, for people: one for each dimension, and the line of `adaptry serve`."""
+
+from typing import TYPE_CHECKING
+
+from adaptry.sizing.prediction import Prediction
+from adaptry.sizing.report import Report
+from adaptry.sizing.sweep import Goal, Sweep
+from adaptry.terminal.output import size
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+GIB = 2**30
+_HEADINGS = {"slots": "SLOTS", "host_places": "HOST PLACES", "replicas": "REPLICAS"}
+_MEASURES = ("IN A SLOT", "IN MEMORY", "FIRST P50", "P99", "WAIT P99", "LOADS/REQ", "IN GOAL")
+_WIDTH = 150
+
+
+class Tables:
+    """Prints a report."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._sizing = report.sizing
+
+    def show(self) -> None:
+        from rich.console import Console
+
+        console = Console(width=_WIDTH, highlight=False, soft_wrap=True)
+        for line in self._introduction():
+            console.print(line, markup=False)
+        for sweep in self._sizing.sweeps:
+            console.print()
+            console.print(self._table(sweep))
+        console.print()
+        console.print(self._policy_table())
+        for line in self._conclusion():
+            console.print(line, markup=False)
+
+    def _introduction(self) -> list[str]:
+        workload, goal = self._report.workload, self._sizing.goal
+        lines = [
+            f"{len(workload.arrivals):,} requests for {workload.adapters:,} adapters in "
+            f"{workload.seconds:,.0f} s; goal: {_goal_text(goal)}"
+        ]
+        costs = self._report.known.costs
+        step, prompt = costs.step_seconds_per_request, costs.prefill_seconds_per_token
+        lines.append(
+            f"step {_ms(costs.step_seconds)} + {_ms(step)} a request, "
+            f"prompt {_ms(costs.prefill_seconds)} + {_ms(prompt)} a token, "
+            f"load {_cost(costs.load_seconds, costs.load_seconds_per_byte)}, "
+            f"copy {_cost(costs.activate_seconds, costs.activate_seconds_per_byte)}"
+        )
+        if assumed := self._report.known.assumed:
+            names = (
+                "all of them"
+                if len(assumed) == len(self._report.known.sources)
+                else ", ".join(assumed)
+            )
+            lines.append(f"assumed, as of an H200 and an 8B model (see --calibrate): {names}")
+        if (recorded := self._report.recorded) is not None:
+            setting, predicted = recorded.setting, recorded.predicted
+            lines.append(
+                f"as it was, {setting.slots} slots and {setting.host_places} host places: "
+                f"in a slot {recorded.slot_hit_ratio:.1%} (predicted "
+                f"{predicted.slot_hit_ratio:.1%}), loads {recorded.loads:,} ({predicted.loads:,}), "
+                f"first token p50 {_ms(recorded.first_token_p50)} "
+                f"({_ms(predicted.first_token_p50)}), p99 {_ms(recorded.first_token_p99)} "
+                f"({_ms(predicted.first_token_p99)})"
+            )
+        return lines
+
+    def _table(self, sweep: Sweep) -> "Table":
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="")
+        for name in (_HEADINGS[sweep.over], *_MEASURES, "GPU", "PER GPU-GiB"):
+            table.add_column(name, justify="right")
+        table.add_column("")
+        for place, each in enumerate(sweep.predictions):
+            marks = []
+            if place == sweep.chosen:
+                marks.append("chosen")
+            if place == sweep.knee:
+                marks.append("knee")
+            before = sweep.predictions[place - 1] if place else None
+            table.add_row(
+                str(sweep.values[place]),
+                *_measures(each),
+                size(self._report.gpu_bytes(each.setting)) if self._report.slot_bytes else "-",
+                self._bought(before, each),
+                ", ".join(marks),
+            )
+        return table
+
+    def _policy_table(self) -> "Table":
+        """Whether another eviction policy would do better with the chosen setting."""
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="")
+        table.add_column("POLICY")
+        for name in _MEASURES:
+            table.add_column(name, justify="right")
+        table.add_column("")
+        for each in self._sizing.policies:
+            policy = each.setting.eviction_policy
+            mark = "chosen" if policy is self._sizing.setting.eviction_policy else ""
+            table.add_row(str(policy), *_measures(each), mark)
+        return table
+
+    def _bought(self, before: Prediction | None, after: Prediction) -> str:
+        """Points of the share within the goal, for each further GiB of the GPU."""
+        if before is None:
+            return "-"
+        less, more = self._report.gpu_bytes(before.setting), self._report.gpu_bytes(after.setting)
+        if less is None or more is None or more <= less:
+            return "-"
+        points = (after.share_within - before.share_within) * 100
+        return f"{points / ((more - less) / GIB):+,.1f} points"
+
+    def _conclusion(self) -> list[str]:
+        sizing, lines = self._sizing, [""]
+        if not sizing.is_met:
+            lines.append(
+                f"Nothing tried reaches the goal: {sizing.prediction.share_within:.1%} of the "
+                f"requests would be within it at best near the knee."
+            )
+        if len(self._report.ranks) > 1 and self._report.slot_bytes is not None:
+            lines += self._rank_lines(self._report.slot_bytes)
+        if (held := self._report.host_bytes) is not None:
+            lines.append(
+                f"Host memory for {sizing.setting.host_places} places: at most {size(held)}."
+            )
+        lines.append(self._report.command)
+        return lines
+
+    def _rank_lines(self, slot_bytes: int) -> list[str]:
+        largest = self._report.max_rank or self._report.ranks[0].rank
+        lines = []
+        for each in self._report.ranks:
+            padding = slot_bytes * (1 - each.rank / largest) * self._sizing.setting.slots
+            waste = (
+                f"padding {size(padding)} if all slots held these" if padding > 0 else "no padding"
+            )
+            lines.append(
+                f"Rank {each.rank}: {each.adapters} adapters, {each.share:.1%} of the requests, "
+                f"{waste}."
+            )
+        return lines
+
+
+def _measures(each: Prediction) -> tuple[str, ...]:
+    return (
+        f"{each.slot_hit_ratio:.1%}",
+        f"{each.memory_hit_ratio:.1%}",
+        _ms(each.first_token_p50),
+        _ms(each.first_token_p99),
+        _ms(each.wait_p99),
+        f"{each.loads_per_request:.3f}",
+        f"{each.share_within:.1%}",
+    )
+
+
+def _goal_text(goal: Goal) -> str:
+    return f"first token within {goal.first_token_seconds:g} s for {goal.share:.3%}".replace(
+        ".000%", "%"
+    )
+
+
+def _ms(seconds: float) -> str:
+    amount = seconds * 1000
+    return f"{amount:,.0f} ms" if amount >= 10 else f"{amount:.3g} ms"
+
+
+def _cost(fixed: float, per_byte: float) -> str:
+    return _ms(fixed) + (f" + {_ms(per_byte * 2**20)} a MiB" if per_byte else "")
