@@ -1,4 +1,4 @@
-"""Host images: adapters in host memory as the bytes of their file."""
+"""Host images: adapters in host memory as the bytes of their file that this rank needs."""
 
 import threading
 from typing import Any
@@ -51,9 +51,9 @@ class ImageReader:
             if layout is None:
                 self.untraceable += 1
                 return None
-            block = self._arena.allocate(adapter.size_bytes)
+            block = self._arena.allocate(layout.size_bytes)
             try:
-                adapter.read_into(block.memory)
+                adapter.read_into(block.memory, layout.reads)
             except BaseException:
                 self._arena.release(block)
                 raise

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vllm.lora.lora_model import LoRAModel
 from vllm.lora.request import LoRARequest
 
+from engine.worker.read_plan import plan_reads
 from engine.worker.safetensors_file import StoredTensor
 from engine.worker.slot_layout import Copy, Head, SlotLayout, Source, Target
 
@@ -52,7 +53,10 @@ def trace(
             else:
                 module.set_lora(0, weights.lora_a, weights.lora_b)
     heads = [recorder.head(name, whole) for name, whole in _whole_modules(lora).items()]
-    return SlotLayout(size_bytes, lora.rank, recorder.copies(), recorder.zeroed, heads)
+    plan = plan_reads(recorder.copies(), heads, size_bytes)
+    return SlotLayout(
+        plan.size_bytes, lora.rank, plan.copies, recorder.zeroed, plan.heads, plan.reads
+    )
 
 
 def _whole_modules(lora: Any) -> Mapping[str, Any]:

@@ -7,13 +7,15 @@ section (https://huggingface.co/docs/safetensors).
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from engine.worker.slot_layout import Read
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -62,12 +64,19 @@ class OpenAdapter:
         """Raises Unreadable for a dtype or an alignment that can't be viewed in place."""
         return {name: _stored_tensor(name, entry) for name, entry in self.header.items()}
 
-    def read_into(self, memory: torch.Tensor) -> None:
-        """Read the data section, without the GIL. `memory`: (size_bytes,) uint8 on the host."""
+    def read_into(self, memory: torch.Tensor, reads: Sequence[Read]) -> None:
+        """Read ranges of the data section, without the GIL. `memory`: (bytes,) uint8 on the host.
+
+        Raises Unreadable if the file ends before that.
+        """
         view = memoryview(memory.numpy())
+        for read in reads:
+            self._read(read.start, view[read.place : read.place + read.end - read.start])
+
+    def _read(self, start: int, into: memoryview) -> None:
         done = 0
-        while done < self.size_bytes:
-            count = os.preadv(self.descriptor, [view[done:]], self.data_start + done)
+        while done < len(into):
+            count = os.preadv(self.descriptor, [into[done:]], self.data_start + start + done)
             if count == 0:
                 raise Unreadable("the file is shorter than its header says")
             done += count

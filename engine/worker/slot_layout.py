@@ -10,8 +10,17 @@ _Scales = list[tuple[float, list[torch.Tensor]]]
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """A range of the file's data section, in bytes, and its place in the image."""
+
+    start: int
+    end: int
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
-    """A view of the file's data section."""
+    """A view of the image, which is the file's data section or the part of it that is needed."""
 
     dtype: torch.dtype
     size: tuple[int, ...]
@@ -92,9 +101,10 @@ class _SlotViews:
 
 
 class SlotLayout:
-    """Copies files of one kind into slots. `size_bytes` is the length of their data section.
+    """Copies files of one kind into slots.
 
-    `heads` are not copied here: see `engine.worker.classification_heads`.
+    `size_bytes` is the length of their image, which is filled by `reads`: if there are none, by the
+    whole data section. `heads` are not copied here: see `engine.worker.classification_heads`.
     """
 
     def __init__(
@@ -104,8 +114,10 @@ class SlotLayout:
         copies: Sequence[Copy],
         zeroed: Sequence[Target],
         heads: Sequence[Head] = (),
+        reads: Sequence[Read] = (),
     ) -> None:
         self.size_bytes = size_bytes
+        self.reads = tuple(reads) or (Read(0, size_bytes, 0),)
         self.rank = rank
         self.heads = tuple(heads)
         self._copies = list(copies)

@@ -7,7 +7,12 @@ import torch
 from vllm.lora.model_manager import LoRAModelManager
 from vllm.lora.request import LoRARequest
 
+from engine.worker import read_plan
 from engine.worker.extension import AdapterCacheExtension
+
+# the demo's matrices are small: a rank reads its part of them only so
+read_plan.SHORTEST_ROW_BYTES = 1
+read_plan.WHOLE_FROM = 1.0
 
 GARBAGE = 7.0
 
@@ -37,6 +42,14 @@ class SlotProbe(AdapterCacheExtension):
         digests = self._probe_digests(lora_id)
         tiers.remove_adapter(lora_id)
         return digests
+
+    def probe_image_bytes(self, lora_id: int, path: str) -> tuple[int, int]:
+        """Of the image on this rank, and read from the file for it."""
+        request = LoRARequest(f"read-{lora_id}", lora_id, path)
+        staging = self._adaptry_staging()
+        image = staging.start(2, self.model_runner.lora_manager, request).result()
+        staging.discard(2)
+        return image.layout.size_bytes, sum(read.end - read.start for read in image.layout.reads)
 
     def probe_untraceable(self) -> int:
         return int(self._adaptry_staging().reader.untraceable)

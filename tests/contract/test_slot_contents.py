@@ -147,6 +147,16 @@ def test_each_rank_holds_its_own_part(probed: Probed, folders: dict[str, Path]) 
     assert len({tuple(digests) for digests in by_rank}) == len(by_rank)
 
 
+def test_a_rank_reads_only_what_its_slots_hold(probed: Probed, folders: dict[str, Path]) -> None:
+    """Of column-parallel modules half of B, of row-parallel ones half of A."""
+    folder = folders["all linear, full rank"]
+    data = sum(t.nbytes for t in load_file(folder / "adapter_model.safetensors").values())
+    sizes = probed.llm.collective_rpc("probe_image_bytes", args=(900, str(folder)))
+    for image, read in sizes:
+        assert read <= image < read + 4 * len(KINDS) * 100, "but for alignment"
+        assert image == data if len(sizes) == 1 else image < 0.8 * data
+
+
 def test_the_same_kind_is_learnt_once_and_placed_right_for_other_weights(
     probed: Probed, folders: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -208,11 +208,11 @@ def tiers(capacity: int) -> Any:
     ("tensor", "pipeline", "host_bytes", "available", "expected"),
     [
         (1, 1, None, 10**9, 12_000),  # ten, and two in staging
-        (2, 1, None, 10**9, 24_000),  # each rank reads the whole file
-        (1, 2, None, 10**9, 24_000),  # which has the layers of the other stage too
+        (2, 1, None, 10**9, 15_996),  # of a file a rank reads what it needs, or a third more
+        (1, 2, None, 10**9, 15_996),
         (1, 1, 5_000, 10**9, 7_000),
-        (2, 1, 5_000, 10**9, 6_500),
-        (2, 4, 8_000, 10**9, 17_000),
+        (2, 1, 5_000, 10**9, 5_166),
+        (2, 4, 8_000, 10**9, 3_666),
         (1, 1, None, 20_000, 5_000),  # a quarter of what is available
         (2, 4, None, 80_000, 2_500),  # all ranks together
         (2, 4, 10**6, 80_000, 2_500),

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from engine.worker.safetensors_file import CONFIG, WEIGHTS, Unreadable, open_adapter
+from engine.worker.slot_layout import Read
 
 
 def write(folder: Path, *, metadata: dict[str, str] | None, rank: int = 4, **config: Any) -> str:
@@ -54,8 +55,20 @@ def test_the_data_is_read_whatever_the_metadata(tmp_path: Path) -> None:
     with open_adapter(write(tmp_path / "a", metadata={"saved_at": "now"})) as adapter:
         assert list(adapter.tensors()) == ["a"]
         memory = torch.empty(adapter.size_bytes, dtype=torch.uint8)
-        adapter.read_into(memory)
+        adapter.read_into(memory, [Read(0, adapter.size_bytes, 0)])
         assert adapter.tensors()["a"].view_of(memory).tolist() == [0, 1, 2, 3]
+
+
+def test_ranges_are_read_to_their_places(tmp_path: Path) -> None:
+    with open_adapter(write(tmp_path / "a", metadata=None)) as adapter:
+        itemsize = adapter.size_bytes // 4
+        memory = torch.empty(2 * itemsize, dtype=torch.uint8)
+        adapter.read_into(
+            memory, [Read(3 * itemsize, 4 * itemsize, 0), Read(0, itemsize, itemsize)]
+        )
+        assert memory.view(adapter.tensors()["a"].dtype).tolist() == [3, 0]
+        with pytest.raises(Unreadable, match="shorter"):
+            adapter.read_into(memory, [Read(3 * itemsize, 5 * itemsize, 0)])
 
 
 @pytest.mark.parametrize("header", [b"[1, 2]", b"{oh", b"\xff\xfe"])
