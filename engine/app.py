@@ -240,5 +240,6 @@ async def _build_app(
         in_flight=tenants.in_flight,
         max_body_bytes=settings.max_body_bytes,
         max_body_values=settings.max_body_values,
+        default_adapter=settings.default_adapter,
         trace=trace.requests,
     )

@@ -40,6 +40,13 @@ class EngineSettings(BaseSettings):
     host_cache_bytes: ByteSize | None = Field(
         None, description="Most host memory for adapters, such as `8GiB`."
     )
+    default_adapter: str | None = Field(
+        None,
+        min_length=1,
+        max_length=256,
+        description="Adapter for requests that name the base model or nothing: a reference or a "
+        "served name, of which a tenant may have its own. Unset: the base model answers them.",
+    )
     max_body_bytes: PositiveInt = Field(32 * 2**20, description="Largest request body accepted.")
     max_body_memory: PositiveInt | None = Field(
         None,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from adaptry.client import Client, Conflict, InvalidRequest, NotFound, unpack_version
 from adaptry.client.models import VersionRead
-from registry.errors import OtherBaseModel, RegistryError
+from registry.errors import OtherBaseModel
 from registry.inspection.base_identity import BaseIdentity
-from registry.references import parse_reference
+from registry.names.grammar import normalize_served_name, reference_or_none
 from registry.storage.local_copy import LocalCopyCache
 
 logger = logging.getLogger(__name__)
@@ -30,9 +30,7 @@ class RegistryClient:
         `base`: this vLLM's base model. Raises BelongsElsewhere; AdaptryError if the registry can't
         answer.
         """
-        try:
-            parse_reference(name)
-        except RegistryError:
+        if reference_or_none(name) is None and normalize_served_name(name) is None:
             return None
         try:
             return self._client.versions.resolve(name, base=str(base))

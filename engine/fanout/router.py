@@ -34,8 +34,13 @@ _STREAM_DESCRIPTION = "With `stream`: Server-Sent Events, each with the `name` o
 _EVENTS = {"content": {"text/event-stream": {"schema": FanoutEvent.model_json_schema()}}}
 
 
-def create_fanout_router(resolver: Resolver, base_models: Iterable[str]) -> APIRouter:
-    """`base_models`: the base model's names, the first of which is asked."""
+def create_fanout_router(
+    resolver: Resolver, base_models: Iterable[str], *, answers_base: bool = True
+) -> APIRouter:
+    """`base_models`: the base model's names, the first of which is asked for what is shared.
+
+    `answers_base` False: a default adapter answers to them, and nothing is computed for all.
+    """
     names = list(base_models)
     router = APIRouter(tags=["generate"])
     body = {"required": True, "content": {"application/json": {"schema": _body_schema()}}}
@@ -61,7 +66,7 @@ def create_fanout_router(resolver: Resolver, base_models: Iterable[str]) -> APIR
         return await _while_connected(raw_request, answering)
 
     async def answer(running: "_FanOut", asked: FanoutRequest) -> Response | FanoutResponse:
-        if await _share_a_prefix(asked.targets, resolver, names):
+        if answers_base and await _share_a_prefix(asked.targets, resolver, names):
             refusal = await running.compute_shared(names[0])
             if refusal is not None:
                 return JSONResponse(refusal.content, refusal.status)

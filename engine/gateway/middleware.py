@@ -12,6 +12,7 @@ from typing import Protocol
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.errors import EngineError, EngineSuspended, EngineUnavailable
+from engine.gateway.default_adapter import DefaultAdapter
 from engine.gateway.deferred_response import DeferredResponse
 from engine.gateway.openai_errors import send_refusal
 from engine.gateway.request_body import RequestBody, hand_on_body, read_body
@@ -62,10 +63,12 @@ class AdapterGateway:
         max_body_bytes: int,
         max_body_values: int = MAX_VALUES,
         trace: RequestTrace = _NULL_TRACE,
+        default_adapter: str | None = None,
     ) -> None:
         self._app = app
         self._resolver = resolver
         self._base_models = base_models
+        self._default = DefaultAdapter(default_adapter, resolver, base_models)
         self._counter = counter
         self._tracing = tracing
         self._unavailable = unavailable
@@ -112,6 +115,7 @@ class AdapterGateway:
             await self._send_refusal(spans, error, scope, send)
             return
         try:
+            body = await self._default.apply(scope, body)
             await self._resolve_and_serve(spans, body, scope, body.replay(receive), send)
         finally:
             end()

@@ -42,6 +42,10 @@ class RequestBody:
         parsed = self.parsed
         return parsed if isinstance(parsed, dict) else _NO_MEMBERS
 
+    def with_model(self, model: str) -> "RequestBody":
+        """Another JSON object, which has this `model`."""
+        return RequestBody(json.dumps({**self.members, "model": model}).encode())
+
     def replay(self, receive: Receive) -> Receive:
         """A `receive` that returns it, unless it was read here, then the server's next messages."""
 

@@ -98,6 +98,7 @@ async def build_application(
     in_flight: RequestLimit,
     max_body_bytes: int,
     max_body_values: int,
+    default_adapter: str | None,
     trace: RequestTrace,
 ) -> FastAPI:
     """All of vLLM's routes and ours; nothing of vLLM's is re-implemented.
@@ -110,7 +111,9 @@ async def build_application(
     handle_errors(app)
     hide_exception_texts()
     base_models = arguments.served_model_name or [arguments.model]
-    fanout_router = create_fanout_router(resolver, base_models)
+    fanout_router = create_fanout_router(
+        resolver, base_models, answers_base=default_adapter is None
+    )
     for router in [*routers, generate_router, fanout_router]:
         app.include_router(router)
     serve_api_docs(app)
@@ -138,6 +141,7 @@ async def build_application(
             max_body_bytes=max_body_bytes,
             max_body_values=max_body_values,
             trace=trace,
+            default_adapter=default_adapter,
         )
     )
     put_often_called_first(app.router.routes)

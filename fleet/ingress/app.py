@@ -105,6 +105,7 @@ async def run_ingress(
             in_flight=tenants.in_flight,
             max_body_bytes=settings.max_body_bytes,
             max_body_values=settings.max_body_values,
+            default_adapter=settings.default_adapter,
         )
         named = NamedAdapters(service, registry.ingest, cache.load_into_host, promotion)
         app = _application(

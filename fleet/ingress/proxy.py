@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from starlette.types import Receive, Scope, Send
 
 from engine.errors import EngineError
+from engine.gateway.default_adapter import DefaultAdapter
 from engine.gateway.openai_errors import send_refusal
 from engine.gateway.request_body import RequestBody, read_body
 from engine.gateway.requested_model import read_requested_model
@@ -56,11 +57,13 @@ class ReplicaProxy:
         in_flight: RequestLimit,
         max_body_bytes: int,
         max_body_values: int = MAX_VALUES,
+        default_adapter: str | None = None,
     ) -> None:
         self._replicas = replicas
         self._resolver = resolver
         self._recent = recent
         self._base_models = base_models
+        self._default = DefaultAdapter(default_adapter, resolver, base_models)
         self._in_flight = in_flight
         self._max_body_bytes = max_body_bytes
         self._max_body_values = max_body_values
@@ -107,7 +110,7 @@ class ReplicaProxy:
         """None for the base model, and for a name that can't be resolved: a replica reports why."""
         if scope["method"] != "POST":
             return None
-        named = read_requested_model(scope, body)
+        named = read_requested_model(scope, await self._default.apply(scope, body))
         model = named.model
         if model is None or model in self._base_models:
             return None

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from engine.cache.controller import CacheController
 from engine.errors import EngineError
+from engine.gateway.default_adapter import DefaultAdapter
 from engine.gateway.model_list import MODELS, Card, ModelList
 from engine.gateway.openai_errors import error_content, send_json, send_refusal
 from engine.gateway.request_body import RequestBody, read_body
@@ -26,6 +27,7 @@ from fleet.stock.accounts import StockAccounts
 from fleet.stock.answering import AnswerCutShort, Answering, restore_model, whole_lines
 from fleet.stock.buffered_answer import AnswerHead, BufferedAnswer, ReaderStalled
 from fleet.stock.client import StockVllm
+from fleet.stock.routes import GENERATING, READ
 from fleet.stock.usage import AnswerUsage, usage_options
 from registry.errors import RegistryError
 from registry.http.json_shape import MAX_VALUES
@@ -33,14 +35,6 @@ from registry.telemetry.label_limit import UNKNOWN_ADAPTER
 
 logger = logging.getLogger(__name__)
 
-GENERATING = frozenset(
-    {
-        *("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages"),
-        *("/v1/embeddings", "/tokenize", "/detokenize", "/pooling", "/classify", "/score"),
-        *("/v1/score", "/rerank", "/v1/rerank"),
-    }
-)
-READ = frozenset({"/health", "/version", "/openapi.json"})
 _FORWARDED_HEADERS = ("content-type", "accept", "x-request-id", "traceparent", "tracestate")
 _DROPPED_HEADERS = {"content-length", "transfer-encoding", "connection", "server", "date"}
 
@@ -66,12 +60,14 @@ class StockApplication:
         stalled_reader_seconds: float,
         accounts: StockAccounts,
         max_body_values: int = MAX_VALUES,
+        default_adapter: str | None = None,
     ) -> None:
         self._server = server
         self._controller = controller
         self._resolver = resolver
         self._counter = counter
         self._base_names = base_models
+        self._default = DefaultAdapter(default_adapter, resolver, base_models)
         self._models = models
         self._max_body_bytes = max_body_bytes
         self._max_body_values = max_body_values
@@ -110,7 +106,7 @@ class StockApplication:
             )
             if content is None:
                 return
-            body = RequestBody(content)
+            body = await self._default.apply(scope, RequestBody(content))
             version = await self._resolve(scope, body)
         except RegistryError as error:
             self._counter.count_refusal(error.code)

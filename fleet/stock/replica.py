@@ -111,6 +111,7 @@ async def run_stock_replica(
             models=model_list(service, cache.resolver),
             max_body_bytes=settings.max_body_bytes,
             max_body_values=settings.max_body_values,
+            default_adapter=settings.default_adapter,
             stalled_reader_seconds=settings.stalled_reader_seconds,
             accounts=StockAccounts(metrics, metrics.tenants),
         )

@@ -1,0 +1,48 @@
+"""Default adapter: answers requests that name the base model or nothing, if one is set."""
+
+from collections.abc import Collection
+
+from starlette.types import Scope
+
+from engine.gateway.request_body import RequestBody
+from engine.gateway.requested_model import read_requested_model
+from engine.ports import Resolver
+from registry.auth.caller import current_caller
+from registry.errors import InvalidReference, RegistryError, UnknownAdapter
+
+_PATHS = frozenset(
+    {
+        *("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages"),
+        *("/v1/messages/count_tokens", "/v1/embeddings", "/generate", "/tokenize", "/invocations"),
+        *("/pooling", "/classify", "/score", "/v1/score", "/rerank", "/v1/rerank", "/v2/rerank"),
+    }
+)
+
+
+class DefaultAdapter:
+    """`name`: what such a request means, a reference or a served name; None: the base model.
+
+    It is resolved like any name, so a tenant's own served name of that text comes first, and its
+    requests are for the base model where the name means nothing to it.
+    """
+
+    def __init__(self, name: str | None, resolver: Resolver, base_models: Collection[str]) -> None:
+        self._name = name
+        self._resolver = resolver
+        self._base_models = base_models
+
+    async def apply(self, scope: Scope, body: RequestBody) -> RequestBody:
+        """The body, with the default adapter as `model` if that is what the request means."""
+        if self._name is None or scope["method"] != "POST" or scope["path"] not in _PATHS:
+            return body
+        model = read_requested_model(scope, body).model
+        if not body.members or not (model is None or model in self._base_models):
+            return body
+        if current_caller().tenant is not None:
+            try:
+                await self._resolver.resolve(self._name)
+            except (UnknownAdapter, InvalidReference):
+                return body
+            except RegistryError:  # the request is refused with it
+                pass
+        return body.with_model(self._name)
