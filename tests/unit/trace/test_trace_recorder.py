@@ -159,6 +159,11 @@ def test_a_line_that_a_crash_cut_off_is_left_out_and_the_next_process_goes_on(
     assert adapters(again) == ["a1", "a3"]
 
 
+def test_only_the_server_s_own_user_may_read_it(tmp_path: Path) -> None:
+    TraceSegments(tmp_path / "here", 2**20).append([line(1)], HEADER)
+    assert (tmp_path / "here").stat().st_mode & 0o777 == 0o700
+
+
 def test_a_server_that_restarts_all_the_time_leaves_few_files(tmp_path: Path) -> None:
     for number in range(300):
         TraceSegments(tmp_path, 2**20).append([line(number)], HEADER)

@@ -1,0 +1,65 @@
+"""Calibration: the costs that it finds are those of a server whose costs are known."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from adaptry.client.errors import InvalidRequest
+from adaptry.sizing.calibration import TOKENS, Calibration, Timed
+from adaptry.terminal.errors import CommandError
+
+STEP, PER_REQUEST, PREFILL, PER_TOKEN = 0.010, 0.002, 0.030, 0.0005
+
+
+class KnownServer(Calibration):
+    """A server of these costs, which takes prompts of `context` tokens."""
+
+    def __init__(self, context: int = 1000) -> None:
+        super().__init__(httpx.AsyncClient(), ["a", "b"])
+        self._context = context
+        self.asked: list[tuple[str, int, int]] = []
+        self._running = 0
+
+    async def _ask(self, adapter: str, prompt_tokens: int, tokens: int = TOKENS) -> Timed:
+        if prompt_tokens > self._context:
+            raise InvalidRequest(400, "", "too long", retry_after_seconds=None, problem={})
+        self.asked.append((adapter, prompt_tokens, tokens))
+        self._running += 1
+        await asyncio.sleep(0)  # all that ask together are counted
+        step = STEP + PER_REQUEST * self._running
+        await asyncio.sleep(0)
+        self._running -= 1
+        first = PREFILL + PER_TOKEN * prompt_tokens + step
+        return Timed(first, [step] * (tokens - 1))
+
+
+@pytest.mark.parametrize("context", [1000, 100])
+async def test_known_costs_are_found(context: int) -> None:
+    server = KnownServer(context)
+    found = await server.measure()
+    assert found == pytest.approx(
+        {
+            "step_seconds": STEP,
+            "step_seconds_per_request": PER_REQUEST,
+            "prefill_seconds": PREFILL,
+            "prefill_seconds_per_token": PER_TOKEN,
+        }
+    )
+    assert max(prompt for _, prompt, _ in server.asked) == (256 if context == 1000 else 64)
+
+
+async def test_each_adapter_is_asked_once_so_that_its_load_is_recorded() -> None:
+    server = KnownServer()
+    await server.touch_adapters()
+    assert [adapter for adapter, _, _ in server.asked] == ["a", "b"]
+
+
+async def test_a_context_that_takes_no_prompt_is_a_clear_error() -> None:
+    with pytest.raises(CommandError, match="takes no prompt of 16 tokens"):
+        await KnownServer(12).measure()
+
+
+def test_a_server_without_adapters_is_a_clear_error() -> None:
+    with pytest.raises(CommandError, match="serves no adapters"):
+        Calibration(httpx.AsyncClient(), [])
