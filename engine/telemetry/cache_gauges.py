@@ -76,7 +76,7 @@ class CacheGauges(Collector):
         yield _gauge("adaptry_engine_up", text, int(scrape.cache.engine_up))
         yield from _occupancy(scrape.cache)
         yield from _limits(scrape.cache)
-        yield _loaded_adapters(scrape.cache, self._max_residents)
+        yield _loaded_adapters(scrape.cache, self._max_residents, self._names_of)
         yield _lora_requests_info(scrape.cache, self._names_of)
         yield from self._router.gauges(scrape.cache)
         yield _gauge(
@@ -118,19 +118,27 @@ def _limits(now: CacheSnapshot) -> Iterable[Metric]:
     yield _labelled_gauge("adaptry_pin_budget", text, "tier", budget)
 
 
-def _loaded_adapters(now: CacheSnapshot, most: int) -> Metric:
-    """Adapters in slots first, then pinned ones, then the most recently used."""
+def _loaded_adapters(now: CacheSnapshot, most: int, names_of: NamesOf) -> Metric:
+    """Adapters in slots first, then pinned ones, then the most recently used.
+
+    Each by its reference and by all names that mean it. A name that means two versions is there
+    once, for the one in the higher level.
+    """
     in_slots = {resident.version.id for resident in now.gpu}
     host_only = [r for r in reversed(now.host) if r.version.id not in in_slots]
     host_only.sort(key=lambda resident: resident.pinned is None)
     levels = [("gpu", r) for r in reversed(now.gpu)] + [("cpu", r) for r in host_only]
     family = GaugeMetricFamily(
         "vllm:lora_adapter_loaded",
-        "1 for each adapter in memory, at its highest level.",
+        "1 for each adapter in memory, at its highest level, by each of its names.",
         labels=["adapter_name", "level", "pinned", "rank"],
     )
+    seen: set[str] = set()
     for level, resident in islice(levels, most):
-        family.add_metric(_loaded_labels(level, resident), 1)
+        for name in _names(resident.version, names_of):
+            if name not in seen:
+                seen.add(name)
+                family.add_metric([name, level, *_facts(resident)], 1)
     return family
 
 
@@ -155,18 +163,16 @@ def _lora_requests_info(now: CacheSnapshot, names_of: NamesOf) -> Metric:
 
 def _join_names(versions: Iterable[AdapterVersion], names_of: NamesOf) -> str:
     """A name with a comma would be read as two."""
-    names = (
-        name
-        for version in versions
-        for name in (version.reference, *islice(names_of(version.id), _MAX_NAMES))
-        if "," not in name
-    )
+    names = (name for version in versions for name in _names(version, names_of) if "," not in name)
     return ",".join(dict.fromkeys(names))
 
 
-def _loaded_labels(level: str, resident: ResidentAdapter) -> list[str]:
-    pinned = "false" if resident.pinned is None else "true"
-    return [resident.version.reference, level, pinned, str(resident.version.rank)]
+def _names(version: AdapterVersion, names_of: NamesOf) -> Iterable[str]:
+    return version.reference, *islice(names_of(version.id), _MAX_NAMES)
+
+
+def _facts(resident: ResidentAdapter) -> tuple[str, str]:
+    return "false" if resident.pinned is None else "true", str(resident.version.rank)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -85,7 +85,11 @@ PLACES = Row(
                 "`adaptry cache unpin`, or pin another one instead.",
                 "AdaptryPinBudgetExhausted",
             ),
-            total("vllm:lora_adapter_loaded", by="instance, adapter_name, level, pinned, rank"),
+            total(
+                "vllm:lora_adapter_loaded",
+                'adapter_name=~".+:[0-9]+"',  # not by its aliases too
+                by="instance, adapter_name, level, pinned, rank",
+            ),
             {
                 "adapter_name": "Adapter",
                 "level": "Tier",

@@ -1,6 +1,7 @@
 """Metrics of a scripted sequence of requests on the real engine, counted by hand."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from demo.tasks import TASKS, prompt_for
+from engine.telemetry.router_series import NAMES
 from tests.support.docs.metrics_page import exported, listed
 from tests.support.docs.scrape import scraped
 
@@ -172,6 +174,12 @@ def test_routers_read_the_current_adapters_in_slots_only(server: Any) -> None:
     """vLLM's own gauge has a series of each combination of adapters that ever ran."""
     for name in (A, B, C, D):
         assert server.complete(name, prompt_for("hello")).status_code == 200
+    in_slots = f'running_lora_adapters="{C}:1,{C},{D}:1,{D}"'
+    until(lambda: in_slots in server.client.get("/metrics").text)  # names are read once a second
     page = server.client.get("/metrics").text
     assert page.count("\nvllm:lora_requests_info{") == 1
-    assert f'running_lora_adapters="{C}:1,{D}:1"' in page
+    labels = f'engine="0",model_name="{server.client.get("/v1/models").json()["data"][0]["id"]}"'
+    assert f"\nvllm:max_gpu_lora_adapters{{{labels}}} 2.0\n" in page
+    assert f"\nvllm:num_gpu_loaded_lora_adapters{{{labels}}} 2.0\n" in page
+    for family in NAMES:
+        assert len(re.findall(rf"^# TYPE {family}(_total)? ", page, re.MULTILINE)) == 1, family

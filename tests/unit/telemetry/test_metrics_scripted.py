@@ -1,7 +1,7 @@
 """Metrics of a scripted sequence on the real controller and a fake engine, counted by hand."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -11,8 +11,10 @@ from engine.cache.loader import Loader
 from engine.errors import AdapterLoadFailed, EngineUnavailable, QueueFull
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.policy.policy import CachePolicy
+from engine.telemetry.cache_gauges import CacheGauges, NamesOf
 from engine.telemetry.metrics import CacheMetrics
-from engine.types import AdapterVersion, AdmissionLimits, Tier
+from engine.telemetry.router_series import RouterSeries
+from engine.types import AdapterVersion, AdmissionLimits, Tier, VersionId
 from tests.support.cache.controller_harness import A, B, C, D, E, adapter, until
 
 
@@ -138,6 +140,26 @@ async def test_routers_can_read_which_adapters_have_a_slot(metered: Metered) -> 
     }
     await until(lambda: metered("adaptry_resident", tier="host") == 3)
     assert sets(metered)["waiting_lora_adapters"] == "", "what is in memory and not requested"
+
+
+async def test_what_is_in_memory_is_there_by_every_name_that_means_it(metered: Metered) -> None:
+    """Of two versions behind one name, a traffic split, the one in a slot."""
+    names = {A.id: ("both", "Org/A 1"), B.id: ("both",)}
+    await metered.use(A, B, C)
+    now = metered.controller.snapshot()
+    cached = CacheGauges(lambda: now, lambda: 0, lambda: 0.0, 9, RouterSeries(""), names_of(names))
+    families = [f for f in cached.collect() if f.name == "vllm:lora_adapter_loaded"]
+    each = [sample.labels for sample in families[0].samples]
+    found = [(labels["adapter_name"], labels["level"]) for labels in each]
+    assert len(found) == len(set(found)), "a page with one sample twice is refused"
+    assert dict(found) == {
+        **{"a2:1": "gpu", "a3:1": "gpu", "both": "gpu"},
+        **{"a1:1": "cpu", "Org/A 1": "cpu"},
+    }
+
+
+def names_of(names: Mapping[VersionId, Sequence[str]]) -> NamesOf:
+    return lambda version: names.get(version, ())
 
 
 def as_routers_read(metered: Metered, name: str, **labels: str) -> float | None:
