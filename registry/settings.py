@@ -55,6 +55,13 @@ class RegistrySettings(BaseSettings):
         ("hf://",),
         description="Where adapters may be fetched from: hf://ORG, s3://BUCKET, https://HOST, …",
     )
+    mlflow_tracking_uri: str | None = Field(
+        None,
+        pattern=r"^https?://[^@\s]+$",
+        description="MLflow server whose models mlflow:/NAME/3 and mlflow:/NAME@ALIAS mean. Unset: "
+        "MLFLOW_TRACKING_URI. Credentials: MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and "
+        "MLFLOW_TRACKING_PASSWORD.",
+    )
     max_adapter_bytes: PositiveInt = Field(8 * 2**30, description="Largest adapter accepted.")
     max_direct_bytes: NonNegativeInt = Field(
         128 * 2**20, description="Folders and uploads up to this size are registered at once."

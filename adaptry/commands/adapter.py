@@ -50,7 +50,7 @@ def add(
         str,
         typer.Argument(
             help="A PEFT folder on the server's machine, or a URL: hf://ORG/REPO@REVISION, "
-            "s3://BUCKET/FOLDER, gs://…, azure://…, https://…"
+            "s3://BUCKET/FOLDER, gs://…, azure://…, mlflow:/NAME@ALIAS, https://…"
         ),
     ],
     description: Annotated[str | None, typer.Option(help="A line of free text.")] = None,
@@ -61,7 +61,9 @@ def add(
 
     Registering the same files again gives the same version.
     """
-    located = source if "://" in source else str(Path(source).absolute())
+    from registry.sources.urls import is_url
+
+    located = source if is_url(source) else str(Path(source).absolute())
     with connect(server) as client:
         done = register(client, name, located, description)
     _show_registered(done, as_json)

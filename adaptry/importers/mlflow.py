@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,13 +14,19 @@ from adaptry.importers.base import (
     why_not,
 )
 from adaptry.importers.folders import Skipped
-from adaptry.importers.mlflow_client import Fields, MlflowClient, Unreachable
 from adaptry.terminal.errors import CommandError
 from registry.catalog.metadata import MAX_METADATA_BYTES, MAX_TAGS
 from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.safetensors_header import WEIGHTS_FILE
 from registry.inspection.training_files import MAX_FILE_BYTES
 from registry.inspection.training_files import NAMES as TRAINING_FILES
+from registry.sources.registries.mlflow_client import (
+    Fields,
+    MlflowClient,
+    MlflowError,
+    Unreachable,
+    adapter_folder,
+)
 
 _ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TAG = re.compile(r"[^\s,]{1,64}")
@@ -35,6 +41,15 @@ def from_mlflow(
 
     `default`: the alias that a bare name will mean; else the newest version. Raises CommandError.
     """
+    try:
+        return _read(url, workspace, models, default)
+    except MlflowError as error:
+        raise CommandError(str(error)) from error
+
+
+def _read(
+    url: str, workspace: Path, models: Sequence[str], default: str | None
+) -> tuple[list[ForeignAdapter], Skipped]:
     skipped: Skipped = {}
     found: dict[str, ForeignAdapter] = {}
     with MlflowClient(url) as client:
@@ -90,13 +105,14 @@ def _fetch(client: MlflowClient, version: Fields, workspace: Path) -> Path:
     if not location.startswith("mlflow-artifacts:"):
         return _local(Path(location))
     sizes = dict(client.files(location))
-    folder = _single(_adapter_folders(sizes))
+    folder = adapter_folder(sizes)
     target = workspace / f"{adapter_name(str(version['name']))}-{version['version']}"
     target.mkdir(parents=True)
     for name in (CONFIG_FILE, WEIGHTS_FILE, *TRAINING_FILES):
         path = f"{folder}/{name}".lstrip("/")
         if path in sizes and (name not in TRAINING_FILES or sizes[path] <= MAX_FILE_BYTES):
-            client.download(location, path, target / name)
+            with (target / name).open("wb") as file:
+                file.writelines(client.download(location, path))
     return target
 
 
@@ -104,27 +120,10 @@ def _local(folder: Path) -> Path:
     if not folder.is_dir():
         raise Unreachable(f"its files are at {folder}, which is not on this machine")
     paths = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
-    found = folder / _single(_adapter_folders(paths))
+    found = folder / adapter_folder(paths)
     if (reason := why_not(found)) is not None:
         raise Unreachable(reason)
     return found
-
-
-def _adapter_folders(paths: Iterable[str]) -> list[str]:
-    """Folders that hold both files, such as `peft` or `artifacts/adapter`; "" is the top."""
-    files: dict[str, set[str]] = {}
-    for path in paths:
-        folder, _, name = path.rpartition("/")
-        files.setdefault(folder, set()).add(name)
-    return sorted(folder for folder, names in files.items() if {CONFIG_FILE, WEIGHTS_FILE} <= names)
-
-
-def _single(folders: list[str]) -> str:
-    if not folders:
-        raise Unreachable("holds no adapter that PEFT saved as safetensors")
-    if len(folders) > 1:
-        raise Unreachable(f"holds {len(folders)} adapters")
-    return folders[0]
 
 
 def _version(client: MlflowClient, version: Fields, folder: Path) -> ForeignVersion:

@@ -204,7 +204,11 @@ def create_ingest(
     service: RegistryService, database: Database, store: ArtifactStore, settings: RegistrySettings
 ) -> IngestService:
     """Accepts jobs immediately and executes them while its `run` runs."""
-    sources = RemoteSources(settings.source_urls, EgressGuard(settings.allowed_networks))
+    sources = RemoteSources(
+        settings.source_urls,
+        EgressGuard(settings.allowed_networks),
+        mlflow_uri=settings.mlflow_tracking_uri,
+    )
     return IngestService(service.registrar, database, store, sources, settings)
 
 

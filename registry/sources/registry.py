@@ -9,6 +9,7 @@ from registry.sources.extras import import_extra
 from registry.sources.http import http_source
 from registry.sources.huggingface import HubSource, parse_hub_url
 from registry.sources.object_storage import bucket_source
+from registry.sources.registries.mlflow import mlflow_source
 from registry.sources.urls import SourceUrl, UrlRules, parse_url
 
 _BUCKETS = frozenset({"s3", "gs", "azure"})
@@ -19,12 +20,18 @@ class RemoteSources:
     """Opens allowed URLs. There is no network access before `fetch`."""
 
     def __init__(
-        self, rules: Sequence[str], guard: EgressGuard, *, hub_endpoint: str | None = None
+        self,
+        rules: Sequence[str],
+        guard: EgressGuard,
+        *,
+        hub_endpoint: str | None = None,
+        mlflow_uri: str | None = None,
     ) -> None:
-        """Raises ValueError for an invalid rule."""
+        """`mlflow_uri` None means `MLFLOW_TRACKING_URI`. Raises ValueError for an invalid rule."""
         self._rules = UrlRules(rules)
         self._guard = guard
         self._hub_endpoint = hub_endpoint
+        self._mlflow_uri = mlflow_uri
 
     def open(self, text: str, *, within: str | None = None) -> tuple[SourceUrl, Source]:
         """The URL without secrets, and its source. A tenant may only use its own part of a bucket.
@@ -40,6 +47,8 @@ class RemoteSources:
     def _source(self, url: SourceUrl) -> Source:
         if url.scheme == "hf":
             return HubSource(parse_hub_url(url), self._guard, self._hub_endpoint)
+        if url.scheme == "mlflow":
+            return mlflow_source(url, self._guard, self._mlflow_uri)
         if (module := _WITH_EXTRAS.get(url.scheme)) is not None:
             source: Source = import_extra(module, url.scheme, url.scheme).open_source(
                 url, self._guard

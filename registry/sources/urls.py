@@ -8,17 +8,20 @@ from urllib.parse import unquote, urlsplit
 from registry.errors import InvalidSource, SourceNotAllowed
 
 _PORTS = {"http": 80, "https": 443}
-SCHEMES = frozenset({"hf", "s3", "gs", "azure", *_PORTS})
+SCHEMES = frozenset({"hf", "s3", "gs", "azure", "mlflow", *_PORTS})
 _SPELLINGS = {"az": "azure", "abfs": "azure", "abfss": "azure"}
 _PLACES = {
     "hf": "an organisation",
     "s3": "a bucket",
     "gs": "a bucket",
     "azure": "a container",
+    "mlflow": "a registered model",
     "http": "a host",
     "https": "a host",
 }
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
+
+_MLFLOW = re.compile(r"(?P<name>[^/@]+)(?P<version>|/[1-9][0-9]{0,9}|@[^/@]+)")
 
 # no blank, control character, backslash or lone surrogate
 _ALLOWED = re.compile(r"[^\x00-\x20\x7f\\\ud800-\udfff]*")
@@ -26,7 +29,8 @@ _ALLOWED = re.compile(r"[^\x00-\x20\x7f\\\ud800-\udfff]*")
 
 @dataclass(frozen=True, slots=True)
 class SourceUrl:
-    """`place` is a host (with its port), a bucket or container, or an organisation of the Hub."""
+    """`place` is a host (with its port), a bucket or container, an organisation of the Hub, or a
+    model of MLflow."""
 
     scheme: str
     place: str
@@ -35,6 +39,8 @@ class SourceUrl:
 
     def __str__(self) -> str:
         """Without the query, which may hold a signature."""
+        if self.scheme == "mlflow":
+            return f"mlflow:/{self.place}{self.path}"
         return f"{self.scheme}://{self.place}{self.path}"
 
     @property
@@ -43,19 +49,36 @@ class SourceUrl:
 
 
 def is_url(source: str) -> bool:
-    return "://" in source
+    return "://" in source or source.startswith("mlflow:/")
 
 
 def parse_url(text: str) -> SourceUrl:
     """Raises InvalidSource."""
-    scheme, _, rest = text.partition("://")
-    scheme = _SPELLINGS.get(scheme, scheme)
+    scheme, rest = _split(text)
     if scheme not in SCHEMES:
         known = ", ".join(sorted(SCHEMES))
         raise InvalidSource(f"{scheme[:40]!r} is none of the schemes that are read: {known}")
     if not _ALLOWED.fullmatch(text):
         raise InvalidSource("the URL holds a character that must be written as %XX")
+    if scheme == "mlflow":
+        return _mlflow_version(rest)
     return _web_url(text) if scheme in _PORTS else _named_place(scheme, rest)
+
+
+def _split(text: str) -> tuple[str, str]:
+    """The scheme and what follows. MLflow has one slash, like its own `models:/NAME/3`."""
+    if text.startswith("mlflow:/"):
+        return "mlflow", text.removeprefix("mlflow:/").removeprefix("/")
+    scheme, _, rest = text.partition("://")
+    return _SPELLINGS.get(scheme, scheme), rest
+
+
+def _mlflow_version(rest: str) -> SourceUrl:
+    """`NAME/3`, `NAME@alias`, or as a rule `NAME` alone."""
+    found = _MLFLOW.fullmatch(rest)
+    if found is None:
+        raise InvalidSource("mlflow:/ must be followed by NAME/NUMBER or NAME@ALIAS")
+    return SourceUrl("mlflow", found["name"], found["version"])
 
 
 def _web_url(text: str) -> SourceUrl:
@@ -99,9 +122,8 @@ class UrlRules:
 
 
 def _rule(text: str) -> SourceUrl:
-    scheme, separator, place = text.partition("://")
-    scheme = _SPELLINGS.get(scheme, scheme)
-    if separator and scheme in SCHEMES and not place:
+    scheme, place = _split(text)
+    if is_url(text) and scheme in SCHEMES and not place:
         return SourceUrl(scheme, "", "")
     try:
         rule = parse_url(text)

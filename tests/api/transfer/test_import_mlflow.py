@@ -1,89 +1,34 @@
-"""Import from a real MLflow server: numbers, aliases, tags, descriptions and files."""
+"""A real MLflow server: imported whole, and read as a source of single versions."""
 
 import json
 import shutil
-import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from registry.errors import AddressNotAllowed, InvalidSource, SourceNotFound, SourceTooLarge
+from registry.sources.base import FetchLimits
+from registry.sources.egress_guard import EgressGuard
+from registry.sources.registry import RemoteSources
 from tests.api.conftest import AdapterMaker, Run, write_adapter
+from tests.support.adapters.fetch import LOOPBACK, Fetch
 from tests.support.servers.mlflow import PYTHON, mlflow_server, run_client
+from tests.support.servers.mlflow_registry import Filled, filled_server
 
 Json = dict[str, Any]
 
-FILL = """
-import sys
-import mlflow
-from mlflow import MlflowClient
-url, first, second, third = sys.argv[1:]
-mlflow.set_tracking_uri(url)
-client = MlflowClient()
-
-class Model(mlflow.pyfunc.PythonModel):
-    def predict(self, context, model_input: list[str]) -> list[str]:
-        return model_input
-
-client.create_registered_model("Support Bot", tags={"team": "cx", "long tag": "a b"},
-                               description="answers mails")
-with mlflow.start_run() as run:
-    mlflow.log_artifacts(first, "adapter")
-    mlflow.log_artifacts(second, "model/peft")
-    mlflow.log_artifacts(first, "both/a")
-    mlflow.log_artifacts(second, "both/b")
-    mlflow.log_text("hello", "note/readme.txt")
-    logged = mlflow.pyfunc.log_model(name="m", python_model=Model(), pip_requirements=[],
-                                     artifacts={"adapter": third})
-source = run.info.artifact_uri
-versions = [
-    client.create_model_version("Support Bot", source + "/adapter", run.info.run_id,
-                                tags={"rank": "4", "reviewed": ""}, description="the first"),
-    client.create_model_version("Support Bot", f"runs:/{run.info.run_id}/model", run.info.run_id),
-    client.create_model_version("Support Bot", f"runs:/{run.info.run_id}/note", run.info.run_id),
-    mlflow.register_model(logged.model_uri, "Support Bot"),
-    client.create_model_version("Support Bot", f"runs:/{run.info.run_id}/both", run.info.run_id),
-    client.create_model_version("Support Bot", source + "/adapter", run.info.run_id),
-]
-client.set_registered_model_alias("Support Bot", "Champion", 2)
-client.set_registered_model_alias("Support Bot", "copy", 6)
-client.set_registered_model_alias("Support Bot", "lost", 3)
-client.create_registered_model("no-adapter")
-client.create_model_version("no-adapter", f"runs:/{run.info.run_id}/note", run.info.run_id)
-client.create_registered_model("far-away")
-client.create_model_version("far-away", "s3://bucket/adapter")
-client.create_registered_model("staged")
-client.create_model_version("staged", source + "/adapter", run.info.run_id)
-client.transition_model_version_stage("staged", "1", "Production")
-print(run.info.run_id)
-"""
-
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="MLflow is missing: make mlflow")
-
-
-@dataclass
-class Filled:
-    """An MLflow server with a registry in it."""
-
-    url: str
-    run_id: str
-    sources: list[Path]
 
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     folder = tmp_path_factory.mktemp("mlflow")
     sources = [write_adapter(folder / f"source{n}", seed=n) for n in range(3)]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    destination = str(folder / "artifacts")
-    with mlflow_server(folder, port, "--artifacts-destination", destination) as url:
-        run_id = run_client(url, FILL, *map(str, sources)).split()[-1]
-        yield Filled(url, run_id, sources)
+    with filled_server(folder, sources) as found:
+        yield found
 
 
 async def get(client: httpx.AsyncClient, path: str, **query: Any) -> Json:
@@ -217,3 +162,57 @@ client.create_model_version("local", run.info.artifact_uri + "/some", run.info.r
         code, _, err = await run("import", "--from", "mlflow", url)
     assert code == 0, err
     assert (await get(client, "/resolve", reference="local"))["number"] == 1
+
+
+@pytest.fixture
+def fetch(filled: Filled, tmp_path: Path) -> Fetch:
+    def sources(guard: EgressGuard) -> RemoteSources:
+        return RemoteSources(("mlflow:/",), guard, mlflow_uri=filled.url)
+
+    return Fetch(tmp_path, 100_000_000, sources)
+
+
+@pytest.mark.parametrize(
+    ("url", "source", "revision"),
+    [
+        ("mlflow:/Support%20Bot/1", 0, "1"),
+        ("mlflow:/Support%20Bot/4", 2, "4"),
+        ("mlflow:/Support%20Bot@Champion", 1, "2"),
+    ],
+)
+async def test_a_version_of_mlflow_is_a_source(
+    filled: Filled, fetch: Fetch, url: str, source: int, revision: str
+) -> None:
+    fetched, files = await fetch(url)
+    assert files == {f.name: f.read_bytes() for f in filled.sources[source].iterdir()}
+    assert fetched.revision == revision
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "words"),
+    [
+        ("mlflow:/Support%20Bot/99", SourceNotFound, "there is no mlflow:/Support%20Bot/99"),
+        ("mlflow:/nobody/1", SourceNotFound, "nobody"),
+        ("mlflow:/Support%20Bot@none", (SourceNotFound, InvalidSource), "none"),
+        ("mlflow:/Support%20Bot/3", InvalidSource, "holds no adapter"),
+        ("mlflow:/Support%20Bot/5", InvalidSource, "holds 2 adapters"),
+        ("mlflow:/far-away/1", InvalidSource, "its files are at s3://"),
+    ],
+)
+async def test_what_is_no_adapter_there_is_an_error(
+    fetch: Fetch, url: str, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        await fetch(url)
+
+
+async def test_mlflow_at_a_private_address_is_not_called(fetch: Fetch) -> None:
+    with pytest.raises(AddressNotAllowed):
+        await fetch("mlflow:/Support%20Bot/1", EgressGuard())
+
+
+async def test_too_many_bytes_or_files_of_mlflow_are_refused(fetch: Fetch) -> None:
+    for limits in (FetchLimits(10), FetchLimits(100_000_000, max_files=1)):
+        fetch.limits = limits
+        with pytest.raises(SourceTooLarge):
+            await fetch("mlflow:/Support%20Bot/1", LOOPBACK)

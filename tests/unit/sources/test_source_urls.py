@@ -2,7 +2,7 @@
 
 import pytest
 
-from registry.errors import InvalidSource, SourceNotAllowed
+from registry.errors import InvalidSource, SourceNotAllowed, SourceUnsupported
 from registry.settings import RegistrySettings
 from registry.sources.egress_guard import EgressGuard
 from registry.sources.huggingface import parse_hub_url
@@ -185,3 +185,45 @@ def test_a_hub_url_names_repository_revision_and_folder(
 def test_what_is_no_repository_is_refused(text: str) -> None:
     with pytest.raises(InvalidSource):
         RemoteSources(("hf://",), EgressGuard()).open(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("mlflow:/Support%20Bot/3", "mlflow:/Support%20Bot/3"),
+        ("mlflow:/bot@champion", "mlflow:/bot@champion"),
+        ("mlflow://bot/3", "mlflow:/bot/3"),
+    ],
+)
+def test_a_version_of_mlflow_is_written_with_one_slash(text: str, shown: str) -> None:
+    assert is_url(text)
+    assert str(parse_url(text)) == shown
+
+
+@pytest.mark.parametrize(
+    "text", ["mlflow:/", "mlflow:/bot/x", "mlflow:/bot/0", "mlflow:/bot/1/2", "mlflow:/bot@", "a b"]
+)
+def test_what_names_no_version_of_mlflow_is_invalid(text: str) -> None:
+    with pytest.raises(InvalidSource):
+        parse_url(text)
+
+
+def test_a_model_of_mlflow_must_be_allowed_and_be_one_version() -> None:
+    for rule in ("mlflow:/", "mlflow:/bot", "mlflow://"):
+        sources = RemoteSources((rule,), EgressGuard(), mlflow_uri="http://mlflow:5000")
+        sources.open("mlflow:/bot@champion")
+        with pytest.raises(InvalidSource):
+            sources.open("mlflow:/bot")
+    with pytest.raises(SourceNotAllowed):
+        RemoteSources(("mlflow:/bot",), EgressGuard()).open("mlflow:/bot2/1")
+
+
+@pytest.mark.parametrize("server", [None, "file:///mlruns", "sqlite:///mlflow.db"])
+def test_without_a_server_of_mlflow_it_is_unsupported(
+    monkeypatch: pytest.MonkeyPatch, server: str | None
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    if server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    with pytest.raises(SourceUnsupported, match="ADAPTRY_MLFLOW_TRACKING_URI"):
+        RemoteSources(("mlflow:/",), EgressGuard()).open("mlflow:/bot/1")

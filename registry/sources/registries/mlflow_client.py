@@ -4,15 +4,15 @@ Endpoints and fields after MLflow's REST API reference (mlflow.org; the same in 
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
-from adaptry.terminal.errors import CommandError
+from registry.inspection.peft_config import CONFIG_FILE
+from registry.inspection.safetensors_header import WEIGHTS_FILE
 
 Fields = dict[str, Any]
 
@@ -26,16 +26,27 @@ class Unreachable(Exception):
     """The reason why artifacts can't be read from here."""
 
 
+class MlflowError(Exception):
+    """What MLflow answered, or that it did not. `status`: its answer's, if there was one."""
+
+    def __init__(self, detail: str, status: int | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
 class MlflowClient:
     """Reads one MLflow server, with the credentials that MLflow's own client would use."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
+        """`transport`: instead of one that uses the environment's proxies."""
         self.url = url.rstrip("/")
         self._http = httpx.Client(
             base_url=self.url,
             timeout=httpx.Timeout(120.0, connect=5.0),
             auth=_basic_auth(),
             headers=_bearer(),
+            transport=transport,
+            trust_env=transport is None,
         )
 
     def __enter__(self) -> Self:
@@ -65,6 +76,16 @@ class MlflowClient:
         query = {"filter": f"name='{quoted}'"}
         found = self._pages("model-versions/search", "model_versions", query)
         return sorted(found, key=lambda version: int(version["version"]))
+
+    def version(self, name: str, number: str) -> Fields:
+        query = {"name": name, "version": number}
+        version: Fields = self._get("model-versions/get", query)["model_version"]
+        return version
+
+    def version_of_alias(self, name: str, alias: str) -> Fields:
+        query = {"name": name, "alias": alias}
+        version: Fields = self._get("registered-models/alias", query)["model_version"]
+        return version
 
     def location(self, version: Fields) -> str:
         """Where the files of a version are: `mlflow-artifacts:…`, or a path. Raises Unreachable."""
@@ -101,17 +122,15 @@ class MlflowClient:
                 else:
                     yield below, int(entry.get("file_size") or 0)
 
-    def download(self, location: str, path: str, target: Path) -> None:
-        """One proxied file. Raises CommandError."""
+    def download(self, location: str, path: str) -> Iterator[bytes]:
+        """One proxied file. Raises MlflowError."""
         url = f"{_ARTIFACTS}/{quote(f'{_proxied_path(location)}/{path}')}"
         try:
             with self._http.stream("GET", url) as response:
                 self._check(response)
-                with target.open("wb") as file:
-                    for chunk in response.iter_bytes(_CHUNK_BYTES):
-                        file.write(chunk)
+                yield from response.iter_bytes(_CHUNK_BYTES)
         except httpx.HTTPError as error:
-            raise CommandError(f"no answer from {self.url}: {error}") from error
+            raise MlflowError(f"no answer from {self.url}: {error}") from error
 
     def _run_artifacts(self, run_id: str) -> str:
         return str(self._get("runs/get", {"run_id": run_id})["run"]["info"]["artifact_uri"])
@@ -137,19 +156,19 @@ class MlflowClient:
         return self._json(f"{_API}/{path}", query)
 
     def _json(self, path: str, query: Mapping[str, str]) -> Fields:
-        """Raises CommandError."""
+        """Raises MlflowError."""
         params = {key: value for key, value in query.items() if value}
         try:
             response = self._http.get(path, params=params)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise CommandError(f"no answer from {self.url}: {error}") from error
+            raise MlflowError(f"no answer from {self.url}: {error}") from error
         self._check(response)
         try:
             content = response.json()
         except ValueError:
             content = None
         if not isinstance(content, dict):
-            raise CommandError(f"{self.url} does not speak MLflow's API")
+            raise MlflowError(f"{self.url} does not speak MLflow's API")
         return content
 
     def _check(self, response: httpx.Response) -> None:
@@ -160,7 +179,8 @@ class MlflowClient:
             message = str(response.json()["message"])
         except (ValueError, KeyError, TypeError):
             message = response.reason_phrase
-        raise CommandError(f"MLflow at {self.url}: {message} (HTTP {response.status_code})")
+        status = response.status_code
+        raise MlflowError(f"MLflow at {self.url}: {message} (HTTP {status})", status)
 
 
 def _proxied_path(location: str) -> str:
@@ -176,3 +196,20 @@ def _basic_auth() -> httpx.BasicAuth | None:
 def _bearer() -> dict[str, str]:
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
     return {"authorization": f"Bearer {token}"} if token else {}
+
+
+def adapter_folder(paths: Iterable[str]) -> str:
+    """The folder that holds both files, such as `peft` or `artifacts/adapter`; "" is the top.
+
+    Raises Unreachable.
+    """
+    files: dict[str, set[str]] = {}
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        files.setdefault(folder, set()).add(name)
+    found = [folder for folder, names in files.items() if {CONFIG_FILE, WEIGHTS_FILE} <= names]
+    if not found:
+        raise Unreachable("holds no adapter that PEFT saved as safetensors")
+    if len(found) > 1:
+        raise Unreachable(f"holds {len(found)} adapters")
+    return found[0]
