@@ -15,8 +15,8 @@ from registry.sources.egress_guard import EgressGuard
 from registry.sources.registry import RemoteSources
 from tests.api.conftest import AdapterMaker, Run, write_adapter
 from tests.support.adapters.fetch import LOOPBACK, Fetch
-from tests.support.servers.mlflow import PYTHON, mlflow_server, run_client
-from tests.support.servers.mlflow_registry import Filled, filled_server
+from tests.support.registries.mlflow import PYTHON, mlflow_server, run_client
+from tests.support.registries.mlflow_registry import Filled, filled_server
 
 Json = dict[str, Any]
 

@@ -16,7 +16,7 @@ import pytest
 from azure.core.exceptions import ResourceExistsError
 from azure.storage.blob import BlobServiceClient
 
-from tests.support.servers import azurite
+from tests.support.registries import azurite
 
 START_SECONDS = 60
 

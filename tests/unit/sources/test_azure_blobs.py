@@ -16,7 +16,7 @@ from registry.errors import (
 from registry.sources.egress_guard import EgressGuard
 from registry.sources.registry import RemoteSources
 from tests.support.adapters.fetch import Fetch
-from tests.support.servers import azurite
+from tests.support.registries import azurite
 from tests.unit.sources.conftest import Put
 
 CONFIG = "adapter_config.json"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.servers.mlflow import mlflow_server, run_client
+from tests.support.registries.mlflow import mlflow_server, run_client
 
 FILL = """
 import sys
