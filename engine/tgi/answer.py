@@ -122,10 +122,12 @@ class StreamedAnswer:
     def _steps(self, choice: Mapping[str, Any]) -> Iterator[dict[str, object]]:
         self._prompt_tokens = len(choice.get("prompt_token_ids") or ()) or self._prompt_tokens
         self._text.append(choice["text"])
-        _, tokens = token_rows(choice, None)
-        _share_text(tokens, choice["text"])
+        tokens = token_rows(choice, None)[1] if choice["token_ids"] else []
         self._tokens += len(tokens)
         reason = finish_reason(choice)
+        if reason is not None and not tokens:  # it ended after its last token was told
+            tokens = [{"id": 0, "text": "", "logprob": 0.0, "special": choice["text"] == ""}]
+        _share_text(tokens, choice["text"])
         for place, token in enumerate(tokens, start=1):
             is_last = reason is not None and place == len(tokens)
             yield {"token": token, **(self._last(reason) if is_last else _NOT_LAST)}

@@ -321,6 +321,19 @@ async def test_a_stream_has_an_event_for_each_token(client: httpx.AsyncClient, v
     }
 
 
+async def test_an_end_without_a_token_is_told_too(client: httpx.AsyncClient, vllm: Vllm) -> None:
+    ended: dict[str, Any] = {"token_ids": [], "logprobs": None}
+    vllm.events = [step("HE", 5), event(text="LLO", finish_reason="stop", stop_reason="O", **ended)]
+    _, end = await streamed(client, details=True)
+    assert (end["token"]["text"], end["token"]["special"]) == ("LLO", False)
+    assert end["generated_text"] == "HELLO"
+    assert end["details"]["finish_reason"] == "stop_sequence"
+    assert end["details"]["generated_tokens"] == 1
+    vllm.events = [step("HE", 5), event(text="", finish_reason="length", **ended)]
+    _, end = await streamed(client)
+    assert (end["token"]["special"], end["generated_text"]) == (True, "HE")
+
+
 async def test_tokens_that_are_parts_of_a_letter_make_up_the_text(
     client: httpx.AsyncClient, vllm: Vllm
 ) -> None:
