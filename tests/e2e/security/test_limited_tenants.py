@@ -223,6 +223,30 @@ def test_rates_have_openais_headers_and_tokens_are_the_engines_own(limited: Limi
     assert limited.ask("zeta", "upper") == "HELLO"
 
 
+def test_a_request_of_tgis_or_loraxs_clients_is_one_request(limited: Limited) -> None:
+    """Though one of `/v1/completions` is made of it."""
+    limited.ask("acme", "upper")
+    body = {"inputs": "hello=", "parameters": {"adapter_id": "acme~upper", "max_new_tokens": 8}}
+    headers = {"authorization": f"Bearer {limited.keys['acme']}"}
+    until(lambda: time.time() % 60 < 48)
+    with (
+        limited.limits("acme", max_requests_in_flight=1, max_requests_per_minute=3),
+        httpx.Client(base_url=limited.url, headers=headers, timeout=60) as http,
+    ):
+        asked = [http.post(path, json=body) for path in ("/", "/generate", "/generate_stream")]
+        too_often = http.post("/", json=body)
+    for answer in asked:
+        assert answer.status_code == 200, answer.text
+        assert "HELLO" in answer.text
+        assert answer.headers["x-adaptry-version"] == "acme~upper:1"
+    left = [answer.headers["x-ratelimit-remaining-requests"] for answer in asked]
+    assert left == ["2", "1", "0"]
+    error = too_often.json()
+    assert (too_often.status_code, error["error_type"]) == (429, "overloaded")
+    assert (error["code"], "retry-after" in too_often.headers) == ("rate_limit_exceeded", True)
+    assert httpx.post(limited.url, json=body).status_code == 401
+
+
 def test_pins_and_registrations_beyond_a_limit_are_refused(limited: Limited) -> None:
     source = str(ROOT / "demo" / "adapters" / "rot13")
     with limited.limits("acme", max_pins=1, max_storage_bytes=1):
