@@ -67,6 +67,8 @@ def test_peft_saves_the_same_adapter_again(tmp_path: Path) -> None:
     "change",
     [
         lambda folder: configure(folder, target_modules=["v_proj", "q_proj"]),
+        lambda folder: configure(folder, target_modules=r".*\.(q|v)_proj"),
+        lambda folder: configure(folder, init_lora_weights="gaussian"),
         lambda folder: configure(folder, indent=None),
         lambda folder: configure(folder, lora_alpha=8.0),
         lambda folder: configure(folder, some_new_feature=None, another=False, peft_version="9"),
@@ -74,7 +76,10 @@ def test_peft_saves_the_same_adapter_again(tmp_path: Path) -> None:
         lambda folder: weigh(folder, lambda tensors: None, format="pt", trainer="another"),
         reorder,
     ],
-    ids=["order", "spacing", "number", "fields that are off", "training", "metadata", "header"],
+    ids=[
+        *("order", "expression", "initial weights", "spacing", "number", "fields that are off"),
+        *("training", "metadata", "header"),
+    ],
 )
 def test_what_does_not_decide_the_answers(folder: Path, change: Callable[[Path], object]) -> None:
     change(folder)
@@ -123,4 +128,14 @@ def test_the_order_of_patterns_counts(folder: Path, tmp_path: Path) -> None:
     configure(folder, alpha_pattern=keys)
     first = digest(folder)
     configure(folder, alpha_pattern=dict(reversed(keys.items())))
+    assert digest(folder) != first
+
+
+def test_the_order_of_saved_modules_does_not_count(folder: Path) -> None:
+    """PEFT keeps them in a set."""
+    configure(folder, modules_to_save=["score", "classifier"])
+    first = digest(folder)
+    configure(folder, modules_to_save=["classifier", "score"])
+    assert digest(folder) == first
+    configure(folder, modules_to_save=["score"])
     assert digest(folder) != first
