@@ -54,7 +54,7 @@ class BodyNotText(RegistryError):
     code = "body_not_text"
 
     def __init__(self) -> None:
-        super().__init__("the request body is not UTF-8, as JSON has to be")
+        super().__init__("the request body is not UTF-8, as JSON has to be, or a character is half")
 
 
 class InvalidUpload(RegistryError):

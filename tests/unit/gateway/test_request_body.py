@@ -3,10 +3,12 @@
 import json
 from typing import Annotated, Any
 
+import httpx
 import pytest
 from fastapi import Body, FastAPI, Request
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, TypeAdapter, model_validator
 from starlette.types import Message
 
 from engine.gateway.parsed_request import parse_bodies_once
@@ -95,3 +97,38 @@ async def test_a_route_reads_what_the_gateway_parsed_and_nothing_again() -> None
     assert seen[0] == "x"
     assert seen[1] is body.parsed
     assert seen[2] is body.content
+
+
+class Careless(BaseModel):
+    """Looks into a member as some of vLLM's models do, before anything has checked its type."""
+
+    options: dict[str, int] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def count(cls, data: Any) -> Any:
+        data.get("options", {}).get("n")
+        return data
+
+
+@pytest.mark.parametrize("wrong", [[], "auto", 5, [None], True])
+async def test_a_member_that_a_validator_can_not_read_is_the_bodys_fault(wrong: Any) -> None:
+    app = FastAPI()
+
+    @app.post("/direct")
+    async def direct(body: Careless) -> None: ...
+
+    @app.post("/invocations")
+    async def invocations(raw: Request) -> None:
+        TypeAdapter(Careless).validate_python(await raw.json())
+
+    @app.post("/defect")
+    async def defect(body: dict[str, Any]) -> None:
+        body["options"].no_such_attribute()
+
+    parse_bodies_once(app.routes)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        for path, status in (("/direct", 422), ("/invocations", 422), ("/defect", 500)):
+            answer = await http.post(path, json={"options": wrong})
+            assert answer.status_code == status, (path, answer.text)

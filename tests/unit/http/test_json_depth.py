@@ -124,3 +124,25 @@ def test_it_costs_little_whatever_comes() -> None:
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [line[0] for line in lines] == ["True", "False", "True", "True", "False"]
     assert all(int(line[1]) < 160 for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(rb"\ud800", rb"\udc00", rb"\uD83D\ud83d", rb"\ud83dx", rb"\ud83d\\udc00"),
+        *(rb"\ud83d\\\udc00", rb"\\\ud800", rb"\ud83d\ude00\ude00"),
+    ],
+)
+@pytest.mark.parametrize("before", [0, 2**20 - 3, 2**20 + 2**19])
+async def test_half_a_character_is_no_text(text: bytes, before: int) -> None:
+    """Python's parser takes it, and nothing after it can encode it."""
+    content = b'"' + b"a" * before + text + b'"'
+    json.loads(content)
+    with pytest.raises(BodyNotText):
+        await check_json(content)
+
+
+@pytest.mark.parametrize("before", [0, *range(2**20 - 14, 2**20 + 1)])
+async def test_whole_characters_are_text_wherever_they_are(before: int) -> None:
+    written = [rb"\ud83d\ude00", rb"\\ud800", rb"\u00e9\n\"", rb"\uD83D\uDE00", b"\\\\"]
+    await check_json(b'"' + b"a" * before + b"".join(written) + b'"')
