@@ -29,6 +29,7 @@ from engine.vllm.running_requests import (
 )
 from engine.vllm.suspension import SuspendableAsyncLLM
 from engine.vllm.tenant_isolation import tenant_cache_salt, tenant_request_id
+from engine.vllm.unsendable import refused_as_invalid
 
 
 class AdmittedRequest(Protocol):
@@ -233,7 +234,8 @@ def _prepare_requests(core: Any) -> None:
         request.cache_salt = tenant_cache_salt(request.cache_salt)
         if is_activated(request.lora_request):
             _note_start(request.request_id, activate_request(request))
-        await send(request)
+        with refused_as_invalid():
+            await send(request)
 
     core.add_request_async = send_prepared
 

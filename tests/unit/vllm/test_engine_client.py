@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine import EngineCoreOutput, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollector
+from vllm.v1.serial_utils import MsgpackEncoder
 
 from engine.errors import EngineUnavailable, QueueFull
 from engine.types import VersionId, WorkDone
@@ -42,6 +44,7 @@ class Core:
 
     async def add_request_async(self, request: Any) -> None:
         await self.takes.wait()
+        MsgpackEncoder().encode(getattr(request, "sampling_params", None))
         self.added.append(request)
 
     async def abort_requests_async(self, request_ids: list[str]) -> None:
@@ -166,6 +169,22 @@ async def test_a_refused_request_never_reaches_the_engine(engine: Engine, door: 
     with pytest.raises(EngineGenerateError) as raised:  # vLLM's word for whatever came
         await ask(engine)
     assert isinstance(raised.value.__cause__, QueueFull)
+    assert engine.engine_core.added == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"top_k": 2**64}, "more than 64 bits"),
+        ({"extra_args": {"x": "\ud800"}}, "half a character"),
+    ],
+)
+async def test_what_can_not_be_sent_to_the_engine_is_the_clients_fault(
+    engine: Engine, options: dict[str, Any], says: str
+) -> None:
+    params = SamplingParams(**SAMPLING | options)
+    with pytest.raises(VLLMValidationError, match=says):
+        await anext(engine.generate("x", params, "id", lora_request=ADAPTER))
     assert engine.engine_core.added == []
 
 
