@@ -62,6 +62,11 @@ class RegistrySettings(BaseSettings):
         "MLFLOW_TRACKING_URI. Credentials: MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and "
         "MLFLOW_TRACKING_PASSWORD.",
     )
+    plain_registries: tuple[str, ...] = Field(
+        (),
+        description="OCI registries that are read without TLS, HOST or HOST:PORT, beside those on "
+        "loopback.",
+    )
     max_adapter_bytes: PositiveInt = Field(8 * 2**30, description="Largest adapter accepted.")
     max_direct_bytes: NonNegativeInt = Field(
         128 * 2**20, description="Folders and uploads up to this size are registered at once."

@@ -50,7 +50,7 @@ def add(
         str,
         typer.Argument(
             help="A PEFT folder on the server's machine, or a URL: hf://ORG/REPO@REVISION, "
-            "s3://BUCKET/FOLDER, gs://…, azure://…, mlflow:/NAME@ALIAS, https://…"
+            "s3://BUCKET/FOLDER, gs://…, azure://…, mlflow:/NAME@ALIAS, oci://…, https://…"
         ),
     ],
     description: Annotated[str | None, typer.Option(help="A line of free text.")] = None,

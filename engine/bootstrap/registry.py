@@ -208,6 +208,7 @@ def create_ingest(
         settings.source_urls,
         EgressGuard(settings.allowed_networks),
         mlflow_uri=settings.mlflow_tracking_uri,
+        plain_registries=settings.plain_registries,
     )
     return IngestService(service.registrar, database, store, sources, settings)
 

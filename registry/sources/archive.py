@@ -53,15 +53,19 @@ class _Member:
     size_bytes: int
 
 
-def extract(archive: Path, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
+def extract(
+    archive: Path, into: Path, limits: FetchLimits, progress: Progress, *, has_config: bool = False
+) -> FetchedSource:
     """Extract the adapter's files; others are skipped. Blocks.
+
+    `has_config`: the configuration was in another archive, and this one must not hold it too.
 
     Raises InvalidAdapter (`archive_invalid`, `unsafe_file`, `unsafe_path`), SourceTooLarge,
     TenantLimit, Stopped, and what the limits' check of the configuration raises.
     """
     writer = QuarantineWriter(into, limits, progress)
     written: set[str] = set()
-    seen: set[str] = set()
+    seen = {CONFIG_FILE} if has_config else set[str]()
     names: set[str] = set()
     training = _TrainingFiles(writer)
     adapter_folder = None

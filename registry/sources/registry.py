@@ -13,7 +13,7 @@ from registry.sources.registries.mlflow import mlflow_source
 from registry.sources.urls import SourceUrl, UrlRules, parse_url
 
 _BUCKETS = frozenset({"s3", "gs", "azure"})
-_WITH_EXTRAS = {"azure": "registry.sources.azure_blobs"}
+_WITH_EXTRAS = {"azure": "registry.sources.azure_blobs", "oci": "registry.sources.registries.oci"}
 
 
 class RemoteSources:
@@ -26,12 +26,16 @@ class RemoteSources:
         *,
         hub_endpoint: str | None = None,
         mlflow_uri: str | None = None,
+        plain_registries: Sequence[str] = (),
     ) -> None:
-        """`mlflow_uri` None means `MLFLOW_TRACKING_URI`. Raises ValueError for an invalid rule."""
+        """`mlflow_uri` None means `MLFLOW_TRACKING_URI`. `plain_registries`: those of oci:// that
+        are read without TLS. Raises ValueError for an invalid rule.
+        """
         self._rules = UrlRules(rules)
         self._guard = guard
         self._hub_endpoint = hub_endpoint
         self._mlflow_uri = mlflow_uri
+        self._plain_registries = frozenset(plain_registries)
 
     def open(self, text: str, *, within: str | None = None) -> tuple[SourceUrl, Source]:
         """The URL without secrets, and its source. A tenant may only use its own part of a bucket.
@@ -49,11 +53,18 @@ class RemoteSources:
             return HubSource(parse_hub_url(url), self._guard, self._hub_endpoint)
         if url.scheme == "mlflow":
             return mlflow_source(url, self._guard, self._mlflow_uri)
-        if (module := _WITH_EXTRAS.get(url.scheme)) is not None:
-            source: Source = import_extra(module, url.scheme, url.scheme).open_source(
-                url, self._guard
-            )
-            return source
+        if url.scheme in _WITH_EXTRAS:
+            return self._with_extra(url)
         if url.scheme in _BUCKETS:
             return bucket_source(url, self._guard)
         return http_source(url, self._rules, self._guard)
+
+    def _with_extra(self, url: SourceUrl) -> Source:
+        """Its module imports what only an extra of the same name installs."""
+        module = import_extra(_WITH_EXTRAS[url.scheme], url.scheme, url.scheme)
+        source: Source
+        if url.scheme == "oci":
+            source = module.OciSource(url, self._guard, self._plain_registries)
+        else:
+            source = module.open_source(url, self._guard)
+        return source

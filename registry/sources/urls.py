@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from registry.errors import InvalidSource, SourceNotAllowed
 
 _PORTS = {"http": 80, "https": 443}
-SCHEMES = frozenset({"hf", "s3", "gs", "azure", "mlflow", *_PORTS})
+SCHEMES = frozenset({"hf", "s3", "gs", "azure", "mlflow", "oci", *_PORTS})
 _SPELLINGS = {"az": "azure", "abfs": "azure", "abfss": "azure"}
 _PLACES = {
     "hf": "an organisation",
@@ -16,6 +16,7 @@ _PLACES = {
     "gs": "a bucket",
     "azure": "a container",
     "mlflow": "a registered model",
+    "oci": "a registry",
     "http": "a host",
     "https": "a host",
 }
@@ -148,7 +149,7 @@ def _matches(rule: SourceUrl, url: SourceUrl) -> bool:
             return False
     elif rule.place not in ("", url.place):
         return False
-    paths = [url.path, _without_revision(url.path)] if url.scheme == "hf" else [url.path]
+    paths = [url.path, _WITHOUT_REVISION.get(url.scheme, str)(url.path)]
     folder = rule.path.rstrip("/")
     return not folder or any(f"{path}/".startswith(f"{folder}/") for path in paths)
 
@@ -157,3 +158,12 @@ def _without_revision(path: str) -> str:
     """A rule for a repository applies to all its revisions."""
     repository, slash, folder = path.removeprefix("/").partition("/")
     return f"/{repository.partition('@')[0]}{slash}{folder}"
+
+
+def _without_tag(path: str) -> str:
+    """The same for a repository of OCI. Neither a tag nor a digest holds a slash."""
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{name.partition('@')[0].partition(':')[0]}"
+
+
+_WITHOUT_REVISION = {"hf": _without_revision, "oci": _without_tag}

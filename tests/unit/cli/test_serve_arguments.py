@@ -219,7 +219,7 @@ def test_the_adapters_name_leaves_the_base_models_in_the_profile(
         (
             "m --source-url ftp://x",
             "argument --source-url: 'ftp://x': 'ftp' is none of the schemes that are read: "
-            "azure, gs, hf, http, https, mlflow, s3",
+            "azure, gs, hf, http, https, mlflow, oci, s3",
         ),
         ("m --source-root=", "argument --source-root: this names no folder"),
         ("m --lora-path", "argument --lora-path: expected at least one argument"),

@@ -1,0 +1,223 @@
+"""OCI source: `oci://registry/repository:tag` or `@sha256:…`, read with oras (the extra `oci`).
+
+An artifact of ModelPack (`application/vnd.cncf.model…`) or of ORAS: each layer is a file named by
+its annotation, or a tar. A digest that does not fit ends the fetch.
+"""
+
+import hashlib
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from registry.errors import (
+    InvalidSource,
+    RegistryError,
+    SourceDenied,
+    SourceNotFound,
+    SourceTooLarge,
+    SourceUnavailable,
+)
+from registry.inspection.foreign_folders import explain_missing_files
+from registry.inspection.peft_config import CONFIG_FILE
+from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
+from registry.inspection.training_files import FOLDER as TRAINING_FOLDER
+from registry.inspection.training_files import NAMES as TRAINING_FILES
+from registry.sources.archive import extract
+from registry.sources.base import FetchedFile, FetchedSource, FetchLimits, Progress
+from registry.sources.egress_guard import EgressGuard
+from registry.sources.paths import check_path
+from registry.sources.quarantine import TAKEN_FILES, BesideFile, IncomingFile, QuarantineWriter
+from registry.sources.registries.oci_client import OciClient
+from registry.sources.threads import run_in_thread
+from registry.sources.urls import SourceUrl
+
+_NAMES = ("org.cncf.model.filepath", "org.opencontainers.image.title")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_TAR = re.compile(r".*[.+]tar([+.]gzip)?")
+_DENIED, _NOT_FOUND = (401, 403), (404,)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    path: str
+    digest: str
+    size_bytes: int
+    is_tar: bool
+    is_config: bool
+
+    @property
+    def folder(self) -> str:
+        return self.path.rpartition("/")[0]
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+class OciSource:
+    """Implements `Source`."""
+
+    def __init__(self, url: SourceUrl, guard: EgressGuard, plain_http: Collection[str]) -> None:
+        self._url = url
+        self._open = partial(OciClient, url, guard, plain_http)
+        self._open()  # raises InvalidSource
+
+    async def fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
+        """As `Source.fetch`; `revision` is the manifest's digest."""
+        return await run_in_thread(partial(self._fetch, into, limits, progress), progress.stop)
+
+    def _fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
+        try:
+            with self._open() as client:
+                manifest, digest = client.manifest()
+                layers = _layers(manifest, str(self._url), limits.max_files)
+                tars = [layer for layer in layers if layer.is_tar]
+                writer = QuarantineWriter(into, limits, progress)
+                if any(layer.name in TAKEN_FILES for layer in layers) or not tars:
+                    self._take_files(client, layers, writer)
+                    return writer.finish(digest)
+                found = self._take_tars(client, tars, into, limits, progress)
+                return replace(found, revision=digest)
+        except requests.RequestException as error:
+            raise _error(error, str(self._url)) from error
+        except ValueError as error:  # oras's word for a demand that it has no credentials for
+            raise SourceDenied(f"{self._url} wants credentials (docker login)") from error
+
+    def _take_files(
+        self, client: OciClient, layers: Sequence[_Layer], writer: QuarantineWriter
+    ) -> None:
+        folders = {layer.folder for layer in layers if layer.name in TAKEN_FILES}
+        if len(folders) > 1:
+            raise InvalidSource(f"{self._url} holds {len(folders)} adapters")
+        here = {layer.name: layer for layer in layers if layer.folder in folders}
+        for name in TAKEN_FILES:
+            if (layer := here.get(name)) is not None:
+                writer.expect(layer.size_bytes)
+                self._copy(client, layer, writer.open(name))
+            if name == CONFIG_FILE and layer is not None:
+                writer.check_config()
+        if WEIGHTS_FILE not in here and PICKLE_FILE in here:
+            writer.mark_pickle()
+        elif not here.keys() >= set(TAKEN_FILES):
+            explain_missing_files(layer.path for layer in layers)
+            if not here:
+                raise SourceNotFound(f"{self._url} holds no adapter")
+        for name in TRAINING_FILES:
+            if (layer := here.get(name)) is not None:
+                self._copy(client, layer, writer.open_beside(name))
+
+    def _copy(self, client: OciClient, layer: _Layer, opened: IncomingFile | BesideFile) -> None:
+        """Raises SourceUnavailable if it is not what its digest says."""
+        hasher, size_bytes = hashlib.sha256(), 0
+        with opened as target:
+            for chunk in client.blob(layer.digest):
+                hasher.update(chunk)
+                size_bytes += len(chunk)
+                if size_bytes > layer.size_bytes:
+                    break
+                target.write(chunk)
+            if (size_bytes, f"sha256:{hasher.hexdigest()}") != (layer.size_bytes, layer.digest):
+                raise SourceUnavailable(f"{self._url}: {layer.digest} is not what its digest says")
+
+    def _take_tars(
+        self,
+        client: OciClient,
+        tars: Sequence[_Layer],
+        into: Path,
+        limits: FetchLimits,
+        progress: Progress,
+    ) -> FetchedSource:
+        """Each into a folder of its own, then together. The configuration first."""
+        files: dict[str, FetchedFile] = {}
+        remarks: list[tuple[str, str]] = []
+        left_bytes = limits.written_bytes
+        for layer in sorted(tars, key=lambda each: (not each.is_config, each.size_bytes)):
+            folder = into / layer.digest.removeprefix("sha256:")
+            folder.mkdir()
+            archive = QuarantineWriter(folder, limits, progress)
+            archive.expect(layer.size_bytes)
+            self._copy(client, layer, archive.open("source.tar"))
+            unpacking = Progress()  # the download was already counted
+            unpacked = into / f"{folder.name}.files"
+            unpacked.mkdir()
+            part = extract(
+                folder / "source.tar",
+                unpacked,
+                _at_most(limits, left_bytes),
+                unpacking,
+                has_config=CONFIG_FILE in files,
+            )
+            (folder / "source.tar").unlink()
+            folder.rmdir()
+            for file in part.files:
+                if file.name in files:
+                    raise InvalidSource(f"{self._url} holds {file.name} twice")
+                files[file.name] = file
+                left_bytes -= file.size_bytes
+                (unpacked / file.name).rename(into / file.name)
+            _join_training(unpacked / TRAINING_FOLDER, into / TRAINING_FOLDER)
+            unpacked.rmdir()
+            remarks += part.remarks
+            progress.advance(0)
+        return FetchedSource(tuple(files.values()), remarks=tuple(remarks))
+
+
+def _at_most(limits: FetchLimits, left_bytes: int) -> FetchLimits:
+    tenant_bytes = None if limits.tenant_bytes is None else min(limits.tenant_bytes, left_bytes)
+    return replace(limits, max_bytes=min(limits.max_bytes, left_bytes), tenant_bytes=tenant_bytes)
+
+
+def _join_training(part: Path, whole: Path) -> None:
+    if part.is_dir():
+        whole.mkdir(exist_ok=True)
+        for file in part.iterdir():
+            file.rename(whole / file.name)
+        part.rmdir()
+
+
+def _layers(manifest: Mapping[str, Any], shown: str, max_files: int) -> list[_Layer]:
+    """Raises InvalidSource, SourceTooLarge, InvalidAdapter."""
+    if "manifests" in manifest:
+        raise InvalidSource(f"{shown} is an index of several artifacts: name one by its digest")
+    listed = manifest.get("layers")
+    if not isinstance(listed, list) or not listed:
+        raise InvalidSource(f"{shown} is no artifact: it has no layers")
+    if len(listed) > max_files:
+        raise SourceTooLarge(f"{shown} holds more than {max_files} files")
+    layers = [_layer(each, shown) for each in listed]
+    paths = [layer.path for layer in layers if layer.path and not layer.is_tar]
+    if len(set(paths)) < len(paths):
+        raise InvalidSource(f"{shown} holds a file twice")
+    return layers
+
+
+def _layer(described: Any, shown: str) -> _Layer:
+    try:
+        kind, digest = str(described["mediaType"]), str(described["digest"])
+        size_bytes = int(described["size"])
+        notes: Mapping[str, Any] = described.get("annotations") or {}
+        path = next((str(notes[name]) for name in _NAMES if name in notes), "")
+    except (TypeError, KeyError, ValueError, AttributeError):
+        raise InvalidSource(f"{shown}: a layer in its manifest can't be read") from None
+    if not _DIGEST.fullmatch(digest) or size_bytes < 0:
+        raise InvalidSource(f"{shown}: a layer has no sha256 digest or no size")
+    path = path.removeprefix("./")
+    check_path(path, "the artifact")
+    is_file = path.rpartition("/")[2] in (*TAKEN_FILES, PICKLE_FILE, *TRAINING_FILES)
+    is_tar = bool(_TAR.fullmatch(kind)) and not is_file
+    return _Layer(path, digest, size_bytes, is_tar, ".config." in kind)
+
+
+def _error(error: requests.RequestException, shown: str) -> RegistryError:
+    status = None if error.response is None else error.response.status_code
+    if status in _DENIED:
+        return SourceDenied(f"{shown} wants credentials, or other ones (docker login)")
+    if status in _NOT_FOUND:
+        return SourceNotFound(f"there is no {shown}")
+    why = f"status {status}" if status else type(error).__name__
+    return SourceUnavailable(f"{shown} can't be read now: {why}")
