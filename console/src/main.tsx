@@ -1,14 +1,23 @@
-// The shell: routing, colours, API key.
+// The shell: routing and colours.
 
 import { AdaptersPage } from "./adapters/table-page.tsx";
+import { AdapterPage } from "./adapter/page.tsx";
+import { ComparePage } from "./compare/page.tsx";
 import { address } from "./lib/address.ts";
-import { key, type Problem } from "./lib/api.ts";
+import type { Problem } from "./lib/api.ts";
 import { pageOf, type Show } from "./lib/page.ts";
-import { adapterPage } from "./plain/adapter-page.js";
+import { JobsPage } from "./manage/jobs.tsx";
+import { KeysPage } from "./manage/keys.tsx";
+import { PinsPage } from "./manage/pins.tsx";
+import { ServerPage } from "./manage/server.tsx";
+import { TenantsPage } from "./manage/tenants.tsx";
+import { WebhooksPage } from "./manage/webhooks.tsx";
+import { PublishPage } from "./publish/page.tsx";
+import { setUpKeyboard } from "./shell/keyboard.tsx";
+import { setUpSignIn } from "./shell/sign-in.tsx";
 import { cachePage } from "./plain/cache-page.js";
 import { fill, h, link, setText } from "./plain/dom.js";
 import { eventsPage } from "./plain/events-page.js";
-import { askForKey } from "./plain/key-dialog.js";
 import { clearNotices, clearProblem, showProblem } from "./lib/notices.ts";
 import { tryPage } from "./plain/try-page.js";
 import { versionsPage } from "./plain/versions-page.js";
@@ -23,9 +32,17 @@ interface Page {
 const PAGES: readonly Page[] = [
   { path: /^\/?$|^\/cache$/, nav: "#/cache", title: "Cache", show: cachePage },
   { path: /^\/adapters$/, nav: "#/adapters", title: "Adapters", show: pageOf(AdaptersPage) },
-  { path: /^\/adapters\/([^/]+)$/, nav: "#/adapters", title: "Adapter", show: adapterPage },
+  { path: /^\/adapters\/([^/]+)$/, nav: "#/adapters", title: "Adapter", show: pageOf(AdapterPage) },
   { path: /^\/versions$/, nav: "#/adapters", title: "Versions", show: versionsPage },
   { path: /^\/try$/, nav: "#/try", title: "Try it", show: tryPage },
+  { path: /^\/publish$/, nav: "#/adapters", title: "Publish", show: pageOf(PublishPage) },
+  { path: /^\/compare$/, nav: "#/try", title: "Compare", show: pageOf(ComparePage) },
+  { path: /^\/jobs$/, nav: "#/jobs", title: "Jobs", show: pageOf(JobsPage) },
+  { path: /^\/pins$/, nav: "#/jobs", title: "Pins", show: pageOf(PinsPage) },
+  { path: /^\/keys$/, nav: "#/jobs", title: "Keys", show: pageOf(KeysPage) },
+  { path: /^\/tenants$/, nav: "#/jobs", title: "Tenants", show: pageOf(TenantsPage) },
+  { path: /^\/webhooks$/, nav: "#/jobs", title: "Webhooks", show: pageOf(WebhooksPage) },
+  { path: /^\/server$/, nav: "#/jobs", title: "Server", show: pageOf(ServerPage) },
   { path: /^\/events$/, nav: "#/events", title: "Events", show: eventsPage },
 ];
 const LINK_STATES: Record<string, string> = {
@@ -127,21 +144,11 @@ function chooseTheme(theme: string): void {
   localStorage.setItem("adaptry.theme", theme);
 }
 
-function setUpKey(): void {
-  const opener = document.getElementById("key")!;
-  const label = () => setText(opener, key.get() ? "API key ✓" : "API key");
-  opener.addEventListener("click", async () => {
-    if (await askForKey()) show();
-    label();
-  });
-  label();
-}
-
 setUpTheme();
-setUpKey();
+setUpKeyboard();
 window.addEventListener("hashchange", show);
 document.querySelector(".skip")!.addEventListener("click", (event) => {
   event.preventDefault(); // the hash is the page's address
   content.focus();
 });
-show();
+void setUpSignIn(show).then(show);

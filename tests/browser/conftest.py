@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from tests.browser.console_server import ConsoleServer, console_server
 from tests.browser.scripted_server import Scripted, scripted_server
 from tests.conftest import LiveServer, running_live_server
 
@@ -110,3 +111,14 @@ def visitor(scripted: tuple[str, Scripted], visit: Visit) -> Visitor:
 def page(visitor: Visitor) -> Page:
     """A page of the same origin without scripts of its own."""
     return visitor.open("../blank")
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleServer]:
+    """Everything but an engine, with three adapters of the demo; `upper` has two versions."""
+    with console_server(tmp_path_factory.mktemp("console")) as server:
+        for name, folder in (("upper", "upper"), ("upper", "vowels"), ("rot13", "rot13")):
+            server.register(name, folder)
+        for name in ("upper", "rot13", "upper"):
+            server.ask(name)
+        yield server

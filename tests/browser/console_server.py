@@ -59,6 +59,11 @@ class ConsoleServer:
 
         self.run(lease())
 
+    def register(self, name: str, folder: str) -> None:
+        """One of the demo's adapters."""
+        source = str(ROOT / "demo" / "adapters" / folder)
+        self.run(self.registry.service.registrar.register(name, source, actor="test"))
+
     def key(self, name: str, *scopes: Scope) -> str:
         """A new key; one named `acme~app` is a tenant's."""
         text, _ = self.run(self.registry.keys.create(name, scopes, actor="test"))

@@ -25,6 +25,16 @@ def test_decisions_are_stored_once_in_order_and_expire(page: Page) -> None:
     assert run(page, "decisionWindow", code, given) == [[True, True, False, True], [1, 2, 3], [3]]
 
 
+def test_the_newest_decisions_are_kept_however_old(page: Page) -> None:
+    code = """
+      const seen = new m.DecisionWindow();
+      for (let id = 1; id <= 300; id += 1) seen.add({ id, at: "2026-11-25T14:00:00Z" });
+      seen.prune(Date.parse("2026-11-25T14:00:01Z") + 12 * m.WINDOW_MS);
+      return [seen.all.length, seen.newest.length, seen.newest[0].id];
+    """
+    assert run(page, "decisionWindow", code) == [0, 200, 300]
+
+
 def test_ratios_and_buckets_equal_the_hand_count(page: Page) -> None:
     outcomes = ["gpu_hit", "gpu_hit", "gpu_hit", "host_hit", "miss"]
     given = [decision(n, 10.0 + 2 * n, outcome=outcome) for n, outcome in enumerate(outcomes)]

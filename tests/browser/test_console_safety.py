@@ -63,7 +63,7 @@ def test_a_key_is_sent_with_everything_and_forgotten_with_the_tab(
     page.on(
         "request", lambda request: sent.append((request.url, request.headers.get("authorization")))
     )
-    dialog = page.get_by_role("dialog", name="API key")
+    dialog = page.get_by_role("dialog", name="Sign in")
     dialog.get_by_label("Key").fill("sesame")
     dialog.get_by_role("button", name="Use this key").click()
     is_live(page)

@@ -9,7 +9,7 @@ from sqlalchemy import insert
 from registry.models import Adapter
 from registry.models.base import now
 from tests.browser.conftest import Visit
-from tests.browser.console_server import ROOT, ConsoleServer, console_server
+from tests.browser.console_server import ConsoleServer, console_server
 
 MANY = 100_000
 
@@ -19,8 +19,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleServer]:
     """Four adapters of the demo among 100,000 without versions."""
     with console_server(tmp_path_factory.mktemp("table")) as server:
         for name in ("upper", "rot13", "vowels", "reverse"):
-            source = str(ROOT / "demo" / "adapters" / name)
-            server.run(server.registry.service.registrar.register(name, source, actor="test"))
+            server.register(name, name)
         server.run(add_many(server))
         for name in ("upper", "rot13", "upper", "vowels", "upper"):
             server.ask(name)

@@ -2,6 +2,7 @@
 
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { link, remember } from "../lib/address.ts";
+import { isPlatform, may } from "../lib/caller.ts";
 import { useAnswer, useEvents, useInterval } from "../lib/hooks.ts";
 import type { PageProps } from "../lib/page.ts";
 import { VirtualTable } from "../lib/virtual-table.tsx";
@@ -20,8 +21,8 @@ export function AdaptersPage({ query, signal, onLinkState }: PageProps) {
   const [search, setSearch] = useState(() => searchOf(query));
   const [columns, setColumns] = useState(() => columnsOf(query));
   const first = useRef(Number(query.get("at")) || 0);
-  const [residents, readAgain] = useAnswer("Cache", readResidents);
-  const [bases] = useAnswer("Base models", (signal) => request("get", "/api/v1/bases", { signal }));
+  const [residents, readAgain] = useAnswer("Cache", async (signal) => (may("operate") ? readResidents(signal) : null));
+  const [bases] = useAnswer("Base models", async (signal) => (may("operate") && isPlatform() ? request("get", "/api/v1/bases", { signal }) : null));
   const names = useNames(search, residents);
   const table = useOverview(search, names);
   useInterval(RESIDENTS_MS, readAgain);
@@ -53,6 +54,7 @@ export function AdaptersPage({ query, signal, onLinkState }: PageProps) {
         <p class="row end-of-line">
           <ColumnChoice chosen={columns} onChange={setColumns} />
           <a href="#/versions">Search versions</a>
+          {may("publish") && <a href="#/publish">Publish</a>}
         </p>
       </div>
       <Filters search={search} bases={bases?.items.map(({ name }) => name) ?? []} hasCache={residents !== null} onChange={change} />
@@ -152,7 +154,8 @@ function Nothing({ search }: { search: Search }) {
   }
   return (
     <p class="faint">
-      Nothing is registered yet. Register the first adapter with <code>adaptry adapter push NAME FOLDER</code>.
+      Nothing is registered yet. <a href="#/publish">Publish the first adapter</a>, or use{" "}
+      <code>adaptry adapter push NAME FOLDER</code>.
     </p>
   );
 }

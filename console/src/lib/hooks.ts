@@ -1,6 +1,7 @@
 // Hooks: what several components wait for or follow.
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { may } from "./caller.ts";
 import { clearProblem, showProblem } from "./notices.ts";
 import { follow } from "../plain/sse.js";
 
@@ -41,6 +42,7 @@ export function useEvents(
   const latest = useRef(action);
   latest.current = action;
   useEffect(() => {
+    if (!may("operate")) return; // who may not read events sees a page as it was opened
     let timer = 0;
     const onMessage = () => {
       timer ||= window.setTimeout(() => {

@@ -21,6 +21,10 @@ export function showProblem(error: unknown, doing: string | null = null): void {
   if ((error as Error).name === "AbortError") return;
   const problem = error as Problem;
   if (!(error instanceof Problem)) console.error(error);
+  if (problem.status === 401) {
+    document.getElementById("key")!.click(); // one panel, however many requests were refused
+    return;
+  }
   const known = `${doing} ${problem.code} ${problem.message}`;
   const shown = [...document.querySelectorAll<HTMLElement>("#notices .problem")];
   if (shown.some((notice) => notice.dataset.what === known)) return;
@@ -39,12 +43,7 @@ export function clearProblem(doing: string): void {
 function problemParts(error: Problem, doing: string | null): unknown[] {
   const wait = error.retryAfterSeconds ? ` Try again in ${error.retryAfterSeconds} s.` : "";
   const text = h("p", {}, doing ? h("strong", {}, `${doing}: `) : null, error.message, wait);
-  const code = error.code ? h("code", { class: "code" }, error.code) : null;
-  return [text, code, error.status === 401 ? keyButton() : null];
-}
-
-function keyButton() {
-  return button("Enter the API key", () => document.getElementById("key")!.click());
+  return [text, error.code ? h("code", { class: "code" }, error.code) : null];
 }
 
 function add(classes: string, role: string, parts: unknown[]): HTMLElement {

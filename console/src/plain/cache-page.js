@@ -13,7 +13,6 @@ import { follow, pause } from "./sse.js";
 import { DecisionWindow, MINUTE_MS, flows, lookups, thrashing } from "./decision-window.js";
 
 const BACKFILL = 1000;
-const TAIL = 40;
 const DRAW_MS = 1000;
 const COUNT_MS = 200;
 const REFRESH_MS = 2000; // the end of a request is not a decision: it has to be polled
@@ -154,9 +153,10 @@ function count(page) {
 /** Paused while the pointer or the focus is in the list. */
 function showTail({ tail, tailNote, decisions }) {
   const isRead = tail.matches(":hover, :focus-within");
-  setText(tailNote, isRead ? "paused while you read" : "");
+  const note = decisions.newest.length ? "" : "none since the server has started";
+  setText(tailNote, isRead ? "paused while you read" : note);
   if (isRead) return;
-  keyed(tail, decisions.all.slice(-TAIL).reverse(), ({ id }) => id, decisionLine);
+  keyed(tail, decisions.newest, ({ id }) => id, decisionLine);
 }
 
 function showMinute(page, lastMinute) {

@@ -5,11 +5,13 @@ export const BUCKET_MS = 5 * 1000;
 export const MINUTE_MS = 60 * 1000;
 export const THRASH_EVICTIONS = 3; // of one adapter from one tier within a minute
 const MOST = 20000;
+const NEWEST = 200;
 
 /** Stores decisions in the order of their ids, each once, for `WINDOW_MS`. */
 export class DecisionWindow {
   #known = new Set();
   #all = [];
+  #newest = [];
 
   /** Whether it was new. */
   add(decision) {
@@ -17,7 +19,11 @@ export class DecisionWindow {
     this.#known.add(decision.id);
     let place = this.#all.length;
     while (place > 0 && decision.id < this.#all[place - 1].id) place -= 1;
-    this.#all.splice(place, 0, { ...decision, time: Date.parse(decision.at) });
+    const timed = { ...decision, time: Date.parse(decision.at) };
+    this.#all.splice(place, 0, timed);
+    this.#newest.push(timed);
+    this.#newest.sort((one, other) => other.id - one.id);
+    this.#newest.length = Math.min(this.#newest.length, NEWEST);
     return true;
   }
 
@@ -27,6 +33,11 @@ export class DecisionWindow {
     if (old < 0) old = this.#all.length;
     old = Math.max(old, this.#all.length - MOST);
     for (const each of this.#all.splice(0, old)) this.#known.delete(each.id);
+  }
+
+  /** The newest, newest first, however old: an incident is looked at long after it. */
+  get newest() {
+    return this.#newest;
   }
 
   get all() {

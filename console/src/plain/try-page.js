@@ -89,7 +89,7 @@ async function run(form, sides, { submit, stop }, left) {
 function makeSide(letter) {
   const title = h("h2", {}, letter);
   const found = h("div", { class: "found" });
-  const answer = h("pre", { class: "answer", tabindex: "0", "aria-label": `Answer of ${letter}` });
+  const answer = h("pre", { class: "answer", tabindex: "0", role: "region", "aria-label": `Answer of ${letter}` });
   const times = h("div", {});
   const element = h("section", { class: "side", "aria-label": `Side ${letter}` });
   fill(element, title, found, answer, times);

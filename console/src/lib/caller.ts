@@ -1,0 +1,47 @@
+// The caller: whose key is used, and what it may do. What it may not do is not offered.
+
+import { get, key, type Schema } from "./api.ts";
+
+export type Scope = Schema["Scope"];
+
+export interface Caller {
+  name: string;
+  tenant: string | null;
+  scopes: readonly Scope[];
+  /** Null where no keys are required. */
+  prefix: string | null;
+}
+
+let caller: Caller | null = null;
+
+/** Reads it anew, with the key that is stored. Throws Problem if that key is not accepted. */
+export async function readCaller(): Promise<Caller> {
+  caller = null;
+  caller = (await get("api/v1/whoami")) as Caller;
+  return caller;
+}
+
+export function currentCaller(): Caller | null {
+  return caller;
+}
+
+/** Whether it has one of the scopes; true while it is unknown, as the server decides anyway. */
+export function may(...scopes: readonly Scope[]): boolean {
+  if (caller === null) return true;
+  const own = caller.scopes;
+  return own.includes("admin") || scopes.some((scope) => own.includes(scope));
+}
+
+/** Whether it is the platform's, and not a tenant's. */
+export function isPlatform(): boolean {
+  return caller === null || caller.tenant === null;
+}
+
+/** Whether an adapter or key is the caller's to change. */
+export function owns(name: string): boolean {
+  return caller === null || caller.tenant === null || name.startsWith(`${caller.tenant}~`);
+}
+
+export function isSignedIn(): boolean {
+  return Boolean(key.get()) && caller !== null && caller.prefix !== null;
+}

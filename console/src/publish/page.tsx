@@ -1,0 +1,208 @@
+// Publish: drop an adapter, see it sent and inspected, and promote the version.
+
+import { useRef, useState } from "preact/hooks";
+import { request, type Problem, type Schema } from "../lib/api.ts";
+import { adapterLink, remember } from "../lib/address.ts";
+import { Field } from "../lib/form.tsx";
+import { announce } from "../lib/notices.ts";
+import type { PageProps } from "../lib/page.ts";
+import { Act, Code, State } from "../lib/parts.tsx";
+import { Inspection } from "../adapter/details.tsx";
+import { promote } from "../adapter/promote.tsx";
+import { bytes } from "../plain/format.js";
+import { pause } from "../plain/sse.js";
+import { base, choose, dropped, type Chosen } from "./files.ts";
+import { upload } from "./upload.ts";
+
+type Version = Schema["VersionRead"];
+type Job = Schema["JobRead"];
+type Phase =
+  | { is: "empty" }
+  | { is: "chosen"; chosen: Chosen }
+  | { is: "sending"; sent: number; total: number }
+  | { is: "inspecting"; job: Job | null }
+  | { is: "refused"; code: string; detail: string }
+  | { is: "done"; version: Version; created: boolean };
+
+const POLL_MS = 300;
+const ENDED = new Set(["failed", "cancelled"]);
+
+export function PublishPage({ query, signal }: PageProps) {
+  const [name, setName] = useState(query.get("name") ?? "");
+  const [phase, setPhase] = useState<Phase>({ is: "empty" });
+  const files = useRef<Chosen | null>(null);
+  const take = async (choosing: Promise<Chosen>) => {
+    try {
+      const chosen = await choosing;
+      files.current = chosen;
+      if (!name) setName(chosen.name);
+      setPhase({ is: "chosen", chosen });
+    } catch (error) {
+      setPhase({ is: "refused", code: "no_adapter", detail: (error as Error).message });
+    }
+  };
+  const publish = async (event: SubmitEvent) => {
+    event.preventDefault();
+    const given = new FormData(event.currentTarget as HTMLFormElement);
+    const text = (field: string) => String(given.get(field) ?? "").trim();
+    const tags = text("tags").split(/\s+/).filter(Boolean);
+    const fields = { description: text("description"), training_run: text("training_run"), tags: tags.length ? JSON.stringify(tags) : "" };
+    remember("/publish", { name });
+    try {
+      const total = files.current!.files.reduce((sum, file) => sum + file.size, 0);
+      setPhase({ is: "sending", sent: 0, total });
+      const onProgress = (sent: number, whole: number) =>
+        setPhase(sent < whole ? { is: "sending", sent, total: whole } : { is: "inspecting", job: null });
+      const answer = await upload(name, files.current!.files, { fields, signal, onProgress });
+      const done = await follow(answer, signal, (job) => setPhase({ is: "inspecting", job }));
+      setPhase(done);
+      announce(done.is === "done" ? `${done.version.reference} is registered` : "refused");
+    } catch (error) {
+      if ((error as Error).name === "AbortError") return;
+      const { code, message } = error as Problem;
+      setPhase({ is: "refused", code: code ?? "error", detail: message });
+    }
+  };
+  const isBusy = phase.is === "sending" || phase.is === "inspecting";
+  return (
+    <>
+      <div class="page-head">
+        <h1>Publish</h1>
+        <p class="faint">Register an adapter that PEFT saved, as a new version.</p>
+      </div>
+      <form class="publish" onSubmit={publish}>
+        <Drop take={take} isBusy={isBusy} phase={phase} />
+        <div class="columns">
+          <Field label="Adapter" hint="A new version of it, or a new adapter.">
+            <input value={name} required maxLength={64} spellcheck={false} class="ref" onInput={(event) => setName(event.currentTarget.value.trim())} />
+          </Field>
+          <Field label="Tags" hint="Separated by blanks.">
+            <input name="tags" spellcheck={false} />
+          </Field>
+          <Field label="Training run">
+            <input name="training_run" maxLength={1024} />
+          </Field>
+          <Field label="Description">
+            <input name="description" maxLength={4096} />
+          </Field>
+        </div>
+        <div class="row">
+          <button class="primary" disabled={isBusy || files.current === null}>
+            Publish
+          </button>
+        </div>
+      </form>
+      <div role="status">
+        <Progress phase={phase} />
+      </div>
+      {phase.is === "done" && <Published version={phase.version} created={phase.created} />}
+    </>
+  );
+}
+
+async function follow(answer: Version | Job, signal: AbortSignal, onJob: (job: Job) => void): Promise<Phase> {
+  if ("digest" in answer) return { is: "done", version: answer, created: true };
+  let job = answer;
+  while (job.version === null && !ENDED.has(job.state)) {
+    onJob(job);
+    await pause(POLL_MS, signal);
+    job = await request("get", "/api/v1/jobs/{number}", { path: { number: job.id }, signal });
+  }
+  if (job.version === null) return { is: "refused", code: job.code ?? job.state, detail: job.detail ?? `the job was ${job.state}` };
+  const number = Number(job.version.split(":")[1]);
+  const version = await request("get", "/api/v1/adapters/{name}/versions/{number}", { path: { name: job.adapter, number }, signal });
+  return { is: "done", version, created: job.created !== false };
+}
+
+interface DropProps {
+  take: (choosing: Promise<Chosen>) => Promise<void>;
+  isBusy: boolean;
+  phase: Phase;
+}
+
+function Drop({ take, isBusy, phase }: DropProps) {
+  const [isOver, setOver] = useState(false);
+  const onDrop = (event: DragEvent) => {
+    event.preventDefault();
+    setOver(false);
+    if (event.dataTransfer) void take(dropped(event.dataTransfer.items).then(({ files, folder }) => choose(files, folder)));
+  };
+  const onChange = (event: Event) => void take(choose([...((event.currentTarget as HTMLInputElement).files ?? [])]));
+  return (
+    <div
+      class={`drop${isOver ? " over" : ""}`}
+      onDragOver={(event) => (event.preventDefault(), setOver(true))}
+      onDragLeave={() => setOver(false)}
+      onDrop={onDrop}
+    >
+      <p>Drop a folder, a zip or a tar here, or choose:</p>
+      <div class="row">
+        <Field label="Folder">
+          <input type="file" disabled={isBusy} onChange={onChange} {...{ webkitdirectory: true }} />
+        </Field>
+        <Field label="Files or an archive">
+          <input type="file" multiple disabled={isBusy} onChange={onChange} />
+        </Field>
+      </div>
+      {phase.is === "chosen" && (
+        <ul aria-label="Files to send">
+          {phase.chosen.files.map((file) => (
+            <li key={file.name}>
+              {base(file.name)} <span class="faint">{bytes(file.size)}</span>
+            </li>
+          ))}
+        </ul>
+      )}
+    </div>
+  );
+}
+
+function Progress({ phase }: { phase: Phase }) {
+  if (phase.is === "sending") {
+    return (
+      <p>
+        <progress max={phase.total} value={phase.sent} aria-label="Sent" /> {bytes(phase.sent)} of {bytes(phase.total)} sent
+      </p>
+    );
+  }
+  if (phase.is === "inspecting") {
+    return (
+      <p>
+        <progress aria-label="Inspection" /> {phase.job ? `Job ${phase.job.id}: ${phase.job.step ?? phase.job.state}` : "Received, waiting for the inspection"} …
+      </p>
+    );
+  }
+  if (phase.is === "refused") {
+    return (
+      <p class="problem-text" role="alert">
+        Refused: {phase.detail} <Code of={phase.code} /> <a href="../docs">The API</a> is at /docs, and what each code means in the errors page of the documentation.
+      </p>
+    );
+  }
+  return null;
+}
+
+function Published({ version, created }: { version: Version; created: boolean }) {
+  const [aliases, setAliases] = useState<string>("");
+  const open = async () => {
+    const { items } = await request("get", "/api/v1/adapters/{name}/aliases", { path: { name: version.adapter } });
+    if (await promote(version.adapter, version, items)) setAliases("Promoted.");
+  };
+  return (
+    <section class="published" aria-label="The new version">
+      <h2>
+        <a class="ref" href={adapterLink(version.adapter, { version: String(version.number) })}>
+          {version.reference}
+        </a>{" "}
+        <State of={version.state} />
+      </h2>
+      {!created && <p>These files were registered before: this is that version.</p>}
+      <Inspection of={version.inspection} />
+      <p class="row">
+        <Act label="Promote …" action={open} />
+        <a href={`#/try?a=${encodeURIComponent(version.reference)}`}>Try it</a>
+        {aliases}
+      </p>
+    </section>
+  );
+}

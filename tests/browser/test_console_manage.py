@@ -1,0 +1,179 @@
+"""What an operator does beside the cache, done in the console and read back from the server."""
+
+import re
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from registry.auth.scopes import Scope
+from tests.browser.conftest import Visit
+from tests.browser.console_server import ConsoleServer, console_server
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleServer]:
+    with console_server(tmp_path_factory.mktemp("keyed"), require_keys=True) as server:
+        yield server
+
+
+def read(server: ConsoleServer, path: str) -> dict[str, object]:
+    content: dict[str, object] = httpx.get(f"{server.url}/api/v1/{path}", trust_env=False).json()
+    return content
+
+
+def answer(page: Page, title: str, verb: str, **fields: str) -> None:
+    """Fills in a dialog and sends it."""
+    dialog = page.get_by_role("dialog", name=title)
+    for label, value in fields.items():
+        dialog.get_by_label(label.replace("_", " ")).fill(value)
+    dialog.get_by_role("button", name=verb, exact=True).click()
+    expect(dialog).to_have_count(0)
+
+
+def test_a_version_goes_through_its_states(console: ConsoleServer, visit: Visit) -> None:
+    console.register("staged", "upper")
+    console.register("staged", "reverse")
+    page = visit(console.url).open("#/adapters/staged?version=2")
+    state = page.get_by_role("row", name=re.compile("staged:2 ")).locator(".state")
+    for step, becomes, fields in (
+        ("Deprecate", "deprecated", {}),
+        ("Restore", "ready", {}),
+        ("Quarantine", "quarantined", {"Reason": "it rambles"}),
+        ("Restore", "ready", {}),
+        ("Retire", "retired", {}),
+        ("Purge", "purged", {"Type_staged:2_to_confirm": "staged:2"}),
+    ):
+        page.get_by_role("button", name=f"{step} …", exact=True).click()
+        answer(page, f"{step} staged:2", step, **fields)
+        expect(state).to_have_text(becomes)
+    assert read(console, "adapters/staged/versions/2")["state"] == "purged"
+    expect(page.get_by_role("button", name="Promote …")).to_have_count(0)
+
+
+def test_an_adapter_is_described(console: ConsoleServer, visit: Visit) -> None:
+    console.register("described", "upper")
+    page = visit(console.url).open("#/adapters/described")
+    page.get_by_role("button", name="Edit described").click()
+    answer(
+        page,
+        "Edit described",
+        "Save",
+        Owner="team-a",
+        Description="Answers",
+        Tags="crm prod",
+        Metadata="accuracy = 0.9\nreviewed = yes",
+    )
+    expect(page.get_by_text("described is changed")).to_be_visible()
+    found = read(console, "adapters/described")
+    assert (found["owner"], found["tags"]) == ("team-a", ["crm", "prod"])
+    assert found["metadata"] == {"accuracy": 0.9, "reviewed": "yes"}
+    page.get_by_role("button", name="Edit described").click()
+    answer(page, "Edit described", "Save", Metadata="accuracy = 0.9")
+    expect(page.get_by_text("reviewed")).to_have_count(0)
+    assert read(console, "adapters/described")["metadata"] == {"accuracy": 0.9}
+
+
+def test_keys_tenants_and_webhooks_are_made_and_ended(console: ConsoleServer, visit: Visit) -> None:
+    page = visit(console.url, width=1440).open("#/tenants")
+    page.get_by_role("button", name="New tenant …").click()
+    answer(page, "New tenant", "Create", Name="acme", Slots="1")
+    expect(page.get_by_role("rowheader", name="acme")).to_be_visible()
+    assert read(console, "tenants/acme")["max_slots"] == 1
+    page.get_by_role("link", name="Keys").click()
+    page.get_by_role("button", name="New key …").click()
+    page.get_by_role("dialog").get_by_label("infer: ").check()
+    answer(page, "New key", "Create", Name="acme~app")
+    secret = page.get_by_role("dialog", name="The key acme~app")
+    expect(secret.get_by_label("Secret")).to_have_value(re.compile("^adp_"))
+    secret.get_by_role("button", name="Done").click()
+    page.get_by_role("button", name="Revoke acme~app").click()
+    answer(page, "Revoke acme~app", "Revoke", **{"Type_acme~app_to_confirm": "acme~app"})
+    expect(page.get_by_role("row", name=re.compile("acme~app"))).to_contain_text("revoked")
+    page.get_by_role("link", name="Webhooks").click()
+    page.get_by_role("button", name="New webhook …").click()
+    answer(page, "New webhook", "Create", URL="http://127.0.0.1:9/hook", Events="alias.moved")
+    page.get_by_role("dialog").get_by_role("button", name="Done").click()
+    page.get_by_role("button", name="Test http").click()
+    page.get_by_role("button", name="Deliveries to").click()
+    expect(page.get_by_role("region", name="Deliveries")).to_be_visible()
+    page.get_by_role("button", name="Delete http").click()
+    answer(page, "Delete the webhook", "Delete")
+    expect(page.get_by_text("No webhooks.")).to_be_visible()
+
+
+def test_pins_jobs_and_garbage(console: ConsoleServer, visit: Visit) -> None:
+    page = visit(console.url, width=390).open("#/pins")
+    page.get_by_role("button", name="Pin …").click()
+    answer(page, "Pin an adapter", "Pin", Reference="rot13")
+    page.get_by_role("button", name="Unpin rot13:1").click()
+    expect(page.get_by_text("Nothing is pinned")).to_be_visible()
+    page.get_by_role("link", name="Jobs").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
+    console.register("garbage", "upper")
+    console.register("garbage", "reverse")
+    for number in (1, 2):
+        url = f"{console.url}/api/v1/adapters/garbage/versions/{number}/retire"
+        httpx.post(url, json={"force": True}, trust_env=False).raise_for_status()
+    page.get_by_role("link", name="Server", exact=True).click()
+    expect(page.get_by_text("database", exact=True)).to_be_visible()
+    page.get_by_label("Keep the last").fill("0")
+    page.get_by_label("Keep what an alias").fill("0")
+    page.get_by_role("button", name="Show what would be purged").click()
+    expect(page.get_by_text("garbage:2")).to_be_visible()
+    assert read(console, "adapters/garbage/versions/2")["state"] == "retired"
+    page.get_by_role("button", name="Purge …").click()
+    answer(page, "Collect garbage", "Purge", Type_purge_to_confirm="purge")
+    expect(page.get_by_text(re.compile("purged, .* free"))).to_be_visible()
+    assert read(console, "adapters/garbage/versions/2")["state"] == "purged"
+
+
+def test_only_an_accepted_key_signs_in(keyed: ConsoleServer, visit: Visit) -> None:
+    visitor = visit(keyed.url)
+    visitor.expects_a_refusal()
+    page = visitor.open("#/adapters")
+    panel = page.get_by_role("dialog", name="Sign in")
+    expect(panel).to_be_visible()
+    expect(page.locator(".notice.problem")).to_have_count(0)
+    panel.get_by_label("Key").fill("adp_wrong")
+    panel.get_by_role("button", name="Use this key").click()
+    expect(panel.get_by_role("alert")).to_contain_text("not accepted")
+    expect(page.locator("#key")).to_have_text("API key")
+    panel.get_by_label("Key").fill(keyed.key("operator", Scope.ADMIN))
+    panel.get_by_role("button", name="Use this key").click()
+    expect(panel).to_have_count(0)
+    expect(page.locator("#key")).to_have_text("API key ✓")
+    expect(page.get_by_text("Nothing is registered yet.")).to_be_visible()
+    expect(page.locator(".notice.problem")).to_have_count(0)
+    page.reload()
+    expect(page.locator("#key")).to_have_text("API key ✓")
+
+
+def test_keys_of_the_keyboard(console: ConsoleServer, visit: Visit) -> None:
+    page = visit(console.url).open("#/events")
+    heading = page.get_by_role("heading", level=1)
+    expect(heading).to_have_text("Events")
+    page.keyboard.press("g")
+    page.keyboard.press("a")
+    expect(heading).to_have_text("Adapters")
+    page.keyboard.press("/")
+    expect(page.get_by_label("Search")).to_be_focused()
+    page.keyboard.type("upp?g")
+    expect(page.get_by_label("Search")).to_have_value("upp?g")
+    page.get_by_label("Search").blur()
+    page.keyboard.press("?")
+    dialog = page.get_by_role("dialog", name="Keyboard")
+    expect(dialog).to_contain_text("Search")
+    page.keyboard.press("Escape")
+    page.keyboard.press("g")
+    page.keyboard.press("c")
+    expect(heading).to_have_text("Cache")
+
+
+def test_two_versions_are_compared(console: ConsoleServer, visit: Visit) -> None:
+    page = visit(console.url).open("#/compare?a=upper%3A1&b=upper%3A2")
+    table = page.get_by_role("region", name="Differences")
+    expect(table.get_by_role("row", name=re.compile("^Rank differs 4 8"))).to_be_visible()
+    page.get_by_role("button", name="Show differences only").click()
+    expect(table.get_by_role("row", name=re.compile("^State"))).to_have_count(0)
