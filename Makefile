@@ -119,7 +119,7 @@ audit: $(PROJECT) $(DEV)  ## ask for known vulnerabilities of all that is locked
 
 .PHONY: clean
 clean:  ## remove the environment, the caches and the state of the demo
-	rm -rf $(VENV) site .adaptry/demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf $(VENV) site .adaptry/demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist console/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUNTIME): requirements/bootstrap.txt requirements/$(ENGINE).txt requirements/torch-cpu.txt

@@ -32,26 +32,27 @@ interface Props {
   search: Search;
   bases: readonly string[];
   hasCache: boolean;
-  onChange: (changed: Partial<Search>) => void;
+  /** What is typed waits for the next key; a choice does not. */
+  onChange: (changed: Partial<Search>, immediately?: boolean) => void;
 }
 
 export function Filters({ search, bases, hasCache, onChange }: Props) {
   const typed = (name: keyof Search) => (event: TargetedInputEvent<HTMLInputElement>) =>
     onChange({ [name]: event.currentTarget.value.trim() });
   const chosen = (name: keyof Search) => (event: TargetedEvent<HTMLSelectElement>) =>
-    onChange({ [name]: event.currentTarget.value });
+    onChange({ [name]: event.currentTarget.value }, true);
   const tags = (event: TargetedInputEvent<HTMLInputElement>) =>
     onChange({ tag: event.currentTarget.value.split(/[\s,]+/).filter(Boolean) });
   return (
     <form class="filters" role="search" aria-label="Adapters" onSubmit={(event) => event.preventDefault()}>
       <Field label="Search" hint={null}>
-        <input type="search" id="search" value={search.text} onInput={typed("text")} placeholder="part of a name, words" aria-keyshortcuts="/" />
+        <input type="search" id="search" defaultValue={search.text} onInput={typed("text")} placeholder="part of a name, words" aria-keyshortcuts="/" />
       </Field>
       <Field label="Tag">
-        <input value={search.tag.join(" ")} onInput={tags} />
+        <input defaultValue={search.tag.join(" ")} onInput={tags} />
       </Field>
       <Field label="Owner">
-        <input value={search.owner} onInput={typed("owner")} />
+        <input defaultValue={search.owner} onInput={typed("owner")} />
       </Field>
       <Field label="State">
         <Select value={search.state} values={STATES} onChange={chosen("state")} />
@@ -67,7 +68,7 @@ export function Filters({ search, bases, hasCache, onChange }: Props) {
         </Field>
       )}
       <Field label="Tenant">
-        <input value={search.tenant} class="narrow" onInput={typed("tenant")} />
+        <input defaultValue={search.tenant} class="narrow" onInput={typed("tenant")} />
       </Field>
     </form>
   );

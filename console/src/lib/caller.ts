@@ -1,23 +1,16 @@
 // The caller: whose key is used, and what it may do. What it may not do is not offered.
 
-import { get, key, type Schema } from "./api.ts";
+import { key, request, type Schema } from "./api.ts";
 
 export type Scope = Schema["Scope"];
-
-export interface Caller {
-  name: string;
-  tenant: string | null;
-  scopes: readonly Scope[];
-  /** Null where no keys are required. */
-  prefix: string | null;
-}
+export type Caller = Schema["CallerRead"];
 
 let caller: Caller | null = null;
 
 /** Reads it anew, with the key that is stored. Throws Problem if that key is not accepted. */
 export async function readCaller(): Promise<Caller> {
   caller = null;
-  caller = (await get("api/v1/whoami")) as Caller;
+  caller = await request("get", "/api/v1/whoami");
   return caller;
 }
 

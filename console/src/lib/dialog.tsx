@@ -114,7 +114,7 @@ export async function confirm(question: Question): Promise<boolean> {
       )}
       {repeat !== undefined && (
         <Field label={`Type ${repeat} to confirm`}>
-          <input pattern={repeat.replace(/[.*+?^${}()|[\]\\/-]/g, "\\$&")} required autoComplete="off" spellcheck={false} />
+          <input pattern={repeat.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&")} required autoComplete="off" spellcheck={false} />
         </Field>
       )}
     </DialogForm>

@@ -26,7 +26,7 @@ interface Props<Row> {
   onFirst: (first: number) => void;
 }
 
-const narrow = matchMedia("(max-width: 640px)");
+const narrow = matchMedia("(max-width: 700px)");
 
 export function VirtualTable<Row>(props: Props<Row>) {
   const { label, columns, total, first, onRange, onFirst } = props;
