@@ -34,6 +34,7 @@ from engine.settings import EngineSettings
 from engine.telemetry.metrics import CacheMetrics
 from engine.types import AdapterVersion
 from registry.auth.scopes import Scope
+from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.telemetry.metrics import RegistryMetrics
 
@@ -164,7 +165,15 @@ async def _add_routes(app: FastAPI, registry: LocalRegistry, settings: EngineSet
         create_console_router(),
     ):
         app.include_router(router)
+    _add_models(app, service)
     return cache
+
+
+def _add_models(app: FastAPI, service: RegistryService) -> None:
+    @app.get("/v1/models")
+    async def models() -> dict[str, list[dict[str, str]]]:
+        """What the page for prompts offers, as vLLM lists it."""
+        return {"data": [{"id": each} for each in await service.catalog.served_references()]}
 
 
 async def _score(version: AdapterVersion | None) -> Sequence[float]:

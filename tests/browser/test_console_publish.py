@@ -71,4 +71,4 @@ def test_what_is_refused_says_why(console: ConsoleServer, visit: Visit, tmp_path
     cut.write_bytes((DEMO / "upper" / cut.name).read_bytes()[:1000])
     chooser.set_input_files([DEMO / "upper" / "adapter_config.json", cut])
     page.get_by_role("button", name="Publish", exact=True).click()
-    expect(page.get_by_role("alert")).to_contain_text("invalid_adapter")
+    expect(page.get_by_role("alert")).to_contain_text("header_invalid")

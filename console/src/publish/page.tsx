@@ -175,7 +175,7 @@ function Progress({ phase }: { phase: Phase }) {
   if (phase.is === "refused") {
     return (
       <p class="problem-text" role="alert">
-        Refused: {phase.detail} <Code of={phase.code} /> <a href="../docs">The API</a> is at /docs, and what each code means in the errors page of the documentation.
+        Refused: {phase.detail} <Code of={phase.code} />
       </p>
     );
   }
