@@ -173,7 +173,9 @@ def _add_models(app: FastAPI, service: RegistryService) -> None:
     @app.get("/v1/models")
     async def models() -> dict[str, list[dict[str, str]]]:
         """What the page for prompts offers, as vLLM lists it."""
-        return {"data": [{"id": each} for each in await service.catalog.served_references()]}
+        return {
+            "data": [{"id": each.reference} for each in await service.catalog.served_references()]
+        }
 
 
 async def _score(version: AdapterVersion | None) -> Sequence[float]:
