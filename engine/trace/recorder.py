@@ -124,12 +124,12 @@ class TraceRecorder:
         return taken
 
     def _write(self, requests: list[_EndedRequest], loads: list[_Load]) -> None:
-        lines = [encode_line(_load_line(at, moved)) for at, moved in loads]
-        lines += [encode_line(_request_line(*each)) for each in requests]
         try:
+            lines = [encode_line(_load_line(at, moved)) for at, moved in loads]
+            lines += [encode_line(_request_line(*each)) for each in requests]
             self._segments.append(lines, self._header)
-        except OSError as error:
-            self.dropped += len(lines)
+        except (OSError, ValueError) as error:  # it must not end the server
+            self.dropped += len(requests) + len(loads)
             if not self._is_failing:
                 logger.warning("the trace of requests can't be written: %s", error)
             self._is_failing = True

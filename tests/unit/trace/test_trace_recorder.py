@@ -186,6 +186,16 @@ async def test_a_disk_that_fails_is_logged_once_and_the_server_serves_on(
     assert [each["kind"] for each in exported(recorder)] == ["server", "request"]
 
 
+async def test_a_line_that_can_not_be_encoded_does_not_end_the_server(tmp_path: Path) -> None:
+    recorder = TraceRecorder(TraceSegments(tmp_path, 2**20), SERVER)
+    recorder.add_request(1.0, VERSION, "\ud800", None, None, "refused", 0.5)
+    await recorder.flush()
+    _add(recorder)
+    await recorder.flush()
+    assert recorder.dropped == 1
+    assert [each["kind"] for each in exported(recorder)] == ["server", "request"]
+
+
 def _add(recorder: TraceRecorder) -> None:
     recorder.add_request(1.0, VERSION, "acme", None, None, "refused", 0.5)
 
