@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from adaptry.client import Client
 from tests.support.adapters.activated import (
     BASE,
     INVOCATIONS,
@@ -19,6 +20,7 @@ from tests.support.adapters.activated import (
     as_plain,
     save_activated,
 )
+from tests.support.servers.adaptry_serve_with_keys import create_root_key
 from tests.support.vllm.tiny_engines import ServedBase
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
@@ -39,10 +41,21 @@ class Served:
     server: ServedBase
     reference: Reference
 
-    def post(self, model: str, prompt: Sequence[int], **options: Any) -> httpx.Response:
+    def ask(
+        self, model: str, prompt: Sequence[int], headers: dict[str, str], **options: Any
+    ) -> httpx.Response:
         body = {"model": model, "prompt": list(prompt), "temperature": 0, "max_tokens": TOKENS}
         more = {"ignore_eos": True, "return_token_ids": True, **options}
-        response = self.server.client.post("/v1/completions", json=body | more)
+        return self.server.client.post("/v1/completions", json=body | more, headers=headers)
+
+    def post(
+        self,
+        model: str,
+        prompt: Sequence[int],
+        headers: dict[str, str] | None = None,
+        **options: Any,
+    ) -> httpx.Response:
+        response = self.ask(model, prompt, headers or {}, **options)
         assert response.status_code == 200, response.text
         return response
 
@@ -77,8 +90,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         for seed, (name, tokens) in enumerate(INVOCATIONS.items())
     }
     adapters["plain-judge"] = as_plain(adapters["judge"], sources / "plain-judge")
-    server = ServedBase(folder, BASE, sources, {})
+    server = ServedBase(folder, BASE, sources, {}, require_keys="true")
     server.arguments = ARGUMENTS
+    root = create_root_key(folder)
+    server.client.headers["authorization"] = f"Bearer {root}"
     try:
         server.client.timeout = httpx.Timeout(240)
         server.start()
@@ -150,7 +165,7 @@ def test_the_last_invocation_counts(served: Served) -> None:
 
 def test_several_completions_and_log_probabilities_of_the_prompt(served: Served) -> None:
     prompt = [*words(70, 8), *INVOCATIONS["judge"], *words(9, 9)]
-    options = {"n": 2, "temperature": 0.01, "prompt_logprobs": 0}
+    options: dict[str, Any] = {"n": 2, "temperature": 0.01, "prompt_logprobs": 0}
     choices = served.post("judge", prompt, **options).json()["choices"]
     right = served.reference.tokens("judge", prompt, TOKENS)
     assert [choice["token_ids"] for choice in choices] == [right] * 2
@@ -186,6 +201,93 @@ def test_a_fan_out_through_fewer_slots_beside_another(served: Served) -> None:
             right = served.reference.tokens(model["model"], [*said, *model["suffix"]], TOKENS)
             assert answer["choices"][0]["token_ids"] == right, model
         assert found["usage"]["cached_tokens"] >= 160 * len(INVOCATIONS)
+
+
+def test_a_split_draws_versions_and_shares_what_is_the_base_models(served: Served) -> None:
+    """Two versions with one invocation: each answers as itself, over one computed conversation."""
+    client = served.server.client
+    for number in range(2):
+        source = served.server.sources / f"split-{number}"
+        save_activated(source, INVOCATIONS["judge"], 50 + number)
+        assert served.server.add("split", source) is None
+        served.reference.replace(f"split:{number + 1}", source)
+    alias = {"weights": [{"version": 1, "weight": 1}, {"version": 2, "weight": 1}]}
+    moved = client.put("/api/v1/adapters/split/aliases/default", json=alias)
+    assert moved.status_code == 200, moved.text
+    said = words(3 * BLOCK, 20)
+    assert served.cached("base", said) == 0
+    invoked = [*said, *INVOCATIONS["judge"], *words(3, 21)]
+    drawn = set()
+    for user in range(12):
+        answer = served.post("split", invoked, {"x-adaptry-user": f"user-{user}"})
+        version = answer.headers["x-adaptry-version"]
+        drawn.add(version)
+        right = served.reference.tokens(version, invoked, TOKENS)
+        assert answer.json()["choices"][0]["token_ids"] == right, version
+        assert answer.headers["x-adaptry-invocation"] == "found"
+        cached = answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"]
+        assert cached == 3 * BLOCK
+        again = served.post("split", invoked, {"x-adaptry-user": f"user-{user}"})
+        assert again.headers["x-adaptry-version"] == version
+    assert drawn == {"split:1", "split:2"}
+
+
+def test_tenants_share_nothing_and_each_sees_its_own(served: Served) -> None:
+    client, keys = served.server.client, {}
+    for tenant in ("acme", "other"):
+        assert client.post("/api/v1/tenants", json={"name": tenant}).status_code == 201
+        made = client.post("/api/v1/keys", json={"name": f"{tenant}~app", "scopes": ["infer"]})
+        assert made.status_code == 201, made.text
+        keys[tenant] = {"authorization": f"Bearer {made.json()['key']}"}
+    source = served.server.sources / "owned"
+    save_activated(source, INVOCATIONS["guard"], 70)
+    assert served.server.add("acme~guard", source) is None
+    served.reference.replace("acme~guard", source)
+    granted = client.put("/api/v1/adapters/judge/grants/acme")
+    assert granted.status_code in (200, 201, 204), granted.text
+
+    said = words(3 * BLOCK, 30)
+    invoked = [*said, *INVOCATIONS["guard"], *words(3, 31)]
+
+    def ask(tenant: str, model: str, prompt: Sequence[int]) -> tuple[list[int], int]:
+        body = served.post(model, prompt, keys[tenant]).json()
+        return body["choices"][0]["token_ids"], body["usage"]["prompt_tokens_details"][
+            "cached_tokens"
+        ]
+
+    assert served.cached("base", said) == 0
+    assert ask("acme", "base", said)[1] == 0, "the platform's blocks are not a tenant's"
+    own = served.reference.tokens("acme~guard", invoked, TOKENS)
+    assert ask("acme", "acme~guard", invoked) == (own, 3 * BLOCK)
+    judged = served.reference.tokens("judge", invoked, TOKENS)
+    assert ask("acme", "judge", invoked) == (judged, 3 * BLOCK), "granted, over its own blocks"
+    assert ask("other", "base", said)[1] == 0
+    for model in ("acme~guard", "judge"):
+        hidden = served.ask(model, invoked, keys["other"])
+        assert (hidden.status_code, hidden.json()["error"]["code"]) == (404, "model_not_found")
+
+
+def test_the_client_gets_a_fan_outs_stream(served: Served) -> None:
+    said = words(2 * BLOCK, 40)
+    asked = [{"model": model, "suffix": [*INVOCATIONS[model], 60]} for model in ("judge", "title")]
+    options = {"ignore_eos": True, "return_token_ids": True}
+    found: dict[str, list[int]] = {"judge": [], "title": []}
+    key = served.server.client.headers["authorization"].removeprefix("Bearer ")
+    with Client(served.server.url(), api_key=key) as client:
+        events = client.fanout_stream(
+            [*asked, "nobody"], prompt=said, max_tokens=TOKENS, temperature=0, options=options
+        )
+        for event in events:
+            if event.chunk:
+                found[event.name] += event.chunk["choices"][0]["token_ids"]
+            elif event.name == "nobody":
+                assert (event.status, (event.error or {})["code"]) == (404, "model_not_found")
+            else:
+                assert (event.version, event.invocation) == (f"{event.name}:1", "found")
+    for each in asked:
+        prompt = [*said, *each["suffix"]]
+        model = str(each["model"])
+        assert found[model] == served.reference.tokens(model, prompt, TOKENS)
 
 
 def test_it_is_shown_for_what_it_is(served: Served) -> None:

@@ -46,14 +46,20 @@ def serving_with_keys(folder: Path, arguments: Sequence[str] = ()) -> Iterator[K
     """`arguments`: more of them, for `adaptry serve`."""
     served = ServedDemo(folder, require_keys="true")
     served.arguments = tuple(arguments)
-    database = f"sqlite:///{served.folder}/registry.db"
+    root = create_root_key(served.folder)
+    served.start()
+    try:
+        yield Keyed(served, root)
+    finally:
+        served.stop()
+        served.client.close()
+
+
+def create_root_key(folder: Path) -> str:
+    """In the database of the server that will keep its state there."""
+    database = f"sqlite:///{folder}/registry.db"
     with pytest.MonkeyPatch.context() as patch:
         printed: list[str] = []
         patch.setattr("builtins.print", lambda *texts, **_: printed.append(str(texts[0])))
         assert main(["key", "create", "root", "--scope", "admin", "--database", database]) == 0
-    served.start()
-    try:
-        yield Keyed(served, printed[-1])
-    finally:
-        served.stop()
-        served.client.close()
+    return printed[-1]

@@ -92,8 +92,10 @@ def offline_base(folder: Path, arguments: dict[str, Any]) -> Iterator[OfflineBas
 class ServedBase(ServedDemo):
     """`adaptry serve` over a tiny base model; adapters from the folder `sources`."""
 
-    def __init__(self, folder: Path, base: Path, sources: Path, arguments: dict[str, Any]) -> None:
-        super().__init__(folder)
+    def __init__(
+        self, folder: Path, base: Path, sources: Path, arguments: dict[str, Any], **settings: str
+    ) -> None:
+        super().__init__(folder, **settings)
         self.base, self.sources = base, sources
         self._task = task_of(base)
         self.arguments = (
