@@ -151,6 +151,28 @@ def test_vllm_s_clients_load_and_unload_there_too(driver: Driver) -> None:
     assert (bad.status_code, bad.json()["error"]["code"]) == (400, "invalid_request")
 
 
+def test_tgis_and_dynamos_clients_are_answered_in_front_of_it(driver: Driver) -> None:
+    parameters = {"adapter_id": "reverse", "max_new_tokens": 8, "details": True}
+    body: dict[str, object] = {"inputs": "hello=", "parameters": parameters}
+    answer = driver.client.post("/generate", json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-adaptry-version"] == "reverse:1"
+    assert answer.json()["generated_text"] == TASKS["reverse"].answer("hello")
+    assert answer.json()["details"]["finish_reason"] == "eos_token"
+    streamed = driver.client.post("/", json={**body, "stream": True})
+    last = json.loads(streamed.text.rstrip().rpartition("data:")[2])
+    assert last["generated_text"] == TASKS["reverse"].answer("hello")
+    body["parameters"] = {**parameters, "top_n_tokens": 2}
+    refused = driver.client.post("/generate", json=body)
+    assert (refused.status_code, refused.json()["code"]) == (422, "parameter_unsupported")
+    source = {"uri": (ROOT / "demo" / "adapters" / "rot13").as_uri()}
+    loaded = driver.client.post("/v1/loras", json={"lora_name": "Swung", "source": source})
+    assert (loaded.status_code, loaded.json()["status"]) == (200, "success")
+    assert driver.complete("Swung").json()["choices"][0]["text"] == TASKS["rot13"].answer("hello")
+    assert "Swung" in driver.client.get("/v1/loras").json()["loras"]
+    assert driver.client.delete("/v1/loras/Swung").status_code == 200
+
+
 @pytest.mark.parametrize("base", OTHERS, ids=["instruct", "revision"])
 def test_a_version_of_another_base_model_of_equal_shape_is_refused(
     driver: Driver, base: BaseIdentity
