@@ -6,6 +6,7 @@ matrix` runs all.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from tests.support.vllm.tiny_engines import OfflineBase, ServedBase, offline_bas
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
+ACTIVATED = partial(lora, alora_invocation_tokens=[82, 86, 74, 68, 76])  # within the prompt
+NOT_HERE = "alora_unsupported"
 IN_CI = ("olmo2-narrow", "qwen3-embed", "llama-reward")
 
 
@@ -76,7 +79,9 @@ def test_what_is_accepted_answers_as_peft_and_what_is_refused_vllm_can_not(
         if name in REFUSING:
             saved = make().with_names(base.names).save(folder, adapters / f"not-{len(unserved)}")
             unserved[what] = Tried(saved, peft.answer(saved), code)
-    everything = (*kinds.values(), *unserved.values())
+    saved = ACTIVATED().with_names(base.names).save(folder, adapters / "activated")
+    activated = Tried(saved, peft.answer(saved), None if task == "generate" else NOT_HERE)
+    everything = (*kinds.values(), *unserved.values(), activated)
     with offline_base(folder, dict(base.engine)) as offline:
         assert offline.answer(None).equals(peft.base)
         for tried in everything:
@@ -95,3 +100,5 @@ def test_what_is_accepted_answers_as_peft_and_what_is_refused_vllm_can_not(
         if "WRONG" in tried.cell or "BUT" in tried.cell
     }
     assert not untrue
+    if task == "generate":  # else it is refused; of PEFT it has no effect there, of vLLM it has
+        assert activated.cell == "identical"
