@@ -69,13 +69,14 @@ def replay(
     *,
     orders: TierOrders | None = None,
     sizes: Mapping[VersionId, int] | None = None,
+    agenda: Agenda | None = None,
 ) -> Replayed:
     """Serve the trace, which has to be in order of time; it is read as far as time has come.
 
     `orders`: empty, and not shared; None: the server's default. `sizes`: of the adapters,
-    in bytes.
+    in bytes. `agenda`: the virtual clock, if the orders read it too.
     """
-    agenda = Agenda()
+    agenda = agenda or Agenda()
     replica = Replica("one", agenda, costs, shape, orders=orders, sizes=sizes)
     requests: list[Request] = []
     coming = iter(arrivals)

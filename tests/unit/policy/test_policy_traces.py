@@ -1,0 +1,70 @@
+"""Eviction policies over traces: a short form of `python -m benchmarks.policies`."""
+
+import pytest
+
+from benchmarks.policies.comparison import closed, compare_busy, compare_quiet
+from benchmarks.policies.in_order import least_misses, misses
+from benchmarks.policies.traces import GENERATORS, generate, read_trace
+from engine.policy.eviction_orders.adaptive import AdaptiveOrder
+from engine.policy.eviction_orders.lru import LruOrder
+from engine.types import EvictionPolicy
+
+ADAPTIVE, LRU = EvictionPolicy.ADAPTIVE, EvictionPolicy.LRU
+HALF_A_POINT = 0.005
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_the_default_is_never_half_a_point_below_lru(name: str) -> None:
+    used = generate(name, 2500, seed=2)
+    for places in (8, 32):
+        more = misses(used, places, AdaptiveOrder()) - misses(used, places, LruOrder())
+        assert more / len(used) <= HALF_A_POINT
+        assert least_misses(used, places) <= misses(used, places, AdaptiveOrder())
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("Zipf 1.0, 512", 0.5), ("loop of 12", 0.8), ("flash crowds", 0.3)]
+)
+def test_the_default_closes_the_gap_to_the_optimum_without_a_queue(name: str, least: float) -> None:
+    quiet = compare_quiet(generate(name, 2500, seed=2), seed=2, policies=(LRU, ADAPTIVE))
+    share = closed(quiet.slots[LRU], quiet.slots[ADAPTIVE], quiet.best_slots)
+    assert share is not None
+    assert share > least
+
+
+@pytest.mark.parametrize("name", ["uniform, 200", "Zipf 1.0, 144", "many tenants", "pipelines"])
+def test_where_a_queue_stands_the_gap_to_the_optimum_in_turn_is_closed(name: str) -> None:
+    busy = compare_busy(generate(name, 1500, seed=2), seed=2)
+    assert busy.mean_wait_seconds > 0.5, "there is a queue"
+    share = closed(busy.slots_in_order, busy.activations[ADAPTIVE], busy.best_slots_in_order)
+    assert share is not None
+    assert share > 0.7
+
+
+def test_the_optimum_is_at_most_what_exhaustive_search_finds() -> None:
+    """Belady's, against all choices of victims, for a short trace over two places."""
+
+    def least(rest: tuple[int, ...], inside: frozenset[int]) -> int:
+        if not rest:
+            return 0
+        first, later = rest[0], rest[1:]
+        if first in inside:
+            return least(later, inside)
+        if len(inside) < 2:
+            return 1 + least(later, inside | {first})
+        return 1 + min(least(later, inside - {victim} | {first}) for victim in inside)
+
+    for seed in range(5):
+        used = [each % 4 for each in generate("uniform, 200", 11, seed)]
+        assert least_misses(used, 2) == least(tuple(used), frozenset())
+
+
+def test_a_trace_file_has_an_adapter_a_line() -> None:
+    assert read_trace("# from somewhere\na\nb\n\na\n") == [1, 2, 1]
+
+
+def test_a_trace_is_the_same_for_the_same_seed_and_no_other() -> None:
+    for name in GENERATORS:
+        assert generate(name, 300, 1) == generate(name, 300, 1)
+        if name != "loop of 12":
+            assert generate(name, 300, 1) != generate(name, 300, 2)
