@@ -34,6 +34,11 @@ class EngineSettings(BaseSettings):
         EvictionPolicy.ADAPTIVE,
         description="Who leaves a slot or host memory first: see *Eviction policies*.",
     )
+    shadow_policy: EvictionPolicy | None = Field(
+        None,
+        description="A candidate that runs beside the eviction policy on the same lookups, to show "
+        "what it would have hit.",
+    )
     load_timeout_seconds: PositiveFloat = Field(
         60.0, description="A load from disk that takes longer fails."
     )

@@ -171,6 +171,11 @@ class EvictRead(ResponseModel):
     evicted: bool = Field(..., description="False if it was on disk only.")
 
 
+EvictionPolicy = TypeAliasType(
+    "EvictionPolicy", Literal["adaptive", "look-ahead", "lru", "lfu", "s3-fifo", "cost"]
+)
+
+
 EvictionReason = TypeAliasType(
     "EvictionReason", Literal["capacity", "host_evicted", "requested", "tenant_limit", "drift"]
 )
@@ -697,6 +702,29 @@ class StandingRead(ResponseModel):
     hits: int
     next_victim: bool = Field(..., description="It would be evicted next from its tier.")
     replica: str | None = Field(None, description="Null if there is only one engine.")
+
+
+class TierPolicyRead(ResponseModel):
+    """Hit ratios of one tier over the last lookups, of the live cache and of its shadows."""
+
+    tier: Tier
+    places: int
+    live: float
+    lru: float
+    optimum: float = Field(..., description="Of a policy that knows what comes.")
+    candidate: float | None = Field(..., description="Null without `--shadow-policy`.")
+    places_for_half: int | None = Field(
+        ..., description="With so many, LRU would have hit half of the misses that more can mend"
+    )
+
+
+class PolicyRead(ResponseModel):
+    """The eviction policy and its shadows. `mend`: the cheapest change that helps."""
+
+    policy: EvictionPolicy
+    candidate: EvictionPolicy | None
+    tiers: list[TierPolicyRead] = Field(..., description="Empty before the first lookup.")
+    mend: str
 
 
 class UnpinRead(ResponseModel):

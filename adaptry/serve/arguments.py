@@ -85,6 +85,11 @@ def parser() -> argparse.ArgumentParser:
         choices=["adaptive", "look-ahead", "lru", "lfu", "s3-fifo", "cost"],
         help="who leaves a slot or host memory first (default: adaptive)",
     )
+    ours.add_argument(
+        "--shadow-policy",
+        choices=["adaptive", "look-ahead", "lru", "lfu", "s3-fifo", "cost"],
+        help="a candidate beside it, to see what it would have hit (default: none)",
+    )
     ours.add_argument("--profile", metavar="NAME|FILE", help="demo, or a YAML file like it")
     ours.add_argument(
         "--replicas",
@@ -172,6 +177,7 @@ def _settings(ours: argparse.Namespace) -> dict[str, Any]:
         "preload": ours.preload,
         "host_cache_bytes": ours.host_cache_bytes,
         "eviction_policy": ours.eviction_policy,
+        "shadow_policy": ours.shadow_policy,
     }
     return {name: value for name, value in given.items() if value}
 

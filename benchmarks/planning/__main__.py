@@ -4,6 +4,7 @@ One event group is what a request costs the policy while others wait: it arrives
 another one gives a slot away, and the plans that follow. Loads and moves succeed immediately.
 
     python -m benchmarks.planning
+    python -m benchmarks.planning --policies lru adaptive lfu --places 1024 --waiting 250
 """
 
 import argparse
@@ -14,15 +15,24 @@ import statistics
 import time
 
 from engine.policy.decisions import Activate, Commit, Grant, StartLoad
+from engine.policy.eviction_orders.choice import create_orders
 from engine.policy.policy import CachePolicy
-from engine.types import VersionId
+from engine.types import EvictionPolicy, VersionId
 
 
 class Herd:
     """Every slot is leased, and a constant number of distinct adapters wait."""
 
-    def __init__(self, *, slots: int, host_places: int, waiting: int) -> None:
-        self._policy = CachePolicy(slots=slots, host_capacity=host_places)
+    def __init__(
+        self, *, slots: int, host_places: int, waiting: int, policy: EvictionPolicy
+    ) -> None:
+        orders = create_orders(policy)
+        self._policy = CachePolicy(
+            slots=slots,
+            host_capacity=host_places,
+            eviction_order=orders.host,
+            slot_order=orders.slots,
+        )
         self._tickets = itertools.count(1)
         self._leased: list[VersionId] = []
         for _ in range(host_places + slots):  # fills the host tier
@@ -70,19 +80,23 @@ def main() -> None:
     parser.add_argument("--places", type=int, nargs="+", default=[16, 256, 1024])
     parser.add_argument("--waiting", type=int, nargs="+", default=[16, 250, 1000])
     parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--policies", nargs="+", type=EvictionPolicy, default=[*EvictionPolicy])
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}; {arguments.slots} slots")
-    print("| host places | waiting adapters | median µs | 99 % µs | × first row |")
-    print("|---|---|---|---|---|")
+    print("| policy | host places | waiting adapters | median µs | 99 % µs | × first row |")
+    print("|---|---|---|---|---|---|")
     first = 0.0
-    for places, waiting in itertools.product(arguments.places, arguments.waiting):
-        herd = Herd(slots=min(arguments.slots, places), host_places=places, waiting=waiting)
+    cases = itertools.product(arguments.places, arguments.waiting, arguments.policies)
+    for places, waiting, policy in cases:
+        slots = min(arguments.slots, places)
+        herd = Herd(slots=slots, host_places=places, waiting=waiting, policy=policy)
         seconds = sorted(herd.serve_one() for _ in range(arguments.requests))
         median = statistics.median(seconds) * 1e6
         late = seconds[int(0.99 * len(seconds))] * 1e6
         first = first or median
-        print(f"| {places} | {waiting} | {median:.0f} | {late:.0f} | {median / first:.2f} |")
+        figures = f"{median:.0f} | {late:.0f} | {median / first:.2f}"
+        print(f"| {policy} | {places} | {waiting} | {figures} |")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.policies.in_order import least_misses, misses
+from benchmarks.policies.in_order import misses
 from engine.policy.eviction_orders.choice import TierOrders, create_orders
 from engine.policy.eviction_orders.lru import LruOrder
+from engine.policy.optimum import least_misses
 from engine.simulation.agenda import Agenda
 from engine.simulation.oracle import OracleOrder
 from engine.simulation.replay import Arrival, Replayed, replay

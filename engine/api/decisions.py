@@ -1,7 +1,7 @@
 """Decision routes: an adapter explained, the last decisions, and a stream of them."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Response
@@ -20,7 +20,7 @@ from engine.api.visibility import (
 from engine.operations.control import CacheControl
 from engine.ports import Resolver
 from engine.telemetry.decision_log import DecisionLog, LoggedEvent
-from engine.types import Tier
+from engine.types import Tier, VersionId
 from registry.auth.caller import current_caller
 from registry.errors import UnknownAdapter
 from registry.events.watermark import wait_for
@@ -83,8 +83,12 @@ def create_decision_router(
     resolver: Resolver,
     limiter: StreamLimiter,
     current: Current = keep_caller,
+    describe_last_miss: Callable[[VersionId], str] = lambda version: "",
 ) -> APIRouter:
-    """Routes under `/api/v1/cache`, beside those of `create_cache_router`."""
+    """Routes under `/api/v1/cache`, beside those of `create_cache_router`.
+
+    `describe_last_miss`: what would have made a hit of a version's last miss.
+    """
     router = APIRouter(
         prefix="/api/v1/cache",
         tags=["cache"],
@@ -104,7 +108,7 @@ def create_decision_router(
             adapter=version.adapter,
             version_id=version.id,
             now=_status_read(explained.nearest),
-            summary=explained.summary,
+            summary=f"{explained.summary} {describe_last_miss(version.id)}".rstrip(),
             decisions=list(map(decision_read, events)),
             replicas=[_status_read(each) for each in explained.statuses if each.replica],
         )

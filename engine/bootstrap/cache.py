@@ -11,6 +11,7 @@ from fastapi import APIRouter
 
 from engine.api.cache import create_cache_router
 from engine.api.decisions import create_decision_router
+from engine.api.policy import create_policy_router
 from engine.api.visibility import Current
 from engine.artifact_files import StoredFiles, create_local_copies
 from engine.bootstrap.registry import condemn
@@ -36,6 +37,7 @@ from engine.resolver import RegistryResolver
 from engine.settings import EngineSettings
 from engine.telemetry.decision_log import DecisionLog
 from engine.telemetry.metrics import CacheMetrics
+from engine.telemetry.shadows import Shadows
 from engine.types import VersionId
 from engine.vllm.supervisor import EngineSupervisor
 from registry.errors import RegistryError
@@ -56,6 +58,7 @@ class Cache:
     reconciler: Reconciler
     resolver: Resolver
     log: DecisionLog
+    shadows: Shadows
     evictions: EvictionLog
     names: VersionNames
 
@@ -74,7 +77,10 @@ class Cache:
         steered = EngineCacheControl(self.controller, self.pins, self.log)
         return [
             create_cache_router(steered, self.resolver, self.evictions),
-            create_decision_router(steered, self.log, self.resolver, streams, current),
+            create_decision_router(
+                steered, self.log, self.resolver, streams, current, self.shadows.describe_last_miss
+            ),
+            create_policy_router(self.shadows),
         ]
 
     async def uses(self, version_id: int) -> bool:
@@ -126,12 +132,18 @@ def create_cache(
     files = FittingFiles(copies or StoredFiles(), service.registrar.find_misfit)
     loader = Loader(backend, files, timeout_seconds=settings.load_timeout_seconds)
     log = DecisionLog()
+    shadows = Shadows(
+        slots=arguments.max_loras,
+        host_capacity=arguments.max_cpu_loras,
+        policy=settings.eviction_policy,
+        candidate=settings.shadow_policy,
+    )
     quarantine = Quarantine(partial(condemn, service))
     controller = CacheController(
         policy,
         backend,
         loader,
-        Observers(metrics, log, quarantine, *observers),
+        Observers(metrics, log, shadows, quarantine, *observers),
         settings.limits(),
         tenancy=tenancy,
         fit=EngineFit(service.registrar.max_rank),
@@ -149,9 +161,12 @@ def create_cache(
     )
     names = VersionNames(service.catalog, controller.snapshot)
     metrics.watch(
-        controller.snapshot, lambda: reconciler.last_state.in_step_loads, names_of=names.of
+        controller.snapshot,
+        lambda: reconciler.last_state.in_step_loads,
+        names_of=names.of,
+        shadows=shadows,
     )
-    return Cache(controller, pins, warm_up, reconciler, resolver, log, store, names)
+    return Cache(controller, pins, warm_up, reconciler, resolver, log, shadows, store, names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,12 +105,15 @@ class TenantCacheLimits:
     async def _wait(self, tenant: str, queue: TenantQueue, version: AdapterVersion) -> float:
         arrived = self._clock()
         self._check_queue(tenant, queue, version)
+        expected = self._policy.foresight.expect(version.id)
         try:
             async with asyncio.timeout(self._limits.slot_timeout_seconds):
                 await queue.wait(version)
         except TimeoutError:
             self._tenancy.on_refusal(tenant, Limit.SLOTS)
             raise SlotWaitTimeout(version.reference, self._clock() - arrived) from None
+        finally:
+            self._policy.foresight.forget(version.id, expected)
         return self._clock() - arrived
 
     def _in_use(self, tenant: str) -> Collection[VersionId]:

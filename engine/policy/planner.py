@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
+from itertools import islice
 
 from engine.policy.decisions import Activate, Commit, Deactivate, Decision, Evict, Grant, StartLoad
 from engine.policy.eviction import VictimSelector
@@ -9,6 +10,9 @@ from engine.policy.index import PlanningIndex
 from engine.policy.tiers import Place, Tiers
 from engine.policy.wait_queue import WaitQueue
 from engine.types import CacheOutcome, EvictionReason, VersionId
+
+READY_AHEAD = 8
+"""A load waits while so many older ones wait in host memory for a slot: see docs/policy.md."""
 
 
 class Planner:
@@ -82,12 +86,22 @@ class Planner:
     def _plan_loads(self) -> Iterator[Decision]:
         while self._may_load():
             version = self._index.cold.first()
-            if version is None:
+            if version is None or self._is_early(version):
                 version = next(filter(self._is_on_disk_only, self.prefetches), None)
             if version is None:
                 return
             self._tiers.put(version, Place.LOADING)
             yield StartLoad(version)
+
+    def _is_early(self, version: VersionId) -> bool:
+        """Enough others are ready for the slots before it is its turn. Its load can wait: more
+        requests for it come in the meantime, and what it would evict is used until then.
+        """
+        ready = self._index.in_host
+        if len(ready) < READY_AHEAD:
+            return False
+        arrived, ahead = self._wait_queue.first_arrival(version), islice(ready, READY_AHEAD)
+        return all(self._wait_queue.first_arrival(each) < arrived for each in ahead)
 
     def _may_load(self) -> bool:
         """With a byte budget, large ones may be staged that don't fit yet: others load besides."""

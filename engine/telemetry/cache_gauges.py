@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from engine.cache.snapshot import CacheSnapshot, ResidentAdapter
 from engine.telemetry.router_series import RouterSeries
+from engine.telemetry.shadows import Window
 from engine.types import AdapterVersion, Tier, VersionId
 
 NamesOf = Callable[[VersionId], Sequence[str]]
@@ -28,6 +29,7 @@ class Scrape:
     cache: CacheSnapshot
     in_step_loads: int
     thrash_ratio: float
+    windows: Sequence[Window]
 
 
 _scrape: ContextVar[Scrape | None] = ContextVar("adaptry_scrape", default=None)
@@ -41,6 +43,7 @@ class CacheGauges(Collector):
         snapshot: Callable[[], CacheSnapshot],
         in_step_loads: Callable[[], int],
         thrash_ratio: Callable[[], float],
+        windows: Callable[[], Sequence[Window]],
         max_residents: int,
         router: RouterSeries,
         names_of: NamesOf,
@@ -48,6 +51,7 @@ class CacheGauges(Collector):
         self._snapshot = snapshot
         self._in_step_loads = in_step_loads
         self._thrash_ratio = thrash_ratio
+        self._windows = windows
         self._max_residents = max_residents
         self._router = router
         self._names_of = names_of
@@ -65,7 +69,8 @@ class CacheGauges(Collector):
             _scrape.reset(token)
 
     def _take_scrape(self) -> Scrape:
-        return Scrape(self._snapshot(), self._in_step_loads(), self._thrash_ratio())
+        ratio, loads = self._thrash_ratio(), self._in_step_loads()
+        return Scrape(self._snapshot(), loads, ratio, self._windows())
 
     def describe(self) -> Iterable[Metric]:
         return ()  # so that registering takes no snapshot
@@ -84,11 +89,25 @@ class CacheGauges(Collector):
             "Share of recent lookups that missed an adapter evicted less than a minute before.",
             scrape.thrash_ratio,
         )
+        yield _regret(scrape.windows)
         yield CounterMetricFamily(
             "adaptry_in_step_loads",
             "Disk loads within an engine step. Must stay 0.",
             value=scrape.in_step_loads,
         )
+
+
+def _regret(windows: Sequence[Window]) -> Metric:
+    family = GaugeMetricFamily(
+        "adaptry_regret_ratio",
+        "Share of the last lookups that another policy would have hit and the live one did not.",
+        labels=["tier", "policy"],
+    )
+    for window in windows:
+        regret = window.regret()
+        for policy in regret.ratios:
+            family.add_metric([regret.tier.value, policy], regret.regret(policy))
+    return family
 
 
 def _occupancy(now: CacheSnapshot) -> Iterable[Metric]:

@@ -25,7 +25,7 @@ _CAUSES = {
     MissCause.RESTART: "in memory before a restart",
 }
 _REASONS = {
-    EvictionReason.CAPACITY: "least recently used",
+    EvictionReason.CAPACITY: "next in the eviction order",
     EvictionReason.HOST_EVICTED: "because it left host memory",
     EvictionReason.REQUESTED: "requested by an operator",
     EvictionReason.TENANT_LIMIT: "at its tenant's byte limit",

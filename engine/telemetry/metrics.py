@@ -13,6 +13,7 @@ from engine.telemetry.cache_counters import CacheCounters, TraceIdOf
 from engine.telemetry.cache_gauges import CacheGauges, NamesOf
 from engine.telemetry.request_counters import RequestCounters
 from engine.telemetry.router_series import RouterSeries
+from engine.telemetry.shadows import Shadows
 from engine.telemetry.tenant_counters import TenantCounters
 from engine.telemetry.thrash import ThrashWindow
 from engine.types import CacheOutcome
@@ -61,10 +62,17 @@ class CacheMetrics:
         snapshot: Callable[[], CacheSnapshot],
         in_step_loads: Callable[[], int],
         names_of: NamesOf = lambda version: (),
+        shadows: Shadows | None = None,
     ) -> None:
         """Export the gauges, computed at each scrape; calling the engine there would stall it."""
         self._state = CacheGauges(
-            snapshot, in_step_loads, self._thrash.ratio, self._max_residents, self._router, names_of
+            snapshot,
+            in_step_loads,
+            self._thrash.ratio,
+            list if shadows is None else shadows.windows,
+            self._max_residents,
+            self._router,
+            names_of,
         )
         self._registry.register(self._state)
 

@@ -29,6 +29,19 @@ HITS = Row(
             unit="percentunit",
             coloured=TIERS,
         ),
+        graph(
+            "Regret by policy",
+            Meaning(
+                "Share of the last 1,000 lookups that another policy would have hit more, by tier: "
+                "LRU, the optimum that knows what comes, and the candidate of `--shadow-policy`.",
+                "the candidate stays above 0; or the optimum stays high while the hit ratio is "
+                "low: more places are needed.",
+                "try the candidate as `--eviction-policy`; `GET /api/v1/cache/policy` says how "
+                "many places would help.",
+            ),
+            Query(highest("adaptry_regret_ratio", by="tier, policy"), "{{tier}} {{policy}}"),
+            unit="percentunit",
+        ),
         areas(
             "Misses by cause",
             Meaning(

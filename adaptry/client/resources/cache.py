@@ -10,6 +10,7 @@ from adaptry.client.models import (
     EngineTruthRead,
     EvictRead,
     PinRead,
+    PolicyRead,
     PrefetchRead,
     ServerList,
     Tier,
@@ -28,6 +29,11 @@ class Cache(Resource[T_co]):
     @operation("GET", "/api/v1/cache", CacheRead)
     def show(self) -> Parameters:
         """What is in slots and host memory; what is leased, pinned or loading."""
+        return Parameters()
+
+    @operation("GET", "/api/v1/cache/policy", PolicyRead)
+    def policy(self) -> Parameters:
+        """The eviction policy, what it and others hit of the last lookups, and what would help."""
         return Parameters()
 
     @operation("GET", "/api/v1/cache/engine", EngineTruthRead)

@@ -1,12 +1,13 @@
 """Adaptive: recency, frequency or turns, whichever would have hit most lately; and known uses."""
 
+from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Callable
 
 from engine.policy.decayed_counts import DecayedCounts
 from engine.policy.eviction_orders.base import KeyedOrder
 from engine.policy.eviction_orders.look_ahead import next_use_key
 from engine.policy.ordered_index import OrderedIndex
-from engine.policy.version_map import VersionMap
 from engine.types import VersionId
 
 HALF_LIVES = (4, 16)
@@ -16,54 +17,87 @@ _CHECK_EVERY = 64
 _MARGIN = 0.005  # by which another has to be better: keys are not changed for nothing
 
 
-class _Recency:
-    """Ranks by the last use: the earliest leaves first, or, with a `step` of -1, the latest: of
-    adapters that are used in turn, some then stay for the next round.
-    """
-
-    def __init__(self, is_needed: Callable[[VersionId], bool], step: int = 1) -> None:
-        self._step = step
-        self._uses = 0.0
-        self._last_uses = VersionMap[float](is_needed)
-
-    def use(self, version: VersionId, places: int = 0) -> None:
-        self._uses += self._step
-        self._last_uses[version] = self._uses
-
-    def score(self, version: VersionId) -> float:
-        return self._last_uses.get(version) or 0.0
-
-
-class _Shadow:
+class _Shadow(ABC):
     """What would be resident if one ranking alone decided, and the share of grants it would hit."""
 
-    def __init__(self, ranking: _Recency | DecayedCounts) -> None:
-        self.ranking = ranking
+    def __init__(self) -> None:
         self.hit_ratio = 0.0
+
+    def count(self, *, hit: bool) -> None:
+        self.hit_ratio += (hit - self.hit_ratio) / _HORIZON
+
+    @abstractmethod
+    def grant(self, version: VersionId, places: int) -> None: ...
+
+    @abstractmethod
+    def end(self, version: VersionId) -> None:
+        """A request ended: a use for those by recency, as LRU has it."""
+
+    @abstractmethod
+    def score(self, version: VersionId, last_use: int) -> float:
+        """The lowest leaves first. Uses are numbered."""
+
+    @abstractmethod
+    def clear(self) -> None: ...
+
+
+class _RecencyShadow(_Shadow):
+    """The earliest use leaves first, or the latest: of adapters that are used in turn, some then
+    stay for the next round.
+    """
+
+    def __init__(self, *, latest_first: bool) -> None:
+        super().__init__()
+        self._latest_first = latest_first
+        self._resident: OrderedDict[VersionId, None] = OrderedDict()
+
+    def grant(self, version: VersionId, places: int) -> None:
+        resident = self._resident
+        hit = version in resident
+        self.count(hit=hit)
+        if not hit:
+            while len(resident) >= places:
+                resident.popitem(last=self._latest_first)
+            resident[version] = None
+        else:
+            resident.move_to_end(version)
+
+    def end(self, version: VersionId) -> None:
+        if version in self._resident:
+            self._resident.move_to_end(version)
+
+    def score(self, version: VersionId, last_use: int) -> float:
+        return -last_use if self._latest_first else last_use
+
+    def clear(self) -> None:
+        self._resident.clear()
+
+
+class _CountShadow(_Shadow):
+    """The smallest count leaves first."""
+
+    def __init__(self, counts: DecayedCounts) -> None:
+        super().__init__()
+        self._counts = counts
         self._uses = 0
         self._resident = OrderedIndex()
 
     def grant(self, version: VersionId, places: int) -> None:
         hit = version in self._resident.versions
-        self.hit_ratio += (hit - self.hit_ratio) / _HORIZON
-        self.ranking.use(version, places)
-        if not hit:
-            while len(self._resident) >= places:
-                victim = self._resident.first()
-                assert victim is not None, "it is not empty"
-                self._resident.discard(victim)
-        self._put(version)
-
-    def note(self, version: VersionId) -> None:
-        """It entered, or a request ended: a use for those by recency, as LRU has it."""
-        if isinstance(self.ranking, _Recency):
-            self.ranking.use(version)
-            if version in self._resident.versions:
-                self._put(version)
-
-    def _put(self, version: VersionId) -> None:
+        self.count(hit=hit)
+        self._counts.use(version, places)
+        while not hit and len(self._resident) >= places:
+            victim = self._resident.first()
+            assert victim is not None, "it is not empty"
+            self._resident.discard(victim)
         self._uses += 1
-        self._resident.put(version, (self.ranking.score(version), self._uses))
+        self._resident.put(version, (self._counts.score(version), self._uses))
+
+    def end(self, version: VersionId) -> None:
+        return
+
+    def score(self, version: VersionId, last_use: int) -> float:
+        return self._counts.score(version)
 
     def clear(self) -> None:
         self._resident.clear()
@@ -83,15 +117,13 @@ class AdaptiveOrder(KeyedOrder):
         self._last_uses: dict[VersionId, int] = {}
         self._places = 1
         self._foreseen: dict[VersionId, int] = {}
-        counts = (DecayedCounts(each, self.__contains__) for each in HALF_LIVES)
-        recency = _Recency(self.__contains__), _Recency(self.__contains__, step=-1)
-        self._shadows = [*map(_Shadow, recency), *map(_Shadow, counts)]
+        counts = [DecayedCounts(each, self.__contains__) for each in HALF_LIVES]
+        recency = [_RecencyShadow(latest_first=each) for each in (False, True)]
+        self._shadows: list[_Shadow] = [*recency, *map(_CountShadow, counts)]
         self._best = self._shadows[0]
         self._reordered: Callable[[], None] = lambda: None
 
     def insert(self, version: VersionId) -> None:
-        for shadow in self._shadows:
-            shadow.note(version)
         self._use(version)
         self._places = max(self._places, len(self))
 
@@ -100,7 +132,7 @@ class AdaptiveOrder(KeyedOrder):
             if granted:
                 shadow.grant(version, self._places)
             else:
-                shadow.note(version)
+                shadow.end(version)
         self._use(version)
         self._grants += granted
         if granted and self._grants % _CHECK_EVERY == 0:
@@ -120,8 +152,8 @@ class AdaptiveOrder(KeyedOrder):
         self._rank(version)
 
     def _rank(self, version: VersionId) -> None:
-        known, score = next_use_key(self._foreseen.get(version)), self._best.ranking.score(version)
-        self.put(version, (*known, score, self._last_uses[version]))
+        known, last_use = next_use_key(self._foreseen.get(version)), self._last_uses[version]
+        self.put(version, (*known, self._best.score(version, last_use), last_use))
 
     def remove(self, version: VersionId) -> None:
         super().remove(version)

@@ -4,6 +4,7 @@ A new module in `engine/policy/eviction_orders` is found here without being list
 `CountOrder` exist in this file only: they show that a policy is one class that nothing else knows.
 """
 
+import asyncio
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from engine.cache.tenant_memory import Tenancy
 from engine.policy import eviction_orders
 from engine.policy.eviction_orders.adaptive import AdaptiveOrder
 from engine.policy.eviction_orders.base import EvictionKey, EvictionOrder
+from engine.policy.eviction_orders.look_ahead import LookAheadOrder
 from engine.policy.eviction_orders.lru import LruOrder
 from engine.types import EvictionReason, Tier, VersionId
 from registry.quotas.limits import NO_LIMITS, TenantLimits
@@ -274,3 +276,24 @@ async def test_a_tenant_out_of_host_memory_evicts_in_the_same_order(
     tenancy = Tenancy(lambda name: "acme", lambda tenant: three if tenant else NO_LIMITS)
     evicted = await evicted_under(new_order, tenancy)
     assert evicted == [(victim, Tier.HOST, EvictionReason.TENANT_LIMIT)]
+
+
+async def test_under_look_ahead_what_waits_within_its_tenants_limits_leaves_last() -> None:
+    awaited, held = adapter(1, "acme~awaited"), adapter(2, "acme~held")
+    plain, other = adapter(3, "plain"), adapter(4, "other")
+    one = TenantLimits(max_slots=1)
+    tenancy = Tenancy(
+        lambda name: "acme" if "~" in name else None, lambda tenant: one if tenant else NO_LIMITS
+    )
+    cache = Cache(slots=3, host=3, tenancy=tenancy, eviction_order=LookAheadOrder())
+    async with running(cache):
+        for version in (awaited, plain):
+            await cache.use(version)
+        async with cache.controller.lease(held):
+            waiting = asyncio.create_task(cache.use(awaited))
+            await asyncio.sleep(0)
+            await cache.use(other)
+        await waiting
+    assert cache.policy.foresight.next_use(awaited.id) is None
+    evicted = [version for version, tier, _ in cache.observer.evictions if tier is Tier.HOST]
+    assert evicted == [plain.id], "the least recently used is awaited"

@@ -3,10 +3,11 @@
 import pytest
 
 from benchmarks.policies.comparison import closed, compare_busy, compare_quiet
-from benchmarks.policies.in_order import least_misses, misses
+from benchmarks.policies.in_order import misses
 from benchmarks.policies.traces import GENERATORS, generate, read_trace
 from engine.policy.eviction_orders.adaptive import AdaptiveOrder
 from engine.policy.eviction_orders.lru import LruOrder
+from engine.policy.optimum import least_misses
 from engine.types import EvictionPolicy
 
 ADAPTIVE, LRU = EvictionPolicy.ADAPTIVE, EvictionPolicy.LRU

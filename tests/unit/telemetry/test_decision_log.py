@@ -62,7 +62,7 @@ SENTENCES: list[tuple[CacheEvent, str]] = [
     ),
     (
         Evicted(A, Tier.GPU, EvictionReason.CAPACITY, 41.0, room_for=B, slot=3),
-        "evicted from GPU slot 3 for a2:1, least recently used, idle 41 s",
+        "evicted from GPU slot 3 for a2:1, next in the eviction order, idle 41 s",
     ),
     (
         Evicted(A, Tier.HOST, EvictionReason.REQUESTED, 600.0),
@@ -118,7 +118,7 @@ def test_decisions_have_the_facts_of_their_sentence() -> None:
         "idle_seconds": 41.0,
         "for_reference": "a2:1",
         "count": 1,
-        "sentence": "evicted from GPU slot 3 for a2:1, least recently used, idle 41 s",
+        "sentence": "evicted from GPU slot 3 for a2:1, next in the eviction order, idle 41 s",
     }
 
 
