@@ -12,10 +12,14 @@ import pytest
 from fastapi import FastAPI
 
 from engine.api.decisions import create_decision_router
+from engine.api.policy import create_policy_router
+from engine.api.visibility import keep_caller
 from engine.operations.control import EngineCacheControl
 from engine.operations.pins import PinService
+from engine.ports import Observers
 from engine.telemetry.decision_log import DecisionLog
-from engine.types import AdapterVersion, Tier
+from engine.telemetry.shadows import Shadows
+from engine.types import AdapterVersion, EvictionPolicy, Tier
 from registry.auth.caller import Caller
 from registry.auth.scopes import EVERY_SCOPE
 from registry.errors import UnknownAdapter
@@ -78,14 +82,17 @@ async def served(
 ) -> AsyncIterator[Served]:
     """`grants`: every caller is that tenant; without it, every caller is the platform."""
     log, closed = DecisionLog(), asyncio.Event()
-    cache = Cache(slots=slots, host=host, besides=log)
+    shadows = Shadows(slots=slots, host_capacity=host, policy=EvictionPolicy.LRU)
+    cache = Cache(slots=slots, host=host, besides=Observers(log, shadows))
     limiter = StreamLimiter(StreamLimits(**limits), closed)
     app = FastAPI()
     steered = EngineCacheControl(
         cache.controller, PinService(cache.controller, NullResidencyStore(), Names()), log
     )
-    more = {} if grants is None else {"current": grants.current}
-    app.include_router(create_decision_router(steered, log, Names(), limiter, **more))
+    current = keep_caller if grants is None else grants.current
+    last_miss = shadows.describe_last_miss
+    app.include_router(create_decision_router(steered, log, Names(), limiter, current, last_miss))
+    app.include_router(create_policy_router(shadows))
     if grants is not None:
         app.add_middleware(AuthenticationMiddleware, authenticate=grants.authenticate)
     async with running(cache), serving(app, 0) as url:
@@ -133,6 +140,26 @@ async def test_why_of_a_thrashing_adapter_says_so_and_what_would_help() -> None:
         fit = await server.get("why/a4")
         assert fit["summary"] == "a4:1 is on disk only: its next request has to load it."
         assert fit["decisions"] == []
+
+
+async def test_why_and_the_policy_say_what_would_have_been_a_hit() -> None:
+    async with served(slots=2, host=3) as server:
+        assert (await server.get("policy"))["tiers"] == []
+        for version in (A, B, C) * 4:
+            await server.cache.use(version)
+        why = await server.get("why/a1")
+        assert "With 3 slots its last miss would have been a hit." in why["summary"]
+        policy = await server.get("policy")
+    assert (policy["policy"], policy["candidate"]) == ("lru", None)
+    slots, host = policy["tiers"]
+    assert slots == {
+        **{"tier": "gpu", "places": 2, "live": 0.0, "lru": 0.0},
+        **{"optimum": 0.4167, "candidate": None, "places_for_half": 3},
+    }
+    assert (host["live"], host["lru"], host["optimum"]) == (0.75, 0.75, 0.75)
+    assert policy["mend"] == (
+        "With --max-loras 3, 75% more of the requests would find their adapter in a slot."
+    )
 
 
 async def test_too_few_slots_are_distinguished_from_too_little_host_memory() -> None:

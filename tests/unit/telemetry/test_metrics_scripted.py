@@ -147,7 +147,9 @@ async def test_what_is_in_memory_is_there_by_every_name_that_means_it(metered: M
     names = {A.id: ("both", "Org/A 1"), B.id: ("both",)}
     await metered.use(A, B, C)
     now = metered.controller.snapshot()
-    cached = CacheGauges(lambda: now, lambda: 0, lambda: 0.0, 9, RouterSeries(""), names_of(names))
+    cached = CacheGauges(
+        lambda: now, lambda: 0, lambda: 0.0, list, 9, RouterSeries(""), names_of(names)
+    )
     families = [f for f in cached.collect() if f.name == "vllm:lora_adapter_loaded"]
     each = [sample.labels for sample in families[0].samples]
     found = [(labels["adapter_name"], labels["level"]) for labels in each]
