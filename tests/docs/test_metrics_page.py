@@ -12,7 +12,16 @@ from engine.cache.snapshot import CacheSnapshot, ResidentAdapter
 from engine.events import Evicted, LookedUp
 from engine.telemetry.metrics import CacheMetrics
 from engine.telemetry.request_counters import REFUSAL_CODES
-from engine.types import AdapterVersion, CacheOutcome, EvictionReason, MissCause, Tier, VersionId
+from engine.telemetry.shadows import Shadows
+from engine.types import (
+    AdapterVersion,
+    CacheOutcome,
+    EvictionPolicy,
+    EvictionReason,
+    MissCause,
+    Tier,
+    VersionId,
+)
 from registry.auth.rate_limits import RateLimits
 from registry.database.engine import Database
 from registry.errors.access import Limit
@@ -72,7 +81,9 @@ def collectors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CollectorRe
     """All that a server can export, each series at least once."""
     collectors = CollectorRegistry()
     engine = CacheMetrics(collectors)
-    engine.watch(cache, in_step_loads=lambda: 0)
+    shadows = Shadows(slots=2, host_capacity=4, policy=EvictionPolicy.LRU)
+    shadows.on_event(LookedUp(UPPER, CacheOutcome.GPU_HIT, None, 0.0))
+    engine.watch(cache, in_step_loads=lambda: 0, shadows=shadows)
     engine.set_build_info("1", "0.32")
     engine.count_request("upper", "completed", 0.1)
     engine.count_refusal("queue_full")
