@@ -81,7 +81,8 @@ def collectors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CollectorRe
     """All that a server can export, each series at least once."""
     collectors = CollectorRegistry()
     engine = CacheMetrics(collectors)
-    shadows = Shadows(slots=2, host_capacity=4, policy=EvictionPolicy.LRU)
+    lru = EvictionPolicy.LRU
+    shadows = Shadows(slots=2, host_capacity=4, policy=lru, candidate=lru)
     shadows.on_event(LookedUp(UPPER, CacheOutcome.GPU_HIT, None, 0.0))
     engine.watch(cache, in_step_loads=lambda: 0, shadows=shadows)
     engine.set_build_info("1", "0.32")
