@@ -84,7 +84,7 @@ class NameService:
         name = self.check(text)
         try:
             async with self._change(reference.adapter, actor) as work:
-                return await _set(work, name, reference)
+                return await set_name(work, name, reference)
         except IntegrityError:  # PostgreSQL: another adapter took it meanwhile
             raise NameTaken(name, "another adapter") from None
 
@@ -93,7 +93,7 @@ class NameService:
         name = check_served_name(text)
         async with self._change(adapter, actor) as work:
             names = NameRepository(work.session)
-            found = await names.find(_owner(adapter), name)
+            found = await names.find(owner_of(adapter), name)
             if found is None or found[1] != adapter:
                 raise UnknownServedName(adapter, name)
             row, _ = found
@@ -115,11 +115,17 @@ async def check_not_served(names: NameRepository, adapter: str) -> None:
         raise NameTaken(adapter, found[1])
 
 
-async def _set(work: UnitOfWork, name: str, reference: AdapterReference) -> ServedName:
-    names, owner = NameRepository(work.session), _owner(reference.adapter)
+async def set_name(
+    work: UnitOfWork, name: str, reference: AdapterReference, *, logged: bool = True
+) -> ServedName:
+    """Within a unit of work; `name` was checked. `logged` False: another event stands for it.
+
+    Raises NameTaken, TooManyNames, UnknownAlias, UnknownVersion, InvalidReference.
+    """
+    names, owner = NameRepository(work.session), owner_of(reference.adapter)
     if owner == PLATFORM and await names.adapters([name]):
         raise NameTaken(name, "an adapter")
-    await _check_target(work, reference)
+    version = await _find_target(work, reference)
     found = await names.find(owner, name)
     if found is None:
         row, before = await _new(work, owner, name), None
@@ -127,18 +133,19 @@ async def _set(work: UnitOfWork, name: str, reference: AdapterReference) -> Serv
         row, holder = found
         if holder != work.adapter.name:
             raise NameTaken(name, holder)
-        if (row.alias, row.version) == (reference.alias, reference.version):
+        if (row.alias, row.version) == (reference.alias, version):
             return row
         before = row.version
-    row.alias, row.version = reference.alias, reference.version
-    await work.add_event(
-        EventKind.NAME_SET,
-        alias=row.alias,
-        from_version=before,
-        to_version=row.version,
-        data={"name": name},
-    )
+    row.alias, row.version = reference.alias, version
     await names.add(row)
+    if logged:
+        await work.add_event(
+            EventKind.NAME_SET,
+            alias=row.alias,
+            from_version=before,
+            to_version=row.version,
+            data={"name": name},
+        )
     return row
 
 
@@ -149,15 +156,17 @@ async def _new(work: UnitOfWork, owner: str, name: str) -> ServedName:
     return ServedName(owner=owner, name=name, adapter_id=work.adapter_id, created_by=work.actor)
 
 
-async def _check_target(work: UnitOfWork, reference: AdapterReference) -> None:
-    """Raises UnknownVersion, UnknownAlias, InvalidReference."""
+async def _find_target(work: UnitOfWork, reference: AdapterReference) -> int | None:
+    """The own number of the version, if it is one. Raises UnknownVersion, UnknownAlias."""
     if reference.version is not None:
-        await work.version(reference.version)
+        return (await work.version(reference.version)).number
     if reference.alias is not None:
         alias = check_alias(reference.alias)
         if await work.aliases.current(work.adapter_id, alias) is None:
             raise UnknownAlias(work.adapter.name, alias)
+    return None
 
 
-def _owner(adapter: str) -> str:
+def owner_of(adapter: str) -> str:
+    """The tenant whose names an adapter's are, or the platform."""
     return tenant_of(adapter) or PLATFORM

@@ -100,6 +100,8 @@ class Exporter:
         by_adapter = {id_: list(g) for id_, g in groupby(versions, key=lambda v: v.adapter_id)}
         history = groupby(await repository.history(ids), key=lambda row: row.adapter_id)
         aliases = {id_: alias_manifests(list(rows), numbers) for id_, rows in history}
+        named = groupby(await repository.names(ids), key=lambda row: row.adapter_id)
+        names = {id_: list(rows) for id_, rows in named}
         for adapter in adapters:
             found = [
                 version_manifest(
@@ -111,7 +113,8 @@ class Exporter:
                 )
                 for version in by_adapter.get(row_id(adapter), ())
             ]
-            draft.write(adapter_manifest(adapter, found, aliases.get(row_id(adapter), ())))
+            id_ = row_id(adapter)
+            draft.write(adapter_manifest(adapter, found, aliases.get(id_, ()), names.get(id_, ())))
 
     def _note_files(self, draft: _Draft, name: str, version: Version) -> bool:
         if version.state == VersionState.PURGED:

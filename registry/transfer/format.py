@@ -178,6 +178,14 @@ class AliasManifest(_Part):
         return self
 
 
+class NameManifest(_Part):
+    """A served name; with neither alias nor version it means what the adapter's name does."""
+
+    name: Line
+    alias: Line | None = None
+    version: Number | None = None
+
+
 class AdapterManifest(_Part):
     """An adapter with its versions and aliases."""
 
@@ -192,6 +200,7 @@ class AdapterManifest(_Part):
     updated_at: UtcTime | None = None
     versions: tuple[VersionManifest, ...]
     aliases: tuple[AliasManifest, ...] = ()
+    names: tuple[NameManifest, ...] = ()
 
     @model_validator(mode="after")
     def fits_together(self) -> Self:

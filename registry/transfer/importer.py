@@ -18,6 +18,7 @@ from registry.models import VersionState
 from registry.sources.beside import drop_large_files, unread_remarks
 from registry.storage.store import ArtifactStore, storage_errors
 from registry.storage.trash import Trash
+from registry.transfer.name_writer import write_names
 from registry.transfer.plan import AdapterPlan, ImportOptions, plan_adapter
 from registry.transfer.report import CheckedFiles, ImportReport, refusal_of, report_of
 from registry.transfer.repository import TransferRepository
@@ -189,15 +190,16 @@ class Importer:
             await repository.lock_imports()
             plans = await self._plan(repository, stage, options, tuple(checked.refused), lock=True)
             report = report_of(plans, checked)
-            plans = [plan for plan in plans if not plan.is_empty]
-            writer = ImportWriter(session, plans, checked.inspections, self._base, actor)
+            changed = [plan for plan in plans if not plan.is_empty]
+            writer = ImportWriter(session, changed, checked.inspections, self._base, actor)
             await writer.write_adapters()
             await RegistryRepository(session).lock_all_files()
-            self._check_presence(plans, checked)
+            self._check_presence(changed, checked)
             await writer.write_versions()
             await writer.write_aliases()
             report.events_added = await writer.write_events(stage.events())
             report.orphans = writer.orphans
+            await write_names(session, plans, self._reserved_names, actor)
         return report
 
     def _check_presence(self, plans: Sequence[AdapterPlan], checked: CheckedFiles) -> None:

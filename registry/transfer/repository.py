@@ -13,7 +13,16 @@ from registry.auth.grants import get_tenant
 from registry.catalog.further_numbers import add_further_numbers, further_numbers
 from registry.catalog.repository import WITHOUT_FILES
 from registry.events.log import RecordedEvent, recorded_events
-from registry.models import Adapter, AliasHistory, Event, KnownBase, Version, VersionState, row_id
+from registry.models import (
+    Adapter,
+    AliasHistory,
+    Event,
+    KnownBase,
+    ServedName,
+    Version,
+    VersionState,
+    row_id,
+)
 from registry.models.search import AdapterTerm, VersionTerm
 from registry.references import tenant_of
 from registry.search.repository import adapter_terms, version_terms
@@ -109,6 +118,12 @@ class TransferRepository:
             )
         )
         return (await self._session.execute(statement)).scalars().all()
+
+    async def names(self, adapter_ids: Sequence[int]) -> Sequence[ServedName]:
+        """Served names, by adapter and name."""
+        of_adapters = select(ServedName).where(col(ServedName.adapter_id).in_(adapter_ids))
+        ordered = of_adapters.order_by(col(ServedName.adapter_id), col(ServedName.name))
+        return (await self._session.execute(ordered)).scalars().all()
 
     async def events(self, after: int, names: Sequence[str] | None) -> list[RecordedEvent]:
         """The next events of adapters."""

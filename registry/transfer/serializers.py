@@ -7,13 +7,14 @@ from typing import Any
 from registry.catalog.schemas import InspectionRead
 from registry.events.log import RecordedEvent
 from registry.inspection.inspector import Inspection
-from registry.models import SERVABLE, Adapter, AliasHistory, Version
+from registry.models import SERVABLE, Adapter, AliasHistory, ServedName, Version
 from registry.transfer.format import (
     AdapterManifest,
     AliasManifest,
     AliasStateManifest,
     BaseManifest,
     EventRecord,
+    NameManifest,
     VersionManifest,
 )
 
@@ -48,7 +49,10 @@ _SAME = (
 
 
 def adapter_manifest(
-    adapter: Adapter, versions: Iterable[VersionManifest], aliases: Iterable[AliasManifest]
+    adapter: Adapter,
+    versions: Iterable[VersionManifest],
+    aliases: Iterable[AliasManifest],
+    names: Iterable[ServedName],
 ) -> AdapterManifest:
     return AdapterManifest(
         name=adapter.name,
@@ -62,6 +66,9 @@ def adapter_manifest(
         updated_at=adapter.updated_at,
         versions=tuple(versions),
         aliases=tuple(aliases),
+        names=tuple(
+            NameManifest(name=row.name, alias=row.alias, version=row.version) for row in names
+        ),
     )
 
 

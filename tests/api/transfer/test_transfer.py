@@ -223,6 +223,38 @@ async def test_repeating_an_import_changes_nothing(full: Registry, there: Regist
     assert own.items() >= UNCHANGED.items(), "nor does it where it came from"
 
 
+async def test_served_names_are_transferred_and_known_ones_stay(
+    full: Registry, there: Registry
+) -> None:
+    path = "/adapters/other/names"
+    await full.ok("PUT", path, {"name": "Org/Other"})
+    await full.ok("PUT", path, {"name": "größe", "version": 1})
+    archive = await full.export()
+    await there.imported(archive)
+    expected = [("Org/Other", "other"), ("größe", "other:1")]
+    assert [(n["name"], n["reference"]) for n in (await there.get(path))["items"]] == expected
+    await there.ok("PUT", path, {"name": "größe"})
+    gone = {"served_name": "Org/Other"}
+    assert (await there.client.delete(path, params=gone)).is_success
+    await there.imported(archive)
+    expected[1] = ("größe", "other")
+    assert [(n["name"], n["reference"]) for n in (await there.get(path))["items"]] == expected
+
+
+async def test_a_served_name_that_another_adapter_has_is_a_conflict(
+    full: Registry, there: Registry, make_adapter: AdapterMaker
+) -> None:
+    await full.ok("PUT", "/adapters/other/names", {"name": "Org/Other"})
+    archive = await full.export()
+    await there.publish("mine", make_adapter("mine", seed=50))
+    await there.ok("PUT", "/adapters/mine/names", {"name": "Org/Other"})
+    await there.refused(archive, 409, "name_taken")
+    gone = {"served_name": "Org/Other"}
+    assert (await there.client.delete("/adapters/mine/names", params=gone)).is_success
+    await there.ok("PUT", "/adapters/mine/names", {"name": "other"})
+    assert "other" in await there.refused(archive, 409, "name_taken")
+
+
 async def test_later_changes_are_transferred(
     full: Registry, there: Registry, make_adapter: AdapterMaker
 ) -> None:

@@ -8,6 +8,7 @@ import openai
 import pytest
 
 from demo.tasks import TASKS, prompt_for
+from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.engine]
 
@@ -25,7 +26,8 @@ def test_the_model_list_shows_all_models_that_can_be_requested(
     listed = {model.id: model for model in sdk.models.list()}
     assert {BASE, *TASKS} <= set(listed)
     assert server.client.get("/api/v1/cache").json()["host"] == [], "listed, though not loaded"
-    assert "/" not in str(getattr(listed["upper"], "root", "")), "no path is given away"
+    root = str(getattr(listed["upper"], "root", ""))
+    assert root == str(ROOT / "demo" / "adapters" / "upper"), "as vLLM says where it is from"
 
 
 def test_completion_and_chat_through_the_sdk(sdk: openai.OpenAI) -> None:
