@@ -39,6 +39,8 @@ from registry.sources.urls import SourceUrl
 _NAMES = ("org.cncf.model.filepath", "org.opencontainers.image.title")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _TAR = re.compile(r".*[.+]tar([+.]gzip)?")
+_NO_REALM = (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema)
+"""Without a password for a registry that has no tokens, oras takes the realm for a URL."""
 _DENIED, _NOT_FOUND = (401, 403), (404,)
 
 
@@ -214,6 +216,8 @@ def _layer(described: Any, shown: str) -> _Layer:
 
 
 def _error(error: requests.RequestException, shown: str) -> RegistryError:
+    if isinstance(error, _NO_REALM):
+        return SourceDenied(f"{shown} wants credentials (docker login)")
     status = None if error.response is None else error.response.status_code
     if status in _DENIED:
         return SourceDenied(f"{shown} wants credentials, or other ones (docker login)")

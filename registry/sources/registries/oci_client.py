@@ -11,6 +11,7 @@ import socket
 from collections.abc import Collection, Iterator
 from typing import Any
 
+import oras.auth
 import oras.client  # first: oras.provider alone is a circular import
 import oras.container
 import oras.provider
@@ -70,7 +71,7 @@ class OciClient:
 
     def manifest(self) -> tuple[dict[str, Any], str]:
         """The manifest and its digest, which is checked. Raises HTTPError, SourceUnavailable."""
-        self._registry.auth.load_configs(self._container)
+        self._sign_in()
         url = f"{self._registry.prefix}://{self._container.manifest_url()}"
         headers = {"Accept": ", ".join(_MANIFESTS), "Accept-Encoding": "identity"}
         with self._registry.do_request(url, "GET", headers=headers, stream=True) as response:
@@ -90,6 +91,20 @@ class OciClient:
         if not isinstance(manifest, dict):
             raise InvalidSource(f"{self._shown}: its manifest is no JSON object")
         return manifest, digest
+
+    def _sign_in(self) -> None:
+        """With what `docker login` stored, if anything: a token, or the password where that is all
+        that the registry knows.
+        """
+        registry, auth = self._registry, self._registry.auth
+        auth.load_configs(self._container)
+        login = getattr(auth, "_basic_auth", None)
+        if login is None:
+            return
+        first = registry.session.get(f"{registry.prefix}://{self._container.registry}/v2/")
+        if first.headers.get("Www-Authenticate", "").lower().startswith("basic"):
+            registry.auth = oras.auth.get_auth_backend("basic", registry.session)
+            registry.auth._basic_auth = login
 
     def blob(self, digest: str) -> Iterator[bytes]:
         """As it is sent; the caller checks size and digest. Raises HTTPError."""

@@ -1,9 +1,12 @@
 """Artifacts of OCI registries: ORAS and ModelPack, pushed to a real registry."""
 
 import io
+import json
+import logging
 import os
 import sys
 import tarfile
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from ipaddress import ip_network
@@ -16,6 +19,7 @@ from registry.errors import (
     AddressNotAllowed,
     InvalidAdapter,
     InvalidSource,
+    SourceDenied,
     SourceNotAllowed,
     SourceNotFound,
     SourceTooLarge,
@@ -224,3 +228,25 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SourceUnsupported) as caught:
         RemoteSources(("oci://",), LOOPBACK).open("oci://ghcr.io/team/a")
     assert "adaptry[oci]" in caught.value.detail
+
+
+async def test_a_login_of_docker_is_used_and_shown_nowhere(
+    fetch: Fetch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "locked").mkdir()
+    hashed = "$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"  # bcrypt of "secret"
+    (tmp_path / "locked/users").write_text(f"ann:{hashed}\n")
+    login = tmp_path / ".docker"
+    login.mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    locks = f"auth: {{htpasswd: {{realm: Team, path: {tmp_path}/locked/users}}}}"
+    with oci_registry(tmp_path / "locked", locks) as locked, caplog.at_level(logging.DEBUG):
+        url = f"oci://{locked.place}/team/none:1"
+        cases = ((None, SourceDenied), ("wrong", SourceDenied), ("secret", SourceNotFound))
+        for password, error in cases:
+            word = b64encode(f"ann:{password}".encode()).decode()
+            auths = {locked.place: {"auth": word}} if password else {}
+            (login / "config.json").write_text(json.dumps({"auths": auths}))
+            with pytest.raises(error) as caught:
+                await fetch(url)
+            assert word not in f"{caught.value.detail}{caplog.text}"
