@@ -121,10 +121,8 @@ class Tables:
     def _conclusion(self) -> list[str]:
         sizing, lines = self._sizing, [""]
         if not sizing.is_met:
-            lines.append(
-                f"Nothing tried reaches the goal: {sizing.prediction.share_within:.1%} of the "
-                f"requests would be within it at best near the knee."
-            )
+            share = f"{sizing.prediction.share_within:.1%} of the requests"
+            lines.append(f"Nothing tried reaches the goal: {share} would be within it.")
         if len(self._report.ranks) > 1 and self._report.slot_bytes is not None:
             lines += self._rank_lines(self._report.slot_bytes)
         if (held := self._report.host_bytes) is not None:

@@ -203,6 +203,13 @@ def test_the_command_prints_tables_and_the_line_that_follows(
     assert (tmp_path / "a.svg").read_text().startswith("<svg")
 
 
+def test_a_goal_out_of_reach_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--first-token", "0.01", "--slots", "2", "--host-places", "12", "--replicas", "1")
+    assert main([*RATES, *options]) == 0
+    printed = capsys.readouterr().out
+    assert "Nothing tried reaches the goal: 0.0% of the requests would be within it." in printed
+
+
 def test_json_has_all_rows_and_the_sources_of_the_costs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
