@@ -10,6 +10,7 @@ from adaptry.sizing.sweep import Sizing, Sweep
 
 _WIDTH, _HEIGHT, _MARGIN = 300, 190, 52
 _GAP = 24
+_TICK = 24
 _COLORS = ("#2563eb", "#d97706")
 _NAMES = {"slots": "slots", "host_places": "host places", "replicas": "replicas"}
 
@@ -82,7 +83,7 @@ def _chart(chart: _Chart, sweep: Sweep) -> list[str]:
         _line(left, bottom, left, top),
         _text((left + right) / 2, _HEIGHT - 4, _NAMES[sweep.over], anchor="middle"),
     ]
-    for value in _ticks(values):
+    for value in _ticks(values, across):
         parts.append(_text(across(value), bottom + 13, str(value), anchor="middle"))
     for level in _levels(chart, least, most):
         parts.append(_text(left - 4, up(level) + 4, f"{level:g}", anchor="end"))
@@ -97,8 +98,8 @@ def _chart(chart: _Chart, sweep: Sweep) -> list[str]:
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{4.5 if fill == "white" else 2.5}" '
                 f'fill="{fill}" stroke="{color}"/>'
             )
-        offset = 12 * list(_COLORS).index(color)
-        parts.append(_text(right, top + 4 + offset, name, anchor="end", color=color))
+        last = chart.curves[-1][0] == name
+        parts.append(_text(right if last else right - 66, 10, name, anchor="end", color=color))
     return parts
 
 
@@ -118,10 +119,13 @@ def _levels(chart: _Chart, least: float, most: float) -> list[float]:
     return [10.0**power for power in range(first, last + 1)]
 
 
-def _ticks(values: Sequence[int]) -> list[int]:
-    """Not more than fit beside each other."""
-    step = -(-len(values) // 7)
-    return sorted({*values[::step], values[-1]})
+def _ticks(values: Sequence[int], across: Callable[[float], float]) -> list[int]:
+    """Those that fit beside each other; the last one always."""
+    ticks = [values[-1]]
+    for value in reversed(values[:-1]):
+        if across(ticks[-1]) - across(value) >= _TICK:
+            ticks.append(value)
+    return ticks
 
 
 def _scale(
