@@ -73,8 +73,16 @@ class RunningServer:
         if critical:
             return broken("alerts", "; ".join([*critical, *other]), RUNBOOKS)
         if other:
-            return warning("alerts", "; ".join(other), RUNBOOKS)
+            mend = self._mend() if metrics["thrash_ratio"] > THRASH else ""
+            return warning("alerts", "; ".join(other), f"{mend} {RUNBOOKS}".strip())
         return ok("alerts", "nothing that this looks at is wrong now")
+
+    def _mend(self) -> str:
+        """The cheapest change against thrash, and its gain, as the server's shadows have it."""
+        try:
+            return self.client.cache.policy().mend
+        except AdaptryError:  # an older server, or a fleet's ingress
+            return ""
 
     def check_cache(self) -> Finding:
         cache = self._cache()

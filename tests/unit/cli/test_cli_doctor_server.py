@@ -24,6 +24,12 @@ CACHE: dict[str, Any] = {
     "hidden": {"gpu": 0, "host": 0},
     "replicas": [],
 }
+POLICY: dict[str, Any] = {
+    "policy": "lru",
+    "candidate": None,
+    "tiers": [],
+    "mend": "With --max-loras 12, 31% more.",
+}
 HEALTHY = "adaptry_engine_up 1.0\nadaptry_database_up 1.0\nadaptry_thrash_ratio 0.05\n"
 
 
@@ -40,7 +46,8 @@ def ask(
     capsys: pytest.CaptureFixture[str],
 ) -> tuple[int, str]:
     with answering() as server:
-        for answer in ({}, {}, {"parts": parts}, metrics.encode(), CACHE, CACHE):
+        policy = [POLICY] if "thrash_ratio 0.4" in metrics else []
+        for answer in ({}, {}, {"parts": parts}, metrics.encode(), *policy, CACHE, CACHE):
             server.will_say(200, answer)
         server.will_say(200, {"items": decisions, "oldest_id": 1, "newest_id": len(decisions)})
         code = main(["doctor", "--server", server.url])
@@ -84,6 +91,11 @@ def test_what_an_alert_watches_is_said(
 ) -> None:
     found, out = ask({"engine": "ok"}, metrics, [], capsys)
     assert (found, said in out) == (code, True), out
+
+
+def test_thrash_is_told_with_the_cheapest_mend(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out = ask({"engine": "ok"}, "adaptry_thrash_ratio 0.4\n", [], capsys)
+    assert "With --max-loras 12, 31% more." in out
 
 
 def test_a_server_that_names_no_parts_is_not_well(capsys: pytest.CaptureFixture[str]) -> None:
