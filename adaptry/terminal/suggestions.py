@@ -16,9 +16,12 @@ _QUOTED = re.compile(r"'([^']+)'")
 
 def suggest(error: ApiError, arguments: Sequence[str]) -> str:
     """`did you mean upper?`, or nothing."""
-    if error.code not in {"unknown_adapter", "unknown_alias"}:
+    if error.code not in {"unknown_adapter", "unknown_alias", "model_not_found"}:
         return ""
-    name, alias, *_ = [*_QUOTED.findall(error.detail), "", ""]
+    quoted = _QUOTED.findall(error.detail)
+    if error.code == "model_not_found" and len(quoted) > 1:  # the model, and what of it is unknown
+        del quoted[0]
+    name, alias, *_ = [*quoted, "", ""]
     key = os.environ.get("ADAPTRY_API_KEY") or None
     try:
         with Client(_server(arguments), api_key=key, timeout_seconds=SECONDS) as client:

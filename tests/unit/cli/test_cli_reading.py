@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from adaptry.cli import main
-from adaptry.client import Client
+from adaptry.client import ApiError, Client
+from adaptry.terminal.suggestions import suggest
 from tests.support.servers.registry_threaded import ROOT, registry_server
 
 Run = Callable[..., tuple[int, str, str]]
@@ -168,3 +169,20 @@ def test_whoami_says_what_a_caller_without_a_key_may_do(run: Run) -> None:
         "key      none: this server asks for none",
     ]
     assert as_json(run, "whoami")["prefix"] is None
+
+
+@pytest.mark.parametrize(
+    ("detail", "hint"),
+    [
+        ("the model 'uper' does not exist", "did you mean upper?"),
+        (
+            "the model 'upper@defualt' does not exist: adapter 'upper' has no alias 'defualt'",
+            "did you mean upper@default?",
+        ),
+    ],
+)
+def test_an_unknown_model_is_suggested_like_an_unknown_adapter(
+    server: str, detail: str, hint: str
+) -> None:
+    error = ApiError(404, "model_not_found", detail)
+    assert suggest(error, ["--server", server]) == hint
