@@ -63,7 +63,8 @@ def setting_page() -> str:
 
 def _table(settings: type[BaseModel], kind: str = "variable") -> str:
     prefix = str(settings.model_config.get("env_prefix", ""))
-    schemas = settings.model_json_schema()["properties"]
+    schema = settings.model_json_schema()
+    schemas = _in_place(schema["properties"], schema.get("$defs", {}))
     rows = [
         (
             code((prefix + name).upper() if kind == "variable" else name),
@@ -74,6 +75,17 @@ def _table(settings: type[BaseModel], kind: str = "variable") -> str:
         for name, field in settings.model_fields.items()
     ]
     return table((kind, "type", "default", "meaning"), [(*row[:3], row[3] or "") for row in rows])
+
+
+def _in_place(node: Any, definitions: dict[str, Any]) -> Any:
+    """With what is referred to in the place of its reference: the page has no such section."""
+    if isinstance(node, list):
+        return [_in_place(each, definitions) for each in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _in_place(definitions[node["$ref"].rpartition("/")[2]], definitions)
+    return {key: _in_place(value, definitions) for key, value in node.items()}
 
 
 def _default(name: str, field: FieldInfo) -> str:
