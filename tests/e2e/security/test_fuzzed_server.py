@@ -1,16 +1,19 @@
 """schemathesis against the real server: vLLM's routes behind our gateway, and the cache."""
 
+from collections import Counter
 from typing import Any
 
 import httpx
 import pytest
 
+from fuzz.engine_bodies import hostile_bodies
 from fuzz.http_api import fuzz
 from registry.http.json_shape import MAX_VALUES
 
 pytestmark = [pytest.mark.engine]
 
 SEED = 20261128
+JSON = {"content-type": "application/json"}
 CACHE = ("--include-path-regex", "^/api/v1/cache", "--exclude-path-regex", "/stream$")
 # Each boundary of each field, as the phase `coverage` has it, would be thousands of generations.
 ENGINE = (
@@ -29,6 +32,19 @@ def test_the_cache_of_a_real_engine(server: Any) -> None:
 def test_the_openai_routes(server: Any) -> None:
     done = fuzz(server.base_url, examples=5, seed=SEED, options=ENGINE)
     assert done.returncode == 0, done.stdout[-30_000:]
+    assert server.complete("upper", "x").status_code == 200, "the engine lives"
+
+
+def test_hostile_members_of_bodies_that_reach_the_engine(server: Any, is_long: bool) -> None:
+    document = server.client.get("/openapi.json").json()
+    answered: Counter[int] = Counter()
+    for path, body in hostile_bodies(document, count=3000 if is_long else 300, seed=SEED):
+        answer = server.client.post(path, content=body, headers=JSON, timeout=20)
+        assert answer.status_code < 500 or answer.status_code == 501, (path, body, answer.text)
+        assert "internal_error" not in answer.text, (path, body, answer.text)
+        answered[answer.status_code] += 1
+    assert answered[200] > 30, "else nothing reaches the engine"
+    assert answered[400] > 30, "else nothing is hostile"
     assert server.complete("upper", "x").status_code == 200, "the engine lives"
 
 
