@@ -13,7 +13,17 @@ from registry.auth.scopes import PUBLIC, scopes_for
 
 pytestmark = [pytest.mark.engine]
 
-VLLMS_LORA = {"/v1/load_lora_adapter", "/v1/unload_lora_adapter"}  # it has them if told so
+# Routes of other servers' clients, and the page that tells of each
+OTHERS = {
+    "/v1/load_lora_adapter": "from-vllm.md",
+    "/v1/unload_lora_adapter": "from-vllm.md",
+    "/adapters": "from-vllm.md",
+    "/adapters/{name}": "from-vllm.md",
+    "/v1/loras": "from-dynamo.md",
+    "/v1/loras/{lora_name}": "from-dynamo.md",
+    "/": "from-lorax.md",
+    "/generate_stream": "from-lorax.md",
+}
 
 
 @pytest.fixture(scope="module")
@@ -65,4 +75,8 @@ def test_nothing_that_the_server_adds_to_vllm_is_left_out(document: Any) -> None
 
     arguments = vllm_compat.argument_parser().parse_args(["any"])
     stock = vllm_compat.build_app()(arguments, ("generate",), None).openapi()["paths"]
-    assert set(document["paths"]) - set(own_paths(document)) <= set(stock) | VLLMS_LORA
+    assert set(document["paths"]) - set(own_paths(document)) <= set(stock) | OTHERS.keys()
+    assert OTHERS.keys() <= set(document["paths"])
+    for path, page in OTHERS.items():
+        text = (FOLDER.parent / "howto" / page).read_text(encoding="utf-8")
+        assert path.partition("{")[0] in text, path
