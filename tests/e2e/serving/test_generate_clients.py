@@ -4,6 +4,8 @@ import time
 from typing import Any
 
 import pytest
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import TextGenerationError
 
 from demo.tasks import TASKS
 from tests.support.peer_clients import PYTHON, run_client
@@ -162,6 +164,19 @@ def test_tgis_client_gets_texts_details_streams_and_errors(server: Any) -> None:
     while any(server.metrics().get(name) for name in running(server)):
         assert time.monotonic() < deadline, "a request runs on whose client has left"
         time.sleep(0.1)
+
+
+def test_huggingface_hubs_client_generates_and_streams(server: Any) -> None:
+    client = InferenceClient(base_url=str(server.base_url))
+    options: Any = {"adapter_id": "upper", "max_new_tokens": 8}
+    assert client.text_generation("hello=", **options) == UPPER
+    steps = list(client.text_generation("hello=", stream=True, details=True, **options))
+    assert "".join(step.token.text for step in steps if not step.token.special) == UPPER
+    assert steps[-1].generated_text == UPPER
+    whole = client.text_generation("hello=", details=True, **options)
+    assert (whole.generated_text, whole.details.finish_reason) == (UPPER, "eos_token")
+    with pytest.raises(TextGenerationError, match="nobody"):
+        client.text_generation("hello=", adapter_id="nobody")
 
 
 def running(server: Any) -> list[str]:
