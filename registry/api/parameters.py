@@ -3,10 +3,12 @@
 from typing import Annotated
 
 from fastapi import Path, Query
+from pydantic import Field
 
 from registry.catalog.field_types import Name, Tag, Text
 from registry.database.pagination import MAX_LIMIT, MAX_NUMBER
 from registry.models import VersionState
+from registry.references import ADAPTER_NAME_PATTERN, MAX_NAME
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Rows per page.")]
 PageToken = Annotated[str | None, Query(max_length=256, description="From the previous page.")]
@@ -38,7 +40,11 @@ QueryRank = Annotated[int | None, Query(ge=1, le=MAX_NUMBER)]
 QueryParent = Annotated[
     Name | None, Query(alias="parent", description="Versions made from it, such as `support:2`.")
 ]
-QueryNames = Annotated[list[Name], Query(alias="name", max_length=500, description="One of them.")]
+# all of them fit into a request line
+_AdapterName = Annotated[str, Field(pattern=f"^{ADAPTER_NAME_PATTERN}$", max_length=MAX_NAME)]
+QueryNames = Annotated[
+    list[_AdapterName], Query(alias="name", max_length=500, description="One of them.")
+]
 QueryState = Annotated[VersionState | None, Query(alias="state", description="Of any version.")]
 QueryTenant = Annotated[Name | None, Query(alias="tenant", description="Its own adapters.")]
 QueryParts = Annotated[
