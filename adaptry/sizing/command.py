@@ -97,9 +97,9 @@ def size(
     server: Server = DEFAULT_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Simulate a workload with the server's own cache policy, and say what its goal needs.
+    """Simulate a recorded trace; say how many slots, host places and replicas its goal needs.
 
-    The workload is a recorded trace, or comes from --adapters and --rate. Costs are measured
+    It is served by the server's own cache policy. The workload is a recorded trace, or comes from --adapters and --rate. Costs are measured
     (--calibrate), read (--costs), recorded, or assumed; the report says which.
     """
     choices = Choices(
