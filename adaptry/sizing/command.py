@@ -99,8 +99,9 @@ def size(
 ) -> None:
     """Simulate a recorded trace; say how many slots, host places and replicas its goal needs.
 
-    It is served by the server's own cache policy. The workload is a recorded trace, or comes from --adapters and --rate. Costs are measured
-    (--calibrate), read (--costs), recorded, or assumed; the report says which.
+    It is served by the server's own cache policy on a virtual clock. Without a trace, --adapters
+    and --rate say what comes. Costs are measured (--calibrate), read (--costs), recorded, or
+    assumed; the report says which.
     """
     choices = Choices(
         _numbers("--slots", slots),
