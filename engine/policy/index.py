@@ -1,12 +1,15 @@
 """Planning index: what can leave, and what waits for what, so that no plan scans a tier. Pure."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
-from engine.policy.ordered_index import OrderedIndex
+from engine.policy.ordered_index import OrderedIndex, SortedIndex
 from engine.policy.pin_budget import PinBudget
 from engine.policy.tiers import Place, Tiers
 from engine.policy.wait_queue import WaitQueue
 from engine.types import VersionId
+
+Index = TypeVar("Index", OrderedIndex, OrderedIndex | SortedIndex)
 
 
 class PlanningIndex:
@@ -26,13 +29,13 @@ class PlanningIndex:
         self.idle = OrderedIndex()
         self.held_up = OrderedIndex()
         self.cold = OrderedIndex()
-        self.in_host = OrderedIndex()
+        self.in_host = SortedIndex()  # no more than there are places
         self.in_slot: set[VersionId] = set()
         self._tiers = tiers
         self._pins = pins
         self._wait_queue = wait_queue
         self._leaves_from: dict[VersionId, OrderedIndex] = {}
-        self._waits_in: dict[VersionId, OrderedIndex] = {}
+        self._waits_in: dict[VersionId, OrderedIndex | SortedIndex] = {}
         self._follow: Callable[[VersionId], None] | None = None
         self._follow_clear: Callable[[], None] = lambda: None
         tiers.on_change = pins.on_change = self.refresh
@@ -49,7 +52,8 @@ class PlanningIndex:
     def refresh(self, version: VersionId) -> None:
         """Its place, leases, size, pin or oldest waiter changed. A request causes twelve such."""
         place, waited_for = self._tiers.place_of(version), self._wait_queue.is_waited_for(version)
-        leaves_from = waits_in = None
+        leaves_from: OrderedIndex | None = None
+        waits_in: OrderedIndex | SortedIndex | None = None
         if place is None:
             if waited_for:
                 waits_in = self.cold
@@ -81,9 +85,7 @@ class PlanningIndex:
             self.refresh(version)
 
     @staticmethod
-    def _move(
-        version: VersionId, where: dict[VersionId, OrderedIndex], to: OrderedIndex | None
-    ) -> None:
+    def _move(version: VersionId, where: dict[VersionId, Index], to: Index | None) -> None:
         before = where.get(version)
         if before is to:
             return

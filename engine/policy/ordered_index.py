@@ -1,6 +1,7 @@
-"""Ordered index: versions by a key that changes, the lowest first. Pure."""
+"""Ordered indexes: versions by a key that changes, the lowest first. Pure."""
 
 import heapq
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Set
 
 from engine.types import VersionId
@@ -77,3 +78,45 @@ class OrderedIndex:
     def _counts(self, entry: tuple[EvictionKey, VersionId]) -> bool:
         present = self._present.get(entry[1])
         return present is not None and present[0] == entry[0]
+
+
+class SortedIndex:
+    """Versions by a key, of which the one at any place can be read at once.
+
+    Changes move memory in proportion to its length: for hundreds of versions, not for thousands.
+    """
+
+    def __init__(self) -> None:
+        self._keys: dict[VersionId, EvictionKey] = {}
+        self._sorted: list[tuple[EvictionKey, VersionId]] = []
+        self.versions: Set[VersionId] = self._keys.keys()
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def put(self, version: VersionId, key: EvictionKey, size_bytes: int = 0) -> None:
+        """Add it, or change its key. The size is of no use here."""
+        if self._keys.get(version) != key:
+            self.discard(version)
+            self._keys[version] = key
+            insort(self._sorted, (key, version))
+
+    def discard(self, version: VersionId) -> None:
+        key = self._keys.pop(version, None)
+        if key is not None:
+            del self._sorted[bisect_left(self._sorted, (key, version))]
+
+    def clear(self) -> None:
+        self._keys.clear()
+        self._sorted.clear()
+
+    def first(self) -> VersionId | None:
+        return self._sorted[0][1] if self._sorted else None
+
+    def key_at(self, place: int) -> EvictionKey | None:
+        """Of the one at this place; None if there are fewer."""
+        return self._sorted[place][0] if place < len(self._sorted) else None
+
+    def __iter__(self) -> Iterator[VersionId]:
+        """In order. Lazy: change nothing meanwhile."""
+        return (version for _, version in self._sorted)

@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
-from itertools import islice
 
 from engine.policy.decisions import Activate, Commit, Deactivate, Decision, Evict, Grant, StartLoad
 from engine.policy.eviction import VictimSelector
@@ -97,11 +96,8 @@ class Planner:
         """Enough others are ready for the slots before it is its turn. Its load can wait: more
         requests for it come in the meantime, and what it would evict is used until then.
         """
-        ready = self._index.in_host
-        if len(ready) < READY_AHEAD:
-            return False
-        arrived, ahead = self._wait_queue.first_arrival(version), islice(ready, READY_AHEAD)
-        return all(self._wait_queue.first_arrival(each) < arrived for each in ahead)
+        last_ahead = self._index.in_host.key_at(READY_AHEAD - 1)
+        return last_ahead is not None and last_ahead < (self._wait_queue.first_arrival(version),)
 
     def _may_load(self) -> bool:
         """With a byte budget, large ones may be staged that don't fit yet: others load besides."""
