@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from registry.errors import (
     InvalidSource,
@@ -85,7 +86,7 @@ class OciSource:
                     return writer.finish(digest)
                 found = self._take_tars(client, tars, into, limits, progress)
                 return replace(found, revision=digest)
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError) as error:  # urllib3's, while a body comes
             raise _error(error, str(self._url)) from error
         except ValueError as error:  # oras's word for a demand that it has no credentials for
             raise SourceDenied(f"{self._url} wants credentials (docker login)") from error
@@ -204,7 +205,7 @@ def _layer(described: Any, shown: str) -> _Layer:
         size_bytes = int(described["size"])
         notes: Mapping[str, Any] = described.get("annotations") or {}
         path = next((str(notes[name]) for name in _NAMES if name in notes), "")
-    except (TypeError, KeyError, ValueError, AttributeError):
+    except (TypeError, KeyError, ValueError, OverflowError, AttributeError):
         raise InvalidSource(f"{shown}: a layer in its manifest can't be read") from None
     if not _DIGEST.fullmatch(digest) or size_bytes < 0:
         raise InvalidSource(f"{shown}: a layer has no sha256 digest or no size")
@@ -215,10 +216,11 @@ def _layer(described: Any, shown: str) -> _Layer:
     return _Layer(path, digest, size_bytes, is_tar, ".config." in kind)
 
 
-def _error(error: requests.RequestException, shown: str) -> RegistryError:
+def _error(error: requests.RequestException | HTTPError, shown: str) -> RegistryError:
     if isinstance(error, _NO_REALM):
         return SourceDenied(f"{shown} wants credentials (docker login)")
-    status = None if error.response is None else error.response.status_code
+    response = getattr(error, "response", None)
+    status = None if response is None else response.status_code
     if status in _DENIED:
         return SourceDenied(f"{shown} wants credentials, or other ones (docker login)")
     if status in _NOT_FOUND:

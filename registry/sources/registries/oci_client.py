@@ -22,7 +22,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import NewConnectionError
 from urllib3.util.connection import create_connection
 
-from registry.errors import InvalidSource, SourceUnavailable
+from registry.errors import InvalidSource, SourceDenied, SourceUnavailable
 from registry.sources.egress_guard import EgressGuard
 from registry.sources.http_client import CONNECT_SECONDS, READ_SECONDS
 from registry.sources.quarantine import CHUNK_BYTES
@@ -76,7 +76,7 @@ class OciClient:
         headers = {"Accept": ", ".join(_MANIFESTS), "Accept-Encoding": "identity"}
         with self._registry.do_request(url, "GET", headers=headers, stream=True) as response:
             response.raise_for_status()
-            content = response.raw.read(MAX_MANIFEST_BYTES + 1, decode_content=False)
+            content = _bounded(response)
             promised = response.headers.get("Docker-Content-Digest", "")
         if len(content) > MAX_MANIFEST_BYTES:
             raise InvalidSource(f"{self._shown}: its manifest is larger than a registry may take")
@@ -86,7 +86,7 @@ class OciClient:
                 raise SourceUnavailable(f"{self._shown}: its manifest is not what its digest says")
         try:
             manifest = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             manifest = None
         if not isinstance(manifest, dict):
             raise InvalidSource(f"{self._shown}: its manifest is no JSON object")
@@ -113,10 +113,25 @@ class OciClient:
             yield from response.raw.stream(CHUNK_BYTES, decode_content=False)
 
 
+def _bounded(response: Any) -> bytes:
+    """Its body, or more than `MAX_MANIFEST_BYTES` of it. Raises HTTPError if it is cut off."""
+    content = b""
+    for chunk in response.raw.stream(MAX_MANIFEST_BYTES + 1, decode_content=False):
+        content += chunk
+        if len(content) > MAX_MANIFEST_BYTES:
+            break
+    return content
+
+
 class _Registry(oras.provider.Registry):  # type: ignore[misc]  # oras has no types
     def do_request(self, *args: Any, **kwargs: Any) -> Any:
         """Without retries, which would sleep for a minute: the job is retried."""
-        return oras.provider.Registry.do_request.__wrapped__(self, *args, **kwargs)
+        try:
+            return oras.provider.Registry.do_request.__wrapped__(self, *args, **kwargs)
+        except (AttributeError, RecursionError) as error:  # oras, at a demand or token that is none
+            raise SourceDenied(
+                f"{self.hostname} demands credentials in a way that can't be answered"
+            ) from error
 
 
 class _Session(requests.Session):
@@ -127,7 +142,7 @@ class _Session(requests.Session):
         timeout = (CONNECT_SECONDS, READ_SECONDS)
         response = super().send(request, **{**kwargs, "stream": True, "timeout": timeout})
         if not is_stream or response.status_code >= _BAD_REQUEST:
-            content = response.raw.read(MAX_MANIFEST_BYTES + 1, decode_content=False)
+            content = _bounded(response)
             if len(content) > MAX_MANIFEST_BYTES:
                 response.close()
                 raise SourceUnavailable("the registry answers with more than a token")

@@ -1,0 +1,102 @@
+"""Registries that send something else than they should, or never end."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from registry.errors import InvalidSource, SourceDenied, SourceUnavailable
+from registry.sources.registry import RemoteSources
+from tests.support.adapters.fetch import Fetch
+
+WEIGHTS = b"w" * 100_000
+DIGEST = f"sha256:{sha256(WEIGHTS).hexdigest()}"
+MANIFEST, BLOB = "/v2/team/a/manifests/1", f"/v2/team/a/blobs/{DIGEST}"
+
+Send = Callable[[socket.socket], None]
+
+
+@contextmanager
+def serving(answers: Mapping[str, bytes | Send]) -> Iterator[str]:
+    """HOST:PORT of a server that sends these bytes for a path, each on a connection of its own."""
+
+    def answer(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            path = connection.recv(65536).split()[1].decode().partition("?")[0]
+            say = answers[path]
+            if isinstance(say, bytes):
+                connection.sendall(say)
+            else:
+                say(connection)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                Thread(target=answer, args=(listening.accept()[0],), daemon=True).start()
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    Thread(target=serve, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+
+
+def answer(content: bytes, status: str = "200 OK", *headers: str, size: int | None = None) -> bytes:
+    length = len(content) if size is None else size
+    lines = (f"HTTP/1.1 {status}", f"Content-Length: {length}", "Connection: close", *headers)
+    return "\r\n".join((*lines, "", "")).encode() + content
+
+
+def manifest(size: str = str(len(WEIGHTS))) -> bytes:
+    title = {"org.opencontainers.image.title": "adapter_model.safetensors"}
+    layer = {"mediaType": "application/x", "digest": DIGEST, "size": 0, "annotations": title}
+    return answer(json.dumps({"layers": [layer]}).replace('"size": 0', f'"size": {size}').encode())
+
+
+@pytest.fixture
+def fetch(tmp_path: Path) -> Fetch:
+    return Fetch(tmp_path, 100_000_000, lambda guard: RemoteSources(("oci://",), guard))
+
+
+async def test_a_connection_that_breaks_within_a_blob_is_a_transient_error(fetch: Fetch) -> None:
+    broken = answer(WEIGHTS[:1000], size=len(WEIGHTS))
+    with serving({MANIFEST: manifest(), BLOB: broken}) as place, pytest.raises(SourceUnavailable):
+        await fetch(f"oci://{place}/team/a:1")
+    with serving({MANIFEST: answer(b"{", size=5)}) as place, pytest.raises(SourceUnavailable):
+        await fetch(f"oci://{place}/team/a:1")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [answer(b"[" * 200_000), answer(b'{"a":' * 200_000), manifest("1e999"), manifest("NaN")],
+)
+async def test_a_manifest_that_cannot_be_read_is_invalid(fetch: Fetch, said: bytes) -> None:
+    with serving({MANIFEST: said}) as place, pytest.raises(InvalidSource):
+        await fetch(f"oci://{place}/team/a:1")
+
+
+@pytest.mark.parametrize(
+    ("demand", "token"),
+    [
+        ('Bearer service="x"', b"{}"),
+        ("Negotiate", b"{}"),
+        ('Bearer realm="http://PLACE/token"', b"[]"),
+        ('Bearer realm="http://PLACE/token"', b"[" * 200_000),
+    ],
+)
+async def test_a_demand_that_cannot_be_met_is_denied(
+    fetch: Fetch, demand: str, token: bytes
+) -> None:
+    answers: dict[str, bytes | Send] = {"/token": answer(token)}
+    with serving(answers) as place:
+        header = f"Www-Authenticate: {demand.replace('PLACE', place)}"
+        answers[MANIFEST] = answer(b"", "401 Unauthorized", header)
+        with pytest.raises(SourceDenied):
+            await fetch(f"oci://{place}/team/a:1")
