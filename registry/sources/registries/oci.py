@@ -16,6 +16,7 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from registry.errors import (
+    InvalidRedirect,
     InvalidSource,
     RegistryError,
     SourceDenied,
@@ -219,6 +220,8 @@ def _layer(described: Any, shown: str) -> _Layer:
 def _error(error: requests.RequestException | HTTPError, shown: str) -> RegistryError:
     if isinstance(error, _NO_REALM):
         return SourceDenied(f"{shown} wants credentials (docker login)")
+    if isinstance(error, requests.TooManyRedirects):
+        return InvalidRedirect(f"{shown} is redirected too many times")
     response = getattr(error, "response", None)
     status = None if response is None else response.status_code
     if status in _DENIED:

@@ -10,6 +10,7 @@ import re
 import socket
 from collections.abc import Collection, Iterator
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import oras.auth
 import oras.client  # first: oras.provider alone is a circular import
@@ -22,7 +23,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import NewConnectionError
 from urllib3.util.connection import create_connection
 
-from registry.errors import InvalidSource, SourceDenied, SourceUnavailable
+from registry.errors import InvalidRedirect, InvalidSource, SourceDenied, SourceUnavailable
 from registry.sources.egress_guard import EgressGuard
 from registry.sources.http_client import CONNECT_SECONDS, READ_SECONDS
 from registry.sources.quarantine import CHUNK_BYTES
@@ -176,6 +177,17 @@ class _GuardedAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _pools(self._guard)
+
+    def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """Raises InvalidRedirect."""
+        response = super().send(request, *args, **kwargs)
+        if response.is_redirect:
+            response.close()
+            response._content = b""  # requests would read it, however much it is
+            target = response.headers["Location"]
+            if not target or urlsplit(urljoin(request.url, target)).scheme not in ("http", "https"):
+                raise InvalidRedirect("the registry leads to no http or https URL")
+        return response
 
 
 def _pools(guard: EgressGuard) -> dict[str, type[HTTPConnectionPool]]:

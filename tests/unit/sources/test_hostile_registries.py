@@ -10,7 +10,7 @@ from threading import Thread
 
 import pytest
 
-from registry.errors import InvalidSource, SourceDenied, SourceUnavailable
+from registry.errors import InvalidRedirect, InvalidSource, SourceDenied, SourceUnavailable
 from registry.sources.registry import RemoteSources
 from tests.support.adapters.fetch import Fetch
 
@@ -100,3 +100,24 @@ async def test_a_demand_that_cannot_be_met_is_denied(
         answers[MANIFEST] = answer(b"", "401 Unauthorized", header)
         with pytest.raises(SourceDenied):
             await fetch(f"oci://{place}/team/a:1")
+
+
+@pytest.mark.parametrize("target", ["", "ftp://127.0.0.1/", "mailto:a@example.com", MANIFEST])
+async def test_a_redirect_that_leads_nowhere_is_not_tried_again(fetch: Fetch, target: str) -> None:
+    said = answer(b"", "307 Temporary Redirect", f"Location: {target}")
+    with serving({MANIFEST: said}) as place, pytest.raises(InvalidRedirect):
+        await fetch(f"oci://{place}/team/a:1")
+
+
+async def test_what_comes_with_a_redirect_is_not_read(fetch: Fetch) -> None:
+    sent = 0
+
+    def endless(connection: socket.socket) -> None:
+        nonlocal sent
+        connection.sendall(answer(b"", "307 Temporary Redirect", f"Location: {BLOB}", size=10**9))
+        while sent < 200_000_000:
+            sent += connection.send(bytes(1_000_000))
+
+    with serving({MANIFEST: endless, BLOB: answer(b"{}")}) as place, pytest.raises(InvalidSource):
+        await fetch(f"oci://{place}/team/a:1")
+    assert sent < 100_000_000
