@@ -96,6 +96,18 @@ class Progress:
         self._stopped = True
 
 
+class UncountedProgress(Progress):
+    """Of bytes that were counted before, when they were downloaded. Stops with that fetch."""
+
+    def __init__(self, fetch: Progress) -> None:
+        super().__init__()
+        self._fetch = fetch
+
+    def advance(self, more_bytes: int) -> None:
+        """Raises Stopped."""
+        self._fetch.advance(0)
+
+
 class Source(Protocol):
     """A source of one adapter."""
 

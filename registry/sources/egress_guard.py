@@ -7,12 +7,14 @@ so that a name which then resolves to something else (DNS rebinding) changes not
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
 from registry.errors import AddressNotAllowed, HostUnknown
+from registry.sources.open_sockets import OpenSockets
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -22,6 +24,7 @@ Resolve = Callable[[str, int], list[str]]
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _PORTS = {"http": 80, "https": 443}
+_CONNECTED = ("connection.connect_tcp.complete", "connection.start_tls.complete")
 
 
 def system_addresses(host: str, port: int) -> list[str]:
@@ -107,14 +110,16 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
 
 class GuardedSyncTransport(httpx.BaseTransport):
-    """The same for synchronous code."""
+    """The same for synchronous code, whose `sockets` may be ended from another thread."""
 
-    def __init__(self, guard: EgressGuard) -> None:
+    def __init__(self, guard: EgressGuard, sockets: OpenSockets | None = None) -> None:
         self._guard = guard
+        self._sockets = sockets or OpenSockets()
         self._inner = httpx.HTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         addresses = self._guard.addresses(*_host_and_port(request))
+        request.extensions["trace"] = self._watch
         for address in addresses[:-1]:
             try:
                 return self._inner.handle_request(_direct_to(request, address))
@@ -124,6 +129,11 @@ class GuardedSyncTransport(httpx.BaseTransport):
 
     def close(self) -> None:
         self._inner.close()
+
+    def _watch(self, event: str, info: Mapping[str, Any]) -> None:
+        """httpcore tells of connections in no other way before it has read an answer's headers."""
+        if event in _CONNECTED:
+            self._sockets.add(info["return_value"].get_extra_info("socket"))
 
 
 def guarded_client(guard: EgressGuard, *, timeout_seconds: float) -> httpx.AsyncClient:

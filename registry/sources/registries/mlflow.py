@@ -24,6 +24,7 @@ from registry.inspection.peft_config import CONFIG_FILE
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.base import FetchedSource, FetchLimits, Progress
 from registry.sources.egress_guard import EgressGuard, GuardedSyncTransport
+from registry.sources.open_sockets import OpenSockets
 from registry.sources.quarantine import TAKEN_FILES, QuarantineWriter
 from registry.sources.registries.mlflow_client import (
     Fields,
@@ -58,10 +59,19 @@ class MlflowSource:
 
     async def fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
         """As `Source.fetch`; `revision` is the version's number."""
-        return await run_in_thread(partial(self._fetch, into, limits, progress), progress.stop)
+        sockets = OpenSockets()
 
-    def _fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
-        transport = GuardedSyncTransport(self._guard)
+        def stop() -> None:
+            progress.stop()
+            sockets.end()
+
+        work = partial(self._fetch, into, limits, progress, sockets)
+        return await run_in_thread(work, stop)
+
+    def _fetch(
+        self, into: Path, limits: FetchLimits, progress: Progress, sockets: OpenSockets
+    ) -> FetchedSource:
+        transport = GuardedSyncTransport(self._guard, sockets)
         try:
             with MlflowClient(self._server, transport) as client:
                 return self._copy(client, into, limits, progress)

@@ -30,8 +30,15 @@ from registry.inspection.safetensors_header import PICKLE_FILE, WEIGHTS_FILE
 from registry.inspection.training_files import FOLDER as TRAINING_FOLDER
 from registry.inspection.training_files import NAMES as TRAINING_FILES
 from registry.sources.archive import extract
-from registry.sources.base import FetchedFile, FetchedSource, FetchLimits, Progress
+from registry.sources.base import (
+    FetchedFile,
+    FetchedSource,
+    FetchLimits,
+    Progress,
+    UncountedProgress,
+)
 from registry.sources.egress_guard import EgressGuard
+from registry.sources.open_sockets import OpenSockets
 from registry.sources.paths import check_path
 from registry.sources.quarantine import TAKEN_FILES, BesideFile, IncomingFile, QuarantineWriter
 from registry.sources.registries.oci_client import OciClient
@@ -73,11 +80,20 @@ class OciSource:
 
     async def fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
         """As `Source.fetch`; `revision` is the manifest's digest."""
-        return await run_in_thread(partial(self._fetch, into, limits, progress), progress.stop)
+        sockets = OpenSockets()
 
-    def _fetch(self, into: Path, limits: FetchLimits, progress: Progress) -> FetchedSource:
+        def stop() -> None:
+            progress.stop()
+            sockets.end()
+
+        work = partial(self._fetch, into, limits, progress, sockets)
+        return await run_in_thread(work, stop)
+
+    def _fetch(
+        self, into: Path, limits: FetchLimits, progress: Progress, sockets: OpenSockets
+    ) -> FetchedSource:
         try:
-            with self._open() as client:
+            with self._open(sockets) as client:
                 manifest, digest = client.manifest()
                 layers = _layers(manifest, str(self._url), limits.max_files)
                 tars = [layer for layer in layers if layer.is_tar]
@@ -146,14 +162,13 @@ class OciSource:
             archive = QuarantineWriter(folder, limits, progress)
             archive.expect(layer.size_bytes)
             self._copy(client, layer, archive.open("source.tar"))
-            unpacking = Progress()  # the download was already counted
             unpacked = into / f"{folder.name}.files"
             unpacked.mkdir()
             part = extract(
                 folder / "source.tar",
                 unpacked,
                 _at_most(limits, left_bytes),
-                unpacking,
+                UncountedProgress(progress),
                 has_config=CONFIG_FILE in files,
             )
             (folder / "source.tar").unlink()
@@ -167,7 +182,6 @@ class OciSource:
             _join_training(unpacked / TRAINING_FOLDER, into / TRAINING_FOLDER)
             unpacked.rmdir()
             remarks += part.remarks
-            progress.advance(0)
         return FetchedSource(tuple(files.values()), remarks=tuple(remarks))
 
 

@@ -26,6 +26,7 @@ from urllib3.util.connection import create_connection
 from registry.errors import InvalidRedirect, InvalidSource, SourceDenied, SourceUnavailable
 from registry.sources.egress_guard import EgressGuard
 from registry.sources.http_client import CONNECT_SECONDS, READ_SECONDS
+from registry.sources.open_sockets import OpenSockets
 from registry.sources.quarantine import CHUNK_BYTES
 from registry.sources.urls import SourceUrl
 
@@ -49,7 +50,11 @@ class OciClient:
     """Reads one artifact. For use in one thread."""
 
     def __init__(
-        self, url: SourceUrl, guard: EgressGuard, plain_http: Collection[str] = ()
+        self,
+        url: SourceUrl,
+        guard: EgressGuard,
+        plain_http: Collection[str] = (),
+        sockets: OpenSockets | None = None,
     ) -> None:
         """`plain_http`: registries without TLS, beside those on loopback. Raises InvalidSource."""
         found = _PATH.fullmatch(url.path)
@@ -61,7 +66,9 @@ class OciClient:
         self._container.tag = found["tag"] or "latest"
         self._container.digest = found["digest"]
         self._registry = _Registry(hostname=url.place, insecure=is_plain)
-        self._registry.session = self._registry.auth.session = _session(guard, is_plain)
+        self._registry.session = self._registry.auth.session = _session(
+            guard, sockets or OpenSockets(), is_plain
+        )
         self._shown = str(url)
 
     def __enter__(self) -> "OciClient":
@@ -153,12 +160,12 @@ class _Session(requests.Session):
         return response
 
 
-def _session(guard: EgressGuard, is_plain: bool) -> requests.Session:
+def _session(guard: EgressGuard, sockets: OpenSockets, is_plain: bool) -> requests.Session:
     session = _Session()
     session.trust_env = False  # no proxy, which would bypass the guard, and no .netrc
     session.headers["Accept-Encoding"] = "identity"
-    session.mount("https://", _GuardedAdapter(guard))
-    session.mount("http://", _GuardedAdapter(guard) if is_plain else _NoAdapter())
+    session.mount("https://", _GuardedAdapter(guard, sockets))
+    session.mount("http://", _GuardedAdapter(guard, sockets) if is_plain else _NoAdapter())
     return session
 
 
@@ -170,13 +177,14 @@ class _NoAdapter(HTTPAdapter):
 class _GuardedAdapter(HTTPAdapter):
     """Connects to checked addresses only; the certificate is still checked for the host's name."""
 
-    def __init__(self, guard: EgressGuard) -> None:
+    def __init__(self, guard: EgressGuard, sockets: OpenSockets) -> None:
         self._guard = guard
+        self._sockets = sockets
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _pools(self._guard)
+        self.poolmanager.pool_classes_by_scheme = _pools(self._guard, self._sockets)
 
     def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         """Raises InvalidRedirect."""
@@ -190,7 +198,7 @@ class _GuardedAdapter(HTTPAdapter):
         return response
 
 
-def _pools(guard: EgressGuard) -> dict[str, type[HTTPConnectionPool]]:
+def _pools(guard: EgressGuard, sockets: OpenSockets) -> dict[str, type[HTTPConnectionPool]]:
     def connect(connection: HTTPConnection) -> socket.socket:
         port = connection.port or connection.default_port
         error: OSError | None = None
@@ -207,9 +215,17 @@ def _pools(guard: EgressGuard) -> dict[str, type[HTTPConnectionPool]]:
         def _new_conn(self) -> socket.socket:
             return connect(self)
 
+        def connect(self) -> None:
+            super().connect()
+            sockets.add(self.sock)
+
     class Tls(HTTPSConnection):
         def _new_conn(self) -> socket.socket:
             return connect(self)
+
+        def connect(self) -> None:
+            super().connect()
+            sockets.add(self.sock)
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain

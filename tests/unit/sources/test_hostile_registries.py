@@ -1,18 +1,21 @@
 """Registries that send something else than they should, or never end."""
 
+import asyncio
 import json
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
 from registry.errors import InvalidRedirect, InvalidSource, SourceDenied, SourceUnavailable
+from registry.sources.base import FetchLimits, Progress
 from registry.sources.registry import RemoteSources
-from tests.support.adapters.fetch import Fetch
+from tests.support.adapters.fetch import LOOPBACK, Fetch
 
 WEIGHTS = b"w" * 100_000
 DIGEST = f"sha256:{sha256(WEIGHTS).hexdigest()}"
@@ -37,10 +40,10 @@ def serving(answers: Mapping[str, bytes | Send]) -> Iterator[str]:
     def serve() -> None:
         with suppress(OSError):
             while True:
-                Thread(target=answer, args=(listening.accept()[0],), daemon=True).start()
+                threading.Thread(target=answer, args=(listening.accept()[0],), daemon=True).start()
 
     listening = socket.create_server(("127.0.0.1", 0))
-    Thread(target=serve, daemon=True).start()
+    threading.Thread(target=serve, daemon=True).start()
     try:
         yield f"127.0.0.1:{listening.getsockname()[1]}"
     finally:
@@ -121,3 +124,30 @@ async def test_what_comes_with_a_redirect_is_not_read(fetch: Fetch) -> None:
     with serving({MANIFEST: endless, BLOB: answer(b"{}")}) as place, pytest.raises(InvalidSource):
         await fetch(f"oci://{place}/team/a:1")
     assert sent < 100_000_000
+
+
+@pytest.mark.parametrize("url", ["oci://PLACE/team/a:1", "mlflow:/a/1"])
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nX: ", answer(b"", size=1000)])
+async def test_a_server_that_never_ends_holds_no_thread(
+    tmp_path: Path, url: str, start: bytes
+) -> None:
+    called = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(start)
+        called.set()
+        while connection.send(b"x" if start else b""):
+            time.sleep(0.1)
+        connection.recv(1)
+
+    with serving({MANIFEST: drip, "/api/2.0/mlflow/model-versions/get": drip}) as place:
+        guard, server = LOOPBACK, f"http://{place}"
+        sources = RemoteSources(("oci://", "mlflow:/"), guard, mlflow_uri=server)
+        _, source = sources.open(url.replace("PLACE", place))
+        fetching = asyncio.create_task(source.fetch(tmp_path, FetchLimits(1000), Progress()))
+        await asyncio.to_thread(called.wait, 10)
+        await asyncio.sleep(0.2)
+        fetching.cancel()
+        async with asyncio.timeout(5):
+            await asyncio.wait({fetching})
+    assert fetching.cancelled()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry.errors import SourceTooLarge
-from registry.sources.base import FetchLimits, Progress, Stopped
+from registry.sources.base import FetchLimits, Progress, Stopped, UncountedProgress
 from registry.sources.local import LocalSource
 from registry.sources.quarantine import QuarantineWriter
 from registry.sources.threads import run_in_thread, run_on_own_loop, run_to_completion
@@ -149,3 +149,13 @@ def test_a_file_counts_only_when_it_is_whole(tmp_path: Path) -> None:
         file.write(b"123456")
     assert [file.name for file in writer.finish().files] == ["a"]
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o444
+
+
+def test_unpacking_stops_with_its_fetch_and_counts_nothing() -> None:
+    fetch = Progress()
+    unpacking = UncountedProgress(fetch)
+    unpacking.advance(5)
+    assert fetch.bytes_done == 0
+    fetch.stop()
+    with pytest.raises(Stopped):
+        unpacking.advance(5)
