@@ -39,9 +39,9 @@ class MlflowClient:
 
     def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
         """`transport`: instead of one that uses the environment's proxies."""
-        self.url = url.rstrip("/")
+        self.url = _without_password(url.rstrip("/"))
         self._http = httpx.Client(
-            base_url=self.url,
+            base_url=url.rstrip("/"),
             timeout=httpx.Timeout(120.0, connect=5.0),
             auth=_basic_auth(),
             headers=_bearer(),
@@ -185,6 +185,12 @@ class MlflowClient:
 
 def _proxied_path(location: str) -> str:
     return location.removeprefix("mlflow-artifacts:").strip("/")
+
+
+def _without_password(url: str) -> str:
+    """To be shown: what stands before the host is for httpx alone."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _basic_auth() -> httpx.BasicAuth | None:
