@@ -3,6 +3,7 @@
 Endpoints and fields after MLflow's REST API reference (mlflow.org; the same in 2.x and 3.x).
 """
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
@@ -20,6 +21,9 @@ _API = "/api/2.0/mlflow"
 _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 _MAX_HOPS = 5
 _CHUNK_BYTES = 2**20
+_MAX_ANSWER_BYTES = 32 * 2**20
+_MAX_FOLDERS = 1000
+_MAX_MESSAGE = 500
 
 
 class Unreachable(Exception):
@@ -63,12 +67,10 @@ class MlflowClient:
     def models(self) -> Iterator[Fields]:
         """All registered models, with their aliases and tags."""
         for found in self._pages("registered-models/search", "registered_models", {}):
-            named = self._get("registered-models/get", {"name": found["name"]})
-            yield named["registered_model"]
+            yield self.model(found["name"])
 
     def model(self, name: str) -> Fields:
-        model: Fields = self._get("registered-models/get", {"name": name})["registered_model"]
-        return model
+        return self._get("registered-models/get", {"name": name}, "registered_model")
 
     def versions(self, name: str) -> list[Fields]:
         """The oldest first."""
@@ -79,13 +81,11 @@ class MlflowClient:
 
     def version(self, name: str, number: str) -> Fields:
         query = {"name": name, "version": number}
-        version: Fields = self._get("model-versions/get", query)["model_version"]
-        return version
+        return self._get("model-versions/get", query, "model_version")
 
     def version_of_alias(self, name: str, alias: str) -> Fields:
         query = {"name": name, "alias": alias}
-        version: Fields = self._get("registered-models/alias", query)["model_version"]
-        return version
+        return self._get("registered-models/alias", query, "model_version")
 
     def location(self, version: Fields) -> str:
         """Where the files of a version are: `mlflow-artifacts:…`, or a path. Raises Unreachable."""
@@ -109,10 +109,12 @@ class MlflowClient:
         raise Unreachable(f"its source {uri!r} leads nowhere")
 
     def files(self, location: str) -> Iterator[tuple[str, int]]:
-        """Relative path and size of each proxied file, at any depth."""
-        folders = [""]
+        """Relative path and size of each proxied file, at any depth. Raises Unreachable."""
+        folders, asked = [""], 0
         while folders:
-            folder = folders.pop()
+            folder, asked = folders.pop(), asked + 1
+            if asked > _MAX_FOLDERS:
+                raise Unreachable(f"has its files in more than {_MAX_FOLDERS} folders")
             path = "/".join(filter(None, (_proxied_path(location), folder)))
             listed = self._json(_ARTIFACTS, {"path": path}).get("files", [])
             for entry in listed:
@@ -152,32 +154,45 @@ class MlflowClient:
             if not token:
                 return
 
-    def _get(self, path: str, query: Mapping[str, str]) -> Fields:
-        return self._json(f"{_API}/{path}", query)
+    def _get(self, path: str, query: Mapping[str, str], field: str | None = None) -> Fields:
+        """The answer, or the object in this field of it."""
+        answer = self._json(f"{_API}/{path}", query)
+        found = answer if field is None else answer.get(field)
+        if not isinstance(found, dict):
+            raise MlflowError(f"{self.url} does not speak MLflow's API")
+        return found
 
     def _json(self, path: str, query: Mapping[str, str]) -> Fields:
         """Raises MlflowError."""
         params = {key: value for key, value in query.items() if value}
         try:
-            response = self._http.get(path, params=params)
+            with self._http.stream("GET", path, params=params) as response:
+                self._check(response)
+                content = self._parsed(response)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise MlflowError(f"no answer from {self.url}: {error}") from error
-        self._check(response)
-        try:
-            content = response.json()
-        except ValueError:
-            content = None
         if not isinstance(content, dict):
             raise MlflowError(f"{self.url} does not speak MLflow's API")
         return content
 
+    def _parsed(self, response: httpx.Response) -> Any:
+        """None if it is no JSON. Raises MlflowError, HTTPError."""
+        content = bytearray()
+        for chunk in response.iter_bytes():
+            content += chunk
+            if len(content) > _MAX_ANSWER_BYTES:
+                raise MlflowError(f"{self.url} answers with more than {_MAX_ANSWER_BYTES} bytes")
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError):
+            return None
+
     def _check(self, response: httpx.Response) -> None:
         if response.is_success:
             return
-        response.read()
         try:
-            message = str(response.json()["message"])
-        except (ValueError, KeyError, TypeError):
+            message = str(self._parsed(response)["message"])[:_MAX_MESSAGE]
+        except (KeyError, TypeError):
             message = response.reason_phrase
         status = response.status_code
         raise MlflowError(f"MLflow at {self.url}: {message} (HTTP {status})", status)

@@ -1,11 +1,13 @@
 """What MLflow's client makes of a server that answers with something else."""
 
+import gzip
 from base64 import b64encode
 from collections.abc import Iterator
 
 import pytest
 
-from registry.sources.registries.mlflow_client import MlflowClient, MlflowError
+from registry.sources.registries import mlflow_client
+from registry.sources.registries.mlflow_client import MlflowClient, MlflowError, Unreachable
 from tests.support.servers.scripted_http import Answers, answering
 
 
@@ -27,3 +29,30 @@ def test_a_password_in_its_url_is_used_and_shown_nowhere(server: Answers) -> Non
         client.version("a", "1")
     assert "secret" not in f"{caught.value} {unreached.value}"
     assert server.keys == [f"Basic {b64encode(b'ann:secret').decode()}"]
+
+
+@pytest.mark.parametrize("answer", [b"[" * 200_000, b"[]", b"{}", b'{"model_version": 3}', b"\xff"])
+def test_an_answer_that_is_none_is_an_error(server: Answers, answer: bytes) -> None:
+    server.will_say(200, answer)
+    with MlflowClient(server.url) as client, pytest.raises(MlflowError):
+        client.version("a", "1")
+
+
+def test_no_more_is_taken_than_an_answer_may_have(server: Answers) -> None:
+    bomb = gzip.compress(bytes(80_000_000), 1)
+    with MlflowClient(server.url) as client:
+        for status in (200, 500):
+            server.will_say(status, bomb, content_encoding="gzip")
+            with pytest.raises(MlflowError, match="more than"):
+                client.version("a", "1")
+
+
+def test_folders_without_end_are_not_walked(
+    server: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_client, "_MAX_FOLDERS", 3)
+    for _ in range(4):
+        server.will_say(200, {"files": [{"path": "deeper", "is_dir": True}]})
+    with MlflowClient(server.url) as client, pytest.raises(Unreachable, match="more than 3"):
+        list(client.files("mlflow-artifacts:/1/a"))
+    assert len(server.asked) == 3
