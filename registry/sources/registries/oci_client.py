@@ -109,6 +109,7 @@ class OciClient:
         login = getattr(auth, "_basic_auth", None)
         if login is None:
             return
+        registry.session.login_for = self._container.registry.lower()
         first = registry.session.get(f"{registry.prefix}://{self._container.registry}/v2/")
         if first.headers.get("Www-Authenticate", "").lower().startswith("basic"):
             registry.auth = oras.auth.get_auth_backend("basic", registry.session)
@@ -143,7 +144,12 @@ class _Registry(oras.provider.Registry):  # type: ignore[misc]  # oras has no ty
 
 
 class _Session(requests.Session):
-    """Answers in memory, such as a token, are bounded; nothing is read from the environment."""
+    """Answers in memory, such as a token, are bounded; nothing is read from the environment.
+
+    `login_for`: the registry that alone may say where its login is to be sent.
+    """
+
+    login_for: str | None = None
 
     def send(self, request: Any, **kwargs: Any) -> Any:
         is_stream = kwargs.get("stream")
@@ -154,6 +160,8 @@ class _Session(requests.Session):
             if len(content) > MAX_MANIFEST_BYTES:
                 response.close()
                 raise SourceUnavailable("the registry answers with more than a token")
+            if self.login_for not in (None, urlsplit(response.url).netloc):
+                response.headers.pop("Www-Authenticate", None)
             response._content = content
             response._content_consumed = True
             response.close()

@@ -151,3 +151,22 @@ async def test_a_server_that_never_ends_holds_no_thread(
         async with asyncio.timeout(5):
             await asyncio.wait({fetching})
     assert fetching.cancelled()
+
+
+async def test_a_login_is_not_sent_where_a_redirect_s_target_says(
+    fetch: Fetch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+    elsewhere: dict[str, bytes | Send] = {"/token": lambda _: asked.set()}
+    with serving(elsewhere) as other:
+        demand = f'Www-Authenticate: Bearer realm="http://{other}/token"'
+        elsewhere["/blob"] = answer(b"", "401 Unauthorized", demand)
+        moved = answer(b"", "307 Temporary Redirect", f"Location: http://{other}/blob")
+        with serving({"/v2/": answer(b""), MANIFEST: manifest(), BLOB: moved}) as place:
+            (tmp_path / ".docker").mkdir()
+            login = {"auths": {place: {"auth": "YW5uOnNlY3JldA=="}}}
+            (tmp_path / ".docker/config.json").write_text(json.dumps(login))
+            monkeypatch.setenv("HOME", str(tmp_path))
+            with pytest.raises(SourceDenied):
+                await fetch(f"oci://{place}/team/a:1")
+    assert not asked.is_set()
