@@ -99,7 +99,7 @@ class ModelList:
         """All; with `limit` or `after` (an id) one page and `has_more`, as OpenAI's lists."""
         reader = reader_of(current_caller())
         limit = query.get("limit", str(MAX_LIMIT))
-        if not (limit.isdecimal() and 1 <= int(limit[:9]) <= MAX_LIMIT):
+        if not (limit.isdecimal() and len(limit) <= 9 and 1 <= int(limit) <= MAX_LIMIT):
             return _error(400, "invalid_request", f"limit is 1 to {MAX_LIMIT}", "limit")
         try:
             if "limit" in query or "after" in query:

@@ -297,6 +297,7 @@ async def test_a_retired_model_is_found_no_more_and_the_code_says_why(
         ({"limit": "0"}, "invalid_request"),
         ({"limit": "1001"}, "invalid_request"),
         ({"limit": "99999999999999999999"}, "invalid_request"),
+        ({"limit": "000000001" + "9" * 20}, "invalid_request"),
         ({"limit": "x"}, "invalid_request"),
         ({"after": "a:1"}, "invalid_reference"),
         ({"after": "No such name"}, "invalid_reference"),
