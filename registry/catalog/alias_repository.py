@@ -5,7 +5,19 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, case, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -13,7 +25,7 @@ from registry.auth.visibility import Reader
 from registry.bases.scope import serves_version
 from registry.catalog.types import AliasState
 from registry.inspection.base_identity import BaseIdentity
-from registry.models import SERVABLE, Adapter, Alias, AliasHistory, Version
+from registry.models import SERVABLE, Adapter, Alias, AliasHistory, ServedName, Version
 from registry.references import DEFAULT_ALIAS, AdapterReference
 
 
@@ -52,7 +64,8 @@ class AliasRepository:
         base: BaseIdentity | None,
     ) -> Sequence[Row[str, str, str]]:
         """(adapter, alias, source) of every alias with a version that a server of this base model
-        serves; `default` comes first. The source is that of the version with the largest weight."""
+        serves; `default` comes first. The source is that of the version with the largest weight.
+        An adapter's name that is a reader's own served name means something else to it."""
         name, alias = col(Adapter.name), _alias_order(col(Alias.name))
         source = (
             select(col(Version.source))
@@ -76,7 +89,7 @@ class AliasRepository:
                 name >= after.adapter, or_(name > after.adapter, alias > last)
             )
         if reader is not None:
-            statement = statement.where(reader.can_see(name))
+            statement = statement.where(reader.can_see(name), ~_means_an_own_name(reader))
         return (await self._session.execute(statement)).all()
 
     # ---- history --------------------------------------------------------------
@@ -166,6 +179,13 @@ def is_current() -> ColumnElement[bool]:
         col(AliasHistory.alias) == col(Alias.name),
         col(AliasHistory.revision) == col(Alias.revision),
     )
+
+
+def _means_an_own_name(reader: Reader) -> ColumnElement[bool]:
+    """Whether the row's reference is also the text of a served name of the reader's tenant."""
+    named = and_(col(ServedName.owner) == reader.tenant, col(ServedName.name) == col(Adapter.name))
+    is_name_alone = col(Alias.name) == DEFAULT_ALIAS
+    return and_(is_name_alone, exists().where(named).correlate(Adapter))
 
 
 def _alias_order(alias: Any) -> ColumnElement[str]:

@@ -259,6 +259,26 @@ async def test_a_tenants_own_names_hide_the_platforms_and_no_others_are_listed(
     assert ids(await listed(service))[-3:] == ["Org/A", "b-prod", "größe"]
 
 
+@pytest.mark.both_databases
+@pytest.mark.parametrize("limit", [1, 3, 1000])
+async def test_an_adapter_whose_name_is_a_tenants_own_name_is_listed_once_as_what_it_means(
+    service: RegistryService, database: Database, limit: int
+) -> None:
+    await fill(database, FEW)
+    await service.names.set("a", AdapterReference("acme~x"), actor="tests")
+    async with database.transaction() as session:
+        session.add(Tenant(name="acme", created_by="tests"))
+        await session.flush()
+        session.add(AdapterGrant(adapter_id=1, tenant="acme", granted_by="tests"))
+    with as_caller(Caller("acme~app", EVERY_SCOPE, frozenset({"a"}))):
+        expected = ["base", "base-too", "a@beta", "a@prod", "acme~x", "a"]
+        found, page = [], await listed(service, limit=limit)
+        while page["has_more"]:
+            found += ids(page)
+            page = await listed(service, limit=limit, after=page["last_id"])
+        assert [*found, *ids(page)] == ids(await listed(service)) == expected
+
+
 async def test_each_model_is_found_by_its_id(service: RegistryService, database: Database) -> None:
     await fill(database, FEW)
     await name_adapters(service)
