@@ -5,7 +5,7 @@ from collections.abc import Collection
 from starlette.types import Scope
 
 from engine.gateway.request_body import RequestBody
-from engine.gateway.requested_model import read_requested_model
+from engine.gateway.requested_model import SAGEMAKER_HEADER, read_requested_model
 from engine.ports import Resolver
 from registry.auth.caller import current_caller
 from registry.errors import InvalidReference, RegistryError, UnknownAdapter
@@ -32,7 +32,10 @@ class DefaultAdapter:
         self._base_models = base_models
 
     async def apply(self, scope: Scope, body: RequestBody) -> RequestBody:
-        """The body, with the default adapter as `model` if that is what the request means."""
+        """The body, with the default adapter as `model` if that is what the request means.
+
+        The scope then has no header that names another one.
+        """
         if self._name is None or scope["method"] != "POST" or scope["path"] not in _PATHS:
             return body
         model = read_requested_model(scope, body).model
@@ -45,4 +48,6 @@ class DefaultAdapter:
                 return body
             except RegistryError:  # the request is refused with it
                 pass
+        # `/invocations` reads it before the body: it named the base model, or was empty
+        scope["headers"] = [pair for pair in scope["headers"] if pair[0] != SAGEMAKER_HEADER]
         return body.with_model(self._name)

@@ -56,7 +56,11 @@ async def whoever_was_asked(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def ask(
-    default: str | None, path: str = CHAT, tenant: str | None = None, **body: Any
+    default: str | None,
+    path: str = CHAT,
+    tenant: str | None = None,
+    headers: dict[str, str] | None = None,
+    **body: Any,
 ) -> tuple[int, Any]:
     resolver = Resolver()
     resolver.tenant = tenant
@@ -76,7 +80,7 @@ async def ask(
     caller = Caller("app" if tenant is None else f"{tenant}~app", EVERY_SCOPE)
     with as_caller(caller):
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-            answer = await http.post(path, json=body)
+            answer = await http.post(path, json=body, headers=headers)
     content = answer.json()
     if answer.status_code == 200:
         return 200, (content["adapter"], content["body"].get("model"))
@@ -88,6 +92,15 @@ async def test_the_base_model_and_nothing_mean_the_default(body: dict[str, str])
     assert await ask("upper", messages=[], **body) == (200, ("upper", "upper"))
     expected = body.get("model")
     assert await ask(None, messages=[], **body) == (200, (None, expected)), "off by default"
+
+
+async def test_the_base_model_in_sagemakers_header_means_the_default_too() -> None:
+    headers = {"X-Amzn-SageMaker-Adapter-Identifier": "base"}
+    path = "/invocations"
+    assert await ask("upper", path, headers=headers, prompt="x") == (200, ("upper", "upper"))
+    assert await ask(None, path, headers=headers, prompt="x") == (200, (None, None))
+    headers = {"X-Amzn-SageMaker-Adapter-Identifier": "upper"}
+    assert await ask("nobody", path, headers=headers, prompt="x") == (200, ("upper", None))
 
 
 async def test_other_names_and_other_routes_mean_what_they_say() -> None:
