@@ -19,7 +19,10 @@ from registry.models import Adapter, Event, EventKind
 _LATE_IDS = 1000
 _POLL_TIMEOUT_SECONDS = 0.5  # a stopped database may take a minute to time out
 
-_OF_EVERY_ADAPTER = (EventKind.BASE_LINKED, EventKind.BASE_UNLINKED)
+_OF_EVERY_ADAPTER = (
+    *(EventKind.BASE_LINKED, EventKind.BASE_UNLINKED),
+    EventKind.ADAPTER_IMPORTED,  # stands for served names too
+)
 _OF_NAMES = (EventKind.NAME_SET, EventKind.NAME_REMOVED)
 _EVERY_ADAPTER = "*"  # instead of a name: what any reference means may have changed
 

@@ -9,9 +9,10 @@ import pytest
 from fastapi import FastAPI
 
 from registry.api.router import create_router
+from registry.database.change_counter import SERVED_NAMES
 from registry.database.change_poller import ChangePoller
 from registry.database.engine import Database
-from registry.models import Event
+from registry.models import Event, EventKind
 from registry.service import RegistryService
 from tests.api.helpers import AdapterMaker, assert_problem, publish_some, resolved, step
 
@@ -97,6 +98,20 @@ async def test_another_servers_change_of_one_adapter_keeps_the_answers_about_oth
     await poller.poll()
     assert database.changes.last_change("cat") == before + 1
     assert database.changes.last_change("bot") <= before
+
+
+async def test_another_servers_import_may_have_changed_what_served_names_mean(
+    service: RegistryService, client: httpx.AsyncClient, make_adapter: AdapterMaker
+) -> None:
+    await publish_some(client, make_adapter, "bot", 1)
+    database = service._database
+    poller = ChangePoller(database, every_seconds=0)
+    await poller.poll()
+    before = database.changes.count
+    async with database.transaction(for_catalog=False) as session:  # which only a poll can see
+        session.add(Event(actor="x", kind=EventKind.ADAPTER_IMPORTED, adapter_id=1))
+    await poller.poll()
+    assert database.changes.last_change(SERVED_NAMES) == before + 1
 
 
 async def test_where_requests_follow_each_other_none_waits_for_a_look(
