@@ -61,7 +61,7 @@ class RegistryResolver:
         try:
             return await self.resolve(text)
         except (VersionUnavailable, OtherBaseModel):
-            return for_engine(await self._catalog.find(parse_reference(text)))
+            return for_engine(await self._catalog.find(await self._names.reference(text)))
 
 
 async def check_base(catalog: Catalog, text: str) -> None:

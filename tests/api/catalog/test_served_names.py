@@ -92,6 +92,7 @@ async def test_a_name_follows_what_it_stands_for(
     assert_problem(
         await client.get("/resolve", params={"reference": "Org/Bot"}), 410, "version_retired"
     )
+    assert (await resolver.find("Org/Bot")).reference == "bot:1", "for operators, in any state"
     assert (await kinds(client, "bot")).count("name.set") == 3
 
 
