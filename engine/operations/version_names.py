@@ -43,6 +43,7 @@ class VersionNames:
 
     async def refresh(self) -> None:
         """Raises DatabaseUnavailable."""
+        await self._catalog.poll_changes()  # another server's, should no request ask for them
         now = self._snapshot()
         shown = [resident.version.id for resident in (*now.gpu, *now.host)]
         ids = frozenset((*shown, *(version.id for version in now.loading)))

@@ -12,7 +12,10 @@ from engine.operations.version_names import VersionNames
 from engine.resolver import RegistryResolver
 from registry.auth.caller import Caller, as_caller
 from registry.auth.scopes import EVERY_SCOPE, Scope
+from registry.catalog.catalog import Catalog
 from registry.database.change_counter import ChangeCounter
+from registry.database.change_poller import ChangePoller
+from registry.database.engine import Database
 from registry.errors import RegistryError
 from registry.names.batch_reader import BATCH
 from registry.names.grammar import MAX_SERVED_NAME, normalize_served_name
@@ -243,6 +246,31 @@ async def test_a_scrape_has_the_names_of_what_is_in_memory(
         await names.refresh()
         assert names.of(one.id) == ()
         assert set(names.of(two.id)) == {"bot", "bot@prod", "Bot {}", "Bot {'alias': 'prod'}"}
+
+
+@pytest.mark.both_databases
+async def test_a_name_of_another_server_is_among_those_of_a_version_without_any_request(
+    client: httpx.AsyncClient,
+    make_adapter: AdapterMaker,
+    service: RegistryService,
+    database_url: str,
+) -> None:
+    await publish_some(client, make_adapter, "bot", 1)
+    version = await RegistryResolver(service.catalog).resolve("bot:1")
+    poller = ChangePoller(service._database, every_seconds=0)
+    catalog = Catalog(service._database, service.store.path_of, poller)
+    async with running(Cache(slots=2, host=3)) as cache:
+        names = VersionNames(catalog, cache.controller.snapshot)
+        async with cache.controller.lease(version):
+            pass
+        await names.refresh()
+        assert list(names.of(version.id)) == ["bot"]
+        other = Database(database_url)
+        second = RegistryService(other, service.store, service.base_model, max_rank=16)
+        await second.names.set("Org/Bot", AdapterReference("bot"), actor="test")
+        await other.close()
+        await names.refresh()
+        assert list(names.of(version.id)) == ["bot", "Org/Bot"]
 
 
 # ---- tenants ---------------------------------------------------------------------------------
