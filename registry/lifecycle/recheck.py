@@ -60,7 +60,7 @@ class RecheckService:
             version.base_id = await BaseRepository(work.session).id_of(self._base_model.identity)
             version.inspection = inspection.report
             data = {"from": before, "to": self._base_model.identity.name}
-            await work.add_event(EventKind.VERSION_RECHECKED, to_version=number, data=data)
+            await work.add_event(EventKind.VERSION_RECHECKED, to_version=version.number, data=data)
             await work.session.flush()
             return await work.published_version(version)
 

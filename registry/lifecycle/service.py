@@ -76,10 +76,13 @@ class LifecycleService:
         async with adapter_transaction(self._database, name, actor) as work:
             version = await work.version(number)
             aliases = await work.aliases.aliases_of_version(row_id(version))
-            if move_aliases_to is not None and move_aliases_to != number:
-                await _move_aliases(work, aliases, number, move_aliases_to)
+            other = None
+            if aliases and move_aliases_to is not None:
+                other = await work.version(move_aliases_to)
+            if other is not None and other.number != version.number:
+                await _move_aliases(work, aliases, version.number, other.number)
             elif aliases and not force:
-                raise VersionAliased(work.reference(number), aliases)
+                raise VersionAliased(work.reference(version.number), aliases)
             await _transition(work, version, VersionState.RETIRED, reason)
             return await work.published_version(version)
 

@@ -92,6 +92,20 @@ async def test_every_reference_by_one_means_the_version(
     assert (missing.status_code, missing.json()["code"]) == (404, "unknown_version")
 
 
+async def test_a_version_is_retired_and_its_aliases_move_by_any_of_its_numbers(
+    client: httpx.AsyncClient, copy: Json
+) -> None:
+    for number, to in ((4, 1), (1, 7), (7, 4)):
+        response = await client.post(
+            f"/adapters/copy/versions/{number}/retire", json={"move_aliases_to": to}
+        )
+        found = (response.status_code, response.json()["code"])
+        assert found == (409, "version_aliased"), "it moves to itself"
+    await ok(client, "POST", "/adapters/copy/versions/4/retire", json={"move_aliases_to": 2})
+    aliases = (await ok(client, "GET", "/adapters/copy/aliases"))["items"]
+    assert [(alias["alias"], alias["version"]) for alias in aliases] == [("default", 2)]
+
+
 async def test_no_version_gets_one(
     client: httpx.AsyncClient, copy: Json, make_adapter: AdapterMaker
 ) -> None:
