@@ -12,7 +12,7 @@ from engine.resolver import for_engine
 from engine.types import AdapterVersion
 from registry.aliases.promotion import Preparation, ServingEngine
 from registry.auth.caller import Caller
-from registry.catalog.types import Registration
+from registry.catalog.types import Registration, ResolvedVersion
 from registry.errors import (
     InvalidSource,
     SourceNotAllowed,
@@ -87,17 +87,18 @@ class NamedAdapters:
             await self._load_into_host(for_engine(resolved))
 
     async def unload(self, named: LoraName, *, actor: str) -> None:
-        """Evicts it after its last request. Raises UnknownAdapter if no version is served."""
+        """Evicts it after its last request. Versions of other base models stay: they are not here.
+
+        Raises UnknownAdapter if no version is served.
+        """
         name = named.adapter
         async with self._lock(name):
-            numbers = [number async for number in self._served_versions(name)]
-            if not numbers:
+            versions = [version async for version in self._served_versions(name)]
+            if not versions:
                 raise UnknownAdapter(named.text)
-            for number in numbers:
-                reference = AdapterReference(name, version=number)
-                resolved = await self._service.catalog.resolve(reference)
-                await self._service.lifecycle.retire(name, number, actor=actor, force=True)
-                self._engine.evict_when_idle(resolved)
+            for version in versions:
+                await self._service.lifecycle.retire(name, version.number, actor=actor, force=True)
+                self._engine.evict_when_idle(version)
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
@@ -156,13 +157,16 @@ class NamedAdapters:
             return False
         return True
 
-    async def _served_versions(self, name: str) -> AsyncIterator[int]:
+    async def _served_versions(self, name: str) -> AsyncIterator[ResolvedVersion]:
         token: str | None = None
         while True:
             page = await self._service.catalog.versions_of(
                 name, _LIVE, limit=_PAGE, page_token=token
             )
             for published in page.items:
-                yield published.version.number
+                reference = AdapterReference(name, version=published.version.number)
+                found = await self._service.catalog.find(reference)
+                if found.is_served:
+                    yield found
             if (token := page.next_token) is None:
                 return

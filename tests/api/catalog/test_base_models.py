@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -11,12 +12,14 @@ from fastapi import FastAPI
 from sqlalchemy import update
 
 from engine.gateway.pinned_resolver import PinnedResolver, pin_reference
+from engine.operations.lora_names import LoraName
+from engine.operations.named_adapters import NamedAdapters
 from engine.resolver import RegistryResolver, check_base
 from registry.aliases.promotion import Preparation
 from registry.api.router import create_router
 from registry.catalog.types import ResolvedVersion
 from registry.database.engine import Database
-from registry.errors import FilesMissing, InvalidAdapter, OtherBaseModel
+from registry.errors import FilesMissing, InvalidAdapter, OtherBaseModel, UnknownAdapter
 from registry.errors.defects import Defect
 from registry.inspection.base_identity import identity_of
 from registry.inspection.supported_modules import SupportedModule, SupportedModules
@@ -108,6 +111,23 @@ async def test_a_replica_of_another_base_model_refuses_what_its_ingress_has_reso
         assert (await here.resolve("upper")).reference == "upper:1"
         with pytest.raises(OtherBaseModel):
             await there.resolve("upper")
+
+
+async def test_vllms_route_unloads_what_its_own_engine_serves_and_nothing_else(
+    service: RegistryService, other: RegistryService, make_adapter: AdapterMaker
+) -> None:
+    await publish(service, "upper", make_adapter("first", seed=1))
+    await publish(other, "upper", make_adapter("second", seed=2))
+    evicted: list[str] = []
+    engine: Any = SimpleNamespace(evict_when_idle=lambda version: evicted.append(version.reference))
+    unused: Any = None
+    adapters = NamedAdapters(other, unused, unused, engine)
+    await adapters.unload(LoraName("upper", "upper", None), actor="test")
+    assert evicted == ["upper:2"]
+    states = [(await service.catalog.version("upper", n)).version.state for n in (1, 2)]
+    assert states == ["ready", "retired"]
+    with pytest.raises(UnknownAdapter):
+        await adapters.unload(LoraName("upper", "upper", None), actor="test")
 
 
 async def test_a_replica_asks_whether_a_version_is_its_own_in_any_state(
