@@ -59,7 +59,7 @@ async def ask(
     default: str | None,
     path: str = CHAT,
     tenant: str | None = None,
-    headers: dict[str, str] | None = None,
+    sagemaker: str | None = None,
     **body: Any,
 ) -> tuple[int, Any]:
     resolver = Resolver()
@@ -77,6 +77,7 @@ async def ask(
         default_adapter=default,
     )
     transport = httpx.ASGITransport(app=gateway)
+    headers = {} if sagemaker is None else {"X-Amzn-SageMaker-Adapter-Identifier": sagemaker}
     caller = Caller("app" if tenant is None else f"{tenant}~app", EVERY_SCOPE)
     with as_caller(caller):
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
@@ -95,12 +96,10 @@ async def test_the_base_model_and_nothing_mean_the_default(body: dict[str, str])
 
 
 async def test_the_base_model_in_sagemakers_header_means_the_default_too() -> None:
-    headers = {"X-Amzn-SageMaker-Adapter-Identifier": "base"}
     path = "/invocations"
-    assert await ask("upper", path, headers=headers, prompt="x") == (200, ("upper", "upper"))
-    assert await ask(None, path, headers=headers, prompt="x") == (200, (None, None))
-    headers = {"X-Amzn-SageMaker-Adapter-Identifier": "upper"}
-    assert await ask("nobody", path, headers=headers, prompt="x") == (200, ("upper", None))
+    assert await ask("upper", path, sagemaker="base", prompt="x") == (200, ("upper", "upper"))
+    assert await ask(None, path, sagemaker="base", prompt="x") == (200, (None, None))
+    assert await ask("nobody", path, sagemaker="upper", prompt="x") == (200, ("upper", None))
 
 
 async def test_other_names_and_other_routes_mean_what_they_say() -> None:
