@@ -109,8 +109,8 @@ class StreamedAnswer:
         return _event(describe(GenerationIncomplete()))
 
     def _contents(self, event: bytes) -> Iterator[dict[str, object]]:
-        _, mark, data = event.rpartition(_DATA)
-        if not mark or data == _DONE:
+        data = _last_data(event)
+        if data is None or data == _DONE:
             return
         chunk = json.loads(data)
         if "error" in chunk:
@@ -145,6 +145,12 @@ class StreamedAnswer:
             "generated_text": before + "".join(self._text),
             "details": details if self._options.details else None,
         }
+
+
+def _last_data(event: bytes) -> bytes | None:
+    """None: it has none. Lines before it may be of an event that was cut."""
+    lines = (line for line in reversed(event.split(b"\n")) if line.startswith(_DATA))
+    return next((line.removeprefix(_DATA) for line in lines), None)
 
 
 _NOT_LAST: dict[str, object] = {"generated_text": None, "details": None}

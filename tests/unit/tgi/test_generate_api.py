@@ -321,6 +321,17 @@ async def test_a_stream_has_an_event_for_each_token(client: httpx.AsyncClient, v
     }
 
 
+async def test_a_text_may_look_like_a_line_of_the_stream(
+    client: httpx.AsyncClient, vllm: Vllm
+) -> None:
+    cut = b'data: {"choices": [{"te\n'
+    failed = b'data: {"error": {"message": "no data: more", "code": "stable"}}\n\n'
+    vllm.events = [b": still here\n\n", step("data: {", 5), cut + failed]
+    token, error = await streamed(client)
+    assert token["token"]["text"] == "data: {"
+    assert error["error"] == "no data: more"
+
+
 async def test_an_end_without_a_token_is_told_too(client: httpx.AsyncClient, vllm: Vllm) -> None:
     ended: dict[str, Any] = {"token_ids": [], "logprobs": None}
     vllm.events = [step("HE", 5), event(text="LLO", finish_reason="stop", stop_reason="O", **ended)]
