@@ -31,6 +31,7 @@ COMPLETIONS = "/v1/completions"
 COMPATIBLE, GENERATE, STREAM = "/", "/generate", "/generate_stream"
 _PATHS = frozenset({COMPATIBLE, GENERATE, STREAM})
 _OF_THE_BODY = frozenset({b"content-length", b"content-type", b"transfer-encoding"})
+_NO_ANSWER = b"null"  # vLLM's to a client that has left
 _VALIDATOR = first_error_validator(GenerateBody.__pydantic_core_schema__)
 
 
@@ -127,6 +128,10 @@ class _Answer:
             await self._send_whole()
 
     async def _send_whole(self) -> None:
+        if self._body == _NO_ANSWER:
+            await self._send(self._head)
+            await self._send(_body(self._body, more=False))
+            return
         status, answer = self._translate(self._head["status"])
         body = _encode(answer)
         others = [pair for pair in self._head["headers"] if pair[0].lower() not in _OF_THE_BODY]

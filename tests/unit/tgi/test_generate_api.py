@@ -44,6 +44,7 @@ class Vllm:
             while not await request.is_disconnected():
                 await asyncio.sleep(0.01)
             self.left.set()
+            return JSONResponse(None)  # as vLLM's `with_cancellation`
         if self.error is not None:
             status, error = self.error
             return JSONResponse({"error": error}, status, {"retry-after": "3"})
@@ -393,3 +394,4 @@ async def test_a_client_that_leaves_ends_the_completion(vllm: Vllm) -> None:
     }
     await asyncio.wait_for(application(vllm)(scope, receive, send), 5)
     assert vllm.left.is_set()
+    assert sent[-1]["body"] == b"null", "no error of ours is raised and logged"
