@@ -9,6 +9,7 @@ from engine.gateway.requested_model import SAGEMAKER_HEADER, read_requested_mode
 from engine.ports import Resolver
 from registry.auth.caller import current_caller
 from registry.errors import InvalidReference, RegistryError, UnknownAdapter
+from registry.http.problems import route_path
 
 _PATHS = frozenset(
     {
@@ -36,7 +37,7 @@ class DefaultAdapter:
 
         The scope then has no header that names another one.
         """
-        if self._name is None or scope["method"] != "POST" or scope["path"] not in _PATHS:
+        if self._name is None or scope["method"] != "POST" or route_path(scope) not in _PATHS:
             return body
         model = read_requested_model(scope, body).model
         if not body.members or not (model is None or model in self._base_models):

@@ -27,6 +27,7 @@ from registry.auth.caller import current_caller
 from registry.errors import RateLimitExceeded, RegistryError
 from registry.http.headers import is_form
 from registry.http.json_shape import MAX_VALUES
+from registry.http.problems import route_path
 from registry.http.rate_limits import request_rates
 from registry.telemetry.label_limit import UNKNOWN_ADAPTER
 
@@ -137,7 +138,7 @@ class AdapterGateway:
             error = as_model_error(refused, model)
             self._counter.count_request(UNKNOWN_ADAPTER, "refused", _seconds_since(request))
             self._refuse(spans, error.status, error.code)
-            await send_refusal(send, error, path=scope["path"], param="model")
+            await send_refusal(send, error, path=route_path(scope), param="model")
             return
         spans.record_version(request.version)
         request.requested, scope = named.for_route(scope, request.version.reference)
@@ -147,7 +148,7 @@ class AdapterGateway:
         self, spans: RequestSpans, error: EngineError | RegistryError, scope: Scope, send: Send
     ) -> None:
         self._refuse(spans, error.status, error.code)
-        await send_refusal(send, error, path=scope["path"])
+        await send_refusal(send, error, path=route_path(scope))
 
     def _refuse(self, spans: RequestSpans, status: int | None, code: str) -> None:
         self._counter.count_refusal(code)
@@ -156,12 +157,12 @@ class AdapterGateway:
     def _may_reach_engine(self, scope: Scope) -> bool:
         if scope["type"] != "http" or scope["method"] != "POST":
             return False
-        return not scope["path"].startswith(self._own_prefix)
+        return not route_path(scope).startswith(self._own_prefix)
 
     async def _serve(
         self, request: RequestContext, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        response = DeferredResponse(request, receive, send, self._unavailable, scope["path"])
+        response = DeferredResponse(request, receive, send, self._unavailable, route_path(scope))
         try:
             with request_scope(request):
                 await self._app(scope, response.receive, response.send)

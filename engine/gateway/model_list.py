@@ -19,6 +19,7 @@ from registry.auth.caller import current_caller
 from registry.auth.visibility import Reader, reader_of
 from registry.catalog.types import PublishedVersion, ServedReference
 from registry.errors import InvalidReference, RegistryError
+from registry.http.problems import route_path
 from registry.ingest.upload_service import UPLOAD
 from registry.references import AdapterReference, parse_reference
 from registry.service import RegistryService
@@ -77,7 +78,7 @@ class ModelList:
 
     async def show(self, base: Sequence[Card], request: Request) -> Response:
         """The response to `GET /v1/models` or `/v1/models/ID`."""
-        path: str = request.scope["path"]
+        path = route_path(request.scope)
         if path.startswith(f"{MODELS}/"):
             return await self.show_one(base, path.removeprefix(f"{MODELS}/"))
         return await self.show_all(base, request.query_params)

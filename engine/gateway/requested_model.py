@@ -14,6 +14,7 @@ from starlette.types import Scope
 
 from engine.gateway.request_body import RequestBody
 from registry.http.headers import find_header
+from registry.http.problems import route_path
 
 USER_HEADER = b"x-adaptry-user"
 SAGEMAKER_PATH = "/invocations"
@@ -42,7 +43,7 @@ class RequestedModel:
         Where the route reads the header and no other place, it is there; a name that a header
         can't hold is replaced by the version's `reference`.
         """
-        if scope["path"] != SAGEMAKER_PATH or self.model is None:
+        if route_path(scope) != SAGEMAKER_PATH or self.model is None:
             return self.model, scope
         name = self.model if self.model.isascii() else reference
         others = [pair for pair in scope["headers"] if pair[0] != SAGEMAKER_HEADER]
@@ -53,7 +54,7 @@ def read_requested_model(scope: Scope, body: RequestBody) -> RequestedModel:
     """Read from where vLLM's route reads it."""
     fields = _form_fields(scope, body.content) if body.has_parts else body.members
     model = _text(fields.get("model"))
-    if scope["path"] == SAGEMAKER_PATH:
+    if route_path(scope) == SAGEMAKER_PATH:
         model = _utf8(find_header(scope, SAGEMAKER_HEADER)) or model
     return RequestedModel(model, find_header(scope, USER_HEADER) or _text(fields.get("user")))
 

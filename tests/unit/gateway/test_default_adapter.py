@@ -60,6 +60,7 @@ async def ask(
     path: str = CHAT,
     tenant: str | None = None,
     sagemaker: str | None = None,
+    prefix: str = "",
     **body: Any,
 ) -> tuple[int, Any]:
     resolver = Resolver()
@@ -76,12 +77,12 @@ async def ask(
         max_body_bytes=1000,
         default_adapter=default,
     )
-    transport = httpx.ASGITransport(app=gateway)
+    transport = httpx.ASGITransport(app=gateway, root_path=prefix)
     headers = {} if sagemaker is None else {"X-Amzn-SageMaker-Adapter-Identifier": sagemaker}
     caller = Caller("app" if tenant is None else f"{tenant}~app", EVERY_SCOPE)
     with as_caller(caller):
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-            answer = await http.post(path, json=body, headers=headers)
+            answer = await http.post(prefix + path, json=body, headers=headers)
     content = answer.json()
     if answer.status_code == 200:
         return 200, (content["adapter"], content["body"].get("model"))
@@ -100,6 +101,12 @@ async def test_the_base_model_in_sagemakers_header_means_the_default_too() -> No
     assert await ask("upper", path, sagemaker="base", prompt="x") == (200, ("upper", "upper"))
     assert await ask(None, path, sagemaker="base", prompt="x") == (200, (None, None))
     assert await ask("nobody", path, sagemaker="upper", prompt="x") == (200, ("upper", None))
+
+
+async def test_a_proxys_prefix_changes_nothing() -> None:
+    assert await ask("upper", prefix="/proxied", model="base") == (200, ("upper", "upper"))
+    large = {"source": "x" * 2000}
+    assert await ask("upper", "/api/v1/import", prefix="/proxied", **large) == (200, (None, None))
 
 
 async def test_other_names_and_other_routes_mean_what_they_say() -> None:
