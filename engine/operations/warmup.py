@@ -61,8 +61,12 @@ class WarmUp:
             logger.warning("nothing can be warmed up: %s", error.detail)
 
     def remember(self) -> None:
-        """Called when the engine is lost, before the controller clears its state."""
-        self._remembered = self._residents()
+        """Called when the engine is lost, before the controller clears its state.
+
+        One that dies asleep is lost twice: the second time there is nothing to be seen.
+        """
+        if self._controller.unavailable is None:
+            self._remembered = self._residents()
 
     async def reload(self) -> None:
         """Fill a new engine with what `remember` recorded."""

@@ -300,16 +300,18 @@ async def test_a_request_does_not_wait_for_the_warming(
             assert versions[3].id not in one.cache.backend.host, "it came before the last of them"
 
 
+@pytest.mark.parametrize("losses", [["died"], ["asleep", "died"]])
 async def test_what_an_engine_had_in_memory_its_successor_has_too(
-    database: Database, versions: list[AdapterVersion]
+    database: Database, versions: list[AdapterVersion], losses: list[str]
 ) -> None:
     a, b, c, *_ = versions
     async with process(database, versions) as one:
         await one.pins.pin(a, Tier.GPU, actor="sre")
         for version in (b, c):
             await one.cache.use(version)
-        one.warm_up.remember()
-        await one.cache.controller.on_engine_lost(EngineUnavailable("died"))
+        for why in losses:
+            one.warm_up.remember()
+            await one.cache.controller.on_engine_lost(EngineUnavailable(why))
         one.cache.backend.gpu.clear()
         one.cache.backend.host.clear()
         await one.warm_up.save()
