@@ -53,6 +53,7 @@ class SuspendableAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped he
     def __init__(self, *inputs: Any, **options: Any) -> None:
         super().__init__(*inputs, **options)
         self._suspending = asyncio.Lock()
+        self._is_emptied = False
 
     async def pause_generation(self, *inputs: Any, **options: Any) -> None:
         async with self._suspending:
@@ -74,11 +75,9 @@ class SuspendableAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped he
             if level == 0:
                 await self._pause(mode=mode)
                 return
-            was_awake = not isinstance(self.suspended, EngineAsleep)
             await self._pause(mode=mode)
             self.suspended = EngineAsleep()
-            if was_awake and self.sleep_listener is not None:
-                await self.sleep_listener.on_sleep(self.suspended)
+            await self._empty(self.suspended)
             await super().sleep(level, mode)
 
     async def release_kv_cache_memory(self) -> None:
@@ -102,12 +101,21 @@ class SuspendableAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped he
 
     async def _wake_up(self, tags: list[str] | None) -> bool:
         is_awake = bool(await super().wake_up(tags))
-        if is_awake:
-            was_asleep = isinstance(self.suspended, EngineAsleep)
-            self.suspended = None
-            if was_asleep and self.sleep_listener is not None:
-                await self.sleep_listener.on_wake()
-        return is_awake
+        if not is_awake:
+            return False
+        if isinstance(self.suspended, EngineAsleep):
+            await self._empty(self.suspended)
+        self.suspended = None
+        if self._is_emptied and self.sleep_listener is not None:
+            self._is_emptied = False
+            await self.sleep_listener.on_wake()
+        return True
+
+    async def _empty(self, why: EngineUnavailable) -> None:
+        """Unless it is. What failed before is tried again: the listener believes it empty."""
+        if self.sleep_listener is not None and not self._is_emptied:
+            await self.sleep_listener.on_sleep(why)
+            self._is_emptied = True
 
     async def _pause(self, *inputs: Any, **options: Any) -> None:
         before, self.suspended = self.suspended, self.suspended or EnginePaused()

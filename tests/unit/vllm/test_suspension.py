@@ -1,0 +1,86 @@
+"""Suspension: an engine is empty while it sleeps, even if that took several attempts."""
+
+from typing import Any
+
+import pytest
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from engine.errors import EngineAsleep, EngineUnavailable
+from engine.vllm.suspension import SuspendableAsyncLLM
+
+
+class Upstream(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
+    """vLLM's client without its processes."""
+
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
+
+    async def pause_generation(self, **_: Any) -> None:
+        self.calls.append("pause")
+
+    async def sleep(self, level: int = 1, mode: str = "abort") -> None:
+        self.calls.append("sleep")
+
+    async def wake_up(self, tags: list[str] | None = None) -> bool:
+        self.calls.append("wake")
+        return True
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        """There is nothing to end."""
+
+
+class Engine(SuspendableAsyncLLM, Upstream):
+    """Ours over that."""
+
+
+class Listener:
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
+        self.fails = False
+
+    async def on_sleep(self, why: EngineUnavailable) -> None:
+        if self.fails:
+            raise EngineUnavailable("it did not answer")
+        self.calls.append("empty")
+
+    async def on_wake(self) -> None:
+        self.calls.append("fill")
+
+
+@pytest.fixture
+async def listener() -> Listener:
+    return Listener([])
+
+
+@pytest.fixture
+async def engine(listener: Listener) -> Engine:
+    made = Engine(listener.calls)
+    made.sleep_listener = listener
+    return made
+
+
+async def test_it_is_emptied_once_before_it_sleeps_and_filled_once_it_is_awake(
+    engine: Engine, listener: Listener
+) -> None:
+    await engine.sleep()
+    await engine.sleep()
+    assert isinstance(engine.suspended, EngineAsleep)
+    await engine.wake_up()
+    await engine.wake_up()
+    assert engine.suspended is None
+    assert listener.calls == ["pause", "empty", "sleep", "pause", "sleep", "wake", "fill", "wake"]
+
+
+@pytest.mark.parametrize("then", ["sleep", "wake_up", "resume_generation"])
+async def test_what_could_not_be_emptied_is_emptied_by_the_next_call(
+    engine: Engine, listener: Listener, then: str
+) -> None:
+    listener.fails = True
+    with pytest.raises(EngineUnavailable):
+        await engine.sleep()
+    assert listener.calls == ["pause"], "it does not sleep with adapters"
+    assert isinstance(engine.suspended, EngineAsleep)
+    listener.fails = False
+    await getattr(engine, then)()
+    expected = {"sleep": ["pause", "empty", "sleep"]}.get(then, ["wake", "empty", "fill"])
+    assert listener.calls[1:] == expected
