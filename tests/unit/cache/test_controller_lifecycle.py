@@ -157,6 +157,15 @@ async def test_what_is_unknown_to_the_controller_is_evicted_from_the_engine() ->
         cache.check()
 
 
+async def test_an_engine_that_is_being_emptied_is_not_repaired() -> None:
+    async with running(Cache()) as cache:
+        await cache.use(A)
+        await cache.controller.on_engine_lost(GONE)
+        await cache.controller.reconcile()
+        assert cache.observer.drift == []
+        assert cache.policy.residency().host == ()
+
+
 async def test_a_slot_that_was_filled_without_the_controller_is_freed() -> None:
     async with running(Cache(slots=1)) as cache:
         await cache.use(A)
