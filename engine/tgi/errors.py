@@ -10,7 +10,8 @@ class ParameterUnsupported(EngineError):
     code = "parameter_unsupported"
 
     def __init__(self, parameter: str, reason: str) -> None:
-        super().__init__(f"{parameter} is not supported: {reason}")
+        shown = parameter if len(parameter) <= 80 else f"{parameter[:80]}…"
+        super().__init__(f"{shown} is not supported: {reason}")
 
 
 class GenerationIncomplete(EngineError):

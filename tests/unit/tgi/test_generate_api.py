@@ -231,6 +231,15 @@ async def test_what_has_no_counterpart_is_refused(
     assert vllm.asked == []
 
 
+@pytest.mark.parametrize("asked", [{"x" * 1500: 1}, {"adapter_source": "x" * 1500}])
+async def test_a_refusal_does_not_repeat_a_long_text(
+    client: httpx.AsyncClient, asked: dict[str, Any]
+) -> None:
+    answer = await generate(client, **asked)
+    assert answer.json()["code"] == "parameter_unsupported"
+    assert len(answer.content) < 400
+
+
 @pytest.mark.parametrize(
     ("path", "body", "code"),
     [
