@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest, CompletionResponse
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
@@ -57,12 +57,17 @@ _BODY = {
 
 
 @router.post("/generate", response_model=GenerateResponse, openapi_extra=_BODY)
-@with_cancellation  # type: ignore[untyped-decorator]  # vLLM's
 async def generate(raw_request: Request) -> Any:
     """Complete one prompt, or several, with the base model or an adapter.
 
     The body is read as JSON whatever its content type says, so that a bare `curl -d` works.
     """
+    answer = await _complete(raw_request=raw_request)
+    return Response() if answer is None else answer  # None: the client has left
+
+
+@with_cancellation  # type: ignore[untyped-decorator]  # vLLM's
+async def _complete(raw_request: Request) -> Any:
     try:
         body = await _read_body(raw_request)
     except ValidationError as error:
