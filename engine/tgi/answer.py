@@ -12,7 +12,7 @@ from registry.errors import RegistryError
 from registry.http.dialects import tgi_error
 
 _DATA, _DONE = b"data: ", b"[DONE]"
-_END = b"\n\n"
+_END, _COMMENT = b"\n\n", b":"
 
 
 def describe(error: EngineError | RegistryError) -> dict[str, object]:
@@ -100,13 +100,18 @@ class StreamedAnswer:
     def read(self, body: bytes) -> bytes:
         """The events that a piece of the completion's stream completes."""
         *events, self._rest = (self._rest + body).split(_END)
-        return b"".join(_event(content) for event in events for content in self._contents(event))
+        return b"".join(map(self._translate, events))
 
     def end(self) -> bytes:
         """What is left to say when the completion's stream has ended."""
         if self._ended:
             return b""
         return _event(describe(GenerationIncomplete()))
+
+    def _translate(self, event: bytes) -> bytes:
+        if event.startswith(_COMMENT):  # of `--sse-keep-alive-interval`
+            return event + _END
+        return b"".join(map(_event, self._contents(event)))
 
     def _contents(self, event: bytes) -> Iterator[dict[str, object]]:
         data = _last_data(event)

@@ -336,10 +336,18 @@ async def test_a_text_may_look_like_a_line_of_the_stream(
 ) -> None:
     cut = b'data: {"choices": [{"te\n'
     failed = b'data: {"error": {"message": "no data: more", "code": "stable"}}\n\n'
-    vllm.events = [b": still here\n\n", step("data: {", 5), cut + failed]
+    vllm.events = [step("data: {", 5), cut + failed]
     token, error = await streamed(client)
     assert token["token"]["text"] == "data: {"
     assert error["error"] == "no data: more"
+
+
+async def test_what_keeps_a_connection_alive_passes(client: httpx.AsyncClient, vllm: Vllm) -> None:
+    comment = b": keep-alive\n\n"
+    vllm.events = [comment, step("HE", 5), comment, step("", 2, finish_reason="stop")]
+    answer = await generate(client, "/generate_stream")
+    kinds = [event.partition(":")[0] for event in answer.text.split("\n\n")]
+    assert kinds == ["", "data", "", "data", ""]
 
 
 async def test_an_end_without_a_token_is_told_too(client: httpx.AsyncClient, vllm: Vllm) -> None:
