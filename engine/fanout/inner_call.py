@@ -133,5 +133,5 @@ class _InnerCall:
         *events, self._rest = (self._rest + body).split(_END)
         for event in events:
             data = event.removeprefix(_DATA)
-            if data and data != _DONE:
+            if data not in (event, _DONE):  # nor a comment that keeps the connection alive
                 await self._on_data(data)

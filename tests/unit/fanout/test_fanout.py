@@ -91,6 +91,7 @@ class Engine:
 
     async def _events(self, model: str) -> AsyncIterator[bytes]:
         for number in range(2):
+            yield b": keep-alive\n\n"
             yield f'data: {{"choices": [{{"text": "{model} {number}"}}]}}\n\n'.encode()
         if model == "guard":
             yield b'data: {"error": {"message": "it ended", "code": "engine_unavailable"}}\n\n'
