@@ -22,16 +22,16 @@ class DecayedCounts:
         self._now = 0.0  # in half-lives
         self._scores = VersionMap[float](is_needed)
 
-    def use(self, version: VersionId, places: int) -> None:
+    def use(self, version: VersionId, places: int) -> float:
+        """Returns its score from now on."""
         self._now += 1 / (self._half_life * max(places, 1))
         before = self._scores.get(version)
-        age = math.inf if before is None else self._now - before
-        if age > _FORGOTTEN:
-            self._scores[version] = self._now
-        elif age >= 0:
-            self._scores[version] = self._now + math.log2(1 + 2.0**-age)
-        else:
-            self._scores[version] = self._now - age + math.log2(1 + 2.0**age)
+        score = now = self._now
+        if before is not None and now - before <= _FORGOTTEN:
+            age = now - before
+            score += math.log2(1 + 2.0**-age) if age >= 0 else math.log2(1 + 2.0**age) - age
+        self._scores[version] = score
+        return score
 
     def score(self, version: VersionId) -> float:
         """The lower, the less used. One that was never used has that of one used once now."""

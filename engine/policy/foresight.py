@@ -49,10 +49,12 @@ class Foresight:
 
     def next_use(self, version: VersionId) -> int | None:
         """The lower, the sooner; None: not known."""
-        uses = [next(iter(self._expected[version].values()))] if version in self._expected else []
-        if self._wait_queue.is_waited_for(version):
-            uses.append(self._wait_queue.first_arrival(version))
-        return min(uses, default=None)
+        waited_for = self._wait_queue.is_waited_for(version)
+        waiting = self._wait_queue.first_arrival(version) if waited_for else None
+        if version not in self._expected:
+            return waiting
+        expected = next(iter(self._expected[version].values()))
+        return expected if waiting is None else min(expected, waiting)
 
     def refresh(self, version: VersionId) -> None:
         use = self.next_use(version)

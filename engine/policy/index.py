@@ -65,17 +65,18 @@ class PlanningIndex:
                 waits_in = self.in_host
             if version not in self._pins:
                 leaves_from = self.held_up if waited_for else self.unused
-        self._move(version, self._leaves_from, leaves_from)
-        self._move(version, self._waits_in, waits_in)
+        was_in = self._leaves_from.get(version), self._waits_in.get(version)
+        if was_in[0] is not leaves_from or was_in[1] is not waits_in:
+            self._move(version, self._leaves_from, leaves_from)
+            self._move(version, self._waits_in, waits_in)
         if leaves_from is not None:
             key = self._tiers.slot_key if leaves_from is self.idle else self._tiers.eviction_key
             leaves_from.put(version, key(version), self._tiers.size_of(version))
         if waits_in is not None:
             waits_in.put(version, (self._wait_queue.first_arrival(version),))
+        self.in_slot.discard(version)
         if waited_for and place is Place.SLOT:
             self.in_slot.add(version)
-        else:
-            self.in_slot.discard(version)
         if self._follow is not None:
             self._follow(version)
 

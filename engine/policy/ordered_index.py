@@ -55,14 +55,20 @@ class OrderedIndex:
         return self._present[version][0]
 
     def first(self) -> VersionId | None:
-        while self._heap:
-            if self._counts(self._heap[0]):
-                return self._heap[0][1]
-            heapq.heappop(self._heap)
+        heap, present = self._heap, self._present
+        while heap:
+            key, version = heap[0]
+            counting = present.get(version)
+            if counting is not None and counting[0] == key:
+                return version
+            heapq.heappop(heap)
         return None
 
     def __iter__(self) -> Iterator[VersionId]:
         """In order. Lazy: change nothing meanwhile."""
+        if len(self._present) < 2:  # idle slots, where a queue stands
+            yield from self._present
+            return
         self.first()  # drops stale entries, which would be passed by each iteration
         heap, last = self._heap, None
         frontier = [(heap[0], 0)] if heap else []

@@ -164,7 +164,8 @@ class Tiers:
         """How long its load from disk took."""
         for order in self.orders:
             order.learn_cost(version, self.size_of(version), load_seconds)
-        self.on_change(version)
+        if version in self._host:  # else it has no place in an order
+            self.on_change(version)
 
     def lease_count(self, version: VersionId) -> int:
         return self._leases.get(version, 0)

@@ -23,15 +23,12 @@ class _Shadow(ABC):
     def __init__(self) -> None:
         self.hit_ratio = 0.0
 
-    def count(self, *, hit: bool) -> None:
+    def count(self, *, hit: bool) -> bool:
         self.hit_ratio += (hit - self.hit_ratio) / _HORIZON
+        return hit
 
     @abstractmethod
     def grant(self, version: VersionId, places: int) -> None: ...
-
-    @abstractmethod
-    def end(self, version: VersionId) -> None:
-        """A request ended: a use for those by recency, as LRU has it."""
 
     @abstractmethod
     def score(self, version: VersionId, last_use: int) -> float:
@@ -53,9 +50,7 @@ class _RecencyShadow(_Shadow):
 
     def grant(self, version: VersionId, places: int) -> None:
         resident = self._resident
-        hit = version in resident
-        self.count(hit=hit)
-        if not hit:
+        if not self.count(hit=version in resident):
             while len(resident) >= places:
                 resident.popitem(last=self._latest_first)
             resident[version] = None
@@ -63,6 +58,7 @@ class _RecencyShadow(_Shadow):
             resident.move_to_end(version)
 
     def end(self, version: VersionId) -> None:
+        """A request ended: a use, as LRU has it."""
         if version in self._resident:
             self._resident.move_to_end(version)
 
@@ -83,18 +79,15 @@ class _CountShadow(_Shadow):
         self._resident = OrderedIndex()
 
     def grant(self, version: VersionId, places: int) -> None:
-        hit = version in self._resident.versions
-        self.count(hit=hit)
-        self._counts.use(version, places)
-        while not hit and len(self._resident) >= places:
-            victim = self._resident.first()
-            assert victim is not None, "it is not empty"
-            self._resident.discard(victim)
+        resident = self._resident
+        score = self._counts.use(version, places)
+        if not self.count(hit=version in resident.versions):
+            while len(resident.versions) >= places:
+                victim = resident.first()
+                assert victim is not None, "it is not empty"
+                resident.discard(victim)
         self._uses += 1
-        self._resident.put(version, (self._counts.score(version), self._uses))
-
-    def end(self, version: VersionId) -> None:
-        return
+        resident.put(version, (score, self._uses))
 
     def score(self, version: VersionId, last_use: int) -> float:
         return self._counts.score(version)
@@ -118,8 +111,8 @@ class AdaptiveOrder(KeyedOrder):
         self._places = 1
         self._foreseen: dict[VersionId, int] = {}
         counts = [DecayedCounts(each, self.__contains__) for each in HALF_LIVES]
-        recency = [_RecencyShadow(latest_first=each) for each in (False, True)]
-        self._shadows: list[_Shadow] = [*recency, *map(_CountShadow, counts)]
+        self._by_recency = [_RecencyShadow(latest_first=each) for each in (False, True)]
+        self._shadows: list[_Shadow] = [*self._by_recency, *map(_CountShadow, counts)]
         self._best = self._shadows[0]
         self._reordered: Callable[[], None] = lambda: None
 
@@ -128,11 +121,12 @@ class AdaptiveOrder(KeyedOrder):
         self._places = max(self._places, len(self))
 
     def touch(self, version: VersionId, *, granted: bool) -> None:
-        for shadow in self._shadows:
-            if granted:
+        if granted:
+            for shadow in self._shadows:
                 shadow.grant(version, self._places)
-            else:
-                shadow.end(version)
+        else:
+            for recency in self._by_recency:
+                recency.end(version)
         self._use(version)
         self._grants += granted
         if granted and self._grants % _CHECK_EVERY == 0:
@@ -152,8 +146,9 @@ class AdaptiveOrder(KeyedOrder):
         self._rank(version)
 
     def _rank(self, version: VersionId) -> None:
-        known, last_use = next_use_key(self._foreseen.get(version)), self._last_uses[version]
-        self.put(version, (*known, self._best.score(version, last_use), last_use))
+        known, last_use = self._foreseen.get(version), self._last_uses[version]
+        score = self._best.score(version, last_use)
+        self.put(version, (*next_use_key(known), score, last_use))
 
     def remove(self, version: VersionId) -> None:
         super().remove(version)

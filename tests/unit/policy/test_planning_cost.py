@@ -6,6 +6,7 @@ import pytest
 
 from engine.policy.decisions import Activate, Commit, Decision, StartLoad
 from engine.policy.eviction_orders.base import EvictionKey
+from engine.policy.eviction_orders.look_ahead import LookAheadOrder
 from engine.policy.eviction_orders.lru import LruOrder
 from engine.policy.policy import CachePolicy
 from engine.types import VersionId
@@ -87,3 +88,27 @@ def test_an_eviction_looks_at_what_leaves_and_not_at_the_rest_of_the_host_tier()
     settle(policy)
     assert policy.lease_count(VersionId(513)) == 1
     assert order.looks <= 16
+
+
+def test_a_load_s_cost_is_no_change_of_what_is_in_no_order_yet() -> None:
+    policy, version = CachePolicy(slots=1, host_capacity=1), VersionId(1)
+    changes: list[VersionId] = []
+    policy.follow_changes(changes.append, lambda: None)
+    policy.arrive(1, version)
+    assert policy.advance() == [StartLoad(version)]
+    before = len(changes)
+    policy.on_loaded(version, 100, 0.5)
+    assert len(changes) == before + 1, "its size"
+
+
+def test_an_order_by_keys_sorts_only_for_those_who_read_it() -> None:
+    order = LookAheadOrder()
+    order.insert(VersionId(1))
+    order.insert(VersionId(2))
+    for _ in range(100):
+        order.touch(VersionId(1), granted=True)
+    assert len(order._index) == 0
+    assert list(order.in_order()) == [2, 1]
+    order.touch(VersionId(2), granted=True)
+    order.remove(VersionId(1))
+    assert list(order.in_order()) == [2]
