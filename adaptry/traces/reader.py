@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from typing import Any
 
 from adaptry.terminal.errors import CommandError
 from adaptry.traces.parquet import read_parquet
-from adaptry.traces.trace import Trace, TracedRequest, trace_of
+from adaptry.traces.trace import Trace, TracedRequest, finite, trace_of
 
 CSV_COLUMNS = ("time", "adapter", "tokens")
 
@@ -36,7 +35,7 @@ def _read(path: Path) -> Trace:
     if path.suffix == ".parquet":
         try:
             return trace_of(read_parquet(path))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise CommandError(f"{path.name} is no exported trace: {error}") from error
     with path.open("rb") as file:
         return read_lines(file, path.name)
@@ -53,7 +52,7 @@ def _parsed(lines: Iterable[bytes], name: str) -> Iterator[dict[str, Any]]:
         try:
             content = json.loads(line)
             probe.add(content)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             if not line.endswith(b"\n"):
                 return
             why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
@@ -66,6 +65,13 @@ def _parsed(lines: Iterable[bytes], name: str) -> Iterator[dict[str, Any]]:
 def _read_csv(name: str, file: Iterable[str]) -> Trace:
     """Columns `time` (seconds, or ISO 8601), `adapter`, `tokens`; perhaps `prompt_tokens`."""
     rows = csv.DictReader(file, skipinitialspace=True)
+    try:
+        return _read_rows(name, rows)
+    except csv.Error as error:
+        raise CommandError(f"{name}:{rows.line_num + 1} is no CSV: {error}") from error
+
+
+def _read_rows(name: str, rows: "csv.DictReader[str]") -> Trace:
     columns = [each.strip() for each in rows.fieldnames or ()]
     if missing := [each for each in CSV_COLUMNS if each not in columns]:
         raise CommandError(
@@ -98,6 +104,4 @@ def _seconds(text: str) -> float:
     except ValueError:
         at = datetime.fromisoformat(text.strip())
         return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
-    if not math.isfinite(seconds):
-        raise ValueError(f"{text} is no time")
-    return seconds
+    return finite(seconds)

@@ -1,5 +1,6 @@
 """Trace: requests, loads and servers, as recorded by a server or by another tool."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -53,7 +54,7 @@ class Trace:
     server: TracedServer | None = None  # the last one
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """One exported line. Raises KeyError, TypeError or ValueError if it is none."""
+        """One exported line. Raises KeyError, TypeError, ValueError, OverflowError."""
         match line["kind"]:
             case "request":
                 self.requests.append(_request(line))
@@ -79,6 +80,13 @@ def trace_of(lines: Iterable[Mapping[str, Any]]) -> Trace:
     return trace
 
 
+def finite(seconds: float) -> float:
+    """Python reads NaN and Infinity in JSON, and no clock comes to them. Raises ValueError."""
+    if not math.isfinite(seconds):
+        raise ValueError(f"{seconds} is no time")
+    return seconds
+
+
 def _reference(line: Mapping[str, Any]) -> str:
     name, version = line["adapter"], line["version"]
     if not isinstance(name, str):
@@ -89,7 +97,7 @@ def _reference(line: Mapping[str, Any]) -> str:
 def _request(line: Mapping[str, Any]) -> TracedRequest:
     first = line["first_token_seconds"]
     return TracedRequest(
-        at=float(line["at"]),
+        at=finite(float(line["at"])),
         adapter=_reference(line),
         generated_tokens=int(line["generated_tokens"]),
         prompt_tokens=int(line["prompt_tokens"]),
@@ -103,10 +111,10 @@ def _request(line: Mapping[str, Any]) -> TracedRequest:
 
 def _load(line: Mapping[str, Any]) -> TracedLoad:
     return TracedLoad(
-        float(line["at"]),
+        finite(float(line["at"])),
         _reference(line),
         str(line["transition"]),
-        float(line["seconds"]),
+        finite(float(line["seconds"])),
         int(line["size_bytes"]),
         int(line["rank"]),
     )

@@ -124,6 +124,11 @@ def test_a_csv_of_others_needs_time_adapter_and_tokens(tmp_path: Path) -> None:
     assert (only.at, only.generated_tokens, only.prompt_tokens) == (0.5, 3, 11)
 
 
+def load(at: str, version: str = "1") -> str:
+    rest = '"transition":"disk_to_host","seconds":1,"size_bytes":1,"rank":1'
+    return f'{{"kind":"load","at":{at},"adapter":"a","version":{version},{rest}}}\n'
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -136,11 +141,16 @@ def test_a_csv_of_others_needs_time_adapter_and_tokens(tmp_path: Path) -> None:
         ("a.csv", "time,adapter,tokens\n1,a,-1\n", "a number of tokens below 0"),
         ("a.csv", "time,adapter,tokens\n1\n", "a.csv:2 is no request"),
         ("a.csv", "time,adapter,tokens\n", "has no requests"),
+        ("a.csv", f"time,adapter,tokens\n1,{'a' * 200_000},1\n", "a.csv:2 is no CSV: field larger"),
         ("a.jsonl", "", "has no requests"),
         ("a.jsonl", "x\n", "a.jsonl:1 is no line of a trace: Expecting value"),
         ("a.jsonl", "[1]\n", "a.jsonl:1 is no line of a trace"),
         ("a.jsonl", '{"kind":"request"}\n', "a.jsonl:1 is no line of a trace"),
         ("a.jsonl", '{"kind":"x"}\n', "a line of the kind 'x'"),
+        ("a.jsonl", "[" * 100_000 + "\n", "a.jsonl:1 is no line of a trace: maximum recursion"),
+        ("a.jsonl", load("NaN"), "a.jsonl:1 is no line of a trace: nan is no time"),
+        ("a.jsonl", load("1e999"), "a.jsonl:1 is no line of a trace: inf is no time"),
+        ("a.jsonl", load("1", "1e999"), "a.jsonl:1 is no line of a trace: cannot convert float"),
         ("a.parquet", "not parquet", "is no exported trace"),
         ("none.jsonl", None, "can't be read: No such file"),
     ],
