@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from typing import Protocol
@@ -76,6 +77,7 @@ class TraceRecorder:
         self._requests: list[_EndedRequest] = []
         self._loads: list[_Load] = []
         self._writing = asyncio.Lock()
+        self._thread = threading.Lock()  # one goes on when the task that waits for it is cancelled
         self._is_failing = False
 
     def add_request(
@@ -110,7 +112,7 @@ class TraceRecorder:
     async def flush(self) -> None:
         """Write what there is. A disk that fails is logged once, and the server serves on."""
         async with self._writing:
-            if self._requests or self._loads:
+            if self._requests or self._loads or self._thread.locked():
                 await asyncio.to_thread(self._write, *self._take())
 
     def export(self) -> Iterator[bytes]:
@@ -124,6 +126,11 @@ class TraceRecorder:
         return taken
 
     def _write(self, requests: list[_EndedRequest], loads: list[_Load]) -> None:
+        with self._thread:
+            if requests or loads:
+                self._write_now(requests, loads)
+
+    def _write_now(self, requests: list[_EndedRequest], loads: list[_Load]) -> None:
         try:
             lines = [encode_line(_load_line(at, moved)) for at, moved in loads]
             lines += [encode_line(_request_line(*each)) for each in requests]

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,34 @@ async def test_what_is_left_is_written_when_the_server_stops(tmp_path: Path) -> 
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert exported(recorder)[1]["tenant"] == "acme"
+
+
+class SlowSegments(TraceSegments):
+    """Fails if two threads write at a time."""
+
+    writers = 0
+
+    def append(self, lines: Sequence[bytes], header: bytes) -> None:
+        self.writers += 1
+        time.sleep(0.1)
+        assert self.writers == 1, "the file of one is closed by another"
+        super().append(lines, header)
+        self.writers -= 1
+
+
+async def test_a_server_that_stops_waits_for_the_thread_that_writes(tmp_path: Path) -> None:
+    segments = SlowSegments(tmp_path, 2**20)
+    recorder = TraceRecorder(segments, SERVER)
+    _add(recorder)
+    flushing = asyncio.create_task(recorder.flush())
+    running = asyncio.create_task(recorder.run())
+    await asyncio.sleep(0.02)
+    _add(recorder)
+    flushing.cancel()
+    running.cancel()
+    ended = await asyncio.gather(flushing, running, return_exceptions=True)
+    assert all(isinstance(each, asyncio.CancelledError) for each in ended), ended
+    assert [each["kind"] for each in exported(recorder)] == ["server", "request", "request"]
 
 
 async def ask_route(recorder: TraceRecorder | None) -> httpx.Response:
