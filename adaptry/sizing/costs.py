@@ -80,7 +80,7 @@ def _line(sizes: Sequence[int], seconds: Sequence[float]) -> tuple[float, float]
 
     The mean, not the median: a load that took long keeps others waiting as long.
     """
-    if len(sizes) < 8 or max(sizes) < 2 * min(sizes):
+    if len(sizes) < 8 or max(sizes) <= 2 * min(sizes):
         return statistics.fmean(seconds), 0.0
     slope, fixed = statistics.linear_regression(sizes, seconds)
     if slope <= 0 or fixed < 0:

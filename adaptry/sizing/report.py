@@ -48,6 +48,8 @@ class Report:
         setting = self.sizing.setting
         words = [f"adaptry serve {self.model} --max-loras {setting.slots}"]
         words.append(f"--max-cpu-loras {setting.host_places}")
+        if setting.host_bytes is not None:
+            words.append(f"--host-cache-bytes {setting.host_bytes}")
         if self.max_rank:
             words.append(f"--max-lora-rank {self.max_rank}")
         if setting.replicas > 1:
@@ -60,7 +62,9 @@ class Report:
     def host_bytes(self) -> int | None:
         """Of the largest adapters that the host places can hold."""
         sizes = sorted(self.workload.sizes.values(), reverse=True)
-        return sum(sizes[: self.sizing.setting.host_places]) or None
+        setting = self.sizing.setting
+        held = sum(sizes[: setting.host_places])
+        return (held if setting.host_bytes is None else min(held, setting.host_bytes)) or None
 
     @property
     def ranks(self) -> Sequence[RankClass]:

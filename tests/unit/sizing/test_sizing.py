@@ -14,6 +14,7 @@ from adaptry.sizing.costs import ASSUMED, MEASURED, RECORDED, KnownCosts, load_c
 from adaptry.sizing.inputs import recorded_of
 from adaptry.sizing.plot import draw
 from adaptry.sizing.prediction import Setting, predict
+from adaptry.sizing.report import Report
 from adaptry.sizing.sweep import Choices, Goal, Sizer, find_knee
 from adaptry.sizing.workload import Workload, rank_classes, workload_of, workload_of_rates
 from adaptry.terminal.errors import CommandError
@@ -157,6 +158,21 @@ def test_loads_of_different_sizes_cost_by_the_byte() -> None:
     costs = KnownCosts().with_loads_of(Trace(loads=loads)).costs
     assert costs.load_seconds == pytest.approx(0.01)
     assert costs.load_seconds_per_byte == pytest.approx(1e-9)
+
+
+def test_loads_without_a_size_cost_the_same() -> None:
+    loads = [TracedLoad(1.0, "a:1", "disk_to_host", 0.5, 0, 8)] * 10
+    costs = KnownCosts().with_loads_of(Trace(loads=loads)).costs
+    assert (costs.load_seconds, costs.load_seconds_per_byte) == (0.5, 0.0)
+
+
+def test_a_budget_of_bytes_that_was_simulated_is_in_the_line_that_serves() -> None:
+    held, base = workload(), Setting(slots=2, host_places=4, host_bytes=3_000)
+    held = replace(held, sizes={each.adapter: 1_000 for each in held.arrivals})
+    sizing = Sizer(held, COSTS, GOAL, base, 0.0).size(Choices((2,), (6,), (1,)))
+    report = Report(held, KnownCosts(), sizing, "MODEL", None, None)
+    assert "--host-cache-bytes 3000" in report.command
+    assert report.host_bytes == 3_000
 
 
 def test_the_recorded_server_stands_beside_what_is_predicted_for_it() -> None:
