@@ -4,11 +4,11 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.events import CacheEvent, EngineLost, LookedUp
+from engine.events import CacheEvent, EngineLost, LookedUp, MovedIn
 from engine.policy.eviction_orders.base import EvictionOrder
 from engine.policy.eviction_orders.choice import create_orders
 from engine.policy.optimum import least_misses
-from engine.types import CacheOutcome, EvictionPolicy, Tier, VersionId
+from engine.types import CacheOutcome, EvictionPolicy, Tier, Transition, VersionId
 
 WINDOW = 1000  # lookups
 STACK = 512  # adapters, by their last use
@@ -37,6 +37,9 @@ class _Shadow:
             self._resident.add(version)
         self._order.touch(version, granted=True)
         return hit
+
+    def learn_cost(self, version: VersionId, size_bytes: int, load_seconds: float) -> None:
+        self._order.learn_cost(version, size_bytes, load_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,11 @@ class TierShadows:
             self._misses.move_to_end(version)
             if len(self._misses) > _MISSES_REMEMBERED:
                 self._misses.popitem(last=False)
+
+    def learn_cost(self, version: VersionId, size_bytes: int, load_seconds: float) -> None:
+        """What its load from disk took: some candidates go by that."""
+        if self._candidate is not None:
+            self._candidate.learn_cost(version, size_bytes, load_seconds)
 
     def _distance(self, version: VersionId) -> int | None:
         """The places with which LRU would have it: None if they are more than we remember."""
@@ -187,6 +195,9 @@ class Shadows:
             case LookedUp(version=version, outcome=outcome):
                 self._tiers[Tier.GPU].look_up(version.id, hit=outcome is CacheOutcome.GPU_HIT)
                 self._tiers[Tier.HOST].look_up(version.id, hit=outcome is not CacheOutcome.MISS)
+            case MovedIn(version, Transition.DISK_TO_HOST, seconds):
+                for tier in self._tiers.values():
+                    tier.learn_cost(version.id, version.size_bytes, seconds)
             case EngineLost():
                 self._tiers = self._empty()
 

@@ -9,12 +9,19 @@ import pytest
 
 from benchmarks.policies.in_order import misses
 from engine.errors import EngineUnavailable
-from engine.events import EngineLost, LookedUp
+from engine.events import EngineLost, LookedUp, MovedIn
 from engine.policy.eviction_orders.adaptive import AdaptiveOrder
 from engine.policy.eviction_orders.lru import LruOrder
 from engine.policy.optimum import least_misses
 from engine.telemetry.shadows import CANDIDATE, LRU, OPTIMUM, WINDOW, Shadows, TierRegret
-from engine.types import AdapterVersion, CacheOutcome, EvictionPolicy, Tier, VersionId
+from engine.types import (
+    AdapterVersion,
+    CacheOutcome,
+    EvictionPolicy,
+    Tier,
+    Transition,
+    VersionId,
+)
 
 
 def version(number: int) -> AdapterVersion:
@@ -83,6 +90,19 @@ def test_a_candidate_that_would_hit_more_is_the_cheapest_mend() -> None:
     assert mend.startswith("With --eviction-policy adaptive, ") or "--max-loras 6" in mend
     kept = [n for n in range(1, 7) if "adaptive would" in shadows.describe_last_miss(VersionId(n))]
     assert kept, "the most recently used first keeps most of them"
+
+
+def test_a_candidate_by_cost_knows_what_loads_took() -> None:
+    shadows = shadows_of((), CacheOutcome.MISS, EvictionPolicy.COST)
+    for number in range(1, 50):
+        shadows.on_event(LookedUp(version(1), CacheOutcome.MISS, None, 0.0))
+        shadows.on_event(MovedIn(version(1), Transition.DISK_TO_HOST, 100.0))
+        for other in range(10 * number, 10 * number + 10):
+            shadows.on_event(LookedUp(version(other), CacheOutcome.MISS, None, 0.0))
+            shadows.on_event(MovedIn(version(other), Transition.DISK_TO_HOST, 0.1))
+    found = regrets(shadows)[Tier.GPU].ratios
+    assert found[LRU] == 0
+    assert found[CANDIDATE] > 0.05, "the one that is expensive to load stays"
 
 
 def test_nothing_is_known_before_the_first_lookup_nor_of_a_new_engine() -> None:
