@@ -12,6 +12,7 @@ from engine.worker.slot_layout import Copy, Head, Read, Source
 WHOLE_FROM = 0.75
 """The share of the file from which on all of it is read: many small reads cost more."""
 
+_LARGEST_ITEM_BYTES = 4  # an image is viewed as values of each dtype, whole
 SHORTEST_ROW_BYTES = 1024  # shorter ones are read with what lies between them
 
 
@@ -32,13 +33,14 @@ def plan_reads(copies: Sequence[Copy], heads: Sequence[Head], file_bytes: int) -
     for head in heads:
         sources |= {head.weight} if head.bias is None else {head.weight, head.bias}
     moved = {source: places.add(source) for source in sorted(sources, key=_first_byte)}
-    if places.size_bytes >= WHOLE_FROM * file_bytes:
+    size_bytes = -(-places.size_bytes // _LARGEST_ITEM_BYTES) * _LARGEST_ITEM_BYTES
+    if size_bytes >= WHOLE_FROM * file_bytes:
         return ReadPlan(list(copies), list(heads), [Read(0, file_bytes, 0)], file_bytes)
     return ReadPlan(
         [replace(copied, source=moved[copied.source]) for copied in copies],
         [_move_head(head, moved) for head in heads],
         places.reads,
-        places.size_bytes,
+        size_bytes,
     )
 
 
@@ -85,6 +87,8 @@ def _is_cut(source: Source) -> bool:
 
 def _ranges(source: Source, *, by_row: bool) -> Iterator[tuple[int, int]]:
     """In elements."""
+    if 0 in source.size:
+        return
     if by_row:
         rows, columns = source.size
         for row in range(rows):

@@ -65,6 +65,13 @@ def test_short_rows_are_read_with_what_lies_between_them() -> None:
     assert plan.copies[0].source.stride == (8, 1)
 
 
+def test_an_image_can_be_viewed_as_values_of_any_dtype() -> None:
+    half = Source(torch.float16, (1, 3), (3, 1), 0)
+    nothing = Source(torch.float16, (0, 3), (8, 1), 64)
+    plan = plan_reads([copy_of(half), copy_of(nothing)], [], 1024)
+    assert (plan.reads, plan.size_bytes) == ([Read(0, 6, 0)], 8)
+
+
 def test_a_head_is_read_too() -> None:
     head = Head("score", matrix(200, 2, 8), Source(FLOAT, (2,), (1,), 216))
     plan = plan_reads([copy_of(matrix(0, 4, 8))], [head], 4096)
