@@ -1,6 +1,7 @@
 // The event log: who changed what and why, live and back to the beginning.
 
 import { get } from "../lib/api.ts";
+import { KINDS } from "../lib/kinds.ts";
 import { button, field, fill, h } from "./dom.js";
 import { moment } from "./format.js";
 import { announce, attempt, showProblem } from "../lib/notices.ts";
@@ -9,40 +10,6 @@ import { follow } from "./sse.js";
 
 const PAGE = 50;
 const TYPING_MS = 300;
-const KINDS = [
-  "adapter.imported",
-  "adapter.updated",
-  "alias.deleted",
-  "alias.moved",
-  "alias.split",
-  "cache.evicted",
-  "cache.pinned",
-  "cache.unpinned",
-  "grant.added",
-  "grant.removed",
-  "ingest.cancelled",
-  "ingest.failed",
-  "key.created",
-  "key.revoked",
-  "key.changed",
-  "key.rotated",
-  "store.collected",
-  "tenant.changed",
-  "tenant.created",
-  "tenant.deleted",
-  "version.deprecated",
-  "version.purged",
-  "version.quarantined",
-  "version.registered",
-  "version.restored",
-  "version.retired",
-  "version.updated",
-  "webhook.added",
-  "webhook.changed",
-  "webhook.disabled",
-  "webhook.removed",
-  "webhook.retried",
-];
 const FIELDS = ["adapter", "kind", "actor", "since"];
 
 export function eventsPage({ root, query, signal, onLinkState }) {
@@ -161,7 +128,8 @@ function sentenceOf(event) {
 }
 
 /** Without the adapter's name, which precedes it. */
-function what({ kind, alias, from_version: from, to_version: to }) {
+function what({ kind, alias, from_version: from, to_version: to, data }) {
+  if (kind.startsWith("name.")) return [data.name, alias && `@${alias}`, to && `version ${to}`].filter(Boolean).join(" → ");
   if (kind === "alias.moved") return `@${alias}: ${from ?? "nothing"} → ${to}`;
   if (alias) return `@${alias}${to ? ` → ${to}` : ""}`;
   if (to) return `version ${to}`;

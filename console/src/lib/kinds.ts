@@ -1,0 +1,46 @@
+// Kinds of events to choose from. One that the API has and this list has not is an error of the build.
+
+import type { Schema } from "./api.ts";
+
+const ALL: Record<Schema["EventKind"], true> = {
+  "adapter.imported": true,
+  "adapter.updated": true,
+  "alias.deleted": true,
+  "alias.moved": true,
+  "alias.split": true,
+  "base.linked": true,
+  "base.unlinked": true,
+  "cache.evicted": true,
+  "cache.pinned": true,
+  "cache.unpinned": true,
+  "grant.added": true,
+  "grant.removed": true,
+  "ingest.cancelled": true,
+  "ingest.failed": true,
+  "key.changed": true,
+  "key.created": true,
+  "key.revoked": true,
+  "key.rotated": true,
+  "name.removed": true,
+  "name.set": true,
+  "server.forgotten": true,
+  "store.collected": true,
+  "tenant.changed": true,
+  "tenant.created": true,
+  "tenant.deleted": true,
+  "version.deprecated": true,
+  "version.purged": true,
+  "version.quarantined": true,
+  "version.rechecked": true,
+  "version.registered": true,
+  "version.restored": true,
+  "version.retired": true,
+  "version.updated": true,
+  "webhook.added": true,
+  "webhook.changed": true,
+  "webhook.disabled": true,
+  "webhook.removed": true,
+  "webhook.retried": true,
+};
+
+export const KINDS: readonly string[] = Object.keys(ALL);
