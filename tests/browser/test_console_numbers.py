@@ -35,6 +35,18 @@ def test_the_newest_decisions_are_kept_however_old(page: Page) -> None:
     assert run(page, "decisionWindow", code) == [0, 200, 300]
 
 
+def test_an_old_decision_that_comes_again_is_kept_once(page: Page) -> None:
+    code = """
+      const seen = new m.DecisionWindow();
+      for (const again of [1, 2]) {
+        for (const id of [1, 2]) seen.add({ id, at: "2026-11-25T14:00:00Z" });
+        seen.prune(Date.parse("2026-11-25T14:00:01Z") + m.WINDOW_MS);
+      }
+      return seen.newest.map(({ id }) => id);
+    """
+    assert run(page, "decisionWindow", code) == [2, 1]
+
+
 def test_ratios_and_buckets_equal_the_hand_count(page: Page) -> None:
     outcomes = ["gpu_hit", "gpu_hit", "gpu_hit", "host_hit", "miss"]
     given = [decision(n, 10.0 + 2 * n, outcome=outcome) for n, outcome in enumerate(outcomes)]

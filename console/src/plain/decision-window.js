@@ -21,10 +21,16 @@ export class DecisionWindow {
     while (place > 0 && decision.id < this.#all[place - 1].id) place -= 1;
     const timed = { ...decision, time: Date.parse(decision.at) };
     this.#all.splice(place, 0, timed);
+    this.#addNewest(timed);
+    return true;
+  }
+
+  /** One that was pruned comes again when a stream is opened again. */
+  #addNewest(timed) {
+    if (this.#newest.some(({ id }) => id === timed.id)) return;
     this.#newest.push(timed);
     this.#newest.sort((one, other) => other.id - one.id);
     this.#newest.length = Math.min(this.#newest.length, NEWEST);
-    return true;
   }
 
   /** Removes decisions that are too old. */
