@@ -85,3 +85,16 @@ def test_an_unreachable_server_is_reported(page: Page, visitor: Visitor) -> None
     """
     assert run(page, "api", code) == [0, "unreachable"]
     visitor.expects_a_refusal()
+
+
+def test_a_wait_leaves_nothing_behind(page: Page) -> None:
+    code = """
+      let listeners = 0;
+      const signal = new AbortController().signal;
+      const [add, remove] = [signal.addEventListener, signal.removeEventListener];
+      signal.addEventListener = (...all) => ((listeners += 1), add.apply(signal, all));
+      signal.removeEventListener = (...all) => ((listeners -= 1), remove.apply(signal, all));
+      await m.pause(1, signal);
+      return listeners;
+    """
+    assert run(page, "sse", code) == 0
