@@ -5,6 +5,7 @@ import { AdapterPage } from "./adapter/page.tsx";
 import { ComparePage } from "./compare/page.tsx";
 import { address } from "./lib/address.ts";
 import type { Problem } from "./lib/api.ts";
+import { mayOpen } from "./lib/caller.ts";
 import { pageOf, type Show } from "./lib/page.ts";
 import { JobsPage } from "./manage/jobs.tsx";
 import { KeysPage } from "./manage/keys.tsx";
@@ -70,6 +71,7 @@ function show(): void {
   root.className = "page";
   fill(content, root);
   if (!page) fill(root, notFound(path));
+  else if (!mayOpen(path.split("/")[1] || "cache")) fill(root, notAllowed(page.title));
   else open(page, root, decoded(page.path.exec(path)?.[1]), query);
   if (shownPath !== null && path !== shownPath) moveFocus();
   shownPath = path;
@@ -106,6 +108,7 @@ function markCurrent(nav: string | undefined): void {
   for (const each of document.querySelectorAll(".bar nav a")) {
     if (each.getAttribute("href") === nav) each.setAttribute("aria-current", "page");
     else each.removeAttribute("aria-current");
+    each.toggleAttribute("hidden", !mayOpen(each.getAttribute("href")!.slice(2)));
   }
 }
 
@@ -118,6 +121,13 @@ function notFound(path: string) {
   return [
     h("h1", {}, "No such page"),
     h("p", {}, `There is nothing at ${path}. `, link("To the cache", "#/cache")),
+  ];
+}
+
+function notAllowed(title: string) {
+  return [
+    h("h1", {}, title),
+    h("p", {}, "Your API key doesn't have the scope that this page needs. ", link("To the adapters", "#/adapters")),
   ];
 }
 

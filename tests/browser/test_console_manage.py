@@ -150,6 +150,29 @@ def test_only_an_accepted_key_signs_in(keyed: ConsoleServer, visit: Visit) -> No
     expect(page.locator("#key")).to_have_text("API key ✓")
 
 
+def test_a_key_that_may_not_see_the_cache_is_told_so_once(
+    keyed: ConsoleServer, visit: Visit
+) -> None:
+    key = keyed.key("user", Scope.INFER)
+    visitor = visit(keyed.url)
+    visitor.expects_a_refusal()
+    page = visitor.open("#/adapters")
+    panel = page.get_by_role("dialog", name="Sign in")
+    panel.get_by_label("Key").fill(key)
+    panel.get_by_role("button", name="Use this key").click()
+    expect(page.locator("#key")).to_have_text("API key ✓")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{keyed.url}/console/#/cache")
+    expect(page.get_by_text("doesn't have the scope")).to_be_visible()
+    expect(page.get_by_role("navigation").get_by_role("link", name="Cache")).to_have_count(0)
+    page.wait_for_timeout(2500)
+    assert [url for url in asked if "/api/" in url] == []
+    page.get_by_role("link", name="To the adapters").click()
+    expect(page.get_by_text("Nothing is registered yet.")).to_be_visible()
+    expect(page.locator(".notice.problem")).to_have_count(0)
+
+
 def test_keys_of_the_keyboard(console: ConsoleServer, visit: Visit) -> None:
     page = visit(console.url).open("#/events")
     heading = page.get_by_role("heading", level=1)

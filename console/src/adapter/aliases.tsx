@@ -70,7 +70,7 @@ function AliasRows({ alias, isOpen, toggle, refresh }: RowProps) {
       {before && canMove && <Act label={`Roll back ${versionsOf(alias)} → ${versionsOf(before)}`} action={back} />}
       <Act label="History" expanded={isOpen} action={() => toggle(alias.alias)} />
       {canMove && <Act label="Remove …" name={`Remove ${alias.reference}`} danger action={() => remove(alias, refresh)} />}
-      <a href={link("/try", { a: alias.reference })}>Try it</a>
+      {may("infer") && <a href={link("/try", { a: alias.reference })}>Try it</a>}
     </div>,
   ];
   return (

@@ -30,9 +30,9 @@ export function AdapterPage({ name, query, signal, onLinkState }: PageProps) {
         <h1>{name}</h1>
         <p class="row">
           {may("publish") && <a href={link("/publish", { name })}>Publish a version</a>}
-          <a href={link("/events", { adapter: name })}>Events</a>
-          <a href={link("/try", { a: name })}>Try it</a>
-          <a href={link("/cache", { ref: name })}>In the cache</a>
+          {may("operate") && <a href={link("/events", { adapter: name })}>Events</a>}
+          {may("infer") && <a href={link("/try", { a: name })}>Try it</a>}
+          {may("operate") && <a href={link("/cache", { ref: name })}>In the cache</a>}
         </p>
       </div>
       {answer && (

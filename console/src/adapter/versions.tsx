@@ -130,7 +130,7 @@ function Actions({ version, name, aliases, places, refresh, onWhy }: Shared & { 
       <Lifecycle version={version} refresh={refresh} />
       {may("publish") && owns(name) && <Act label="Edit …" name={`Edit ${reference}`} action={then(() => edit(version))} />}
       {may("operate") && <Act label="Why?" name={`Why is ${reference} where it is?`} action={onWhy} />}
-      <a href={link("/try", { a: reference })}>Try it</a>
+      {may("infer") && <a href={link("/try", { a: reference })}>Try it</a>}
       <a href={link("/compare", { a: reference })}>Compare</a>
     </div>
   );

@@ -25,6 +25,17 @@ export function may(...scopes: readonly Scope[]): boolean {
   return own.includes("admin") || scopes.some((scope) => own.includes(scope));
 }
 
+/** Whether a page has anything for it: a page that asks for what is refused would ask again and again. */
+export function mayOpen(page: string): boolean {
+  if (page === "cache" || page === "events" || page === "pins") return may("operate");
+  if (page === "try") return may("infer");
+  if (page === "publish") return may("publish");
+  if (page === "keys") return may("admin");
+  if (page === "server") return isPlatform() && may("operate");
+  if (page === "tenants" || page === "webhooks") return isPlatform() && may("admin");
+  return true;
+}
+
 /** Whether it is the platform's, and not a tenant's. */
 export function isPlatform(): boolean {
   return caller === null || caller.tenant === null;

@@ -3,6 +3,7 @@
 import { useState } from "preact/hooks";
 import { adapterLink, remember } from "../lib/address.ts";
 import { request, type Schema } from "../lib/api.ts";
+import { may, owns } from "../lib/caller.ts";
 import { confirm } from "../lib/dialog.tsx";
 import { Field } from "../lib/form.tsx";
 import { useAnswer, useInterval } from "../lib/hooks.ts";
@@ -10,7 +11,7 @@ import { showResult } from "../lib/notices.ts";
 import type { PageProps } from "../lib/page.ts";
 import { Act, Code, Row, State, Table } from "../lib/parts.tsx";
 import { Time } from "../lib/time.tsx";
-import { bytes } from "../plain/format.js";
+import { bytes, count } from "../plain/format.js";
 import { ManagePage } from "./page.tsx";
 
 type Job = Schema["JobRead"];
@@ -39,7 +40,7 @@ export function JobsPage({ query }: PageProps) {
     if (done) await refresh();
   };
   return (
-    <ManagePage title="Jobs" actions={waiting.length > 0 && <Act label="Cancel all …" danger action={cancelAll} />}>
+    <ManagePage title="Jobs" actions={may("publish") && waiting.length > 0 && <Act label="Cancel all …" danger action={cancelAll} />}>
       <form class="filters" role="search" aria-label="Jobs" onSubmit={(event) => event.preventDefault()}>
         <Field label="State">
           <select value={state} onChange={(event) => setState(event.currentTarget.value)}>
@@ -55,7 +56,7 @@ export function JobsPage({ query }: PageProps) {
       </form>
       {page && !jobs.length && (
         <p class="faint">
-          No jobs. <a href="#/publish">Publish an adapter</a>
+          No jobs. {may("publish") && <a href="#/publish">Publish an adapter</a>}
         </p>
       )}
       {jobs.length > 0 && (
@@ -71,13 +72,13 @@ export function JobsPage({ query }: PageProps) {
 }
 
 async function cancelMany(filters: { state?: JobState; adapter?: string }): Promise<void> {
-  let count = 0;
+  let told = 0;
   for (let more = true; more; ) {
     const answer = await request("post", "/api/v1/jobs/cancel", { query: filters });
-    count += answer.cancelled;
+    told += answer.cancelled;
     more = answer.more;
   }
-  showResult(`${count} jobs are told to stop`);
+  showResult(count(told, "job is", "jobs are") + " told to stop");
 }
 
 function cellsOf(job: Job, refresh: () => Promise<void>) {
@@ -99,7 +100,7 @@ function cellsOf(job: Job, refresh: () => Promise<void>) {
     )),
     <Time at={job.created_at} />,
     job.created_by,
-    !ENDED.has(job.state) && !job.cancel_requested && <Act label="Cancel" name={`Cancel job ${job.id}`} action={cancel} />,
+    may("publish") && owns(job.adapter) && !ENDED.has(job.state) && !job.cancel_requested && <Act label="Cancel" name={`Cancel job ${job.id}`} action={cancel} />,
   ];
 }
 

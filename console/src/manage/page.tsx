@@ -1,6 +1,6 @@
 // Pages of the registry's own matters, with the links between them.
 
-import { isPlatform, may } from "../lib/caller.ts";
+import { mayOpen } from "../lib/caller.ts";
 import type { ComponentChildren } from "preact";
 
 export const MANAGED = [
@@ -24,7 +24,7 @@ export function ManagePage({ title, actions, children }: Props) {
       <div class="page-head">
         <h1>{title}</h1>
         <nav class="row" aria-label="Manage">
-          {MANAGED.filter(([path]) => isOffered(path)).map(([path, name]) => (
+          {MANAGED.filter(([path]) => mayOpen(path)).map(([path, name]) => (
             <a key={path} href={`#/${path}`} aria-current={name === title ? "page" : undefined}>
               {name}
             </a>
@@ -35,11 +35,4 @@ export function ManagePage({ title, actions, children }: Props) {
       {children}
     </>
   );
-}
-
-function isOffered(path: (typeof MANAGED)[number][0]): boolean {
-  if (path === "jobs") return true;
-  if (path === "keys") return may("admin");
-  if (path === "pins") return may("operate");
-  return isPlatform() && may(path === "server" ? "operate" : "admin");
 }
