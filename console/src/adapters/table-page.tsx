@@ -15,6 +15,7 @@ import { readResidents, type Residents } from "./residents.ts";
 const TYPING_MS = 250;
 const RESIDENTS_MS = 3000;
 const NONE: Residents = new Map();
+const MOST_NAMES = 500; // that the overview takes
 const KEPT = "adaptry.columns";
 
 export function AdaptersPage({ query, signal, onLinkState }: PageProps) {
@@ -101,10 +102,10 @@ function useChange(setSearch: (change: (search: Search) => Search) => void, firs
 /** The adapters in memory, where only these are asked for. */
 function useNames(search: Search, residents: Residents | null): readonly string[] | null | undefined {
   return useMemo(() => {
-    if (!search.memory) return null;
+    if (!search.memory || !may("operate")) return null; // who may not read the cache can't filter by it
     if (residents === null) return undefined;
     const wanted = [...residents].filter(([, each]) => each.places.length && (search.memory === "in" || each.pinned));
-    return wanted.map(([name]) => name).sort();
+    return wanted.map(([name]) => name).sort().slice(0, MOST_NAMES);
   }, [search.memory, search.memory ? [...(residents ?? [])].map(([name, { places, pinned }]) => `${name} ${places.length} ${pinned}`).sort().join() : "", residents === null]);
 }
 
@@ -154,8 +155,13 @@ function Nothing({ search }: { search: Search }) {
   }
   return (
     <p class="faint">
-      Nothing is registered yet. <a href="#/publish">Publish the first adapter</a>, or use{" "}
-      <code>adaptry adapter push NAME FOLDER</code>.
+      Nothing is registered yet.
+      {may("publish") && (
+        <>
+          {" "}
+          <a href="#/publish">Publish the first adapter</a>, or use <code>adaptry adapter push NAME FOLDER</code>.
+        </>
+      )}
     </p>
   );
 }
