@@ -66,7 +66,7 @@ function show(): void {
   showLinkState(null);
   markCurrent(page?.nav);
   document.title = `${page?.title ?? "Not found"} · Adaptry`;
-  if (path !== shownPath) clearNotices();
+  if (shownPath !== null && path !== shownPath) clearNotices();
   const root = document.createElement("div");
   root.className = "page";
   fill(content, root);

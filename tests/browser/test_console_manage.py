@@ -150,6 +150,22 @@ def test_only_an_accepted_key_signs_in(keyed: ConsoleServer, visit: Visit) -> No
     expect(page.locator("#key")).to_have_text("API key ✓")
 
 
+def test_who_closes_the_panel_is_not_asked_by_each_poll(
+    keyed: ConsoleServer, visit: Visit
+) -> None:
+    visitor = visit(keyed.url)
+    visitor.expects_a_refusal()
+    page = visitor.open("#/jobs")
+    panel = page.get_by_role("dialog", name="Sign in")
+    expect(panel).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator(".notice.problem")).to_contain_text("Jobs")
+    page.wait_for_timeout(2500)
+    expect(panel).to_have_count(0)
+    page.get_by_role("link", name="Adapters").click()
+    expect(panel).to_be_visible()
+
+
 def test_a_key_that_may_not_see_the_cache_is_told_so_once(
     keyed: ConsoleServer, visit: Visit
 ) -> None:

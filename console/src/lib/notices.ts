@@ -5,6 +5,8 @@ import { Problem } from "./api.ts";
 
 const RESULT_MS = 6000;
 
+let isKeyAskedFor = false;
+
 /** For screen readers only. */
 export function announce(text: string): void {
   setText(document.getElementById("announcement")!, text);
@@ -22,8 +24,12 @@ export function showProblem(error: unknown, doing: string | null = null): void {
   const problem = error as Problem;
   if (!(error instanceof Problem)) console.error(error);
   if (problem.status === 401) {
-    document.getElementById("key")!.click(); // one panel, however many requests were refused
-    return;
+    if (document.querySelector("dialog[open]")) return; // one panel, however many were refused
+    if (!isKeyAskedFor) {
+      isKeyAskedFor = true; // who has closed it isn't asked by each poll again
+      document.getElementById("key")!.click();
+      return;
+    }
   }
   const known = `${doing} ${problem.code} ${problem.message}`;
   const shown = [...document.querySelectorAll<HTMLElement>("#notices .problem")];
@@ -54,8 +60,9 @@ function add(classes: string, role: string, parts: unknown[]): HTMLElement {
   return notice;
 }
 
-/** Removes all notices, before the next page is shown. */
+/** Removes all notices, before the next page is shown or another key is used. */
 export function clearNotices(): void {
+  isKeyAskedFor = false;
   fill(document.getElementById("notices")!);
 }
 
