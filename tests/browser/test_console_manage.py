@@ -148,6 +148,12 @@ def test_only_an_accepted_key_signs_in(keyed: ConsoleServer, visit: Visit) -> No
     expect(page.locator(".notice.problem")).to_have_count(0)
     page.reload()
     expect(page.locator("#key")).to_have_text("API key ✓")
+    page.locator("#key").click()
+    panel.get_by_label("Key").fill("adp_wrong")
+    panel.get_by_role("button", name="Use this key").click()
+    expect(panel.get_by_role("alert")).to_contain_text("not accepted")
+    page.keyboard.press("Escape")
+    expect(page.locator("#key")).to_have_text("API key ✓")
 
 
 def test_who_closes_the_panel_is_not_asked_by_each_poll(

@@ -45,6 +45,7 @@ function Panel({ close }: { close: (answer: "used" | "removed" | null) => void }
       await readCaller();
     } catch (error) {
       key.set(before);
+      if (before) await readCaller().catch(() => {}); // who was signed in still is
       throw refusal(error as Problem);
     }
   };
