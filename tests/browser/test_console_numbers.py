@@ -156,3 +156,12 @@ def test_a_slot_of_another_tenant_is_not_free_and_has_no_name(page: Page) -> Non
     assert [each.get("blank") for each in shown] == ["another's", "another's", None, "free"]
     assert shown[2]["reference"] == "acme~a:1"
     assert len({each["reference"] for each in shown}) == 4
+
+
+def test_metadata_that_is_not_edited_stays_what_it_was(page: Page) -> None:
+    texts = {"number": "8", "flag": "true", "lines": "a\nb", "blanks": " a ", "quoted": '"a"'}
+    names = {"n=m": "x=y", '"k"': "k", "a b": "c = d", "constructor": ""}
+    given = {**texts, **names, "rank": 8, "list": [1, "1"], "none": None}
+    assert run(page, "metadata", "return m.metadataIn(m.linesOf(given));", given) == given
+    written = run(page, "metadata", 'return m.linesOf({ run: "7b", steps: 8, loss: [1] });')
+    assert written == "run = 7b\nsteps = 8\nloss = [1]"

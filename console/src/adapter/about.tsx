@@ -5,6 +5,7 @@ import { may, owns } from "../lib/caller.ts";
 import { DialogForm, openDialog } from "../lib/dialog.tsx";
 import { Field } from "../lib/form.tsx";
 import { showResult } from "../lib/notices.ts";
+import { linesOf, metadataIn } from "../plain/metadata.js";
 import { Act, Facts, metadataPairs, Tags } from "../lib/parts.tsx";
 import { Time } from "../lib/time.tsx";
 
@@ -91,36 +92,15 @@ export function DescriptionFields({ of }: { of: Described }) {
 export function descriptionIn(form: FormData, before: Described) {
   const text = String(form.get("description")).trim();
   const metadata = metadataIn(String(form.get("metadata")));
-  const removed = Object.keys(before.metadata).filter((name) => !(name in metadata));
+  const removed = Object.keys(before.metadata).filter((name) => !Object.hasOwn(metadata, name));
+  const changed = Object.entries(metadata).filter(
+    ([name, value]) => !Object.hasOwn(before.metadata, name) || JSON.stringify(value) !== JSON.stringify(before.metadata[name]),
+  );
   return {
     description: text || null,
     tags: String(form.get("tags")).split(/\s+/).filter(Boolean),
-    metadata: { ...metadata, ...Object.fromEntries(removed.map((name) => [name, null])) },
+    metadata: Object.fromEntries([...changed, ...removed.map((name) => [name, null] as const)]),
   };
-}
-
-function linesOf(metadata: Record<string, unknown>): string {
-  return metadataPairs(metadata)
-    .map(([name, value]) => `${name} = ${String(value)}`)
-    .join("\n");
-}
-
-function metadataIn(text: string): Record<string, unknown> {
-  const pairs = text.split("\n").filter((line) => line.trim());
-  return Object.fromEntries(
-    pairs.map((line) => {
-      const [name = "", ...rest] = line.split("=");
-      return [name.trim(), valueOf(rest.join("=").trim())];
-    }),
-  );
-}
-
-function valueOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
 }
 
 async function edit(adapter: Adapter): Promise<boolean> {

@@ -1,1 +1,1 @@
-import{I as s,U as a,ga as m,ia as p,k as o,u as r,y as e}from"./chunk-Y336HLYW.js";export{o as api,p as cacheTiers,m as decisionWindow,r as dom,s as format,a as plot,e as sse};
+import{I as e,L as s,X as t,ja as m,k as o,la as p,u as r,y as a}from"./chunk-ONK3RRAV.js";export{o as api,p as cacheTiers,m as decisionWindow,r as dom,e as format,s as metadata,t as plot,a as sse};
