@@ -30,7 +30,7 @@ function makePage(selected, signal) {
   const page = { signal, selected, decisions: new DecisionWindow(), cache: null, announcedAt: 0 };
   page.controls = makeControls(signal, () => refresh(page));
   page.tiers = makeTiers((reference) => select(page, reference));
-  page.thrash = makeThrash(page.controls);
+  page.thrash = makeThrash(page.controls, signal);
   page.plots = makePlots();
   page.minute = h("p", { class: "minute" });
   page.tail = h("ol", { class: "decisions", "aria-label": "Decisions, newest first" });

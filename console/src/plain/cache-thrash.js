@@ -1,5 +1,6 @@
 // Thrashing adapters, those that are evicted and loaded again, with a remedy.
 
+import { get } from "../lib/api.ts";
 import { pin } from "./cache-actions.js";
 import { button, h, keyed, setText } from "./dom.js";
 import { count } from "./format.js";
@@ -8,15 +9,18 @@ import { adapterLink } from "./components.js";
 import { THRASH_EVICTIONS, requestedAdapters } from "./decision-window.js";
 
 const SHOWN = 3;
+const MEND_MS = 30000;
 
 /** `{element, show(thrashing, lastMinute, cache)}`. `controls.explain` explains one. */
-export function makeThrash(controls) {
+export function makeThrash(controls, signal) {
   const lead = h("p", {});
+  const mend = makeMend(signal);
   const list = h("ul", {});
   const element = h("section", { class: "thrash", "aria-label": "Thrashing", hidden: true });
-  element.append(lead, list);
+  element.append(lead, mend.element, list);
   const show = (found, lastMinute, cache) => {
     element.hidden = found.length === 0;
+    if (found.length) mend.refresh();
     if (cache) setText(lead, leadOf(found, requestedAdapters(lastMinute), cache));
     keyed(
       list,
@@ -27,6 +31,20 @@ export function makeThrash(controls) {
     );
   };
   return { element: h("div", { role: "status" }, element), show };
+}
+
+/** What would help most, as the policy's shadows have it; nothing from a server without them. */
+function makeMend(signal) {
+  const element = h("p", { class: "mend", hidden: true });
+  let askedAt = -Infinity;
+  const refresh = async () => {
+    if (performance.now() - askedAt < MEND_MS) return;
+    askedAt = performance.now();
+    const { mend } = await get("api/v1/cache/policy", {}, signal).catch(() => ({ mend: "" }));
+    setText(element, mend);
+    element.hidden = !mend;
+  };
+  return { element, refresh };
 }
 
 function leadOf(found, requested, { slots, host_capacity: places }) {
