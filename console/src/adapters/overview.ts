@@ -25,7 +25,7 @@ interface Table {
   row: (index: number) => Row | undefined;
   onRange: (first: number, last: number) => void;
   /** Asks for the rows in sight again. */
-  refresh: () => void;
+  refresh: () => Promise<void>;
 }
 
 /** `names`: only these adapters; null: all, undefined: not known yet. */
@@ -67,10 +67,10 @@ export function useOverview(search: Search, names: readonly string[] | null | un
     },
     [read],
   );
-  const refresh = useCallback(() => {
+  const refresh = useCallback(async () => {
     const seen = new Set(blocksOf(...range.current));
     for (const block of blocks.current.keys()) if (!seen.has(block)) blocks.current.delete(block);
-    for (const block of seen) void read(block);
+    await Promise.all([...seen].map(read));
   }, [read]);
   useEffect(() => {
     current.current = what;

@@ -5,6 +5,8 @@ import { may } from "./caller.ts";
 import { clearProblem, showProblem } from "./notices.ts";
 import { follow } from "../plain/sse.js";
 
+const LONGEST_MS = 60_000; // of an answer: a connection that is lost may not say so
+
 /** What `load` last answered, and a function that asks again. A problem is shown under `doing`. */
 export function useAnswer<T>(
   doing: string,
@@ -17,7 +19,7 @@ export function useAnswer<T>(
     running.current?.abort();
     const mine = (running.current = new AbortController());
     try {
-      const found = await load(mine.signal);
+      const found = await load(AbortSignal.any([mine.signal, AbortSignal.timeout(LONGEST_MS)]));
       if (mine.signal.aborted) return;
       clearProblem(doing);
       setAnswer(() => found);
@@ -32,7 +34,7 @@ export function useAnswer<T>(
   return [answer, ask];
 }
 
-/** Calls `action` soon after an event of the registry, and only once for many. */
+/** Calls `action` soon after an event of the registry, once for many, and again only when it is done. */
 export function useEvents(
   query: Record<string, string>,
   signal: AbortSignal,
@@ -44,10 +46,14 @@ export function useEvents(
   useEffect(() => {
     if (!may("operate")) return; // who may not read events sees a page as it was opened
     let timer = 0;
+    let isStale = false;
     const onMessage = () => {
-      timer ||= window.setTimeout(() => {
+      isStale = true;
+      timer ||= window.setTimeout(async () => {
+        isStale = false;
+        await latest.current(); // asking again would abort an answer that takes longer
         timer = 0;
-        void latest.current();
+        if (isStale && !signal.aborted) onMessage();
       }, 300);
     };
     void follow("api/v1/events/stream", { query, signal, onMessage, onState: onLinkState });
@@ -55,12 +61,19 @@ export function useEvents(
   }, [signal]);
 }
 
-/** Calls `action` every so often while the tab is shown. */
+/** Calls `action` every so often while the tab is shown, but not before the last call is done. */
 export function useInterval(milliseconds: number, action: () => unknown): void {
   const latest = useRef(action);
   latest.current = action;
   useEffect(() => {
-    const timer = setInterval(() => document.hidden || void latest.current(), milliseconds);
+    let isRunning = false;
+    const poll = async () => {
+      if (document.hidden || isRunning) return;
+      isRunning = true;
+      await latest.current(); // asking again would abort an answer that takes longer
+      isRunning = false;
+    };
+    const timer = setInterval(() => void poll(), milliseconds);
     return () => clearInterval(timer);
   }, [milliseconds]);
 }
