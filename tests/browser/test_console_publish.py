@@ -72,3 +72,6 @@ def test_what_is_refused_says_why(console: ConsoleServer, visit: Visit, tmp_path
     chooser.set_input_files([DEMO / "upper" / "adapter_config.json", cut])
     page.get_by_role("button", name="Publish", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("header_invalid")
+    chooser.set_input_files(DEMO / "upper" / "adapter_config.json")
+    expect(page.get_by_role("alert")).to_contain_text("There is no adapter_model.safetensors")
+    expect(page.get_by_role("button", name="Publish", exact=True)).to_be_disabled()

@@ -32,6 +32,7 @@ export function PublishPage({ query, signal }: PageProps) {
   const [phase, setPhase] = useState<Phase>({ is: "empty" });
   const files = useRef<Chosen | null>(null);
   const take = async (choosing: Promise<Chosen>) => {
+    files.current = null; // what was chosen before is not sent in place of what is refused
     try {
       const chosen = await choosing;
       files.current = chosen;
@@ -125,7 +126,7 @@ function Drop({ take, isBusy, phase }: DropProps) {
   const onDrop = (event: DragEvent) => {
     event.preventDefault();
     setOver(false);
-    if (event.dataTransfer) void take(dropped(event.dataTransfer.items).then(({ files, folder }) => choose(files, folder)));
+    if (event.dataTransfer && !isBusy) void take(dropped(event.dataTransfer.items).then(({ files, folder }) => choose(files, folder)));
   };
   const onChange = (event: Event) => void take(choose([...((event.currentTarget as HTMLInputElement).files ?? [])]));
   return (
