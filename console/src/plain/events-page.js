@@ -9,6 +9,7 @@ import { adapterLink, empty, heading } from "./components.js";
 import { follow } from "./sse.js";
 
 const PAGE = 50;
+const MOST_LIVE = 500; // a page that stays open for days grows no further
 const TYPING_MS = 300;
 const FIELDS = ["adapter", "kind", "actor", "since"];
 
@@ -68,10 +69,13 @@ function showEvents({ list, end, filters, signal, onLinkState }) {
   fill(end, empty("Loading …"));
   const known = new Set();
   const isNew = (event) => !known.has(event.id) && known.add(event.id);
+  let live = 0;
   const onMessage = ({ data }) => {
     const event = JSON.parse(data);
     if (!isNew(event)) return;
     list.prepend(eventItem(event, "fresh"));
+    live += 1;
+    if (live > MOST_LIVE) forgetOldest(list, end, known);
     announce(`${event.kind}: ${sentenceOf(event)}`);
   };
   let isRequested = false;
@@ -89,6 +93,14 @@ function showEvents({ list, end, filters, signal, onLinkState }) {
   };
   const { adapter, kind, actor } = filters;
   follow("api/v1/events/stream", { query: { adapter, kind, actor }, signal, onMessage, onState });
+}
+
+/** From then on, the log further back is that of a page opened anew. */
+function forgetOldest(list, end, known) {
+  const oldest = list.lastElementChild;
+  known.delete(Number(oldest.dataset.event));
+  oldest.remove();
+  fill(end, empty("Older events: open the page again, or choose a time."));
 }
 
 async function older({ list, end, filters, signal, isNew, token }) {
