@@ -26,14 +26,16 @@ export function Answers({ a, b, prompts, signal }: Props) {
     const leaving = new AbortController();
     const both = AbortSignal.any([leaving.signal, signal]);
     setFound({});
-    void answerAll([a, b], prompts, both, (of, answer) => setFound((before) => ({ ...before, [of]: answer })));
+    void answerAll([a, b], prompts, both, (of, answer) => {
+      if (!both.aborted) setFound((before) => ({ ...before, [of]: answer })); // not into the next pair's
+    });
     return () => leaving.abort();
   }, [a, b, prompts.join("\n")]);
   return (
     <section>
       <h2>Answers</h2>
       {prompts.map((prompt, n) => (
-        <section key={prompt} class="sides" aria-label={`Prompt ${n + 1}`}>
+        <section key={n} class="sides" aria-label={`Prompt ${n + 1}`}>
           {[a, b].map((model, side) => {
             const [own, other] = [found[`${side} ${n}`], found[`${1 - side} ${n}`]];
             return (

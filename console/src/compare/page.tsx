@@ -6,7 +6,7 @@ import { request, type Schema } from "../lib/api.ts";
 import { Field } from "../lib/form.tsx";
 import { useAnswer } from "../lib/hooks.ts";
 import type { PageProps } from "../lib/page.ts";
-import { Act, State, type Pair } from "../lib/parts.tsx";
+import { Act, metadataPairs, State, type Pair } from "../lib/parts.tsx";
 import { provenance } from "../adapter/provenance.tsx";
 import { bytes, moment } from "../plain/format.js";
 import { Answers } from "./answers.tsx";
@@ -81,7 +81,8 @@ function factsOf(version: Version): Pair[] {
     ["Description", version.description],
     ["Registered", moment(version.created_at)],
     ["Registered by", version.created_by],
-    ...Object.entries(version.metadata).map(([name, value]): Pair => [name, typeof value === "string" ? value : JSON.stringify(value)]),
+    // an entry named State or Digest must not stand in place of the registry's own
+    ...metadataPairs(version.metadata).map(([name, value]): Pair => [`Metadata: ${name}`, value]),
   ];
 }
 

@@ -34,8 +34,8 @@ export function Facts({ of }: { of: readonly Pair[] }) {
   const shown = of.filter(([, value]) => value !== null && value !== undefined && value !== "");
   return (
     <dl class="facts-list">
-      {shown.map(([term, value]) => (
-        <div key={term}>
+      {shown.map(([term, value], n) => (
+        <div key={`${n} ${term}`}>
           <dt>{term}</dt>
           <dd>{value}</dd>
         </div>
