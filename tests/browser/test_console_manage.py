@@ -183,10 +183,10 @@ def test_a_key_that_may_not_see_the_cache_is_told_so_once(
     panel.get_by_label("Key").fill(key)
     panel.get_by_role("button", name="Use this key").click()
     expect(page.locator("#key")).to_have_text("API key ✓")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{keyed.url}/console/#/cache")
     expect(page.get_by_text("doesn't have the scope")).to_be_visible()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     expect(page.get_by_role("navigation").get_by_role("link", name="Cache")).to_have_count(0)
     page.wait_for_timeout(2500)
     assert [url for url in asked if "/api/" in url] == []
