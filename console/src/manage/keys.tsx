@@ -19,10 +19,11 @@ const SCOPES: Record<Scope, string> = {
   operate: "control the cache, quarantine, collect garbage",
   admin: "all, with keys, tenants and webhooks",
 };
+const MOST = 500;
 const COLUMNS = ["Name", "Scopes", "Tenant", "State", "Created", "Last used", "Expires", "Actions"];
 
 export function KeysPage() {
-  const [page, refresh] = useAnswer("Keys", (signal) => request("get", "/api/v1/keys", { query: { limit: 500 }, signal }));
+  const [page, refresh] = useAnswer("Keys", (signal) => request("get", "/api/v1/keys", { query: { limit: MOST }, signal }));
   const create = async () => {
     const action = async (form: FormData) => {
       const expires = String(form.get("expires"));
@@ -63,6 +64,7 @@ export function KeysPage() {
           ))}
         </Table>
       )}
+      {page?.next_page_token && <p class="faint">These are the first {MOST}: <code>adaptry key list</code> has the others.</p>}
     </ManagePage>
   );
 }

@@ -35,7 +35,8 @@ const USED: Partial<Record<Limit, keyof Schema["TenantUsage"]>> = {
 const MOST = 100;
 
 export function TenantsPage() {
-  const [tenants, refresh] = useAnswer("Tenants", readTenants);
+  const [page, refresh] = useAnswer("Tenants", readTenants);
+  const tenants = page?.items;
   const columns = ["Tenant", ...LIMITS.map(([, title]) => title), "Actions"];
   const create = async () => {
     const action = (form: FormData) =>
@@ -60,13 +61,15 @@ export function TenantsPage() {
           ))}
         </Table>
       )}
+      {page?.isCut && <p class="faint">These are the first {MOST}: <code>adaptry tenant list</code> has the others.</p>}
     </ManagePage>
   );
 }
 
 async function readTenants(signal: AbortSignal) {
-  const { items } = await request("get", "/api/v1/tenants", { query: { limit: MOST }, signal });
-  return Promise.all(items.map(({ name }) => request("get", "/api/v1/tenants/{tenant}", { path: { tenant: name }, signal })));
+  const { items, next_page_token } = await request("get", "/api/v1/tenants", { query: { limit: MOST }, signal });
+  const used = items.map(({ name }) => request("get", "/api/v1/tenants/{tenant}", { path: { tenant: name }, signal }));
+  return { items: await Promise.all(used), isCut: next_page_token !== null };
 }
 
 function cellsOf(tenant: Schema["TenantUsageRead"], refresh: () => Promise<void>) {

@@ -8,6 +8,7 @@ import { useAnswer, useInterval } from "../lib/hooks.ts";
 import { showResult } from "../lib/notices.ts";
 import { Act, Row, State, Table } from "../lib/parts.tsx";
 import { Time } from "../lib/time.tsx";
+import { count } from "../plain/format.js";
 import { ManagePage } from "./page.tsx";
 import { showSecret } from "./secret.tsx";
 
@@ -100,7 +101,7 @@ function WebhookRows({ webhook, isOpen, toggle, refresh }: RowsProps) {
     webhook.adapters.join(", ") || "all",
     <>
       <State of={webhook.enabled ? "enabled" : "disabled"} /> {webhook.disabled_reason}
-      {webhook.failures > 0 && ` ${webhook.failures} failures in a row`}
+      {webhook.failures > 0 && ` ${count(webhook.failures, "failure")} in a row`}
     </>,
     webhook.pending,
     <div class="row">

@@ -7,6 +7,7 @@ import { makeThrash } from "./cache-thrash.js";
 import { makeTiers } from "./cache-tiers.js";
 import { decisionLine } from "./decisions.js";
 import { fill, h, keyed, setText } from "./dom.js";
+import { count } from "./format.js";
 import { announce, showProblem, clearProblem } from "../lib/notices.ts";
 import { heading } from "./components.js";
 import { follow, pause } from "./sse.js";
@@ -128,7 +129,7 @@ function onDecision(page, decision) {
   if (decision.kind === "looked_up") page.tiers.pulse(decision.reference, decision.outcome);
   page.counting ||= setTimeout(() => {
     page.counting = 0;
-    count(page);
+    showCounts(page);
   }, COUNT_MS);
 }
 
@@ -137,11 +138,11 @@ function draw(page) {
   const now = serverNow();
   page.decisions.prune(now);
   page.plots.draw(page.decisions.all, now);
-  count(page);
+  showCounts(page);
 }
 
 /** What changes with every decision. */
-function count(page) {
+function showCounts(page) {
   if (page.signal.aborted) return;
   const lastMinute = page.decisions.since(serverNow() - MINUTE_MS);
   page.tiers.flow(flows(lastMinute));
@@ -162,7 +163,14 @@ function showTail({ tail, tailNote, decisions }) {
 function showMinute(page, lastMinute) {
   const { gpu_hit: gpu, host_hit: host, miss, total } = lookups(lastMinute);
   const evictions = lastMinute.filter(({ kind }) => kind === "evicted").length;
-  const text = `Last minute: ${total} lookups, ${gpu} GPU hits, ${host} host hits, ${miss} misses, ${evictions} evictions`;
+  const counted = [
+    count(total, "lookup"),
+    count(gpu, "GPU hit"),
+    count(host, "host hit"),
+    count(miss, "miss", "misses"),
+    count(evictions, "eviction"),
+  ];
+  const text = `Last minute: ${counted.join(", ")}`;
   setText(page.minute, text);
   if (performance.now() - page.announcedAt > ANNOUNCE_MS && total) {
     page.announcedAt = performance.now();
