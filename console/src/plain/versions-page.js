@@ -3,6 +3,7 @@
 import { get } from "../lib/api.ts";
 import { button, field, fill, h } from "./dom.js";
 import { bytes, count, moment } from "./format.js";
+import { utc, zone } from "../lib/time.tsx";
 import { attempt, showProblem } from "../lib/notices.ts";
 import { cells, empty, heading, label, stateTag, table, tags } from "./components.js";
 
@@ -10,7 +11,7 @@ const PAGE = 50;
 const TYPING_MS = 250;
 const STATES = ["ready", "deprecated", "pending", "retired", "quarantined", "rejected", "purged"];
 const FILTERS = ["text", "tag", "state", "rank_min", "rank_max"];
-const COLUMNS = ["Version", "State", "Rank", "Size", "Tags", "Description", "Registered"];
+const COLUMNS = ["Version", "State", "Rank", "Size", "Tags", "Description", `Registered (${zone()})`];
 
 export function versionsPage({ root, query, signal }) {
   const results = h("div", { "aria-live": "polite" });
@@ -121,7 +122,7 @@ function versionRow(version) {
       bytes(version.size_bytes),
       tags(version.tags),
       version.description,
-      moment(version.created_at),
+      h("time", { datetime: version.created_at, title: utc(version.created_at) }, moment(version.created_at)),
     ),
   );
 }
