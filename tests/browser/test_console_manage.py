@@ -156,9 +156,7 @@ def test_only_an_accepted_key_signs_in(keyed: ConsoleServer, visit: Visit) -> No
     expect(page.locator("#key")).to_have_text("API key ✓")
 
 
-def test_who_closes_the_panel_is_not_asked_by_each_poll(
-    keyed: ConsoleServer, visit: Visit
-) -> None:
+def test_who_closes_the_panel_is_not_asked_by_each_poll(keyed: ConsoleServer, visit: Visit) -> None:
     visitor = visit(keyed.url)
     visitor.expects_a_refusal()
     page = visitor.open("#/jobs")
