@@ -116,7 +116,8 @@ async def _serve_on_loop(state: Path, listening: socket.socket, ready: Future[Li
     asked = parse([base, "--profile", "demo", "--dtype", "float32", "--block-size", "32"])
     arguments = parse_engine_arguments(asked.model, asked.vllm)
     prefer_one_worker_process(arguments)
-    settings = EngineSettings(**asked.settings)
+    # by recency alone: the default policy also remembers what earlier tests asked for
+    settings = EngineSettings(**{**asked.settings, "eviction_policy": "lru"})
     registry_settings = RegistrySettings(
         database_url=f"sqlite+aiosqlite:///{state}/registry.db",
         store=state / "store",

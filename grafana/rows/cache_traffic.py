@@ -231,7 +231,7 @@ WAITS = Row(
                 "honour Retry-After.",
             ),
             Query(
-                highest("adaptry_tenant_rate_used_ratio", by="tenant, limit"),
+                or_zero(highest("adaptry_tenant_rate_used_ratio", by="tenant, limit"), "tenant"),
                 "{{tenant}} {{limit}}",
             ),
             unit="percentunit",

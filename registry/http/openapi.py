@@ -31,6 +31,18 @@ _TGI = {
     "required": ["error", "error_type", "code"],
     "properties": {name: {"type": "string"} for name in ("error", "error_type", "code")},
 }
+# what its routes refuse; the layers around them answer as on vLLM's
+_DYNAMO = {
+    "anyOf": [
+        {
+            "type": "object",
+            "required": ["status", "message", "code"],
+            "properties": {name: {"type": "string"} for name in ("status", "message", "code")},
+        },
+        _OPENAI,
+    ]
+}
+_DYNAMO_PATH = "/v1/loras"
 _MEANINGS = {
     400: "The request can't be read",
     401: "There is no API key, or no good one",
@@ -145,6 +157,8 @@ def _describe_problems(operation: Document) -> None:
 def _error_schema(path: str) -> Document:
     if is_anthropic(path):
         return _ANTHROPIC
+    if path.startswith(_DYNAMO_PATH):
+        return _DYNAMO
     return _TGI if is_tgi(path) else _OPENAI
 
 

@@ -391,3 +391,5 @@ def test_a_resident_adapter_needs_no_files(server: Any) -> None:
     assert outcome(server, "resident-without-files") == "miss"
     shutil.rmtree(folder)
     assert outcome(server, "resident-without-files") == "gpu_hit"
+    retire = "/api/v1/adapters/resident-without-files/versions/1/retire"  # other tests ask for all
+    assert server.client.post(retire, json={"force": True}).status_code == 200

@@ -250,7 +250,7 @@ def test_bench_reports_what_the_server_told(
     assert re.search(r"^gpu_hit +2[0-4] ", out, re.MULTILINE)
     code, out, err = ran(capsys, server, "bench", "--adapter", "nobody", "--requests", "2")
     assert (code, err) == (1, "adaptry: 2 of 2 requests failed\n")
-    assert "failed: 2 with unknown_adapter" in out
+    assert "failed: 2 with model_not_found" in out
 
 
 def gained(before: dict[str, float], after: dict[str, float], sample: str) -> float:

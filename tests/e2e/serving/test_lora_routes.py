@@ -148,8 +148,8 @@ def test_files_that_vllm_can_not_load_are_its_error(server: Any) -> None:
     broken.mkdir()
     (broken / "adapter_config.json").write_text("this is not json")
     for path, body in (
-        ("/v1/load_lora_adapter", {"lora_name": "broken", "lora_path": str(broken)}),
-        ("/adapters", {"name": "broken", "src": str(broken)}),
+        ("/v1/load_lora_adapter", {"lora_name": "no-weights", "lora_path": str(broken)}),
+        ("/adapters", {"name": "no-weights", "src": str(broken)}),
     ):
         refused = server.client.post(path, json=body)
         error = refused.json()["error"]

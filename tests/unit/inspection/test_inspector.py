@@ -1020,6 +1020,7 @@ DEMO_ADAPTERS = {
     "adapters/stars": (8, 16, ("down_proj", "q_proj", "up_proj", "v_proj")),
     "adapters/upper": (4, 8, tuple(sorted(ALL))),
     "adapters/vowels": (8, 16, ATTENTION),
+    "adapters-activated/judge": (8, 16, tuple(sorted(ALL))),
     "adapters-v2/upper": (8, 16, tuple(sorted(ALL))),
 }
 
