@@ -20,6 +20,8 @@ EngineError
 ├── RegistrationPending   503  on vLLM's routes: a job goes on; the same request waits for it
 ├── AdapterNotUsed        400  the route does not use the adapter that `model` names
 ├── GenerationUnsupported 400  the engine embeds or classifies
+├── ParameterUnsupported  422  TGI's or LoRAX's, without a counterpart here
+├── GenerationIncomplete  500  vLLM ended it, and does not say why
 ├── GrammarTooComplex     400  `structured_outputs` would take too long to compile
 ├── GrammarLimit          429  the caller began too many new grammars in a minute
 ├── TraceOff              409  this server records no trace
@@ -71,9 +73,11 @@ from engine.errors.loads import (
 from engine.errors.requests import (
     AdapterNotUsed,
     AlreadyLoaded,
+    GenerationIncomplete,
     GenerationUnsupported,
     GrammarLimit,
     GrammarTooComplex,
+    ParameterUnsupported,
     RegistrationPending,
     TenantLimitReached,
     TraceOff,
@@ -99,12 +103,14 @@ __all__ = [
     "EngineSuspended",
     "EngineUnavailable",
     "EvictionTimeout",
+    "GenerationIncomplete",
     "GenerationUnsupported",
     "GrammarLimit",
     "GrammarTooComplex",
     "HostWaitTimeout",
     "LoadsStalled",
     "NotPinned",
+    "ParameterUnsupported",
     "PinBudgetExceeded",
     "PinBytesExceeded",
     "QueueFull",

@@ -1,5 +1,7 @@
 """Unknown models: what the registry refuses of a request's `model`, as OpenAI's clients know it."""
 
+import copy
+
 from registry.errors import (
     InvalidReference,
     RegistryError,
@@ -11,16 +13,6 @@ from registry.errors import (
 )
 
 
-class ModelGone(RegistryError):
-    """Its version is retired or purged: 404, as clients expect of a model that is not there."""
-
-    status = 404
-
-    def __init__(self, error: VersionUnavailable) -> None:
-        super().__init__(error.detail)
-        self.code = error.code
-
-
 def as_model_error(error: RegistryError, model: str) -> RegistryError:
     """What a client of vLLM's routes gets for this `model`; most errors stay the registry's."""
     match error:
@@ -29,5 +21,7 @@ def as_model_error(error: RegistryError, model: str) -> RegistryError:
         case UnknownAlias() | UnknownVersion():
             return UnknownModel(model, error.detail)
         case VersionUnavailable(status=410):
-            return ModelGone(error)
+            gone = copy.copy(error)
+            gone.status = 404  # as clients expect of a model that is not there
+            return gone
     return error

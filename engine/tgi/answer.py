@@ -4,8 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from engine.errors import EngineError
-from engine.tgi.errors import GenerationIncomplete
+from engine.errors import EngineError, GenerationIncomplete
 from engine.tgi.schemas import GenerateBody
 from engine.tgi.tokens import Row, TokenTexts, alternatives, finish_reason, token_rows
 from registry.errors import RegistryError

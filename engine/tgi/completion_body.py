@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from engine.tgi.errors import ParameterUnsupported
+from engine.errors import ParameterUnsupported
 from engine.tgi.schemas import GenerateBody, GenerateParameters
 
 _SAME = ("repetition_penalty", "frequency_penalty", "seed", "stop", "top_k", "top_p")

@@ -11,13 +11,12 @@ from typing import Any
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.errors import EngineError
+from engine.errors import EngineError, GenerationIncomplete, ParameterUnsupported
 from engine.gateway.body_validation import first_error_validator
 from engine.gateway.openai_errors import retry_after_header, send_json
 from engine.gateway.request_body import UNPARSED, RequestBody, read_body
 from engine.tgi.answer import StreamedAnswer, WholeAnswer, describe, read_error
 from engine.tgi.completion_body import completion_body
-from engine.tgi.errors import GenerationIncomplete, ParameterUnsupported
 from engine.tgi.schemas import GenerateBody
 from engine.tgi.tokens import TokenTexts
 from registry.errors import RegistryError

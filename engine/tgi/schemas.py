@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.tgi.errors import ParameterUnsupported
+from engine.errors import ParameterUnsupported
 
 _SOURCES = (None, "", "hub", "registry")
 _OFF: tuple[object, ...] = (None, False, "", [], {})

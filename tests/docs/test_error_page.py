@@ -76,7 +76,7 @@ def test_every_error_with_a_code_is_in_the_module_that_the_page_is_made_from() -
     """An error that is defined beside its route would be on no page, and in no metric's label."""
     homes = {
         base.__name__: Path("registry/errors") if "registry" in base.__module__ else
-        Path("engine/errors.py")
+        Path("engine/errors")
         for _, _, base in SECTIONS
     }  # fmt: skip
     strays: list[str] = []

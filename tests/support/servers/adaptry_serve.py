@@ -116,7 +116,7 @@ class ServedDemo:
         if self._process.poll() is None:
             self._process.terminate()
         try:
-            self._process.wait(30)
+            self._process.wait(90)  # on a machine that does much else
         finally:
             if self._process.poll() is None:
                 self._process.kill()
