@@ -5,8 +5,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from engine.policy.decayed_counts import DecayedCounts
-from engine.policy.eviction_orders.base import KeyedOrder
-from engine.policy.eviction_orders.look_ahead import next_use_key
+from engine.policy.eviction_orders.base import EvictionKey
+from engine.policy.eviction_orders.look_ahead import LookAheadOrder
 from engine.policy.ordered_index import OrderedIndex
 from engine.types import VersionId
 
@@ -96,7 +96,7 @@ class _CountShadow(_Shadow):
         self._resident.clear()
 
 
-class AdaptiveOrder(KeyedOrder):
+class AdaptiveOrder(LookAheadOrder):
     """Known uses come first, as with look-ahead. The rest is in the order of the ranking whose
     shadow has hit most often over the last thousand grants; LRU until another is clearly better.
     Beside LRU are two counts of uses, and the most recently used first.
@@ -106,10 +106,8 @@ class AdaptiveOrder(KeyedOrder):
 
     def __init__(self) -> None:
         super().__init__()
-        self._uses = self._grants = 0
-        self._last_uses: dict[VersionId, int] = {}
+        self._grants = 0
         self._places = 1
-        self._foreseen: dict[VersionId, int] = {}
         counts = [DecayedCounts(each, self.__contains__) for each in HALF_LIVES]
         self._by_recency = [_RecencyShadow(latest_first=each) for each in (False, True)]
         self._shadows: list[_Shadow] = [*self._by_recency, *map(_CountShadow, counts)]
@@ -117,7 +115,7 @@ class AdaptiveOrder(KeyedOrder):
         self._reordered: Callable[[], None] = lambda: None
 
     def insert(self, version: VersionId) -> None:
-        self._use(version)
+        super().insert(version)
         self._places = max(self._places, len(self))
 
     def touch(self, version: VersionId, *, granted: bool) -> None:
@@ -127,32 +125,14 @@ class AdaptiveOrder(KeyedOrder):
         else:
             for recency in self._by_recency:
                 recency.end(version)
-        self._use(version)
+        super().touch(version, granted=granted)
         self._grants += granted
         if granted and self._grants % _CHECK_EVERY == 0:
             self._choose()
 
-    def foresee(self, version: VersionId, use: int | None) -> None:
-        if use is None:
-            self._foreseen.pop(version, None)
-        else:
-            self._foreseen[version] = use
-        if version in self:
-            self._rank(version)
-
-    def _use(self, version: VersionId) -> None:
-        self._uses += 1
-        self._last_uses[version] = self._uses
-        self._rank(version)
-
-    def _rank(self, version: VersionId) -> None:
-        known, last_use = self._foreseen.get(version), self._last_uses[version]
-        score = self._best.score(version, last_use)
-        self.put(version, (*next_use_key(known), score, last_use))
-
-    def remove(self, version: VersionId) -> None:
-        super().remove(version)
-        self._last_uses.pop(version, None)
+    def _rank_unforeseen(self, version: VersionId) -> EvictionKey:
+        last_use = self._last_uses[version]
+        return self._best.score(version, last_use), last_use
 
     def _choose(self) -> None:
         self._places = max(len(self), self._places - 1)  # of an operator's eviction, it comes back
@@ -168,6 +148,5 @@ class AdaptiveOrder(KeyedOrder):
 
     def clear(self) -> None:
         super().clear()
-        self._last_uses.clear()
         for shadow in self._shadows:
             shadow.clear()

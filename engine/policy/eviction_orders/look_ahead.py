@@ -3,12 +3,12 @@
 from engine.policy.eviction_orders.base import EvictionKey, KeyedOrder
 from engine.types import VersionId
 
-UNKNOWN: EvictionKey = (0, 0)
+_UNKNOWN: EvictionKey = (0, 0)
 
 
-def next_use_key(use: int | None) -> EvictionKey:
+def _next_use_key(use: int | None) -> EvictionKey:
     """Beginning of a key: those without a known use first, then the farthest."""
-    return UNKNOWN if use is None else (1, -use)
+    return _UNKNOWN if use is None else (1, -use)
 
 
 class LookAheadOrder(KeyedOrder):
@@ -40,8 +40,12 @@ class LookAheadOrder(KeyedOrder):
         self._rank(version)
 
     def _rank(self, version: VersionId) -> None:
-        known = next_use_key(self._foreseen.get(version))
-        self.put(version, (*known, self._last_uses[version]))
+        known = _next_use_key(self._foreseen.get(version))
+        self.put(version, (*known, *self._rank_unforeseen(version)))
+
+    def _rank_unforeseen(self, version: VersionId) -> EvictionKey:
+        """The rest of the key, which decides where no use is known."""
+        return (self._last_uses[version],)
 
     def remove(self, version: VersionId) -> None:
         super().remove(version)
