@@ -79,24 +79,40 @@ class LastMiss:
     candidate: bool
 
 
-class TierShadows:
-    """The shadows of one tier. Costs microseconds a lookup, and bounded memory.
-
-    LRU with any number of places is one list: a lookup hits in all that have more places than
-    adapters were used since its own last use.
+class _RecentUse:
+    """Adapters by their last use. One list tells what LRU hits with any number of places: a lookup
+    hits in all that have more places than adapters were used since its own last use.
     """
+
+    def __init__(self) -> None:
+        self._stack: OrderedDict[VersionId, None] = OrderedDict()
+
+    def use(self, version: VersionId) -> int | None:
+        """The places with which LRU would have it: None if they are more than we remember."""
+        found = None
+        if version in self._stack:
+            latest = enumerate(reversed(self._stack), start=1)
+            found = next(number for number, other in latest if other == version)
+        self._stack[version] = None
+        self._stack.move_to_end(version)
+        if len(self._stack) > STACK:
+            self._stack.popitem(last=False)
+        return found
+
+
+class TierShadows:
+    """The shadows of one tier. Costs microseconds a lookup, and bounded memory."""
 
     def __init__(self, tier: Tier, places: int, candidate: EvictionOrder | None) -> None:
         self._tier = tier
         self._places = places
-        self._stack: OrderedDict[VersionId, None] = OrderedDict()
         self._candidate = None if candidate is None else _Shadow(places, candidate)
         self._before: deque[VersionId] = deque(maxlen=WINDOW)
         self._lookups: deque[_Lookup] = deque(maxlen=WINDOW)
         self._misses: OrderedDict[VersionId, LastMiss] = OrderedDict()
 
-    def look_up(self, version: VersionId, *, hit: bool) -> None:
-        distance = self._distance(version)
+    def look_up(self, version: VersionId, distance: int | None, *, hit: bool) -> None:
+        """`distance`: of its last use, see `_RecentUse`."""
         candidate = None if self._candidate is None else self._candidate.look_up(version)
         if len(self._lookups) == WINDOW:
             self._before.append(self._lookups[0].version)
@@ -111,18 +127,6 @@ class TierShadows:
         """What its load from disk took: some candidates go by that."""
         if self._candidate is not None:
             self._candidate.learn_cost(version, size_bytes, load_seconds)
-
-    def _distance(self, version: VersionId) -> int | None:
-        """The places with which LRU would have it: None if they are more than we remember."""
-        found = None
-        if version in self._stack:
-            latest = enumerate(reversed(self._stack), start=1)
-            found = next(number for number, other in latest if other == version)
-        self._stack[version] = None
-        self._stack.move_to_end(version)
-        if len(self._stack) > STACK:
-            self._stack.popitem(last=False)
-        return found
 
     def last_miss(self, version: VersionId) -> LastMiss | None:
         return self._misses.get(version)
@@ -182,6 +186,7 @@ class Shadows:
         self.policy = policy
         self.candidate = candidate
         self._sizes = {Tier.GPU: slots, Tier.HOST: host_capacity}
+        self._recent = _RecentUse()
         self._tiers = self._empty()
 
     def _empty(self) -> dict[Tier, TierShadows]:
@@ -193,12 +198,15 @@ class Shadows:
     def on_event(self, event: CacheEvent) -> None:
         match event:
             case LookedUp(version=version, outcome=outcome):
-                self._tiers[Tier.GPU].look_up(version.id, hit=outcome is CacheOutcome.GPU_HIT)
-                self._tiers[Tier.HOST].look_up(version.id, hit=outcome is not CacheOutcome.MISS)
+                distance = self._recent.use(version.id)
+                in_slot, in_host = outcome is CacheOutcome.GPU_HIT, outcome is not CacheOutcome.MISS
+                self._tiers[Tier.GPU].look_up(version.id, distance, hit=in_slot)
+                self._tiers[Tier.HOST].look_up(version.id, distance, hit=in_host)
             case MovedIn(version, Transition.DISK_TO_HOST, seconds):
                 for tier in self._tiers.values():
                     tier.learn_cost(version.id, version.size_bytes, seconds)
             case EngineLost():
+                self._recent = _RecentUse()
                 self._tiers = self._empty()
 
     def windows(self) -> list[Window]:
