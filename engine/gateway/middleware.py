@@ -22,7 +22,7 @@ from engine.gateway.token_estimate import take_tokens
 from engine.gateway.unknown_model import as_model_error
 from engine.ports import Resolver
 from engine.telemetry.spans import RequestSpans, Tracing
-from engine.trace.recorder import NullTrace, RequestTrace
+from engine.trace.recorder import EndedRequest, NullTrace, RequestTrace
 from registry.auth.caller import current_caller
 from registry.errors import RateLimitExceeded, RegistryError
 from registry.http.headers import is_form
@@ -191,7 +191,7 @@ class AdapterGateway:
         if request.version is not None and (outcome := response.outcome()):
             seconds = _seconds_since(request)
             self._counter.count_request(request.version.adapter, outcome, seconds)
-            self._trace.add_request(
+            ended = EndedRequest(
                 request.arrived_at,
                 request.version,
                 current_caller().tenant,
@@ -200,6 +200,7 @@ class AdapterGateway:
                 outcome,
                 seconds,
             )
+            self._trace.add_request(ended)
 
 
 def _seconds_since(request: RequestContext) -> float:

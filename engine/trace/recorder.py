@@ -5,10 +5,11 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from engine.events import CacheEvent, MovedIn
 from engine.trace.lines import (
+    Line,
     LoadLine,
     RequestLine,
     ServerLine,
@@ -25,42 +26,35 @@ FLUSH_SECONDS = 1.0
 MAX_PENDING = 100_000
 _DIGITS = 6
 
-_EndedRequest = tuple[
-    float, AdapterVersion, str | None, Lease | None, WorkTotals | None, str, float
-]
 _Load = tuple[float, MovedIn]
+
+
+class EndedRequest(NamedTuple):
+    """One HTTP request. `at`: when it arrived, in seconds since 1970; `tenant`: its caller's.
+
+    `work` may still be added to for a moment, after an abort.
+    """
+
+    at: float
+    version: AdapterVersion
+    tenant: str | None
+    lease: Lease | None
+    work: WorkTotals | None
+    outcome: str
+    seconds: float
 
 
 class RequestTrace(Protocol):
     """Who takes note of the end of requests."""
 
-    def add_request(
-        self,
-        at: float,
-        version: AdapterVersion,
-        tenant: str | None,
-        lease: Lease | None,
-        work: WorkTotals | None,
-        outcome: str,
-        seconds: float,
-    ) -> None:
-        """One HTTP request. `work` may still be added to for a moment, after an abort."""
+    def add_request(self, request: EndedRequest) -> None: ...
 
 
 class NullTrace:
     """Null trace: takes note of nothing."""
 
-    def add_request(
-        self,
-        at: float,
-        version: AdapterVersion,
-        tenant: str | None,
-        lease: Lease | None,
-        work: WorkTotals | None,
-        outcome: str,
-        seconds: float,
-    ) -> None:
-        pass
+    def add_request(self, request: EndedRequest) -> None:
+        return
 
 
 class TraceRecorder:
@@ -74,31 +68,26 @@ class TraceRecorder:
         self.dropped = 0
         self._segments = segments
         self._header = encode_line(server)
-        self._requests: list[_EndedRequest] = []
+        self._requests: list[EndedRequest] = []
         self._loads: list[_Load] = []
         self._writing = asyncio.Lock()
         self._thread = threading.Lock()  # one goes on when the task that waits for it is cancelled
         self._is_failing = False
 
-    def add_request(
-        self,
-        at: float,
-        version: AdapterVersion,
-        tenant: str | None,
-        lease: Lease | None,
-        work: WorkTotals | None,
-        outcome: str,
-        seconds: float,
-    ) -> None:
+    def add_request(self, request: EndedRequest) -> None:
         """See the port."""
         if len(self._requests) < MAX_PENDING:
-            self._requests.append((at, version, tenant, lease, work, outcome, seconds))
+            self._requests.append(request)
         else:
             self.dropped += 1
 
     def on_event(self, event: CacheEvent) -> None:
-        if type(event) is MovedIn and len(self._loads) < MAX_PENDING:
+        if type(event) is not MovedIn:
+            return
+        if len(self._loads) < MAX_PENDING:
             self._loads.append((time.time(), event))
+        else:
+            self.dropped += 1
 
     async def run(self) -> None:
         """Write until cancelled, and what is left then."""
@@ -119,29 +108,43 @@ class TraceRecorder:
         """All lines on disk as JSON objects, the oldest first. Blocks; raises OSError."""
         return map(encode_for_export, decode_lines(self._segments.read()))
 
-    def _take(self) -> tuple[list[_EndedRequest], list[_Load]]:
+    def _take(self) -> tuple[list[EndedRequest], list[_Load]]:
         """In the event loop, which may add to them at any other time."""
         taken = self._requests, self._loads
         self._requests, self._loads = [], []
         return taken
 
-    def _write(self, requests: list[_EndedRequest], loads: list[_Load]) -> None:
+    def _write(self, requests: list[EndedRequest], loads: list[_Load]) -> None:
         with self._thread:
             if requests or loads:
                 self._write_now(requests, loads)
 
-    def _write_now(self, requests: list[_EndedRequest], loads: list[_Load]) -> None:
+    def _write_now(self, requests: list[EndedRequest], loads: list[_Load]) -> None:
+        noted: list[Line] = [_load_line(*each) for each in loads]
+        noted += map(_request_line, requests)
+        lines: list[bytes] = []
+        for line in noted:
+            self._encode(line, lines)
         try:
-            lines = [encode_line(_load_line(at, moved)) for at, moved in loads]
-            lines += [encode_line(_request_line(*each)) for each in requests]
             self._segments.append(lines, self._header)
-        except (OSError, ValueError) as error:  # it must not end the server
-            self.dropped += len(requests) + len(loads)
-            if not self._is_failing:
-                logger.warning("the trace of requests can't be written: %s", error)
-            self._is_failing = True
-            return
-        self._is_failing = False
+        except OSError as error:  # it must not end the server
+            self.dropped += len(lines)
+            self._report(error)
+        else:
+            self._is_failing = len(lines) < len(noted)
+
+    def _encode(self, line: Line, lines: list[bytes]) -> None:
+        try:
+            lines.append(encode_line(line))
+        except ValueError as error:  # of this line only
+            self.dropped += 1
+            self._report(error)
+
+    def _report(self, error: Exception) -> None:
+        """Once in a row."""
+        if not self._is_failing:
+            logger.warning("the trace of requests can't be written: %s", error)
+        self._is_failing = True
 
 
 def _load_line(at: float, moved: MovedIn) -> LoadLine:
@@ -157,15 +160,8 @@ def _load_line(at: float, moved: MovedIn) -> LoadLine:
     )
 
 
-def _request_line(
-    at: float,
-    version: AdapterVersion,
-    tenant: str | None,
-    lease: Lease | None,
-    work: WorkTotals | None,
-    outcome: str,
-    seconds: float,
-) -> RequestLine:
+def _request_line(request: EndedRequest) -> RequestLine:
+    at, version, tenant, lease, work, outcome, seconds = request
     source = None if lease is None else lease.outcome
     first = None if work is None else work.first_token_at
     return RequestLine(

@@ -17,7 +17,7 @@ from adaptry.traces.reader import read_trace
 from engine.api.trace import create_trace_router
 from engine.events import MovedIn
 from engine.trace.lines import FORMAT, ServerLine
-from engine.trace.recorder import TraceRecorder
+from engine.trace.recorder import EndedRequest, TraceRecorder
 from engine.trace.segments import TraceSegments
 from engine.types import (
     AdapterVersion,
@@ -40,9 +40,13 @@ async def server(tmp_path: Path) -> AsyncIterator[str]:
     recorder = TraceRecorder(TraceSegments(tmp_path / "recorded", 2**20), SERVER)
     recorder.on_event(MovedIn(OURS, Transition.DISK_TO_HOST, 0.5))
     lease = Lease(THEIRS, CacheOutcome.GPU_HIT, 0.0, 0.0)
-    recorder.add_request(20.0, THEIRS, "acme", lease, WorkTotals(3, 9, 20.25), "completed", 1.0)
+    recorder.add_request(
+        EndedRequest(20.0, THEIRS, "acme", lease, WorkTotals(3, 9, 20.25), "completed", 1.0)
+    )
     missed = Lease(OURS, CacheOutcome.MISS, 0.6, 0.5)
-    recorder.add_request(10.0, OURS, None, missed, WorkTotals(4, 7, 11.0), "completed", 30.0)
+    recorder.add_request(
+        EndedRequest(10.0, OURS, None, missed, WorkTotals(4, 7, 11.0), "completed", 30.0)
+    )
     app = FastAPI()
     app.include_router(create_trace_router(recorder))
     async with serving(app) as url:

@@ -16,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from engine.api.trace import create_trace_router
 from engine.cache.controller import CacheController
 from engine.cache.loader import Loader
+from engine.events import MovedIn
 from engine.fake_backend import FakeBackend, UncheckedFiles
 from engine.gateway.in_flight import RequestsInFlight
 from engine.gateway.middleware import AdapterGateway
@@ -24,8 +25,9 @@ from engine.policy.policy import CachePolicy
 from engine.settings import EngineSettings
 from engine.telemetry.metrics import CacheMetrics
 from engine.telemetry.spans import NullTracing
+from engine.trace import recorder as trace_recorder
 from engine.trace.lines import FORMAT, RequestLine, ServerLine, decode_lines, encode_line
-from engine.trace.recorder import TraceRecorder
+from engine.trace.recorder import EndedRequest, TraceRecorder
 from engine.trace.segments import TraceSegments
 from engine.types import AdapterVersion, Transition, VersionId, WorkDone
 
@@ -189,7 +191,7 @@ async def test_a_disk_that_fails_is_logged_once_and_the_server_serves_on(
 
 async def test_a_line_that_can_not_be_encoded_does_not_end_the_server(tmp_path: Path) -> None:
     recorder = TraceRecorder(TraceSegments(tmp_path, 2**20), SERVER)
-    recorder.add_request(1.0, VERSION, "\ud800", None, None, "refused", 0.5)
+    recorder.add_request(EndedRequest(1.0, VERSION, "\ud800", None, None, "refused", 0.5))
     await recorder.flush()
     _add(recorder)
     await recorder.flush()
@@ -197,8 +199,28 @@ async def test_a_line_that_can_not_be_encoded_does_not_end_the_server(tmp_path: 
     assert [each["kind"] for each in exported(recorder)] == ["server", "request"]
 
 
+async def test_a_line_that_can_not_be_encoded_takes_no_other_with_it(tmp_path: Path) -> None:
+    recorder = TraceRecorder(TraceSegments(tmp_path, 2**20), SERVER)
+    _add(recorder)
+    recorder.add_request(EndedRequest(1.0, VERSION, "\ud800", None, None, "refused", 0.5))
+    _add(recorder)
+    await recorder.flush()
+    assert recorder.dropped == 1
+    assert [each["kind"] for each in exported(recorder)] == ["server", "request", "request"]
+
+
+async def test_loads_beyond_what_is_kept_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace_recorder, "MAX_PENDING", 1)
+    recorder = TraceRecorder(TraceSegments(tmp_path, 2**20), SERVER)
+    for _ in range(3):
+        recorder.on_event(MovedIn(VERSION, Transition.DISK_TO_HOST, 0.5))
+    assert recorder.dropped == 2
+
+
 def _add(recorder: TraceRecorder) -> None:
-    recorder.add_request(1.0, VERSION, "acme", None, None, "refused", 0.5)
+    recorder.add_request(EndedRequest(1.0, VERSION, "acme", None, None, "refused", 0.5))
 
 
 async def test_what_is_left_is_written_when_the_server_stops(tmp_path: Path) -> None:
