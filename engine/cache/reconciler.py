@@ -45,6 +45,8 @@ class Reconciler:
             return
 
     async def _compare(self) -> None:
+        if self._controller.unavailable is not None:  # one that falls asleep may be silent for long
+            return
         try:
             async with asyncio.timeout(self._hang_seconds):
                 self.last_state = await self._controller.reconcile()

@@ -56,8 +56,10 @@ class SuspendableAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped he
         self._is_emptied = False
 
     async def pause_generation(self, *inputs: Any, **options: Any) -> None:
-        async with self._suspending:
-            await self._pause(*inputs, **options)
+        """Beside the others: with `wait` it takes as long as the longest generation, and may be
+        resumed before.
+        """
+        await self._pause(*inputs, **options)
 
     async def resume_generation(self) -> None:
         """An engine that sleeps is woken up: without its memory it can't go on."""
@@ -118,11 +120,13 @@ class SuspendableAsyncLLM(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped he
             self._is_emptied = True
 
     async def _pause(self, *inputs: Any, **options: Any) -> None:
-        before, self.suspended = self.suspended, self.suspended or EnginePaused()
+        paused = EnginePaused()
+        self.suspended = self.suspended or paused
         try:
             await super().pause_generation(*inputs, **options)
-        except BaseException:
-            self.suspended = before
+        except Exception:  # not when cancelled: vLLM goes on pausing
+            if self.suspended is paused:
+                self.suspended = None
             raise
 
 

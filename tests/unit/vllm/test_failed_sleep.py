@@ -1,11 +1,12 @@
 """Suspension: an engine is empty while it sleeps, even if that took several attempts."""
 
+import asyncio
 from typing import Any
 
 import pytest
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from engine.errors import EngineAsleep, EngineUnavailable
+from engine.errors import EngineAsleep, EnginePaused, EngineUnavailable
 from engine.vllm.suspension import SuspendableAsyncLLM
 
 
@@ -14,9 +15,17 @@ class Upstream(AsyncLLM):  # type: ignore[misc]  # vLLM is untyped here
 
     def __init__(self, calls: list[str]) -> None:
         self.calls = calls
+        self.idle = asyncio.Event()
 
-    async def pause_generation(self, **_: Any) -> None:
+    async def pause_generation(self, *, mode: str = "abort", **_: Any) -> None:
         self.calls.append("pause")
+        if mode == "wait":
+            await self.idle.wait()
+        if mode not in ("abort", "wait"):
+            raise ValueError(mode)
+
+    async def resume_generation(self) -> None:
+        self.calls.append("resume")
 
     async def sleep(self, level: int = 1, mode: str = "abort") -> None:
         self.calls.append("sleep")
@@ -84,3 +93,28 @@ async def test_what_could_not_be_emptied_is_emptied_by_the_next_call(
     await getattr(engine, then)()
     expected = {"sleep": ["pause", "empty", "sleep"]}.get(then, ["wake", "empty", "fill"])
     assert listener.calls[1:] == expected
+
+
+async def test_a_pause_that_waits_for_generations_can_be_resumed(engine: Engine) -> None:
+    pausing = asyncio.create_task(engine.pause_generation(mode="wait"))
+    await asyncio.sleep(0)
+    assert isinstance(engine.suspended, EnginePaused)
+    async with asyncio.timeout(5):
+        await engine.resume_generation()
+    assert engine.suspended is None
+    engine.idle.set()
+    await pausing
+    assert engine.suspended is None
+
+
+async def test_a_pause_that_is_given_up_may_still_come(engine: Engine) -> None:
+    """Its caller has left, and vLLM goes on; what vLLM refuses pauses nothing."""
+    pausing = asyncio.create_task(engine.pause_generation(mode="wait"))
+    await asyncio.sleep(0)
+    pausing.cancel()
+    await asyncio.gather(pausing, return_exceptions=True)
+    assert isinstance(engine.suspended, EnginePaused)
+    await engine.resume_generation()
+    with pytest.raises(ValueError, match="never"):
+        await engine.pause_generation(mode="never")
+    assert engine.suspended is None
