@@ -1,6 +1,7 @@
 """One real engine for the whole session: vLLM with the demo model, served over real HTTP."""
 
 import asyncio
+import logging
 import os
 import socket
 import threading
@@ -17,6 +18,7 @@ import uvicorn
 
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 240
+OURS = ("adaptry", "engine", "fleet", "guest", "registry")
 
 pytest_plugins = ["tests.support.databases.fixtures", "tests.support.scheduling"]
 
@@ -40,6 +42,18 @@ def pytest_configure() -> None:
     """
     for name in [name for name in os.environ if name.upper().startswith("ADAPTRY_")]:
         del os.environ[name]
+
+
+@pytest.fixture
+def caplog(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> pytest.LogCaptureFixture:
+    """Also after a server ran in this process, which gives our loggers handlers of their own."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.partition(".")[0] in OURS and isinstance(logger, logging.Logger):
+            monkeypatch.setattr(logger, "propagate", True)
+            monkeypatch.setattr(logger, "disabled", False)
+    return caplog
 
 
 @dataclass

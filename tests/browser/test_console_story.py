@@ -48,7 +48,8 @@ def test_thrashing_is_shown_explained_and_ended_by_a_pin(server: Any, visit: Vis
     expect(row).to_contain_text(re.compile(r"evicted \d+ times from its GPU slot"))
     expect(row).to_contain_text(ADVICE)
     mend = page.get_by_role("region", name="Thrashing").locator(".mend")
-    expect(mend).to_contain_text("With --max-loras 3, ")
+    # how many depends on what else was asked of this server in the window
+    expect(mend).to_contain_text(re.compile(r"With --max-loras [3-9], \d+% more of the requests"))
     row.get_by_role("button", name=f"Why does {HURT} thrash?").click()
     panel = page.get_by_role("region", name="Control an adapter")
     expect(panel).to_contain_text(re.compile(r"evicted from GPU slot \d for (rot13|vowels):1"))

@@ -33,13 +33,14 @@ def test_every_adapter_and_the_base_model_are_served(fleet: ServedFleet) -> None
 
 
 def test_openai_s_client_is_served_unchanged(fleet: ServedFleet) -> None:
-    client = OpenAI(base_url=fleet.url("/v1"), api_key="none")
-    listed = {model.id for model in client.models.list()}
-    assert {"tiny-text-tools", *KNOWN} <= listed
-    chunks = client.completions.create(
-        model="upper", prompt=prompt_for("hello"), max_tokens=8, temperature=0, stream=True
-    )
-    assert "".join(chunk.choices[0].text for chunk in chunks) == TASKS["upper"].answer("hello")
+    with OpenAI(base_url=fleet.url("/v1"), api_key="none") as client:
+        listed = {model.id for model in client.models.list()}
+        assert {"tiny-text-tools", *KNOWN} <= listed
+        chunks = client.completions.create(
+            model="upper", prompt=prompt_for("hello"), max_tokens=8, temperature=0, stream=True
+        )
+        text = "".join(chunk.choices[0].text for chunk in chunks)
+    assert text == TASKS["upper"].answer("hello")
 
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/console/", "/version", "/healthz"])

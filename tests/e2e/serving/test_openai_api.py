@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -16,8 +17,10 @@ BASE = "tiny-text-tools"
 
 
 @pytest.fixture
-def sdk(server: Any) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{server.base_url}/v1", api_key="none", max_retries=0)
+def sdk(server: Any) -> Iterator[openai.OpenAI]:
+    url = f"{server.base_url}/v1"
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        yield client
 
 
 def test_the_model_list_shows_all_models_that_can_be_requested(

@@ -30,6 +30,7 @@ from tests.support.servers.asgi_server import serving
 Json = dict[str, Any]
 
 LOOPBACK = EgressGuard(allowed=(ip_network("127.0.0.1/32"),))
+PATIENCE_SECONDS = 60  # of a client, on a machine that does much else
 UNFINISHED = ("receiving", "queued", "running")
 
 
@@ -128,7 +129,7 @@ async def running_registry(
             for router in (create_router(service), create_ingest_router(ingest), *events.routers):
                 app.include_router(router)
             url = await stack.enter_async_context(serving(app))
-            http = httpx.AsyncClient(base_url=f"{url}/api/v1")
+            http = httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=PATIENCE_SECONDS)
             await stack.enter_async_context(http)
             yield Registry(http, ingest, service, folder / "store", working)
     finally:

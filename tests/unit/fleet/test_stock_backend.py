@@ -210,9 +210,6 @@ async def test_a_server_with_another_base_model_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("fleet.stock.process._CHECK_SECONDS", 0.001)
-    # as in a process of its own: what configures logging switches the loggers of others off
-    monkeypatch.setattr(logging.getLogger("fleet"), "propagate", True)
-    monkeypatch.setattr(logging.getLogger("fleet.stock.process"), "disabled", False)
     caplog.set_level(logging.WARNING, "fleet.stock.process")
     server: Any = FakeServer()
     server.root = "org/Other"
