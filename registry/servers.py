@@ -12,7 +12,7 @@ from sqlmodel import col
 from registry.auth.client_address import client_address
 from registry.database.engine import Database
 from registry.errors import ServerRunning, UnknownServer
-from registry.models import Event, EventKind, KnownBase, Pin, Resident, Server
+from registry.models import CacheHistory, Event, EventKind, KnownBase, Pin, Resident, Server
 from registry.residency import (
     StoredPin,
     has_expired,
@@ -73,7 +73,7 @@ class ServerDirectory:
         return list(found.values())
 
     async def forget(self, name: str, *, actor: str) -> None:
-        """Remove a server that is gone for good, with its pins and residents.
+        """Remove a server that is gone for good, with its pins, residents and history.
 
         Raises UnknownServer; ServerRunning for the one that was asked.
         """
@@ -82,7 +82,7 @@ class ServerDirectory:
         event = Event(actor=actor, address=client_address(), kind=EventKind.SERVER_FORGOTTEN)
         event.data = {"server": name}
         async with self._database.transaction(for_catalog=False) as session:
-            for table in (Pin, Resident):
+            for table in (Pin, Resident, CacheHistory):
                 await session.execute(delete(table).where(col(table.server) == name))
             removal = delete(Server).where(col(Server.name) == name).returning(col(Server.name))
             if (await session.execute(removal)).first() is None:

@@ -5,6 +5,7 @@ from registry.models.alias import Alias, AliasHistory
 from registry.models.api_key import ApiKey
 from registry.models.base import MAX_BIG_ID, UtcDateTime, now, row_id
 from registry.models.base_model import BaseLink, KnownBase, Server
+from registry.models.cache_history import CacheHistory
 from registry.models.event import Event, EventKind, new_uid
 from registry.models.job import Job
 from registry.models.rate import RateCount
@@ -25,6 +26,7 @@ __all__ = [
     "AliasHistory",
     "ApiKey",
     "BaseLink",
+    "CacheHistory",
     "Event",
     "EventKind",
     "FurtherNumber",

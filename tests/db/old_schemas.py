@@ -135,6 +135,10 @@ ROWS: Mapping[str, tuple[str, ...]] = {
     "4e7b19d5c0a3": (
         "INSERT INTO further_number (adapter_id, number, version_id) VALUES (2, 3, 4)",
     ),
+    "a81f03d6c95e": (
+        "INSERT INTO cache_history (server, began_at, ended_at, expires_at, size_bytes, totals,"
+        " content) VALUES ('here:8000', 1, 2, 4102444800000000, 1, '{\"hits\": 1}', 'x')",
+    ),
     "2c996db42209": (
         "INSERT INTO job (adapter, source, request, workspace, state, attempts, bytes_done,"
         " cancel_requested, version, created, created_by, created_at, finished_at) VALUES"
