@@ -7,6 +7,7 @@ from typing import Any
 
 NAME = "adaptry"
 REGISTRY = "ADAPTRY_GUEST_REGISTRY"
+LOAD_SECONDS = 90.0  # the registry waits for 60 s until it answers with the number of its job
 _WITHOUT_REQUESTS = ("EngineCore", "Worker")  # processes that serve no requests
 
 
@@ -20,20 +21,32 @@ def register() -> None:
 
     if NAME in LoRAResolverRegistry.get_supported_resolvers():
         return
-    resolver = _resolver()
+    resolver, routes = _parts()
     LoRAResolverRegistry.register_resolver(NAME, resolver)
     made = OpenAIServingModels.__init__
+    load_modules = OpenAIServingModels.init_static_loras
 
     @functools.wraps(made)
     def make(self: Any, *args: Any, **options: Any) -> None:
         made(self, *args, **options)
         resolver.models = self
 
+    @functools.wraps(load_modules)
+    async def load_static(self: Any) -> None:
+        await load_modules(self)
+        routes.take_over(self)
+
     OpenAIServingModels.__init__ = make
+    OpenAIServingModels.init_static_loras = load_static
 
 
-def _resolver() -> Any:
+def _parts() -> tuple[Any, Any]:
+    """The resolver, and the routes that load and unload."""
+    import httpx  # noqa: PLC0415
+
     from adaptry.client import Client  # noqa: PLC0415
+    from adaptry.client.transport.http import Options  # noqa: PLC0415
+    from guest.lora_routes import LoraRoutes  # noqa: PLC0415
     from guest.registry_client import RegistryClient  # noqa: PLC0415
     from guest.resolver import RegistryResolver  # noqa: PLC0415
     from guest.settings import GuestSettings  # noqa: PLC0415
@@ -45,4 +58,6 @@ def _resolver() -> Any:
     client = Client(settings.registry, api_key=key)
     files = LocalCopyCache(settings.files.expanduser(), settings.files_bytes)
     registry = RegistryClient(client, files)
-    return RegistryResolver(registry, settings.follow_seconds, settings.base_id)
+    resolver = RegistryResolver(registry, settings.follow_seconds, settings.base_id)
+    http = httpx.AsyncClient(**Options(settings.registry, key, LOAD_SECONDS).client_arguments())
+    return resolver, LoraRoutes(http, resolver)

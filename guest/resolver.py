@@ -37,6 +37,7 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
         self._follow_seconds = follow_seconds
         self._names: dict[str, str] = {}  # the version's reference, by requested name
         self._following: asyncio.Task[None] | None = None
+        self._updating = asyncio.Lock()
         self.models: Any = None
         registry.files.in_use = self._in_use
 
@@ -87,11 +88,17 @@ class RegistryResolver(LoRAResolver):  # type: ignore[misc]  # vLLM's
             await asyncio.sleep(self._follow_seconds)
             for name in [name for name in self._names if self._is_served(name)]:
                 try:
-                    await self._update(name)
+                    await self.update(name)
                 except (AdaptryError, OSError) as error:  # keeps serving the current version
                     logger.warning("%s can't be looked up: %s", name, error)
                 except Exception:  # vLLM's, for an adapter that it does not accept
                     logger.exception("%s can't be brought up to date", name)
+
+    async def update(self, name: str) -> None:
+        """Resolve a name again, if it is served here. Raises AdaptryError, OSError."""
+        async with self._updating:
+            if self._is_served(name) and name in self._names:
+                await self._update(name)
 
     async def _update(self, name: str) -> None:
         try:

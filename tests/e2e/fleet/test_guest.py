@@ -164,6 +164,32 @@ def test_the_base_model_answers_as_ever(guest: Guest) -> None:
     assert guest.asks("base")[0] == 200
 
 
+def test_its_routes_load_and_unload_through_the_registry(guest: Guest, live_server: Any) -> None:
+    def load(task: str, **more: Any) -> httpx.Response:
+        body = {"lora_name": "Org/Guest-E", "lora_path": str(ADAPTERS / task), **more}
+        return guest.http.post("/v1/load_lora_adapter", json=body)
+
+    assert guest.asks("Org/Guest-E")[0] == 404
+    loaded = load("upper")
+    assert (loaded.status_code, "added successfully" in loaded.text) == (200, True), loaded.text
+    assert guest.asks("Org/Guest-E") == does("upper")
+    there = live_server.complete("Org/Guest-E", prompt_for("hello"))
+    assert there.json()["choices"][0]["text"] == TASKS["upper"].answer("hello")
+    again = load("double").json()["error"]
+    assert (again["code"], again["reason"]) == (400, "already_loaded")
+    assert load("double", load_inplace=True).status_code == 200
+    assert guest.asks("Org/Guest-E") == does("double"), "at once"
+    missing = guest.http.post(
+        "/v1/load_lora_adapter", json={"lora_name": "guest-f", "lora_path": "/nowhere/at/all"}
+    )
+    assert (missing.status_code, missing.json()["error"]["type"]) == (404, "NotFoundError")
+    body = {"lora_name": "Org/Guest-E"}
+    unloaded = guest.http.post("/v1/unload_lora_adapter", json=body)
+    assert (unloaded.status_code, "removed successfully" in unloaded.text) == (200, True)
+    assert guest.asks("Org/Guest-E")[0] == 404, "at once"
+    assert live_server.complete("Org/Guest-E", prompt_for("hello")).status_code == 404
+
+
 def test_what_lies_damaged_on_its_disk_is_fetched_again(guest: Guest, live_server: Any) -> None:
     """As after a restart: what this process has hashed is not hashed again."""
     version = publish(live_server, "guest-d", "vowels")
