@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from engine.worker.parallel_read import EndOfFile, choose_thread_count, read_ranges
 from engine.worker.slot_layout import Read
 
 WEIGHTS = "adapter_model.safetensors"
@@ -64,22 +65,19 @@ class OpenAdapter:
         """Raises Unreadable for a dtype or an alignment that can't be viewed in place."""
         return {name: _stored_tensor(name, entry) for name, entry in self.header.items()}
 
-    def read_into(self, memory: torch.Tensor, reads: Sequence[Read]) -> None:
+    def read_into(
+        self, memory: torch.Tensor, reads: Sequence[Read], threads: int | None = None
+    ) -> None:
         """Read ranges of the data section, without the GIL. `memory`: (bytes,) uint8 on the host.
 
-        Raises Unreadable if the file ends before that.
+        `threads`: by default, what fits this machine. Raises Unreadable if the file ends before.
         """
         view = memoryview(memory.numpy())
-        for read in reads:
-            self._read(read.start, view[read.place : read.place + read.end - read.start])
-
-    def _read(self, start: int, into: memoryview) -> None:
-        done = 0
-        while done < len(into):
-            count = os.preadv(self.descriptor, [into[done:]], self.data_start + start + done)
-            if count == 0:
-                raise Unreadable("the file is shorter than its header says")
-            done += count
+        try:
+            count = threads or choose_thread_count()
+            read_ranges(self.descriptor, self.data_start, reads, view, count)
+        except EndOfFile as error:
+            raise Unreadable("the file is shorter than its header says") from error
 
 
 def _stored_tensor(name: str, entry: Mapping[str, Any]) -> StoredTensor:
