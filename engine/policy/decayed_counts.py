@@ -24,12 +24,10 @@ class DecayedCounts:
 
     def use(self, version: VersionId, places: int) -> float:
         """Returns its score from now on."""
-        self._now += 1 / (self._half_life * max(places, 1))
-        before = self._scores.get(version)
-        score = now = self._now
-        if before is not None and now - before <= _FORGOTTEN:
-            age = now - before
-            score += math.log2(1 + 2.0**-age) if age >= 0 else math.log2(1 + 2.0**age) - age
+        self._now = now = self._now + 1 / (self._half_life * (places or 1))
+        before, score = self._scores.get(version), now
+        if before is not None and (age := now - before) <= _FORGOTTEN:
+            score = math.log2(1 + 2.0**-age) + now if age >= 0 else math.log2(1 + 2.0**age) + before
         self._scores[version] = score
         return score
 

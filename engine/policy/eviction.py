@@ -4,7 +4,8 @@ from collections.abc import Callable, Collection, Iterator
 
 from engine.policy.index import PlanningIndex
 from engine.policy.pin_budget import PinBudget
-from engine.policy.tiers import Place, Tiers
+from engine.policy.place import HOST, STAGED
+from engine.policy.tiers import Tiers
 from engine.policy.wait_queue import WaitQueue
 from engine.types import VersionId
 
@@ -35,19 +36,29 @@ class VictimSelector:
         places, size_bytes = self._tiers.shortage([wanted_by])
         if places <= 0 and size_bytes <= 0:
             return []
-        if not (self._index.unused.versions or self._index.idle.versions):
-            return None
-        idle = self._idle_in_slots()
-        held_up = any(map(self._gives_way, idle))
-        if not self._makes_room([wanted_by], idle, held_up=held_up):
+        if (candidates := self._candidates_for(wanted_by, places, size_bytes)) is None:
             return None
         chosen: list[VersionId] = []
-        candidates = self._host_candidates(idle, held_up=held_up)
         while places > 0 or size_bytes > 0:
             chosen.append(next(candidates))
             places -= 1
             size_bytes -= self._tiers.size_of(chosen[-1])
         return chosen
+
+    def _candidates_for(
+        self, wanted_by: VersionId, places: int, size_bytes: int
+    ) -> Iterator[VersionId] | None:
+        """Who may leave, in that order; None if all of them don't make enough room."""
+        unused = self._index.unused
+        if len(unused.versions) >= places and unused.total_bytes >= size_bytes:
+            return iter(unused)  # nearly always
+        if not (unused.versions or self._index.idle.versions):
+            return None
+        idle = self._idle_in_slots()
+        held_up = any(map(self._gives_way, idle))
+        if not self._makes_room([wanted_by], idle, held_up=held_up):
+            return None
+        return self._host_candidates(idle, held_up=held_up)
 
     def _idle_in_slots(self) -> list[VersionId]:
         """Those in slots that may leave the host tier."""
@@ -85,7 +96,7 @@ class VictimSelector:
 
     def promised_slots(self) -> list[VersionId]:
         """Those that wait in host memory, and for which another one drains; the oldest first."""
-        waiting = {v for v in self._drains.values() if self._tiers.place_of(v) is Place.HOST}
+        waiting = {v for v in self._drains.values() if self._tiers.place_of(v) is HOST}
         return sorted(filter(self._wait_queue.count, waiting), key=self._wait_queue.first_arrival)
 
     def _is_evictable(self, version: VersionId) -> bool:
@@ -136,7 +147,7 @@ class VictimSelector:
         return [v for v in self._tiers.in_slots() if v not in self._drains]
 
     def _needs_a_slot(self, version: VersionId) -> bool:
-        in_host = self._tiers.place_of(version) is Place.HOST
+        in_host = self._tiers.place_of(version) is HOST
         return in_host and version not in self._drains.values()
 
     def _needs_host_room(self, version: VersionId) -> bool:
@@ -145,7 +156,7 @@ class VictimSelector:
         One drain for each staged adapter is enough, unless this one is so large that the hot ones
         that leave for it don't make room.
         """
-        if self._tiers.place_of(version) not in (None, Place.STAGED):
+        if self._tiers.place_of(version) not in (None, STAGED):
             return False
         leaving_for_it = [hot for hot, cold in self._drains.items() if cold == version]
         entering = [version] if leaving_for_it else self._tiers.staged()

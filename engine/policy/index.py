@@ -5,7 +5,8 @@ from typing import TypeVar
 
 from engine.policy.ordered_index import OrderedIndex, SortedIndex
 from engine.policy.pin_budget import PinBudget
-from engine.policy.tiers import Place, Tiers
+from engine.policy.place import HOST, SLOT
+from engine.policy.tiers import Tiers
 from engine.policy.wait_queue import WaitQueue
 from engine.types import VersionId
 
@@ -34,6 +35,7 @@ class PlanningIndex:
         self._tiers = tiers
         self._pins = pins
         self._wait_queue = wait_queue
+        self._is_pinned, self._is_waited_for = pins.is_pinned, wait_queue.is_waited_for
         self._leaves_from: dict[VersionId, OrderedIndex] = {}
         self._waits_in: dict[VersionId, OrderedIndex | SortedIndex] = {}
         self._follow: Callable[[VersionId], None] | None = None
@@ -49,34 +51,36 @@ class PlanningIndex:
         self._follow = self._tiers.on_resize = changed
         self._follow_clear = cleared
 
-    def refresh(self, version: VersionId) -> None:
+    def refresh(self, version: VersionId) -> None:  # noqa: PLR0912  # calls cost more
         """Its place, leases, size, pin or oldest waiter changed. A request causes twelve such."""
-        place, waited_for = self._tiers.place_of(version), self._wait_queue.is_waited_for(version)
+        tiers = self._tiers
+        place, waited_for = tiers.place_of(version), self._is_waited_for(version)
         leaves_from: OrderedIndex | None = None
         waits_in: OrderedIndex | SortedIndex | None = None
         if place is None:
             if waited_for:
                 waits_in = self.cold
-        elif place is Place.SLOT:
-            if not self._tiers.is_leased(version):
+        elif place is SLOT:
+            if not tiers.is_leased(version):
                 leaves_from = self.idle
-        elif place is Place.HOST:
+        elif place is HOST:
             if waited_for:
                 waits_in = self.in_host
-            if version not in self._pins:
+            if not self._is_pinned(version):
                 leaves_from = self.held_up if waited_for else self.unused
-        was_in = self._leaves_from.get(version), self._waits_in.get(version)
-        if was_in[0] is not leaves_from or was_in[1] is not waits_in:
+        if self._leaves_from.get(version) is not leaves_from:
             self._move(version, self._leaves_from, leaves_from)
+        if self._waits_in.get(version) is not waits_in:
             self._move(version, self._waits_in, waits_in)
         if leaves_from is not None:
-            key = self._tiers.slot_key if leaves_from is self.idle else self._tiers.eviction_key
-            leaves_from.put(version, key(version), self._tiers.size_of(version))
+            key = tiers.slot_key if leaves_from is self.idle else tiers.eviction_key
+            leaves_from.put(version, key(version), tiers.size_of(version))
         if waits_in is not None:
             waits_in.put(version, (self._wait_queue.first_arrival(version),))
-        self.in_slot.discard(version)
-        if waited_for and place is Place.SLOT:
+        if waited_for and place is SLOT:
             self.in_slot.add(version)
+        else:
+            self.in_slot.discard(version)
         if self._follow is not None:
             self._follow(version)
 
@@ -88,8 +92,6 @@ class PlanningIndex:
     @staticmethod
     def _move(version: VersionId, where: dict[VersionId, Index], to: Index | None) -> None:
         before = where.get(version)
-        if before is to:
-            return
         if before is not None:
             before.discard(version)
         if to is None:
@@ -110,11 +112,11 @@ class PlanningIndex:
         """Raise AssertionError if it differs from what a scan finds."""
         tiers, queue = self._tiers, self._wait_queue
         host = list(tiers.host_in_eviction_order())
-        only_host = [v for v in host if tiers.place_of(v) is Place.HOST]
+        only_host = [v for v in host if tiers.place_of(v) is HOST]
         free = [v for v in only_host if v not in self._pins]
         assert list(self.unused) == [v for v in free if not queue.count(v)], "unused differ"
         assert list(self.held_up) == [v for v in free if queue.count(v)], "held up differ"
-        in_slots = [v for v in tiers.residency().gpu if tiers.place_of(v) is Place.SLOT]
+        in_slots = [v for v in tiers.residency().gpu if tiers.place_of(v) is SLOT]
         assert list(self.idle) == [v for v in in_slots if not tiers.lease_count(v)], "idle differ"
         awaited = queue.versions()
         assert list(self.cold) == [v for v in awaited if tiers.place_of(v) is None], "cold differ"

@@ -20,6 +20,7 @@ class PinBudget:
         self._tiers = tiers
         self._wanted = wanted
         self._pins: dict[VersionId, Tier] = {}
+        self.is_pinned: Callable[[VersionId], bool] = self._pins.__contains__
 
     def __contains__(self, version: object) -> bool:
         return version in self._pins

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator
 from engine.policy.decisions import Activate, Commit, Deactivate, Decision, Evict, Grant, StartLoad
 from engine.policy.eviction import VictimSelector
 from engine.policy.index import PlanningIndex
-from engine.policy.tiers import Place, Tiers
+from engine.policy.place import ACTIVATING, COMMITTING, HOST, LOADING, SLOT
+from engine.policy.tiers import Tiers
 from engine.policy.wait_queue import WaitQueue
 from engine.types import CacheOutcome, EvictionReason, VersionId
 
@@ -40,19 +41,16 @@ class Planner:
 
     def plan(self) -> list[Decision]:
         """Everything that can be decided now."""
-        wanted = self._wait_queue or self.pending_evictions or self.prefetches
-        if not (wanted or self._tiers.staged()):
-            return []
         decisions: list[Decision] = []
         if self.pending_evictions:
             decisions += self._plan_evictions()
         if self._index.in_slot:
             decisions += self._plan_grants()
-        if self.prefetches or self._index.cold.versions:
+        if (self.prefetches or self._index.cold.versions) and self._may_load():
             decisions += self._plan_loads()
-        if self._tiers.outside_count():
+        if self._tiers.outside:
             decisions += self._plan_commits()
-        if self._index.in_host.versions:
+        if self._index.in_host.versions and self._may_activate():
             decisions += self._plan_activations()
         return decisions
 
@@ -77,7 +75,7 @@ class Planner:
         return admitted
 
     def can_lease(self, version: VersionId) -> bool:
-        return self._tiers.place_of(version) is Place.SLOT and self._admits(version)
+        return self._tiers.place_of(version) is SLOT and self._admits(version)
 
     def _admits(self, version: VersionId) -> bool:
         return version not in self.pending_evictions and not self._victims.is_draining(version)
@@ -89,7 +87,7 @@ class Planner:
                 version = next(filter(self._is_on_disk_only, self.prefetches), None)
             if version is None:
                 return
-            self._tiers.put(version, Place.LOADING)
+            self._tiers.put(version, LOADING)
             yield StartLoad(version)
 
     def _is_early(self, version: VersionId) -> bool:
@@ -101,10 +99,10 @@ class Planner:
 
     def _may_load(self) -> bool:
         """With a byte budget, large ones may be staged that don't fit yet: others load besides."""
-        extra = 0 if self._tiers.host_bytes is None else self._max_loads
-        in_transit = self._tiers.outside_count()
-        few = in_transit < self._max_loads or self._tiers.loading_count() < self._max_loads
-        return few and in_transit < self._max_loads + extra
+        in_transit = len(self._tiers.outside)
+        if in_transit < self._max_loads or self._tiers.host_bytes is None:
+            return in_transit < self._max_loads
+        return in_transit < 2 * self._max_loads and self._tiers.loading_count() < self._max_loads
 
     def _is_on_disk_only(self, version: VersionId) -> bool:
         return self._tiers.place_of(version) is None
@@ -123,40 +121,44 @@ class Planner:
                 continue
             for victim in victims:
                 yield self._evict(victim, EvictionReason.CAPACITY, room_for=version)
-            self._tiers.put(version, Place.COMMITTING)
+            self._tiers.put(version, COMMITTING)
             yield Commit(version)
 
     def _is_only_prefetched(self, version: VersionId) -> bool:
         return not self._wait_queue.count(version)
 
     def _plan_activations(self) -> Iterator[Decision]:
-        while (version := self._next_for_slot()) is not None:
-            if self._tiers.slots_are_full():
-                victim = self._victims.slot_victim(version)
-                assert victim is not None, "it was next because it has a victim"
+        while (found := self._next_for_slot()) is not None:
+            version, victim = found
+            if victim is not None:
                 yield self._deactivate(victim, room_for=version)
-            self._tiers.put(version, Place.ACTIVATING)
+            self._tiers.put(version, ACTIVATING)
             yield Activate(version)
 
-    def _next_for_slot(self) -> VersionId | None:
-        """The one in host memory with the oldest waiter, or else one that was promised a slot.
+    def _may_activate(self) -> bool:
+        """A slot is free, or may be left."""
+        return bool(self._index.idle.versions) or not self._tiers.slots_are_full()
+
+    def _next_for_slot(self) -> tuple[VersionId, VersionId | None] | None:
+        """The one in host memory with the oldest waiter, or else one that was promised a slot; and
+        which leaves its slot for it, if none is free.
 
         None of them is to be evicted: the plan's evictions come first.
         """
         first = self._index.in_host.first()
-        if first is None or not self._tiers.slots_are_full():
-            return first
-        if not self._index.idle.versions:
+        if first is None or not self._may_activate():
             return None
-        if self._victims.slot_victim(first) is not None:
-            return first
-        promised = self._victims.promised_slots()
-        return next((v for v in promised if self._victims.slot_victim(v) is not None), None)
+        if not self._tiers.slots_are_full():
+            return first, None
+        if (victim := self._victims.slot_victim(first)) is not None:
+            return first, victim
+        found = ((v, self._victims.slot_victim(v)) for v in self._victims.promised_slots())
+        return next((each for each in found if each[1] is not None), None)
 
     def _evict(
         self, version: VersionId, reason: EvictionReason, room_for: VersionId | None = None
     ) -> Evict:
-        left_slot = self._tiers.place_of(version) is Place.SLOT
+        left_slot = self._tiers.place_of(version) is SLOT
         self._tiers.remove(version)
         self.pending_evictions.pop(version, None)
         self._victims.stop_draining(version)
@@ -165,7 +167,7 @@ class Planner:
         return Evict(version, reason, left_slot, room_for)
 
     def _deactivate(self, version: VersionId, room_for: VersionId | None = None) -> Deactivate:
-        self._tiers.put(version, Place.HOST)
+        self._tiers.put(version, HOST)
         self._victims.stop_draining(version)
         self._wait_queue.set_outcome(version, CacheOutcome.HOST_HIT)
         return Deactivate(version, EvictionReason.CAPACITY, room_for)
@@ -180,7 +182,7 @@ class Planner:
         for version in self._tiers.residency().host:
             if self._tiers.is_settled(version) and not self._tiers.lease_count(version):
                 self._adopt(version, in_slot=version in gpu, in_host=version in host)
-        in_slot = [v for v in gpu if self._tiers.place_of(v) is Place.HOST]
+        in_slot = [v for v in gpu if self._tiers.place_of(v) is HOST]
         in_host = [v for v in host if not self._tiers.has_host_place(v)]
         return [
             *(Deactivate(v, EvictionReason.DRIFT) for v in in_slot),
@@ -190,7 +192,7 @@ class Planner:
     def _adopt(self, version: VersionId, *, in_slot: bool, in_host: bool) -> None:
         if not in_host:
             self._evict(version, EvictionReason.DRIFT)
-        elif not in_slot and self._tiers.place_of(version) is Place.SLOT:
+        elif not in_slot and self._tiers.place_of(version) is SLOT:
             self._deactivate(version)
 
     def reset(self) -> None:

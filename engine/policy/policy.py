@@ -22,9 +22,10 @@ from engine.policy.eviction_orders.lru import LruOrder
 from engine.policy.foresight import Foresight
 from engine.policy.index import PlanningIndex
 from engine.policy.pin_budget import PinBudget
+from engine.policy.place import ACTIVATING, COMMITTING, HOST, SLOT, STAGED
 from engine.policy.planner import Planner
 from engine.policy.policy_views import PolicyViews
-from engine.policy.tiers import Place, Tiers
+from engine.policy.tiers import Tiers
 from engine.policy.wait_queue import WaitQueue
 from engine.types import CacheOutcome, EvictionReason, Tier, VersionId
 
@@ -74,13 +75,13 @@ class CachePolicy(PolicyViews):
 
     def arrive(self, ticket: Ticket, version: VersionId) -> None:
         """A request asks for its adapter. It gets a `Grant`, or is `cancel`led, or fails."""
-        match self._tiers.place_of(version):
-            case Place.SLOT:
-                outcome = CacheOutcome.GPU_HIT
-            case Place.HOST | Place.ACTIVATING:
-                outcome = CacheOutcome.HOST_HIT
-            case _:
-                outcome = CacheOutcome.MISS
+        place = self._tiers.place_of(version)
+        if place is SLOT:
+            outcome = CacheOutcome.GPU_HIT
+        elif place is HOST or place is ACTIVATING:
+            outcome = CacheOutcome.HOST_HIT
+        else:
+            outcome = CacheOutcome.MISS
         self.wait_queue.add(ticket, version, outcome)
 
     def try_lease(self, version: VersionId) -> bool:
@@ -124,23 +125,23 @@ class CachePolicy(PolicyViews):
         self._tiers.learn_size(version, size_bytes)
         self._tiers.learn_cost(version, load_seconds)
         self.pins.check_room_for(version)
-        self._tiers.put(version, Place.STAGED)
+        self._tiers.put(version, STAGED)
 
     def on_moved(self, version: VersionId) -> None:
         """The `Commit` or `Activate` decided last for this adapter is done."""
-        if self._tiers.place_of(version) is Place.COMMITTING:
-            self._tiers.put(version, Place.HOST)
+        if self._tiers.place_of(version) is COMMITTING:
+            self._tiers.put(version, HOST)
             self._planner.prefetches.pop(version, None)
         else:
-            self._tiers.put(version, Place.SLOT)
+            self._tiers.put(version, SLOT)
             self._victims.end_drains_for(version)
 
     def on_failed(self, version: VersionId) -> list[Ticket]:
         """The load or move failed: back to where it was. Returns its waiters' tickets, now void."""
         self._planner.prefetches.pop(version, None)
         self._victims.end_drains_for(version)
-        if self._tiers.place_of(version) is Place.ACTIVATING:
-            self._tiers.put(version, Place.HOST)
+        if self._tiers.place_of(version) is ACTIVATING:
+            self._tiers.put(version, HOST)
         else:
             self._tiers.remove(version)
             self._planner.pending_evictions.pop(version, None)

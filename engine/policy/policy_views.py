@@ -6,8 +6,9 @@ from engine.policy.decisions import Residency
 from engine.policy.eviction import VictimSelector
 from engine.policy.eviction_orders.base import EvictionKey
 from engine.policy.pin_budget import PinBudget
+from engine.policy.place import COMMITTING
 from engine.policy.planner import Planner
-from engine.policy.tiers import Place, Tiers
+from engine.policy.tiers import Tiers
 from engine.policy.wait_queue import WaitQueue
 from engine.types import VersionId
 
@@ -75,7 +76,7 @@ class PolicyViews:
 
     def in_host(self, version: VersionId) -> bool:
         has_place = self._tiers.has_host_place(version)
-        return has_place and self._tiers.place_of(version) is not Place.COMMITTING
+        return has_place and self._tiers.place_of(version) is not COMMITTING
 
     def pending_prefetches(self) -> tuple[VersionId, ...]:
         return tuple(self._planner.prefetches)

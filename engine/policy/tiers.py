@@ -2,26 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from enum import Enum, auto
 
 from engine.policy.decisions import Residency
 from engine.policy.eviction_orders.base import EvictionKey, EvictionOrder
+from engine.policy.place import ACTIVATING, COMMITTING, HOST, LOADING, SLOT, STAGED, Place
 from engine.policy.version_map import VersionMap
 from engine.types import VersionId
 
-
-class Place(Enum):
-    """Where an adapter is on its way in. One without a place is on disk only."""
-
-    LOADING = auto()
-    STAGED = auto()  # loaded beside the tiers, waits for a place in the host tier
-    COMMITTING = auto()
-    HOST = auto()
-    ACTIVATING = auto()
-    SLOT = auto()
-
-
-_UNSETTLED = (Place.LOADING, Place.STAGED, Place.COMMITTING)
+_UNSETTLED = (LOADING, STAGED, COMMITTING)
 
 
 class Tiers:
@@ -53,6 +41,10 @@ class Tiers:
         self._order = eviction_order
         self._slot_order = slot_order
         self.orders = [eviction_order] if slot_order is None else [eviction_order, slot_order]
+        self.eviction_key: Callable[[VersionId], EvictionKey] = eviction_order.key
+        """Of one in host memory; the lowest is the next victim."""
+        self.slot_key: Callable[[VersionId], EvictionKey] = self.orders[-1].key
+        """Of one in a slot; the lowest is the next to leave it."""
         self._host: set[VersionId] = set()
         self._host_bytes = 0  # of what is in the host tier
         self._in_slots: set[VersionId] = set()  # or being copied into one
@@ -61,6 +53,7 @@ class Tiers:
         self._sizes = VersionMap[int](lambda v: v in self._place or is_wanted(v))
         self._leases: Counter[VersionId] = Counter()
         # each is asked a dozen times for a request: without a call of Python
+        self.outside = self._outside.keys()  # being loaded or staged, beside the tiers
         self.place_of: Callable[[VersionId], Place | None] = self._place.get
         self.is_leased: Callable[[VersionId], bool] = self._leases.__contains__
         self._last_grants: dict[VersionId, int] = {}  # the number of the last grant of each
@@ -70,12 +63,12 @@ class Tiers:
         """It is there now."""
         was_outside = version in self._outside
         self._place[version] = place
-        if place is Place.LOADING or place is Place.STAGED:
+        if place is LOADING or place is STAGED:
             self._outside[version] = place
         else:
             self._outside.pop(version, None)
             self._enter(version)
-        if place is Place.ACTIVATING or place is Place.SLOT:
+        if place is ACTIVATING or place is SLOT:
             self._enter_slot(version)
         else:
             self._leave_slot(version)
@@ -183,27 +176,16 @@ class Tiers:
         """Everything in the host tier, the next victim first. Lazy: change nothing meanwhile."""
         return self._order.in_order()
 
-    def eviction_key(self, version: VersionId) -> EvictionKey:
-        return self._order.key(version)
-
-    def slot_key(self, version: VersionId) -> EvictionKey:
-        """Of one in a slot; the lowest is the next to leave it."""
-        return (self._slot_order or self._order).key(version)
-
     def in_slots(self) -> list[VersionId]:
         """Those in a slot, not those that are on their way into one; in no order."""
-        return [v for v in self._in_slots if self._place[v] is Place.SLOT]
+        return [v for v in self._in_slots if self._place[v] is SLOT]
 
     def staged(self) -> list[VersionId]:
         """Those that wait for a place in the host tier, in the order in which loads began."""
-        return [v for v, place in self._outside.items() if place is Place.STAGED]
-
-    def outside_count(self) -> int:
-        """How many are being loaded or staged, beside the tiers."""
-        return len(self._outside)
+        return [v for v, place in self._outside.items() if place is STAGED]
 
     def loading_count(self) -> int:
-        return list(self._outside.values()).count(Place.LOADING)
+        return list(self._outside.values()).count(LOADING)
 
     def shortage(self, entering: Collection[VersionId]) -> tuple[int, int]:
         """How many places and bytes of the host tier these lack; not positive: it has them."""
@@ -221,7 +203,7 @@ class Tiers:
 
     def is_settled(self, version: VersionId) -> bool:
         place = self._place.get(version)
-        return place is Place.HOST or place is Place.SLOT
+        return place is HOST or place is SLOT
 
     def in_transit(self) -> tuple[VersionId, ...]:
         return tuple(v for v in self._place if not self.is_settled(v))
@@ -238,8 +220,8 @@ class Tiers:
         assert len(gpu) <= self.slots, f"too many in slots: {gpu}"
         assert max(self.shortage(())) <= 0, f"too many or too large in host memory: {host}"
         assert self._host_bytes == sum(map(self.size_of, host)), "miscounted bytes"
-        outside = {v for v, p in self._place.items() if p in (Place.LOADING, Place.STAGED)}
-        in_slots = {v for v, p in self._place.items() if p in (Place.ACTIVATING, Place.SLOT)}
+        outside = {v for v, p in self._place.items() if p in (LOADING, STAGED)}
+        in_slots = {v for v, p in self._place.items() if p in (ACTIVATING, SLOT)}
         assert outside == set(self._outside), "miscounted what is beside the tiers"
         assert in_slots == self._in_slots, "miscounted slots"
         inside = set(self._place) - outside

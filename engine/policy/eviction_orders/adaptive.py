@@ -1,13 +1,13 @@
 """Adaptive: recency, frequency or turns, whichever would have hit most lately; and known uses."""
 
+import heapq
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from engine.policy.decayed_counts import DecayedCounts
 from engine.policy.eviction_orders.base import EvictionKey
 from engine.policy.eviction_orders.look_ahead import LookAheadOrder
-from engine.policy.ordered_index import OrderedIndex
 from engine.types import VersionId
 
 HALF_LIVES = (4, 16)
@@ -23,12 +23,9 @@ class _Shadow(ABC):
     def __init__(self) -> None:
         self.hit_ratio = 0.0
 
-    def count(self, *, hit: bool) -> bool:
-        self.hit_ratio += (hit - self.hit_ratio) / _HORIZON
-        return hit
-
     @abstractmethod
-    def grant(self, version: VersionId, places: int) -> None: ...
+    def replay(self, uses: Sequence[int], places: int) -> None:
+        """The version of each grant, and less than 0: that of each request that ended."""
 
     @abstractmethod
     def score(self, version: VersionId, last_use: int) -> float:
@@ -46,21 +43,22 @@ class _RecencyShadow(_Shadow):
     def __init__(self, *, latest_first: bool) -> None:
         super().__init__()
         self._latest_first = latest_first
-        self._resident: OrderedDict[VersionId, None] = OrderedDict()
+        self._resident: OrderedDict[int, None] = OrderedDict()
 
-    def grant(self, version: VersionId, places: int) -> None:
-        resident = self._resident
-        if not self.count(hit=version in resident):
-            while len(resident) >= places:
-                resident.popitem(last=self._latest_first)
-            resident[version] = None
-        else:
-            resident.move_to_end(version)
-
-    def end(self, version: VersionId) -> None:
-        """A request ended: a use, as LRU has it."""
-        if version in self._resident:
-            self._resident.move_to_end(version)
+    def replay(self, uses: Sequence[int], places: int) -> None:
+        resident, ratio = self._resident, self.hit_ratio
+        for use in uses:
+            if use in resident:
+                ratio += (1 - ratio) / _HORIZON
+                resident.move_to_end(use)
+            elif use > 0:
+                ratio -= ratio / _HORIZON
+                while len(resident) >= places:
+                    resident.popitem(last=self._latest_first)
+                resident[use] = None
+            elif -use in resident:  # an end is a use, as LRU has it
+                resident.move_to_end(-use)
+        self.hit_ratio = ratio
 
     def score(self, version: VersionId, last_use: int) -> float:
         return -last_use if self._latest_first else last_use
@@ -70,30 +68,54 @@ class _RecencyShadow(_Shadow):
 
 
 class _CountShadow(_Shadow):
-    """The smallest count leaves first."""
+    """The smallest count leaves first.
+
+    A use only raises a count. So the heap has one entry for each resident, with a count of some
+    time ago, and one that comes to its top too early goes back with its present one.
+    """
 
     def __init__(self, counts: DecayedCounts) -> None:
         super().__init__()
         self._counts = counts
         self._uses = 0
-        self._resident = OrderedIndex()
+        self._resident: dict[VersionId, EvictionKey] = {}
+        self._heap: list[tuple[EvictionKey, VersionId]] = []
 
-    def grant(self, version: VersionId, places: int) -> None:
-        resident = self._resident
-        score = self._counts.use(version, places)
-        if not self.count(hit=version in resident.versions):
-            while len(resident.versions) >= places:
-                victim = resident.first()
-                assert victim is not None, "it is not empty"
-                resident.discard(victim)
-        self._uses += 1
-        resident.put(version, (score, self._uses))
+    def replay(self, uses: Sequence[int], places: int) -> None:
+        resident, ratio, count = self._resident, self.hit_ratio, self._counts.use
+        for use in uses:
+            if use < 0:
+                continue
+            version = VersionId(use)
+            self._uses += 1
+            key = count(version, places), self._uses
+            if version in resident:
+                ratio += (1 - ratio) / _HORIZON
+            else:
+                ratio -= ratio / _HORIZON
+                while len(resident) >= places:
+                    self._remove_first()
+                heapq.heappush(self._heap, (key, version))
+            resident[version] = key
+        self.hit_ratio = ratio
+
+    def _remove_first(self) -> None:
+        heap, resident = self._heap, self._resident
+        while True:
+            key, version = heap[0]
+            present = resident[version]
+            if present == key:
+                break
+            heapq.heapreplace(heap, (present, version))
+        heapq.heappop(heap)
+        del resident[version]
 
     def score(self, version: VersionId, last_use: int) -> float:
         return self._counts.score(version)
 
     def clear(self) -> None:
         self._resident.clear()
+        self._heap.clear()
 
 
 class AdaptiveOrder(LookAheadOrder):
@@ -101,7 +123,8 @@ class AdaptiveOrder(LookAheadOrder):
     shadow has hit most often over the last thousand grants; LRU until another is clearly better.
     Beside LRU are two counts of uses, and the most recently used first.
 
-    The shadows have as many places as the tier has had lately.
+    The shadows have as many places as the tier has had lately. They see the uses when they are
+    compared, some dozens together; if counts decide, each grant at once.
     """
 
     def __init__(self) -> None:
@@ -109,30 +132,41 @@ class AdaptiveOrder(LookAheadOrder):
         self._grants = 0
         self._places = 1
         counts = [DecayedCounts(each, self.__contains__) for each in HALF_LIVES]
-        self._by_recency = [_RecencyShadow(latest_first=each) for each in (False, True)]
-        self._shadows: list[_Shadow] = [*self._by_recency, *map(_CountShadow, counts)]
+        by_recency = [_RecencyShadow(latest_first=each) for each in (False, True)]
+        self._shadows: list[_Shadow] = [*by_recency, *map(_CountShadow, counts)]
+        self._unseen: list[int] = []  # by the shadows
         self._best = self._shadows[0]
         self._reordered: Callable[[], None] = lambda: None
 
     def insert(self, version: VersionId) -> None:
         super().insert(version)
-        self._places = max(self._places, len(self))
+        if len(self._keys) > self._places:
+            self._show()
+            self._places = len(self._keys)
 
     def touch(self, version: VersionId, *, granted: bool) -> None:
+        self._unseen.append(version if granted else -version)
         if granted:
-            for shadow in self._shadows:
-                shadow.grant(version, self._places)
-        else:
-            for recency in self._by_recency:
-                recency.end(version)
-        super().touch(version, granted=granted)
-        self._grants += granted
+            self._grants += 1
+            if isinstance(self._best, _CountShadow):
+                self._show()
+        self._use(version)
         if granted and self._grants % _CHECK_EVERY == 0:
+            self._show()
             self._choose()
 
-    def _rank_unforeseen(self, version: VersionId) -> EvictionKey:
-        last_use = self._last_uses[version]
-        return self._best.score(version, last_use), last_use
+    def _show(self) -> None:
+        for shadow in self._shadows:
+            shadow.replay(self._unseen, self._places)
+        self._unseen.clear()
+
+    def _rank(self, version: VersionId) -> None:
+        last_use, use = self._last_uses[version], self._foreseen.get(version)
+        if use is None:
+            self._keys[version] = (0, self._best.score(version, last_use), last_use)
+        else:
+            self._keys[version] = (1, -use, last_use)
+        self._changed.add(version)
 
     def _choose(self) -> None:
         self._places = max(len(self), self._places - 1)  # of an operator's eviction, it comes back
@@ -148,5 +182,6 @@ class AdaptiveOrder(LookAheadOrder):
 
     def clear(self) -> None:
         super().clear()
+        self._show()
         for shadow in self._shadows:
             shadow.clear()

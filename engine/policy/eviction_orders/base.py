@@ -72,6 +72,7 @@ class KeyedOrder:
 
     def __init__(self) -> None:
         self._keys: dict[VersionId, EvictionKey] = {}
+        self.key: Callable[[VersionId], EvictionKey] = self._keys.__getitem__
         self._index = OrderedIndex()
         self._changed: set[VersionId] = set()  # the index has not seen their keys
 
@@ -100,9 +101,6 @@ class KeyedOrder:
         self._keys.clear()
         self._changed.clear()
         self._index.clear()
-
-    def key(self, version: VersionId) -> EvictionKey:
-        return self._keys[version]
 
     def on_reorder(self, call: Callable[[], None]) -> None:
         return

@@ -1,14 +1,7 @@
 """Look-ahead: the farthest next use leaves first, as far as one is known; else LRU."""
 
-from engine.policy.eviction_orders.base import EvictionKey, KeyedOrder
+from engine.policy.eviction_orders.base import KeyedOrder
 from engine.types import VersionId
-
-_UNKNOWN: EvictionKey = (0, 0)
-
-
-def _next_use_key(use: int | None) -> EvictionKey:
-    """Beginning of a key: those without a known use first, then the farthest."""
-    return _UNKNOWN if use is None else (1, -use)
 
 
 class LookAheadOrder(KeyedOrder):
@@ -31,7 +24,7 @@ class LookAheadOrder(KeyedOrder):
             self._foreseen.pop(version, None)
         else:
             self._foreseen[version] = use
-        if version in self:
+        if version in self._keys:
             self._rank(version)
 
     def _use(self, version: VersionId) -> None:
@@ -40,12 +33,10 @@ class LookAheadOrder(KeyedOrder):
         self._rank(version)
 
     def _rank(self, version: VersionId) -> None:
-        known = _next_use_key(self._foreseen.get(version))
-        self.put(version, (*known, *self._rank_unforeseen(version)))
-
-    def _rank_unforeseen(self, version: VersionId) -> EvictionKey:
-        """The rest of the key, which decides where no use is known."""
-        return (self._last_uses[version],)
+        """Those without a known use first, then the farthest."""
+        last_use, use = self._last_uses[version], self._foreseen.get(version)
+        self._keys[version] = (0, last_use) if use is None else (1, -use, last_use)
+        self._changed.add(version)
 
     def remove(self, version: VersionId) -> None:
         super().remove(version)
