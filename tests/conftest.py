@@ -20,7 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 240
 OURS = ("adaptry", "engine", "fleet", "guest", "registry")
 
-pytest_plugins = ["tests.support.databases.fixtures", "tests.support.scheduling"]
+pytest_plugins = [
+    "tests.support.databases.fixtures",
+    "tests.support.garbage",
+    "tests.support.scheduling",
+]
 
 Answer = TypeVar("Answer")
 
