@@ -11,6 +11,8 @@ from engine.policy.decisions import Ticket
 from engine.policy.policy import CachePolicy
 from engine.types import AdmissionLimits, VersionId
 
+_LATE = 1.5  # times the longest wait: then a load no longer waits for more requests
+
 
 class Drains:
     """Begins and gives up drains; the policy executes them.
@@ -32,6 +34,7 @@ class Drains:
         self._overdue = overdue
         self._report = report
         self._clock = clock
+        self._longest_seconds = limits.max_slot_wait_seconds
         self._timeout_seconds = limits.slot_timeout_seconds
         self._patience = DrainPatience(limits.max_slot_wait_seconds)
         self._running = RunningLeases()
@@ -63,6 +66,7 @@ class Drains:
         """Begin those that are due, and give up those that take too long."""
         self._give_up_old()
         overdue, oldest = self._overdue(self.patience_seconds()), dict[VersionId, Ticket]()
+        self._mark_late(overdue)
         arrived = dict(overdue)
         for ticket in reversed(arrived):
             if (version := self._policy.wait_queue.version_of(ticket)) is not None:
@@ -72,6 +76,12 @@ class Drains:
             if not ending:
                 break
             self._drain_for(version, ticket, arrived[ticket], ending)
+
+    def _mark_late(self, overdue: Sequence[tuple[Ticket, float]]) -> None:
+        latest = self._clock() - _LATE * self._longest_seconds
+        late = next((ticket for ticket, at in reversed(overdue) if at < latest), None)
+        if late is not None:
+            self._policy.wait_queue.mark_late(late)
 
     def _drain_for(
         self, version: VersionId, ticket: Ticket, arrived: float, ending: dict[VersionId, float]

@@ -7,12 +7,10 @@ from engine.policy.decisions import Activate, Commit, Deactivate, Decision, Evic
 from engine.policy.eviction import VictimSelector
 from engine.policy.index import PlanningIndex
 from engine.policy.place import ACTIVATING, COMMITTING, HOST, LOADING, SLOT
+from engine.policy.ready_ahead import ReadyAhead
 from engine.policy.tiers import Tiers
 from engine.policy.wait_queue import WaitQueue
 from engine.types import CacheOutcome, EvictionReason, VersionId
-
-READY_AHEAD = 8
-"""A load waits while so many older ones wait in host memory for a slot: see docs/policy.md."""
 
 
 class Planner:
@@ -38,6 +36,7 @@ class Planner:
         self._wait_queue = wait_queue
         self._index = index
         self._max_loads = max_loads
+        self._ready_ahead = ReadyAhead(tiers.slots)
 
     def plan(self) -> list[Decision]:
         """Everything that can be decided now."""
@@ -87,6 +86,8 @@ class Planner:
                 version = next(filter(self._is_on_disk_only, self.prefetches), None)
             if version is None:
                 return
+            alone = len(self._index.cold.versions) < 2 and not self._index.in_host.versions
+            self._ready_ahead.begin_load(alone=alone)
             self._tiers.put(version, LOADING)
             yield StartLoad(version)
 
@@ -94,8 +95,10 @@ class Planner:
         """Enough others are ready for the slots before it is its turn. Its load can wait: more
         requests for it come in the meantime, and what it would evict is used until then.
         """
-        last_ahead = self._index.in_host.key_at(READY_AHEAD - 1)
-        return last_ahead is not None and last_ahead < (self._wait_queue.first_arrival(version),)
+        arrival = self._wait_queue.first_arrival(version)
+        count = self._ready_ahead.count(late=arrival <= self._wait_queue.late)
+        last_ahead = self._index.in_host.key_at(count - 1)
+        return last_ahead is not None and last_ahead < (arrival,)
 
     def _may_load(self) -> bool:
         """With a byte budget, large ones may be staged that don't fit yet: others load besides."""

@@ -29,6 +29,7 @@ class WaitQueue:
         self._per_version: dict[VersionId, OrderedDict[Ticket, Waiter]] = {}
         self.is_waited_for: Callable[[VersionId], bool] = self._per_version.__contains__
         self._arrivals = 0
+        self.late = 0  # the last arrival that has waited too long for its load to wait
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -78,6 +79,11 @@ class WaitQueue:
     def version_of(self, ticket: Ticket) -> VersionId | None:
         waiter = self._waiters.get(ticket)
         return waiter.version if waiter else None
+
+    def mark_late(self, ticket: Ticket) -> None:
+        """It, and all who came before it, have waited too long for their loads to wait."""
+        if ticket in self._waiters:
+            self.late = max(self.late, self._waiters[ticket].arrival)
 
     def waiters(self, version: VersionId) -> Iterator[tuple[Ticket, Waiter]]:
         """Of this adapter, in order of arrival. Lazy: change nothing meanwhile."""

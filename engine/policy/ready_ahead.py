@@ -1,0 +1,27 @@
+"""Ready ahead: how many adapters are made ready for the slots before others are loaded. Pure."""
+
+LEAST, MOST = 2, 8
+_FEWER_PER_LOAD = 1 / 8
+
+
+class ReadyAhead:
+    """A load waits while so many adapters with older requests wait in host memory for a slot.
+
+    What is loaded late serves more requests with one load, and what leaves for it is used until
+    then. So a standing queue comes to have only a few that are ready. But hot adapters drain for
+    what is in host memory, and many may when a burst comes: so there are as many as slots, and at
+    least `MOST`, after a pause, and for requests that have waited too long. See docs/policy.md.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._most = max(MOST, slots)
+        self._count = float(self._most)
+
+    def count(self, *, late: bool) -> int:
+        """`late`: the adapter's oldest request has waited too long."""
+        return self._most if late else int(self._count)
+
+    def begin_load(self, *, alone: bool) -> None:
+        """`alone`: no other adapter waits."""
+        fewer = max(self._count - _FEWER_PER_LOAD, float(LEAST))
+        self._count = float(self._most) if alone else fewer
