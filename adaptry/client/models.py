@@ -560,6 +560,11 @@ class TenantUsageRead(ResponseModel):
     usage: TenantUsage
 
 
+class TenantUsagePage(ResponseModel):
+    items: list[TenantUsageRead]
+    next_page_token: str | None
+
+
 Tier = TypeAliasType("Tier", Literal["gpu", "host"])
 
 

@@ -24,6 +24,8 @@ from registry.quotas.service import stored_usage
 from registry.quotas.usage import LiveUsage, LiveUsageOf, StoredUsage, no_live_usage
 from registry.references import check_tenant, tenant_of
 
+TenantUsage = tuple[Tenant, LiveUsage, StoredUsage]
+
 
 async def _null_callback() -> None:
     """Null callback."""
@@ -60,11 +62,21 @@ class TenantService:
         async with self._database.read_session() as session:
             return await get_tenant(session, name)
 
-    async def usage(self, name: str) -> tuple[Tenant, LiveUsage, StoredUsage]:
+    async def usage(self, name: str) -> TenantUsage:
         """The tenant and its usage. Raises UnknownTenant."""
         async with self._database.read_session() as session:
-            tenant = await get_tenant(session, name)
-            return tenant, self._live(name), await stored_usage(session, name)
+            return await self._usage(session, await get_tenant(session, name))
+
+    async def usages(self, *, limit: int, page_token: str | None = None) -> Page[TenantUsage]:
+        """One page of tenants with their usage, by name. Raises InvalidPageToken."""
+        page = await self.tenants(limit=limit, page_token=page_token)
+        async with self._database.read_session() as session:
+            found = [await self._usage(session, tenant) for tenant in page.items]
+        return Page(found, page.next_token)
+
+    async def _usage(self, session: AsyncSession, tenant: Tenant) -> TenantUsage:
+        stored = await stored_usage(session, tenant.name)
+        return tenant, self._live(tenant.name), stored
 
     async def create(self, name: str, limits: Mapping[str, int | None], *, actor: str) -> Tenant:
         """Raises InvalidReference, TenantExists."""

@@ -93,6 +93,11 @@ class Tenants(Resource[T_co]):
         """What each tenant with limits per minute has used of them."""
         return Parameters(query={"limit": page_size})
 
+    @pages("/api/v1/usage/tenants", TenantUsageRead)
+    def usage(self, *, page_size: int = 100) -> Parameters:
+        """All tenants, by name, with their limits and what they use of them."""
+        return Parameters(query={"limit": page_size})
+
     # ---- grants --------------------------------------------------------------------------
 
     @pages("/api/v1/adapters/{name}/grants", GrantRead)

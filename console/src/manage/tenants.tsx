@@ -5,9 +5,9 @@ import { request, type Schema } from "../lib/api.ts";
 import { confirm, DialogForm, openDialog } from "../lib/dialog.tsx";
 import { Field } from "../lib/form.tsx";
 import { useAnswer } from "../lib/hooks.ts";
-import { showResult } from "../lib/notices.ts";
+import { showResult } from "../lib/notices.tsx";
 import { Act, Row, Table } from "../lib/parts.tsx";
-import { bytes } from "../plain/format.js";
+import { bytes } from "../lib/format.ts";
 import { ManagePage } from "./page.tsx";
 
 type Tenant = Schema["TenantRead"];
@@ -67,9 +67,8 @@ export function TenantsPage() {
 }
 
 async function readTenants(signal: AbortSignal) {
-  const { items, next_page_token } = await request("get", "/api/v1/tenants", { query: { limit: MOST }, signal });
-  const used = items.map(({ name }) => request("get", "/api/v1/tenants/{tenant}", { path: { tenant: name }, signal }));
-  return { items: await Promise.all(used), isCut: next_page_token !== null };
+  const { items, next_page_token } = await request("get", "/api/v1/usage/tenants", { query: { limit: MOST }, signal });
+  return { items, isCut: next_page_token !== null };
 }
 
 function cellsOf(tenant: Schema["TenantUsageRead"], refresh: () => Promise<void>) {

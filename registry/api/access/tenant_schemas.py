@@ -72,6 +72,11 @@ class TenantUsageRead(TenantRead):
     usage: TenantUsage
 
 
+class TenantUsagePage(BaseModel):
+    items: list[TenantUsageRead]
+    next_page_token: str | None
+
+
 class TenantPage(BaseModel):
     items: list[TenantRead]
     next_page_token: str | None

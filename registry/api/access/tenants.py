@@ -11,6 +11,7 @@ from registry.api.access.tenant_schemas import (
     TenantCreate,
     TenantPage,
     TenantRead,
+    TenantUsagePage,
     TenantUsageRead,
     grant_read,
     tenant_read,
@@ -59,6 +60,13 @@ def _add_tenant_routes(router: APIRouter, service: TenantService) -> None:
         """One tenant, its limits and its usage."""
         current_caller().check_tenant(tenant)
         return tenant_usage_read(*await service.usage(tenant))
+
+    @router.get("/usage/tenants")
+    async def usages(limit: Limit = 100, page_token: PageToken = None) -> TenantUsagePage:
+        """All tenants, by name, with their limits and their usage."""
+        page = await service.usages(limit=limit, page_token=page_token)
+        items = [tenant_usage_read(*each) for each in page.items]
+        return TenantUsagePage(items=items, next_page_token=page.next_token)
 
     @router.patch("/tenants/{tenant}")
     async def change(tenant: TenantInPath, body: TenantChange) -> TenantRead:

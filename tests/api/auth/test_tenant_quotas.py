@@ -318,6 +318,13 @@ async def test_usage_stands_beside_the_limits(
         "storage_bytes": size_of(folder),
         "registrations_in_last_hour": 1,
     }
+    await limit(client, "zeta")
+    first = (await client.get("/usage/tenants", params={"limit": 1})).json()
+    assert first["items"] == [shown]
+    after = {"page_token": first["next_page_token"]}
+    second = (await client.get("/usage/tenants", params=after)).json()
+    assert [item["name"] for item in second["items"]] == ["zeta"]
+    assert second["items"][0]["usage"]["storage_bytes"] == 0
 
 
 async def test_the_engine_hears_of_limits(client: httpx.AsyncClient, database: Database) -> None:
