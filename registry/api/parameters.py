@@ -47,12 +47,15 @@ QueryNames = Annotated[
 ]
 QueryState = Annotated[VersionState | None, Query(alias="state", description="Of any version.")]
 QueryTenant = Annotated[Name | None, Query(alias="tenant", description="Its own adapters.")]
+_FEW_WORDS = r"^\s*(\S+\s+){0,11}\S*\s*$"  # each costs three searches, over all adapters
 QueryParts = Annotated[
     Text | None,
     Query(
         alias="text",
         max_length=256,
-        description="Each word: a part of the name, or the beginning of a word elsewhere.",
+        pattern=_FEW_WORDS,
+        description="At most 12 words. Each: a part of the name, or the beginning of a word "
+        "elsewhere.",
     ),
 ]
 Offset = Annotated[int, Query(ge=0, le=MAX_NUMBER, description="Rows to leave out.")]

@@ -60,6 +60,13 @@ async def test_any_part_of_the_table_is_read_at_once(
     assert_problem(refused, 422, "invalid_request")
 
 
+async def test_a_search_has_at_most_twelve_words(client: httpx.AsyncClient, filled: Any) -> None:
+    words = ["alpha"] * 12
+    assert await found(client, text=f"  {' '.join(words)} ") == ["alpha-0042"]
+    refused = await client.get("/overview", params={"text": " ".join([*words, "a"])})
+    assert_problem(refused, 422, "invalid_request")
+
+
 @pytest.mark.parametrize("sort", ["name", "created", "owner", "version", "state", "rank", "size"])
 async def test_each_column_sorts_both_ways(
     client: httpx.AsyncClient, filled: Any, sort: str
