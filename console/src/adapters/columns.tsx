@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import { adapterLink, link } from "../lib/address.ts";
 import { Time, zone } from "../lib/time.tsx";
 import type { Column } from "../lib/virtual-table.tsx";
-import { bytes, idle } from "../plain/format.js";
+import { bytes, idle } from "../lib/format.ts";
 import type { Row } from "./overview.ts";
 import { hits, type Resident, type Residents } from "./residents.ts";
 

@@ -2,7 +2,8 @@
 
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { request, type Schema } from "../lib/api.ts";
-import { clearProblem, showProblem } from "../lib/notices.ts";
+import { readNamed } from "./named.ts";
+import { clearProblem, showProblem } from "../lib/notices.tsx";
 
 export const BLOCK = 100;
 export type Row = Schema["OverviewItem"];
@@ -44,9 +45,7 @@ export function useOverview(search: Search, names: readonly string[] | null | un
       if (names?.length === 0) return setTotal(0);
       asked.current.add(block);
       try {
-        const page = await request("get", "/api/v1/overview", {
-          query: queryOf(search, names, block),
-        });
+        const page = names ? await readAll(search, names, block) : await readBlock(search, block);
         if (current.current !== what) return;
         clearProblem("Adapters");
         blocks.current.set(block, page.items);
@@ -88,8 +87,22 @@ function blocksOf(first: number, last: number): number[] {
   return Array.from({ length: until - from + 1 }, (_, n) => from + n);
 }
 
-function queryOf(search: Search, names: readonly string[] | null, block: number) {
+function readBlock(search: Search, block: number) {
+  const query = { ...queryOf(search), offset: block * BLOCK, limit: BLOCK };
+  return request("get", "/api/v1/overview", { query });
+}
+
+async function readAll(search: Search, names: readonly string[], block: number) {
+  const rows = await readNamed(queryOf(search), names);
+  return { items: rows.slice(block * BLOCK, (block + 1) * BLOCK), total: rows.length };
+}
+
+export type OverviewQuery = ReturnType<typeof queryOf>;
+
+function queryOf(search: Search) {
   const { sort, descending, memory, ...filters } = search;
-  const given = Object.fromEntries(Object.entries(filters).filter(([, value]) => value.length));
-  return { ...given, name: names ? [...names] : undefined, sort, descending, offset: block * BLOCK, limit: BLOCK };
+  const given: { [name in keyof typeof filters]?: (typeof filters)[name] } = Object.fromEntries(
+    Object.entries(filters).filter(([, value]) => value.length),
+  );
+  return { ...given, state: given.state as Schema["VersionState"] | undefined, sort, descending };
 }

@@ -1,6 +1,6 @@
 // Residents: by adapter, where its versions are in memory, and how its last lookups went.
 
-import { get } from "../lib/api.ts";
+import { request, type Schema } from "../lib/api.ts";
 
 const DECISIONS = 1000;
 const SHOWN = 24;
@@ -16,15 +16,15 @@ export interface Resident {
 
 export type Residents = Map<string, Resident>;
 
-const TIERS: Record<string, number> = { gpu_hit: 2, host_hit: 1, miss: 0 };
+const TIERS: Record<Schema["CacheOutcome"], number> = { gpu_hit: 2, host_hit: 1, miss: 0 };
 
 export async function readResidents(signal: AbortSignal): Promise<Residents> {
   const [cache, decisions] = await Promise.all([
-    get("api/v1/cache", {}, signal),
-    get("api/v1/cache/decisions", { limit: DECISIONS }, signal),
+    request("get", "/api/v1/cache", { signal }),
+    request("get", "/api/v1/cache/decisions", { query: { limit: DECISIONS }, signal }),
   ]);
   const found: Residents = new Map();
-  const inSlots = new Set(cache.gpu.map((each: any) => each.reference));
+  const inSlots = new Set(cache.gpu.map((each) => each.reference));
   for (const each of cache.host) {
     const place = inSlots.has(each.reference) ? "slot" : "host";
     const resident = of(found, each.reference);
@@ -34,7 +34,7 @@ export async function readResidents(signal: AbortSignal): Promise<Residents> {
     resident.idleSeconds = Math.min(resident.idleSeconds ?? Infinity, each.idle_seconds ?? Infinity);
   }
   for (const { kind, outcome, adapter } of decisions.items) {
-    if (kind === "looked_up" && outcome in TIERS) of(found, adapter).lookups.push(TIERS[outcome]!);
+    if (kind === "looked_up" && outcome && adapter) of(found, adapter).lookups.push(TIERS[outcome]);
   }
   return found;
 }

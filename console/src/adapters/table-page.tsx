@@ -15,7 +15,6 @@ import { readResidents, type Residents } from "./residents.ts";
 const TYPING_MS = 250;
 const RESIDENTS_MS = 3000;
 const NONE: Residents = new Map();
-const MOST_NAMES = 500; // that the overview takes
 const KEPT = "adaptry.columns";
 
 export function AdaptersPage({ query, signal, onLinkState }: PageProps) {
@@ -105,7 +104,7 @@ function useNames(search: Search, residents: Residents | null): readonly string[
     if (!search.memory || !may("operate")) return null; // who may not read the cache can't filter by it
     if (residents === null) return undefined;
     const wanted = [...residents].filter(([, each]) => each.places.length && (search.memory === "in" || each.pinned));
-    return wanted.map(([name]) => name).sort().slice(0, MOST_NAMES);
+    return wanted.map(([name]) => name).sort();
   }, [search.memory, search.memory ? [...(residents ?? [])].map(([name, { places, pinned }]) => `${name} ${places.length} ${pinned}`).sort().join() : "", residents === null]);
 }
 
