@@ -4,7 +4,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Visit
 from tests.browser.console_server import ROOT, ConsoleServer
@@ -75,3 +75,37 @@ def test_what_is_refused_says_why(console: ConsoleServer, visit: Visit, tmp_path
     chooser.set_input_files(DEMO / "upper" / "adapter_config.json")
     expect(page.get_by_role("alert")).to_contain_text("There is no adapter_model.safetensors")
     expect(page.get_by_role("button", name="Publish", exact=True)).to_be_disabled()
+
+
+def go(page: Page, address: str, heading: str) -> None:
+    page.evaluate("(address) => { location.hash = address; }", address)
+    expect(page.get_by_role("heading", level=1)).to_have_text(heading)
+
+
+def test_an_upload_goes_on_while_other_pages_are_shown(
+    console: ConsoleServer, visit: Visit
+) -> None:
+    page = visit(console.url).open("#/publish?name=background")
+    held: list[Route] = []
+    page.route("**/versions?wait=0", held.append)
+    page.get_by_label("Files or an archive").set_input_files(files_of("upper"))
+    page.get_by_role("button", name="Publish", exact=True).click()
+    expect(page.get_by_role("progressbar")).to_be_visible()
+    go(page, "#/keys", "Keys")
+    go(page, "#/publish", "Publish")
+    expect(page.get_by_label("Adapter", exact=True)).to_have_value("background")
+    expect(page.get_by_role("button", name="Publish", exact=True)).to_be_disabled()
+    go(page, "#/keys", "Keys")
+    held[0].continue_()
+    expect(page.get_by_text("background:1 is registered")).to_be_visible()
+    go(page, "#/publish", "Publish")
+    expect(page.get_by_role("heading", name="background:1")).to_be_visible()
+
+
+def test_an_upload_is_stopped_by_its_button_alone(console: ConsoleServer, visit: Visit) -> None:
+    page = visit(console.url).open("#/publish?name=unwanted")
+    page.route("**/versions?wait=0", lambda route: None)
+    page.get_by_label("Files or an archive").set_input_files(files_of("upper"))
+    page.get_by_role("button", name="Publish", exact=True).click()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("alert")).to_contain_text("it was stopped before all was sent")

@@ -1,35 +1,22 @@
 // Publish: drop an adapter, see it sent and inspected, and promote the version.
 
 import { useRef, useState } from "preact/hooks";
-import { request, type Problem, type Schema } from "../lib/api.ts";
+import { request, type Schema } from "../lib/api.ts";
 import { adapterLink, remember } from "../lib/address.ts";
 import { Field } from "../lib/form.tsx";
-import { announce } from "../lib/notices.ts";
 import type { PageProps } from "../lib/page.ts";
 import { Act, Code, State } from "../lib/parts.tsx";
 import { Inspection } from "../adapter/details.tsx";
 import { promote } from "../adapter/promote.tsx";
-import { bytes } from "../plain/format.js";
-import { pause } from "../plain/sse.js";
+import { bytes } from "../lib/format.ts";
 import { base, choose, dropped, type Chosen } from "./files.ts";
-import { upload } from "./upload.ts";
+import { send, show, stop, useSending, type Phase } from "./sending.ts";
 
 type Version = Schema["VersionRead"];
-type Job = Schema["JobRead"];
-type Phase =
-  | { is: "empty" }
-  | { is: "chosen"; chosen: Chosen }
-  | { is: "sending"; sent: number; total: number }
-  | { is: "inspecting"; job: Job | null }
-  | { is: "refused"; code: string; detail: string }
-  | { is: "done"; version: Version; created: boolean };
 
-const POLL_MS = 300;
-const ENDED = new Set(["failed", "cancelled"]);
-
-export function PublishPage({ query, signal }: PageProps) {
-  const [name, setName] = useState(query.get("name") ?? "");
-  const [phase, setPhase] = useState<Phase>({ is: "empty" });
+export function PublishPage({ query }: PageProps) {
+  const { phase, isBusy, name: sent } = useSending();
+  const [name, setName] = useState(query.get("name") || sent);
   const files = useRef<Chosen | null>(null);
   const take = async (choosing: Promise<Chosen>) => {
     files.current = null; // what was chosen before is not sent in place of what is refused
@@ -37,9 +24,9 @@ export function PublishPage({ query, signal }: PageProps) {
       const chosen = await choosing;
       files.current = chosen;
       if (!name) setName(chosen.name);
-      setPhase({ is: "chosen", chosen });
+      show({ is: "chosen", chosen });
     } catch (error) {
-      setPhase({ is: "refused", code: "no_adapter", detail: (error as Error).message });
+      show({ is: "refused", code: "no_adapter", detail: (error as Error).message });
     }
   };
   const publish = async (event: SubmitEvent) => {
@@ -49,22 +36,8 @@ export function PublishPage({ query, signal }: PageProps) {
     const tags = text("tags").split(/\s+/).filter(Boolean);
     const fields = { description: text("description"), training_run: text("training_run"), tags: tags.length ? JSON.stringify(tags) : "" };
     remember("/publish", { name });
-    try {
-      const total = files.current!.files.reduce((sum, file) => sum + file.size, 0);
-      setPhase({ is: "sending", sent: 0, total });
-      const onProgress = (sent: number, whole: number) =>
-        setPhase(sent < whole ? { is: "sending", sent, total: whole } : { is: "inspecting", job: null });
-      const answer = await upload(name, files.current!.files, { fields, signal, onProgress });
-      const done = await follow(answer, signal, (job) => setPhase({ is: "inspecting", job }));
-      setPhase(done);
-      announce(done.is === "done" ? `${done.version.reference} is registered` : "refused");
-    } catch (error) {
-      if ((error as Error).name === "AbortError") return;
-      const { code, message } = error as Problem;
-      setPhase({ is: "refused", code: code ?? "error", detail: message });
-    }
+    await send(name, files.current!.files, fields);
   };
-  const isBusy = phase.is === "sending" || phase.is === "inspecting";
   return (
     <>
       <div class="page-head">
@@ -99,20 +72,6 @@ export function PublishPage({ query, signal }: PageProps) {
       {phase.is === "done" && <Published version={phase.version} created={phase.created} />}
     </>
   );
-}
-
-async function follow(answer: Version | Job, signal: AbortSignal, onJob: (job: Job) => void): Promise<Phase> {
-  if ("digest" in answer) return { is: "done", version: answer, created: true };
-  let job = answer;
-  while (job.version === null && !ENDED.has(job.state)) {
-    onJob(job);
-    await pause(POLL_MS, signal);
-    job = await request("get", "/api/v1/jobs/{number}", { path: { number: job.id }, signal });
-  }
-  if (job.version === null) return { is: "refused", code: job.code ?? job.state, detail: job.detail ?? `the job was ${job.state}` };
-  const number = Number(job.version.split(":")[1]);
-  const version = await request("get", "/api/v1/adapters/{name}/versions/{number}", { path: { name: job.adapter, number }, signal });
-  return { is: "done", version, created: job.created !== false };
 }
 
 interface DropProps {
@@ -162,7 +121,8 @@ function Progress({ phase }: { phase: Phase }) {
   if (phase.is === "sending") {
     return (
       <p>
-        <progress max={phase.total} value={phase.sent} aria-label="Sent" /> {bytes(phase.sent)} of {bytes(phase.total)} sent
+        <progress max={phase.total} value={phase.sent} aria-label="Sent" /> {bytes(phase.sent)} of {bytes(phase.total)} sent{" "}
+        <Act label="Stop" action={stop} />
       </p>
     );
   }
