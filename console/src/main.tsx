@@ -1,12 +1,15 @@
 // The shell: routing and colours.
 
+import { render, type ComponentType } from "preact";
 import { AdaptersPage } from "./adapters/table-page.tsx";
 import { AdapterPage } from "./adapter/page.tsx";
 import { ComparePage } from "./compare/page.tsx";
+import { CachePage } from "./cache/page.tsx";
 import { address } from "./lib/address.ts";
 import type { Problem } from "./lib/api.ts";
 import { mayOpen } from "./lib/caller.ts";
-import { pageOf, type Show } from "./lib/page.ts";
+import type { PageProps } from "./lib/page.ts";
+import { EventsPage } from "./events/page.tsx";
 import { JobsPage } from "./manage/jobs.tsx";
 import { KeysPage } from "./manage/keys.tsx";
 import { PinsPage } from "./manage/pins.tsx";
@@ -16,35 +19,32 @@ import { WebhooksPage } from "./manage/webhooks.tsx";
 import { PublishPage } from "./publish/page.tsx";
 import { setUpKeyboard } from "./shell/keyboard.tsx";
 import { setUpSignIn } from "./shell/sign-in.tsx";
-import { cachePage } from "./plain/cache-page.js";
-import { fill, h, link, setText } from "./plain/dom.js";
-import { eventsPage } from "./plain/events-page.js";
-import { clearNotices, clearProblem, showProblem } from "./lib/notices.ts";
-import { tryPage } from "./plain/try-page.js";
-import { versionsPage } from "./plain/versions-page.js";
+import { clearNotices, clearProblem, showProblem } from "./lib/notices.tsx";
+import { TryPage } from "./try/page.tsx";
+import { VersionsPage } from "./versions/page.tsx";
 
 interface Page {
   path: RegExp;
   nav: string;
   title: string;
-  show: Show;
+  Component: ComponentType<PageProps>;
 }
 
 const PAGES: readonly Page[] = [
-  { path: /^\/?$|^\/cache$/, nav: "#/cache", title: "Cache", show: cachePage },
-  { path: /^\/adapters$/, nav: "#/adapters", title: "Adapters", show: pageOf(AdaptersPage) },
-  { path: /^\/adapters\/([^/]+)$/, nav: "#/adapters", title: "Adapter", show: pageOf(AdapterPage) },
-  { path: /^\/versions$/, nav: "#/adapters", title: "Versions", show: versionsPage },
-  { path: /^\/try$/, nav: "#/try", title: "Try it", show: tryPage },
-  { path: /^\/publish$/, nav: "#/adapters", title: "Publish", show: pageOf(PublishPage) },
-  { path: /^\/compare$/, nav: "#/try", title: "Compare", show: pageOf(ComparePage) },
-  { path: /^\/jobs$/, nav: "#/jobs", title: "Jobs", show: pageOf(JobsPage) },
-  { path: /^\/pins$/, nav: "#/jobs", title: "Pins", show: pageOf(PinsPage) },
-  { path: /^\/keys$/, nav: "#/jobs", title: "Keys", show: pageOf(KeysPage) },
-  { path: /^\/tenants$/, nav: "#/jobs", title: "Tenants", show: pageOf(TenantsPage) },
-  { path: /^\/webhooks$/, nav: "#/jobs", title: "Webhooks", show: pageOf(WebhooksPage) },
-  { path: /^\/server$/, nav: "#/jobs", title: "Server", show: pageOf(ServerPage) },
-  { path: /^\/events$/, nav: "#/events", title: "Events", show: eventsPage },
+  { path: /^\/?$|^\/cache$/, nav: "#/cache", title: "Cache", Component: CachePage },
+  { path: /^\/adapters$/, nav: "#/adapters", title: "Adapters", Component: AdaptersPage },
+  { path: /^\/adapters\/([^/]+)$/, nav: "#/adapters", title: "Adapter", Component: AdapterPage },
+  { path: /^\/versions$/, nav: "#/adapters", title: "Versions", Component: VersionsPage },
+  { path: /^\/try$/, nav: "#/try", title: "Try it", Component: TryPage },
+  { path: /^\/publish$/, nav: "#/adapters", title: "Publish", Component: PublishPage },
+  { path: /^\/compare$/, nav: "#/try", title: "Compare", Component: ComparePage },
+  { path: /^\/jobs$/, nav: "#/jobs", title: "Jobs", Component: JobsPage },
+  { path: /^\/pins$/, nav: "#/jobs", title: "Pins", Component: PinsPage },
+  { path: /^\/keys$/, nav: "#/jobs", title: "Keys", Component: KeysPage },
+  { path: /^\/tenants$/, nav: "#/jobs", title: "Tenants", Component: TenantsPage },
+  { path: /^\/webhooks$/, nav: "#/jobs", title: "Webhooks", Component: WebhooksPage },
+  { path: /^\/server$/, nav: "#/jobs", title: "Server", Component: ServerPage },
+  { path: /^\/events$/, nav: "#/events", title: "Events", Component: EventsPage },
 ];
 const LINK_STATES: Record<string, string> = {
   live: "live",
@@ -67,12 +67,10 @@ function show(): void {
   markCurrent(page?.nav);
   document.title = `${page?.title ?? "Not found"} · Adaptry`;
   if (shownPath !== null && path !== shownPath) clearNotices();
-  const root = document.createElement("div");
-  root.className = "page";
-  fill(content, root);
-  if (!page) fill(root, notFound(path));
-  else if (!mayOpen(path.split("/")[1] || "cache")) fill(root, notAllowed(page.title));
-  else open(page, root, decoded(page.path.exec(path)?.[1]), query);
+  render(null, content); // the page before it ends, though it may be the same one
+  if (!page) render(<NotFound path={path} />, content);
+  else if (!mayOpen(path.split("/")[1] || "cache")) render(<NotAllowed title={page.title} />, content);
+  else open(page, decoded(page.path.exec(path)?.[1]), query);
   if (shownPath !== null && path !== shownPath) moveFocus();
   shownPath = path;
 }
@@ -85,7 +83,7 @@ function decoded(text: string | undefined): string {
   }
 }
 
-function open(page: Page, root: HTMLElement, name: string, query: URLSearchParams): void {
+function open({ Component }: Page, name: string, query: URLSearchParams): void {
   const { signal } = leaving;
   const onLinkState = (state: string | null, problem: Error | null = null) => {
     if (signal.aborted) return;
@@ -94,14 +92,18 @@ function open(page: Page, root: HTMLElement, name: string, query: URLSearchParam
     const isLost = state === "refused" || (problem as Problem | null)?.status === 503;
     if (problem && isLost) showProblem(problem, "Live updates");
   };
-  Promise.resolve(page.show({ root, name, query, signal, onLinkState })).catch((error) =>
-    showProblem(error, page.title),
+  render(
+    <div class="page">
+      <Component name={name} query={query} signal={signal} onLinkState={onLinkState} />
+    </div>,
+    content,
   );
 }
 
 function showLinkState(state: string | null): void {
   linkState.dataset.state = state ?? "none";
-  setText(linkState, LINK_STATES[state ?? ""] ?? "");
+  const text = LINK_STATES[state ?? ""] ?? "";
+  if (linkState.textContent !== text) linkState.textContent = text; // a live region tells only changes
 }
 
 function markCurrent(nav: string | undefined): void {
@@ -117,18 +119,26 @@ function moveFocus(): void {
   content.focus({ preventScroll: true });
 }
 
-function notFound(path: string) {
-  return [
-    h("h1", {}, "No such page"),
-    h("p", {}, `There is nothing at ${path}. `, link("To the cache", "#/cache")),
-  ];
+function NotFound({ path }: { path: string }) {
+  return (
+    <div class="page">
+      <h1>No such page</h1>
+      <p>
+        There is nothing at {path}. <a href="#/cache">To the cache</a>
+      </p>
+    </div>
+  );
 }
 
-function notAllowed(title: string) {
-  return [
-    h("h1", {}, title),
-    h("p", {}, "Your API key doesn't have the scope that this page needs. ", link("To the adapters", "#/adapters")),
-  ];
+function NotAllowed({ title }: { title: string }) {
+  return (
+    <div class="page">
+      <h1>{title}</h1>
+      <p>
+        Your API key doesn't have the scope that this page needs. <a href="#/adapters">To the adapters</a>
+      </p>
+    </div>
+  );
 }
 
 const THEMES = ["system", "light", "dark"];
@@ -138,7 +148,7 @@ function setUpTheme(): void {
   const toggle = document.getElementById("theme")!;
   const chosen = () => document.documentElement.dataset.theme ?? "system";
   const label = () => {
-    setText(toggle, THEME_NAMES[chosen()]);
+    toggle.textContent = THEME_NAMES[chosen()]!;
     toggle.title = "Colours: those of the system, light or dark";
   };
   toggle.addEventListener("click", () => {

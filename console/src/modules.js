@@ -1,10 +1,10 @@
 // The functions without a page, by module: what the tests call in a browser.
 
 export * as api from "./lib/api.ts";
-export * as cacheTiers from "./plain/cache-tiers.js";
-export * as decisionWindow from "./plain/decision-window.js";
-export * as dom from "./plain/dom.js";
-export * as format from "./plain/format.js";
-export * as metadata from "./plain/metadata.js";
-export * as plot from "./plain/plot.js";
-export * as sse from "./plain/sse.js";
+export * as cacheCells from "./cache/cells.ts";
+export * as decisionWindow from "./cache/decision-window.ts";
+export * as format from "./lib/format.ts";
+export * as metadata from "./lib/metadata.ts";
+export * as named from "./adapters/named.ts";
+export * as scales from "./cache/scales.ts";
+export * as sse from "./lib/sse.ts";

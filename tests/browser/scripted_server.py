@@ -23,6 +23,7 @@ class Scripted:
         self.app.include_router(create_console_router())
         self.asked: list[dict[str, str]] = []
         self.streams = ["id: 1\ndata: a\n\nid: 2\ndata: b\n\nid: 3\nda", "id: 3\ndata: c\n\n"]
+        self.answers: list[tuple[str, dict[str, str]]] = []  # body and headers of completions
         self._add_routes()
 
     def _add_routes(self) -> None:
@@ -36,6 +37,20 @@ class Scripted:
         async def stream(request: Request) -> Response:
             self.asked.append(dict(request.headers))
             return StreamingResponse(self._next_stream(), media_type="text/event-stream")
+
+        @app.get("/v1/models")
+        async def models() -> dict[str, list[Any]]:
+            return {"data": []}
+
+        @app.post("/v1/completions")
+        async def complete() -> Response:
+            body, headers = self.answers.pop(0)
+            return Response(body, headers=headers, media_type="text/event-stream")
+
+        @app.get("/api/v1/whoami")
+        async def whoami() -> dict[str, Any]:
+            nobody = {"name": "anonymous", "prefix": None, "tenant": None, "expires_at": None}
+            return {**nobody, "scopes": ["admin"]}
 
         @app.get("/refuse/{shape}")
         async def refuse(shape: str) -> Response:

@@ -4,8 +4,8 @@ import { request, type Schema } from "../lib/api.ts";
 import { may, owns } from "../lib/caller.ts";
 import { DialogForm, openDialog } from "../lib/dialog.tsx";
 import { Field } from "../lib/form.tsx";
-import { showResult } from "../lib/notices.ts";
-import { linesOf, metadataIn } from "../plain/metadata.js";
+import { showResult } from "../lib/notices.tsx";
+import { linesOf, metadataIn } from "../lib/metadata.ts";
 import { Act, Facts, metadataPairs, Tags } from "../lib/parts.tsx";
 import { Time } from "../lib/time.tsx";
 

@@ -5,7 +5,7 @@ import { link } from "../lib/address.ts";
 import { may, owns } from "../lib/caller.ts";
 import { confirm } from "../lib/dialog.tsx";
 import { useAnswer } from "../lib/hooks.ts";
-import { showResult } from "../lib/notices.ts";
+import { showResult } from "../lib/notices.tsx";
 import { Act, Row, Table } from "../lib/parts.tsx";
 import { Time } from "../lib/time.tsx";
 import { rollBack } from "./promote.tsx";

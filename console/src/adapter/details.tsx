@@ -3,7 +3,7 @@
 import type { Schema } from "../lib/api.ts";
 import { Code, Facts, metadataPairs, Tags } from "../lib/parts.tsx";
 import { Time } from "../lib/time.tsx";
-import { bytes, count } from "../plain/format.js";
+import { bytes, count } from "../lib/format.ts";
 import { provenance } from "./provenance.tsx";
 
 type Version = Schema["VersionRead"];

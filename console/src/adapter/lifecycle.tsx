@@ -3,9 +3,9 @@
 import { request, type Schema } from "../lib/api.ts";
 import { confirm } from "../lib/dialog.tsx";
 import { may, owns } from "../lib/caller.ts";
-import { showResult } from "../lib/notices.ts";
+import { showResult } from "../lib/notices.tsx";
 import { Act } from "../lib/parts.tsx";
-import { bytes } from "../plain/format.js";
+import { bytes } from "../lib/format.ts";
 
 type Version = Schema["VersionRead"];
 type Step = "deprecate" | "quarantine" | "restore" | "retire" | "purge";

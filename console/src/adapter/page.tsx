@@ -6,11 +6,11 @@ import { link } from "../lib/address.ts";
 import { may } from "../lib/caller.ts";
 import { useAnswer, useEvents } from "../lib/hooks.ts";
 import type { PageProps } from "../lib/page.ts";
-import { currentResidency } from "../plain/residency.js";
 import { About } from "./about.tsx";
 import { Aliases } from "./aliases.tsx";
 import { Grants } from "./grants.tsx";
-import { Versions, type Places, type Version } from "./versions.tsx";
+import { readPlaces } from "./places.ts";
+import { Versions, type Version } from "./versions.tsx";
 
 const PAGE = 200;
 
@@ -68,7 +68,7 @@ async function readAll(name: string, signal: AbortSignal) {
     request("get", "/api/v1/adapters/{name}", { path, signal }),
     allVersions(name, signal),
     request("get", "/api/v1/adapters/{name}/aliases", { path, signal }),
-    currentResidency(signal) as Promise<Places>,
+    readPlaces(signal),
   ]);
   return { adapter, versions, aliases: aliases.items, places };
 }

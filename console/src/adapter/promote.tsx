@@ -5,7 +5,7 @@ import { useState } from "preact/hooks";
 import { request, type Schema } from "../lib/api.ts";
 import { DialogForm, openDialog } from "../lib/dialog.tsx";
 import { Check, Field } from "../lib/form.tsx";
-import { showResult } from "../lib/notices.ts";
+import { showResult } from "../lib/notices.tsx";
 import { versionsOf, type Alias } from "./aliases.tsx";
 
 type Version = Schema["VersionRead"];

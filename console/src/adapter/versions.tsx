@@ -4,21 +4,21 @@ import { useState } from "preact/hooks";
 import { request, type Schema } from "../lib/api.ts";
 import { link } from "../lib/address.ts";
 import { DialogForm, openDialog } from "../lib/dialog.tsx";
-import { showResult } from "../lib/notices.ts";
+import { showResult } from "../lib/notices.tsx";
+import { Why } from "../cache/why.tsx";
 import { Act, Row, State, Table } from "../lib/parts.tsx";
 import { Time } from "../lib/time.tsx";
-import { pin, prefetch, unpin } from "../plain/cache-actions.js";
+import { pin, prefetch, unpin } from "../lib/cache-actions.ts";
 import { may, owns } from "../lib/caller.ts";
-import { bytes } from "../plain/format.js";
+import { bytes } from "../lib/format.ts";
 import { DescriptionFields, descriptionIn } from "./about.tsx";
 import type { Alias } from "./aliases.tsx";
 import { Details } from "./details.tsx";
 import { Lifecycle } from "./lifecycle.tsx";
 import { promote } from "./promote.tsx";
-import { Why } from "./why.tsx";
+import type { Places } from "./places.ts";
 
 export type Version = Schema["VersionRead"];
-export type Places = Map<string, { text: string; pinned: string | null }>;
 
 const COLUMNS = ["Version", "State", "In memory", "Rank", "Size", "Registered", "Details"];
 const SERVABLE = new Set(["ready", "deprecated"]);
@@ -103,7 +103,9 @@ function Open({ version, ...shared }: Shared & { version: Version }) {
       )}
       {version.description && <p class="lead">{version.description}</p>}
       <Details version={version} />
-      {asked > 0 && <Why key={asked} reference={version.reference} />}
+      <div class="why" aria-live="polite">
+        {asked > 0 && <Why key={asked} reference={version.reference} />}
+      </div>
     </>
   );
 }

@@ -1,8 +1,8 @@
 // Answers of two versions to the same prompts: differing words are marked, times beside them.
 
 import { useEffect, useState } from "preact/hooks";
-import { complete } from "../plain/completion.js";
-import { seconds } from "../plain/format.js";
+import { complete } from "../lib/completion.ts";
+import { seconds } from "../lib/format.ts";
 
 interface Props {
   a: string;

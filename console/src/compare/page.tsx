@@ -8,7 +8,7 @@ import { useAnswer } from "../lib/hooks.ts";
 import type { PageProps } from "../lib/page.ts";
 import { Act, metadataPairs, State, type Pair } from "../lib/parts.tsx";
 import { provenance } from "../adapter/provenance.tsx";
-import { bytes, moment } from "../plain/format.js";
+import { bytes, moment } from "../lib/format.ts";
 import { Answers } from "./answers.tsx";
 
 type Version = Schema["VersionRead"];

@@ -95,14 +95,9 @@ async function orUnreachable(response: Promise<Response>): Promise<Response> {
   }
 }
 
-// The plain pages don't know the types of their answers.
-export async function get(path: string, query?: Query, signal?: AbortSignal): Promise<any> {
-  return (await call("GET", path, { query, signal })).json();
-}
-
-export async function send(method: string, path: string, body?: unknown): Promise<any> {
-  const response = await call(method, path, { body });
-  return response.status === 204 ? null : response.json();
+/** The answer of a route that docs/openapi.json doesn't have: vLLM's own. Throws as `call` does. */
+export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
+  return (await call("GET", path, { signal })).json();
 }
 
 export function address(path: string, query: Query = {}): URL {

@@ -2,8 +2,8 @@
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { may } from "./caller.ts";
-import { clearProblem, showProblem } from "./notices.ts";
-import { follow } from "../plain/sse.js";
+import { clearProblem, showProblem } from "./notices.tsx";
+import { follow } from "./sse.ts";
 
 const LONGEST_MS = 60_000; // of an answer: a connection that is lost may not say so
 
@@ -75,5 +75,43 @@ export function useInterval(milliseconds: number, action: () => unknown): void {
     };
     const timer = setInterval(() => void poll(), milliseconds);
     return () => clearInterval(timer);
+  }, [milliseconds]);
+}
+
+interface Pages<T> {
+  items: readonly T[] | null;
+  /** Adds the next page; null after the last one. */
+  readMore: (() => Promise<void>) | null;
+}
+
+/** A list read page by page, the first at once. A problem of the first is shown under `doing`. */
+export function usePages<T>(
+  doing: string,
+  load: (token: string | undefined, signal: AbortSignal) => Promise<{ items: readonly T[]; next_page_token: string | null }>,
+  dependencies: readonly unknown[],
+): Pages<T> {
+  const [more, setMore] = useState<{ of: unknown; items: readonly T[]; token: string | null } | null>(null);
+  const [first] = useAnswer(doing, (signal) => load(undefined, signal), dependencies);
+  const current = useRef(first);
+  current.current = first;
+  if (first === null) return { items: null, readMore: null };
+  const known = more !== null && more.of === first ? more : { of: first, items: first.items, token: first.next_page_token };
+  const readMore = async () => {
+    const page = await load(known.token!, new AbortController().signal);
+    if (current.current !== first) return; // another search has been answered meanwhile
+    setMore({ of: first, items: [...known.items, ...page.items], token: page.next_page_token });
+  };
+  return { items: known.items, readMore: known.token === null ? null : readMore };
+}
+
+/** A function that calls `action` so long after its last call. */
+export function useLater(milliseconds: number, action: () => void): () => void {
+  const latest = useRef(action);
+  latest.current = action;
+  const timer = useRef(0);
+  useEffect(() => () => clearTimeout(timer.current), []);
+  return useCallback(() => {
+    clearTimeout(timer.current);
+    timer.current = window.setTimeout(() => latest.current(), milliseconds);
   }, [milliseconds]);
 }

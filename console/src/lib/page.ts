@@ -1,19 +1,11 @@
-// Page: what the shell gives one, and how a component becomes one.
-
-import { h, render, type ComponentType } from "preact";
+// Page: what the shell gives to the component that is one.
 
 export interface PageProps {
   name: string;
   query: URLSearchParams;
   signal: AbortSignal;
-  onLinkState: (state: string | null, problem?: Error | null) => void;
+  onLinkState: OnLinkState;
 }
 
-export type Show = (given: PageProps & { root: HTMLElement }) => void | Promise<void>;
-
-export function pageOf(Component: ComponentType<PageProps>): Show {
-  return ({ root, ...props }) => {
-    render(h(Component, props), root);
-    props.signal.addEventListener("abort", () => render(null, root), { once: true });
-  };
-}
+/** State of the page's stream: `live`, `paused`, `waiting` or `refused`; null: it has none. */
+export type OnLinkState = (state: string | null, problem?: Error | null) => void;

@@ -1,7 +1,7 @@
 // Small components that several pages use.
 
 import type { ComponentChildren } from "preact";
-import { attempt } from "./notices.ts";
+import { attempt } from "./notices.tsx";
 
 export function State({ of }: { of: string }) {
   return (
@@ -101,20 +101,22 @@ export function Row({ columns, cells }: { columns: readonly string[]; cells: rea
 interface ActProps {
   label: string;
   name?: string;
+  /** What a refusal is shown under; else the button's name. */
+  doing?: string;
   danger?: boolean;
   expanded?: boolean;
   action: () => unknown;
 }
 
 /** A button whose refusal is shown as a notice, and that can't be pressed twice. */
-export function Act({ label, name, danger = false, expanded, action }: ActProps) {
+export function Act({ label, name, doing = name ?? label, danger = false, expanded, action }: ActProps) {
   return (
     <button
       type="button"
       class={danger ? "danger-text" : undefined}
       aria-label={name}
       aria-expanded={expanded}
-      onClick={(event) => void attempt(event.currentTarget, name ?? label, action)}
+      onClick={(event) => void attempt(event.currentTarget, doing, action)}
     >
       {label}
     </button>

@@ -1,6 +1,6 @@
 // Times: in the viewer's time zone, which is named; UTC is on hover.
 
-import { clock, moment } from "../plain/format.js";
+import { clock, moment } from "./format.ts";
 
 /** `UTC+1`, or the zone's own abbreviation. */
 export function zone(at: Date = new Date()): string {

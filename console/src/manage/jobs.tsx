@@ -7,11 +7,11 @@ import { may, owns } from "../lib/caller.ts";
 import { confirm } from "../lib/dialog.tsx";
 import { Field } from "../lib/form.tsx";
 import { useAnswer, useInterval } from "../lib/hooks.ts";
-import { showResult } from "../lib/notices.ts";
+import { showResult } from "../lib/notices.tsx";
 import type { PageProps } from "../lib/page.ts";
 import { Act, Code, Row, State, Table } from "../lib/parts.tsx";
 import { Time } from "../lib/time.tsx";
-import { bytes, count } from "../plain/format.js";
+import { bytes, count } from "../lib/format.ts";
 import { ManagePage } from "./page.tsx";
 
 type Job = Schema["JobRead"];

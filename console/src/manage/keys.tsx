@@ -4,7 +4,7 @@ import { request, type Schema } from "../lib/api.ts";
 import { confirm, DialogForm, openDialog } from "../lib/dialog.tsx";
 import { Check, Field } from "../lib/form.tsx";
 import { useAnswer } from "../lib/hooks.ts";
-import { showResult } from "../lib/notices.ts";
+import { showResult } from "../lib/notices.tsx";
 import { Act, Row, State, Table, Tags } from "../lib/parts.tsx";
 import { Time } from "../lib/time.tsx";
 import { ManagePage } from "./page.tsx";

@@ -7,7 +7,7 @@ import { Field } from "../lib/form.tsx";
 import { useAnswer } from "../lib/hooks.ts";
 import { Act, Row, Table } from "../lib/parts.tsx";
 import { Time } from "../lib/time.tsx";
-import { pin, unpin } from "../plain/cache-actions.js";
+import { pin, unpin, type Tier } from "../lib/cache-actions.ts";
 import { ManagePage } from "./page.tsx";
 
 const COLUMNS = ["Reference", "Tier", "Until", "Actions"];
@@ -17,7 +17,7 @@ export function PinsPage() {
   const add = async () => {
     const action = (form: FormData) => {
       const minutes = Number(form.get("minutes"));
-      return pin(String(form.get("reference")).trim(), String(form.get("tier")), minutes ? minutes * 60 : null);
+      return pin(String(form.get("reference")).trim(), String(form.get("tier")) as Tier, minutes ? minutes * 60 : null);
     };
     await openDialog<true>("Pin an adapter", (close) => (
       <DialogForm verb="Pin" action={action} close={close}>

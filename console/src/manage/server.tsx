@@ -5,10 +5,10 @@ import { request, type Schema } from "../lib/api.ts";
 import { confirm } from "../lib/dialog.tsx";
 import { Check, Field } from "../lib/form.tsx";
 import { useAnswer, useInterval } from "../lib/hooks.ts";
-import { showProblem, showResult } from "../lib/notices.ts";
+import { showProblem, showResult } from "../lib/notices.tsx";
 import { Act, Code, Facts, Row, State, Table, type Pair } from "../lib/parts.tsx";
 import { Time } from "../lib/time.tsx";
-import { bytes, count } from "../plain/format.js";
+import { bytes, count } from "../lib/format.ts";
 import { ManagePage } from "./page.tsx";
 
 type Garbage = Schema["GarbageRead"];

@@ -5,10 +5,10 @@ import { request, type Schema } from "../lib/api.ts";
 import { confirm, DialogForm, openDialog } from "../lib/dialog.tsx";
 import { Field } from "../lib/form.tsx";
 import { useAnswer, useInterval } from "../lib/hooks.ts";
-import { showResult } from "../lib/notices.ts";
+import { showResult } from "../lib/notices.tsx";
 import { Act, Row, State, Table } from "../lib/parts.tsx";
 import { Time } from "../lib/time.tsx";
-import { count } from "../plain/format.js";
+import { count } from "../lib/format.ts";
 import { ManagePage } from "./page.tsx";
 import { showSecret } from "./secret.tsx";
 

@@ -4,7 +4,7 @@ import { currentCaller, isSignedIn, readCaller, type Caller } from "../lib/calle
 import { key, Problem } from "../lib/api.ts";
 import { DialogForm, openDialog } from "../lib/dialog.tsx";
 import { Field } from "../lib/form.tsx";
-import { announce, clearNotices, showProblem } from "../lib/notices.ts";
+import { announce, clearNotices, showProblem } from "../lib/notices.tsx";
 import { Facts, Tags } from "../lib/parts.tsx";
 
 /** The button in the bar; `changed` shows the page again with another key. */

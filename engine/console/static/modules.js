@@ -1,1 +1,1 @@
-import{I as e,L as s,X as t,ja as m,k as o,la as p,u as r,y as a}from"./chunk-ONK3RRAV.js";export{o as api,p as cacheTiers,m as decisionWindow,r as dom,e as format,s as metadata,t as plot,a as sse};
+import{A as e,D as s,R as m,Y as t,ea as f,j as o,o as r,y as a}from"./chunk-BF3UNYVX.js";export{o as api,f as cacheCells,m as decisionWindow,a as format,s as metadata,e as named,t as scales,r as sse};

@@ -1,5 +1,7 @@
 // Decisions of the last minutes, and statistics of them. No DOM: numbers only.
 
+import type { Decision } from "./decisions.tsx";
+
 export const WINDOW_MS = 5 * 60 * 1000;
 export const BUCKET_MS = 5 * 1000;
 export const MINUTE_MS = 60 * 1000;
@@ -7,18 +9,28 @@ export const THRASH_EVICTIONS = 3; // of one adapter from one tier within a minu
 const MOST = 20000;
 const NEWEST = 200;
 
+/** `time`: in milliseconds. */
+export type Timed = Decision & { time: number };
+
+export interface Lookups {
+  gpu_hit: number;
+  host_hit: number;
+  miss: number;
+  total: number;
+}
+
 /** Stores decisions in the order of their ids, each once, for `WINDOW_MS`. */
 export class DecisionWindow {
-  #known = new Set();
-  #all = [];
-  #newest = [];
+  #known = new Set<number>();
+  #all: Timed[] = [];
+  #newest: Timed[] = [];
 
   /** Whether it was new. */
-  add(decision) {
+  add(decision: Decision): boolean {
     if (this.#known.has(decision.id)) return false;
     this.#known.add(decision.id);
     let place = this.#all.length;
-    while (place > 0 && decision.id < this.#all[place - 1].id) place -= 1;
+    while (place > 0 && decision.id < this.#all[place - 1]!.id) place -= 1;
     const timed = { ...decision, time: Date.parse(decision.at) };
     this.#all.splice(place, 0, timed);
     this.#addNewest(timed);
@@ -26,15 +38,13 @@ export class DecisionWindow {
   }
 
   /** One that was pruned comes again when a stream is opened again. */
-  #addNewest(timed) {
+  #addNewest(timed: Timed): void {
     if (this.#newest.some(({ id }) => id === timed.id)) return;
-    this.#newest.push(timed);
-    this.#newest.sort((one, other) => other.id - one.id);
-    this.#newest.length = Math.min(this.#newest.length, NEWEST);
+    this.#newest = [...this.#newest, timed].sort((one, other) => other.id - one.id).slice(0, NEWEST);
   }
 
   /** Removes decisions that are too old. */
-  prune(now) {
+  prune(now: number): void {
     let old = this.#all.findIndex((each) => each.time >= now - WINDOW_MS);
     if (old < 0) old = this.#all.length;
     old = Math.max(old, this.#all.length - MOST);
@@ -42,24 +52,23 @@ export class DecisionWindow {
   }
 
   /** The newest, newest first, however old: an incident is looked at long after it. */
-  get newest() {
+  get newest(): readonly Timed[] {
     return this.#newest;
   }
 
-  get all() {
+  get all(): readonly Timed[] {
     return this.#all;
   }
 
-  since(time) {
+  since(time: number): readonly Timed[] {
     return this.#all.filter((each) => each.time >= time);
   }
 }
 
-/** `{gpu_hit, host_hit, miss, total}`. */
-export function lookups(decisions) {
+export function lookups(decisions: readonly Decision[]): Lookups {
   const counts = { gpu_hit: 0, host_hit: 0, miss: 0, total: 0 };
   for (const { kind, outcome } of decisions) {
-    if (kind !== "looked_up" || !(outcome in counts)) continue;
+    if (kind !== "looked_up" || !outcome) continue;
     counts[outcome] += 1;
     counts.total += 1;
   }
@@ -67,71 +76,71 @@ export function lookups(decisions) {
 }
 
 /** The share of lookups that found their adapter in a slot, or in any memory; null if none. */
-export function ratios({ gpu_hit: gpu, host_hit: host, total }) {
+export function ratios({ gpu_hit: gpu, host_hit: host, total }: Lookups) {
   if (total === 0) return { gpu: null, memory: null };
   return { gpu: gpu / total, memory: (gpu + host) / total };
 }
 
-/** Lookups by time, oldest first: `{from, …lookups}` for each `BUCKET_MS`, the last incomplete. */
-export function buckets(decisions, now) {
+/** Lookups by time, oldest first, for each `BUCKET_MS`, the last incomplete. */
+export function buckets(decisions: readonly Timed[], now: number): (Lookups & { from: number })[] {
   const number = WINDOW_MS / BUCKET_MS;
   const end = Math.floor(now / BUCKET_MS) * BUCKET_MS + BUCKET_MS;
   const begin = end - number * BUCKET_MS;
-  const found = Array.from({ length: number }, () => []);
-  for (const decision of decisions) {
-    const n = Math.floor((decision.time - begin) / BUCKET_MS);
-    if (n >= 0 && n < number) found[n].push(decision);
-  }
+  const found = Array.from({ length: number }, (): Timed[] => []);
+  for (const decision of decisions) found[Math.floor((decision.time - begin) / BUCKET_MS)]?.push(decision);
   return found.map((each, n) => ({ from: begin + n * BUCKET_MS, ...lookups(each) }));
 }
 
-/** Each move into a tier: `{time, seconds, tier, reference}`. */
-export function loads(decisions) {
-  return decisions
-    .filter(({ kind, seconds }) => kind === "moved_in" && seconds !== null)
-    .map(({ time, seconds, tier, reference }) => ({ time, seconds, tier, reference }));
+/** Each move into a tier. */
+export function loads(decisions: readonly Timed[]) {
+  return decisions.flatMap(({ kind, time, seconds, tier, reference }) =>
+    kind === "moved_in" && typeof seconds === "number" && tier ? [{ time, seconds, tier, reference }] : [],
+  );
 }
 
 /** How many entered each tier and left it. */
-export function flows(decisions) {
+export function flows(decisions: readonly Decision[]) {
   const counts = { gpu: { in: 0, out: 0 }, host: { in: 0, out: 0 } };
   for (const { kind, tier } of decisions) {
-    if (!counts[tier]) continue;
+    if (!tier) continue;
     if (kind === "moved_in") counts[tier].in += 1;
     if (kind === "evicted") counts[tier].out += 1;
   }
   return counts;
 }
 
-/**
- * Adapters that were evicted repeatedly to make room: `{adapter, gpu, host}` with the number of
- * evictions from each tier, the worst first. `decisions` of a minute.
- */
-export function thrashing(decisions) {
-  const found = new Map();
+/** An adapter, and how often it was evicted from each tier. */
+export interface Thrashing {
+  adapter: string;
+  gpu: number;
+  host: number;
+}
+
+/** Adapters that were evicted repeatedly to make room, the worst first. `decisions` of a minute. */
+export function thrashing(decisions: readonly Decision[]): Thrashing[] {
+  const found = new Map<string, Thrashing>();
   for (const { kind, adapter, tier, reason } of decisions) {
-    if (kind !== "evicted" || reason !== "capacity") continue;
+    if (kind !== "evicted" || reason !== "capacity" || !tier || !adapter) continue;
     const each = found.get(adapter) ?? { adapter, gpu: 0, host: 0 };
     each[tier] += 1;
     found.set(adapter, each);
   }
-  const often = ({ gpu, host }) => Math.max(gpu, host) >= THRASH_EVICTIONS;
+  const often = ({ gpu, host }: Thrashing) => Math.max(gpu, host) >= THRASH_EVICTIONS;
   return [...found.values()].filter(often).sort((one, other) => weight(other) - weight(one));
 }
 
 /** A load from disk costs more than one from host memory. */
-function weight({ gpu, host }) {
+function weight({ gpu, host }: Thrashing): number {
   return gpu + 2 * host;
 }
 
 /** How many adapters were requested. */
-export function requestedAdapters(decisions) {
-  return new Set(decisions.filter(({ kind }) => kind === "looked_up").map((d) => d.adapter)).size;
+export function requestedAdapters(decisions: readonly Decision[]): number {
+  return new Set(decisions.filter(({ kind }) => kind === "looked_up").map((each) => each.adapter)).size;
 }
 
 /** The value below which a share of them are; null if none. */
-export function quantile(values, share) {
-  if (!values.length) return null;
+export function quantile(values: readonly number[], share: number): number | null {
   const sorted = [...values].sort((one, other) => one - other);
-  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? null;
 }

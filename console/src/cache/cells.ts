@@ -1,0 +1,104 @@
+// Cells of both tiers: which places there are, what is in them, and who is evicted next. No DOM.
+
+import type { Schema } from "../lib/api.ts";
+import { count, idle } from "../lib/format.ts";
+
+export type Cache = Schema["CacheRead"];
+type Resident = Schema["ResidentRead"];
+
+/** A resident; or a place that is free, or another tenant's and without a name. */
+export type Cell = { id: string } & ({ resident: Resident; blank?: undefined } | { resident: null; blank: string });
+
+/** Class and text. Each state has a symbol of its own. */
+export type Mark = readonly [name: string, text: string];
+
+const MOST_BLANK = 64;
+
+/** A version may be on several replicas. */
+export function idOf({ reference, replica }: Resident): string {
+  return replica ? `${reference} ${replica}` : reference;
+}
+
+/** Slots stay in their order, whichever adapter is in them. */
+export function bySlot({ slots, gpu, hidden, replicas = [] }: Pick<Cache, "slots" | "gpu" | "hidden"> & { replicas?: Cache["replicas"] }): Cell[] {
+  const engines = replicas.length ? replicas : [{ name: null, slots }];
+  const placed = engines.flatMap(({ name, slots: number }) =>
+    Array.from({ length: number }, (_, n) => gpu.find((each) => each.slot === n && (each.replica ?? null) === name)),
+  );
+  const unplaced = gpu.filter((each) => !placed.includes(each));
+  const others = blanks("another's", hidden.gpu ?? 0);
+  return placed.map((each, n) => {
+    const found = each ?? unplaced.shift();
+    return found ? cellOf(found) : (others.shift() ?? { id: `free-${n}`, resident: null, blank: "free" });
+  });
+}
+
+/** Residents, next victim first; then other tenants', then free places. */
+export function inHost(cache: Cache): Cell[] {
+  const hidden = cache.hidden.host ?? 0;
+  const free = Math.max(0, cache.host_capacity - cache.host.length - hidden);
+  return [
+    ...cache.host.map(cellOf),
+    ...blanks("another's", Math.min(hidden, MOST_BLANK)),
+    ...blanks("free", Math.min(free, MOST_BLANK)),
+  ];
+}
+
+function cellOf(resident: Resident): Cell {
+  return { id: idOf(resident), resident };
+}
+
+function blanks(blank: string, number: number): Cell[] {
+  return Array.from({ length: number }, (_, n) => ({ id: `${blank}-${n}`, resident: null, blank }));
+}
+
+/** By replica: the ids of those that may be evicted from their slots, next first. */
+export function slotVictims(cache: Cache): Victims {
+  if (cache.hidden.gpu) return new Map(); // unknown if there are hidden ones
+  return positions(cache.gpu.filter((each) => each.pinned !== "gpu" && !each.leases));
+}
+
+/** The same of host memory: who is in a slot leaves after all others. */
+export function hostVictims(cache: Cache): Victims {
+  if (cache.hidden.host) return new Map();
+  const inSlots = new Set(cache.gpu.map(idOf));
+  const able = cache.host.filter((each) => !each.pinned && !each.leases && !each.waiting);
+  return positions([...able.filter((each) => !inSlots.has(idOf(each))), ...able.filter((each) => inSlots.has(idOf(each)))]);
+}
+
+/** Place in the order of eviction of its replica, from 0, by id. */
+export type Victims = ReadonlyMap<string, number>;
+
+function positions(inOrder: readonly Resident[]): Victims {
+  const next = new Map<string | null, number>();
+  return new Map(
+    inOrder.map((each) => {
+      const replica = each.replica ?? null;
+      const position = next.get(replica) ?? 0;
+      next.set(replica, position + 1);
+      return [idOf(each), position];
+    }),
+  );
+}
+
+export function marksOf(resident: Resident, position: number | undefined, inSlot: boolean): Mark[] {
+  const { leases, waiting, pinned, leaving, idle_seconds: seconds } = resident;
+  const marks: (Mark | false)[] = [
+    leases > 0 && ["leased", `▶ ${leases} leased`],
+    pinned !== null && ["pinned", `◆ pinned ${pinned}`],
+    waiting > 0 && ["awaited", `… ${waiting} waiting`],
+    inSlot && ["in-slot", "▲ in a slot"],
+    leaving && ["leaving", "↘ evicted once idle"],
+    position === 0 && ["next", "↘ next out"],
+    position !== undefined && position > 0 && ["later", `${position + 1}. out`],
+    leases === 0 && seconds >= 1 && ["idle", `idle ${idle(seconds)}`],
+  ];
+  return marks.filter((mark) => mark !== false);
+}
+
+/** What is on its way, each with a key. */
+export function onTheirWay({ loading, waiting }: Cache): { key: string; text: string }[] {
+  const found = loading.map((reference) => ({ key: reference, text: `⟳ ${reference} is loading` }));
+  if (waiting) found.push({ key: "waiting", text: `… ${count(waiting, "request")} waiting for a slot` });
+  return found;
+}
