@@ -409,6 +409,13 @@ class OverviewPage(ResponseModel):
     total: int
 
 
+class PlaceRatioRead(ResponseModel):
+    """What LRU would have hit with so many places in all."""
+
+    places: int
+    lru: float
+
+
 class PrefetchRead(ResponseModel):
     reference: str
 
@@ -720,6 +727,10 @@ class TierPolicyRead(ResponseModel):
     candidate: float | None = Field(..., description="Null without `--shadow-policy`.")
     places_for_half: int | None = Field(
         ..., description="With so many, LRU would have hit half of the misses that more can mend"
+    )
+    lookups: int = Field(..., description="So many were counted, the last ones.")
+    curve: list[PlaceRatioRead] = Field(
+        ..., description="By places, up to as many as would hit anything more."
     )
 
 

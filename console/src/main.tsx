@@ -20,6 +20,7 @@ import { PublishPage } from "./publish/page.tsx";
 import { setUpKeyboard } from "./shell/keyboard.tsx";
 import { setUpSignIn } from "./shell/sign-in.tsx";
 import { clearNotices, clearProblem, showProblem } from "./lib/notices.tsx";
+import { SizingPage } from "./sizing/page.tsx";
 import { TryPage } from "./try/page.tsx";
 import { VersionsPage } from "./versions/page.tsx";
 
@@ -32,6 +33,7 @@ interface Page {
 
 const PAGES: readonly Page[] = [
   { path: /^\/?$|^\/cache$/, nav: "#/cache", title: "Cache", Component: CachePage },
+  { path: /^\/sizing$/, nav: "#/cache", title: "Sizing", Component: SizingPage },
   { path: /^\/adapters$/, nav: "#/adapters", title: "Adapters", Component: AdaptersPage },
   { path: /^\/adapters\/([^/]+)$/, nav: "#/adapters", title: "Adapter", Component: AdapterPage },
   { path: /^\/versions$/, nav: "#/adapters", title: "Versions", Component: VersionsPage },

@@ -7,4 +7,5 @@ export * as format from "./lib/format.ts";
 export * as metadata from "./lib/metadata.ts";
 export * as named from "./adapters/named.ts";
 export * as scales from "./cache/scales.ts";
+export * as sizing from "./sizing/advice.ts";
 export * as sse from "./lib/sse.ts";

@@ -6,8 +6,16 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from engine.api.cache import ERRORS, EngineProblemRoute
-from engine.telemetry.shadows import CANDIDATE, LRU, OPTIMUM, Shadows, TierRegret
+from engine.telemetry.place_curve import place_curve
+from engine.telemetry.shadows import CANDIDATE, LRU, OPTIMUM, Shadows, TierRegret, Window
 from engine.types import EvictionPolicy, Tier
+
+
+class PlaceRatioRead(BaseModel):
+    """What LRU would have hit with so many places in all."""
+
+    places: int
+    lru: float
 
 
 class TierPolicyRead(BaseModel):
@@ -22,6 +30,11 @@ class TierPolicyRead(BaseModel):
     places_for_half: Annotated[
         int | None,
         Field(description="With so many, LRU would have hit half of the misses that more can mend"),
+    ]
+    lookups: Annotated[int, Field(description="So many were counted, the last ones.")]
+    curve: Annotated[
+        list[PlaceRatioRead],
+        Field(description="By places, up to as many as would hit anything more."),
     ]
 
 
@@ -46,18 +59,19 @@ def create_policy_router(shadows: Shadows) -> APIRouter:
     @router.get("/policy")
     async def policy() -> PolicyRead:
         """The eviction policy, what it and others hit of the last lookups, and what would help."""
-        regrets = [window.regret() for window in shadows.windows()]
+        windows = shadows.windows()
+        regrets = [window.regret() for window in windows]
         return PolicyRead(
             policy=shadows.policy,
             candidate=shadows.candidate,
-            tiers=list(map(_tier_read, regrets)),
+            tiers=list(map(_tier_read, windows, regrets)),
             mend=shadows.describe_mend(regrets),
         )
 
     return router
 
 
-def _tier_read(regret: TierRegret) -> TierPolicyRead:
+def _tier_read(window: Window, regret: TierRegret) -> TierPolicyRead:
     ratios = {name: round(ratio, 4) for name, ratio in regret.ratios.items()}
     return TierPolicyRead(
         tier=regret.tier,
@@ -67,4 +81,9 @@ def _tier_read(regret: TierRegret) -> TierPolicyRead:
         optimum=ratios[OPTIMUM],
         candidate=ratios.get(CANDIDATE),
         places_for_half=regret.places_for_half,
+        lookups=len(window.lookups),
+        curve=[
+            PlaceRatioRead(places=each.places, lru=round(each.lru, 4))
+            for each in place_curve(window)
+        ],
     )

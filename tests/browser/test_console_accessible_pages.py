@@ -11,6 +11,7 @@ from tests.browser.console_server import ROOT, ConsoleServer
 AXE = ROOT / "console" / "node_modules" / "axe-core" / "axe.min.js"
 PAGES = {
     "#/cache?ref=upper:1": "Cache",
+    "#/sizing": "Sizing",
     "#/adapters": "Adapters",
     "#/adapters?text=nothing-has-this": "Adapters",
     "#/adapters/upper?version=1": "upper",

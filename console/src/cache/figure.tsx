@@ -112,3 +112,17 @@ export function TimeAxis({ frame, windowMs }: { frame: Frame; windowMs: number }
     </>
   );
 }
+
+/** Numbers of places, doubling, below. */
+export function PlaceAxis({ frame, most, scale }: { frame: Frame; most: number; scale: Scale }) {
+  const ticks = Array.from({ length: Math.floor(Math.log2(most)) + 1 }, (_, n) => 2 ** n);
+  return (
+    <>
+      {ticks.map((tick) => (
+        <text key={tick} class="tick" x={scale(tick)} y={frame.bottom + 14} text-anchor="middle">
+          {tick}
+        </text>
+      ))}
+    </>
+  );
+}

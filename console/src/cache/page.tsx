@@ -46,6 +46,9 @@ export function CachePage({ query, signal, onLinkState }: PageProps) {
       <div class="page-head">
         <h1>Cache</h1>
         <LastMinute decisions={lastMinute} />
+        <p class="row end-of-line">
+          <a href="#/sizing">Sizing</a>
+        </p>
       </div>
       <Thrash lastMinute={lastMinute} cache={cache} onExplain={explain} changed={refresh} />
       <div class="cache-columns">

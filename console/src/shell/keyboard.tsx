@@ -12,6 +12,7 @@ const PAGES: Record<string, readonly [string, string]> = {
   j: ["Jobs", "#/jobs"],
   k: ["Keys", "#/keys"],
   w: ["Webhooks", "#/webhooks"],
+  z: ["Sizing", "#/sizing"],
   s: ["Server", "#/server"],
 };
 const CHORD_MS = 1500;

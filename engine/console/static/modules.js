@@ -1,1 +1,1 @@
-import{A as e,D as s,R as m,Y as t,ea as f,j as o,o as r,y as a}from"./chunk-BF3UNYVX.js";export{o as api,f as cacheCells,m as decisionWindow,a as format,s as metadata,e as named,t as scales,r as sse};
+import{A as e,D as s,R as m,Y as t,ea as f,ia as p,j as o,o as r,y as a}from"./chunk-LQLXUO7U.js";export{o as api,f as cacheCells,m as decisionWindow,a as format,s as metadata,e as named,t as scales,p as sizing,r as sse};
