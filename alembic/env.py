@@ -11,7 +11,7 @@ from sqlmodel import SQLModel
 
 import registry.models  # fills SQLModel.metadata
 from registry.database import sqlite_file
-from registry.database.engine import async_url
+from registry.database.urls import async_url
 from registry.settings import RegistrySettings
 
 TIMEOUT_SECONDS = 60

@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from registry.database.engine import check_url
+from registry.database.urls import check_url
 from registry.sources.urls import UrlRules
 
 HOME = Path(".adaptry")

@@ -99,7 +99,7 @@ def _run(work: "Callable[[], Backup]") -> "Backup":
 def _url(given: str | None) -> str:
     from pydantic import ValidationError
 
-    from registry.database.engine import check_url
+    from registry.database.urls import check_url
     from registry.settings import RegistrySettings
     from registry.validation import explain
 

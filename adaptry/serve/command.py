@@ -16,14 +16,13 @@ from adaptry.serve.modes import serve_engine, serve_replicas, serve_stock_engine
 from adaptry.serve.option_types import is_loopback
 from adaptry.serve.preflight import check_compiler, check_engine, check_model
 from adaptry.terminal.errors import CommandError, UsageError
-from registry.database.engine import async_url
+from registry.database.urls import async_url
 from registry.errors import RegistryError
 from registry.redaction import (
     hide_secrets_in_logs,
     redact,
     register_process_secrets,
 )
-from registry.servers import default_server_id
 from registry.settings import RegistrySettings
 from registry.validation import explain
 
@@ -99,6 +98,8 @@ def _name_service() -> None:
 
 def _registry_settings(arguments: ServeArguments) -> RegistrySettings:
     """The command line over the environment. Its folders become source roots too."""
+    from registry.servers import default_server_id  # with SQLAlchemy, once all options are right
+
     given: dict[str, Any] = {}
     if arguments.database is not None:
         given["database_url"] = async_url(arguments.database)

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from registry.database.engine import check_url
+from registry.database.urls import check_url
 from registry.sources.urls import UrlRules
 
 MAX_REPLICAS = 10_000

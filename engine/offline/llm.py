@@ -35,7 +35,7 @@ from engine.vllm import compat as vllm_compat
 from engine.vllm.arguments import DEFAULT_SLOTS, HOST_ADAPTERS_PER_SLOT, WORKER_EXTENSION
 from engine.vllm.backend import connect_backend, lora_request
 from registry.auth.client_address import LOCAL, from_address
-from registry.database.engine import async_url
+from registry.database.urls import async_url
 from registry.residency import ResidencyStore
 from registry.settings import RegistrySettings
 

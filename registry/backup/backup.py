@@ -17,7 +17,7 @@ from sqlalchemy import URL, make_url
 
 from registry.backup import database_dump
 from registry.backup.database_dump import POSTGRESQL_FILE, SQLITE_FILE, BackupFailed, NamedVersion
-from registry.database.engine import async_url
+from registry.database.urls import async_url
 from registry.models import SERVABLE, VersionState
 from registry.storage.integrity import hash_file, manifest_digest
 

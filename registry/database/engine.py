@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager, contextmanager
 
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import (
-    ArgumentError,
     DataError,
     DBAPIError,
     IntegrityError,
@@ -34,6 +33,7 @@ from registry.database.sqlite_group_commit import (
     configure,
     sync_file,
 )
+from registry.database.urls import async_url
 from registry.database.write_turns import WriteTurns
 from registry.errors import DatabaseUnavailable
 
@@ -45,43 +45,6 @@ SESSION_TIMEOUT_SECONDS = 10.0  # requests' statements take milliseconds
 # Errors of the statement itself. All others are outages: asyncpg's errors for a server that stops,
 # starts or was killed have no common class, and SQLite's for a broken file are DatabaseError.
 _STATEMENT_ERRORS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
-
-_ASYNC_DRIVERS = {
-    "sqlite": "sqlite+aiosqlite",
-    "postgresql": "postgresql+asyncpg",
-    "postgres": "postgresql+asyncpg",
-}
-# Options that asyncpg accepts in a URL; it does not know libpq's others.
-_URL_OPTIONS = {"host", "port", "ssl", "passfile", "service", "servicefile", "target_session_attrs"}
-
-
-def async_url(url: str) -> str:
-    """`sqlite:///file` and `postgresql://…` with the drivers used here; other URLs unchanged.
-
-    libpq's `sslmode` becomes asyncpg's `ssl`, which means the same.
-    """
-    scheme, separator, rest = url.partition("://")
-    whole = _ASYNC_DRIVERS.get(scheme, scheme) + separator + rest
-    if "sslmode=" not in rest:
-        return whole
-    parsed = make_url(whole)
-    options = {"ssl" if key == "sslmode" else key: value for key, value in parsed.query.items()}
-    return parsed.set(query=options).render_as_string(hide_password=False)
-
-
-def check_url(url: str) -> str:
-    """The URL with its driver. Raises ValueError for an unsupported database."""
-    try:
-        whole = async_url(url)
-        parsed = make_url(whole)
-    except (ArgumentError, ValueError):  # ValueError: a port that is not a number
-        parsed = None
-    if parsed is None or parsed.drivername not in _ASYNC_DRIVERS.values():
-        raise ValueError("write sqlite:///FILE or postgresql://USER@HOST/DATABASE")
-    unknown = set(parsed.query) - _URL_OPTIONS
-    if unknown and parsed.get_backend_name() == "postgresql":
-        raise ValueError(f"this URL has options that are not known: {', '.join(sorted(unknown))}")
-    return whole
 
 
 class Database:

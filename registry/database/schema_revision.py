@@ -10,8 +10,9 @@ from sqlalchemy import Connection, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from registry.database.engine import check_url, translate_outages
+from registry.database.engine import translate_outages
 from registry.database.migrate import alembic_config
+from registry.database.urls import check_url
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from registry.database.engine import Database, async_url
+from registry.database.engine import Database
+from registry.database.urls import async_url
 from registry.inspection.base_identity import BaseIdentity, identity_of
 from registry.inspection.base_model import read_base_model
 from registry.service import RegistryService

@@ -24,6 +24,9 @@ HEAVY = {
     "vllm",
 }
 CLIENT = {"httpx", "pydantic"}
+MAY_LOAD = {"serve": {"psutil", "pydantic_settings"}, "demo": {"psutil"}}
+MOST_MODULES = 1.3
+"""Of any command, in those of the client and of the command line."""
 REPORT = (
     "\nimport sys; print('imported:', *sorted({name.partition('.')[0] for name in sys.modules}))"
 )
@@ -66,6 +69,55 @@ def test_a_command_that_asks_a_server_loads_the_client_alone(command: str) -> No
     loaded = run([*command.split(), "--server", NOBODY])
     assert loaded >= CLIENT
     assert not loaded & HEAVY
+
+
+BASE = "from adaptry.command_tree import load; load('cache'); import typer._adapters"
+EACH_HELP = """
+import os, sys
+from adaptry.cli import main
+from adaptry.command_tree import PLACES
+import contextlib, io
+
+def show(words):
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told):
+        main([*words, "--help"])
+    if "Commands:" in told.getvalue():
+        lines = told.getvalue().partition("Commands:")[2].splitlines()
+        return [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "]
+    return []
+
+for name in PLACES:
+    if os.fork() == 0:
+        verbs = show([name])
+        for verb in verbs:
+            show([name, verb])
+        print(name, *sorted(sys.modules), flush=True)
+        os._exit(0)
+    assert os.wait()[1] == 0
+"""
+
+
+def test_the_help_of_each_command_loads_no_more_than_a_client() -> None:
+    """Counted, as times depend on the machine: a package more is 10 to 300 ms."""
+    done = subprocess.run(
+        [sys.executable, "-c", EACH_HELP], capture_output=True, text=True, check=True
+    )
+    loaded = {name: modules for name, *modules in map(str.split, done.stdout.splitlines())}
+    assert loaded.keys() == PLACES.keys()
+    needed = len(modules_after(BASE))
+    for name, modules in loaded.items():
+        more = HEAVY & {module.partition(".")[0] for module in modules}
+        assert not more - MAY_LOAD.get(name, set()), name
+        assert len(modules) <= MOST_MODULES * needed, (name, len(modules), needed)
+
+
+def modules_after(program: str) -> list[str]:
+    report = "\nimport sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program + report], capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["nope"]])

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from registry.database.engine import async_url, check_url
+from registry.database.urls import async_url, check_url
 from registry.settings import RegistrySettings
 
 
