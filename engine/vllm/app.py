@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -22,6 +23,7 @@ from engine.gateway.parsed_request import parse_bodies_once
 from engine.gateway.request_context import RequestedAdapters, requested_adapter
 from engine.ports import Resolver
 from engine.telemetry.spans import Tracing
+from engine.tgi.info import ServerInfo, create_info_router, server_info
 from engine.tgi.middleware import GenerateApi
 from engine.tgi.openapi import document_generate_api
 from engine.tgi.tokens import TokenTexts
@@ -114,7 +116,8 @@ async def build_application(
     fanout_router = create_fanout_router(
         resolver, base_models, answers_base=default_adapter is None
     )
-    for router in [*routers, generate_router, fanout_router]:
+    info_router = create_info_router(partial(_server_info, engine))
+    for router in [*routers, generate_router, fanout_router, info_router]:
         app.include_router(router)
     serve_api_docs(app)
     app.router.routes[:0] = [metrics_route, *_model_routes(models)]  # before vLLM's
@@ -153,6 +156,18 @@ async def build_application(
     unregister_http_metrics(REGISTRY)
     app.middleware_stack = None  # already built; Starlette builds it again at the first request
     return app
+
+
+def _server_info(engine: Any) -> ServerInfo:
+    config = engine.model_config
+    return server_info(
+        config.model,
+        config.max_model_len,
+        revision=config.revision,
+        dtype=str(config.dtype).removeprefix("torch."),
+        device=engine.vllm_config.device_config.device_type,
+        generates=config.runner_type == "generate",
+    )
 
 
 def _token_texts(state: State) -> TokenTexts:

@@ -22,6 +22,7 @@ from engine.gateway.request_context import RequestContext
 from engine.gateway.requested_model import read_requested_model
 from engine.gateway.unknown_model import as_model_error
 from engine.ports import Resolver
+from engine.tgi.info import INFO, server_info
 from engine.types import AdapterVersion
 from fleet.stock.accounts import StockAccounts
 from fleet.stock.answering import AnswerCutShort, Answering, restore_model, whole_lines
@@ -90,6 +91,10 @@ class StockApplication:
         elif method == "GET" and (path == MODELS or path.startswith(f"{MODELS}/")):
             shown = await self._models.show(self._base_models(), Request(scope))
             await shown(scope, receive, send)
+        elif method == "GET" and path == INFO:
+            model = (await self._server.cards())[0]  # vLLM lists its base model first
+            info = server_info(model["root"], model["max_model_len"])
+            await send_json(send, 200, info.model_dump())
         elif method == "GET" and path in READ:
             await self._forward(scope, b"", receive, Answering(send))
         else:

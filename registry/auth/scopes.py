@@ -92,6 +92,7 @@ RULES = (
     _rule(r"/(generate|tokenize|detokenize|pooling|classify|score|rerank|v2/rerank)", _INFER),
     _rule(r"/(invocations|inference/v1/generate)", _INFER),
     _rule(r"/(generate_stream)?", _INFER),
+    _rule(r"/info", _INFER, _READ),
 )
 
 

@@ -325,6 +325,7 @@ def test_every_route_has_a_rule_of_its_own() -> None:
         ("POST", "/", {INFER}),
         ("GET", "/", set()),
         ("POST", "/generate_stream", {INFER}),
+        ("GET", "/info", {INFER}),
         ("POST", "/adapters", {PUBLISH}),
         ("DELETE", "/adapters/a", {PUBLISH}),
         ("POST", "/api/v1/cache/pins", {OPERATE}),

@@ -23,6 +23,7 @@ OTHERS = {
     "/v1/loras/{lora_name}": "from-dynamo.md",
     "/": "from-lorax.md",
     "/generate_stream": "from-lorax.md",
+    "/info": "from-tgi.md",
 }
 
 

@@ -8,6 +8,7 @@ from huggingface_hub import InferenceClient
 from huggingface_hub.errors import TextGenerationError
 
 from demo.tasks import TASKS
+from registry.version import adaptry_version
 from tests.support.peer_clients import PYTHON, run_client
 
 pytestmark = [
@@ -177,6 +178,18 @@ def test_huggingface_hubs_client_generates_and_streams(server: Any) -> None:
     assert (whole.generated_text, whole.details.finish_reason) == (UPPER, "eos_token")
     with pytest.raises(TextGenerationError, match="nobody"):
         client.text_generation("hello=", adapter_id="nobody")
+
+
+def test_huggingface_hubs_client_reads_the_servers_info(server: Any) -> None:
+    client = InferenceClient(str(server.base_url))
+    info = client.get_endpoint_info()
+    (base, *_) = server.client.get("/v1/models").json()["data"]
+    assert (info["model_id"], info["max_total_tokens"]) == (base["root"], base["max_model_len"])
+    assert info["max_input_tokens"] == info["max_input_length"] == base["max_model_len"] - 1
+    assert (info["model_dtype"], info["model_device_type"]) == ("float32", "cpu")
+    assert info["model_pipeline_tag"] == "text-generation"
+    assert info["version"] == adaptry_version()
+    assert client.health_check()
 
 
 def running(server: Any) -> list[str]:

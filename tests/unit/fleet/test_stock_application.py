@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from starlette.types import Message, Scope
 
@@ -21,6 +22,7 @@ from engine.types import AdapterVersion
 from fleet.stock.accounts import StockAccounts
 from fleet.stock.application import StockApplication
 from fleet.stock.buffered_answer import MOST_BUFFERED_BYTES
+from registry.version import adaptry_version
 from tests.support.cache.controller_harness import Recorder, adapter
 from tests.support.cache.empty_model_list import empty_model_list
 
@@ -56,6 +58,10 @@ class Server:
             )
         finally:
             self.closed.set()
+
+    async def cards(self) -> list[dict[str, Any]]:
+        base = {"id": "base", "root": "org/base", "max_model_len": 4096}
+        return [base, {"id": A.engine_name, "root": "/files", "max_model_len": None}]
 
     async def _generate(self) -> AsyncIterator[bytes]:
         for line in self._lines:
@@ -211,3 +217,12 @@ async def test_what_ends_a_request_ends_the_servers_work_and_the_lease(end: str)
     assert stage.server.closed.is_set()
     assert stage.policy.lease_count(A.id) == 0
     assert stage.tally.outcomes == ["cancelled"]
+
+
+async def test_info_is_what_tgis_clients_read_of_the_servers_base_model() -> None:
+    transport = httpx.ASGITransport(app=Stage([]).app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://front") as client:
+        found = (await client.get("/info")).json()
+    lengths = [found[f"max_{name}"] for name in ("input_tokens", "input_length", "total_tokens")]
+    assert (found["model_id"], lengths) == ("org/base", [4095, 4095, 4096])
+    assert (found["version"], found["router"]) == (adaptry_version(), "adaptry")
