@@ -104,30 +104,6 @@ async def test_a_repository_of_the_hub_is_loaded_by_its_id_or_url(
             assert error_of(missing) == (404, "NotFoundError", "source_not_found")
 
 
-async def test_the_gateway_apis_sidecar_loads_and_unloads_hub_ids(
-    start: Any, make_adapter: AdapterMaker
-) -> None:
-    """As dynamic-lora-sidecar asks: the id is the Hub's, with capitals, and so is the source."""
-    files = {f.name: f.read_bytes() for f in make_adapter("one").iterdir()}
-    name = "Org/Adapter-7B_v2"
-    with hub_server() as hub:
-        hub.repositories[name] = Repository({"main": COMMIT_1}, {COMMIT_1: files})
-        async with start(hub_endpoint=hub.url) as routes:
-            for _ in range(2):  # what it has unloaded it may load again
-                loaded = await routes.load(name, name, base_model_name="tiny")
-                assert loaded.status_code == 200, loaded.text
-                (reference,) = routes.engine.host
-                assert await routes.source_of(reference) == f"hf://{name}"
-                service = routes.registry.service
-                listed = await service.names.served("", 10, None)
-                assert [each.reference for each in listed] == [name], "it looks for its id there"
-                body = {"lora_name": name}
-                gone = await routes.client.post("/v1/unload_lora_adapter", json=body)
-                assert gone.status_code == 200, gone.text
-                assert routes.engine.host == []
-                assert await service.names.served("", 10, None) == []
-
-
 async def test_a_folder_is_preferred_to_a_repository_of_the_same_name(
     start: Any, make_adapter: AdapterMaker
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from demo.tasks import TASKS
 from tests.conftest import ROOT
+from tests.support.lora_sidecar import LoraSidecar
 
 pytestmark = [pytest.mark.engine]
 
@@ -111,6 +112,20 @@ def test_any_name_is_loaded_listed_asked_for_and_unloaded(server: Any) -> None:
     assert says(server, name) == (404, "version_retired")
     assert server.client.get(f"/v1/models/{name}").status_code == 404
     assert unload(server, name).status_code == 404
+
+
+def test_the_gateway_apis_sidecar_finds_what_it_has_loaded(server: Any) -> None:
+    names = ("Org/Sidecar-7B_v2", "sidecar-lora")
+    (base, *_) = (each["id"] for each in server.client.get("/v1/models").json()["data"])
+    wanted = dict.fromkeys(names, str(ADAPTERS / "upper"))
+    sidecar = LoraSidecar(str(server.base_url), wanted, base_model=base)
+    assert sidecar.reconcile() == dict.fromkeys(names, 200)
+    assert [says(server, name) for name in names] == [does("upper")] * 2
+    assert sidecar.reconcile() == {}
+    sidecar.wanted, sidecar.unwanted = {}, names
+    assert sidecar.reconcile() == dict.fromkeys(names, 200)
+    assert sidecar.reconcile() == {}
+    assert [says(server, name) for name in names] == [(404, "version_retired")] * 2
 
 
 def test_an_unknown_adapter_can_not_be_unloaded(server: Any) -> None:
